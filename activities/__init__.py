@@ -1,0 +1,1 @@
+"""What touches the world: the registry and the channels. Each module implements stubs of `bellwire.contract`."""

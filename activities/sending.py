@@ -1,0 +1,181 @@
+"""The loop that all send activities share: skip what is settled, attempt the rest side by side, record outcomes as they come.
+
+A channel brings one function, `attempt(due) -> Outcome`. Killed half-way, the activity's retry repeats only what was in flight:
+what has been recorded is answered from the record.
+"""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+
+import structlog
+from temporalio import activity
+
+from bellwire.contract import Chunk, ChunkResult, Deferred
+from bellwire.deliveries import MAX_ANSWER, MAX_REASON, Attempt, DeliveryState, Due, Outcome, OutcomeKind
+from bellwire.registry import Registry
+from bellwire.subscriptions import Channel, SubscriptionState
+
+log = structlog.get_logger("bellwire")
+
+#: Seconds between two writes of outcomes to the registry, while attempts go on.
+FLUSH_SECONDS = 0.5
+#: A stated retry time is kept within these bounds, in seconds: one second to one day.
+STATED_BOUNDS = (1.0, 86_400.0)
+
+
+async def send(
+    chunk: Chunk,
+    *,
+    channel: Channel,
+    registry: Registry,
+    attempt: Callable[[Due], Awaitable[Outcome]],
+    concurrency: int,
+    intent: bool = False,
+) -> ChunkResult:
+    """Attempt each delivery of the chunk once, `concurrency` at a time. With `intent`, record beforehand that it will be."""
+    loaded = await registry.load(chunk.groups)
+    settled: dict[str, dict[DeliveryState, int]] = defaultdict(lambda: defaultdict(int))
+    deferred: list[Deferred] = []
+    todo: list[Due] = []
+    for due in loaded:
+        if due.delivery.state.settled:
+            settled[due.event.key][due.delivery.state] += 1
+        elif due.delivery.attempts >= due.number:
+            deferred.append(_recorded(due))
+        else:
+            todo.append(due)
+    if intent:
+        await registry.record_intent(todo)
+
+    unwritten: list[Attempt] = []
+
+    async def write() -> None:
+        batch = unwritten[:]
+        await registry.record(batch)
+        del unwritten[: len(batch)]
+        for made in batch:
+            if made.state.settled:
+                settled[made.event_key][made.state] += 1
+            else:
+                deferred.append(_deferred(made))
+
+    async def one(due: Due, slot: asyncio.Semaphore) -> None:
+        async with slot:
+            made = await _make(due, attempt, chunk.schedule)
+            unwritten.append(made)
+            _tell(due, made, channel)
+
+    slots = asyncio.Semaphore(concurrency)
+    tasks = {asyncio.create_task(one(due, slots)) for due in todo}
+    try:
+        pending = tasks
+        while pending:
+            done, pending = await asyncio.wait(pending, timeout=FLUSH_SECONDS)
+            for task in done:
+                task.result()
+            activity.heartbeat(len(tasks) - len(pending))
+            if unwritten:
+                await write()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if unwritten:
+            # Cancelled or shutting down: what was sent is recorded, or the next try would send it again.
+            await asyncio.shield(write())
+    return ChunkResult(settled={key: dict(states) for key, states in settled.items()}, deferred=tuple(deferred))
+
+
+async def _make(due: Due, attempt: Callable[[Due], Awaitable[Outcome]], default: Sequence[float]) -> Attempt:
+    started, begun = datetime.now(UTC), time.perf_counter()
+    if due.subscription.state is SubscriptionState.DISABLED:
+        outcome = Outcome(kind=OutcomeKind.REJECTED, reason="subscription disabled")
+    else:
+        outcome = await attempt(due)
+    state, delay, stated = judge(outcome, due, default)
+    return Attempt(
+        event_key=due.event.key,
+        subscription_id=due.subscription.id,
+        number=due.number,
+        started_at=started,
+        duration=time.perf_counter() - begun,
+        outcome=outcome.model_copy(
+            update={"reason": outcome.reason[:MAX_REASON], "answer": outcome.answer and outcome.answer[:MAX_ANSWER]}
+        ),
+        state=state,
+        delay=delay,
+        stated=stated,
+    )
+
+
+def judge(outcome: Outcome, due: Due, default: Sequence[float]) -> tuple[DeliveryState, float | None, bool]:
+    """Where an outcome leaves a delivery: its state, the seconds until the next attempt, and whether the receiver named them.
+
+    A stated time replaces the schedule's wait, shorter or longer; the attempt counts all the same, so that the schedule's
+    number of attempts holds.
+    """
+    if outcome.kind is OutcomeKind.DELIVERED:
+        return DeliveryState.DELIVERED, None, False
+    if outcome.kind is OutcomeKind.REJECTED:
+        return DeliveryState.REJECTED, None, False
+    schedule = due.subscription.retry_schedule if due.subscription.retry_schedule is not None else default
+    step = due.number - due.delivery.schedule_from - 1
+    if step >= len(schedule):
+        return DeliveryState.EXHAUSTED, None, False
+    if outcome.retry_after is None:
+        return DeliveryState.WAITING, schedule[step], False
+    shortest, longest = STATED_BOUNDS
+    return DeliveryState.WAITING, min(max(outcome.retry_after, shortest), longest), True
+
+
+def _deferred(made: Attempt) -> Deferred:
+    assert made.delay is not None
+    return Deferred(
+        event_key=made.event_key,
+        subscription_id=made.subscription_id,
+        attempts=made.number,
+        delay=made.delay,
+        stated=made.stated,
+        reason=made.outcome.reason,
+    )
+
+
+def _recorded(due: Due) -> Deferred:
+    """What an earlier try of this activity recorded for the attempt that it is asked for again."""
+    return Deferred(
+        event_key=due.event.key,
+        subscription_id=due.subscription.id,
+        attempts=due.delivery.attempts,
+        delay=due.delivery.delay or 0.0,
+        stated=due.delivery.stated,
+        reason=due.delivery.reason,
+    )
+
+
+def _tell(due: Due, made: Attempt, channel: Channel) -> None:
+    """One wide line and the counters per attempt."""
+    log.info(
+        "delivery.attempted",
+        delivery=due.delivery.id,
+        event_source=due.event.source,
+        event_id=due.event.id,
+        event_type=due.event.type,
+        tenant=due.subscription.tenant,
+        subscription=due.subscription.id,
+        channel=str(channel),
+        attempt=made.number,
+        outcome=str(made.outcome.kind),
+        reason=made.outcome.reason,
+        state=str(made.state),
+        duration_ms=round(made.duration * 1000),
+        next_attempt_in=made.delay,
+        provider_id=made.outcome.provider_id,
+        workflow=due.delivery.workflow_id,
+    )
+    meter = activity.metric_meter()
+    labels = {"channel": str(channel), "outcome": str(made.outcome.kind)}
+    meter.create_counter("bellwire_attempts", "Attempts at deliveries").add(1, labels)
+    meter.create_histogram_float("bellwire_attempt_duration", "Duration of attempts", "s").record(made.duration, labels)

@@ -1,0 +1,1 @@
+"""Bellwire: publish an event once; everyone who subscribed gets it, by email, SMS or webhook."""

@@ -1,0 +1,181 @@
+"""Delivery: one event for one subscription; Attempt: one try at it; Outcome: what the attempt came to."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import SecretStr
+
+from bellwire.events import Event
+from bellwire.subscriptions import Channel, Subscription
+from bellwire.wire import Wire
+
+#: Longest reason, in characters. Reasons reach logs, histories and the Temporal UI, and hold no address and no body.
+MAX_REASON = 120
+#: Longest piece of a receiver's answer that is kept with an attempt, in characters.
+MAX_ANSWER = 1000
+
+
+def delivery_id(event_key: str, subscription_id: str) -> str:
+    """The id that receivers and providers deduplicate on: equal over all attempts, replays and runs.
+
+    Must collapse: every attempt of one event for one subscription, whoever makes it and whenever.
+    Must not collapse: two events, or one event for two subscriptions of the same address.
+    Holds no dot, since Standard Webhooks signs `id.timestamp.body`.
+    """
+    return f"dlv_{event_key}_{subscription_id}"
+
+
+class OutcomeKind(StrEnum):
+    DELIVERED = "delivered"
+    #: It never will be.
+    REJECTED = "rejected"
+    #: Try again, perhaps at a stated time.
+    DEFERRED = "deferred"
+    #: It was sent, the answer was lost.
+    UNKNOWN = "unknown"
+
+
+class DeliveryState(StrEnum):
+    #: No attempt has been recorded yet.
+    PENDING = "pending"
+    #: An attempt is about to be made; what became of it is not recorded yet. Only SMS records this intent.
+    SENDING = "sending"
+    #: An attempt was deferred or its outcome is unknown; another will follow.
+    WAITING = "waiting"
+    DELIVERED = "delivered"
+    REJECTED = "rejected"
+    #: The schedule has ended without success.
+    EXHAUSTED = "exhausted"
+    CANCELLED = "cancelled"
+
+    @property
+    def settled(self) -> bool:
+        return self in SETTLED
+
+
+SETTLED = frozenset(
+    {DeliveryState.DELIVERED, DeliveryState.REJECTED, DeliveryState.EXHAUSTED, DeliveryState.CANCELLED}
+)
+
+
+class Outcome(Wire):
+    """What an attempt came to. A refused delivery is data, so it is this value and not an exception."""
+
+    kind: OutcomeKind
+    #: The provider's word in one bounded line: "HTTP 503", "SMTP 550 5.1.1". Never an address, never a body.
+    reason: str
+    #: Seconds after which the receiver asked to be tried again; None if it did not say.
+    retry_after: float | None = None
+    #: The target is gone for good, so the subscription is to be disabled.
+    disable: bool = False
+    #: The provider's own id of what was sent (a Twilio SID); None if it gave none.
+    provider_id: str | None = None
+    #: The first characters of the receiver's answer, for the people who look into one delivery. May hold private data.
+    answer: str | None = None
+    #: Addresses that are still owed the mail after a partial refusal; None if all of them are.
+    owed: tuple[str, ...] | None = None
+
+
+class Counts(Wire):
+    """How many deliveries of an event stand where."""
+
+    matched: int = 0
+    delivered: int = 0
+    rejected: int = 0
+    exhausted: int = 0
+    cancelled: int = 0
+
+    @property
+    def settled(self) -> int:
+        return self.delivered + self.rejected + self.exhausted + self.cancelled
+
+    @property
+    def unsettled(self) -> int:
+        return self.matched - self.settled
+
+    def plus(self, more: "Mapping[str, int] | Counts") -> "Counts":
+        """These counts and `more` (names of fields and numbers) together."""
+        added = more.model_dump() if isinstance(more, Counts) else more
+        return self.model_copy(update={name: getattr(self, name) + number for name, number in added.items()})
+
+
+class Unsettled(Wire):
+    """A delivery that is not settled, as its workflow sees it."""
+
+    event_key: str
+    subscription_id: str
+    channel: Channel
+    #: Attempts made so far.
+    attempts: int
+    #: What the last attempt came to; empty if there was none yet.
+    reason: str = ""
+    #: When the next attempt is due; None while it is being made, or while paused.
+    due: datetime | None = None
+    paused: bool = False
+
+    @property
+    def delivery_id(self) -> str:
+        return delivery_id(self.event_key, self.subscription_id)
+
+
+class Attempt(Wire):
+    """One try at a delivery, made and judged, as it is recorded."""
+
+    event_key: str
+    subscription_id: str
+    #: From 1; goes on counting over replays.
+    number: int
+    started_at: datetime
+    #: Seconds.
+    duration: float
+    outcome: Outcome
+    #: Where the delivery stands after it.
+    state: DeliveryState
+    #: Seconds until the next attempt, before jitter; None once settled.
+    delay: float | None = None
+    #: Whether the receiver asked for that delay.
+    stated: bool = False
+
+
+class Delivery(Wire):
+    """One event for one subscription, as the registry has it."""
+
+    event_key: str
+    subscription_id: str
+    channel: Channel
+    state: DeliveryState
+    #: Attempts recorded so far.
+    attempts: int = 0
+    #: Attempts that had been made when its schedule last began: 0, or more once it was made again.
+    schedule_from: int = 0
+    #: Reason of the last attempt; empty before the first.
+    reason: str = ""
+    #: The wait that the last attempt came to; None before the first and once settled.
+    delay: float | None = None
+    stated: bool = False
+    #: When an attempt was announced whose outcome is not known; None otherwise.
+    intent_at: datetime | None = None
+    #: Addresses that are still owed the mail after a partial refusal; None if all of them are.
+    owed: tuple[str, ...] | None = None
+    #: The provider's id of what was sent last.
+    provider_id: str | None = None
+    #: The run that holds it, or held it last.
+    workflow_id: str
+    updated_at: datetime
+
+    @property
+    def id(self) -> str:
+        return delivery_id(self.event_key, self.subscription_id)
+
+
+class Due(Wire):
+    """A delivery to attempt now, with all that an attempt needs, read afresh for each one."""
+
+    delivery: Delivery
+    event: Event
+    subscription: Subscription
+    #: The number of the attempt to make.
+    number: int
+    #: What webhooks are signed with; None on other channels.
+    secret: SecretStr | None = None

@@ -1,0 +1,205 @@
+"""Event: something that happened, published once, as a CloudEvents 1.0 event.
+
+Source of the rules: CloudEvents 1.0.2, "Context Attributes" and "Type System"; RFC 3986 for `source`; RFC 3339 for `time`.
+"""
+
+import base64
+import hashlib
+import json
+import math
+import re
+import secrets
+import time as clock
+import uuid
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError, model_validator
+
+from bellwire.errors import EventInvalid, fields_in_error
+from bellwire.wire import Wire
+
+#: The largest event, in bytes of its JSON form. CloudEvents asks intermediaries for 64 KiB; this is four times as much.
+MAX_EVENT_BYTES = 256 * 1024
+
+#: Attributes that differ each time a publisher tries again, though the event is the same: not part of its content.
+_NOT_CONTENT = {"time", "traceparent", "tracestate"}
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
+_URI_REFERENCE = re.compile(
+    r"(?:[A-Za-z][A-Za-z0-9+.\-]*:|(?![^/?#]*:))"  # a scheme, or a first segment that cannot be taken for one
+    r"(?:[A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=]|%[0-9A-Fa-f]{2})*"
+    r"(?:#(?:[A-Za-z0-9\-._~:/?@!$&'()*+,;=]|%[0-9A-Fa-f]{2})*)?"
+)
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)")
+_EXTENSION_NAME = re.compile(r"[a-z0-9]+")
+_TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+
+
+def uuid7() -> uuid.UUID:
+    """A UUID version 7 (RFC 9562 §5.7): the time in milliseconds, then random bits, so that ids sort by creation."""
+    value = (clock.time_ns() // 1_000_000 & (1 << 48) - 1) << 80 | secrets.randbits(80)
+    value = value & ~(0xF << 76) | 7 << 76
+    return uuid.UUID(int=value & ~(0x3 << 62) | 0x2 << 62)
+
+
+def _printable(value: str) -> str:
+    if _CONTROL.search(value):
+        raise ValueError("holds a control character, a lone surrogate or a noncharacter; CloudEvents strings may not")
+    return value
+
+
+def _uri_reference(value: str) -> str:
+    if not _URI_REFERENCE.fullmatch(value):
+        raise ValueError("is not a URI-reference (RFC 3986), such as /shop/orders or https://shop.example; percent-encode the rest")
+    return value
+
+
+def _timestamp(value: object) -> object:
+    if isinstance(value, str) and not _RFC3339.fullmatch(value):
+        raise ValueError("is not an RFC 3339 timestamp with its zone, such as 2026-11-23T08:00:00Z")
+    if not isinstance(value, str | datetime):
+        raise ValueError("must be an RFC 3339 string or an aware datetime")  # noqa: TRY004 - pydantic reports ValueErrors
+    return value
+
+
+def _aware(value: datetime) -> datetime:
+    if value.tzinfo is None:
+        raise ValueError("has no zone; use an aware datetime, such as datetime.now(UTC)")
+    return value
+
+
+def tenant_name(value: str) -> str:
+    """`value` if it can name a tenant, else a ValueError that says what a name is."""
+    if not _TENANT.fullmatch(value):
+        raise ValueError("must be 1 to 63 letters, digits, dots, dashes or underscores, the first a letter or digit")
+    return value
+
+
+Attribute = Annotated[str, AfterValidator(_printable)]
+TenantName = Annotated[str, AfterValidator(tenant_name)]
+
+
+class Event(Wire):
+    """Something that happened. Keyword arguments beyond the fields below are CloudEvents extension attributes.
+
+    Raises pydantic's ValidationError, which names each bad field.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    specversion: Literal["1.0"] = "1.0"
+    #: Unique for the source. A UUIDv7 if left out; give your own (an order number and step, say) to make retries safe.
+    id: Annotated[Attribute, Field(min_length=1, max_length=256)] = Field(default_factory=lambda: str(uuid7()))
+    #: Who says so: a URI-reference such as /shop/orders.
+    source: Annotated[str, Field(min_length=1, max_length=512), AfterValidator(_uri_reference)]
+    #: What happened, in dotted words, general to specific: order.paid.
+    type: Annotated[Attribute, Field(min_length=1, max_length=256)]
+    #: What it happened to, within the source: order 42.
+    subject: Annotated[Attribute, Field(min_length=1, max_length=1024)] | None = None
+    #: When it happened; now, if left out.
+    time: Annotated[datetime, BeforeValidator(_timestamp), AfterValidator(_aware)] = Field(
+        default_factory=lambda: datetime.now(UTC)
+    )
+    datacontenttype: Attribute | None = None
+    dataschema: Annotated[Attribute, Field(min_length=1)] | None = None
+    #: The tenant it is for; all tenants, if left out.
+    tenant: TenantName | None = None
+    data: JsonValue = None
+
+    @property
+    def extensions(self) -> dict[str, str | int | bool]:
+        """The extension attributes other than `tenant`."""
+        return dict(self.__pydantic_extra__ or {})
+
+    @property
+    def key(self) -> str:
+        """26 letters and digits that stand for (source, id)."""
+        return event_key(self.source, self.id)
+
+    @property
+    def digest(self) -> str:
+        """A fingerprint of the content: equal if the same event is published again, even at another time or in another trace."""
+        content = {name: value for name, value in self.structured().items() if name not in _NOT_CONTENT}
+        return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    def structured(self) -> dict[str, Any]:
+        """The event as the JSON object of the CloudEvents JSON format; attributes that are not set are absent."""
+        unset = {name for name in type(self).model_fields if getattr(self, name) is None}
+        return self.model_dump(mode="json", exclude=unset)
+
+    def attribute(self, name: str) -> str | None:
+        """A context attribute in its canonical string form (CloudEvents "Type System"); None if it is not set."""
+        value = self.structured().get(name) if name != "data" else None
+        if isinstance(value, bool):
+            return "true" if value else "false"
+        return None if value is None else str(value)
+
+    @classmethod
+    def parse(cls, value: str | bytes | dict[str, Any]) -> Self:
+        """The event from its CloudEvents JSON form. Raises EventInvalid, which names each bad field."""
+        try:
+            return cls.model_validate(value) if isinstance(value, dict) else cls.model_validate_json(value)
+        except ValidationError as error:
+            raise EventInvalid(fields_in_error(error)) from error
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_unset(cls, value: Any) -> Any:
+        """CloudEvents JSON format §2.1: a null attribute is one that is not set."""
+        if isinstance(value, dict):
+            return {name: item for name, item in value.items() if item is not None or name == "data"}
+        return value
+
+    @model_validator(mode="after")
+    def _check_extensions(self) -> Self:
+        for name, value in self.extensions.items():
+            if name == "data_base64":
+                raise ValueError("data_base64: binary data is not supported; put JSON into data")
+            if not _EXTENSION_NAME.fullmatch(name) or len(name) > 64:
+                raise ValueError(f"{name[:80]}: extension attribute names are 1 to 64 lower-case letters and digits")
+            match value:
+                case str():
+                    if _CONTROL.search(value):
+                        raise ValueError(f"{name}: holds a control character, a lone surrogate or a noncharacter")
+                case bool():
+                    pass
+                case int():
+                    if not -(2**31) <= value < 2**31:
+                        raise ValueError(f"{name}: integer attributes have 32 bits; use a string")
+                case _:
+                    raise ValueError(f"{name}: an extension attribute is a string, an integer or a boolean; put the rest into data")
+        return self
+
+    @model_validator(mode="after")
+    def _check_data(self) -> Self:
+        if _has_nan(self.data):
+            raise ValueError("data: holds NaN or Infinity, which JSON cannot say; use null or a string")
+        try:
+            size = len(self.model_dump_json())
+        except ValueError as error:
+            raise ValueError("data: cannot be written as JSON in UTF-8 (a lone surrogate, or nested too deep)") from error
+        if size > MAX_EVENT_BYTES:
+            raise ValueError(
+                f"data: the event has {size:,} bytes of JSON, the limit is {MAX_EVENT_BYTES:,}; send a reference to the rest"
+            )
+        return self
+
+
+def _has_nan(value: JsonValue) -> bool:
+    if isinstance(value, float):
+        return not math.isfinite(value)
+    if isinstance(value, dict):
+        return any(_has_nan(item) for item in value.values())
+    if isinstance(value, list):
+        return any(_has_nan(item) for item in value)
+    return False
+
+
+def event_key(source: str, event_id: str) -> str:
+    """26 letters and digits that stand for (source, id): the first 128 bits of a SHA-256, in base 32.
+
+    A source cannot hold a line feed, so ("a", "b") and any other pair never meet in the text that is hashed.
+    """
+    digest = hashlib.sha256(f"{source}\n{event_id}".encode()).digest()[:16]
+    return base64.b32encode(digest).decode().rstrip("=").lower()

@@ -1,0 +1,130 @@
+"""The filter dialects that every CloudEvents subscription must understand: exact, prefix, suffix, all, any, not.
+
+Source: CloudEvents Subscriptions API, "Filter Dialects". A filter reads context attributes, never `data`; an attribute that
+is not set matches nothing; comparisons are of canonical strings and case-sensitive; several attributes in one filter must
+all match.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+
+from bellwire.events import Event
+from bellwire.wire import Written
+
+#: How deep filters may nest; each level is a `not`, `all` or `any` around others.
+MAX_DEPTH = 10
+
+AttributeName = Annotated[str, Field(pattern=r"^[a-z0-9]{1,64}$")]
+Values = Annotated[dict[AttributeName, Annotated[str, Field(min_length=1)]], Field(min_length=1)]
+
+
+class Exact(Written):
+    """Each named attribute equals its value."""
+
+    exact: Values
+
+    def matches(self, event: Event) -> bool:
+        return all(event.attribute(name) == value for name, value in self.exact.items())
+
+
+class Prefix(Written):
+    """Each named attribute starts with its value."""
+
+    prefix: Values
+
+    def matches(self, event: Event) -> bool:
+        return all((event.attribute(name) or "").startswith(value) for name, value in self.prefix.items())
+
+
+class Suffix(Written):
+    """Each named attribute ends with its value."""
+
+    suffix: Values
+
+    def matches(self, event: Event) -> bool:
+        return all((event.attribute(name) or "").endswith(value) for name, value in self.suffix.items())
+
+
+class All(Written):
+    """Every one of the filters matches."""
+
+    all: Annotated[tuple[Filter, ...], Field(min_length=1)]
+
+    def matches(self, event: Event) -> bool:
+        return matches(self.all, event)
+
+
+class Any(Written):
+    """At least one of the filters matches."""
+
+    any: Annotated[tuple[Filter, ...], Field(min_length=1)]
+
+    def matches(self, event: Event) -> bool:
+        return any(item.matches(event) for item in self.any)
+
+
+class Not(Written):
+    """The filter does not match."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
+
+    not_: Filter = Field(alias="not")
+
+    def matches(self, event: Event) -> bool:
+        return not self.not_.matches(event)
+
+
+_DIALECTS = {"exact": Exact, "prefix": Prefix, "suffix": Suffix, "all": All, "any": Any, "not": Not}
+
+
+def _dialect(value: object) -> str | None:
+    if isinstance(value, tuple(_DIALECTS.values())):
+        return type(value).__name__.lower()
+    return next(iter(value)) if isinstance(value, dict) and len(value) == 1 else None
+
+
+def _one_known_dialect(value: object) -> object:
+    if _dialect(value) not in _DIALECTS:
+        raise ValueError(f'is not a filter; write one of {", ".join(_DIALECTS)} with its values, such as {{"prefix": {{"source": "/shop"}}}}')
+    return value
+
+
+def _depth(item: object) -> int:
+    match item:
+        case All(all=inner) | Any(any=inner):
+            return 1 + max(map(_depth, inner))
+        case Not(not_=inner):
+            return 1 + _depth(inner)
+        case _:
+            return 1
+
+
+def _shallow(value: Filter) -> Filter:
+    if _depth(value) > MAX_DEPTH:
+        raise ValueError(f"nests deeper than {MAX_DEPTH} levels; flatten it")
+    return value
+
+
+Filter = Annotated[
+    Annotated[Exact, Tag("exact")]
+    | Annotated[Prefix, Tag("prefix")]
+    | Annotated[Suffix, Tag("suffix")]
+    | Annotated[All, Tag("all")]
+    | Annotated[Any, Tag("any")]
+    | Annotated[Not, Tag("not")],
+    Discriminator(_dialect),
+    BeforeValidator(_one_known_dialect),
+    AfterValidator(_shallow),
+]
+
+for _model in (All, Any, Not):
+    _model.model_rebuild()
+
+
+def matches(filters: Iterable[Filter], event: Event) -> bool:
+    """Whether the event passes all the filters; no filters pass every event."""
+    return all(item.matches(event) for item in filters)

@@ -1,0 +1,145 @@
+"""Settings: what operators configure, read once from BELLWIRE_* variables by `worker.py` and `starter`.
+
+The connection to Temporal is not here: it has its own standard (TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, TEMPORAL_PROFILE, …).
+"""
+
+from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from bellwire.errors import BellwireError, fields_in_error
+
+
+class SmtpSecurity(StrEnum):
+    NONE = "none"
+    STARTTLS = "starttls"
+    TLS = "tls"
+
+
+class LogFormat(StrEnum):
+    CONSOLE = "console"
+    JSON = "json"
+
+
+class SettingsInvalid(BellwireError, ValueError):
+    """A BELLWIRE_* variable has a bad value."""
+
+
+def _async_driver(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    drivers = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}
+    full = drivers.get(scheme, scheme)
+    if not separator or full not in drivers.values():
+        raise ValueError("must start with sqlite:/// or postgresql://, such as sqlite:///bellwire.db")
+    return f"{full}://{rest}"
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="BELLWIRE_", extra="ignore", frozen=True, env_ignore_empty=True)
+
+    #: Where subscriptions, events and deliveries are kept: sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME.
+    registry_url: Annotated[str, AfterValidator(_async_driver)] = "sqlite:///bellwire.db"
+    #: Most connections to the registry that one process holds.
+    registry_pool: int = Field(default=10, ge=1, le=200)
+
+    #: Host of the mail relay.
+    smtp_host: str = "localhost"
+    smtp_port: int = Field(default=25, ge=1, le=65535)
+    #: none, starttls (required, not opportunistic) or tls (from the first byte, port 465).
+    smtp_security: SmtpSecurity = SmtpSecurity.NONE
+    #: Login at the relay; both or neither, and only over starttls or tls.
+    smtp_username: str | None = None
+    smtp_password: SecretStr | None = None
+    #: Check the relay's certificate. Switch off for a relay with a private certificate on a trusted network only.
+    smtp_verify: bool = True
+    #: Most connections to the relay that one process keeps open.
+    smtp_connections: int = Field(default=10, ge=1, le=200)
+    #: Seconds for each step of the conversation with the relay.
+    smtp_timeout: float = Field(default=30, ge=1, le=300)
+    #: The From address; its domain is also the domain of Message-IDs.
+    email_from: str = "Bellwire <notifications@bellwire.localhost>"
+
+    #: Twilio account; SMS deliveries are deferred until it is given.
+    twilio_account_sid: str | None = None
+    twilio_auth_token: SecretStr | None = None
+    #: The sending number (+14155550123) or messaging service (MG…).
+    twilio_sender: str | None = None
+    #: Where Twilio's API is; another address for a test double.
+    twilio_url: str = "https://api.twilio.com"
+    #: Seconds for one call of Twilio's API.
+    twilio_timeout: float = Field(default=15, ge=0.1, le=60)
+    #: Seconds that an SMS with a lost answer rests before Twilio is asked what became of it.
+    sms_reconcile_after: float = Field(default=15, ge=0, le=600)
+
+    #: Seconds for one webhook request, from dialling to the end of the answer.
+    webhook_timeout: float = Field(default=20, ge=1, le=30)
+    #: Allow http:// targets; the body then travels in the clear.
+    webhook_allow_http: bool = False
+    #: Ports that webhook targets may name, separated by commas; * for all.
+    webhook_ports: Annotated[frozenset[int] | None, NoDecode] = frozenset({80, 443, 8080, 8443})
+    #: Private networks that webhooks may reach all the same, separated by commas: 10.1.0.0/16,127.0.0.0/8.
+    egress_allow: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
+
+    #: Deliveries that one send activity attempts at the same time.
+    send_concurrency: int = Field(default=50, ge=1, le=500)
+    #: Send activities that one worker runs at the same time, for each channel.
+    max_activities: int = Field(default=20, ge=1, le=1000)
+    #: Seconds that a worker has, after SIGTERM, to finish the attempts that are in flight.
+    shutdown_grace: float = Field(default=30, ge=0, le=600)
+
+    #: A folder of templates that are looked up before the built-in ones.
+    templates: Path | None = None
+
+    #: host:port of the Prometheus metrics page, of Temporal's SDK and Bellwire both; none, if not set.
+    metrics_address: str | None = None
+    #: host:port of GET /ready, which answers 200 once the worker polls and registry and Temporal answer; none, if not set.
+    health_address: str | None = None
+    #: console (for people) or json (for collectors).
+    log_format: LogFormat = LogFormat.CONSOLE
+    log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split_lists(cls, values: dict[str, Any]) -> dict[str, Any]:
+        values = dict(values)
+        for name in ("egress_allow", "webhook_ports"):
+            if isinstance(given := values.get(name), str):
+                parts = [part.strip() for part in given.split(",") if part.strip()]
+                values[name] = None if name == "webhook_ports" and parts == ["*"] else parts
+        return values
+
+    @model_validator(mode="after")
+    def _check_relations(self) -> Self:
+        if (self.smtp_username is None) != (self.smtp_password is None):
+            raise ValueError("BELLWIRE_SMTP_USERNAME and BELLWIRE_SMTP_PASSWORD: give both or neither")
+        if self.smtp_username and self.smtp_security is SmtpSecurity.NONE:
+            raise ValueError("BELLWIRE_SMTP_SECURITY: must be starttls or tls, or the password would travel in the clear")
+        twilio = (self.twilio_account_sid, self.twilio_auth_token, self.twilio_sender)
+        if any(twilio) and not all(twilio):
+            raise ValueError(
+                "BELLWIRE_TWILIO_ACCOUNT_SID, BELLWIRE_TWILIO_AUTH_TOKEN and BELLWIRE_TWILIO_SENDER: give all three or none"
+            )
+        return self
+
+    @classmethod
+    def read(cls, **overrides: Any) -> Self:
+        """The settings of this process. Raises SettingsInvalid, which names each bad variable."""
+        try:
+            return cls(**overrides)
+        except ValidationError as error:
+            text = "; ".join(
+                f"BELLWIRE_{part.upper()}" + rest if sep and part.islower() else item
+                for item in fields_in_error(error).split("; ")
+                for part, sep, rest in [_split_field(item)]
+            )
+            raise SettingsInvalid(text) from error
+
+
+def _split_field(item: str) -> tuple[str, bool, str]:
+    name, separator, rest = item.partition(":")
+    field = name.split(".")[0]
+    return field, bool(separator) and field in Settings.model_fields, f":{rest}"

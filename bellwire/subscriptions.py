@@ -1,0 +1,150 @@
+"""Subscription: a tenant's standing wish for events, and the target that receives them."""
+
+import re
+from enum import StrEnum
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field
+
+from bellwire.events import Event, TenantName, uuid7
+from bellwire.filters import Filter, TypePattern, matches, type_matches
+from bellwire.wire import Written
+
+#: Most recipients of one email subscription; a list server is the better target beyond that.
+MAX_RECIPIENTS = 20
+
+_EMAIL = re.compile(r"[^\s@<>()\[\],;:\\\"\x00-\x1f\x7f]{1,64}@[^\s@<>()\[\],;:\\\"\x00-\x1f\x7f_/?#%]{1,253}")
+_E164 = re.compile(r"\+[1-9]\d{6,14}")
+_SUBSCRIPTION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+_TEMPLATE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]+)*")
+_LOCALE = re.compile(r"[A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8})*")
+
+
+class Channel(StrEnum):
+    """A way to deliver."""
+
+    EMAIL = "email"
+    SMS = "sms"
+    WEBHOOK = "webhook"
+
+
+class SubscriptionState(StrEnum):
+    #: Events are matched and delivered.
+    ACTIVE = "active"
+    #: The tenant asked for silence; events that come meanwhile are not delivered later.
+    PAUSED = "paused"
+    #: Bellwire stopped it, because the target said that it is gone; `state_reason` says why.
+    DISABLED = "disabled"
+
+
+def _email(value: str) -> str:
+    local, _, domain = value.rpartition("@")
+    bad_dots = local.startswith(".") or local.endswith(".") or ".." in value or domain.startswith((".", "-")) or domain.endswith("-")
+    if not _EMAIL.fullmatch(value) or bad_dots:
+        raise ValueError("is not an email address; give the bare address, such as ann@example.com")
+    return value
+
+
+def _e164(value: str) -> str:
+    if not _E164.fullmatch(value):
+        raise ValueError("is not an E.164 number; write + and the country code, digits only, such as +14155550123")
+    return value
+
+
+def _web_url(value: str) -> str:
+    if not value.isprintable() or " " in value or "\\" in value:
+        raise ValueError("holds white space, a control character or a backslash; percent-encode them")
+    try:
+        parts = urlsplit(value)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise ValueError(f"is not a URL: {error}") from error
+    if parts.scheme not in {"https", "http"} or not host:
+        raise ValueError("must be an https URL with a host, such as https://app.example/hooks")
+    if "@" in parts.netloc:
+        raise ValueError("holds credentials; webhooks are authenticated by their signature, leave user and password out")
+    if parts.fragment:
+        raise ValueError("has a fragment (#...), which is never sent; leave it out")
+    return value
+
+
+EmailAddress = Annotated[str, Field(max_length=254), AfterValidator(_email)]
+
+
+class EmailTarget(Written):
+    channel: Literal[Channel.EMAIL] = Channel.EMAIL
+    #: One address, or several that get the same mail, each in an envelope of its own.
+    to: EmailAddress | Annotated[tuple[EmailAddress, ...], Field(min_length=1, max_length=MAX_RECIPIENTS)]
+
+    @property
+    def recipients(self) -> tuple[str, ...]:
+        """The addresses, each once, in the order given."""
+        return (self.to,) if isinstance(self.to, str) else tuple(dict.fromkeys(self.to))
+
+
+class SmsTarget(Written):
+    channel: Literal[Channel.SMS] = Channel.SMS
+    #: An E.164 number: +14155550123.
+    to: Annotated[str, AfterValidator(_e164)]
+
+
+class WebhookTarget(Written):
+    channel: Literal[Channel.WEBHOOK] = Channel.WEBHOOK
+    #: https; http only where the settings allow it (BELLWIRE_WEBHOOK_ALLOW_HTTP).
+    url: Annotated[str, Field(max_length=2048), AfterValidator(_web_url)]
+
+
+Target = Annotated[EmailTarget | SmsTarget | WebhookTarget, Field(discriminator="channel")]
+
+
+def _matching(pattern: re.Pattern[str], remedy: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if not pattern.fullmatch(value):
+            raise ValueError(remedy)
+        return value
+
+    return AfterValidator(check)
+
+
+SubscriptionId = Annotated[
+    str, _matching(_SUBSCRIPTION_ID, "must be 1 to 63 letters, digits, dashes or underscores, the first a letter or digit")
+]
+#: Seconds to wait before the second, third, … attempt. Up to 50 waits of at most 7 days.
+RetrySchedule = Annotated[tuple[Annotated[float, Field(gt=0, le=7 * 86400)], ...], Field(max_length=50)]
+
+
+class Subscription(Written):
+    """A tenant's standing wish: which events, and where to. Raises pydantic's ValidationError, which names each bad field."""
+
+    #: Unique over all tenants; part of each delivery's id. A UUIDv7 if left out.
+    id: SubscriptionId = Field(default_factory=lambda: f"sub_{uuid7().hex}")
+    tenant: TenantName
+    #: Events of a type that matches any of these are wanted.
+    types: Annotated[tuple[TypePattern, ...], Field(min_length=1, max_length=100)]
+    #: All of them must match as well.
+    filters: Annotated[tuple[Filter, ...], Field(max_length=100)] = ()
+    target: Target
+    #: The template to render instead of the one named like the event type. Webhooks carry the event itself.
+    template: Annotated[str, Field(max_length=100), _matching(_TEMPLATE, "must be dotted words, such as order.paid")] | None = None
+    #: BCP 47 language of the text: en, zh-CN.
+    locale: Annotated[str, _matching(_LOCALE, "must be a BCP 47 language tag, such as en or zh-CN")] = "en"
+    #: Seconds to wait before each further attempt; the channel's default schedule, if left out. Empty: one attempt only.
+    retry_schedule: RetrySchedule | None = None
+    state: SubscriptionState = SubscriptionState.ACTIVE
+    #: Why it is paused or disabled; None while active.
+    state_reason: str | None = None
+
+    @property
+    def channel(self) -> Channel:
+        return self.target.channel
+
+    def wants(self, event: Event) -> bool:
+        """Whether the event is to be delivered: right tenant, active, a type pattern and all filters match."""
+        return (
+            self.state is SubscriptionState.ACTIVE
+            and event.tenant in {None, self.tenant}
+            and any(type_matches(pattern, event.type) for pattern in self.types)
+            and matches(self.filters, event)
+        )
+
