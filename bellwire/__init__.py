@@ -1,1 +1,53 @@
 """Bellwire: publish an event once; everyone who subscribed gets it, by email, SMS or webhook."""
+
+from bellwire.client import Client, Receipt, Status
+from bellwire.deliveries import Counts, Unsettled
+from bellwire.errors import (
+    BellwireError,
+    DeliveryNotFound,
+    EventConflict,
+    EventInvalid,
+    EventNotFound,
+    NotSetUp,
+    TemporalUnavailable,
+    WaitTimeout,
+)
+from bellwire.events import Event
+from bellwire.filters import All, Any, Exact, Not, Prefix, Suffix
+from bellwire.subscriptions import (
+    Channel,
+    EmailTarget,
+    SmsTarget,
+    Subscription,
+    SubscriptionState,
+    WebhookTarget,
+)
+
+__all__ = [
+    "All",
+    "Any",
+    "BellwireError",
+    "Channel",
+    "Client",
+    "Counts",
+    "DeliveryNotFound",
+    "EmailTarget",
+    "Event",
+    "EventConflict",
+    "EventInvalid",
+    "EventNotFound",
+    "Exact",
+    "Not",
+    "NotSetUp",
+    "Prefix",
+    "Receipt",
+    "SmsTarget",
+    "Status",
+    "Subscription",
+    "SubscriptionState",
+    "Suffix",
+    "TemporalUnavailable",
+    "Unsettled",
+    "WaitTimeout",
+    "WebhookTarget",
+]

@@ -95,10 +95,11 @@ class Verb(StrEnum):
 
 
 class Control(Wire):
-    """A verb for one subscription's deliveries, or for all that the run holds."""
+    """A verb for the deliveries of one subscription, of one event, or for all that the run holds."""
 
     verb: Verb
     subscription_id: str | None = None
+    event_key: str | None = None
 
 
 class Controlled(Wire):
@@ -152,7 +153,8 @@ class NotifyInput(Wire):
     events: tuple[Event, ...] = ()
     remainders: tuple[Remainder, ...] = ()
     carried: Carried | None = None
-    fairness_key: str | None = None
+    #: What an earlier run of this publication found out about its events, by event key.
+    known: "dict[str, EventSummary]" = Field(default_factory=dict)
 
 
 class DispatchInput(Wire):
@@ -194,6 +196,8 @@ class Summary(Wire):
     unsettled: tuple[Unsettled, ...] = ()
     #: Runs below this one that are open.
     open_runs: tuple[str, ...] = ()
+    #: Whether all subscriptions have been looked at.
+    resolved: bool = True
 
 
 # Activities.

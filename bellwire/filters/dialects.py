@@ -78,11 +78,11 @@ class Not(Written):
         return not self.not_.matches(event)
 
 
-_DIALECTS = {"exact": Exact, "prefix": Prefix, "suffix": Suffix, "all": All, "any": Any, "not": Not}
+_DIALECTS = ("exact", "prefix", "suffix", "all", "any", "not")
 
 
 def _dialect(value: object) -> str | None:
-    if isinstance(value, tuple(_DIALECTS.values())):
+    if isinstance(value, Exact | Prefix | Suffix | All | Any | Not):
         return type(value).__name__.lower()
     return next(iter(value)) if isinstance(value, dict) and len(value) == 1 else None
 

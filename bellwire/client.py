@@ -1,0 +1,362 @@
+"""Client: what a service publishes with. It talks to Temporal only, and needs neither the registry nor any workflow code."""
+
+import asyncio
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, Self
+
+from temporalio.client import Client as Temporal
+from temporalio.client import WorkflowFailureError, WorkflowHandle, WorkflowUpdateFailedError
+from temporalio.common import (
+    Priority,
+    SearchAttributeKey,
+    SearchAttributePair,
+    TypedSearchAttributes,
+    WorkflowIDConflictPolicy,
+    WorkflowIDReusePolicy,
+)
+from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from bellwire import contract
+from bellwire.connection import connect
+from bellwire.contract import (
+    DispatchInput,
+    Located,
+    LocateInput,
+    NotifyInput,
+    Standing,
+    Summary,
+)
+from bellwire.deliveries import Counts, Unsettled, delivery_id
+from bellwire.errors import (
+    DeliveryNotFound,
+    EventConflict,
+    EventNotFound,
+    NotSetUp,
+    TemporalUnavailable,
+    WaitTimeout,
+)
+from bellwire.events import Event, event_key, uuid7
+from bellwire.publications import Publication, publications
+from bellwire.wire import Wire
+
+#: Publications that publish_many starts at the same time, and runs that status asks at the same time.
+CONCURRENCY = 20
+#: Seconds between two looks at an event that shares its run with others.
+POLL_SECONDS = 0.5
+#: A run answers in milliseconds if a worker is there.
+QUERY_TIMEOUT = timedelta(seconds=10)
+
+
+class Receipt(Wire):
+    """What publish answers: Temporal has the event durably."""
+
+    source: str
+    event_id: str
+    #: The run that delivers it; open it in the Temporal UI, or hand the receipt to `status` and `wait`.
+    workflow_id: str
+    #: The event was published before, with the same content; nothing was started.
+    duplicate: bool = False
+
+
+class Status(Wire):
+    """How an event stands."""
+
+    source: str
+    id: str
+    #: The run that delivers it.
+    workflow_id: str
+    counts: Counts
+    #: Every delivery is delivered, rejected, exhausted or cancelled.
+    settled: bool
+    #: The first deliveries that are not, the earliest due first.
+    unsettled: tuple[Unsettled, ...] = ()
+
+
+#: How an event is named: by its receipt, by (source, id), or by itself.
+Target = Receipt | tuple[str, str] | Event
+
+
+class Client:
+    """Publishes events and follows them.
+
+        client = await Client.connect()
+        receipt = await client.publish(Event(source="/shop", type="order.paid", data={"order": "42"}))
+        status = await client.wait(receipt, timeout=30)
+    """
+
+    def __init__(self, temporal: Temporal) -> None:
+        #: The Temporal client beneath; it must use the pydantic data converter, as `connect` sees to.
+        self.temporal = temporal
+
+    @classmethod
+    async def connect(cls, **overrides: Any) -> Self:
+        """Connect as Temporal's environment or TOML configuration says; arguments of temporalio's Client.connect win.
+
+        Raises TemporalUnavailable.
+        """
+        return cls(await connect(**overrides))
+
+    async def publish(self, event: Event) -> Receipt:
+        """Publish one event. Once this returns, it is durable. Publishing it again is safe and says `duplicate`.
+
+        Raises EventConflict if its (source, id) was used for other content, TemporalUnavailable, NotSetUp.
+        """
+        return (await self.publish_many([event]))[0]
+
+    async def publish_many(self, events: Iterable[Event]) -> list[Receipt]:
+        """Publish events, one run for up to 100 of them and 1 MB; the receipts come in the order of the events.
+
+        Raises EventConflict before anything starts if two events share (source, id) and differ; otherwise as `publish`. After an
+        error some publications may have been started: publish the same events again.
+        """
+        events = list(events)
+        slots = asyncio.Semaphore(CONCURRENCY)
+
+        async def start(publication: Publication) -> tuple[Publication, bool]:
+            async with slots:
+                return publication, await self._start(publication)
+
+        started = await asyncio.gather(*map(start, publications(events)), return_exceptions=True)
+        home: dict[str, tuple[str, bool]] = {}
+        for outcome in started:
+            if isinstance(outcome, BaseException):
+                raise outcome
+            publication, duplicate = outcome
+            home.update({event.key: (publication.workflow_id, duplicate) for event in publication.events})
+        receipts, seen = [], set[str]()
+        for event in events:
+            workflow_id, duplicate = home[event.key]
+            repeated = duplicate or event.key in seen
+            receipts.append(Receipt(source=event.source, event_id=event.id, workflow_id=workflow_id, duplicate=repeated))
+            seen.add(event.key)
+        return receipts
+
+    async def status(self, target: Target) -> Status:
+        """How the event stands now: from its run, or from the registry by way of a worker once Temporal has forgotten the run.
+
+        Raises EventNotFound, EventConflict, TemporalUnavailable.
+        """
+        source, event_id, run = _address(target)
+        key = event_key(source, event_id)
+        summary = await self._summary(run)
+        if summary is None:
+            located = await self._locate(LocateInput(source=source, id=event_id))
+            run, summary = located.workflow_id, await self._summary(located.workflow_id)
+            if summary is None:
+                counts = located.counts
+                return Status(source=source, id=event_id, workflow_id=run, counts=counts, settled=not counts.unsettled)
+        known = summary.events.get(key)
+        if known and known.standing is Standing.CONFLICT:
+            raise EventConflict(f"event {event_id} of {source} was published before with other content, by {known.workflow_id}")
+        if known and known.standing is Standing.DUPLICATE:
+            owner = Receipt(source=source, event_id=event_id, workflow_id=known.workflow_id)
+            return await self.status(owner if known.workflow_id != run else (source, event_id))
+        counts, unsettled = await self._with_runs_below(summary, key)
+        settled = known is not None and summary.resolved and not summary.open_runs and not counts.unsettled
+        return Status(
+            source=source, id=event_id, workflow_id=run, counts=counts, settled=settled, unsettled=tuple(unsettled)
+        )
+
+    async def wait(self, target: Target, timeout: float | None = None) -> Status:
+        """Wait until every delivery of the event is settled, for at most `timeout` seconds (for ever, if None).
+
+        Raises WaitTimeout and what `status` raises.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                status = await self.status(target)
+                while not status.settled:
+                    if status.workflow_id.startswith("events/"):
+                        await asyncio.sleep(POLL_SECONDS)
+                    elif not await self._closed(status.workflow_id):
+                        return await self.status(target)
+                    status = await self.status(target)
+                return status
+        except TimeoutError as error:
+            raise WaitTimeout(f"not settled within {timeout:g} s; see `status` for what is unsettled") from error
+
+    async def cancel(self, target: Target) -> None:
+        """Stop delivering the event: what was not sent settles as cancelled. What was sent stays sent.
+
+        Raises EventNotFound, TemporalUnavailable.
+        """
+        status = await self.status(target)
+        if status.settled:
+            return
+        handle = self.temporal.get_workflow_handle(status.workflow_id)
+        with _translated():
+            if status.workflow_id.startswith("events/"):
+                key = event_key(status.source, status.id)
+                await handle.signal("control", contract.Control(verb=contract.Verb.CANCEL, event_key=key))
+            else:
+                await handle.cancel()
+
+    async def retry(self, target: Target, subscription_id: str) -> str:
+        """Attempt the event's delivery for this subscription now: the next attempt of one that waits, a new round of attempts for
+        one that is settled. Returns the id of the run that makes it.
+
+        Raises EventNotFound, DeliveryNotFound, TemporalUnavailable.
+        """
+        source, event_id, _ = _address(target)
+        located = await self._locate(LocateInput(source=source, id=event_id, subscription_id=subscription_id))
+        assert located.delivery and located.delivery_state and located.delivery_workflow_id
+        if not located.delivery_state.settled:
+            holder = self.temporal.get_workflow_handle(located.delivery_workflow_id)
+            try:
+                with _translated():
+                    await holder.execute_update("retry_now", subscription_id)
+            except WorkflowUpdateFailedError as error:
+                raise DeliveryNotFound(f"the delivery settled or is being attempted just now: {error.cause}") from error
+            return located.delivery_workflow_id
+        again = f"redeliver/{delivery_id(located.event_key, subscription_id)}/{located.delivery.attempt}"
+        with _translated():
+            await self.temporal.start_workflow(
+                contract.DISPATCH,
+                DispatchInput(redeliver=(located.delivery,)),
+                id=again,
+                task_queue=contract.QUEUE,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                static_summary="made again",
+            )
+        return again
+
+    async def _start(self, publication: Publication) -> bool:
+        """Start the run of a publication; True if it had been started before."""
+        first = publication.events[0]
+        try:
+            with _translated():
+                await self.temporal.start_workflow(
+                    contract.NOTIFY,
+                    NotifyInput(events=publication.events),
+                    id=publication.workflow_id,
+                    task_queue=contract.QUEUE,
+                    id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                    memo={contract.DIGEST_MEMO: publication.digest},
+                    search_attributes=_search_attributes(publication.events),
+                    priority=Priority(fairness_key=first.tenant or "*"),
+                    static_summary=publication.summary,
+                )
+        except WorkflowAlreadyStartedError:
+            with _translated():
+                description = await self.temporal.get_workflow_handle(publication.workflow_id).describe()
+            if await description.memo_value(contract.DIGEST_MEMO, publication.digest) != publication.digest:
+                raise EventConflict(
+                    f"event {first.id} of {first.source} was published before with other content, by {publication.workflow_id}; "
+                    "give the new event an id of its own"
+                ) from None
+            return True
+        return False
+
+    async def _summary(self, run: str) -> Summary | None:
+        """What a run says of itself; None if Temporal does not know it."""
+        handle: WorkflowHandle[Any, Summary] = self.temporal.get_workflow_handle(run, result_type=Summary)
+        try:
+            with _translated():
+                summary: Summary = await handle.query("status", result_type=Summary, rpc_timeout=QUERY_TIMEOUT)
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                return None
+            raise
+        return summary
+
+    async def _with_runs_below(self, summary: Summary, key: str) -> tuple[Counts, list[Unsettled]]:
+        """Counts and unsettled deliveries of an event in a run and, level by level, in those below it that are open."""
+        counts = summary.counts.get(key, Counts())
+        unsettled = [item for item in summary.unsettled if item.event_key == key]
+        slots = asyncio.Semaphore(CONCURRENCY)
+
+        async def ask(run: str) -> tuple[Counts, list[Unsettled]]:
+            async with slots:
+                below = await self._summary(run)
+            return await self._with_runs_below(below, key) if below else (Counts(), [])
+
+        for more, waiting in await asyncio.gather(*map(ask, summary.open_runs)):
+            counts = counts.plus(more)
+            unsettled += waiting
+        return counts, unsettled
+
+    async def _closed(self, run: str) -> bool:
+        """Wait for the end of a run; False if it ended other than by completing."""
+        try:
+            with _translated():
+                await self.temporal.get_workflow_handle(run).result()
+        except WorkflowFailureError:
+            return False
+        return True
+
+    async def _locate(self, request: LocateInput) -> Located:
+        try:
+            with _translated():
+                located: Located = await self.temporal.execute_workflow(
+                    contract.LOCATE,
+                    request,
+                    id=f"locate/{uuid7()}",
+                    task_queue=contract.QUEUE,
+                    result_type=Located,
+                )
+        except WorkflowFailureError as error:
+            kinds = {contract.EVENT_NOT_FOUND: EventNotFound, contract.DELIVERY_NOT_FOUND: DeliveryNotFound}
+            cause = getattr(error.cause, "cause", None)
+            if isinstance(cause, ApplicationError) and cause.type in kinds:
+                raise kinds[cause.type](cause.message) from None
+            raise TemporalUnavailable(f"the worker could not look the event up: {cause or error.cause}") from error
+        return located
+
+
+def _address(target: Target) -> tuple[str, str, str]:
+    """Source, id and the run where to look first."""
+    if isinstance(target, Receipt):
+        return target.source, target.event_id, target.workflow_id
+    source, event_id = (target.source, target.id) if isinstance(target, Event) else target
+    return source, event_id, contract.workflow_id(source, event_id)
+
+
+def _search_attributes(events: Sequence[Event]) -> TypedSearchAttributes:
+    """What operators find the run by; of many events as many ids and types as the server takes in one value."""
+    pairs: list[SearchAttributePair[Any]] = [
+        _listed(contract.EVENT_TYPE, [event.type for event in events]),
+        _listed(contract.EVENT_ID, [event.id for event in events]),
+    ]
+    tenants = {event.tenant for event in events}
+    if len(tenants) == 1 and (tenant := tenants.pop()):
+        pairs.append(SearchAttributePair(contract.TENANT, tenant))
+    return TypedSearchAttributes(pairs)
+
+
+def _listed(key: SearchAttributeKey[Sequence[str]], values: Iterable[str]) -> SearchAttributePair[Sequence[str]]:
+    """Distinct values up to 1,900 bytes; the server takes 2 KiB of JSON."""
+    fitting, size = [], 0
+    for value in dict.fromkeys(values):
+        size += len(value.encode()) + 3
+        if size > 1_900:
+            break
+        fitting.append(value)
+    return SearchAttributePair(key, fitting)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turn what Temporal's transport raises into errors that say what to do; NOT_FOUND is left to the caller."""
+    try:
+        yield
+    except RPCError as error:
+        if error.status is RPCStatusCode.INVALID_ARGUMENT and "search attribute" in str(error).lower():
+            raise NotSetUp(f"{error}; run `python -m starter setup`") from error
+        if error.status is RPCStatusCode.FAILED_PRECONDITION and "poller" in str(error):
+            raise TemporalUnavailable("no worker polls the queue `bellwire`, so no run can answer; start `python worker.py`") from error
+        if error.status in _UNREACHABLE:
+            raise TemporalUnavailable(
+                f"Temporal did not answer: {error}; check TEMPORAL_ADDRESS, the server and the worker, then try again (the same ids are safe)"
+            ) from error
+        raise
+
+
+_UNREACHABLE = {
+    RPCStatusCode.UNAVAILABLE,
+    RPCStatusCode.DEADLINE_EXCEEDED,
+    RPCStatusCode.RESOURCE_EXHAUSTED,
+    RPCStatusCode.CANCELLED,
+}

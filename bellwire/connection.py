@@ -1,0 +1,38 @@
+"""The one way to connect to Temporal: same converter for publishers, workers and operators, and Temporal's own configuration."""
+
+from typing import Any
+
+from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.envconfig import ClientConfig
+from temporalio.service import RPCError
+
+from bellwire.contract import SEARCH_ATTRIBUTES
+from bellwire.errors import NotSetUp, TemporalUnavailable
+
+
+async def connect(**overrides: Any) -> Client:
+    """A Temporal client, configured by TEMPORAL_* variables or Temporal's TOML file; localhost:7233 if neither says.
+
+    `overrides` are arguments of `temporalio.client.Client.connect` (target_host, namespace, tls, …) and win.
+    Raises TemporalUnavailable.
+    """
+    found = ClientConfig.load_client_connect_config()
+    arguments = {"target_host": "localhost:7233", **found, **overrides}
+    try:
+        return await Client.connect(data_converter=pydantic_data_converter, **arguments)
+    except (RuntimeError, RPCError) as error:
+        raise TemporalUnavailable(
+            f"cannot reach Temporal at {arguments['target_host']}: {error}; check TEMPORAL_ADDRESS and that the server runs"
+        ) from error
+
+
+async def check_search_attributes(client: Client) -> None:
+    """Raise NotSetUp if the namespace lacks one of our search attributes: upserting it would wedge a workflow for ever."""
+    answer = await client.operator_service.list_search_attributes(ListSearchAttributesRequest(namespace=client.namespace))
+    missing = [key.name for key in SEARCH_ATTRIBUTES if key.name not in answer.custom_attributes]
+    if missing:
+        raise NotSetUp(
+            f"namespace {client.namespace} lacks the search attributes {', '.join(missing)}; run `python -m starter setup`"
+        )

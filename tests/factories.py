@@ -1,0 +1,42 @@
+"""Ready-made values for tests; every field can be overridden."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import SecretStr
+
+from bellwire.deliveries import Delivery, DeliveryState, Due
+from bellwire.events import Event
+from bellwire.subscriptions import Subscription
+
+NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
+
+
+def event(**fields: Any) -> Event:
+    return Event(**{"source": "/shop", "type": "order.paid", "data": {"order": "42", "total": "19.90 EUR"}, **fields})
+
+
+def subscription(target: dict[str, Any] | None = None, **fields: Any) -> Subscription:
+    target = target or {"channel": "webhook", "url": "https://app.example/hooks"}
+    return Subscription.model_validate({"tenant": "acme", "types": ["order.*"], "target": target, **fields})
+
+
+def due(
+    wish: Subscription | None = None, happened: Event | None = None, *, number: int = 1, secret: str | None = None, **fields: Any
+) -> Due:
+    wish, happened = wish or subscription(), happened or event()
+    delivery = Delivery(
+        **{
+            "event_key": happened.key,
+            "subscription_id": wish.id,
+            "channel": wish.channel,
+            "state": DeliveryState.PENDING if number == 1 else DeliveryState.WAITING,
+            "attempts": number - 1,
+            "workflow_id": "event//shop/1",
+            "updated_at": NOW,
+            **fields,
+        }
+    )
+    return Due(
+        delivery=delivery, event=happened, subscription=wish, number=number, secret=SecretStr(secret) if secret else None
+    )

@@ -1,0 +1,177 @@
+"""Agenda: the unsettled deliveries of one run, and when each is due. Plain data and arithmetic; no workflow calls."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import groupby
+
+from bellwire.contract import CHUNK_SIZE, Control, Deferred, Group, Verb
+from bellwire.deliveries import Unsettled
+from bellwire.subscriptions import Channel
+from workflows.policies import JITTER, SLACK_PART, SLACK_SECONDS
+
+
+@dataclass(slots=True)
+class Entry:
+    """One unsettled delivery."""
+
+    event_key: str
+    subscription_id: str
+    channel: Channel
+    attempts: int
+    #: Unix time of the next attempt.
+    due: float
+    reason: str = ""
+    paused: bool = False
+    in_flight: bool = False
+    #: An operator cancelled it; it settles as soon as it is not in flight.
+    doomed: bool = False
+
+    @property
+    def waits(self) -> bool:
+        return not (self.paused or self.in_flight or self.doomed)
+
+
+class Agenda:
+    """Holds up to a page of entries, so that looking at all of them is cheap and no index is kept."""
+
+    def __init__(self) -> None:
+        self._entries: dict[tuple[str, str], Entry] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self._entries.values())
+
+    def holds(self, subscription_id: str) -> bool:
+        return any(entry.subscription_id == subscription_id for entry in self)
+
+    def add(self, group: Group, *, due: float) -> None:
+        for subscription_id in group.subscription_ids:
+            self._entries[group.event_key, subscription_id] = Entry(
+                group.event_key, subscription_id, group.channel, group.attempt - 1, due
+            )
+
+    def restore(self, unsettled: Unsettled, *, now: float) -> None:
+        """Take over an entry of the run before this one."""
+        self._entries[unsettled.event_key, unsettled.subscription_id] = Entry(
+            unsettled.event_key,
+            unsettled.subscription_id,
+            unsettled.channel,
+            unsettled.attempts,
+            unsettled.due.timestamp() if unsettled.due else now,
+            unsettled.reason,
+            paused=unsettled.paused,
+        )
+
+    def take_due(self, now: float) -> list[Entry]:
+        """The entries that are due, marked as in flight."""
+        due = [entry for entry in self if entry.waits and entry.due <= now]
+        for entry in due:
+            entry.in_flight = True
+        return due
+
+    def take_doomed(self) -> list[Entry]:
+        """The cancelled entries that are not in flight, removed."""
+        doomed = [entry for entry in self if entry.doomed and not entry.in_flight]
+        self._remove(doomed)
+        return doomed
+
+    def take_all(self) -> list[Entry]:
+        entries = list(self)
+        self._entries.clear()
+        return entries
+
+    def land(self, flown: Iterable[Entry], deferred: Iterable[Deferred], *, now: float, chance: Iterator[float]) -> None:
+        """Take back what was in flight: what was deferred is due again, the rest is settled and goes.
+
+        `chance` yields random numbers in [0, 1) for the jitter.
+        """
+        again = {(item.event_key, item.subscription_id): item for item in deferred}
+        settled = []
+        for entry in flown:
+            entry.in_flight = False
+            if item := again.get((entry.event_key, entry.subscription_id)):
+                entry.attempts = item.attempts
+                entry.reason = item.reason
+                entry.due = now + item.delay * (1 if item.stated else 1 + JITTER * next(chance))
+            else:
+                settled.append(entry)
+        self._remove(settled)
+
+    def wake_at(self, now: float) -> float | None:
+        """When the next round is: as soon as the first entry and all those due shortly after it are due. None if none waits."""
+        due = [entry.due for entry in self if entry.waits]
+        if not due:
+            return None
+        first = min(due)
+        last_together = first + max(SLACK_SECONDS, SLACK_PART * (first - now))
+        return max(moment for moment in due if moment <= last_together)
+
+    def control(self, control: Control, *, now: float) -> int:
+        """Obey an operator; the number of entries that changed."""
+        changed = 0
+        for entry in self:
+            meant = control.subscription_id in {None, entry.subscription_id} and control.event_key in {None, entry.event_key}
+            if not meant or entry.doomed:
+                continue
+            match control.verb:
+                case Verb.RETRY_NOW if not entry.in_flight:
+                    entry.due, entry.paused = min(entry.due, now), False
+                case Verb.PAUSE if not entry.paused:
+                    entry.paused = True
+                case Verb.RESUME if entry.paused:
+                    entry.paused = False
+                case Verb.CANCEL:
+                    entry.doomed = True
+                case _:
+                    continue
+            changed += 1
+        return changed
+
+    def unsettled(self, limit: int | None = None) -> tuple[Unsettled, ...]:
+        """The entries as data, the earliest due first."""
+        entries = sorted(self, key=lambda entry: (not entry.waits, entry.due, entry.subscription_id))
+        return tuple(
+            Unsettled(
+                event_key=entry.event_key,
+                subscription_id=entry.subscription_id,
+                channel=entry.channel,
+                attempts=entry.attempts,
+                reason=entry.reason,
+                due=datetime.fromtimestamp(entry.due, UTC) if entry.waits else None,
+                paused=entry.paused,
+            )
+            for entry in entries[:limit]
+        )
+
+    def _remove(self, entries: Iterable[Entry]) -> None:
+        for entry in entries:
+            del self._entries[entry.event_key, entry.subscription_id]
+
+
+def groups(entries: Iterable[Entry]) -> tuple[Group, ...]:
+    """The entries as groups of equal event, channel and attempt."""
+
+    def likeness(entry: Entry) -> tuple[str, str, int]:
+        return entry.channel, entry.event_key, entry.attempts
+
+    return tuple(
+        Group(
+            event_key=event_key,
+            channel=Channel(channel),
+            attempt=attempts + 1,
+            subscription_ids=tuple(entry.subscription_id for entry in alike),
+        )
+        for (channel, event_key, attempts), alike in groupby(sorted(entries, key=likeness), key=likeness)
+    )
+
+
+def chunks(entries: Iterable[Entry]) -> list[list[Entry]]:
+    """The entries in lists of one channel and at most CHUNK_SIZE."""
+    found = []
+    for _, of_channel in groupby(sorted(entries, key=lambda entry: entry.channel), key=lambda entry: entry.channel):
+        ordered = list(of_channel)
+        found += [ordered[start : start + CHUNK_SIZE] for start in range(0, len(ordered), CHUNK_SIZE)]
+    return found

@@ -1,0 +1,227 @@
+"""Rounds: the loop that every run of deliveries shares, and the handlers by which it is asked and told.
+
+All that is due now goes out, as one activity per channel and chunk; what did not settle falls due again by its own schedule;
+one timer waits for the earliest. Neither success nor failure costs a run of its own.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from temporalio import workflow
+from temporalio.exceptions import ApplicationError, FailureError
+
+with workflow.unsafe.imports_passed_through():
+    from bellwire.contract import (
+        NOT_UNSETTLED,
+        SEND,
+        UNSETTLED,
+        WAITING,
+        Carried,
+        Chunk,
+        ChunkResult,
+        Control,
+        Controlled,
+        Group,
+        Settlement,
+        Summary,
+        Verb,
+        channel_queue,
+        settle,
+    )
+    from bellwire.deliveries import Counts, DeliveryState
+    from workflows import narration
+    from workflows.agenda import Agenda, Entry, chunks, groups
+    from workflows.policies import REGISTRY, SCHEDULES, SENDING
+
+#: Unsettled deliveries that a query answers with, and subscription ids in the search attribute.
+SHOWN, SHOWN_IN_SEARCH = 100, 20
+
+
+class Rounds:
+    """What Notify and Dispatch have in common. Subclasses fill the agenda and call `attend`."""
+
+    def __init__(self) -> None:
+        self.agenda = Agenda()
+        self.counts: dict[str, Counts] = defaultdict(Counts)
+        #: Whether more may come onto the agenda, so that an empty one does not end the rounds.
+        self.filling = True
+        #: Children that are open, by workflow id. A run with open children never continues as new.
+        self.children: dict[str, workflow.ChildWorkflowHandle[Any, Summary]] = {}
+        #: Events that were cancelled while some of their deliveries may still be on their way here.
+        self._given_up: set[str] = set()
+        #: Whether something happened that the rounds should look at before their next timer.
+        self._told = False
+        self._first_round_over = False
+        self._searchable: list[str] = []
+
+    def take_on(self, found: Sequence[Group]) -> None:
+        """Put deliveries on the agenda, due now."""
+        for group in found:
+            self.agenda.add(group, due=workflow.time())
+            self._count(group.event_key, {"matched": len(group.subscription_ids)})
+        for event_key in self._given_up:
+            self.agenda.control(Control(verb=Verb.CANCEL, event_key=event_key), now=workflow.time())
+        self._told = True
+
+    def take_over(self, carried: Carried) -> None:
+        """Go on where the run before this one continued as new."""
+        self.counts.update(carried.counts)
+        for item in carried.waiting:
+            self.agenda.restore(item, now=workflow.time())
+
+    def carry(self) -> Carried:
+        return Carried(waiting=self.agenda.unsettled(), counts=dict(self.counts))
+
+    async def attend(self) -> bool:
+        """Hold rounds until everything is settled; True if the run is to continue as new first. A cancel ends them early."""
+        while workflow.cancellation_reason() is None:
+            self._told = False
+            if doomed := self.agenda.take_doomed():
+                await self._settle(doomed, "cancelled by an operator")
+            elif due := self.agenda.take_due(workflow.time()):
+                sent = await asyncio.gather(*(self._send(chunk) for chunk in chunks(due)), return_exceptions=True)
+                for outcome in sent:
+                    if isinstance(outcome, BaseException):
+                        raise outcome
+                if not self._first_round_over:
+                    self._first_round_over = True
+                    await self.after_first_round()
+            elif self.agenda or self.filling:
+                if workflow.info().is_continue_as_new_suggested() and not self.children and not self.filling:
+                    return True
+                await self._wait()
+            else:
+                break
+        return False
+
+    async def after_first_round(self) -> None:
+        """Called once, when everything has been attempted once."""
+
+    async def settle_the_rest(self) -> None:
+        """After a cancel: what was not sent settles as cancelled."""
+        if rest := self.agenda.take_all():
+            await self._settle(rest, "event cancelled")
+
+    async def finish(self) -> None:
+        """Clear what the search shows, and let handlers that are under way end."""
+        self._show_in_search()
+        workflow.set_current_details("")
+        await workflow.wait_condition(workflow.all_handlers_finished)
+
+    async def _send(self, entries: list[Entry]) -> None:
+        channel = entries[0].channel
+        result: ChunkResult = await workflow.execute_activity(
+            SEND[channel],
+            Chunk(groups=groups(entries), schedule=SCHEDULES[channel]),
+            task_queue=channel_queue(channel),
+            summary=narration.sending(entries),
+            **SENDING,
+        )
+        self.agenda.land(entries, result.deferred, now=workflow.time(), chance=_chance())
+        self._count_settled(result.settled)
+
+    async def _settle(self, entries: list[Entry], reason: str) -> None:
+        answer = await workflow.execute_local_activity(
+            settle,
+            Settlement(groups=groups(entries), reason=reason),
+            summary=f"cancel {narration.count(len(entries), 'delivery')}",
+            **REGISTRY,
+        )
+        self._count_settled(answer.settled)
+
+    async def _wait(self) -> None:
+        self._show_in_search()
+        now = workflow.time()
+        wake_at = self.agenda.wake_at(now)
+        waiting = [entry for entry in self.agenda if entry.waits]
+        workflow.set_current_details(narration.table(self.agenda.unsettled(narration.ROWS), len(self.agenda)))
+        if wake_at is None:
+            await workflow.wait_condition(lambda: self._told)
+            return
+        seconds = max(wake_at - now, 0.001)
+        try:
+            await workflow.wait_condition(
+                lambda: self._told, timeout=timedelta(seconds=seconds), timeout_summary=narration.waiting(waiting, seconds)
+            )
+        except asyncio.TimeoutError:
+            pass
+
+    def _show_in_search(self) -> None:
+        """Upsert what operators search for, only once something was deferred: the happy path pays nothing."""
+        waiting = sorted({entry.subscription_id for entry in self.agenda if entry.attempts})
+        state = [str(len(waiting)), *waiting[:SHOWN_IN_SEARCH]] if waiting else []
+        if state != self._searchable:
+            self._searchable = state
+            workflow.upsert_search_attributes(
+                [UNSETTLED.value_set(len(self.agenda)), WAITING.value_set(waiting[:SHOWN_IN_SEARCH])]
+            )
+
+    def _count(self, event_key: str, more: Mapping[str, int]) -> None:
+        self.counts[event_key] = self.counts[event_key].plus(more)
+
+    def _count_settled(self, settled: Mapping[str, Mapping[DeliveryState, int]]) -> None:
+        for event_key, states in settled.items():
+            self._count(event_key, {str(state): number for state, number in states.items()})
+
+    def summary(self) -> Summary:
+        """How the run stands: its result, and the answer to the query `status`."""
+        return Summary(
+            counts=dict(self.counts),
+            unsettled=self.agenda.unsettled(SHOWN),
+            open_runs=tuple(self.children),
+            resolved=not self.filling,
+        )
+
+    @workflow.query(description="Counts and the first unsettled deliveries of this run, and the runs below it.")
+    def status(self) -> Summary:
+        return self.summary()
+
+    @workflow.update(description="Attempt again now: one subscription's delivery, or all that wait.")
+    async def retry_now(self, subscription_id: str | None = None) -> Controlled:
+        return await self._control(Control(verb=Verb.RETRY_NOW, subscription_id=subscription_id))
+
+    @workflow.update(description="Attempt nothing until resume: one subscription's delivery, or all.")
+    async def pause(self, subscription_id: str | None = None) -> Controlled:
+        return await self._control(Control(verb=Verb.PAUSE, subscription_id=subscription_id))
+
+    @workflow.update(description="End a pause.")
+    async def resume(self, subscription_id: str | None = None) -> Controlled:
+        return await self._control(Control(verb=Verb.RESUME, subscription_id=subscription_id))
+
+    @workflow.update(description="Give up: settle one subscription's delivery, or all, as cancelled.")
+    async def cancel(self, subscription_id: str | None = None) -> Controlled:
+        return await self._control(Control(verb=Verb.CANCEL, subscription_id=subscription_id))
+
+    @workflow.signal(description="The same verbs, from the run above.")
+    async def control(self, control: Control) -> None:
+        await self._control(control)
+
+    @retry_now.validator
+    @pause.validator
+    @resume.validator
+    @cancel.validator
+    def _holds(self, subscription_id: str | None = None) -> None:
+        if subscription_id is not None and not self.children and not self.agenda.holds(subscription_id):
+            raise ApplicationError(f"no unsettled delivery of subscription {subscription_id} is here", type=NOT_UNSETTLED)
+
+    async def _control(self, control: Control) -> Controlled:
+        if control.verb is Verb.CANCEL and control.event_key:
+            self._given_up.add(control.event_key)
+        changed = self.agenda.control(control, now=workflow.time())
+        self._told = True
+        forwarded = 0
+        for child in list(self.children.values()):
+            try:
+                await child.signal("control", control)
+                forwarded += 1
+            except FailureError:
+                continue  # it has closed meanwhile, so it holds nothing
+        return Controlled(deliveries=changed, forwarded=forwarded)
+
+
+def _chance() -> Iterator[float]:
+    while True:
+        yield workflow.random().random()
