@@ -1,0 +1,45 @@
+# `make` lists the targets. Every target sets up what it needs: a virtual environment in .venv with the versions of constraints.txt.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo dev test test-slow lint format typecheck bench clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Bellwire needs Python 3.11 or newer; set PYTHON=..."'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[app,dev]'
+	@touch $(READY)
+
+demo: $(READY) ## Publish real events to real receivers and check what arrived (KEEP=1 stays up)
+	$(BIN)/python -m starter demo $(if $(KEEP),--keep)
+
+dev: $(READY) ## The whole stack in the foreground: Temporal with its UI, registry, worker
+	$(BIN)/python -m starter dev
+
+test: $(READY) ## All tests but the slow ones
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-slow: $(READY) ## The slow tests: crashes and large fan-outs
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+lint: $(READY) ## Check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(READY) ## Mend style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+typecheck: $(READY) ## Check types, strictly
+	$(BIN)/mypy
+
+bench: $(READY) ## Measure, as ratios within one run
+	$(BIN)/python -m benchmarks
+
+clean: ## Remove what the targets made
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache

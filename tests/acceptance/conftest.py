@@ -1,0 +1,81 @@
+"""The whole system: a dev server, a registry, worker processes, and receivers that speak the real protocols."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bellwire import Client, Subscription
+from bellwire.registry import Registry
+from starter.processes import free_port
+from starter.receivers.hooks import HookReceiver
+from starter.receivers.mailbox import Mailbox
+from starter.receivers.twilio import TwilioDouble
+from starter.stack import Stack, running_stack
+
+
+@dataclass
+class System:
+    """A running Bellwire and those who receive."""
+
+    stack: Stack
+    hooks: HookReceiver
+    mailbox: Mailbox
+    twilio: TwilioDouble
+    #: BELLWIRE_* and TEMPORAL_* variables for further processes.
+    variables: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def client(self) -> Client:
+        return self.stack.client
+
+    @property
+    def registry(self) -> Registry:
+        return self.stack.registry
+
+    async def subscribe(self, target: dict[str, Any], *types: str, **fields: Any) -> Subscription:
+        """Subscribe; a webhook's signatures are verified from then on."""
+        wish = Subscription.model_validate({"tenant": "acme", "types": types, "target": target, **fields})
+        secret = await self.registry.subscribe(wish)
+        if secret:
+            self.hooks.expect("/" + target["url"].split("/", 3)[3], secret.get_secret_value())
+        return wish
+
+    async def hook(self, path: str, *types: str, **fields: Any) -> Subscription:
+        return await self.subscribe({"channel": "webhook", "url": self.hooks.url(path)}, *types, **fields)
+
+
+@asynccontextmanager
+async def running_system(folder: Path, **settings: str) -> AsyncIterator[System]:
+    async with AsyncExitStack() as cleaning:
+        hooks = await cleaning.enter_async_context(HookReceiver())
+        mailbox = await cleaning.enter_async_context(Mailbox())
+        twilio = await cleaning.enter_async_context(TwilioDouble())
+        variables = {
+            "BELLWIRE_SMTP_HOST": mailbox.host,
+            "BELLWIRE_SMTP_PORT": str(mailbox.port),
+            "BELLWIRE_TWILIO_URL": twilio.url,
+            "BELLWIRE_TWILIO_ACCOUNT_SID": twilio.account_sid,
+            "BELLWIRE_TWILIO_AUTH_TOKEN": twilio.auth_token,
+            "BELLWIRE_TWILIO_SENDER": "+14155550100",
+            "BELLWIRE_WEBHOOK_ALLOW_HTTP": "true",
+            "BELLWIRE_WEBHOOK_PORTS": "*",
+            "BELLWIRE_EGRESS_ALLOW": "127.0.0.0/8",
+            "BELLWIRE_SMS_RECONCILE_AFTER": "2",
+            "BELLWIRE_LOG_FORMAT": "json",
+            **settings,
+        }
+        stack = await cleaning.enter_async_context(
+            running_stack(folder, port=free_port(), ui_port=free_port(), settings=variables)
+        )
+        yield System(stack, hooks, mailbox, twilio, {**variables, **stack.variables})
+
+
+@pytest.fixture(scope="package")
+async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
+    """One system for the tests of this package; each uses event types of its own."""
+    async with running_system(tmp_path_factory.mktemp("system")) as system:
+        yield system

@@ -1,0 +1,181 @@
+"""What operators and publishers can tell a running event."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from temporalio.client import WorkflowExecutionStatus, WorkflowUpdateFailedError
+from temporalio.testing import WorkflowEnvironment
+
+from bellwire import Client, Receipt
+from bellwire.contract import PAGE_SIZE, Controlled, Summary
+from bellwire.deliveries import DeliveryState
+from bellwire.subscriptions import Channel
+from tests.factories import event
+from tests.workflows.platform import DELIVERED, Platform
+
+
+@pytest.fixture
+async def platform(time_skipping: WorkflowEnvironment) -> AsyncIterator[Platform]:
+    platform = Platform(time_skipping)
+    platform.answer = lambda _, attempt: (3600.0, "HTTP 503", True) if attempt == 1 else DELIVERED
+    async with platform.working():
+        yield platform
+
+
+@pytest.fixture
+def client(platform: Platform) -> Client:
+    return Client(platform.env.client)
+
+
+async def until_unsettled(client: Client, receipt: Receipt, number: int) -> None:
+    """Wait until so many deliveries wait for another attempt."""
+    async with asyncio.timeout(20):
+        while True:
+            status = await client.status(receipt)
+            if sum(item.attempts == 1 for item in status.unsettled) == number:
+                return
+            await asyncio.sleep(0.05)
+
+
+async def tell(client: Client, receipt: Receipt, verb: str, *names: str) -> Controlled:
+    handle = client.temporal.get_workflow_handle(receipt.workflow_id)
+    answer: Controlled = await handle.execute_update(verb, *names, result_type=Controlled)
+    return answer
+
+
+async def description(client: Client, receipt: Receipt) -> Any:
+    return await client.temporal.get_workflow_handle(receipt.workflow_id).describe()
+
+
+async def test_retry_now_ends_a_wait(platform: Platform, client: Client) -> None:
+    platform.subscribers = {Channel.WEBHOOK: ["a", "b"]}
+    receipt = await client.publish(event())
+    await until_unsettled(client, receipt, 2)
+    assert (await tell(client, receipt, "retry_now", "a")).deliveries == 1
+    await until_unsettled(client, receipt, 1)
+    before, after = platform.times("a")
+    assert (after - before).total_seconds() < 60
+    async with platform.skipping():
+        status = await client.wait(receipt)
+    assert status.counts.delivered == 2
+    before, after = platform.times("b")
+    assert (after - before).total_seconds() >= 3600
+
+
+async def test_a_verb_for_a_subscription_that_is_not_here_is_refused(platform: Platform, client: Client) -> None:
+    platform.subscribers = {Channel.WEBHOOK: ["a"]}
+    receipt = await client.publish(event())
+    await until_unsettled(client, receipt, 1)
+    with pytest.raises(WorkflowUpdateFailedError) as refused:
+        await tell(client, receipt, "retry_now", "stranger")
+    assert "stranger" in str(refused.value.cause)
+    await tell(client, receipt, "cancel")
+
+
+async def test_a_paused_delivery_rests_until_resume(platform: Platform, client: Client) -> None:
+    platform.subscribers = {Channel.WEBHOOK: ["a", "b"]}
+    receipt = await client.publish(event())
+    await until_unsettled(client, receipt, 2)
+    assert (await tell(client, receipt, "pause", "a")).deliveries == 1
+    async with platform.skipping():
+        await platform.env.sleep(86_400)
+    status = await client.status(receipt)
+    assert [(item.subscription_id, item.paused, item.due) for item in status.unsettled] == [("a", True, None)]
+    assert len(platform.times("b")) == 2
+    assert (await tell(client, receipt, "resume", "a")).deliveries == 1
+    async with platform.skipping():
+        assert (await client.wait(receipt)).counts.delivered == 2
+
+
+async def test_cancelling_one_subscription_leaves_the_others(platform: Platform, client: Client) -> None:
+    platform.subscribers = {Channel.WEBHOOK: ["a"], Channel.EMAIL: ["b"]}
+    receipt = await client.publish(event())
+    await until_unsettled(client, receipt, 2)
+    await tell(client, receipt, "cancel", "a")
+    async with platform.skipping():
+        status = await client.wait(receipt)
+    assert (status.counts.cancelled, status.counts.delivered) == (1, 1)
+    assert platform.states[event_key(receipt), "a"] is DeliveryState.CANCELLED
+
+
+def event_key(receipt: Receipt) -> str:
+    return event(source=receipt.source, id=receipt.event_id).key
+
+
+async def test_cancelling_an_event_settles_what_was_not_sent(platform: Platform, client: Client) -> None:
+    platform.subscribers = {Channel.WEBHOOK: ["a", "b", "c"]}
+    platform.answer = lambda name, _: DELIVERED if name == "c" else (3600.0, "HTTP 503")
+    receipt = await client.publish(event())
+    await until_unsettled(client, receipt, 2)
+    await client.cancel(receipt)
+    status = await client.wait(receipt, timeout=20)
+    assert (status.counts.delivered, status.counts.cancelled, status.counts.unsettled) == (1, 2, 0)
+    assert (await description(client, receipt)).status is WorkflowExecutionStatus.CANCELED
+
+
+async def test_cancelling_an_event_cancels_its_tree(platform: Platform, client: Client) -> None:
+    platform.page_size = 700
+    names = [f"s{number:04}" for number in range(PAGE_SIZE + 400)]
+    platform.subscribers = {Channel.WEBHOOK: names}
+    platform.answer = lambda *_: (3600.0, "HTTP 503")
+    receipt = await client.publish(event())
+    handle = client.temporal.get_workflow_handle(receipt.workflow_id, result_type=Summary)
+    async with asyncio.timeout(30):
+        while len(platform.attempts) < len(names):
+            await asyncio.sleep(0.05)
+    children = [f"{receipt.workflow_id}/page-{number}" for number in (1, 2)]
+    await client.cancel(receipt)
+    status = await client.wait(receipt, timeout=20)
+    assert status.counts.matched == status.counts.cancelled == len(names)
+    assert set(platform.states.values()) == {DeliveryState.CANCELLED}
+    for child in children:
+        assert (await client.temporal.get_workflow_handle(child).describe()).status is WorkflowExecutionStatus.COMPLETED
+    assert (await handle.describe()).status is WorkflowExecutionStatus.CANCELED
+
+
+async def test_a_verb_for_all_reaches_every_page(platform: Platform, client: Client) -> None:
+    platform.page_size = 600
+    names = [f"s{number:04}" for number in range(PAGE_SIZE + 200)]
+    platform.subscribers = {Channel.WEBHOOK: names}
+    receipt = await client.publish(event())
+    async with asyncio.timeout(30):
+        while len(platform.attempts) < len(names) or len((await client.status(receipt)).unsettled) < 100:
+            await asyncio.sleep(0.05)
+    answer = await tell(client, receipt, "retry_now")
+    assert answer.forwarded == 2
+    status = await client.wait(receipt, timeout=20)
+    assert status.counts.delivered == len(names)
+    assert status.settled
+
+
+async def test_the_status_sums_over_pages_and_says_what_waits(platform: Platform, client: Client) -> None:
+    platform.page_size = 500
+    names = [f"s{number:04}" for number in range(1_500)]
+    platform.subscribers = {Channel.WEBHOOK: names}
+    platform.answer = lambda name, attempt: (3600.0, "HTTP 503") if name == "s0700" and attempt == 1 else DELIVERED
+    receipt = await client.publish(event())
+    await until_unsettled(client, receipt, 1)
+    async with asyncio.timeout(20):
+        while (status := await client.status(receipt)).counts.delivered < 1_499:
+            await asyncio.sleep(0.05)
+    assert [(item.subscription_id, item.reason) for item in status.unsettled] == [("s0700", "HTTP 503")]
+    assert not status.settled
+    async with platform.skipping():
+        assert (await client.wait(receipt)).counts.delivered == 1_500
+
+
+async def test_one_event_of_a_batch_is_cancelled_and_the_rest_delivered(platform: Platform, client: Client) -> None:
+    platform.subscribers = {Channel.WEBHOOK: ["a"]}
+    platform.answer = lambda *_: (3600.0, "HTTP 503")
+    first, second = event(), event()
+    receipts = await client.publish_many([first, second])
+    await until_unsettled(client, receipts[0], 1)
+    await until_unsettled(client, receipts[1], 1)
+    await client.cancel(receipts[0])
+    status = await client.wait(receipts[0], timeout=20)
+    assert status.counts.cancelled == 1
+    platform.answer = lambda *_: DELIVERED
+    await tell(client, receipts[1], "retry_now")
+    assert (await client.wait(receipts[1], timeout=20)).counts.delivered == 1

@@ -1,0 +1,214 @@
+"""The worker: settings → registry and clients → activities → Temporal workers. Run it as `python worker.py`.
+
+It polls the workflow queue and the queue of every channel; `--channels` narrows, so that each channel's fleet scales by itself.
+On SIGTERM it stops polling, gives what is in flight BELLWIRE_SHUTDOWN_GRACE seconds, records what came of it, and leaves.
+"""
+
+import argparse
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import aiohttp
+import structlog
+from aiohttp import web
+from temporalio.client import Client
+from temporalio.worker import PollerBehaviorAutoscaling, Worker
+
+from activities.egress import Egress
+from activities.email import EmailChannel
+from activities.rendering import Renderer
+from activities.resolve import Resolver
+from activities.sms import SmsChannel, twilio_client
+from activities.smtp import SmtpPool
+from activities.webhook import WebhookChannel
+from bellwire.connection import check_search_attributes, connect
+from bellwire.contract import QUEUE, channel_queue
+from bellwire.errors import BellwireError
+from bellwire.registry import Registry
+from bellwire.settings import Settings
+from bellwire.subscriptions import Channel
+from bellwire.telemetry import configure_logs, runtime
+from workflows import WORKFLOWS
+
+log = structlog.get_logger("bellwire")
+
+Implementation = Callable[..., Any]
+
+
+def local_activities(registry: Registry) -> list[Implementation]:
+    """What workflows run beside themselves."""
+    resolver = Resolver(registry)
+    return [resolver.resolve, resolver.open_page, resolver.reopen, resolver.settle, resolver.locate]
+
+
+@asynccontextmanager
+async def send_activities(settings: Settings, registry: Registry) -> AsyncIterator[dict[Channel, Implementation]]:
+    """Each channel's send activity; their connections are closed on leaving."""
+    async with AsyncExitStack() as stack:
+        renderer = Renderer(settings.templates)
+        renderer.check()
+        concurrency = settings.send_concurrency
+
+        password = settings.smtp_password.get_secret_value() if settings.smtp_password else None
+        pool = SmtpPool(
+            settings.smtp_host,
+            settings.smtp_port,
+            security=settings.smtp_security,
+            username=settings.smtp_username,
+            password=password,
+            verify=settings.smtp_verify,
+            connections=settings.smtp_connections,
+            timeout=settings.smtp_timeout,
+        )
+        stack.push_async_callback(pool.close)
+        email = EmailChannel(registry, pool, renderer, sender=settings.email_from, concurrency=concurrency)
+
+        twilio = None
+        if settings.twilio_account_sid and settings.twilio_auth_token:
+            session = await stack.enter_async_context(aiohttp.ClientSession())
+            twilio = twilio_client(
+                settings.twilio_account_sid,
+                settings.twilio_auth_token.get_secret_value(),
+                url=settings.twilio_url,
+                timeout=settings.twilio_timeout,
+                session=session,
+            )
+        sms = SmsChannel(
+            registry,
+            twilio,
+            renderer,
+            sender=settings.twilio_sender or "",
+            concurrency=concurrency,
+            reconcile_after=settings.sms_reconcile_after,
+        )
+
+        egress = Egress(allow=settings.egress_allow, allow_http=settings.webhook_allow_http, ports=settings.webhook_ports)
+        strangers = await stack.enter_async_context(egress.session(timeout=settings.webhook_timeout))
+        webhook = WebhookChannel(
+            registry, strangers, egress, timeout=settings.webhook_timeout, concurrency=concurrency
+        )
+        yield {Channel.EMAIL: email.send_email, Channel.SMS: sms.send_sms, Channel.WEBHOOK: webhook.send_webhook}
+
+
+@asynccontextmanager
+async def polling(
+    client: Client, registry: Registry, settings: Settings, channels: Sequence[Channel], *, workflows: bool = True
+) -> AsyncIterator[list[Worker]]:
+    """Workers for the workflow queue and the queues of the channels; leaving stops them gracefully."""
+    options: dict[str, Any] = {
+        "graceful_shutdown_timeout": timedelta(seconds=settings.shutdown_grace),
+        "activity_task_poller_behavior": PollerBehaviorAutoscaling(initial=2),
+    }
+    async with send_activities(settings, registry) as sends, AsyncExitStack() as stack:
+        workers = [
+            Worker(
+                client,
+                task_queue=channel_queue(channel),
+                activities=[sends[channel]],
+                max_concurrent_activities=settings.max_activities,
+                # Short, so that a cancel reaches an activity soon.
+                max_heartbeat_throttle_interval=timedelta(seconds=2),
+                **options,
+            )
+            for channel in channels
+        ]
+        if workflows:
+            workers.append(
+                Worker(
+                    client,
+                    task_queue=QUEUE,
+                    workflows=WORKFLOWS,
+                    activities=local_activities(registry),
+                    workflow_task_poller_behavior=PollerBehaviorAutoscaling(initial=2),
+                    **options,
+                )
+            )
+        for worker in workers:
+            await stack.enter_async_context(worker)
+        yield workers
+
+
+@asynccontextmanager
+async def answering_health(
+    address: str | None, client: Client, registry: Registry, workers: Sequence[Worker]
+) -> AsyncIterator[None]:
+    """GET /ready on host:port: 200 while the workers poll, and the registry and Temporal answer; 503 with the reason otherwise."""
+    if not address:
+        yield
+        return
+
+    async def ready(_: web.Request) -> web.Response:
+        try:
+            async with asyncio.timeout(5):
+                await registry.ping()
+                await client.service_client.check_health()
+        except Exception as error:  # noqa: BLE001 - any reason not to be ready is the answer
+            return web.json_response({"ready": False, "reason": str(error)[:200]}, status=503)
+        if not all(worker.is_running for worker in workers):
+            return web.json_response({"ready": False, "reason": "a worker has stopped polling"}, status=503)
+        return web.json_response({"ready": True})
+
+    app = web.Application()
+    app.router.add_get("/ready", ready)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    host, _, port = address.rpartition(":")
+    try:
+        await web.TCPSite(runner, host, int(port)).start()
+        yield
+    finally:
+        await runner.cleanup()
+
+
+async def run(settings: Settings, channels: Sequence[Channel], *, workflows: bool = True) -> None:
+    """Work until SIGTERM or SIGINT. Raises NotSetUp, TemporalUnavailable, RegistryUnavailable, TemplateInvalid."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    registry = await Registry.open(settings.registry_url, pool=settings.registry_pool)
+    try:
+        await registry.check()
+        client = await connect(runtime=runtime(settings.metrics_address))
+        await check_search_attributes(client)
+        async with (
+            polling(client, registry, settings, channels, workflows=workflows) as workers,
+            answering_health(settings.health_address, client, registry, workers),
+        ):
+            log.info("worker.started", channels=[str(channel) for channel in channels], workflows=workflows)
+            await stop.wait()
+            log.info("worker.stopping", grace_seconds=settings.shutdown_grace)
+    finally:
+        await registry.close()
+    log.info("worker.stopped")
+
+
+def _channels(text: str) -> list[Channel]:
+    try:
+        return [Channel(name.strip()) for name in text.split(",") if name.strip()]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error}; channels are {', '.join(Channel)}") from error
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; the exit status."""
+    parser = argparse.ArgumentParser(prog="worker.py", description="Run Bellwire's workflows and channels. Settings: BELLWIRE_*, TEMPORAL_*.")
+    parser.add_argument("--channels", type=_channels, default=list(Channel), help="only these, separated by commas: email,sms,webhook")
+    parser.add_argument("--no-workflows", action="store_true", help="poll the channels only")
+    options = parser.parse_args(arguments)
+    try:
+        settings = Settings.read()
+        configure_logs(settings.log_format, settings.log_level)
+        asyncio.run(run(settings, options.channels, workflows=not options.no_workflows))
+    except (BellwireError, ValueError) as error:
+        print(f"worker: {error}", file=sys.stderr)  # noqa: T201 - before or after the log
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
