@@ -1,0 +1,194 @@
+"""The webhook channel: one signed HTTP POST per attempt, and the one table that says what an answer comes to.
+
+The request is Standard Webhooks 1.0.0 around a CloudEvents 1.0 event in structured mode. Nothing that a receiver does
+raises: it is an Outcome, whose reason is one of the fixed texts below or `HTTP` and the status.
+"""
+
+import json
+import re
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from importlib.metadata import PackageNotFoundError, version
+
+import aiohttp
+from temporalio import activity
+
+from activities.egress import Egress, EgressRefused, timeouts
+from activities.sending import send
+from bellwire import webhooks
+from bellwire.contract import Chunk, ChunkResult
+from bellwire.deliveries import MAX_ANSWER, Due, Outcome, OutcomeKind
+from bellwire.registry import Registry
+from bellwire.subscriptions import Channel, WebhookTarget
+
+#: Bytes of an answer that are read; MAX_ANSWER characters of UTF-8 fit. Of a longer one the connection is closed.
+ANSWER_BYTES = 4096
+
+CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
+
+#: Client errors that a later attempt may not meet: timeout, conflict, too early, too many requests.
+_PASSING = frozenset({408, 409, 425, 429})
+
+#: What each failure of the client comes to; the first row that fits counts. A dial that failed says no more than
+#: that, or the text would tell which ports of a host are open.
+_FAILURES: tuple[tuple[type[BaseException], OutcomeKind, str], ...] = (
+    (aiohttp.RedirectClientError, OutcomeKind.DEFERRED, "redirect"),
+    (aiohttp.TooManyRedirects, OutcomeKind.DEFERRED, "redirect"),
+    (aiohttp.InvalidURL, OutcomeKind.REJECTED, "invalid URL"),
+    (aiohttp.NonHttpUrlClientError, OutcomeKind.REJECTED, "invalid URL"),
+    (UnicodeError, OutcomeKind.REJECTED, "invalid URL"),  # a host name that IDNA cannot say
+    (aiohttp.ClientSSLError, OutcomeKind.DEFERRED, "TLS failed"),
+    (aiohttp.ServerFingerprintMismatch, OutcomeKind.DEFERRED, "TLS failed"),
+    (aiohttp.ConnectionTimeoutError, OutcomeKind.DEFERRED, "connect failed"),
+    (TimeoutError, OutcomeKind.DEFERRED, "timeout"),
+    (aiohttp.ClientConnectorDNSError, OutcomeKind.DEFERRED, "name not resolved"),
+    (aiohttp.ClientConnectorError, OutcomeKind.DEFERRED, "connect failed"),
+    (aiohttp.ClientConnectionError, OutcomeKind.DEFERRED, "connection lost"),
+    (aiohttp.ClientPayloadError, OutcomeKind.DEFERRED, "half an answer"),
+    (aiohttp.UploadAbortedError, OutcomeKind.DEFERRED, "connection lost"),
+    (aiohttp.ClientResponseError, OutcomeKind.DEFERRED, "garbage answer"),
+    (aiohttp.ClientError, OutcomeKind.DEFERRED, "request failed"),
+    (OSError, OutcomeKind.DEFERRED, "connection lost"),
+)
+_CAUGHT = (aiohttp.ClientError, OSError, UnicodeError)
+
+_SECONDS = re.compile(r"[0-9]{1,10}(?:\.[0-9]{1,10})?")
+
+
+def _user_agent() -> str:
+    try:
+        return f"Bellwire/{version('bellwire')}"
+    except PackageNotFoundError:  # a checkout that was not installed
+        return "Bellwire/0"
+
+
+USER_AGENT = _user_agent()
+
+
+class WebhookChannel:
+    """Posts events to strangers' URLs. `timeout` is in seconds, from dialling to the end of the answer."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        session: aiohttp.ClientSession,
+        egress: Egress,
+        *,
+        timeout: float,
+        concurrency: int,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._registry = registry
+        self._session = session
+        self._egress = egress
+        self._timeouts = timeouts(timeout)
+        self._concurrency = concurrency
+        self._clock = clock
+
+    @activity.defn
+    async def send_webhook(self, chunk: Chunk) -> ChunkResult:
+        """Attempt each delivery of the chunk that is not settled, by HTTP POST."""
+        return await send(
+            chunk,
+            channel=Channel.WEBHOOK,
+            registry=self._registry,
+            attempt=self.attempt,
+            concurrency=self._concurrency,
+        )
+
+    async def attempt(self, due: Due) -> Outcome:
+        """One POST. Its answer counts once it is whole, or its first ANSWER_BYTES are; before, it is a failure that
+        may pass.
+
+        A target whose URL itself breaks the egress policy is rejected, since waiting does not help. A name that
+        resolves to a refused address is deferred, since names come to mean something else.
+        """
+        target = due.subscription.target
+        assert isinstance(target, WebhookTarget)
+        body = json.dumps(due.event.structured(), ensure_ascii=False, separators=(",", ":")).encode()
+        now = int(self._clock())
+        try:
+            self._egress.check_url(target.url)
+            signature = webhooks.sign(due.secret.get_secret_value() if due.secret else "", due.delivery.id, now, body)
+        except EgressRefused as refusal:
+            return Outcome(kind=OutcomeKind.REJECTED, reason=refusal.reason)
+        except ValueError:
+            # The registry's or the operator's fault, and no reason to fail the other deliveries of the chunk.
+            return Outcome(kind=OutcomeKind.DEFERRED, reason="no valid signing secret")
+        headers = {
+            "content-type": CONTENT_TYPE,
+            "accept-encoding": "identity",
+            "user-agent": USER_AGENT,
+            webhooks.ID_HEADER: due.delivery.id,
+            webhooks.TIMESTAMP_HEADER: str(now),
+            webhooks.SIGNATURE_HEADER: signature,
+        }
+        try:
+            async with self._session.post(
+                target.url, data=body, headers=headers, allow_redirects=False, timeout=self._timeouts
+            ) as response:
+                start = await _start_of(response)
+                return self._answered(response.status, response.headers, start)
+        except _CAUGHT as error:
+            return failed(error)
+
+    def _answered(self, status: int, headers: Mapping[str, str], start: bytes) -> Outcome:
+        kind = judge_status(status)
+        wait = retry_after(headers.get("retry-after"), now=self._clock()) if kind is OutcomeKind.DEFERRED else None
+        return Outcome(
+            kind=kind,
+            reason=f"HTTP {status}",
+            retry_after=wait,
+            disable=status == 410,
+            answer=_readable(start) if headers.get("content-encoding", "identity").lower() == "identity" else None,
+        )
+
+
+def judge_status(status: int) -> OutcomeKind:
+    """What an HTTP status comes to. A redirect is not followed; it is a failure that may pass, as with a deployment."""
+    if 200 <= status < 300:
+        return OutcomeKind.DELIVERED
+    if 400 <= status < 500 and status not in _PASSING:
+        return OutcomeKind.REJECTED
+    return OutcomeKind.DEFERRED
+
+
+def failed(error: BaseException) -> Outcome:
+    """What a failure of the client comes to: no answer, half an answer, or none that is HTTP."""
+    if isinstance(error.__cause__, EgressRefused):
+        return Outcome(kind=OutcomeKind.DEFERRED, reason=error.__cause__.reason)
+    kind, reason = next((kind, reason) for kinds, kind, reason in _FAILURES if isinstance(error, kinds))
+    return Outcome(kind=kind, reason=reason)
+
+
+def retry_after(value: str | None, *, now: float) -> float | None:
+    """Seconds from `now` (Unix time) that a Retry-After header asks for, as seconds or as an HTTP-date (RFC 9110
+    §10.2.3).
+
+    Never negative; None for no header and for one that is neither.
+    """
+    if value is None:
+        return None
+    if _SECONDS.fullmatch(value.strip()):
+        return float(value)
+    try:
+        date = parsedate_to_datetime(value)
+        # The asctime form has no zone; all HTTP-dates are in UTC.
+        return max(0.0, (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - now)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+
+
+async def _start_of(response: aiohttp.ClientResponse) -> bytes:
+    """The body up to ANSWER_BYTES. If there is more, leaving the response closes the connection."""
+    start = b""
+    while len(start) < ANSWER_BYTES and (block := await response.content.read(ANSWER_BYTES - len(start))):
+        start += block
+    return start
+
+
+def _readable(start: bytes) -> str | None:
+    """The first characters as text without NUL, which PostgreSQL cannot hold; None for nothing."""
+    return start.decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}")[:MAX_ANSWER] or None

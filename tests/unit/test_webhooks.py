@@ -1,0 +1,322 @@
+"""Signing and verifying: the vector that libraries of seven languages share, and an independent library both ways."""
+
+import asyncio
+import base64
+import json
+import os
+import re
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta, timezone
+from email.message import Message
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from bellwire.errors import SignatureInvalid, SignatureMismatch, SignatureMissing, TimestampOutsideTolerance
+from bellwire.webhooks import generate_secret, sign, verify
+
+ROOT = Path(__file__).parents[2]
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+ID = "msg_p5jXN8AQM9LWM0D4loKWxJek"
+STAMP = 1614265330
+BODY = '{"test": 2432232314}'
+SIGNATURE = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+THEN = datetime.fromtimestamp(STAMP, UTC)
+
+
+def headers(**changes: str | None) -> dict[str, str]:
+    whole = {"id": ID, "timestamp": str(STAMP), "signature": SIGNATURE, **changes}
+    return {f"webhook-{name}": value for name, value in whole.items() if value is not None}
+
+
+def secret_of(size: int) -> str:
+    return "whsec_" + base64.b64encode(bytes(range(size))).decode()
+
+
+@pytest.mark.parametrize("body", [BODY, BODY.encode()])
+@pytest.mark.parametrize(
+    "stamp",
+    [
+        STAMP,
+        THEN,
+        THEN.astimezone(timezone(timedelta(hours=8))),
+        THEN + timedelta(microseconds=999_999),
+    ],
+)
+def test_the_shared_vector_is_signed(stamp: int | datetime, body: str | bytes) -> None:
+    assert sign(SECRET, ID, stamp, body) == SIGNATURE
+
+
+@pytest.mark.parametrize("body", [BODY, BODY.encode()])
+def test_the_shared_vector_is_verified(body: str | bytes) -> None:
+    assert verify(SECRET, headers(), body, now=THEN) == {"test": 2432232314}
+
+
+@given(secret=st.binary(min_size=24, max_size=64), data=st.dictionaries(st.text(), st.text()))
+def test_the_independent_library_and_we_accept_each_other(secret: bytes, data: dict[str, str]) -> None:
+    encoded = "whsec_" + base64.b64encode(secret).decode()
+    body = json.dumps(data)
+    now = datetime.now(UTC)
+    ours = {"webhook-id": ID, "webhook-timestamp": str(int(now.timestamp()))}
+    theirs = dict(ours)
+    ours["webhook-signature"] = sign(encoded, ID, now, body)
+    theirs["webhook-signature"] = Webhook(encoded).sign(ID, now, body)
+    assert Webhook(encoded).verify(body, ours) == data
+    assert verify(encoded, theirs, body) == data
+
+
+def test_the_independent_library_refuses_a_changed_body() -> None:
+    secret, now = generate_secret(), datetime.now(UTC)
+    signed = {
+        "webhook-id": ID,
+        "webhook-timestamp": str(int(now.timestamp())),
+        "webhook-signature": sign(secret, ID, now, BODY),
+    }
+    with pytest.raises(WebhookVerificationError):
+        Webhook(secret).verify(BODY + " ", signed)
+
+
+def test_while_secrets_change_both_sign_and_either_verifies() -> None:
+    old, new = generate_secret(), generate_secret()
+    both = sign([old, new], ID, STAMP, BODY)
+    assert re.fullmatch(r"v1,\S+ v1,\S+", both)
+    for secret in (old, new, [generate_secret(), new], (old, new)):
+        assert verify(secret, headers(signature=both), BODY, now=THEN) == {"test": 2432232314}
+
+
+@pytest.mark.parametrize(
+    "signature",
+    [
+        f"v1a,Zm9v {SIGNATURE}",
+        f"v1,Ym9ndXM= {SIGNATURE}",
+        f"garbage {SIGNATURE} ,, v1",
+        f"v1,{'é' * 9} {SIGNATURE}",
+        f"v2,\udcff  {SIGNATURE}",
+        f"{SIGNATURE} {SIGNATURE}",
+    ],
+)
+def test_one_good_signature_among_others_is_enough(signature: str) -> None:
+    assert verify(SECRET, headers(signature=signature), BODY, now=THEN)
+
+
+@pytest.mark.parametrize(
+    "signature",
+    [
+        SIGNATURE.replace("v1,", "v1a,"),
+        SIGNATURE.replace("v1,", "v2,"),
+        SIGNATURE.removeprefix("v1,"),
+        SIGNATURE[:-1],
+        SIGNATURE + "=",
+        "v1,",
+        "v1,é",
+        "v1,\udcff",
+        "v1",
+    ],
+)
+def test_no_good_signature_is_a_mismatch(signature: str) -> None:
+    with pytest.raises(SignatureMismatch):
+        verify(SECRET, headers(signature=signature), BODY, now=THEN)
+
+
+@pytest.mark.parametrize(
+    ("changed", "body"),
+    [
+        (headers(id="msg_other"), BODY),
+        (headers(timestamp=str(STAMP + 1)), BODY),
+        (headers(timestamp="0" + str(STAMP)), BODY),
+        (headers(), BODY + "\n"),
+        (headers(), b"\xff"),
+        (headers(), "\udcff"),
+        (headers(), ""),
+    ],
+)
+def test_every_part_that_is_signed_counts(changed: dict[str, str], body: str | bytes) -> None:
+    with pytest.raises(SignatureMismatch):
+        verify(SECRET, changed, body, now=THEN)
+
+
+def test_another_secret_does_not_verify() -> None:
+    with pytest.raises(SignatureMismatch):
+        verify(generate_secret(), headers(), BODY, now=THEN)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        headers(id=None),
+        headers(timestamp=None),
+        headers(signature=None),
+        headers(id=""),
+        headers(id="a.b"),
+        headers(id="é"),
+        headers(id="a b"),
+        headers(signature=" "),
+        *(
+            headers(timestamp=stamp)
+            for stamp in ("", "now", "1.6e9", "1614265330.0", "-5", "+5", "\uff11\uff16", "9" * 13)
+        ),
+    ],
+)
+def test_a_missing_or_malformed_header_is_named_so(changed: dict[str, str]) -> None:
+    with pytest.raises(SignatureMissing):
+        verify(SECRET, changed, BODY, now=THEN)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "good"),
+    [(-301, False), (-300, True), (-1, True), (0, True), (300, True), (301, False), (86_400, False)],
+)
+def test_the_clocks_may_be_five_minutes_apart(seconds: int, good: bool) -> None:
+    now = THEN + timedelta(seconds=seconds)
+    if good:
+        assert verify(SECRET, headers(), BODY, now=now)
+        return
+    with pytest.raises(TimestampOutsideTolerance):
+        verify(SECRET, headers(), BODY, now=now)
+
+
+def test_the_tolerance_can_be_chosen() -> None:
+    later = THEN + timedelta(hours=1)
+    assert verify(SECRET, headers(), BODY, now=later, tolerance=timedelta(hours=1))
+
+
+def test_an_old_request_is_refused_by_the_clock_of_this_machine() -> None:
+    with pytest.raises(TimestampOutsideTolerance):
+        verify(SECRET, headers(), BODY)
+
+
+def test_a_forged_request_is_a_mismatch_whatever_its_time() -> None:
+    with pytest.raises(SignatureMismatch):
+        verify(SECRET, headers(timestamp="1"), BODY)
+
+
+def test_header_names_are_read_in_any_case_and_from_any_mapping() -> None:
+    message = Message()
+    for name, value in headers().items():
+        message[name.title()] = value
+    assert verify(SECRET, message, BODY, now=THEN)
+    assert verify(SECRET, {name.upper(): value for name, value in headers().items()}, BODY, now=THEN)
+
+
+def test_a_repeated_signature_header_is_one_list_and_a_repeated_id_is_malformed() -> None:
+    message = Message()
+    for name, value in (*headers(signature="v1,Zm9v").items(), ("Webhook-Signature", SIGNATURE)):
+        message[name] = value
+    assert verify(SECRET, message, BODY, now=THEN)
+    message["webhook-id"] = ID
+    with pytest.raises(SignatureMissing):
+        verify(SECRET, message, BODY, now=THEN)
+
+
+@pytest.mark.parametrize("body", [b"[]", b"", b"not json", b"\xff\xfe", b'"text"', b"[" * 100_000])
+def test_a_signed_body_that_is_no_json_object_is_refused(body: bytes) -> None:
+    with pytest.raises(SignatureInvalid, match="not a JSON object"):
+        verify(SECRET, headers(signature=sign(SECRET, ID, STAMP, body)), body, now=THEN)
+
+
+@pytest.mark.parametrize("size", [24, 32, 64])
+def test_secrets_have_24_to_64_bytes(size: int) -> None:
+    assert sign(secret_of(size), ID, STAMP, BODY).startswith("v1,")
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "",
+        "whsec_",
+        "whsec_!",
+        "whsec_é",
+        "whsec_!" + SECRET.removeprefix("whsec_"),
+        SECRET.removeprefix("whsec_"),
+        SECRET[:-1],
+        secret_of(23),
+        secret_of(65),
+    ],
+)
+def test_a_malformed_secret_is_a_clear_error_that_does_not_repeat_it(secret: str) -> None:
+    for attempt in (lambda: sign(secret, ID, STAMP, BODY), lambda: verify([SECRET, secret], headers(), BODY, now=THEN)):
+        with pytest.raises(ValueError, match="24 to 64 bytes") as caught:
+            attempt()
+        assert not isinstance(caught.value, SignatureInvalid)
+        assert len(secret) < 10 or secret not in str(caught.value)
+
+
+def test_no_secret_at_all_is_a_clear_error() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        sign([], ID, STAMP, BODY)
+
+
+@pytest.mark.parametrize("bad", ["", "a.b", "a b", "a\nb", "é"])
+def test_an_id_that_would_blur_what_is_signed_is_refused(bad: str) -> None:
+    with pytest.raises(ValueError, match="id:"):
+        sign(SECRET, bad, STAMP, BODY)
+
+
+def test_a_time_without_zone_is_refused() -> None:
+    with pytest.raises(ValueError, match="zone"):
+        sign(SECRET, ID, datetime(2026, 1, 1), BODY)  # noqa: DTZ001
+
+
+def test_generated_secrets_are_new_and_usable() -> None:
+    made = {generate_secret() for _ in range(100)}
+    assert len(made) == 100
+    assert all(sign(secret, ID, STAMP, BODY) for secret in made)
+
+
+def test_receivers_import_it_without_any_of_the_application() -> None:
+    listed = subprocess.run(
+        [sys.executable, "-c", "import sys, bellwire.webhooks; print(*sys.modules)"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.split()
+    assert "bellwire.webhooks" in listed
+    assert not {"cryptography", "aiohttp", "sqlalchemy", "pydantic_settings", "structlog"} & {
+        name.partition(".")[0] for name in listed
+    }
+
+
+async def test_the_example_answers_204_to_a_signed_request_and_401_to_another() -> None:
+    secret = generate_secret()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "examples/receive_webhook.py",
+        "0",
+        cwd=ROOT,
+        env={**os.environ, "BELLWIRE_SECRET": secret, "PYTHONPATH": str(ROOT)},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert process.stdout is not None
+        address = (await process.stdout.readline()).decode().split()[-1]
+        now = datetime.now(UTC)
+        body = b'{"type": "order.paid", "id": "7", "data": {"order": "42"}}'
+        signed = {
+            "webhook-id": ID,
+            "webhook-timestamp": str(int(now.timestamp())),
+            "webhook-signature": sign(secret, ID, now, body),
+        }
+
+        def post(data: bytes) -> int:
+            try:
+                with urlopen(Request(address, data=data, headers=signed), timeout=10) as answer:
+                    return int(answer.status)
+            except HTTPError as error:
+                error.close()
+                return error.code
+
+        assert await asyncio.to_thread(post, body) == 204
+        assert await asyncio.to_thread(post, body + b" ") == 401
+        assert await process.stdout.readline() == b"order.paid 7 {'order': '42'}\n"
+    finally:
+        process.terminate()
+        await process.wait()
