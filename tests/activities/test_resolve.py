@@ -1,0 +1,245 @@
+"""Resolving publications into groups and pages, against a real registry."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from temporalio.exceptions import ApplicationError
+
+from activities.resolve import Resolver
+from bellwire.contract import (
+    DELIVERY_NOT_FOUND,
+    EVENT_NOT_FOUND,
+    PAGE_SIZE,
+    Group,
+    LocateInput,
+    Page,
+    PageInput,
+    RedeliverInput,
+    Remainder,
+    Resolution,
+    ResolveInput,
+    Settlement,
+    Standing,
+)
+from bellwire.deliveries import Counts, DeliveryState
+from bellwire.events import Event
+from bellwire.registry import Registry
+from bellwire.registry.database import Database
+from bellwire.registry.subscriptions import subscribe
+from bellwire.subscriptions import Channel
+from tests.factories import event, subscription
+
+#: Subscriptions to crowd.*, of which every third is of the tenant "third" and wants the subject "few" only.
+CROWD = 2_400
+
+
+@pytest.fixture(scope="module")
+async def registry(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Registry]:
+    """A registry with a crowd and three subscriptions to order.*."""
+    url = f"sqlite:///{tmp_path_factory.mktemp('resolve') / Path('registry.db')}"
+    opened = await Registry.open(url)
+    await opened.migrate()
+    database = Database.at(url, pool=1)
+    async with database.writing() as connection:
+        for number in range(CROWD):
+            third = number % 3 == 0
+            wish = subscription(
+                id=f"crowd-{number:05}",
+                tenant="third" if third else "acme",
+                types=["crowd.*"],
+                filters=[{"exact": {"subject": "few"}}] if third else [],
+            )
+            await subscribe(connection, wish, secret=None)
+    await database.close()
+    for name, target in {
+        "hook-1": {"channel": "webhook", "url": "https://app.example/hooks"},
+        "hook-2": {"channel": "webhook", "url": "https://app.example/hooks"},
+        "mail-1": {"channel": "email", "to": "ann@example.com"},
+    }.items():
+        await opened.subscribe(subscription(target, id=name))
+    yield opened
+    await opened.close()
+
+
+async def _all(resolver: Resolver, request: ResolveInput) -> list[Resolution]:
+    answers = [await resolver.resolve(request)]
+    while answers[-1].remainders:
+        assert len(answers) < 50
+        again = request.model_copy(update={"events": (), "remainders": answers[-1].remainders})
+        answers.append(await resolver.resolve(again))
+    return answers
+
+
+async def _pages_cover(registry: Registry, happened: Event, pages: list[Page], ids: list[str]) -> None:
+    covered = []
+    reached = ""
+    for page in pages:
+        assert page.after >= reached
+        found = await registry.match_range(happened, after=page.after, until=page.until)
+        assert 1 <= page.size == len(found) <= PAGE_SIZE
+        covered += [name for name, _ in found]
+        reached = page.until
+    assert covered == ids
+
+
+def _crowd(*, few: bool) -> list[str]:
+    return [f"crowd-{number:05}" for number in range(CROWD) if few or number % 3]
+
+
+async def test_an_event_that_few_want_comes_back_as_groups_and_is_recorded(registry: Registry) -> None:
+    happened, unwanted = event(), event(type="nobody.cares")
+    resolver = Resolver(registry)
+    request = ResolveInput(workflow_id="run", events=(happened, unwanted))
+    answer = await resolver.resolve(request)
+    assert answer.groups == (
+        Group(event_key=happened.key, channel=Channel.WEBHOOK, subscription_ids=("hook-1", "hook-2")),
+        Group(event_key=happened.key, channel=Channel.EMAIL, subscription_ids=("mail-1",)),
+    )
+    assert answer.pages == ()
+    assert answer.remainders == ()
+    assert answer.events[happened.key].counts == Counts(matched=3)
+    assert answer.events[unwanted.key].counts == Counts()
+    recorded = await registry.deliveries(event_key=happened.key)
+    assert [found.subscription_id for found in recorded] == ["hook-1", "hook-2", "mail-1"]
+    assert await resolver.resolve(request) == answer
+    assert await registry.deliveries(event_key=happened.key) == recorded
+
+
+async def test_an_event_published_before_is_not_delivered_again(registry: Registry) -> None:
+    resolver = Resolver(registry)
+    happened = event(id="twice")
+    await resolver.resolve(ResolveInput(workflow_id="first", events=(happened,)))
+    again = await resolver.resolve(ResolveInput(workflow_id="second", events=(happened,)))
+    other = await resolver.resolve(ResolveInput(workflow_id="third", events=(event(id="twice", data="other"),)))
+    assert again.events[happened.key].standing is Standing.DUPLICATE
+    assert again.events[happened.key].workflow_id == "first"
+    assert other.events[happened.key].standing is Standing.CONFLICT
+    assert again.groups == other.groups == ()
+    assert again.remainders == ()
+    assert again.pages == other.pages == ()
+
+
+async def test_an_event_that_many_want_comes_back_as_pages_and_nothing_is_recorded(registry: Registry) -> None:
+    happened = event(type="crowd.gathers", subject="few")
+    resolver = Resolver(registry)
+    answer = await resolver.resolve(ResolveInput(workflow_id="run", events=(happened,)))
+    assert answer.groups == ()
+    assert answer.remainders == ()
+    assert answer.events[happened.key].counts == Counts()
+    assert [page.size for page in answer.pages] == [1000, 1000, 400]
+    await _pages_cover(registry, happened, list(answer.pages), _crowd(few=True))
+    assert await registry.deliveries(event_key=happened.key) == []
+
+    opened = await resolver.open_page(PageInput(workflow_id="page", page=answer.pages[2]))
+    ids = tuple(_crowd(few=True)[2000:])
+    assert opened.groups == (Group(event_key=happened.key, channel=Channel.WEBHOOK, subscription_ids=ids),)
+    assert await resolver.open_page(PageInput(workflow_id="page", page=answer.pages[2])) == opened
+    recorded = await registry.deliveries(event_key=happened.key, limit=1000)
+    assert tuple(found.subscription_id for found in recorded) == ids
+    assert {found.workflow_id for found in recorded} == {"page"}
+
+
+async def test_the_room_is_for_all_events_together(registry: Registry) -> None:
+    happened = [event() for _ in range(3)]
+    answer = await Resolver(registry).resolve(ResolveInput(workflow_id="run", events=tuple(happened), room=7))
+    assert {found.event_key for found in answer.groups} == {happened[0].key, happened[1].key}
+    assert answer.pages == (Page(event_key=happened[2].key, after="", until="mail-1", size=3),)
+    assert await registry.deliveries(event_key=happened[2].key) == []
+
+
+async def test_without_room_everything_becomes_pages(registry: Registry) -> None:
+    happened = event()
+    answer = await Resolver(registry).resolve(ResolveInput(workflow_id="run", events=(happened,), room=0))
+    assert answer.groups == ()
+    assert [page.size for page in answer.pages] == [3]
+
+
+@pytest.mark.parametrize("budget", [100, 999, 1_000, 1_001, 2_399, 2_400, 2_401])
+async def test_what_the_budget_does_not_reach_is_left_for_the_next_call(registry: Registry, budget: int) -> None:
+    happened = event(type="crowd.gathers")
+    resolver = Resolver(registry, scan_budget=budget)
+    answers = await _all(resolver, ResolveInput(workflow_id="run", events=(happened,)))
+    pages = [page for answer in answers for page in answer.pages]
+    assert not any(answer.groups for answer in answers)
+    assert len(answers) <= CROWD // budget + 2
+    assert list(answers[0].events) == [happened.key]
+    assert not any(answer.events for answer in answers[1:])
+    await _pages_cover(registry, happened, pages, _crowd(few=False))
+
+
+async def test_a_call_returns_so_many_pages_and_no_more(registry: Registry) -> None:
+    happened = event(type="crowd.gathers", subject="few")
+    resolver = Resolver(registry, max_pages=2)
+    first, second = await _all(resolver, ResolveInput(workflow_id="run", events=(happened,)))
+    assert [page.size for page in first.pages] == [1000, 1000]
+    assert first.remainders == (Remainder(event_key=happened.key, after="crowd-01999"),)
+    assert [page.size for page in second.pages] == [400]
+    await _pages_cover(registry, happened, [*first.pages, *second.pages], _crowd(few=True))
+
+
+async def test_an_event_with_pages_goes_on_with_pages(registry: Registry) -> None:
+    happened = event(type="crowd.gathers", subject="few")
+    await registry.accept([happened], "run")
+    left = Remainder(event_key=happened.key, after="crowd-02389")
+    answer = await Resolver(registry).resolve(ResolveInput(workflow_id="run", remainders=(left,)))
+    assert answer.groups == ()
+    assert answer.events == {}
+    assert answer.pages == (Page(event_key=happened.key, after="crowd-02389", until="crowd-02399", size=10),)
+
+
+async def test_many_candidates_of_which_none_matches_leave_no_page(registry: Registry) -> None:
+    happened = event(type="crowd.gathers", tenant="third")
+    answers = await _all(Resolver(registry, scan_budget=100), ResolveInput(workflow_id="run", events=(happened,)))
+    assert [answer.pages for answer in answers] == [()] * len(answers)
+    assert len(answers) == 9
+
+
+async def test_an_event_that_the_budget_cuts_short_starts_afresh_in_the_next_call(registry: Registry) -> None:
+    big, small = event(type="crowd.gathers"), event()
+    resolver = Resolver(registry, scan_budget=CROWD + 2)
+    first, second = await _all(resolver, ResolveInput(workflow_id="run", events=(big, small)))
+    assert [page.size for page in first.pages] == [1000, 600]
+    assert first.remainders == (Remainder(event_key=small.key),)
+    assert sum(len(found.subscription_ids) for found in second.groups) == 3
+    assert second.pages == ()
+    assert len(await registry.deliveries(event_key=small.key)) == 3
+
+
+async def test_a_publication_of_a_hundred_events_that_many_want_is_divided_completely(registry: Registry) -> None:
+    happened = [event(type="crowd.gathers", subject="few" if number % 2 else None) for number in range(100)]
+    answers = await _all(Resolver(registry), ResolveInput(workflow_id="run", events=tuple(happened)))
+    assert len(answers) == 2
+    sizes: dict[str, list[int]] = {}
+    for page in [page for answer in answers for page in answer.pages]:
+        sizes.setdefault(page.event_key, []).append(page.size)
+    assert [sizes[item.key] for item in happened] == [[1000, 600], [1000, 1000, 400]] * 50
+
+
+async def test_deliveries_are_settled_and_opened_again(registry: Registry) -> None:
+    happened = event()
+    resolver = Resolver(registry)
+    groups = (await resolver.resolve(ResolveInput(workflow_id="run", events=(happened,)))).groups
+    settled = await resolver.settle(Settlement(groups=groups, reason="cancelled"))
+    assert settled.settled == {happened.key: {DeliveryState.CANCELLED: 3}}
+    opened = await resolver.reopen(RedeliverInput(workflow_id="replay", groups=groups[:1]))
+    assert opened.groups == groups[:1]
+    located = await resolver.locate(LocateInput(source="/shop", id=happened.id, subscription_id="hook-1"))
+    assert located.delivery == Group(event_key=happened.key, channel=Channel.WEBHOOK, subscription_ids=("hook-1",))
+    assert located.delivery_state is DeliveryState.PENDING
+    assert located.delivery_workflow_id == "replay"
+    assert located.counts == Counts(matched=3, cancelled=1)
+
+
+@pytest.mark.parametrize(
+    ("event_id", "subscription_id", "kind"),
+    [("unknown", None, EVENT_NOT_FOUND), ("unknown", "hook-1", EVENT_NOT_FOUND), ("known", "no", DELIVERY_NOT_FOUND)],
+)
+async def test_what_cannot_be_located_is_not_tried_again(
+    registry: Registry, event_id: str, subscription_id: str | None, kind: str
+) -> None:
+    await registry.accept([event(id="known")], "run")
+    with pytest.raises(ApplicationError) as raised:
+        await Resolver(registry).locate(LocateInput(source="/shop", id=event_id, subscription_id=subscription_id))
+    assert raised.value.type == kind
+    assert raised.value.non_retryable

@@ -1,0 +1,125 @@
+"""What the databases do to us: other processes, lost connections, cancelled tasks."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+import asyncpg
+import pytest
+from sqlalchemy import exc
+
+from bellwire.errors import RegistryUnavailable
+from bellwire.registry import Registry
+from bellwire.registry.database import Database
+from tests.factories import event
+
+WRITE = """
+import asyncio, sys
+from bellwire.registry import Registry
+from tests.factories import event
+
+async def main():
+    registry = await Registry.open(sys.argv[1])
+    async def one(number):
+        mine = event(id=f"{sys.argv[2]}-{number}")
+        await registry.accept([mine, event(id=f"shared-{number}")], sys.argv[2])
+        assert await registry.events_by_key([mine.key])
+    await asyncio.gather(*(one(number) for number in range(100)))
+    await registry.close()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("bad", ["mysql://host/name", "nonsense", "", "sqlite://", "sqlite:///:memory:"])
+async def test_a_url_that_cannot_work_names_the_variable(bad: str) -> None:
+    with pytest.raises(RegistryUnavailable, match="BELLWIRE_REGISTRY_URL"):
+        await Registry.open(bad)
+
+
+@pytest.mark.parametrize("path", ["{}/missing/registry.db", "{}"])
+async def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path, path: str) -> None:
+    with pytest.raises(RegistryUnavailable, match="check BELLWIRE_REGISTRY_URL") as raised:
+        await Registry.open(f"sqlite:///{path.format(tmp_path)}")
+    assert str(tmp_path) in str(raised.value)
+
+
+async def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("not a database " * 100)
+    with pytest.raises(RegistryUnavailable, match="not a database"):
+        await Registry.open(f"sqlite:///{tmp_path}/notes.txt")
+
+
+async def test_a_server_that_does_not_run_is_named_without_its_password() -> None:
+    with pytest.raises(RegistryUnavailable, match="check BELLWIRE_REGISTRY_URL") as raised:
+        await Registry.open("postgresql://ann:hunter2@127.0.0.1:1/bellwire")
+    assert "127.0.0.1:1/bellwire" in str(raised.value)
+    assert "hunter2" not in str(raised.value)
+
+
+async def test_a_database_that_does_not_exist_is_named(postgres: str) -> None:
+    with pytest.raises(RegistryUnavailable, match='database "nowhere" does not exist'):
+        await Registry.open(postgres.replace("/postgres?", "/nowhere?"))
+
+
+async def test_a_lost_connection_is_reported_and_the_next_call_has_a_new_one(postgres: str) -> None:
+    registry = await Registry.open(postgres, pool=1)
+    await registry.ping()
+    admin = await asyncpg.connect(postgres)
+    await admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'bellwire'")
+    await admin.close()
+    with pytest.raises(RegistryUnavailable, match="check BELLWIRE_REGISTRY_URL and that it runs"):
+        await registry.ping()
+    await registry.ping()
+    await registry.close()
+
+
+async def test_a_statement_that_is_wrong_is_not_taken_for_an_outage(registry: Registry, url: str) -> None:
+    database = Database.at(url, pool=1)
+    with pytest.raises(exc.IntegrityError):
+        async with database.writing() as connection:
+            await connection.exec_driver_sql(
+                "INSERT INTO subscription_types (pattern, subscription_id, tenant) VALUES ('*', 'none', 'acme')"
+            )
+    await database.close()
+
+
+async def test_two_processes_and_this_one_write_at_once(registry: Registry, url: str) -> None:
+    processes = [
+        await asyncio.create_subprocess_exec(
+            sys.executable, "-c", WRITE, url, name, cwd=Path(__file__).parents[2], stderr=asyncio.subprocess.PIPE
+        )
+        for name in ("a", "b")
+    ]
+    talks = asyncio.gather(*(process.communicate() for process in processes))
+    while not talks.done():
+        await registry.accept([event(id=f"shared-{number}") for number in range(100)], "c")
+        await asyncio.gather(*(registry.ping() for _ in range(20)))
+    said = [errors.decode() for _, errors in await talks]
+    assert [process.returncode for process in processes] == [0, 0], said
+    accepted = [found.event.id for found in await registry.events(limit=1000)]
+    assert len(accepted) == 300
+    assert len(set(accepted)) == 300
+
+
+async def test_a_writer_that_is_cancelled_leaves_nothing_locked(registry: Registry) -> None:
+    for moment in range(30):
+        task = asyncio.create_task(registry.accept([event(id=f"{moment}-{number}") for number in range(20)], "run"))
+        for _ in range(moment):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    await asyncio.wait_for(registry.accept([event(id="last")], "run"), timeout=10)
+    assert [found.event.id for found in await registry.find_events("last")] == ["last"]
+
+
+async def test_cancelled_readers_give_their_connections_back(registry: Registry) -> None:
+    for moment in range(30):
+        tasks = [asyncio.create_task(registry.events()) for _ in range(5)]
+        for _ in range(moment):
+            await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.wait_for(asyncio.gather(*(registry.ping() for _ in range(50))), timeout=10)
+    assert await registry.events() == []

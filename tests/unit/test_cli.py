@@ -1,0 +1,362 @@
+"""The command line against a real SQLite registry: bad input names its field, nothing is stored; JSON has its shape."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bellwire.contract import Group
+from bellwire.deliveries import Attempt, DeliveryState, Outcome, OutcomeKind
+from bellwire.events import Event
+from bellwire.registry import Registry
+from bellwire.subscriptions import Channel, Subscription
+from starter.cli import main
+from starter.documents import read_items
+from starter.durations import in_words, parse_schedule
+from starter.terminal import InputInvalid
+from tests.factories import NOW, event, subscription
+
+SUBSCRIBE = ["subscribe", "--tenant", "acme", "--type", "order.*"]
+HOOK = ["--webhook", "https://app.example/hooks"]
+MAIL = ["--email", "ann@example.com"]
+GOOD = {"tenant": "acme", "types": ["order.*"], "target": {"channel": "email", "to": "ann@example.com"}}
+PUBLISH = ["publish", "--type", "order.paid", "--source", "/shop"]
+
+
+@pytest.fixture
+def registry_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A registry that is set up and empty, and the one that commands use; Temporal is nowhere."""
+    url = f"sqlite:///{tmp_path / 'registry.db'}"
+    monkeypatch.setenv("BELLWIRE_REGISTRY_URL", url)
+    monkeypatch.setenv("TEMPORAL_ADDRESS", "127.0.0.1:1")
+
+    async def prepare() -> None:
+        registry = await Registry.open(url)
+        await registry.migrate()
+        await registry.close()
+
+    asyncio.run(prepare())
+    return url
+
+
+def stored(url: str) -> list[Subscription]:
+    async def read() -> list[Subscription]:
+        registry = await Registry.open(url)
+        try:
+            return await registry.subscriptions()
+        finally:
+            await registry.close()
+
+    return asyncio.run(read())
+
+
+def answer(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> Any:
+    """The JSON that a command prints, which must succeed."""
+    status = main([*arguments, "--json"])
+    out, err = capsys.readouterr()
+    assert (status, err) == (0, "")
+    return json.loads(out)
+
+
+def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """The lines of a command that must refuse its input."""
+    status = main(arguments)
+    out, err = capsys.readouterr()
+    assert (status, out) == (2, "")
+    return err.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["subscribe", "--type", "a", *MAIL], "tenant: Field required"),
+        (["subscribe", "--tenant", "acme", *MAIL], "types: Field required"),
+        (SUBSCRIBE, "target: give exactly one of --email, --sms and --webhook"),
+        ([*SUBSCRIBE, *MAIL, *HOOK], "target: give exactly one"),
+        ([*SUBSCRIBE, "--email", "ann"], "to"),
+        ([*SUBSCRIBE, "--email", "ann@example.com", "--email", "bob"], "to"),
+        ([*SUBSCRIBE, "--sms", "0123"], "target.sms.to: is not an E.164 number"),
+        ([*SUBSCRIBE, "--webhook", "ftp://app.example"], "target.webhook.url: must be an https URL"),
+        ([*SUBSCRIBE, "--webhook", "http://app.example"], "target.url: http is not allowed here"),
+        ([*SUBSCRIBE, "--webhook", "https://app.example:22"], "target.url: port 22 is not one of 80, 443"),
+        ([*SUBSCRIBE, "--type", "a*b", *MAIL], "types.1: is not a pattern"),
+        ([*SUBSCRIBE, *MAIL, "--filter", "{"], "--filter: is not JSON"),
+        ([*SUBSCRIBE, *MAIL, "--filter", '{"regex": {}}'], "filters.0: is not a filter"),
+        ([*SUBSCRIBE, *MAIL, "--template", "no.such"], "template: there is no no.such for email"),
+        ([*SUBSCRIBE, *MAIL, "--locale", "english!"], "locale: must be a BCP 47"),
+        ([*SUBSCRIBE, *MAIL, "--retry", "5s,soon"], "--retry: 'soon' is not a duration"),
+        ([*SUBSCRIBE, *MAIL, "--retry", "8d"], "retry_schedule.0"),
+        ([*SUBSCRIBE, *MAIL, "--id", "a b"], "id: must be 1 to 63"),
+        ([*SUBSCRIBE, *MAIL, "--secret", "whsec_x"], "secret: only webhooks are signed"),
+        ([*SUBSCRIBE, *HOOK, "--secret", "whsec_x"], "secret: must be whsec_"),
+        ([*SUBSCRIBE, "--file", "x.json"], "--file: the file says it all"),
+        (["subscribe", "--file", "nowhere.json"], "nowhere.json: cannot be read"),
+        (["subscribe", "--colour", "red"], "--colour"),
+    ],
+)
+def test_a_bad_subscription_is_refused_by_the_name_of_its_field_and_not_stored(
+    arguments: list[str], named: str, registry_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = complaint(arguments, capsys)
+    assert len(lines) == 1
+    assert named in lines[0]
+    assert stored(registry_url) == []
+
+
+def test_one_bad_subscription_keeps_a_whole_file_out_and_every_bad_one_is_named(
+    registry_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "many.json"
+    file.write_text(json.dumps([GOOD, {**GOOD, "tenant": "a b"}, 7, {**GOOD, "colour": "red"}]))
+    lines = complaint(["subscribe", "--file", str(file)], capsys)
+    assert [line[: len("error: item 2: tenant")] for line in lines] == [
+        "error: item 2: tenant",
+        "error: item 3: is not",
+        "error: item 4: colour",
+    ]
+    assert stored(registry_url) == []
+
+
+def test_an_id_that_is_used_twice_keeps_a_whole_file_out(
+    registry_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*SUBSCRIBE, *MAIL, "--id", "first"]) == 0
+    capsys.readouterr()
+    file = tmp_path / "many.jsonl"
+    file.write_text("\n".join(json.dumps({**GOOD, "id": name}) for name in ("second", "first", "second")))
+    lines = complaint(["subscribe", "--file", str(file)], capsys)
+    assert ["line 2: id: first exists already" in lines[0], "line 3: id: second is used twice" in lines[1]] == [
+        True,
+        True,
+    ]
+    assert [wish.id for wish in stored(registry_url)] == ["first"]
+
+
+def test_a_webhook_gets_its_secret_and_keeps_the_one_it_brought(
+    registry_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = answer([*SUBSCRIBE, *HOOK, "--id", "made", "--retry", "5s,5m,1h"], capsys)
+    assert made["secret"].startswith("whsec_")
+    assert (made["id"], made["retry_schedule"]) == ("made", [5.0, 300.0, 3600.0])
+    brought = {**GOOD, "target": {"channel": "webhook", "url": HOOK[1]}, "secret": made["secret"], "id": "brought"}
+    file = tmp_path / "one.json"
+    file.write_text(json.dumps(brought))
+    assert [one["secret"] for one in answer(["subscribe", "--file", str(file)], capsys)] == [made["secret"]]
+    shown = answer(["subscriptions", "show", "brought"], capsys)
+    assert "secret" not in shown
+
+
+def test_subscriptions_are_listed_paused_and_resumed(registry_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    negation = '{"not": {"prefix": {"source": "/legacy"}}}'
+    answer([*SUBSCRIBE, *MAIL, "--id", "mail", "--filter", negation], capsys)
+    answer([*SUBSCRIBE, *HOOK, "--id", "hook"], capsys)
+    assert [one["id"] for one in answer(["subscriptions"], capsys)] == ["hook", "mail"]
+    assert [one["id"] for one in answer(["subscriptions", "--channel", "email"], capsys)] == ["mail"]
+    assert answer(["subscriptions", "show", "mail"], capsys)["filters"] == [json.loads(negation)]
+    paused = answer(["subscriptions", "pause", "mail", "--reason", "holidays"], capsys)
+    assert (paused["state"], paused["state_reason"]) == ("paused", "holidays")
+    assert [one["id"] for one in answer(["subscriptions", "--state", "active"], capsys)] == ["hook"]
+    assert answer(["subscriptions", "resume", "mail"], capsys)["state"] == "active"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["subscriptions", "show", "nobody"], "subscription"),
+        (["events", "show", "nothing"], "no event nothing is known"),
+        (["deliveries", "show", f"dlv_{'a' * 26}_nobody"], "no delivery"),
+        (["deliveries", "retry", "--event", "nothing", "--subscription", "s"], "no event nothing is known"),
+        (PUBLISH, "cannot reach Temporal at 127.0.0.1:1"),
+        (["setup"], "cannot reach Temporal at 127.0.0.1:1"),
+    ],
+)
+def test_what_fails_is_said_in_one_line_with_status_one(
+    arguments: list[str], said: str, registry_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = main(arguments)
+    lines = capsys.readouterr().err.splitlines()
+    assert (status, len(lines)) == (1, 1)
+    assert said in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["publish"], "--type and --source"),
+        (["publish", "--type", "order.paid"], "source: Field required"),
+        (["publish", "--source", "/shop"], "type: Field required"),
+        (["publish", "--type", "order.paid", "--source", "a b"], "source: is not a URI-reference"),
+        ([*PUBLISH, "--data", "{"], "--data: is not JSON"),
+        ([*PUBLISH, "--data", '{"n": NaN}'], "--data: is not JSON: NaN"),
+        ([*PUBLISH, "--data", "@nowhere.json"], "--data: nowhere.json: cannot be read"),
+        ([*PUBLISH, "--time", "yesterday"], "time: is not an RFC 3339 timestamp"),
+        ([*PUBLISH, "--tenant", "a b"], "tenant: must be 1 to 63"),
+        ([*PUBLISH, "--extension", "severity"], "--extension: 'severity' is not NAME=VALUE"),
+        ([*PUBLISH, "--extension", "Severity=1"], "Severity: extension attribute names"),
+        ([*PUBLISH, "--extension", "id=1"], "--extension: id is not an extension; use --id"),
+        ([*PUBLISH, "--wait", "-1"], "--wait"),
+        (["publish", "events.json", "--type", "order.paid"], "events.json: the file says it all"),
+        (["deliveries", "show", "dlv_x"], "DELIVERY_ID: dlv_x is not a delivery id"),
+        (["deliveries", "retry"], "DELIVERY_ID: give a delivery id"),
+        (["deliveries", "list", "--source", "/shop"], "--source: needs --event"),
+        (["deliveries", "list", "--state", "lost"], "--state"),
+        (["templates", "preview", "order.paid", "--data", "{"], "--data: is not JSON"),
+    ],
+)
+def test_bad_input_is_refused_by_name_before_anything_is_reached(
+    arguments: list[str], named: str, registry_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = complaint(arguments, capsys)
+    assert len(lines) == 1
+    assert named in lines[0]
+
+
+def test_every_bad_event_of_a_file_is_named_by_line_and_field(
+    registry_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = {"id": "1", "source": "/shop", "type": "order.paid"}
+    bad = [{**good, "source": "a b"}, {**good, "data": {"other": "content"}}, {"source": "/shop"}]
+    file = tmp_path / "events.jsonl"
+    file.write_text("\n".join(map(json.dumps, [good, *bad])))
+    lines = complaint(["publish", str(file)], capsys)
+    assert [line.removeprefix("error: ").split(":")[:2] for line in lines] == [
+        ["line 2", " source"],
+        ["line 3", " id"],
+        ["line 4", " type"],
+    ]
+    file.write_text(json.dumps(good) + "\n{oops}\n")
+    assert ["line 2: is not JSON" in line for line in complaint(["publish", str(file)], capsys)] == [True]
+
+
+def test_a_bad_setting_is_named_by_its_variable(
+    registry_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BELLWIRE_SMTP_PORT", "many")
+    assert ["BELLWIRE_SMTP_PORT" in line for line in complaint(["subscriptions"], capsys)] == [True]
+
+
+def test_a_registry_without_tables_says_what_to_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BELLWIRE_REGISTRY_URL", f"sqlite:///{tmp_path / 'empty.db'}")
+    assert main(["events", "list"]) == 1
+    assert "python -m starter setup" in capsys.readouterr().err
+
+
+def attempted(url: str) -> tuple[Event, Subscription]:
+    """An event in the registry with one delivery that was deferred once."""
+
+    async def write() -> tuple[Event, Subscription]:
+        registry = await Registry.open(url)
+        try:
+            happened, wish = event(id="1", tenant="acme"), subscription(id="hook")
+            await registry.subscribe(wish)
+            await registry.accept([happened], "event//shop/1")
+            group = Group(event_key=happened.key, channel=Channel.WEBHOOK, subscription_ids=(wish.id,))
+            await registry.add_deliveries("event//shop/1", [group])
+            made = Attempt(
+                event_key=happened.key,
+                subscription_id=wish.id,
+                number=1,
+                started_at=NOW,
+                duration=0.01,
+                outcome=Outcome(kind=OutcomeKind.DEFERRED, reason="HTTP 503", answer="\x1b[2J sorry"),
+                state=DeliveryState.WAITING,
+                delay=300,
+            )
+            await registry.record([made])
+            return happened, wish
+        finally:
+            await registry.close()
+
+    return asyncio.run(write())
+
+
+def test_an_event_is_shown_with_its_deliveries_though_temporal_is_away(
+    registry_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    happened, wish = attempted(registry_url)
+    assert main(["events", "show", "1", "--json"]) == 0
+    out, err = capsys.readouterr()
+    shown = json.loads(out)
+    assert shown["event"] == happened.structured()
+    assert (shown["key"], shown["live"], shown["counts"]["matched"]) == (happened.key, None, 1)
+    delivery = shown["deliveries"][0]
+    assert (delivery["subscription_id"], delivery["state"], delivery["made"][0]["number"]) == (wish.id, "waiting", 1)
+    assert "Temporal was not asked" in err
+
+
+def test_deliveries_are_listed_and_shown(registry_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    happened, wish = attempted(registry_url)
+    listed = answer(["deliveries", "list", "--event", "1", "--state", "waiting"], capsys)
+    assert [one["id"] for one in listed] == [f"dlv_{happened.key}_{wish.id}"]
+    assert answer(["deliveries", "list", "--after", listed[0]["id"]], capsys) == []
+    shown = answer(["deliveries", "show", listed[0]["id"]], capsys)
+    assert shown["event"] == {"source": "/shop", "id": "1", "type": "order.paid"}
+    assert [one["event"]["id"] for one in answer(["events", "list", "--tenant", "acme"], capsys)] == ["1"]
+
+
+def test_tables_show_what_is_there_without_steering_the_terminal(
+    registry_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    happened, wish = attempted(registry_url)
+    assert main(["deliveries", "show", f"dlv_{happened.key}_{wish.id}"]) == 0
+    out = capsys.readouterr().out
+    assert "HTTP 503" in out
+    assert "5 min" in out
+    assert "\x1b[2J" not in out
+
+
+def test_templates_are_listed_and_previewed(registry_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert answer(["templates", "list"], capsys)["order.paid"] == ["email", "sms"]
+    parts = answer(["templates", "preview", "order.paid", "--data", '{"order": "42"}'], capsys)
+    assert sorted(parts) == ["html", "sms", "subject", "text"]
+    assert "42" in parts["subject"]
+    assert complaint(["templates", "preview", "order.paid", "--locale", "!"], capsys)[0].startswith("error: locale:")
+
+
+@pytest.mark.parametrize(
+    ("text", "waits"), [("5s,5m,1h", (5, 300, 3600)), (" 1.5s , 1d ", (1.5, 86_400)), ("none", ())]
+)
+def test_a_retry_schedule_is_read_in_seconds(text: str, waits: tuple[float, ...]) -> None:
+    assert parse_schedule(text) == waits
+
+
+@pytest.mark.parametrize("text", ["", "5", "5s,", "-5s", "5 weeks", "s"])
+def test_what_is_no_retry_schedule_is_refused(text: str) -> None:
+    with pytest.raises(InputInvalid, match="--retry"):
+        parse_schedule(text)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.5, "0.5 s"), (90, "90 s"), (300, "5 min"), (7200, "2 h"), (86_400, "1 d")]
+)
+def test_a_duration_is_said_in_its_largest_even_unit(seconds: float, words: str) -> None:
+    assert in_words(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("text", "places"),
+    [
+        ('{"a": 1}', ["{file}"]),
+        ('{\n  "a": 1\n}', ["{file}"]),
+        ('[{"a": 1},\n{"a": 2}]', ["item 1", "item 2"]),
+        ('{"a": 1}\n\n{"a": 2}\n', ["line 1", "line 3"]),
+        ('{"a": "\u2028"}\n{"a": 2}', ["line 1", "line 2"]),
+        ('\ufeff{"a": 1}', ["{file}"]),
+    ],
+)
+def test_an_object_an_array_and_json_lines_are_told_apart(text: str, places: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "input.json"
+    file.write_text(text, encoding="utf-8")
+    assert [item.where for item in read_items(str(file))] == [place.format(file=file) for place in places]
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"{", b"\xff{}", b"[" * 100_000, b'{"a": Infinity}'])
+def test_what_is_no_document_is_refused(data: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "input.json"
+    file.write_bytes(data)
+    with pytest.raises(InputInvalid, match=r"input\.json"):
+        read_items(str(file))
