@@ -8,13 +8,15 @@ import asyncpg
 import pytest
 from sqlalchemy import exc
 
+from bellwire.deliveries import DeliveryState
 from bellwire.errors import RegistryUnavailable
 from bellwire.registry import Registry
 from bellwire.registry.database import Database
-from tests.factories import event
+from tests.factories import event, subscription
 
 WRITE = """
 import asyncio, sys
+from bellwire.contract import Group
 from bellwire.registry import Registry
 from tests.factories import event
 
@@ -23,7 +25,10 @@ async def main():
     async def one(number):
         mine = event(id=f"{sys.argv[2]}-{number}")
         await registry.accept([mine, event(id=f"shared-{number}")], sys.argv[2])
-        assert await registry.events_by_key([mine.key])
+        groups = [Group(event_key=mine.key, channel="webhook", subscription_ids=("a",))]
+        await registry.add_deliveries(sys.argv[2], groups)
+        await registry.settle(groups, reason="cancelled")
+        assert await registry.reopen(sys.argv[2], groups)
     await asyncio.gather(*(one(number) for number in range(100)))
     await registry.close()
 
@@ -85,6 +90,7 @@ async def test_a_statement_that_is_wrong_is_not_taken_for_an_outage(registry: Re
 
 
 async def test_two_processes_and_this_one_write_at_once(registry: Registry, url: str) -> None:
+    await registry.subscribe(subscription(id="a"))
     processes = [
         await asyncio.create_subprocess_exec(
             sys.executable, "-c", WRITE, url, name, cwd=Path(__file__).parents[2], stderr=asyncio.subprocess.PIPE
@@ -100,6 +106,7 @@ async def test_two_processes_and_this_one_write_at_once(registry: Registry, url:
     accepted = [found.event.id for found in await registry.events(limit=1000)]
     assert len(accepted) == 300
     assert len(set(accepted)) == 300
+    assert len(await registry.deliveries(state=DeliveryState.PENDING, limit=1000)) == 200
 
 
 async def test_a_writer_that_is_cancelled_leaves_nothing_locked(registry: Registry) -> None:

@@ -1,0 +1,134 @@
+"""Attempts, as rows, and what each one makes of its delivery and its subscription."""
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+from sqlalchemy import bindparam, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bellwire.contract import Group
+from bellwire.deliveries import SETTLED, Attempt, DeliveryState, Due, Outcome
+from bellwire.errors import SubscriptionNotFound
+from bellwire.registry import deliveries as rows_of
+from bellwire.registry import events, subscriptions
+from bellwire.registry.database import insert_missing
+from bellwire.registry.tables import attempts, deliveries
+from bellwire.subscriptions import SubscriptionState
+
+#: One delivery, so long as it is not settled and the attempt in question is not recorded.
+_OPEN = (
+    deliveries.c.event_key == bindparam("key"),
+    deliveries.c.subscription_id == bindparam("subscription"),
+    *(deliveries.c.state != str(state) for state in sorted(SETTLED)),  # NOT IN does not go with many rows at once
+    deliveries.c.attempts < bindparam("number"),
+)
+
+
+async def load(connection: AsyncConnection, groups: Sequence[Group]) -> list[Due]:
+    """What is needed to attempt each delivery now, in the order of the groups; what no longer exists is left out."""
+    found = await rows_of.by_pairs(connection, rows_of.pairs_of(groups))
+    happened = await events.by_keys(connection, (key for key, _ in found))
+    wishes = await subscriptions.by_ids(connection, (subscription_id for _, subscription_id in found))
+    dues = []
+    for group in groups:
+        for subscription_id in group.subscription_ids:
+            delivery = found.get((group.event_key, subscription_id))
+            if delivery is not None and group.event_key in happened and subscription_id in wishes:
+                wish, secret = wishes[subscription_id]
+                event = happened[group.event_key]
+                due = Due(delivery=delivery, event=event, subscription=wish, number=group.attempt, secret=secret)
+                dues.append(due)
+    return dues
+
+
+async def record_intent(connection: AsyncConnection, dues: Sequence[Due]) -> None:
+    """Note that these attempts are about to be made, where they have not been recorded already."""
+    now = datetime.now(UTC)
+    announced = update(deliveries).where(*_OPEN).values(state=str(DeliveryState.SENDING), intent_at=now, updated_at=now)
+    rows = sorted((due.event.key, due.subscription.id, due.number) for due in dues)
+    if rows:
+        await connection.execute(
+            announced, [{"key": key, "subscription": wish, "number": number} for key, wish, number in rows]
+        )
+
+
+async def record(connection: AsyncConnection, made: Sequence[Attempt]) -> None:
+    """Insert attempts and move their deliveries on. One that is on record, or comes after settling, moves nothing.
+
+    Rows are written in one order for all, or two workers could wait for each other.
+    """
+    ordered = sorted(made, key=lambda attempt: (attempt.event_key, attempt.subscription_id, attempt.number))
+    if not ordered:
+        return
+    moved = (
+        update(deliveries)
+        .where(*_OPEN)
+        .values(
+            state=bindparam("new_state"),
+            attempts=bindparam("number"),
+            reason=bindparam("new_reason"),
+            delay=bindparam("new_delay"),
+            stated=bindparam("new_stated"),
+            owed=bindparam("new_owed"),
+            provider_id=bindparam("new_provider_id"),
+            intent_at=None,
+            updated_at=datetime.now(UTC),
+        )
+    )
+    await connection.execute(moved, [_change(attempt) for attempt in ordered])
+    await connection.execute(insert_missing(connection, attempts), [_row(attempt) for attempt in ordered])
+    gone = {attempt.subscription_id: attempt.outcome.reason for attempt in ordered if attempt.outcome.disable}
+    for subscription_id, reason in sorted(gone.items()):
+        try:
+            await subscriptions.set_state(connection, subscription_id, SubscriptionState.DISABLED, reason=reason)
+        except SubscriptionNotFound:
+            continue  # deleted meanwhile, which is as good
+
+
+async def listing(connection: AsyncConnection, event_key: str, *, subscription_id: str | None) -> list[Attempt]:
+    """The attempts of an event, or of one of its deliveries, by subscription and number."""
+    query = select(attempts).where(attempts.c.event_key == event_key)
+    if subscription_id is not None:
+        query = query.where(attempts.c.subscription_id == subscription_id)
+    rows = await connection.execute(query.order_by(attempts.c.subscription_id, attempts.c.number))
+    return [
+        Attempt.model_validate({**row, "outcome": Outcome.model_validate_json(row["outcome"])})
+        for row in rows.mappings()
+    ]
+
+
+async def claimed(connection: AsyncConnection, provider_ids: Iterable[str]) -> set[str]:
+    """Those of the ids that some attempt has recorded."""
+    query = select(attempts.c.provider_id).where(attempts.c.provider_id.in_(sorted(set(provider_ids))))
+    return {row.provider_id for row in await connection.execute(query)}
+
+
+def _change(attempt: Attempt) -> dict[str, object]:
+    outcome = attempt.outcome
+    return {
+        "key": attempt.event_key,
+        "subscription": attempt.subscription_id,
+        "number": attempt.number,
+        "new_state": str(attempt.state),
+        "new_reason": outcome.reason,
+        "new_delay": attempt.delay,
+        "new_stated": attempt.stated,
+        "new_owed": None if outcome.owed is None else json.dumps(outcome.owed),
+        "new_provider_id": outcome.provider_id,
+    }
+
+
+def _row(attempt: Attempt) -> dict[str, object]:
+    return {
+        "event_key": attempt.event_key,
+        "subscription_id": attempt.subscription_id,
+        "number": attempt.number,
+        "started_at": attempt.started_at,
+        "duration": attempt.duration,
+        "state": str(attempt.state),
+        "delay": attempt.delay,
+        "stated": attempt.stated,
+        "outcome": attempt.outcome.model_dump_json(),
+        "provider_id": attempt.outcome.provider_id,
+    }

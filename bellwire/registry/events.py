@@ -1,0 +1,122 @@
+"""Events, as rows: each accepted once, owned by the run that delivers it."""
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Select, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bellwire.contract import EventSummary, Standing
+from bellwire.deliveries import Counts
+from bellwire.errors import EventNotFound
+from bellwire.events import Event, event_key
+from bellwire.registry.database import insert_missing
+from bellwire.registry.deliveries import counts
+from bellwire.registry.tables import events
+
+
+class StoredEvent(NamedTuple):
+    """An event as the registry has it."""
+
+    event: Event
+    #: The run that delivers it.
+    workflow_id: str
+    digest: str
+    accepted_at: datetime
+    counts: Counts
+
+
+async def accept(connection: AsyncConnection, published: Sequence[Event], workflow_id: str) -> dict[str, EventSummary]:
+    """Store the events that are new, for the run `workflow_id`; how each stands comes back, by event key."""
+    digests = {event.key: (event, event.digest) for event in reversed(published)}
+    now = datetime.now(UTC)
+    rows = [
+        {
+            "key": key,
+            "source": event.source,
+            "id": event.id,
+            "type": event.type,
+            "tenant": event.tenant,
+            "digest": digest,
+            "workflow_id": workflow_id,
+            "accepted_at": now,
+            "body": json.dumps(event.structured(), separators=(",", ":")),
+        }
+        # In one order for all, or two runs that share events could wait for each other.
+        for key, (event, digest) in sorted(digests.items())
+    ]
+    if not rows:
+        return {}
+    await connection.execute(insert_missing(connection, events), rows)
+    known = await connection.execute(
+        select(events.c.key, events.c.digest, events.c.workflow_id).where(events.c.key.in_(digests))
+    )
+    owners = {key: (digest, owner) for key, digest, owner in known}
+    return {
+        event.key: EventSummary(
+            source=event.source,
+            id=event.id,
+            standing=_standing(owners[event.key], digests[event.key][1], workflow_id),
+            workflow_id=owners[event.key][1],
+        )
+        for event in published
+    }
+
+
+def _standing(stored: tuple[str, str], digest: str, workflow_id: str) -> Standing:
+    stored_digest, owner = stored
+    if owner == workflow_id:
+        return Standing.OWNED
+    return Standing.DUPLICATE if stored_digest == digest else Standing.CONFLICT
+
+
+async def by_keys(connection: AsyncConnection, keys: Iterable[str]) -> dict[str, Event]:
+    """The events that exist, by key."""
+    rows = await connection.execute(select(events.c.key, events.c.body).where(events.c.key.in_(sorted(set(keys)))))
+    return {key: Event.parse(body) for key, body in rows}
+
+
+async def stored(connection: AsyncConnection, source: str, event_id: str) -> StoredEvent:
+    """Raises EventNotFound."""
+    found = await _read(connection, select(events).where(events.c.key == event_key(source, event_id)))
+    if not found:
+        raise EventNotFound
+    return found[0]
+
+
+async def with_id(connection: AsyncConnection, event_id: str, *, source: str | None) -> list[StoredEvent]:
+    """The events of this id, of one source or of all, newest first."""
+    query = select(events).where(events.c.id == event_id)
+    if source is not None:
+        query = query.where(events.c.source == source)
+    return await _read(connection, _newest_first(query))
+
+
+async def listing(
+    connection: AsyncConnection, *, event_type: str | None, tenant: str | None, after: str, limit: int
+) -> list[StoredEvent]:
+    """Events, newest first, after the one whose key is `after`. `tenant` is whom they were addressed to."""
+    query = select(events)
+    if event_type is not None:
+        query = query.where(events.c.type == event_type)
+    if tenant is not None:
+        query = query.where(events.c.tenant == tenant)
+    if after:
+        last = select(events.c.accepted_at, events.c.key).where(events.c.key == after)
+        query = query.where(tuple_(events.c.accepted_at, events.c.key) < last.scalar_subquery())
+    return await _read(connection, _newest_first(query).limit(limit))
+
+
+def _newest_first(query: Select[Any]) -> Select[Any]:
+    return query.order_by(events.c.accepted_at.desc(), events.c.key.desc())
+
+
+async def _read(connection: AsyncConnection, query: Select[Any]) -> list[StoredEvent]:
+    rows = (await connection.execute(query)).all()
+    counted = await counts(connection, [row.key for row in rows])
+    return [
+        StoredEvent(Event.parse(row.body), row.workflow_id, row.digest, row.accepted_at, counted.get(row.key, Counts()))
+        for row in rows
+    ]

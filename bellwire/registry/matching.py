@@ -1,0 +1,130 @@
+"""Matching: which subscriptions want an event. SQL narrows by type pattern and tenant, the filters are applied here."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+from pydantic import TypeAdapter
+from sqlalchemy import Select, select, union
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bellwire.events import Event
+from bellwire.filters import Filter, matches, patterns_matching
+from bellwire.registry.tables import subscription_types, subscriptions
+from bellwire.subscriptions import Channel
+
+#: Candidate rows in the first query of a match, and in each further one. Most events have few subscribers.
+FIRST_BATCH = 1_000
+NEXT_BATCH = 10_000
+
+_FILTERS: TypeAdapter[tuple[Filter, ...]] = TypeAdapter(tuple[Filter, ...])
+
+Found = tuple[str, Channel]
+
+
+class Match(NamedTuple):
+    """Part of the subscriptions that want an event."""
+
+    #: Id and channel of each, by ascending id.
+    found: tuple[Found, ...]
+    #: The last id that was looked at, if there may be more; None once the end was reached.
+    reached: str | None
+    #: Candidate rows that were read.
+    scanned: int = 0
+
+
+class _Candidate(NamedTuple):
+    target: Found
+    #: JSON, as stored.
+    filters: str
+
+
+class _Wanting:
+    """One event's finds, while candidates go by in order of their ids."""
+
+    def __init__(self, event: Event, limit: int | None) -> None:
+        # Filters never read `data`, and the attributes of an event with little of it are cheaper to write out.
+        self._attributes = event.model_copy(update={"data": None})
+        self._verdicts: dict[str, bool] = {"[]": True}
+        self._limit = limit
+        self.found: list[Found] = []
+        self.stopped_at: str | None = None
+
+    def look(self, candidates: Sequence[_Candidate], *, last: bool) -> None:
+        """Take those that match, until the limit is reached; `last` says that nothing follows these."""
+        if self.stopped_at is not None:
+            return
+        for number, (target, filters) in enumerate(candidates, start=1):
+            if filters not in self._verdicts:
+                self._verdicts[filters] = matches(_parsed(filters), self._attributes)
+            if self._verdicts[filters]:
+                self.found.append(target)
+                if len(self.found) == self._limit and not (last and number == len(candidates)):
+                    self.stopped_at = target[0]
+                    return
+
+
+async def match(
+    connection: AsyncConnection, events: Sequence[Event], *, after: str, limit: int, scan: int
+) -> list[Match]:
+    """For each event, up to `limit` subscriptions beyond `after`. All are of one type and tenant, and share each read.
+
+    Reads at most `scan` candidate rows.
+    """
+    if limit < 1 or scan < 1:
+        return [Match((), after) for _ in events]
+    wanting = [_Wanting(event, limit) for event in events]
+    scanned, ended, reached = 0, False, after
+    while not ended and scanned < scan and any(one.stopped_at is None for one in wanting):
+        size = min(NEXT_BATCH if scanned else FIRST_BATCH, scan - scanned)
+        batch = await _read(connection, _candidates(events[0], after=reached, size=size))
+        scanned += len(batch)
+        ended = len(batch) < size
+        reached = batch[-1].target[0] if batch else reached
+        for one in wanting:
+            one.look(batch, last=ended)
+    rest = None if ended else reached
+    return [Match(tuple(one.found), one.stopped_at or rest, scanned) for one in wanting]
+
+
+async def match_range(connection: AsyncConnection, event: Event, *, after: str, until: str) -> tuple[Found, ...]:
+    """Every subscription beyond `after` and up to `until` that wants the event."""
+    one = _Wanting(event, None)
+    one.look(await _read(connection, _candidates(event, after=after, until=until)), last=True)
+    return tuple(one.found)
+
+
+def _candidates(
+    event: Event, *, after: str, until: str | None = None, size: int | None = None
+) -> Select[tuple[str, str, str]]:
+    """Active subscriptions with a pattern for the event's type, and of its tenant if it names one, by ascending id.
+
+    Each pattern is its own range of an index, read in order and no further than `size`: a match of `*` with a million
+    subscriptions costs what a match with a thousand does.
+    """
+    column = subscription_types.c
+    ranges = []
+    for pattern in patterns_matching(event.type):
+        part = select(column.subscription_id).where(column.pattern == pattern, column.subscription_id > after)
+        if event.tenant is not None:
+            part = part.where(column.tenant == event.tenant)
+        if until is not None:
+            part = part.where(column.subscription_id <= until)
+        ordered = part.order_by(column.subscription_id).limit(size).subquery()
+        ranges.append(select(ordered.c.subscription_id))
+    wanted = union(*ranges).subquery()
+    first = select(wanted.c.subscription_id).order_by(wanted.c.subscription_id).limit(size).subquery()
+    return (
+        select(subscriptions.c.id, subscriptions.c.channel, subscriptions.c.filters)
+        .join(first, first.c.subscription_id == subscriptions.c.id)
+        .order_by(subscriptions.c.id)
+    )
+
+
+async def _read(connection: AsyncConnection, query: Select[tuple[str, str, str]]) -> list[_Candidate]:
+    return [_Candidate((row.id, Channel(row.channel)), row.filters) for row in await connection.execute(query)]
+
+
+@lru_cache(maxsize=1024)
+def _parsed(filters: str) -> tuple[Filter, ...]:
+    return _FILTERS.validate_json(filters)

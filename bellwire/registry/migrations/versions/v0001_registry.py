@@ -1,0 +1,117 @@
+"""Tenants, subscriptions, events, deliveries and attempts."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+ID = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+TIMESTAMP = sa.DateTime(timezone=True)
+
+
+def upgrade() -> None:
+    op.create_table(
+        "tenants",
+        sa.Column("id", ID, nullable=False),
+        sa.Column("created_at", TIMESTAMP, nullable=False),
+        sa.PrimaryKeyConstraint("id", name="tenants_pk"),
+    )
+    op.create_table(
+        "subscriptions",
+        sa.Column("id", ID, nullable=False),
+        sa.Column("tenant", ID, nullable=False),
+        sa.Column("channel", sa.Text, nullable=False),
+        sa.Column("state", sa.Text, nullable=False),
+        sa.Column("state_reason", sa.Text),
+        sa.Column("types", sa.Text, nullable=False),
+        sa.Column("filters", sa.Text, nullable=False),
+        sa.Column("target", sa.Text, nullable=False),
+        sa.Column("template", sa.Text),
+        sa.Column("locale", sa.Text, nullable=False),
+        sa.Column("retry_schedule", sa.Text),
+        sa.Column("secret", sa.Text),
+        sa.Column("created_at", TIMESTAMP, nullable=False),
+        sa.PrimaryKeyConstraint("id", name="subscriptions_pk"),
+        sa.ForeignKeyConstraint(["tenant"], ["tenants.id"], name="subscriptions_tenant_fk"),
+    )
+    op.create_index("subscriptions_by_tenant", "subscriptions", ["tenant", "id"])
+    op.create_table(
+        "subscription_types",
+        sa.Column("pattern", ID, nullable=False),
+        sa.Column("subscription_id", ID, nullable=False),
+        sa.Column("tenant", ID, nullable=False),
+        sa.PrimaryKeyConstraint("pattern", "subscription_id", name="subscription_types_pk"),
+        sa.ForeignKeyConstraint(
+            ["subscription_id"], ["subscriptions.id"], name="subscription_types_subscription_id_fk", ondelete="CASCADE"
+        ),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("subscription_types_by_tenant", "subscription_types", ["tenant", "pattern", "subscription_id"])
+    op.create_table(
+        "events",
+        sa.Column("key", ID, nullable=False),
+        sa.Column("source", sa.Text, nullable=False),
+        sa.Column("id", sa.Text, nullable=False),
+        sa.Column("type", sa.Text, nullable=False),
+        sa.Column("tenant", ID),
+        sa.Column("digest", sa.Text, nullable=False),
+        sa.Column("workflow_id", sa.Text, nullable=False),
+        sa.Column("accepted_at", TIMESTAMP, nullable=False),
+        sa.Column("body", sa.Text, nullable=False),
+        sa.PrimaryKeyConstraint("key", name="events_pk"),
+    )
+    op.create_index("events_by_id", "events", ["id"])
+    op.create_index("events_by_time", "events", ["accepted_at", "key"])
+    _deliveries()
+    op.create_table(
+        "attempts",
+        sa.Column("event_key", ID, nullable=False),
+        sa.Column("subscription_id", ID, nullable=False),
+        sa.Column("number", sa.Integer, nullable=False, autoincrement=False),
+        sa.Column("started_at", TIMESTAMP, nullable=False),
+        sa.Column("duration", sa.Float, nullable=False),
+        sa.Column("state", sa.Text, nullable=False),
+        sa.Column("delay", sa.Float),
+        sa.Column("stated", sa.Boolean, nullable=False),
+        sa.Column("outcome", sa.Text, nullable=False),
+        sa.Column("provider_id", sa.Text),
+        sa.PrimaryKeyConstraint("event_key", "subscription_id", "number", name="attempts_pk"),
+    )
+    known = sa.text("provider_id IS NOT NULL")
+    op.create_index("attempts_by_provider_id", "attempts", ["provider_id"], sqlite_where=known, postgresql_where=known)
+
+
+def _deliveries() -> None:
+    op.create_table(
+        "deliveries",
+        sa.Column("event_key", ID, nullable=False),
+        sa.Column("subscription_id", ID, nullable=False),
+        sa.Column("channel", sa.Text, nullable=False),
+        sa.Column("state", sa.Text, nullable=False),
+        sa.Column("attempts", sa.Integer, nullable=False),
+        sa.Column("schedule_from", sa.Integer, nullable=False),
+        sa.Column("reason", sa.Text, nullable=False),
+        sa.Column("delay", sa.Float),
+        sa.Column("stated", sa.Boolean, nullable=False),
+        sa.Column("intent_at", TIMESTAMP),
+        sa.Column("owed", sa.Text),
+        sa.Column("provider_id", sa.Text),
+        sa.Column("workflow_id", sa.Text, nullable=False),
+        sa.Column("updated_at", TIMESTAMP, nullable=False),
+        sa.PrimaryKeyConstraint("event_key", "subscription_id", name="deliveries_pk"),
+        sa.ForeignKeyConstraint(["event_key"], ["events.key"], name="deliveries_event_key_fk", ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["subscription_id"], ["subscriptions.id"], name="deliveries_subscription_id_fk"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("deliveries_by_subscription", "deliveries", ["subscription_id", "event_key"])
+    listed = sa.text("state NOT IN ('pending', 'delivered')")
+    op.create_index(
+        "deliveries_by_state",
+        "deliveries",
+        ["state", "event_key", "subscription_id"],
+        sqlite_where=listed,
+        postgresql_where=listed,
+    )

@@ -1,0 +1,161 @@
+"""The tables of the registry. Migrations make them; a test holds that the two agree.
+
+JSON is kept in Text columns, so that it can be encrypted at rest one day. Ids are compared byte by byte on both
+databases (collation "C" on PostgreSQL), or pages by keyset would run in an order that depends on the server's locale.
+"""
+
+from datetime import UTC, datetime
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    TypeDecorator,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pk",
+        "fk": "%(table_name)s_%(column_0_name)s_fk",
+        "ix": "%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+Id = Text().with_variant(Text(collation="C"), "postgresql")
+
+
+class Timestamp(TypeDecorator[datetime]):
+    """An instant: aware in, aware and in UTC out. SQLite keeps no zone, so it is given UTC."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+tenants = Table(
+    "tenants",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("created_at", Timestamp, nullable=False),
+)
+
+subscriptions = Table(
+    "subscriptions",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("tenant", Id, ForeignKey("tenants.id"), nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("state_reason", Text),
+    Column("types", Text, nullable=False),
+    Column("filters", Text, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("template", Text),
+    Column("locale", Text, nullable=False),
+    Column("retry_schedule", Text),
+    Column("secret", Text),
+    Column("created_at", Timestamp, nullable=False),
+    Index("subscriptions_by_tenant", "tenant", "id"),
+)
+
+#: One row per type pattern of each active subscription; others have none, so that a match never reads past them.
+subscription_types = Table(
+    "subscription_types",
+    metadata,
+    Column("pattern", Id, primary_key=True),
+    Column("subscription_id", Id, ForeignKey("subscriptions.id", ondelete="CASCADE"), primary_key=True),
+    Column("tenant", Id, nullable=False),
+    Index("subscription_types_by_tenant", "tenant", "pattern", "subscription_id"),
+    sqlite_with_rowid=False,
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("key", Id, primary_key=True),
+    Column("source", Text, nullable=False),
+    Column("id", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("tenant", Id),
+    Column("digest", Text, nullable=False),
+    Column("workflow_id", Text, nullable=False),
+    Column("accepted_at", Timestamp, nullable=False),
+    #: The whole CloudEvents JSON.
+    Column("body", Text, nullable=False),
+    Index("events_by_id", "id"),
+    Index("events_by_time", "accepted_at", "key"),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("event_key", Id, ForeignKey("events.key", ondelete="CASCADE"), primary_key=True),
+    Column("subscription_id", Id, ForeignKey("subscriptions.id"), primary_key=True),
+    Column("channel", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("schedule_from", Integer, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("delay", Float),
+    Column("stated", Boolean, nullable=False),
+    Column("intent_at", Timestamp),
+    Column("owed", Text),
+    Column("provider_id", Text),
+    Column("workflow_id", Text, nullable=False),
+    Column("updated_at", Timestamp, nullable=False),
+    Index("deliveries_by_subscription", "subscription_id", "event_key"),
+    sqlite_with_rowid=False,
+)
+
+#: Whether a delivery's state is one that people list. A delivery that succeeds at once goes from pending to delivered
+#: and never enters the index below. SQLite uses it only for queries that repeat the condition, literals and all.
+LISTED_STATE = "state NOT IN ('pending', 'delivered')"
+listed = text(f"deliveries.{LISTED_STATE}")
+Index(
+    "deliveries_by_state",
+    deliveries.c.state,
+    deliveries.c.event_key,
+    deliveries.c.subscription_id,
+    sqlite_where=text(LISTED_STATE),
+    postgresql_where=text(LISTED_STATE),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    # Without foreign keys: what was tried stays on record, and recording it never fails for want of another row.
+    Column("event_key", Id, primary_key=True),
+    Column("subscription_id", Id, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("started_at", Timestamp, nullable=False),
+    #: Seconds.
+    Column("duration", Float, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("delay", Float),
+    Column("stated", Boolean, nullable=False),
+    #: The Outcome as JSON. Its provider's id is repeated beside it, to be looked up.
+    Column("outcome", Text, nullable=False),
+    Column("provider_id", Text),
+)
+Index(
+    "attempts_by_provider_id",
+    attempts.c.provider_id,
+    sqlite_where=text("provider_id IS NOT NULL"),
+    postgresql_where=text("provider_id IS NOT NULL"),
+)
