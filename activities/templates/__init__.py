@@ -1,0 +1,1 @@
+"""The built-in templates, and the functions that templates can call."""
