@@ -1,0 +1,70 @@
+"""The command line: `python -m starter COMMAND`."""
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+
+import typer
+from typer import TyperException
+from typer.main import get_command
+
+from starter import deliveries, events, subscriptions, templates
+from starter.demo_command import demo
+from starter.dev import dev
+from starter.publishing import DEFAULT_WAIT, publish
+from starter.setup import setup
+from starter.subscribing import subscribe
+from starter.terminal import remark
+
+_WELCOME = """Bellwire: publish an event once; everyone who subscribed gets it, by email, SMS or webhook.
+
+Start with `demo`, which needs nothing, or with `dev`, a whole stack on this machine. For a stack of your own: `setup`
+once, `python worker.py`, then `subscribe` and `publish`. TEMPORAL_* and BELLWIRE_* variables say where things are."""
+
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+
+app = typer.Typer(
+    help=_WELCOME,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(demo)
+app.command()(dev)
+app.command()(setup)
+app.command()(subscribe)
+app.add_typer(subscriptions.app, name="subscriptions")
+app.command()(publish)
+app.add_typer(events.app, name="events")
+app.add_typer(deliveries.app, name="deliveries")
+app.add_typer(templates.app, name="templates")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a command and return its exit status: 0 done, 1 failed, 2 bad input, 130 interrupted."""
+    try:
+        status = get_command(app).main(_with_seconds(arguments), prog_name="python -m starter", standalone_mode=False)
+        sys.stdout.flush()
+    except TyperException as error:
+        remark(f"error: {' '.join(error.format_message().split()).rstrip('.')}; --help shows what there is")
+        return error.exit_code
+    except BrokenPipeError:
+        # Whoever read stdout has enough. What is left in the buffer must not fail again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    return status if isinstance(status, int) else 0
+
+
+def _with_seconds(arguments: Sequence[str]) -> list[str]:
+    """The arguments, a bare --wait completed: typer knows no options whose value can be left out."""
+    completed = []
+    for position, argument in enumerate(arguments):
+        following = arguments[position + 1] if position + 1 < len(arguments) else ""
+        bare = argument == "--wait" and not _NUMBER.fullmatch(following)
+        completed.append(f"--wait={DEFAULT_WAIT}" if bare else argument)
+    return completed

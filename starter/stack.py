@@ -1,0 +1,140 @@
+"""The embedded stack: Temporal's dev server, a registry that is set up, and a worker, all on this machine."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+
+from bellwire.client import Client
+from bellwire.connection import connect
+from bellwire.errors import TemporalUnavailable
+from bellwire.registry import Registry
+from starter.processes import CHECKOUT, Process, environment_without, free_port, program
+from starter.setup import migrate, register_search_attributes
+
+#: Seconds that the server and the worker have to start; either takes about one.
+START_TIMEOUT = 30.0
+#: Seconds that they have to stop before they are killed.
+STOP_TIMEOUT = 10.0
+
+NAMESPACE = "default"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stack:
+    """A stack that runs."""
+
+    #: host:port of Temporal.
+    address: str
+    #: The Temporal UI.
+    ui: str
+    client: Client
+    registry: Registry
+    registry_url: str
+    #: host:port of the worker's GET /ready.
+    health: str
+    #: What a command in another terminal needs in its environment to talk to this stack.
+    variables: Mapping[str, str]
+    processes: tuple[Process, ...]
+
+    async def broken(self) -> None:
+        """Wait until a process ends by itself. Raises ProcessFailed then."""
+        waiting = [asyncio.ensure_future(process.ended()) for process in self.processes]
+        try:
+            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+
+
+@asynccontextmanager
+async def running_stack(
+    folder: Path, *, port: int, ui_port: int, settings: Mapping[str, str], database: Path | None = None
+) -> AsyncIterator[Stack]:
+    """A stack whose files are in `folder`. `settings` are the worker's BELLWIRE_* variables, all of them.
+
+    With `database`, a file, Temporal remembers its runs until the next time. Raises ProcessFailed, RegistryUnavailable.
+    """
+    settings = {
+        "BELLWIRE_REGISTRY_URL": f"sqlite:///{folder / 'registry.db'}",
+        "BELLWIRE_HEALTH_ADDRESS": f"127.0.0.1:{free_port()}",
+        "BELLWIRE_SHUTDOWN_GRACE": "5",
+        **settings,
+    }
+    address = f"127.0.0.1:{port}"
+    # An API key or certificate for some other server, in variables or in Temporal's own file, must not reach this one.
+    temporal = {"TEMPORAL_ADDRESS": address, "TEMPORAL_NAMESPACE": NAMESPACE, "TEMPORAL_CONFIG_FILE": os.devnull}
+    ambient = environment_without("BELLWIRE_", "TEMPORAL_")
+    async with AsyncExitStack() as cleaning:
+        server = await Process.start(
+            "temporal", _server(port, ui_port, database), environment=ambient, log=folder / "temporal.log"
+        )
+        cleaning.push_async_callback(server.stop, grace=STOP_TIMEOUT)
+        registry = await Registry.open(settings["BELLWIRE_REGISTRY_URL"])
+        cleaning.push_async_callback(registry.close)
+        await migrate(registry)
+        client = await _connected(server, address)
+        await register_search_attributes(client.temporal)
+        worker = await Process.start(
+            "worker",
+            (sys.executable, str(CHECKOUT / "worker.py")),
+            environment={**ambient, **settings, **temporal},
+            log=folder / "worker.log",
+        )
+        cleaning.push_async_callback(worker.stop, grace=STOP_TIMEOUT)
+        health = settings["BELLWIRE_HEALTH_ADDRESS"]
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
+            await worker.until(lambda: _answers(session, f"http://{health}/ready"), timeout=START_TIMEOUT)
+        yield Stack(
+            address=address,
+            ui=f"http://127.0.0.1:{ui_port}/namespaces/{NAMESPACE}/workflows",
+            client=client,
+            registry=registry,
+            registry_url=settings["BELLWIRE_REGISTRY_URL"],
+            health=health,
+            variables={**temporal, "BELLWIRE_REGISTRY_URL": settings["BELLWIRE_REGISTRY_URL"]},
+            processes=(server, worker),
+        )
+
+
+def _server(port: int, ui_port: int, database: Path | None) -> list[str]:
+    options = {
+        "--ip": "127.0.0.1",
+        "--port": port,
+        "--ui-port": ui_port,
+        "--namespace": NAMESPACE,
+        "--log-level": "error",
+        **({"--db-filename": database} if database else {}),
+    }
+    return [program("temporal"), "server", "start-dev", *(str(part) for option in options.items() for part in option)]
+
+
+async def _connected(server: Process, address: str) -> Client:
+    clients: list[Client] = []
+
+    async def answers() -> bool:
+        try:
+            temporal = await connect(target_host=address, namespace=NAMESPACE, tls=False, api_key=None)
+        except TemporalUnavailable:
+            return False
+        clients.append(Client(temporal))
+        return True
+
+    await server.until(answers, timeout=START_TIMEOUT)
+    return clients[0]
+
+
+async def _answers(session: aiohttp.ClientSession, url: str) -> bool:
+    try:
+        async with session.get(url) as response:
+            return response.status == 200
+    except aiohttp.ClientError:
+        return False

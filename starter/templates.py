@@ -1,0 +1,94 @@
+"""`templates`: list them, and preview one with data of your own.
+
+Rendering belongs to `activities`, which this package may not import: a preview runs `python -m activities.preview`.
+"""
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bellwire.errors import TemplateInvalid
+from bellwire.settings import Settings
+from bellwire.subscriptions import Channel
+from starter.documents import read_value
+from starter.processes import CHECKOUT
+from starter.tables import print_table
+from starter.terminal import AsJson, CommandFailed, command, console, printable, say_json
+
+#: Where the built-in templates are.
+BUILT_IN = CHECKOUT / "activities" / "templates"
+
+#: The files of a template's folder, and the channel that each is for.
+_PARTS = {"email.txt": Channel.EMAIL, "email.html": Channel.EMAIL, "sms.txt": Channel.SMS}
+
+app = typer.Typer(help="List templates, or preview one.", no_args_is_help=True)
+
+
+def channels_by_template(folder: Path | None) -> dict[str, set[Channel]]:
+    """The names of all templates, built-in and the operator's in `folder`, each with the channels it has text for."""
+    found: dict[str, set[Channel]] = {}
+    for root in (BUILT_IN, *([folder] if folder else [])):
+        for file in sorted(root.rglob("*.*")):
+            name = file.relative_to(root).parts[0]
+            if file.name in _PARTS and not name.startswith("_"):
+                found.setdefault(name, set()).add(_PARTS[file.name])
+    return dict(sorted(found.items()))
+
+
+@app.command("list")
+@command
+async def list_templates(as_json: AsJson = False) -> None:
+    """List the templates there are. An event type without one of its own gets `default`."""
+    named = {name: sorted(channels) for name, channels in channels_by_template(Settings.read().templates).items()}
+    if as_json:
+        say_json(named)
+    else:
+        print_table(("template", "channels"), [(name, ", ".join(channels)) for name, channels in named.items()])
+
+
+@app.command("preview")
+@command
+async def preview(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A template, or an event type.")],
+    data: Annotated[str, typer.Option(help="The event's data as JSON, or @FILE.")] = "{}",
+    locale: Annotated[str, typer.Option(help="Language of the text, such as en or zh-CN.")] = "en",
+    as_json: AsJson = False,
+) -> None:
+    """Render a template as an email and as an SMS, without sending anything."""
+    folder = Settings.read().templates
+    request = {
+        "name": name,
+        "data": read_value("--data", data),
+        "locale": locale,
+        "folder": str(folder) if folder else None,
+    }
+    rendered = await _render(request)
+    if as_json:
+        say_json(rendered)
+        return
+    screen = console()
+    for part, text in rendered.items():
+        if text is not None:
+            screen.rule(part)
+            screen.print("\n".join(printable(line) for line in text.splitlines()))
+
+
+async def _render(request: dict[str, Any]) -> dict[str, str | None]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "activities.preview"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        cwd=CHECKOUT,
+    )
+    answer, complaint = await process.communicate(json.dumps(request).encode())
+    if process.returncode:
+        raise CommandFailed(f"activities.preview failed: {complaint.decode(errors='replace').strip()[-2000:]}")
+    rendered: dict[str, Any] = json.loads(answer)
+    if "error" in rendered:
+        raise TemplateInvalid(rendered["error"])
+    return rendered

@@ -1,0 +1,74 @@
+"""Waiting for what was published: how each event stands once it is settled, or once the time is up."""
+
+import asyncio
+from collections.abc import Sequence
+
+from temporalio.client import WorkflowFailureError
+from temporalio.service import RPCError
+
+from bellwire.client import Client, Receipt, Status
+from bellwire.contract import Standing, Summary
+from bellwire.deliveries import Counts
+from bellwire.errors import WaitTimeout
+from bellwire.events import event_key
+
+#: Runs that are asked at the same time. A question costs the server some 10 ms.
+CONCURRENCY = 10
+
+
+async def wait_for_all(client: Client, receipts: Sequence[Receipt], seconds: float) -> list[Status]:
+    """The standing of each event, in the order of the receipts, after at most `seconds` and the time of asking.
+
+    Raises EventConflict, TemporalUnavailable.
+    """
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+    runs: dict[str, list[Receipt]] = {}
+    for receipt in receipts:
+        runs.setdefault(receipt.workflow_id, []).append(receipt)
+    slots = asyncio.Semaphore(CONCURRENCY)
+
+    async def one(receipt: Receipt) -> Status:
+        remaining = end - loop.time()
+        if remaining > 1:
+            try:
+                return await client.wait(receipt, timeout=remaining)
+            except WaitTimeout:
+                pass
+        return await client.status(receipt)
+
+    async def run(workflow_id: str, held: list[Receipt]) -> list[Status]:
+        async with slots:
+            summary = await _summary(client, workflow_id, end - loop.time()) if len(held) > 1 else None
+            told = [_status(summary, receipt) if summary else None for receipt in held]
+            return [status or await one(receipt) for status, receipt in zip(told, held, strict=True)]
+
+    asked = await asyncio.gather(*(run(workflow_id, held) for workflow_id, held in runs.items()))
+    found = {(status.source, status.id): status for statuses in asked for status in statuses}
+    return [found[receipt.source, receipt.event_id] for receipt in receipts]
+
+
+async def _summary(client: Client, workflow_id: str, seconds: float) -> Summary | None:
+    """What a run that carries many events came to, in one answer; None if it has not ended well in time."""
+    handle = client.temporal.get_workflow_handle(workflow_id, result_type=Summary)
+    try:
+        async with asyncio.timeout(max(seconds, 0)):
+            summary: Summary = await handle.result()
+    except (TimeoutError, WorkflowFailureError, RPCError):
+        return None
+    return summary
+
+
+def _status(summary: Summary, receipt: Receipt) -> Status | None:
+    """How an event stands by the result of its run; None if another run has it."""
+    key = event_key(receipt.source, receipt.event_id)
+    known = summary.events.get(key)
+    if known is None or known.standing is not Standing.OWNED:
+        return None
+    return Status(
+        source=receipt.source,
+        id=receipt.event_id,
+        workflow_id=receipt.workflow_id,
+        counts=summary.counts.get(key, Counts()),
+        settled=True,
+    )
