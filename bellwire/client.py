@@ -46,8 +46,8 @@ from bellwire.wire import Wire
 CONCURRENCY = 20
 #: Seconds between two looks at an event that shares its run with others.
 POLL_SECONDS = 0.5
-#: A run answers in milliseconds if a worker is there.
-QUERY_TIMEOUT = timedelta(seconds=10)
+#: A run answers in milliseconds if a worker is there; just after one was killed, the server first waits 10 s for it.
+QUERY_TIMEOUT = timedelta(seconds=20)
 
 
 class Receipt(Wire):
@@ -165,16 +165,19 @@ class Client:
 
         Raises WaitTimeout and what `status` raises.
         """
+        _, _, run = _address(target)
         try:
             async with asyncio.timeout(timeout):
-                status = await self.status(target)
-                while not status.settled:
-                    if status.workflow_id.startswith("events/"):
-                        await asyncio.sleep(POLL_SECONDS)
-                    elif not await self._closed(status.workflow_id):
-                        return await self.status(target)
+                while True:
+                    shared = run.startswith("events/")
+                    if not shared:
+                        await self._end(run)
                     status = await self.status(target)
-                return status
+                    if status.settled or status.workflow_id == run and not shared:
+                        return status
+                    # It is delivered by another run, or by one that delivers others too.
+                    run = status.workflow_id
+                    await asyncio.sleep(POLL_SECONDS)
         except TimeoutError as error:
             raise WaitTimeout(f"not settled within {timeout:g} s; see `status` for what is unsettled") from error
 
@@ -278,14 +281,16 @@ class Client:
             unsettled += waiting
         return counts, unsettled
 
-    async def _closed(self, run: str) -> bool:
-        """Wait for the end of a run; False if it ended other than by completing."""
+    async def _end(self, run: str) -> None:
+        """Wait until a run has ended, in whatever way; a run that Temporal does not know has."""
         try:
             with _translated():
                 await self.temporal.get_workflow_handle(run).result()
         except WorkflowFailureError:
-            return False
-        return True
+            return
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
 
     async def _locate(self, request: LocateInput) -> Located:
         try:

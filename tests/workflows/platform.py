@@ -60,6 +60,11 @@ class Platform:
         self.workflow_ids: dict[str, str] = {}
         self.resolved = Counter[str]()
 
+    @property
+    def audience(self) -> int:
+        """How many subscribe."""
+        return sum(map(len, self.subscribers.values()))
+
     def times(self, subscription_id: str) -> list[datetime]:
         return [at for name, _, at in self.attempts if name == subscription_id]
 

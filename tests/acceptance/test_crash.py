@@ -1,0 +1,84 @@
+"""A worker that is killed in the middle of a round, and another that finishes what it began."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections import Counter
+from pathlib import Path
+
+from bellwire import Event
+from bellwire.deliveries import DeliveryState
+from starter.processes import CHECKOUT, Process, environment_without, free_port
+from starter.receivers.hooks import Answer
+from starter.receivers.twilio import Reply
+from tests.acceptance.conftest import System, running_system
+
+HOOKS, MAILS, TEXTS = 150, 60, 60
+
+
+async def start_worker(system: System, folder: Path, name: str) -> Process:
+    variables = {**system.variables, "BELLWIRE_HEALTH_ADDRESS": f"127.0.0.1:{free_port()}"}
+    return await Process.start(
+        name,
+        (sys.executable, str(CHECKOUT / "worker.py")),
+        environment={**environment_without("BELLWIRE_", "TEMPORAL_"), **variables},
+        log=folder / f"{name}.log",
+    )
+
+
+async def test_a_killed_worker_loses_nothing_and_no_sms_is_sent_twice(tmp_path: Path) -> None:
+    async with running_system(tmp_path, BELLWIRE_SEND_CONCURRENCY="5") as system:
+        for number in range(HOOKS):
+            system.hooks.script(f"/crash/{number}", Answer(delay=0.05))
+            await system.hook(f"/crash/{number}", "crash.now")
+        for number in range(MAILS):
+            await system.subscribe({"channel": "email", "to": f"u{number}@example.com"}, "crash.now")
+        for number in range(TEXTS):
+            system.twilio.script(f"+1415555{number:04}", Reply(delay=0.05))
+            await system.subscribe({"channel": "sms", "to": f"+1415555{number:04}"}, "crash.now")
+
+        event = Event(source="/tests", type="crash.now", data={"text": "brace"})
+        receipt = await system.client.publish(event)
+        async with asyncio.timeout(30):
+            while len(system.twilio.messages) < TEXTS // 3 or len(system.hooks.received) < HOOKS // 10:
+                await asyncio.sleep(0.01)
+        os.kill(system.stack.processes[1].pid, signal.SIGKILL)
+        before_the_kill = len(system.twilio.messages)
+        assert before_the_kill < TEXTS, "the kill came too late to prove anything"
+
+        other = await start_worker(system, tmp_path, "other")
+        try:
+            status = await system.client.wait(receipt, timeout=90)
+        finally:
+            await other.stop(grace=10)
+
+        everyone = HOOKS + MAILS + TEXTS
+        assert (status.counts.matched, status.counts.delivered) == (everyone, everyone)
+        texted = Counter(sent.to for sent in system.twilio.messages)
+        assert texted == {f"+1415555{number:04}": 1 for number in range(TEXTS)}
+        ids = [item.headers["webhook-id"] for item in system.hooks.received]
+        assert len(set(ids)) == HOOKS
+        assert len(ids) - HOOKS <= 5, "more was repeated than was in flight"
+        mails = Counter(mail.message_id for mail in system.mailbox.mails)
+        assert len(mails) == MAILS
+        assert mails.total() - MAILS <= 5
+        rows = await system.registry.deliveries(event_key=event.key, limit=500)
+        assert Counter(row.state for row in rows) == {DeliveryState.DELIVERED: everyone}
+
+
+async def test_a_worker_that_is_told_to_stop_finishes_what_is_in_flight(tmp_path: Path) -> None:
+    async with running_system(tmp_path, BELLWIRE_SEND_CONCURRENCY="10") as system:
+        for number in range(30):
+            system.hooks.script(f"/rolling/{number}", Answer(delay=0.5))
+            await system.hook(f"/rolling/{number}", "rolling.now")
+        receipt = await system.client.publish(Event(source="/tests", type="rolling.now"))
+        await system.hooks.arrived(5)
+        other = await start_worker(system, tmp_path, "other")
+        try:
+            os.kill(system.stack.processes[1].pid, signal.SIGTERM)
+            status = await system.client.wait(receipt, timeout=60)
+        finally:
+            await other.stop(grace=10)
+        assert status.counts.delivered == 30
+        assert len({item.headers["webhook-id"] for item in system.hooks.received}) == len(system.hooks.received) == 30
