@@ -9,6 +9,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -38,6 +39,9 @@ from workflows import WORKFLOWS
 log = structlog.get_logger("bellwire")
 
 Implementation = Callable[..., Any]
+
+#: DNS look-ups at the same time.
+LOOKUP_THREADS = 64
 
 
 def local_activities(registry: Registry) -> list[Implementation]:
@@ -70,7 +74,11 @@ async def send_activities(settings: Settings, registry: Registry) -> AsyncIterat
 
         twilio = None
         if settings.twilio_account_sid and settings.twilio_auth_token:
-            session = await stack.enter_async_context(aiohttp.ClientSession())
+            # Without limit: the wait for a connection would count against the provider's time.
+            connector = aiohttp.TCPConnector(limit=0)
+            session = await stack.enter_async_context(
+                aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+            )
             twilio = twilio_client(
                 settings.twilio_account_sid,
                 settings.twilio_auth_token.get_secret_value(),
@@ -168,6 +176,8 @@ async def answering_health(
 async def run(settings: Settings, channels: Sequence[Channel], *, workflows: bool = True) -> None:
     """Work until SIGTERM or SIGINT. Raises NotSetUp, TemporalUnavailable, RegistryUnavailable, TemplateInvalid."""
     stop = asyncio.Event()
+    # Names are looked up in threads; a slow name server of one tenant must not keep the others waiting.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(LOOKUP_THREADS, "lookup"))
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     registry = await Registry.open(settings.registry_url, pool=settings.registry_pool)

@@ -7,8 +7,10 @@ what has been recorded is answered from the record.
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from typing import Any
 
 import structlog
 from temporalio import activity
@@ -22,6 +24,8 @@ log = structlog.get_logger("bellwire")
 
 #: Seconds between two writes of outcomes to the registry, while attempts go on.
 FLUSH_SECONDS = 0.5
+#: Seconds between two heartbeats; a worker is missed after 15 s without one.
+HEARTBEAT_SECONDS = 2.0
 #: A stated retry time is kept within these bounds, in seconds: one second to one day.
 STATED_BOUNDS = (1.0, 86_400.0)
 
@@ -35,58 +39,116 @@ async def send(
     concurrency: int,
     intent: bool = False,
 ) -> ChunkResult:
-    """Attempt each delivery of the chunk once, `concurrency` at a time. With `intent`, record beforehand that it will be."""
-    loaded = await registry.load(chunk.groups)
-    settled: dict[str, dict[DeliveryState, int]] = defaultdict(lambda: defaultdict(int))
-    deferred: list[Deferred] = []
-    todo: list[Due] = []
-    for due in loaded:
-        if due.delivery.state.settled:
-            settled[due.event.key][due.delivery.state] += 1
-        elif due.delivery.attempts >= due.number:
-            deferred.append(_recorded(due))
-        else:
-            todo.append(due)
-    if intent:
-        await registry.record_intent(todo)
+    """Attempt each delivery of the chunk once, `concurrency` at a time. With `intent`, record beforehand that it will.
 
-    unwritten: list[Attempt] = []
+    An `attempt` that raises is a fault of ours: the others are made and recorded all the same, or the next try would
+    make them again; then the first error is raised.
+    """
+    book = _Book(registry)
+    tasks: set[asyncio.Task[None]] = set()
+    slots = asyncio.Semaphore(concurrency)
 
-    async def write() -> None:
-        batch = unwritten[:]
-        await registry.record(batch)
-        del unwritten[: len(batch)]
-        for made in batch:
-            if made.state.settled:
-                settled[made.event_key][made.state] += 1
-            else:
-                deferred.append(_deferred(made))
-
-    async def one(due: Due, slot: asyncio.Semaphore) -> None:
-        async with slot:
+    async def one(due: Due) -> None:
+        async with slots:
             made = await _make(due, attempt, chunk.schedule)
-            unwritten.append(made)
+            book.enter(made)
             _tell(due, made, channel)
 
-    slots = asyncio.Semaphore(concurrency)
-    tasks = {asyncio.create_task(one(due, slots)) for due in todo}
-    try:
-        pending = tasks
-        while pending:
-            done, pending = await asyncio.wait(pending, timeout=FLUSH_SECONDS)
-            for task in done:
-                task.result()
-            activity.heartbeat(len(tasks) - len(pending))
-            if unwritten:
-                await write()
-    finally:
+    async def wind_up() -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if unwritten:
+        try:
+            await book.write()
+        except Exception as error:
+            # What ended the activity is the better thing to report.
+            log.error("attempts.unrecorded", channel=str(channel), error=type(error).__name__)  # noqa: TRY400
+
+    async with _heartbeats(lambda: sum(task.done() for task in tasks)):
+        todo = book.open(await registry.load(chunk.groups))
+        if intent:
+            await registry.record_intent(todo)
+        tasks |= {asyncio.create_task(one(due)) for due in todo}
+        try:
+            pending, failures = tasks, list[BaseException]()
+            while pending:
+                done, pending = await asyncio.wait(pending, timeout=FLUSH_SECONDS)
+                failures += [error for task in done if (error := task.exception())]
+                await book.write()
+            if failures:
+                raise failures[0]
+        finally:
             # Cancelled or shutting down: what was sent is recorded, or the next try would send it again.
-            await asyncio.shield(write())
-    return ChunkResult(settled={key: dict(states) for key, states in settled.items()}, deferred=tuple(deferred))
+            await _despite_cancels(wind_up())
+    return book.result
+
+
+class _Book:
+    """What became of the deliveries of a chunk, and what of it the registry does not have yet."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._unwritten: list[Attempt] = []
+        self._settled: dict[str, dict[DeliveryState, int]] = defaultdict(lambda: defaultdict(int))
+        self._deferred: list[Deferred] = []
+
+    def open(self, loaded: Sequence[Due]) -> list[Due]:
+        """Enter what is on record already; the rest is to be attempted."""
+        todo = []
+        for due in loaded:
+            if due.delivery.state.settled:
+                self._settled[due.event.key][due.delivery.state] += 1
+            elif due.delivery.attempts >= due.number:
+                self._deferred.append(_recorded(due))
+            else:
+                todo.append(due)
+        return todo
+
+    def enter(self, made: Attempt) -> None:
+        self._unwritten.append(made)
+
+    async def write(self) -> None:
+        """Record what was entered. What an error or a cancel keeps from being recorded stays for the next call."""
+        if not (batch := self._unwritten[:]):
+            return
+        await self._registry.record(batch)
+        del self._unwritten[: len(batch)]
+        for made in batch:
+            if made.state.settled:
+                self._settled[made.event_key][made.state] += 1
+            else:
+                self._deferred.append(_deferred(made))
+
+    @property
+    def result(self) -> ChunkResult:
+        return ChunkResult(
+            settled={key: dict(states) for key, states in self._settled.items()}, deferred=tuple(self._deferred)
+        )
+
+
+@asynccontextmanager
+async def _heartbeats(progress: Callable[[], int]) -> AsyncIterator[None]:
+    """Heartbeat at once and then every HEARTBEAT_SECONDS, whatever the body waits for; details: attempts made."""
+
+    async def beat() -> None:
+        while True:
+            activity.heartbeat(progress())
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+
+    beating = asyncio.create_task(beat())
+    try:
+        yield
+    finally:
+        beating.cancel()
+        await asyncio.wait([beating])
+
+
+async def _despite_cancels(work: Coroutine[Any, Any, None]) -> None:
+    """Run to the end, however often the activity is cancelled meanwhile: by its workflow, then by a stopping worker."""
+    task = asyncio.create_task(work)
+    while not task.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.shield(task)
 
 
 async def _make(due: Due, attempt: Callable[[Due], Awaitable[Outcome]], default: Sequence[float]) -> Attempt:

@@ -146,14 +146,14 @@ class Client:
             located = await self._locate(LocateInput(source=source, id=event_id))
             run, summary = located.workflow_id, await self._summary(located.workflow_id)
             if summary is None:
-                counts = located.counts
-                return Status(source=source, id=event_id, workflow_id=run, counts=counts, settled=not counts.unsettled)
+                return _on_record(source, event_id, located)
         known = summary.events.get(key)
         if known and known.standing is Standing.CONFLICT:
             raise EventConflict(f"event {event_id} of {source} was published before with other content, by {known.workflow_id}")
         if known and known.standing is Standing.DUPLICATE:
-            owner = Receipt(source=source, event_id=event_id, workflow_id=known.workflow_id)
-            return await self.status(owner if known.workflow_id != run else (source, event_id))
+            if known.workflow_id == run:  # a namesake of the run that delivered it, which Temporal has forgotten
+                return _on_record(source, event_id, await self._locate(LocateInput(source=source, id=event_id)))
+            return await self.status(Receipt(source=source, event_id=event_id, workflow_id=known.workflow_id))
         counts, unsettled = await self._with_runs_below(summary, key)
         settled = known is not None and summary.resolved and not summary.open_runs and not counts.unsettled
         return Status(
@@ -317,6 +317,14 @@ def _address(target: Target) -> tuple[str, str, str]:
         return target.source, target.event_id, target.workflow_id
     source, event_id = (target.source, target.id) if isinstance(target, Event) else target
     return source, event_id, contract.workflow_id(source, event_id)
+
+
+def _on_record(source: str, event_id: str, located: Located) -> Status:
+    """How the registry has an event whose run Temporal has forgotten."""
+    counts = located.counts
+    return Status(
+        source=source, id=event_id, workflow_id=located.workflow_id, counts=counts, settled=not counts.unsettled
+    )
 
 
 def _search_attributes(events: Sequence[Event]) -> TypedSearchAttributes:

@@ -205,6 +205,8 @@ class Summary(Wire):
 
 class ResolveInput(Wire):
     workflow_id: str
+    #: Tells the run from a later one of the same id, started when Temporal had forgotten the first; resets keep it.
+    run_id: str = ""
     #: Published events, to be stored; none when only remainders are left.
     events: tuple[Event, ...] = ()
     remainders: tuple[Remainder, ...] = ()

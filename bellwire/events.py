@@ -11,7 +11,8 @@ import re
 import secrets
 import time as clock
 import uuid
-from datetime import UTC, datetime
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError, model_validator
@@ -21,6 +22,11 @@ from bellwire.wire import Wire
 
 #: The largest event, in bytes of its JSON form. CloudEvents asks intermediaries for 64 KiB; this is four times as much.
 MAX_EVENT_BYTES = 256 * 1024
+#: How deep data may nest. Parsers of JSON give up at about 200, and a publication adds levels of its own.
+MAX_DATA_DEPTH = 100
+#: Digits of the longest integer in data; parsers give up at 4,300.
+MAX_INTEGER_DIGITS = 1000
+_TOO_LONG = 10**MAX_INTEGER_DIGITS
 
 #: Attributes that differ each time a publisher tries again, though the event is the same: not part of its content.
 _NOT_CONTENT = {"time", "traceparent", "tracestate"}
@@ -64,9 +70,27 @@ def _timestamp(value: object) -> object:
 
 
 def _aware(value: datetime) -> datetime:
-    if value.tzinfo is None:
+    offset = value.utcoffset()
+    if offset is None:
         raise ValueError("has no zone; use an aware datetime, such as datetime.now(UTC)")
+    if offset % timedelta(minutes=1):
+        raise ValueError("has a zone with seconds in its offset, which RFC 3339 cannot say; use .astimezone(UTC)")
     return value
+
+
+def _shallow(value: object) -> object:
+    level = [value]
+    for _ in range(MAX_DATA_DEPTH):
+        inner = [item for outer in level if isinstance(outer, dict | list) for item in _items(outer)]
+        # Each container once, or data that holds itself twice would double with every level.
+        level = list({id(item): item for item in inner if isinstance(item, dict | list)}.values())
+        if not level:
+            return value
+    raise ValueError(f"nests deeper than {MAX_DATA_DEPTH} levels; flatten it, or send a reference to it")
+
+
+def _items(value: dict[Any, Any] | list[Any]) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value
 
 
 def tenant_name(value: str) -> str:
@@ -105,7 +129,7 @@ class Event(Wire):
     dataschema: Annotated[Attribute, Field(min_length=1)] | None = None
     #: The tenant it is for; all tenants, if left out.
     tenant: TenantName | None = None
-    data: JsonValue = None
+    data: Annotated[JsonValue, BeforeValidator(_shallow)] = None
 
     @property
     def extensions(self) -> dict[str, str | int | bool]:
@@ -130,7 +154,7 @@ class Event(Wire):
 
     def attribute(self, name: str) -> str | None:
         """A context attribute in its canonical string form (CloudEvents "Type System"); None if it is not set."""
-        value = self.structured().get(name) if name != "data" else None
+        value = self.model_dump(mode="json", include={name}).get(name) if name != "data" else None
         if isinstance(value, bool):
             return "true" if value else "false"
         return None if value is None else str(value)
@@ -173,12 +197,11 @@ class Event(Wire):
 
     @model_validator(mode="after")
     def _check_data(self) -> Self:
-        if _has_nan(self.data):
-            raise ValueError("data: holds NaN or Infinity, which JSON cannot say; use null or a string")
+        _check_numbers(self.data)
         try:
-            size = len(self.model_dump_json())
+            size = len(self.model_dump_json().encode())
         except ValueError as error:
-            raise ValueError("data: cannot be written as JSON in UTF-8 (a lone surrogate, or nested too deep)") from error
+            raise ValueError("data: holds a lone surrogate, which JSON in UTF-8 cannot say; repair the text") from error
         if size > MAX_EVENT_BYTES:
             raise ValueError(
                 f"data: the event has {size:,} bytes of JSON, the limit is {MAX_EVENT_BYTES:,}; send a reference to the rest"
@@ -186,14 +209,14 @@ class Event(Wire):
         return self
 
 
-def _has_nan(value: JsonValue) -> bool:
-    if isinstance(value, float):
-        return not math.isfinite(value)
-    if isinstance(value, dict):
-        return any(_has_nan(item) for item in value.values())
-    if isinstance(value, list):
-        return any(_has_nan(item) for item in value)
-    return False
+def _check_numbers(value: JsonValue) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("data: holds NaN or Infinity, which JSON cannot say; use null or a string")
+    if isinstance(value, int) and not -_TOO_LONG < value < _TOO_LONG:
+        raise ValueError(f"data: holds an integer of more than {MAX_INTEGER_DIGITS:,} digits; use a string")
+    if isinstance(value, dict | list):
+        for item in _items(value):
+            _check_numbers(item)
 
 
 def event_key(source: str, event_id: str) -> str:

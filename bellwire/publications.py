@@ -54,7 +54,7 @@ def _divided(events: Iterable[Event]) -> Iterator[Publication]:
     batch: list[Event] = []
     size = 0
     for event in events:
-        bytes_of_event = len(event.model_dump_json())
+        bytes_of_event = len(event.model_dump_json().encode())
         if batch and (len(batch) == contract.MAX_EVENTS or size + bytes_of_event > contract.MAX_PUBLICATION_BYTES):
             yield Publication(events=tuple(batch))
             batch, size = [], 0

@@ -3,15 +3,19 @@
 The connection to Temporal is not here: it has its own standard (TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, TEMPORAL_PROFILE, …).
 """
 
+import re
+from email.utils import parseaddr
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from bellwire.errors import BellwireError, fields_in_error
+from bellwire.errors import BellwireError
 
 
 class SmtpSecurity(StrEnum):
@@ -38,8 +42,39 @@ def _async_driver(url: str) -> str:
     return f"{full}://{rest}"
 
 
+def _host_and_port(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if not host or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
+        raise ValueError("must be host:port, such as 127.0.0.1:9464")
+    return value
+
+
+def _sender(value: str) -> str:
+    local, _, domain = parseaddr(value)[1].rpartition("@")
+    if not (local and domain and value.isprintable()):
+        raise ValueError("must be an address, such as Bellwire <notifications@example.com>")
+    return value
+
+
+def _http_url(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise ValueError(f"is not a URL: {error}") from error
+    if parts.scheme not in {"https", "http"} or not host:
+        raise ValueError("must be an http or https URL with a host, such as https://api.twilio.com")
+    return value
+
+
+HostAndPort = Annotated[str, AfterValidator(_host_and_port)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
 class Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix="BELLWIRE_", extra="ignore", frozen=True, env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        env_prefix="BELLWIRE_", extra="forbid", frozen=True, env_ignore_empty=True, hide_input_in_errors=True
+    )
 
     #: Where subscriptions, events and deliveries are kept: sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME.
     registry_url: Annotated[str, AfterValidator(_async_driver)] = "sqlite:///bellwire.db"
@@ -48,7 +83,7 @@ class Settings(BaseSettings):
 
     #: Host of the mail relay.
     smtp_host: str = "localhost"
-    smtp_port: int = Field(default=25, ge=1, le=65535)
+    smtp_port: Port = 25
     #: none, starttls (required, not opportunistic) or tls (from the first byte, port 465).
     smtp_security: SmtpSecurity = SmtpSecurity.NONE
     #: Login at the relay; both or neither, and only over starttls or tls.
@@ -61,7 +96,7 @@ class Settings(BaseSettings):
     #: Seconds for each step of the conversation with the relay.
     smtp_timeout: float = Field(default=30, ge=1, le=300)
     #: The From address; its domain is also the domain of Message-IDs.
-    email_from: str = "Bellwire <notifications@bellwire.localhost>"
+    email_from: Annotated[str, AfterValidator(_sender)] = "Bellwire <notifications@bellwire.localhost>"
 
     #: Twilio account; SMS deliveries are deferred until it is given.
     twilio_account_sid: str | None = None
@@ -69,7 +104,7 @@ class Settings(BaseSettings):
     #: The sending number (+14155550123) or messaging service (MG…).
     twilio_sender: str | None = None
     #: Where Twilio's API is; another address for a test double.
-    twilio_url: str = "https://api.twilio.com"
+    twilio_url: Annotated[str, AfterValidator(_http_url)] = "https://api.twilio.com"
     #: Seconds for one call of Twilio's API.
     twilio_timeout: float = Field(default=15, ge=0.1, le=60)
     #: Seconds that an SMS with a lost answer rests before Twilio is asked what became of it.
@@ -80,7 +115,7 @@ class Settings(BaseSettings):
     #: Allow http:// targets; the body then travels in the clear.
     webhook_allow_http: bool = False
     #: Ports that webhook targets may name, separated by commas; * for all.
-    webhook_ports: Annotated[frozenset[int] | None, NoDecode] = frozenset({80, 443, 8080, 8443})
+    webhook_ports: Annotated[frozenset[Port] | None, NoDecode] = frozenset({80, 443, 8080, 8443})
     #: Private networks that webhooks may reach all the same, separated by commas: 10.1.0.0/16,127.0.0.0/8.
     egress_allow: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
 
@@ -95,9 +130,9 @@ class Settings(BaseSettings):
     templates: Path | None = None
 
     #: host:port of the Prometheus metrics page, of Temporal's SDK and Bellwire both; none, if not set.
-    metrics_address: str | None = None
+    metrics_address: HostAndPort | None = None
     #: host:port of GET /ready, which answers 200 once the worker polls and registry and Temporal answer; none, if not set.
-    health_address: str | None = None
+    health_address: HostAndPort | None = None
     #: console (for people) or json (for collectors).
     log_format: LogFormat = LogFormat.CONSOLE
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
@@ -131,15 +166,11 @@ class Settings(BaseSettings):
         try:
             return cls(**overrides)
         except ValidationError as error:
-            text = "; ".join(
-                f"BELLWIRE_{part.upper()}" + rest if sep and part.islower() else item
-                for item in fields_in_error(error).split("; ")
-                for part, sep, rest in [_split_field(item)]
-            )
-            raise SettingsInvalid(text) from error
+            problems = error.errors(include_url=False, include_input=False, include_context=False)
+            raise SettingsInvalid("; ".join(dict.fromkeys(map(_told, problems)))) from error
 
 
-def _split_field(item: str) -> tuple[str, bool, str]:
-    name, separator, rest = item.partition(":")
-    field = name.split(".")[0]
-    return field, bool(separator) and field in Settings.model_fields, f":{rest}"
+def _told(problem: ErrorDetails) -> str:
+    message = problem["msg"].removeprefix("Value error, ")
+    # A rule that spans several variables names them itself.
+    return f"BELLWIRE_{str(problem['loc'][0]).upper()}: {message}" if problem["loc"] else message

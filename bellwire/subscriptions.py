@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Discriminator, Field, Tag
 
 from bellwire.events import Event, TenantName, uuid7
 from bellwire.filters import Filter, TypePattern, matches, type_matches
@@ -41,7 +41,7 @@ class SubscriptionState(StrEnum):
 def _email(value: str) -> str:
     local, _, domain = value.rpartition("@")
     bad_dots = local.startswith(".") or local.endswith(".") or ".." in value or domain.startswith((".", "-")) or domain.endswith("-")
-    if not _EMAIL.fullmatch(value) or bad_dots:
+    if not _EMAIL.fullmatch(value) or bad_dots or not value.isprintable():
         raise ValueError("is not an email address; give the bare address, such as ann@example.com")
     return value
 
@@ -75,7 +75,15 @@ EmailAddress = Annotated[str, Field(max_length=254), AfterValidator(_email)]
 class EmailTarget(Written):
     channel: Literal[Channel.EMAIL] = Channel.EMAIL
     #: One address, or several that get the same mail, each in an envelope of its own.
-    to: EmailAddress | Annotated[tuple[EmailAddress, ...], Field(min_length=1, max_length=MAX_RECIPIENTS)]
+    to: Annotated[
+        Annotated[EmailAddress, Tag("one")]
+        | Annotated[tuple[EmailAddress, ...], Field(min_length=1, max_length=MAX_RECIPIENTS), Tag("several")],
+        Discriminator(
+            lambda value: "one" if isinstance(value, str) else "several" if isinstance(value, list | tuple) else None,
+            custom_error_type="address",
+            custom_error_message="must be an address, such as ann@example.com, or a list of them",
+        ),
+    ]
 
     @property
     def recipients(self) -> tuple[str, ...]:

@@ -43,11 +43,17 @@ def table(unsettled: Sequence[Unsettled], total: int) -> str:
     if not total:
         return ""
     rows = [
-        f"| {item.subscription_id} | {item.channel} | {item.attempts} | {item.reason} | {_until(item)} |" for item in unsettled[:ROWS]
+        f"| {item.subscription_id} | {item.channel} | {item.attempts} | {_cell(item.reason)} | {_until(item)} |"
+        for item in unsettled[:ROWS]
     ]
     more = f"\n\n… and {total - ROWS:,} more" if total > ROWS else ""
     head = "| subscription | channel | attempts | last answer | next attempt |\n|---|---|---|---|---|\n"
     return f"{count(total, 'delivery')} unsettled\n\n{head}" + "\n".join(rows) + more
+
+
+def _cell(text: str) -> str:
+    """On one line and without bars, which would end the cell."""
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def _until(item: Unsettled) -> str:

@@ -83,7 +83,11 @@ class Notify(Rounds):
                     following.append(await self._start(NOTIFY, rest, "rest", f"events beyond {MAX_PAGES:,} pages"))
                     break
                 request = ResolveInput(
-                    workflow_id=workflow.info().workflow_id, events=events, remainders=remainders, room=room
+                    workflow_id=workflow.info().workflow_id,
+                    run_id=workflow.info().original_execution_run_id,
+                    events=events,
+                    remainders=remainders,
+                    room=room,
                 )
                 found = await workflow.execute_local_activity(resolve, request, summary="match subscriptions", **REGISTRY)
                 self._events.update(found.events)

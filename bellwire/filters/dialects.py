@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 from bellwire.events import Event
 from bellwire.wire import Written
@@ -88,25 +88,27 @@ def _dialect(value: object) -> str | None:
 
 
 def _one_known_dialect(value: object) -> object:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [item for outer in level for item in _inner(outer)]
+    if level:
+        raise ValueError(f"nests deeper than {MAX_DEPTH} levels; flatten it")
     if _dialect(value) not in _DIALECTS:
         raise ValueError(f'is not a filter; write one of {", ".join(_DIALECTS)} with its values, such as {{"prefix": {{"source": "/shop"}}}}')
     return value
 
 
-def _depth(item: object) -> int:
-    match item:
+def _inner(value: object) -> Iterable[object]:
+    """The filters within one, be it a model or not checked yet."""
+    match value:
         case All(all=inner) | Any(any=inner):
-            return 1 + max(map(_depth, inner))
-        case Not(not_=inner):
-            return 1 + _depth(inner)
+            return inner
+        case {"all": list(inner) | tuple(inner)} | {"any": list(inner) | tuple(inner)}:
+            return inner
+        case Not(not_=inner) | {"not": inner}:
+            return (inner,)
         case _:
-            return 1
-
-
-def _shallow(value: Filter) -> Filter:
-    if _depth(value) > MAX_DEPTH:
-        raise ValueError(f"nests deeper than {MAX_DEPTH} levels; flatten it")
-    return value
+            return ()
 
 
 Filter = Annotated[
@@ -118,7 +120,6 @@ Filter = Annotated[
     | Annotated[Not, Tag("not")],
     Discriminator(_dialect),
     BeforeValidator(_one_known_dialect),
-    AfterValidator(_shallow),
 ]
 
 for _model in (All, Any, Not):

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.contract import Group
@@ -45,7 +45,16 @@ async def load(connection: AsyncConnection, groups: Sequence[Group]) -> list[Due
 async def record_intent(connection: AsyncConnection, dues: Sequence[Due]) -> None:
     """Note that these attempts are about to be made, where they have not been recorded already."""
     now = datetime.now(UTC)
-    announced = update(deliveries).where(*_OPEN).values(state=str(DeliveryState.SENDING), intent_at=now, updated_at=now)
+    announced = (
+        update(deliveries)
+        .where(*_OPEN)
+        .values(
+            state=str(DeliveryState.SENDING),
+            # An earlier intent that was never answered for stays: what it sent is looked for from then on.
+            intent_at=func.coalesce(deliveries.c.intent_at, now),
+            updated_at=now,
+        )
+    )
     rows = sorted((due.event.key, due.subscription.id, due.number) for due in dues)
     if rows:
         await connection.execute(

@@ -28,8 +28,10 @@ class StoredEvent(NamedTuple):
     counts: Counts
 
 
-async def accept(connection: AsyncConnection, published: Sequence[Event], workflow_id: str) -> dict[str, EventSummary]:
-    """Store the events that are new, for the run `workflow_id`; how each stands comes back, by event key."""
+async def accept(
+    connection: AsyncConnection, published: Sequence[Event], workflow_id: str, run_id: str
+) -> dict[str, EventSummary]:
+    """Store the events that are new, for this run; how each stands comes back, by event key."""
     digests = {event.key: (event, event.digest) for event in reversed(published)}
     now = datetime.now(UTC)
     rows = [
@@ -41,6 +43,7 @@ async def accept(connection: AsyncConnection, published: Sequence[Event], workfl
             "tenant": event.tenant,
             "digest": digest,
             "workflow_id": workflow_id,
+            "run_id": run_id,
             "accepted_at": now,
             "body": json.dumps(event.structured(), separators=(",", ":")),
         }
@@ -51,25 +54,26 @@ async def accept(connection: AsyncConnection, published: Sequence[Event], workfl
         return {}
     await connection.execute(insert_missing(connection, events), rows)
     known = await connection.execute(
-        select(events.c.key, events.c.digest, events.c.workflow_id).where(events.c.key.in_(digests))
+        select(events.c.key, events.c.digest, events.c.workflow_id, events.c.run_id).where(events.c.key.in_(digests))
     )
-    owners = {key: (digest, owner) for key, digest, owner in known}
+    owners = {key: (digest, (owner, owning_run)) for key, digest, owner, owning_run in known}
     return {
         event.key: EventSummary(
             source=event.source,
             id=event.id,
-            standing=_standing(owners[event.key], digests[event.key][1], workflow_id),
-            workflow_id=owners[event.key][1],
+            standing=_standing(owners[event.key], digests[event.key][1], (workflow_id, run_id)),
+            workflow_id=owners[event.key][1][0],
         )
         for event in published
     }
 
 
-def _standing(stored: tuple[str, str], digest: str, workflow_id: str) -> Standing:
+def _standing(stored: tuple[str, tuple[str, str]], digest: str, run: tuple[str, str]) -> Standing:
+    """Another digest is a conflict even for the same workflow id: Temporal may have forgotten what it was started with."""
     stored_digest, owner = stored
-    if owner == workflow_id:
-        return Standing.OWNED
-    return Standing.DUPLICATE if stored_digest == digest else Standing.CONFLICT
+    if stored_digest != digest:
+        return Standing.CONFLICT
+    return Standing.OWNED if owner == run else Standing.DUPLICATE
 
 
 async def by_keys(connection: AsyncConnection, keys: Iterable[str]) -> dict[str, Event]:

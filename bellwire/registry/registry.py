@@ -98,10 +98,12 @@ class Registry:
 
     # What runs do.
 
-    async def accept(self, events: Sequence[Event], workflow_id: str) -> dict[str, EventSummary]:
+    async def accept(
+        self, events: Sequence[Event], workflow_id: str, run_id: str = ""
+    ) -> dict[str, EventSummary]:
         """Store events for the run that publishes them; how each stands, by event key. The same run may ask again."""
         async with self._database.writing() as connection:
-            return await _events.accept(connection, events, workflow_id)
+            return await _events.accept(connection, events, workflow_id, run_id)
 
     async def match(self, event: Event, *, after: str = "", limit: int, scan: int) -> Match:
         """Up to `limit` subscriptions beyond `after` that want the event; reads at most `scan` candidate rows."""

@@ -95,6 +95,7 @@ events = Table(
     Column("tenant", Id),
     Column("digest", Text, nullable=False),
     Column("workflow_id", Text, nullable=False),
+    Column("run_id", Text, nullable=False),
     Column("accepted_at", Timestamp, nullable=False),
     #: The whole CloudEvents JSON.
     Column("body", Text, nullable=False),

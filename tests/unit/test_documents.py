@@ -1,0 +1,234 @@
+"""What the documents say is so: commands exist, code parses, links lead somewhere, derived parts are up to date."""
+
+import ast
+import importlib
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.main import get_command
+
+from bellwire.contract import SEARCH_ATTRIBUTES
+from bellwire.settings import Settings
+from docs import generate
+from starter.cli import _with_seconds, app
+
+CHECKOUT = Path(__file__).parents[2]
+PAGES = [
+    *(CHECKOUT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")),
+    *sorted((CHECKOUT / "docs").glob("*.md")),
+]
+EXAMPLES = sorted((CHECKOUT / "examples").glob("*.py"))
+#: Variables that are no settings: the receiver's own secret in examples/receive_webhook.py.
+OTHER_VARIABLES = {"BELLWIRE_SECRET"}
+
+#: Hosts of registries, in two parts so that this file names none.
+REGISTRIES = [
+    "py" + "pi.org",
+    "python" + "hosted.org",
+    "npm" + "js.org",
+    "crates" + ".io",
+    "docker" + ".io",
+    "gh" + "cr.io",
+]
+ONE_MACHINE = re.compile(r"(?<![\w.$-])/(?:home|Users|root|work)/[a-z]")
+IGNORED = {line.strip("/") for line in (CHECKOUT / ".gitignore").read_text().split()} | {".git", ".venv"}
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page."""
+
+    page: str
+    line: int
+    language: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page}:{self.line}"
+
+
+def blocks(*languages: str) -> list[Block]:
+    found = []
+    for page in PAGES:
+        text = page.read_text()
+        for match in re.finditer(r"^```(\w*)\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE):
+            line = text.count("\n", 0, match.start()) + 1
+            found.append(Block(str(page.relative_to(CHECKOUT)), line, match[1], match[2]))
+    return [block for block in found if block.language in languages]
+
+
+def commands(start: str) -> list[str]:
+    """The lines of shell blocks, and spans of text, that begin so, each once; $VARIABLE as its name."""
+    lines = [line for block in blocks("sh") for line in block.text.replace("\\\n", " ").splitlines()]
+    spans = [span for page in PAGES for span in re.findall(r"(?<!`)`([^`\n]+)`(?!`)", page.read_text())]
+    found = [text.partition(" #")[0].strip().replace("$", "") for text in [*lines, *spans]]
+    return sorted({text for text in found if text == start or text.startswith(start + " ")})
+
+
+def tracked() -> Iterator[tuple[str, str]]:
+    """Names and text of all files of the checkout that are not made by tools."""
+    for file in sorted(CHECKOUT.rglob("*")):
+        name = file.relative_to(CHECKOUT)
+        if file.is_file() and not IGNORED & set(name.parts) and "*" + file.suffix not in IGNORED:
+            yield str(name), file.read_text(errors="replace")
+
+
+@pytest.mark.parametrize("line", [line for line in commands("python -m starter") if "docker" not in line])
+def test_commands_of_the_starter_exist_with_their_options(line: str) -> None:
+    arguments = _with_seconds(shlex.split(line)[3:])
+    command: Any = get_command(app)
+    context = command.make_context("starter", arguments or ["--help"]) if arguments else None
+    while context is not None and hasattr(command, "resolve_command"):
+        rest = [*context._protected_args, *context.args]
+        if not rest:
+            break
+        name, command, arguments = command.resolve_command(context, rest)
+        # A span of text may name a command without the arguments that it needs.
+        context = command.make_context(name, arguments, parent=context, resilient_parsing=not arguments)
+        assert not context.args or hasattr(command, "resolve_command")
+
+
+@pytest.mark.parametrize("line", commands("make"))
+def test_make_targets_and_variables_exist(line: str) -> None:
+    makefile = (CHECKOUT / "Makefile").read_text()
+    for word in shlex.split(line)[1:]:
+        variable, is_variable, _ = word.partition("=")
+        assert f"$({variable})" in makefile or f"$(if $({variable})" in makefile if is_variable else True
+        assert is_variable or re.search(rf"^{word}:.*## ", makefile, flags=re.MULTILINE), word
+
+
+@pytest.mark.parametrize("line", commands("temporal"))
+def test_commands_of_the_temporal_cli_exist_with_their_flags(line: str) -> None:
+    words = shlex.split(line)
+    verbs = words[1 : next((at for at, word in enumerate(words) if word.startswith("--")), len(words))]
+    program = Path(sys.executable).parent / "temporal"
+    shown = subprocess.run([program, *verbs, "--help"], capture_output=True, text=True, check=True).stdout
+    assert f"temporal {' '.join(verbs)}" in shown
+    for flag in (word for word in words if word.startswith("--")):
+        assert re.search(rf"{flag}\b", shown), flag
+
+
+@pytest.mark.parametrize("line", commands("python worker.py"))
+def test_options_of_the_worker_exist(line: str) -> None:
+    shown = subprocess.run(
+        [sys.executable, "worker.py", "--help"], cwd=CHECKOUT, capture_output=True, text=True, check=True
+    )
+    for flag in (word for word in shlex.split(line) if word.startswith("--")):
+        assert flag in shown.stdout
+
+
+@pytest.mark.parametrize(
+    "line", [*commands("python examples/publish.py"), *commands("python examples/receive_webhook.py")]
+)
+def test_scripts_that_are_named_exist(line: str) -> None:
+    assert (CHECKOUT / line.split()[1]).is_file()
+
+
+@pytest.mark.parametrize("block", blocks("python"), ids=str)
+def test_python_in_documents_parses_and_imports_what_exists(block: Block) -> None:
+    tree = ast.parse(block.text)
+    compile(tree, str(block), "exec")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            module = importlib.import_module(node.module or "")
+            assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == []
+
+
+def test_shell_in_documents_parses() -> None:
+    for block in blocks("sh"):
+        subprocess.run(["bash", "-n"], input=block.text, text=True, check=True)
+    assert blocks("sh")
+
+
+def test_the_readme_shows_the_example_as_it_is() -> None:
+    (shown,) = (
+        block.text for block in blocks("python") if block.page == "README.md" and "async def main" in block.text
+    )
+    assert shown in (CHECKOUT / "examples" / "publish.py").read_text()
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_examples_are_short_and_need_bellwire_only(example: Path) -> None:
+    text = example.read_text()
+    assert len(text.splitlines()) < 60
+    roots = {name.split(".")[0] for node in ast.walk(ast.parse(text)) for name in _imports(node)}
+    assert roots <= {"bellwire", *sys.stdlib_module_names}
+
+
+def _imports(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if target.startswith("https://"):
+            continue
+        name, _, anchor = target.partition("#")
+        file = (page.parent / name).resolve() if name else page
+        assert file.is_file(), target
+        assert not anchor or anchor in _anchors(file), target
+
+
+def _anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_page_is_linked_from_the_readme() -> None:
+    readme = (CHECKOUT / "README.md").read_text()
+    assert [page.name for page in PAGES[1:] if f"{page.relative_to(CHECKOUT)})" not in readme] == []
+
+
+def test_the_readme_is_short() -> None:
+    assert len((CHECKOUT / "README.md").read_text().splitlines()) <= 130
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_names_in_documents_exist(page: Path) -> None:
+    text = page.read_text()
+    settings = {f"BELLWIRE_{name.upper()}" for name in Settings.model_fields}
+    assert set(re.findall(r"\bBELLWIRE_[A-Z_]+\b", text)) <= settings | OTHER_VARIABLES
+    assert set(re.findall(r"\bBellwire[A-Z]\w+", text)) <= {key.name for key in SEARCH_ATTRIBUTES}
+
+
+def test_the_page_of_settings_is_up_to_date() -> None:
+    assert (CHECKOUT / "docs" / "settings.md").read_text() == generate.settings_page(), "run python -m docs.generate"
+
+
+def test_the_table_of_schedules_is_up_to_date() -> None:
+    page = (CHECKOUT / "docs" / "operating.md").read_text()
+    assert generate.schedules_table() in page, "run python -m docs.generate"
+    assert generate.with_schedules(page) == page
+
+
+def test_the_promised_schedule_is_the_one_in_force() -> None:
+    (row,) = (row for row in generate.schedules_table().splitlines() if row.startswith("| webhook"))
+    assert "| 10 | 75 h 35 min |" in row
+    assert "10 attempts over 75 h 35 min" in (CHECKOUT / "README.md").read_text()
+
+
+def test_no_file_names_a_registry_or_a_path_of_one_machine() -> None:
+    found = [
+        f"{name}: {match}"
+        for name, text in tracked()
+        for match in [*(host for host in REGISTRIES if host in text), *ONE_MACHINE.findall(text)]
+    ]
+    assert found == []
+
+
+def test_decisions_have_a_date_and_five_lines() -> None:
+    _, *decisions = re.split(r"^## ", (CHECKOUT / "docs" / "decisions.md").read_text(), flags=re.MULTILINE)
+    for decision in decisions:
+        heading, *lines = [line for line in decision.splitlines() if line]
+        assert re.search(r"\(\d{4}-\d\d-\d\d\)$", heading), heading
+        assert len(lines) == 5, heading

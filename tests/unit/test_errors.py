@@ -1,0 +1,110 @@
+"""Errors: the tree in the docstring is the tree there is, and every one of them says what to do."""
+
+import inspect
+import pickle
+import re
+
+import pytest
+from pydantic import BaseModel, Field, ValidationError
+
+from bellwire import contract, errors
+from bellwire.errors import BellwireError, EventInvalid, SignatureInvalid, WaitTimeout, fields_in_error
+
+ALL = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, BellwireError)]
+
+
+def drawn(kind: type[BellwireError]) -> list[str]:
+    """The tree below an exception as the docstring draws it: names, indented by depth."""
+    lines = []
+    for below in kind.__subclasses__():
+        if below.__module__ == errors.__name__:
+            lines += [below.__name__, *(f"  {line}" for line in drawn(below))]
+    return lines
+
+
+def test_the_tree_in_the_docstring_is_the_tree_there_is() -> None:
+    assert errors.__doc__ is not None
+    rows = re.findall(r"^([│ ]*[├└]── )(\w+)", errors.__doc__, re.MULTILINE)
+    assert [" " * (len(stem) // 4 * 2 - 2) + name for stem, name in rows] == drawn(BellwireError)
+
+
+@pytest.mark.parametrize("builtin", [ValueError, TimeoutError])
+def test_the_docstring_names_the_builtin_that_an_error_is_as_well(builtin: type[Exception]) -> None:
+    assert errors.__doc__ is not None
+    noted = set(re.findall(rf"(\w+) +also a {builtin.__name__}", errors.__doc__))
+    assert noted == {kind.__name__ for kind in ALL if builtin in kind.__bases__}
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_an_error_without_a_message_says_its_docstring(kind: type[BellwireError]) -> None:
+    assert str(kind()) == inspect.getdoc(kind)
+    assert str(kind("order 42")) == "order 42"
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ALL if kind is not BellwireError])
+def test_the_message_holds_the_remedy_in_one_line(kind: type[BellwireError]) -> None:
+    message = str(kind())
+    assert "\n" not in message
+    assert message.endswith((".", ")"))
+    assert len(message) <= 150
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_errors_cross_processes(kind: type[BellwireError]) -> None:
+    copy = pickle.loads(pickle.dumps(kind("order 42")))
+    assert type(copy) is kind
+    assert str(copy) == "order 42"
+
+
+def test_errors_are_also_what_python_calls_them() -> None:
+    with pytest.raises(ValueError, match="bad"):
+        raise EventInvalid("bad")
+    with pytest.raises(TimeoutError):
+        raise WaitTimeout
+    assert all(issubclass(kind, ValueError) for kind in SignatureInvalid.__subclasses__())
+
+
+def test_the_types_that_temporal_matches_are_names_of_errors() -> None:
+    assert {contract.EVENT_NOT_FOUND, contract.DELIVERY_NOT_FOUND} <= {kind.__name__ for kind in ALL}
+
+
+class Inner(BaseModel):
+    sizes: tuple[int, ...] = Field(default=(), max_length=2)
+
+
+class Outer(BaseModel):
+    name: str = ""
+    inner: Inner = Inner()
+
+
+@pytest.mark.parametrize(
+    ("given", "prefix", "text"),
+    [
+        ({"name": 5}, (), "name: Input should be a valid string"),
+        ({"name": 5}, ("line 3",), "line 3.name: Input should be a valid string"),
+        ({"inner": 5}, (), "inner: Input should be a valid dictionary or instance of Inner"),
+        (
+            {"inner": {"sizes": ["x", 1]}},
+            (),
+            "inner.sizes.0: Input should be a valid integer, unable to parse string as an integer",
+        ),
+        ({"inner": {"sizes": [1, 2, 3]}}, (), "inner.sizes: Tuple should have at most 2 items after validation, not 3"),
+        (
+            {"name": None, "inner": {"sizes": None}},
+            (),
+            "name: Input should be a valid string; inner.sizes: Input should be a valid tuple",
+        ),
+        ([], (), "Input should be a valid dictionary or instance of Outer"),
+    ],
+)
+def test_every_bad_field_is_named_and_no_input_shown(given: object, prefix: tuple[str, ...], text: str) -> None:
+    with pytest.raises(ValidationError) as error:
+        Outer.model_validate(given)
+    assert fields_in_error(error.value, prefix=prefix) == text
+
+
+def test_private_input_does_not_reach_the_text() -> None:
+    with pytest.raises(ValidationError) as error:
+        Outer.model_validate({"name": ["ann@example.com"], "inner": {"sizes": ["hunter2"]}})
+    assert "ann" not in fields_in_error(error.value)
+    assert "hunter2" not in fields_in_error(error.value)

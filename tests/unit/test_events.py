@@ -1,0 +1,287 @@
+"""Events: what is refused, with the field's name; what survives the JSON form; which events are the same event."""
+
+import json
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from pydantic import JsonValue, ValidationError
+
+from bellwire.errors import EventInvalid, fields_in_error
+from bellwire.events import MAX_DATA_DEPTH, MAX_EVENT_BYTES, MAX_INTEGER_DIGITS, Event, uuid7
+from tests.factories import event
+
+#: Text without lone surrogates: what UTF-8 can say.
+TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
+#: CloudEvents strings: without control characters and noncharacters either.
+ATTRIBUTE = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc", "Cn"]), min_size=1, max_size=20)
+JSON: st.SearchStrategy[JsonValue] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
+    max_leaves=20,
+)
+OFFSETS = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+TIMES = st.datetimes(datetime(2, 1, 1), datetime(9998, 12, 31), timezones=OFFSETS | st.just(UTC))  # noqa: DTZ001
+FIELDS = {*Event.model_fields, "data_base64"}
+EXTENSIONS = st.dictionaries(
+    st.from_regex(r"[a-z0-9]{1,20}", fullmatch=True).filter(lambda name: name not in FIELDS),
+    st.text(st.characters(codec="ascii", exclude_categories=["Cc"])) | st.integers(-(2**31), 2**31 - 1) | st.booleans(),
+    max_size=4,
+)
+SOURCES = st.from_regex(r"(https://shop\.example)?/[a-zA-Z0-9._~!$&'()*+,;=:@/%-]{0,20}", fullmatch=True).filter(
+    lambda source: "%" not in source
+)
+
+
+@st.composite
+def events(draw: st.DrawFn) -> Event:
+    optional: dict[str, Any] = {
+        "subject": draw(st.none() | ATTRIBUTE),
+        "datacontenttype": draw(st.none() | st.just("application/json")),
+        "dataschema": draw(st.none() | st.just("https://schemas.example/order")),
+        "tenant": draw(st.none() | st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", fullmatch=True)),
+    }
+    return Event(
+        id=draw(ATTRIBUTE),
+        source=draw(SOURCES),
+        type=draw(ATTRIBUTE),
+        time=draw(TIMES),
+        data=draw(JSON),
+        **optional,
+        **draw(EXTENSIONS),
+    )
+
+
+def nested(depth: int, *, of: type = list) -> JsonValue:
+    value: JsonValue = 1
+    for _ in range(depth):
+        value = [value] if of is list else {"inner": value}
+    return value
+
+
+@given(events())
+def test_an_event_survives_its_json_form(happened: Event) -> None:
+    text = json.dumps(happened.structured())
+    assert Event.parse(happened.structured()) == happened
+    assert Event.parse(text) == happened
+    assert Event.parse(text.encode()) == happened
+    assert Event.model_validate_json(happened.model_dump_json()) == happened
+
+
+@given(events())
+def test_the_json_form_survives_the_event(happened: Event) -> None:
+    assert Event.parse(happened.structured()).structured() == happened.structured()
+
+
+@given(JSON)
+@example(10**MAX_INTEGER_DIGITS - 1)
+@example({"a": None, "": [None, [{}], {"\u0000": "\U0001f600"}], "float": 5e-324, "int": 2**64})
+@example(nested(MAX_DATA_DEPTH))
+def test_data_is_kept_to_the_letter(data: JsonValue) -> None:
+    assert json.dumps(Event.parse(event(data=data).model_dump_json()).data) == json.dumps(data)
+
+
+@pytest.mark.parametrize("of", [list, dict])
+@pytest.mark.parametrize("depth", [MAX_DATA_DEPTH + 1, 240, 10_000])
+def test_data_that_nests_too_deep_is_refused(depth: int, of: type) -> None:
+    with pytest.raises(EventInvalid, match=r"^data: nests deeper than 100 levels"):
+        Event.parse({"id": "1", "source": "/shop", "type": "order.paid", "data": nested(depth, of=of)})
+    with pytest.raises(ValidationError, match="nests deeper"):
+        event(data=nested(depth, of=of))
+
+
+def test_json_text_that_nests_too_deep_is_refused() -> None:
+    text = '{"id":"1","source":"/shop","type":"order.paid","data":' + "[" * 10_000 + "]" * 10_000 + "}"
+    with pytest.raises(EventInvalid, match="recursion limit exceeded at line 1"):
+        Event.parse(text)
+
+
+def test_data_that_holds_itself_is_refused() -> None:
+    knot: list[Any] = []
+    knot += [knot, knot]
+    with pytest.raises(ValidationError, match="nests deeper"):
+        event(data=knot)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "problem"),
+    [
+        ("id", "", "at least 1"),
+        ("id", "a" * 257, "at most 256"),
+        ("id", "a\nb", "control character"),
+        ("id", "a\ud800", "lone surrogate"),
+        ("id", 7, "valid string"),
+        ("source", "", "at least 1"),
+        ("source", "a b", "URI-reference"),
+        ("source", "/shop\n", "URI-reference"),
+        ("source", "/caf\u00e9", "percent-encode"),
+        ("source", "/%zz", "URI-reference"),
+        ("source", "1a:b", "URI-reference"),
+        ("source", "/" * 513, "at most 512"),
+        ("type", "", "at least 1"),
+        ("type", "order\x7fpaid", "control character"),
+        ("type", "a" * 257, "at most 256"),
+        ("subject", "", "at least 1"),
+        ("subject", "\ufffe", "noncharacter"),
+        ("dataschema", "", "at least 1"),
+        ("datacontenttype", "a\tb", "control character"),
+        ("specversion", "0.3", "'1.0'"),
+        ("time", "yesterday", "RFC 3339"),
+        ("time", "2026-11-23T08:00:00", "with its zone"),
+        ("time", "2026-11-23", "RFC 3339"),
+        ("time", "2026-13-23T08:00:00Z", "valid datetime"),
+        ("time", "2026-11-23T08:00:00+99:99", "valid datetime"),
+        ("time", 1_700_000_000, "RFC 3339"),
+        ("time", datetime(2026, 11, 23), "no zone"),  # noqa: DTZ001
+        ("time", datetime(1890, 1, 1, tzinfo=timezone(timedelta(seconds=3208))), "seconds in its offset"),
+        ("tenant", "", "1 to 63"),
+        ("tenant", "a/b", "1 to 63"),
+        ("tenant", "acme\n", "1 to 63"),
+        ("tenant", "a" * 64, "1 to 63"),
+        ("data", float("nan"), "NaN"),
+        ("data", {"a": [float("-inf")]}, "Infinity"),
+        ("data", [10**MAX_INTEGER_DIGITS], "more than 1,000 digits"),
+        ("data", -(10**5000), "more than 1,000 digits"),
+        ("data", {"\ud800": 1}, "lone surrogate"),
+        ("data", "\udfff", "lone surrogate"),
+        ("data", b"bytes", "not a valid JSON value"),
+        ("data", (1, 2), "not a valid JSON value"),
+        ("data_base64", "AAAA", "binary data is not supported"),
+        ("priority", 1.5, "put the rest into data"),
+        ("priority", ["high"], "put the rest into data"),
+        ("priority", 2**31, "32 bits"),
+        ("priority", "a\nb", "control character"),
+        ("Priority", "high", "lower-case letters and digits"),
+        ("trace_parent", "00", "lower-case letters and digits"),
+        ("a" * 65, "long", "1 to 64"),
+    ],
+    ids=lambda value: ascii(value)[:20] if isinstance(value, str) else "",
+)
+def test_a_bad_field_is_named(field: str, value: object, problem: str) -> None:
+    with pytest.raises(EventInvalid) as refused:
+        Event.parse({"id": "1", "source": "/shop", "type": "order.paid", field: value})
+    assert str(refused.value).startswith(f"{field}: ")
+    assert problem in str(refused.value)
+    with pytest.raises(ValidationError) as invalid:
+        event(**{field: value})
+    assert fields_in_error(invalid.value) == str(refused.value)
+
+
+@pytest.mark.parametrize("missing", ["source", "type"])
+def test_a_missing_field_is_named(missing: str) -> None:
+    attributes = {"id": "1", "source": "/shop", "type": "order.paid"}
+    del attributes[missing]
+    with pytest.raises(EventInvalid, match=f"^{missing}: Field required$"):
+        Event.parse(attributes)
+
+
+@pytest.mark.parametrize("text", ["", "null", "[]", '"event"', "{", b"\xff", '{"source": "/a"} x'])
+def test_what_is_not_a_json_object_is_refused(text: str | bytes) -> None:
+    with pytest.raises(EventInvalid, match=r"JSON|object"):
+        Event.parse(text)
+
+
+def test_every_bad_field_is_named_at_once() -> None:
+    with pytest.raises(EventInvalid, match=r"^id: .*; source: .*; time: .*"):
+        Event.parse({"id": "", "source": " ", "type": "order.paid", "time": "now"})
+
+
+def test_the_limit_is_in_bytes_and_not_in_characters() -> None:
+    room = MAX_EVENT_BYTES - len(event(data="").model_dump_json())
+    assert len(event(data="a" * (room - 50)).model_dump_json().encode()) <= MAX_EVENT_BYTES
+    for character in ("a", "\u00e9", "\u6c34", "\U0001f600"):
+        with pytest.raises(ValidationError, match="the limit is 262,144"):
+            event(data=character * (room // len(character.encode()) + 50))
+
+
+def test_a_null_attribute_is_one_that_is_not_set() -> None:
+    happened = Event.parse(
+        '{"id":null,"source":"/shop","type":"a","time":null,"tenant":null,"priority":null,"data":null}'
+    )
+    assert happened.id
+    assert happened.time <= datetime.now(UTC)
+    assert "priority" not in happened.extensions
+    assert set(happened.structured()) == {"specversion", "id", "source", "type", "time"}
+
+
+@pytest.mark.parametrize(
+    ("name", "canonical"),
+    [
+        ("id", "1"),
+        ("specversion", "1.0"),
+        ("time", "2026-11-23T08:00:00Z"),
+        ("tenant", "acme"),
+        ("flag", "true"),
+        ("off", "false"),
+        ("sequence", "-7"),
+        ("empty", ""),
+        ("subject", None),
+        ("data", None),
+        ("other", None),
+        ("key", None),
+        ("digest", None),
+    ],
+)
+def test_attributes_have_one_string_form(name: str, canonical: str | None) -> None:
+    extensions: dict[str, Any] = {"flag": True, "off": False, "sequence": -7, "empty": ""}
+    happened = event(id="1", time=datetime(2026, 11, 23, 8, tzinfo=UTC), tenant="acme", **extensions)
+    assert happened.attribute(name) == canonical
+
+
+def test_an_extension_may_share_its_name_with_a_property() -> None:
+    happened = event(id="1", key="x", digest="y", extensions="z")
+    assert happened.key == event(id="1").key
+    assert happened.attribute("key") == "x"
+    assert Event.parse(happened.structured()) == happened
+
+
+@given(events(), TIMES, ATTRIBUTE)
+def test_time_and_trace_are_not_content(happened: Event, time: datetime, trace: str) -> None:
+    again = Event(**{**happened.structured(), "time": time, "traceparent": trace, "tracestate": trace})
+    assert again.digest == happened.digest
+
+
+@given(events(), st.data())
+def test_everything_else_is_content(happened: Event, data: st.DataObject) -> None:
+    field, values = data.draw(
+        st.sampled_from(
+            [
+                ("id", ATTRIBUTE),
+                ("source", SOURCES),
+                ("type", ATTRIBUTE),
+                ("subject", st.none() | ATTRIBUTE),
+                ("datacontenttype", st.none() | ATTRIBUTE),
+                ("dataschema", st.none() | ATTRIBUTE),
+                ("tenant", st.none() | st.sampled_from(["acme", "other"])),
+                ("correlation", st.none() | ATTRIBUTE | st.integers(0, 9) | st.booleans()),
+                ("data", JSON),
+            ]
+        )
+    )
+    changed = Event(**{**happened.structured(), field: data.draw(values)})
+    same = json.dumps(changed.structured().get(field)) == json.dumps(happened.structured().get(field))
+    if not isinstance(happened.data, dict):  # whose keys may come in another order
+        assert (changed.digest == happened.digest) is same
+
+
+def test_the_order_of_keys_is_not_content() -> None:
+    one, other = (
+        event(id="1", data={"a": 1, "b": [{"c": 2, "d": 3}]}),
+        event(id="1", data={"b": [{"d": 3, "c": 2}], "a": 1}),
+    )
+    assert one.digest == other.digest
+    assert one.digest != event(id="1", data={"a": 1, "b": [{"c": 3, "d": 2}]}).digest
+
+
+def test_the_digest_stays_what_it_is_over_releases() -> None:
+    """`{"data":{"order":"42",…},"id":"42",…}` through sha256sum."""
+    assert event(id="42").digest == "37adf1c86ea3f340abdf14e6ca1feae2db6737a50836df59909517cf874a5298"
+
+
+def test_ids_sort_by_creation_and_are_uuids_of_version_7() -> None:
+    made = [uuid7() for _ in range(200)]
+    assert {(one.version, one.variant) for one in made} == {(7, "specified in RFC 4122")}
+    assert [one.int >> 80 for one in made] == sorted(one.int >> 80 for one in made)
+    assert len(set(made)) == 200

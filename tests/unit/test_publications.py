@@ -1,0 +1,98 @@
+"""Publications: every event once, within the limits, and the same way each time."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bellwire.contract import MAX_EVENTS, MAX_PUBLICATION_BYTES, workflow_id
+from bellwire.errors import EventConflict
+from bellwire.events import Event
+from bellwire.publications import Publication, publications
+from tests.factories import NOW, event
+
+
+def numbered(number: int, *, size: int = 0) -> Event:
+    return event(id=str(number), time=NOW, data="\u6c34" * (size // 3))
+
+
+def size_of(publication: Publication) -> int:
+    return sum(len(happened.model_dump_json().encode()) for happened in publication.events)
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 300), st.sampled_from([0, 0, 0, 60_000, 250_000])),
+        max_size=60,
+        unique_by=lambda one: one[0],
+    )
+)
+@settings(max_examples=30, deadline=None)
+def test_every_event_goes_into_one_publication_within_the_limits(drawn: list[tuple[int, int]]) -> None:
+    given_events = [numbered(number, size=size) for number, size in drawn]
+    made = list(publications(given_events))
+    assert [happened for publication in made for happened in publication.events] == given_events
+    for publication in made:
+        assert 1 <= len(publication.events) <= MAX_EVENTS
+        assert size_of(publication) <= MAX_PUBLICATION_BYTES
+    for earlier, later in pairwise(made):
+        full = len(earlier.events) == MAX_EVENTS
+        next_size = len(later.events[0].model_dump_json().encode())
+        assert full or size_of(earlier) + next_size > MAX_PUBLICATION_BYTES
+
+
+@given(st.lists(st.integers(0, 20), max_size=40))
+@settings(max_examples=30, deadline=None)
+def test_a_repeated_event_goes_out_once_and_the_division_stays(numbers: list[int]) -> None:
+    made = [[happened.id for happened in one.events] for one in publications([numbered(number) for number in numbers])]
+    assert [name for ids in made for name in ids] == list(dict.fromkeys(map(str, numbers)))
+    again = publications([numbered(number).model_copy(update={"traceparent": "00"}) for number in numbers])
+    assert [[happened.id for happened in one.events] for one in again] == made
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(0, []), (1, [1]), (100, [100]), (101, [100, 1]), (250, [100, 100, 50])])
+def test_a_publication_holds_up_to_a_hundred_events(count: int, sizes: list[int]) -> None:
+    made = publications([numbered(number) for number in range(count)])
+    assert [len(publication.events) for publication in made] == sizes
+
+
+def test_the_limit_is_in_bytes_and_not_in_characters() -> None:
+    made = list(publications([numbered(number, size=240_000) for number in range(8)]))
+    assert [len(publication.events) for publication in made] == [4, 4]
+
+
+def test_a_conflict_is_found_before_anything_goes_out() -> None:
+    made = publications([*(numbered(number) for number in range(150)), event(id="7", data="other")])
+    with pytest.raises(EventConflict, match="source /shop and id 7"):
+        next(made)
+
+
+def test_publishing_the_same_again_names_the_same_runs() -> None:
+    events = [numbered(number) for number in range(150)]
+    one, other = (
+        list(publications(events)),
+        list(publications([event(id=happened.id, data=happened.data) for happened in events])),
+    )
+    assert [publication.workflow_id for publication in one] == [publication.workflow_id for publication in other]
+    assert [publication.digest for publication in one] == [publication.digest for publication in other]
+    changed = list(publications([*events[:-1], event(id="149", data="changed")]))
+    assert changed[1].workflow_id == one[1].workflow_id
+    assert changed[1].digest != one[1].digest
+
+
+def test_a_publication_of_one_event_is_named_after_it() -> None:
+    assert Publication(events=(numbered(42),)).workflow_id == workflow_id("/shop", "42")
+
+
+@pytest.mark.parametrize(
+    ("events", "summary"),
+    [
+        ([event()], "order.paid from /shop"),
+        ([event(), event(), event()], "order.paid from /shop and 2 more"),
+        ([event(type="\u6c34" * 250)], "\u6c34" * 66),
+    ],
+)
+def test_the_summary_is_one_short_line(events: list[Event], summary: str) -> None:
+    assert Publication(events=tuple(events)).summary == summary
+    assert len(Publication(events=tuple(events)).summary.encode()) <= 200

@@ -1,0 +1,426 @@
+"""The loop that send activities share, with a registry in memory: what is attempted, what is recorded, and when."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, cast
+
+import pytest
+from structlog.testing import capture_logs
+from temporalio.testing import ActivityEnvironment
+
+from activities.sending import judge, send
+from bellwire.contract import Chunk, ChunkResult, Deferred, Group
+from bellwire.deliveries import MAX_ANSWER, MAX_REASON, Attempt, DeliveryState, Due, Outcome, OutcomeKind
+from bellwire.errors import RegistryUnavailable
+from bellwire.registry import Registry
+from bellwire.subscriptions import Channel
+from tests.factories import due, event, subscription
+
+OK = Outcome(kind=OutcomeKind.DELIVERED, reason="HTTP 204")
+BUSY = Outcome(kind=OutcomeKind.DEFERRED, reason="HTTP 503")
+SCHEDULE = (5.0, 300.0)
+EVENT = event(id="42")
+
+Attempting = Callable[[Due], Awaitable[Outcome]]
+
+
+def of(name: str, *, number: int = 1, wish: dict[str, Any] | None = None, **fields: Any) -> Due:
+    return due(subscription(id=name, **(wish or {})), EVENT, number=number, **fields)
+
+
+class Ledger:
+    """A registry in memory. `failures` are raised by the next calls of `record`; gates hold `load` and `record` up."""
+
+    def __init__(self, *dues: Due) -> None:
+        self.dues = dues
+        self.calls: list[str] = []
+        self.announced: list[str] = []
+        self.recorded: list[Attempt] = []
+        self.failures: list[Exception] = []
+        self.load_gate, self.record_gate = asyncio.Event(), asyncio.Event()
+        self.load_gate.set()
+        self.record_gate.set()
+        self.recording, self.written = asyncio.Event(), asyncio.Event()
+
+    async def load(self, groups: Sequence[Group]) -> list[Due]:
+        await self.load_gate.wait()
+        wanted = {(group.event_key, name) for group in groups for name in group.subscription_ids}
+        return [one for one in self.dues if (one.event.key, one.subscription.id) in wanted]
+
+    async def record_intent(self, dues: Sequence[Due]) -> None:
+        self.calls.append("intent")
+        self.announced += [one.subscription.id for one in dues]
+
+    async def record(self, attempts: Sequence[Attempt]) -> None:
+        self.calls.append("record")
+        self.recording.set()
+        await self.record_gate.wait()
+        if self.failures:
+            raise self.failures.pop(0)
+        self.recorded += attempts
+        self.written.set()
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(attempt.subscription_id for attempt in self.recorded)
+
+
+class Sender:
+    """Answers attempts by subscription id: with an outcome, an error, or not before its gate opens."""
+
+    def __init__(self, **answers: Outcome | Exception | asyncio.Event) -> None:
+        self.answers = answers
+        self.attempted: list[str] = []
+        self.in_flight = self.most_in_flight = 0
+
+    async def __call__(self, one: Due) -> Outcome:
+        name = one.subscription.id
+        self.attempted.append(name)
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            await asyncio.sleep(0)
+            answer = self.answers.get(name, OK)
+            if isinstance(answer, Exception):
+                raise answer
+            if isinstance(answer, asyncio.Event):
+                await answer.wait()
+                return OK
+            return answer
+        finally:
+            self.in_flight -= 1
+
+
+async def sent(
+    ledger: Ledger,
+    attempt: Attempting,
+    *,
+    env: ActivityEnvironment | None = None,
+    concurrency: int = 50,
+    intent: bool = False,
+    running: list[asyncio.Task[Any]] | None = None,
+) -> ChunkResult:
+    """What `send` makes of all that the ledger holds; the task of the activity is put into `running`."""
+    chunk = Chunk(
+        groups=tuple(
+            Group(
+                event_key=one.event.key,
+                channel=Channel.WEBHOOK,
+                subscription_ids=(one.subscription.id,),
+                attempt=one.number,
+            )
+            for one in ledger.dues
+        ),
+        schedule=SCHEDULE,
+    )
+
+    async def run() -> ChunkResult:
+        if running is not None and (task := asyncio.current_task()):
+            running.append(task)
+        return await send(
+            chunk,
+            channel=Channel.WEBHOOK,
+            registry=cast("Registry", ledger),
+            attempt=attempt,
+            concurrency=concurrency,
+            intent=intent,
+        )
+
+    result: ChunkResult = await asyncio.wait_for((env or ActivityEnvironment()).run(run), 30)
+    return result
+
+
+async def until(fact: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not fact():  # noqa: ASYNC110 - the facts are counters of the doubles, a turn of the loop apart
+            await asyncio.sleep(0)
+
+
+async def test_each_delivery_is_attempted_once_and_told_as_settled_or_deferred() -> None:
+    gone = Outcome(kind=OutcomeKind.REJECTED, reason="HTTP 410", disable=True)
+    ledger, sender = Ledger(of("a"), of("b"), of("c"), of("d", number=3)), Sender(b=BUSY, c=gone, d=BUSY)
+    result = await sent(ledger, sender)
+    assert sorted(sender.attempted) == ["a", "b", "c", "d"]
+    assert result.settled == {
+        EVENT.key: {DeliveryState.DELIVERED: 1, DeliveryState.REJECTED: 1, DeliveryState.EXHAUSTED: 1}
+    }
+    assert result.deferred == (
+        Deferred(event_key=EVENT.key, subscription_id="b", attempts=1, delay=5.0, stated=False, reason="HTTP 503"),
+    )
+    assert ledger.names == ["a", "b", "c", "d"]
+    assert {attempt.subscription_id: (attempt.number, attempt.state) for attempt in ledger.recorded} == {
+        "a": (1, DeliveryState.DELIVERED),
+        "b": (1, DeliveryState.WAITING),
+        "c": (1, DeliveryState.REJECTED),
+        "d": (3, DeliveryState.EXHAUSTED),
+    }
+
+
+async def test_an_empty_chunk_comes_to_nothing() -> None:
+    ledger = Ledger()
+    assert await sent(ledger, Sender()) == ChunkResult(settled={})
+    assert ledger.calls == []
+
+
+async def test_what_is_settled_is_counted_and_not_attempted() -> None:
+    states = [DeliveryState.DELIVERED, DeliveryState.REJECTED, DeliveryState.EXHAUSTED, DeliveryState.CANCELLED]
+    ledger, sender = Ledger(*(of(str(state), state=state) for state in states), of("open")), Sender()
+    result = await sent(ledger, sender)
+    assert sender.attempted == ["open"]
+    assert result.settled == {EVENT.key: {**dict.fromkeys(states, 1), DeliveryState.DELIVERED: 2}}
+
+
+@pytest.mark.parametrize(("stated", "delay", "told"), [(False, 300.0, 300.0), (True, 77.0, 77.0), (False, None, 0.0)])
+async def test_an_attempt_that_is_on_record_is_answered_from_there(
+    stated: bool, delay: float | None, told: float
+) -> None:
+    recorded = of("a", number=2, attempts=2, state=DeliveryState.WAITING, delay=delay, stated=stated, reason="HTTP 429")
+    ledger, sender = Ledger(recorded), Sender()
+    result = await sent(ledger, sender, intent=True)
+    assert (sender.attempted, ledger.recorded, ledger.announced) == ([], [], [])
+    assert result.deferred == (
+        Deferred(event_key=EVENT.key, subscription_id="a", attempts=2, delay=told, stated=stated, reason="HTTP 429"),
+    )
+
+
+@pytest.mark.parametrize("state", [DeliveryState.PENDING, DeliveryState.SENDING, DeliveryState.WAITING])
+async def test_what_is_not_settled_and_not_on_record_is_attempted(state: DeliveryState) -> None:
+    ledger, sender = Ledger(of("a", number=2, state=state)), Sender()
+    await sent(ledger, sender)
+    assert sender.attempted == ["a"]
+
+
+async def test_a_disabled_subscription_is_rejected_without_an_attempt() -> None:
+    ledger, sender = Ledger(of("a", wish={"state": "disabled"}), of("b", wish={"state": "paused"})), Sender()
+    await sent(ledger, sender)
+    assert sender.attempted == ["b"]
+    (rejected,) = [attempt for attempt in ledger.recorded if attempt.subscription_id == "a"]
+    assert (rejected.state, rejected.outcome.reason) == (DeliveryState.REJECTED, "subscription disabled")
+
+
+async def test_an_intent_is_recorded_before_the_first_attempt_and_only_for_what_is_attempted() -> None:
+    ledger = Ledger(of("a"), of("b", state=DeliveryState.DELIVERED), of("c"))
+
+    async def attempt(one: Due) -> Outcome:
+        ledger.calls.append("attempt")
+        return OK
+
+    await sent(ledger, attempt, intent=True)
+    assert ledger.calls == ["intent", "attempt", "attempt", "record"]
+    assert ledger.announced == ["a", "c"]
+
+
+async def test_without_intent_none_is_recorded() -> None:
+    ledger = Ledger(of("a"))
+    await sent(ledger, Sender())
+    assert ledger.calls == ["record"]
+
+
+async def test_no_more_are_in_flight_than_allowed() -> None:
+    ledger, sender = Ledger(*(of(f"s{number}") for number in range(20))), Sender()
+    await sent(ledger, sender, concurrency=3)
+    assert sender.most_in_flight == 3
+    assert len(ledger.recorded) == 20
+
+
+async def test_outcomes_are_recorded_while_other_attempts_go_on() -> None:
+    gate = asyncio.Event()
+    ledger, sender = Ledger(of("fast"), of("slow")), Sender(slow=gate)
+    sending = asyncio.create_task(sent(ledger, sender))
+    await asyncio.wait_for(ledger.written.wait(), 10)
+    assert ledger.names == ["fast"]
+    assert not sending.done()
+    gate.set()
+    await sending
+    assert ledger.names == ["fast", "slow"]
+
+
+async def test_long_answers_are_cut_before_they_are_kept() -> None:
+    wordy = Outcome(kind=OutcomeKind.DEFERRED, reason="r" * 500, answer="a" * 5000)
+    ledger = Ledger(of("a"))
+    result = await sent(ledger, Sender(a=wordy))
+    (made,) = ledger.recorded
+    assert made.outcome.reason == result.deferred[0].reason == "r" * MAX_REASON
+    assert made.outcome.answer == "a" * MAX_ANSWER
+
+
+async def test_heartbeats_go_on_while_the_registry_is_slow() -> None:
+    ledger, env, beats, beaten = Ledger(of("a")), ActivityEnvironment(), list[Any](), asyncio.Event()
+    ledger.load_gate.clear()
+    ledger.record_gate.clear()
+
+    def on_heartbeat(*details: Any) -> None:
+        beats.append(details)
+        beaten.set()
+
+    async def next_beat() -> None:
+        beaten.clear()
+        await asyncio.wait_for(beaten.wait(), 10)
+
+    env.on_heartbeat = on_heartbeat
+    sending = asyncio.create_task(sent(ledger, Sender(), env=env))
+    await next_beat()
+    await next_beat()
+    ledger.load_gate.set()
+    await asyncio.wait_for(ledger.recording.wait(), 10)
+    await next_beat()
+    assert not sending.done()
+    ledger.record_gate.set()
+    await sending
+    assert beats[:2] == [(0,), (0,)]
+    assert beats[-1] == (1,)
+
+
+async def test_no_task_outlives_the_activity() -> None:
+    before = asyncio.all_tasks()
+    await sent(Ledger(of("a"), of("b")), Sender(b=BUSY))
+    with pytest.raises(ValueError, match="bug"):
+        await sent(Ledger(of("a")), Sender(a=ValueError("bug")))
+    assert asyncio.all_tasks() == before
+
+
+async def test_a_write_that_fails_is_tried_once_more_before_the_activity_fails() -> None:
+    ledger, sender = Ledger(of("fast"), of("slow")), Sender(slow=asyncio.Event())
+    ledger.failures = [RegistryUnavailable("locked")]
+    with pytest.raises(RegistryUnavailable, match="locked"):
+        await sent(ledger, sender)
+    assert ledger.names == ["fast"]
+    assert sender.in_flight == 0
+
+
+async def test_a_registry_that_stays_away_fails_the_activity_with_the_first_error() -> None:
+    ledger = Ledger(of("a"))
+    ledger.failures = [RegistryUnavailable("first"), RegistryUnavailable("second")]
+    with capture_logs() as logs, pytest.raises(RegistryUnavailable, match="first"):
+        await sent(ledger, Sender())
+    assert ledger.recorded == []
+    assert [line for line in logs if line["event"] == "attempts.unrecorded"] == [
+        {"event": "attempts.unrecorded", "log_level": "error", "channel": "webhook", "error": "RegistryUnavailable"}
+    ]
+
+
+async def test_an_attempt_that_raises_fails_the_activity_after_the_others_are_made() -> None:
+    gate = asyncio.Event()
+    ledger, sender = Ledger(of("bad"), of("good"), of("slow")), Sender(bad=ValueError("bug"), slow=gate)
+    sending = asyncio.create_task(sent(ledger, sender))
+    await asyncio.wait_for(ledger.written.wait(), 10)
+    gate.set()
+    with pytest.raises(ValueError, match="bug"):
+        await sending
+    assert ledger.names == ["good", "slow"]
+
+
+async def test_a_cancel_records_what_was_sent_and_drops_what_was_not() -> None:
+    ledger, sender, env = (
+        Ledger(of("fast"), of("slow"), of("later")),
+        Sender(slow=asyncio.Event()),
+        ActivityEnvironment(),
+    )
+    sending = asyncio.create_task(sent(ledger, sender, env=env, concurrency=1))
+    await until(lambda: sender.attempted == ["fast", "slow"])
+    assert ledger.recorded == []
+    env.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+    assert ledger.names == ["fast"]
+    assert sender.attempted == ["fast", "slow"]
+
+
+async def test_a_cancel_in_the_middle_of_a_write_writes_again() -> None:
+    ledger, sender, env = Ledger(of("a")), Sender(), ActivityEnvironment()
+    ledger.record_gate.clear()
+    sending = asyncio.create_task(sent(ledger, sender, env=env))
+    await asyncio.wait_for(ledger.recording.wait(), 10)
+    env.cancel()
+    await until(lambda: ledger.calls == ["record", "record"])
+    ledger.record_gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+    assert ledger.names == ["a"]
+
+
+async def test_further_cancels_do_not_keep_it_from_recording() -> None:
+    ledger, sender, running = Ledger(of("fast"), of("slow")), Sender(slow=asyncio.Event()), list[asyncio.Task[Any]]()
+    ledger.record_gate.clear()
+    sending = asyncio.create_task(sent(ledger, sender, running=running))
+    await until(lambda: sorted(sender.attempted) == ["fast", "slow"] and sender.in_flight == 1)
+    (activity,) = running
+    activity.cancel("by the workflow")
+    await asyncio.wait_for(ledger.recording.wait(), 10)
+    for _ in range(2):
+        activity.cancel("by the worker that stops")
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    assert not activity.done()
+    ledger.record_gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+    assert ledger.names == ["fast"]
+
+
+async def test_a_cancel_stays_a_cancel_though_the_registry_is_away() -> None:
+    ledger, sender, env = Ledger(of("fast"), of("slow")), Sender(slow=asyncio.Event()), ActivityEnvironment()
+    ledger.failures = [RegistryUnavailable("away")]
+    sending = asyncio.create_task(sent(ledger, sender, env=env))
+    await until(lambda: sorted(sender.attempted) == ["fast", "slow"] and sender.in_flight == 1)
+    env.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+    assert ledger.recorded == []
+
+
+async def test_each_attempt_is_one_wide_line() -> None:
+    with capture_logs() as logs:
+        await sent(Ledger(of("a"), of("b")), Sender(b=BUSY))
+    lines = {line["subscription"]: line for line in logs if line["event"] == "delivery.attempted"}
+    assert set(lines) == {"a", "b"}
+    wide = lines["b"]
+    assert wide["delivery"] == f"dlv_{EVENT.key}_b"
+    expected = {
+        "event_source": "/shop",
+        "event_id": "42",
+        "event_type": "order.paid",
+        "tenant": "acme",
+        "channel": "webhook",
+        "attempt": 1,
+        "outcome": "deferred",
+        "reason": "HTTP 503",
+        "state": "waiting",
+        "next_attempt_in": 5.0,
+    }
+    assert {name: wide[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "retry_after", "number", "fields", "schedule", "judged"),
+    [
+        (OutcomeKind.DELIVERED, None, 1, {}, None, (DeliveryState.DELIVERED, None, False)),
+        (OutcomeKind.DELIVERED, 60.0, 3, {}, None, (DeliveryState.DELIVERED, None, False)),
+        (OutcomeKind.REJECTED, 60.0, 1, {}, None, (DeliveryState.REJECTED, None, False)),
+        (OutcomeKind.DEFERRED, None, 1, {}, None, (DeliveryState.WAITING, 5.0, False)),
+        (OutcomeKind.DEFERRED, None, 2, {}, None, (DeliveryState.WAITING, 300.0, False)),
+        (OutcomeKind.DEFERRED, None, 3, {}, None, (DeliveryState.EXHAUSTED, None, False)),
+        (OutcomeKind.UNKNOWN, None, 1, {}, None, (DeliveryState.WAITING, 5.0, False)),
+        (OutcomeKind.UNKNOWN, None, 3, {}, None, (DeliveryState.EXHAUSTED, None, False)),
+        (OutcomeKind.DEFERRED, 77.0, 1, {}, None, (DeliveryState.WAITING, 77.0, True)),
+        (OutcomeKind.DEFERRED, 0.0, 1, {}, None, (DeliveryState.WAITING, 1.0, True)),
+        (OutcomeKind.DEFERRED, -5.0, 1, {}, None, (DeliveryState.WAITING, 1.0, True)),
+        (OutcomeKind.DEFERRED, 1e9, 1, {}, None, (DeliveryState.WAITING, 86_400.0, True)),
+        (OutcomeKind.DEFERRED, 77.0, 3, {}, None, (DeliveryState.EXHAUSTED, None, False)),
+        (OutcomeKind.DEFERRED, None, 1, {}, (9.0,), (DeliveryState.WAITING, 9.0, False)),
+        (OutcomeKind.DEFERRED, None, 2, {}, (9.0,), (DeliveryState.EXHAUSTED, None, False)),
+        (OutcomeKind.DEFERRED, None, 1, {}, (), (DeliveryState.EXHAUSTED, None, False)),
+        (OutcomeKind.DEFERRED, None, 4, {"schedule_from": 3}, None, (DeliveryState.WAITING, 5.0, False)),
+        (OutcomeKind.DEFERRED, None, 6, {"schedule_from": 3}, None, (DeliveryState.EXHAUSTED, None, False)),
+    ],
+)
+def test_an_outcome_is_judged_by_the_schedule(
+    kind: OutcomeKind,
+    retry_after: float | None,
+    number: int,
+    fields: dict[str, Any],
+    schedule: tuple[float, ...] | None,
+    judged: tuple[DeliveryState, float | None, bool],
+) -> None:
+    outcome = Outcome(kind=kind, reason="", retry_after=retry_after)
+    assert judge(outcome, of("a", number=number, wish={"retry_schedule": schedule}, **fields), SCHEDULE) == judged

@@ -1,0 +1,217 @@
+"""Subscriptions: what is refused, with the field's name; what each one wants."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from bellwire.errors import fields_in_error
+from bellwire.subscriptions import (
+    MAX_RECIPIENTS,
+    Channel,
+    EmailTarget,
+    SmsTarget,
+    Subscription,
+    SubscriptionState,
+    WebhookTarget,
+)
+from tests.factories import event, subscription
+
+LONG = "a" * 300
+
+
+def webhook(url: str) -> dict[str, str]:
+    return {"channel": "webhook", "url": url}
+
+
+def email(to: object) -> dict[str, object]:
+    return {"channel": "email", "to": to}
+
+
+def sms(to: object) -> dict[str, object]:
+    return {"channel": "sms", "to": to}
+
+
+def refused(**fields: Any) -> str:
+    written = {"tenant": "acme", "types": ["order.*"], "target": webhook("https://app.example/hooks"), **fields}
+    with pytest.raises(ValidationError) as error:
+        Subscription.model_validate(written)
+    return fields_in_error(error.value)
+
+
+@pytest.mark.parametrize(
+    ("target", "field", "problem"),
+    [
+        (None, "target", "dictionary"),
+        ("ann@example.com", "target", "dictionary"),
+        ({}, "target", "channel"),
+        ({"channel": "fax", "to": "1"}, "target", "'fax'"),
+        ({"channel": "email"}, "target.email.to", "required"),
+        (email(5), "target.email.to", "an address, such as ann@example.com, or a list"),
+        (email("ann"), "target.email.to.one", "is not an email address"),
+        (email("Ann <ann@example.com>"), "target.email.to.one", "bare address"),
+        (email("ann@example.com, bob@example.com"), "target.email.to.one", "is not an email address"),
+        (email("ann@example.com\r\nBcc: eve@example.com"), "target.email.to.one", "is not an email address"),
+        (email("ann@exa\u202emple.com"), "target.email.to.one", "is not an email address"),
+        (email("ann@exam\u200bple.com"), "target.email.to.one", "is not an email address"),
+        (email("\ud800@example.com"), "target.email.to.one", "unicode"),
+        (email(".ann@example.com"), "target.email.to.one", "is not an email address"),
+        (email("ann@example..com"), "target.email.to.one", "is not an email address"),
+        (email("ann@-example.com"), "target.email.to.one", "is not an email address"),
+        (email("ann@[127.0.0.1]"), "target.email.to.one", "is not an email address"),
+        (email("a" * 65 + "@example.com"), "target.email.to.one", "is not an email address"),
+        (email("a@" + LONG), "target.email.to.one", "at most 254"),
+        (email([]), "target.email.to.several", "at least 1"),
+        (email(["ann@example.com", "bob"]), "target.email.to.several.1", "is not an email address"),
+        (email(["ann@example.com"] * (MAX_RECIPIENTS + 1)), "target.email.to.several", "at most 20"),
+        (sms("4155550123"), "target.sms.to", "is not an E.164 number"),
+        (sms("+0155550123"), "target.sms.to", "is not an E.164 number"),
+        (sms("+1 415 555 0123"), "target.sms.to", "digits only"),
+        (sms("+14155550123\n"), "target.sms.to", "is not an E.164 number"),
+        (sms("+\u0661\u0662\u0663\u0664\u0665\u0666\u0667\u0668"), "target.sms.to", "is not an E.164 number"),
+        (sms("+" + "1" * 16), "target.sms.to", "is not an E.164 number"),
+        (sms(14155550123), "target.sms.to", "valid string"),
+        (webhook("app.example/hooks"), "target.webhook.url", "must be an https URL"),
+        (webhook("ftp://app.example/hooks"), "target.webhook.url", "must be an https URL"),
+        (webhook("https:///hooks"), "target.webhook.url", "must be an https URL with a host"),
+        (webhook("https://:443/"), "target.webhook.url", "with a host"),
+        (webhook("https://app.example/a b"), "target.webhook.url", "white space"),
+        (webhook("https://app.example/\n"), "target.webhook.url", "control character"),
+        (webhook("https://app.example\\@evil.example"), "target.webhook.url", "backslash"),
+        (webhook("https://ann:pw@app.example"), "target.webhook.url", "holds credentials"),
+        (webhook("https://app.example/#top"), "target.webhook.url", "has a fragment"),
+        (webhook("https://app.example:99999"), "target.webhook.url", "is not a URL"),
+        (webhook("https://app.example:x"), "target.webhook.url", "is not a URL"),
+        (webhook("https://[::1"), "target.webhook.url", "is not a URL"),
+        (webhook("https://app.example/" + "a" * 2048), "target.webhook.url", "at most 2048"),
+        ({**webhook("https://app.example"), "headers": {}}, "target.webhook.headers", "Extra"),
+        ({**sms("+14155550123"), "url": "https://app.example"}, "target.sms.url", "Extra"),
+    ],
+)
+def test_a_bad_target_is_refused_and_its_field_named(target: object, field: str, problem: str) -> None:
+    text = refused(target=target)
+    assert text.startswith(f"{field}: ")
+    assert problem in text
+    assert text.count("target") == 1
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "named", "problem"),
+    [
+        ("id", "", "id", "1 to 63"),
+        ("id", "a.b", "id", "dashes or underscores"),
+        ("id", "_a", "id", "the first a letter or digit"),
+        ("id", "a\n", "id", "1 to 63"),
+        ("id", "a" * 64, "id", "1 to 63"),
+        ("tenant", "a/b", "tenant", "1 to 63"),
+        ("tenant", None, "tenant", "valid string"),
+        ("types", [], "types", "at least 1"),
+        ("types", "order.*", "types", "tuple"),
+        ("types", ["order.*", "a*"], "types.1", "is not a pattern"),
+        ("types", ["*"] * 101, "types", "at most 100"),
+        ("filters", {"exact": {"type": "a"}}, "filters", "tuple"),
+        ("filters", [{"sql": "true"}], "filters.0", "is not a filter"),
+        ("filters", [{"exact": {"type": "a"}}] * 101, "filters", "at most 100"),
+        ("template", "a b", "template", "dotted words"),
+        ("template", "../secrets", "template", "dotted words"),
+        ("template", ".hidden", "template", "dotted words"),
+        ("template", "a/b", "template", "dotted words"),
+        ("template", "a" * 101, "template", "at most 100"),
+        ("locale", "e", "locale", "BCP 47"),
+        ("locale", "en_US", "locale", "BCP 47"),
+        ("locale", "../en", "locale", "BCP 47"),
+        ("retry_schedule", 5, "retry_schedule", "tuple"),
+        ("retry_schedule", [5, 0], "retry_schedule.1", "greater than 0"),
+        ("retry_schedule", [-1], "retry_schedule.0", "greater than 0"),
+        ("retry_schedule", [float("nan")], "retry_schedule.0", "less than or equal"),
+        ("retry_schedule", [float("inf")], "retry_schedule.0", "less than or equal"),
+        ("retry_schedule", [7 * 86_400 + 1], "retry_schedule.0", "604800"),
+        ("retry_schedule", [1] * 51, "retry_schedule", "at most 50"),
+        ("state", "off", "state", "'active', 'paused' or 'disabled'"),
+        ("typ", ["order.*"], "typ", "Extra"),
+    ],
+)
+def test_a_bad_field_is_refused_and_named(field: str, value: object, named: str, problem: str) -> None:
+    text = refused(**{field: value})
+    assert text.startswith(f"{named}: ")
+    assert problem in text
+
+
+@pytest.mark.parametrize("missing", ["tenant", "types", "target"])
+def test_a_missing_field_is_named(missing: str) -> None:
+    written = {"tenant": "acme", "types": ["order.*"], "target": webhook("https://app.example/hooks")}
+    del written[missing]
+    with pytest.raises(ValidationError) as error:
+        Subscription.model_validate(written)
+    assert fields_in_error(error.value) == f"{missing}: Field required"
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        email("ann@example.com"),
+        email("o'brien+orders@example.co.uk"),
+        email("\u738b@\u4f8b\u5b50.example"),
+        email(["ann@example.com", "bob@example.com"]),
+        sms("+14155550123"),
+        sms("+4915112345678"),
+        webhook("https://app.example"),
+        webhook("http://127.0.0.1:8080/hooks?tenant=acme"),
+        webhook("https://[::1]:8443/"),
+        webhook("HTTPS://b\u00fccher.example/hooks"),
+    ],
+)
+def test_good_targets_survive_their_json_form(target: dict[str, Any]) -> None:
+    wish = subscription(target)
+    assert wish.target.model_dump(mode="json") == target
+    assert Subscription.model_validate_json(wish.model_dump_json()) == wish
+    assert wish.channel == target["channel"]
+
+
+def test_targets_may_be_written_as_models() -> None:
+    for target in (
+        EmailTarget(to=("a@b.example", "c@d.example")),
+        SmsTarget(to="+14155550123"),
+        WebhookTarget(url="https://a.example"),
+    ):
+        assert Subscription(tenant="acme", types=("*",), target=target).target == target
+
+
+def test_a_repeated_recipient_gets_one_mail() -> None:
+    assert EmailTarget(to=("ann@example.com", "bob@example.com", "ann@example.com")).recipients == (
+        "ann@example.com",
+        "bob@example.com",
+    )
+    assert EmailTarget(to="ann@example.com").recipients == ("ann@example.com",)
+
+
+@pytest.mark.parametrize(
+    ("fields", "happened", "wanted"),
+    [
+        ({}, {}, True),
+        ({}, {"tenant": "acme"}, True),
+        ({}, {"tenant": "other"}, False),
+        ({"tenant": "ACME"}, {"tenant": "acme"}, False),
+        ({"types": ["user.*"]}, {}, False),
+        ({"types": ["user.*", "order.paid"]}, {}, True),
+        ({"types": ["*"]}, {"type": "anything"}, True),
+        ({"state": "paused"}, {}, False),
+        ({"state": "disabled"}, {}, False),
+        ({"filters": [{"exact": {"subject": "42"}}]}, {"subject": "42"}, True),
+        ({"filters": [{"exact": {"subject": "42"}}]}, {"subject": "43"}, False),
+        ({"filters": [{"prefix": {"source": "/shop"}}, {"exact": {"subject": "42"}}]}, {}, False),
+    ],
+)
+def test_a_subscription_wants_events_of_its_tenant_types_and_filters(
+    fields: dict[str, Any], happened: dict[str, Any], wanted: bool
+) -> None:
+    assert subscription(**fields).wants(event(**happened)) is wanted
+
+
+def test_what_is_left_out_has_a_default() -> None:
+    one, other = subscription(), subscription()
+    assert one.id != other.id
+    assert one.id.startswith("sub_")
+    assert (one.filters, one.template, one.locale, one.retry_schedule) == ((), None, "en", None)
+    assert one.state is SubscriptionState.ACTIVE
+    assert one.channel is Channel.WEBHOOK
