@@ -95,11 +95,11 @@ async def send_activities(settings: Settings, registry: Registry) -> AsyncIterat
             reconcile_after=settings.sms_reconcile_after,
         )
 
-        egress = Egress(allow=settings.egress_allow, allow_http=settings.webhook_allow_http, ports=settings.webhook_ports)
-        strangers = await stack.enter_async_context(egress.session(timeout=settings.webhook_timeout))
-        webhook = WebhookChannel(
-            registry, strangers, egress, timeout=settings.webhook_timeout, concurrency=concurrency
+        egress = Egress(
+            allow=settings.egress_allow, allow_http=settings.webhook_allow_http, ports=settings.webhook_ports
         )
+        strangers = await stack.enter_async_context(egress.session(timeout=settings.webhook_timeout))
+        webhook = WebhookChannel(registry, strangers, egress, timeout=settings.webhook_timeout, concurrency=concurrency)
         yield {Channel.EMAIL: email.send_email, Channel.SMS: sms.send_sms, Channel.WEBHOOK: webhook.send_webhook}
 
 
@@ -145,7 +145,7 @@ async def polling(
 async def answering_health(
     address: str | None, client: Client, registry: Registry, workers: Sequence[Worker]
 ) -> AsyncIterator[None]:
-    """GET /ready on host:port: 200 while the workers poll, and the registry and Temporal answer; 503 with the reason otherwise."""
+    """GET /ready on host:port: 200 while the workers poll and registry and Temporal answer, else 503 with the reason."""
     if not address:
         yield
         return
@@ -155,7 +155,7 @@ async def answering_health(
             async with asyncio.timeout(5):
                 await registry.ping()
                 await client.service_client.check_health()
-        except Exception as error:  # noqa: BLE001 - any reason not to be ready is the answer
+        except Exception as error:
             return web.json_response({"ready": False, "reason": str(error)[:200]}, status=503)
         if not all(worker.is_running for worker in workers):
             return web.json_response({"ready": False, "reason": "a worker has stopped polling"}, status=503)
@@ -206,8 +206,12 @@ def _channels(text: str) -> list[Channel]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; the exit status."""
-    parser = argparse.ArgumentParser(prog="worker.py", description="Run Bellwire's workflows and channels. Settings: BELLWIRE_*, TEMPORAL_*.")
-    parser.add_argument("--channels", type=_channels, default=list(Channel), help="only these, separated by commas: email,sms,webhook")
+    parser = argparse.ArgumentParser(
+        prog="worker.py", description="Run Bellwire's workflows and channels. Settings: BELLWIRE_*, TEMPORAL_*."
+    )
+    parser.add_argument(
+        "--channels", type=_channels, default=list(Channel), help="only these, separated by commas: email,sms,webhook"
+    )
     parser.add_argument("--no-workflows", action="store_true", help="poll the channels only")
     options = parser.parse_args(arguments)
     try:

@@ -72,7 +72,7 @@ _NAT64 = IPv6Network("64:ff9b::/96")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 
-class EgressRefused(OSError):  # noqa: N818 - it is a refusal
+class EgressRefused(OSError):
     """The target may not be dialled.
 
     An OSError, so that the connector goes on to the next address of the name, and wraps it if there is none. `reason`

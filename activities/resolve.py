@@ -50,7 +50,9 @@ class Resolver:
 
     @activity.defn
     async def resolve(self, request: ResolveInput) -> Resolution:
-        summaries = await self._registry.accept(request.events, request.workflow_id, request.run_id) if request.events else {}
+        summaries = (
+            await self._registry.accept(request.events, request.workflow_id, request.run_id) if request.events else {}
+        )
         owned = {event.key: event for event in request.events if summaries[event.key].standing is Standing.OWNED}
         remainders = [*request.remainders, *(Remainder(event_key=key) for key in owned)]
         stored = [remainder.event_key for remainder in request.remainders]

@@ -22,8 +22,9 @@ from bellwire.subscriptions import Channel, SubscriptionState
 
 log = structlog.get_logger("bellwire")
 
-#: Seconds between two writes of outcomes to the registry, while attempts go on.
-FLUSH_SECONDS = 0.5
+#: Seconds between two writes of outcomes to the registry, while attempts go on. What a killed worker had sent and not yet
+#: written is sent again.
+FLUSH_SECONDS = 0.05
 #: Seconds between two heartbeats; a worker is missed after 15 s without one.
 HEARTBEAT_SECONDS = 2.0
 #: A stated retry time is kept within these bounds, in seconds: one second to one day.
@@ -240,4 +241,6 @@ def _tell(due: Due, made: Attempt, channel: Channel) -> None:
     meter = activity.metric_meter()
     labels = {"channel": str(channel), "outcome": str(made.outcome.kind)}
     meter.create_counter("bellwire_attempts", "Attempts at deliveries").add(1, labels)
-    meter.create_histogram_float("bellwire_attempt_duration", "Duration of attempts", "s").record(made.duration, labels)
+    meter.create_histogram_float("bellwire_attempt_duration_seconds", "Duration of attempts").record(
+        made.duration, labels
+    )

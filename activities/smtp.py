@@ -32,7 +32,7 @@ QUIT_SECONDS = 2.0
 _SECURITY = ("none", "starttls", "tls")
 
 
-class AnswerLost(Exception):  # noqa: N818 - says what happened
+class AnswerLost(Exception):
     """The relay was given the mail and no answer came, so it may have been accepted or not."""
 
 

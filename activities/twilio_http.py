@@ -7,12 +7,11 @@ idempotency key that would make repeating safe.
 
 import json
 import logging
+import time
 from base64 import b64encode
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from urllib.parse import urlencode
 
 import aiohttp
@@ -20,6 +19,7 @@ from twilio.base.exceptions import TwilioException, TwilioRestException, TwilioS
 from twilio.http import AsyncHttpClient
 from twilio.http.response import Response
 
+from activities.retry_after import retry_after as seconds_of
 from bellwire.deliveries import OutcomeKind
 
 #: Most bytes of one answer; a page of 200 listed messages has about 400 kB.
@@ -44,11 +44,11 @@ BEFORE_SENDING: Mapping[type[Exception], str] = {
 _RETRY_AFTER: ContextVar[float | None] = ContextVar("twilio_retry_after", default=None)
 
 
-class NotSent(Exception):  # noqa: N818 - a name as in bellwire.errors
+class NotSent(Exception):
     """Nothing was sent to Twilio, so the call can be repeated."""
 
 
-class AnswerLost(Exception):  # noqa: N818 - a name as in bellwire.errors
+class AnswerLost(Exception):
     """The call may have reached Twilio, and its answer did not come back."""
 
 
@@ -92,7 +92,7 @@ class TwilioTransport(AsyncHttpClient):  # type: ignore[misc]  # twilio has no t
                 timeout=self._limits,
                 allow_redirects=False,
             ) as answer:
-                _RETRY_AFTER.set(stated_wait(answer.headers))
+                _RETRY_AFTER.set(seconds_of(answer.headers.get("Retry-After"), now=time.time()))
                 text = await _text(answer)
         except (aiohttp.ClientError, OSError, UnicodeError) as error:  # TimeoutError is an OSError
             raise translate(error) from error
@@ -197,18 +197,6 @@ def stated(error: TwilioException) -> tuple[int | None, int | None, str]:
     # Without a code of Twilio's, twilio repeats the status in its place.
     code = code if isinstance(code, int) and code != status else None
     return status if isinstance(status, int) else None, code, str(words)
-
-
-def stated_wait(headers: Mapping[str, str]) -> float | None:
-    """Retry-After (RFC 9110 §10.2.3) in seconds from now; None if it is absent or neither seconds nor a date."""
-    value = headers.get("Retry-After", "").strip()
-    if value.isascii() and value.isdigit():
-        return float(value)
-    try:
-        moment = parsedate_to_datetime(value)
-    except (ValueError, OverflowError):
-        return None
-    return max(0.0, (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
 
 
 def _authorization(auth: tuple[str, str] | None) -> dict[str, str]:

@@ -5,17 +5,15 @@ raises: it is an Outcome, whose reason is one of the fixed texts below or `HTTP`
 """
 
 import json
-import re
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from importlib.metadata import PackageNotFoundError, version
 
 import aiohttp
 from temporalio import activity
 
 from activities.egress import Egress, EgressRefused, timeouts
+from activities.retry_after import retry_after
 from activities.sending import send
 from bellwire import webhooks
 from bellwire.contract import Chunk, ChunkResult
@@ -53,8 +51,6 @@ _FAILURES: tuple[tuple[type[BaseException], OutcomeKind, str], ...] = (
     (OSError, OutcomeKind.DEFERRED, "connection lost"),
 )
 _CAUGHT = (aiohttp.ClientError, OSError, UnicodeError)
-
-_SECONDS = re.compile(r"[0-9]{1,10}(?:\.[0-9]{1,10})?")
 
 
 def _user_agent() -> str:
@@ -161,24 +157,6 @@ def failed(error: BaseException) -> Outcome:
         return Outcome(kind=OutcomeKind.DEFERRED, reason=error.__cause__.reason)
     kind, reason = next((kind, reason) for kinds, kind, reason in _FAILURES if isinstance(error, kinds))
     return Outcome(kind=kind, reason=reason)
-
-
-def retry_after(value: str | None, *, now: float) -> float | None:
-    """Seconds from `now` (Unix time) that a Retry-After header asks for, as seconds or as an HTTP-date (RFC 9110
-    §10.2.3).
-
-    Never negative; None for no header and for one that is neither.
-    """
-    if value is None:
-        return None
-    if _SECONDS.fullmatch(value.strip()):
-        return float(value)
-    try:
-        date = parsedate_to_datetime(value)
-        # The asctime form has no zone; all HTTP-dates are in UTC.
-        return max(0.0, (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - now)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
 
 
 async def _start_of(response: aiohttp.ClientResponse) -> bytes:

@@ -82,9 +82,9 @@ Target = Receipt | tuple[str, str] | Event
 class Client:
     """Publishes events and follows them.
 
-        client = await Client.connect()
-        receipt = await client.publish(Event(source="/shop", type="order.paid", data={"order": "42"}))
-        status = await client.wait(receipt, timeout=30)
+    client = await Client.connect()
+    receipt = await client.publish(Event(source="/shop", type="order.paid", data={"order": "42"}))
+    status = await client.wait(receipt, timeout=30)
     """
 
     def __init__(self, temporal: Temporal) -> None:
@@ -130,7 +130,9 @@ class Client:
         for event in events:
             workflow_id, duplicate = home[event.key]
             repeated = duplicate or event.key in seen
-            receipts.append(Receipt(source=event.source, event_id=event.id, workflow_id=workflow_id, duplicate=repeated))
+            receipts.append(
+                Receipt(source=event.source, event_id=event.id, workflow_id=workflow_id, duplicate=repeated)
+            )
             seen.add(event.key)
         return receipts
 
@@ -149,7 +151,9 @@ class Client:
                 return _on_record(source, event_id, located)
         known = summary.events.get(key)
         if known and known.standing is Standing.CONFLICT:
-            raise EventConflict(f"event {event_id} of {source} was published before with other content, by {known.workflow_id}")
+            raise EventConflict(
+                f"event {event_id} of {source} was published before with other content, by {known.workflow_id}"
+            )
         if known and known.standing is Standing.DUPLICATE:
             if known.workflow_id == run:  # a namesake of the run that delivered it, which Temporal has forgotten
                 return _on_record(source, event_id, await self._locate(LocateInput(source=source, id=event_id)))
@@ -173,7 +177,7 @@ class Client:
                     if not shared:
                         await self._end(run)
                     status = await self.status(target)
-                    if status.settled or status.workflow_id == run and not shared:
+                    if status.settled or (status.workflow_id == run and not shared):
                         return status
                     # It is delivered by another run, or by one that delivers others too.
                     run = status.workflow_id
@@ -205,7 +209,9 @@ class Client:
         """
         source, event_id, _ = _address(target)
         located = await self._locate(LocateInput(source=source, id=event_id, subscription_id=subscription_id))
-        assert located.delivery and located.delivery_state and located.delivery_workflow_id
+        assert located.delivery
+        assert located.delivery_state
+        assert located.delivery_workflow_id
         if not located.delivery_state.settled:
             holder = self.temporal.get_workflow_handle(located.delivery_workflow_id)
             try:
@@ -359,10 +365,13 @@ def _translated() -> Iterator[None]:
         if error.status is RPCStatusCode.INVALID_ARGUMENT and "search attribute" in str(error).lower():
             raise NotSetUp(f"{error}; run `python -m starter setup`") from error
         if error.status is RPCStatusCode.FAILED_PRECONDITION and "poller" in str(error):
-            raise TemporalUnavailable("no worker polls the queue `bellwire`, so no run can answer; start `python worker.py`") from error
+            raise TemporalUnavailable(
+                "no worker polls the queue `bellwire`, so no run can answer; start `python worker.py`"
+            ) from error
         if error.status in _UNREACHABLE:
             raise TemporalUnavailable(
-                f"Temporal did not answer: {error}; check TEMPORAL_ADDRESS, the server and the worker, then try again (the same ids are safe)"
+                f"Temporal did not answer: {error}; check TEMPORAL_ADDRESS, the server and the worker, "
+                "then try again (the same ids are safe)"
             ) from error
         raise
 

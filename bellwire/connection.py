@@ -30,7 +30,9 @@ async def connect(**overrides: Any) -> Client:
 
 async def check_search_attributes(client: Client) -> None:
     """Raise NotSetUp if the namespace lacks one of our search attributes: upserting it would wedge a workflow for ever."""
-    answer = await client.operator_service.list_search_attributes(ListSearchAttributesRequest(namespace=client.namespace))
+    answer = await client.operator_service.list_search_attributes(
+        ListSearchAttributesRequest(namespace=client.namespace)
+    )
     missing = [key.name for key in SEARCH_ATTRIBUTES if key.name not in answer.custom_attributes]
     if missing:
         raise NotSetUp(

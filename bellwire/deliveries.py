@@ -54,9 +54,7 @@ class DeliveryState(StrEnum):
         return self in SETTLED
 
 
-SETTLED = frozenset(
-    {DeliveryState.DELIVERED, DeliveryState.REJECTED, DeliveryState.EXHAUSTED, DeliveryState.CANCELLED}
-)
+SETTLED = frozenset({DeliveryState.DELIVERED, DeliveryState.REJECTED, DeliveryState.EXHAUSTED, DeliveryState.CANCELLED})
 
 
 class Outcome(Wire):

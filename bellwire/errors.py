@@ -99,7 +99,10 @@ def fields_in_error(error: ValidationError, *, prefix: Iterable[str] = ()) -> st
     problems = []
     found = error.errors(include_url=False, include_input=False, include_context=False)
     for problem in found:
-        if any(len(other["loc"]) > len(problem["loc"]) > 0 and other["loc"][: len(problem["loc"])] == problem["loc"] for other in found):
+        if any(
+            len(other["loc"]) > len(problem["loc"]) > 0 and other["loc"][: len(problem["loc"])] == problem["loc"]
+            for other in found
+        ):
             continue  # a container whose item is bad; the item says more
         field = ".".join(str(part) for part in (*prefix, *problem["loc"]))
         message = problem["msg"].removeprefix("Value error, ")

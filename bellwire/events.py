@@ -57,7 +57,9 @@ def _printable(value: str) -> str:
 
 def _uri_reference(value: str) -> str:
     if not _URI_REFERENCE.fullmatch(value):
-        raise ValueError("is not a URI-reference (RFC 3986), such as /shop/orders or https://shop.example; percent-encode the rest")
+        raise ValueError(
+            "is not a URI-reference (RFC 3986), such as /shop/orders or https://shop.example; percent-encode the rest"
+        )
     return value
 
 
@@ -192,7 +194,9 @@ class Event(Wire):
                     if not -(2**31) <= value < 2**31:
                         raise ValueError(f"{name}: integer attributes have 32 bits; use a string")
                 case _:
-                    raise ValueError(f"{name}: an extension attribute is a string, an integer or a boolean; put the rest into data")
+                    raise ValueError(
+                        f"{name}: an extension attribute is a string, an integer or a boolean; put the rest into data"
+                    )
         return self
 
     @model_validator(mode="after")

@@ -152,7 +152,9 @@ class Settings(BaseSettings):
         if (self.smtp_username is None) != (self.smtp_password is None):
             raise ValueError("BELLWIRE_SMTP_USERNAME and BELLWIRE_SMTP_PASSWORD: give both or neither")
         if self.smtp_username and self.smtp_security is SmtpSecurity.NONE:
-            raise ValueError("BELLWIRE_SMTP_SECURITY: must be starttls or tls, or the password would travel in the clear")
+            raise ValueError(
+                "BELLWIRE_SMTP_SECURITY: must be starttls or tls, or the password would travel in the clear"
+            )
         twilio = (self.twilio_account_sid, self.twilio_auth_token, self.twilio_sender)
         if any(twilio) and not all(twilio):
             raise ValueError(

@@ -40,7 +40,13 @@ class SubscriptionState(StrEnum):
 
 def _email(value: str) -> str:
     local, _, domain = value.rpartition("@")
-    bad_dots = local.startswith(".") or local.endswith(".") or ".." in value or domain.startswith((".", "-")) or domain.endswith("-")
+    bad_dots = (
+        local.startswith(".")
+        or local.endswith(".")
+        or ".." in value
+        or domain.startswith((".", "-"))
+        or domain.endswith("-")
+    )
     if not _EMAIL.fullmatch(value) or bad_dots or not value.isprintable():
         raise ValueError("is not an email address; give the bare address, such as ann@example.com")
     return value
@@ -63,7 +69,9 @@ def _web_url(value: str) -> str:
     if parts.scheme not in {"https", "http"} or not host:
         raise ValueError("must be an https URL with a host, such as https://app.example/hooks")
     if "@" in parts.netloc:
-        raise ValueError("holds credentials; webhooks are authenticated by their signature, leave user and password out")
+        raise ValueError(
+            "holds credentials; webhooks are authenticated by their signature, leave user and password out"
+        )
     if parts.fragment:
         raise ValueError("has a fragment (#...), which is never sent; leave it out")
     return value
@@ -116,7 +124,8 @@ def _matching(pattern: re.Pattern[str], remedy: str) -> AfterValidator:
 
 
 SubscriptionId = Annotated[
-    str, _matching(_SUBSCRIPTION_ID, "must be 1 to 63 letters, digits, dashes or underscores, the first a letter or digit")
+    str,
+    _matching(_SUBSCRIPTION_ID, "must be 1 to 63 letters, digits, dashes or underscores, the first a letter or digit"),
 ]
 #: Seconds to wait before the second, third, … attempt. Up to 50 waits of at most 7 days.
 RetrySchedule = Annotated[tuple[Annotated[float, Field(gt=0, le=7 * 86400)], ...], Field(max_length=50)]
@@ -134,7 +143,9 @@ class Subscription(Written):
     filters: Annotated[tuple[Filter, ...], Field(max_length=100)] = ()
     target: Target
     #: The template to render instead of the one named like the event type. Webhooks carry the event itself.
-    template: Annotated[str, Field(max_length=100), _matching(_TEMPLATE, "must be dotted words, such as order.paid")] | None = None
+    template: (
+        Annotated[str, Field(max_length=100), _matching(_TEMPLATE, "must be dotted words, such as order.paid")] | None
+    ) = None
     #: BCP 47 language of the text: en, zh-CN.
     locale: Annotated[str, _matching(_LOCALE, "must be a BCP 47 language tag, such as en or zh-CN")] = "en"
     #: Seconds to wait before each further attempt; the channel's default schedule, if left out. Empty: one attempt only.
@@ -155,4 +166,3 @@ class Subscription(Written):
             and any(type_matches(pattern, event.type) for pattern in self.types)
             and matches(self.filters, event)
         )
-

@@ -22,7 +22,12 @@ def subscription(target: dict[str, Any] | None = None, **fields: Any) -> Subscri
 
 
 def due(
-    wish: Subscription | None = None, happened: Event | None = None, *, number: int = 1, secret: str | None = None, **fields: Any
+    wish: Subscription | None = None,
+    happened: Event | None = None,
+    *,
+    number: int = 1,
+    secret: str | None = None,
+    **fields: Any,
 ) -> Due:
     wish, happened = wish or subscription(), happened or event()
     delivery = Delivery(
@@ -38,5 +43,9 @@ def due(
         }
     )
     return Due(
-        delivery=delivery, event=happened, subscription=wish, number=number, secret=SecretStr(secret) if secret else None
+        delivery=delivery,
+        event=happened,
+        subscription=wish,
+        number=number,
+        secret=SecretStr(secret) if secret else None,
     )

@@ -83,7 +83,9 @@ class Agenda:
         self._entries.clear()
         return entries
 
-    def land(self, flown: Iterable[Entry], deferred: Iterable[Deferred], *, now: float, chance: Iterator[float]) -> None:
+    def land(
+        self, flown: Iterable[Entry], deferred: Iterable[Deferred], *, now: float, chance: Iterator[float]
+    ) -> None:
         """Take back what was in flight: what was deferred is due again, the rest is settled and goes.
 
         `chance` yields random numbers in [0, 1) for the jitter.
@@ -113,7 +115,10 @@ class Agenda:
         """Obey an operator; the number of entries that changed."""
         changed = 0
         for entry in self:
-            meant = control.subscription_id in {None, entry.subscription_id} and control.event_key in {None, entry.event_key}
+            meant = control.subscription_id in {None, entry.subscription_id} and control.event_key in {
+                None,
+                entry.event_key,
+            }
             if not meant or entry.doomed:
                 continue
             match control.verb:

@@ -22,7 +22,6 @@ with workflow.unsafe.imports_passed_through():
         EventSummary,
         NotifyInput,
         Page,
-        Remainder,
         ResolveInput,
         Summary,
         resolve,
@@ -68,7 +67,9 @@ class Notify(Rounds):
     def summary(self) -> Summary:
         return super().summary().model_copy(update={"events": dict(self._events)})
 
-    @workflow.signal(description="From a page: its first round is over and something is unsettled, so the next page may start.")
+    @workflow.signal(
+        description="From a page: its first round is over and something is unsettled, so the next page may start."
+    )
     def swept(self, child: str) -> None:
         self._unswept.discard(child)
 
@@ -89,7 +90,9 @@ class Notify(Rounds):
                     remainders=remainders,
                     room=room,
                 )
-                found = await workflow.execute_local_activity(resolve, request, summary="match subscriptions", **REGISTRY)
+                found = await workflow.execute_local_activity(
+                    resolve, request, summary="match subscriptions", **REGISTRY
+                )
                 self._events.update(found.events)
                 self.take_on(found.groups)
                 room -= sum(len(group.subscription_ids) for group in found.groups)
@@ -111,7 +114,9 @@ class Notify(Rounds):
             )
         return following
 
-    async def _start(self, kind: str, given: DispatchInput | NotifyInput, name: str, summary: str) -> asyncio.Task[None]:
+    async def _start(
+        self, kind: str, given: DispatchInput | NotifyInput, name: str, summary: str
+    ) -> asyncio.Task[None]:
         own = workflow.info().typed_search_attributes
         child_id = f"{workflow.info().workflow_id}/{name}"
         self._unswept.add(child_id)
@@ -121,7 +126,9 @@ class Notify(Rounds):
             id=child_id,
             result_type=Summary,
             parent_close_policy=ParentClosePolicy.REQUEST_CANCEL,
-            search_attributes=TypedSearchAttributes([pair for pair in own if pair.key in {TENANT, EVENT_TYPE, EVENT_ID}]),
+            search_attributes=TypedSearchAttributes(
+                [pair for pair in own if pair.key in {TENANT, EVENT_TYPE, EVENT_ID}]
+            ),
             static_summary=summary,
         )
         self.children[child_id] = child

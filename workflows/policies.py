@@ -45,7 +45,10 @@ SLACK_SECONDS, SLACK_PART = 1.0, 0.02
 OPEN_PAGES = 20
 
 OUR_FAULTS = RetryPolicy(
-    initial_interval=timedelta(seconds=1), backoff_coefficient=2.0, maximum_interval=timedelta(seconds=30), maximum_attempts=0
+    initial_interval=timedelta(seconds=1),
+    backoff_coefficient=2.0,
+    maximum_interval=timedelta(seconds=30),
+    maximum_attempts=0,
 )
 
 #: Options of the local activities on the registry: short statements; retried within the workflow task for up to a minute a time.

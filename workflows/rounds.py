@@ -7,6 +7,7 @@ one timer waits for the earliest. Neither success nor failure costs a run of its
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -142,12 +143,12 @@ class Rounds:
             await workflow.wait_condition(lambda: self._told)
             return
         seconds = max(wake_at - now, 0.001)
-        try:
+        with suppress(TimeoutError):
             await workflow.wait_condition(
-                lambda: self._told, timeout=timedelta(seconds=seconds), timeout_summary=narration.waiting(waiting, seconds)
+                lambda: self._told,
+                timeout=timedelta(seconds=seconds),
+                timeout_summary=narration.waiting(waiting, seconds),
             )
-        except asyncio.TimeoutError:
-            pass
 
     def _show_in_search(self) -> None:
         """Upsert what operators search for, only once something was deferred: the happy path pays nothing."""
@@ -205,7 +206,9 @@ class Rounds:
     @cancel.validator
     def _holds(self, subscription_id: str | None = None) -> None:
         if subscription_id is not None and not self.children and not self.agenda.holds(subscription_id):
-            raise ApplicationError(f"no unsettled delivery of subscription {subscription_id} is here", type=NOT_UNSETTLED)
+            raise ApplicationError(
+                f"no unsettled delivery of subscription {subscription_id} is here", type=NOT_UNSETTLED
+            )
 
     async def _control(self, control: Control) -> Controlled:
         if control.verb is Verb.CANCEL and control.event_key:

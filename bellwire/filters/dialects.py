@@ -70,7 +70,9 @@ class Any(Written):
 class Not(Written):
     """The filter does not match."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True, serialize_by_alias=True
+    )
 
     not_: Filter = Field(alias="not")
 
@@ -94,7 +96,9 @@ def _one_known_dialect(value: object) -> object:
     if level:
         raise ValueError(f"nests deeper than {MAX_DEPTH} levels; flatten it")
     if _dialect(value) not in _DIALECTS:
-        raise ValueError(f'is not a filter; write one of {", ".join(_DIALECTS)} with its values, such as {{"prefix": {{"source": "/shop"}}}}')
+        raise ValueError(
+            f'is not a filter; write one of {", ".join(_DIALECTS)} with its values, such as {{"prefix": {{"source": "/shop"}}}}'
+        )
     return value
 
 

@@ -8,9 +8,13 @@ from pydantic import AfterValidator, Field
 def _check(pattern: str) -> str:
     head = pattern.removesuffix("*")
     if pattern != "*" and ("*" in head or (head != pattern and not head.endswith(".")) or head == "."):
-        raise ValueError("is not a pattern; write a type (order.paid), a type and all below it (order.*), or * for every type")
+        raise ValueError(
+            "is not a pattern; write a type (order.paid), a type and all below it (order.*), or * for every type"
+        )
     if any(character.isspace() or not character.isprintable() for character in pattern):
-        raise ValueError("holds white space or a control character; patterns are dotted words, such as order.paid or order.*")
+        raise ValueError(
+            "holds white space or a control character; patterns are dotted words, such as order.paid or order.*"
+        )
     return pattern
 
 

@@ -98,9 +98,7 @@ class Registry:
 
     # What runs do.
 
-    async def accept(
-        self, events: Sequence[Event], workflow_id: str, run_id: str = ""
-    ) -> dict[str, EventSummary]:
+    async def accept(self, events: Sequence[Event], workflow_id: str, run_id: str = "") -> dict[str, EventSummary]:
         """Store events for the run that publishes them; how each stands, by event key. The same run may ask again."""
         async with self._database.writing() as connection:
             return await _events.accept(connection, events, workflow_id, run_id)

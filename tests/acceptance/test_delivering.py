@@ -63,9 +63,7 @@ async def test_a_receiver_that_is_gone_is_disabled_and_gets_nothing_more(system:
 async def test_an_address_that_the_server_refuses_is_rejected(system: System) -> None:
     system.mailbox.script("nobody@example.com", "550 5.1.1 no such user", repeat=True)
     await system.subscribe({"channel": "email", "to": "nobody@example.com"}, "refuse.it")
-    status = await system.client.wait(
-        await system.client.publish(Event(source="/tests", type="refuse.it")), timeout=30
-    )
+    status = await system.client.wait(await system.client.publish(Event(source="/tests", type="refuse.it")), timeout=30)
     assert status.counts.rejected == 1
 
 
@@ -86,9 +84,7 @@ async def test_an_sms_whose_answer_is_lost_is_sent_once(system: System) -> None:
 
 
 async def test_an_event_nobody_wants_completes_at_once(system: System) -> None:
-    status = await system.client.wait(
-        await system.client.publish(Event(source="/tests", type="unwanted")), timeout=30
-    )
+    status = await system.client.wait(await system.client.publish(Event(source="/tests", type="unwanted")), timeout=30)
     assert status.settled
     assert status.counts.matched == 0
 

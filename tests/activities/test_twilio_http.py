@@ -2,8 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 
 import aiohttp
 import pytest
@@ -20,7 +18,6 @@ from activities.twilio_http import (
     retry_after,
     ruling,
     stated,
-    stated_wait,
     translate,
 )
 from bellwire.deliveries import OutcomeKind
@@ -216,22 +213,6 @@ def test_every_exception_of_aiohttp_says_whether_something_was_sent(kind: type[E
 def test_a_failure_has_words_of_its_own(error: Exception, kind: type[Exception], words: str) -> None:
     said = translate(error)
     assert (type(said), str(said)) == (kind, words)
-
-
-@pytest.mark.parametrize(
-    ("value", "seconds"),
-    [("0", 0), ("120", 120), (" 7 ", 7), ("", None), ("soon", None), ("-3", None), ("1.5", None), ("٣", None)],
-)
-def test_retry_after_is_read_as_seconds(value: str, seconds: float | None) -> None:
-    assert stated_wait({"Retry-After": value}) == seconds
-
-
-@pytest.mark.parametrize(("ahead", "shortest", "longest"), [(90, 80, 91), (-90, 0, 0)])
-def test_retry_after_is_read_as_a_date(ahead: float, shortest: float, longest: float) -> None:
-    moment = datetime.now(UTC) + timedelta(seconds=ahead)
-    wait = stated_wait({"Retry-After": format_datetime(moment, usegmt=True)})
-    assert wait is not None
-    assert shortest <= wait <= longest
 
 
 LATER, NEVER, LOST = OutcomeKind.DEFERRED, OutcomeKind.REJECTED, OutcomeKind.UNKNOWN

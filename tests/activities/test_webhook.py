@@ -20,7 +20,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from temporalio.testing import ActivityEnvironment
 
 from activities.egress import Egress, EgressRefused
-from activities.webhook import CONTENT_TYPE, WebhookChannel, failed, judge_status, retry_after
+from activities.retry_after import retry_after
+from activities.webhook import CONTENT_TYPE, WebhookChannel, failed, judge_status
 from bellwire.contract import Chunk, Group
 from bellwire.deliveries import MAX_ANSWER, MAX_REASON, DeliveryState, Due, Outcome, OutcomeKind
 from bellwire.events import Event

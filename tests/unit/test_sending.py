@@ -132,7 +132,7 @@ async def sent(
 
 async def until(fact: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
-        while not fact():  # noqa: ASYNC110 - the facts are counters of the doubles, a turn of the loop apart
+        while not fact():
             await asyncio.sleep(0)
 
 

@@ -199,11 +199,12 @@ class Platform:
     async def working(self, client: Temporal | None = None, **options: Any) -> AsyncIterator[None]:
         """Workers for every queue, with these activities."""
         client = client or self.env.client
-        local = [self.resolve, self.open_page, self.reopen, self.settle, self.locate]
+        local: list[Callable[..., Any]] = [self.resolve, self.open_page, self.reopen, self.settle, self.locate]
         sends = {Channel.EMAIL: self.send_email, Channel.SMS: self.send_sms, Channel.WEBHOOK: self.send_webhook}
         main = Worker(client, task_queue=contract.QUEUE, workflows=WORKFLOWS, activities=local, **options)
         email, sms, webhook = (
-            Worker(client, task_queue=contract.channel_queue(channel), activities=[send]) for channel, send in sends.items()
+            Worker(client, task_queue=contract.channel_queue(channel), activities=[send])
+            for channel, send in sends.items()
         )
         async with main, email, sms, webhook:
             yield

@@ -78,9 +78,7 @@ async def test_a_page_that_continues_as_new_reports_to_its_parent(impatient: Wor
     names = [f"s{number:04}" for number in range(1_010)]
     stubborn = {"s0003": 6, "s0900": 9, "s1009": 3}
     platform.subscribers = {Channel.WEBHOOK: names}
-    platform.answer = lambda name, attempt: (
-        (0.5, "HTTP 503", True) if attempt <= stubborn.get(name, 0) else DELIVERED
-    )
+    platform.answer = lambda name, attempt: (0.5, "HTTP 503", True) if attempt <= stubborn.get(name, 0) else DELIVERED
     async with platform.working():
         client = Client(impatient.client)
         receipt = await client.publish(event())

@@ -37,7 +37,9 @@ def assert_as_scheduled(measured: list[float], schedule: tuple[float, ...]) -> N
         assert planned <= wait <= longest
 
 
-async def test_a_webhook_down_for_three_days_is_delivered_on_the_last_attempt(platform: Platform, client: Client) -> None:
+async def test_a_webhook_down_for_three_days_is_delivered_on_the_last_attempt(
+    platform: Platform, client: Client
+) -> None:
     platform.subscribers = {Channel.WEBHOOK: ["down"]}
     platform.answer = lambda _, attempt: DELIVERED if attempt == 10 else by_schedule()
     receipt = await client.publish(event())

@@ -1,0 +1,25 @@
+"""Retry-After: when a receiver or provider asks to be tried again (RFC 9110 §10.2.3)."""
+
+import re
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+
+_SECONDS = re.compile(r"[0-9]{1,10}(?:\.[0-9]{1,10})?")
+
+
+def retry_after(value: str | None, *, now: float) -> float | None:
+    """Seconds from `now` (Unix time) that a Retry-After header asks for, as seconds or as an HTTP-date (RFC 9110
+    §10.2.3).
+
+    Never negative; None for no header and for one that is neither.
+    """
+    if value is None:
+        return None
+    if _SECONDS.fullmatch(value.strip()):
+        return float(value)
+    try:
+        date = parsedate_to_datetime(value)
+        # The asctime form has no zone; all HTTP-dates are in UTC.
+        return max(0.0, (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - now)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
