@@ -310,10 +310,12 @@ class Client:
                 )
         except WorkflowFailureError as error:
             kinds = {contract.EVENT_NOT_FOUND: EventNotFound, contract.DELIVERY_NOT_FOUND: DeliveryNotFound}
-            cause = getattr(error.cause, "cause", None)
-            if isinstance(cause, ApplicationError) and cause.type in kinds:
-                raise kinds[cause.type](cause.message) from None
-            raise TemporalUnavailable(f"the worker could not look the event up: {cause or error.cause}") from error
+            cause: BaseException | None = error.cause
+            while cause:  # an ActivityError may or may not stand between
+                if isinstance(cause, ApplicationError) and cause.type in kinds:
+                    raise kinds[cause.type](cause.message) from None
+                cause = cause.__cause__
+            raise TemporalUnavailable(f"the worker could not look the event up: {error.cause}") from error
         return located
 
 

@@ -1,0 +1,62 @@
+"""Every change of workflow code is replayed over histories of runs that began before it.
+
+If a test here fails, runs that are under way would wedge after a deployment: guard the change with `workflow.patched("name")`
+so that old runs take the old path, and record the new path beside it (`python -m tests.replay.record`).
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from temporalio.client import WorkflowHistory
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import Replayer
+
+from tests.replay.record import HISTORIES, SCENARIOS, Scenario, play
+from workflows import WORKFLOWS
+
+FILES = sorted(HISTORIES.glob("*.json"))
+
+
+def started(file: Path) -> dict[str, Any]:
+    """What the run was started with."""
+    attributes: dict[str, Any] = json.loads(file.read_text())["events"][0]["workflowExecutionStartedEventAttributes"]
+    return attributes
+
+
+def history(file: Path, text: str | None = None) -> WorkflowHistory:
+    return WorkflowHistory.from_json(started(file)["workflowId"], text or file.read_text())
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+async def test_a_recorded_run_replays(file: Path) -> None:
+    replayer = Replayer(workflows=WORKFLOWS, data_converter=pydantic_data_converter)
+    result = await replayer.replay_workflow(history(file))
+    assert result.replay_failure is None
+
+
+def test_every_workflow_has_a_recorded_run() -> None:
+    recorded = {started(file)["workflowType"]["name"] for file in FILES}
+    assert recorded == {workflow.__name__ for workflow in WORKFLOWS}
+
+
+async def test_a_change_of_commands_would_be_noticed() -> None:
+    """The guard itself: a history whose activity has another name does not replay."""
+    file = next(file for file in FILES if file.stem == "notify-delivered")
+    replayer = Replayer(workflows=WORKFLOWS, data_converter=pydantic_data_converter)
+    changed = file.read_text().replace("send_webhook", "send_telegram")
+    result = await replayer.replay_workflow(history(file, changed), raise_on_replay_failure=False)
+    assert result.replay_failure is not None
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
+async def test_a_worker_that_remembers_nothing_replays_at_every_step(
+    dev_server: WorkflowEnvironment, scenario: Scenario
+) -> None:
+    runs = await play(dev_server, scenario, max_cached_workflows=0)
+    for run in runs.values():
+        description = await dev_server.client.get_workflow_handle(run).describe()
+        assert description.status is not None
+        assert description.status.name in {"COMPLETED", "CANCELED", "FAILED"}
