@@ -80,7 +80,7 @@ class Resolver:
 
     @activity.defn
     async def reopen(self, request: RedeliverInput) -> Groups:
-        return Groups(groups=await self._registry.reopen(request.workflow_id, request.groups))
+        return Groups(groups=await self._registry.reopen(request.workflow_id, request.groups, orphans=request.orphans))
 
     @activity.defn
     async def settle(self, request: Settlement) -> Settled:

@@ -21,17 +21,14 @@ from activities.rendering import Renderer
 from activities.sending import send
 from activities.twilio_http import BY_CODE, AnswerLost, NotSent, TwilioTransport, retry_after, ruling, stated
 from bellwire.contract import Chunk, ChunkResult
-from bellwire.deliveries import MAX_ANSWER, Due, Outcome, OutcomeKind
+from bellwire.deliveries import MAX_ANSWER, DeliveryState, Due, Outcome, OutcomeKind
 from bellwire.errors import TemplateInvalid
 from bellwire.registry import Registry
 from bellwire.subscriptions import Channel, SmsTarget
 
 log = structlog.get_logger("bellwire")
 
-#: How the reason of a lost answer begins; the minute in which the SMS may have gone out follows. The registry keeps the
-#: reason, so that the next attempt knows where to look, after any number of attempts that could not.
 LOST_REASON = "answer lost"
-_LOST_FORMAT = f"{LOST_REASON} at %Y-%m-%dT%H:%MZ"
 #: How far Twilio's clock and ours may be apart, with the time that one call takes.
 CLOCK_SKEW = timedelta(minutes=2)
 #: Messages to one number that are looked through for a lost one: pages of this many, and at most so many pages.
@@ -94,7 +91,8 @@ class SmsChannel:
         """Send one SMS, unless Twilio has it already. `begun`: when this try of the activity began; None is now."""
         target = due.subscription.target
         assert isinstance(target, SmsTarget)
-        since = _lost_since(due)
+        # When the first attempt was announced whose outcome is not known yet, if any: an SMS may have gone out since.
+        since = due.delivery.intent_at
         try:
             text = self._renderer.sms(due.event, due.subscription)
         except TemplateInvalid as error:
@@ -107,21 +105,20 @@ class SmsChannel:
         async with turn:
             if since is not None and (outcome := await self._reconcile(self._client, due, target.to, text, since)):
                 return outcome
-            return await self._send(self._client, due, target.to, text, since)
+            return await self._send(self._client, due, target.to, text)
 
-    async def _send(self, client: Client, due: Due, to: str, text: str, since: datetime | None) -> Outcome:
+    async def _send(self, client: Client, due: Due, to: str, text: str) -> Outcome:
         sender = {"messaging_service_sid" if self._sender.startswith("MG") else "from_": self._sender}
-        since = since or datetime.now(UTC)
         try:
             message = await client.messages.create_async(to=to, body=text, **sender)
         except NotSent as error:
             return Outcome(kind=OutcomeKind.DEFERRED, reason=f"Twilio unreachable: {error}")
         except AnswerLost as error:
-            return _lost(since, f"Twilio: {error}")
+            return _lost(f"Twilio: {error}")
         except TwilioException as error:
-            return self._refused(due, error, since)
+            return self._refused(due, error)
         if not message.sid:
-            return _lost(since, "Twilio: an answer without a SID")
+            return _lost("Twilio: an answer without a SID")
         self._claim(message.sid, due)
         return _accepted(message, "Twilio 201")
 
@@ -130,12 +127,12 @@ class SmsChannel:
         try:
             found = await self._sent_since(client, to, text, since - CLOCK_SKEW)
         except (NotSent, AnswerLost) as error:
-            return _lost(since, f"while reconciling, Twilio: {error}")
+            return _lost(f"while reconciling, Twilio: {error}")
         except TwilioException as error:
             status, code, words = stated(error)
             if status is not None and ruling(status, code).operator:
                 self._tell_operator(due, _reason(status, code))
-            return _lost(since, f"while reconciling: {words}", wait=retry_after())
+            return _lost(f"while reconciling: {words}", wait=retry_after())
         taken = await self._registry.claimed_provider_ids([message.sid for message in found]) if found else set()
         mine = _claimant(due)
         free = [sms for sms in found if sms.sid not in taken and self._claims.get(sms.sid, mine) == mine]
@@ -162,11 +159,11 @@ class SmsChannel:
                 return [sms for sms in found if (sms.body or "").removeprefix(TRIAL_PREFIX).strip() == text.strip()]
         raise AnswerLost("too many messages to look through")
 
-    def _refused(self, due: Due, error: TwilioException, since: datetime) -> Outcome:
+    def _refused(self, due: Due, error: TwilioException) -> Outcome:
         status, code, words = stated(error)
         judged = ruling(status, code) if status is not None else None
         if status is None or judged is None or judged.kind is OutcomeKind.UNKNOWN:
-            return _lost(since, words, wait=retry_after())
+            return _lost(words, wait=retry_after())
         reason = _reason(status, code)
         if judged.operator:
             self._tell_operator(due, reason)
@@ -176,14 +173,14 @@ class SmsChannel:
 
     def _remaining_rest(self, due: Due, begun: datetime) -> float:
         """Seconds. After a killed worker it counts from `begun`: its intent is older than its last request."""
-        rested_from = begun if due.delivery.intent_at is not None else due.delivery.updated_at
+        rested_from = begun if due.delivery.state is DeliveryState.SENDING else due.delivery.updated_at
         left = rested_from + self._rest - datetime.now(UTC)
         return max(0.0, min(left, self._rest).total_seconds())
 
     def _not_ready(self, due: Due, since: datetime | None, reason: str, words: str) -> Outcome:
         self._tell_operator(due, reason, words)
         if since is not None:
-            return _lost(since, f"{reason}: {words}")
+            return _lost(f"{reason}: {words}")
         return Outcome(kind=OutcomeKind.DEFERRED, reason=reason, answer=words[:MAX_ANSWER])
 
     def _tell_operator(self, due: Due, reason: str, detail: str = "") -> None:
@@ -201,20 +198,8 @@ def _claimant(due: Due) -> tuple[str, int]:
     return due.delivery.id, due.number
 
 
-def _lost(since: datetime, words: str, *, wait: float | None = None) -> Outcome:
-    reason = since.astimezone(UTC).strftime(_LOST_FORMAT)
-    return Outcome(kind=OutcomeKind.UNKNOWN, reason=reason, retry_after=wait, answer=words[:MAX_ANSWER])
-
-
-def _lost_since(due: Due) -> datetime | None:
-    """The earliest time at which an SMS may have gone out without our knowing; None if none can have."""
-    times = [due.delivery.intent_at] if due.delivery.intent_at is not None else []
-    if due.delivery.reason.startswith(LOST_REASON):
-        try:
-            times.append(datetime.strptime(due.delivery.reason, _LOST_FORMAT).replace(tzinfo=UTC))
-        except ValueError:
-            times.append(due.delivery.updated_at)
-    return min(times, default=None)
+def _lost(words: str, *, wait: float | None = None) -> Outcome:
+    return Outcome(kind=OutcomeKind.UNKNOWN, reason=LOST_REASON, retry_after=wait, answer=words[:MAX_ANSWER])
 
 
 def _accepted(message: Any, reason: str) -> Outcome:

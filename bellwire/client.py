@@ -212,25 +212,35 @@ class Client:
         assert located.delivery
         assert located.delivery_state
         assert located.delivery_workflow_id
+        orphan = False
         if not located.delivery_state.settled:
-            holder = self.temporal.get_workflow_handle(located.delivery_workflow_id)
-            try:
-                with _translated():
-                    await holder.execute_update("retry_now", subscription_id)
-            except WorkflowUpdateFailedError as error:
-                raise DeliveryNotFound(f"the delivery settled or is being attempted just now: {error.cause}") from error
-            return located.delivery_workflow_id
+            if await self._retry_now(located.delivery_workflow_id, subscription_id):
+                return located.delivery_workflow_id
+            orphan = True
         again = f"redeliver/{delivery_id(located.event_key, subscription_id)}/{located.delivery.attempt}"
         with _translated():
             await self.temporal.start_workflow(
                 contract.DISPATCH,
-                DispatchInput(redeliver=(located.delivery,)),
+                DispatchInput(redeliver=(located.delivery,), orphans=orphan),
                 id=again,
                 task_queue=contract.QUEUE,
                 id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
                 static_summary="made again",
             )
         return again
+
+    async def _retry_now(self, run: str, subscription_id: str) -> bool:
+        """Tell a run to end a delivery's wait; False if the run was terminated, or deleted."""
+        try:
+            with _translated():
+                await self.temporal.get_workflow_handle(run).execute_update("retry_now", subscription_id)
+        except WorkflowUpdateFailedError as error:
+            raise DeliveryNotFound(f"the delivery settled or is being attempted just now: {error.cause}") from error
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
+            return False
+        return True
 
     async def _start(self, publication: Publication) -> bool:
         """Start the run of a publication; True if it had been started before."""

@@ -162,6 +162,8 @@ class DispatchInput(Wire):
 
     page: Page | None = None
     redeliver: tuple[Group, ...] = ()
+    #: Whether `redeliver` names deliveries whose run is gone.
+    orphans: bool = False
     carried: Carried | None = None
 
 
@@ -230,6 +232,8 @@ class PageInput(Wire):
 class RedeliverInput(Wire):
     workflow_id: str
     groups: tuple[Group, ...]
+    #: Take over deliveries that are not settled, too: the run that held them was terminated or deleted.
+    orphans: bool = False
 
 
 class Groups(Wire):

@@ -152,7 +152,7 @@ class Delivery(Wire):
     #: The wait that the last attempt came to; None before the first and once settled.
     delay: float | None = None
     stated: bool = False
-    #: When an attempt was announced whose outcome is not known; None otherwise.
+    #: When the first attempt was announced whose outcome is not known yet; None otherwise.
     intent_at: datetime | None = None
     #: Addresses that are still owed the mail after a partial refusal; None if all of them are.
     owed: tuple[str, ...] | None = None

@@ -46,7 +46,7 @@ class Dispatch(Rounds):
             request = PageInput(workflow_id=own_id, page=given.page)
             self.take_on((await workflow.execute_local_activity(open_page, request, **REGISTRY)).groups)
         if given.redeliver:
-            again = RedeliverInput(workflow_id=own_id, groups=given.redeliver)
+            again = RedeliverInput(workflow_id=own_id, groups=given.redeliver, orphans=given.orphans)
             self.take_on((await workflow.execute_local_activity(reopen, again, **REGISTRY)).groups)
 
     async def after_first_round(self) -> None:

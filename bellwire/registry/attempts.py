@@ -4,11 +4,11 @@ import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import bindparam, func, select, update
+from sqlalchemy import Boolean, bindparam, case, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.contract import Group
-from bellwire.deliveries import SETTLED, Attempt, DeliveryState, Due, Outcome
+from bellwire.deliveries import SETTLED, Attempt, DeliveryState, Due, Outcome, OutcomeKind
 from bellwire.errors import SubscriptionNotFound
 from bellwire.registry import deliveries as rows_of
 from bellwire.registry import events, subscriptions
@@ -81,7 +81,8 @@ async def record(connection: AsyncConnection, made: Sequence[Attempt]) -> None:
             stated=bindparam("new_stated"),
             owed=bindparam("new_owed"),
             provider_id=bindparam("new_provider_id"),
-            intent_at=None,
+            # Until the outcome is known, what was announced may have been sent.
+            intent_at=case((bindparam("is_unknown", type_=Boolean), deliveries.c.intent_at), else_=None),
             updated_at=datetime.now(UTC),
         )
     )
@@ -125,6 +126,7 @@ def _change(attempt: Attempt) -> dict[str, object]:
         "new_stated": attempt.stated,
         "new_owed": None if outcome.owed is None else json.dumps(outcome.owed),
         "new_provider_id": outcome.provider_id,
+        "is_unknown": outcome.kind is OutcomeKind.UNKNOWN,
     }
 
 

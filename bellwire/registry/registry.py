@@ -147,10 +147,13 @@ class Registry:
         async with self._database.writing() as connection:
             return await settling.settle(connection, groups, reason=reason)
 
-    async def reopen(self, workflow_id: str, groups: Sequence[Group]) -> tuple[Group, ...]:
-        """Make settled deliveries pending again, held by `workflow_id`; what was opened, with the next attempt."""
+    async def reopen(self, workflow_id: str, groups: Sequence[Group], *, orphans: bool = False) -> tuple[Group, ...]:
+        """Make settled deliveries, and `orphans` whose run is gone, pending again, held by `workflow_id`.
+
+        What was opened comes back, with the number of its next attempt.
+        """
         async with self._database.writing() as connection:
-            return await settling.reopen(connection, workflow_id, groups)
+            return await settling.reopen(connection, workflow_id, groups, orphans=orphans)
 
     async def locate(self, source: str, event_id: str, subscription_id: str | None = None) -> Located:
         """Raises EventNotFound or DeliveryNotFound."""

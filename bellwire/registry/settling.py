@@ -8,7 +8,7 @@ from sqlalchemy import bindparam, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.contract import Group
-from bellwire.deliveries import SETTLED, Delivery, DeliveryState
+from bellwire.deliveries import Delivery, DeliveryState
 from bellwire.registry.deliveries import among, by_pairs, pairs_of
 from bellwire.registry.tables import deliveries
 from bellwire.subscriptions import Channel
@@ -30,7 +30,6 @@ async def settle(
                 reason=reason,
                 delay=None,
                 stated=False,
-                intent_at=None,
                 updated_at=datetime.now(UTC),
             )
         )
@@ -40,15 +39,20 @@ async def settle(
     return {event_key: dict(states) for event_key, states in settled.items()}
 
 
-async def reopen(connection: AsyncConnection, workflow_id: str, groups: Sequence[Group]) -> tuple[Group, ...]:
-    """Make settled deliveries pending again, held by `workflow_id`, each with its schedule begun afresh.
+async def reopen(
+    connection: AsyncConnection, workflow_id: str, groups: Sequence[Group], *, orphans: bool
+) -> tuple[Group, ...]:
+    """Make settled deliveries pending again, held by `workflow_id`, each with its schedule begun afresh; `orphans` too.
 
-    What is not settled is left out, except what an earlier try of the same run has opened. Addresses that are still
-    owed a mail stay so: those that have it do not get it twice.
+    What an earlier try of the same run has opened comes back once more. Addresses that are still owed a mail stay so: those
+    that have it do not get it twice. An intent that was never answered for stays as well, so that an SMS is looked for first.
     """
     found = await by_pairs(connection, pairs_of(groups), lock=True)
-    settled = sorted(pair for pair, delivery in found.items() if delivery.state in SETTLED)
-    if settled:
+    opened = {
+        pair: item for pair, item in found.items() if item.state.settled or orphans or _is_mine(item, workflow_id)
+    }
+    moved = sorted(pair for pair, item in opened.items() if not _is_mine(item, workflow_id))
+    if moved:
         await connection.execute(
             update(deliveries)
             .where(
@@ -59,19 +63,17 @@ async def reopen(connection: AsyncConnection, workflow_id: str, groups: Sequence
                 schedule_from=deliveries.c.attempts,
                 delay=None,
                 stated=False,
-                intent_at=None,
                 workflow_id=workflow_id,
                 updated_at=datetime.now(UTC),
             ),
-            [{"key": key, "subscription": subscription_id} for key, subscription_id in settled],
+            [{"key": key, "subscription": subscription_id} for key, subscription_id in moved],
         )
-    return grouped([delivery for _, delivery in sorted(found.items()) if _is_opened(delivery, workflow_id)])
+    return grouped([item for _, item in sorted(opened.items())])
 
 
-def _is_opened(delivery: Delivery, workflow_id: str) -> bool:
-    """Whether `delivery`, as it was before, is open in this run now."""
-    mine = delivery.state is DeliveryState.PENDING and delivery.workflow_id == workflow_id
-    return delivery.state.settled or mine
+def _is_mine(delivery: Delivery, workflow_id: str) -> bool:
+    """Whether an earlier try of this run has opened it."""
+    return delivery.state is DeliveryState.PENDING and delivery.workflow_id == workflow_id
 
 
 def grouped(found: Sequence[Delivery]) -> tuple[Group, ...]:

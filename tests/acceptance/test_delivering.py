@@ -171,6 +171,23 @@ async def test_a_settled_delivery_is_made_again_with_the_same_id(system: System)
     assert [attempt.number for attempt in await system.registry.attempts(event.key)] == [1, 2]
 
 
+async def test_a_delivery_whose_run_was_terminated_is_made_by_another(system: System) -> None:
+    system.hooks.script("/orphan", 503)
+    wish = await system.hook("/orphan", "orphan.it", retry_schedule=[3600])
+    event = Event(source="/tests", type="orphan.it")
+    receipt = await system.client.publish(event)
+    async with asyncio.timeout(30):
+        while not any(item.due for item in (await system.client.status(event)).unsettled):
+            await asyncio.sleep(0.05)
+    await system.client.temporal.get_workflow_handle(receipt.workflow_id).terminate("by mistake")
+    run = await system.client.retry(event, wish.id)
+    async with asyncio.timeout(30):
+        await system.client.temporal.get_workflow_handle(run).result()
+    assert [item.status for item in system.hooks.received if item.path == "/orphan"] == [503, 204]
+    (delivery,) = await system.registry.deliveries(event_key=event.key)
+    assert (delivery.state, delivery.workflow_id) == (DeliveryState.DELIVERED, run)
+
+
 async def test_a_waiting_delivery_is_retried_now(system: System) -> None:
     system.hooks.script("/hurry", 503)
     wish = await system.hook("/hurry", "hurry.up", retry_schedule=[3600])

@@ -161,6 +161,27 @@ async def test_an_intent_stands_until_its_attempt_is_recorded(three: Registry) -
     await three.record_intent([])
 
 
+async def test_the_first_intent_stands_while_outcomes_are_unknown(three: Registry) -> None:
+    """Moved on, it would hide what an earlier attempt may have sent."""
+    await three.record_intent(await three.load([group("a")]))
+    first = (await one(three)).intent_at
+    assert first is not None
+    await three.record_intent(await three.load([group("a")]))
+    await three.record([attempt("a", 1, kind=OutcomeKind.UNKNOWN)])
+    await three.record_intent(await three.load([group("a", attempt=2)]))
+    assert (await one(three)).intent_at == first
+    await three.record([attempt("a", 2, kind=OutcomeKind.DEFERRED)])
+    assert (await one(three)).intent_at is None
+
+
+async def test_a_delivery_whose_run_is_gone_is_opened_only_as_an_orphan(three: Registry) -> None:
+    await three.record([attempt("a", 1)])
+    assert await three.reopen("other", [group("a")]) == ()
+    assert await three.reopen("other", [group("a")], orphans=True) == (group("a", attempt=2),)
+    assert (await one(three)).workflow_id == "other"
+    assert await three.reopen("other", [group("a")]) == (group("a", attempt=2),)
+
+
 async def test_a_target_that_is_gone_disables_its_subscription(three: Registry) -> None:
     gone = {"reason": "HTTP 410", "disable": True}
     await three.record([attempt(name, 1, DeliveryState.REJECTED, **gone) for name in ("c", "a")])
@@ -190,7 +211,9 @@ async def test_settling_cancels_the_rest_and_counts_everything(three: Registry) 
     assert await three.settle(named, reason="again") == wanted
     cancelled = await one(three, "b")
     assert (cancelled.state, cancelled.reason, cancelled.delay) == (DeliveryState.CANCELLED, "cancelled", None)
-    assert (await one(three, "c")).intent_at is None
+    assert (await one(three, "c")).intent_at is not None, (
+        "an SMS that may have gone out is looked for if it is made again"
+    )
     assert await three.settle([], reason="none") == {}
 
 
