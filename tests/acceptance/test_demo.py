@@ -1,0 +1,22 @@
+"""The demo, as people run it."""
+
+import asyncio
+import json
+import sys
+
+from starter.processes import CHECKOUT, environment_without
+
+
+async def test_everything_in_the_demo_arrives_as_expected() -> None:
+    demo = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "starter", "demo", "--json"),
+        cwd=CHECKOUT,
+        env=environment_without("BELLWIRE_", "TEMPORAL_"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, remarks = await asyncio.wait_for(demo.communicate(), 90)
+    assert demo.returncode == 0, remarks.decode()
+    shown = json.loads(out)
+    assert shown["differences"] == []
