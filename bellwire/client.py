@@ -1,8 +1,7 @@
 """Client: what a service publishes with. It talks to Temporal only, and needs neither the registry nor any workflow code."""
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any, Self
 
@@ -10,9 +9,6 @@ from temporalio.client import Client as Temporal
 from temporalio.client import WorkflowFailureError, WorkflowHandle, WorkflowUpdateFailedError
 from temporalio.common import (
     Priority,
-    SearchAttributeKey,
-    SearchAttributePair,
-    TypedSearchAttributes,
     WorkflowIDConflictPolicy,
     WorkflowIDReusePolicy,
 )
@@ -20,7 +16,7 @@ from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from bellwire import contract
-from bellwire.connection import connect
+from bellwire.connection import connect, translated
 from bellwire.contract import (
     DispatchInput,
     Located,
@@ -34,7 +30,6 @@ from bellwire.errors import (
     DeliveryNotFound,
     EventConflict,
     EventNotFound,
-    NotSetUp,
     TemporalUnavailable,
     WaitTimeout,
 )
@@ -194,7 +189,7 @@ class Client:
         if status.settled:
             return
         handle = self.temporal.get_workflow_handle(status.workflow_id)
-        with _translated():
+        with translated():
             if status.workflow_id.startswith("events/"):
                 key = event_key(status.source, status.id)
                 await handle.signal("control", contract.Control(verb=contract.Verb.CANCEL, event_key=key))
@@ -218,7 +213,7 @@ class Client:
                 return located.delivery_workflow_id
             orphan = True
         again = f"redeliver/{delivery_id(located.event_key, subscription_id)}/{located.delivery.attempt}"
-        with _translated():
+        with translated():
             await self.temporal.start_workflow(
                 contract.DISPATCH,
                 DispatchInput(redeliver=(located.delivery,), orphans=orphan),
@@ -232,7 +227,7 @@ class Client:
     async def _retry_now(self, run: str, subscription_id: str) -> bool:
         """Tell a run to end a delivery's wait; False if the run was terminated, or deleted."""
         try:
-            with _translated():
+            with translated():
                 await self.temporal.get_workflow_handle(run).execute_update("retry_now", subscription_id)
         except WorkflowUpdateFailedError as error:
             raise DeliveryNotFound(f"the delivery settled or is being attempted just now: {error.cause}") from error
@@ -246,7 +241,7 @@ class Client:
         """Start the run of a publication; True if it had been started before."""
         first = publication.events[0]
         try:
-            with _translated():
+            with translated():
                 await self.temporal.start_workflow(
                     contract.NOTIFY,
                     NotifyInput(events=publication.events),
@@ -254,12 +249,12 @@ class Client:
                     task_queue=contract.QUEUE,
                     id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                     memo={contract.DIGEST_MEMO: publication.digest},
-                    search_attributes=_search_attributes(publication.events),
+                    search_attributes=publication.search_attributes,
                     priority=Priority(fairness_key=first.tenant or "*"),
                     static_summary=publication.summary,
                 )
         except WorkflowAlreadyStartedError:
-            with _translated():
+            with translated():
                 description = await self.temporal.get_workflow_handle(publication.workflow_id).describe()
             if await description.memo_value(contract.DIGEST_MEMO, publication.digest) != publication.digest:
                 raise EventConflict(
@@ -273,7 +268,7 @@ class Client:
         """What a run says of itself; None if Temporal does not know it."""
         handle: WorkflowHandle[Any, Summary] = self.temporal.get_workflow_handle(run, result_type=Summary)
         try:
-            with _translated():
+            with translated():
                 summary: Summary = await handle.query("status", result_type=Summary, rpc_timeout=QUERY_TIMEOUT)
         except RPCError as error:
             if error.status is RPCStatusCode.NOT_FOUND:
@@ -300,7 +295,7 @@ class Client:
     async def _end(self, run: str) -> None:
         """Wait until a run has ended, in whatever way; a run that Temporal does not know has."""
         try:
-            with _translated():
+            with translated():
                 await self.temporal.get_workflow_handle(run).result()
         except WorkflowFailureError:
             return
@@ -310,7 +305,7 @@ class Client:
 
     async def _locate(self, request: LocateInput) -> Located:
         try:
-            with _translated():
+            with translated():
                 located: Located = await self.temporal.execute_workflow(
                     contract.LOCATE,
                     request,
@@ -343,54 +338,3 @@ def _on_record(source: str, event_id: str, located: Located) -> Status:
     return Status(
         source=source, id=event_id, workflow_id=located.workflow_id, counts=counts, settled=not counts.unsettled
     )
-
-
-def _search_attributes(events: Sequence[Event]) -> TypedSearchAttributes:
-    """What operators find the run by; of many events as many ids and types as the server takes in one value."""
-    pairs: list[SearchAttributePair[Any]] = [
-        _listed(contract.EVENT_TYPE, [event.type for event in events]),
-        _listed(contract.EVENT_ID, [event.id for event in events]),
-    ]
-    tenants = {event.tenant for event in events}
-    if len(tenants) == 1 and (tenant := tenants.pop()):
-        pairs.append(SearchAttributePair(contract.TENANT, tenant))
-    return TypedSearchAttributes(pairs)
-
-
-def _listed(key: SearchAttributeKey[Sequence[str]], values: Iterable[str]) -> SearchAttributePair[Sequence[str]]:
-    """Distinct values up to 1,900 bytes; the server takes 2 KiB of JSON."""
-    fitting, size = [], 0
-    for value in dict.fromkeys(values):
-        size += len(value.encode()) + 3
-        if size > 1_900:
-            break
-        fitting.append(value)
-    return SearchAttributePair(key, fitting)
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Turn what Temporal's transport raises into errors that say what to do; NOT_FOUND is left to the caller."""
-    try:
-        yield
-    except RPCError as error:
-        if error.status is RPCStatusCode.INVALID_ARGUMENT and "search attribute" in str(error).lower():
-            raise NotSetUp(f"{error}; run `python -m starter setup`") from error
-        if error.status is RPCStatusCode.FAILED_PRECONDITION and "poller" in str(error):
-            raise TemporalUnavailable(
-                "no worker polls the queue `bellwire`, so no run can answer; start `python worker.py`"
-            ) from error
-        if error.status in _UNREACHABLE:
-            raise TemporalUnavailable(
-                f"Temporal did not answer: {error}; check TEMPORAL_ADDRESS, the server and the worker, "
-                "then try again (the same ids are safe)"
-            ) from error
-        raise
-
-
-_UNREACHABLE = {
-    RPCStatusCode.UNAVAILABLE,
-    RPCStatusCode.DEADLINE_EXCEEDED,
-    RPCStatusCode.RESOURCE_EXHAUSTED,
-    RPCStatusCode.CANCELLED,
-}

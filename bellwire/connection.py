@@ -1,12 +1,14 @@
 """The one way to connect to Temporal: same converter for publishers, workers and operators, and Temporal's own configuration."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfig
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
 from bellwire.contract import SEARCH_ATTRIBUTES
 from bellwire.errors import NotSetUp, TemporalUnavailable
@@ -38,3 +40,31 @@ async def check_search_attributes(client: Client) -> None:
         raise NotSetUp(
             f"namespace {client.namespace} lacks the search attributes {', '.join(missing)}; run `python -m starter setup`"
         )
+
+
+_UNREACHABLE = {
+    RPCStatusCode.UNAVAILABLE,
+    RPCStatusCode.DEADLINE_EXCEEDED,
+    RPCStatusCode.RESOURCE_EXHAUSTED,
+    RPCStatusCode.CANCELLED,
+}
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn what Temporal's transport raises into errors that say what to do; NOT_FOUND is left to the caller."""
+    try:
+        yield
+    except RPCError as error:
+        if error.status is RPCStatusCode.INVALID_ARGUMENT and "search attribute" in str(error).lower():
+            raise NotSetUp(f"{error}; run `python -m starter setup`") from error
+        if error.status is RPCStatusCode.FAILED_PRECONDITION and "poller" in str(error):
+            raise TemporalUnavailable(
+                "no worker polls the queue `bellwire`, so no run can answer; start `python worker.py`"
+            ) from error
+        if error.status in _UNREACHABLE:
+            raise TemporalUnavailable(
+                f"Temporal did not answer: {error}; check TEMPORAL_ADDRESS, the server and the worker, "
+                "then try again (the same ids are safe)"
+            ) from error
+        raise

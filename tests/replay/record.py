@@ -151,8 +151,13 @@ async def main() -> None:
         for scenario in SCENARIOS:
             for name, run in (await play(env, scenario)).items():
                 history = await env.client.get_workflow_handle(run).fetch_history()
-                (HISTORIES / f"{name}.json").write_text(history.to_json() + "\n")
+                (HISTORIES / f"{name}.json").write_text(_without_paths(history.to_json()) + "\n")
                 print(f"{name}: {len(history.events)} events")  # noqa: T201
+
+
+def _without_paths(text: str) -> str:
+    """Stack traces name files of this machine."""
+    return text.replace(sys.prefix, ".venv").replace(str(Path.cwd()), ".").replace(sys.base_prefix, "python")
 
 
 if __name__ == "__main__":
