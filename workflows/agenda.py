@@ -31,6 +31,17 @@ class Entry:
     def waits(self) -> bool:
         return not (self.paused or self.in_flight or self.doomed)
 
+    def as_data(self, *, due: bool) -> Unsettled:
+        return Unsettled(
+            event_key=self.event_key,
+            subscription_id=self.subscription_id,
+            channel=self.channel,
+            attempts=self.attempts,
+            reason=self.reason,
+            due=datetime.fromtimestamp(self.due, UTC) if due else None,
+            paused=self.paused,
+        )
+
 
 class Agenda:
     """Holds up to a page of entries, so that looking at all of them is cheap and no index is kept."""
@@ -138,18 +149,11 @@ class Agenda:
     def unsettled(self, limit: int | None = None) -> tuple[Unsettled, ...]:
         """The entries as data, the earliest due first."""
         entries = sorted(self, key=lambda entry: (not entry.waits, entry.due, entry.subscription_id))
-        return tuple(
-            Unsettled(
-                event_key=entry.event_key,
-                subscription_id=entry.subscription_id,
-                channel=entry.channel,
-                attempts=entry.attempts,
-                reason=entry.reason,
-                due=datetime.fromtimestamp(entry.due, UTC) if entry.waits else None,
-                paused=entry.paused,
-            )
-            for entry in entries[:limit]
-        )
+        return tuple(entry.as_data(due=entry.waits) for entry in entries[:limit])
+
+    def carried(self) -> tuple[Unsettled, ...]:
+        """The entries for `restore`: those that are paused keep the time at which they would be due."""
+        return tuple(entry.as_data(due=True) for entry in self)
 
     def _remove(self, entries: Iterable[Entry]) -> None:
         for entry in entries:

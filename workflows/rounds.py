@@ -74,7 +74,7 @@ class Rounds:
             self.agenda.restore(item, now=workflow.time())
 
     def carry(self) -> Carried:
-        return Carried(waiting=self.agenda.unsettled(), counts=dict(self.counts))
+        return Carried(waiting=self.agenda.carried(), counts=dict(self.counts))
 
     async def attend(self) -> bool:
         """Hold rounds until everything is settled; True if the run is to continue as new first. A cancel ends them early."""
