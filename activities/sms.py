@@ -6,6 +6,7 @@ is not recognised if its text or number was changed before the next attempt.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -35,6 +36,8 @@ CLOCK_SKEW = timedelta(minutes=2)
 LIST_PAGE, LIST_PAGES = 200, 10
 #: Claims that one worker remembers; the registry knows the older ones.
 MAX_CLAIMS = 10_000
+#: The least time that an announced SMS has to leave in, even where reconciling does not wait.
+SHORTEST_REST = timedelta(seconds=1)
 #: What precedes each text that a trial account sends.
 TRIAL_PREFIX = "Sent from your Twilio trial account - "
 
@@ -45,6 +48,10 @@ def twilio_client(account_sid: str, auth_token: str, *, url: str, timeout: float
     client.edge = client.region = None  # from TWILIO_EDGE and TWILIO_REGION; the URL says where Twilio is
     client.api.base_url = url
     return client
+
+
+class Superseded(Exception):
+    """Another worker has taken the delivery over, or it was settled meanwhile; the activity's next try will see."""
 
 
 class SmsChannel:
@@ -82,13 +89,19 @@ class SmsChannel:
             chunk,
             channel=Channel.SMS,
             registry=self._registry,
-            attempt=partial(self.attempt, begun=datetime.now(UTC)),
+            attempt=partial(self.attempt, begun=datetime.now(UTC), announce=self._registry.announce),
             concurrency=self._concurrency,
             intent=True,
         )
 
-    async def attempt(self, due: Due, *, begun: datetime | None = None) -> Outcome:
-        """Send one SMS, unless Twilio has it already. `begun`: when this try of the activity began; None is now."""
+    async def attempt(
+        self, due: Due, *, begun: datetime | None = None, announce: Callable[[Due], Awaitable[bool]] | None = None
+    ) -> Outcome:
+        """Send one SMS, unless Twilio has it already. `begun`: when this try of the activity began; None is now.
+
+        `announce` has the last word before anything is sent; None for a delivery that nobody else can hold. Raises
+        Superseded if it objects.
+        """
         target = due.subscription.target
         assert isinstance(target, SmsTarget)
         # When the first attempt was announced whose outcome is not known yet, if any: an SMS may have gone out since.
@@ -105,7 +118,18 @@ class SmsChannel:
         async with turn:
             if since is not None and (outcome := await self._reconcile(self._client, due, target.to, text, since)):
                 return outcome
+            if announce is not None:
+                await self._claim_attempt(due, announce)
             return await self._send(self._client, due, target.to, text)
+
+    async def _claim_attempt(self, due: Due, announce: Callable[[Due], Awaitable[bool]]) -> None:
+        """A worker that was frozen or cut off is taken for dead, and goes on later with what another has sent by then.
+
+        Nor may it send late what it announced in time: who takes over waits `reconcile_after` and then asks Twilio.
+        """
+        before = datetime.now(UTC)
+        if not await announce(due) or datetime.now(UTC) - before > max(self._rest, SHORTEST_REST):
+            raise Superseded
 
     async def _send(self, client: Client, due: Due, to: str, text: str) -> Outcome:
         sender = {"messaging_service_sid" if self._sender.startswith("MG") else "from_": self._sender}

@@ -43,7 +43,10 @@ async def load(connection: AsyncConnection, groups: Sequence[Group]) -> list[Due
 
 
 async def record_intent(connection: AsyncConnection, dues: Sequence[Due]) -> None:
-    """Note that these attempts are about to be made, where they have not been recorded already."""
+    """Note that these attempts are about to be made, where they have not been recorded already.
+
+    `updated_at` stays: until `announce`, nothing has been sent, and whoever has read the same rows may still send.
+    """
     now = datetime.now(UTC)
     announced = (
         update(deliveries)
@@ -52,7 +55,6 @@ async def record_intent(connection: AsyncConnection, dues: Sequence[Due]) -> Non
             state=str(DeliveryState.SENDING),
             # An earlier intent that was never answered for stays: what it sent is looked for from then on.
             intent_at=func.coalesce(deliveries.c.intent_at, now),
-            updated_at=now,
         )
     )
     rows = sorted((due.event.key, due.subscription.id, due.number) for due in dues)
@@ -60,6 +62,23 @@ async def record_intent(connection: AsyncConnection, dues: Sequence[Due]) -> Non
         await connection.execute(
             announced, [{"key": key, "subscription": wish, "number": number} for key, wish, number in rows]
         )
+
+
+async def announce(connection: AsyncConnection, due: Due) -> bool:
+    """Note that this attempt is made now; False if anybody has touched the delivery since `due` was read.
+
+    Of several workers that have read the same row, one that was taken for dead among them, only one hears True.
+    """
+    now = datetime.now(UTC)
+    mine = (
+        update(deliveries)
+        .where(*_OPEN, deliveries.c.updated_at == due.delivery.updated_at)
+        .values(state=str(DeliveryState.SENDING), intent_at=func.coalesce(deliveries.c.intent_at, now), updated_at=now)
+    )
+    made = await connection.execute(
+        mine, {"key": due.event.key, "subscription": due.subscription.id, "number": due.number}
+    )
+    return made.rowcount == 1
 
 
 async def record(connection: AsyncConnection, made: Sequence[Attempt]) -> None:

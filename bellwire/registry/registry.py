@@ -137,6 +137,11 @@ class Registry:
         async with self._database.writing() as connection:
             await _attempts.record_intent(connection, dues)
 
+    async def announce(self, due: Due) -> bool:
+        """Claim one attempt, at once before it is made; False if the delivery is not as it was when `due` was read."""
+        async with self._database.writing() as connection:
+            return await _attempts.announce(connection, due)
+
     async def record(self, attempts: Sequence[Attempt]) -> None:
         """Put attempts on record: deliveries move on, never back from settled; targets that are gone are disabled."""
         async with self._database.writing() as connection:

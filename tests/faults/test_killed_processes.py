@@ -1,0 +1,101 @@
+"""Workers and the Temporal server die or are replaced, at moments that the seed chooses, and nothing is lost."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.faults.breakable import breakable
+from tests.faults.conftest import Postgres
+from tests.faults.load import Load
+from tests.faults.verdict import Scenario
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+
+async def test_one_of_two_workers_is_killed_again_and_again(tmp_path: Path, postgres: Postgres, seed: int) -> None:
+    async with breakable(tmp_path, await postgres.database(), seed=seed) as system:
+        load = Load(system)
+        await load.subscribe()
+        scenario = Scenario("kill -9 of one worker, 3 times", load)
+        for _ in range(3):
+            await load.publish(singles=3, batch=5)
+            await load.until_arrived(system.arrived + system.random.randrange(20, 120))
+            victim = system.random.choice(system.workers)
+            await scenario.before_fault()
+            await system.kill_worker(victim)
+            await system.start_worker()
+        await scenario.settles(timeout=120)
+
+
+@pytest.mark.parametrize("registry", ["postgresql", "sqlite"])
+async def test_both_workers_are_killed(tmp_path: Path, postgres: Postgres, seed: int, registry: str) -> None:
+    url = await postgres.database() if registry == "postgresql" else f"sqlite:///{tmp_path}/registry.db"
+    async with breakable(tmp_path, url, seed=seed) as system:
+        load = Load(system)
+        await load.subscribe()
+        scenario = Scenario(f"kill -9 of both workers, {registry}", load)
+        await load.publish(singles=8, batch=12)
+        await load.until_arrived(system.random.randrange(50, 250))
+        await scenario.before_fault()
+        for worker in list(system.workers):
+            await system.kill_worker(worker)
+        await load.publish(singles=3)
+        for _ in range(2):
+            await system.start_worker()
+        await scenario.settles(timeout=120)
+
+
+async def test_the_temporal_server_is_killed_and_comes_back(tmp_path: Path, postgres: Postgres, seed: int) -> None:
+    async with breakable(tmp_path, await postgres.database(), seed=seed) as system:
+        load = Load(system)
+        await load.subscribe()
+        scenario = Scenario("kill -9 of the Temporal server", load)
+        await load.publish(singles=8, batch=12)
+        await load.until_arrived(system.random.randrange(50, 250))
+        await scenario.before_fault()
+        await system.kill_server()
+        await system.start_server()
+        await load.publish(singles=3)
+        await scenario.settles(timeout=120)
+
+
+async def test_workers_are_replaced_one_by_one_under_load(tmp_path: Path, postgres: Postgres, seed: int) -> None:
+    async with breakable(tmp_path, await postgres.database(), seed=seed) as system:
+        load = Load(system)
+        await load.subscribe()
+        scenario = Scenario("rolling restart", load)
+        for worker in list(system.workers):
+            await load.publish(singles=4, batch=6)
+            await load.until_arrived(system.arrived + system.random.randrange(10, 80))
+            await scenario.before_fault()
+            await system.start_worker()
+            await system.stop_worker(worker)
+        await scenario.settles(timeout=90)
+        repeated = {name: times for name, times in load.taken().items() if times > 1}
+        assert not repeated, "a worker that is told to stop finishes what is in flight, so nothing goes out again"
+
+
+async def test_a_worker_that_was_frozen_sends_nothing_that_another_has_sent_meanwhile(
+    tmp_path: Path, postgres: Postgres, seed: int
+) -> None:
+    """A virtual machine that is paused: the worker is taken for dead, its work is done elsewhere, and then it goes on."""
+    async with breakable(tmp_path, await postgres.database(), seed=seed, BELLWIRE_SEND_CONCURRENCY="2") as system:
+        load = Load(system, hooks=2, mails=2, texts=60)
+        await load.subscribe()
+        (frozen, other) = system.workers
+        await system.stop_worker(other)
+        scenario = Scenario("one worker frozen, and thawed", load)
+        await load.publish(singles=1)
+        await load.until_texted(system.random.randrange(5, 20))
+        await scenario.before_fault()
+        os.kill(frozen.pid, signal.SIGSTOP)
+        try:
+            await system.start_worker()
+            texted = len(system.twilio.messages)
+            # The server may hand the work to the frozen worker's open polls first, and wait 15 s for it each time.
+            await load.until_texted(texted + system.random.randrange(10, 25), timeout=120)
+        finally:
+            os.kill(frozen.pid, signal.SIGCONT)
+        await scenario.settles(timeout=90)
