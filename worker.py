@@ -31,7 +31,7 @@ from bellwire.connection import check_search_attributes, connect
 from bellwire.contract import QUEUE, channel_queue
 from bellwire.errors import BellwireError
 from bellwire.registry import Registry
-from bellwire.settings import Settings
+from bellwire.settings import Settings, SettingsInvalid
 from bellwire.subscriptions import Channel
 from bellwire.telemetry import configure_logs, runtime
 from workflows import WORKFLOWS
@@ -167,7 +167,10 @@ async def answering_health(
     await runner.setup()
     host, _, port = address.rpartition(":")
     try:
-        await web.TCPSite(runner, host, int(port)).start()
+        try:
+            await web.TCPSite(runner, host, int(port)).start()
+        except OSError as error:
+            raise SettingsInvalid(f"BELLWIRE_HEALTH_ADDRESS: cannot listen on {address}: {error.strerror}") from error
         yield
     finally:
         await runner.cleanup()

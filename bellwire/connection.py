@@ -1,5 +1,8 @@
 """The one way to connect to Temporal: same converter for publishers, workers and operators, and Temporal's own configuration."""
 
+import atexit
+import functools
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +16,19 @@ from temporalio.service import RPCError, RPCStatusCode
 from bellwire.contract import SEARCH_ATTRIBUTES
 from bellwire.errors import NotSetUp, TemporalUnavailable
 
+#: Seconds that Temporal's threads have, when the process ends, to let go of what they answered last. Microseconds do.
+LEAVING_SECONDS = 0.02
+
+
+@functools.cache
+def _leave_in_order() -> None:
+    """See to it that the process does not abort when it ends soon after an answer, though all went well.
+
+    A thread of temporalio still releases what it carried after the caller has its answer. If the interpreter is shutting
+    down by then, it aborts (status 134) or crashes: one short program in twenty, on a busy machine. A pause lets it finish.
+    """
+    atexit.register(time.sleep, LEAVING_SECONDS)
+
 
 async def connect(**overrides: Any) -> Client:
     """A Temporal client, configured by TEMPORAL_* variables or Temporal's TOML file; localhost:7233 if neither says.
@@ -20,11 +36,15 @@ async def connect(**overrides: Any) -> Client:
     `overrides` are arguments of `temporalio.client.Client.connect` (target_host, namespace, tls, …) and win.
     Raises TemporalUnavailable.
     """
-    found = ClientConfig.load_client_connect_config()
+    _leave_in_order()
+    try:
+        found = ClientConfig.load_client_connect_config()
+    except RuntimeError as error:
+        raise TemporalUnavailable(f"{error}; check TEMPORAL_CONFIG_FILE and TEMPORAL_PROFILE") from error
     arguments = {"target_host": "localhost:7233", **found, **overrides}
     try:
         return await Client.connect(data_converter=pydantic_data_converter, **arguments)
-    except (RuntimeError, RPCError) as error:
+    except (RuntimeError, ValueError, RPCError) as error:
         raise TemporalUnavailable(
             f"cannot reach Temporal at {arguments['target_host']}: {error}; check TEMPORAL_ADDRESS and that the server runs"
         ) from error
@@ -32,9 +52,10 @@ async def connect(**overrides: Any) -> Client:
 
 async def check_search_attributes(client: Client) -> None:
     """Raise NotSetUp if the namespace lacks one of our search attributes: upserting it would wedge a workflow for ever."""
-    answer = await client.operator_service.list_search_attributes(
-        ListSearchAttributesRequest(namespace=client.namespace)
-    )
+    with translated():
+        answer = await client.operator_service.list_search_attributes(
+            ListSearchAttributesRequest(namespace=client.namespace)
+        )
     missing = [key.name for key in SEARCH_ATTRIBUTES if key.name not in answer.custom_attributes]
     if missing:
         raise NotSetUp(
@@ -52,7 +73,7 @@ _UNREACHABLE = {
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn what Temporal's transport raises into errors that say what to do; NOT_FOUND is left to the caller."""
+    """Turn what Temporal's transport raises into errors that say what to do; NOT_FOUND of a run is left to the caller."""
     try:
         yield
     except RPCError as error:
@@ -62,6 +83,8 @@ def translated() -> Iterator[None]:
             raise TemporalUnavailable(
                 "no worker polls the queue `bellwire`, so no run can answer; start `python worker.py`"
             ) from error
+        if error.status is RPCStatusCode.NOT_FOUND and str(error).startswith("Namespace "):
+            raise TemporalUnavailable(f"{error} Check TEMPORAL_NAMESPACE, or create it") from error
         if error.status in _UNREACHABLE:
             raise TemporalUnavailable(
                 f"Temporal did not answer: {error}; check TEMPORAL_ADDRESS, the server and the worker, "

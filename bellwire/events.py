@@ -77,6 +77,10 @@ def _aware(value: datetime) -> datetime:
         raise ValueError("has no zone; use an aware datetime, such as datetime.now(UTC)")
     if offset % timedelta(minutes=1):
         raise ValueError("has a zone with seconds in its offset, which RFC 3339 cannot say; use .astimezone(UTC)")
+    try:
+        value.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("is outside the years 1 to 9999 in UTC") from error
     return value
 
 

@@ -56,6 +56,12 @@ def _sender(value: str) -> str:
     return value
 
 
+def _folder(value: Path) -> Path:
+    if not value.is_dir():
+        raise ValueError("is not a folder; without this check the built-in templates would be sent in silence")
+    return value
+
+
 def _http_url(value: str) -> str:
     try:
         parts = urlsplit(value)
@@ -127,7 +133,7 @@ class Settings(BaseSettings):
     shutdown_grace: float = Field(default=30, ge=0, le=600)
 
     #: A folder of templates that are looked up before the built-in ones.
-    templates: Path | None = None
+    templates: Annotated[Path, AfterValidator(_folder)] | None = None
 
     #: host:port of the Prometheus metrics page, of Temporal's SDK and Bellwire both; none, if not set.
     metrics_address: HostAndPort | None = None

@@ -63,11 +63,13 @@ def _web_url(value: str) -> str:
         raise ValueError("holds white space, a control character or a backslash; percent-encode them")
     try:
         parts = urlsplit(value)
-        host, _ = parts.hostname, parts.port
+        host, port = parts.hostname, parts.port
     except ValueError as error:
         raise ValueError(f"is not a URL: {error}") from error
     if parts.scheme not in {"https", "http"} or not host:
         raise ValueError("must be an https URL with a host, such as https://app.example/hooks")
+    if port == 0:
+        raise ValueError("has port 0, where nobody can listen; leave it out, or name another")
     if "@" in parts.netloc:
         raise ValueError(
             "holds credentials; webhooks are authenticated by their signature, leave user and password out"

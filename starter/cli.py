@@ -15,7 +15,7 @@ from starter.dev import dev
 from starter.publishing import DEFAULT_WAIT, publish
 from starter.setup import setup
 from starter.subscribing import subscribe
-from starter.terminal import remark
+from starter.terminal import BAD_INPUT, remark
 
 _WELCOME = """Bellwire: publish an event once; everyone who subscribed gets it, by email, SMS or webhook.
 
@@ -45,6 +45,10 @@ app.add_typer(templates.app, name="templates")
 
 def main(arguments: Sequence[str]) -> int:
     """Run a command and return its exit status: 0 done, 1 failed, 2 bad input, 130 interrupted."""
+    for position, argument in enumerate(arguments, 1):
+        if not argument.isascii() and any("\ud800" <= character <= "\udfff" for character in argument):
+            remark(f"error: argument {position}: is not UTF-8")
+            return BAD_INPUT
     try:
         status = get_command(app).main(_with_seconds(arguments), prog_name="python -m starter", standalone_mode=False)
         sys.stdout.flush()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from bellwire.events import MAX_INTEGER_DIGITS
 from starter.terminal import InputInvalid
 
 #: Problems that are listed one by one; the rest is counted.
@@ -68,9 +69,9 @@ def read_value(option: str, text: str) -> object:
 
 
 def parse_json(text: str) -> Any:
-    """A JSON value. Raises ValueError, also for NaN and Infinity, which JSON does not have."""
+    """A JSON value. Raises ValueError, also for NaN and Infinity, which JSON does not have, and for a name that stands twice."""
     try:
-        return json.loads(text, parse_constant=_refuse)
+        return json.loads(text, parse_constant=_refuse, parse_int=_integer, object_pairs_hook=_object)
     except RecursionError as error:
         raise ValueError("nests too deep") from error
 
@@ -102,6 +103,22 @@ def _title(name: str) -> str:
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not a JSON value; use null or a string")
+
+
+def _integer(digits: str) -> int:
+    if len(digits.lstrip("-")) > MAX_INTEGER_DIGITS:
+        raise ValueError(f"holds an integer of more than {MAX_INTEGER_DIGITS:,} digits; use a string")
+    return int(digits)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these pairs. Python would keep the last of two values of one name and lose the first unseen."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice[:80]}: stands twice in one object; leave one of them out")
+    return found
 
 
 def _stands_alone(line: str) -> bool:

@@ -105,6 +105,8 @@ def _extensions(given: Sequence[str]) -> dict[str, str]:
         name, separator, value = text.partition("=")
         if not separator or not name:
             raise InputInvalid(f"--extension: {text!r} is not NAME=VALUE")
+        if name == "specversion":
+            raise InputInvalid("--extension: specversion is not an extension; it is always 1.0, leave it out")
         if name in Event.model_fields:
             raise InputInvalid(f"--extension: {name} is not an extension; use --{name}")
         extensions[name] = value

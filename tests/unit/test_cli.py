@@ -80,6 +80,7 @@ def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> list[
         ([*SUBSCRIBE, "--sms", "0123"], "target.sms.to: is not an E.164 number"),
         ([*SUBSCRIBE, "--webhook", "ftp://app.example"], "target.webhook.url: must be an https URL"),
         ([*SUBSCRIBE, "--webhook", "http://app.example"], "target.url: http is not allowed here"),
+        ([*SUBSCRIBE, "--webhook", "https://app.example:0"], "target.webhook.url: has port 0"),
         ([*SUBSCRIBE, "--webhook", "https://app.example:22"], "target.url: port 22 is not one of 80, 443"),
         ([*SUBSCRIBE, "--type", "a*b", *MAIL], "types.1: is not a pattern"),
         ([*SUBSCRIBE, *MAIL, "--filter", "{"], "--filter: is not JSON"),
@@ -192,6 +193,12 @@ def test_what_fails_is_said_in_one_line_with_status_one(
         ([*PUBLISH, "--data", '{"n": NaN}'], "--data: is not JSON: NaN"),
         ([*PUBLISH, "--data", "@nowhere.json"], "--data: nowhere.json: cannot be read"),
         ([*PUBLISH, "--time", "yesterday"], "time: is not an RFC 3339 timestamp"),
+        ([*PUBLISH, "--time", "0001-01-01T00:00:00+14:00"], "time: is outside the years 1 to 9999 in UTC"),
+        ([*PUBLISH, "--time", "9999-12-31T23:59:59-14:00"], "time: is outside the years 1 to 9999 in UTC"),
+        ([*PUBLISH, "--data", '{"total": 1, "total": 2}'], "--data: is not JSON: total: stands twice in one object"),
+        ([*PUBLISH, "--data", "9" * 5000], "--data: is not JSON: holds an integer of more than 1,000 digits"),
+        (["events", "show", "\udcff"], "argument 3: is not UTF-8"),
+        ([*PUBLISH, "--extension", "specversion=0.3"], "specversion is not an extension; it is always 1.0"),
         ([*PUBLISH, "--tenant", "a b"], "tenant: must be 1 to 63"),
         ([*PUBLISH, "--extension", "severity"], "--extension: 'severity' is not NAME=VALUE"),
         ([*PUBLISH, "--extension", "Severity=1"], "Severity: extension attribute names"),
@@ -226,6 +233,10 @@ def test_every_bad_event_of_a_file_is_named_by_line_and_field(
         ["line 3", " id"],
         ["line 4", " type"],
     ]
+    file.write_text(json.dumps(good) + '\n{"id": "2", "source": "/shop", "type": "order.paid", "id": "3"}\n')
+    assert ["line 2: is not JSON: id: stands twice" in line for line in complaint(["publish", str(file)], capsys)] == [
+        True
+    ]
     file.write_text(json.dumps(good) + "\n{oops}\n")
     assert ["line 2: is not JSON" in line for line in complaint(["publish", str(file)], capsys)] == [True]
 
@@ -235,6 +246,11 @@ def test_a_bad_setting_is_named_by_its_variable(
 ) -> None:
     monkeypatch.setenv("BELLWIRE_SMTP_PORT", "many")
     assert ["BELLWIRE_SMTP_PORT" in line for line in complaint(["subscriptions"], capsys)] == [True]
+    monkeypatch.delenv("BELLWIRE_SMTP_PORT")
+    monkeypatch.setenv("BELLWIRE_TEMPLATES", "nowhere")
+    assert ["BELLWIRE_TEMPLATES: is not a folder" in line for line in complaint(["templates", "list"], capsys)] == [
+        True
+    ]
 
 
 def test_a_registry_without_tables_says_what_to_run(
