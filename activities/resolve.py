@@ -24,7 +24,6 @@ from bellwire.contract import (
     Settlement,
     Standing,
 )
-from bellwire.deliveries import Counts
 from bellwire.errors import DeliveryNotFound, EventNotFound
 from bellwire.events import Event
 from bellwire.registry import Match, Registry
@@ -62,9 +61,6 @@ class Resolver:
         await survey.go_over(remainders)
         if survey.groups:
             await self._registry.add_deliveries(request.workflow_id, survey.groups)
-        for key, matched in survey.matched.items():
-            if key in summaries:
-                summaries[key] = summaries[key].model_copy(update={"counts": Counts(matched=matched)})
         return Resolution(
             events=summaries, groups=tuple(survey.groups), pages=tuple(survey.pages), remainders=tuple(survey.left)
         )
@@ -108,8 +104,6 @@ class _Survey:
         self.groups: list[Group] = []
         self.pages: list[Page] = []
         self.left: list[Remainder] = []
-        #: Deliveries in `groups`, by event key.
-        self.matched: dict[str, int] = {}
 
     async def go_over(self, remainders: Sequence[Remainder]) -> None:
         alike: dict[tuple[str, str | None], list[Event]] = defaultdict(list)
@@ -134,7 +128,6 @@ class _Survey:
             if match.reached is None and len(match.found) <= self._room:
                 self._room -= len(match.found)
                 self.groups += by_channel(event.key, match.found)
-                self.matched[event.key] = len(match.found)
             elif match.reached is not None and len(match.found) <= self._room and budget < self._whole_budget:
                 # Too little was read to tell; the next call begins with a whole budget.
                 self.left.append(Remainder(event_key=event.key))

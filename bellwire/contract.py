@@ -186,7 +186,6 @@ class EventSummary(Wire):
     standing: Standing = Standing.OWNED
     #: The run that delivers it.
     workflow_id: str
-    counts: Counts = Counts()
 
 
 class Summary(Wire):
