@@ -168,7 +168,7 @@ class Client:
         try:
             async with asyncio.timeout(timeout):
                 while True:
-                    shared = run.startswith("events/")
+                    shared = contract.is_batch(run)
                     if not shared:
                         await self._end(run)
                     status = await self.status(target)
@@ -190,7 +190,7 @@ class Client:
             return
         handle = self.temporal.get_workflow_handle(status.workflow_id)
         with translated():
-            if status.workflow_id.startswith("events/"):
+            if contract.is_batch(status.workflow_id):
                 key = event_key(status.source, status.id)
                 await handle.signal("control", contract.Control(verb=contract.Verb.CANCEL, event_key=key))
             else:

@@ -74,10 +74,18 @@ def workflow_id(source: str, event_id: str) -> str:
     return readable if len(readable) <= 400 else f"event/{event_key(source, event_id)}"
 
 
+_BATCH = "events/"
+
+
 def batch_workflow_id(events: Sequence[Event]) -> str:
     """The id of the Notify of a publication of several events: the same events in the same order start once."""
     keys = "\n".join(event.key for event in events)
-    return f"events/{hashlib.sha256(keys.encode()).hexdigest()[:32]}"
+    return f"{_BATCH}{hashlib.sha256(keys.encode()).hexdigest()[:32]}"
+
+
+def is_batch(run: str) -> bool:
+    """Whether a run's id is that of a publication of several events."""
+    return run.startswith(_BATCH)
 
 
 def digest_of(events: Sequence[Event]) -> str:

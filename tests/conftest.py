@@ -15,6 +15,18 @@ from bellwire.contract import SEARCH_ATTRIBUTES
 BIN = Path(sys.executable).parent
 
 
+async def start_dev_server(**limits: int) -> WorkflowEnvironment:
+    """A dev server with our search attributes; `limits` are dynamic configuration, with double underscores for dots."""
+    values = [f"{name.replace('__', '.')}={value}" for name, value in limits.items()]
+    return await WorkflowEnvironment.start_local(
+        data_converter=pydantic_data_converter,
+        dev_server_existing_path=str(BIN / "temporal"),
+        dev_server_log_level="error",
+        dev_server_extra_args=[part for value in values for part in ("--dynamic-config-value", value)],
+        search_attributes=list(SEARCH_ATTRIBUTES),
+    )
+
+
 @pytest.fixture(scope="session")
 async def time_skipping() -> AsyncIterator[WorkflowEnvironment]:
     """Temporal's test server, whose clock jumps over every wait. One for the whole run: its clock is global."""
@@ -31,10 +43,5 @@ async def time_skipping() -> AsyncIterator[WorkflowEnvironment]:
 @pytest.fixture(scope="session")
 async def dev_server() -> AsyncIterator[WorkflowEnvironment]:
     """Temporal's dev server: real time, and everything a cluster has."""
-    async with await WorkflowEnvironment.start_local(
-        data_converter=pydantic_data_converter,
-        dev_server_existing_path=str(BIN / "temporal"),
-        dev_server_log_level="error",
-        search_attributes=list(SEARCH_ATTRIBUTES),
-    ) as env:
+    async with await start_dev_server() as env:
         yield env

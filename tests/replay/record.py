@@ -9,12 +9,12 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
 from bellwire import Client, EventNotFound, Receipt
-from bellwire.contract import DISPATCH, QUEUE, SEARCH_ATTRIBUTES, DispatchInput, Group
+from bellwire.contract import DISPATCH, QUEUE, DispatchInput, Group
 from bellwire.subscriptions import Channel
+from tests.conftest import start_dev_server
 from tests.factories import event
 from tests.workflows.platform import DELIVERED, Answer, Platform
 
@@ -141,13 +141,7 @@ async def play(env: WorkflowEnvironment, scenario: Scenario, *, max_cached_workf
 
 async def main() -> None:
     HISTORIES.mkdir(exist_ok=True)
-    async with await WorkflowEnvironment.start_local(
-        data_converter=pydantic_data_converter,
-        dev_server_existing_path=str(Path(sys.executable).parent / "temporal"),
-        dev_server_log_level="error",
-        dev_server_extra_args=["--dynamic-config-value", "limit.historyCount.suggestContinueAsNew=60"],
-        search_attributes=list(SEARCH_ATTRIBUTES),
-    ) as env:
+    async with await start_dev_server(limit__historyCount__suggestContinueAsNew=60) as env:
         for scenario in SCENARIOS:
             for name, run in (await play(env, scenario)).items():
                 history = await env.client.get_workflow_handle(run).fetch_history()

@@ -1,19 +1,16 @@
 """Runs whose history grows: a server that suggests to continue as new early shows that nothing is lost on the way."""
 
 import asyncio
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from temporalio.client import WorkflowExecutionStatus
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
 from bellwire import Client, Receipt
-from bellwire.contract import SEARCH_ATTRIBUTES
 from bellwire.subscriptions import Channel
+from tests.conftest import start_dev_server
 from tests.factories import event
 from tests.workflows.platform import DELIVERED, Answer, Platform
 
@@ -21,13 +18,7 @@ from tests.workflows.platform import DELIVERED, Answer, Platform
 @pytest.fixture(scope="module")
 async def impatient() -> AsyncIterator[WorkflowEnvironment]:
     """A dev server that suggests to continue as new after 40 events instead of 4,096."""
-    async with await WorkflowEnvironment.start_local(
-        data_converter=pydantic_data_converter,
-        dev_server_existing_path=str(Path(sys.executable).parent / "temporal"),
-        dev_server_log_level="error",
-        dev_server_extra_args=["--dynamic-config-value", "limit.historyCount.suggestContinueAsNew=40"],
-        search_attributes=list(SEARCH_ATTRIBUTES),
-    ) as env:
+    async with await start_dev_server(limit__historyCount__suggestContinueAsNew=40) as env:
         yield env
 
 
