@@ -152,6 +152,8 @@ class Delivery(Wire):
     #: The wait that the last attempt came to; None before the first and once settled.
     delay: float | None = None
     stated: bool = False
+    #: The moment that its next attempt has reserved under the subscription's rate limit; None if it has not.
+    not_before: datetime | None = None
     #: When the first attempt was announced whose outcome is not known yet; None otherwise.
     intent_at: datetime | None = None
     #: Addresses that are still owed the mail after a partial refusal; None if all of them are.

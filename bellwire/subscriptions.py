@@ -129,6 +129,8 @@ SubscriptionId = Annotated[
     str,
     _matching(_SUBSCRIPTION_ID, "must be 1 to 63 letters, digits, dashes or underscores, the first a letter or digit"),
 ]
+#: Lowest and highest rate limit, in deliveries per second: one in 17 minutes, and more than any one receiver takes.
+RATE_BOUNDS = (0.001, 10_000.0)
 #: Seconds to wait before the second, third, … attempt. Up to 50 waits of at most 7 days.
 RetrySchedule = Annotated[tuple[Annotated[float, Field(gt=0, le=7 * 86400)], ...], Field(max_length=50)]
 
@@ -152,6 +154,8 @@ class Subscription(Written):
     locale: Annotated[str, _matching(_LOCALE, "must be a BCP 47 language tag, such as en or zh-CN")] = "en"
     #: Seconds to wait before each further attempt; the channel's default schedule, if left out. Empty: one attempt only.
     retry_schedule: RetrySchedule | None = None
+    #: Most deliveries per second; what comes faster waits its turn. None: no limit.
+    rate_limit: Annotated[float, Field(ge=RATE_BOUNDS[0], le=RATE_BOUNDS[1])] | None = None
     state: SubscriptionState = SubscriptionState.ACTIVE
     #: Why it is paused or disabled; None while active.
     state_reason: str | None = None

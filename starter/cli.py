@@ -9,7 +9,7 @@ import typer
 from typer import TyperException
 from typer.main import get_command
 
-from starter import deliveries, events, subscriptions, templates
+from starter import deliveries, events, limits, subscriptions, templates
 from starter.demo_command import demo
 from starter.dev import dev
 from starter.publishing import DEFAULT_WAIT, publish
@@ -40,6 +40,7 @@ app.add_typer(subscriptions.app, name="subscriptions")
 app.command()(publish)
 app.add_typer(events.app, name="events")
 app.add_typer(deliveries.app, name="deliveries")
+app.add_typer(limits.app, name="limits")
 app.add_typer(templates.app, name="templates")
 
 

@@ -128,6 +128,9 @@ async def subscribe(
     retry: Annotated[
         str | None, typer.Option(help="Waits before further attempts: 5s,5m,1h; none for one attempt only.")
     ] = None,
+    rate_limit: Annotated[
+        float | None, typer.Option(metavar="PER_SECOND", help="Most deliveries per second; no limit if left out.")
+    ] = None,
     subscription_id: Annotated[str | None, typer.Option("--id", help="Its id; made up if left out.")] = None,
     secret: Annotated[
         str | None, typer.Option(help="Signing secret of the webhook (whsec_…); made if left out.")
@@ -150,6 +153,7 @@ async def subscribe(
         "template": template,
         "locale": locale,
         "retry_schedule": None if retry is None else parse_schedule(retry),
+        "rate_limit": rate_limit,
         "id": subscription_id,
         "secret": secret,
     }

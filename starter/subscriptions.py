@@ -99,5 +99,6 @@ def _show(wish: Subscription, *, as_json: bool) -> None:
             ("template", wish.template),
             ("locale", wish.locale),
             ("retry schedule", waits or "the channel's default"),
+            ("rate limit", None if wish.rate_limit is None else f"{wish.rate_limit:g} per second"),
         ]
     )

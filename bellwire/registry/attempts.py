@@ -99,6 +99,7 @@ async def record(connection: AsyncConnection, made: Sequence[Attempt]) -> None:
             delay=bindparam("new_delay"),
             stated=bindparam("new_stated"),
             owed=bindparam("new_owed"),
+            not_before=None,
             provider_id=bindparam("new_provider_id"),
             # Until the outcome is known, what was announced may have been sent.
             intent_at=case((bindparam("is_unknown", type_=Boolean), deliveries.c.intent_at), else_=None),

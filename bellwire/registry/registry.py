@@ -1,6 +1,7 @@
 """Registry: what Bellwire knows, kept in one database."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Self
 
 from pydantic import SecretStr
@@ -13,6 +14,7 @@ from bellwire.events import Event
 from bellwire.registry import attempts as _attempts
 from bellwire.registry import deliveries as _deliveries
 from bellwire.registry import events as _events
+from bellwire.registry import limits as _limits
 from bellwire.registry import matching, schema, settling
 from bellwire.registry import subscriptions as _subscriptions
 from bellwire.registry.database import Database
@@ -95,6 +97,31 @@ class Registry:
         """Raises SubscriptionNotFound."""
         async with self._database.writing() as connection:
             await _subscriptions.set_state(connection, subscription_id, state, reason=reason)
+
+    # Rate limits.
+
+    async def limits(self) -> dict[Channel, float]:
+        """Most deliveries per second of the channels that have a limit."""
+        async with self._database.reading() as connection:
+            return await _limits.of_channels(connection)
+
+    async def set_limit(self, channel: Channel, per_second: float) -> None:
+        async with self._database.writing() as connection:
+            await _limits.set_limit(connection, channel, per_second)
+
+    async def clear_limit(self, channel: Channel) -> None:
+        """Leave the channel without a limit, whether or not it had one."""
+        async with self._database.writing() as connection:
+            await _limits.clear_limit(connection, channel)
+
+    async def reserve(self, dues: Sequence[Due]) -> dict[tuple[str, str], datetime]:
+        """A moment for each delivery whose subscription has a rate limit, by event key and subscription id.
+
+        One that has a moment already, and has not been attempted since, keeps it.
+        """
+        now = datetime.now(UTC)  # not once the lock is there: waiting for it is no reason to wait longer
+        async with self._database.writing() as connection:
+            return await _limits.reserve(connection, dues, now=now)
 
     # What runs do.
 

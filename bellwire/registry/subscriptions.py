@@ -31,6 +31,7 @@ _COLUMNS = (
     subscriptions.c.template,
     subscriptions.c.locale,
     subscriptions.c.retry_schedule,
+    subscriptions.c.rate_limit,
     subscriptions.c.state,
     subscriptions.c.state_reason,
 )

@@ -69,6 +69,10 @@ subscriptions = Table(
     Column("template", Text),
     Column("locale", Text, nullable=False),
     Column("retry_schedule", Text),
+    #: Most deliveries per second; null: no limit.
+    Column("rate_limit", Float),
+    #: The first moment that no delivery of this subscription has reserved yet.
+    Column("next_slot_at", Timestamp),
     Column("secret", Text),
     Column("created_at", Timestamp, nullable=False),
     Index("subscriptions_by_tenant", "tenant", "id"),
@@ -83,6 +87,14 @@ subscription_types = Table(
     Column("tenant", Id, nullable=False),
     Index("subscription_types_by_tenant", "tenant", "pattern", "subscription_id"),
     sqlite_with_rowid=False,
+)
+
+#: Channels that the Temporal server limits; the others have no row.
+limits = Table(
+    "limits",
+    metadata,
+    Column("channel", Text, primary_key=True),
+    Column("per_second", Float, nullable=False),
 )
 
 events = Table(
@@ -115,6 +127,8 @@ deliveries = Table(
     Column("reason", Text, nullable=False),
     Column("delay", Float),
     Column("stated", Boolean, nullable=False),
+    #: The moment that its next attempt has reserved, if the subscription has a rate limit.
+    Column("not_before", Timestamp),
     Column("intent_at", Timestamp),
     Column("owed", Text),
     Column("provider_id", Text),

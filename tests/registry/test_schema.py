@@ -1,19 +1,23 @@
 """Making the tables, and telling whether they are there."""
 
 import asyncio
+import json
 import sys
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, inspect
 
+from bellwire.contract import Group
 from bellwire.errors import NotSetUp
-from bellwire.registry import Registry
+from bellwire.registry import Registry, schema
 from bellwire.registry.database import Database
 from bellwire.registry.tables import metadata
-from tests.factories import event
+from bellwire.subscriptions import Channel
+from tests.factories import NOW, event, subscription
 
 MIGRATE = """
 import asyncio, sys
@@ -88,6 +92,66 @@ async def test_the_migrations_make_the_tables_that_the_code_names(registry: Regi
     async with database.reading() as connection:
         assert await connection.run_sync(_differences) == []
     await database.close()
+
+
+def _first_revision(connection: Connection) -> None:
+    config = schema._config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "0001")
+
+
+async def test_a_database_from_before_rate_limits_asks_for_setup_and_keeps_what_it_holds(url: str) -> None:
+    happened, wish = event(id="1"), subscription({"channel": "email", "to": "ann@example.com"}, id="a")
+    email = {"channel": "email", "state": "active", "locale": "en", "filters": "[]", "types": '["order.*"]'}
+    waiting = {"channel": "email", "state": "waiting", "attempts": 1, "schedule_from": 0, "stated": False}
+    stored = {"source": "/shop", "id": "1", "type": "order.paid", "digest": happened.digest, "run_id": ""}
+    rows = {
+        "tenants": {"id": "acme", "created_at": NOW},
+        "subscriptions": {
+            **email,
+            "id": "a",
+            "tenant": "acme",
+            "target": wish.target.model_dump_json(),
+            "created_at": NOW,
+        },
+        "events": {
+            **stored,
+            "key": happened.key,
+            "workflow_id": "run",
+            "accepted_at": NOW,
+            "body": json.dumps(happened.structured()),
+        },
+        "deliveries": {
+            **waiting,
+            "event_key": happened.key,
+            "subscription_id": "a",
+            "reason": "SMTP 451",
+            "workflow_id": "run",
+            "updated_at": NOW,
+        },
+    }
+    database = Database.at(url, pool=1)
+    async with database.writing() as connection:
+        await connection.run_sync(_first_revision)
+        for name, row in rows.items():
+            await connection.execute(metadata.tables[name].insert().values(**row))
+    await database.close()
+
+    registry = await Registry.open(url)
+    with pytest.raises(NotSetUp, match=r"python -m starter setup.* is at 0001, this version needs 0002"):
+        await registry.check()
+    for asking in (registry.limits(), registry.subscriptions(), registry.deliveries()):
+        with pytest.raises(NotSetUp, match="python -m starter setup"):
+            await asking
+    await registry.migrate()
+    await registry.check()
+    assert await registry.limits() == {}
+    assert await registry.subscriptions() == [wish]
+    group = Group(event_key=happened.key, channel=Channel.EMAIL, subscription_ids=("a",), attempt=2)
+    (due,) = await registry.load([group])
+    assert (due.event, due.subscription) == (happened, wish)
+    assert (due.delivery.reason, due.delivery.not_before) == ("SMTP 451", None)
+    await registry.close()
 
 
 async def test_a_schema_from_the_future_is_named(registry: Registry, url: str) -> None:

@@ -89,6 +89,9 @@ def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> list[
         ([*SUBSCRIBE, *MAIL, "--locale", "english!"], "locale: must be a BCP 47"),
         ([*SUBSCRIBE, *MAIL, "--retry", "5s,soon"], "--retry: 'soon' is not a duration"),
         ([*SUBSCRIBE, *MAIL, "--retry", "8d"], "retry_schedule.0"),
+        ([*SUBSCRIBE, *MAIL, "--rate-limit", "many"], "--rate-limit"),
+        ([*SUBSCRIBE, *MAIL, "--rate-limit", "0"], "rate_limit: Input should be greater than or equal to 0.001"),
+        ([*SUBSCRIBE, *MAIL, "--rate-limit", "1e5"], "rate_limit: Input should be less than or equal to 10000"),
         ([*SUBSCRIBE, *MAIL, "--id", "a b"], "id: must be 1 to 63"),
         ([*SUBSCRIBE, *MAIL, "--secret", "whsec_x"], "secret: only webhooks are signed"),
         ([*SUBSCRIBE, *HOOK, "--secret", "whsec_x"], "secret: must be whsec_"),
@@ -147,6 +150,27 @@ def test_a_webhook_gets_its_secret_and_keeps_the_one_it_brought(
     assert [one["secret"] for one in answer(["subscribe", "--file", str(file)], capsys)] == [made["secret"]]
     shown = answer(["subscriptions", "show", "brought"], capsys)
     assert "secret" not in shown
+
+
+def test_a_rate_limit_comes_from_an_option_or_a_file_and_is_shown(
+    registry_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert answer([*SUBSCRIBE, *HOOK, "--id", "option", "--rate-limit", "0.5"], capsys)["rate_limit"] == 0.5
+    file = tmp_path / "many.json"
+    file.write_text(json.dumps([{**GOOD, "id": "file", "rate_limit": 20}, {**GOOD, "id": "free"}]))
+    answer(["subscribe", "--file", str(file)], capsys)
+    listed = {one["id"]: one["rate_limit"] for one in answer(["subscriptions"], capsys)}
+    assert listed == {"option": 0.5, "file": 20, "free": None}
+    assert {wish.id: wish.rate_limit for wish in stored(registry_url)} == listed
+    shown = {}
+    for name in listed:
+        assert main(["subscriptions", "show", name]) == 0
+        shown[name] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("rate limit")]
+    assert [line.split(maxsplit=2)[2].strip() for line in shown["option"] + shown["file"]] == [
+        "0.5 per second",
+        "20 per second",
+    ]
+    assert shown["free"] == []
 
 
 def test_subscriptions_are_listed_paused_and_resumed(registry_url: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -127,6 +127,12 @@ def test_a_bad_target_is_refused_and_its_field_named(target: object, field: str,
         ("retry_schedule", [float("inf")], "retry_schedule.0", "less than or equal"),
         ("retry_schedule", [7 * 86_400 + 1], "retry_schedule.0", "604800"),
         ("retry_schedule", [1] * 51, "retry_schedule", "at most 50"),
+        ("rate_limit", 0, "rate_limit", "greater than or equal to 0.001"),
+        ("rate_limit", -1, "rate_limit", "greater than or equal to 0.001"),
+        ("rate_limit", 10_001, "rate_limit", "less than or equal to 10000"),
+        ("rate_limit", float("nan"), "rate_limit", "less than or equal to 10000"),
+        ("rate_limit", float("inf"), "rate_limit", "less than or equal to 10000"),
+        ("rate_limit", "many", "rate_limit", "valid number"),
         ("state", "off", "state", "'active', 'paused' or 'disabled'"),
         ("typ", ["order.*"], "typ", "Extra"),
     ],
@@ -213,5 +219,6 @@ def test_what_is_left_out_has_a_default() -> None:
     assert one.id != other.id
     assert one.id.startswith("sub_")
     assert (one.filters, one.template, one.locale, one.retry_schedule) == ((), None, "en", None)
+    assert one.rate_limit is None
     assert one.state is SubscriptionState.ACTIVE
     assert one.channel is Channel.WEBHOOK

@@ -1,0 +1,85 @@
+"""Rate limits, as rows: those of channels, and the moments that deliveries of a limited subscription have reserved.
+
+A moment is reserved once per attempt and kept until the attempt is recorded: a backlog costs one write each, however long
+it waits, and an activity that is tried again finds the moment that it had.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy import bindparam, delete, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bellwire.deliveries import Due
+from bellwire.registry.database import insert_missing
+from bellwire.registry.deliveries import Pair, by_pairs
+from bellwire.registry.tables import deliveries, limits, subscriptions
+from bellwire.subscriptions import Channel
+
+
+async def of_channels(connection: AsyncConnection) -> dict[Channel, float]:
+    """Deliveries per second, by channel; those that only a newer version knows are left out."""
+    rows = await connection.execute(
+        select(limits.c.channel, limits.c.per_second)
+        .where(limits.c.channel.in_([str(channel) for channel in Channel]))
+        .order_by(limits.c.channel)
+    )
+    return {Channel(channel): per_second for channel, per_second in rows}
+
+
+async def set_limit(connection: AsyncConnection, channel: Channel, per_second: float) -> None:
+    await connection.execute(insert_missing(connection, limits).values(channel=str(channel), per_second=per_second))
+    await connection.execute(update(limits).where(limits.c.channel == str(channel)).values(per_second=per_second))
+
+
+async def clear_limit(connection: AsyncConnection, channel: Channel) -> None:
+    await connection.execute(delete(limits).where(limits.c.channel == str(channel)))
+
+
+async def reserve(connection: AsyncConnection, dues: Sequence[Due], *, now: datetime) -> dict[Pair, datetime]:
+    """Each limited delivery's moment: the one it has, or the next that its subscription has free from `now` on.
+
+    Locks deliveries before subscriptions, each in order of their keys, as `attempts.record` does.
+    """
+    limited = (due for due in dues if due.subscription.rate_limit is not None)
+    pairs = list(dict.fromkeys((due.event.key, due.subscription.id) for due in limited))
+    found = await by_pairs(connection, pairs, lock=True)
+    slots = {pair: delivery.not_before for pair, delivery in found.items() if delivery.not_before is not None}
+    asking: dict[str, list[Pair]] = defaultdict(list)
+    for pair in pairs:
+        if pair in found and pair not in slots:
+            asking[pair[1]].append(pair)
+    if asking:
+        fresh = await _take(connection, asking, now)
+        moved = update(deliveries).where(
+            deliveries.c.event_key == bindparam("key"), deliveries.c.subscription_id == bindparam("subscription")
+        )
+        rows = [{"key": key, "subscription": name, "slot": slot} for (key, name), slot in sorted(fresh.items())]
+        if rows:
+            await connection.execute(moved.values(not_before=bindparam("slot")), rows)
+        slots |= fresh
+    return slots
+
+
+async def _take(connection: AsyncConnection, asking: dict[str, list[Pair]], now: datetime) -> dict[Pair, datetime]:
+    """The next free moments of each subscription, for the deliveries that ask, in their order."""
+    column = subscriptions.c
+    rows = await connection.execute(
+        select(column.id, column.rate_limit, column.next_slot_at)
+        .where(column.id.in_(sorted(asking)), column.rate_limit.is_not(None))
+        .order_by(column.id)
+        .with_for_update(key_share=True)  # new deliveries refer to the row meanwhile, and need not wait
+    )
+    slots, used = dict[Pair, datetime](), []
+    for name, rate, free in rows:
+        slot = now if free is None else max(now, free)
+        for pair in asking[name]:
+            slots[pair] = slot
+            slot += timedelta(seconds=1 / rate)
+        used.append({"name": name, "free": slot})
+    if used:
+        await connection.execute(
+            update(subscriptions).where(column.id == bindparam("name")).values(next_slot_at=bindparam("free")), used
+        )
+    return slots

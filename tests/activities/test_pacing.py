@@ -1,0 +1,129 @@
+"""Holding back what a subscription's rate limit does not let through yet, against a real registry."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from activities.pacing import WITHIN, hold_back
+from bellwire.contract import Deferred, Group
+from bellwire.deliveries import Attempt, DeliveryState, Due, Outcome, OutcomeKind
+from bellwire.registry import Registry
+from bellwire.subscriptions import Channel
+from tests.factories import NOW, due, event, subscription
+
+#: Whoever asks this registry for anything fails.
+UNASKED = cast(Registry, None)
+
+
+@pytest.fixture
+async def registry(tmp_path: Path) -> AsyncIterator[Registry]:
+    opened = await Registry.open(f"sqlite:///{tmp_path}/registry.db")
+    await opened.migrate()
+    yield opened
+    await opened.close()
+
+
+async def backlog(registry: Registry, *, rate: float | None, size: int) -> list[Group]:
+    """Deliveries of `size` events to one subscription with this limit."""
+    await registry.subscribe(subscription(id="paced", rate_limit=rate))
+    happened = [event(id=f"{number:04}") for number in range(size)]
+    await registry.accept(happened, "run")
+    groups = [Group(event_key=one.key, channel=Channel.WEBHOOK, subscription_ids=("paced",)) for one in happened]
+    await registry.add_deliveries("run", groups)
+    return groups
+
+
+async def recorded(registry: Registry, made: Due, state: DeliveryState) -> None:
+    kind = OutcomeKind.DELIVERED if state is DeliveryState.DELIVERED else OutcomeKind.DEFERRED
+    attempt = Attempt(
+        event_key=made.event.key,
+        subscription_id=made.subscription.id,
+        number=made.number,
+        started_at=NOW,
+        duration=0.1,
+        outcome=Outcome(kind=kind, reason="HTTP 204"),
+        state=state,
+        delay=None if state.settled else 5.0,
+    )
+    await registry.record([attempt])
+
+
+def ids(found: list[Due]) -> list[str]:
+    return [one.event.id for one in found]
+
+
+async def test_what_has_no_limit_goes_and_the_registry_is_not_asked() -> None:
+    dues = [due(happened=event(id=str(number)), not_before=NOW + timedelta(days=1)) for number in range(3)]
+    assert await hold_back(UNASKED, dues, now=NOW) == (dues, [])
+    assert await hold_back(UNASKED, [], now=NOW) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "goes"), [(-3600, True), (0, True), (WITHIN, True), (WITHIN + 0.001, False), (30, False)]
+)
+async def test_a_moment_that_was_reserved_before_is_waited_for_and_the_registry_is_not_asked(
+    seconds: float, goes: bool
+) -> None:
+    paced = due(subscription(rate_limit=1), number=3, not_before=NOW + timedelta(seconds=seconds))
+    free = due()
+    go, held = await hold_back(UNASKED, [paced, free], now=NOW)
+    assert go == ([paced, free] if goes else [free])
+    expected = Deferred(
+        event_key=paced.event.key,
+        subscription_id=paced.subscription.id,
+        attempts=2,
+        delay=timedelta(seconds=seconds).total_seconds(),
+        stated=True,
+        reason="rate limit",
+    )
+    assert held == ([] if goes else [expected])
+
+
+async def test_a_backlog_goes_at_the_rate_of_its_subscription(registry: Registry) -> None:
+    groups = await backlog(registry, rate=2, size=6)
+    now = datetime.now(UTC)
+    go, held = await hold_back(registry, await registry.load(groups), now=now)
+    assert ids(go) == ["0000"]
+    assert [item.delay for item in held] == pytest.approx([0.5, 1, 1.5, 2, 2.5], abs=WITHIN)
+    await recorded(registry, go[0], DeliveryState.DELIVERED)
+    # As its run has it wait: each comes back after its delay, and then it goes. Nothing is reserved anew.
+    for item, group in zip(held, groups[1:], strict=True):
+        back = await registry.load([group])
+        early, late = now + timedelta(seconds=item.delay - 0.2), now + timedelta(seconds=item.delay)
+        assert [one.delay for one in (await hold_back(UNASKED, back, now=early))[1]] == [pytest.approx(0.2)]
+        assert await hold_back(UNASKED, back, now=late) == (back, [])
+
+
+async def test_an_activity_that_is_tried_again_reserves_nothing_twice(registry: Registry) -> None:
+    groups = await backlog(registry, rate=2, size=4)
+    now = datetime.now(UTC)
+    dues = await registry.load(groups)
+    first = await hold_back(registry, dues, now=now)
+    # By a worker that has read the rows before the first one wrote them, and by one that reads them now.
+    go, held = await hold_back(registry, dues, now=now)
+    assert (ids(go), held) == (ids(first[0]), first[1])
+    go, held = await hold_back(registry, await registry.load(groups), now=now)
+    assert (ids(go), held) == (ids(first[0]), first[1])
+
+
+async def test_another_attempt_takes_its_turn_behind_the_others(registry: Registry) -> None:
+    groups = await backlog(registry, rate=2, size=3)
+    now = datetime.now(UTC)
+    (first,), _ = await hold_back(registry, await registry.load(groups), now=now)
+    await recorded(registry, first, DeliveryState.WAITING)
+    again = await registry.load([groups[0].model_copy(update={"attempt": 2})])
+    go, (held,) = await hold_back(registry, again, now=now)
+    assert go == []
+    assert held.attempts == 1
+    assert held.delay == pytest.approx(1.5, abs=WITHIN)
+
+
+async def test_deliveries_that_are_no_more_than_the_limit_within_an_instant_go_together(registry: Registry) -> None:
+    groups = await backlog(registry, rate=1000, size=200)
+    go, held = await hold_back(registry, await registry.load(groups), now=datetime.now(UTC))
+    assert len(go) == pytest.approx(1000 * WITHIN, abs=25)
+    assert len(go) + len(held) == 200
+    assert [item.delay for item in held] == sorted(item.delay for item in held)

@@ -1,0 +1,243 @@
+"""Rate limits: of channels, and the moments that deliveries of a limited subscription reserve."""
+
+import asyncio
+import sys
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bellwire.contract import Group
+from bellwire.deliveries import Attempt, DeliveryState, Due, Outcome, OutcomeKind
+from bellwire.registry import Registry
+from bellwire.registry.database import Database
+from bellwire.registry.limits import reserve
+from bellwire.subscriptions import Channel
+from tests.factories import NOW, event, subscription
+
+#: So few per second that the time a test takes is nothing beside one interval.
+RATE = 0.1
+INTERVAL = timedelta(seconds=10)
+
+RESERVE = """
+import asyncio, sys
+from bellwire.contract import Group
+from bellwire.registry import Registry
+
+async def main():
+    registry = await Registry.open(sys.argv[1])
+    async def one(key):
+        groups = [Group(event_key=key, channel="webhook", subscription_ids=("b", "a"))]
+        await registry.reserve(await registry.load(groups))
+    await asyncio.gather(*(one(key) for key in sys.argv[2:]))
+    await registry.close()
+
+asyncio.run(main())
+"""
+
+
+async def deliveries(registry: Registry, rates: dict[str, float | None], *, events: int) -> list[Due]:
+    """Deliveries of `events` events to a subscription per rate, stored, and read as for a first attempt."""
+    for name, rate in rates.items():
+        await registry.subscribe(subscription(id=name, rate_limit=rate))
+    happened = [event(id=str(number)) for number in range(events)]
+    await registry.accept(happened, "run")
+    groups = [
+        Group(event_key=one.key, channel=Channel.WEBHOOK, subscription_ids=tuple(rates), attempt=1) for one in happened
+    ]
+    await registry.add_deliveries("run", groups)
+    return await registry.load(groups)
+
+
+async def again(registry: Registry, dues: list[Due]) -> list[Due]:
+    """The same deliveries, read once more."""
+    return await registry.load(
+        [
+            Group(
+                event_key=due.event.key,
+                channel=due.delivery.channel,
+                subscription_ids=(due.subscription.id,),
+                attempt=due.number,
+            )
+            for due in dues
+        ]
+    )
+
+
+def deferred(due: Due, **fields: Any) -> Attempt:
+    return Attempt(
+        **{
+            "event_key": due.event.key,
+            "subscription_id": due.subscription.id,
+            "number": due.number,
+            "started_at": NOW,
+            "duration": 0.1,
+            "outcome": Outcome(kind=OutcomeKind.DEFERRED, reason="HTTP 503"),
+            "state": DeliveryState.WAITING,
+            "delay": 5.0,
+            **fields,
+        }
+    )
+
+
+def steps(moments: list[datetime]) -> list[timedelta]:
+    return [later - earlier for earlier, later in pairwise(moments)]
+
+
+async def test_a_channel_has_the_limit_that_was_set_last_until_it_is_cleared(registry: Registry) -> None:
+    assert await registry.limits() == {}
+    await registry.set_limit(Channel.SMS, 10)
+    await registry.set_limit(Channel.EMAIL, 0.5)
+    await registry.set_limit(Channel.SMS, 2.5)
+    assert await registry.limits() == {Channel.EMAIL: 0.5, Channel.SMS: 2.5}
+    await registry.clear_limit(Channel.SMS)
+    await registry.clear_limit(Channel.WEBHOOK)
+    assert await registry.limits() == {Channel.EMAIL: 0.5}
+
+
+async def test_a_limit_may_be_set_by_several_at_once(registry: Registry) -> None:
+    await asyncio.gather(*(registry.set_limit(Channel.SMS, rate) for rate in range(1, 9)))
+    assert (await registry.limits())[Channel.SMS] in range(1, 9)
+
+
+async def test_the_limit_of_a_channel_that_this_version_does_not_know_is_left_out(registry: Registry, url: str) -> None:
+    await registry.set_limit(Channel.SMS, 10)
+    database = Database.at(url, pool=1)
+    async with database.writing() as connection:
+        await connection.exec_driver_sql("INSERT INTO limits VALUES ('pigeon', 1)")
+    await database.close()
+    assert await registry.limits() == {Channel.SMS: 10}
+
+
+async def test_each_limited_delivery_gets_a_moment_of_its_own_from_now_on(registry: Registry) -> None:
+    dues = await deliveries(registry, {"slow": RATE, "slower": RATE / 2, "free": None}, events=4)
+    before = datetime.now(UTC)
+    slots = await registry.reserve(dues)
+    after = datetime.now(UTC)
+    for name, interval in (("slow", INTERVAL), ("slower", 2 * INTERVAL)):
+        mine = [slots[due.event.key, name] for due in dues if due.subscription.id == name]
+        assert before <= mine[0] <= after
+        assert steps(mine) == [interval] * 3
+    assert {name for _, name in slots} == {"slow", "slower"}
+
+
+async def test_what_comes_later_queues_behind_what_came_before(registry: Registry) -> None:
+    dues = await deliveries(registry, {"slow": RATE}, events=6)
+    slots = [moment for due in dues for moment in (await registry.reserve([due])).values()]
+    assert steps(slots) == [INTERVAL] * 5
+
+
+async def test_a_delivery_keeps_its_moment_however_often_it_asks(registry: Registry) -> None:
+    dues = await deliveries(registry, {"slow": RATE}, events=3)
+    first = await registry.reserve(dues[:2])
+    assert await registry.reserve([*dues[:2], *dues[:2]]) == first
+    fresh = await again(registry, dues)
+    assert [due.delivery.not_before for due in fresh] == [*first.values(), None]
+    assert await registry.reserve(fresh) == {
+        **first,
+        (dues[2].event.key, "slow"): max(first.values()) + INTERVAL,
+    }
+
+
+async def test_an_attempt_on_record_gives_the_moment_back_and_the_next_one_reserves_its_own(registry: Registry) -> None:
+    dues = await deliveries(registry, {"slow": RATE}, events=2)
+    slots = await registry.reserve(dues)
+    await registry.record([deferred(dues[0])])
+    fresh = await again(registry, dues)
+    assert [due.delivery.not_before for due in fresh] == [None, slots[dues[1].event.key, "slow"]]
+    assert (await registry.reserve(fresh))[dues[0].event.key, "slow"] == max(slots.values()) + INTERVAL
+
+
+async def test_moments_that_nobody_reserved_are_not_saved_up(registry: Registry) -> None:
+    dues = await deliveries(registry, {"fast": 1_000}, events=3)
+    await registry.reserve(dues[:1])
+    while datetime.now(UTC) < (await registry.reserve(dues[:1]))[dues[0].event.key, "fast"] + timedelta(seconds=0.01):
+        await asyncio.sleep(0)
+    before = datetime.now(UTC)
+    slots = await registry.reserve(dues[1:])
+    assert min(slots.values()) >= before
+    assert steps(sorted(slots.values())) == [timedelta(milliseconds=1)]
+
+
+async def test_the_limit_that_holds_is_the_one_in_the_registry(registry: Registry, url: str) -> None:
+    dues = await deliveries(registry, {"changed": RATE, "freed": RATE}, events=2)
+    database = Database.at(url, pool=1)
+    async with database.writing() as connection:
+        await connection.exec_driver_sql("UPDATE subscriptions SET rate_limit = 0.01 WHERE id = 'changed'")
+        await connection.exec_driver_sql("UPDATE subscriptions SET rate_limit = NULL WHERE id = 'freed'")
+    await database.close()
+    slots = await registry.reserve(dues)
+    assert {name for _, name in slots} == {"changed"}
+    assert steps(sorted(slots.values())) == [timedelta(seconds=100)]
+
+
+async def test_reserving_changes_nothing_else(registry: Registry) -> None:
+    dues = await deliveries(registry, {"slow": RATE, "free": None}, events=1)
+    before = [due.delivery.model_dump(exclude={"not_before"}) for due in dues]
+    await registry.reserve(dues)
+    fresh = await again(registry, dues)
+    assert [due.delivery.model_dump(exclude={"not_before"}) for due in fresh] == before
+    assert await registry.reserve([]) == {}
+
+
+async def test_a_delivery_that_is_gone_gets_no_moment(registry: Registry, url: str) -> None:
+    dues = await deliveries(registry, {"slow": RATE}, events=2)
+    database = Database.at(url, pool=1)
+    async with database.writing() as connection:
+        await connection.exec_driver_sql(f"DELETE FROM events WHERE key = '{dues[0].event.key}'")
+    await database.close()
+    assert [key for key, _ in await registry.reserve(dues)] == [dues[1].event.key]
+
+
+async def test_no_moment_is_given_twice_by_several_processes(registry: Registry, url: str) -> None:
+    """Each asks for deliveries of both subscriptions, some of which others ask for as well."""
+    dues = await deliveries(registry, {"a": RATE, "b": RATE}, events=60)
+    keys = list(dict.fromkeys(due.event.key for due in dues))
+    processes = [
+        await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", RESERVE, url, *keys[start : start + 30]),
+            cwd=Path(__file__).parents[2],
+            stderr=asyncio.subprocess.PIPE,
+        )
+        for start in (0, 15, 30)
+    ]
+    said = [(await process.communicate())[1].decode() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], said
+    fresh = await again(registry, dues)
+    for name in ("a", "b"):
+        moments = sorted(due.delivery.not_before or NOW for due in fresh if due.subscription.id == name)
+        assert steps(moments) == [INTERVAL] * 59
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)  # SQLite has one writer at a time
+async def test_new_deliveries_need_not_wait_for_who_reserves(registry: Registry, url: str) -> None:
+    dues = await deliveries(registry, {"a": RATE, "b": RATE}, events=1)
+    fresh = event(id="fresh")
+    await registry.accept([fresh], "run")
+    both = Group(event_key=fresh.key, channel=Channel.WEBHOOK, subscription_ids=("b", "a"))
+    database = Database.at(url, pool=1)
+    async with database.writing() as connection:
+        await reserve(connection, dues, now=NOW)
+        await asyncio.wait_for(registry.add_deliveries("run", [both]), 10)
+    await database.close()
+    assert len(await registry.deliveries(event_key=fresh.key)) == 2
+
+
+async def test_reserving_adding_and_recording_at_once_never_wait_for_each_other_in_a_circle(registry: Registry) -> None:
+    dues = await deliveries(registry, {"a": 10_000, "b": 10_000}, events=10)
+
+    async def work(due: Due) -> None:
+        await registry.reserve([due, *dues])
+        fresh = event(id=f"of-{due.event.id}-{due.subscription.id}")
+        await registry.accept([fresh], "run")
+        both = Group(event_key=fresh.key, channel=Channel.WEBHOOK, subscription_ids=("b", "a"))
+        await registry.add_deliveries("run", [both])
+        gone = Outcome(kind=OutcomeKind.REJECTED, reason="HTTP 410", disable=True)
+        await registry.record([deferred(due, outcome=gone, state=DeliveryState.REJECTED, delay=None)])
+
+    await asyncio.gather(*map(work, dues))
+    assert [found.state for found in await registry.deliveries(state=DeliveryState.REJECTED)] == [
+        DeliveryState.REJECTED
+    ] * len(dues)

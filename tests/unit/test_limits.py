@@ -1,0 +1,228 @@
+"""`limits`, and a limit at work: the registry and a real Temporal server always agree, or the registry errs on the safe side."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Coroutine
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from temporalio import activity, workflow
+from temporalio.client import Client
+from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+
+from bellwire import contract
+from bellwire.connection import connect
+from bellwire.contract import Chunk, ChunkResult, channel_queue
+from bellwire.registry import Registry
+from bellwire.subscriptions import Channel
+from starter import limits
+from starter.cli import main
+from starter.limits import Limit, NoSuchLimits
+from starter.terminal import CommandFailed
+from tests.conftest import start_dev_server
+
+SMS = Channel.SMS
+#: Activities of the test that measures, and their limit per second. The server saves up one second.
+SENT, RATE = 12, 5
+
+_Answer = TypeVar("_Answer")
+
+
+@pytest.fixture(scope="module")
+async def server() -> AsyncIterator[WorkflowEnvironment]:
+    """A server of its own: limits reach every run on it."""
+    async with await start_dev_server() as env:
+        yield env
+
+
+@pytest.fixture
+async def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Registry]:
+    """A registry that is set up, which is the one that commands use; Temporal is nowhere."""
+    url = f"sqlite:///{tmp_path / 'registry.db'}"
+    monkeypatch.setenv("BELLWIRE_REGISTRY_URL", url)
+    monkeypatch.setenv("TEMPORAL_ADDRESS", "127.0.0.1:1")
+    opened = await Registry.open(url)
+    await opened.migrate()
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def client(server: WorkflowEnvironment, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Client:
+    """The server, without limits, as the one that commands use."""
+    monkeypatch.setenv("TEMPORAL_ADDRESS", address_of(server))
+    for limit in await limits.read(registry, server.client):
+        if limit.server is not None:
+            await limits.clear_limit(registry, server.client, limit.channel)
+    return server.client
+
+
+def address_of(env: WorkflowEnvironment) -> str:
+    return env.client.service_client.config.target_host
+
+
+async def run(*arguments: str) -> int:
+    """The exit status of a command, which has an event loop of its own."""
+    return await asyncio.to_thread(main, arguments)
+
+
+async def test_a_limit_is_set_shown_changed_and_cleared_in_both_places(
+    client: Client, registry: Registry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def answer(*arguments: str) -> Any:
+        status = await run("limits", *arguments, "--json")
+        out, err = capsys.readouterr()
+        assert (status, err) == (0, "")
+        return json.loads(out)
+
+    none = [{"channel": str(channel), "registry": None, "server": None} for channel in Channel]
+    assert await answer() == none
+    limited = {"channel": "sms", "registry": 0.1, "server": 0.1}
+    assert await answer("set", "sms", "0.1") == limited
+    assert await answer() == [limited if one["channel"] == "sms" else one for one in none]
+    assert await registry.limits() == {SMS: 0.1}
+    assert await answer("set", "sms", "10000") == {"channel": "sms", "registry": 10_000, "server": 10_000}
+    assert await answer("clear", "sms") == {"channel": "sms", "registry": None, "server": None}
+    assert await answer("clear", "sms") == {"channel": "sms", "registry": None, "server": None}
+    assert await answer() == none
+    assert await registry.limits() == {}
+
+
+async def test_the_table_names_what_disagrees_and_the_command_that_mends_it(
+    client: Client, registry: Registry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert await run("limits", "set", "webhook", "2.5") == 0
+    await registry.set_limit(Channel.EMAIL, 7)
+    await limits._tell_server(client, SMS, 5)
+    capsys.readouterr()
+    assert await run("limits") == 0
+    out, err = capsys.readouterr()
+    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if line.startswith("│")]
+    assert cells == [["email", "7", "no limit"], ["sms", "no limit", "5"], ["webhook", "2.5", "2.5"]]
+    assert err.splitlines() == [
+        "email: registry and server disagree; `python -m starter limits set email 7` or `limits clear email` mends it",
+        "sms: registry and server disagree; `python -m starter limits set sms 5` or `limits clear sms` mends it",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["set", "fax", "10"], "CHANNEL"),
+        (["clear", "fax"], "CHANNEL"),
+        (["set", "sms"], "PER_SECOND"),
+        (["set", "sms", "many"], "PER_SECOND: 'many' is not a number from 0.001 to 10,000; `limits clear` removes"),
+        (["set", "sms", "0"], "PER_SECOND: '0' is not a number"),
+        (["set", "sms", "-5"], "PER_SECOND: '-5' is not a number"),
+        (["set", "sms", "nan"], "PER_SECOND: 'nan' is not a number"),
+        (["set", "sms", "inf"], "PER_SECOND: 'inf' is not a number"),
+        (["set", "sms", "10001"], "PER_SECOND: '10001' is not a number"),
+        (["set", "sms", "5", "--colour"], "--colour"),
+    ],
+)
+async def test_a_bad_argument_is_named_and_nothing_is_changed(
+    arguments: list[str], named: str, registry: Registry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert await run("limits", *arguments) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert named in lines[0]
+    assert await registry.limits() == {}
+
+
+@pytest.mark.parametrize("before", [None, 3.0])
+async def test_without_temporal_nothing_is_changed(
+    before: float | None, registry: Registry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if before is not None:
+        await registry.set_limit(SMS, before)
+    for arguments in (["set", "sms", "10"], ["clear", "sms"], []):
+        assert await run("limits", *arguments) == 1
+        assert "cannot reach Temporal at 127.0.0.1:1" in capsys.readouterr().err
+    assert (await registry.limits()).get(SMS) == before
+
+
+@pytest.mark.parametrize("before", [None, 3.0])
+async def test_a_server_that_keeps_no_limits_says_so_and_the_registry_is_as_before(
+    before: float | None,
+    time_skipping: WorkflowEnvironment,
+    registry: Registry,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("TEMPORAL_ADDRESS", address_of(time_skipping))
+    if before is not None:
+        await registry.set_limit(SMS, before)
+    assert await run("limits", "set", "sms", "10") == 1
+    assert capsys.readouterr().err == f"error: {NoSuchLimits.__doc__}\n"
+    assert (await registry.limits()).get(SMS) == before
+    assert await run("limits", "clear", "sms", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"channel": "sms", "registry": None, "server": None}
+    assert await registry.limits() == {}
+
+
+async def test_a_server_that_refuses_leaves_the_registry_as_it_was(client: Client, registry: Registry) -> None:
+    await registry.set_limit(SMS, 3)
+    elsewhere = await connect(target_host=client.service_client.config.target_host, namespace="nowhere")
+    with pytest.raises(CommandFailed, match="sms: Temporal refuses: Namespace nowhere is not found"):
+        await limits.set_limit(registry, elsewhere, SMS, 10)
+    with pytest.raises(CommandFailed, match="nothing was changed"):
+        await limits.clear_limit(registry, elsewhere, SMS)
+    assert await registry.limits() == {SMS: 3}
+
+
+async def test_a_server_that_does_not_answer_leaves_the_registry_limited(registry: Registry) -> None:
+    """The server may have the limit by then, and one that counts chunks must not be."""
+    async with await start_dev_server() as env:
+        client = env.client
+    for attempted in (limits.set_limit(registry, client, SMS, 10), limits.clear_limit(registry, client, SMS)):
+        with pytest.raises(CommandFailed, match=r"^sms: Temporal did not answer: .*try again"):
+            await attempted
+        assert await registry.limits() == {SMS: 10}
+
+
+async def test_a_limit_that_somebody_else_gave_the_server_alone_is_taken_over_and_told(
+    client: Client, registry: Registry
+) -> None:
+    await limits._tell_server(client, SMS, 5)
+    with pytest.raises(CommandFailed, match="sms: somebody else changed the limit at the same time, and it is 5 per"):
+        await limits.read_back(registry, client, SMS)
+    assert await limits.read_back(registry, client, SMS) == Limit(SMS, 5, 5)
+
+
+@workflow.defn
+class Sends:
+    """Sends so many deliveries by SMS, each as an activity of its own, as runs do once the channel has a limit."""
+
+    @workflow.run
+    async def run(self, number: int) -> None:
+        chunk = Chunk(groups=(), schedule=())
+        pending: list[Coroutine[Any, Any, ChunkResult]] = [_send(chunk) for _ in range(number)]
+        await asyncio.gather(*pending)
+
+
+async def _send(chunk: Chunk) -> ChunkResult:
+    return await workflow.execute_activity(
+        contract.send_sms, chunk, task_queue=channel_queue(SMS), start_to_close_timeout=timedelta(seconds=10)
+    )
+
+
+@activity.defn(name="send_sms")
+async def _send_sms(chunk: Chunk) -> ChunkResult:
+    return ChunkResult(settled={})
+
+
+async def test_the_server_lets_no_more_activities_through_than_the_limit(client: Client, registry: Registry) -> None:
+    async with (
+        Worker(client, task_queue=contract.QUEUE, workflows=[Sends], workflow_runner=UnsandboxedWorkflowRunner()),
+        Worker(client, task_queue=channel_queue(SMS), activities=[_send_sms]),
+    ):
+        await limits.set_limit(registry, client, SMS, RATE)
+        begun = time.perf_counter()
+        sending = client.execute_workflow(Sends.run, SENT, id="limited", task_queue=contract.QUEUE)
+        await asyncio.wait_for(sending, 30)
+        assert time.perf_counter() - begun >= (SENT - RATE) / RATE
