@@ -1,6 +1,7 @@
 """The worker: settings → registry and clients → activities → Temporal workers. Run it as `python worker.py`.
 
 It polls the workflow queue and the queue of every channel; `--channels` narrows, so that each channel's fleet scales by itself.
+`--processes` runs several of it, one for each processor.
 On SIGTERM it stops polling, gives what is in flight BELLWIRE_SHUTDOWN_GRACE seconds, records what came of it, and leaves.
 """
 
@@ -12,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -33,6 +35,7 @@ from bellwire.errors import BellwireError
 from bellwire.registry import Registry
 from bellwire.settings import Settings, SettingsInvalid
 from bellwire.subscriptions import Channel
+from bellwire.supervision import end_with_parent, supervise
 from bellwire.telemetry import configure_logs, runtime
 from workflows import WORKFLOWS
 
@@ -42,6 +45,13 @@ Implementation = Callable[..., Any]
 
 #: DNS look-ups at the same time.
 LOOKUP_THREADS = 64
+PROGRAM = Path(__file__).resolve()
+#: Processes of --processes; more are a slip of the keyboard.
+MOST_PROCESSES = 64
+#: Port numbers end before this.
+PORTS = 65536
+#: Seconds beyond BELLWIRE_SHUTDOWN_GRACE that each of several processes has to leave before it is killed.
+LEAVING = 10.0
 
 
 def local_activities(registry: Registry) -> list[Implementation]:
@@ -207,8 +217,55 @@ def _channels(text: str) -> list[Channel]:
         raise argparse.ArgumentTypeError(f"{error}; channels are {', '.join(Channel)}") from error
 
 
+async def run_several(settings: Settings, arguments: Sequence[str], number: int) -> int:
+    """Run this program as `number` processes until SIGTERM or SIGINT; the exit status, 1 if one ended by itself.
+
+    Raises what `run` raises before it works, once and not from each process.
+    """
+    stop = asyncio.Event()
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
+    Renderer(settings.templates).check()
+    registry = await Registry.open(settings.registry_url, pool=1)
+    try:
+        await registry.check()
+    finally:
+        await registry.close()
+    await check_search_attributes(await connect())
+    program = (sys.executable, str(PROGRAM), *arguments, "--nth")
+    commands = [(*program, str(nth)) for nth in range(number)]
+    return await supervise(commands, stop=stop, grace=settings.shutdown_grace + LEAVING)
+
+
+def settings_of(nth: int, settings: Settings, *, number: int) -> Settings:
+    """The settings of one of `number` processes, counted from 0: each listens on the ports after those of the one before.
+
+    Raises SettingsInvalid if there are not that many ports.
+    """
+    moved, taken = dict[str, str](), set[str]()
+    for name in ("metrics_address", "health_address"):
+        host, _, port = (getattr(settings, name) or "").rpartition(":")
+        addresses = [f"{host}:{int(port) + each}" for each in range(number)] if port else []
+        if (port and int(port) + number > PORTS) or taken & set(addresses):
+            raise SettingsInvalid(
+                f"BELLWIRE_{name.upper()}: {number} processes listen on as many ports from {port} on, which must not pass "
+                f"{PORTS - 1} nor meet those of another address"
+            )
+        taken |= set(addresses)
+        if addresses:
+            moved[name] = addresses[nth]
+    return settings.model_copy(update=moved)
+
+
+def _processes(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_PROCESSES:
+        raise argparse.ArgumentTypeError(f"must be 1 to {MOST_PROCESSES}")
+    return int(text)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; the exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(
         prog="worker.py", description="Run Bellwire's workflows and channels. Settings: BELLWIRE_*, TEMPORAL_*."
     )
@@ -216,10 +273,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--channels", type=_channels, default=list(Channel), help="only these, separated by commas: email,sms,webhook"
     )
     parser.add_argument("--no-workflows", action="store_true", help="poll the channels only")
+    parser.add_argument(
+        "--processes",
+        type=_processes,
+        default=1,
+        metavar="N",
+        help="run as so many processes; each listens on the ports after those of the one before",
+    )
+    # Which of several this is; they are started with it.
+    parser.add_argument("--nth", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     try:
         settings = Settings.read()
         configure_logs(settings.log_format, settings.log_level)
+        if options.processes > 1:
+            settings = settings_of(options.nth or 0, settings, number=options.processes)
+            if options.nth is None:
+                return asyncio.run(run_several(settings, arguments, options.processes))
+            structlog.contextvars.bind_contextvars(process=options.nth)
+            end_with_parent()
         asyncio.run(run(settings, options.channels, workflows=not options.no_workflows))
     except (BellwireError, ValueError) as error:
         print(f"worker: {error}", file=sys.stderr)  # noqa: T201 - before or after the log

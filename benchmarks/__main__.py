@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import growth, throughput, waiting
+from benchmarks import fairness, growth, throughput, waiting
 from benchmarks.figures import CRITERIA, Result, machine, save, table
 from benchmarks.sizes import Sizes
 from starter.processes import CHECKOUT, interruptible
@@ -23,6 +23,8 @@ BENCHMARKS: Mapping[str, Callable[[Sizes], Awaitable[Result]]] = {
     "scale": growth.scale,
     "history": growth.history,
     "slow": waiting.slow,
+    "fair": fairness.fair,
+    "processes": throughput.processes,
 }
 
 
@@ -30,7 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status: 1 if a ratio misses what it must reach and --check is given, 130 after a signal, else 0."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(CRITERIA)}; all, if none is named")
-    parser.add_argument("--large", action="store_true", help="a storm of 20,000 deliveries, an event of 100,000")
+    parser.add_argument(
+        "--huge", action="store_true", help="scale and history of an event of 1,000,000 subscribers too"
+    )
     parser.add_argument("--tiny", action="store_true", help="see that they run; the figures mean nothing")
     parser.add_argument("--check", action="store_true", help="fail if a ratio misses what it must reach")
     parser.add_argument("--json", type=Path, default=CHECKOUT / "build" / "bench.json", help="where the figures go")
@@ -38,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown := set(options.names) - set(CRITERIA):
         parser.error(f"unknown: {', '.join(sorted(unknown))}; benchmarks are {', '.join(CRITERIA)}")
     sizes = Sizes.tiny() if options.tiny else Sizes()
-    sizes = sizes.large() if options.large else sizes
+    sizes = sizes.huge() if options.huge else sizes
 
     about, results, remarks = machine(), list[Result](), Console(stderr=True)
     for name in options.names or BENCHMARKS:

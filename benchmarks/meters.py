@@ -3,10 +3,21 @@
 import os
 import statistics
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+#: How threads of a worker are called that do one kind of work, by the beginning of their name. `benchmarks/naming` names
+#: those of Python; the kernel keeps 15 bytes.
+THREADS = {
+    "_connection_wor": "registry threads",
+    "temporal_workfl": "workflow threads",
+    "temporal-": "Temporal core threads",
+    "tokio-": "Temporal core threads",
+}
+MAIN_THREAD, OTHER_THREADS = "main thread", "other threads"
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -32,17 +43,67 @@ def cpu_seconds(pids: Sequence[int]) -> float:
     return sum(sum(map(int, _stat(pid)[11:13])) for pid in pids) / _TICKS
 
 
-def forget_peak_memory(pid: int) -> None:
-    """Let the peak of the process's memory begin at what it has now."""
-    Path(f"/proc/{pid}/clear_refs").write_text("5")
+def family(pid: int) -> tuple[int, ...]:
+    """The process and all that it has started, at any depth."""
+    found = [pid]
+    for each in found:
+        for task in Path(f"/proc/{each}/task").iterdir():
+            found += map(int, (task / "children").read_text().split())
+    return tuple(found)
 
 
-def peak_memory(pid: int) -> float:
-    """The most resident memory that the process has had, in MB."""
+@contextmanager
+def cost_by_part(parts: Mapping[str, Sequence[int]], *, of_threads: str) -> Iterator[dict[str, float]]:
+    """Measure the body: CPU seconds of the processes of each part, those of the part `of_threads` by kind of thread."""
+
+    def now() -> dict[str, float]:
+        seconds = defaultdict(float, {part: cpu_seconds(pids) for part, pids in parts.items() if part != of_threads})
+        for pid in parts[of_threads]:
+            for kind, spent in _seconds_by_thread(pid).items():
+                seconds[f"{of_threads}, {kind}"] += spent
+        return seconds
+
+    spent, before = dict[str, float](), now()
+    yield spent
+    after = now()
+    # Threads that have ended were counted in their kind before, and are among the others now.
+    spent.update({part: max(0.0, after[part] - before[part]) for part in after})
+
+
+def forget_peak_memory(pids: Sequence[int]) -> None:
+    """Let the peak of each process's memory begin at what it has now."""
+    for pid in pids:
+        Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def peak_memory(pids: Sequence[int]) -> float:
+    """The most resident memory that each of the processes has had, together, in MB."""
+    return sum(_peak_kilobytes(pid) for pid in pids) / 1024
+
+
+def _peak_kilobytes(pid: int) -> float:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return statistics.fmean(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
+    return statistics.fmean(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
 
 
-def _stat(pid: int) -> list[str]:
-    """The fields of /proc/PID/stat from the third on: the second, a name in brackets, may hold spaces."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+def _seconds_by_thread(pid: int) -> dict[str, float]:
+    seconds = dict.fromkeys((MAIN_THREAD, *THREADS.values(), OTHER_THREADS), 0.0)
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+            seconds[_kind(pid, task)] += sum(map(int, _stat(pid, int(task.name))[11:13])) / _TICKS
+    # What threads spent that are no more.
+    seconds[OTHER_THREADS] += max(0.0, cpu_seconds([pid]) - sum(seconds.values()))
+    return seconds
+
+
+def _kind(pid: int, task: Path) -> str:
+    if task.name == str(pid):
+        return MAIN_THREAD
+    name = (task / "comm").read_text()
+    return next((kind for beginning, kind in THREADS.items() if name.startswith(beginning)), OTHER_THREADS)
+
+
+def _stat(pid: int, thread: int | None = None) -> list[str]:
+    """The fields of /proc/PID/stat, or a thread's, from the third on: the second, a name in brackets, may hold spaces."""
+    task = "" if thread is None else f"task/{thread}/"
+    return Path(f"/proc/{pid}/{task}stat").read_text().rpartition(")")[2].split()

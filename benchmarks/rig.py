@@ -1,23 +1,28 @@
 """The rig: a whole Bellwire with a sink and the bare worker beside it, each a process of its own, and what is done with it."""
 
 import asyncio
+import json
 import os
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire import Client, Event, Receipt, Subscription
 from bellwire.events import uuid7
-from bellwire.registry import subscriptions
+from bellwire.registry import subscriptions, tables
 from bellwire.registry.database import Database
 from benchmarks import bare
+from benchmarks.figures import SERVER, WORKER
+from benchmarks.meters import family
 from benchmarks.sink import Sink
 from starter.processes import CHECKOUT, Process, environment_without, free_port
 from starter.stack import START_TIMEOUT, STOP_TIMEOUT, Stack, running_stack
@@ -28,11 +33,13 @@ SETTINGS = {
     "BELLWIRE_WEBHOOK_PORTS": "*",
     "BELLWIRE_EGRESS_ALLOW": "127.0.0.0/8",
     "BELLWIRE_LOG_FORMAT": "json",
+    # Threads are called what they do, so that their CPU time can be told apart.
+    "PYTHONPATH": str(Path(__file__).parent / "naming"),
 }
-#: Subscriptions in one transaction. One by one they take 2 ms each.
-SUBSCRIBED_AT_ONCE = 1_000
-#: Seconds that one measured piece of work may take.
-PATIENCE = 300.0
+#: Subscriptions in one transaction.
+SUBSCRIBED_AT_ONCE = 10_000
+#: Seconds that one measured piece of work may take, and deliveries a second below which something is wrong.
+PATIENCE, SLOWEST = 300.0, 100.0
 #: About 300 bytes of event, as a service would publish.
 DATA = {
     "order": "42",
@@ -49,16 +56,37 @@ class Rig:
     sink: Sink
     #: The client of the bare loop, with as many connections as it wants.
     session: aiohttp.ClientSession
-    #: Of all processes that take part: server, worker, sink, bare worker and this one.
-    pids: tuple[int, ...]
+    sink_pid: int
+    #: How many subscribers a type has that was subscribed to last.
+    subscribers: dict[str, int] = field(default_factory=dict)
 
     @property
     def client(self) -> Client:
         return self.stack.client
 
     @property
-    def worker_pid(self) -> int:
-        return self.stack.processes[1].pid
+    def server_pids(self) -> tuple[int, ...]:
+        return family(self.stack.processes[0].pid)
+
+    @property
+    def worker_pids(self) -> tuple[int, ...]:
+        """The worker, and its processes where it has several."""
+        return family(self.stack.processes[1].pid)
+
+    @property
+    def parts(self) -> dict[str, tuple[int, ...]]:
+        """The processes that take part in an event, by what they are."""
+        return {
+            SERVER: self.server_pids,
+            WORKER: self.worker_pids,
+            "receiver": (self.sink_pid,),
+            "publisher": (os.getpid(),),
+        }
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Of all that take part in an event."""
+        return tuple(pid for pids in self.parts.values() for pid in pids)
 
     async def subscribe(
         self,
@@ -71,37 +99,45 @@ class Rig:
     ) -> str:
         """Subscribe `number` webhooks to a type of their own, which is returned; `answer` says how the sink treats each."""
         kind = f"bench.{label}"
+        wish = Subscription.model_validate(
+            {
+                "id": subscription_id(tenant, label, 0),
+                "tenant": tenant,
+                "types": [kind],
+                "target": {"channel": "webhook", "url": self._url(label, 0, answer)},
+                "retry_schedule": schedule,
+            }
+        )
         database = Database.at(self.stack.registry_url, pool=1)
         try:
-            for start in range(0, number, SUBSCRIBED_AT_ONCE):
+            async with database.writing() as connection:
+                await subscriptions.subscribe(connection, wish, secret=None)
+            for start in range(1, number, SUBSCRIBED_AT_ONCE):
+                copies = {
+                    subscription_id(tenant, label, index): self._url(label, index, answer)
+                    for index in range(start, min(start + SUBSCRIBED_AT_ONCE, number))
+                }
                 async with database.writing() as connection:
-                    for index in range(start, min(start + SUBSCRIBED_AT_ONCE, number)):
-                        url = f"{self.sink.url}/{answer(index)}/{label}/{index}"
-                        wish = Subscription.model_validate(
-                            {
-                                "id": f"{tenant}-{label}-{index:06}",
-                                "tenant": tenant,
-                                "types": [kind],
-                                "target": {"channel": "webhook", "url": url},
-                                "retry_schedule": schedule,
-                            }
-                        )
-                        await subscriptions.subscribe(connection, wish, secret=None)
+                    await copy_subscription(connection, wish.id, copies)
         finally:
             await database.close()
+        self.subscribers[kind] = number
         return kind
+
+    def _url(self, label: str, index: int, answer: Callable[[int], str]) -> str:
+        return f"{self.sink.url}/{answer(index)}/{label}/{index}"
 
     async def fan_out(self, kind: str) -> tuple[Receipt, float]:
         """Publish one event and wait until its run has ended, all outcomes on record; seconds that took."""
         begun = time.perf_counter()
         receipt = await self.client.publish(event(kind))
-        await self.ended([receipt])
+        await self.ended([receipt], patience=PATIENCE + self.subscribers[kind] / SLOWEST)
         return receipt, time.perf_counter() - begun
 
-    async def ended(self, receipts: Iterable[Receipt]) -> None:
-        """Wait until the runs have ended."""
+    async def ended(self, receipts: Iterable[Receipt], *, patience: float = PATIENCE) -> None:
+        """Wait until the runs have ended, for at most `patience` seconds."""
         runs = dict.fromkeys(receipt.workflow_id for receipt in receipts)
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(patience):
             await asyncio.gather(*(self.client.temporal.get_workflow_handle(run).result() for run in runs))
 
     async def empty_workflow(self, _: int = 0) -> None:
@@ -119,6 +155,24 @@ class Rig:
                 await response.read()
 
         return await rate(post, number, concurrency=concurrency)
+
+
+def subscription_id(tenant: str, label: str, index: int) -> str:
+    """The id of one of those that `Rig.subscribe` made."""
+    return f"{tenant}-{label}-{index:06}"
+
+
+async def copy_subscription(connection: AsyncConnection, original: str, copies: Mapping[str, str]) -> None:
+    """Store copies of a webhook's subscription, each with an id and a URL of its own: 100,000 in a few seconds."""
+    for table, column in ((tables.subscriptions, "id"), (tables.subscription_types, "subscription_id")):
+        found = await connection.execute(select(table).where(table.c[column] == original))
+        for row in found.mappings().all():
+            rows = [{**row, column: name} for name in copies]
+            if "target" in row:
+                target = json.loads(row["target"])
+                for each in rows:
+                    each["target"] = json.dumps({**target, "url": copies[each[column]]})
+            await connection.execute(table.insert(), rows)
 
 
 def event(kind: str, **fields: Any) -> Event:
@@ -140,7 +194,7 @@ async def rate(work: Callable[[int], Awaitable[object]], number: int, *, concurr
 
 
 @asynccontextmanager
-async def running_rig(**settings: str) -> AsyncIterator[Rig]:
+async def running_rig(*, processes: int = 1, server_options: Sequence[str] = (), **settings: str) -> AsyncIterator[Rig]:
     """A rig with fresh files, its worker with these settings beside SETTINGS, warmed up by a few bare workflows."""
     async with AsyncExitStack() as cleaning:
         folder = Path(cleaning.enter_context(tempfile.TemporaryDirectory(prefix="bellwire-bench-")))
@@ -160,11 +214,17 @@ async def running_rig(**settings: str) -> AsyncIterator[Rig]:
         sink, receiving = Sink(f"http://127.0.0.1:{port}", session), await start("sink", str(port))
         await receiving.until(sink.answers, timeout=START_TIMEOUT)
         stack = await cleaning.enter_async_context(
-            running_stack(folder, port=free_port(), ui_port=free_port(), settings={**SETTINGS, **settings})
+            running_stack(
+                folder,
+                port=free_port(),
+                ui_port=free_port(),
+                settings={**SETTINGS, **settings},
+                processes=processes,
+                server_options=server_options,
+            )
         )
-        bare_worker = await start("bare_worker", stack.address)
-        pids = (*(process.pid for process in (*stack.processes, receiving, bare_worker)), os.getpid())
-        rig = Rig(stack, sink, session, pids)
+        await start("bare_worker", stack.address)
+        rig = Rig(stack, sink, session, receiving.pid)
         async with asyncio.timeout(START_TIMEOUT):
             await asyncio.gather(*(rig.empty_workflow() for _ in range(20)))
         yield rig

@@ -6,7 +6,7 @@ from typing import Self
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """The default sizes keep all benchmarks together under eight minutes on two processors."""
+    """The default sizes keep all benchmarks together under twenty minutes on two processors."""
 
     #: Pairs of measurements that are compared.
     repeats: int = 5
@@ -19,18 +19,37 @@ class Sizes:
     #: Pairs of lone events of `latency`.
     latency: int = 60
     #: Deliveries of `storm`.
-    storm: int = 5_000
-    #: Subscribers of `scale` and `history`, ascending; the last two are compared.
-    scales: tuple[int, ...] = (1_000, 10_000)
+    storm: int = 20_000
+    #: Subscribers of `scale` and `history`, ascending; from the second on, each is compared with the one before.
+    scales: tuple[int, ...] = (1_000, 10_000, 100_000)
     #: Subscribers of the one event, and events of the stream, of `slow`.
     slow: int = 1_000
     stream: int = 60
+    #: Seconds that the quiet tenant of `fair` publishes, alone and beside the loud one.
+    fair: float = 20.0
+    #: Publications of the loud one by which it is measured what the system delivers.
+    fair_tried: int = 100
+    #: Subscribers of the one event, and events of the publications, of one measurement of `processes`.
+    processes: int = 5_000
 
-    def large(self) -> Self:
-        """With a storm of 20,000 deliveries and an event of 100,000."""
-        return replace(self, storm=20_000, scales=(*self.scales, 100_000))
+    def huge(self) -> Self:
+        """With an event of 1,000,000 subscribers."""
+        return replace(self, scales=(*self.scales, 1_000_000))
 
     @classmethod
     def tiny(cls) -> Self:
         """Small enough for a test that each benchmark runs; the figures mean nothing."""
-        return cls(repeats=1, fanout=20, bulk=20, single=5, latency=2, storm=20, scales=(10, 20), slow=40, stream=3)
+        return cls(
+            repeats=1,
+            fanout=20,
+            bulk=20,
+            single=5,
+            latency=2,
+            storm=20,
+            scales=(10, 20, 40),
+            slow=40,
+            stream=3,
+            fair=2.0,
+            fair_tried=20,
+            processes=20,
+        )

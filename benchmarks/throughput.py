@@ -1,14 +1,17 @@
 """How much a second: one event to many, many events in few calls, and events one by one."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from bellwire import Event
-from benchmarks.figures import CRITERIA, Result, median_ratio
+from benchmarks.figures import CRITERIA, WORKER, Result, median_ratio
+from benchmarks.meters import cost_by_part, peak_memory
+from benchmarks.postgres import running_postgres
 from benchmarks.rig import Rig, event, rate, running_rig
 from benchmarks.sizes import Sizes
 
-#: Posts of the bare loop at a time: as many as a worker makes with the default settings, 20 activities of 50 attempts.
+#: Posts of the bare loop at a time: about as many as a worker has under way for `fanout`, 50 of each of 25 chunks.
 BARE_CONCURRENCY = 1_000
 #: Workflows, or events one by one, that are under way at a time.
 UNDER_WAY = 50
@@ -18,43 +21,45 @@ TENANTS = 20
 
 async def fanout(sizes: Sizes) -> Result:
     """One event with many subscribers, from publish until its run has ended, against posting the same bodies."""
-    deliveries, posts = list[float](), list[float]()
+    deliveries, posts, shares = list[float](), list[float](), dict[str, list[float]]()
     async with running_rig() as rig:
         kind = await rig.subscribe("fanout", sizes.fanout)
         await rig.fan_out(kind)
         await rig.bare_posts(sizes.fanout, concurrency=BARE_CONCURRENCY)
         for _ in range(sizes.repeats):
-            _, seconds = await rig.fan_out(kind)
+            with _shared_out(rig, shares, sizes.fanout, "delivery"):
+                _, seconds = await rig.fan_out(kind)
             deliveries.append(sizes.fanout / seconds)
             posts.append(await rig.bare_posts(sizes.fanout, concurrency=BARE_CONCURRENCY))
     return Result(
         criterion=CRITERIA["fanout"],
         ratio=median_ratio(deliveries, posts),
-        raw={"deliveries/s": deliveries, "bare posts/s": posts},
+        raw={"deliveries/s": deliveries, "bare posts/s": posts, **shares},
         remarks=[f"{sizes.fanout:,} subscribers; {BARE_CONCURRENCY:,} bare posts at a time"],
     )
 
 
 async def bulk(sizes: Sizes) -> Result:
     """Events by publish_many, 100 a run, from the call until all runs have ended."""
-    published, empty = list[float](), list[float]()
+    published, empty, shares = list[float](), list[float](), dict[str, list[float]]()
     async with running_rig() as rig:
         kind = await _tenants(rig)
         await _publish_many(rig, _addressed(kind, 200))
         for _ in range(sizes.repeats):
-            published.append(await _publish_many(rig, _addressed(kind, sizes.bulk)))
+            with _shared_out(rig, shares, sizes.bulk, "event"):
+                published.append(await _publish_many(rig, _addressed(kind, sizes.bulk)))
             empty.append(await rate(rig.empty_workflow, sizes.single, concurrency=UNDER_WAY))
     return Result(
         criterion=CRITERIA["bulk"],
         ratio=median_ratio(published, empty),
-        raw={"events/s": published, "empty workflows/s": empty},
+        raw={"events/s": published, "empty workflows/s": empty, **shares},
         remarks=[f"{sizes.bulk:,} events, one subscriber each, of {TENANTS} tenants in turn"],
     )
 
 
 async def single(sizes: Sizes) -> Result:
     """Events by publish, a run each, from the call until the run has ended; both sides with as many under way."""
-    published, empty = list[float](), list[float]()
+    published, empty, shares = list[float](), list[float](), dict[str, list[float]]()
     async with running_rig() as rig:
         kind = await _tenants(rig)
 
@@ -63,14 +68,67 @@ async def single(sizes: Sizes) -> Result:
 
         await rate(publish, UNDER_WAY, concurrency=UNDER_WAY)
         for _ in range(sizes.repeats):
-            published.append(await rate(publish, sizes.single, concurrency=UNDER_WAY))
+            with _shared_out(rig, shares, sizes.single, "event"):
+                published.append(await rate(publish, sizes.single, concurrency=UNDER_WAY))
             empty.append(await rate(rig.empty_workflow, sizes.single, concurrency=UNDER_WAY))
     return Result(
         criterion=CRITERIA["single"],
         ratio=median_ratio(published, empty),
-        raw={"events/s": published, "empty workflows/s": empty},
+        raw={"events/s": published, "empty workflows/s": empty, **shares},
         remarks=[f"{sizes.single:,} events, one subscriber each, {UNDER_WAY} under way"],
     )
+
+
+async def processes(sizes: Sizes) -> Result:
+    """One event to many, and events in few calls, by a worker of two processes against one of one; the lower ratio.
+
+    On PostgreSQL, as several processes should be; on SQLite, which lets one process write at a time, once, to compare.
+    """
+    raw: dict[str, list[float]] = {}
+    for _ in range(max(1, sizes.repeats // 2)):
+        for number in (1, 2):
+            with running_postgres() as url:
+                await _by_processes(raw, sizes, number, "PostgreSQL", BELLWIRE_REGISTRY_URL=url)
+    for number in (1, 2):
+        await _by_processes(raw, sizes, number, "SQLite")
+    ratios = {
+        (registry, load): median_ratio(*(raw[f"{registry}, {load}, {number}: deliveries/s"] for number in (2, 1)))
+        for registry in ("PostgreSQL", "SQLite")
+        for load in ("one event", "many events")
+    }
+    return Result(
+        criterion=CRITERIA["processes"],
+        ratio=min(ratio for (registry, _), ratio in ratios.items() if registry == "PostgreSQL"),
+        raw=raw,
+        remarks=[
+            "; ".join(f"{registry}, {load}: {ratio:.3g}" for (registry, load), ratio in ratios.items()),
+            f"{sizes.processes:,} subscribers of one event; {sizes.processes:,} events of one subscriber each",
+            "Temporal, the registry, receiver and publisher share the processors with the worker's processes",
+        ],
+    )
+
+
+async def _by_processes(raw: dict[str, list[float]], sizes: Sizes, number: int, registry: str, **settings: str) -> None:
+    """Add what a worker of so many processes does."""
+    async with running_rig(processes=number, **settings) as rig:
+        many, one = await rig.subscribe("many", sizes.processes), await _tenants(rig)
+        await rig.fan_out(many)
+        await _publish_many(rig, _addressed(one, 200))
+        for _ in range(2):
+            _, seconds = await rig.fan_out(many)
+            raw.setdefault(f"{registry}, one event, {number}: deliveries/s", []).append(sizes.processes / seconds)
+            published = await _publish_many(rig, _addressed(one, sizes.processes))
+            raw.setdefault(f"{registry}, many events, {number}: deliveries/s", []).append(published)
+        raw.setdefault(f"{registry}, {number}: memory of all, MB", []).append(peak_memory(rig.worker_pids))
+
+
+@contextmanager
+def _shared_out(rig: Rig, shares: dict[str, list[float]], number: int, unit: str) -> Iterator[None]:
+    """Add to `shares` what CPU time of each part the body took, in ms for each of the `number` units that it made."""
+    with cost_by_part(rig.parts, of_threads=WORKER) as spent:
+        yield
+    for part, seconds in spent.items():
+        shares.setdefault(f"CPU ms per {unit}: {part}", []).append(seconds / number * 1000)
 
 
 async def _tenants(rig: Rig) -> str:

@@ -8,7 +8,7 @@ from bellwire.deliveries import delivery_id
 from bellwire.events import uuid7
 from benchmarks import bare
 from benchmarks.figures import CRITERIA, Result, median_ratio, quantile
-from benchmarks.rig import Rig, event, running_rig
+from benchmarks.rig import Rig, event, running_rig, subscription_id
 from benchmarks.sizes import Sizes
 
 #: One receiver in this many hangs: 5%.
@@ -111,7 +111,7 @@ async def _waits(rig: Rig, kind: str, number: int, fan: int) -> list[float]:
     tenant, label = "bench", kind.removeprefix("bench.")
     arrived = await rig.sink.arrivals()
     ids = {
-        delivery_id(key, f"{tenant}-{label}-{index:06}"): moment
+        delivery_id(key, subscription_id(tenant, label, index)): moment
         for key, moment in begun.items()
         for index in range(fan)
     }

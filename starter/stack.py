@@ -2,10 +2,12 @@
 
 import asyncio
 import os
+import secrets
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -14,7 +16,7 @@ from bellwire.client import Client
 from bellwire.connection import connect
 from bellwire.errors import TemporalUnavailable
 from bellwire.registry import Registry
-from starter.processes import CHECKOUT, Process, environment_without, free_port, program
+from starter.processes import CHECKOUT, Process, environment_without, free_port, port_taken, program
 from starter.setup import migrate, register_search_attributes
 
 #: Seconds that the server and the worker have to start; either takes about one.
@@ -36,7 +38,7 @@ class Stack:
     client: Client
     registry: Registry
     registry_url: str
-    #: host:port of the worker's GET /ready.
+    #: host:port of the worker's GET /ready, or of its first process.
     health: str
     #: What a command in another terminal needs in its environment to talk to this stack.
     variables: Mapping[str, str]
@@ -57,15 +59,23 @@ class Stack:
 
 @asynccontextmanager
 async def running_stack(
-    folder: Path, *, port: int, ui_port: int, settings: Mapping[str, str], database: Path | None = None
+    folder: Path,
+    *,
+    port: int,
+    ui_port: int,
+    settings: Mapping[str, str],
+    database: Path | None = None,
+    processes: int = 1,
+    server_options: Sequence[str] = (),
 ) -> AsyncIterator[Stack]:
     """A stack whose files are in `folder`. `settings` are the worker's BELLWIRE_* variables, all of them.
 
-    With `database`, a file, Temporal remembers its runs until the next time. Raises ProcessFailed, RegistryUnavailable.
+    With `database`, a file, Temporal remembers its runs until the next time. `processes` is the worker's option, and
+    `server_options` are further ones of Temporal's `server start-dev`. Raises ProcessFailed, RegistryUnavailable.
     """
     settings = {
         "BELLWIRE_REGISTRY_URL": f"sqlite:///{folder / 'registry.db'}",
-        "BELLWIRE_HEALTH_ADDRESS": f"127.0.0.1:{free_port()}",
+        "BELLWIRE_HEALTH_ADDRESS": f"127.0.0.1:{free_ports(processes)}",
         "BELLWIRE_SHUTDOWN_GRACE": "5",
         **settings,
     }
@@ -75,7 +85,10 @@ async def running_stack(
     ambient = environment_without("BELLWIRE_", "TEMPORAL_")
     async with AsyncExitStack() as cleaning:
         server = await Process.start(
-            "temporal", _server(port, ui_port, database), environment=ambient, log=folder / "temporal.log"
+            "temporal",
+            [*_server(port, ui_port, database), *server_options],
+            environment=ambient,
+            log=folder / "temporal.log",
         )
         cleaning.push_async_callback(server.stop, grace=STOP_TIMEOUT)
         registry = await Registry.open(settings["BELLWIRE_REGISTRY_URL"])
@@ -85,14 +98,15 @@ async def running_stack(
         await register_search_attributes(client.temporal)
         worker = await Process.start(
             "worker",
-            (sys.executable, str(CHECKOUT / "worker.py")),
+            (sys.executable, str(CHECKOUT / "worker.py"), *(("--processes", str(processes)) if processes > 1 else ())),
             environment={**ambient, **settings, **temporal},
             log=folder / "worker.log",
         )
         cleaning.push_async_callback(worker.stop, grace=STOP_TIMEOUT)
         health = settings["BELLWIRE_HEALTH_ADDRESS"]
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
-            await worker.until(lambda: _answers(session, f"http://{health}/ready"), timeout=START_TIMEOUT)
+            for address_of_one in _counted(health, processes):
+                await worker.until(partial(_answers, session, f"http://{address_of_one}/ready"), timeout=START_TIMEOUT)
         yield Stack(
             address=address,
             ui=f"http://127.0.0.1:{ui_port}/namespaces/{NAMESPACE}/workflows",
@@ -103,6 +117,23 @@ async def running_stack(
             variables={**temporal, "BELLWIRE_REGISTRY_URL": settings["BELLWIRE_REGISTRY_URL"]},
             processes=(server, worker),
         )
+
+
+def free_ports(number: int) -> int:
+    """The first of `number` loopback ports in a row that nobody listens on now."""
+    if number == 1:
+        return free_port()
+    while True:
+        # Of those that systems leave to be chosen: a neighbour of `free_port` may be any process's next connection.
+        first = 10_000 + secrets.randbelow(20_000)
+        if not any(port_taken(first + nth) for nth in range(number)):
+            return first
+
+
+def _counted(address: str, number: int) -> list[str]:
+    """host:port of each process of the worker."""
+    host, _, port = address.rpartition(":")
+    return [f"{host}:{int(port) + nth}" for nth in range(number)]
 
 
 def _server(port: int, ui_port: int, database: Path | None) -> list[str]:

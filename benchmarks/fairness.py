@@ -1,0 +1,108 @@
+"""Whether a loud tenant holds up a quiet one: how long the quiet one's events take beside it, against alone."""
+
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from itertools import count, takewhile
+
+from bellwire import Receipt
+from bellwire.deliveries import delivery_id
+from benchmarks.figures import CRITERIA, Result, quantile
+from benchmarks.rig import Rig, event, rate, running_rig, subscription_id
+from benchmarks.sizes import Sizes
+
+#: How many events the loud tenant publishes for each of the quiet one.
+TIMES = 50
+#: How much faster it publishes than the system has delivered its events when it asked for no more.
+OVERLOAD = 1.5
+#: Its events in one publication: so few that each queue has many tasks to hand out.
+BATCH = 10
+#: How many of its publications are under way while it is measured what the system delivers.
+UNDER_WAY = 20
+LOUD, QUIET = "loud", "quiet"
+
+
+async def fair(sizes: Sizes) -> Result:
+    """The quiet tenant's p99 from publish to arrival, with the server's fairness on; and off, to compare."""
+    raw: dict[str, list[float]] = {}
+    ratios = {}
+    for label, enabled in (("on", "true"), ("off", "false")):
+        options = ("--dynamic-config-value", f"matching.enableFairness={enabled}")
+        async with running_rig(server_options=options) as rig:
+            for quantity, value in (await _waits(rig, sizes)).items():
+                raw[f"fairness {label}: {quantity}"] = value
+        alone, beside = (raw[f"fairness {label}: {situation}, ms"] for situation in ("alone", "beside"))
+        ratios[label] = quantile(beside, 0.99) / quantile(alone, 0.99)
+    p99s = (
+        f"{situation} {quantile(raw[f'fairness on: {situation}, ms'], 0.99):,.0f} ms"
+        for situation in ("alone", "beside")
+    )
+    return Result(
+        criterion=CRITERIA["fair"],
+        ratio=ratios["on"],
+        raw=raw,
+        remarks=[
+            f"p99 with fairness on: {', '.join(p99s)}; the ratio with fairness off: {ratios['off']:.3g}",
+            f"{sizes.fair:g} s; the loud tenant publishes {OVERLOAD:g} times what the system delivers, {BATCH} events at a time",
+        ],
+    )
+
+
+async def _waits(rig: Rig, sizes: Sizes) -> dict[str, list[float]]:
+    loud = await rig.subscribe(LOUD, 1, tenant=LOUD)
+    quiet = await rig.subscribe(QUIET, 1, tenant=QUIET)
+
+    async def publish() -> list[Receipt]:
+        return await rig.client.publish_many([event(loud, tenant=LOUD) for _ in range(BATCH)])
+
+    async def publish_and_wait(_: int) -> None:
+        await rig.ended(await publish())
+
+    await rate(publish_and_wait, UNDER_WAY, concurrency=UNDER_WAY)
+    published = OVERLOAD * BATCH * await rate(publish_and_wait, sizes.fair_tried, concurrency=UNDER_WAY)
+    alone, _ = await _trickle(rig, quiet, often=published / TIMES, seconds=sizes.fair)
+    noise = asyncio.create_task(_steadily(publish, often=published / BATCH, seconds=math.inf))
+    try:
+        beside, others = await _trickle(rig, quiet, often=published / TIMES, seconds=sizes.fair)
+    finally:
+        noise.cancel()
+        with suppress(asyncio.CancelledError):
+            await noise
+    return {
+        "alone, ms": alone,
+        "beside, ms": beside,
+        "events/s that the loud one published": [published],
+        "events/s of the loud one that arrived": [others],
+    }
+
+
+async def _trickle(rig: Rig, kind: str, *, often: float, seconds: float) -> tuple[list[float], float]:
+    """Milliseconds from publish to arrival of the quiet tenant's events, and how many others arrived a second meanwhile."""
+    begun: dict[str, float] = {}
+
+    async def publish() -> None:
+        happened = event(kind, tenant=QUIET)
+        begun[delivery_id(happened.key, subscription_id(QUIET, QUIET, 0))] = time.monotonic()
+        await rig.ended([await rig.client.publish(happened)])
+
+    await rig.sink.arrivals()
+    start = time.monotonic()
+    await _steadily(publish, often=often, seconds=seconds)
+    took = time.monotonic() - start
+    arrived = await rig.sink.arrivals()
+    return [(arrived[name] - moment) * 1000 for name, moment in begun.items()], (len(arrived) - len(begun)) / took
+
+
+async def _steadily(work: Callable[[], Awaitable[object]], *, often: float, seconds: float) -> None:
+    """Begin `work` so often a second for so long, whether what began earlier is done or not; wait for all of it."""
+    start = time.monotonic()
+    async with asyncio.TaskGroup() as begun:
+        for moment in takewhile(lambda moment: moment < seconds, count(0.0, 1 / often)):
+            await asyncio.sleep(start + moment - time.monotonic())
+            begun.create_task(_awaited(work))
+
+
+async def _awaited(work: Callable[[], Awaitable[object]]) -> None:
+    await work()

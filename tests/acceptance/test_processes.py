@@ -1,0 +1,166 @@
+"""`worker.py --processes`: several processes that work, and end, together."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from bellwire import Event
+from bellwire.registry import Registry
+from benchmarks.meters import family
+from starter.processes import CHECKOUT, Process, ProcessFailed, environment_without, free_port
+from starter.stack import free_ports
+from tests.acceptance.conftest import System
+
+
+@dataclass
+class Several:
+    """A worker of several processes."""
+
+    process: Process
+    #: Their ports of GET /ready.
+    health: list[int]
+    #: Their process ids, in order.
+    pids: list[int]
+
+    @property
+    def log(self) -> str:
+        return self.process.log.read_text()
+
+    async def end(self, by: signal.Signals, pid: int | None = None) -> str:
+        """Send a signal to the supervisor, or to `pid`, and wait until the supervisor has ended; how it did."""
+        os.kill(pid or self.process.pid, by)
+        async with asyncio.timeout(30):
+            with pytest.raises(ProcessFailed) as failed:
+                await self.process.ended()
+        return str(failed.value).splitlines()[0]
+
+    async def all_gone(self) -> None:
+        """Wait until no process is left."""
+        async with asyncio.timeout(30):
+            while any(map(_exists, self.pids)):
+                await asyncio.sleep(0.01)
+
+
+def _exists(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+def variables(system: System, **more: str) -> dict[str, str]:
+    ambient = environment_without("BELLWIRE_", "TEMPORAL_")
+    return {**ambient, **system.variables, "BELLWIRE_SHUTDOWN_GRACE": "5", **more}
+
+
+@asynccontextmanager
+async def several(system: System, folder: Path, number: int = 2) -> AsyncIterator[Several]:
+    health = free_ports(number)
+    process = await Process.start(
+        "several",
+        (sys.executable, str(CHECKOUT / "worker.py"), "--processes", str(number)),
+        environment=variables(system, BELLWIRE_HEALTH_ADDRESS=f"127.0.0.1:{health}"),
+        log=folder / "several.log",
+    )
+    try:
+        async with aiohttp.ClientSession() as session:
+
+            async def ready() -> bool:
+                answers = []
+                for nth in range(number):
+                    try:
+                        async with session.get(f"http://127.0.0.1:{health + nth}/ready") as answer:
+                            answers.append(answer.status == 200)
+                    except aiohttp.ClientError:
+                        return False
+                return all(answers)
+
+            await process.until(ready, timeout=60)
+        yield Several(process, [health + nth for nth in range(number)], sorted(family(process.pid)[1:]))
+    finally:
+        await process.stop(grace=20)
+
+
+async def test_both_of_two_processes_deliver(system: System, tmp_path: Path) -> None:
+    for number in range(10):
+        await system.hook(f"/several/{number}", "several.now")
+    async with several(system, tmp_path) as two:
+        assert len(two.pids) == 2
+        attempted = ['"event": "delivery.attempted"', '"process": ']
+        delivering: set[str] = set()
+        async with asyncio.timeout(60):
+            # The package's own worker polls the same queues.
+            while delivering != {"0", "1"}:
+                receipts = [
+                    await system.client.publish(Event(source="/tests", type="several.now", data={})) for _ in range(5)
+                ]
+                for receipt in receipts:
+                    status = await system.client.wait(receipt, timeout=30)
+                    assert status.counts.delivered == status.counts.matched == 10
+                lines = [line for line in two.log.splitlines() if all(part in line for part in attempted)]
+                delivering = {line.partition('"process": ')[2][0] for line in lines}
+
+
+@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT], ids=lambda by: by.name)
+async def test_a_signal_ends_them_all_in_order(system: System, tmp_path: Path, by: signal.Signals) -> None:
+    async with several(system, tmp_path) as two:
+        assert "(exit status 0)" in await two.end(by)
+        await two.all_gone()
+        assert two.log.count("worker.stopped") == 2
+        assert "Traceback" not in two.log
+
+
+async def test_one_that_is_killed_ends_the_others_and_is_named(system: System, tmp_path: Path) -> None:
+    async with several(system, tmp_path, 3) as three:
+        assert "(exit status 1)" in await three.end(signal.SIGKILL, three.pids[1])
+        await three.all_gone()
+        (line,) = [line for line in three.log.splitlines() if "process.ended" in line]
+        assert f'"pid": {three.pids[1]}' in line
+        assert '"status": "SIGKILL"' in line
+        assert three.log.count("worker.stopped") == 2
+
+
+async def test_one_that_stops_by_itself_is_missed_too(system: System, tmp_path: Path) -> None:
+    async with several(system, tmp_path) as two:
+        assert "(exit status 1)" in await two.end(signal.SIGTERM, two.pids[0])
+        assert '"status": "0"' in two.log
+        await two.all_gone()
+
+
+async def test_none_outlives_the_supervisor_however_it_ends(system: System, tmp_path: Path) -> None:
+    async with several(system, tmp_path) as two:
+        assert "(exit status -9)" in await two.end(signal.SIGKILL)
+        await two.all_gone()
+        assert two.log.count("worker.stopped") == 2
+
+
+async def test_what_keeps_all_from_working_is_said_once(system: System, tmp_path: Path) -> None:
+    empty = f"sqlite:///{tmp_path / 'empty.db'}"
+    registry = await Registry.open(empty)
+    await registry.close()
+    for changed, said in (
+        ({"BELLWIRE_REGISTRY_URL": empty}, "python -m starter setup"),
+        ({"TEMPORAL_ADDRESS": f"127.0.0.1:{free_port()}"}, "TEMPORAL_ADDRESS"),
+        ({"BELLWIRE_SMTP_PORT": "many"}, "BELLWIRE_SMTP_PORT"),
+        ({"BELLWIRE_HEALTH_ADDRESS": "127.0.0.1:65534"}, "BELLWIRE_HEALTH_ADDRESS"),
+    ):
+        command = [sys.executable, "worker.py", "--processes", "3"]
+        end = await asyncio.to_thread(
+            subprocess.run,
+            command,
+            cwd=CHECKOUT,
+            env=variables(system, **changed),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert end.returncode == 1
+        (line,) = end.stderr.splitlines()
+        assert line.startswith("worker: ")
+        assert said in line
