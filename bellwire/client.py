@@ -39,6 +39,9 @@ from bellwire.wire import Wire
 
 #: Publications that publish_many starts at the same time, and runs that status asks at the same time.
 CONCURRENCY = 20
+#: For one try at handing a publication over. A try that fails at once is repeated for 10 s, as temporalio does with every call;
+#: one without an answer is not. So with a Temporal that is away or stalls, publishing fails after 10 s, or 20 s if it does both.
+HAND_OVER_TIMEOUT = timedelta(seconds=10)
 #: Seconds between two looks at an event that shares its run with others.
 POLL_SECONDS = 0.5
 #: A run answers in milliseconds if a worker is there; just after one was killed, the server first waits 10 s for it.
@@ -97,7 +100,8 @@ class Client:
     async def publish(self, event: Event) -> Receipt:
         """Publish one event. Once this returns, it is durable. Publishing it again is safe and says `duplicate`.
 
-        Raises EventConflict if its (source, id) was used for other content, TemporalUnavailable, NotSetUp.
+        While Temporal is slow, this is slow. Raises EventConflict if its (source, id) was used for other content, NotSetUp, and
+        TemporalUnavailable if Temporal has not answered within 10 to 20 s: it may have the event or not, so publish it again.
         """
         return (await self.publish_many([event]))[0]
 
@@ -105,14 +109,22 @@ class Client:
         """Publish events, one run for up to 100 of them and 1 MB; the receipts come in the order of the events.
 
         Raises EventConflict before anything starts if two events share (source, id) and differ; otherwise as `publish`. After an
-        error some publications may have been started: publish the same events again.
+        error some publications may have been started: publish the same events again. Once Temporal has not answered for one of
+        them, no more are started, so that a long list fails as soon as a single event does.
         """
         events = list(events)
         slots = asyncio.Semaphore(CONCURRENCY)
+        away: list[TemporalUnavailable] = []
 
         async def start(publication: Publication) -> tuple[Publication, bool]:
             async with slots:
-                return publication, await self._start(publication)
+                if away:
+                    raise away[0]
+                try:
+                    return publication, await self._start(publication)
+                except TemporalUnavailable as error:
+                    away.append(error)
+                    raise
 
         started = await asyncio.gather(*map(start, publications(events)), return_exceptions=True)
         home: dict[str, tuple[str, bool]] = {}
@@ -252,10 +264,13 @@ class Client:
                     search_attributes=publication.search_attributes,
                     priority=Priority(fairness_key=first.tenant or "*"),
                     static_summary=publication.summary,
+                    rpc_timeout=HAND_OVER_TIMEOUT,
                 )
         except WorkflowAlreadyStartedError:
             with translated():
-                description = await self.temporal.get_workflow_handle(publication.workflow_id).describe()
+                description = await self.temporal.get_workflow_handle(publication.workflow_id).describe(
+                    rpc_timeout=HAND_OVER_TIMEOUT
+                )
             if await description.memo_value(contract.DIGEST_MEMO, publication.digest) != publication.digest:
                 raise EventConflict(
                     f"event {first.id} of {first.source} was published before with other content, by {publication.workflow_id}; "

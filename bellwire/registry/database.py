@@ -1,6 +1,7 @@
 """The engine: how connections are made, how a transaction begins on each database, and what their failures mean."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from typing import Any, Self
@@ -37,6 +38,14 @@ _DRIVERS = {
 }
 #: SQLSTATEs of a table or a column that does not exist.
 _NO_SUCH_THING = {"42P01", "42703"}
+_FULL = "The registry's disk is full; free some space there, and the work goes on by itself."
+#: What to do about failures of a database that is reached, by SQLSTATE and by SQLite's primary result code.
+_REMEDIES: dict[object, str] = {
+    "53100": _FULL,
+    sqlite3.SQLITE_FULL: _FULL,
+    sqlite3.SQLITE_IOERR: "The registry's disk fails: full, over its quota or broken; mend it, and the work goes on by itself.",
+    sqlite3.SQLITE_READONLY: "The registry's file may not be written; let the worker's user write it and its folder.",
+}
 #: The mark of a connection whose transactions write.
 _WRITES = "bellwire_writes"
 
@@ -106,7 +115,9 @@ class Database:
     def _unavailable(self, cause: BaseException) -> RegistryUnavailable:
         url = self._engine.url.render_as_string(hide_password=True)
         said = (str(cause).splitlines() or [""])[0] or type(cause).__name__
-        return RegistryUnavailable(f"{RegistryUnavailable.__doc__} It is {url} and said: {said}")
+        return RegistryUnavailable(
+            f"{_REMEDIES.get(_code(cause), RegistryUnavailable.__doc__)} It is {url} and said: {said}"
+        )
 
 
 def insert_missing(connection: AsyncConnection, table: Table) -> Insert:
@@ -129,6 +140,12 @@ def _parsed(url: str) -> URL:
             "BELLWIRE_REGISTRY_URL: several connections share the registry, so SQLite needs a file"
         )
     return full
+
+
+def _code(error: BaseException) -> object:
+    """The SQLSTATE, or the primary of SQLite's result codes, whose higher bits say more; None if it has neither."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return getattr(error, "sqlstate", None) if code is None else code & 0xFF
 
 
 def _misses_schema(error: DBAPIError) -> bool:

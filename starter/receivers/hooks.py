@@ -71,6 +71,8 @@ class HookReceiver:
 
     def __init__(self, *, host: str = "127.0.0.1", port: int = 0) -> None:
         self.received: list[Received] = []
+        #: Requests that have no answer yet, and the most at one time.
+        self.open = self.most_open = 0
         self._host = host
         self._port = port
         self._verifiers: dict[str, Webhook] = {}
@@ -149,9 +151,14 @@ class HookReceiver:
                 )
             )
             self._arrival.notify_all()
-        if answer.delay:
-            await self._pause(answer.delay)
-        return await self._answer(request, answer)
+        self.open += 1
+        self.most_open = max(self.most_open, self.open)
+        try:
+            if answer.delay:
+                await self._pause(answer.delay)
+            return await self._answer(request, answer)
+        finally:
+            self.open -= 1
 
     def _next(self, path: str) -> Answer:
         script = self._scripts[path]

@@ -1,7 +1,9 @@
 """The whole system with its parts within reach: a server on a file, a registry, workers, and receivers, each to be broken."""
 
+import asyncio
 import os
 import random
+import resource
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -21,6 +23,10 @@ from starter.receivers.twilio import TwilioDouble
 from starter.setup import register_search_attributes
 from starter.stack import NAMESPACE, START_TIMEOUT
 
+#: Send activities that a worker runs at the same time for each channel, and deliveries that each attempts at the same time.
+ACTIVITIES, CONCURRENCY = 4, 4
+#: Bytes that a file may have while the disk is full; the registry and the logs have more by then.
+FULL = 4096
 #: Seconds that a worker has to finish after SIGTERM; more than its own grace, so that a kill means that it hung.
 STOP_TIMEOUT = 15.0
 
@@ -99,6 +105,24 @@ class Breakable:
         self.workers.remove(worker)
         await worker.stop(grace=STOP_TIMEOUT)
 
+    async def stop_workers(self) -> None:
+        """Stop all workers at once. They leave by themselves, in order."""
+        leaving = list(self.workers)
+        await asyncio.gather(*map(self.stop_worker, leaving))
+        for worker in leaving:
+            assert "worker.stopped" in worker.log.read_text(), f"a worker had to be killed: see {worker.log}"
+
+    def fill_disk(self) -> None:
+        """From now on, no write of a worker gets through: neither to an SQLite registry nor to its own log."""
+        for worker in self.workers:
+            _, most = resource.prlimit(worker.pid, resource.RLIMIT_FSIZE)
+            resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (FULL, most))
+
+    def free_disk(self) -> None:
+        for worker in self.workers:
+            _, most = resource.prlimit(worker.pid, resource.RLIMIT_FSIZE)
+            resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (most, most))
+
     async def restart_mailbox(self) -> None:
         """Hang up on everybody who is sending mail, and open again at the same address."""
         old = self.mailbox
@@ -112,7 +136,11 @@ class Breakable:
         await self.twilio.__aenter__()
         await self.mailbox.__aenter__()
         await self.registry.migrate()
-        await self.start_server()
+        try:
+            await self.start_server()
+        except ProcessFailed:  # another program has taken the port since it was found free
+            self._port, self._ui_port = free_port(), free_port()
+            await self.start_server()
         await register_search_attributes(self.client.temporal)
         for _ in range(2):
             await self.start_worker()
@@ -167,7 +195,8 @@ async def breakable(folder: Path, registry_url: str, *, seed: int, **settings: s
         "BELLWIRE_WEBHOOK_TIMEOUT": "2",
         "BELLWIRE_EGRESS_ALLOW": "127.0.0.0/8",
         "BELLWIRE_SMS_RECONCILE_AFTER": "2",
-        "BELLWIRE_SEND_CONCURRENCY": "4",
+        "BELLWIRE_MAX_ACTIVITIES": str(ACTIVITIES),
+        "BELLWIRE_SEND_CONCURRENCY": str(CONCURRENCY),
         "BELLWIRE_SHUTDOWN_GRACE": "5",
         "BELLWIRE_LOG_FORMAT": "json",
         **settings,

@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from bellwire import Event, Receipt, Subscription
 from bellwire.deliveries import delivery_id
@@ -15,7 +16,7 @@ from tests.faults.breakable import Breakable
 
 #: Waits of most subscriptions, in seconds: more attempts than any scenario needs.
 PATIENT = [0.5] * 4 + [1.0] * 10 + [2.0] * 20
-#: Seconds that every receiver takes, so that there is always something in flight.
+#: Seconds that receivers of webhooks and SMS take, so that there is always something in flight.
 TAKES = 0.03
 
 _SUBJECT = re.compile(r"event-\d+")
@@ -29,8 +30,12 @@ class Load:
     hooks: int = 20
     mails: int = 10
     texts: int = 10
+    #: Seconds that a receiver of webhooks or SMS takes.
+    takes: float = TAKES
     receipts: list[Receipt] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+    #: Ids of the subscriptions, in the order in which they were made.
+    wishes: list[str] = field(default_factory=list)
     #: Subscription ids by telephone number.
     numbers: dict[str, str] = field(default_factory=dict)
 
@@ -39,8 +44,10 @@ class Load:
         chance = self.system.random
         for number in range(self.hooks):
             path = f"/load/{number}"
-            refusals = [Answer(status=chance.choice((500, 503, 429)), delay=TAKES) for _ in range(chance.randrange(8))]
-            self.system.hooks.script(path, *refusals, Answer(delay=TAKES), repeat=True)
+            refusals = [
+                Answer(status=chance.choice((500, 503, 429)), delay=self.takes) for _ in range(chance.randrange(8))
+            ]
+            self.system.hooks.script(path, *refusals, Answer(delay=self.takes), repeat=True)
             await self._hook(path)
         self.system.hooks.script("/down", 503, repeat=True)
         await self._hook("/down", schedule=[0.3, 0.3])
@@ -53,9 +60,9 @@ class Load:
         for number in range(self.texts):
             to = f"+1415555{number:04}"
             # Too busy; taken, and the answer lost; broken; taken.
-            replies = (Reply(status=429), Reply(accept=True, reset=True), Reply(status=503), Reply(delay=TAKES))
+            replies = (Reply(status=429), Reply(accept=True, reset=True), Reply(status=503), Reply(delay=self.takes))
             given = [chance.choice(replies) for _ in range(chance.randrange(6))]
-            self.system.twilio.script(to, *given, *[Reply(delay=TAKES)] * 200)
+            self.system.twilio.script(to, *given, *[Reply(delay=self.takes)] * 200)
             self.numbers[to] = (await self._subscribe({"channel": "sms", "to": to})).id
 
     @property
@@ -76,6 +83,12 @@ class Load:
         if batch:
             self.receipts += await self._insist([self.event() for _ in range(batch)])
 
+    async def publish_at_once(self, number: int) -> None:
+        """Publish so many events side by side, each as a run of its own."""
+        events = [self.event() for _ in range(number)]
+        for receipts in await asyncio.gather(*(self._insist([made]) for made in events)):
+            self.receipts += receipts
+
     async def until_arrived(self, number: int, *, timeout: float = 60.0) -> None:
         """Wait until receivers were asked `number` times in all."""
         async with asyncio.timeout(timeout):
@@ -94,8 +107,16 @@ class Load:
 
     def taken(self) -> Counter[str]:
         """How often each delivery was taken by its receiver."""
-        posted = Counter(item.headers["webhook-id"] for item in self.system.hooks.received if item.status < 300)
+        posted = Counter({name: len(times) for name, times in self.posted().items()})
         return posted + self.mailed() + self.texted()
+
+    def posted(self) -> dict[str, list[datetime]]:
+        """When each webhook was taken by its receiver, in order, by delivery id."""
+        found: dict[str, list[datetime]] = {}
+        for item in self.system.hooks.received:
+            if item.status < 300:
+                found.setdefault(item.headers["webhook-id"], []).append(item.at)
+        return found
 
     def mailed(self) -> Counter[str]:
         return Counter(mail.message_id.strip("<>").partition("@")[0] for mail in self.system.mails)
@@ -125,6 +146,7 @@ class Load:
             {"tenant": "acme", "types": ["load.*"], "target": target, "retry_schedule": list(schedule)}
         )
         secret = await self.system.registry.subscribe(wish)
+        self.wishes.append(wish.id)
         if secret:
             self.system.hooks.expect("/" + target["url"].split("/", 3)[3], secret.get_secret_value())
         return wish

@@ -1,25 +1,39 @@
 """What must hold once everything has settled, whatever broke meanwhile, and the line that says what it cost."""
 
 import asyncio
+import math
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 
 from rich.table import Table
 from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import CancelledError
 
+from activities.sending import FLUSH_SECONDS
 from bellwire.contract import Summary
 from bellwire.deliveries import Counts, Delivery, DeliveryState
 from bellwire.subscriptions import Channel
-from tests.faults.load import Load
+from starter.processes import Process
+from tests.faults.breakable import ACTIVITIES, CONCURRENCY
+from tests.faults.load import TAKES, Load
 
 #: Columns of the table of scenarios.
 COLUMNS = (
     *("scenario", "seed", "accepted", "delivered", "rejected", "exhausted", "cancelled"),
-    *("again: webhook", "again: email", "again: sms", "seconds"),
+    *("again: webhook", "at a kill", "again: email", "again: sms", "seconds"),
 )
+
+#: Seconds that writing outcomes to the registry takes at most, on a busy machine.
+WRITE_SECONDS = 0.1
+#: Webhooks that one worker has in flight, or has made and not written down, when it is killed: what is sent again, and no more.
+#: ACTIVITIES * CONCURRENCY requests are in flight. Each has taken the place of others, one every TAKES seconds, since outcomes
+#: were last written: that was FLUSH_SECONDS and the write before.
+AT_A_KILL = ACTIVITIES * CONCURRENCY * (1 + math.ceil((FLUSH_SECONDS + WRITE_SECONDS) / TAKES))
+#: A webhook that was taken this long before a kill is written down. Receivers note a request that was in flight a little later.
+WRITTEN, NOTED = timedelta(seconds=3), timedelta(seconds=0.5)
 
 #: One line per scenario that has run, in order.
 LINES: list[tuple[str, ...]] = []
@@ -39,17 +53,38 @@ class Before:
         return cls({name: arrivals[name] for name in settled})
 
 
-class Scenario:
-    """The clock of one scenario, and its judgement."""
+@dataclass(frozen=True)
+class Kill:
+    """Workers that died, and when."""
 
-    def __init__(self, name: str, load: Load) -> None:
-        self._name, self._load, self._began = name, load, time.perf_counter()
+    at: datetime
+    workers: int
+    #: Webhooks that were sent again for it.
+    again: int = 0
+
+
+class Scenario:
+    """The clock of one scenario, and its judgement.
+
+    Webhooks may go out again for workers that `kill` killed, at most AT_A_KILL for each. Only if the scenario is not `bounded`
+    may anything else be a reason: a registry that takes no outcomes, or a worker that is taken for dead and goes on.
+    """
+
+    def __init__(self, name: str, load: Load, *, bounded: bool = True) -> None:
+        self._name, self._load, self._bounded, self._began = name, load, bounded, time.perf_counter()
         self._before: list[Before] = []
+        self._kills: list[Kill] = []
 
     async def before_fault(self) -> Before:
         """Remember what must not be sent again."""
         self._before.append(await Before.fault(self._load))
         return self._before[-1]
+
+    async def kill(self, *workers: Process) -> None:
+        """Kill workers, all in one moment."""
+        await self.before_fault()
+        await asyncio.gather(*map(self._load.system.kill_worker, workers))
+        self._kills.append(Kill(datetime.now(UTC), len(workers)))
 
     async def settles(self, *, timeout: float) -> list[Delivery]:
         """Wait until every run has ended, note the line, and check that everything holds; what is on record."""
@@ -71,9 +106,32 @@ class Scenario:
         for before in self._before:
             again = {name for name, times in before.arrivals.items() if arrivals[name] != times}
             assert not again, f"{seed}: on record before the fault, and sent again: {sorted(again)[:10]}"
+        if self._bounded:
+            self._judge_webhooks(seed)
         assert by_event(rows) == _counts(summaries), f"{seed}: registry and Temporal count differently"
         await self._quiet()
         return rows
+
+    def _judge_webhooks(self, seed: str) -> None:
+        kills, causeless = self._repeats()
+        assert not causeless, f"{seed}: webhooks sent again that nobody was killed for: {causeless[:10]}"
+        for kill in kills:
+            most = kill.workers * AT_A_KILL
+            assert kill.again <= most, (
+                f"{seed}: {kill.again} webhooks sent again for one kill, {most} could be in flight"
+            )
+
+    def _repeats(self) -> tuple[list[Kill], list[str]]:
+        """What each kill is the reason for, and ids of deliveries that were made again without a reason."""
+        again, causeless = [0] * len(self._kills), list[str]()
+        for name, times in self._load.posted().items():
+            for taken in times[:-1]:
+                kill = next((n for n, kill in enumerate(self._kills) if taken <= kill.at + NOTED), None)
+                if kill is None or taken < self._kills[kill].at - WRITTEN:
+                    causeless.append(name)
+                else:
+                    again[kill] += 1
+        return [replace(kill, again=number) for kill, number in zip(self._kills, again, strict=True)], causeless
 
     async def _ended(self, timeout: float) -> list[Summary]:
         temporal, found = self._load.system.client.temporal, list[Summary]()
@@ -115,7 +173,9 @@ class Scenario:
             again[row.channel] += max(taken[row.id] - 1, 0)
         settled = (DeliveryState.DELIVERED, DeliveryState.REJECTED, DeliveryState.EXHAUSTED, DeliveryState.CANCELLED)
         numbers = [len(rows), *(states[state] for state in settled)]
-        repeated = [again[channel] for channel in (Channel.WEBHOOK, Channel.EMAIL, Channel.SMS)]
+        worst = max(self._repeats()[0], key=lambda kill: kill.again / kill.workers, default=None)
+        at_a_kill = f"{worst.again} of {worst.workers * AT_A_KILL}" if worst and self._bounded else ""
+        repeated = [again[Channel.WEBHOOK], at_a_kill, again[Channel.EMAIL], again[Channel.SMS]]
         seconds = f"{time.perf_counter() - self._began:.1f}"
         LINES.append((self._name, str(self._load.system.seed), *map(str, [*numbers, *repeated]), seconds))
 

@@ -1,6 +1,7 @@
 """What the databases do to us: other processes, lost connections, cancelled tasks."""
 
 import asyncio
+import resource
 import sys
 from pathlib import Path
 
@@ -77,6 +78,64 @@ async def test_a_lost_connection_is_reported_and_the_next_call_has_a_new_one(pos
         await registry.ping()
     await registry.ping()
     await registry.close()
+
+
+async def test_a_full_disk_is_told_from_a_database_that_is_away_and_goes_by_itself(tmp_path: Path) -> None:
+    database = Database.at(f"sqlite:///{tmp_path}/registry.db", pool=1)
+    registry = Registry(database)
+    await registry.migrate()
+    many = [event(id=f"large-{number}", data="x" * 4000) for number in range(50)]
+    await _limit(database, pages=60)
+    for _ in range(2):
+        with pytest.raises(RegistryUnavailable, match="disk is full; free some space") as raised:
+            await registry.accept(many, "run")
+        assert f"{tmp_path}/registry.db and said: database or disk is full" in str(raised.value)
+    assert await registry.events() == [], "half a transaction"
+    await _limit(database, pages=10_000)
+    await registry.accept(many, "run")
+    assert len(await registry.events(limit=100)) == 50
+    await registry.close()
+
+
+async def _limit(database: Database, *, pages: int) -> None:
+    async with database.writing() as connection:
+        await connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+
+
+async def test_a_disk_that_cannot_be_written_is_named_and_goes_by_itself(tmp_path: Path) -> None:
+    registry = await Registry.open(f"sqlite:///{tmp_path}/registry.db")
+    await registry.migrate()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(RegistryUnavailable, match=r"disk fails: full.* said: disk I/O error"):
+            await registry.accept([event(id="a")], "run")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    await registry.accept([event(id="a")], "run")
+    await registry.close()
+
+
+async def test_a_full_disk_of_postgresql_is_told_too(postgres: str) -> None:
+    database = Database.at(postgres, pool=1)
+    full = "DO $$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'; END $$"
+    with pytest.raises(RegistryUnavailable, match=r"disk is full; free some space.*could not extend file"):
+        async with database.writing() as connection:
+            await connection.exec_driver_sql(full)
+    await database.close()
+
+
+async def test_a_file_that_may_not_be_written_is_named(tmp_path: Path) -> None:
+    database = Database.at(f"sqlite:///{tmp_path}/registry.db", pool=1)
+    async with database.writing() as connection:
+        await connection.exec_driver_sql("CREATE TABLE notes (said TEXT)")
+        await connection.exec_driver_sql(
+            "PRAGMA query_only = ON"
+        )  # what a file without the right to write says, even to root
+    with pytest.raises(RegistryUnavailable, match="may not be written; let the worker's user write it"):
+        async with database.writing() as connection:
+            await connection.exec_driver_sql("INSERT INTO notes VALUES ('hello')")
+    await database.close()
 
 
 async def test_a_statement_that_is_wrong_is_not_taken_for_an_outage(registry: Registry, url: str) -> None:

@@ -1,0 +1,45 @@
+"""Far more than the workers can do at a time: they take as much as they were told to, and the rest waits in Temporal."""
+
+import asyncio
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from tests.faults.breakable import ACTIVITIES, CONCURRENCY, breakable
+from tests.faults.conftest import Postgres
+from tests.faults.load import Load
+from tests.faults.verdict import Scenario
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+#: Bellwire's connections to the database, this test's one among them.
+CONNECTIONS = (
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'bellwire'"
+)
+
+EVENTS, POOL, SMTP_CONNECTIONS = 50, 3, 2
+
+
+async def test_workers_that_are_given_far_too_much_stay_within_their_limits(
+    tmp_path: Path, postgres: Postgres, seed: int
+) -> None:
+    url = await postgres.database()
+    limits = {"BELLWIRE_REGISTRY_POOL": str(POOL), "BELLWIRE_SMTP_CONNECTIONS": str(SMTP_CONNECTIONS)}
+    async with breakable(tmp_path, url, seed=seed, **limits) as system:
+        load, workers = Load(system, hooks=6, mails=1, texts=1, takes=0.1), len(system.workers)
+        await load.subscribe()
+        scenario = Scenario(f"{EVENTS} runs at once for two small workers", load)
+        connections = [0]
+        await load.publish_at_once(EVENTS)
+        settling = asyncio.create_task(scenario.settles(timeout=150))
+        watching = await asyncpg.connect(url)
+        while not settling.done():
+            connections.append(await watching.fetchval(CONNECTIONS))
+            await asyncio.wait([settling], timeout=0.2)
+        await watching.close()
+        await settling
+        most = workers * ACTIVITIES * CONCURRENCY
+        assert most / 4 < system.hooks.most_open <= most, "requests at a time"
+        assert 0 < system.mailbox.most_connections <= workers * SMTP_CONNECTIONS
+        assert POOL < max(connections) <= workers * POOL + 1
