@@ -7,6 +7,7 @@ On SIGTERM it stops polling, gives what is in flight BELLWIRE_SHUTDOWN_GRACE sec
 
 import argparse
 import asyncio
+import gc
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -14,18 +15,26 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 import structlog
 from aiohttp import web
 from temporalio.client import Client
-from temporalio.worker import PollerBehaviorAutoscaling, Worker
+from temporalio.worker import (
+    FixedSizeSlotSupplier,
+    PollerBehaviorAutoscaling,
+    UnsandboxedWorkflowRunner,
+    Worker,
+    WorkerTuner,
+)
 
 from activities.egress import Egress
 from activities.email import EmailChannel
+from activities.first_round import Attempting, FirstRounds
 from activities.rendering import Renderer
 from activities.resolve import Resolver
+from activities.slots import MOST, BusySlots
 from activities.sms import SmsChannel, twilio_client
 from activities.smtp import SmtpPool
 from activities.webhook import WebhookChannel
@@ -43,6 +52,8 @@ log = structlog.get_logger("bellwire")
 
 Implementation = Callable[..., Any]
 
+#: Objects made since the last collection, and collections of each generation before one of the next.
+COLLECT_AFTER = (50_000, 20, 50)
 #: DNS look-ups at the same time.
 LOOKUP_THREADS = 64
 PROGRAM = Path(__file__).resolve()
@@ -54,15 +65,39 @@ PORTS = 65536
 LEAVING = 10.0
 
 
-def local_activities(registry: Registry) -> list[Implementation]:
+class Channels(NamedTuple):
+    """What this process can send by."""
+
+    email: EmailChannel
+    sms: SmsChannel
+    webhook: WebhookChannel
+
+    @property
+    def sends(self) -> dict[Channel, Implementation]:
+        """The send activity of each channel."""
+        return {
+            Channel.EMAIL: self.email.send_email,
+            Channel.SMS: self.sms.send_sms,
+            Channel.WEBHOOK: self.webhook.send_webhook,
+        }
+
+
+def local_activities(registry: Registry, first: FirstRounds) -> list[Implementation]:
     """What workflows run beside themselves."""
     resolver = Resolver(registry)
-    return [resolver.resolve, resolver.open_page, resolver.reopen, resolver.settle, resolver.locate]
+    return [
+        resolver.resolve,
+        resolver.open_page,
+        resolver.reopen,
+        resolver.settle,
+        resolver.locate,
+        first.send_at_once,
+    ]
 
 
 @asynccontextmanager
-async def send_activities(settings: Settings, registry: Registry) -> AsyncIterator[dict[Channel, Implementation]]:
-    """Each channel's send activity; their connections are closed on leaving."""
+async def open_channels(settings: Settings, registry: Registry) -> AsyncIterator[Channels]:
+    """All channels; on leaving, attempts that go on have the grace to end, and connections are closed."""
     async with AsyncExitStack() as stack:
         renderer = Renderer(settings.templates)
         renderer.check()
@@ -110,7 +145,9 @@ async def send_activities(settings: Settings, registry: Registry) -> AsyncIterat
         )
         strangers = await stack.enter_async_context(egress.session(timeout=settings.webhook_timeout))
         webhook = WebhookChannel(registry, strangers, egress, timeout=settings.webhook_timeout, concurrency=concurrency)
-        yield {Channel.EMAIL: email.send_email, Channel.SMS: sms.send_sms, Channel.WEBHOOK: webhook.send_webhook}
+        for flights in (email.flights, webhook.flights):
+            stack.push_async_callback(flights.close, settings.shutdown_grace)
+        yield Channels(email, sms, webhook)
 
 
 @asynccontextmanager
@@ -122,12 +159,12 @@ async def polling(
         "graceful_shutdown_timeout": timedelta(seconds=settings.shutdown_grace),
         "activity_task_poller_behavior": PollerBehaviorAutoscaling(initial=2),
     }
-    async with send_activities(settings, registry) as sends, AsyncExitStack() as stack:
+    async with open_channels(settings, registry) as opened, AsyncExitStack() as stack:
         workers = [
             Worker(
                 client,
                 task_queue=channel_queue(channel),
-                activities=[sends[channel]],
+                activities=[opened.sends[channel]],
                 max_concurrent_activities=settings.max_activities,
                 # Short, so that a cancel reaches an activity soon.
                 max_heartbeat_throttle_interval=timedelta(seconds=2),
@@ -136,13 +173,24 @@ async def polling(
             for channel in channels
         ]
         if workflows:
+            able: dict[Channel, Attempting] = {Channel.EMAIL: opened.email, Channel.WEBHOOK: opened.webhook}
+            first = FirstRounds(registry, {channel: able[channel] for channel in channels if channel in able})
             workers.append(
                 Worker(
                     client,
                     task_queue=QUEUE,
                     workflows=WORKFLOWS,
-                    activities=local_activities(registry),
-                    workflow_task_poller_behavior=PollerBehaviorAutoscaling(initial=2),
+                    activities=local_activities(registry, first),
+                    # The sandbox imports all workflows again for each run, a third of what a lone event costs the worker.
+                    # Tests run them in the sandbox, so what it forbids does not get here.
+                    workflow_runner=UnsandboxedWorkflowRunner(),
+                    tuner=WorkerTuner.create_composite(
+                        workflow_supplier=BusySlots(lambda: first.waiting),
+                        activity_supplier=FixedSizeSlotSupplier(1),  # there are none on this queue
+                        local_activity_supplier=FixedSizeSlotSupplier(MOST),
+                        nexus_supplier=FixedSizeSlotSupplier(1),
+                    ),
+                    workflow_task_poller_behavior=PollerBehaviorAutoscaling(initial=2, maximum=4),
                     **options,
                 )
             )
@@ -189,6 +237,9 @@ async def answering_health(
 async def run(settings: Settings, channels: Sequence[Channel], *, workflows: bool = True) -> None:
     """Work until SIGTERM or SIGINT. Raises NotSetUp, TemporalUnavailable, RegistryUnavailable, TemplateInvalid."""
     stop = asyncio.Event()
+    # By default, looking for garbage takes a fifth of a worker's time: deliveries make many objects and few cycles.
+    gc.freeze()
+    gc.set_threshold(*COLLECT_AFTER)
     # Names are looked up in threads; a slow name server of one tenant must not keep the others waiting.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(LOOKUP_THREADS, "lookup"))
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -128,8 +128,8 @@ class Egress:
         found = _reached(address)
         return found is not None and (any(found in network for network in self._allow) or is_public(found))
 
-    def check_url(self, url: str) -> None:
-        """Raise EgressRefused for what is wrong with the URL itself, whatever its name may resolve to."""
+    def checked(self, url: str) -> URL:
+        """The URL, parsed. Raises EgressRefused for what is wrong with it itself, whatever its name may resolve to."""
         try:
             parts = URL(url)
             host = parts.raw_host
@@ -145,6 +145,7 @@ class Egress:
         name = host.removesuffix(".")
         if (":" in name or _NUMBER.fullmatch(name.rpartition(".")[2].lower())) and not self.permits(name):
             raise EgressRefused("address not allowed")
+        return parts
 
     def socket_factory(self, addr_info: tuple[int, int, int, str, tuple[object, ...]]) -> socket.socket:
         """A socket for one address that is about to be dialled. Raises EgressRefused if it may not be."""

@@ -18,6 +18,7 @@ import structlog
 from pydantic import TypeAdapter, ValidationError
 from temporalio import activity
 
+from activities.flights import Flights
 from activities.rendering import EmailText, Renderer
 from activities.sending import send
 from activities.smtp import AnswerLost, SmtpPool
@@ -120,6 +121,8 @@ class EmailChannel:
     def __init__(
         self, registry: Registry, pool: SmtpPool, renderer: Renderer, *, sender: str, concurrency: int
     ) -> None:
+        #: Attempts that go on although the workflow task that began them has not waited.
+        self.flights = Flights(registry)
         self._registry, self._pool, self._renderer, self._concurrency = registry, pool, renderer, concurrency
         name, address = parseaddr(sender)
         try:
@@ -140,6 +143,7 @@ class EmailChannel:
             registry=self._registry,
             attempt=self.attempt,
             concurrency=self._concurrency,
+            flights=self.flights,
         )
 
     async def attempt(self, due: Due) -> Outcome:

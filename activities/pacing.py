@@ -6,7 +6,7 @@ Nobody sleeps: a delivery whose moment is later goes back to its run, which wait
 from collections.abc import Sequence
 from datetime import datetime
 
-from bellwire.contract import Deferred
+from bellwire.contract import RATE_LIMIT, Deferred
 from bellwire.deliveries import Due
 from bellwire.registry import Registry
 
@@ -19,12 +19,12 @@ async def hold_back(registry: Registry, dues: Sequence[Due], *, now: datetime) -
 
     Asks the registry only for deliveries of limited subscriptions that have no moment yet.
     """
-    new = [due for due in dues if due.subscription.rate_limit is not None and due.delivery.not_before is None]
-    reserved = await registry.reserve(new) if new else {}
+    new = [due for due in dues if due.subscription.rate_limit is not None and due.delivery.slot(now) is None]
+    reserved = await registry.reserve(new, now=now) if new else {}
     go: list[Due] = []
     held: list[Deferred] = []
     for due in dues:
-        slot = due.delivery.not_before or reserved.get((due.event.key, due.subscription.id))
+        slot = due.delivery.slot(now) or reserved.get((due.event.key, due.subscription.id))
         wait = 0.0 if slot is None or due.subscription.rate_limit is None else (slot - now).total_seconds()
         if wait <= WITHIN:
             go.append(due)
@@ -40,5 +40,5 @@ def _deferred(due: Due, wait: float) -> Deferred:
         attempts=due.number - 1,
         delay=wait,
         stated=True,
-        reason="rate limit",
+        reason=RATE_LIMIT,
     )

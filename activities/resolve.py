@@ -62,7 +62,11 @@ class Resolver:
         if survey.groups:
             await self._registry.add_deliveries(request.workflow_id, survey.groups)
         return Resolution(
-            events=summaries, groups=tuple(survey.groups), pages=tuple(survey.pages), remainders=tuple(survey.left)
+            events=summaries,
+            groups=tuple(survey.groups),
+            pages=tuple(survey.pages),
+            remainders=tuple(survey.left),
+            limited=await self._registry.limited(),
         )
 
     @activity.defn
@@ -72,11 +76,12 @@ class Resolver:
         found = await self._registry.match_range(events[page.event_key], after=page.after, until=page.until)
         groups = by_channel(page.event_key, found)
         await self._registry.add_deliveries(request.workflow_id, groups)
-        return Groups(groups=groups)
+        return Groups(groups=groups, limited=await self._registry.limited())
 
     @activity.defn
     async def reopen(self, request: RedeliverInput) -> Groups:
-        return Groups(groups=await self._registry.reopen(request.workflow_id, request.groups, orphans=request.orphans))
+        groups = await self._registry.reopen(request.workflow_id, request.groups, orphans=request.orphans)
+        return Groups(groups=groups, limited=await self._registry.limited())
 
     @activity.defn
     async def settle(self, request: Settlement) -> Settled:
@@ -113,16 +118,19 @@ class _Survey:
                 await self._divide(event, Match((), remainder.after), after=remainder.after)
             else:
                 alike[event.type, event.tenant].append(event)
-        for events in alike.values():
-            await self._begin(events)
+        if not alike:
+            return
+        limit = max(self._room, FOUND_AT_ONCE)
+        found = await self._registry.match_each(list(alike.values()), limit=limit, scan=self._budget)
+        for events, matches in zip(alike.values(), found, strict=True):
+            await self._begin(events, matches)
 
-    async def _begin(self, events: Sequence[Event]) -> None:
-        """Match events of one type and tenant that are new here: those that fit become groups, the others pages."""
+    async def _begin(self, events: Sequence[Event], matches: Sequence[Match]) -> None:
+        """Events of one type and tenant that are new here: those that fit become groups, the others pages."""
         budget = self._budget
         if self._is_full:
             self.left += [Remainder(event_key=event.key) for event in events]
             return
-        matches = await self._registry.match_alike(events, limit=max(self._room, FOUND_AT_ONCE), scan=budget)
         self._budget -= matches[0].scanned
         for event, match in zip(events, matches, strict=True):
             if match.reached is None and len(match.found) <= self._room:

@@ -7,14 +7,17 @@ what has been recorded is answered from the record.
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
 from temporalio import activity
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
+from activities.flights import Flights, key_of
+from activities.pacing import hold_back
 from bellwire.contract import Chunk, ChunkResult, Deferred
 from bellwire.deliveries import MAX_ANSWER, MAX_REASON, Attempt, DeliveryState, Due, Outcome, OutcomeKind
 from bellwire.registry import Registry
@@ -27,6 +30,8 @@ log = structlog.get_logger("bellwire")
 FLUSH_SECONDS = 0.05
 #: Seconds between two heartbeats; a worker is missed after 15 s without one.
 HEARTBEAT_SECONDS = 2.0
+#: What a send activity of a worker that stops fails with, and the pause until another takes over what it has not begun.
+STOPPING, HAND_OVER = "WorkerStopping", timedelta(milliseconds=100)
 #: A stated retry time is kept within these bounds, in seconds: one second to one day.
 STATED_BOUNDS = (1.0, 86_400.0)
 
@@ -38,53 +43,86 @@ async def send(
     registry: Registry,
     attempt: Callable[[Due], Awaitable[Outcome]],
     concurrency: int,
+    flights: Flights | None = None,
     intent: bool = False,
 ) -> ChunkResult:
     """Attempt each delivery of the chunk once, `concurrency` at a time. With `intent`, record beforehand that it will.
 
-    An `attempt` that raises is a fault of ours: the others are made and recorded all the same, or the next try would
-    make them again; then the first error is raised.
+    What is in `flights`, here or in another process, is waited for and not made again. An `attempt` that raises is a
+    fault of ours: the others are made and recorded all the same, or the next try would make them again; then the first
+    error is raised. A worker that is told to stop begins no more attempts, ends those in flight, and leaves the rest to
+    the next try, which is another worker's.
     """
-    book = _Book(registry)
-    tasks: set[asyncio.Task[None]] = set()
-    slots = asyncio.Semaphore(concurrency)
+    book, failures, left = Book(registry), list[Exception](), list[Due]()
+    runners: set[asyncio.Task[None]] = set()
 
     async def one(due: Due) -> None:
-        async with slots:
-            made = await _make(due, attempt, chunk.schedule)
-            book.enter(made)
-            _tell(due, made, channel)
+        if flight := flying.get(key_of(due)):
+            # It goes on though this activity is cancelled: another try may take part in it.
+            book.enter(await asyncio.shield(flight))
+            return
+        if flights and due.delivery.state is DeliveryState.SENDING:
+            now_standing = await flights.elsewhere(due)
+            todo = book.open([now_standing] if now_standing else [])
+            if not todo:
+                return
+            (due,) = todo
+        book.enter(await make(due, attempt, chunk.schedule))
+
+    async def run(dues: Iterator[Due]) -> None:
+        for due in dues:
+            if activity.is_worker_shutdown():
+                left.append(due)
+                continue
+            try:
+                await one(due)
+            except Exception as error:
+                failures.append(error)
 
     async def wind_up() -> None:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for runner in runners:
+            runner.cancel()
+        await asyncio.gather(*runners, return_exceptions=True)
         try:
             await book.write()
         except Exception as error:
             # What ended the activity is the better thing to report.
             log.error("attempts.unrecorded", channel=str(channel), error=type(error).__name__)  # noqa: TRY400
 
-    async with _heartbeats(lambda: sum(task.done() for task in tasks)):
-        todo = book.open(await registry.load(chunk.groups))
+    async with _heartbeats(lambda: book.made):
+        flying = flights.among(chunk.groups) if flights else {}
+        todo = await book.admit(await registry.load(chunk.groups))
+        limited = await registry.limited()
         if intent:
             await registry.record_intent(todo)
-        tasks |= {asyncio.create_task(one(due)) for due in todo}
+        elif todo and activity.info().attempt > 1:
+            # While the registry takes no writes, each try would send the same again.
+            await registry.probe(todo[0])
+        dues = iter(todo)
+        runners |= {asyncio.create_task(run(dues)) for _ in range(min(concurrency, len(todo)))}
         try:
-            pending, failures = tasks, list[BaseException]()
+            pending = runners
             while pending:
-                done, pending = await asyncio.wait(pending, timeout=FLUSH_SECONDS)
-                failures += [error for task in done if (error := task.exception())]
+                _, pending = await asyncio.wait(pending, timeout=FLUSH_SECONDS)
                 await book.write()
             if failures:
                 raise failures[0]
+            if any(runner.cancelled() for runner in runners):
+                raise RuntimeError("an attempt was broken off from elsewhere")
+            if left:
+                raise ApplicationError(
+                    f"this worker stops; {len(left)} of {len(todo)} attempts are left to another",
+                    type=STOPPING,
+                    next_retry_delay=HAND_OVER,
+                    category=ApplicationErrorCategory.BENIGN,
+                )
         finally:
             # Cancelled or shutting down: what was sent is recorded, or the next try would send it again.
             await _despite_cancels(wind_up())
-    return book.result
+    return book.result.model_copy(update={"limited": limited})
 
 
-class _Book:
+class Book:
     """What became of the deliveries of a chunk, and what of it the registry does not have yet."""
 
     def __init__(self, registry: Registry) -> None:
@@ -92,6 +130,14 @@ class _Book:
         self._unwritten: list[Attempt] = []
         self._settled: dict[str, dict[DeliveryState, int]] = defaultdict(lambda: defaultdict(int))
         self._deferred: list[Deferred] = []
+        #: Attempts entered so far.
+        self.made = 0
+
+    async def admit(self, loaded: Sequence[Due]) -> list[Due]:
+        """What of it is to be attempted now: neither on record already, nor held back by the limit of its subscription."""
+        todo, held = await hold_back(self._registry, self.open(loaded), now=datetime.now(UTC))
+        self._deferred += held
+        return todo
 
     def open(self, loaded: Sequence[Due]) -> list[Due]:
         """Enter what is on record already; the rest is to be attempted."""
@@ -106,6 +152,7 @@ class _Book:
         return todo
 
     def enter(self, made: Attempt) -> None:
+        self.made += 1
         self._unwritten.append(made)
 
     async def write(self) -> None:
@@ -152,26 +199,30 @@ async def _despite_cancels(work: Coroutine[Any, Any, None]) -> None:
             await asyncio.shield(task)
 
 
-async def _make(due: Due, attempt: Callable[[Due], Awaitable[Outcome]], default: Sequence[float]) -> Attempt:
+async def make(due: Due, attempt: Callable[[Due], Awaitable[Outcome]], default: Sequence[float]) -> Attempt:
+    """One attempt, judged and told. `default` is the channel's schedule."""
     started, begun = datetime.now(UTC), time.perf_counter()
     if due.subscription.state is SubscriptionState.DISABLED:
         outcome = Outcome(kind=OutcomeKind.REJECTED, reason="subscription disabled")
     else:
         outcome = await attempt(due)
+    if len(outcome.reason) > MAX_REASON or len(outcome.answer or "") > MAX_ANSWER:
+        cut = {"reason": outcome.reason[:MAX_REASON], "answer": outcome.answer and outcome.answer[:MAX_ANSWER]}
+        outcome = outcome.model_copy(update=cut)
     state, delay, stated = judge(outcome, due, default)
-    return Attempt(
+    made = Attempt(
         event_key=due.event.key,
         subscription_id=due.subscription.id,
         number=due.number,
         started_at=started,
         duration=time.perf_counter() - begun,
-        outcome=outcome.model_copy(
-            update={"reason": outcome.reason[:MAX_REASON], "answer": outcome.answer and outcome.answer[:MAX_ANSWER]}
-        ),
+        outcome=outcome,
         state=state,
         delay=delay,
         stated=stated,
     )
+    _tell(due, made)
+    return made
 
 
 def judge(outcome: Outcome, due: Due, default: Sequence[float]) -> tuple[DeliveryState, float | None, bool]:
@@ -218,8 +269,9 @@ def _recorded(due: Due) -> Deferred:
     )
 
 
-def _tell(due: Due, made: Attempt, channel: Channel) -> None:
+def _tell(due: Due, made: Attempt) -> None:
     """One wide line and the counters per attempt."""
+    channel = due.delivery.channel
     log.info(
         "delivery.attempted",
         delivery=due.delivery.id,

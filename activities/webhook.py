@@ -4,7 +4,6 @@ The request is Standard Webhooks 1.0.0 around a CloudEvents 1.0 event in structu
 raises: it is an Outcome, whose reason is one of the fixed texts below or `HTTP` and the status.
 """
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -13,6 +12,7 @@ import aiohttp
 from temporalio import activity
 
 from activities.egress import Egress, EgressRefused, timeouts
+from activities.flights import Flights
 from activities.retry_after import retry_after
 from activities.sending import send
 from bellwire import webhooks
@@ -76,6 +76,8 @@ class WebhookChannel:
         concurrency: int,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        #: Attempts that go on although the workflow task that began them has not waited.
+        self.flights = Flights(registry)
         self._registry = registry
         self._session = session
         self._egress = egress
@@ -92,6 +94,7 @@ class WebhookChannel:
             registry=self._registry,
             attempt=self.attempt,
             concurrency=self._concurrency,
+            flights=self.flights,
         )
 
     async def attempt(self, due: Due) -> Outcome:
@@ -103,10 +106,10 @@ class WebhookChannel:
         """
         target = due.subscription.target
         assert isinstance(target, WebhookTarget)
-        body = json.dumps(due.event.structured(), ensure_ascii=False, separators=(",", ":")).encode()
+        body = due.event_json.encode()
         now = int(self._clock())
         try:
-            self._egress.check_url(target.url)
+            url = self._egress.checked(target.url)
             signature = webhooks.sign(due.secret.get_secret_value() if due.secret else "", due.delivery.id, now, body)
         except EgressRefused as refusal:
             return Outcome(kind=OutcomeKind.REJECTED, reason=refusal.reason)
@@ -123,7 +126,7 @@ class WebhookChannel:
         }
         try:
             async with self._session.post(
-                target.url, data=body, headers=headers, allow_redirects=False, timeout=self._timeouts
+                url, data=body, headers=headers, allow_redirects=False, timeout=self._timeouts
             ) as response:
                 start = await _start_of(response)
                 return self._answered(response.status, response.headers, start)

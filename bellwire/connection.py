@@ -2,6 +2,7 @@
 
 import atexit
 import functools
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,13 +12,16 @@ from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfig
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import GrpcCompression, RPCError, RPCStatusCode
 
 from bellwire.contract import SEARCH_ATTRIBUTES
 from bellwire.errors import NotSetUp, TemporalUnavailable
 
 #: Seconds that Temporal's threads have, when the process ends, to let go of what they answered last. Microseconds do.
 LEAVING_SECONDS = 0.02
+
+
+_LOOPBACK = re.compile(r"(localhost|127(\.\d+){3}|\[::1\]):")
 
 
 @functools.cache
@@ -42,6 +46,9 @@ async def connect(**overrides: Any) -> Client:
     except RuntimeError as error:
         raise TemporalUnavailable(f"{error}; check TEMPORAL_CONFIG_FILE and TEMPORAL_PROFILE") from error
     arguments = {"target_host": "localhost:7233", **found, **overrides}
+    if _LOOPBACK.match(arguments["target_host"]):
+        # Between two processes of one machine, compressing takes more time than it saves.
+        arguments.setdefault("grpc_compression", GrpcCompression.NONE)
     try:
         return await Client.connect(data_converter=pydantic_data_converter, **arguments)
     except (RuntimeError, ValueError, RPCError) as error:
@@ -68,6 +75,9 @@ _UNREACHABLE = {
     RPCStatusCode.DEADLINE_EXCEEDED,
     RPCStatusCode.RESOURCE_EXHAUSTED,
     RPCStatusCode.CANCELLED,
+    # What the transport says of a connection that breaks, or is answered by something that is no Temporal.
+    RPCStatusCode.UNKNOWN,
+    RPCStatusCode.INTERNAL,
 }
 
 

@@ -18,7 +18,7 @@ from temporalio import activity
 from temporalio.common import SearchAttributeKey
 
 from bellwire.deliveries import Counts, DeliveryState, Unsettled
-from bellwire.events import Event, event_key
+from bellwire.events import Checked, Event, Received, event_key
 from bellwire.subscriptions import Channel
 from bellwire.wire import Wire
 
@@ -56,6 +56,9 @@ MAX_PAGES = 1_000
 #: Events in one publication, and their bytes of JSON.
 MAX_EVENTS = 100
 MAX_PUBLICATION_BYTES = 1_000_000
+
+#: The reason of a delivery that waits for its subscription's rate limit.
+RATE_LIMIT = "rate limit"
 
 # `type` strings of ApplicationErrors. Temporal matches them as strings.
 EVENT_NOT_FOUND = "EventNotFound"
@@ -129,6 +132,10 @@ class Group(Wire):
     attempt: int = 1
 
 
+#: The channels that have a rate limit now: one delivery per activity, or the limit would count chunks.
+Limited = tuple[Channel, ...]
+
+
 class Page(Wire):
     """A range of subscription ids that holds about PAGE_SIZE deliveries of one event."""
 
@@ -153,12 +160,13 @@ class Carried(Wire):
     waiting: tuple[Unsettled, ...]
     #: Counts by event key.
     counts: dict[str, Counts]
+    limited: Limited = ()
 
 
 class NotifyInput(Wire):
     """A publication, or the part of one that an earlier run or a parent left over."""
 
-    events: tuple[Event, ...] = ()
+    events: tuple[Received, ...] = ()
     remainders: tuple[Remainder, ...] = ()
     carried: Carried | None = None
     #: What an earlier run of this publication found out about its events, by event key.
@@ -217,7 +225,7 @@ class ResolveInput(Wire):
     #: Tells the run from a later one of the same id, started when Temporal had forgotten the first; resets keep it.
     run_id: str = ""
     #: Published events, to be stored; none when only remainders are left.
-    events: tuple[Event, ...] = ()
+    events: tuple[Checked, ...] = ()
     remainders: tuple[Remainder, ...] = ()
     #: How many deliveries may come back as groups; an event that has more comes back as pages.
     room: int = PAGE_SIZE
@@ -229,6 +237,7 @@ class Resolution(Wire):
     pages: tuple[Page, ...] = ()
     #: What this call did not get to; ask again.
     remainders: tuple[Remainder, ...] = ()
+    limited: Limited = ()
 
 
 class PageInput(Wire):
@@ -245,6 +254,7 @@ class RedeliverInput(Wire):
 
 class Groups(Wire):
     groups: tuple[Group, ...]
+    limited: Limited = ()
 
 
 class Chunk(Wire):
@@ -274,6 +284,20 @@ class ChunkResult(Wire):
 
     settled: dict[str, dict[DeliveryState, int]]
     deferred: tuple[Deferred, ...] = ()
+    limited: Limited = ()
+
+
+class FirstRound(Wire):
+    """Deliveries of a small publication, to be attempted within the workflow task that found them."""
+
+    groups: tuple[Group, ...]
+    #: By channel, waits in seconds for subscriptions that name no schedule of their own.
+    schedules: dict[Channel, tuple[float, ...]]
+
+
+class FirstRoundResult(ChunkResult):
+    #: What goes on by the channel's own activity: it takes longer than a workflow task should, or another worker sends it.
+    left: tuple[Group, ...] = ()
 
 
 class Settlement(Wire):
@@ -341,6 +365,12 @@ async def settle(request: Settlement) -> Settled:
 async def locate(request: LocateInput) -> Located:
     """Look an event up in the registry. Fails with EVENT_NOT_FOUND or DELIVERY_NOT_FOUND."""
     raise _stub("locate")
+
+
+@activity.defn
+async def send_at_once(round: FirstRound) -> FirstRoundResult:  # noqa: A002 - the word for it
+    """Attempt what this process can attempt within a moment; what takes longer goes on, and an activity takes part in it."""
+    raise _stub("send_at_once")
 
 
 @activity.defn

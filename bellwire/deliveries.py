@@ -1,7 +1,8 @@
 """Delivery: one event for one subscription; Attempt: one try at it; Outcome: what the attempt came to."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from pydantic import SecretStr
@@ -12,6 +13,10 @@ from bellwire.wire import Wire
 
 #: Longest reason, in characters. Reasons reach logs, histories and the Temporal UI, and hold no address and no body.
 MAX_REASON = 120
+#: Seconds for which other processes leave an attempt alone that is said to be under way; it is said again while it is.
+LEASE = timedelta(seconds=15)
+#: How long a reserved moment may be past.
+SLOT_LAPSES = timedelta(seconds=30)
 #: Longest piece of a receiver's answer that is kept with an attempt, in characters.
 MAX_ANSWER = 1000
 
@@ -39,7 +44,8 @@ class OutcomeKind(StrEnum):
 class DeliveryState(StrEnum):
     #: No attempt has been recorded yet.
     PENDING = "pending"
-    #: An attempt is about to be made; what became of it is not recorded yet. Only SMS records this intent.
+    #: An attempt is made now; what became of it is not recorded yet. SMS says so before each attempt, other channels only
+    #: of those that take so long that what began them does not wait.
     SENDING = "sending"
     #: An attempt was deferred or its outcome is unknown; another will follow.
     WAITING = "waiting"
@@ -168,12 +174,23 @@ class Delivery(Wire):
     def id(self) -> str:
         return delivery_id(self.event_key, self.subscription_id)
 
+    def slot(self, now: datetime) -> datetime | None:
+        """The moment that it has reserved, unless that has lapsed: after an outage, a backlog must not go out all at once."""
+        return None if self.not_before is None or now - self.not_before > SLOT_LAPSES else self.not_before
 
-class Due(Wire):
+    def leased(self, now: datetime) -> bool:
+        """Whether some process said not long ago that it is attempting this delivery."""
+        return self.state is DeliveryState.SENDING and self.intent_at is not None and now - self.intent_at < LEASE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
     """A delivery to attempt now, with all that an attempt needs, read afresh for each one."""
 
     delivery: Delivery
     event: Event
+    #: The event as CloudEvents JSON.
+    event_json: str
     subscription: Subscription
     #: The number of the attempt to make.
     number: int

@@ -13,12 +13,24 @@ import time as clock
 import uuid
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 
 from bellwire.errors import EventInvalid, fields_in_error
-from bellwire.wire import Wire
+from bellwire.wire import STORED, Wire
 
 #: The largest event, in bytes of its JSON form. CloudEvents asks intermediaries for 64 KiB; this is four times as much.
 MAX_EVENT_BYTES = 256 * 1024
@@ -158,6 +170,10 @@ class Event(Wire):
         unset = {name for name in type(self).model_fields if getattr(self, name) is None}
         return self.model_dump(mode="json", exclude=unset)
 
+    def to_json(self) -> str:
+        """`structured` as text: what is stored, and what webhooks carry."""
+        return json.dumps(self.structured(), ensure_ascii=False, separators=(",", ":"))
+
     def attribute(self, name: str) -> str | None:
         """A context attribute in its canonical string form (CloudEvents "Type System"); None if it is not set."""
         value = self.model_dump(mode="json", include={name}).get(name) if name != "data" else None
@@ -172,6 +188,11 @@ class Event(Wire):
             return cls.model_validate(value) if isinstance(value, dict) else cls.model_validate_json(value)
         except ValidationError as error:
             raise EventInvalid(fields_in_error(error)) from error
+
+    @classmethod
+    def restored(cls, stored: str) -> Self:
+        """The event from the JSON that `to_json` made of it; what was checked when it was made is not checked again."""
+        return cls.model_validate_json(stored, context=STORED)
 
     @model_validator(mode="before")
     @classmethod
@@ -204,7 +225,9 @@ class Event(Wire):
         return self
 
     @model_validator(mode="after")
-    def _check_data(self) -> Self:
+    def _check_data(self, info: ValidationInfo) -> Self:
+        if info.context == STORED:
+            return self
         _check_numbers(self.data)
         try:
             size = len(self.model_dump_json().encode())
@@ -227,6 +250,7 @@ def _check_numbers(value: JsonValue) -> None:
             _check_numbers(item)
 
 
+@lru_cache(maxsize=4096)
 def event_key(source: str, event_id: str) -> str:
     """26 letters and digits that stand for (source, id): the first 128 bits of a SHA-256, in base 32.
 
@@ -234,3 +258,17 @@ def event_key(source: str, event_id: str) -> str:
     """
     digest = hashlib.sha256(f"{source}\n{event_id}".encode()).digest()[:16]
     return base64.b32encode(digest).decode().rstrip("=").lower()
+
+
+def _as_it_is(value: object, check: ValidatorFunctionWrapHandler) -> Event:
+    return value if isinstance(value, Event) else check(value)
+
+
+def _restored(value: object, _: ValidatorFunctionWrapHandler) -> Event:
+    return value if isinstance(value, Event) else Event.model_validate(value, context=STORED)
+
+
+#: An event that a publisher sent, checked on arrival; and one that has been. An Event is not checked again for being put
+#: into another model, which pydantic would do.
+Received = Annotated[Event, WrapValidator(_as_it_is)]
+Checked = Annotated[Event, WrapValidator(_restored)]

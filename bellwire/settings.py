@@ -35,7 +35,7 @@ class SettingsInvalid(BellwireError, ValueError):
 
 def _async_driver(url: str) -> str:
     scheme, separator, rest = url.partition("://")
-    drivers = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}
+    drivers = {"sqlite": "sqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}
     full = drivers.get(scheme, scheme)
     if not separator or full not in drivers.values():
         raise ValueError("must start with sqlite:/// or postgresql://, such as sqlite:///bellwire.db")

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag
 
 from bellwire.events import Event, TenantName, uuid7
 from bellwire.filters import Filter, TypePattern, matches, type_matches
-from bellwire.wire import Written
+from bellwire.wire import Written, once
 
 #: Most recipients of one email subscription; a list server is the better target beyond that.
 MAX_RECIPIENTS = 20
@@ -79,7 +79,7 @@ def _web_url(value: str) -> str:
     return value
 
 
-EmailAddress = Annotated[str, Field(max_length=254), AfterValidator(_email)]
+EmailAddress = Annotated[str, Field(max_length=254), once(_email)]
 
 
 class EmailTarget(Written):
@@ -104,13 +104,13 @@ class EmailTarget(Written):
 class SmsTarget(Written):
     channel: Literal[Channel.SMS] = Channel.SMS
     #: An E.164 number: +14155550123.
-    to: Annotated[str, AfterValidator(_e164)]
+    to: Annotated[str, once(_e164)]
 
 
 class WebhookTarget(Written):
     channel: Literal[Channel.WEBHOOK] = Channel.WEBHOOK
     #: https; http only where the settings allow it (BELLWIRE_WEBHOOK_ALLOW_HTTP).
-    url: Annotated[str, Field(max_length=2048), AfterValidator(_web_url)]
+    url: Annotated[str, Field(max_length=2048), once(_web_url)]
 
 
 Target = Annotated[EmailTarget | SmsTarget | WebhookTarget, Field(discriminator="channel")]

@@ -1,6 +1,23 @@
 """The two manners of model: what travels, and what people write by hand."""
 
-from pydantic import BaseModel, ConfigDict
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
+
+#: The context of a validation that reads back what was validated before it was stored; costly checks leave it out.
+STORED = "stored"
+
+T = TypeVar("T")
+
+
+def once(check: Callable[[T], T]) -> AfterValidator:
+    """A check of what comes from outside, which need not be repeated when it is read back."""
+
+    def unless_stored(value: T, info: ValidationInfo[Any]) -> T:
+        return value if info.context == STORED else check(value)
+
+    return AfterValidator(unless_stored)
 
 
 class Wire(BaseModel):

@@ -108,6 +108,7 @@ async def show(delivery_id: DeliveryArgument, as_json: AsJson = False) -> None:
             ("state", delivery.state),
             ("attempts", delivery.attempts),
             ("last answer", delivery.reason),
+            ("not before", delivery.not_before),
             ("next attempt after", None if delivery.delay is None else in_words(delivery.delay)),
             ("owed", ", ".join(delivery.owed or ())),
             ("provider's id", delivery.provider_id),

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -128,12 +129,20 @@ def program(name: str) -> str:
     return str(Path(sys.executable).parent / name)
 
 
+def free_ports(number: int) -> int:
+    """The first of `number` loopback ports in a row that nobody listens on now.
+
+    Of those that systems leave to be chosen: of the others, any may become some connection's own before it is used.
+    """
+    while True:
+        first = 10_000 + secrets.randbelow(20_000)
+        if not any(port_taken(first + nth) for nth in range(number)):
+            return first
+
+
 def free_port() -> int:
     """A loopback port that nobody listens on now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-    return port
+    return free_ports(1)
 
 
 def port_taken(port: int) -> bool:

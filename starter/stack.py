@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import secrets
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,7 +15,7 @@ from bellwire.client import Client
 from bellwire.connection import connect
 from bellwire.errors import TemporalUnavailable
 from bellwire.registry import Registry
-from starter.processes import CHECKOUT, Process, environment_without, free_port, port_taken, program
+from starter.processes import CHECKOUT, Process, environment_without, free_port, free_ports, program
 from starter.setup import migrate, register_search_attributes
 
 #: Seconds that the server and the worker have to start; either takes about one.
@@ -119,17 +118,6 @@ async def running_stack(
         )
 
 
-def free_ports(number: int) -> int:
-    """The first of `number` loopback ports in a row that nobody listens on now."""
-    if number == 1:
-        return free_port()
-    while True:
-        # Of those that systems leave to be chosen: a neighbour of `free_port` may be any process's next connection.
-        first = 10_000 + secrets.randbelow(20_000)
-        if not any(port_taken(first + nth) for nth in range(number)):
-            return first
-
-
 def _counted(address: str, number: int) -> list[str]:
     """host:port of each process of the worker."""
     host, _, port = address.rpartition(":")
@@ -141,6 +129,9 @@ def _server(port: int, ui_port: int, database: Path | None) -> list[str]:
         "--ip": "127.0.0.1",
         "--port": port,
         "--ui-port": ui_port,
+        # Left to itself it takes any that is free, which another may have taken when it comes to use it.
+        "--http-port": free_port(),
+        "--metrics-port": free_port(),
         "--namespace": NAMESPACE,
         "--log-level": "error",
         **({"--db-filename": database} if database else {}),

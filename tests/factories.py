@@ -45,6 +45,7 @@ def due(
     return Due(
         delivery=delivery,
         event=happened,
+        event_json=happened.to_json(),
         subscription=wish,
         number=number,
         secret=SecretStr(secret) if secret else None,

@@ -1,11 +1,12 @@
 """Agenda: the unsettled deliveries of one run, and when each is due. Plain data and arithmetic; no workflow calls."""
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
 
-from bellwire.contract import CHUNK_SIZE, Control, Deferred, Group, Verb
+from bellwire.contract import CHUNK_SIZE, RATE_LIMIT, Control, Deferred, Group, Verb
 from bellwire.deliveries import Unsettled
 from bellwire.subscriptions import Channel
 from workflows.policies import JITTER, SLACK_PART, SLACK_SECONDS
@@ -76,9 +77,9 @@ class Agenda:
             paused=unsettled.paused,
         )
 
-    def take_due(self, now: float) -> list[Entry]:
-        """The entries that are due, marked as in flight."""
-        due = [entry for entry in self if entry.waits and entry.due <= now]
+    def take_due(self, now: float, *, but: frozenset[Channel] = frozenset()) -> list[Entry]:
+        """The entries that are due, but those of some channels, marked as in flight."""
+        due = [entry for entry in self if entry.waits and entry.due <= now and entry.channel not in but]
         for entry in due:
             entry.in_flight = True
         return due
@@ -113,14 +114,23 @@ class Agenda:
                 settled.append(entry)
         self._remove(settled)
 
-    def wake_at(self, now: float) -> float | None:
-        """When the next round is: as soon as the first entry and all those due shortly after it are due. None if none waits."""
-        due = [entry.due for entry in self if entry.waits]
-        if not due:
+    def wake_at(self, now: float, *, but: frozenset[Channel] = frozenset()) -> float | None:
+        """When the next round is: as soon as the first entry and all those due shortly after it are due. None if none waits.
+
+        What waits for a rate limit must not pile up meanwhile.
+        """
+        waiting = [entry for entry in self if entry.waits and entry.channel not in but]
+        if not waiting:
             return None
-        first = min(due)
-        last_together = first + max(SLACK_SECONDS, SLACK_PART * (first - now))
-        return max(moment for moment in due if moment <= last_together)
+        first = min(entry.due for entry in waiting)
+        paced = min((entry.due for entry in waiting if entry.reason == RATE_LIMIT), default=math.inf)
+        last_together = min(first + max(SLACK_SECONDS, SLACK_PART * (first - now)), paced + SLACK_SECONDS)
+        return max(entry.due for entry in waiting if entry.due <= last_together)
+
+    def put_back(self, entries: Iterable[Entry]) -> None:
+        """They were taken, and are not attempted now."""
+        for entry in entries:
+            entry.in_flight = False
 
     def control(self, control: Control, *, now: float) -> int:
         """Obey an operator; the number of entries that changed."""

@@ -44,10 +44,12 @@ class Dispatch(Rounds):
             self.take_over(given.carried)
         if given.page:
             request = PageInput(workflow_id=own_id, page=given.page)
-            self.take_on((await workflow.execute_local_activity(open_page, request, **REGISTRY)).groups)
+            found = await workflow.execute_local_activity(open_page, request, **REGISTRY)
+            self.take_on(found.groups, found.limited)
         if given.redeliver:
             again = RedeliverInput(workflow_id=own_id, groups=given.redeliver, orphans=given.orphans)
-            self.take_on((await workflow.execute_local_activity(reopen, again, **REGISTRY)).groups)
+            found = await workflow.execute_local_activity(reopen, again, **REGISTRY)
+            self.take_on(found.groups, found.limited)
 
     async def after_first_round(self) -> None:
         parent = workflow.info().parent

@@ -94,7 +94,7 @@ class Notify(Rounds):
                     resolve, request, summary="match subscriptions", **REGISTRY
                 )
                 self._events.update(found.events)
-                self.take_on(found.groups)
+                self.take_on(found.groups, found.limited)
                 room -= sum(len(group.subscription_ids) for group in found.groups)
                 following += await self._start_pages(found.pages)
                 events, remainders = (), found.remainders

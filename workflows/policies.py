@@ -41,6 +41,14 @@ JITTER = 0.1
 #: Deliveries due within this many seconds of the first, or within this part of the time until it, go together.
 SLACK_SECONDS, SLACK_PART = 1.0, 0.02
 
+#: A first round of at most this many deliveries is made within the workflow task, over these channels. An SMS costs money, so
+#: it waits for its own activity, which announces it first.
+AT_ONCE, AT_ONCE_CHANNELS = 20, frozenset({Channel.EMAIL, Channel.WEBHOOK})
+
+#: Deliveries over a rate-limited channel that one run has asked for at the same time, each by an activity of its own. The rest
+#: stays due, so that the run's history does not outgrow its bounds in one go.
+LIMITED_AT_ONCE = 200
+
 #: Dispatch children of one Notify that are in their first round at the same time.
 OPEN_PAGES = 20
 

@@ -5,6 +5,7 @@ one timer waits for the earliest. Neither success nor failure costs a run of its
 """
 
 import asyncio
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -25,17 +26,22 @@ with workflow.unsafe.imports_passed_through():
         ChunkResult,
         Control,
         Controlled,
+        FirstRound,
+        FirstRoundResult,
         Group,
+        Limited,
         Settlement,
         Summary,
         Verb,
         channel_queue,
+        send_at_once,
         settle,
     )
     from bellwire.deliveries import Counts, DeliveryState
+    from bellwire.subscriptions import Channel
     from workflows import narration
     from workflows.agenda import Agenda, Entry, chunks, groups
-    from workflows.policies import REGISTRY, SCHEDULES, SENDING
+    from workflows.policies import AT_ONCE, AT_ONCE_CHANNELS, LIMITED_AT_ONCE, REGISTRY, SCHEDULES, SENDING
 
 #: Unsettled deliveries that a query answers with, and subscription ids in the search attribute.
 SHOWN, SHOWN_IN_SEARCH = 100, 20
@@ -55,11 +61,18 @@ class Rounds:
         self._given_up: set[str] = set()
         #: Whether something happened that the rounds should look at before their next timer.
         self._told = False
-        self._first_round_over = False
+        self._begun = self._first_round_over = False
+        #: Channels with a rate limit: one delivery per activity, or the limit would count chunks.
+        self._limited: frozenset[Channel] = frozenset()
+        #: What goes out over limited channels while the rounds go on, since a limit may take hours.
+        self._trickle: asyncio.Task[None] | None = None
+        #: When the rounds look again by themselves.
+        self._wakes_at: float | None = None
         self._searchable: list[str] = []
 
-    def take_on(self, found: Sequence[Group]) -> None:
+    def take_on(self, found: Sequence[Group], limited: Limited) -> None:
         """Put deliveries on the agenda, due now."""
+        self._limited = frozenset(limited)
         for group in found:
             self.agenda.add(group, due=workflow.time())
             self._count(group.event_key, {"matched": len(group.subscription_ids)})
@@ -69,34 +82,54 @@ class Rounds:
 
     def take_over(self, carried: Carried) -> None:
         """Go on where the run before this one continued as new."""
+        self._first_round_over = True
+        self._limited = frozenset(carried.limited)
         self.counts.update(carried.counts)
         for item in carried.waiting:
             self.agenda.restore(item, now=workflow.time())
 
     def carry(self) -> Carried:
-        return Carried(waiting=self.agenda.carried(), counts=dict(self.counts))
+        return Carried(waiting=self.agenda.carried(), counts=dict(self.counts), limited=tuple(sorted(self._limited)))
 
     async def attend(self) -> bool:
         """Hold rounds until everything is settled; True if the run is to continue as new first. A cancel ends them early."""
-        while workflow.cancellation_reason() is None:
-            self._told = False
-            if doomed := self.agenda.take_doomed():
-                await self._settle(doomed, "cancelled by an operator")
-            elif due := self.agenda.take_due(workflow.time()):
-                sent = await asyncio.gather(*(self._send(chunk) for chunk in chunks(due)), return_exceptions=True)
-                for outcome in sent:
-                    if isinstance(outcome, BaseException):
-                        raise outcome
-                if not self._first_round_over:
+        try:
+            while workflow.cancellation_reason() is None:
+                self._told = False
+                if self._trickle and self._trickle.done():
+                    self._trickle.result()
+                    self._trickle = None
+                if doomed := self.agenda.take_doomed():
+                    await self._settle(doomed, "cancelled by an operator")
+                elif due := self.agenda.take_due(workflow.time(), but=self._closed):
+                    self._begun = True
+                    await self._round(due)
+                elif self._begun and not self._first_round_over and not self._trickle:
                     self._first_round_over = True
                     await self.after_first_round()
-            elif self.agenda or self.filling:
-                if workflow.info().is_continue_as_new_suggested() and not self.children and not self.filling:
+                elif self._full and self.agenda and not self._trickle:
                     return True
-                await self._wait()
-            else:
-                break
+                elif self.agenda or self.filling:
+                    await self._wait()
+                else:
+                    break
+        finally:
+            if self._trickle:
+                self._trickle.cancel()
+                await asyncio.gather(self._trickle, return_exceptions=True)
         return False
+
+    @property
+    def _full(self) -> bool:
+        """Whether the history has become so long that the run should continue as new, and it may."""
+        return workflow.info().is_continue_as_new_suggested() and not self.children and not self.filling
+
+    @property
+    def _closed(self) -> frozenset[Channel]:
+        """Channels over which nothing more is sent for now."""
+        if self._full:
+            return frozenset(Channel)
+        return self._limited if self._trickle else frozenset()
 
     async def after_first_round(self) -> None:
         """Called once, when everything has been attempted once."""
@@ -112,6 +145,45 @@ class Rounds:
         workflow.set_current_details("")
         await workflow.wait_condition(workflow.all_handlers_finished)
 
+    async def _round(self, due: list[Entry]) -> None:
+        """Attempt all that is due: a small first round within this workflow task, so far as it ends soon, else by activities."""
+        at_once = not self._first_round_over and not self._trickle
+        if slow := [entry for entry in due if entry.channel in self._limited]:
+            self.agenda.put_back(slow[LIMITED_AT_ONCE:])
+            self._trickle = asyncio.create_task(self._send_one_by_one(slow[:LIMITED_AT_ONCE]))
+            due = [entry for entry in due if entry.channel not in self._limited]
+        if at_once and len(due) <= AT_ONCE:
+            due = await self._send_at_once(due)
+        sent = await asyncio.gather(*(self._send(chunk) for chunk in chunks(due)), return_exceptions=True)
+        for outcome in sent:
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    async def _send_one_by_one(self, entries: list[Entry]) -> None:
+        """Over a limited channel, an activity for each, while the rounds go on."""
+        try:
+            await asyncio.gather(*(self._send([entry]) for entry in entries))
+        finally:
+            self._told = True
+
+    async def _send_at_once(self, due: list[Entry]) -> list[Entry]:
+        """Attempt what may go without an activity of its own; the entries that need one come back."""
+        now = [entry for entry in due if entry.channel in AT_ONCE_CHANNELS]
+        if not now:
+            return due
+        schedules = {channel: SCHEDULES[channel] for channel in sorted({entry.channel for entry in now})}
+        result: FirstRoundResult = await workflow.execute_local_activity(
+            send_at_once,
+            FirstRound(groups=groups(now), schedules=schedules),
+            summary=narration.count(len(now), "delivery"),
+            **REGISTRY,
+        )
+        left = {(group.event_key, name) for group in result.left for name in group.subscription_ids}
+        flown = [entry for entry in now if (entry.event_key, entry.subscription_id) not in left]
+        self.agenda.land(flown, result.deferred, now=workflow.time(), chance=_chance())
+        self._count_settled(result.settled)
+        return [entry for entry in due if entry not in flown]
+
     async def _send(self, entries: list[Entry]) -> None:
         channel = entries[0].channel
         result: ChunkResult = await workflow.execute_activity(
@@ -121,8 +193,15 @@ class Rounds:
             summary=narration.sending(entries),
             **SENDING,
         )
+        self._limited = frozenset(result.limited)
         self.agenda.land(entries, result.deferred, now=workflow.time(), chance=_chance())
         self._count_settled(result.settled)
+        if self._trickle:
+            # The rounds may be waiting for something later than this.
+            wakes_at = self.agenda.wake_at(workflow.time(), but=self._closed)
+            self._told |= wakes_at is not None and wakes_at < (self._wakes_at or math.inf)
+            # What was cancelled in flight settles now.
+            self._told |= any(entry.doomed for entry in entries)
 
     async def _settle(self, entries: list[Entry], reason: str) -> None:
         answer = await workflow.execute_local_activity(
@@ -136,7 +215,7 @@ class Rounds:
     async def _wait(self) -> None:
         self._show_in_search()
         now = workflow.time()
-        wake_at = self.agenda.wake_at(now)
+        self._wakes_at = wake_at = self.agenda.wake_at(now, but=self._closed)
         waiting = [entry for entry in self.agenda if entry.waits]
         workflow.set_current_details(narration.table(self.agenda.unsettled(narration.ROWS), len(self.agenda)))
         if wake_at is None:

@@ -2,7 +2,9 @@
 
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
+
+from bellwire.wire import once
 
 
 def _check(pattern: str) -> str:
@@ -18,7 +20,7 @@ def _check(pattern: str) -> str:
     return pattern
 
 
-TypePattern = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_check)]
+TypePattern = Annotated[str, Field(min_length=1, max_length=256), once(_check)]
 
 
 def patterns_matching(event_type: str) -> list[str]:

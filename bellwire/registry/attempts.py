@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import Boolean, bindparam, case, func, select, update
+from sqlalchemy import Boolean, ColumnElement, bindparam, case, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.contract import Group
@@ -23,6 +23,24 @@ _OPEN = (
     *(deliveries.c.state != str(state) for state in sorted(SETTLED)),  # NOT IN does not go with many rows at once
     deliveries.c.attempts < bindparam("number"),
 )
+_MOVED = (
+    update(deliveries)
+    .where(*_OPEN)
+    .values(
+        state=bindparam("new_state"),
+        attempts=bindparam("number"),
+        reason=bindparam("new_reason"),
+        delay=bindparam("new_delay"),
+        stated=bindparam("new_stated"),
+        owed=bindparam("new_owed"),
+        provider_id=bindparam("new_provider_id"),
+        # Until the outcome is known, what was announced may have been sent.
+        intent_at=case((bindparam("is_unknown", type_=Boolean), deliveries.c.intent_at), else_=None),
+        # The next attempt, if there is one, takes a slot of its own.
+        not_before=None,
+        updated_at=bindparam("now"),
+    )
+)
 
 
 async def load(connection: AsyncConnection, groups: Sequence[Group]) -> list[Due]:
@@ -36,9 +54,17 @@ async def load(connection: AsyncConnection, groups: Sequence[Group]) -> list[Due
             delivery = found.get((group.event_key, subscription_id))
             if delivery is not None and group.event_key in happened and subscription_id in wishes:
                 wish, secret = wishes[subscription_id]
-                event = happened[group.event_key]
-                due = Due(delivery=delivery, event=event, subscription=wish, number=group.attempt, secret=secret)
-                dues.append(due)
+                event, event_json = happened[group.event_key]
+                dues.append(
+                    Due(
+                        delivery=delivery,
+                        event=event,
+                        event_json=event_json,
+                        subscription=wish,
+                        number=group.attempt,
+                        secret=secret,
+                    )
+                )
     return dues
 
 
@@ -47,21 +73,30 @@ async def record_intent(connection: AsyncConnection, dues: Sequence[Due]) -> Non
 
     `updated_at` stays: until `announce`, nothing has been sent, and whoever has read the same rows may still send.
     """
-    now = datetime.now(UTC)
-    announced = (
-        update(deliveries)
-        .where(*_OPEN)
-        .values(
-            state=str(DeliveryState.SENDING),
-            # An earlier intent that was never answered for stays: what it sent is looked for from then on.
-            intent_at=func.coalesce(deliveries.c.intent_at, now),
-        )
-    )
+    # An earlier intent that was never answered for stays: what it sent is looked for from then on.
+    await _mark_sending(connection, dues, since=func.coalesce(deliveries.c.intent_at, datetime.now(UTC)))
+
+
+async def lease(connection: AsyncConnection, dues: Sequence[Due]) -> None:
+    """Note that these attempts are under way now, where they have not been recorded already."""
+    await _mark_sending(connection, dues, since=datetime.now(UTC))
+
+
+async def _mark_sending(
+    connection: AsyncConnection, dues: Sequence[Due], *, since: datetime | ColumnElement[datetime]
+) -> None:
+    marked = update(deliveries).where(*_OPEN).values(state=str(DeliveryState.SENDING), intent_at=since)
     rows = sorted((due.event.key, due.subscription.id, due.number) for due in dues)
     if rows:
         await connection.execute(
-            announced, [{"key": key, "subscription": wish, "number": number} for key, wish, number in rows]
+            marked, [{"key": key, "subscription": wish, "number": number} for key, wish, number in rows]
         )
+
+
+async def touch(connection: AsyncConnection, due: Due) -> None:
+    """Write that the delivery was looked at."""
+    this = (deliveries.c.event_key == due.event.key, deliveries.c.subscription_id == due.subscription.id)
+    await connection.execute(update(deliveries).where(*this).values(updated_at=datetime.now(UTC)))
 
 
 async def announce(connection: AsyncConnection, due: Due) -> bool:
@@ -89,24 +124,8 @@ async def record(connection: AsyncConnection, made: Sequence[Attempt]) -> None:
     ordered = sorted(made, key=lambda attempt: (attempt.event_key, attempt.subscription_id, attempt.number))
     if not ordered:
         return
-    moved = (
-        update(deliveries)
-        .where(*_OPEN)
-        .values(
-            state=bindparam("new_state"),
-            attempts=bindparam("number"),
-            reason=bindparam("new_reason"),
-            delay=bindparam("new_delay"),
-            stated=bindparam("new_stated"),
-            owed=bindparam("new_owed"),
-            not_before=None,
-            provider_id=bindparam("new_provider_id"),
-            # Until the outcome is known, what was announced may have been sent.
-            intent_at=case((bindparam("is_unknown", type_=Boolean), deliveries.c.intent_at), else_=None),
-            updated_at=datetime.now(UTC),
-        )
-    )
-    await connection.execute(moved, [_change(attempt) for attempt in ordered])
+    now = datetime.now(UTC)
+    await connection.execute(_MOVED, [{**_change(attempt), "now": now} for attempt in ordered])
     await connection.execute(insert_missing(connection, attempts), [_row(attempt) for attempt in ordered])
     gone = {attempt.subscription_id: attempt.outcome.reason for attempt in ordered if attempt.outcome.disable}
     for subscription_id, reason in sorted(gone.items()):

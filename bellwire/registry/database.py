@@ -2,12 +2,14 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
-from typing import Any, Self
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, asynccontextmanager
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import asyncpg
-from sqlalchemy import URL, Connection, Insert, Table, event, make_url
+from sqlalchemy import URL, Connection, CursorResult, Executable, Insert, Table, create_engine, event, make_url
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import (
     ArgumentError,
@@ -18,7 +20,7 @@ from sqlalchemy.exc import (
     ProgrammingError,
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from bellwire.errors import NotSetUp, RegistryUnavailable
 
@@ -30,8 +32,7 @@ STATEMENT_TIMEOUT = 60.0
 POOL_TIMEOUT = 30.0
 
 _DRIVERS = {
-    "sqlite": "sqlite+aiosqlite",
-    "sqlite+aiosqlite": "sqlite+aiosqlite",
+    "sqlite": "sqlite",
     "postgres": "postgresql+asyncpg",
     "postgresql": "postgresql+asyncpg",
     "postgresql+asyncpg": "postgresql+asyncpg",
@@ -49,50 +50,48 @@ _REMEDIES: dict[object, str] = {
 #: The mark of a connection whose transactions write.
 _WRITES = "bellwire_writes"
 
+P = ParamSpec("P")
+T = TypeVar("T")
+Work = Coroutine[Any, Any, T]
 
-class Database:
-    """A pool of connections to one database. Raises RegistryUnavailable and NotSetUp for the drivers' exceptions."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
-        self._sqlite = engine.dialect.name == "sqlite"
-        self._writer = engine.execution_options(**{_WRITES: True})
-        # A read is one statement or a few that need no common snapshot: no BEGIN and ROLLBACK around them.
-        self._reader = engine if self._sqlite else engine.execution_options(isolation_level="AUTOCOMMIT")
-        # SQLite lets one writer in at a time and polls for its turn; tasks of one process queue here, in order.
-        self._turn = asyncio.Lock() if self._sqlite else nullcontext()
+class Database(ABC):
+    """A pool of connections to one database. Raises RegistryUnavailable and NotSetUp for the drivers' exceptions.
 
-    @classmethod
-    def at(cls, url: str, *, pool: int) -> Self:
+    Work is a coroutine function that takes a connection first, and awaits nothing else.
+    """
+
+    def __init__(self, url: URL) -> None:
+        self._url = url
+
+    @staticmethod
+    def at(url: str, *, pool: int) -> "Database":
         """The database at `url`, not connected yet, with at most `pool` connections."""
         full = _parsed(url)
-        options: dict[str, Any] = {"pool_size": pool, "max_overflow": 0, "pool_timeout": POOL_TIMEOUT}
-        if full.get_backend_name() == "sqlite":
-            engine = create_async_engine(full, hide_parameters=True, connect_args={"timeout": SQLITE_BUSY}, **options)
-            event.listen(engine.sync_engine, "connect", _prepare_sqlite)
-            event.listen(engine.sync_engine, "begin", _begin_sqlite)
-        else:
-            arguments = {
-                "timeout": CONNECT_TIMEOUT,
-                "command_timeout": STATEMENT_TIMEOUT,
-                "server_settings": {"application_name": "bellwire", "jit": "off"},
-            }
-            engine = create_async_engine(full, hide_parameters=True, connect_args=arguments, **options)
-        return cls(engine)
+        return _File(full, pool) if full.get_backend_name() == "sqlite" else _Server(full, pool)
 
-    @asynccontextmanager
-    async def reading(self) -> AsyncIterator[AsyncConnection]:
-        async with self._translated(), self._reader.connect() as connection:
-            yield connection
+    async def read(
+        self, work: Callable[Concatenate[AsyncConnection, P], Work[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """What the work comes to: one statement, or a few that need no common snapshot."""
+        async with self._translated():
+            return await self._read(lambda connection: work(connection, *args, **kwargs))
 
-    @asynccontextmanager
-    async def writing(self) -> AsyncIterator[AsyncConnection]:
-        """One transaction, committed at the end of the block, rolled back if the block fails or is cancelled."""
-        async with self._translated(), self._turn, self._writer.begin() as connection:
-            yield connection
+    async def write(
+        self, work: Callable[Concatenate[AsyncConnection, P], Work[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """What the work comes to, as one transaction, rolled back if it fails."""
+        async with self._translated():
+            return await self._write(lambda connection: work(connection, *args, **kwargs))
 
-    async def close(self) -> None:
-        await self._engine.dispose()
+    @abstractmethod
+    async def _read(self, work: Callable[[AsyncConnection], Work[T]]) -> T: ...
+
+    @abstractmethod
+    async def _write(self, work: Callable[[AsyncConnection], Work[T]]) -> T: ...
+
+    @abstractmethod
+    async def close(self) -> None: ...
 
     @asynccontextmanager
     async def _translated(self) -> AsyncIterator[None]:
@@ -113,11 +112,107 @@ class Database:
             raise self._unavailable(error) from error
 
     def _unavailable(self, cause: BaseException) -> RegistryUnavailable:
-        url = self._engine.url.render_as_string(hide_password=True)
+        url = self._url.render_as_string(hide_password=True)
         said = (str(cause).splitlines() or [""])[0] or type(cause).__name__
         return RegistryUnavailable(
             f"{_REMEDIES.get(_code(cause), RegistryUnavailable.__doc__)} It is {url} and said: {said}"
         )
+
+
+class _Server(Database):
+    """PostgreSQL."""
+
+    def __init__(self, url: URL, pool: int) -> None:
+        super().__init__(url)
+        arguments = {
+            "timeout": CONNECT_TIMEOUT,
+            "command_timeout": STATEMENT_TIMEOUT,
+            "server_settings": {"application_name": "bellwire", "jit": "off"},
+        }
+        self._engine = create_async_engine(
+            url, connect_args=arguments, hide_parameters=True, pool_size=pool, max_overflow=0, pool_timeout=POOL_TIMEOUT
+        )
+        # Without BEGIN and ROLLBACK around each read.
+        self._reader = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    async def _read(self, work: Callable[[AsyncConnection], Work[T]]) -> T:
+        async with self._reader.connect() as connection:
+            return await work(connection)
+
+    async def _write(self, work: Callable[[AsyncConnection], Work[T]]) -> T:
+        async with self._engine.begin() as connection:
+            return await work(connection)
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+
+class _File(Database):
+    """SQLite. All of a transaction happens in one thread, at one go.
+
+    The asynchronous driver would go to a thread and back four times for each statement, which costs several times what
+    SQLite itself does. A transaction goes on to its end though the task that waits for it is cancelled.
+    """
+
+    def __init__(self, url: URL, pool: int) -> None:
+        super().__init__(url)
+        self._engine = create_engine(
+            url, connect_args={"timeout": SQLITE_BUSY}, hide_parameters=True, pool_size=pool, max_overflow=0
+        )
+        event.listen(self._engine, "connect", _prepare_sqlite)
+        event.listen(self._engine, "begin", _begin_sqlite)
+        self._writer = self._engine.execution_options(**{_WRITES: True})
+        self._threads = ThreadPoolExecutor(pool, "registry")
+        # SQLite lets one writer in at a time and polls for its turn; tasks of one process queue here, in order.
+        self._turn = asyncio.Lock()
+
+    async def _read(self, work: Callable[[AsyncConnection], Work[T]]) -> T:
+        return await self._in_thread(self._engine.connect, work)
+
+    async def _write(self, work: Callable[[AsyncConnection], Work[T]]) -> T:
+        async with self._turn:
+            return await self._in_thread(self._writer.begin, work)
+
+    async def _in_thread(
+        self, opened: Callable[[], AbstractContextManager[Connection]], work: Callable[[AsyncConnection], Work[T]]
+    ) -> T:
+        def run() -> T:
+            with opened() as connection:
+                return _at_one_go(work(cast(AsyncConnection, _Direct(connection))))
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads, run)
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._threads.shutdown)
+        self._engine.dispose()
+
+
+class _Direct:
+    """A connection with the face of an asynchronous one that never waits, since it has a thread for itself."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.dialect = connection.dialect
+
+    async def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
+        return self._connection.execute(statement, parameters)
+
+    async def exec_driver_sql(self, statement: str) -> CursorResult[Any]:
+        return self._connection.exec_driver_sql(statement)
+
+    async def run_sync(self, work: Callable[[Connection], T]) -> T:
+        return work(self._connection)
+
+
+def _at_one_go(work: Work[T]) -> T:
+    """What a coroutine comes to that never waits."""
+    try:
+        work.send(None)
+    except StopIteration as end:
+        return cast(T, end.value)
+    finally:
+        work.close()
+    raise RuntimeError("work on the registry awaited something else than its connection")
 
 
 def insert_missing(connection: AsyncConnection, table: Table) -> Insert:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, and_, bindparam, func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.contract import Group
@@ -20,6 +20,14 @@ from bellwire.subscriptions import Channel
 #: Deliveries, and events that they belong to, in one query. SQLite's expressions are at most 1,000 deep.
 _PER_QUERY = 2_000
 _EVENTS_PER_QUERY = 100
+
+#: Every combination of some events and some subscriptions. The statement is made once, since making one costs more than
+#: running it; beyond this many combinations, one that names each pair pays.
+_LOOK_UP = select(deliveries).where(
+    deliveries.c.event_key.in_(bindparam("keys", expanding=True)),
+    deliveries.c.subscription_id.in_(bindparam("ids", expanding=True)),
+)
+_MOST_LOOKED_UP = 10_000
 
 _DELIVERY_ID = re.compile(r"dlv_([a-z2-7]{26})_(.+)")
 _UNLISTED = {DeliveryState.PENDING, DeliveryState.DELIVERED}
@@ -90,13 +98,21 @@ def _any_of(by_event: Mapping[str, Sequence[str]]) -> ColumnElement[bool]:
 
 async def by_pairs(connection: AsyncConnection, pairs: Sequence[Pair], *, lock: bool = False) -> dict[Pair, Delivery]:
     """The deliveries that exist. With `lock`, nobody else changes them until the transaction ends."""
-    found = {}
-    for condition in among(sorted(set(pairs))):
-        query = select(deliveries).where(condition)
+    wanted, found = set(pairs), dict[Pair, Delivery]()
+    keys, ids = sorted({key for key, _ in wanted}), sorted({subscription_id for _, subscription_id in wanted})
+    if lock or len(keys) * len(ids) > _MOST_LOOKED_UP:
+        queries = [select(deliveries).where(condition) for condition in among(sorted(wanted))]
         if lock:
-            query = query.order_by(deliveries.c.event_key, deliveries.c.subscription_id).with_for_update()
-        for row in (await connection.execute(query)).mappings():
-            found[row["event_key"], row["subscription_id"]] = _delivery(row)
+            order = (deliveries.c.event_key, deliveries.c.subscription_id)
+            queries = [query.order_by(*order).with_for_update() for query in queries]
+        results = [await connection.execute(query) for query in queries]
+    else:
+        results = [await connection.execute(_LOOK_UP, {"keys": keys, "ids": ids})]
+    for result in results:
+        for row in result.mappings():
+            pair = row["event_key"], row["subscription_id"]
+            if pair in wanted:
+                found[pair] = _delivery(row)
     return found
 
 

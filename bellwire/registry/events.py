@@ -1,11 +1,10 @@
 """Events, as rows: each accepted once, owned by the run that delivers it."""
 
-import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, select, tuple_
+from sqlalchemy import Select, bindparam, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.contract import EventSummary, Standing
@@ -15,6 +14,11 @@ from bellwire.events import Event, event_key
 from bellwire.registry.database import insert_missing
 from bellwire.registry.deliveries import counts
 from bellwire.registry.tables import events
+
+# Made once, since making a statement costs more than running it.
+_THESE = events.c.key.in_(bindparam("keys", expanding=True))
+_BODIES = select(events.c.key, events.c.body).where(_THESE)
+_OWNERS = select(events.c.key, events.c.digest, events.c.workflow_id, events.c.run_id).where(_THESE)
 
 
 class StoredEvent(NamedTuple):
@@ -45,7 +49,7 @@ async def accept(
             "workflow_id": workflow_id,
             "run_id": run_id,
             "accepted_at": now,
-            "body": json.dumps(event.structured(), separators=(",", ":")),
+            "body": event.to_json(),
         }
         # In one order for all, or two runs that share events could wait for each other.
         for key, (event, digest) in sorted(digests.items())
@@ -53,9 +57,7 @@ async def accept(
     if not rows:
         return {}
     await connection.execute(insert_missing(connection, events), rows)
-    known = await connection.execute(
-        select(events.c.key, events.c.digest, events.c.workflow_id, events.c.run_id).where(events.c.key.in_(digests))
-    )
+    known = await connection.execute(_OWNERS, {"keys": sorted(digests)})
     owners = {key: (digest, (owner, owning_run)) for key, digest, owner, owning_run in known}
     return {
         event.key: EventSummary(
@@ -76,10 +78,10 @@ def _standing(stored: tuple[str, tuple[str, str]], digest: str, run: tuple[str, 
     return Standing.OWNED if owner == run else Standing.DUPLICATE
 
 
-async def by_keys(connection: AsyncConnection, keys: Iterable[str]) -> dict[str, Event]:
-    """The events that exist, by key."""
-    rows = await connection.execute(select(events.c.key, events.c.body).where(events.c.key.in_(sorted(set(keys)))))
-    return {key: Event.parse(body) for key, body in rows}
+async def by_keys(connection: AsyncConnection, keys: Iterable[str]) -> dict[str, tuple[Event, str]]:
+    """The events that exist, each with its CloudEvents JSON, by key."""
+    rows = await connection.execute(_BODIES, {"keys": sorted(set(keys))})
+    return {key: (Event.restored(body), body) for key, body in rows}
 
 
 async def stored(connection: AsyncConnection, source: str, event_id: str) -> StoredEvent:
@@ -121,6 +123,8 @@ async def _read(connection: AsyncConnection, query: Select[Any]) -> list[StoredE
     rows = (await connection.execute(query)).all()
     counted = await counts(connection, [row.key for row in rows])
     return [
-        StoredEvent(Event.parse(row.body), row.workflow_id, row.digest, row.accepted_at, counted.get(row.key, Counts()))
+        StoredEvent(
+            Event.restored(row.body), row.workflow_id, row.digest, row.accepted_at, counted.get(row.key, Counts())
+        )
         for row in rows
     ]

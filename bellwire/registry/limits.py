@@ -45,7 +45,7 @@ async def reserve(connection: AsyncConnection, dues: Sequence[Due], *, now: date
     limited = (due for due in dues if due.subscription.rate_limit is not None)
     pairs = list(dict.fromkeys((due.event.key, due.subscription.id) for due in limited))
     found = await by_pairs(connection, pairs, lock=True)
-    slots = {pair: delivery.not_before for pair, delivery in found.items() if delivery.not_before is not None}
+    slots = {pair: slot for pair, delivery in found.items() if (slot := delivery.slot(now))}
     asking: dict[str, list[Pair]] = defaultdict(list)
     for pair in pairs:
         if pair in found and pair not in slots:

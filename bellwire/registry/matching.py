@@ -1,11 +1,11 @@
 """Matching: which subscriptions want an event. SQL narrows by type pattern and tenant, the filters are applied here."""
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 from pydantic import TypeAdapter
-from sqlalchemy import Select, select, union
+from sqlalchemy import Integer, Select, bindparam, select, union
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.events import Event
@@ -77,7 +77,7 @@ async def match(
     scanned, ended, reached = 0, False, after
     while not ended and scanned < scan and any(one.stopped_at is None for one in wanting):
         size = min(NEXT_BATCH if scanned else FIRST_BATCH, scan - scanned)
-        batch = await _read(connection, _candidates(events[0], after=reached, size=size))
+        batch = await _candidates(connection, events[0], after=reached, size=size)
         scanned += len(batch)
         ended = len(batch) < size
         reached = batch[-1].target[0] if batch else reached
@@ -87,29 +87,55 @@ async def match(
     return [Match(tuple(one.found), one.stopped_at or rest, scanned) for one in wanting]
 
 
+async def match_each(
+    connection: AsyncConnection, alike: Sequence[Sequence[Event]], *, after: str, limit: int, scan: int
+) -> list[list[Match]]:
+    """`match` for one list after the other, so far as the candidate rows go that may be read."""
+    found = []
+    for events in alike:
+        matches = await match(connection, events, after=after, limit=limit, scan=scan)
+        scan -= matches[0].scanned
+        found.append(matches)
+    return found
+
+
 async def match_range(connection: AsyncConnection, event: Event, *, after: str, until: str) -> tuple[Found, ...]:
     """Every subscription beyond `after` and up to `until` that wants the event."""
     one = _Wanting(event, None)
-    one.look(await _read(connection, _candidates(event, after=after, until=until)), last=True)
+    one.look(await _candidates(connection, event, after=after, until=until), last=True)
     return tuple(one.found)
 
 
-def _candidates(
-    event: Event, *, after: str, until: str | None = None, size: int | None = None
-) -> Select[tuple[str, str, str]]:
-    """Active subscriptions with a pattern for the event's type, and of its tenant if it names one, by ascending id.
+async def _candidates(
+    connection: AsyncConnection, event: Event, *, after: str, until: str | None = None, size: int | None = None
+) -> list[_Candidate]:
+    """Active subscriptions with a pattern for the event's type, and of its tenant if it names one, by ascending id."""
+    patterns = patterns_matching(event.type)
+    given = {"tenant": event.tenant, "until": until, "size": size}
+    bounds = {name: value for name, value in given.items() if value is not None}
+    values = {"after": after, **bounds, **{f"pattern_{number}": one for number, one in enumerate(patterns)}}
+    rows = await connection.execute(_query(len(patterns), frozenset(bounds)), values)
+    return [_Candidate((row.id, Channel(row.channel)), row.filters) for row in rows]
+
+
+@cache
+def _query(patterns: int, bounds: frozenset[str]) -> Select[tuple[str, str, str]]:
+    """The query for so many patterns and with these of the bounds; made once, since making it costs more than running it.
 
     Each pattern is its own range of an index, read in order and no further than `size`: a match of `*` with a million
     subscriptions costs what a match with a thousand does.
     """
     column = subscription_types.c
+    size = bindparam("size", type_=Integer) if "size" in bounds else None
     ranges = []
-    for pattern in patterns_matching(event.type):
-        part = select(column.subscription_id).where(column.pattern == pattern, column.subscription_id > after)
-        if event.tenant is not None:
-            part = part.where(column.tenant == event.tenant)
-        if until is not None:
-            part = part.where(column.subscription_id <= until)
+    for number in range(patterns):
+        part = select(column.subscription_id).where(
+            column.pattern == bindparam(f"pattern_{number}"), column.subscription_id > bindparam("after")
+        )
+        if "tenant" in bounds:
+            part = part.where(column.tenant == bindparam("tenant"))
+        if "until" in bounds:
+            part = part.where(column.subscription_id <= bindparam("until"))
         ordered = part.order_by(column.subscription_id).limit(size).subquery()
         ranges.append(select(ordered.c.subscription_id))
     wanted = union(*ranges).subquery()
@@ -119,10 +145,6 @@ def _candidates(
         .join(first, first.c.subscription_id == subscriptions.c.id)
         .order_by(subscriptions.c.id)
     )
-
-
-async def _read(connection: AsyncConnection, query: Select[tuple[str, str, str]]) -> list[_Candidate]:
-    return [_Candidate((row.id, Channel(row.channel)), row.filters) for row in await connection.execute(query)]
 
 
 @lru_cache(maxsize=1024)

@@ -1,11 +1,12 @@
 """Registry: what Bellwire knows, kept in one database."""
 
+import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Self
 
 from pydantic import SecretStr
-from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.contract import EventSummary, Group, Located
 from bellwire.deliveries import Attempt, Delivery, DeliveryState, Due
@@ -20,7 +21,10 @@ from bellwire.registry import subscriptions as _subscriptions
 from bellwire.registry.database import Database
 from bellwire.registry.events import StoredEvent
 from bellwire.registry.matching import Found, Match
+from bellwire.registry.recording import Recorder
 from bellwire.subscriptions import Channel, Subscription, SubscriptionState
+
+LIMITS_KNOWN_FOR = 5.0
 
 
 class Registry:
@@ -31,6 +35,9 @@ class Registry:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._recorder = Recorder(lambda attempts: database.write(_attempts.record, attempts))
+        self._limited: tuple[Channel, ...] = ()
+        self._limits_asked_at = -LIMITS_KNOWN_FOR
 
     @classmethod
     async def open(cls, url: str, *, pool: int = 10) -> Self:
@@ -44,21 +51,21 @@ class Registry:
         return registry
 
     async def close(self) -> None:
+        await self._recorder.close()
         await self._database.close()
 
     async def ping(self) -> None:
-        async with self._database.reading() as connection:
-            await connection.execute(select(1))
+        await self._database.read(schema.ping)
 
     async def migrate(self) -> None:
         """Make the tables, or bring them up to date; any number of processes may do so at once."""
-        async with self._database.writing() as connection:
-            await schema.migrate(connection)
+        await self._database.write(schema.migrate)
 
     async def check(self) -> None:
         """Raise NotSetUp unless the tables are those of this version."""
-        async with self._database.reading() as connection:
-            await schema.check(connection)
+        await self._database.read(
+            schema.check,
+        )
 
     # Subscriptions.
 
@@ -67,13 +74,11 @@ class Registry:
 
         Raises SubscriptionInvalid if the id exists already or the secret is not one.
         """
-        async with self._database.writing() as connection:
-            return await _subscriptions.subscribe(connection, subscription, secret=secret)
+        return await self._database.write(_subscriptions.subscribe, subscription, secret=secret)
 
     async def subscription(self, subscription_id: str) -> Subscription:
         """Raises SubscriptionNotFound."""
-        async with self._database.reading() as connection:
-            found = await _subscriptions.by_ids(connection, [subscription_id])
+        found = await self._database.read(_subscriptions.by_ids, [subscription_id])
         if not found:
             raise SubscriptionNotFound
         return found[subscription_id][0]
@@ -88,123 +93,122 @@ class Registry:
         limit: int = 100,
     ) -> list[Subscription]:
         """Subscriptions by ascending id, after the id `after`."""
-        async with self._database.reading() as connection:
-            return await _subscriptions.listing(
-                connection, tenant=tenant, channel=channel, state=state, after=after, limit=limit
-            )
+        return await self._database.read(
+            _subscriptions.listing, tenant=tenant, channel=channel, state=state, after=after, limit=limit
+        )
 
     async def set_state(self, subscription_id: str, state: SubscriptionState, *, reason: str | None = None) -> None:
         """Raises SubscriptionNotFound."""
-        async with self._database.writing() as connection:
-            await _subscriptions.set_state(connection, subscription_id, state, reason=reason)
+        await self._database.write(_subscriptions.set_state, subscription_id, state, reason=reason)
 
     # Rate limits.
 
     async def limits(self) -> dict[Channel, float]:
         """Most deliveries per second of the channels that have a limit."""
-        async with self._database.reading() as connection:
-            return await _limits.of_channels(connection)
+        return await self._database.read(
+            _limits.of_channels,
+        )
+
+    async def limited(self) -> tuple[Channel, ...]:
+        """The channels that have a limit, as it stood within the last LIMITS_KNOWN_FOR seconds: runs ask for it often."""
+        if time.monotonic() >= self._limits_asked_at + LIMITS_KNOWN_FOR:
+            self._limited = tuple(sorted(await self.limits()))
+            self._limits_asked_at = time.monotonic()
+        return self._limited
 
     async def set_limit(self, channel: Channel, per_second: float) -> None:
-        async with self._database.writing() as connection:
-            await _limits.set_limit(connection, channel, per_second)
+        await self._database.write(_limits.set_limit, channel, per_second)
 
     async def clear_limit(self, channel: Channel) -> None:
         """Leave the channel without a limit, whether or not it had one."""
-        async with self._database.writing() as connection:
-            await _limits.clear_limit(connection, channel)
+        await self._database.write(_limits.clear_limit, channel)
 
-    async def reserve(self, dues: Sequence[Due]) -> dict[tuple[str, str], datetime]:
-        """A moment for each delivery whose subscription has a rate limit, by event key and subscription id.
+    async def reserve(self, dues: Sequence[Due], *, now: datetime) -> dict[tuple[str, str], datetime]:
+        """A moment from `now` on for each delivery whose subscription has a rate limit, by event key and subscription id.
 
-        One that has a moment already, and has not been attempted since, keeps it.
+        One that has a moment already that has not lapsed, and has not been attempted since, keeps it.
         """
-        now = datetime.now(UTC)  # not once the lock is there: waiting for it is no reason to wait longer
-        async with self._database.writing() as connection:
-            return await _limits.reserve(connection, dues, now=now)
+        return await self._database.write(_limits.reserve, dues, now=now)
 
     # What runs do.
 
     async def accept(self, events: Sequence[Event], workflow_id: str, run_id: str = "") -> dict[str, EventSummary]:
         """Store events for the run that publishes them; how each stands, by event key. The same run may ask again."""
-        async with self._database.writing() as connection:
-            return await _events.accept(connection, events, workflow_id, run_id)
+        return await self._database.write(_events.accept, events, workflow_id, run_id)
 
     async def match(self, event: Event, *, after: str = "", limit: int, scan: int) -> Match:
         """Up to `limit` subscriptions beyond `after` that want the event; reads at most `scan` candidate rows."""
-        return (await self.match_alike([event], after=after, limit=limit, scan=scan))[0]
+        (matches,) = await self.match_each([[event]], after=after, limit=limit, scan=scan)
+        return matches[0]
 
-    async def match_alike(self, events: Sequence[Event], *, after: str = "", limit: int, scan: int) -> list[Match]:
-        """`match` for several events of one type and one tenant, each row read once for all of them."""
-        async with self._database.reading() as connection:
-            return await matching.match(connection, events, after=after, limit=limit, scan=scan)
+    async def match_each(
+        self, alike: Sequence[Sequence[Event]], *, after: str = "", limit: int, scan: int
+    ) -> list[list[Match]]:
+        """`match` for lists of events, each of one type and one tenant, so that each row is read once for all of a list.
+
+        `scan` is for all of them together.
+        """
+        return await self._database.read(matching.match_each, alike, after=after, limit=limit, scan=scan)
 
     async def match_range(self, event: Event, *, after: str, until: str) -> tuple[Found, ...]:
         """Every subscription beyond `after` and up to `until` that wants the event: id and channel, by ascending id."""
-        async with self._database.reading() as connection:
-            return await matching.match_range(connection, event, after=after, until=until)
+        return await self._database.read(matching.match_range, event, after=after, until=until)
 
     async def events_by_key(self, keys: Sequence[str]) -> dict[str, Event]:
         """Those of the events that exist."""
-        async with self._database.reading() as connection:
-            return await _events.by_keys(connection, keys)
+        return {key: event for key, (event, _) in (await self._database.read(_events.by_keys, keys)).items()}
 
     async def add_deliveries(self, workflow_id: str, groups: Sequence[Group]) -> None:
         """Insert deliveries as pending, held by `workflow_id`; those that exist already are left alone."""
-        async with self._database.writing() as connection:
-            await _deliveries.add(connection, workflow_id, groups)
+        await self._database.write(_deliveries.add, workflow_id, groups)
 
     async def load(self, groups: Sequence[Group]) -> list[Due]:
         """Deliveries with all that an attempt needs, in the order of the groups."""
-        async with self._database.reading() as connection:
-            return await _attempts.load(connection, groups)
+        return await self._database.read(_attempts.load, groups)
 
     async def record_intent(self, dues: Sequence[Due]) -> None:
         """Announce attempts whose repetition would do harm, before they are made."""
-        async with self._database.writing() as connection:
-            await _attempts.record_intent(connection, dues)
+        await self._database.write(_attempts.record_intent, dues)
+
+    async def lease(self, dues: Sequence[Due]) -> None:
+        """Tell other processes that these attempts are under way here, now; `Delivery.leased` reads it."""
+        await self._database.write(_attempts.lease, dues)
+
+    async def probe(self, due: Due) -> None:
+        """Write something about a delivery, to find out whether the registry takes writes before anything is sent."""
+        await self._database.write(_attempts.touch, due)
 
     async def announce(self, due: Due) -> bool:
         """Claim one attempt, at once before it is made; False if the delivery is not as it was when `due` was read."""
-        async with self._database.writing() as connection:
-            return await _attempts.announce(connection, due)
+        return await self._database.write(_attempts.announce, due)
 
     async def record(self, attempts: Sequence[Attempt]) -> None:
         """Put attempts on record: deliveries move on, never back from settled; targets that are gone are disabled."""
-        async with self._database.writing() as connection:
-            await _attempts.record(connection, attempts)
+        await self._recorder.record(attempts)
 
     async def settle(self, groups: Sequence[Group], *, reason: str) -> dict[str, dict[DeliveryState, int]]:
         """Cancel what is not settled; how many of all these deliveries stand in which settled state, by event key."""
-        async with self._database.writing() as connection:
-            return await settling.settle(connection, groups, reason=reason)
+        return await self._database.write(settling.settle, groups, reason=reason)
 
     async def reopen(self, workflow_id: str, groups: Sequence[Group], *, orphans: bool = False) -> tuple[Group, ...]:
         """Make settled deliveries, and `orphans` whose run is gone, pending again, held by `workflow_id`.
 
         What was opened comes back, with the number of its next attempt.
         """
-        async with self._database.writing() as connection:
-            return await settling.reopen(connection, workflow_id, groups, orphans=orphans)
+        return await self._database.write(settling.reopen, workflow_id, groups, orphans=orphans)
 
     async def locate(self, source: str, event_id: str, subscription_id: str | None = None) -> Located:
         """Raises EventNotFound or DeliveryNotFound."""
-        async with self._database.reading() as connection:
-            stored = await _events.stored(connection, source, event_id)
-            key = stored.event.key
-            located = Located(
-                event_key=key,
-                workflow_id=stored.workflow_id,
-                digest=stored.digest,
-                accepted_at=stored.accepted_at,
-                counts=stored.counts,
-            )
-            if subscription_id is None:
-                return located
-            found = await _deliveries.by_pairs(connection, [(key, subscription_id)])
-        if not found:
-            raise DeliveryNotFound
-        delivery = found[key, subscription_id]
+        stored, delivery = await self._database.read(_located, source, event_id, subscription_id)
+        located = Located(
+            event_key=stored.event.key,
+            workflow_id=stored.workflow_id,
+            digest=stored.digest,
+            accepted_at=stored.accepted_at,
+            counts=stored.counts,
+        )
+        if delivery is None:
+            return located
         return located.model_copy(
             update={
                 "delivery": settling.grouped([delivery])[0],
@@ -215,8 +219,7 @@ class Registry:
 
     async def claimed_provider_ids(self, provider_ids: Sequence[str]) -> set[str]:
         """Those of the providers' ids that some attempt has on record."""
-        async with self._database.reading() as connection:
-            return await _attempts.claimed(connection, provider_ids)
+        return await self._database.read(_attempts.claimed, provider_ids)
 
     # What people read.
 
@@ -229,13 +232,11 @@ class Registry:
         limit: int = 50,
     ) -> list[StoredEvent]:
         """Events, newest first, after the one whose key is `after`; `tenant` is whom they were addressed to."""
-        async with self._database.reading() as connection:
-            return await _events.listing(connection, event_type=type, tenant=tenant, after=after, limit=limit)
+        return await self._database.read(_events.listing, event_type=type, tenant=tenant, after=after, limit=limit)
 
     async def find_events(self, event_id: str, *, source: str | None = None) -> list[StoredEvent]:
         """The events of this id, newest first."""
-        async with self._database.reading() as connection:
-            return await _events.with_id(connection, event_id, source=source)
+        return await self._database.read(_events.with_id, event_id, source=source)
 
     async def deliveries(
         self,
@@ -249,19 +250,29 @@ class Registry:
         limit: int = 100,
     ) -> list[Delivery]:
         """Deliveries by event key and subscription id, after the delivery whose id is `after`."""
-        async with self._database.reading() as connection:
-            return await _deliveries.listing(
-                connection,
-                event_key=event_key,
-                subscription_id=subscription_id,
-                tenant=tenant,
-                state=state,
-                channel=channel,
-                after=after,
-                limit=limit,
-            )
+        return await self._database.read(
+            _deliveries.listing,
+            event_key=event_key,
+            subscription_id=subscription_id,
+            tenant=tenant,
+            state=state,
+            channel=channel,
+            after=after,
+            limit=limit,
+        )
 
     async def attempts(self, event_key: str, subscription_id: str | None = None) -> list[Attempt]:
         """The attempts of an event, or of one of its deliveries, by subscription and number."""
-        async with self._database.reading() as connection:
-            return await _attempts.listing(connection, event_key, subscription_id=subscription_id)
+        return await self._database.read(_attempts.listing, event_key, subscription_id=subscription_id)
+
+
+async def _located(
+    connection: AsyncConnection, source: str, event_id: str, subscription_id: str | None
+) -> tuple[StoredEvent, Delivery | None]:
+    stored = await _events.stored(connection, source, event_id)
+    if subscription_id is None:
+        return stored, None
+    found = await _deliveries.by_pairs(connection, [(stored.event.key, subscription_id)])
+    if not found:
+        raise DeliveryNotFound
+    return stored, found[stored.event.key, subscription_id]

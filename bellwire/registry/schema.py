@@ -16,6 +16,10 @@ from bellwire.errors import NotSetUp
 _LOCK = 0x62656C6C
 
 
+async def ping(connection: AsyncConnection) -> None:
+    await connection.execute(select(1))
+
+
 async def migrate(connection: AsyncConnection) -> None:
     """Upgrade to the newest revision in the transaction of `connection`; a second process waits and finds it done."""
     if connection.dialect.name == "postgresql":

@@ -63,6 +63,7 @@ async def reopen(
                 schedule_from=deliveries.c.attempts,
                 delay=None,
                 stated=False,
+                not_before=None,
                 workflow_id=workflow_id,
                 updated_at=datetime.now(UTC),
             ),

@@ -16,6 +16,7 @@ from bellwire.errors import SubscriptionInvalid, SubscriptionNotFound
 from bellwire.registry.database import insert_missing
 from bellwire.registry.tables import subscription_types, subscriptions, tenants
 from bellwire.subscriptions import Channel, Subscription, SubscriptionState
+from bellwire.wire import STORED
 
 _PREFIX = "whsec_"
 #: Bytes in a secret that Bellwire makes, and the bounds for others (Standard Webhooks, "Signature scheme").
@@ -122,7 +123,7 @@ def _row(subscription: Subscription) -> dict[str, Any]:
 def _subscription(row: Mapping[Any, Any]) -> Subscription:
     values = {column.name: row[column.name] for column in _COLUMNS}
     values.update({name: json.loads(values[name]) for name in _JSON if values[name] is not None})
-    return Subscription.model_validate(values)
+    return Subscription.model_validate(values, context=STORED)
 
 
 def _secret_for(subscription: Subscription, given: str | None) -> str | None:

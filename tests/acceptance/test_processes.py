@@ -16,8 +16,7 @@ import pytest
 from bellwire import Event
 from bellwire.registry import Registry
 from benchmarks.meters import family
-from starter.processes import CHECKOUT, Process, ProcessFailed, environment_without, free_port
-from starter.stack import free_ports
+from starter.processes import CHECKOUT, Process, ProcessFailed, environment_without, free_port, free_ports
 from tests.acceptance.conftest import System
 
 

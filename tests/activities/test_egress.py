@@ -196,18 +196,18 @@ def test_the_operator_can_allow_networks(network: str, address: str, permitted: 
 def test_a_url_that_breaks_the_policy_by_itself_is_refused(url: str, reason: str | None) -> None:
     egress = Egress(ports=frozenset({443, 8443}))
     if reason is None:
-        egress.check_url(url)
+        egress.checked(url)
         return
     with pytest.raises(EgressRefused) as caught:
-        egress.check_url(url)
+        egress.checked(url)
     assert caught.value.reason == str(caught.value) == reason
 
 
 def test_http_and_all_ports_are_for_the_operator_to_allow() -> None:
-    Egress(allow_http=True, ports=None).check_url("http://app.example:22/")
-    Egress(allow=[LOOPBACK], allow_http=True, ports=None).check_url("http://127.0.0.1:8000/")
+    Egress(allow_http=True, ports=None).checked("http://app.example:22/")
+    Egress(allow=[LOOPBACK], allow_http=True, ports=None).checked("http://127.0.0.1:8000/")
     with pytest.raises(EgressRefused, match="port not allowed"):
-        Egress(allow_http=True, ports=frozenset({443})).check_url("http://app.example/")
+        Egress(allow_http=True, ports=frozenset({443})).checked("http://app.example/")
 
 
 @pytest.mark.parametrize(
@@ -273,7 +273,7 @@ BYPASSES = [
 
 @pytest.mark.parametrize("host", BYPASSES)
 async def test_the_socket_refuses_what_a_url_smuggles_in(host: str) -> None:
-    """Without `check_url`, so that the last line of defence stands alone."""
+    """Without `checked`, so that the last line of defence stands alone."""
     async with listening("127.0.0.1") as four, listening("::1", four.port) as six:
         async with Egress(allow_http=True, ports=None).session(timeout=5) as session:
             with pytest.raises(aiohttp.ClientError):

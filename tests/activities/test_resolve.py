@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio.exceptions import ApplicationError
 
 from activities.resolve import Resolver
@@ -41,7 +42,8 @@ async def registry(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Re
     opened = await Registry.open(url)
     await opened.migrate()
     database = Database.at(url, pool=1)
-    async with database.writing() as connection:
+
+    async def subscribe_all(connection: AsyncConnection) -> None:
         for number in range(CROWD):
             third = number % 3 == 0
             wish = subscription(
@@ -51,6 +53,8 @@ async def registry(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Re
                 filters=[{"exact": {"subject": "few"}}] if third else [],
             )
             await subscribe(connection, wish, secret=None)
+
+    await database.write(subscribe_all)
     await database.close()
     for name, target in {
         "hook-1": {"channel": "webhook", "url": "https://app.example/hooks"},

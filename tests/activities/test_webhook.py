@@ -6,6 +6,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from ipaddress import IPv4Address, ip_network
@@ -335,7 +336,7 @@ async def test_a_host_that_is_no_name_does_not_raise(host: str) -> None:
     odd = target.subscription.target.model_copy(update={"url": f"http://{host}/"})
     async with channel() as webhook:
         outcome = await webhook.attempt(
-            target.model_copy(update={"subscription": target.subscription.model_copy(update={"target": odd})})
+            replace(target, subscription=target.subscription.model_copy(update={"target": odd}))
         )
     assert outcome.reason in {"invalid URL", "name not resolved"}
 

@@ -10,8 +10,10 @@ from urllib.parse import quote
 
 import asyncpg
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.registry import Registry
+from bellwire.registry.database import Database
 
 
 @pytest.fixture(scope="session")
@@ -30,6 +32,16 @@ def postgres() -> Iterator[str]:
     finally:
         server.cleanup()
         shutil.rmtree(locks)
+
+
+async def tell(database: Database, *statements: str) -> None:
+    """Statements of SQL, as one transaction."""
+
+    async def execute(connection: AsyncConnection) -> None:
+        for statement in statements:
+            await connection.exec_driver_sql(statement)
+
+    await database.write(execute)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -14,6 +14,7 @@ from bellwire.errors import RegistryUnavailable
 from bellwire.registry import Registry
 from bellwire.registry.database import Database
 from tests.factories import event, subscription
+from tests.registry.conftest import tell
 
 WRITE = """
 import asyncio, sys
@@ -98,8 +99,7 @@ async def test_a_full_disk_is_told_from_a_database_that_is_away_and_goes_by_itse
 
 
 async def _limit(database: Database, *, pages: int) -> None:
-    async with database.writing() as connection:
-        await connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+    await tell(database, f"PRAGMA max_page_count = {pages}")
 
 
 async def test_a_disk_that_cannot_be_written_is_named_and_goes_by_itself(tmp_path: Path) -> None:
@@ -120,31 +120,25 @@ async def test_a_full_disk_of_postgresql_is_told_too(postgres: str) -> None:
     database = Database.at(postgres, pool=1)
     full = "DO $$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'; END $$"
     with pytest.raises(RegistryUnavailable, match=r"disk is full; free some space.*could not extend file"):
-        async with database.writing() as connection:
-            await connection.exec_driver_sql(full)
+        await tell(database, full)
     await database.close()
 
 
 async def test_a_file_that_may_not_be_written_is_named(tmp_path: Path) -> None:
     database = Database.at(f"sqlite:///{tmp_path}/registry.db", pool=1)
-    async with database.writing() as connection:
-        await connection.exec_driver_sql("CREATE TABLE notes (said TEXT)")
-        await connection.exec_driver_sql(
-            "PRAGMA query_only = ON"
-        )  # what a file without the right to write says, even to root
+    # The pragma is what a file without the right to write says, even to root.
+    await tell(database, "CREATE TABLE notes (said TEXT)", "PRAGMA query_only = ON")
     with pytest.raises(RegistryUnavailable, match="may not be written; let the worker's user write it"):
-        async with database.writing() as connection:
-            await connection.exec_driver_sql("INSERT INTO notes VALUES ('hello')")
+        await tell(database, "INSERT INTO notes VALUES ('hello')")
     await database.close()
 
 
 async def test_a_statement_that_is_wrong_is_not_taken_for_an_outage(registry: Registry, url: str) -> None:
     database = Database.at(url, pool=1)
     with pytest.raises(exc.IntegrityError):
-        async with database.writing() as connection:
-            await connection.exec_driver_sql(
-                "INSERT INTO subscription_types (pattern, subscription_id, tenant) VALUES ('*', 'none', 'acme')"
-            )
+        await tell(
+            database, "INSERT INTO subscription_types (pattern, subscription_id, tenant) VALUES ('*', 'none', 'acme')"
+        )
     await database.close()
 
 

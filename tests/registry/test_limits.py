@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.contract import Group
 from bellwire.deliveries import Attempt, DeliveryState, Due, Outcome, OutcomeKind
@@ -16,6 +17,7 @@ from bellwire.registry.database import Database
 from bellwire.registry.limits import reserve
 from bellwire.subscriptions import Channel
 from tests.factories import NOW, event, subscription
+from tests.registry.conftest import tell
 
 #: So few per second that the time a test takes is nothing beside one interval.
 RATE = 0.1
@@ -23,6 +25,7 @@ INTERVAL = timedelta(seconds=10)
 
 RESERVE = """
 import asyncio, sys
+from datetime import UTC, datetime
 from bellwire.contract import Group
 from bellwire.registry import Registry
 
@@ -30,7 +33,7 @@ async def main():
     registry = await Registry.open(sys.argv[1])
     async def one(key):
         groups = [Group(event_key=key, channel="webhook", subscription_ids=("b", "a"))]
-        await registry.reserve(await registry.load(groups))
+        await registry.reserve(await registry.load(groups), now=datetime.now(UTC))
     await asyncio.gather(*(one(key) for key in sys.argv[2:]))
     await registry.close()
 
@@ -105,8 +108,7 @@ async def test_a_limit_may_be_set_by_several_at_once(registry: Registry) -> None
 async def test_the_limit_of_a_channel_that_this_version_does_not_know_is_left_out(registry: Registry, url: str) -> None:
     await registry.set_limit(Channel.SMS, 10)
     database = Database.at(url, pool=1)
-    async with database.writing() as connection:
-        await connection.exec_driver_sql("INSERT INTO limits VALUES ('pigeon', 1)")
+    await tell(database, "INSERT INTO limits VALUES ('pigeon', 1)")
     await database.close()
     assert await registry.limits() == {Channel.SMS: 10}
 
@@ -114,7 +116,7 @@ async def test_the_limit_of_a_channel_that_this_version_does_not_know_is_left_ou
 async def test_each_limited_delivery_gets_a_moment_of_its_own_from_now_on(registry: Registry) -> None:
     dues = await deliveries(registry, {"slow": RATE, "slower": RATE / 2, "free": None}, events=4)
     before = datetime.now(UTC)
-    slots = await registry.reserve(dues)
+    slots = await registry.reserve(dues, now=datetime.now(UTC))
     after = datetime.now(UTC)
     for name, interval in (("slow", INTERVAL), ("slower", 2 * INTERVAL)):
         mine = [slots[due.event.key, name] for due in dues if due.subscription.id == name]
@@ -125,17 +127,17 @@ async def test_each_limited_delivery_gets_a_moment_of_its_own_from_now_on(regist
 
 async def test_what_comes_later_queues_behind_what_came_before(registry: Registry) -> None:
     dues = await deliveries(registry, {"slow": RATE}, events=6)
-    slots = [moment for due in dues for moment in (await registry.reserve([due])).values()]
+    slots = [moment for due in dues for moment in (await registry.reserve([due], now=datetime.now(UTC))).values()]
     assert steps(slots) == [INTERVAL] * 5
 
 
 async def test_a_delivery_keeps_its_moment_however_often_it_asks(registry: Registry) -> None:
     dues = await deliveries(registry, {"slow": RATE}, events=3)
-    first = await registry.reserve(dues[:2])
-    assert await registry.reserve([*dues[:2], *dues[:2]]) == first
+    first = await registry.reserve(dues[:2], now=datetime.now(UTC))
+    assert await registry.reserve([*dues[:2], *dues[:2]], now=datetime.now(UTC)) == first
     fresh = await again(registry, dues)
     assert [due.delivery.not_before for due in fresh] == [*first.values(), None]
-    assert await registry.reserve(fresh) == {
+    assert await registry.reserve(fresh, now=datetime.now(UTC)) == {
         **first,
         (dues[2].event.key, "slow"): max(first.values()) + INTERVAL,
     }
@@ -143,20 +145,24 @@ async def test_a_delivery_keeps_its_moment_however_often_it_asks(registry: Regis
 
 async def test_an_attempt_on_record_gives_the_moment_back_and_the_next_one_reserves_its_own(registry: Registry) -> None:
     dues = await deliveries(registry, {"slow": RATE}, events=2)
-    slots = await registry.reserve(dues)
+    slots = await registry.reserve(dues, now=datetime.now(UTC))
     await registry.record([deferred(dues[0])])
     fresh = await again(registry, dues)
     assert [due.delivery.not_before for due in fresh] == [None, slots[dues[1].event.key, "slow"]]
-    assert (await registry.reserve(fresh))[dues[0].event.key, "slow"] == max(slots.values()) + INTERVAL
+    assert (await registry.reserve(fresh, now=datetime.now(UTC)))[dues[0].event.key, "slow"] == max(
+        slots.values()
+    ) + INTERVAL
 
 
 async def test_moments_that_nobody_reserved_are_not_saved_up(registry: Registry) -> None:
     dues = await deliveries(registry, {"fast": 1_000}, events=3)
-    await registry.reserve(dues[:1])
-    while datetime.now(UTC) < (await registry.reserve(dues[:1]))[dues[0].event.key, "fast"] + timedelta(seconds=0.01):
+    await registry.reserve(dues[:1], now=datetime.now(UTC))
+    while datetime.now(UTC) < (await registry.reserve(dues[:1], now=datetime.now(UTC)))[
+        dues[0].event.key, "fast"
+    ] + timedelta(seconds=0.01):
         await asyncio.sleep(0)
     before = datetime.now(UTC)
-    slots = await registry.reserve(dues[1:])
+    slots = await registry.reserve(dues[1:], now=datetime.now(UTC))
     assert min(slots.values()) >= before
     assert steps(sorted(slots.values())) == [timedelta(milliseconds=1)]
 
@@ -164,11 +170,13 @@ async def test_moments_that_nobody_reserved_are_not_saved_up(registry: Registry)
 async def test_the_limit_that_holds_is_the_one_in_the_registry(registry: Registry, url: str) -> None:
     dues = await deliveries(registry, {"changed": RATE, "freed": RATE}, events=2)
     database = Database.at(url, pool=1)
-    async with database.writing() as connection:
-        await connection.exec_driver_sql("UPDATE subscriptions SET rate_limit = 0.01 WHERE id = 'changed'")
-        await connection.exec_driver_sql("UPDATE subscriptions SET rate_limit = NULL WHERE id = 'freed'")
+    await tell(
+        database,
+        "UPDATE subscriptions SET rate_limit = 0.01 WHERE id = 'changed'",
+        "UPDATE subscriptions SET rate_limit = NULL WHERE id = 'freed'",
+    )
     await database.close()
-    slots = await registry.reserve(dues)
+    slots = await registry.reserve(dues, now=datetime.now(UTC))
     assert {name for _, name in slots} == {"changed"}
     assert steps(sorted(slots.values())) == [timedelta(seconds=100)]
 
@@ -176,19 +184,18 @@ async def test_the_limit_that_holds_is_the_one_in_the_registry(registry: Registr
 async def test_reserving_changes_nothing_else(registry: Registry) -> None:
     dues = await deliveries(registry, {"slow": RATE, "free": None}, events=1)
     before = [due.delivery.model_dump(exclude={"not_before"}) for due in dues]
-    await registry.reserve(dues)
+    await registry.reserve(dues, now=datetime.now(UTC))
     fresh = await again(registry, dues)
     assert [due.delivery.model_dump(exclude={"not_before"}) for due in fresh] == before
-    assert await registry.reserve([]) == {}
+    assert await registry.reserve([], now=datetime.now(UTC)) == {}
 
 
 async def test_a_delivery_that_is_gone_gets_no_moment(registry: Registry, url: str) -> None:
     dues = await deliveries(registry, {"slow": RATE}, events=2)
     database = Database.at(url, pool=1)
-    async with database.writing() as connection:
-        await connection.exec_driver_sql(f"DELETE FROM events WHERE key = '{dues[0].event.key}'")
+    await tell(database, f"DELETE FROM events WHERE key = '{dues[0].event.key}'")
     await database.close()
-    assert [key for key, _ in await registry.reserve(dues)] == [dues[1].event.key]
+    assert [key for key, _ in await registry.reserve(dues, now=datetime.now(UTC))] == [dues[1].event.key]
 
 
 async def test_no_moment_is_given_twice_by_several_processes(registry: Registry, url: str) -> None:
@@ -218,9 +225,12 @@ async def test_new_deliveries_need_not_wait_for_who_reserves(registry: Registry,
     await registry.accept([fresh], "run")
     both = Group(event_key=fresh.key, channel=Channel.WEBHOOK, subscription_ids=("b", "a"))
     database = Database.at(url, pool=1)
-    async with database.writing() as connection:
+
+    async def reserve_and_meanwhile_add(connection: AsyncConnection) -> None:
         await reserve(connection, dues, now=NOW)
         await asyncio.wait_for(registry.add_deliveries("run", [both]), 10)
+
+    await database.write(reserve_and_meanwhile_add)
     await database.close()
     assert len(await registry.deliveries(event_key=fresh.key)) == 2
 
@@ -229,7 +239,7 @@ async def test_reserving_adding_and_recording_at_once_never_wait_for_each_other_
     dues = await deliveries(registry, {"a": 10_000, "b": 10_000}, events=10)
 
     async def work(due: Due) -> None:
-        await registry.reserve([due, *dues])
+        await registry.reserve([due, *dues], now=datetime.now(UTC))
         fresh = event(id=f"of-{due.event.id}-{due.subscription.id}")
         await registry.accept([fresh], "run")
         both = Group(event_key=fresh.key, channel=Channel.WEBHOOK, subscription_ids=("b", "a"))

@@ -67,10 +67,10 @@ async def test_exactly_those_match_that_want_the_event(registry: Registry) -> No
 async def test_events_that_are_alike_share_a_match(registry: Registry) -> None:
     wishes = await _crowd(registry)
     alike = [event(), event(subject="42"), event(source="/other"), event(source="/other", subject="42")]
-    for happened, found in zip(alike, await registry.match_alike(alike, limit=1000, scan=1000), strict=True):
+    for happened, found in zip(alike, (await registry.match_each([alike], limit=1000, scan=1000))[0], strict=True):
         assert [name for name, _ in found.found] == [wish.id for wish in wishes if wish.wants(happened)]
         assert found.reached is None
-    for happened, found in zip(alike, await registry.match_alike(alike, limit=3, scan=1000), strict=True):
+    for happened, found in zip(alike, (await registry.match_each([alike], limit=3, scan=1000))[0], strict=True):
         wanted = [wish.id for wish in wishes if wish.wants(happened)]
         assert [name for name, _ in found.found] == wanted[:3]
         assert found.reached == wanted[2]

@@ -10,6 +10,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, inspect
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.contract import Group
 from bellwire.errors import NotSetUp
@@ -18,6 +19,7 @@ from bellwire.registry.database import Database
 from bellwire.registry.tables import metadata
 from bellwire.subscriptions import Channel
 from tests.factories import NOW, event, subscription
+from tests.registry.conftest import tell
 
 MIGRATE = """
 import asyncio, sys
@@ -89,8 +91,11 @@ def _differences(connection: Connection) -> list[object]:
 
 async def test_the_migrations_make_the_tables_that_the_code_names(registry: Registry, url: str) -> None:
     database = Database.at(url, pool=1)
-    async with database.reading() as connection:
-        assert await connection.run_sync(_differences) == []
+
+    async def differences(connection: AsyncConnection) -> list[object]:
+        return await connection.run_sync(_differences)
+
+    assert await database.read(differences) == []
     await database.close()
 
 
@@ -131,10 +136,13 @@ async def test_a_database_from_before_rate_limits_asks_for_setup_and_keeps_what_
         },
     }
     database = Database.at(url, pool=1)
-    async with database.writing() as connection:
+
+    async def begin(connection: AsyncConnection) -> None:
         await connection.run_sync(_first_revision)
         for name, row in rows.items():
             await connection.execute(metadata.tables[name].insert().values(**row))
+
+    await database.write(begin)
     await database.close()
 
     registry = await Registry.open(url)
@@ -156,8 +164,7 @@ async def test_a_database_from_before_rate_limits_asks_for_setup_and_keeps_what_
 
 async def test_a_schema_from_the_future_is_named(registry: Registry, url: str) -> None:
     database = Database.at(url, pool=1)
-    async with database.writing() as connection:
-        await connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    await tell(database, "UPDATE alembic_version SET version_num = '9999'")
     await database.close()
     with pytest.raises(NotSetUp, match="9999"):
         await registry.check()

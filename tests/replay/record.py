@@ -101,6 +101,23 @@ async def made_again(platform: Platform, client: Client) -> dict[str, str]:
     return {"dispatch-made-again": "redeliver/example"}
 
 
+async def limited(platform: Platform, client: Client) -> dict[str, str]:
+    platform.subscribers = {Channel.SMS: [f"s{number}" for number in range(3)], Channel.WEBHOOK: ["w"]}
+    platform.limited = (Channel.SMS,)
+    platform.answer = lambda name, attempt: (0.3, "HTTP 503") if name in {"s1", "w"} and attempt == 1 else DELIVERED
+    receipt = await client.publish(event())
+    await client.wait(receipt, timeout=30)
+    return {"notify-limited": receipt.workflow_id}
+
+
+async def left(platform: Platform, client: Client) -> dict[str, str]:
+    platform.subscribers = {Channel.EMAIL: ["e"], Channel.WEBHOOK: ["w"]}
+    platform.not_at_once = {Channel.EMAIL}
+    receipt = await client.publish(event())
+    await client.wait(receipt, timeout=30)
+    return {"notify-left": receipt.workflow_id}
+
+
 async def located(platform: Platform, client: Client) -> dict[str, str]:
     try:
         await client.status(("/nobody", "nothing"))
@@ -128,6 +145,8 @@ SCENARIOS: tuple[Scenario, ...] = (
     in_pages,
     continued,
     made_again,
+    limited,
+    left,
     located,
 )
 

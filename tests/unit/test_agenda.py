@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bellwire.contract import CHUNK_SIZE, Control, Deferred, Group, Verb
+from bellwire.contract import CHUNK_SIZE, RATE_LIMIT, Control, Deferred, Group, Verb
 from bellwire.deliveries import Unsettled
 from bellwire.subscriptions import Channel
 from workflows.agenda import Agenda, Entry, chunks, groups
@@ -27,14 +27,14 @@ def agenda_of(moments: list[float], *, channel: Channel = Channel.WEBHOOK) -> Ag
     return agenda
 
 
-def deferred(entry: Entry, delay: float, *, stated: bool = False) -> Deferred:
+def deferred(entry: Entry, delay: float, *, stated: bool = False, reason: str = "HTTP 503") -> Deferred:
     return Deferred(
         event_key=entry.event_key,
         subscription_id=entry.subscription_id,
         attempts=entry.attempts + 1,
         delay=delay,
         stated=stated,
-        reason="HTTP 503",
+        reason=reason,
     )
 
 
@@ -87,6 +87,67 @@ def test_a_round_waits_for_what_is_due_within_the_slack_and_for_nothing_else(mom
 )
 def test_deliveries_due_shortly_after_the_first_go_with_it(seconds: list[float], wake_after: float) -> None:
     assert agenda_of([NOW + second for second in seconds]).wake_at(NOW) == NOW + wake_after
+
+
+def waiting(*drawn: tuple[float, str]) -> Agenda:
+    """Entries that wait for so many seconds from NOW on, each for a reason."""
+    agenda = agenda_of([NOW] * len(drawn))
+    flown = agenda.take_due(NOW)
+    answers = [
+        deferred(entry, delay, stated=True, reason=reason) for entry, (delay, reason) in zip(flown, drawn, strict=True)
+    ]
+    agenda.land(flown, answers, now=NOW, chance=chances())
+    return agenda
+
+
+@pytest.mark.parametrize(
+    ("drawn", "wake_after"),
+    [
+        # Without a limit, 2% of an hour go together.
+        ([(3600.0, "HTTP 503"), (3650.0, "HTTP 503")], 3650.0),
+        ([(3600.0, RATE_LIMIT), (3601.0, RATE_LIMIT), (3602.0, RATE_LIMIT)], 3601.0),
+        ([(3600.0, RATE_LIMIT), (3650.0, "HTTP 503")], 3600.0),
+        ([(3600.0, "HTTP 503"), (3650.0, RATE_LIMIT)], 3650.0),
+        # Nothing that waits for a limit is kept waiting for longer than the slack.
+        ([(3600.0, "HTTP 503"), (3640.0, RATE_LIMIT), (3641.5, RATE_LIMIT), (3660.0, "HTTP 503")], 3640.0),
+        # What is due much later than the first does not count.
+        ([(3600.0, "HTTP 503"), (3650.0, "HTTP 503"), (9000.0, RATE_LIMIT)], 3650.0),
+    ],
+)
+def test_what_waits_for_a_rate_limit_does_not_pile_up(drawn: list[tuple[float, str]], wake_after: float) -> None:
+    assert waiting(*drawn).wake_at(NOW) == NOW + wake_after
+
+
+@given(st.lists(st.tuples(DELAYS, st.sampled_from([RATE_LIMIT, "HTTP 503"])), min_size=1, max_size=30))
+def test_what_waits_for_a_rate_limit_is_late_by_the_slack_at_most(drawn: list[tuple[float, str]]) -> None:
+    wake_at = waiting(*drawn).wake_at(NOW)
+    assert wake_at is not None
+    late = [wake_at - (NOW + delay) for delay, reason in drawn if reason == RATE_LIMIT]
+    assert all(seconds <= SLACK_SECONDS for seconds in late)
+
+
+def test_some_channels_are_left_out_of_a_round_and_do_not_end_a_wait() -> None:
+    agenda = agenda_of([NOW])
+    agenda.add(Group(event_key="e", channel=Channel.SMS, subscription_ids=("s", "t")), due=NOW - 5)
+    but = frozenset({Channel.SMS})
+    assert agenda.wake_at(NOW, but=but) == NOW
+    assert [entry.channel for entry in agenda.take_due(NOW, but=but)] == [Channel.WEBHOOK]
+    assert agenda.wake_at(NOW, but=but) is None
+    assert agenda.take_due(NOW, but=frozenset(Channel)) == []
+    assert agenda.wake_at(NOW) == NOW - 5
+    assert [entry.subscription_id for entry in agenda.take_due(NOW)] == ["s", "t"]
+
+
+def test_what_is_put_back_is_due_as_before_and_obeys_operators() -> None:
+    agenda = agenda_of([NOW - 5, NOW - 4, NOW - 3])
+    taken = agenda.take_due(NOW)
+    agenda.put_back(taken[1:])
+    assert agenda.wake_at(NOW) == NOW - 3
+    agenda.control(control(Verb.CANCEL, "s1"), now=NOW)
+    assert [entry.subscription_id for entry in agenda.take_doomed()] == ["s1"]
+    assert [(entry.subscription_id, entry.due, entry.attempts) for entry in agenda.take_due(NOW)] == [
+        ("s2", NOW - 3, 0)
+    ]
 
 
 @given(st.lists(st.tuples(st.none() | DELAYS, st.booleans(), st.floats(0, 1, exclude_max=True)), max_size=20))

@@ -18,6 +18,7 @@ from temporalio import activity
 from temporalio.testing import WorkflowEnvironment
 
 import worker
+from activities.first_round import FirstRounds
 from bellwire import contract
 from bellwire.registry import Registry
 from bellwire.settings import Settings
@@ -42,7 +43,6 @@ CEILING_OF_TESTS = 500
 IO_LIBRARIES = {
     "aiohttp",
     "aiosmtplib",
-    "aiosqlite",
     "alembic",
     "asyncpg",
     "httpx",
@@ -151,7 +151,9 @@ def _closure(names: set[str]) -> set[str]:
 
 def test_every_stub_has_exactly_one_channel_or_is_run_by_the_workflow_worker() -> None:
     sends = {stub.__name__ for stub in contract.SEND.values()}
-    local = {implementation.__name__ for implementation in worker.local_activities(NO_REGISTRY)}
+    local = {
+        implementation.__name__ for implementation in worker.local_activities(NO_REGISTRY, FirstRounds(NO_REGISTRY, {}))
+    }
     assert contract.SEND.keys() == set(Channel)
     assert len(sends) == len(contract.SEND)
     assert not sends & local
@@ -159,9 +161,9 @@ def test_every_stub_has_exactly_one_channel_or_is_run_by_the_workflow_worker() -
 
 
 async def test_every_stub_has_one_implementation_of_its_name_and_types() -> None:
-    async with worker.send_activities(Settings(), NO_REGISTRY) as sends:
-        implementations = [*worker.local_activities(NO_REGISTRY), *sends.values()]
-        for channel, implementation in sends.items():
+    async with worker.open_channels(Settings(), NO_REGISTRY) as opened:
+        implementations = [*worker.local_activities(NO_REGISTRY, FirstRounds(NO_REGISTRY, {})), *opened.sends.values()]
+        for channel, implementation in opened.sends.items():
             assert _name(implementation) == _name(contract.SEND[channel])
     assert sorted(map(_name, implementations)) == sorted(STUBS)
     for implementation in implementations:

@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 import pytest
 from rich.console import Console
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire import Subscription
 from bellwire.registry import Registry, tables
@@ -187,6 +188,10 @@ def test_a_plot_is_the_same_each_time_and_has_no_background(plot: Callable[[dict
     assert "#ffffff" not in plot(scaled())
 
 
+async def _patterns(connection: AsyncConnection) -> list[str]:
+    return list((await connection.execute(select(tables.subscription_types.c.pattern))).scalars())
+
+
 async def test_copies_of_a_subscription_differ_by_id_and_url_only(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'registry.db'}"
     registry = await Registry.open(url)
@@ -204,12 +209,11 @@ async def test_copies_of_a_subscription_differ_by_id_and_url_only(tmp_path: Path
             }
         )
         await registry.subscribe(original)
-        async with database.writing() as connection:
-            await copy_subscription(
-                connection, names[0], {name: f"https://example.com/{name[-1]}" for name in names[1:]}
-            )
-            stored = {name: wish for name, (wish, _) in (await by_ids(connection, names)).items()}
-            patterns = Counter((await connection.execute(select(tables.subscription_types.c.pattern))).scalars())
+        await database.write(
+            copy_subscription, names[0], {name: f"https://example.com/{name[-1]}" for name in names[1:]}
+        )
+        stored = {name: wish for name, (wish, _) in (await database.read(by_ids, names)).items()}
+        patterns = Counter(await database.read(_patterns))
     finally:
         await database.close()
         await registry.close()

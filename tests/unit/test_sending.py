@@ -1,139 +1,19 @@
 """The loop that send activities share, with a registry in memory: what is attempted, what is recorded, and when."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, cast
+import dataclasses
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
+from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
-from activities.sending import judge, send
-from bellwire.contract import Chunk, ChunkResult, Deferred, Group
-from bellwire.deliveries import MAX_ANSWER, MAX_REASON, Attempt, DeliveryState, Due, Outcome, OutcomeKind
+from activities.sending import STOPPING, judge
+from bellwire.contract import ChunkResult, Deferred
+from bellwire.deliveries import MAX_ANSWER, MAX_REASON, DeliveryState, Due, Outcome, OutcomeKind
 from bellwire.errors import RegistryUnavailable
-from bellwire.registry import Registry
-from bellwire.subscriptions import Channel
-from tests.factories import due, event, subscription
-
-OK = Outcome(kind=OutcomeKind.DELIVERED, reason="HTTP 204")
-BUSY = Outcome(kind=OutcomeKind.DEFERRED, reason="HTTP 503")
-SCHEDULE = (5.0, 300.0)
-EVENT = event(id="42")
-
-Attempting = Callable[[Due], Awaitable[Outcome]]
-
-
-def of(name: str, *, number: int = 1, wish: dict[str, Any] | None = None, **fields: Any) -> Due:
-    return due(subscription(id=name, **(wish or {})), EVENT, number=number, **fields)
-
-
-class Ledger:
-    """A registry in memory. `failures` are raised by the next calls of `record`; gates hold `load` and `record` up."""
-
-    def __init__(self, *dues: Due) -> None:
-        self.dues = dues
-        self.calls: list[str] = []
-        self.announced: list[str] = []
-        self.recorded: list[Attempt] = []
-        self.failures: list[Exception] = []
-        self.load_gate, self.record_gate = asyncio.Event(), asyncio.Event()
-        self.load_gate.set()
-        self.record_gate.set()
-        self.recording, self.written = asyncio.Event(), asyncio.Event()
-
-    async def load(self, groups: Sequence[Group]) -> list[Due]:
-        await self.load_gate.wait()
-        wanted = {(group.event_key, name) for group in groups for name in group.subscription_ids}
-        return [one for one in self.dues if (one.event.key, one.subscription.id) in wanted]
-
-    async def record_intent(self, dues: Sequence[Due]) -> None:
-        self.calls.append("intent")
-        self.announced += [one.subscription.id for one in dues]
-
-    async def record(self, attempts: Sequence[Attempt]) -> None:
-        self.calls.append("record")
-        self.recording.set()
-        await self.record_gate.wait()
-        if self.failures:
-            raise self.failures.pop(0)
-        self.recorded += attempts
-        self.written.set()
-
-    @property
-    def names(self) -> list[str]:
-        return sorted(attempt.subscription_id for attempt in self.recorded)
-
-
-class Sender:
-    """Answers attempts by subscription id: with an outcome, an error, or not before its gate opens."""
-
-    def __init__(self, **answers: Outcome | Exception | asyncio.Event) -> None:
-        self.answers = answers
-        self.attempted: list[str] = []
-        self.in_flight = self.most_in_flight = 0
-
-    async def __call__(self, one: Due) -> Outcome:
-        name = one.subscription.id
-        self.attempted.append(name)
-        self.in_flight += 1
-        self.most_in_flight = max(self.most_in_flight, self.in_flight)
-        try:
-            await asyncio.sleep(0)
-            answer = self.answers.get(name, OK)
-            if isinstance(answer, Exception):
-                raise answer
-            if isinstance(answer, asyncio.Event):
-                await answer.wait()
-                return OK
-            return answer
-        finally:
-            self.in_flight -= 1
-
-
-async def sent(
-    ledger: Ledger,
-    attempt: Attempting,
-    *,
-    env: ActivityEnvironment | None = None,
-    concurrency: int = 50,
-    intent: bool = False,
-    running: list[asyncio.Task[Any]] | None = None,
-) -> ChunkResult:
-    """What `send` makes of all that the ledger holds; the task of the activity is put into `running`."""
-    chunk = Chunk(
-        groups=tuple(
-            Group(
-                event_key=one.event.key,
-                channel=Channel.WEBHOOK,
-                subscription_ids=(one.subscription.id,),
-                attempt=one.number,
-            )
-            for one in ledger.dues
-        ),
-        schedule=SCHEDULE,
-    )
-
-    async def run() -> ChunkResult:
-        if running is not None and (task := asyncio.current_task()):
-            running.append(task)
-        return await send(
-            chunk,
-            channel=Channel.WEBHOOK,
-            registry=cast("Registry", ledger),
-            attempt=attempt,
-            concurrency=concurrency,
-            intent=intent,
-        )
-
-    result: ChunkResult = await asyncio.wait_for((env or ActivityEnvironment()).run(run), 30)
-    return result
-
-
-async def until(fact: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not fact():
-            await asyncio.sleep(0)
+from tests.unit.ledger import BUSY, EVENT, OK, SCHEDULE, Ledger, Sender, of, sent, until
 
 
 async def test_each_delivery_is_attempted_once_and_told_as_settled_or_deferred() -> None:
@@ -424,3 +304,23 @@ def test_an_outcome_is_judged_by_the_schedule(
 ) -> None:
     outcome = Outcome(kind=kind, reason="", retry_after=retry_after)
     assert judge(outcome, of("a", number=number, wish={"retry_schedule": schedule}, **fields), SCHEDULE) == judged
+
+
+async def test_a_worker_that_is_told_to_stop_ends_what_is_in_flight_and_leaves_the_rest_to_another() -> None:
+    gate, env, ledger = asyncio.Event(), ActivityEnvironment(), Ledger(of("a"), of("b"), of("c"))
+    attempt = Sender(a=gate)
+    sending = asyncio.create_task(sent(ledger, attempt, env=env, concurrency=1))
+    await until(lambda: attempt.in_flight == 1)
+    env.worker_shutdown()
+    gate.set()
+    with pytest.raises(ApplicationError, match="2 of 3 attempts are left to another") as raised:
+        await sending
+    assert (raised.value.type, raised.value.non_retryable) == (STOPPING, False)
+    assert (attempt.attempted, ledger.names) == (["a"], ["a"])
+
+
+async def test_after_a_failed_try_nothing_is_sent_before_the_registry_has_taken_a_write() -> None:
+    env, ledger = ActivityEnvironment(), Ledger(of("a"))
+    env.info = dataclasses.replace(env.info, attempt=2)
+    await sent(ledger, Sender(), env=env)
+    assert ledger.calls == ["probe", "record"]

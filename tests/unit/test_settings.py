@@ -18,16 +18,14 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_setting_has_a_default() -> None:
     settings = Settings.read()
-    assert (
-        settings.registry_url == "sqlite+aiosqlite:///bellwire.db" or settings.registry_url == "sqlite:///bellwire.db"
-    )
+    assert settings.registry_url == "sqlite:///bellwire.db"
     assert settings.smtp_security is SmtpSecurity.NONE
 
 
 @pytest.mark.parametrize(
     ("name", "value", "meant"),
     [
-        ("REGISTRY_URL", "sqlite:///a.db", "sqlite+aiosqlite:///a.db"),
+        ("REGISTRY_URL", "sqlite:///a.db", "sqlite:///a.db"),
         ("REGISTRY_URL", "postgres://u:p@h/n", "postgresql+asyncpg://u:p@h/n"),
         ("REGISTRY_URL", "postgresql://u:p@h/n", "postgresql+asyncpg://u:p@h/n"),
         ("REGISTRY_URL", "postgresql+asyncpg://u:p@h/n", "postgresql+asyncpg://u:p@h/n"),

@@ -20,6 +20,8 @@ from bellwire.contract import (
     ChunkResult,
     Deferred,
     EventSummary,
+    FirstRound,
+    FirstRoundResult,
     Group,
     Groups,
     Located,
@@ -52,8 +54,13 @@ class Platform:
         #: Pages are cut at this size if an event has more subscribers than there is room.
         self.page_size = contract.PAGE_SIZE
         self.pages_per_resolve = 200
+        #: Channels whose first round no workflow worker can make.
+        self.not_at_once: set[Channel] = set()
+        self.limited: tuple[Channel, ...] = ()
         self.answer: Callable[[str, int], Answer] = lambda subscription_id, attempt: DELIVERED
-        #: (subscription id, attempt, server time) of each attempt made.
+        #: Attempts for these subscriptions do not end before their gate opens.
+        self.gates: dict[str, asyncio.Event] = {}
+        #: (subscription id, attempt, server time) of each attempt begun.
         self.attempts: list[tuple[str, int, datetime]] = []
         self.states: dict[tuple[str, str], DeliveryState] = {}
         self.chunks: list[Chunk] = []
@@ -111,20 +118,22 @@ class Platform:
                 pages.append(Page(event_key=remainder.event_key, after=after, until=page[-1], size=len(page)))
             if len(starts) > self.pages_per_resolve:
                 left.append(Remainder(event_key=remainder.event_key, after=pages[-1].until))
-        return Resolution(events=summaries, groups=tuple(groups), pages=tuple(pages), remainders=tuple(left))
+        return Resolution(
+            events=summaries, groups=tuple(groups), pages=tuple(pages), remainders=tuple(left), limited=self.limited
+        )
 
     @activity.defn
     async def open_page(self, request: PageInput) -> Groups:
         everyone = sorted(name for names in self.subscribers.values() for name in names)
         names = [name for name in everyone if request.page.after < name <= request.page.until]
-        return Groups(groups=self._groups(request.page.event_key, names))
+        return Groups(groups=self._groups(request.page.event_key, names), limited=self.limited)
 
     @activity.defn
     async def reopen(self, request: RedeliverInput) -> Groups:
         for group in request.groups:
             for name in group.subscription_ids:
                 self.states[group.event_key, name] = DeliveryState.PENDING
-        return Groups(groups=request.groups)
+        return Groups(groups=request.groups, limited=self.limited)
 
     @activity.defn
     async def settle(self, request: Settlement) -> Settled:
@@ -148,6 +157,8 @@ class Platform:
         for group in chunk.groups:
             for name in group.subscription_ids:
                 self.attempts.append((name, group.attempt, now))
+                if gate := self.gates.get(name):
+                    await gate.wait()
                 match self.answer(name, group.attempt):
                     case DeliveryState() as state:
                         self.states[group.event_key, name] = state
@@ -170,7 +181,23 @@ class Platform:
                                 reason=reason,
                             )
                         )
-        return ChunkResult(settled=settled, deferred=tuple(deferred))
+        return ChunkResult(settled=settled, deferred=tuple(deferred), limited=self.limited)
+
+    @activity.defn
+    async def send_at_once(self, round: FirstRound) -> FirstRoundResult:  # noqa: A002 - the word for it
+        settled: dict[str, dict[DeliveryState, int]] = defaultdict(lambda: defaultdict(int))
+        deferred: list[Deferred] = []
+        left = []
+        for group in round.groups:
+            if group.channel in self.not_at_once:
+                left.append(group)
+                continue
+            result = await self._send(Chunk(groups=(group,), schedule=round.schedules[group.channel]))
+            for key, states in result.settled.items():
+                for state, number in states.items():
+                    settled[key][state] += number
+            deferred += result.deferred
+        return FirstRoundResult(settled=settled, deferred=tuple(deferred), left=tuple(left))
 
     @activity.defn
     async def send_email(self, chunk: Chunk) -> ChunkResult:
@@ -199,7 +226,9 @@ class Platform:
     async def working(self, client: Temporal | None = None, **options: Any) -> AsyncIterator[None]:
         """Workers for every queue, with these activities."""
         client = client or self.env.client
-        local: list[Callable[..., Any]] = [self.resolve, self.open_page, self.reopen, self.settle, self.locate]
+        local: list[Callable[..., Any]] = [
+            *(self.resolve, self.open_page, self.reopen, self.settle, self.locate, self.send_at_once),
+        ]
         sends = {Channel.EMAIL: self.send_email, Channel.SMS: self.send_sms, Channel.WEBHOOK: self.send_webhook}
         main = Worker(client, task_queue=contract.QUEUE, workflows=WORKFLOWS, activities=local, **options)
         email, sms, webhook = (

