@@ -110,15 +110,13 @@ class Rig:
         )
         database = Database.at(self.stack.registry_url, pool=1)
         try:
-            async with database.writing() as connection:
-                await subscriptions.subscribe(connection, wish, secret=None)
+            await database.write(subscriptions.subscribe, wish, secret=None)
             for start in range(1, number, SUBSCRIBED_AT_ONCE):
                 copies = {
                     subscription_id(tenant, label, index): self._url(label, index, answer)
                     for index in range(start, min(start + SUBSCRIBED_AT_ONCE, number))
                 }
-                async with database.writing() as connection:
-                    await copy_subscription(connection, wish.id, copies)
+                await database.write(copy_subscription, wish.id, copies)
         finally:
             await database.close()
         self.subscribers[kind] = number

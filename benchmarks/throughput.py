@@ -1,5 +1,6 @@
 """How much a second: one event to many, many events in few calls, and events one by one."""
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from benchmarks.sizes import Sizes
 BARE_CONCURRENCY = 1_000
 #: Workflows, or events one by one, that are under way at a time.
 UNDER_WAY = 50
+#: Of the worker: one for each processor, as it is run in earnest. What a single one does is in `processes`.
+PROCESSES = os.cpu_count() or 1
 #: Tenants that the events are addressed to in turn; each has the one subscription that wants them.
 TENANTS = 20
 
@@ -22,7 +25,7 @@ TENANTS = 20
 async def fanout(sizes: Sizes) -> Result:
     """One event with many subscribers, from publish until its run has ended, against posting the same bodies."""
     deliveries, posts, shares = list[float](), list[float](), dict[str, list[float]]()
-    async with running_rig() as rig:
+    async with running_rig(processes=PROCESSES) as rig:
         kind = await rig.subscribe("fanout", sizes.fanout)
         await rig.fan_out(kind)
         await rig.bare_posts(sizes.fanout, concurrency=BARE_CONCURRENCY)
@@ -35,14 +38,16 @@ async def fanout(sizes: Sizes) -> Result:
         criterion=CRITERIA["fanout"],
         ratio=median_ratio(deliveries, posts),
         raw={"deliveries/s": deliveries, "bare posts/s": posts, **shares},
-        remarks=[f"{sizes.fanout:,} subscribers; {BARE_CONCURRENCY:,} bare posts at a time"],
+        remarks=[
+            f"{sizes.fanout:,} subscribers; {BARE_CONCURRENCY:,} bare posts at a time; {PROCESSES} worker processes"
+        ],
     )
 
 
 async def bulk(sizes: Sizes) -> Result:
     """Events by publish_many, 100 a run, from the call until all runs have ended."""
     published, empty, shares = list[float](), list[float](), dict[str, list[float]]()
-    async with running_rig() as rig:
+    async with running_rig(processes=PROCESSES) as rig:
         kind = await _tenants(rig)
         await _publish_many(rig, _addressed(kind, 200))
         for _ in range(sizes.repeats):
@@ -60,7 +65,7 @@ async def bulk(sizes: Sizes) -> Result:
 async def single(sizes: Sizes) -> Result:
     """Events by publish, a run each, from the call until the run has ended; both sides with as many under way."""
     published, empty, shares = list[float](), list[float](), dict[str, list[float]]()
-    async with running_rig() as rig:
+    async with running_rig(processes=PROCESSES) as rig:
         kind = await _tenants(rig)
 
         async def publish(index: int) -> None:
