@@ -174,7 +174,8 @@ async def polling(
         ]
         if workflows:
             able: dict[Channel, Attempting] = {Channel.EMAIL: opened.email, Channel.WEBHOOK: opened.webhook}
-            first = FirstRounds(registry, {channel: able[channel] for channel in channels if channel in able})
+            at_once = {channel: able[channel] for channel in channels if channel in able}
+            first = FirstRounds(registry, at_once, most=settings.send_concurrency)
             workers.append(
                 Worker(
                     client,

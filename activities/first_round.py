@@ -33,11 +33,16 @@ class Attempting(Protocol):
 
 
 class FirstRounds:
-    """The activity, over the channels that this process sends by."""
+    """The activity, over the channels that this process sends by, with at most `most` attempts under way at a time.
 
-    def __init__(self, registry: Registry, channels: Mapping[Channel, Attempting]) -> None:
+    Those that go on by themselves count; beyond, deliveries are left to activities.
+    """
+
+    def __init__(self, registry: Registry, channels: Mapping[Channel, Attempting], *, most: int) -> None:
         self._registry = registry
         self._channels = channels
+        self._most = most
+        self._under_way = set[asyncio.Task[Attempt]]()
         #: Rounds that wait for receivers just now.
         self.waiting = 0
 
@@ -50,7 +55,8 @@ class FirstRounds:
         book = Book(self._registry)
         dues: dict[tuple[str, str, int], Due] = {}
         for due in await book.admit(await self._registry.load(mine)):
-            if key_of(due) in flying or due.delivery.leased(datetime.now(UTC)):
+            full = len(self._under_way) + len(dues) >= self._most
+            if full or key_of(due) in flying or due.delivery.leased(datetime.now(UTC)):
                 left.append(_group(due))
             else:
                 dues[key_of(due)] = due
@@ -60,6 +66,9 @@ class FirstRounds:
             )
             for key, due in dues.items()
         }
+        for attempt in attempts.values():
+            self._under_way.add(attempt)
+            attempt.add_done_callback(self._under_way.discard)
         recorded, leased = set[asyncio.Task[Attempt]](), False
         try:
             await self._await(set(attempts.values()), book, recorded)

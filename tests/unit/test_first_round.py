@@ -39,11 +39,11 @@ class Hooks:
 class Process:
     """What one worker process has: its channels, its flights, and its first rounds."""
 
-    def __init__(self, registry: Registry, **answers: Outcome | Exception | asyncio.Event) -> None:
+    def __init__(self, registry: Registry, *, most: int = 50, **answers: Outcome | Exception | asyncio.Event) -> None:
         self.sender = Sender(**answers)
         self.registry = registry
         self.hooks = Hooks(registry, self.sender)
-        self._first = FirstRounds(registry, {Channel.WEBHOOK: self.hooks})
+        self._first = FirstRounds(registry, {Channel.WEBHOOK: self.hooks}, most=most)
 
     async def at_once(self, *groups: Group, env: ActivityEnvironment | None = None) -> FirstRoundResult:
         given = FirstRound(groups=groups, schedules=SCHEDULES)
@@ -108,8 +108,8 @@ async def running(registry: Faulty) -> AsyncIterator[Callable[..., Process]]:
     """Starts processes; all have ended when the test has."""
     started: list[Process] = []
 
-    def start(**answers: Outcome | Exception | asyncio.Event) -> Process:
-        started.append(Process(registry, **answers))
+    def start(*, most: int = 50, **answers: Outcome | Exception | asyncio.Event) -> Process:
+        started.append(Process(registry, most=most, **answers))
         return started[-1]
 
     yield start
@@ -352,3 +352,18 @@ async def test_a_limited_subscription_is_held_back(registry: Faulty, running: Ru
     assert (held.reason, held.stated, held.attempts) == (RATE_LIMIT, True, 0)
     assert held.delay == pytest.approx(10, abs=1)
     assert result.left == ()
+
+
+async def test_no_more_are_under_way_than_allowed_and_those_that_go_on_count(
+    registry: Faulty, running: Running
+) -> None:
+    gate = asyncio.Event()
+    process = running(most=2, slow=gate)
+    slow, a, b = await stored(registry, "slow", "a", "b")
+    assert {group.subscription_ids for group in (await process.at_once(slow)).left} == {("slow",)}
+    assert {group.subscription_ids for group in (await process.at_once(a, b)).left} == {("b",)}
+    assert process.sender.attempted == ["slow", "a"]
+    gate.set()
+    await process.send(slow)
+    assert (await process.at_once(b)).left == ()
+    assert process.sender.attempted == ["slow", "a", "b"]
