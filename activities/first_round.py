@@ -6,7 +6,7 @@ workflow task must be short, so what takes longer than PATIENCE_SECONDS goes on 
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -21,6 +21,9 @@ from bellwire.subscriptions import Channel
 
 #: Seconds that a workflow task waits for receivers.
 PATIENCE_SECONDS = 0.5
+#: Seconds for which a receiver that took longer begins with an activity, where it keeps nobody waiting; and how many such
+#: receivers are remembered before those are forgotten whose time is over.
+SLOW_FOR_SECONDS, SLOW_REMEMBERED = 60.0, 10_000
 
 
 class Attempting(Protocol):
@@ -43,6 +46,8 @@ class FirstRounds:
         self._channels = channels
         self._most = most
         self._under_way = set[asyncio.Task[Attempt]]()
+        #: By subscription, until when its receiver counts as slow.
+        self._slow_until: dict[str, float] = {}
         #: Rounds that wait for receivers just now.
         self.waiting = 0
 
@@ -54,9 +59,12 @@ class FirstRounds:
         flying = {key for channel in self._channels.values() for key in channel.flights.among(mine)}
         book = Book(self._registry)
         dues: dict[tuple[str, str, int], Due] = {}
-        for due in await book.admit(await self._registry.load(mine)):
-            full = len(self._under_way) + len(dues) >= self._most
-            if full or key_of(due) in flying or due.delivery.leased(datetime.now(UTC)):
+        todo = await book.admit(await self._registry.load(mine))
+        # All of them or none, or those that are left would wait here for the others.
+        full = len(self._under_way) + len(todo) > self._most
+        for due in todo:
+            slow = self._slow_until.get(due.subscription.id, 0.0) > time.monotonic()
+            if full or slow or key_of(due) in flying or due.delivery.leased(datetime.now(UTC)):
                 left.append(_group(due))
             else:
                 dues[key_of(due)] = due
@@ -81,9 +89,17 @@ class FirstRounds:
             for key, attempt in attempts.items():
                 if attempt not in recorded:
                     self._channels[dues[key].delivery.channel].flights.keep(dues[key], attempt, leased=leased)
-        left += [_group(dues[key]) for key, attempt in attempts.items() if attempt not in recorded]
+        late = [dues[key] for key, attempt in attempts.items() if attempt not in recorded]
+        self._remember_slow(late)
+        left += map(_group, late)
         result = book.result
         return FirstRoundResult(settled=result.settled, deferred=result.deferred, left=tuple(left))
+
+    def _remember_slow(self, late: Sequence[Due]) -> None:
+        now = time.monotonic()
+        if len(self._slow_until) > SLOW_REMEMBERED:
+            self._slow_until = {name: until for name, until in self._slow_until.items() if until > now}
+        self._slow_until.update((due.subscription.id, now + SLOW_FOR_SECONDS) for due in late)
 
     async def _await(
         self, attempts: set[asyncio.Task[Attempt]], book: Book, recorded: set[asyncio.Task[Attempt]]

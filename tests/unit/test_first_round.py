@@ -361,9 +361,31 @@ async def test_no_more_are_under_way_than_allowed_and_those_that_go_on_count(
     process = running(most=2, slow=gate)
     slow, a, b = await stored(registry, "slow", "a", "b")
     assert {group.subscription_ids for group in (await process.at_once(slow)).left} == {("slow",)}
-    assert {group.subscription_ids for group in (await process.at_once(a, b)).left} == {("b",)}
-    assert process.sender.attempted == ["slow", "a"]
+    # Both or none: the one that is left would wait for the other.
+    assert {group.subscription_ids for group in (await process.at_once(a, b)).left} == {("a",), ("b",)}
+    assert process.sender.attempted == ["slow"]
     gate.set()
     await process.send(slow)
-    assert (await process.at_once(b)).left == ()
+    assert (await process.at_once(a, b)).left == ()
     assert process.sender.attempted == ["slow", "a", "b"]
+
+
+async def test_a_receiver_that_was_slow_begins_with_an_activity_for_a_while(
+    registry: Faulty, running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(first_round, "SLOW_FOR_SECONDS", 0.3)
+    gate = asyncio.Event()
+    process = running(slow=gate)
+    (first,) = await stored(registry, "slow")
+    await process.at_once(first)
+    gate.set()
+    await process.send(first)
+    again = event(id="again")
+    await registry.accept([again], "run")
+    group = Group(event_key=again.key, channel=Channel.WEBHOOK, subscription_ids=("slow",))
+    await registry.add_deliveries("run", [group])
+    assert [one.subscription_ids for one in (await process.at_once(group)).left] == [("slow",)]
+    assert process.sender.attempted == ["slow"]
+    await asyncio.sleep(0.3)
+    assert (await process.at_once(group)).left == ()
+    assert process.sender.attempted == ["slow", "slow"]
