@@ -76,19 +76,23 @@ async def test_a_verb_for_a_subscription_that_is_not_here_is_refused(platform: P
     await tell(client, receipt, "cancel")
 
 
-async def test_a_paused_delivery_rests_until_resume(platform: Platform, client: Client) -> None:
+async def test_a_paused_delivery_rests_until_resume(dev_server: WorkflowEnvironment) -> None:
+    """In real time: the time-skipping server now and then jumps on while the activity of the other delivery starts."""
+    platform, client = Platform(dev_server), Client(dev_server.client)
     platform.subscribers = {Channel.WEBHOOK: ["a", "b"]}
-    receipt = await client.publish(event())
-    await at_rest(platform, attempts=platform.audience)
-    assert (await tell(client, receipt, "pause", "a")).deliveries == 1
-    async with platform.skipping():
-        await platform.env.sleep(86_400)
-    await at_rest(platform, attempts=3)
-    status = await client.status(receipt)
-    assert [(item.subscription_id, item.paused, item.due) for item in status.unsettled] == [("a", True, None)]
-    assert len(platform.times("b")) == 2
-    assert (await tell(client, receipt, "resume", "a")).deliveries == 1
-    async with platform.skipping():
+    platform.answer = lambda _, attempt: (2.0, "HTTP 503", True) if attempt == 1 else DELIVERED
+    async with platform.working(), asyncio.timeout(30):
+        receipt = await client.publish(event())
+        while len(platform.attempts) < platform.audience:
+            await asyncio.sleep(0.02)
+        assert (await tell(client, receipt, "pause", "a")).deliveries == 1
+        while len(platform.times("b")) < 2:
+            await asyncio.sleep(0.02)
+        await asyncio.sleep(0.5)
+        status = await client.status(receipt)
+        assert [(item.subscription_id, item.paused, item.due) for item in status.unsettled] == [("a", True, None)]
+        assert len(platform.times("a")) == 1, "both were due at the same time"
+        assert (await tell(client, receipt, "resume", "a")).deliveries == 1
         assert (await client.wait(receipt)).counts.delivered == 2
 
 
