@@ -12,6 +12,7 @@ from typer.main import get_command
 from starter import deliveries, events, limits, subscriptions, templates
 from starter.demo_command import demo
 from starter.dev import dev
+from starter.gateway import gateway
 from starter.publishing import DEFAULT_WAIT, publish
 from starter.setup import setup
 from starter.subscribing import subscribe
@@ -42,6 +43,7 @@ app.add_typer(events.app, name="events")
 app.add_typer(deliveries.app, name="deliveries")
 app.add_typer(limits.app, name="limits")
 app.add_typer(templates.app, name="templates")
+app.command()(gateway)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -18,11 +18,13 @@ from bellwire.registry import events as _events
 from bellwire.registry import limits as _limits
 from bellwire.registry import matching, schema, settling
 from bellwire.registry import subscriptions as _subscriptions
+from bellwire.registry import suppressions as _suppressions
 from bellwire.registry.database import Database
 from bellwire.registry.events import StoredEvent
 from bellwire.registry.matching import Found, Match
 from bellwire.registry.recording import Recorder
 from bellwire.subscriptions import Channel, Subscription, SubscriptionState
+from bellwire.suppressions import Suppression, SuppressionReason
 
 LIMITS_KNOWN_FOR = 5.0
 
@@ -129,6 +131,35 @@ class Registry:
         One that has a moment already that has not lapsed, and has not been attempted since, keeps it.
         """
         return await self._database.write(_limits.reserve, dues, now=now)
+
+    # Suppressions.
+
+    async def suppress(self, suppression: Suppression) -> None:
+        """Write to an address no more; one that is on the list already stays as it is."""
+        await self._database.write(_suppressions.suppress, suppression)
+
+    async def lift_suppression(self, channel: Channel, address: str, *, subscription_id: str | None = None) -> bool:
+        """Write to an address again, for one subscription or, with None, for all; False if it was not on the list."""
+        return await self._database.write(_suppressions.lift, channel, address, subscription_id=subscription_id)
+
+    async def suppressed(
+        self, channel: Channel, addresses: Sequence[str], *, subscription_id: str
+    ) -> dict[str, SuppressionReason]:
+        """Those of the addresses that must not be written to for this subscription, and why."""
+        return await self._database.read(_suppressions.among, channel, addresses, subscription_id=subscription_id)
+
+    async def suppressions(
+        self,
+        *,
+        channel: Channel | None = None,
+        address: str | None = None,
+        before: datetime | None = None,
+        limit: int = 100,
+    ) -> Sequence[Suppression]:
+        """The list, newest first, of what came onto it before `before`."""
+        return await self._database.read(
+            _suppressions.listing, channel=channel, address=address, before=before, limit=limit
+        )
 
     # What runs do.
 

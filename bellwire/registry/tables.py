@@ -97,6 +97,20 @@ limits = Table(
     Column("per_second", Float, nullable=False),
 )
 
+#: Addresses that are written to no more: over one subscription, or over none if `subscription_id` is empty.
+suppressions = Table(
+    "suppressions",
+    metadata,
+    Column("channel", Text, primary_key=True),
+    #: Stands for the address, to be looked up by it.
+    Column("address_key", Id, primary_key=True),
+    Column("subscription_id", Id, primary_key=True),
+    Column("address", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("created_at", Timestamp, nullable=False),
+    Index("suppressions_by_time", "created_at"),
+)
+
 events = Table(
     "events",
     metadata,

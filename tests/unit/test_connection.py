@@ -8,10 +8,10 @@ from temporalio.client import Client as Temporal
 from temporalio.service import GrpcCompression, RPCError, RPCStatusCode
 from temporalio.testing import WorkflowEnvironment
 
-import worker
 from bellwire.client import Client
 from bellwire.connection import check_search_attributes, connect, translated
 from bellwire.errors import TemporalUnavailable
+from bellwire.health import answering_health
 from bellwire.registry import Registry
 from bellwire.settings import SettingsInvalid
 from starter.processes import free_port
@@ -51,9 +51,9 @@ async def test_a_health_address_that_is_taken_is_named(dev_server: WorkflowEnvir
     registry = await Registry.open(f"sqlite:///{tmp_path / 'registry.db'}")
     address = f"127.0.0.1:{free_port()}"
     try:
-        async with worker.answering_health(address, dev_server.client, registry, []):
+        async with answering_health(address, dev_server.client, registry, []):
             with pytest.raises(SettingsInvalid, match=f"BELLWIRE_HEALTH_ADDRESS: cannot listen on {address}"):
-                async with worker.answering_health(address, dev_server.client, registry, []):
+                async with answering_health(address, dev_server.client, registry, []):
                     raise AssertionError("two listen on one address")
     finally:
         await registry.close()

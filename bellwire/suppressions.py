@@ -1,0 +1,31 @@
+"""Suppression: an address that is written to no more, and why."""
+
+from datetime import datetime
+from enum import StrEnum
+
+from bellwire.subscriptions import Channel
+from bellwire.wire import Wire
+
+#: Instead of a subscription's id: of no subscription at all.
+EVERYWHERE = ""
+
+
+class SuppressionReason(StrEnum):
+    #: The mail system of the recipient said for good that nobody is there.
+    BOUNCED = "bounced"
+    #: The recipient reported a mail as spam.
+    COMPLAINED = "complained"
+    #: The recipient took back the subscription: by one click, or by STOP.
+    UNSUBSCRIBED = "unsubscribed"
+    #: An operator put it on the list.
+    OPERATOR = "operator"
+
+
+class Suppression(Wire):
+    channel: Channel
+    address: str
+    reason: SuppressionReason
+    #: The only subscription for which it counts; EVERYWHERE for all.
+    subscription_id: str = EVERYWHERE
+    #: When it was put on the list; None before.
+    created_at: datetime | None = None

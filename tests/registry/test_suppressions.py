@@ -1,0 +1,64 @@
+"""The list of addresses that are written to no more."""
+
+from datetime import UTC, datetime, timedelta
+
+from bellwire.registry import Registry
+from bellwire.subscriptions import Channel
+from bellwire.suppressions import EVERYWHERE, Suppression, SuppressionReason
+
+ANN = "ann@example.com"
+
+
+def suppression(address: str = ANN, **fields: object) -> Suppression:
+    values = {"channel": Channel.EMAIL, "address": address, "reason": SuppressionReason.BOUNCED, **fields}
+    return Suppression.model_validate(values)
+
+
+async def test_a_suppressed_address_is_found_for_every_subscription_however_it_is_written(registry: Registry) -> None:
+    await registry.suppress(suppression())
+    found = await registry.suppressed(Channel.EMAIL, ["Ann@Example.com", "bob@example.com"], subscription_id="sub")
+    assert found == {"Ann@Example.com": SuppressionReason.BOUNCED}
+
+
+async def test_one_for_a_subscription_leaves_the_others_alone(registry: Registry) -> None:
+    await registry.suppress(suppression(subscription_id="mine", reason=SuppressionReason.UNSUBSCRIBED))
+    assert await registry.suppressed(Channel.EMAIL, [ANN], subscription_id="other") == {}
+    mine = await registry.suppressed(Channel.EMAIL, [ANN], subscription_id="mine")
+    assert mine == {ANN: SuppressionReason.UNSUBSCRIBED}
+    await registry.suppress(suppression(reason=SuppressionReason.COMPLAINED))
+    mine = await registry.suppressed(Channel.EMAIL, [ANN], subscription_id="mine")
+    assert mine == {ANN: SuppressionReason.COMPLAINED}
+
+
+async def test_an_address_of_one_channel_says_nothing_about_another(registry: Registry) -> None:
+    await registry.suppress(suppression("+14155550123", channel=Channel.SMS))
+    assert await registry.suppressed(Channel.EMAIL, ["+14155550123"], subscription_id="sub") == {}
+
+
+async def test_the_first_reason_stays(registry: Registry) -> None:
+    await registry.suppress(suppression())
+    await registry.suppress(suppression(reason=SuppressionReason.OPERATOR))
+    assert [each.reason for each in await registry.suppressions()] == [SuppressionReason.BOUNCED]
+
+
+async def test_lifting_one_subscription_or_all(registry: Registry) -> None:
+    for scope in ("mine", "other", EVERYWHERE):
+        await registry.suppress(suppression(subscription_id=scope))
+    assert await registry.lift_suppression(Channel.EMAIL, "ANN@example.com", subscription_id="mine")
+    assert {each.subscription_id for each in await registry.suppressions()} == {"other", EVERYWHERE}
+    assert await registry.lift_suppression(Channel.EMAIL, ANN)
+    assert not await registry.lift_suppression(Channel.EMAIL, ANN)
+    assert await registry.suppressions() == []
+
+
+async def test_the_list_is_newest_first_and_can_be_narrowed(registry: Registry) -> None:
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    for number in range(3):
+        await registry.suppress(suppression(f"{number}@example.com", created_at=start + timedelta(days=number)))
+    await registry.suppress(suppression("+14155550123", channel=Channel.SMS, created_at=start))
+    listed = await registry.suppressions(channel=Channel.EMAIL, limit=2)
+    assert [each.address for each in listed] == ["2@example.com", "1@example.com"]
+    assert listed[0].created_at == start + timedelta(days=2)
+    older = await registry.suppressions(channel=Channel.EMAIL, before=listed[-1].created_at)
+    assert [each.address for each in older] == ["0@example.com"]
+    assert [each.channel for each in await registry.suppressions(address="+14155550123")] == [Channel.SMS]
