@@ -23,6 +23,7 @@ from temporalio.client import Client
 from temporalio.worker import (
     FixedSizeSlotSupplier,
     PollerBehaviorAutoscaling,
+    PollerBehaviorSimpleMaximum,
     UnsandboxedWorkflowRunner,
     Worker,
     WorkerTuner,
@@ -191,7 +192,8 @@ async def polling(
                         local_activity_supplier=FixedSizeSlotSupplier(MOST),
                         nexus_supplier=FixedSizeSlotSupplier(1),
                     ),
-                    workflow_task_poller_behavior=PollerBehaviorAutoscaling(initial=2, maximum=4),
+                    # What a poll brings comes on top of the busy slots, so there are few.
+                    workflow_task_poller_behavior=PollerBehaviorSimpleMaximum(2),
                     **options,
                 )
             )

@@ -16,7 +16,7 @@ from temporalio.worker import (
 )
 
 #: Workflow tasks that are worked on, and those together with the ones that wait.
-BUSY, MOST = 4, 200
+BUSY, MOST = 2, 200
 #: Seconds between two looks at whether a slot is free.
 LOOK_SECONDS = 0.005
 
