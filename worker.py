@@ -142,7 +142,11 @@ async def open_channels(settings: Settings, registry: Registry) -> AsyncIterator
         )
 
         egress = Egress(
-            allow=settings.egress_allow, allow_http=settings.webhook_allow_http, ports=settings.webhook_ports
+            allow=settings.egress_allow,
+            allow_http=settings.webhook_allow_http,
+            ports=settings.webhook_ports,
+            proxy=settings.egress_proxy,
+            details=settings.egress_details,
         )
         strangers = await stack.enter_async_context(egress.session(timeout=settings.webhook_timeout))
         webhook = WebhookChannel(registry, strangers, egress, timeout=settings.webhook_timeout, concurrency=concurrency)

@@ -73,6 +73,18 @@ def _http_url(value: str) -> str:
     return value
 
 
+def _proxy_url(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        whole = parts.scheme == "http" and parts.hostname and parts.port
+    except ValueError:
+        whole = False
+    # Letters and digits, dots, colons and brackets: no login, no path, and nothing that two parsers may read in two ways.
+    if not whole or not re.fullmatch(r"http://[A-Za-z0-9._:\[\]-]+/?", value):
+        raise ValueError("must be http://host:port without login or path, such as http://smokescreen.internal:4750")
+    return value
+
+
 HostAndPort = Annotated[str, AfterValidator(_host_and_port)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -124,6 +136,10 @@ class Settings(BaseSettings):
     webhook_ports: Annotated[frozenset[Port] | None, NoDecode] = frozenset({80, 443, 8080, 8443})
     #: Private networks that webhooks may reach all the same, separated by commas: 10.1.0.0/16,127.0.0.0/8.
     egress_allow: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
+    #: Let tenants read why a webhook into those networks failed, and what was answered there; else both go to the log at most.
+    egress_details: bool = False
+    #: http://host:port of a forward proxy through which all webhooks go, and which then decides on names; none, if not set.
+    egress_proxy: Annotated[str, AfterValidator(_proxy_url)] | None = None
 
     #: Deliveries that one send activity attempts at the same time.
     send_concurrency: int = Field(default=50, ge=1, le=500)

@@ -418,14 +418,14 @@ FAILURES: dict[type[BaseException], tuple[OutcomeKind, str]] = {
     aiohttp.ClientResponseError: (DEFERRED, "garbage answer"),
     aiohttp.ContentTypeError: (DEFERRED, "garbage answer"),
     aiohttp.WSServerHandshakeError: (DEFERRED, "garbage answer"),
-    aiohttp.ClientHttpProxyError: (DEFERRED, "garbage answer"),
+    aiohttp.ClientHttpProxyError: (DEFERRED, "egress proxy refused"),
     aiohttp.TooManyRedirects: (DEFERRED, "redirect"),
     aiohttp.ClientConnectionError: (DEFERRED, "connection lost"),
     aiohttp.ClientConnectionResetError: (DEFERRED, "connection lost"),
     aiohttp.ClientOSError: (DEFERRED, "connection lost"),
     aiohttp.ClientConnectorError: (DEFERRED, "connect failed"),
     aiohttp.ClientConnectorDNSError: (DEFERRED, "name not resolved"),
-    aiohttp.ClientProxyConnectionError: (DEFERRED, "connect failed"),
+    aiohttp.ClientProxyConnectionError: (DEFERRED, "egress proxy unreachable"),
     aiohttp.client_exceptions.UnixClientConnectorError: (DEFERRED, "connect failed"),
     aiohttp.ServerConnectionError: (DEFERRED, "connection lost"),
     aiohttp.ServerDisconnectedError: (DEFERRED, "connection lost"),
@@ -458,7 +458,9 @@ def test_every_exception_of_the_client_has_an_outcome() -> None:
     library = {kind for kind in classes_below(aiohttp.ClientError) if kind.__module__.startswith("aiohttp.")}
     assert library <= FAILURES.keys()
     for kind, (outcome, reason) in FAILURES.items():
-        assert failed(kind.__new__(kind)) == Outcome(kind=outcome, reason=reason), kind
+        error = kind.__new__(kind)
+        vars(error)["status"] = 403
+        assert failed(error) == Outcome(kind=outcome, reason=reason), kind
         assert len(reason) <= MAX_REASON
 
 

@@ -54,6 +54,15 @@ IO_LIBRARIES = {
     "twilio",
     "urllib3",
 }
+#: What dials, or makes a client that does.
+DIALLERS = {
+    *("ClientSession", "TCPConnector", "UnixConnector", "open_connection", "create_connection", "urlopen"),
+    *("AsyncClient", "HTTPConnection", "HTTPSConnection"),
+}
+#: Where the client for strangers is made.
+GUARD = {"activities/egress.py"}
+#: Where clients are made that dial what operators configure, and no one else: Twilio, and services of the own stack.
+CLIENTS_OF_OUR_OWN = {"starter/stack.py", "worker.py"}
 #: `worker.py` composes without touching the registry.
 NO_REGISTRY = cast(Registry, None)
 
@@ -91,6 +100,15 @@ def modules_after(statement: str) -> set[str]:
     return {name.partition(".")[0] for name in found.stdout.split()}
 
 
+def called(file: Path) -> set[str]:
+    """Last names of what a file calls or makes subclasses of."""
+    nodes = list(ast.walk(ast.parse(file.read_text())))
+    used = [node.func for node in nodes if isinstance(node, ast.Call)]
+    used += [base for node in nodes if isinstance(node, ast.ClassDef) for base in node.bases]
+    dotted = {each.attr for each in used if isinstance(each, ast.Attribute)}
+    return dotted | {each.id for each in used if isinstance(each, ast.Name)}
+
+
 @pytest.mark.parametrize("part", FORBIDDEN)
 def test_imports_follow_the_arrows(part: str) -> None:
     wrong = {
@@ -118,6 +136,16 @@ def test_only_settings_read_the_environment() -> None:
         if re.search(r"\bos\.(environ|getenv)\b", file.read_text())
     }
     assert not readers
+
+
+def test_strangers_are_dialled_through_the_guard_only() -> None:
+    """`Egress.session` makes the client for addresses that tenants choose; here is who else may make one, and for whom."""
+    makers = {
+        str(file.relative_to(CHECKOUT))
+        for file in sources("bellwire", "activities", "starter", "worker.py")
+        if DIALLERS & called(file)
+    }
+    assert makers == GUARD | CLIENTS_OF_OUR_OWN
 
 
 def test_workflows_bring_no_library_that_does_io() -> None:

@@ -34,6 +34,8 @@ def test_every_setting_has_a_default() -> None:
         ("WEBHOOK_PORTS", "443", frozenset({443})),
         ("WEBHOOK_PORTS", " 80, 443 ,", frozenset({80, 443})),
         ("WEBHOOK_PORTS", "*", None),
+        ("EGRESS_PROXY", "http://[::1]:4750", "http://[::1]:4750"),
+        ("EGRESS_DETAILS", "true", True),
         ("EGRESS_ALLOW", "127.0.0.0/8, ::1/128", (ip_network("127.0.0.0/8"), ip_network("::1/128"))),
         ("EMAIL_FROM", "ops@example.com", "ops@example.com"),
         ("EMAIL_FROM", "Caf\u00e9 <ops@example.com>", "Caf\u00e9 <ops@example.com>"),
@@ -73,6 +75,25 @@ def test_variables_are_read(monkeypatch: pytest.MonkeyPatch, name: str, value: s
         ("WEBHOOK_PORTS", "80,*", "valid integer"),
         ("EGRESS_ALLOW", "intranet", "network"),
         ("EGRESS_ALLOW", "10.0.0.1/8", "network"),
+        *(
+            ("EGRESS_PROXY", value, "must be http://host:port")
+            for value in (
+                *(
+                    "proxy:4750",
+                    "https://proxy:4750",
+                    "http://proxy",
+                    "http://:4750",
+                    "http://proxy:99999",
+                    "http://[::1",
+                ),
+                *(
+                    "http://ann:hunter2@proxy:4750",
+                    "http://proxy:4750/path",
+                    "http://proxy:4750?a",
+                    "http://pro xy:4750",
+                ),
+            )
+        ),
         ("SEND_CONCURRENCY", "0", "greater than or equal to 1"),
         ("MAX_ACTIVITIES", "1001", "less than or equal to 1000"),
         ("SHUTDOWN_GRACE", "soon", "valid number"),
