@@ -32,7 +32,7 @@ class LimitExceeded(TemplateRuntimeError):
 
 
 def too_large() -> LimitExceeded:
-    return LimitExceeded(f"template too large: a value of more than {MAX_CHARACTERS:,} characters")
+    return LimitExceeded(f"too large: a value of more than {MAX_CHARACTERS:,} characters")
 
 
 class Budget:
@@ -51,7 +51,7 @@ class Budget:
     def spend(self, steps: int = 1) -> None:
         self._left -= steps
         if self._left < 0:
-            raise LimitExceeded(f"template took too long: more than {MAX_STEPS:,} steps")
+            raise LimitExceeded(f"took too long: more than {MAX_STEPS:,} steps")
 
     def make(self, characters: int) -> None:
         """Pay for a value before it is made."""
@@ -64,7 +64,7 @@ class Budget:
         kind = type(value)
         if kind is int:
             if value.bit_length() > MAX_BITS:
-                raise LimitExceeded("template too large: a number of more digits than an event can hold")
+                raise LimitExceeded("too large: a number of more digits than an event can hold")
         elif isinstance(value, str):
             self.make(len(value))
         elif isinstance(value, list | tuple | dict | range):
@@ -94,6 +94,8 @@ def size(value: Any) -> int:
             if total <= MAX_CHARACTERS:
                 rest.extend(item)
                 rest.extend(item.values())
+        elif isinstance(item, range):
+            total += 4 * len(item)
         elif type(item) is int:
             total += 1 + (item.bit_length() >> 1)
         else:
@@ -119,18 +121,14 @@ def size_of_power(base: Any, exponent: Any) -> int:
 def size_formatted(text: str, values: Any) -> int:
     """The most characters that `text % values` can have. Raises LimitExceeded for a width beyond MAX_WIDTH."""
     if _WIDE.search(_PLAIN.sub(lambda found: "" if found[0] == "%%" else "%", text)):
-        raise LimitExceeded(
-            f"template too large: a format of more than {MAX_WIDTH:,} characters, or one that is computed"
-        )
+        raise LimitExceeded(f"too large: a format of more than {MAX_WIDTH:,} characters, or one that is computed")
     return len(text) + text.count("%") * (size(values) + MAX_WIDTH)
 
 
 def size_filled(text: str, values: Any) -> int:
     """The same for `text.format(values)`."""
     if any(spec and _WIDE_FIELD.search(spec) for _, _, spec, _ in Formatter().parse(text)):
-        raise LimitExceeded(
-            f"template too large: a format of more than {MAX_WIDTH:,} characters, or one that is computed"
-        )
+        raise LimitExceeded(f"too large: a format of more than {MAX_WIDTH:,} characters, or one that is computed")
     return len(text) + text.count("{") * (size(values) + MAX_WIDTH)
 
 
@@ -139,8 +137,8 @@ def size_replaced(text: str, old: str, new: str) -> int:
     return len(text) + (text.count(old) if old else len(text) + 1) * len(new)
 
 
-def width(value: Any) -> int:
+def bounded_width(value: Any) -> int:
     """A width that a template asks for. Raises LimitExceeded beyond MAX_WIDTH."""
     if isinstance(value, int) and abs(value) > MAX_WIDTH:
-        raise LimitExceeded(f"template too large: a width or count of more than {MAX_WIDTH:,}")
+        raise LimitExceeded(f"too large: a width or count of more than {MAX_WIDTH:,}")
     return value if isinstance(value, int) else 0

@@ -12,15 +12,17 @@ from activities.templates.budget import (
     MAX_WIDTH,
     Budget,
     LimitExceeded,
+    bounded_width,
     size,
     size_formatted,
     size_of_power,
     size_repeated,
     size_replaced,
-    width,
 )
 from activities.templates.filters import moment, rows
 
+#: Steps of one call.
+CALL = 4
 #: Filters of ours.
 ADDED: Mapping[str, Callable[..., Any]] = MappingProxyType({"moment": moment, "rows": rows})
 #: Filters of Jinja2 that are left out: they reach into objects, tell an attempt from the next, or write HTML unasked.
@@ -55,12 +57,15 @@ _SHALLOW = frozenset(
 Sizing = Callable[..., int]
 
 
-def _centered(value: Any, to: int = 80) -> int:
-    return size(value) + width(to)
+# Templates may give arguments by the names that Jinja2 has for them; so have these.
 
 
-def _indented(value: Any, by: Any = 4, *_: Any, **__: Any) -> int:
-    step = len(by) if isinstance(by, str) else width(by)
+def _centered(value: Any, width: Any = 80) -> int:
+    return size(value) + bounded_width(width)
+
+
+def _indented(value: Any, width: Any = 4, *_: Any, **__: Any) -> int:
+    step = len(width) if isinstance(width, str) else bounded_width(width)
     return size(value) + step * (str(value).count("\n") + 2)
 
 
@@ -72,16 +77,18 @@ def _replaced(value: Any, old: Any, new: Any, *_: Any, **__: Any) -> int:
     return size_replaced(str(value), str(old), str(new)) * 5  # of which each may be escaped
 
 
-def _joined(value: Any, by: Any = "", *_: Any, **__: Any) -> int:
-    return size(value) + size(by) * len(value) if isinstance(value, list | tuple | dict | str) else size(by)
+def _joined(value: Any, d: Any = "", *_: Any, **__: Any) -> int:
+    return size(value) + size(d) * (len(value) if hasattr(value, "__len__") else 1)
 
 
-def _wrapped(value: Any, to: int = 79, break_long_words: bool = True, by: Any = None, *_: Any) -> int:
-    if not isinstance(to, int) or to < 1:
+def _wrapped(
+    value: Any, width: Any = 79, break_long_words: Any = True, wrapstring: Any = None, *_: Any, **__: Any
+) -> int:
+    if not isinstance(width, int) or width < 1:
         raise TemplateRuntimeError("wordwrap: the width must be 1 or more")
     text = str(value)
-    breaks = text.count("\n") + len(text.split()) + (len(text) // to if break_long_words else 0)
-    return 4 * len(text) + breaks * len(str(by or "\n"))
+    breaks = text.count("\n") + len(text.split()) + (len(text) // width if break_long_words else 0)
+    return 8 * len(text) + breaks * len(str(wrapstring or "\n"))
 
 
 def _linked(value: Any, *args: Any, **fields: Any) -> int:
@@ -94,15 +101,19 @@ def _stripped(value: Any, *_: Any) -> int:
     return size(value) + ((len(text) * text.count("<!--")) >> 4)  # each comment copies the rest
 
 
-def _counted(_: Any, count: Any, fill: Any = None) -> int:
-    return width(count) * 2 + size(fill)
+def _batched(value: Any, linecount: Any, fill_with: Any = None) -> int:  # noqa: ARG001
+    return bounded_width(linecount) * 2 + size(fill_with)
+
+
+def _sliced(value: Any, slices: Any, fill_with: Any = None) -> int:  # noqa: ARG001
+    return bounded_width(slices) * (4 + size(fill_with))
 
 
 def _as_json(value: Any, indent: Any = None) -> int:
-    return size(value) * (2 + (min(width(indent), 40) if indent else 0))
+    return size(value) * (2 + (bounded_width(indent) if isinstance(indent, int) else 4))
 
 
-def _rounded(_: Any, precision: Any = 0, *__: Any) -> int:
+def _rounded(value: Any, precision: Any = 0, *_: Any, **__: Any) -> int:  # noqa: ARG001
     if not isinstance(precision, int) or abs(precision) > 20:
         raise TemplateRuntimeError("round: the precision must be a number up to 20")
     return 0
@@ -125,11 +136,12 @@ _SIZES: Mapping[str, Sizing] = MappingProxyType(
         "wordwrap": _wrapped,
         "urlize": _linked,
         "striptags": _stripped,
-        "batch": _counted,
-        "slice": _counted,
+        "batch": _batched,
+        "slice": _sliced,
         "tojson": _as_json,
         "round": _rounded,
         "sum": _summed,
+        "title": lambda s: 4 * size(s),
         "escape": lambda value: 5 * size(value),
         "e": lambda value: 5 * size(value),
         "forceescape": lambda value: 5 * size(value),
@@ -154,7 +166,7 @@ def _bounded(name: str, function: Callable[..., Any], budget: Budget) -> Callabl
     skipped = 1 if hasattr(function, "jinja_pass_arg") else 0
 
     def paid(*args: Any, **fields: Any) -> Any:
-        budget.spend()
+        budget.spend(CALL)
         given = [_drawn(value, budget) if isinstance(value, Iterator) else value for value in args[skipped:]]
         for value in (*given, *fields.values()):
             if shallow and isinstance(value, list | tuple | dict | range):
@@ -188,7 +200,7 @@ def pay_for_method(budget: Budget, method: Any, args: tuple[Any, ...], fields: M
         budget.weigh(value)
     match name, args:
         case ("center" | "ljust" | "rjust" | "zfill", (to, *_)):
-            made = len(text) + width(to)
+            made = len(text) + bounded_width(to)
         case "replace", (old, new, *_):
             made = size_replaced(text, str(old), str(new)) * 5
         case "join", (values,):
@@ -197,7 +209,7 @@ def pay_for_method(budget: Budget, method: Any, args: tuple[Any, ...], fields: M
             raise TemplateRuntimeError(f"{name}: give its arguments by position")
         case _:
             made = len(text)
-    if fields and name not in {"split", "rsplit", "splitlines"}:
+    if any(not field.startswith("_") for field in fields) and name not in {"split", "rsplit", "splitlines"}:
         raise TemplateRuntimeError(f"{name}: give its arguments by position")
     budget.make(made)
 
@@ -212,5 +224,5 @@ def operator_size(operator: str, left: Any, right: Any) -> int:
         case "%" if isinstance(left, str):
             return size_formatted(left, right)
         case "**" if size_of_power(left, right) > MAX_BITS:
-            raise LimitExceeded("template too large: a number of more digits than an event can hold")
+            raise LimitExceeded("too large: a number of more digits than an event can hold")
     return 0

@@ -17,7 +17,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
 from jinja2.utils import Cycler, Joiner, Namespace
 
 from activities.templates.budget import Budget, LimitExceeded, size, size_filled
-from activities.templates.catalogue import ADDED, bounded_filters, bounded_tests, operator_size, pay_for_method
+from activities.templates.catalogue import ADDED, CALL, bounded_filters, bounded_tests, operator_size, pay_for_method
 
 #: Characters of one template's source.
 MAX_SOURCE = 256 * 1024
@@ -265,7 +265,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         return paid
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
-        __self.budget.spend()
+        __self.budget.spend(CALL)
         if isinstance(getattr(__obj, "__self__", None), str):
             pay_for_method(__self.budget, __obj, args, kwargs)
         return __self.budget.weigh(super().call(__context, __obj, *args, **kwargs))

@@ -44,7 +44,7 @@ def render(
     for piece in find().generate(context):
         room -= len(piece.encode())
         if room < 0:
-            raise LimitExceeded(f"template too large: the result has more than {MAX_OUTPUT_BYTES:,} bytes")
+            raise LimitExceeded(f"too large: the result has more than {MAX_OUTPUT_BYTES:,} bytes")
         pieces.append(piece)
     text = printable("".join(pieces))
     if name.endswith(".html"):
@@ -76,9 +76,9 @@ def fault_of(error: Exception, named: Callable[[str], str | None]) -> Fault:
         case UnicodeDecodeError():
             what = "is not UTF-8"
         case MemoryError():
-            what = "template too large: it takes more memory than one may"
+            what = "too large: it takes more memory than one may"
         case RecursionError():
-            what = "template too large: it nests too deep"
+            what = "too large: it nests too deep"
         case TemplateError():
             what = error.message or "is not valid"
         case _:
