@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 
-from activities.rendering import MAX_OUTPUT_BYTES, MAX_SUBJECT, EmailText, Renderer
+from activities.rendering import MAX_OUTPUT_BYTES, MAX_SUBJECT, PARTS, EmailText, Renderer
+from activities.templates.environment import TemplateEnvironment
 from activities.templates.filters import MAX_ROWS, moment, one_line, printable, rows, text_of
 from bellwire.errors import TemplateInvalid
 from bellwire.events import Event
+from bellwire.subscriptions import PARTS as WRITTEN
 from bellwire.subscriptions import Channel, Subscription
 from tests.factories import event, subscription
 
@@ -278,3 +280,15 @@ def test_control_characters_and_direction_marks_are_left_out() -> None:
 
 def test_hidden_parts_of_html_are_not_text() -> None:
     assert text_of("<head><title>t</title></head><script>x</script><p>a</p>\n\n\n<p>b") == "a\n\nb"
+
+
+def test_the_page_about_templates_names_every_filter_and_function_and_part() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "templates.md").read_text()
+    environment = TemplateEnvironment()
+    for name in (
+        *environment.filters,
+        *environment.globals,
+        *PARTS,
+        *(part for parts in WRITTEN.values() for part in parts),
+    ):
+        assert f"`{name}`" in page, name
