@@ -37,6 +37,7 @@ from activities.resolve import Resolver
 from activities.slots import MOST, BusySlots
 from activities.sms import SmsChannel, twilio_client
 from activities.smtp import SmtpPool
+from activities.tenant_templates import TenantTemplates
 from activities.webhook import WebhookChannel
 from bellwire.connection import check_search_attributes, connect
 from bellwire.contract import QUEUE, channel_queue
@@ -100,8 +101,14 @@ def local_activities(registry: Registry, first: FirstRounds) -> list[Implementat
 async def open_channels(settings: Settings, registry: Registry) -> AsyncIterator[Channels]:
     """All channels; on leaving, attempts that go on have the grace to end, and connections are closed."""
     async with AsyncExitStack() as stack:
-        renderer = Renderer(settings.templates)
+        tenants = TenantTemplates(
+            processes=settings.template_processes,
+            timeout=settings.template_timeout,
+            memory=settings.template_memory * 1024 * 1024,
+        )
+        renderer = Renderer(settings.templates, tenants=tenants)
         renderer.check()
+        stack.push_async_callback(renderer.close)
         concurrency = settings.send_concurrency
 
         password = settings.smtp_password.get_secret_value() if settings.smtp_password else None

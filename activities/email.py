@@ -22,7 +22,7 @@ from activities.flights import Flights
 from activities.rendering import EmailText, Renderer
 from activities.sending import send
 from activities.smtp import AnswerLost, SmtpPool
-from activities.templates.filters import one_line
+from activities.templates.filters import one_line, text_of
 from bellwire.contract import Chunk, ChunkResult
 from bellwire.deliveries import MAX_ANSWER, MAX_REASON, Due, Outcome, OutcomeKind
 from bellwire.errors import TemplateInvalid
@@ -152,7 +152,7 @@ class EmailChannel:
         if not isinstance(target, EmailTarget):
             return Outcome(kind=OutcomeKind.REJECTED, reason="target is no longer an email address")
         try:
-            text = self._renderer.email(due.event, due.subscription)
+            text = await self._renderer.email(due.event, due.subscription)
         except TemplateInvalid as error:
             log.error("template.failed", delivery=due.delivery.id, reason=str(error))  # noqa: TRY400 - it says where
             return Outcome(kind=OutcomeKind.DEFERRED, reason=str(error)[:MAX_REASON])
@@ -186,7 +186,7 @@ class EmailChannel:
     def _compose(self, text: EmailText, message_id: str) -> bytes:
         """The mail without its To. Headers are put together here: Python's folding may encode a long Message-ID."""
         body = EmailMessage(policy=_POLICY)
-        body.set_content(text.text)
+        body.set_content(text_of(text.html or "") + "\n" if text.text is None else text.text)
         if text.html is not None:
             body.add_alternative(text.html, subtype="html")
         plain = text.subject.isascii() and "=?" not in text.subject

@@ -107,7 +107,7 @@ class SmsChannel:
         # When the first attempt was announced whose outcome is not known yet, if any: an SMS may have gone out since.
         since = due.delivery.intent_at
         try:
-            text = self._renderer.sms(due.event, due.subscription)
+            text = await self._renderer.sms(due.event, due.subscription)
         except TemplateInvalid as error:
             return self._not_ready(due, since, "template invalid", str(error))
         if self._client is None:

@@ -152,6 +152,13 @@ class Settings(BaseSettings):
     #: A folder of templates that are looked up before the built-in ones.
     templates: Annotated[Path, AfterValidator(_folder)] | None = None
 
+    #: Processes, for each worker process, that render what tenants wrote; started when first needed.
+    template_processes: int = Field(default=2, ge=1, le=64)
+    #: Seconds for rendering what a tenant wrote, for one delivery; then its process is killed and the delivery deferred.
+    template_timeout: float = Field(default=1, ge=0.05, le=30)
+    #: Megabytes of address space for each of these processes.
+    template_memory: int = Field(default=256, ge=64, le=4096)
+
     #: host:port of the Prometheus metrics page, of Temporal's SDK and Bellwire both; none, if not set.
     metrics_address: HostAndPort | None = None
     #: host:port of GET /ready, which answers 200 once the worker polls and registry and Temporal answer; none, if not set.

@@ -14,10 +14,10 @@ from bellwire.registry import Registry
 from bellwire.settings import Settings
 from bellwire.subscriptions import Channel, Subscription, WebhookTarget
 from bellwire.webhooks import sign
-from starter.documents import Item, collect, object_of, read_items, read_value
+from starter.documents import Item, collect, object_of, read_items, read_text, read_value
 from starter.durations import parse_schedule
 from starter.tables import print_table
-from starter.templates import channels_by_template
+from starter.templates import channels_by_template, check_parts
 from starter.terminal import AsJson, InputInvalid, command, opened_registry, say_json
 
 
@@ -82,7 +82,8 @@ def _secret_problems(secret: object, subscription: Subscription) -> Iterable[str
 async def store(registry: Registry, wishes: list[tuple[str, Wish]]) -> list[tuple[Subscription, str | None]]:
     """Store the wishes, each with the place it came from, and return them with the secrets of webhooks.
 
-    Raises InputInvalid before anything is stored if an id is used twice, among them or in the registry.
+    Raises InputInvalid before anything is stored if an id is used twice, among them or in the registry, or
+    if the parts that a tenant wrote do not compile.
     """
     seen: dict[str, str] = {}
     problems = []
@@ -95,11 +96,21 @@ async def store(registry: Registry, wishes: list[tuple[str, Wish]]) -> list[tupl
         seen.setdefault(name, where)
     if problems:
         raise InputInvalid("\n".join(problems))
+    await _check_parts(wishes)
     stored = []
     for _, wish in wishes:
         secret = await registry.subscribe(wish.subscription, secret=wish.secret)
         stored.append((wish.subscription, secret.get_secret_value() if secret else None))
     return stored
+
+
+async def _check_parts(wishes: list[tuple[str, Wish]]) -> None:
+    """Raises InputInvalid, which names each place, part and line."""
+    written = [(where, wish.subscription.parts) for where, wish in wishes if wish.subscription.parts]
+    faults = await check_parts([parts for _, parts in written])
+    problems = [f"{where}: parts: {fault}" for (where, _), fault in zip(written, faults, strict=True) if fault]
+    if problems:
+        raise InputInvalid("\n".join(problems))
 
 
 async def _exists(registry: Registry, subscription_id: str) -> bool:
@@ -124,6 +135,12 @@ async def subscribe(
         typer.Option("--filter", help='CloudEvents filter as JSON: {"prefix": {"source": "/shop"}}. Repeatable.'),
     ] = None,
     template: Annotated[str | None, typer.Option(help="Template instead of the one named like the event type.")] = None,
+    parts: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--part", metavar="PART=FILE", help="A template of the tenant's own: email.subject=FILE. Repeatable."
+        ),
+    ] = None,
     locale: Annotated[str | None, typer.Option(help="Language of the text, such as en or zh-CN.")] = None,
     retry: Annotated[
         str | None, typer.Option(help="Waits before further attempts: 5s,5m,1h; none for one attempt only.")
@@ -151,6 +168,7 @@ async def subscribe(
         "types": types,
         "filters": [read_value("--filter", text) for text in filters or ()],
         "template": template,
+        "parts": _parts(parts) if parts else None,
         "locale": locale,
         "retry_schedule": None if retry is None else parse_schedule(retry),
         "rate_limit": rate_limit,
@@ -174,6 +192,18 @@ async def subscribe(
         return
     rows = [(wish.id, wish.tenant, wish.channel, ", ".join(wish.types), made or "") for wish, made in stored]
     print_table(("subscription", "tenant", "channel", "types", "signing secret, shown once"), rows)
+
+
+def _parts(given: list[str]) -> dict[str, str]:
+    parts: dict[str, str] = {}
+    for text in given:
+        part, separator, file = text.partition("=")
+        if not separator or not file:
+            raise InputInvalid(f"--part: {text!r} is not PART=FILE, such as email.subject=subject.txt")
+        if part in parts:
+            raise InputInvalid(f"--part: {part} is given twice")
+        parts[part] = read_text(file)
+    return parts
 
 
 def _target(email: list[str] | None, sms: str | None, webhook: str | None) -> dict[str, Any]:

@@ -97,6 +97,7 @@ def _show(wish: Subscription, *, as_json: bool) -> None:
             ("channel", wish.channel),
             ("target", address_of(wish)),
             ("template", wish.template),
+            ("parts of its own", ", ".join(wish.parts or ())),
             ("locale", wish.locale),
             ("retry schedule", waits or "the channel's default"),
             ("rate limit", None if wish.rate_limit is None else f"{wish.rate_limit:g} per second"),

@@ -30,13 +30,14 @@ _COLUMNS = (
     subscriptions.c.filters,
     subscriptions.c.target,
     subscriptions.c.template,
+    subscriptions.c.parts,
     subscriptions.c.locale,
     subscriptions.c.retry_schedule,
     subscriptions.c.rate_limit,
     subscriptions.c.state,
     subscriptions.c.state_reason,
 )
-_JSON = ("types", "filters", "target", "retry_schedule")
+_JSON = ("types", "filters", "target", "parts", "retry_schedule")
 
 
 async def subscribe(connection: AsyncConnection, subscription: Subscription, *, secret: str | None) -> SecretStr | None:

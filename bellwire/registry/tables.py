@@ -67,6 +67,8 @@ subscriptions = Table(
     Column("filters", Text, nullable=False),
     Column("target", Text, nullable=False),
     Column("template", Text),
+    #: Templates of the tenant's own, by part, as JSON.
+    Column("parts", Text),
     Column("locale", Text, nullable=False),
     Column("retry_schedule", Text),
     #: Most deliveries per second; null: no limit.

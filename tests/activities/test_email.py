@@ -1,5 +1,6 @@
 """Deliveries by email: what each answer of a relay comes to, and what the mail looks like."""
 
+import asyncio
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -301,7 +302,7 @@ def test_any_data_makes_a_mail_with_the_same_subject_when_read(order: str, name:
     pool = SmtpPool("127.0.0.1", 1)
     channel = EmailChannel(NO_REGISTRY, pool, Renderer(None), sender="bell@example.net", concurrency=1)
     happened = event(data={"order": order.encode(errors="replace").decode(), name.encode(errors="replace").decode(): 1})
-    text = Renderer(None).email(happened, owed_to(ANN).subscription)
+    text = asyncio.run(Renderer(None).email(happened, owed_to(ANN).subscription))
     message = message_from_bytes(channel._compose(text, "<1@example.net>"), policy=policy.default)
     assert [name for name in message if name not in {"Content-Type", "MIME-Version"}] == [
         "From",

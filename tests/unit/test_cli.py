@@ -349,14 +349,6 @@ def test_tables_show_what_is_there_without_steering_the_terminal(
     assert "\x1b[2J" not in out
 
 
-def test_templates_are_listed_and_previewed(registry_url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert answer(["templates", "list"], capsys)["order.paid"] == ["email", "sms"]
-    parts = answer(["templates", "preview", "order.paid", "--data", '{"order": "42"}'], capsys)
-    assert sorted(parts) == ["html", "sms", "subject", "text"]
-    assert "42" in parts["subject"]
-    assert complaint(["templates", "preview", "order.paid", "--locale", "!"], capsys)[0].startswith("error: locale:")
-
-
 @pytest.mark.parametrize(
     ("text", "waits"), [("5s,5m,1h", (5, 300, 3600)), (" 1.5s , 1d ", (1.5, 86_400)), ("none", ())]
 )
