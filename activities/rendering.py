@@ -22,7 +22,8 @@ from typing import Any
 from jinja2 import FileSystemLoader, StrictUndefined, TemplateError, TemplateNotFound, TemplateSyntaxError, meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from activities.templates.filters import moment, one_line, printable, rows, text_of
+from activities.html import text_of
+from activities.templates.filters import moment, one_line, printable, rows
 from bellwire.errors import TemplateInvalid
 from bellwire.events import Event
 from bellwire.subscriptions import Channel, Subscription
