@@ -59,7 +59,7 @@ class LinkKeys:
     def unsubscribe(self, subscription_id: str, address: str) -> str:
         """The token by which this recipient unsubscribes; the same each time, until the key is replaced."""
         key = self._keys[0]
-        body = _VERSION + _hashed(key, subscription_id, address) + subscription_id.encode()
+        body = _VERSION + _hashed(key, subscription_id, address) + subscription_id.encode(errors="replace")
         return base64.urlsafe_b64encode(body + _signature(key, body)).decode().rstrip("=")
 
     def read(self, token: str) -> Unsubscription | None:
