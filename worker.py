@@ -29,6 +29,7 @@ from temporalio.worker import (
     WorkerTuner,
 )
 
+from activities.dkim_signature import DkimSigner
 from activities.egress import Egress
 from activities.email import EmailChannel
 from activities.first_round import Attempting, FirstRounds
@@ -42,6 +43,7 @@ from bellwire.connection import check_search_attributes, connect
 from bellwire.contract import QUEUE, channel_queue
 from bellwire.errors import BellwireError
 from bellwire.health import answering_health
+from bellwire.links import Links
 from bellwire.registry import Registry
 from bellwire.settings import Settings, SettingsInvalid
 from bellwire.subscriptions import Channel
@@ -96,6 +98,20 @@ def local_activities(registry: Registry, first: FirstRounds) -> list[Implementat
     ]
 
 
+def links_of(settings: Settings) -> Links | None:
+    """What makes links to unsubscribe; None without a key."""
+    if settings.public_url is None or settings.link_key is None:
+        return None
+    return Links(settings.public_url, settings.link_key.get_secret_value())
+
+
+def signer_of(settings: Settings) -> DkimSigner | None:
+    """What signs mails; None without a key. Raises ValueError, which names the variable of a key that is none."""
+    if settings.dkim_domain is None or settings.dkim_selector is None or settings.dkim_key is None:
+        return None
+    return DkimSigner(settings.dkim_domain, settings.dkim_selector, settings.dkim_key.get_secret_value())
+
+
 @asynccontextmanager
 async def open_channels(settings: Settings, registry: Registry) -> AsyncIterator[Channels]:
     """All channels; on leaving, attempts that go on have the grace to end, and connections are closed."""
@@ -116,7 +132,15 @@ async def open_channels(settings: Settings, registry: Registry) -> AsyncIterator
             timeout=settings.smtp_timeout,
         )
         stack.push_async_callback(pool.close)
-        email = EmailChannel(registry, pool, renderer, sender=settings.email_from, concurrency=concurrency)
+        email = EmailChannel(
+            registry,
+            pool,
+            renderer,
+            sender=settings.email_from,
+            concurrency=concurrency,
+            links=links_of(settings),
+            signer=signer_of(settings),
+        )
 
         twilio = None
         if settings.twilio_account_sid and settings.twilio_auth_token:
@@ -245,6 +269,7 @@ async def run_several(settings: Settings, arguments: Sequence[str], number: int)
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
     Renderer(settings.templates).check()
+    signer_of(settings)
     registry = await Registry.open(settings.registry_url, pool=1)
     try:
         await registry.check()
