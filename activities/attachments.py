@@ -16,14 +16,10 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-import aiohttp
-
 from activities.egress import EgressRefused
 from activities.html import with_more
 from activities.mail import File, file_name, media_type
 from activities.rendering import EmailText
-from activities.webhook import failed, judge_status
-from bellwire.deliveries import OutcomeKind
 from bellwire.events import Event
 
 #: Most files of a mail; bytes of one, and of all. In base64 that is 20 MB, and relays commonly take 25.
@@ -33,8 +29,8 @@ MOST_AT_ONCE = 4
 #: Longest URL that is fetched.
 MAX_URL = 2048
 
-#: Fetches one URL through the egress guard: its content type and its content. Raises FileRefused or EgressRefused for
-#: what will not be had later either; aiohttp's errors and OSError, TimeoutError among them, for what may be.
+#: Fetches one URL through the egress guard: its content type and its content, MAX_FILE_BYTES at most. Raises EgressRefused
+#: or FileRefused for what will not be had later either, NotNow for what may be.
 Fetch = Callable[[str], Awaitable[tuple[str, bytes]]]
 
 #: Endings that mail services refuse whatever is inside, since a click runs it.
@@ -139,16 +135,7 @@ class Attachments:
         try:
             stated, content = await self._fetch(url)
         except EgressRefused as refusal:
-            raise FileRefused(refusal.reason) from refusal
-        except aiohttp.ClientResponseError as error:
-            if error.status >= 400 and judge_status(error.status) is OutcomeKind.REJECTED:
-                raise FileRefused(f"HTTP {error.status}") from error
-            raise NotNow(f"HTTP {error.status}" if error.status else "garbage answer") from error
-        except (aiohttp.ClientError, OSError, UnicodeError) as error:
-            outcome = failed(error)
-            if outcome.kind is OutcomeKind.REJECTED or isinstance(error.__cause__, EgressRefused):
-                raise FileRefused(outcome.reason) from error
-            raise NotNow(outcome.reason) from error
+            raise FileRefused(refusal.reason) from None
         if len(content) > MAX_FILE_BYTES:
             raise FileRefused(f"larger than {MAX_FILE_BYTES // 1_000_000} MB")
         if len(content) > room:

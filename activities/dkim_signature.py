@@ -78,8 +78,8 @@ class DkimSigner:
 
 def _canonical(field: bytes) -> bytes:
     name, _, value = field.partition(b":")
-    [(name, value)] = Relaxed.canonicalize_headers([(name, value)])
-    return name + b":" + value
+    [canonical] = Relaxed.canonicalize_headers([(name, value)])
+    return b":".join(canonical)
 
 
 def _folded(names: list[str]) -> str:

@@ -13,6 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 from temporalio.testing import ActivityEnvironment
 
+from activities.attachments import NotNow
 from activities.email import _FAILURES, EmailChannel, outcome_of
 from activities.rendering import Renderer
 from activities.smtp import AnswerLost, SmtpPool
@@ -416,7 +417,7 @@ async def test_a_mail_that_cannot_be_made_now_is_still_owed_only_to_those_who_la
 
 
 async def test_files_go_along_for_a_target_that_wants_them_and_keep_the_mail_back_if_they_are_late() -> None:
-    answers: list[Any] = [TimeoutError(), ("application/pdf", b"%PDF")]
+    answers: list[Any] = [NotNow("timeout"), ("application/pdf", b"%PDF")]
 
     async def fetch(_: str) -> tuple[str, bytes]:
         answer = answers.pop(0)

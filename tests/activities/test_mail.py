@@ -6,7 +6,7 @@ from email import message_from_bytes, policy
 from email.header import decode_header, make_header
 from email.message import EmailMessage
 from email.utils import parsedate_to_datetime
-from typing import Any, cast
+from typing import Any
 
 import dkim  # type: ignore[import-untyped]
 import pytest
@@ -45,7 +45,7 @@ async def made(
 
 
 def read(mail: bytes) -> EmailMessage:
-    return cast(EmailMessage, message_from_bytes(mail, policy=policy.default))
+    return message_from_bytes(mail, policy=policy.default)
 
 
 def said(mail: EmailMessage, kind: str) -> str:

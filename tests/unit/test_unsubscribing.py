@@ -172,7 +172,12 @@ async def test_whoever_is_a_recipient_no_more_is_told_what_is_true(gateway: Gate
 
 
 async def test_every_answer_is_kept_from_caches_frames_scripts_and_referrers(gateway: Gateway) -> None:
-    asked = (("GET", link(), None), ("POST", link(), ONE_CLICK), ("POST", link(), {}), ("GET", link() + "x", None))
+    asked: tuple[tuple[str, str, dict[str, str] | None], ...] = (
+        ("GET", link(), None),
+        ("POST", link(), ONE_CLICK),
+        ("POST", link(), {}),
+        ("GET", link() + "x", None),
+    )
     for method, path, data in asked:
         async with gateway.session.request(method, path, data=data) as answer:
             headers = answer.headers
