@@ -29,8 +29,11 @@ from temporalio.worker import (
     WorkerTuner,
 )
 
+from activities.attachments import fetching
+from activities.dkim_signature import DkimSigner
 from activities.egress import Egress
 from activities.email import EmailChannel
+from activities.fetching import Fetcher
 from activities.first_round import Attempting, FirstRounds
 from activities.rendering import Renderer
 from activities.resolve import Resolver
@@ -43,6 +46,7 @@ from bellwire.connection import check_search_attributes, connect
 from bellwire.contract import QUEUE, channel_queue
 from bellwire.errors import BellwireError
 from bellwire.health import answering_health
+from bellwire.links import Links
 from bellwire.registry import Registry
 from bellwire.settings import Settings, SettingsInvalid
 from bellwire.subscriptions import Channel
@@ -97,6 +101,20 @@ def local_activities(registry: Registry, first: FirstRounds) -> list[Implementat
     ]
 
 
+def links_of(settings: Settings) -> Links | None:
+    """What makes links to unsubscribe; None without a key."""
+    if settings.public_url is None or settings.link_key is None:
+        return None
+    return Links(settings.public_url, settings.link_key.get_secret_value())
+
+
+def signer_of(settings: Settings) -> DkimSigner | None:
+    """What signs mails; None without a key. Raises ValueError, which names the variable of a key that is none."""
+    if settings.dkim_domain is None or settings.dkim_selector is None or settings.dkim_key is None:
+        return None
+    return DkimSigner(settings.dkim_domain, settings.dkim_selector, settings.dkim_key.get_secret_value())
+
+
 @asynccontextmanager
 async def open_channels(settings: Settings, registry: Registry) -> AsyncIterator[Channels]:
     """All channels; on leaving, attempts that go on have the grace to end, and connections are closed."""
@@ -111,6 +129,15 @@ async def open_channels(settings: Settings, registry: Registry) -> AsyncIterator
         stack.push_async_callback(renderer.close)
         concurrency = settings.send_concurrency
 
+        egress = Egress(
+            allow=settings.egress_allow,
+            allow_http=settings.webhook_allow_http,
+            ports=settings.webhook_ports,
+            proxy=settings.egress_proxy,
+            details=settings.egress_details,
+        )
+        strangers = await stack.enter_async_context(egress.session(timeout=settings.webhook_timeout))
+
         password = settings.smtp_password.get_secret_value() if settings.smtp_password else None
         pool = SmtpPool(
             settings.smtp_host,
@@ -123,7 +150,16 @@ async def open_channels(settings: Settings, registry: Registry) -> AsyncIterator
             timeout=settings.smtp_timeout,
         )
         stack.push_async_callback(pool.close)
-        email = EmailChannel(registry, pool, renderer, sender=settings.email_from, concurrency=concurrency)
+        email = EmailChannel(
+            registry,
+            pool,
+            renderer,
+            sender=settings.email_from,
+            concurrency=concurrency,
+            links=links_of(settings),
+            signer=signer_of(settings),
+            fetch=fetching(Fetcher(strangers, egress), timeout=settings.webhook_timeout),
+        )
 
         twilio = None
         if settings.twilio_account_sid and settings.twilio_auth_token:
@@ -148,14 +184,6 @@ async def open_channels(settings: Settings, registry: Registry) -> AsyncIterator
             reconcile_after=settings.sms_reconcile_after,
         )
 
-        egress = Egress(
-            allow=settings.egress_allow,
-            allow_http=settings.webhook_allow_http,
-            ports=settings.webhook_ports,
-            proxy=settings.egress_proxy,
-            details=settings.egress_details,
-        )
-        strangers = await stack.enter_async_context(egress.session(timeout=settings.webhook_timeout))
         webhook = WebhookChannel(registry, strangers, egress, timeout=settings.webhook_timeout, concurrency=concurrency)
         for flights in (email.flights, webhook.flights):
             stack.push_async_callback(flights.close, settings.shutdown_grace)
@@ -256,6 +284,7 @@ async def run_several(settings: Settings, arguments: Sequence[str], number: int)
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
     Renderer(settings.templates).check()
+    signer_of(settings)
     registry = await Registry.open(settings.registry_url, pool=1)
     try:
         await registry.check()

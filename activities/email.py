@@ -7,27 +7,24 @@ that a mail which is sent again, because its answer was lost, is one mail to who
 import re
 import ssl
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from email import policy
-from email.header import Header
-from email.message import EmailMessage
-from email.utils import format_datetime, formataddr, parseaddr
 
 import aiosmtplib
 import structlog
-from pydantic import TypeAdapter, ValidationError
 from temporalio import activity
 
+from activities.attachments import Attachments, Fetch, NotNow
+from activities.dkim_signature import DkimSigner
 from activities.flights import Flights
-from activities.rendering import EmailText, Renderer
+from activities.mail import Composer, Draft, ascii_domain
+from activities.rendering import Renderer
 from activities.sending import send
 from activities.smtp import AnswerLost, SmtpPool
-from activities.templates.filters import one_line, text_of
 from bellwire.contract import Chunk, ChunkResult
 from bellwire.deliveries import MAX_ANSWER, MAX_REASON, Due, Outcome, OutcomeKind
 from bellwire.errors import TemplateInvalid
+from bellwire.links import Links
 from bellwire.registry import Registry
-from bellwire.subscriptions import Channel, EmailAddress, EmailTarget
+from bellwire.subscriptions import Channel, EmailTarget
 
 log = structlog.get_logger("bellwire")
 
@@ -72,8 +69,6 @@ _KINDS = {_GONE: OutcomeKind.REJECTED, _REFUSED: OutcomeKind.REJECTED, "unknown"
 _DONE = {OutcomeKind.DELIVERED, OutcomeKind.REJECTED}
 _ENHANCED = re.compile(r"\s*([245]\.\d{1,3}\.\d{1,3})\b")
 _QUEUED_AS = re.compile(r"queued as ([\w.-]{1,64})", re.IGNORECASE)
-#: 7-bit bodies, so that any relay takes them.
-_POLICY = policy.SMTP.clone(cte_type="7bit")
 
 
 def outcome_of(error: BaseException) -> Outcome:
@@ -115,24 +110,27 @@ def _line(code: int, message: str) -> str:
 class EmailChannel:
     """Sends emails from `sender` ("Name <address>"), at most `concurrency` deliveries of a chunk at the same time.
 
-    Raises ValueError at once if `sender` is not an address.
+    `links` are those by which recipients unsubscribe, `signer` signs, `fetch` gets files that events name. Raises
+    ValueError at once if `sender` is not an address.
     """
 
     def __init__(
-        self, registry: Registry, pool: SmtpPool, renderer: Renderer, *, sender: str, concurrency: int
+        self,
+        registry: Registry,
+        pool: SmtpPool,
+        renderer: Renderer,
+        *,
+        sender: str,
+        concurrency: int,
+        links: Links | None = None,
+        signer: DkimSigner | None = None,
+        fetch: Fetch | None = None,
     ) -> None:
         #: Attempts that go on although the workflow task that began them has not waited.
         self.flights = Flights(registry)
         self._registry, self._pool, self._renderer, self._concurrency = registry, pool, renderer, concurrency
-        name, address = parseaddr(sender)
-        try:
-            self._address = _ascii_domain(TypeAdapter(EmailAddress).validate_python(address))
-        except ValidationError as error:
-            raise ValueError(f"sender: {sender!r} is not an address; write Name <address>") from error
-        if not self._address.isascii():
-            raise ValueError(f"sender: {sender!r} has letters before the @ that are not ASCII")
-        self._domain = self._address.rpartition("@")[2]
-        self._from = formataddr((one_line(name, limit=100), self._address))
+        self._mail = Composer(sender, links=links, signer=signer)
+        self._attachments = Attachments(fetch)
 
     @activity.defn
     async def send_email(self, chunk: Chunk) -> ChunkResult:
@@ -155,19 +153,26 @@ class EmailChannel:
             text = await self._renderer.email(due.event, due.subscription)
         except TemplateInvalid as error:
             log.error("template.failed", delivery=due.delivery.id, reason=str(error))  # noqa: TRY400 - it says where
-            return Outcome(kind=OutcomeKind.DEFERRED, reason=str(error)[:MAX_REASON])
-        message_id = f"<{due.delivery.id}@{self._domain}>"
-        mail = self._compose(text, message_id)
-        made = [
-            (recipient, await self._send(due, recipient, mail, message_id))
-            for recipient in _owed(due, target.recipients)
-        ]
+            return _not_now(due, str(error))
+        message_id = f"<{due.delivery.id}@{self._mail.domain}>"
+        try:
+            async with self._attachments.of(due.event, wanted=target.attachments) as found:
+                draft = await self._mail.draft(
+                    found.told(text), message_id=message_id, subscription_id=due.subscription.id, files=found.files
+                )
+                made = [
+                    (recipient, await self._send(due, recipient, draft, message_id))
+                    for recipient in _owed(due, target.recipients)
+                ]
+        except NotNow as late:
+            return _not_now(due, late.reason)
         return _together(made, due, target.recipients)
 
-    async def _send(self, due: Due, recipient: str, mail: bytes, message_id: str) -> Outcome:
-        address = _ascii_domain(recipient)
+    async def _send(self, due: Due, recipient: str, draft: Draft, message_id: str) -> Outcome:
+        address = ascii_domain(recipient)
+        mail = await self._mail.compose(draft, recipient)
         try:
-            answer = await self._pool.send(self._address, address, f"To: {address}\r\n".encode() + mail)
+            answer = await self._pool.send(self._mail.address, address, mail)
         except _ERRORS as error:
             meaning, outcome = _judge(error)
             if meaning == _OURS:
@@ -183,31 +188,15 @@ class EmailChannel:
             answer=answer[:MAX_ANSWER],
         )
 
-    def _compose(self, text: EmailText, message_id: str) -> bytes:
-        """The mail without its To. Headers are put together here: Python's folding may encode a long Message-ID."""
-        body = EmailMessage(policy=_POLICY)
-        body.set_content(text_of(text.html or "") + "\n" if text.text is None else text.text)
-        if text.html is not None:
-            body.add_alternative(text.html, subtype="html")
-        plain = text.subject.isascii() and "=?" not in text.subject
-        subject = Header(one_line(text.subject, limit=998), "us-ascii" if plain else "utf-8", header_name="Subject")
-        head = (
-            f"From: {self._from}",
-            "Subject: " + subject.encode(linesep="\r\n"),
-            f"Date: {format_datetime(datetime.now(UTC))}",
-            f"Message-ID: {message_id}",
-            "Auto-Submitted: auto-generated",
-        )
-        return "\r\n".join(head).encode("ascii") + b"\r\n" + body.as_bytes()
 
-
-def _ascii_domain(address: str) -> str:
-    """The address with its domain in ASCII (IDNA), so that only a local part that is not ASCII needs SMTPUTF8."""
-    local, _, domain = address.rpartition("@")
-    try:
-        return f"{local}@{domain.encode('idna').decode()}"
-    except UnicodeError:
-        return address
+def _not_now(due: Due, reason: str) -> Outcome:
+    """Deferred before anything was sent: whoever is owed the mail still is, and whoever has it is not owed it again."""
+    return Outcome(
+        kind=OutcomeKind.DEFERRED,
+        reason=reason[:MAX_REASON],
+        owed=due.delivery.owed,
+        provider_id=due.delivery.provider_id,
+    )
 
 
 def _owed(due: Due, recipients: Sequence[str]) -> Sequence[str]:

@@ -16,7 +16,6 @@ from typing import Any
 from pydantic import ValidationError
 
 from activities.rendering import Renderer
-from activities.templates.filters import text_of
 from activities.tenant_templates import TenantTemplates
 from bellwire.errors import TemplateInvalid, fields_in_error
 from bellwire.events import Event
@@ -45,8 +44,7 @@ async def preview(request: dict[str, Any]) -> dict[str, str | None]:
             match wish.channel:
                 case Channel.EMAIL:
                     email = await renderer.email(event, wish)
-                    text = text_of(email.html or "") if email.text is None else email.text
-                    found.update(subject=email.subject, text=text, html=email.html)
+                    found.update(subject=email.subject, text=email.plain, html=email.html)
                 case Channel.SMS:
                     found.update(sms=await renderer.sms(event, wish))
                 case Channel.WEBHOOK:

@@ -15,11 +15,13 @@ and are rendered by TenantTemplates. Data is the publisher's: it reaches both as
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from jinja2 import FileSystemLoader, meta
 
+from activities.html import text_of
 from activities.templates.environment import TemplateEnvironment
 from activities.templates.filters import one_line
 from activities.templates.output import MAX_OUTPUT_BYTES as MAX_OUTPUT_BYTES
@@ -50,6 +52,11 @@ class EmailText:
     subject: str
     text: str | None
     html: str | None = None
+
+    @cached_property
+    def plain(self) -> str:
+        """The text; what can be read of the HTML, if there is no other."""
+        return text_of(self.html or "") + "\n" if self.text is None else self.text
 
 
 class Renderer:

@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from bellwire.errors import BellwireError
+from bellwire.links import LinkKeys
 
 
 class SmtpSecurity(StrEnum):
@@ -85,6 +86,34 @@ def _proxy_url(value: str) -> str:
     return value
 
 
+def _public_url(value: str) -> str:
+    # It stands in a header, between angle brackets, and RFC 8058 wants https.
+    if not re.fullmatch(r"https://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?", value) or len(value) > 200:
+        raise ValueError("must be an https URL without query, such as https://bellwire.example.com")
+    return value.rstrip("/")
+
+
+def _link_keys(value: SecretStr) -> SecretStr:
+    LinkKeys(value.get_secret_value())
+    return value
+
+
+def _domain(value: str) -> str:
+    if not re.fullmatch(
+        r"(?=.{1,253}$)([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?",
+        value,
+    ):
+        raise ValueError("must be a name in DNS, in ASCII, such as example.com or bellwire1")
+    return value.lower()
+
+
+def _in_ascii(domain: str) -> str:
+    try:
+        return domain.encode("idna").decode()
+    except UnicodeError:
+        return domain
+
+
 HostAndPort = Annotated[str, AfterValidator(_host_and_port)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -115,6 +144,18 @@ class Settings(BaseSettings):
     smtp_timeout: float = Field(default=30, ge=1, le=300)
     #: The From address; its domain is also the domain of Message-IDs.
     email_from: Annotated[str, AfterValidator(_sender)] = "Bellwire <notifications@bellwire.localhost>"
+
+    #: Where the gateway is reached from outside, https://host or https://host/path; links in mails begin with it.
+    public_url: Annotated[str, AfterValidator(_public_url)] | None = None
+    #: What signs the links by which recipients unsubscribe: base64 of 32 random bytes (openssl rand -base64 32). Several,
+    #: separated by commas: the first signs, all verify. Without it, and without a public URL, mails have no such link.
+    link_key: Annotated[SecretStr, AfterValidator(_link_keys)] | None = None
+    #: Domain that mails are signed for (DKIM): that of BELLWIRE_EMAIL_FROM, or one above it. All three or none.
+    dkim_domain: Annotated[str, AfterValidator(_domain)] | None = None
+    #: Under SELECTOR._domainkey.DOMAIN the public key is published.
+    dkim_selector: Annotated[str, AfterValidator(_domain)] | None = None
+    #: The private key, RSA or Ed25519: the path of a PEM file, or the PEM itself.
+    dkim_key: SecretStr | None = None
 
     #: Twilio account; SMS deliveries are deferred until it is given.
     twilio_account_sid: str | None = None
@@ -184,6 +225,19 @@ class Settings(BaseSettings):
         if self.smtp_username and self.smtp_security is SmtpSecurity.NONE:
             raise ValueError(
                 "BELLWIRE_SMTP_SECURITY: must be starttls or tls, or the password would travel in the clear"
+            )
+        if self.link_key and not self.public_url:
+            raise ValueError("BELLWIRE_LINK_KEY and BELLWIRE_PUBLIC_URL: a key alone makes no links; give both")
+        dkim = (self.dkim_domain, self.dkim_selector, self.dkim_key)
+        if any(dkim) and not all(dkim):
+            raise ValueError(
+                "BELLWIRE_DKIM_DOMAIN, BELLWIRE_DKIM_SELECTOR and BELLWIRE_DKIM_KEY: give all three or none"
+            )
+        sending = _in_ascii(parseaddr(self.email_from)[1].rpartition("@")[2].lower())
+        if self.dkim_domain and not f".{sending}".endswith(f".{self.dkim_domain}"):
+            raise ValueError(
+                f"BELLWIRE_DKIM_DOMAIN: must be {sending}, the domain of BELLWIRE_EMAIL_FROM, or one above it; to receivers "
+                "(DMARC) another domain's signature says nothing about the sender"
             )
         twilio = (self.twilio_account_sid, self.twilio_auth_token, self.twilio_sender)
         if any(twilio) and not all(twilio):

@@ -108,6 +108,8 @@ class EmailTarget(Written):
             custom_error_message="must be an address, such as ann@example.com, or a list of them",
         ),
     ]
+    #: Send the files along that an event names in `data.attachments`: [{"url", "name"?, "type"?}], up to 10 and 15 MB.
+    attachments: bool = False
 
     @property
     def recipients(self) -> tuple[str, ...]:

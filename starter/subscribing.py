@@ -128,6 +128,13 @@ async def subscribe(
         list[str] | None, typer.Option("--type", help="Event type wanted: order.paid, order.* or *. Repeatable.")
     ] = None,
     email: Annotated[list[str] | None, typer.Option(help="Deliver by email to this address. Repeatable.")] = None,
+    attachments: Annotated[
+        bool,
+        typer.Option(
+            "--attachments",
+            help="With --email: send along the files that an event names in data.attachments, up to 10 and 15 MB.",
+        ),
+    ] = False,
     sms: Annotated[str | None, typer.Option(help="Deliver by SMS to this number: +14155550123.")] = None,
     webhook: Annotated[str | None, typer.Option(help="Deliver by webhook to this https URL.")] = None,
     filters: Annotated[
@@ -160,7 +167,8 @@ async def subscribe(
 ) -> None:
     """Store a subscription, or many.
 
-    From options, or from --file. Webhooks get a signing secret, which is shown this once.
+    From options, or from --file. Webhooks get a signing secret, which is shown this once. Mails have a link by which
+    each recipient unsubscribes, where BELLWIRE_PUBLIC_URL and BELLWIRE_LINK_KEY are set.
     """
     settings = Settings.read()
     options: dict[str, Any] = {
@@ -177,12 +185,12 @@ async def subscribe(
     }
     given = {name: value for name, value in options.items() if value not in (None, [])}
     if file is not None:
-        if given or email or sms or webhook:
+        if given or email or attachments or sms or webhook:
             raise InputInvalid("--file: the file says it all; leave the other options out")
         items = read_items(str(file))
         wishes = collect(items, lambda item: (item.where, read_wish(object_of(item), settings)))
     else:
-        item = Item("subscribe", {**given, "target": _target(email, sms, webhook)})
+        item = Item("subscribe", {**given, "target": _target(email, sms, webhook, attachments=attachments)})
         wishes = [("subscribe", read_wish(object_of(item), settings))]
     async with opened_registry(settings) as registry:
         stored = await store(registry, wishes)
@@ -206,10 +214,13 @@ def _parts(given: list[str]) -> dict[str, str]:
     return parts
 
 
-def _target(email: list[str] | None, sms: str | None, webhook: str | None) -> dict[str, Any]:
+def _target(email: list[str] | None, sms: str | None, webhook: str | None, *, attachments: bool) -> dict[str, Any]:
     targets: list[dict[str, Any]] = []
+    if attachments and not email:
+        raise InputInvalid("--attachments: only emails have attachments; give it with --email")
     if email:
-        targets.append({"channel": "email", "to": email[0] if len(email) == 1 else email})
+        to = email[0] if len(email) == 1 else email
+        targets.append({"channel": "email", "to": to} | ({"attachments": True} if attachments else {}))
     if sms is not None:
         targets.append({"channel": "sms", "to": sms})
     if webhook is not None:

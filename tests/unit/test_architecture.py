@@ -1,6 +1,7 @@
 """Who may import whom, and that what is declared is what runs."""
 
 import ast
+import base64
 import importlib
 import inspect
 import re
@@ -14,6 +15,7 @@ from typing import Any, cast, get_type_hints
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from pydantic import SecretStr
 from temporalio import activity
 from temporalio.testing import WorkflowEnvironment
 
@@ -211,6 +213,21 @@ def _name(implementation: Any) -> str:
 def _types(function: Any) -> tuple[bool, dict[str, Any]]:
     """Whether it is a coroutine function, and the types of its arguments and result by name."""
     return inspect.iscoroutinefunction(function), get_type_hints(function)
+
+
+def test_mails_are_signed_and_linked_with_what_the_settings_say() -> None:
+    assert (worker.links_of(Settings()), worker.signer_of(Settings())) == (None, None)
+    settings = Settings(public_url="https://bell.example", link_key=SecretStr(base64.b64encode(b"k" * 32).decode()))
+    links = worker.links_of(settings)
+    assert links
+    assert links.unsubscribe_url("wish", "ann@example.com").startswith("https://bell.example/unsubscribe/")
+
+
+async def test_a_key_that_is_none_keeps_the_worker_from_starting() -> None:
+    dkim = {"dkim_domain": "bellwire.localhost", "dkim_selector": "bell1", "dkim_key": SecretStr("/no/such.pem")}
+    with pytest.raises(ValueError, match=r"^BELLWIRE_DKIM_KEY: is neither a PEM"):
+        async with worker.open_channels(Settings.read(**dkim), NO_REGISTRY):
+            pass
 
 
 async def test_the_queues_that_are_declared_are_those_that_are_polled(time_skipping: WorkflowEnvironment) -> None:

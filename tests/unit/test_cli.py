@@ -152,6 +152,13 @@ def test_a_webhook_gets_its_secret_and_keeps_the_one_it_brought(
     assert "secret" not in shown
 
 
+def test_a_target_gets_files_if_it_is_told_to(registry_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert answer([*SUBSCRIBE, *MAIL, "--id", "files", "--attachments"], capsys)["target"]["attachments"] is True
+    assert answer([*SUBSCRIBE, *MAIL, "--id", "none"], capsys)["target"]["attachments"] is False
+    assert [getattr(wish.target, "attachments", None) for wish in stored(registry_url)] == [True, False]
+    assert "--attachments: only emails" in complaint([*SUBSCRIBE, *HOOK, "--attachments"], capsys)[0]
+
+
 def test_a_rate_limit_comes_from_an_option_or_a_file_and_is_shown(
     registry_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

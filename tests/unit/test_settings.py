@@ -1,5 +1,6 @@
 """Settings: which variables are refused, by their name, and without showing what they hold."""
 
+import base64
 import re
 import traceback
 from ipaddress import ip_network
@@ -8,6 +9,9 @@ from typing import Any
 import pytest
 
 from bellwire.settings import LogFormat, Settings, SettingsInvalid, SmtpSecurity
+
+KEY = base64.b64encode(b"k" * 32).decode()
+DKIM = {"dkim_domain": "example.net", "dkim_selector": "bell1", "dkim_key": "/run/dkim.pem"}
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +46,7 @@ def test_every_setting_has_a_default() -> None:
         ("METRICS_ADDRESS", "[::1]:9464", "[::1]:9464"),
         ("HEALTH_ADDRESS", "localhost:8080", "localhost:8080"),
         ("LOG_FORMAT", "json", LogFormat.JSON),
+        ("PUBLIC_URL", "https://bell.example:8443/notify/", "https://bell.example:8443/notify"),
     ],
 )
 def test_variables_are_read(monkeypatch: pytest.MonkeyPatch, name: str, value: str, meant: object) -> None:
@@ -64,6 +69,14 @@ def test_variables_are_read(monkeypatch: pytest.MonkeyPatch, name: str, value: s
         ("SMTP_TIMEOUT", "nan", "or equal to"),
         ("EMAIL_FROM", "nobody", "must be an address"),
         ("EMAIL_FROM", "ops@example.com\nBcc: eve@example.com", "must be an address"),
+        ("PUBLIC_URL", "http://bell.example", "must be an https URL"),
+        ("PUBLIC_URL", "https://bell.example/?a=1", "must be an https URL"),
+        ("PUBLIC_URL", "https://bell.example/>\r\nBcc: eve", "must be an https URL"),
+        ("PUBLIC_URL", "https://ann:hunter2@bell.example", "must be an https URL"),
+        ("LINK_KEY", "hunter2", "at least 32 bytes"),
+        ("DKIM_DOMAIN", "example .net", "name in DNS"),
+        ("DKIM_DOMAIN", "example.net; d=example.org", "name in DNS"),
+        ("DKIM_SELECTOR", "bell\r\n", "name in DNS"),
         ("TWILIO_URL", "api.twilio.com", "http or https URL"),
         ("TWILIO_URL", "https://[api", "is not a URL"),
         ("TWILIO_TIMEOUT", "61", "less than or equal to 60"),
@@ -124,6 +137,11 @@ def test_a_bad_variable_is_named(monkeypatch: pytest.MonkeyPatch, name: str, val
             {"twilio_account_sid": "AC1", "twilio_sender": "+1"},
             ["TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN", "TWILIO_SENDER"],
         ),
+        ({"link_key": KEY}, ["LINK_KEY", "PUBLIC_URL"]),
+        ({"dkim_domain": "example.net"}, ["DKIM_DOMAIN", "DKIM_SELECTOR", "DKIM_KEY"]),
+        ({"dkim_selector": "b", "dkim_key": "k"}, ["DKIM_DOMAIN", "DKIM_SELECTOR", "DKIM_KEY"]),
+        ({**DKIM, "email_from": "a@example.org"}, ["DKIM_DOMAIN", "EMAIL_FROM"]),
+        ({**DKIM, "email_from": "a@notexample.net"}, ["DKIM_DOMAIN", "EMAIL_FROM"]),
         ({"smtp_port": 0, "log_level": "loud"}, ["SMTP_PORT", "LOG_LEVEL"]),
         ({"smtp_prot": 25}, ["SMTP_PROT"]),
     ],
@@ -142,10 +160,20 @@ def test_settings_that_go_together_are_accepted() -> None:
         twilio_account_sid="AC1",
         twilio_auth_token="hunter3",
         twilio_sender="+14155550100",
+        public_url="https://bell.example",
+        link_key=f"{KEY},{KEY}",
+        email_from="Bell <bell@mail.Example.net>",
+        **DKIM,
     )
     assert settings.smtp_password is not None
     assert settings.smtp_password.get_secret_value() == "hunter2"
     assert "hunter" not in repr(settings)
+    assert KEY not in repr(settings)
+
+
+@pytest.mark.parametrize("sender", ["a@example.net", "a@deep.mail.EXAMPLE.net", "a@b\u00fccher.example.net"])
+def test_a_domain_signs_for_itself_and_for_those_below_it(sender: str) -> None:
+    assert Settings.read(email_from=sender, **DKIM).dkim_domain == "example.net"
 
 
 def test_a_refusal_shows_no_secret_not_even_in_its_traceback() -> None:
