@@ -29,6 +29,7 @@ from temporalio.worker import (
     WorkerTuner,
 )
 
+from activities.announcing import announcing
 from activities.egress import Egress
 from activities.email import EmailChannel
 from activities.first_round import Attempting, FirstRounds
@@ -38,6 +39,7 @@ from activities.slots import MOST, BusySlots
 from activities.sms import SmsChannel, twilio_client
 from activities.smtp import SmtpPool
 from activities.webhook import WebhookChannel
+from bellwire.client import Client as Publisher
 from bellwire.connection import check_search_attributes, connect
 from bellwire.contract import QUEUE, channel_queue
 from bellwire.errors import BellwireError
@@ -145,7 +147,14 @@ async def open_channels(settings: Settings, registry: Registry) -> AsyncIterator
             allow=settings.egress_allow, allow_http=settings.webhook_allow_http, ports=settings.webhook_ports
         )
         strangers = await stack.enter_async_context(egress.session(timeout=settings.webhook_timeout))
-        webhook = WebhookChannel(registry, strangers, egress, timeout=settings.webhook_timeout, concurrency=concurrency)
+        webhook = WebhookChannel(
+            registry,
+            strangers,
+            egress,
+            timeout=settings.webhook_timeout,
+            concurrency=concurrency,
+            origin=settings.webhook_origin,
+        )
         for flights in (email.flights, webhook.flights):
             stack.push_async_callback(flights.close, settings.shutdown_grace)
         yield Channels(email, sms, webhook)
@@ -212,13 +221,14 @@ async def run(settings: Settings, channels: Sequence[Channel], *, workflows: boo
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(LOOKUP_THREADS, "lookup"))
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    registry = await Registry.open(settings.registry_url, pool=settings.registry_pool)
+    registry = await Registry.open(settings.registry_url, pool=settings.registry_pool, patience=settings.patience)
     try:
         await registry.check()
         client = await connect(runtime=runtime(settings.metrics_address))
         await check_search_attributes(client)
         async with (
             polling(client, registry, settings, channels, workflows=workflows) as workers,
+            announcing(registry, Publisher(client)),
             answering_health(settings.health_address, client, registry, workers),
         ):
             log.info("worker.started", channels=[str(channel) for channel in channels], workflows=workflows)

@@ -4,6 +4,7 @@ The connection to Temporal is not here: it has its own standard (TEMPORAL_ADDRES
 """
 
 import re
+from datetime import timedelta
 from email.utils import parseaddr
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
@@ -15,7 +16,10 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_va
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from bellwire.conditions import Patience
 from bellwire.errors import BellwireError
+
+_DOMAIN = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 
 class SmtpSecurity(StrEnum):
@@ -54,6 +58,12 @@ def _sender(value: str) -> str:
     if not (local and domain and value.isprintable()):
         raise ValueError("must be an address, such as Bellwire <notifications@example.com>")
     return value
+
+
+def _domain(value: str) -> str:
+    if not _DOMAIN.fullmatch(value.lower()) or len(value) > 253:
+        raise ValueError("must be a domain name, such as notifications.example.com")
+    return value.lower()
 
 
 def _folder(value: Path) -> Path:
@@ -125,6 +135,19 @@ class Settings(BaseSettings):
     #: Private networks that webhooks may reach all the same, separated by commas: 10.1.0.0/16,127.0.0.0/8.
     egress_allow: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
 
+    #: The domain name in whose name receivers are asked for their consent whose subscriptions want that (WebHook-Request-Origin).
+    webhook_origin: Annotated[str, AfterValidator(_domain)] | None = None
+
+    #: Seconds of failing without a success after which a subscription is disabled; 0: never.
+    disable_after: float = Field(default=432_000, ge=0, le=31_536_000)
+    #: It must have failed at least so many times by then; 0: it is never disabled for failing.
+    disable_after_failures: int = Field(default=20, ge=0)
+    #: Seconds of failing after which its tenant is told, by an event, separated by commas; 0: never.
+    warn_after: Annotated[tuple[Annotated[float, Field(ge=0, le=31_536_000)], ...], Field(max_length=20), NoDecode] = (
+        86_400,
+        259_200,
+    )
+
     #: Deliveries that one send activity attempts at the same time.
     send_concurrency: int = Field(default=50, ge=1, le=500)
     #: Send activities that one worker runs at the same time, for each channel. One waits for its slowest receiver, so that
@@ -148,7 +171,7 @@ class Settings(BaseSettings):
     @classmethod
     def _split_lists(cls, values: dict[str, Any]) -> dict[str, Any]:
         values = dict(values)
-        for name in ("egress_allow", "webhook_ports"):
+        for name in ("egress_allow", "webhook_ports", "warn_after"):
             if isinstance(given := values.get(name), str):
                 parts = [part.strip() for part in given.split(",") if part.strip()]
                 values[name] = None if name == "webhook_ports" and parts == ["*"] else parts
@@ -168,6 +191,16 @@ class Settings(BaseSettings):
                 "BELLWIRE_TWILIO_ACCOUNT_SID, BELLWIRE_TWILIO_AUTH_TOKEN and BELLWIRE_TWILIO_SENDER: give all three or none"
             )
         return self
+
+    @property
+    def patience(self) -> Patience:
+        """How long subscriptions may fail."""
+        off = not self.disable_after or not self.disable_after_failures
+        return Patience(
+            warn_after=tuple(timedelta(seconds=point) for point in sorted({*self.warn_after} - {0})),
+            disable_after=None if off else timedelta(seconds=self.disable_after),
+            disable_after_failures=self.disable_after_failures,
+        )
 
     @classmethod
     def read(cls, **overrides: Any) -> Self:

@@ -111,6 +111,8 @@ class WebhookTarget(Written):
     channel: Literal[Channel.WEBHOOK] = Channel.WEBHOOK
     #: https; http only where the settings allow it (BELLWIRE_WEBHOOK_ALLOW_HTTP).
     url: Annotated[str, Field(max_length=2048), once(_web_url)]
+    #: Ask the URL for its consent before the first POST (CloudEvents web hooks, "Abuse protection").
+    handshake: bool = False
 
 
 Target = Annotated[EmailTarget | SmsTarget | WebhookTarget, Field(discriminator="channel")]

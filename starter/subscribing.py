@@ -58,6 +58,8 @@ def _target_problems(subscription: Subscription, settings: Settings) -> Iterable
     if settings.webhook_ports is not None and port not in settings.webhook_ports:
         allowed = ", ".join(map(str, sorted(settings.webhook_ports)))
         yield f"target.url: port {port} is not one of {allowed}; use one of them, or add it to BELLWIRE_WEBHOOK_PORTS"
+    if subscription.target.handshake and settings.webhook_origin is None:
+        yield "target.handshake: there is no name to ask in; set BELLWIRE_WEBHOOK_ORIGIN to a domain name, or leave it out"
 
 
 def _template_problems(subscription: Subscription, settings: Settings) -> Iterable[str]:
