@@ -38,6 +38,7 @@ from activities.resolve import Resolver
 from activities.slots import MOST, BusySlots
 from activities.sms import SmsChannel, twilio_client
 from activities.smtp import SmtpPool
+from activities.trials import Trials
 from activities.webhook import WebhookChannel
 from bellwire.client import Client as Publisher
 from bellwire.connection import check_search_attributes, connect
@@ -83,6 +84,15 @@ class Channels(NamedTuple):
             Channel.SMS: self.sms.send_sms,
             Channel.WEBHOOK: self.webhook.send_webhook,
         }
+
+    def trials(self, registry: Registry) -> Trials:
+        """What makes one attempt by any of them and records nothing."""
+        attempts = {
+            Channel.EMAIL: self.email.attempt,
+            Channel.SMS: self.sms.attempt,
+            Channel.WEBHOOK: self.webhook.attempt,
+        }
+        return Trials(registry, attempts)
 
 
 def local_activities(registry: Registry, first: FirstRounds) -> list[Implementation]:
@@ -170,11 +180,12 @@ async def polling(
         "activity_task_poller_behavior": PollerBehaviorAutoscaling(initial=2),
     }
     async with open_channels(settings, registry) as opened, AsyncExitStack() as stack:
+        trial = opened.trials(registry).attempt_trial
         workers = [
             Worker(
                 client,
                 task_queue=channel_queue(channel),
-                activities=[opened.sends[channel]],
+                activities=[opened.sends[channel], trial],
                 max_concurrent_activities=settings.max_activities,
                 # Short, so that a cancel reaches an activity soon.
                 max_heartbeat_throttle_interval=timedelta(seconds=2),

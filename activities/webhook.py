@@ -131,10 +131,10 @@ class WebhookChannel:
             webhooks.SIGNATURE_HEADER: signature,
         }
         try:
-            if target.handshake and (
-                refusal := await self._handshakes.refusal(due, url, self._session, headers, self._timeouts)
-            ):
-                return refusal
+            if target.handshake:
+                unwelcome = await self._handshakes.refusal(due, url, self._session, headers, self._timeouts)
+                if unwelcome is not None:
+                    return unwelcome
             async with self._session.post(
                 url, data=body, headers=headers, allow_redirects=False, timeout=self._timeouts
             ) as response:

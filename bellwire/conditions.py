@@ -74,7 +74,7 @@ def window(throttles: int, *, stated: float | None = None) -> timedelta:
     if stated is not None:
         shortest, longest = STATED_BOUNDS
         return timedelta(seconds=min(max(stated, shortest), longest))
-    return min(FIRST_WINDOW * 2 ** min(throttles - 1, 20), LONGEST_WINDOW)
+    return min(FIRST_WINDOW * (1 << min(throttles - 1, 20)), LONGEST_WINDOW)
 
 
 def _before(moment: datetime, until: datetime) -> bool:

@@ -1,4 +1,4 @@
-"""`subscriptions`: list them, show one, pause and resume."""
+"""`subscriptions`: list them; show, test, pause and resume one."""
 
 from typing import Annotated
 
@@ -9,8 +9,10 @@ from bellwire.subscriptions import Channel, Subscription, SubscriptionState
 from starter.durations import in_words
 from starter.tables import address_of, print_facts, print_table
 from starter.terminal import AsJson, command, opened_registry, remark, say_json
+from starter.trials import try_subscription
 
-app = typer.Typer(help="List subscriptions; show, pause or resume one.")
+app = typer.Typer(help="List subscriptions; show, test, pause or resume one.")
+app.command("test")(try_subscription)
 
 SubscriptionArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of the subscription.")]
 

@@ -7,7 +7,8 @@ from typing import cast
 
 import pytest
 
-from activities.pacing import WITHIN, hold_back
+from activities.pacing import SPREAD_BOUNDS, hold_back
+from bellwire.conditions import WITHIN, Condition, Consent
 from bellwire.contract import Deferred, Group
 from bellwire.deliveries import SLOT_LAPSES, Attempt, DeliveryState, Due, Outcome, OutcomeKind
 from bellwire.registry import Registry
