@@ -94,7 +94,7 @@ async def test_a_failure_is_noted_and_a_success_clears_it(registry: Registry) ->
     assert await news(registry) == []
 
 
-async def test_a_success_of_a_subscription_that_was_well_writes_nothing_more(registry: Registry, url: str) -> None:
+async def test_a_success_of_a_subscription_that_was_well_writes_nothing_more(registry: Registry) -> None:
     ill = await Receiver(registry).subscribed()
     await ill.fails(NOW)
     # It was read before the failure was on record, so it does not look at the row at all.
