@@ -123,6 +123,9 @@ class HookReceiver:
         """Give these answers in turn to OPTIONS at the path, then the last one again and again."""
         self._welcomes[path] = deque(answers)
 
+    def received_at(self, path: str) -> list[Received]:
+        return [one for one in self.received if one.path == path]
+
     async def arrived(self, n: int, path: str | None = None, *, timeout: float = 30.0) -> list[Received]:
         """The requests at the path, or at any, once there are `n`. Raises TimeoutError after `timeout` seconds."""
 
