@@ -34,7 +34,7 @@ class SubscriptionState(StrEnum):
     ACTIVE = "active"
     #: The tenant asked for silence; events that come meanwhile are not delivered later.
     PAUSED = "paused"
-    #: Bellwire stopped it, because the target said that it is gone; `state_reason` says why.
+    #: Bellwire stopped it, because the target is gone or has failed for too long; `state_reason` says why.
     DISABLED = "disabled"
 
 

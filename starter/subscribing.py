@@ -121,6 +121,9 @@ async def subscribe(
     email: Annotated[list[str] | None, typer.Option(help="Deliver by email to this address. Repeatable.")] = None,
     sms: Annotated[str | None, typer.Option(help="Deliver by SMS to this number: +14155550123.")] = None,
     webhook: Annotated[str | None, typer.Option(help="Deliver by webhook to this https URL.")] = None,
+    handshake: Annotated[
+        bool, typer.Option("--handshake", help="Ask the webhook's URL for its consent before the first POST.")
+    ] = False,
     filters: Annotated[
         list[str] | None,
         typer.Option("--filter", help='CloudEvents filter as JSON: {"prefix": {"source": "/shop"}}. Repeatable.'),
@@ -161,12 +164,12 @@ async def subscribe(
     }
     given = {name: value for name, value in options.items() if value not in (None, [])}
     if file is not None:
-        if given or email or sms or webhook:
+        if given or email or sms or webhook or handshake:
             raise InputInvalid("--file: the file says it all; leave the other options out")
         items = read_items(str(file))
         wishes = collect(items, lambda item: (item.where, read_wish(object_of(item), settings)))
     else:
-        item = Item("subscribe", {**given, "target": _target(email, sms, webhook)})
+        item = Item("subscribe", {**given, "target": _target(email, sms, webhook, handshake=handshake)})
         wishes = [("subscribe", read_wish(object_of(item), settings))]
     async with opened_registry(settings) as registry:
         stored = await store(registry, wishes)
@@ -178,7 +181,7 @@ async def subscribe(
     print_table(("subscription", "tenant", "channel", "types", "signing secret, shown once"), rows)
 
 
-def _target(email: list[str] | None, sms: str | None, webhook: str | None) -> dict[str, Any]:
+def _target(email: list[str] | None, sms: str | None, webhook: str | None, *, handshake: bool) -> dict[str, Any]:
     targets: list[dict[str, Any]] = []
     if email:
         targets.append({"channel": "email", "to": email[0] if len(email) == 1 else email})
@@ -188,7 +191,7 @@ def _target(email: list[str] | None, sms: str | None, webhook: str | None) -> di
         targets.append({"channel": "webhook", "url": webhook})
     if len(targets) != 1:
         raise InputInvalid("target: give exactly one of --email, --sms and --webhook (or --file)")
-    return targets[0]
+    return {**targets[0], "handshake": True} if handshake else targets[0]
 
 
 def _answer(subscription: Subscription, secret: str | None) -> dict[str, Any]:

@@ -42,6 +42,8 @@ async def fare(connection: AsyncConnection, made: Sequence[Attempt], patience: P
 
     Successes of subscriptions that were well cost nothing. Rows are locked after those of deliveries, in order of their ids.
     """
+    if not any(map(_matters, made)):
+        return
     of: dict[str, list[Attempt]] = defaultdict(list)
     for attempt in made:
         of[attempt.subscription_id].append(attempt)

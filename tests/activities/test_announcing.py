@@ -95,7 +95,7 @@ async def test_published_twice_it_is_one_event(
 async def test_an_id_that_somebody_else_has_used_does_not_hold_up_the_others(
     registry: Registry, database: Database, dev_server: WorkflowEnvironment
 ) -> None:
-    client, (first, second) = Client(dev_server.client), news(2)
+    client, (first, second) = Client(dev_server.client), sorted(news(2), key=lambda one: one.id)
     await client.publish(event(source="bellwire", id=first.id, type="other"))
     await database.write(announcements.add, [first, second])
     with capture_logs() as logs:

@@ -155,7 +155,7 @@ async def test_what_goes_to_a_throttled_receiver_waits_until_then_and_comes_back
     ]
     go, held = await hold_back(UNASKED, [*ill, well := due()], now=NOW)
     assert go == [well]
-    assert {(item.attempts, item.stated, item.reason) for item in held} == {(3, True, "receiver throttled")}
+    assert {(item.attempts, item.stated, item.reason) for item in held} == {(3, True, "throttled")}
     delays = sorted(item.delay for item in held)
     assert seconds <= delays[0]
     assert delays[-1] <= seconds + spread

@@ -343,7 +343,7 @@ async def test_what_is_left_of_a_chunk_is_held_back_once_the_receiver_throttles(
     assert ledger.names == ["ill", "well"]
     met, *held = result.deferred[-1:] + result.deferred[:-1]
     assert (met.reason, met.attempts, met.delay) == ("HTTP 429", 2, 60.0)
-    assert [(item.reason, item.attempts, item.stated) for item in held] == [("receiver throttled", 1, True)] * 2
+    assert [(item.reason, item.attempts, item.stated) for item in held] == [("throttled", 1, True)] * 2
     assert all(59 < item.delay < 121 for item in held)
 
 
