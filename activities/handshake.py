@@ -101,6 +101,8 @@ class Handshakes:
                 return answer.refusal
             consented = answer.consent.rate
             if not asks and consented is not None and (rate is None or consented < rate):
+                # Once more, in case the registry has lost it: it is paced only by what is loaded with it.
+                await self._registry.give_consent(name, answer.consent)
                 raise HeldBack
         headers[REQUEST_ORIGIN] = self._origin
         return None

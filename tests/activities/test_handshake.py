@@ -16,6 +16,7 @@ from activities.egress import Egress
 from activities.handshake import CONSENT_HOLDS, REFUSAL_HOLDS
 from activities.pacing import HeldBack
 from activities.webhook import WebhookChannel
+from bellwire.conditions import Consent
 from bellwire.contract import Chunk, Group
 from bellwire.deliveries import DeliveryState, Due, Outcome, OutcomeKind
 from bellwire.registry import Registry
@@ -298,6 +299,21 @@ async def test_two_policies_side_by_side_both_make_progress(bench: Bench) -> Non
                 (due,) = await bench.dues()
                 bench.clock.skip(timedelta(seconds=1))
                 assert (await channel.attempt(due)).kind is DELIVERED
+
+
+async def test_a_registry_that_has_lost_a_consent_is_told_again(bench: Bench) -> None:
+    """As after a subscription was made anew: what is held back to be paced must find the rate when it comes back."""
+    await bench.subscribe()
+    headers = {"WebHook-Allowed-Origin": "*", "WebHook-Allowed-Rate": "6000"}
+    bench.hooks.welcome("/hook", Answer(status=200, headers=headers))
+    first, second = await bench.dues(2)
+    assert (await bench.channel.attempt(first)).kind is DELIVERED
+    await bench.registry.give_consent("sub", Consent("another", first.delivery.updated_at))
+    with pytest.raises(HeldBack):
+        await bench.channel.attempt(second)
+    (again,) = await bench.dues()
+    assert (await bench.channel.attempt(again)).kind is DELIVERED
+    assert bench.counts == (1, 2)
 
 
 async def test_without_a_name_to_ask_in_the_delivery_waits_for_the_operator(bench: Bench) -> None:
