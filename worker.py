@@ -29,6 +29,7 @@ from temporalio.worker import (
     WorkerTuner,
 )
 
+from activities.announcing import announcing
 from activities.attachments import fetching
 from activities.dkim_signature import DkimSigner
 from activities.egress import Egress
@@ -41,7 +42,9 @@ from activities.slots import MOST, BusySlots
 from activities.sms import SmsChannel, twilio_client
 from activities.smtp import SmtpPool
 from activities.tenant_templates import TenantTemplates
+from activities.trials import Trials
 from activities.webhook import WebhookChannel
+from bellwire.client import Client as Publisher
 from bellwire.connection import check_search_attributes, connect
 from bellwire.contract import QUEUE, channel_queue
 from bellwire.errors import BellwireError
@@ -86,6 +89,15 @@ class Channels(NamedTuple):
             Channel.SMS: self.sms.send_sms,
             Channel.WEBHOOK: self.webhook.send_webhook,
         }
+
+    def trials(self, registry: Registry) -> Trials:
+        """What makes one attempt by any of them and records nothing."""
+        attempts = {
+            Channel.EMAIL: self.email.attempt,
+            Channel.SMS: self.sms.attempt,
+            Channel.WEBHOOK: self.webhook.attempt,
+        }
+        return Trials(registry, attempts)
 
 
 def local_activities(registry: Registry, first: FirstRounds) -> list[Implementation]:
@@ -184,7 +196,14 @@ async def open_channels(settings: Settings, registry: Registry) -> AsyncIterator
             reconcile_after=settings.sms_reconcile_after,
         )
 
-        webhook = WebhookChannel(registry, strangers, egress, timeout=settings.webhook_timeout, concurrency=concurrency)
+        webhook = WebhookChannel(
+            registry,
+            strangers,
+            egress,
+            timeout=settings.webhook_timeout,
+            concurrency=concurrency,
+            origin=settings.webhook_origin,
+        )
         for flights in (email.flights, webhook.flights):
             stack.push_async_callback(flights.close, settings.shutdown_grace)
         yield Channels(email, sms, webhook)
@@ -200,11 +219,12 @@ async def polling(
         "activity_task_poller_behavior": PollerBehaviorAutoscaling(initial=2),
     }
     async with open_channels(settings, registry) as opened, AsyncExitStack() as stack:
+        trial = opened.trials(registry).attempt_trial
         workers = [
             Worker(
                 client,
                 task_queue=channel_queue(channel),
-                activities=[opened.sends[channel]],
+                activities=[opened.sends[channel], trial],
                 max_concurrent_activities=settings.max_activities,
                 # Short, so that a cancel reaches an activity soon.
                 max_heartbeat_throttle_interval=timedelta(seconds=2),
@@ -251,13 +271,14 @@ async def run(settings: Settings, channels: Sequence[Channel], *, workflows: boo
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(LOOKUP_THREADS, "lookup"))
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    registry = await Registry.open(settings.registry_url, pool=settings.registry_pool)
+    registry = await Registry.open(settings.registry_url, pool=settings.registry_pool, patience=settings.patience)
     try:
         await registry.check()
         client = await connect(runtime=runtime(settings.metrics_address))
         await check_search_attributes(client)
         async with (
             polling(client, registry, settings, channels, workflows=workflows) as workers,
+            announcing(registry, Publisher(client)),
             answering_health(settings.health_address, client, registry, workers),
         ):
             log.info("worker.started", channels=[str(channel) for channel in channels], workflows=workflows)

@@ -63,6 +63,10 @@ _FAILURES: dict[type[BaseException], tuple[str, str]] = {
     # aiosmtplib raises the bare class if the relay offers no STARTTLS, no AUTH or no method of AUTH that it knows.
     aiosmtplib.SMTPException: (_OURS, "SMTP relay lacks STARTTLS or AUTH"),
 }
+#: Errors that carry an answer to RCPT or DATA, when the relay has heard of the recipient.
+_ABOUT_RECIPIENT = (aiosmtplib.SMTPRecipientRefused, aiosmtplib.SMTPDataError)
+#: Answers about the relay itself, though it has heard of the recipient: going down, or of RFC 3463's class X.3.
+_RELAY_ITSELF = re.compile(r"SMTP (421|... [245]\.3\.)")
 _ERRORS = (aiosmtplib.SMTPException, AnswerLost, OSError)
 
 _KINDS = {_GONE: OutcomeKind.REJECTED, _REFUSED: OutcomeKind.REJECTED, "unknown": OutcomeKind.UNKNOWN}
@@ -79,15 +83,17 @@ def outcome_of(error: BaseException) -> Outcome:
 def _judge(error: BaseException) -> tuple[str, Outcome]:
     if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
         error = error.recipients[0]
+    theirs = False
     if isinstance(error, aiosmtplib.SMTPResponseException):
         meaning, reason = _meaning(error)
+        theirs = isinstance(error, _ABOUT_RECIPIENT) and meaning != _OURS and not _RELAY_ITSELF.search(reason)
         answer: str | None = f"{error.code} {error.message}"[:MAX_ANSWER]
     else:
         cause = error.__cause__ if isinstance(error.__cause__, ssl.SSLError) else error
         meaning, reason = next(_FAILURES[kind] for kind in type(cause).__mro__ if kind in _FAILURES)
         answer = None
     kind = _KINDS.get(meaning, OutcomeKind.DEFERRED)
-    return meaning, Outcome(kind=kind, reason=reason, disable=meaning == _GONE, answer=answer)
+    return meaning, Outcome(kind=kind, reason=reason, disable=meaning == _GONE, ours=not theirs, answer=answer)
 
 
 def _meaning(error: aiosmtplib.SMTPResponseException) -> tuple[str, str]:
@@ -95,7 +101,7 @@ def _meaning(error: aiosmtplib.SMTPResponseException) -> tuple[str, str]:
         return _LATER, "SMTP malformed answer"
     line = _line(error.code, error.message)
     meaning = next(meaning for pattern, meaning in _ANSWERS if pattern.fullmatch(line))
-    about_recipient = isinstance(error, aiosmtplib.SMTPRecipientRefused | aiosmtplib.SMTPDataError)
+    about_recipient = isinstance(error, _ABOUT_RECIPIENT)
     too_large = error.code == 552 or line.endswith(" 5.3.4")
     if not about_recipient and not too_large and meaning != _LATER:
         meaning = _OURS  # greeting, HELO, STARTTLS, AUTH, MAIL: the relay has not heard of the recipient yet
@@ -148,7 +154,7 @@ class EmailChannel:
         """Send the mail to each recipient who is owed it. A relay that refuses is an outcome, never an exception."""
         target = due.subscription.target
         if not isinstance(target, EmailTarget):
-            return Outcome(kind=OutcomeKind.REJECTED, reason="target is no longer an email address")
+            return Outcome(kind=OutcomeKind.REJECTED, reason="target is no longer an email address", ours=True)
         try:
             text = await self._renderer.email(due.event, due.subscription)
         except TemplateInvalid as error:
@@ -194,6 +200,7 @@ def _not_now(due: Due, reason: str) -> Outcome:
     return Outcome(
         kind=OutcomeKind.DEFERRED,
         reason=reason[:MAX_REASON],
+        ours=True,
         owed=due.delivery.owed,
         provider_id=due.delivery.provider_id,
     )
@@ -228,6 +235,10 @@ def _together(made: Sequence[tuple[str, Outcome]], due: Due, recipients: Sequenc
         kind=kind,
         reason="; ".join(notes)[:MAX_REASON] or accepted[0].reason,
         disable=len(refused) == len(recipients) and all(outcome.disable for outcome in refused),
+        ours=kind is not OutcomeKind.DELIVERED
+        and (
+            bool(provider_id) or all(outcome.ours for _, outcome in made if outcome.kind is not OutcomeKind.DELIVERED)
+        ),
         provider_id=provider_id,
         answer="\n".join(f"{recipient}: {outcome.answer or outcome.reason}" for recipient, outcome in made)[
             :MAX_ANSWER

@@ -15,7 +15,8 @@ from temporalio import activity
 from activities.egress import Dialled, Egress, EgressRefused, timeouts
 from activities.flights import Flights
 from activities.forward_proxy import proxy_fault
-from activities.retry_after import retry_after
+from activities.handshake import Handshakes
+from activities.retry_after import THROTTLING, retry_after
 from activities.sending import send
 from bellwire import webhooks
 from bellwire.contract import Chunk, ChunkResult
@@ -74,7 +75,10 @@ USER_AGENT = _user_agent()
 
 
 class WebhookChannel:
-    """Posts events to strangers' URLs. `timeout` is in seconds, from dialling to the end of the answer."""
+    """Posts events to strangers' URLs. `timeout` is in seconds, from dialling to the end of the answer.
+
+    `origin` is the domain name in which receivers are asked for their consent that want to be.
+    """
 
     def __init__(
         self,
@@ -84,6 +88,7 @@ class WebhookChannel:
         *,
         timeout: float,
         concurrency: int,
+        origin: str | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         #: Attempts that go on although the workflow task that began them has not waited.
@@ -94,6 +99,7 @@ class WebhookChannel:
         self._timeouts = timeouts(timeout)
         self._concurrency = concurrency
         self._clock = clock
+        self._handshakes = Handshakes(registry, origin=origin, failed=failed, clock=clock)
 
     @activity.defn
     async def send_webhook(self, chunk: Chunk) -> ChunkResult:
@@ -125,7 +131,7 @@ class WebhookChannel:
             return Outcome(kind=OutcomeKind.REJECTED, reason=refusal.reason)
         except ValueError:
             # The registry's or the operator's fault, and no reason to fail the other deliveries of the chunk.
-            return Outcome(kind=OutcomeKind.DEFERRED, reason="no valid signing secret")
+            return Outcome(kind=OutcomeKind.DEFERRED, reason="no valid signing secret", ours=True)
         headers = {
             "content-type": CONTENT_TYPE,
             "accept-encoding": "identity",
@@ -136,6 +142,10 @@ class WebhookChannel:
         }
         dialled = self._egress.dialling()
         try:
+            if target.handshake:
+                unwelcome = await self._handshakes.refusal(due, url, self._session, headers, self._timeouts)
+                if unwelcome is not None:
+                    return unwelcome
             async with self._session.post(
                 url, data=body, headers=headers, allow_redirects=False, timeout=self._timeouts
             ) as response:
@@ -153,6 +163,7 @@ class WebhookChannel:
             reason=f"HTTP {status}",
             retry_after=wait,
             disable=status == 410,
+            throttle=status in THROTTLING,
             answer=_readable(start) if headers.get("content-encoding", "identity").lower() == "identity" else None,
         )
 

@@ -4,6 +4,7 @@ The connection to Temporal is not here: it has its own standard (TEMPORAL_ADDRES
 """
 
 import re
+from datetime import timedelta
 from email.utils import parseaddr
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
@@ -15,8 +16,11 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_va
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from bellwire.conditions import Patience
 from bellwire.errors import BellwireError
 from bellwire.links import LinkKeys
+
+_DOMAIN = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 
 class SmtpSecurity(StrEnum):
@@ -55,6 +59,12 @@ def _sender(value: str) -> str:
     if not (local and domain and value.isprintable()):
         raise ValueError("must be an address, such as Bellwire <notifications@example.com>")
     return value
+
+
+def _domain(value: str) -> str:
+    if not _DOMAIN.fullmatch(value.lower()) or len(value) > 253:
+        raise ValueError("must be a domain name, such as notifications.example.com")
+    return value.lower()
 
 
 def _folder(value: Path) -> Path:
@@ -98,7 +108,7 @@ def _link_keys(value: SecretStr) -> SecretStr:
     return value
 
 
-def _domain(value: str) -> str:
+def _dns_name(value: str) -> str:
     if not re.fullmatch(
         r"(?=.{1,253}$)([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?",
         value,
@@ -151,9 +161,9 @@ class Settings(BaseSettings):
     #: separated by commas: the first signs, all verify. Without it, and without a public URL, mails have no such link.
     link_key: Annotated[SecretStr, AfterValidator(_link_keys)] | None = None
     #: Domain that mails are signed for (DKIM): that of BELLWIRE_EMAIL_FROM, or one above it. All three or none.
-    dkim_domain: Annotated[str, AfterValidator(_domain)] | None = None
+    dkim_domain: Annotated[str, AfterValidator(_dns_name)] | None = None
     #: Under SELECTOR._domainkey.DOMAIN the public key is published.
-    dkim_selector: Annotated[str, AfterValidator(_domain)] | None = None
+    dkim_selector: Annotated[str, AfterValidator(_dns_name)] | None = None
     #: The private key, RSA or Ed25519: the path of a PEM file, or the PEM itself.
     dkim_key: SecretStr | None = None
 
@@ -181,6 +191,19 @@ class Settings(BaseSettings):
     egress_details: bool = False
     #: http://host:port of a forward proxy through which all webhooks go, and which then decides on names; none, if not set.
     egress_proxy: Annotated[str, AfterValidator(_proxy_url)] | None = None
+
+    #: The domain name in whose name receivers are asked for their consent whose subscriptions want that (WebHook-Request-Origin).
+    webhook_origin: Annotated[str, AfterValidator(_domain)] | None = None
+
+    #: Seconds of failing without a success after which a subscription is disabled; 0: never.
+    disable_after: float = Field(default=432_000, ge=0, le=31_536_000)
+    #: It must have failed at least so many times by then; 0: it is never disabled for failing.
+    disable_after_failures: int = Field(default=20, ge=0)
+    #: Seconds of failing after which its tenant is told, by an event, separated by commas; 0: never.
+    warn_after: Annotated[tuple[Annotated[float, Field(ge=0, le=31_536_000)], ...], Field(max_length=20), NoDecode] = (
+        86_400,
+        259_200,
+    )
 
     #: Deliveries that one send activity attempts at the same time.
     send_concurrency: int = Field(default=50, ge=1, le=500)
@@ -212,7 +235,7 @@ class Settings(BaseSettings):
     @classmethod
     def _split_lists(cls, values: dict[str, Any]) -> dict[str, Any]:
         values = dict(values)
-        for name in ("egress_allow", "webhook_ports"):
+        for name in ("egress_allow", "webhook_ports", "warn_after"):
             if isinstance(given := values.get(name), str):
                 parts = [part.strip() for part in given.split(",") if part.strip()]
                 values[name] = None if name == "webhook_ports" and parts == ["*"] else parts
@@ -245,6 +268,16 @@ class Settings(BaseSettings):
                 "BELLWIRE_TWILIO_ACCOUNT_SID, BELLWIRE_TWILIO_AUTH_TOKEN and BELLWIRE_TWILIO_SENDER: give all three or none"
             )
         return self
+
+    @property
+    def patience(self) -> Patience:
+        """How long subscriptions may fail."""
+        off = not self.disable_after or not self.disable_after_failures
+        return Patience(
+            warn_after=tuple(timedelta(seconds=point) for point in sorted({*self.warn_after} - {0})),
+            disable_after=None if off else timedelta(seconds=self.disable_after),
+            disable_after_failures=self.disable_after_failures,
+        )
 
     @classmethod
     def read(cls, **overrides: Any) -> Self:

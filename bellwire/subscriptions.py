@@ -36,7 +36,7 @@ class SubscriptionState(StrEnum):
     ACTIVE = "active"
     #: The tenant asked for silence; events that come meanwhile are not delivered later.
     PAUSED = "paused"
-    #: Bellwire stopped it, because the target said that it is gone; `state_reason` says why.
+    #: Bellwire stopped it, because the target is gone or has failed for too long; `state_reason` says why.
     DISABLED = "disabled"
 
 
@@ -127,6 +127,8 @@ class WebhookTarget(Written):
     channel: Literal[Channel.WEBHOOK] = Channel.WEBHOOK
     #: https; http only where the settings allow it (BELLWIRE_WEBHOOK_ALLOW_HTTP).
     url: Annotated[str, Field(max_length=2048), once(_web_url)]
+    #: Ask the URL for its consent before the first POST (CloudEvents web hooks, "Abuse protection").
+    handshake: bool = False
 
 
 Target = Annotated[EmailTarget | SmsTarget | WebhookTarget, Field(discriminator="channel")]

@@ -58,6 +58,8 @@ def _target_problems(subscription: Subscription, settings: Settings) -> Iterable
     if settings.webhook_ports is not None and port not in settings.webhook_ports:
         allowed = ", ".join(map(str, sorted(settings.webhook_ports)))
         yield f"target.url: port {port} is not one of {allowed}; use one of them, or add it to BELLWIRE_WEBHOOK_PORTS"
+    if subscription.target.handshake and settings.webhook_origin is None:
+        yield "target.handshake: there is no name to ask in; set BELLWIRE_WEBHOOK_ORIGIN to a domain name, or leave it out"
 
 
 def _template_problems(subscription: Subscription, settings: Settings) -> Iterable[str]:
@@ -137,6 +139,9 @@ async def subscribe(
     ] = False,
     sms: Annotated[str | None, typer.Option(help="Deliver by SMS to this number: +14155550123.")] = None,
     webhook: Annotated[str | None, typer.Option(help="Deliver by webhook to this https URL.")] = None,
+    handshake: Annotated[
+        bool, typer.Option("--handshake", help="Ask the webhook's URL for its consent before the first POST.")
+    ] = False,
     filters: Annotated[
         list[str] | None,
         typer.Option("--filter", help='CloudEvents filter as JSON: {"prefix": {"source": "/shop"}}. Repeatable.'),
@@ -185,12 +190,13 @@ async def subscribe(
     }
     given = {name: value for name, value in options.items() if value not in (None, [])}
     if file is not None:
-        if given or email or attachments or sms or webhook:
+        if given or email or attachments or sms or webhook or handshake:
             raise InputInvalid("--file: the file says it all; leave the other options out")
         items = read_items(str(file))
         wishes = collect(items, lambda item: (item.where, read_wish(object_of(item), settings)))
     else:
-        item = Item("subscribe", {**given, "target": _target(email, sms, webhook, attachments=attachments)})
+        target = _target(email, sms, webhook, attachments=attachments, handshake=handshake)
+        item = Item("subscribe", {**given, "target": target})
         wishes = [("subscribe", read_wish(object_of(item), settings))]
     async with opened_registry(settings) as registry:
         stored = await store(registry, wishes)
@@ -214,7 +220,9 @@ def _parts(given: list[str]) -> dict[str, str]:
     return parts
 
 
-def _target(email: list[str] | None, sms: str | None, webhook: str | None, *, attachments: bool) -> dict[str, Any]:
+def _target(
+    email: list[str] | None, sms: str | None, webhook: str | None, *, attachments: bool, handshake: bool
+) -> dict[str, Any]:
     targets: list[dict[str, Any]] = []
     if attachments and not email:
         raise InputInvalid("--attachments: only emails have attachments; give it with --email")
@@ -227,7 +235,7 @@ def _target(email: list[str] | None, sms: str | None, webhook: str | None, *, at
         targets.append({"channel": "webhook", "url": webhook})
     if len(targets) != 1:
         raise InputInvalid("target: give exactly one of --email, --sms and --webhook (or --file)")
-    return targets[0]
+    return {**targets[0], "handshake": True} if handshake else targets[0]
 
 
 def _answer(subscription: Subscription, secret: str | None) -> dict[str, Any]:

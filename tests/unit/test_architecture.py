@@ -21,7 +21,7 @@ from temporalio.testing import WorkflowEnvironment
 
 import worker
 from activities.first_round import FirstRounds
-from bellwire import contract
+from bellwire import contract, trials
 from bellwire.registry import Registry
 from bellwire.settings import Settings
 from bellwire.subscriptions import Channel
@@ -70,7 +70,8 @@ NO_REGISTRY = cast(Registry, None)
 
 STUBS = {
     definition.name: stub
-    for _, stub in inspect.getmembers(contract, inspect.isfunction)
+    for module in (contract, trials)
+    for _, stub in inspect.getmembers(module, inspect.isfunction)
     if (definition := activity._Definition.from_callable(stub)) and definition.name
 }
 
@@ -188,7 +189,8 @@ def test_every_stub_has_exactly_one_channel_or_is_run_by_the_workflow_worker() -
     assert contract.SEND.keys() == set(Channel)
     assert len(sends) == len(contract.SEND)
     assert not sends & local
-    assert sends | local == STUBS.keys()
+    # Every channel makes trials, by one implementation.
+    assert sends | local | {trials.attempt_trial.__name__} == STUBS.keys()
 
 
 async def test_every_stub_has_one_implementation_of_its_name_and_types() -> None:
@@ -196,6 +198,7 @@ async def test_every_stub_has_one_implementation_of_its_name_and_types() -> None
         implementations = [
             *worker.local_activities(NO_REGISTRY, FirstRounds(NO_REGISTRY, {}, most=1)),
             *opened.sends.values(),
+            opened.trials(NO_REGISTRY).attempt_trial,
         ]
         for channel, implementation in opened.sends.items():
             assert _name(implementation) == _name(contract.SEND[channel])

@@ -97,6 +97,11 @@ def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> list[
         ([*SUBSCRIBE, *HOOK, "--secret", "whsec_x"], "secret: must be whsec_"),
         ([*SUBSCRIBE, "--file", "x.json"], "--file: the file says it all"),
         (["subscribe", "--file", "nowhere.json"], "nowhere.json: cannot be read"),
+        (
+            [*SUBSCRIBE, *HOOK, "--handshake"],
+            "target.handshake: there is no name to ask in; set BELLWIRE_WEBHOOK_ORIGIN",
+        ),
+        ([*SUBSCRIBE, *MAIL, "--handshake"], "handshake"),
         (["subscribe", "--colour", "red"], "--colour"),
     ],
 )
@@ -107,6 +112,14 @@ def test_a_bad_subscription_is_refused_by_the_name_of_its_field_and_not_stored(
     assert len(lines) == 1
     assert named in lines[0]
     assert stored(registry_url) == []
+
+
+def test_a_webhook_can_ask_to_be_asked(
+    registry_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BELLWIRE_WEBHOOK_ORIGIN", "notifications.example.com")
+    assert answer([*SUBSCRIBE, *HOOK, "--handshake"], capsys)["target"]["handshake"] is True
+    assert [wish.target.model_dump()["handshake"] for wish in stored(registry_url)] == [True]
 
 
 def test_one_bad_subscription_keeps_a_whole_file_out_and_every_bad_one_is_named(

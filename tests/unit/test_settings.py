@@ -3,11 +3,13 @@
 import base64
 import re
 import traceback
+from datetime import timedelta
 from ipaddress import ip_network
 from typing import Any
 
 import pytest
 
+from bellwire.conditions import Patience
 from bellwire.settings import LogFormat, Settings, SettingsInvalid, SmtpSecurity
 
 KEY = base64.b64encode(b"k" * 32).decode()
@@ -45,6 +47,9 @@ def test_every_setting_has_a_default() -> None:
         ("EMAIL_FROM", "Caf\u00e9 <ops@example.com>", "Caf\u00e9 <ops@example.com>"),
         ("METRICS_ADDRESS", "[::1]:9464", "[::1]:9464"),
         ("HEALTH_ADDRESS", "localhost:8080", "localhost:8080"),
+        ("WEBHOOK_ORIGIN", "Notifications.Example.com", "notifications.example.com"),
+        ("DISABLE_AFTER", "0", 0.0),
+        ("WARN_AFTER", "3600, 86400", (3600.0, 86_400.0)),
         ("LOG_FORMAT", "json", LogFormat.JSON),
         ("PUBLIC_URL", "https://bell.example:8443/notify/", "https://bell.example:8443/notify"),
     ],
@@ -107,6 +112,14 @@ def test_variables_are_read(monkeypatch: pytest.MonkeyPatch, name: str, value: s
                 ),
             )
         ),
+        ("WEBHOOK_ORIGIN", "https://example.com", "must be a domain name"),
+        ("WEBHOOK_ORIGIN", "example.com:443", "must be a domain name"),
+        ("WEBHOOK_ORIGIN", "*", "must be a domain name"),
+        ("DISABLE_AFTER", "-1", "greater than or equal to 0"),
+        ("DISABLE_AFTER", "inf", "less than or equal to"),
+        ("DISABLE_AFTER_FAILURES", "few", "valid integer"),
+        ("WARN_AFTER", "1d", "valid number"),
+        ("WARN_AFTER", "60,-60", "greater than or equal to 0"),
         ("SEND_CONCURRENCY", "0", "greater than or equal to 1"),
         ("MAX_ACTIVITIES", "1001", "less than or equal to 1000"),
         ("SHUTDOWN_GRACE", "soon", "valid number"),
@@ -183,3 +196,21 @@ def test_a_refusal_shows_no_secret_not_even_in_its_traceback() -> None:
         Settings.read(registry_url="mysql://ann:hunter2@host/name")
     shown = [*traceback.format_exception(refused.value), *traceback.format_exception(second.value)]
     assert "hunter2" not in "".join(line for line in shown if "Settings.read(" not in line)
+
+
+@pytest.mark.parametrize(
+    ("given", "patience"),
+    [
+        ({}, Patience()),
+        ({"disable_after": 0}, Patience(disable_after=None)),
+        ({"disable_after_failures": 0}, Patience(disable_after=None, disable_after_failures=0)),
+        ({"warn_after": "0"}, Patience(warn_after=())),
+        ({"warn_after": "60,5,60"}, Patience(warn_after=(timedelta(seconds=5), timedelta(minutes=1)))),
+        (
+            {"disable_after": 60, "disable_after_failures": 3},
+            Patience(disable_after=timedelta(minutes=1), disable_after_failures=3),
+        ),
+    ],
+)
+def test_patience_with_failing_subscriptions_is_set_or_switched_off(given: dict[str, Any], patience: Patience) -> None:
+    assert Settings.read(**given).patience == patience
