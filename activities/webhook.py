@@ -110,7 +110,7 @@ class WebhookChannel:
         now = int(self._clock())
         try:
             url = self._egress.checked(target.url)
-            signature = webhooks.sign(due.secret.get_secret_value() if due.secret else "", due.delivery.id, now, body)
+            signature = webhooks.sign([secret.get_secret_value() for secret in due.secrets], due.delivery.id, now, body)
         except EgressRefused as refusal:
             return Outcome(kind=OutcomeKind.REJECTED, reason=refusal.reason)
         except ValueError:

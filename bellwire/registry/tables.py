@@ -73,8 +73,9 @@ subscriptions = Table(
     Column("rate_limit", Float),
     #: The first moment that no delivery of this subscription has reserved yet.
     Column("next_slot_at", Timestamp),
-    Column("secret", Text),
     Column("created_at", Timestamp, nullable=False),
+    #: What webhooks are signed with, as JSON; null on other channels. bellwire/registry/secrets.py says what it holds.
+    Column("secrets", Text),
     Index("subscriptions_by_tenant", "tenant", "id"),
 )
 
