@@ -145,7 +145,14 @@ async def open_channels(settings: Settings, registry: Registry) -> AsyncIterator
             allow=settings.egress_allow, allow_http=settings.webhook_allow_http, ports=settings.webhook_ports
         )
         strangers = await stack.enter_async_context(egress.session(timeout=settings.webhook_timeout))
-        webhook = WebhookChannel(registry, strangers, egress, timeout=settings.webhook_timeout, concurrency=concurrency)
+        webhook = WebhookChannel(
+            registry,
+            strangers,
+            egress,
+            timeout=settings.webhook_timeout,
+            concurrency=concurrency,
+            renderer=renderer,
+        )
         for flights in (email.flights, webhook.flights):
             stack.push_async_callback(flights.close, settings.shutdown_grace)
         yield Channels(email, sms, webhook)

@@ -1,7 +1,7 @@
 """`python -m activities.preview`: renders one template, asked on stdin and answered on stdout, both in JSON.
 
 Asked: {"name": template or event type, "data": …, "locale": "en", "folder": the operator's templates or null}.
-Answered: {"subject", "text", "html", "sms"}, each a text or null; or {"error": what is wrong}. It exists so that the
+Answered: {"subject", "text", "html", "sms", "webhook"}, each a text or null; or {"error": what is wrong}. It exists so that the
 command line, which may not import activities, shows what the channels would send.
 """
 
@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from activities.rendering import Renderer
 from bellwire.errors import TemplateInvalid, fields_in_error
 from bellwire.events import Event
-from bellwire.subscriptions import SmsTarget, Subscription
+from bellwire.subscriptions import Channel, SmsTarget, Subscription
 
 
 def preview(request: dict[str, Any]) -> dict[str, str | None]:
@@ -28,7 +28,14 @@ def preview(request: dict[str, Any]) -> dict[str, str | None]:
         raise TemplateInvalid(fields_in_error(error)) from error
     renderer = Renderer(Path(request["folder"]) if request["folder"] else None)
     email = renderer.email(event, wish)
-    return {"subject": email.subject, "text": email.text, "html": email.html, "sms": renderer.sms(event, wish)}
+    webhook = renderer.webhook(event, wish) if renderer.has(event.type, Channel.WEBHOOK) else None
+    return {
+        "subject": email.subject,
+        "text": email.text,
+        "html": email.html,
+        "sms": renderer.sms(event, wish),
+        "webhook": webhook,
+    }
 
 
 def main() -> None:

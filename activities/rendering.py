@@ -1,9 +1,10 @@
-"""Renderer: the text of emails and SMS, from Jinja2 templates on disk.
+"""Renderer: the text of emails and SMS, and webhooks' JSON, from Jinja2 templates on disk.
 
 A template is a folder named like an event type (or like a subscription's `template`), and in it one file per part:
 
     order.paid/email.subject.txt  email.txt  email.html  sms.txt
     order.paid/zh-CN/email.txt    the same part in another language
+    order.paid/webhook.json       in which each {{ … }} writes a JSON value: {"order": {{ data.order }}}
 
 Files and folders whose names begin with _ are for other templates to extend or include. The operator's folder is looked
 into before the built-in one, so a `_layout.html` there gives every mail another look.
@@ -12,6 +13,7 @@ Templates are the operator's, data is the publisher's: data reaches templates as
 Jinja2's sandbox bounds neither CPU nor memory, so templates that tenants wrote must not be put here.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,8 +21,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from jinja2 import FileSystemLoader, StrictUndefined, TemplateError, TemplateNotFound, TemplateSyntaxError, meta
+from jinja2 import (
+    Environment,
+    FileSystemLoader,
+    StrictUndefined,
+    TemplateError,
+    TemplateNotFound,
+    TemplateSyntaxError,
+    meta,
+)
+from jinja2.runtime import Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from markupsafe import Markup
 
 from activities.templates.filters import moment, one_line, printable, rows, text_of
 from bellwire.errors import TemplateInvalid
@@ -34,13 +46,13 @@ MAX_OUTPUT_BYTES = 256 * 1024
 #: The template for events that have none of their own.
 DEFAULT = "default"
 
-SUBJECT, TEXT, HTML, SMS = "email.subject.txt", "email.txt", "email.html", "sms.txt"
-PARTS = frozenset({SUBJECT, TEXT, HTML, SMS})
+SUBJECT, TEXT, HTML, SMS, WEBHOOK = "email.subject.txt", "email.txt", "email.html", "sms.txt", "webhook.json"
+PARTS = frozenset({SUBJECT, TEXT, HTML, SMS, WEBHOOK})
 
 _BUILT_IN = Path(__file__).parent / "templates"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _WORD = re.compile(r"[A-Za-z_]\w{0,63}", re.ASCII)
-_SUFFIXES = {".txt", ".html"}
+_SUFFIXES = {".txt", ".html", ".json"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +101,8 @@ class Renderer:
             lstrip_blocks=True,
         )
         self._environment.filters.update(moment=moment, rows=rows)
+        # What data says can never become structure, whatever quotes it holds.
+        self._json = self._environment.overlay(autoescape=True, finalize=_json_value)
 
     def email(self, event: Event, subscription: Subscription) -> EmailText:
         """The mail for this event. Text and HTML come from the same folder, so that they never tell two stories."""
@@ -105,9 +119,26 @@ class Renderer:
         """The SMS for this event, of any length: what is too long is for the channel to say."""
         return printable(self._part(event, subscription, SMS, _context(event, subscription))).strip()
 
+    def webhook(self, event: Event, subscription: Subscription) -> str:
+        """The webhook's body for this event: valid JSON, as the template has it."""
+        file = self._file(event, subscription, WEBHOOK)
+        if file is None:
+            name = _name(event, subscription)
+            raise TemplateInvalid(f"template {name if _NAME.fullmatch(name) else DEFAULT}/{WEBHOOK} does not exist")
+        text = self._render(file, _context(event, subscription), self._json).strip()
+        try:
+            json.loads(text, parse_constant=_no_json)
+        except json.JSONDecodeError as error:
+            raise TemplateInvalid(
+                f"template {file}: the result is not JSON: line {error.lineno}: {error.msg}"
+            ) from error
+        except (ValueError, RecursionError) as error:
+            raise TemplateInvalid(f"template {file}: the result is not JSON") from error
+        return text
+
     def has(self, name: str, channel: Channel) -> bool:
-        """Whether there is a template of this name, in any language, for this channel. Webhooks have none."""
-        wanted = {Channel.EMAIL: {TEXT, HTML}, Channel.SMS: {SMS}}.get(channel, set())
+        """Whether there is a template of this name, in any language, for this channel."""
+        wanted = {Channel.EMAIL: {TEXT, HTML}, Channel.SMS: {SMS}, Channel.WEBHOOK: {WEBHOOK}}.get(channel, set())
         return bool(_NAME.fullmatch(name)) and any(
             file.name in wanted for folder in self._folders for file in (folder / name).rglob("*")
         )
@@ -147,10 +178,16 @@ class Renderer:
         return sorted(found)
 
     def _part(self, event: Event, subscription: Subscription, part: str, context: dict[str, Any]) -> str:
-        for _, place in self._places(event, subscription):
-            if any((folder / place / part).is_file() for folder in self._folders):
-                return self._render(f"{place}/{part}", context)
-        raise TemplateInvalid(f"template {DEFAULT}/{part} does not exist")
+        file = self._file(event, subscription, part)
+        if file is None:
+            raise TemplateInvalid(f"template {DEFAULT}/{part} does not exist")
+        return self._render(file, context)
+
+    def _file(self, event: Event, subscription: Subscription, part: str) -> str | None:
+        for folder, place in self._places(event, subscription):
+            if (folder / place / part).is_file():
+                return f"{place}/{part}"
+        return None
 
     def _body(self, event: Event, subscription: Subscription) -> tuple[str | None, str | None]:
         for folder, place in self._places(event, subscription):
@@ -161,17 +198,17 @@ class Renderer:
 
     def _places(self, event: Event, subscription: Subscription) -> Iterator[tuple[Path, str]]:
         """Folders to look into, the most specific first: by name and language, by name, and the same for `default`."""
-        name = subscription.template or event.type
+        name = _name(event, subscription)
         for template in (name, DEFAULT) if _NAME.fullmatch(name) else (DEFAULT,):
             for place in (*(f"{template}/{locale}" for locale in _locales(subscription.locale)), template):
                 for folder in self._folders:
                     yield folder, place
 
-    def _render(self, file: str, context: dict[str, Any]) -> str:
+    def _render(self, file: str, context: dict[str, Any], environment: Environment | None = None) -> str:
         pieces: list[str] = []
         room = MAX_OUTPUT_BYTES
         try:
-            for piece in self._environment.get_template(file).generate(context):
+            for piece in (environment or self._environment).get_template(file).generate(context):
                 pieces.append(piece)
                 room -= len(piece.encode())
                 if room < 0:
@@ -209,6 +246,21 @@ class Renderer:
                     found = path.relative_to(folder).as_posix(), traceback.tb_lineno
             traceback = traceback.tb_next
         return found
+
+
+def _name(event: Event, subscription: Subscription) -> str:
+    return subscription.template or event.type
+
+
+def _json_value(value: Any) -> Markup:
+    """What an expression of webhook.json writes; what is JSON already, by the filter `tojson` or from a macro, stays."""
+    if isinstance(value, Undefined):
+        str(value)  # says which variable is missing
+    return value if isinstance(value, Markup) else Markup(json.dumps(value, ensure_ascii=False))  # noqa: S704
+
+
+def _no_json(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
 
 
 def _context(event: Event, subscription: Subscription) -> dict[str, Any]:

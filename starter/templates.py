@@ -23,7 +23,12 @@ from starter.terminal import AsJson, CommandFailed, command, console, printable,
 BUILT_IN = CHECKOUT / "activities" / "templates"
 
 #: The files of a template's folder, and the channel that each is for.
-_PARTS = {"email.txt": Channel.EMAIL, "email.html": Channel.EMAIL, "sms.txt": Channel.SMS}
+_PARTS = {
+    "email.txt": Channel.EMAIL,
+    "email.html": Channel.EMAIL,
+    "sms.txt": Channel.SMS,
+    "webhook.json": Channel.WEBHOOK,
+}
 
 app = typer.Typer(help="List templates, or preview one.", no_args_is_help=True)
 
@@ -58,7 +63,7 @@ async def preview(
     locale: Annotated[str, typer.Option(help="Language of the text, such as en or zh-CN.")] = "en",
     as_json: AsJson = False,
 ) -> None:
-    """Render a template as an email and as an SMS, without sending anything."""
+    """Render a template as an email, as an SMS and, if it has webhook.json, as a webhook, without sending anything."""
     folder = Settings.read().templates
     request = {
         "name": name,

@@ -112,7 +112,7 @@ async def _index(connection: AsyncConnection, subscription_id: str, tenant: str,
 
 
 def _row(subscription: Subscription) -> dict[str, Any]:
-    row = subscription.model_dump(mode="json")
+    row = subscription.model_dump(mode="json", context=STORED)
     row.update({name: json.dumps(row[name], separators=(",", ":")) for name in _JSON if row[name] is not None})
     return {**row, "channel": str(subscription.channel)}
 

@@ -352,7 +352,7 @@ def test_tables_show_what_is_there_without_steering_the_terminal(
 def test_templates_are_listed_and_previewed(registry_url: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert answer(["templates", "list"], capsys)["order.paid"] == ["email", "sms"]
     parts = answer(["templates", "preview", "order.paid", "--data", '{"order": "42"}'], capsys)
-    assert sorted(parts) == ["html", "sms", "subject", "text"]
+    assert sorted(parts) == ["html", "sms", "subject", "text", "webhook"]
     assert "42" in parts["subject"]
     assert complaint(["templates", "preview", "order.paid", "--locale", "!"], capsys)[0].startswith("error: locale:")
 
