@@ -13,6 +13,7 @@ from aiohttp import web
 from pydantic import SecretStr
 from temporalio.testing import ActivityEnvironment
 
+from activities.egress import Egress
 from activities.sending import STATED_BOUNDS, judge
 from activities.webhook import WebhookChannel
 from bellwire.contract import Chunk, Group
@@ -21,7 +22,7 @@ from bellwire.registry import Registry
 from bellwire.subscriptions import Channel, SubscriptionState
 from bellwire.webhooks import generate_secret, public_key, verify
 from starter.receivers.hooks import Answer, HookReceiver
-from tests.activities.test_webhook import LOOPBACK, Egress, channel
+from tests.activities.test_webhook import LOOPBACK, channel
 from tests.certificates import Authority, parts
 from tests.factories import due, event, subscription
 

@@ -211,7 +211,6 @@ def test_the_byte_pairs_of_asgi_are_headers_too() -> None:
     assert verify(SECRET, [*pairs, (b"x-odd", b"\xff")], BODY, now=THEN) == {"test": 2432232314}
     twice = [(b"webhook-signature", b"v1,Zm9v"), *pairs]
     assert verify(SECRET, iter(twice), BODY, now=THEN)
-    assert verify(SECRET, dict(pairs), BODY, now=THEN)
     with pytest.raises(SignatureMissing):
         verify(SECRET, [(b"webhook-id", b"\xff"), *pairs[1:]], BODY, now=THEN)
     with pytest.raises(SignatureMissing):
