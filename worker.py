@@ -203,6 +203,7 @@ async def open_channels(settings: Settings, registry: Registry) -> AsyncIterator
             timeout=settings.webhook_timeout,
             concurrency=concurrency,
             origin=settings.webhook_origin,
+            renderer=renderer,
         )
         for flights in (email.flights, webhook.flights):
             stack.push_async_callback(flights.close, settings.shutdown_grace)

@@ -4,6 +4,7 @@ A template is a folder named like an event type (or like a subscription's `templ
 
     order.paid/email.subject.txt  email.txt  email.html  sms.txt  webhook.json
     order.paid/zh-CN/email.txt    the same part in another language
+    order.paid/webhook.json       in which each {{ … }} writes a JSON value: {"order": {{ data.order }}}
 
 Files and folders whose names begin with _ are for other templates to extend or include. The operator's folder is looked
 into before the built-in one, so a `_layout.html` there gives every mail another look.
@@ -154,10 +155,16 @@ class Renderer:
         return sorted(found)
 
     def _part(self, event: Event, subscription: Subscription, part: str, context: dict[str, Any]) -> str:
-        for _, place in self._places(event, subscription):
-            if any((folder / place / part).is_file() for folder in self._folders):
-                return self._render(f"{place}/{part}", context)
-        raise TemplateInvalid(f"template {DEFAULT}/{part} does not exist")
+        file = self._file(event, subscription, part)
+        if file is None:
+            raise TemplateInvalid(f"template {DEFAULT}/{part} does not exist")
+        return self._render(file, context)
+
+    def _file(self, event: Event, subscription: Subscription, part: str) -> str | None:
+        for folder, place in self._places(event, subscription):
+            if (folder / place / part).is_file():
+                return f"{place}/{part}"
+        return None
 
     def _body(self, event: Event, subscription: Subscription) -> tuple[str | None, str | None]:
         for folder, place in self._places(event, subscription):
@@ -168,7 +175,7 @@ class Renderer:
 
     def _places(self, event: Event, subscription: Subscription) -> Iterator[tuple[Path, str]]:
         """Folders to look into, the most specific first: by name and language, by name, and the same for `default`."""
-        name = subscription.template or event.type
+        name = _name(event, subscription)
         for template in (name, DEFAULT) if _NAME.fullmatch(name) else (DEFAULT,):
             for place in (*(f"{template}/{locale}" for locale in _locales(subscription.locale)), template):
                 for folder in self._folders:
@@ -189,6 +196,10 @@ class Renderer:
             if path.suffix in _SUFFIXES and path.is_relative_to(folder):
                 return path.relative_to(folder).as_posix()
         return None
+
+
+def _name(event: Event, subscription: Subscription) -> str:
+    return subscription.template or event.type
 
 
 def _context(event: Event, subscription: Subscription) -> dict[str, Any]:

@@ -30,7 +30,7 @@ class Trials:
     async def attempt_trial(self, trial: TrialInput) -> TrialResult:
         """Attempt it once, whatever the state of the subscription. Fails with SUBSCRIPTION_NOT_FOUND."""
         try:
-            wish, secret, condition = await self._registry.receiver(trial.subscription_id)
+            wish, secrets, condition = await self._registry.receiver(trial.subscription_id)
         except SubscriptionNotFound as error:
             raise ApplicationError(str(error), type=SUBSCRIPTION_NOT_FOUND, non_retryable=True) from error
         event = trial.event or sample(wish)
@@ -47,7 +47,7 @@ class Trials:
             event_json=event.to_json(),
             subscription=wish,
             number=1,
-            secret=secret,
+            secrets=secrets,
             condition=condition,
         )
         begun = time.perf_counter()

@@ -1,26 +1,33 @@
 """The webhook channel: one signed HTTP POST per attempt, and the one table that says what an answer comes to.
 
-The request is Standard Webhooks 1.0.0 around a CloudEvents 1.0 event in structured mode. Nothing that a receiver does
-raises: it is an Outcome, whose reason is one of the fixed texts below or `HTTP` and the status.
+The request is Standard Webhooks 1.0.0 around a CloudEvents 1.0 event, or around what else `activities.bodies` makes.
+Nothing that a receiver does raises: it is an Outcome, whose reason is one of the fixed texts below or `HTTP` and the
+status.
 """
 
+import asyncio
+import ssl
 import time
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 
 import aiohttp
 import structlog
 from temporalio import activity
 
+from activities.bodies import body_of
 from activities.egress import Dialled, Egress, EgressRefused, timeouts
 from activities.flights import Flights
 from activities.forward_proxy import proxy_fault
 from activities.handshake import Handshakes
+from activities.rendering import Renderer
 from activities.retry_after import THROTTLING, retry_after
 from activities.sending import send
-from bellwire import webhooks
+from bellwire import certificates, webhooks
 from bellwire.contract import Chunk, ChunkResult
-from bellwire.deliveries import MAX_ANSWER, Due, Outcome, OutcomeKind
+from bellwire.deliveries import MAX_ANSWER, MAX_REASON, Due, Outcome, OutcomeKind
+from bellwire.errors import TemplateInvalid
 from bellwire.registry import Registry
 from bellwire.subscriptions import Channel, WebhookTarget
 
@@ -33,7 +40,13 @@ ANSWER_BYTES = 4096
 #: tenants could learn from them what listens in a private network.
 UNTOLD = "request failed"
 
-CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
+#: TLS contexts with a client's certificate that are kept; each has a megabyte and takes 25 ms to make.
+CONTEXTS = 64
+
+#: The answer header by which a receiver says that this delivery, or the whole subscription, is not to be tried again
+#: (as with Svix, "Delivery control"), and what it may say.
+CONTROL_HEADER = "webhook-delivery"
+_DISABLE, _ABORT = "disable", ("abort-message", "abort")
 
 #: Client errors that a later attempt may not meet: timeout, conflict, too early, too many requests.
 _PASSING = frozenset({408, 409, 425, 429})
@@ -89,6 +102,7 @@ class WebhookChannel:
         timeout: float,
         concurrency: int,
         origin: str | None = None,
+        renderer: Renderer | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         #: Attempts that go on although the workflow task that began them has not waited.
@@ -98,6 +112,7 @@ class WebhookChannel:
         self._egress = egress
         self._timeouts = timeouts(timeout)
         self._concurrency = concurrency
+        self._renderer = renderer or Renderer()
         self._clock = clock
         self._handshakes = Handshakes(registry, origin=origin, failed=failed, clock=clock)
 
@@ -122,18 +137,27 @@ class WebhookChannel:
         """
         target = due.subscription.target
         assert isinstance(target, WebhookTarget)
-        body = due.event_json.encode()
         now = int(self._clock())
         try:
             url = self._egress.checked(target.url)
-            signature = webhooks.sign(due.secret.get_secret_value() if due.secret else "", due.delivery.id, now, body)
+            body = await body_of(due, target, self._renderer)
+            secrets = [secret.get_secret_value() for secret in due.secrets]
+            signature = webhooks.sign(secrets, due.delivery.id, now, body.content)
         except EgressRefused as refusal:
             return Outcome(kind=OutcomeKind.REJECTED, reason=refusal.reason)
+        except TemplateInvalid as error:
+            log.error("template.failed", delivery=due.delivery.id, reason=str(error))  # noqa: TRY400 - it says where
+            return _ours(str(error))
         except ValueError:
             # The registry's or the operator's fault, and no reason to fail the other deliveries of the chunk.
-            return Outcome(kind=OutcomeKind.DEFERRED, reason="no valid signing secret", ours=True)
+            return _ours("no valid signing secret")
+        try:
+            tls = await _tls(target)
+        except ValueError:
+            return _ours("no valid client certificate")
         headers = {
-            "content-type": CONTENT_TYPE,
+            **{name: value.get_secret_value() for name, value in target.headers.items()},
+            **body.headers,
             "accept-encoding": "identity",
             "user-agent": USER_AGENT,
             webhooks.ID_HEADER: due.delivery.id,
@@ -147,7 +171,13 @@ class WebhookChannel:
                 if unwelcome is not None:
                     return unwelcome
             async with self._session.post(
-                url, data=body, headers=headers, allow_redirects=False, timeout=self._timeouts
+                url,
+                data=body.content,
+                headers=headers,
+                skip_auto_headers=("content-type",),
+                allow_redirects=False,
+                timeout=timeouts(target.timeout) if target.timeout else self._timeouts,
+                ssl=tls,
             ) as response:
                 self._egress.check_forwarded(response)
                 start = await _start_of(response)
@@ -156,13 +186,17 @@ class WebhookChannel:
             return _told(failed(error), error, due, dialled)
 
     def _answered(self, status: int, headers: Mapping[str, str], start: bytes) -> Outcome:
-        kind = judge_status(status)
+        kind, reason = judge_status(status), f"HTTP {status}"
+        asked = headers.get(CONTROL_HEADER, "").strip().lower()
+        if asked == _DISABLE or (asked in _ABORT and kind is not OutcomeKind.DELIVERED):
+            reason = f"{reason}, {CONTROL_HEADER}: {asked}"
+            kind = kind if kind is OutcomeKind.DELIVERED else OutcomeKind.REJECTED
         wait = retry_after(headers.get("retry-after"), now=self._clock()) if kind is OutcomeKind.DEFERRED else None
         return Outcome(
             kind=kind,
-            reason=f"HTTP {status}",
+            reason=reason,
             retry_after=wait,
-            disable=status == 410,
+            disable=status == 410 or asked == _DISABLE,
             throttle=status in THROTTLING,
             answer=_readable(start) if headers.get("content-encoding", "identity").lower() == "identity" else None,
         )
@@ -187,6 +221,10 @@ def failed(error: BaseException) -> Outcome:
     return Outcome(kind=kind, reason=reason)
 
 
+def _ours(reason: str) -> Outcome:
+    return Outcome(kind=OutcomeKind.DEFERRED, reason=reason[:MAX_REASON], ours=True)
+
+
 def _told(outcome: Outcome, error: BaseException, due: Due, dialled: Dialled) -> Outcome:
     """The outcome as tenants may read it; what the operator has to know besides goes into the log."""
     if proxy_fault(error):
@@ -195,6 +233,17 @@ def _told(outcome: Outcome, error: BaseException, due: Due, dialled: Dialled) ->
         return outcome
     log.info("webhook.failed_inside", delivery=due.delivery.id, reason=outcome.reason)
     return outcome.model_copy(update={"reason": UNTOLD})
+
+
+async def _tls(target: WebhookTarget) -> ssl.SSLContext | bool:
+    """How to speak TLS with the target: as with any, or with its own certificate. Raises ValueError if that is not usable."""
+    if target.client_certificate is None:
+        return True
+    return await asyncio.to_thread(_context, target.client_certificate.get_secret_value())
+
+
+#: Connections are shared by requests of one context only, so those of two certificates never meet.
+_context = lru_cache(CONTEXTS)(certificates.context)
 
 
 async def _start_of(response: aiohttp.ClientResponse) -> bytes:

@@ -205,8 +205,8 @@ class Due:
     subscription: Subscription
     #: The number of the attempt to make.
     number: int
-    #: What webhooks are signed with; None on other channels.
-    secret: SecretStr | None = None
+    #: What webhooks are signed with, newest first, of those that have not run out; empty on other channels.
+    secrets: tuple[SecretStr, ...] = ()
     #: How the receiver of the subscription has fared.
     condition: Condition = WELL
 

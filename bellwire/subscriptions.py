@@ -4,11 +4,22 @@ import re
 from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    Discriminator,
+    Field,
+    FieldSerializationInfo,
+    SecretStr,
+    Tag,
+    ValidationInfo,
+    field_serializer,
+    model_validator,
+)
 
+from bellwire import certificates, extra_headers
 from bellwire.events import Event, TenantName, uuid7
 from bellwire.filters import Filter, TypePattern, matches, type_matches
 from bellwire.wire import STORED, Written, once
@@ -93,6 +104,16 @@ def _web_url(value: str) -> str:
     return value
 
 
+def _certificate(value: SecretStr) -> SecretStr:
+    certificates.checked(value.get_secret_value())
+    return value
+
+
+def _headers(value: dict[str, SecretStr]) -> dict[str, SecretStr]:
+    extra_headers.checked({name: secret.get_secret_value() for name, secret in value.items()})
+    return value
+
+
 EmailAddress = Annotated[str, Field(max_length=254), once(_email)]
 
 
@@ -123,12 +144,53 @@ class SmsTarget(Written):
     to: Annotated[str, once(_e164)]
 
 
+class WebhookFormat(StrEnum):
+    """How the request says what happened."""
+
+    #: CloudEvents in structured mode: the whole event as one JSON object.
+    CLOUDEVENTS = "cloudevents"
+    #: CloudEvents in binary mode: the data as body, the attributes as ce-* headers.
+    CLOUDEVENTS_BINARY = "cloudevents-binary"
+    #: What Standard Webhooks advises: an object of type, timestamp and data.
+    STANDARD = "standard"
+    #: JSON from webhook.json of the subscription's template, or of the one named like the event type.
+    TEMPLATE = "template"
+
+
 class WebhookTarget(Written):
+    """Values of headers and the certificate are shown as stars, in JSON too; only what is stored holds them."""
+
     channel: Literal[Channel.WEBHOOK] = Channel.WEBHOOK
     #: https; http only where the settings allow it (BELLWIRE_WEBHOOK_ALLOW_HTTP).
     url: Annotated[str, Field(max_length=2048), once(_web_url)]
     #: Ask the URL for its consent before the first POST (CloudEvents web hooks, "Abuse protection").
     handshake: bool = False
+    format: WebhookFormat = WebhookFormat.CLOUDEVENTS
+    #: Headers to add, at most 20, such as authorization. Not those that Bellwire or HTTP sets.
+    headers: Annotated[dict[str, SecretStr], once(_headers)] = Field(default_factory=dict)
+    #: Seconds for one request, 1 to 30; BELLWIRE_WEBHOOK_TIMEOUT if left out.
+    timeout: Annotated[float, Field(ge=1, le=30)] | None = None
+    #: PEM of a certificate and its private key, shown to a receiver that asks for one (mutual TLS).
+    client_certificate: Annotated[SecretStr, Field(max_length=65_536), once(_certificate)] | None = None
+
+    @field_serializer("headers", "client_certificate", when_used="json")
+    def _hidden_unless_stored(self, value: Any, info: FieldSerializationInfo) -> Any:
+        """The secrets themselves only with context STORED; stars for everybody else."""
+        if isinstance(value, dict):
+            return {name: _told(secret, info) for name, secret in value.items()}
+        return None if value is None else _told(value, info)
+
+    @model_validator(mode="after")
+    def _check_certificate(self, info: ValidationInfo) -> Self:
+        if info.context != STORED and self.client_certificate and not self.url.lower().startswith("https:"):
+            raise ValueError(
+                "client_certificate: needs an https URL, since http shows none; leave it out, or use https"
+            )
+        return self
+
+
+def _told(secret: SecretStr, info: FieldSerializationInfo) -> str:
+    return secret.get_secret_value() if info.context == STORED else extra_headers.HIDDEN
 
 
 Target = Annotated[EmailTarget | SmsTarget | WebhookTarget, Field(discriminator="channel")]

@@ -27,6 +27,9 @@ class Wire(BaseModel):
 
 
 class Written(BaseModel):
-    """A frozen value that a person or an API caller wrote. Unknown fields are errors, so that a typing mistake is one."""
+    """A frozen value that a person or an API caller wrote. Unknown fields are errors, so that a typing mistake is one.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    Errors name fields and repeat no input, which may be private.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)

@@ -12,10 +12,10 @@ from pydantic import ValidationError
 from bellwire.errors import SubscriptionNotFound, fields_in_error
 from bellwire.registry import Registry
 from bellwire.settings import Settings
-from bellwire.subscriptions import Channel, Subscription, WebhookTarget
-from bellwire.webhooks import sign
+from bellwire.signing_keys import KeyKind, signing_key
+from bellwire.subscriptions import Channel, Subscription, WebhookFormat, WebhookTarget
 from starter.documents import Item, collect, object_of, read_items, read_text, read_value
-from starter.durations import parse_schedule
+from starter.durations import parse_duration, parse_schedule
 from starter.tables import print_table
 from starter.templates import channels_by_template, check_parts
 from starter.terminal import AsJson, InputInvalid, command, opened_registry, say_json
@@ -23,29 +23,30 @@ from starter.terminal import AsJson, InputInvalid, command, opened_registry, say
 
 @dataclass(frozen=True)
 class Wish:
-    """A subscription to store, with the signing secret that its owner chose, if any."""
+    """A subscription to store, with the signing secret, or the kind of it, that its owner chose, if any."""
 
     subscription: Subscription
     secret: str | None = None
+    kind: KeyKind | None = None
 
 
 def read_wish(value: dict[str, Any], settings: Settings) -> Wish:
-    """A wish from its JSON object: a subscription, for webhooks with a `secret` beside its fields if the owner has one.
+    """A wish from its JSON object: a subscription, for webhooks with a `secret` beside its fields if the owner has one, or
+    with `"asymmetric": true` for a key pair.
 
     Raises InputInvalid, which names each bad field, also where these settings would never let the target be reached.
     """
-    fields = {name: item for name, item in value.items() if name != "secret"}
+    fields = {name: item for name, item in value.items() if name not in {"secret", "asymmetric"}}
     try:
         subscription = Subscription.model_validate(fields)
     except ValidationError as error:
         raise InputInvalid(fields_in_error(error)) from error
     problems = [*_target_problems(subscription, settings), *_template_problems(subscription, settings)]
-    secret = value.get("secret")
-    if secret is not None:
-        problems += _secret_problems(secret, subscription)
+    secret, asymmetric = value.get("secret"), value.get("asymmetric")
+    problems += _secret_problems(secret, asymmetric, subscription)
     if problems:
         raise InputInvalid("; ".join(problems))
-    return Wish(subscription, secret)
+    return Wish(subscription, secret, KeyKind.ASYMMETRIC if asymmetric else None)
 
 
 def _target_problems(subscription: Subscription, settings: Settings) -> Iterable[str]:
@@ -63,22 +64,30 @@ def _target_problems(subscription: Subscription, settings: Settings) -> Iterable
 
 
 def _template_problems(subscription: Subscription, settings: Settings) -> Iterable[str]:
-    name, channel = subscription.template, subscription.channel
-    if (
-        name is not None
-        and channel is not Channel.WEBHOOK
-        and channel not in channels_by_template(settings.templates).get(name, ())
-    ):
-        yield f"template: there is no {name} for {channel}; `python -m starter templates list` shows those there are"
+    name, target = subscription.template, subscription.target
+    rendered = not isinstance(target, WebhookTarget) or target.format is WebhookFormat.TEMPLATE
+    if name is not None and rendered and target.channel not in channels_by_template(settings.templates).get(name, ()):
+        yield (
+            f"template: there is no {name} for {target.channel}; `python -m starter templates list` shows those there are"
+        )
 
 
-def _secret_problems(secret: object, subscription: Subscription) -> Iterable[str]:
+def _secret_problems(secret: object, asymmetric: object, subscription: Subscription) -> Iterable[str]:
+    if asymmetric not in {None, True, False}:
+        yield "asymmetric: must be true or false"
+    if secret is None and not asymmetric:
+        return
     if subscription.channel is not Channel.WEBHOOK:
         yield f"secret: only webhooks are signed; leave it out for {subscription.channel}"
+    if secret is None:
+        return
     try:
-        sign(secret if isinstance(secret, str) else "", "probe", 0, b"")
+        key = signing_key(secret if isinstance(secret, str) else "")
     except ValueError as error:
         yield str(error)
+        return
+    if asymmetric and key.kind is not KeyKind.ASYMMETRIC:
+        yield "secret: is symmetric, and asymmetric was asked for; leave one of the two out"
 
 
 async def store(registry: Registry, wishes: list[tuple[str, Wish]]) -> list[tuple[Subscription, str | None]]:
@@ -101,7 +110,7 @@ async def store(registry: Registry, wishes: list[tuple[str, Wish]]) -> list[tupl
     await _check_parts(wishes)
     stored = []
     for _, wish in wishes:
-        secret = await registry.subscribe(wish.subscription, secret=wish.secret)
+        secret = await registry.subscribe(wish.subscription, secret=wish.secret, kind=wish.kind)
         stored.append((wish.subscription, secret.get_secret_value() if secret else None))
     return stored
 
@@ -161,9 +170,23 @@ async def subscribe(
         float | None, typer.Option(metavar="PER_SECOND", help="Most deliveries per second; no limit if left out.")
     ] = None,
     subscription_id: Annotated[str | None, typer.Option("--id", help="Its id; made up if left out.")] = None,
-    secret: Annotated[
-        str | None, typer.Option(help="Signing secret of the webhook (whsec_…); made if left out.")
+    form: Annotated[
+        WebhookFormat | None, typer.Option("--format", help="Body of the webhook; a whole CloudEvent if left out.")
     ] = None,
+    headers: Annotated[
+        list[str] | None, typer.Option("--header", metavar="NAME:VALUE", help="Add this to the webhook. Repeatable.")
+    ] = None,
+    timeout: Annotated[str | None, typer.Option(help="Time for one webhook request, 1s to 30s.")] = None,
+    client_certificate: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="PEM of a certificate and its key, shown to the webhook's receiver."),
+    ] = None,
+    secret: Annotated[
+        str | None, typer.Option(help="Signing secret of the webhook (whsec_… or whsk_…); made if left out.")
+    ] = None,
+    asymmetric: Annotated[
+        bool, typer.Option("--asymmetric", help="Sign by a key pair, of which the receiver gets the public key.")
+    ] = False,
     file: Annotated[
         Path | None,
         typer.Option("--file", help="Subscriptions as JSON: an object, an array or JSON Lines; - reads stdin."),
@@ -172,8 +195,8 @@ async def subscribe(
 ) -> None:
     """Store a subscription, or many.
 
-    From options, or from --file. Webhooks get a signing secret, which is shown this once. Mails have a link by which
-    each recipient unsubscribes, where BELLWIRE_PUBLIC_URL and BELLWIRE_LINK_KEY are set.
+    From options, or from --file. Webhooks get a signing secret, which is shown this once, or with --asymmetric a public key.
+    Mails have a link by which each recipient unsubscribes, where BELLWIRE_PUBLIC_URL and BELLWIRE_LINK_KEY are set.
     """
     settings = Settings.read()
     options: dict[str, Any] = {
@@ -187,15 +210,24 @@ async def subscribe(
         "rate_limit": rate_limit,
         "id": subscription_id,
         "secret": secret,
+        "asymmetric": asymmetric or None,
     }
+    options_of_webhooks = {
+        "handshake": handshake or None,
+        "format": form,
+        "headers": read_headers(headers or ()),
+        "timeout": None if timeout is None else parse_duration("--timeout", timeout),
+        "client_certificate": None if client_certificate is None else read_text(str(client_certificate)),
+    }
+    of_webhook = {name: value for name, value in options_of_webhooks.items() if value not in (None, {})}
     given = {name: value for name, value in options.items() if value not in (None, [])}
     if file is not None:
-        if given or email or attachments or sms or webhook or handshake:
+        if given or of_webhook or email or attachments or sms or webhook:
             raise InputInvalid("--file: the file says it all; leave the other options out")
         items = read_items(str(file))
         wishes = collect(items, lambda item: (item.where, read_wish(object_of(item), settings)))
     else:
-        target = _target(email, sms, webhook, attachments=attachments, handshake=handshake)
+        target = _target(email, sms, webhook, of_webhook, attachments=attachments)
         item = Item("subscribe", {**given, "target": target})
         wishes = [("subscribe", read_wish(object_of(item), settings))]
     async with opened_registry(settings) as registry:
@@ -204,8 +236,11 @@ async def subscribe(
         answers = [_answer(subscription, made) for subscription, made in stored]
         say_json(answers if file is not None else answers[0])
         return
-    rows = [(wish.id, wish.tenant, wish.channel, ", ".join(wish.types), made or "") for wish, made in stored]
-    print_table(("subscription", "tenant", "channel", "types", "signing secret, shown once"), rows)
+    rows = [
+        (wish.id, wish.tenant, wish.channel, ", ".join(wish.types), "".join(shown_once(made).values()))
+        for wish, made in stored
+    ]
+    print_table(("subscription", "tenant", "channel", "types", "signing secret, shown once, or public key"), rows)
 
 
 def _parts(given: list[str]) -> dict[str, str]:
@@ -220,8 +255,29 @@ def _parts(given: list[str]) -> dict[str, str]:
     return parts
 
 
+def read_headers(given: Iterable[str]) -> dict[str, str]:
+    """Headers from NAME:VALUE. Raises InputInvalid, which repeats no value."""
+    found: dict[str, str] = {}
+    for each in given:
+        name, colon, value = each.partition(":")
+        if not colon or not name.strip():
+            raise InputInvalid("--header: is not NAME:VALUE, such as x-api-key:abc")
+        if name.strip() in found:
+            raise InputInvalid(f"--header: {name.strip()[:100]} stands twice; leave one of them out")
+        found[name.strip()] = value.strip()
+    return found
+
+
+def shown_once(secret: str | None) -> dict[str, str]:
+    """What a receiver needs of a new secret: itself if it is shared, or its public key; the private one stays here."""
+    if secret is None:
+        return {}
+    public = signing_key(secret).public
+    return {"secret": secret} if public is None else {"public_key": public}
+
+
 def _target(
-    email: list[str] | None, sms: str | None, webhook: str | None, *, attachments: bool, handshake: bool
+    email: list[str] | None, sms: str | None, webhook: str | None, of_webhook: dict[str, Any], *, attachments: bool
 ) -> dict[str, Any]:
     targets: list[dict[str, Any]] = []
     if attachments and not email:
@@ -232,12 +288,14 @@ def _target(
     if sms is not None:
         targets.append({"channel": "sms", "to": sms})
     if webhook is not None:
-        targets.append({"channel": "webhook", "url": webhook})
+        targets.append({"channel": "webhook", "url": webhook, **of_webhook})
     if len(targets) != 1:
         raise InputInvalid("target: give exactly one of --email, --sms and --webhook (or --file)")
-    return {**targets[0], "handshake": True} if handshake else targets[0]
+    if of_webhook and webhook is None:
+        raise InputInvalid(f"{', '.join(sorted(of_webhook))}: only webhooks have that; leave it out")
+    return targets[0]
 
 
 def _answer(subscription: Subscription, secret: str | None) -> dict[str, Any]:
     answer = subscription.model_dump(mode="json", by_alias=True)
-    return {**answer, "secret": secret} if secret else answer
+    return {**answer, **shown_once(secret)}

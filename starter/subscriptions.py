@@ -1,18 +1,27 @@
-"""`subscriptions`: list them; show, test, pause and resume one."""
+"""`subscriptions`: list them; show, test, pause and resume one, rotate its signing secret."""
 
+from collections.abc import Iterable
+from datetime import timedelta
 from typing import Annotated
 
 import typer
 
-from bellwire.conditions import Condition
+from bellwire.certificates import expires_at
+from bellwire.registry import Registry
+from bellwire.registry.secrets import OVERLAP, KeyInUse
 from bellwire.settings import Settings
-from bellwire.subscriptions import Channel, Subscription, SubscriptionState
-from starter.durations import in_words
-from starter.tables import address_of, print_facts, print_table
-from starter.terminal import AsJson, command, opened_registry, remark, say_json
+from bellwire.signing_keys import KeyKind
+from bellwire.subscriptions import Channel, Subscription, SubscriptionState, WebhookTarget
+from starter.durations import in_words, parse_duration
+from starter.subscribing import shown_once
+from starter.tables import address_of, cell, print_facts, print_table
+from starter.terminal import AsJson, InputInvalid, command, opened_registry, remark, say_json
 from starter.trials import try_subscription
 
-app = typer.Typer(help="List subscriptions; show, test, pause or resume one.")
+#: Seconds; longer than any overlap may be, and not too long to be said.
+_VERY_LONG = 365.0 * 86_400
+
+app = typer.Typer(help="List subscriptions; show, test, pause or resume one, or rotate its secret.")
 app.command("test")(try_subscription)
 
 SubscriptionArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of the subscription.")]
@@ -58,8 +67,7 @@ async def _list(
 async def show(subscription_id: SubscriptionArgument, as_json: AsJson = False) -> None:
     """Show one subscription with all its fields."""
     async with opened_registry(Settings.read()) as registry:
-        wish, _, condition = await registry.receiver(subscription_id)
-    _show(wish, condition, as_json=as_json)
+        await _show(registry, subscription_id, as_json=as_json)
 
 
 @app.command("pause")
@@ -72,8 +80,7 @@ async def pause(
     """Match no more events; those that come meanwhile are not delivered later."""
     async with opened_registry(Settings.read()) as registry:
         await registry.set_state(subscription_id, SubscriptionState.PAUSED, reason=reason)
-        wish, _, condition = await registry.receiver(subscription_id)
-    _show(wish, condition, as_json=as_json)
+        await _show(registry, subscription_id, as_json=as_json)
 
 
 @app.command("resume")
@@ -82,13 +89,52 @@ async def resume(subscription_id: SubscriptionArgument, as_json: AsJson = False)
     """Match events again, after a pause or after its target was gone."""
     async with opened_registry(Settings.read()) as registry:
         await registry.set_state(subscription_id, SubscriptionState.ACTIVE)
-        wish, _, condition = await registry.receiver(subscription_id)
-    _show(wish, condition, as_json=as_json)
+        await _show(registry, subscription_id, as_json=as_json)
 
 
-def _show(wish: Subscription, condition: Condition, *, as_json: bool) -> None:
+@app.command("rotate")
+@command
+async def rotate(
+    subscription_id: SubscriptionArgument,
+    overlap: Annotated[
+        str | None, typer.Option(help="How long the old secrets go on signing: 24h if left out, at most 30d.")
+    ] = None,
+    secret: Annotated[str | None, typer.Option(help="The new secret (whsec_… or whsk_…); made if left out.")] = None,
+    asymmetric: Annotated[
+        bool | None,
+        typer.Option(
+            "--asymmetric/--symmetric", help="Sign by a key pair, or by a shared secret; as before if left out."
+        ),
+    ] = None,
+    revoke: Annotated[bool, typer.Option("--revoke", help="Stop signing with the old secrets at once.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Sign a webhook subscription's requests with another secret, shown this once, and for a while with the old ones too."""
+    if revoke and overlap is not None:
+        raise InputInvalid("--revoke: stops the old secrets at once; leave --overlap out")
+    lasting = OVERLAP if overlap is None else timedelta(seconds=min(parse_duration("--overlap", overlap), _VERY_LONG))
+    kind = None if asymmetric is None else KeyKind.ASYMMETRIC if asymmetric else KeyKind.SYMMETRIC
+    async with opened_registry(Settings.read()) as registry:
+        made = await registry.rotate_secret(
+            subscription_id, overlap=timedelta() if revoke else lasting, secret=secret, kind=kind
+        )
+        keys = await registry.keys_in_use(subscription_id)
+    shown = shown_once(made.get_secret_value())
     if as_json:
-        say_json(wish.model_dump(mode="json", by_alias=True))
+        say_json({"id": subscription_id, **shown, "keys": [key.model_dump(mode="json") for key in keys]})
+        return
+    named = {"secret": "signing secret, shown once", "public_key": "public key, for receivers"}
+    print_facts([("subscription", subscription_id), *((named[name], text) for name, text in shown.items())])
+    for key in keys[1:]:
+        remark(f"an old {key.kind} key signs as well until {cell(key.expires_at)} UTC")
+
+
+async def _show(registry: Registry, subscription_id: str, *, as_json: bool) -> None:
+    wish, _, condition = await registry.receiver(subscription_id)
+    keys = await registry.keys_in_use(subscription_id)
+    if as_json:
+        shown = wish.model_dump(mode="json", by_alias=True)
+        say_json({**shown, "keys": [key.model_dump(mode="json") for key in keys]} if keys else shown)
         return
     schedule = wish.retry_schedule
     waits = None if schedule is None else ", ".join(map(in_words, schedule)) or "one attempt only"
@@ -110,5 +156,23 @@ def _show(wish: Subscription, condition: Condition, *, as_json: bool) -> None:
             ("locale", wish.locale),
             ("retry schedule", waits or "the channel's default"),
             ("rate limit", None if wish.rate_limit is None else f"{wish.rate_limit:g} per second"),
+            *_of_webhook(wish),
+            *(("signed by", _named(key)) for key in keys),
         ]
     )
+
+
+def _of_webhook(wish: Subscription) -> Iterable[tuple[str, object]]:
+    """What only webhooks have. Values of headers and certificates are named, never shown."""
+    if not isinstance(target := wish.target, WebhookTarget):
+        return
+    yield "format", target.format
+    yield "headers", ", ".join(target.headers)
+    yield "timeout", None if target.timeout is None else in_words(target.timeout)
+    if target.client_certificate is not None:
+        yield "client certificate", f"runs out {cell(expires_at(target.client_certificate.get_secret_value()))} UTC"
+
+
+def _named(key: KeyInUse) -> str:
+    name = key.public_key or "a shared secret"
+    return name if key.expires_at is None else f"{name}, until {cell(key.expires_at)} UTC"

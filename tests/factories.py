@@ -48,5 +48,5 @@ def due(
         event_json=happened.to_json(),
         subscription=wish,
         number=number,
-        secret=SecretStr(secret) if secret else None,
+        secrets=(SecretStr(secret),) if secret else (),
     )

@@ -4,6 +4,7 @@ Jinja2's sandbox keeps templates away from Python's insides, and bounds neither 
 filter, operator and list is paid for out of a Budget before it is made; what a template can reach is a list of names.
 """
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, cast
@@ -12,9 +13,10 @@ from jinja2 import BaseLoader, StrictUndefined, TemplateSyntaxError, pass_contex
 from jinja2 import nodes as tree
 from jinja2.compiler import CodeGenerator, Frame
 from jinja2.environment import TemplateModule
-from jinja2.runtime import Context, LoopContext, Macro, markup_join, str_join
+from jinja2.runtime import Context, LoopContext, Macro, Undefined, markup_join, str_join
 from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
 from jinja2.utils import Cycler, Joiner, Namespace
+from markupsafe import Markup
 
 from activities.templates.budget import Budget, LimitExceeded, size, size_filled
 from activities.templates.catalogue import ADDED, CALL, bounded_filters, bounded_tests, operator_size, pay_for_method
@@ -194,7 +196,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         super().__init__(
             loader=loader,
             undefined=_Missing,
-            autoescape=_is_html,
+            autoescape=_escapes,
             trim_blocks=True,
             lstrip_blocks=True,
             # Nothing is worked out while compiling, when nobody counts.
@@ -225,8 +227,15 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         return True
 
     @pass_context
-    def _put_out(self, context: Context, value: Any) -> Any:  # noqa: ARG002 - with it Jinja2 calls this at run time only
-        return self.budget.weigh(value) if isinstance(value, str | list | tuple | dict) else value
+    def _put_out(self, context: Context, value: Any) -> Any:
+        """What an expression writes. In JSON that is a JSON value, so that data never becomes structure, whatever it holds."""
+        if isinstance(value, str | list | tuple | dict):
+            self.budget.weigh(value)
+        if context.name is None or not context.name.endswith(".json") or isinstance(value, Markup):
+            return value
+        if isinstance(value, Undefined):
+            str(value)  # says which variable is missing
+        return Markup(json.dumps(value, ensure_ascii=False))  # noqa: S704
 
     def concatenated(self, escaping: bool, values: Sequence[Any]) -> str:
         """`a ~ b`."""
@@ -275,5 +284,5 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         return self.budget.weigh(super().call_binop(context, operator, left, right))
 
 
-def _is_html(name: str | None) -> bool:
-    return name is not None and name.endswith(".html")
+def _escapes(name: str | None) -> bool:
+    return name is not None and name.endswith((".html", ".json"))

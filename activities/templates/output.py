@@ -46,12 +46,12 @@ def render(
         if room < 0:
             raise LimitExceeded(f"too large: the result has more than {MAX_OUTPUT_BYTES:,} bytes")
         pieces.append(piece)
-    text = printable("".join(pieces))
-    if name.endswith(".html"):
-        return safe_links(text)
+    text = "".join(pieces)
     if name.endswith(".json"):
         check_json(text)
-    return text
+        return text
+    text = printable(text)
+    return safe_links(text) if name.endswith(".html") else text
 
 
 def check_json(text: str) -> None:
@@ -59,11 +59,9 @@ def check_json(text: str) -> None:
     try:
         loads(text, parse_constant=_refuse)
     except JSONDecodeError as error:
-        raise NotJson(
-            f"the result is not JSON (its line {error.lineno}, column {error.colno}); write values as {{{{ … | tojson }}}}"
-        ) from error
+        raise NotJson(f"the result is not JSON: line {error.lineno}: {error.msg}") from error
     except (ValueError, RecursionError) as error:
-        raise NotJson("the result is not JSON; write values as {{ … | tojson }}") from error
+        raise NotJson("the result is not JSON") from error
 
 
 def fault_of(error: Exception, named: Callable[[str], str | None]) -> Fault:

@@ -53,7 +53,7 @@ async def load(connection: AsyncConnection, groups: Sequence[Group]) -> list[Due
         for subscription_id in group.subscription_ids:
             delivery = found.get((group.event_key, subscription_id))
             if delivery is not None and group.event_key in happened and subscription_id in wishes:
-                wish, secret, condition = wishes[subscription_id]
+                wish, secrets, condition = wishes[subscription_id]
                 event, event_json = happened[group.event_key]
                 dues.append(
                     Due(
@@ -62,7 +62,7 @@ async def load(connection: AsyncConnection, groups: Sequence[Group]) -> list[Due
                         event_json=event_json,
                         subscription=wish,
                         number=group.attempt,
-                        secret=secret,
+                        secrets=secrets,
                         condition=condition,
                     )
                 )

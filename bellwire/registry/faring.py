@@ -72,7 +72,7 @@ async def fare(connection: AsyncConnection, made: Sequence[Attempt], patience: P
 
 def _matters(attempt: Attempt) -> bool:
     if attempt.outcome.kind is OutcomeKind.DELIVERED:
-        return attempt.ailing
+        return attempt.ailing or attempt.outcome.disable
     return attempt.outcome.throttle or attempt.outcome.disable or _counts(attempt)
 
 

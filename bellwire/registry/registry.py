@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Self
 
 from pydantic import SecretStr
@@ -20,12 +20,15 @@ from bellwire.registry import deliveries as _deliveries
 from bellwire.registry import events as _events
 from bellwire.registry import limits as _limits
 from bellwire.registry import matching, schema, settling
+from bellwire.registry import secrets as _secrets
 from bellwire.registry import subscriptions as _subscriptions
 from bellwire.registry import suppressions as _suppressions
 from bellwire.registry.database import Database
 from bellwire.registry.events import StoredEvent
 from bellwire.registry.matching import Found, Match
 from bellwire.registry.recording import Recorder
+from bellwire.registry.secrets import OVERLAP, KeyInUse
+from bellwire.signing_keys import KeyKind
 from bellwire.subscriptions import Channel, Subscription, SubscriptionState
 from bellwire.suppressions import Suppression, SuppressionReason
 
@@ -78,18 +81,39 @@ class Registry:
 
     # Subscriptions.
 
-    async def subscribe(self, subscription: Subscription, *, secret: str | None = None) -> SecretStr | None:
+    async def subscribe(
+        self, subscription: Subscription, *, secret: str | None = None, kind: KeyKind | None = None
+    ) -> SecretStr | None:
         """Store a new subscription. The secret that signs its webhooks comes back, made here unless given.
 
-        Raises SubscriptionInvalid if the id exists already or the secret is not one.
+        Raises SubscriptionInvalid if the id exists already or the secret is not one, of this `kind` if that is given.
         """
-        return await self._database.write(_subscriptions.subscribe, subscription, secret=secret)
+        return await self._database.write(_subscriptions.subscribe, subscription, secret=secret, kind=kind)
+
+    async def rotate_secret(
+        self,
+        subscription_id: str,
+        *,
+        overlap: timedelta = OVERLAP,
+        secret: str | None = None,
+        kind: KeyKind | None = None,
+    ) -> SecretStr:
+        """Sign with another secret from now on, and with those before it for `overlap` more; with zero they stop at once.
+
+        It is made here unless given, of the kind in use unless `kind` is. Raises SubscriptionNotFound and
+        SubscriptionInvalid.
+        """
+        return await self._database.write(_secrets.rotate, subscription_id, overlap=overlap, secret=secret, kind=kind)
+
+    async def keys_in_use(self, subscription_id: str) -> tuple[KeyInUse, ...]:
+        """What signs this subscription's webhooks now, newest first, without the secrets. Raises SubscriptionNotFound."""
+        return await self._database.read(_secrets.in_use, subscription_id)
 
     async def subscription(self, subscription_id: str) -> Subscription:
         """Raises SubscriptionNotFound."""
         return (await self.receiver(subscription_id))[0]
 
-    async def receiver(self, subscription_id: str) -> tuple[Subscription, SecretStr | None, Condition]:
+    async def receiver(self, subscription_id: str) -> tuple[Subscription, tuple[SecretStr, ...], Condition]:
         """A subscription, what signs its webhooks, and how its receiver fares. Raises SubscriptionNotFound."""
         found = await self._database.read(_subscriptions.by_ids, [subscription_id])
         if not found:

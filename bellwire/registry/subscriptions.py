@@ -1,9 +1,6 @@
 """Subscriptions and their tenants, as rows."""
 
-import base64
-import binascii
 import json
-import secrets
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -14,16 +11,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.conditions import Condition
 from bellwire.errors import SubscriptionInvalid, SubscriptionNotFound
+from bellwire.registry import secrets
 from bellwire.registry.conditions import CLEARED, COLUMNS, condition_of
 from bellwire.registry.database import insert_missing
 from bellwire.registry.tables import subscription_types, subscriptions, tenants
+from bellwire.signing_keys import KeyKind
 from bellwire.subscriptions import Channel, Subscription, SubscriptionState
 from bellwire.wire import STORED
-
-_PREFIX = "whsec_"
-#: Bytes in a secret that Bellwire makes, and the bounds for others (Standard Webhooks, "Signature scheme").
-_SECRET_BYTES = 32
-_SECRET_BOUNDS = (24, 64)
 
 _COLUMNS = (
     subscriptions.c.id,
@@ -42,14 +36,16 @@ _COLUMNS = (
 _JSON = ("types", "filters", "target", "parts", "retry_schedule")
 
 
-async def subscribe(connection: AsyncConnection, subscription: Subscription, *, secret: str | None) -> SecretStr | None:
+async def subscribe(
+    connection: AsyncConnection, subscription: Subscription, *, secret: str | None, kind: KeyKind | None = None
+) -> SecretStr | None:
     """Store the subscription; the secret that its webhooks are signed with comes back."""
-    signing = _secret_for(subscription, secret)
+    signing = secrets.first(subscription.channel, secret, kind)
     now = datetime.now(UTC)
     await connection.execute(insert_missing(connection, tenants).values(id=subscription.tenant, created_at=now))
     stored = await connection.execute(
         insert_missing(connection, subscriptions)
-        .values(**_row(subscription), secret=signing, created_at=now)
+        .values(**_row(subscription), secrets=secrets.stored(signing), created_at=now)
         .returning(subscriptions.c.id)
     )
     if stored.scalar_one_or_none() is None:
@@ -63,13 +59,14 @@ async def subscribe(connection: AsyncConnection, subscription: Subscription, *, 
 
 async def by_ids(
     connection: AsyncConnection, ids: Iterable[str]
-) -> dict[str, tuple[Subscription, SecretStr | None, Condition]]:
-    """The subscriptions that exist, each with its secret and how its receiver fares."""
+) -> dict[str, tuple[Subscription, tuple[SecretStr, ...], Condition]]:
+    """The subscriptions that exist, each with the secrets that sign now, newest first, and how its receiver fares."""
     rows = await connection.execute(
-        select(*_COLUMNS, *COLUMNS, subscriptions.c.secret).where(subscriptions.c.id.in_(sorted(set(ids))))
+        select(*_COLUMNS, *COLUMNS, subscriptions.c.secrets).where(subscriptions.c.id.in_(sorted(set(ids))))
     )
+    now = datetime.now(UTC)
     return {
-        row["id"]: (_subscription(row), SecretStr(row["secret"]) if row["secret"] else None, condition_of(row))
+        row["id"]: (_subscription(row), secrets.live(row["secrets"], now=now), condition_of(row))
         for row in rows.mappings()
     }
 
@@ -121,7 +118,7 @@ async def _index(connection: AsyncConnection, subscription_id: str, tenant: str,
 
 
 def _row(subscription: Subscription) -> dict[str, Any]:
-    row = subscription.model_dump(mode="json")
+    row = subscription.model_dump(mode="json", context=STORED)
     row.update({name: json.dumps(row[name], separators=(",", ":")) for name in _JSON if row[name] is not None})
     return {**row, "channel": str(subscription.channel)}
 
@@ -130,24 +127,3 @@ def _subscription(row: Mapping[Any, Any]) -> Subscription:
     values = {column.name: row[column.name] for column in _COLUMNS}
     values.update({name: json.loads(values[name]) for name in _JSON if values[name] is not None})
     return Subscription.model_validate(values, context=STORED)
-
-
-def _secret_for(subscription: Subscription, given: str | None) -> str | None:
-    if subscription.channel is not Channel.WEBHOOK:
-        if given is not None:
-            raise SubscriptionInvalid(
-                f"secret: only webhooks are signed, and this target is {subscription.channel}; leave it out"
-            )
-        return None
-    if given is None:
-        return _PREFIX + base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()
-    try:
-        size = len(base64.b64decode(given.removeprefix(_PREFIX), validate=True))
-    except (binascii.Error, ValueError):
-        size = 0
-    shortest, longest = _SECRET_BOUNDS
-    if not given.startswith(_PREFIX) or not shortest <= size <= longest:
-        raise SubscriptionInvalid(
-            f"secret: must be whsec_ and the base64 of {shortest} to {longest} random bytes; or leave it out"
-        )
-    return given

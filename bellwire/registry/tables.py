@@ -85,8 +85,9 @@ subscriptions = Table(
     Column("consent", Text),
     Column("consented_at", Timestamp),
     Column("consented_rate", Float),
-    Column("secret", Text),
     Column("created_at", Timestamp, nullable=False),
+    #: What webhooks are signed with, as JSON; null on other channels. bellwire/registry/secrets.py says what it holds.
+    Column("secrets", Text),
     Index("subscriptions_by_tenant", "tenant", "id"),
 )
 

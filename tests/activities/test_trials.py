@@ -70,7 +70,7 @@ async def test_a_sample_is_attempted_whatever_the_state_and_nothing_is_on_record
     assert (result.kind, result.reason) == (OutcomeKind.DELIVERED, "HTTP 204")
     (due,) = attempts.dues
     assert (due.event.type, due.event.tenant, due.event.subject) == ("bellwire.subscription.test", "acme", "sub")
-    assert due.secret is not None
+    assert due.secrets
     assert due.number == 1
     assert await registry.events() == []
     assert await registry.deliveries() == []

@@ -20,9 +20,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from temporalio.testing import ActivityEnvironment
 
+from activities.bodies import STRUCTURED
 from activities.egress import Egress, EgressRefused
 from activities.retry_after import retry_after
-from activities.webhook import CONTENT_TYPE, WebhookChannel, failed, judge_status
+from activities.webhook import WebhookChannel, failed, judge_status
 from bellwire.contract import Chunk, Group
 from bellwire.deliveries import MAX_ANSWER, MAX_REASON, DeliveryState, Due, Outcome, OutcomeKind
 from bellwire.events import Event
@@ -68,7 +69,7 @@ async def test_a_signed_cloudevent_is_posted_and_delivered() -> None:
     assert got.verified
     assert got.event == happened.structured()
     assert verify(secret, got.headers, got.body) == happened.structured()
-    assert got.headers["content-type"] == CONTENT_TYPE
+    assert got.headers["content-type"] == STRUCTURED
     assert got.headers["webhook-id"] == sent.delivery.id
     assert got.headers["user-agent"].startswith("Bellwire/")
     assert got.headers["accept-encoding"] == "identity"

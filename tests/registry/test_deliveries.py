@@ -72,8 +72,8 @@ async def test_a_delivery_is_loaded_with_all_that_an_attempt_needs(three: Regist
     dues = await three.load([group("d", "a", attempt=3), group("nobody"), group("e", attempt=2)])
     assert [(due.subscription.id, due.number) for due in dues] == [("d", 3), ("a", 3), ("e", 2)]
     assert [due.event for due in dues] == [EVENT] * 3
-    assert dues[0].secret == secret
-    assert dues[2].secret is None
+    assert dues[0].secrets == (secret,)
+    assert dues[2].secrets == ()
     assert dues[2].delivery.channel is Channel.SMS
     assert dues[0].delivery.updated_at.utcoffset() is not None
     assert await three.load([]) == []

@@ -3,12 +3,14 @@
 import asyncio
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from pydantic import SecretStr
 from sqlalchemy import Connection, inspect
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -18,6 +20,7 @@ from bellwire.registry import Registry, schema
 from bellwire.registry.database import Database
 from bellwire.registry.tables import metadata
 from bellwire.subscriptions import Channel
+from bellwire.webhooks import generate_secret
 from tests.factories import NOW, event, subscription
 from tests.registry.conftest import tell
 
@@ -99,10 +102,10 @@ async def test_the_migrations_make_the_tables_that_the_code_names(registry: Regi
     await database.close()
 
 
-def _first_revision(connection: Connection) -> None:
+def _at_revision(connection: Connection, revision: str) -> None:
     config = schema._config()
     config.attributes["connection"] = connection
-    command.upgrade(config, "0001")
+    command.upgrade(config, revision)
 
 
 async def test_a_database_from_before_rate_limits_asks_for_setup_and_keeps_what_it_holds(url: str) -> None:
@@ -138,7 +141,7 @@ async def test_a_database_from_before_rate_limits_asks_for_setup_and_keeps_what_
     database = Database.at(url, pool=1)
 
     async def begin(connection: AsyncConnection) -> None:
-        await connection.run_sync(_first_revision)
+        await connection.run_sync(partial(_at_revision, revision="0001"))
         for name, row in rows.items():
             await connection.execute(metadata.tables[name].insert().values(**row))
 
@@ -159,6 +162,37 @@ async def test_a_database_from_before_rate_limits_asks_for_setup_and_keeps_what_
     (due,) = await registry.load([group])
     assert (due.event, due.subscription) == (happened, wish)
     assert (due.delivery.reason, due.delivery.not_before) == ("SMTP 451", None)
+    await registry.close()
+
+
+async def test_a_secret_from_before_rotation_goes_on_signing(url: str) -> None:
+    database, secret = Database.at(url, pool=1), generate_secret()
+
+    async def begin(connection: AsyncConnection) -> None:
+        await connection.run_sync(partial(_at_revision, revision="0003"))
+
+    columns = "id, tenant, channel, state, types, filters, target, locale, created_at, secret"
+    hook = """'acme', 'webhook', 'active', '["order.*"]', '[]', '{"channel": "webhook", "url": "https://app.example/"}', 'en'"""
+    mail = """'acme', 'email', 'active', '["order.*"]', '[]', '{"channel": "email", "to": "ann@example.com"}', 'en'"""
+    await database.write(begin)
+    await tell(
+        database,
+        f"INSERT INTO tenants (id, created_at) VALUES ('acme', '{NOW}')",
+        f"INSERT INTO subscriptions ({columns}) VALUES ('hook', {hook}, '{NOW}', '{secret}')",
+        f"INSERT INTO subscriptions ({columns}) VALUES ('mail', {mail}, '{NOW}', NULL)",
+    )
+    await database.close()
+    registry = await Registry.open(url)
+    await registry.migrate()
+    assert [key.expires_at for key in await registry.keys_in_use("hook")] == [None]
+    assert await registry.keys_in_use("mail") == ()
+    new = await registry.rotate_secret("hook")
+    happened = event()
+    group = Group(event_key=happened.key, channel=Channel.WEBHOOK, subscription_ids=("hook",))
+    await registry.accept([happened], "run")
+    await registry.add_deliveries("run", [group])
+    (due,) = await registry.load([group])
+    assert due.secrets == (new, SecretStr(secret))
     await registry.close()
 
 

@@ -53,7 +53,7 @@ def test_parts_of_a_tenant_are_stored_and_previewed_as_its_subscription_gets_the
     assert made["parts"]["email.subject"] == "Thanks for {{ data.order }}"
     assert stored(registry_url)[0].parts == made["parts"]
     parts = answer(["templates", "preview", *ORDER, "--subscription", "mine"], capsys)
-    assert (parts["subject"], parts["text"], parts["sms"]) == ("Thanks for 42", "19.90 EUR pay", None)
+    assert (parts["subject"], parts["text"], parts["sms"]) == ("Thanks for 42", "19.90 EUR pay\n", None)
     assert "<p>19.90 EUR <a>pay</a></p>" in parts["html"]
     assert main(["subscriptions", "show", "mine"]) == 0
     assert "email.html" in capsys.readouterr().out

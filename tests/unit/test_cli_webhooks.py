@@ -1,0 +1,200 @@
+"""Webhook subscriptions on the command line: their options, their secrets, and that what is private is never printed."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from bellwire.subscriptions import WebhookTarget
+from bellwire.webhooks import generate_secret, public_key
+from starter.cli import main
+from tests.certificates import Authority
+from tests.unit.test_cli import GOOD, HOOK, MAIL, SUBSCRIBE, answer, complaint, registry_url, stored
+
+__all__ = ["registry_url"]
+
+HOOKED = [*SUBSCRIBE, *HOOK, "--id", "hook"]
+
+
+def shown(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """All that a command prints, which must succeed."""
+    assert main(arguments) == 0
+    out, err = capsys.readouterr()
+    return out + err
+
+
+def test_the_options_of_webhooks_are_stored_and_what_is_private_in_them_is_never_printed(
+    registry_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pem = Authority().certificate("acme")
+    file = tmp_path / "client.pem"
+    file.write_text(pem)
+    options = ["--format", "cloudevents-binary", "--timeout", "5s", "--client-certificate", str(file)]
+    headers = ["--header", "Authorization: Bearer s3cret:x", "--header", "x-shop:s3cret"]
+    printed = shown([*HOOKED, *options, *headers], capsys)
+    (wish,) = stored(registry_url)
+    assert isinstance(wish.target, WebhookTarget)
+    assert {name: value.get_secret_value() for name, value in wish.target.headers.items()} == {
+        "Authorization": "Bearer s3cret:x",
+        "x-shop": "s3cret",
+    }
+    assert (wish.target.format, wish.target.timeout) == ("cloudevents-binary", 5)
+    assert wish.target.client_certificate is not None
+    assert wish.target.client_certificate.get_secret_value() == pem
+    for command in (["show", "hook"], ["show", "hook", "--json"], [], ["--json"], ["pause", "hook", "--json"]):
+        printed += shown(["subscriptions", *command], capsys)
+    assert "s3cret" not in printed
+    assert "BEGIN" not in printed
+    facts = shown(["subscriptions", "show", "hook"], capsys)
+    for fact in (
+        "cloudevents-binary",
+        "Authorization, x-shop",
+        "5 s",
+        "client certificate  runs out 20",
+        "a shared secret",
+    ):
+        assert fact in facts
+
+
+def test_a_target_without_options_shows_none(registry_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    shown(HOOKED, capsys)
+    facts = shown(["subscriptions", "show", "hook"], capsys)
+    assert not [name for name in ("headers", "timeout", "client certificate") if name in facts]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ([*HOOKED, "--format", "xml"], "--format"),
+        ([*HOOKED, "--header", "s3cret"], "--header: is not NAME:VALUE"),
+        ([*HOOKED, "--header", ":s3cret"], "--header: is not NAME:VALUE"),
+        ([*HOOKED, "--header", "x:s3cret", "--header", "x:s3cret"], "--header: x stands twice"),
+        ([*HOOKED, "--header", "Host:s3cret"], "target.webhook.headers: Host is set by Bellwire or by HTTP itself"),
+        ([*HOOKED, "--header", "x:"], "target.webhook.headers: x has a value that cannot be sent"),
+        ([*HOOKED, "--timeout", "31s"], "target.webhook.timeout: Input should be less than or equal to 30"),
+        ([*HOOKED, "--timeout", "soon"], "--timeout: 'soon' is not a duration; write it as 90s"),
+        ([*HOOKED, "--client-certificate", "nowhere.pem"], "nowhere.pem: cannot be read"),
+        ([*HOOKED, "--client-certificate", "pyproject.toml"], "client_certificate: holds no certificate"),
+        ([*HOOKED, "--format", "template", "--template", "order.paid"], "template: there is no order.paid for webhook"),
+        ([*SUBSCRIBE, *MAIL, "--format", "standard", "--timeout", "5s"], "format, timeout: only webhooks have that"),
+        ([*SUBSCRIBE, *MAIL, "--asymmetric"], "secret: only webhooks are signed"),
+        (
+            [*HOOKED, "--asymmetric", "--secret", generate_secret()],
+            "secret: is symmetric, and asymmetric was asked for",
+        ),
+        ([*HOOKED, "--secret", public_key(generate_secret("asymmetric"))], "secret: whpk_ is a public key"),
+        ([*HOOKED, "--secret", "whsk_s3cret"], "secret: whsk_ must be followed by"),
+        (["subscribe", "--file", "x.json", "--header", "x:s3cret"], "--file: the file says it all"),
+    ],
+)
+def test_a_bad_option_is_refused_by_name_and_its_value_not_printed(
+    arguments: list[str], named: str, registry_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (line,) = complaint(arguments, capsys)
+    assert named in line
+    assert "s3cret" not in line
+    assert stored(registry_url) == []
+
+
+def test_a_file_says_the_same_as_the_options(
+    registry_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "many.json"
+    target = {"channel": "webhook", "url": HOOK[1], "format": "standard", "headers": {"x": "s3cret"}, "timeout": 5}
+    file.write_text(json.dumps([{**GOOD, "target": target, "asymmetric": True, "id": "one"}]))
+    (made,) = answer(["subscribe", "--file", str(file)], capsys)
+    assert made["public_key"].startswith("whpk_")
+    assert "secret" not in made
+    assert "s3cret" not in json.dumps(made)
+    file.write_text(json.dumps([{**GOOD, "asymmetric": "yes"}]))
+    assert "asymmetric: must be true or false" in complaint(["subscribe", "--file", str(file)], capsys)[0]
+
+
+def test_a_template_of_webhooks_is_looked_for_when_it_is_asked_for(
+    registry_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "chat").mkdir()
+    (tmp_path / "chat" / "webhook.json").write_text('{"text": {{ data.order }}}')
+    monkeypatch.setenv("BELLWIRE_TEMPLATES", str(tmp_path))
+    assert answer([*HOOKED, "--format", "template", "--template", "chat"], capsys)["template"] == "chat"
+    assert answer(["templates", "list"], capsys)["chat"] == ["webhook"]
+    parts = answer(["templates", "preview", "chat", "--data", '{"order": "4\\"2"}'], capsys)
+    assert json.loads(parts["webhook"]) == {"text": '4"2'}
+
+
+def test_an_asymmetric_secret_stays_here_and_its_public_half_is_shown(
+    registry_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printed = shown([*HOOKED, "--asymmetric"], capsys)
+    key = next(word for word in printed.split() if word.startswith("whpk_"))
+    assert "whsk_" not in printed
+    facts = shown(["subscriptions", "show", "hook"], capsys)
+    assert f"signed by       {key}" in facts
+    brought = generate_secret("asymmetric")
+    printed = shown([*SUBSCRIBE, *HOOK, "--secret", brought], capsys)
+    assert public_key(brought) in printed
+    assert brought not in printed
+
+
+def test_a_rotated_secret_is_shown_once_and_the_old_one_has_an_end(
+    registry_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = answer(HOOKED, capsys)["secret"]
+    new = answer(["subscriptions", "rotate", "hook", "--overlap", "2h"], capsys)
+    assert new["secret"].startswith("whsec_")
+    assert new["secret"] != old
+    assert [key["kind"] for key in new["keys"]] == ["symmetric", "symmetric"]
+    newest, replaced = (key["expires_at"] for key in new["keys"])
+    assert newest is None
+    assert timedelta() < datetime.fromisoformat(replaced) - datetime.now(UTC) <= timedelta(hours=2)
+    printed = shown(["subscriptions", "show", "hook"], capsys) + shown(
+        ["subscriptions", "show", "hook", "--json"], capsys
+    )
+    assert "a shared secret, until 20" in printed
+    for secret in (old, new["secret"]):
+        assert secret not in printed
+    printed = shown(["subscriptions", "rotate", "hook"], capsys)
+    assert "signing secret, shown once  whsec_" in printed
+    assert printed.count("an old symmetric key signs as well until 20") == 2
+
+
+def test_revoked_secrets_have_no_overlap_and_another_kind_may_follow(
+    registry_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer(HOOKED, capsys)
+    made = answer(["subscriptions", "rotate", "hook", "--asymmetric", "--revoke"], capsys)
+    assert [key["public_key"] for key in made["keys"]] == [made["public_key"]]
+    again = answer(["subscriptions", "rotate", "hook", "--revoke"], capsys)
+    assert again["public_key"] != made["public_key"]
+    assert "secret" in answer(["subscriptions", "rotate", "hook", "--symmetric"], capsys)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--overlap", "31d"], "overlap: must be 0 to 30 days"),
+        (["--overlap", "9" * 400 + "d"], "overlap: must be 0 to 30 days"),
+        (["--overlap", "soon"], "--overlap: 'soon' is not a duration"),
+        (["--overlap", "1h", "--revoke"], "--revoke: stops the old secrets at once"),
+        (["--secret", "whsec_s3cret"], "secret: must be whsec_"),
+    ],
+)
+def test_a_bad_rotation_is_refused_and_changes_nothing(
+    options: list[str], named: str, registry_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer(HOOKED, capsys)
+    before = answer(["subscriptions", "show", "hook"], capsys)
+    (line,) = complaint(["subscriptions", "rotate", "hook", *options], capsys)
+    assert named in line
+    assert "s3cret" not in line
+    assert answer(["subscriptions", "show", "hook"], capsys) == before
+
+
+def test_a_subscription_without_signature_has_nothing_to_rotate(
+    registry_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer([*SUBSCRIBE, *MAIL, "--id", "mail"], capsys)
+    assert "only webhooks are signed" in complaint(["subscriptions", "rotate", "mail"], capsys)[0]
+    assert "keys" not in answer(["subscriptions", "show", "mail"], capsys)
+    assert main(["subscriptions", "rotate", "nobody"]) == 1

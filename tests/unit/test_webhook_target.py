@@ -1,0 +1,157 @@
+"""What a webhook subscription may ask for beside its URL: what is refused, and that what is private is shown to nobody."""
+
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from pydantic import ValidationError
+
+from bellwire import certificates, extra_headers
+from bellwire.errors import fields_in_error
+from bellwire.subscriptions import Subscription, WebhookFormat, WebhookTarget
+from bellwire.wire import STORED
+from tests.certificates import Authority, new_key, parts
+from tests.factories import subscription
+
+URL = "https://app.example/hooks"
+AUTHORITY = Authority()
+GOOD = AUTHORITY.certificate("acme")
+
+
+def hook(**options: Any) -> dict[str, Any]:
+    return {"channel": "webhook", "url": URL, **options}
+
+
+def refusal(**options: Any) -> str:
+    with pytest.raises(ValidationError) as error:
+        subscription(hook(**options))
+    assert "s3cret" not in str(error.value)
+    return fields_in_error(error.value)
+
+
+def test_what_is_left_out_has_a_default() -> None:
+    target = WebhookTarget(url=URL)
+    assert target.format is WebhookFormat.CLOUDEVENTS
+    assert (target.headers, target.timeout, target.client_certificate) == ({}, None, None)
+
+
+HEADERS = "target.webhook.headers: "
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"format": "xml"}, "target.webhook.format: Input should be 'cloudevents', 'cloudevents-binary', 'standard'"),
+        ({"timeout": 0.9}, "target.webhook.timeout: Input should be greater than or equal to 1"),
+        ({"timeout": 30.1}, "target.webhook.timeout: Input should be less than or equal to 30"),
+        ({"headers": ["s3cret"]}, "target.webhook.headers: Input should be a valid dictionary"),
+        ({"headers": {"x": 5}}, "target.webhook.headers.x: Input should be a valid string"),
+        *(
+            ({"headers": {name: "s3cret"}}, f"{HEADERS}{name} is set by Bellwire or by HTTP itself")
+            for name in (
+                *(
+                    "Host",
+                    "content-length",
+                    "Content-Type",
+                    "content-encoding",
+                    "connection",
+                    "Transfer-Encoding",
+                    "te",
+                ),
+                *("trailer", "upgrade", "expect", "keep-alive", "user-agent", "accept-encoding", "proxy-authorization"),
+                *("webhook-id", "Webhook-Signature", "webhook-request-origin", "ce-id", "CE-anything"),
+            )
+        ),
+        *(
+            ({"headers": {name: "s3cret"}}, f"{HEADERS}{name!r} is not a header's name")
+            for name in ("", "x y", "x:y", "x\r\ny", "x\0", "größe", ":authority", "x/y")
+        ),
+        ({"headers": {"x" * 101: "s3cret"}}, "is not a header's name"),
+        *(
+            ({"headers": {"x-key": value}}, f"{HEADERS}x-key has a value that cannot be sent")
+            for value in (
+                *("", " ", "s3cret ", "\ts3cret", "s3cret\r\nhost: evil.example", "s3cret\n", "s3\0cret", "s3cret é"),
+                *("s3cret\x7f", "s3cret" * 500),
+            )
+        ),
+        ({"headers": {"x-key": extra_headers.HIDDEN}}, f"{HEADERS}x-key has the stars that stand for its value"),
+        ({"headers": {"X-Key": "s3cret", "x-key": "s3cret"}}, f"{HEADERS}x-key stands twice"),
+        ({"headers": {f"x-{number}": "s3cret" for number in range(21)}}, f"{HEADERS}are 21; give at most 20"),
+        ({"headers": {f"x-{number}": "s" * 1500 for number in range(3)}}, f"{HEADERS}have more than 4,096 characters"),
+    ],
+)
+def test_a_bad_option_is_refused_by_name_and_its_value_not_repeated(options: dict[str, Any], said: str) -> None:
+    assert said in refusal(**options)
+
+
+def test_good_headers_are_kept_as_they_are() -> None:
+    headers = {
+        "Authorization": "Bearer s3cret=",
+        "x-odd!#$%&'*+-.^_`|~": "a b\tc",
+        "cookie": 'a="1"; b=2',
+        "accept": "*/*",
+    }
+    target = WebhookTarget.model_validate(hook(headers={**headers, **{f"x-{number}": "1" for number in range(16)}}))
+    assert {name: value.get_secret_value() for name, value in target.headers.items() if name in headers} == headers
+
+
+CERTIFICATE = "target.webhook.client_certificate: "
+
+
+@pytest.mark.parametrize(
+    ("pem", "said"),
+    [
+        ("s3cret", "holds no certificate"),
+        ("", "holds no certificate"),
+        (parts(GOOD)[1], "holds no certificate"),
+        (parts(GOOD)[0], "holds no private key"),
+        (parts(GOOD)[0].replace("M", "N") + parts(GOOD)[1], "holds no certificate"),
+        (parts(GOOD)[0] + parts(GOOD)[1][:60], "holds no private key"),
+        (parts(GOOD)[0] + parts(AUTHORITY.certificate("other"))[1], "holds a key that does not belong"),
+        (AUTHORITY.certificate("acme", password=b"s3cret"), "holds a key that is encrypted"),
+        (AUTHORITY.certificate("acme", days=-1), "holds a certificate that ran out on 20"),
+        (
+            AUTHORITY.certificate("acme", rsa.generate_private_key(65537, 1024)),
+            "cannot be used for TLS: EE_KEY_TOO_SMALL",
+        ),
+        ("x" * 70_000, "at most 65536"),
+    ],
+)
+def test_a_certificate_that_no_receiver_would_take_is_refused(pem: str, said: str) -> None:
+    text = refusal(client_certificate=pem)
+    assert text.startswith(CERTIFICATE + said) or said in text
+    assert "-----BEGIN CERTIFICATE-----\n" not in text
+
+
+def test_a_certificate_needs_a_url_that_shows_it() -> None:
+    assert "client_certificate: needs an https URL" in refusal(url="http://app.example/", client_certificate=GOOD)
+
+
+@pytest.mark.parametrize("key", [new_key(), rsa.generate_private_key(65537, 2048)])
+def test_a_certificate_with_its_chain_and_key_is_taken_in_either_order(key: Any) -> None:
+    certificate, private = parts(AUTHORITY.certificate("acme", key))
+    for pem in (certificate + private, private + certificate, certificate + AUTHORITY.pem + private):
+        assert certificates.checked(pem) == pem
+        assert WebhookTarget.model_validate(hook(client_certificate=pem)).client_certificate
+
+
+def test_what_is_private_is_shown_to_nobody_and_kept_where_it_is_stored() -> None:
+    wish = subscription(hook(headers={"x-key": "s3cret"}, client_certificate=GOOD))
+    for shown in (
+        repr(wish),
+        str(wish),
+        wish.model_dump_json(),
+        str(wish.model_dump(mode="json")),
+        str(wish.model_dump()),
+    ):
+        assert "s3cret" not in shown
+        assert "BEGIN" not in shown
+    assert wish.model_dump(mode="json")["target"]["headers"] == {"x-key": "**********"}
+    kept = wish.model_dump_json(context=STORED)
+    assert Subscription.model_validate_json(kept, context=STORED) == wish
+
+
+def test_a_subscription_that_was_shown_is_not_stored_with_its_stars() -> None:
+    wish = subscription(hook(headers={"x-key": "s3cret"}))
+    with pytest.raises(ValidationError, match="stars"):
+        Subscription.model_validate_json(wish.model_dump_json())
