@@ -15,15 +15,19 @@ def parse_schedule(text: str) -> tuple[float, ...]:
     """
     if text.strip() == "none":
         return ()
-    return tuple(_seconds(part.strip()) for part in text.split(","))
+    remedy = "write waits such as 5s,5m,2h,1d, or none for one attempt"
+    return tuple(_seconds(part.strip(), "--retry", remedy) for part in text.split(","))
 
 
-def _seconds(text: str) -> float:
+def parse_duration(text: str, *, option: str) -> float:
+    """The seconds of a duration such as 30d. Raises InputInvalid, which names the option."""
+    return _seconds(text.strip(), option, "write one such as 90s, 12h or 30d")
+
+
+def _seconds(text: str, option: str, remedy: str) -> float:
     found = _DURATION.fullmatch(text)
     if not found:
-        raise InputInvalid(
-            f"--retry: {text!r} is not a duration; write waits such as 5s,5m,2h,1d, or none for one attempt"
-        )
+        raise InputInvalid(f"{option}: {text!r} is not a duration; {remedy}")
     return float(found[1]) * _SECONDS[found[2]]
 
 

@@ -23,6 +23,7 @@ from bellwire.registry.database import Database
 from bellwire.registry.events import StoredEvent
 from bellwire.registry.matching import Found, Match
 from bellwire.registry.recording import Recorder
+from bellwire.registry.retention import Retention
 from bellwire.subscriptions import Channel, Subscription, SubscriptionState
 from bellwire.suppressions import Suppression, SuppressionReason
 
@@ -37,6 +38,8 @@ class Registry:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        #: What purges, erases and deletes, in many transactions.
+        self.retention = Retention(database)
         self._recorder = Recorder(lambda attempts: database.write(_attempts.record, attempts))
         self._limited: tuple[Channel, ...] = ()
         self._limits_asked_at = -LIMITS_KNOWN_FOR
@@ -100,7 +103,7 @@ class Registry:
         )
 
     async def set_state(self, subscription_id: str, state: SubscriptionState, *, reason: str | None = None) -> None:
-        """Raises SubscriptionNotFound."""
+        """Raises SubscriptionNotFound, or SubscriptionInvalid if it is to be active and its recipient was erased."""
         await self._database.write(_subscriptions.set_state, subscription_id, state, reason=reason)
 
     # Rate limits.
