@@ -1,4 +1,4 @@
-"""`subscriptions`: list them, show one, pause and resume."""
+"""`subscriptions`: list them, show one, pause, resume and delete."""
 
 from typing import Annotated
 
@@ -8,9 +8,9 @@ from bellwire.settings import Settings
 from bellwire.subscriptions import Channel, Subscription, SubscriptionState
 from starter.durations import in_words
 from starter.tables import address_of, print_facts, print_table
-from starter.terminal import AsJson, command, opened_registry, remark, say_json
+from starter.terminal import AsJson, CommandFailed, command, console, opened_registry, remark, say_json
 
-app = typer.Typer(help="List subscriptions; show, pause or resume one.")
+app = typer.Typer(help="List subscriptions; show, pause, resume or delete one.")
 
 SubscriptionArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of the subscription.")]
 
@@ -78,6 +78,29 @@ async def resume(subscription_id: SubscriptionArgument, as_json: AsJson = False)
     async with opened_registry(Settings.read()) as registry:
         await registry.set_state(subscription_id, SubscriptionState.ACTIVE)
         _show(await registry.subscription(subscription_id), as_json=as_json)
+
+
+@app.command("delete")
+@command
+async def delete(
+    subscription_id: SubscriptionArgument,
+    force: Annotated[bool, typer.Option("--force", help="Cancel what is unsettled.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete a subscription with its deliveries and attempts, unless something of it is unsettled."""
+    async with opened_registry(Settings.read()) as registry:
+        deleted = await registry.retention.delete(subscription_id, cancel=force)
+    if not deleted.gone:
+        raise CommandFailed(
+            f"{subscription_id}: {deleted.unsettled:,} of its deliveries are unsettled; wait until they settle, after "
+            "`subscriptions pause` if new ones come, or cancel them with --force"
+        )
+    if as_json:
+        numbers = {"deliveries": deleted.deliveries, "attempts": deleted.attempts, "cancelled": deleted.unsettled}
+        say_json({"id": subscription_id, **numbers})
+        return
+    cancelled = f", {deleted.unsettled:,} of them cancelled" if deleted.unsettled else ""
+    console().print(f"{subscription_id} is deleted, with {deleted.deliveries:,} deliveries{cancelled}")
 
 
 def _show(wish: Subscription, *, as_json: bool) -> None:
