@@ -30,7 +30,7 @@ def registry_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
     async def prepare(registry: Registry) -> None:
         await registry.migrate()
-        targets = {
+        targets: dict[str, dict[str, Any]] = {
             "mail": {"channel": "email", "to": ANN},
             "list": {"channel": "email", "to": [ANN, BOB]},
             "text": {"channel": "sms", "to": NUMBER},
