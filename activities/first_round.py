@@ -59,7 +59,7 @@ class FirstRounds:
         flying = {key for channel in self._channels.values() for key in channel.flights.among(mine)}
         book = Book(self._registry)
         dues: dict[tuple[str, str, int], Due] = {}
-        todo = await book.admit(await self._registry.load(mine))
+        todo = await book.admit(mine, await self._registry.load(mine))
         # All of them or none, or those that are left would wait here for the others.
         full = len(self._under_way) + len(todo) > self._most
         for due in todo:

@@ -53,9 +53,11 @@ class Resolver:
             await self._registry.accept(request.events, request.workflow_id, request.run_id) if request.events else {}
         )
         owned = {event.key: event for event in request.events if summaries[event.key].standing is Standing.OWNED}
-        remainders = [*request.remainders, *(Remainder(event_key=key) for key in owned)]
         stored = [remainder.event_key for remainder in request.remainders]
         events = {**(await self._registry.events_by_key(stored) if stored else {}), **owned}
+        remainders = [*request.remainders, *(Remainder(event_key=key) for key in owned)]
+        # One that was purged by force is wanted by nobody any more.
+        remainders = [remainder for remainder in remainders if remainder.event_key in events]
 
         survey = _Survey(self._registry, events, room=request.room, budget=self._scan_budget, max_pages=self._max_pages)
         await survey.go_over(remainders)
@@ -73,6 +75,8 @@ class Resolver:
     async def open_page(self, request: PageInput) -> Groups:
         page = request.page
         events = await self._registry.events_by_key([page.event_key])
+        if page.event_key not in events:
+            return Groups(groups=())  # purged by force, so nobody is to get it any more
         found = await self._registry.match_range(events[page.event_key], after=page.after, until=page.until)
         groups = by_channel(page.event_key, found)
         await self._registry.add_deliveries(request.workflow_id, groups)

@@ -6,7 +6,7 @@ what has been recorded is answered from the record.
 
 import asyncio
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,7 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from activities.flights import Flights, key_of
 from activities.pacing import HeldBack, hold_back, paced, throttled
 from bellwire.conditions import STATED_BOUNDS, window
-from bellwire.contract import Chunk, ChunkResult, Deferred
+from bellwire.contract import Chunk, ChunkResult, Deferred, Group
 from bellwire.deliveries import MAX_ANSWER, MAX_REASON, Attempt, DeliveryState, Due, Outcome, OutcomeKind
 from bellwire.registry import Registry
 from bellwire.subscriptions import Channel, SubscriptionState
@@ -62,7 +62,10 @@ async def send(
             return
         if flights and due.delivery.state is DeliveryState.SENDING:
             now_standing = await flights.elsewhere(due)
-            todo = book.open([now_standing] if now_standing else [])
+            if now_standing is None:
+                book.miss(due.event.key)
+                return
+            todo = book.open([now_standing])
             if not todo:
                 return
             (due,) = todo
@@ -93,7 +96,7 @@ async def send(
 
     async with _heartbeats(lambda: book.made):
         flying = flights.among(chunk.groups) if flights else {}
-        todo = await book.admit(await registry.load(chunk.groups))
+        todo = await book.admit(chunk.groups, await registry.load(chunk.groups))
         limited = await registry.limited()
         if intent:
             await registry.record_intent(todo)
@@ -137,8 +140,16 @@ class Book:
         #: Attempts entered so far.
         self.made = 0
 
-    async def admit(self, loaded: Sequence[Due]) -> list[Due]:
-        """What of it is to be attempted now: neither on record already, nor held back by the limit of its subscription."""
+    async def admit(self, groups: Sequence[Group], loaded: Sequence[Due]) -> list[Due]:
+        """What of it is to be attempted now: neither on record already, nor held back by the limit of its subscription.
+
+        What of the groups was not loaded is gone from the registry.
+        """
+        if len(loaded) < sum(len(group.subscription_ids) for group in groups):
+            there = Counter(due.event.key for due in loaded)
+            asked = Counter(group.event_key for group in groups for _ in group.subscription_ids)
+            for event_key, number in (asked - there).items():
+                self.miss(event_key, number)
         todo, held = await hold_back(self._registry, self.open(loaded), now=datetime.now(UTC))
         self._deferred += held
         return todo
@@ -154,6 +165,10 @@ class Book:
             else:
                 todo.append(due)
         return todo
+
+    def miss(self, event_key: str, number: int = 1) -> None:
+        """Deliveries were deleted while a run still held them. Unless they are counted, whoever waits for the event waits on."""
+        self._settled[event_key][DeliveryState.CANCELLED] += number
 
     def enter(self, made: Attempt) -> None:
         self.made += 1

@@ -14,6 +14,7 @@ from starter.demo_command import demo
 from starter.dev import dev
 from starter.gateway import gateway
 from starter.publishing import DEFAULT_WAIT, publish
+from starter.retention import erase, purge
 from starter.setup import setup
 from starter.subscribing import subscribe
 from starter.terminal import BAD_INPUT, remark
@@ -43,6 +44,8 @@ app.add_typer(events.app, name="events")
 app.add_typer(deliveries.app, name="deliveries")
 app.add_typer(limits.app, name="limits")
 app.add_typer(templates.app, name="templates")
+app.command()(purge)
+app.command()(erase)
 app.command()(gateway)
 
 

@@ -1,4 +1,4 @@
-"""`subscriptions`: list them; show, test, pause and resume one, rotate its signing secret."""
+"""`subscriptions`: list them; show, test, pause, resume and delete one, rotate its signing secret."""
 
 from collections.abc import Iterable
 from datetime import timedelta
@@ -15,13 +15,22 @@ from bellwire.subscriptions import Channel, Subscription, SubscriptionState, Web
 from starter.durations import in_words, parse_duration
 from starter.subscribing import shown_once
 from starter.tables import address_of, cell, print_facts, print_table
-from starter.terminal import AsJson, InputInvalid, command, opened_registry, remark, say_json
+from starter.terminal import (
+    AsJson,
+    CommandFailed,
+    InputInvalid,
+    command,
+    console,
+    opened_registry,
+    remark,
+    say_json,
+)
 from starter.trials import try_subscription
 
 #: Seconds; longer than any overlap may be, and not too long to be said.
 _VERY_LONG = 365.0 * 86_400
 
-app = typer.Typer(help="List subscriptions; show, test, pause or resume one, or rotate its secret.")
+app = typer.Typer(help="List subscriptions; show, test, pause, resume or delete one, or rotate its secret.")
 app.command("test")(try_subscription)
 
 SubscriptionArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of the subscription.")]
@@ -90,6 +99,29 @@ async def resume(subscription_id: SubscriptionArgument, as_json: AsJson = False)
     async with opened_registry(Settings.read()) as registry:
         await registry.set_state(subscription_id, SubscriptionState.ACTIVE)
         await _show(registry, subscription_id, as_json=as_json)
+
+
+@app.command("delete")
+@command
+async def delete(
+    subscription_id: SubscriptionArgument,
+    force: Annotated[bool, typer.Option("--force", help="Cancel what is unsettled.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete a subscription with its deliveries and attempts, unless something of it is unsettled."""
+    async with opened_registry(Settings.read()) as registry:
+        deleted = await registry.retention.delete(subscription_id, cancel=force)
+    if not deleted.gone:
+        raise CommandFailed(
+            f"{subscription_id}: {deleted.unsettled:,} of its deliveries are unsettled; wait until they settle, after "
+            "`subscriptions pause` if new ones come, or cancel them with --force"
+        )
+    if as_json:
+        numbers = {"deliveries": deleted.deliveries, "attempts": deleted.attempts, "cancelled": deleted.unsettled}
+        say_json({"id": subscription_id, **numbers})
+        return
+    cancelled = f", {deleted.unsettled:,} of them cancelled" if deleted.unsettled else ""
+    console().print(f"{subscription_id} is deleted, with {deleted.deliveries:,} deliveries{cancelled}")
 
 
 @app.command("rotate")

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, and_, bindparam, func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.contract import Group
-from bellwire.deliveries import Counts, Delivery, DeliveryState
+from bellwire.deliveries import SETTLED, Counts, Delivery, DeliveryState
 from bellwire.errors import DeliveryNotFound
 from bellwire.registry.database import insert_missing
 from bellwire.registry.tables import deliveries, listed, subscriptions
@@ -145,6 +145,13 @@ async def listing(
         if parts is None:
             raise DeliveryNotFound(f"{after[:120]} is not a delivery id, such as dlv_<event key>_<subscription id>")
         query = query.where(tuple_(*order) > tuple_(*parts.groups()))
+    return [_delivery(row) for row in (await connection.execute(query)).mappings()]
+
+
+async def unsettled_of(connection: AsyncConnection, subscription_id: str) -> list[Delivery]:
+    """All deliveries of a subscription that are not settled."""
+    these = (deliveries.c.subscription_id == subscription_id, deliveries.c.state.not_in(sorted(map(str, SETTLED))))
+    query = select(deliveries).where(*these).order_by(deliveries.c.event_key)
     return [_delivery(row) for row in (await connection.execute(query)).mappings()]
 
 

@@ -27,6 +27,7 @@ from bellwire.registry.database import Database
 from bellwire.registry.events import StoredEvent
 from bellwire.registry.matching import Found, Match
 from bellwire.registry.recording import Recorder
+from bellwire.registry.retention import Retention
 from bellwire.registry.secrets import OVERLAP, KeyInUse
 from bellwire.signing_keys import KeyKind
 from bellwire.subscriptions import Channel, Subscription, SubscriptionState
@@ -44,6 +45,8 @@ class Registry:
 
     def __init__(self, database: Database, patience: Patience = PATIENCE) -> None:
         self._database = database
+        #: What purges, erases and deletes, in many transactions.
+        self.retention = Retention(database)
         self._recorder = Recorder(lambda attempts: database.write(_attempts.record, attempts, patience))
         self._limited: tuple[Channel, ...] = ()
         self._limits_asked_at = -LIMITS_KNOWN_FOR
@@ -135,7 +138,10 @@ class Registry:
         )
 
     async def set_state(self, subscription_id: str, state: SubscriptionState, *, reason: str | None = None) -> None:
-        """An active one begins well: not throttled, and with no failure. Raises SubscriptionNotFound."""
+        """An active one begins well: not throttled, and with no failure.
+
+        Raises SubscriptionNotFound, or SubscriptionInvalid if it is to be active and its recipient was erased.
+        """
         await self._database.write(_subscriptions.set_state, subscription_id, state, reason=reason)
 
     async def give_consent(self, subscription_id: str, consent: Consent) -> None:

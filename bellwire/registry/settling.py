@@ -17,7 +17,10 @@ from bellwire.subscriptions import Channel
 async def settle(
     connection: AsyncConnection, groups: Sequence[Group], *, reason: str
 ) -> dict[str, dict[DeliveryState, int]]:
-    """Cancel what is not settled; how many of all the deliveries stand in which settled state, by event key."""
+    """Cancel what is not settled; how many of all the deliveries stand in which settled state, by event key.
+
+    What was deleted meanwhile counts as cancelled.
+    """
     pairs = pairs_of(groups)
     found = await by_pairs(connection, pairs, lock=True)
     unsettled = sorted(pair for pair, delivery in found.items() if not delivery.state.settled)
@@ -34,8 +37,10 @@ async def settle(
             )
         )
     settled: dict[str, Counter[DeliveryState]] = defaultdict(Counter)
-    for (event_key, _), delivery in found.items():
-        settled[event_key][delivery.state if delivery.state.settled else DeliveryState.CANCELLED] += 1
+    for pair in pairs:
+        delivery = found.get(pair)
+        state = delivery.state if delivery and delivery.state.settled else DeliveryState.CANCELLED
+        settled[pair[0]][state] += 1
     return {event_key: dict(states) for event_key, states in settled.items()}
 
 

@@ -96,11 +96,13 @@ async def set_state(
         update(subscriptions)
         .where(subscriptions.c.id == subscription_id)
         .values(state=str(state), state_reason=None if active else reason, **(CLEARED if active else {}))
-        .returning(subscriptions.c.tenant, subscriptions.c.types)
+        .returning(subscriptions.c.tenant, subscriptions.c.types, subscriptions.c.target)
     )
     row = changed.one_or_none()
     if row is None:
         raise SubscriptionNotFound
+    if active and json.loads(row.target).get("to") == "":
+        raise SubscriptionInvalid("target: its recipient was erased; subscribe anew, under another id")
     patterns = json.loads(row.types)
     if active:
         await _index(connection, subscription_id, row.tenant, patterns)

@@ -245,3 +245,14 @@ async def test_what_cannot_be_located_is_not_tried_again(
         await Resolver(registry).locate(LocateInput(source="/shop", id=event_id, subscription_id=subscription_id))
     assert raised.value.type == kind
     assert raised.value.non_retryable
+
+
+async def test_an_event_that_was_purged_by_force_while_its_run_was_finding_subscribers_ends_the_search(
+    registry: Registry,
+) -> None:
+    resolver, gone = Resolver(registry), event(id="purged", type="crowd.came").key
+    request = ResolveInput(workflow_id="run", remainders=(Remainder(event_key=gone, after="crowd-00100"),))
+    found = await resolver.resolve(request)
+    assert (found.groups, found.pages, found.remainders) == ((), (), ())
+    page = Page(event_key=gone, after="", until="crowd-00100", size=100)
+    assert (await resolver.open_page(PageInput(workflow_id="run", page=page))).groups == ()

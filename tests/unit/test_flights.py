@@ -315,12 +315,12 @@ async def test_an_activity_answers_from_the_record_of_another_process() -> None:
     assert own.attempted == []
 
 
-async def test_a_delivery_that_goes_meanwhile_comes_to_nothing() -> None:
+async def test_a_delivery_that_is_deleted_meanwhile_counts_as_cancelled() -> None:
     ledger, own = Ledger(leased()), Sender()
     sending = asyncio.create_task(sent(ledger, own, flights=flights_of(ledger)))
     await asyncio.wait([sending], timeout=0.02)
     ledger.dues = ()
-    assert await sending == ChunkResult(settled={})
+    assert await sending == ChunkResult(settled={EVENT.key: {DeliveryState.CANCELLED: 1}})
     assert own.attempted == []
 
 

@@ -53,6 +53,18 @@ async def test_what_is_settled_is_counted_and_not_attempted() -> None:
     assert result.settled == {EVENT.key: {**dict.fromkeys(states, 1), DeliveryState.DELIVERED: 2}}
 
 
+async def test_what_was_deleted_while_its_run_waited_counts_as_cancelled() -> None:
+    ledger, sender = Ledger(of("a"), of("b"), of("c")), Sender()
+    ledger.load_gate.clear()
+    sending = asyncio.create_task(sent(ledger, sender))
+    await asyncio.wait([sending], timeout=0.02)
+    ledger.dues = ledger.dues[:1]
+    ledger.load_gate.set()
+    result = await sending
+    assert sender.attempted == ["a"]
+    assert result.settled == {EVENT.key: {DeliveryState.DELIVERED: 1, DeliveryState.CANCELLED: 2}}
+
+
 @pytest.mark.parametrize(("stated", "delay", "told"), [(False, 300.0, 300.0), (True, 77.0, 77.0), (False, None, 0.0)])
 async def test_an_attempt_that_is_on_record_is_answered_from_there(
     stated: bool, delay: float | None, told: float

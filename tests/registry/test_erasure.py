@@ -1,0 +1,294 @@
+"""Erasing one recipient: no trace of the address in what the registry holds, and nothing taken from anybody else."""
+
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bellwire.contract import Group
+from bellwire.deliveries import Attempt, Delivery, DeliveryState, Outcome, OutcomeKind
+from bellwire.errors import SubscriptionInvalid
+from bellwire.events import Event
+from bellwire.registry import Registry
+from bellwire.registry.database import Database
+from bellwire.registry.erasing import ERASED
+from bellwire.registry.retention import Retention
+from bellwire.registry.tables import metadata
+from bellwire.subscriptions import Channel, EmailTarget, Subscription, SubscriptionState
+from bellwire.suppressions import Suppression, SuppressionReason
+from tests.factories import event, subscription
+
+ANN, BOB, CAT = "ann@example.com", "bob@example.com", "cat@example.com"
+NUMBER = "+14155550123"
+DELIVERED, WAITING, CANCELLED = DeliveryState.DELIVERED, DeliveryState.WAITING, DeliveryState.CANCELLED
+KINDS = {DELIVERED: OutcomeKind.DELIVERED, DeliveryState.REJECTED: OutcomeKind.REJECTED}
+
+
+@pytest.fixture
+async def database(url: str, registry: Registry) -> AsyncIterator[Database]:
+    """The database of the registry."""
+    opened = Database.at(url, pool=2)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def retention(database: Database) -> Retention:
+    """With batches so small that a few rows fill several."""
+    return Retention(database, deliveries=2)
+
+
+async def mail(registry: Registry, name: str, *to: str) -> Subscription:
+    wish = subscription({"channel": "email", "to": to[0] if len(to) == 1 else list(to)}, id=name)
+    await registry.subscribe(wish)
+    return wish
+
+
+async def text(registry: Registry, name: str, to: str) -> Subscription:
+    wish = subscription({"channel": "sms", "to": to}, id=name)
+    await registry.subscribe(wish)
+    return wish
+
+
+def made(happened: Event, wish: Subscription, state: DeliveryState, number: int = 1, **outcome: Any) -> Attempt:
+    kind = KINDS.get(state, OutcomeKind.DEFERRED)
+    return Attempt(
+        event_key=happened.key,
+        subscription_id=wish.id,
+        number=number,
+        started_at=datetime.now(UTC),
+        duration=0.1,
+        outcome=Outcome(**{"kind": kind, "reason": "SMTP 250", **outcome}),
+        state=state,
+        delay=None if state.settled else 300,
+    )
+
+
+async def deliver(
+    registry: Registry, happened: Event, *attempts: tuple[Subscription, DeliveryState, dict[str, Any]]
+) -> None:
+    run = f"event//shop/{happened.id}"
+    await registry.accept([happened], run)
+    for wish, state, outcome in attempts:
+        group = Group(event_key=happened.key, channel=wish.channel, subscription_ids=(wish.id,))
+        await registry.add_deliveries(run, [group])
+        await registry.record([made(happened, wish, state, **outcome)])
+
+
+async def one(registry: Registry, happened: Event, wish: Subscription) -> Delivery:
+    (found,) = await registry.deliveries(event_key=happened.key, subscription_id=wish.id)
+    return found
+
+
+async def everything(database: Database) -> str:
+    """All that the registry holds."""
+
+    async def read(connection: AsyncConnection) -> list[str]:
+        found = []
+        for table in metadata.sorted_tables:
+            found += [str(tuple(row)) for row in await connection.execute(select(table))]
+        return found
+
+    return "\n".join(await database.read(read)).casefold()
+
+
+async def test_the_address_is_nowhere_afterwards_and_others_keep_what_is_theirs(
+    registry: Registry, retention: Retention, database: Database
+) -> None:
+    alone, bobs = await mail(registry, "alone", "Ann@Example.com"), await mail(registry, "bobs", BOB)
+    several = await mail(registry, "several", BOB, ANN, CAT)
+    for number in range(5):
+        await deliver(
+            registry,
+            event(id=f"{number}", data={"order": "42"}),
+            (alone, DELIVERED, {"answer": f"250 {ANN} queued", "provider_id": "Q1"}),
+            (bobs, DELIVERED, {"answer": f"250 {BOB} queued", "provider_id": "Q2"}),
+            (several, WAITING, {"answer": f"{ANN}: 451\n{BOB}: 451", "owed": (ANN, BOB), "provider_id": "Q3"}),
+        )
+    await registry.suppress(Suppression(channel=Channel.EMAIL, address=ANN, reason=SuppressionReason.COMPLAINED))
+    await registry.suppress(Suppression(channel=Channel.EMAIL, address=CAT, reason=SuppressionReason.BOUNCED))
+    assert ANN in await everything(database)
+    bobs_before = [
+        (await one(registry, event(id=f"{n}"), bobs), await registry.attempts(event(id=f"{n}").key, "bobs"))
+        for n in range(5)
+    ]
+
+    erased = await retention.erase(Channel.EMAIL, ANN)
+
+    assert (erased.emptied, erased.shared) == (["alone"], ["several"])
+    assert (erased.deliveries, erased.attempts, erased.cancelled, erased.suppressions) == (10, 10, 0, 1)
+    assert "ann@" not in await everything(database)
+    assert [
+        (await one(registry, event(id=f"{n}"), bobs), await registry.attempts(event(id=f"{n}").key, "bobs"))
+        for n in range(5)
+    ] == bobs_before
+    left = await registry.subscription("several")
+    assert (left.state, left.target) == ("active", EmailTarget(to=(BOB, CAT)))
+    waiting = await one(registry, event(id="3"), several)
+    assert (waiting.state, waiting.owed, waiting.provider_id) == (WAITING, (BOB,), "Q3")
+    empty = await registry.subscription("alone")
+    assert (empty.state, empty.state_reason) == (SubscriptionState.DISABLED, ERASED)
+    (attempt,) = await registry.attempts(event(id="3").key, "alone")
+    assert attempt.outcome == Outcome(kind=OutcomeKind.DELIVERED, reason="SMTP 250")
+
+
+async def test_a_number_is_erased_with_the_ids_by_which_the_provider_knows_its_messages(
+    registry: Registry, retention: Retention, database: Database
+) -> None:
+    hers, his = await text(registry, "hers", NUMBER), await text(registry, "his", "+14155550124")
+    happened = event(id="1")
+    await deliver(
+        registry, happened, (hers, DELIVERED, {"provider_id": "SM1"}), (his, DELIVERED, {"provider_id": "SM2"})
+    )
+    assert (await retention.erase(Channel.SMS, NUMBER)).emptied == ["hers"]
+    assert NUMBER not in await everything(database)
+    assert await registry.claimed_provider_ids(["SM1", "SM2"]) == {"SM2"}
+    assert (await one(registry, happened, hers)).provider_id is None
+
+
+async def test_a_suppression_holds_on_without_the_address(registry: Registry, retention: Retention) -> None:
+    await registry.suppress(Suppression(channel=Channel.EMAIL, address=ANN, reason=SuppressionReason.COMPLAINED))
+    await retention.erase(Channel.EMAIL, "ANN@example.com")
+    assert [kept.address for kept in await registry.suppressions()] == [""]
+    found = await registry.suppressed(Channel.EMAIL, [ANN], subscription_id="new")
+    assert found == {ANN: SuppressionReason.COMPLAINED}
+
+
+async def test_what_is_unsettled_for_the_recipient_only_is_cancelled_and_its_runs_are_named(
+    registry: Registry, retention: Retention
+) -> None:
+    alone, several = await mail(registry, "alone", ANN), await mail(registry, "several", ANN, BOB)
+    first, second = event(id="first"), event(id="second")
+    await deliver(registry, first, (alone, WAITING, {}), (several, WAITING, {"owed": (ANN,), "provider_id": "Q"}))
+    await deliver(registry, second, (several, WAITING, {}))
+    erased = await retention.erase(Channel.EMAIL, ANN)
+    assert (erased.cancelled, erased.unsettled, erased.runs) == (2, 3, {"event//shop/first"})
+    for wish in (alone, several):
+        delivery = await one(registry, first, wish)
+        assert (delivery.state, delivery.reason, delivery.owed) == (CANCELLED, ERASED, None)
+    assert (await one(registry, second, several)).state is WAITING, "the other recipient is still to get it"
+
+
+async def test_a_run_that_still_holds_a_delivery_loads_it_as_cancelled(
+    registry: Registry, retention: Retention
+) -> None:
+    alone, happened = await mail(registry, "alone", ANN), event(id="1")
+    await deliver(registry, happened, (alone, WAITING, {}))
+    await retention.erase(Channel.EMAIL, ANN)
+    group = Group(event_key=happened.key, channel=Channel.EMAIL, subscription_ids=("alone",), attempt=2)
+    (due,) = await registry.load([group])
+    assert (due.delivery.state, due.subscription.state) == (CANCELLED, SubscriptionState.DISABLED)
+
+
+async def test_an_emptied_subscription_matches_nothing_and_is_never_active_again(
+    registry: Registry, retention: Retention
+) -> None:
+    await mail(registry, "alone", ANN)
+    await retention.erase(Channel.EMAIL, ANN)
+    assert (await registry.match(event(), limit=10, scan=10)).found == ()
+    await registry.set_state("alone", SubscriptionState.PAUSED, reason="by an operator")
+    with pytest.raises(SubscriptionInvalid, match="target: its recipient was erased"):
+        await registry.set_state("alone", SubscriptionState.ACTIVE)
+    assert (await registry.match(event(), limit=10, scan=10)).found == ()
+    assert (await registry.subscription("alone")).state is SubscriptionState.PAUSED
+    assert (await retention.delete("alone")).gone
+
+
+async def test_what_an_attempt_under_way_puts_on_record_is_erased_too(
+    registry: Registry, retention: Retention, database: Database
+) -> None:
+    alone, several, happened = (
+        await mail(registry, "alone", ANN),
+        await mail(registry, "several", ANN, BOB),
+        event(id="1"),
+    )
+    await deliver(registry, happened, (alone, WAITING, {}), (several, WAITING, {}))
+
+    async def land() -> None:
+        late = {"answer": f"{ANN}: 451", "owed": (ANN,), "provider_id": "Q"}
+        await registry.record([made(happened, wish, WAITING, 2, **late) for wish in (alone, several)])
+        assert ANN in await everything(database)
+
+    await retention.erase(Channel.EMAIL, ANN, rest=land)
+    assert "ann@" not in await everything(database)
+    assert {(await one(registry, happened, wish)).state for wish in (alone, several)} == {CANCELLED}
+
+
+async def test_without_anything_unsettled_nobody_waits(registry: Registry, retention: Retention) -> None:
+    await deliver(registry, event(id="1"), (await mail(registry, "alone", ANN), DELIVERED, {}))
+
+    async def never() -> None:
+        raise AssertionError
+
+    await retention.erase(Channel.EMAIL, ANN, rest=never)
+
+
+async def test_an_erasure_that_was_interrupted_is_ended_by_the_next(
+    registry: Registry, retention: Retention, database: Database
+) -> None:
+    await deliver(registry, event(id="1"), (await mail(registry, "alone", ANN), WAITING, {"answer": f"451 {ANN}"}))
+
+    async def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        await retention.erase(Channel.EMAIL, ANN, rest=interrupt)
+    assert (await retention.erase(Channel.EMAIL, ANN)).emptied == ["alone"]
+    assert "ann@" not in await everything(database)
+    assert (await retention.erase(Channel.EMAIL, ANN)).emptied == []
+
+
+async def test_a_dry_run_says_the_same_and_changes_nothing(
+    registry: Registry, retention: Retention, database: Database
+) -> None:
+    alone, several = await mail(registry, "alone", ANN), await mail(registry, "several", ANN, BOB)
+    for number in range(3):
+        happened = event(id=f"{number}", subject="ann")
+        await deliver(registry, happened, (alone, WAITING, {"answer": ANN}))
+    await deliver(registry, event(id="both"), (alone, DELIVERED, {}), (several, WAITING, {"owed": (ANN,)}))
+    await registry.suppress(Suppression(channel=Channel.EMAIL, address=ANN, reason=SuppressionReason.BOUNCED))
+    before = await everything(database)
+    would = await retention.erase(Channel.EMAIL, ANN, events=True, dry_run=True)
+    assert await everything(database) == before
+    assert await retention.erase(Channel.EMAIL, ANN, events=True) == would
+    assert (would.events, would.cancelled, would.suppressions) == (3, 4, 1)
+
+
+async def test_events_that_went_to_the_recipient_only_lose_their_data_if_that_is_asked_for(
+    registry: Registry, retention: Retention, database: Database
+) -> None:
+    one_of_hers, other_of_hers = await mail(registry, "one", ANN), await mail(registry, "other", "ANN@EXAMPLE.COM")
+    bobs = await mail(registry, "bobs", BOB)
+    hers = event(id="hers", subject="order of Ann", data={"name": "Ann"})
+    both = event(id="both", subject="order of Ann", data={"name": "Ann"})
+    await deliver(registry, hers, (one_of_hers, DELIVERED, {}), (other_of_hers, DELIVERED, {}))
+    await deliver(registry, both, (one_of_hers, DELIVERED, {}), (bobs, DELIVERED, {}))
+    kept = await retention.erase(Channel.EMAIL, ANN, dry_run=True)
+    assert kept.events == 0
+    assert (await retention.erase(Channel.EMAIL, ANN, events=True)).events == 1
+    stored = await registry.events_by_key([hers.key, both.key])
+    assert stored[both.key] == both
+    assert (stored[hers.key].data, stored[hers.key].subject, stored[hers.key].type) == (None, None, "order.paid")
+    assert stored[hers.key].time == hers.time
+    again = await registry.accept([hers], "another run")
+    assert again[hers.key].standing == "duplicate", "its fingerprint stays"
+
+
+async def test_fields_of_outcomes_that_a_newer_version_wrote_do_not_stay(
+    registry: Registry, retention: Retention, database: Database
+) -> None:
+    alone, happened = await mail(registry, "alone", ANN), event(id="1")
+    await deliver(registry, happened, (alone, DELIVERED, {}))
+
+    async def add(connection: AsyncConnection) -> None:
+        table = metadata.tables["attempts"]
+        outcome = json.dumps({"kind": "delivered", "reason": "SMTP 250", "forwarded_to": ANN})
+        await connection.execute(table.update().values(outcome=outcome))
+
+    await database.write(add)
+    await retention.erase(Channel.EMAIL, ANN)
+    assert "ann@" not in await everything(database)

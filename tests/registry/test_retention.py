@@ -1,0 +1,299 @@
+"""Purging old events and deleting subscriptions: what goes, what stays, and that those who deliver meanwhile go on."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bellwire.contract import Group
+from bellwire.deliveries import Attempt, DeliveryState, Outcome, OutcomeKind
+from bellwire.errors import EventNotFound, SubscriptionNotFound
+from bellwire.events import Event
+from bellwire.registry import Registry
+from bellwire.registry.database import Database
+from bellwire.registry.retention import Deleted, Purged, Retention
+from bellwire.registry.tables import attempts, deliveries, events, subscription_types, subscriptions
+from bellwire.subscriptions import Channel
+from tests.factories import event, subscription
+
+DELIVERED, WAITING = DeliveryState.DELIVERED, DeliveryState.WAITING
+
+
+@pytest.fixture
+async def database(url: str, registry: Registry) -> AsyncIterator[Database]:
+    """The database of the registry."""
+    opened = Database.at(url, pool=2)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def retention(database: Database) -> Retention:
+    """With batches so small that a few rows fill several."""
+    return Retention(database, events=4, deliveries=3)
+
+
+async def rows(database: Database) -> tuple[int, int, int]:
+    """How many events, deliveries and attempts there are."""
+
+    async def count(connection: AsyncConnection) -> list[int]:
+        return [
+            (await connection.execute(select(func.count()).select_from(table))).scalar_one()
+            for table in (events, deliveries, attempts)
+        ]
+
+    first, second, third = await database.read(count)
+    return first, second, third
+
+
+def group(happened: Event, *ids: str) -> Group:
+    return Group(event_key=happened.key, channel=Channel.WEBHOOK, subscription_ids=ids)
+
+
+def made(happened: Event, name: str, state: DeliveryState = DELIVERED, number: int = 1) -> Attempt:
+    kind = OutcomeKind.DELIVERED if state is DELIVERED else OutcomeKind.DEFERRED
+    return Attempt(
+        event_key=happened.key,
+        subscription_id=name,
+        number=number,
+        started_at=datetime.now(UTC),
+        duration=0.1,
+        outcome=Outcome(kind=kind, reason="HTTP 204"),
+        state=state,
+        delay=None if state.settled else 300,
+    )
+
+
+async def happen(registry: Registry, id: str, *names: str, state: DeliveryState = DELIVERED, run: str = "run") -> Event:  # noqa: A002
+    """An event whose deliveries to these subscriptions have been attempted once."""
+    happened = event(id=id)
+    await registry.accept([happened], run)
+    await registry.add_deliveries(run, [group(happened, *names)])
+    await registry.record([made(happened, name, state) for name in names])
+    return happened
+
+
+@pytest.fixture
+async def subscribed(registry: Registry) -> Sequence[str]:
+    names = [f"s{number}" for number in range(8)]
+    for name in names:
+        await registry.subscribe(subscription(id=name))
+    return names
+
+
+async def test_old_events_go_with_their_deliveries_and_attempts_and_younger_ones_stay(
+    registry: Registry, retention: Retention, database: Database, subscribed: Sequence[str]
+) -> None:
+    for number in range(10):
+        await happen(registry, f"old-{number}", *subscribed[: number % 3])
+    before = datetime.now(UTC)
+    young = await happen(registry, "young", "s0", "s1")
+    heard: list[Purged] = []
+    purged = await retention.purge(before, report=heard.append)
+    assert purged == Purged(events=10, deliveries=9, attempts=9, stayed=0)
+    assert [so_far.events for so_far in heard] == [4, 8, 10]
+    assert await rows(database) == (1, 2, 2)
+    assert [found.event.id for found in await registry.events()] == [young.id]
+    assert len(await registry.subscriptions()) == 8
+    with pytest.raises(EventNotFound):
+        await registry.locate("/shop", "old-1")
+
+
+async def test_an_event_with_anything_unsettled_stays_whole_and_is_counted(
+    registry: Registry, retention: Retention, database: Database, subscribed: Sequence[str]
+) -> None:
+    waiting = await happen(registry, "waiting", *subscribed[:2])
+    await registry.add_deliveries("run", [group(waiting, "s2")])
+    await registry.record([made(waiting, "s2", WAITING)])
+    pending = event(id="pending")
+    await registry.accept([pending], "run")
+    await registry.add_deliveries("run", [group(pending, "s0")])
+    await happen(registry, "done", *subscribed[:2])
+    now = datetime.now(UTC)
+    assert await retention.purge(now) == Purged(events=1, deliveries=2, attempts=2, stayed=2)
+    assert await rows(database) == (2, 4, 3)
+    await registry.record([made(waiting, "s2", number=2), made(pending, "s0")])
+    assert await retention.purge(now) == Purged(events=2, deliveries=4, attempts=5, stayed=0)
+    assert await rows(database) == (0, 0, 0)
+
+
+async def test_the_events_of_runs_that_are_open_stay(
+    registry: Registry, retention: Retention, subscribed: Sequence[str]
+) -> None:
+    await happen(registry, "searching", "s0", run="event//shop/searching")
+    await happen(registry, "done", "s0")
+    purged = await retention.purge(datetime.now(UTC), open_runs={"event//shop/searching"})
+    assert (purged.events, purged.stayed) == (1, 1)
+    assert [found.event.id for found in await registry.events()] == ["searching"]
+
+
+async def test_a_dry_run_counts_and_deletes_nothing(
+    registry: Registry, retention: Retention, database: Database, subscribed: Sequence[str]
+) -> None:
+    for number in range(3):
+        await happen(registry, f"old-{number}", *subscribed[:5])
+    await happen(registry, "waiting", "s0", state=WAITING)
+    now = datetime.now(UTC)
+    would = await retention.purge(now, dry_run=True)
+    assert would == Purged(events=3, deliveries=15, attempts=15, stayed=1)
+    assert await rows(database) == (4, 16, 16)
+    assert await retention.purge(now) == would
+
+
+async def test_an_event_of_more_deliveries_than_a_transaction_takes_goes_in_parts(
+    registry: Registry, retention: Retention, database: Database, subscribed: Sequence[str]
+) -> None:
+    await happen(registry, "large", *subscribed)
+    now = datetime.now(UTC)
+    assert await retention.purge(now) == Purged(events=1, deliveries=8, attempts=8)
+    assert await rows(database) == (0, 0, 0)
+
+
+async def test_a_purge_that_was_interrupted_is_ended_by_the_next(
+    registry: Registry, retention: Retention, database: Database, subscribed: Sequence[str]
+) -> None:
+    for number in range(6):
+        await happen(registry, f"old-{number}", *subscribed[:4])
+    now = datetime.now(UTC)
+
+    def interrupt(so_far: Purged) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        await retention.purge(now, report=interrupt)
+    assert await rows(database) == (2, 8, 8)
+    assert await retention.purge(now) == Purged(events=2, deliveries=8, attempts=8)
+
+
+async def test_attempts_whose_delivery_went_while_they_were_made_go_once_they_are_old(
+    registry: Registry, retention: Retention, database: Database, subscribed: Sequence[str]
+) -> None:
+    kept = await happen(registry, "kept", "s0", state=WAITING)
+    gone = event(id="gone")
+    await registry.record([made(gone, "s0"), made(kept, "deleted")])
+    now = datetime.now(UTC)
+    await registry.record([made(gone, "s1")])
+    assert (await retention.purge(now, dry_run=True)).attempts == 2
+    assert (await retention.purge(now)).attempts == 2
+    assert [found.subscription_id for found in await registry.attempts(gone.key)] == ["s1"]
+    assert [found.subscription_id for found in await registry.attempts(kept.key)] == ["s0"]
+
+
+async def test_a_delivery_that_is_opened_again_meanwhile_is_never_lost_halfway(
+    registry: Registry, retention: Retention, subscribed: Sequence[str]
+) -> None:
+    """Either its event went, and there is nothing to open, or it was opened, and all of it is there."""
+    happened = [await happen(registry, f"event-{number:02}", "s0", "s1") for number in range(30)]
+    now = datetime.now(UTC)
+
+    async def open_again() -> dict[str, bool]:
+        opened = {}
+        for one in reversed(happened):
+            opened[one.key] = bool(await registry.reopen(f"redeliver/{one.id}", [group(one, "s1")]))
+        return opened
+
+    purged, opened = await asyncio.gather(retention.purge(now), open_again())
+    assert purged.events + purged.stayed == 30
+    assert purged.events + sum(opened.values()) == 30
+    for one in happened:
+        states = {found.subscription_id: found.state for found in await registry.deliveries(event_key=one.key)}
+        assert states == ({"s0": DELIVERED, "s1": DeliveryState.PENDING} if opened[one.key] else {})
+
+
+async def test_publishing_and_delivering_go_on_during_a_purge(
+    registry: Registry, retention: Retention, subscribed: Sequence[str]
+) -> None:
+    for number in range(40):
+        await happen(registry, f"old-{number}", *subscribed[:3])
+    now = datetime.now(UTC)
+
+    async def deliver() -> None:
+        for number in range(40):
+            await happen(registry, f"new-{number}", *subscribed[:3])
+
+    purged, _ = await asyncio.gather(retention.purge(now), deliver())
+    assert purged == Purged(events=40, deliveries=120, attempts=120)
+    found = await registry.events(limit=100)
+    assert {one.event.id for one in found} == {f"new-{number}" for number in range(40)}
+    assert all(one.counts.delivered == 3 for one in found)
+
+
+async def test_an_event_that_was_purged_may_be_published_again(registry: Registry, subscribed: Sequence[str]) -> None:
+    happened = await happen(registry, "1", "s0")
+    assert (await registry.accept([happened], "other"))[happened.key].workflow_id == "run"
+    await registry.retention.purge(datetime.now(UTC) + timedelta(seconds=1))
+    assert (await registry.accept([happened], "other"))[happened.key].workflow_id == "other"
+
+
+async def test_a_subscription_goes_with_its_deliveries_and_attempts(
+    registry: Registry, retention: Retention, database: Database, subscribed: Sequence[str]
+) -> None:
+    happened = [await happen(registry, f"event-{number}", "s0", "s1") for number in range(7)]
+    assert await retention.delete("s0") == Deleted(gone=True, deliveries=7, attempts=7)
+    assert await rows(database) == (7, 7, 7)
+    assert (await registry.match(happened[0], limit=100, scan=100)).found[0][0] == "s1"
+    for asked in (registry.subscription("s0"), retention.delete("s0")):
+        with pytest.raises(SubscriptionNotFound):
+            await asked
+    await registry.subscribe(subscription(id="s0"))
+
+
+async def test_a_subscription_with_something_unsettled_stays_unless_that_is_cancelled(
+    registry: Registry, retention: Retention, database: Database, subscribed: Sequence[str]
+) -> None:
+    await happen(registry, "done", "s0", "s1")
+    for number in range(5):
+        await happen(registry, f"waiting-{number}", "s0", "s1", state=WAITING)
+    assert await retention.delete("s0") == Deleted(gone=False, unsettled=5)
+    assert (await registry.subscription("s0")).state == "active"
+    assert await rows(database) == (6, 12, 12)
+    assert await retention.delete("s0", cancel=True) == Deleted(gone=True, deliveries=6, attempts=6, unsettled=5)
+    assert {found.subscription_id for found in await registry.deliveries()} == {"s1"}
+
+
+async def test_a_run_that_matched_a_subscription_just_before_it_was_deleted_matches_again(
+    registry: Registry, retention: Retention, subscribed: Sequence[str]
+) -> None:
+    happened = event(id="1")
+    await registry.accept([happened], "run")
+    found = await registry.match(happened, limit=100, scan=100)
+    await retention.delete("s0")
+    with pytest.raises(IntegrityError):
+        await registry.add_deliveries("run", [group(happened, *(name for name, _ in found.found))])
+    again = await registry.match(happened, limit=100, scan=100)
+    await registry.add_deliveries("run", [group(happened, *(name for name, _ in again.found))])
+    assert [one.subscription_id for one in await registry.deliveries()] == subscribed[1:]
+
+
+async def test_deliveries_that_are_added_while_a_subscription_is_deleted_keep_it_or_go_with_it(
+    registry: Registry, retention: Retention, database: Database, subscribed: Sequence[str]
+) -> None:
+    happened = [event(id=f"event-{number:02}") for number in range(20)]
+    await registry.accept(happened, "run")
+
+    async def add() -> None:
+        for one in happened:
+            try:
+                await registry.add_deliveries("run", [group(one, "s0")])
+            except IntegrityError:
+                return
+
+    deleted, _ = await asyncio.gather(retention.delete("s0", cancel=True), add())
+
+    async def left(connection: AsyncConnection) -> list[int]:
+        tables = (
+            (subscriptions, subscriptions.c.id),
+            (subscription_types, subscription_types.c.subscription_id),
+            (deliveries, deliveries.c.subscription_id),
+        )
+        return [
+            (await connection.execute(select(func.count()).select_from(table).where(name == "s0"))).scalar_one()
+            for table, name in tables
+        ]
+
+    assert deleted.gone
+    assert await database.read(left) == [0, 0, 0]

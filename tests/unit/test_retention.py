@@ -1,0 +1,186 @@
+"""The commands that give data up: what they refuse, what they say, and that they name nobody."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from bellwire.contract import Group
+from bellwire.deliveries import Attempt, DeliveryState, Outcome, OutcomeKind
+from bellwire.registry import Registry
+from starter.cli import main
+from tests.factories import NOW, event, subscription
+
+ANN, BOB, NUMBER = "ann@example.com", "bob@example.com", "+14155550123"
+PURGE = ["purge", "--older-than", "0s", "--force", "--offline"]
+ERASE = ["erase", ANN, "--rest", "0s"]
+
+T = TypeVar("T")
+
+
+@pytest.fixture
+def registry_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A registry with subscriptions and two events, one of which waits; Temporal is nowhere."""
+    url = f"sqlite:///{tmp_path / 'registry.db'}"
+    monkeypatch.setenv("BELLWIRE_REGISTRY_URL", url)
+    monkeypatch.setenv("TEMPORAL_ADDRESS", "127.0.0.1:1")
+
+    async def prepare(registry: Registry) -> None:
+        await registry.migrate()
+        targets: dict[str, dict[str, Any]] = {
+            "mail": {"channel": "email", "to": ANN},
+            "list": {"channel": "email", "to": [ANN, BOB]},
+            "text": {"channel": "sms", "to": NUMBER},
+        }
+        for name, target in targets.items():
+            await registry.subscribe(subscription(target, id=name))
+        for name, state in {"done": DeliveryState.DELIVERED, "waits": DeliveryState.WAITING}.items():
+            happened, run = event(id=name), f"event//shop/{name}"
+            await registry.accept([happened], run)
+            group = Group(event_key=happened.key, channel="email", subscription_ids=("mail",))
+            await registry.add_deliveries(run, [group])
+            attempt = Attempt(
+                event_key=happened.key,
+                subscription_id="mail",
+                number=1,
+                started_at=NOW,
+                duration=0.1,
+                outcome=Outcome(kind=OutcomeKind.DEFERRED, reason="SMTP 451", answer=f"451 {ANN}"),
+                state=state,
+                delay=None if state.settled else 300,
+            )
+            await registry.record([attempt])
+
+    ask(url, prepare)
+    return url
+
+
+def ask(url: str, question: Callable[[Registry], Awaitable[T]]) -> T:
+    async def run() -> T:
+        registry = await Registry.open(url)
+        try:
+            return await question(registry)
+        finally:
+            await registry.close()
+
+    return asyncio.run(run())
+
+
+def event_ids(url: str) -> list[str]:
+    return [found.event.id for found in ask(url, lambda registry: registry.events())]
+
+
+def answer(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> Any:
+    status = main([*arguments, "--json"])
+    out, err = capsys.readouterr()
+    assert (status, err) == (0, "")
+    return json.loads(out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["purge"], 2, "--older-than"),
+        (["purge", "--older-than", "soon"], 2, "--older-than: 'soon' is not a duration; write it as 90s"),
+        (["purge", "--older-than", "-3d"], 2, "--older-than: '-3d' is not a duration"),
+        (["purge", "--older-than", "23h", "--offline"], 2, "--older-than: 23h is less than 1 d"),
+        (["purge", "--older-than", "9999999d"], 2, "--older-than: 9999999d ago is before all calendars"),
+        (["purge", "--older-than", "99999999999999d"], 2, "--older-than: 99999999999999d ago is before all calendars"),
+        (["purge", "--older-than", "30d"], 1, "cannot reach Temporal at 127.0.0.1:1"),
+        (["erase"], 2, "ADDRESS"),
+        (["erase", "eve@"], 2, "ADDRESS: is not an email address"),
+        (["erase", "0123"], 2, "ADDRESS: is not an E.164 number"),
+        (["erase", ANN, "--channel", "sms"], 2, "ADDRESS: is not an E.164 number"),
+        (["erase", "https://app.example", "--channel", "webhook"], 2, "--channel"),
+        (["erase", ANN, "--rest", "soon"], 2, "--rest: 'soon' is not a duration"),
+        (["subscriptions", "delete", "nobody"], 1, "No subscription has this id"),
+        (["subscriptions", "delete", "mail"], 1, "mail: 1 of its deliveries are unsettled; wait until they settle"),
+    ],
+)
+def test_what_is_refused_is_said_in_one_line_that_names_no_address(
+    arguments: list[str], status: int, said: str, registry_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == status
+    out, err = capsys.readouterr()
+    assert (out, len(err.splitlines())) == ("", 1)
+    assert said in err
+    assert "eve@" not in err
+    assert ANN not in err.replace(f"such as {ANN}", "")
+    assert event_ids(registry_url) == ["waits", "done"]
+    assert len(ask(registry_url, lambda registry: registry.subscriptions())) == 3
+
+
+def test_a_purge_says_what_went_and_what_stayed(registry_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    would = answer([*PURGE, "--dry-run"], capsys)
+    assert {name: would[name] for name in ("events", "deliveries", "attempts", "stayed", "dry_run")} == {
+        "events": 1,
+        "deliveries": 1,
+        "attempts": 1,
+        "stayed": 1,
+        "dry_run": True,
+    }
+    assert event_ids(registry_url) == ["waits", "done"]
+    assert {**answer(PURGE, capsys), "before": "", "dry_run": True} == {**would, "before": ""}
+    assert event_ids(registry_url) == ["waits"]
+    assert main(PURGE) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert [line for line in lines if "events" in line] == ["events deleted 0", "events that stay, unsettled 1"]
+
+
+def test_what_is_younger_than_asked_for_stays(registry_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert answer(["purge", "--older-than", "1d", "--offline"], capsys)["events"] == 0
+    assert event_ids(registry_url) == ["waits", "done"]
+
+
+def test_an_erasure_says_what_it_changed_and_names_no_address(
+    registry_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    would = answer([*ERASE, "--dry-run", "--events"], capsys)
+    assert would == {
+        "channel": "email",
+        "emptied": ["mail"],
+        "shared": ["list"],
+        "deliveries": 1,
+        "attempts": 2,
+        "cancelled": 1,
+        "runs": ["event//shop/waits"],
+        "events": 2,
+        "suppressions": 0,
+        "unsettled": 1,
+        "dry_run": True,
+    }
+    assert main([*ERASE, "--events"]) == 0
+    out, err = capsys.readouterr()
+    assert "ann@" not in out + err
+    assert "runs that find it cancelled when it is due next: event//shop/waits" in err
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert {"subscriptions emptied mail", "subscriptions to others too list", "events blanked 2"} <= set(lines)
+    listed = {wish["id"]: wish["target"] for wish in answer(["subscriptions"], capsys)}
+    assert (listed["mail"]["to"], listed["list"]["to"]) == ("", [BOB])
+    assert main(["subscriptions"]) == 0
+    assert main(["subscriptions", "show", "mail"]) == 0
+    capsys.readouterr()
+    assert main(["subscriptions", "resume", "mail"]) == 2
+    assert "target: its recipient was erased" in capsys.readouterr().err
+
+
+def test_an_erasure_waits_for_attempts_under_way_only_if_there_may_be_any(
+    registry_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["erase", ANN, "--rest", "0.01s"]) == 0
+    assert "waiting 0.01 s for attempts that may be under way" in capsys.readouterr().err
+    assert answer(["erase", NUMBER, "--rest", "1d"], capsys)["emptied"] == ["text"]
+
+
+def test_a_subscription_is_deleted_and_what_is_unsettled_cancelled_by_force(
+    registry_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["subscriptions", "delete", "text"]) == 0
+    assert capsys.readouterr().out == "text is deleted, with 0 deliveries\n"
+    deleted = answer(["subscriptions", "delete", "mail", "--force"], capsys)
+    assert deleted == {"id": "mail", "deliveries": 2, "attempts": 2, "cancelled": 1}
+    assert [wish["id"] for wish in answer(["subscriptions"], capsys)] == ["list"]
+    assert answer(["deliveries", "list"], capsys) == []
