@@ -29,14 +29,19 @@ from temporalio.worker import (
     WorkerTuner,
 )
 
+from activities.descriptions import Descriptions
 from activities.egress import Egress
 from activities.email import EmailChannel
 from activities.first_round import Attempting, FirstRounds
+from activities.http_sms import HttpProvider
+from activities.prices import Prices
+from activities.providers import Provider, Providers
 from activities.rendering import Renderer
 from activities.resolve import Resolver
 from activities.slots import MOST, BusySlots
-from activities.sms import SmsChannel, twilio_client
+from activities.sms import SmsChannel
 from activities.smtp import SmtpPool
+from activities.twilio_sms import TWILIO, TwilioProvider, twilio_client
 from activities.webhook import WebhookChannel
 from bellwire.connection import check_search_attributes, connect
 from bellwire.contract import QUEUE, channel_queue
@@ -47,6 +52,7 @@ from bellwire.settings import Settings, SettingsInvalid
 from bellwire.subscriptions import Channel
 from bellwire.supervision import end_with_parent, supervise
 from bellwire.telemetry import configure_logs, runtime
+from bellwire.twilio import CALLBACKS as TWILIO_CALLBACKS
 from workflows import WORKFLOWS
 
 log = structlog.get_logger("bellwire")
@@ -118,27 +124,15 @@ async def open_channels(settings: Settings, registry: Registry) -> AsyncIterator
         stack.push_async_callback(pool.close)
         email = EmailChannel(registry, pool, renderer, sender=settings.email_from, concurrency=concurrency)
 
-        twilio = None
-        if settings.twilio_account_sid and settings.twilio_auth_token:
-            # Without limit: the wait for a connection would count against the provider's time.
-            connector = aiohttp.TCPConnector(limit=0)
-            session = await stack.enter_async_context(
-                aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
-            )
-            twilio = twilio_client(
-                settings.twilio_account_sid,
-                settings.twilio_auth_token.get_secret_value(),
-                url=settings.twilio_url,
-                timeout=settings.twilio_timeout,
-                session=session,
-            )
         sms = SmsChannel(
             registry,
-            twilio,
+            Providers(await _sms_providers(stack, settings, registry)),
             renderer,
-            sender=settings.twilio_sender or "",
             concurrency=concurrency,
             reconcile_after=settings.sms_reconcile_after,
+            max_segments=settings.sms_max_segments,
+            senders=settings.sms_senders,
+            prices=Prices.read(settings.sms_prices) if settings.sms_prices else None,
         )
 
         egress = Egress(
@@ -149,6 +143,33 @@ async def open_channels(settings: Settings, registry: Registry) -> AsyncIterator
         for flights in (email.flights, webhook.flights):
             stack.push_async_callback(flights.close, settings.shutdown_grace)
         yield Channels(email, sms, webhook)
+
+
+async def _sms_providers(stack: AsyncExitStack, settings: Settings, registry: Registry) -> list[Provider]:
+    """Twilio, if it is configured, and those that the operator describes, the first asked first."""
+    described = Descriptions.read(settings.sms_providers) if settings.sms_providers else None
+    if described is None and not settings.twilio_account_sid:
+        return []
+    # Without limit: the wait for a connection would count against the provider's time.
+    connector = aiohttp.TCPConnector(limit=0)
+    session = await stack.enter_async_context(
+        aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+    )
+    providers: dict[str, Provider] = {}
+    if settings.twilio_account_sid and settings.twilio_auth_token:
+        client = twilio_client(
+            settings.twilio_account_sid,
+            settings.twilio_auth_token.get_secret_value(),
+            url=settings.twilio_url,
+            timeout=settings.twilio_timeout,
+            session=session,
+        )
+        callbacks = settings.public_url and f"{settings.public_url.rstrip('/')}{TWILIO_CALLBACKS}"
+        providers[TWILIO] = TwilioProvider(client, registry, sender=settings.twilio_sender or "", callbacks=callbacks)
+    for each in described.provider if described else ():
+        providers[each.name] = HttpProvider(each, session, secrets=settings.sms_secrets)
+    order = described.priority if described and described.priority else providers
+    return [providers[name] for name in order if name in providers]
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from bellwire.errors import SubscriptionNotFound, fields_in_error
 from bellwire.registry import Registry
 from bellwire.settings import Settings
-from bellwire.subscriptions import Channel, Subscription, WebhookTarget
+from bellwire.subscriptions import Channel, SmsTarget, Subscription, WebhookTarget
 from bellwire.webhooks import sign
 from starter.documents import Item, collect, object_of, read_items, read_value
 from starter.durations import parse_schedule
@@ -49,6 +49,11 @@ def read_wish(value: dict[str, Any], settings: Settings) -> Wish:
 
 
 def _target_problems(subscription: Subscription, settings: Settings) -> Iterable[str]:
+    if isinstance(subscription.target, SmsTarget):
+        sender = subscription.target.sender
+        if sender is not None and settings.sms_senders is not None and sender not in settings.sms_senders:
+            allowed = ", ".join(settings.sms_senders)
+            yield f"target.sender: {sender} is not one of {allowed}; use one of them, or add it to BELLWIRE_SMS_SENDERS"
     if not isinstance(subscription.target, WebhookTarget):
         return
     parts = urlsplit(subscription.target.url)
@@ -118,6 +123,12 @@ async def subscribe(
     ] = None,
     email: Annotated[list[str] | None, typer.Option(help="Deliver by email to this address. Repeatable.")] = None,
     sms: Annotated[str | None, typer.Option(help="Deliver by SMS to this number: +14155550123.")] = None,
+    sms_sender: Annotated[
+        str | None, typer.Option(help="Who sends it: a number, a name or a messaging service (MG…) of the operator's.")
+    ] = None,
+    max_segments: Annotated[
+        int | None, typer.Option(help="Most segments of one SMS; a longer text is rejected before it is sent.")
+    ] = None,
     webhook: Annotated[str | None, typer.Option(help="Deliver by webhook to this https URL.")] = None,
     filters: Annotated[
         list[str] | None,
@@ -158,13 +169,14 @@ async def subscribe(
         "secret": secret,
     }
     given = {name: value for name, value in options.items() if value not in (None, [])}
+    sms_options = {"sender": sms_sender, "max_segments": max_segments}
     if file is not None:
-        if given or email or sms or webhook:
+        if given or email or sms or webhook or sms_sender or max_segments is not None:
             raise InputInvalid("--file: the file says it all; leave the other options out")
         items = read_items(str(file))
         wishes = collect(items, lambda item: (item.where, read_wish(object_of(item), settings)))
     else:
-        item = Item("subscribe", {**given, "target": _target(email, sms, webhook)})
+        item = Item("subscribe", {**given, "target": _target(email, sms, webhook, sms_options)})
         wishes = [("subscribe", read_wish(object_of(item), settings))]
     async with opened_registry(settings) as registry:
         stored = await store(registry, wishes)
@@ -176,12 +188,17 @@ async def subscribe(
     print_table(("subscription", "tenant", "channel", "types", "signing secret, shown once"), rows)
 
 
-def _target(email: list[str] | None, sms: str | None, webhook: str | None) -> dict[str, Any]:
+def _target(
+    email: list[str] | None, sms: str | None, webhook: str | None, sms_options: dict[str, Any]
+) -> dict[str, Any]:
     targets: list[dict[str, Any]] = []
+    more = {name: value for name, value in sms_options.items() if value is not None}
     if email:
         targets.append({"channel": "email", "to": email[0] if len(email) == 1 else email})
     if sms is not None:
-        targets.append({"channel": "sms", "to": sms})
+        targets.append({"channel": "sms", "to": sms, **more})
+    elif more:
+        raise InputInvalid("--sms-sender, --max-segments: are for --sms; leave them out")
     if webhook is not None:
         targets.append({"channel": "webhook", "url": webhook})
     if len(targets) != 1:

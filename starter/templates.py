@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from bellwire.errors import TemplateInvalid
+from bellwire.segments import segments
 from bellwire.settings import Settings
 from bellwire.subscriptions import Channel
 from starter.documents import read_value
@@ -67,13 +68,16 @@ async def preview(
         "folder": str(folder) if folder else None,
     }
     rendered = await _render(request)
+    taken = None if rendered["sms"] is None else segments(rendered["sms"])
     if as_json:
-        say_json(rendered)
+        say_json({**rendered, "segments": taken and taken.model_dump(mode="json")})
         return
     screen = console()
     for part, text in rendered.items():
         if text is not None:
             screen.rule(part)
+            if part == "sms" and taken:
+                screen.print(f"segments: {taken.count} ({taken.encoding}, {taken.units} of {taken.room} places)")
             screen.print("\n".join(printable(line) for line in text.splitlines()))
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from bellwire.contract import Group
 from bellwire.deliveries import Attempt, DeliveryState, Outcome, OutcomeKind
 from bellwire.events import Event
 from bellwire.registry import Registry
+from bellwire.segments import segments
 from bellwire.subscriptions import Channel, Subscription
 from starter.cli import main
 from starter.documents import read_items
@@ -78,6 +80,8 @@ def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> list[
         ([*SUBSCRIBE, "--email", "ann"], "to"),
         ([*SUBSCRIBE, "--email", "ann@example.com", "--email", "bob"], "to"),
         ([*SUBSCRIBE, "--sms", "0123"], "target.sms.to: is not an E.164 number"),
+        ([*SUBSCRIBE, "--sms", "+14155550123", "--sms-sender", "+1"], "target.sms.sender: is not a sender"),
+        ([*SUBSCRIBE, *MAIL, "--max-segments", "2"], "--max-segments: are for --sms"),
         ([*SUBSCRIBE, "--webhook", "ftp://app.example"], "target.webhook.url: must be an https URL"),
         ([*SUBSCRIBE, "--webhook", "http://app.example"], "target.url: http is not allowed here"),
         ([*SUBSCRIBE, "--webhook", "https://app.example:0"], "target.webhook.url: has port 0"),
@@ -352,8 +356,11 @@ def test_tables_show_what_is_there_without_steering_the_terminal(
 def test_templates_are_listed_and_previewed(registry_url: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert answer(["templates", "list"], capsys)["order.paid"] == ["email", "sms"]
     parts = answer(["templates", "preview", "order.paid", "--data", '{"order": "42"}'], capsys)
-    assert sorted(parts) == ["html", "sms", "subject", "text"]
+    assert sorted(parts) == ["html", "segments", "sms", "subject", "text"]
+    assert parts["segments"] == segments(parts["sms"]).model_dump(mode="json")
     assert "42" in parts["subject"]
+    assert main(["templates", "preview", "order.paid", "--data", '{"order": "42"}']) == 0
+    assert re.search(r"segments: 1 \(GSM-7, \d+ of 160 places\)", capsys.readouterr().out)
     assert complaint(["templates", "preview", "order.paid", "--locale", "!"], capsys)[0].startswith("error: locale:")
 
 
