@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Any, Self
-from urllib.parse import urlencode, urlsplit, urlunsplit
+from urllib.parse import urlencode
 
 from aiohttp import ClientSession, web
 from twilio.request_validator import RequestValidator
@@ -68,6 +68,8 @@ class TwilioDouble:
     port: int = 0
     account_sid: str = "AC" + "0" * 32
     auth_token: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
+    #: Where URLs that begin like this are on this machine, as a proxy would know.
+    found_at: dict[str, str] = field(default_factory=dict, init=False)
     #: Accepted messages, oldest first.
     messages: list[Sent] = field(default_factory=list, init=False)
     #: Requests to send, accepted or not, and requests to list.
@@ -123,25 +125,26 @@ class TwilioDouble:
         changes = {"status": status, "error_code": error_code, "price": price}
         self.messages[:] = [replace(sent, **changes) if sent.sid == sid else sent for sent in self.messages]
 
-    async def call_back(self, sent: Sent, status: str, *, at: str, **fields: str) -> int:
-        """Tell the sender that a message has this status; the answer's status. `at`: where the host of its URL is."""
+    async def call_back(self, sent: Sent, status: str, **fields: str) -> int:
+        """Tell the sender that a message has this status; the answer's status."""
         assert sent.callback is not None
         service = {"MessagingServiceSid": sent.sender} if sent.sender.startswith("MG") else {"From": sent.sender}
         about = {"MessageSid": sent.sid, "MessageStatus": status, "To": sent.to, **service}
-        return await self.post(sent.callback, {**about, "AccountSid": self.account_sid, **fields}, at=at)
+        return await self.post(sent.callback, {**about, "AccountSid": self.account_sid, **fields})
 
-    async def receive(self, url: str, body: str, *, at: str, **fields: str) -> int:
+    async def receive(self, url: str, body: str, **fields: str) -> int:
         """Pass on an SMS that somebody wrote to a number of the account; the answer's status."""
-        return await self.post(url, {"Body": body, "AccountSid": self.account_sid, **fields}, at=at)
+        return await self.post(url, {"Body": body, "AccountSid": self.account_sid, **fields})
 
-    async def post(self, url: str, fields: dict[str, str], *, at: str, signature: str | None = None) -> int:
-        """Call `url`, which is found at the address `at` (http://127.0.0.1:8100); the answer's status."""
-        parts = urlsplit(url)
+    async def post(self, url: str, fields: dict[str, str], *, signature: str | None = None) -> int:
+        """Call a URL, signed over it unless there is a `signature`; the answer's status."""
         signed = RequestValidator(self.auth_token).compute_signature(url, fields) if signature is None else signature
-        path = urlunsplit(("", "", parts.path, parts.query, ""))
+        found = next(
+            (f"{at}{url[len(public) :]}" for public, at in self.found_at.items() if url.startswith(public)), url
+        )
         async with (
             ClientSession() as session,
-            session.post(f"{at}{path}", data=fields, headers={"X-Twilio-Signature": signed}) as answer,
+            session.post(found, data=fields, headers={"X-Twilio-Signature": signed}) as answer,
         ):
             return answer.status
 
