@@ -1,26 +1,7 @@
 """Descriptions of SMS providers that have no client of their own: a file of the operator's, TOML or JSON.
 
-    priority = ["acme", "twilio"]          # left out: twilio first, then in the order of the file
-
-    [[provider]]
-    name = "acme"
-    url = "https://api.acme.example/v1/messages"
-    sender = "+14155550100"
-    idempotency_header = "Idempotency-Key" # acme does once what it is told twice under one key
-    auth = {kind = "bearer", secret = "BELLWIRE_SMS_SECRETS__ACME"}
-    body = {format = "json", fields = {to = "{to}", from = "{sender}", text = "{text}", ref = "{reference}"}}
-
-    [provider.answer]
-    id = "/message/id"
-    code = "/error/code"
-    dead = ["unknown_number"]
-    unsubscribed = ["opted_out"]
-
-    [provider.lookup]
-    url = "https://api.acme.example/v1/messages?ref={reference}"
-    id = "/messages/0/id"
-
-A file names environment variables that hold secrets, and can name none but those that are for it.
+docs/operating.md has an example. A file names environment variables that hold secrets, and can name none but those that
+are for it.
 """
 
 import json
