@@ -69,7 +69,7 @@ def sms_sender(value: str) -> str:
     """The sender of an SMS, if it can be one. Raises ValueError."""
     if not _SMS_SENDER.fullmatch(value):
         raise ValueError(
-            "is not a sender; give a number (+14155550100), a short code (24555), a messaging service (MG and 32 digits) "
+            "is not a sender, which is a number (+14155550100), a short code (24555), a messaging service (MG and 32 digits) "
             "or a name of up to 11 letters and digits (Acme Shop)"
         )
     return value

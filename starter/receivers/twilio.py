@@ -122,8 +122,10 @@ class TwilioDouble:
 
     def mark(self, sid: str, status: str, error_code: int | None = None, *, price: str | None = None) -> None:
         """Let a message have this status from now on."""
-        changes = {"status": status, "error_code": error_code, "price": price}
-        self.messages[:] = [replace(sent, **changes) if sent.sid == sid else sent for sent in self.messages]
+        self.messages[:] = [
+            replace(sent, status=status, error_code=error_code, price=price) if sent.sid == sid else sent
+            for sent in self.messages
+        ]
 
     async def call_back(self, sent: Sent, status: str, **fields: str) -> int:
         """Tell the sender that a message has this status; the answer's status."""

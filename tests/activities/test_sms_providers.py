@@ -15,7 +15,7 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.descriptions import Description
 from activities.http_sms import HttpProvider
-from activities.providers import LOST_REASON, PASSED_OVER_FOR, Providers
+from activities.providers import LOST_REASON, PASSED_OVER_FOR, Provider, Providers
 from activities.rendering import Renderer
 from activities.sms import SmsChannel, Superseded
 from activities.twilio_sms import TwilioProvider, twilio_client
@@ -61,7 +61,7 @@ class Setting(NamedTuple):
             self.twilio.account_sid, token, url=self.twilio.url, timeout=TIMEOUT, session=self.session
         )
         acme = Description.model_validate(description(self.acme.url, **described))
-        providers = [
+        providers: list[Provider] = [
             TwilioProvider(client, self.registry, sender=SENDER),
             HttpProvider(acme, self.session, secrets={"acme": SecretStr(self.acme.token)}),
         ]
@@ -205,7 +205,7 @@ async def test_a_provider_with_an_outage_is_passed_over_for_a_while_and_tried_ag
     async def attempt(number: int) -> str | None:
         due = replace(await setting.due(), subscription=wishes[number])
         facts = (await channel.attempt(due)).sms
-        return facts and facts.provider
+        return facts.provider if facts else None
 
     assert await attempt(0) == "acme"
     setting.clock.now += PASSED_OVER_FOR - 1

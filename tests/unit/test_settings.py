@@ -40,6 +40,8 @@ def test_every_setting_has_a_default() -> None:
         ("METRICS_ADDRESS", "[::1]:9464", "[::1]:9464"),
         ("HEALTH_ADDRESS", "localhost:8080", "localhost:8080"),
         ("LOG_FORMAT", "json", LogFormat.JSON),
+        ("SMS_SENDERS", "+14155550100, Acme Shop", ("+14155550100", "Acme Shop")),
+        ("PUBLIC_URL", "https://bellwire.example/notify", "https://bellwire.example/notify"),
     ],
 )
 def test_variables_are_read(monkeypatch: pytest.MonkeyPatch, name: str, value: str, meant: object) -> None:
@@ -66,6 +68,12 @@ def test_variables_are_read(monkeypatch: pytest.MonkeyPatch, name: str, value: s
         ("TWILIO_URL", "https://[api", "is not a URL"),
         ("TWILIO_TIMEOUT", "61", "less than or equal to 60"),
         ("SMS_RECONCILE_AFTER", "-1", "greater than or equal to 0"),
+        ("SMS_SENDERS", "+1", "is not a sender"),
+        ("SMS_MAX_SEGMENTS", "0", "greater than or equal to 1"),
+        ("SMS_PRICES", "/nowhere/prices.csv", "is not a file"),
+        ("SMS_PROVIDERS", "/nowhere/providers.toml", "is not a file"),
+        ("SMS_SECRETS", "s3cret", "a variable of its own"),
+        ("PUBLIC_URL", "bellwire.example", "http or https URL"),
         ("WEBHOOK_TIMEOUT", "31", "less than or equal to 30"),
         ("WEBHOOK_ALLOW_HTTP", "2", "valid boolean"),
         ("WEBHOOK_PORTS", "80,https", "valid integer"),
@@ -125,6 +133,15 @@ def test_settings_that_go_together_are_accepted() -> None:
     assert settings.smtp_password is not None
     assert settings.smtp_password.get_secret_value() == "hunter2"
     assert "hunter" not in repr(settings)
+
+
+def test_each_secret_of_a_provider_has_a_variable_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BELLWIRE_SMS_SECRETS__ACME", '{"a": 1}')
+    monkeypatch.setenv("BELLWIRE_SMS_SECRETS__OTHER_ONE", "123")
+    settings = Settings.read()
+    values = {name: secret.get_secret_value() for name, secret in settings.sms_secrets.items()}
+    assert values == {"acme": '{"a": 1}', "other_one": "123"}
+    assert "123" not in repr(settings)
 
 
 def test_a_refusal_shows_no_secret_not_even_in_its_traceback() -> None:
