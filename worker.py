@@ -17,7 +17,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import aiohttp
 import structlog
 from temporalio.client import Client
 from temporalio.worker import (
@@ -29,20 +28,28 @@ from temporalio.worker import (
     WorkerTuner,
 )
 
+from activities.announcing import announcing
+from activities.attachments import fetching
 from activities.descriptions import Descriptions
+from activities.dkim_signature import DkimSigner
 from activities.egress import Egress
 from activities.email import EmailChannel
+from activities.fetching import Fetcher
 from activities.first_round import Attempting, FirstRounds
 from activities.http_sms import HttpProvider
 from activities.prices import Prices
+from activities.provider_http import provider_session
 from activities.providers import Provider, Providers
 from activities.rendering import Renderer
 from activities.resolve import Resolver
 from activities.slots import MOST, BusySlots
 from activities.sms import SmsChannel
 from activities.smtp import SmtpPool
-from activities.twilio_sms import TWILIO, TwilioProvider, twilio_client
+from activities.tenant_templates import TenantTemplates
+from activities.trials import Trials
+from activities.twilio_sms import TwilioProvider, twilio_client
 from activities.webhook import WebhookChannel
+from bellwire.client import Client as Publisher
 from bellwire.connection import check_search_attributes, connect
 from bellwire.contract import QUEUE, channel_queue
 from bellwire.errors import BellwireError
@@ -88,6 +95,15 @@ class Channels(NamedTuple):
             Channel.WEBHOOK: self.webhook.send_webhook,
         }
 
+    def trials(self, registry: Registry) -> Trials:
+        """What makes one attempt by any of them and records nothing."""
+        attempts = {
+            Channel.EMAIL: self.email.attempt,
+            Channel.SMS: self.sms.attempt,
+            Channel.WEBHOOK: self.webhook.attempt,
+        }
+        return Trials(registry, attempts)
+
 
 def local_activities(registry: Registry, first: FirstRounds) -> list[Implementation]:
     """What workflows run beside themselves."""
@@ -102,13 +118,35 @@ def local_activities(registry: Registry, first: FirstRounds) -> list[Implementat
     ]
 
 
+def signer_of(settings: Settings) -> DkimSigner | None:
+    """What signs mails; None without a key. Raises ValueError, which names the variable of a key that is none."""
+    if settings.dkim_domain is None or settings.dkim_selector is None or settings.dkim_key is None:
+        return None
+    return DkimSigner(settings.dkim_domain, settings.dkim_selector, settings.dkim_key.get_secret_value())
+
+
 @asynccontextmanager
 async def open_channels(settings: Settings, registry: Registry) -> AsyncIterator[Channels]:
     """All channels; on leaving, attempts that go on have the grace to end, and connections are closed."""
     async with AsyncExitStack() as stack:
-        renderer = Renderer(settings.templates)
+        tenants = TenantTemplates(
+            processes=settings.template_processes,
+            timeout=settings.template_timeout,
+            memory=settings.template_memory * 1024 * 1024,
+        )
+        renderer = Renderer(settings.templates, tenants=tenants)
         renderer.check()
+        stack.push_async_callback(renderer.close)
         concurrency = settings.send_concurrency
+
+        egress = Egress(
+            allow=settings.egress_allow,
+            allow_http=settings.webhook_allow_http,
+            ports=settings.webhook_ports,
+            proxy=settings.egress_proxy,
+            details=settings.egress_details,
+        )
+        strangers = await stack.enter_async_context(egress.session(timeout=settings.webhook_timeout))
 
         password = settings.smtp_password.get_secret_value() if settings.smtp_password else None
         pool = SmtpPool(
@@ -122,7 +160,16 @@ async def open_channels(settings: Settings, registry: Registry) -> AsyncIterator
             timeout=settings.smtp_timeout,
         )
         stack.push_async_callback(pool.close)
-        email = EmailChannel(registry, pool, renderer, sender=settings.email_from, concurrency=concurrency)
+        email = EmailChannel(
+            registry,
+            pool,
+            renderer,
+            sender=settings.email_from,
+            concurrency=concurrency,
+            links=settings.links,
+            signer=signer_of(settings),
+            fetch=fetching(Fetcher(strangers, egress), timeout=settings.webhook_timeout),
+        )
 
         sms = SmsChannel(
             registry,
@@ -135,11 +182,14 @@ async def open_channels(settings: Settings, registry: Registry) -> AsyncIterator
             prices=Prices.read(settings.sms_prices) if settings.sms_prices else None,
         )
 
-        egress = Egress(
-            allow=settings.egress_allow, allow_http=settings.webhook_allow_http, ports=settings.webhook_ports
+        webhook = WebhookChannel(
+            registry,
+            strangers,
+            egress,
+            timeout=settings.webhook_timeout,
+            concurrency=concurrency,
+            origin=settings.webhook_origin,
         )
-        strangers = await stack.enter_async_context(egress.session(timeout=settings.webhook_timeout))
-        webhook = WebhookChannel(registry, strangers, egress, timeout=settings.webhook_timeout, concurrency=concurrency)
         for flights in (email.flights, webhook.flights):
             stack.push_async_callback(flights.close, settings.shutdown_grace)
         yield Channels(email, sms, webhook)
@@ -150,12 +200,8 @@ async def _sms_providers(stack: AsyncExitStack, settings: Settings, registry: Re
     described = Descriptions.read(settings.sms_providers) if settings.sms_providers else None
     if described is None and not settings.twilio_account_sid:
         return []
-    # Without limit: the wait for a connection would count against the provider's time.
-    connector = aiohttp.TCPConnector(limit=0)
-    session = await stack.enter_async_context(
-        aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
-    )
-    providers: dict[str, Provider] = {}
+    session = await stack.enter_async_context(provider_session())
+    providers: list[Provider] = []
     if settings.twilio_account_sid and settings.twilio_auth_token:
         client = twilio_client(
             settings.twilio_account_sid,
@@ -164,12 +210,12 @@ async def _sms_providers(stack: AsyncExitStack, settings: Settings, registry: Re
             timeout=settings.twilio_timeout,
             session=session,
         )
-        callbacks = settings.public_url and f"{settings.public_url.rstrip('/')}{TWILIO_CALLBACKS}"
-        providers[TWILIO] = TwilioProvider(client, registry, sender=settings.twilio_sender or "", callbacks=callbacks)
-    for each in described.provider if described else ():
-        providers[each.name] = HttpProvider(each, session, secrets=settings.sms_secrets)
-    order = described.priority if described and described.priority else providers
-    return [providers[name] for name in order if name in providers]
+        callbacks = settings.public_url and f"{settings.public_url}{TWILIO_CALLBACKS}"
+        providers.append(TwilioProvider(client, registry, sender=settings.twilio_sender or "", callbacks=callbacks))
+    if described is None:
+        return providers
+    providers += [HttpProvider(each, session, secrets=settings.sms_secrets) for each in described.provider]
+    return described.in_order(providers)
 
 
 @asynccontextmanager
@@ -182,11 +228,12 @@ async def polling(
         "activity_task_poller_behavior": PollerBehaviorAutoscaling(initial=2),
     }
     async with open_channels(settings, registry) as opened, AsyncExitStack() as stack:
+        trial = opened.trials(registry).attempt_trial
         workers = [
             Worker(
                 client,
                 task_queue=channel_queue(channel),
-                activities=[opened.sends[channel]],
+                activities=[opened.sends[channel], trial],
                 max_concurrent_activities=settings.max_activities,
                 # Short, so that a cancel reaches an activity soon.
                 max_heartbeat_throttle_interval=timedelta(seconds=2),
@@ -233,13 +280,14 @@ async def run(settings: Settings, channels: Sequence[Channel], *, workflows: boo
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(LOOKUP_THREADS, "lookup"))
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    registry = await Registry.open(settings.registry_url, pool=settings.registry_pool)
+    registry = await Registry.open(settings.registry_url, pool=settings.registry_pool, patience=settings.patience)
     try:
         await registry.check()
         client = await connect(runtime=runtime(settings.metrics_address))
         await check_search_attributes(client)
         async with (
             polling(client, registry, settings, channels, workflows=workflows) as workers,
+            announcing(registry, Publisher(client)),
             answering_health(settings.health_address, client, registry, workers),
         ):
             log.info("worker.started", channels=[str(channel) for channel in channels], workflows=workflows)
@@ -266,6 +314,7 @@ async def run_several(settings: Settings, arguments: Sequence[str], number: int)
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
     Renderer(settings.templates).check()
+    signer_of(settings)
     registry = await Registry.open(settings.registry_url, pool=1)
     try:
         await registry.check()

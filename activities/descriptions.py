@@ -7,13 +7,14 @@ are for it.
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote, urlsplit
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
+from activities.providers import Provider
 from activities.twilio_sms import TWILIO
 from bellwire.errors import fields_in_error
 from bellwire.subscriptions import sms_sender
@@ -198,6 +199,13 @@ class Descriptions(Written):
             raise ValueError(f"{named}: {fields_in_error(error)}") from error
         except ValueError as error:
             raise ValueError(f"{named}: {error}") from error
+
+    def in_order(self, providers: Sequence[Provider]) -> list[Provider]:
+        """Those to be asked, the first first."""
+        if not self.priority:
+            return list(providers)
+        known = {each.name: each for each in providers}
+        return [known[name] for name in self.priority if name in known]
 
 
 def filled(template: Any, values: Mapping[str, str], *, encoded: bool = False) -> Any:

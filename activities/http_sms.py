@@ -131,11 +131,14 @@ class HttpProvider:
             kind, obstacle = OutcomeKind.DEFERRED, reason
         if kind is OutcomeKind.UNKNOWN:
             return lost(f"{reason}: {answer.text}", wait=answer.retry_after)
+        # Of other refusals nobody can tell whether they speak of the number, the text or us.
+        gone = kind is OutcomeKind.REJECTED and code in meaning.dead
         outcome = Outcome(
             kind=kind,
             reason=reason,
             retry_after=answer.retry_after if kind is OutcomeKind.DEFERRED else None,
-            disable=kind is OutcomeKind.REJECTED and code in meaning.dead,
+            disable=gone,
+            ours=not gone,
             answer=answer.text[:MAX_ANSWER],
         )
         suppress = self._suppression(code) if kind is OutcomeKind.REJECTED else None

@@ -51,6 +51,11 @@ class Answer:
     retry_after: float | None
 
 
+def provider_session() -> aiohttp.ClientSession:
+    """For calls of providers. Without limit: the wait for a connection would count against the provider's time."""
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar())
+
+
 def limits(timeout: float) -> aiohttp.ClientTimeout:
     """`timeout`: seconds for one call, from dialling (or waiting for a free connection) to the end of the answer."""
     # The whole must be longer than dialling: a `total` that runs out while dialling looks like a lost answer.

@@ -128,4 +128,5 @@ def lost(words: str, *, wait: float | None = None, obstacle: str | None = None) 
 
 def unreachable(name: str, error: Exception) -> Verdict:
     """Nothing reached the provider."""
-    return Verdict(outcome=Outcome(kind=OutcomeKind.DEFERRED, reason=f"{name} unreachable: {error}"), outage=True)
+    outcome = Outcome(kind=OutcomeKind.DEFERRED, reason=f"{name} unreachable: {error}", ours=True)
+    return Verdict(outcome=outcome, outage=True)

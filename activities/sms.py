@@ -99,7 +99,7 @@ class SmsChannel:
         # When the first attempt was announced whose outcome is not known yet, if any: an SMS may have gone out since.
         since = due.delivery.intent_at
         try:
-            text = self._renderer.sms(due.event, due.subscription)
+            text = await self._renderer.sms(due.event, due.subscription)
         except TemplateInvalid as error:
             return self._not_ready(due, "template invalid", str(error))
         if not self._providers:
@@ -140,9 +140,10 @@ class SmsChannel:
         most = target.max_segments or self._max_segments
         if taken.count > most:
             reason = f"too long: {taken.count} segments ({taken.encoding}), at most {most}"
-            return Outcome(kind=OutcomeKind.REJECTED, reason=reason, sms=facts)
+            return Outcome(kind=OutcomeKind.REJECTED, reason=reason, ours=True, sms=facts)
         if suppressed := await self._suppressed(due, sms):
-            return Outcome(kind=OutcomeKind.REJECTED, reason=f"recipient suppressed: {suppressed}", sms=facts)
+            reason = f"recipient suppressed: {suppressed}"
+            return Outcome(kind=OutcomeKind.REJECTED, reason=reason, ours=True, sms=facts)
         return None
 
     async def _suppressed(self, due: Due, sms: Sms) -> SuppressionReason | None:
@@ -214,7 +215,7 @@ class SmsChannel:
         self._tell_operator(due, reason, words)
         if due.delivery.intent_at is not None:
             return lost(f"{reason}: {words}").outcome
-        return Outcome(kind=OutcomeKind.DEFERRED, reason=reason, answer=words[:MAX_ANSWER])
+        return Outcome(kind=OutcomeKind.DEFERRED, reason=reason, ours=True, answer=words[:MAX_ANSWER])
 
     def _tell_operator(self, due: Due, reason: str, detail: str = "") -> None:
         """One line at ERROR. A provider's words are no `detail`: they may hold the number, and stay with the attempt."""

@@ -137,6 +137,7 @@ def _refused(error: TwilioException) -> Verdict:
             reason=reason,
             retry_after=retry_after() if judged.kind is OutcomeKind.DEFERRED else None,
             disable=judged.disable,
+            ours=not judged.number,
             answer=words[:MAX_ANSWER],
         ),
         outage=status == 429 or status >= 500,
@@ -160,6 +161,7 @@ def _accepted(message: Any, reason: str) -> Verdict:
         kind=judged.kind,
         reason=f"Twilio {message.status} {message.error_code}",
         disable=judged.disable,
+        ours=not judged.number,
         provider_id=message.sid,
     )
     return Verdict(outcome=outcome, suppress=judged.suppress, reported=reported)

@@ -20,12 +20,16 @@ class Ruling:
     suppress: SuppressionReason | None = None
     #: It is for the operator to mend, so it is logged as an error.
     operator: bool = False
+    #: It says something about the number, and not about the text, Twilio, us, or what its owner wishes.
+    number: bool = False
 
 
 LATER = Ruling(OutcomeKind.DEFERRED)
 NEVER = Ruling(OutcomeKind.REJECTED)
-GONE = Ruling(OutcomeKind.REJECTED, disable=True, suppress=SuppressionReason.BOUNCED)
-#: The subscription stays: START brings the recipient back.
+UNREACHED = Ruling(OutcomeKind.DEFERRED, number=True)
+REFUSED = Ruling(OutcomeKind.REJECTED, number=True)
+GONE = Ruling(OutcomeKind.REJECTED, disable=True, suppress=SuppressionReason.BOUNCED, number=True)
+#: The subscription stays, and has not failed: START brings the recipient back.
 STOPPED = Ruling(OutcomeKind.REJECTED, suppress=SuppressionReason.UNSUBSCRIBED)
 OPERATOR = Ruling(OutcomeKind.DEFERRED, operator=True)
 AMBIGUOUS = Ruling(OutcomeKind.UNKNOWN)
@@ -36,8 +40,8 @@ BY_CODE: dict[int, Ruling] = {
     20500: LATER,  # internal server error
     21611: LATER,  # the sender's queue is full
     30001: LATER,  # queue overflow
-    30003: LATER,  # handset unreachable
-    30036: LATER,  # validity period ran out
+    30003: UNREACHED,  # handset unreachable
+    30036: UNREACHED,  # validity period ran out
     21211: GONE,  # not a number
     21610: STOPPED,  # unsubscribed: STOP
     21614: GONE,  # not a mobile number
@@ -46,8 +50,8 @@ BY_CODE: dict[int, Ruling] = {
     21602: NEVER,  # no body
     21617: NEVER,  # longer than 1,600 characters
     21619: NEVER,  # no body, media or content
-    30004: NEVER,  # blocked
-    30007: NEVER,  # filtered by the carrier
+    30004: REFUSED,  # blocked
+    30007: REFUSED,  # filtered by the carrier
     30034: NEVER,  # number not registered with the carriers
     20003: OPERATOR,  # credentials
     20404: OPERATOR,  # no such account

@@ -71,7 +71,7 @@ class TwilioCallbacks:
     def __init__(self, registry: Registry, *, token: str, public_url: str) -> None:
         self._registry = registry
         self._validator = RequestValidator(token)
-        self._public_url = public_url.rstrip("/")
+        self._public_url = public_url
 
     async def status(self, request: Request) -> Response:
         """What became of an SMS. 204; 404 for a delivery that is not known."""

@@ -16,7 +16,7 @@ from starlette.routing import Route
 from bellwire.errors import BellwireError
 from bellwire.registry import Registry
 from bellwire.settings import Settings
-from starter import callbacks
+from starter import callbacks, unsubscribing
 from starter.terminal import CommandFailed, command, opened_registry, remark
 
 
@@ -30,7 +30,10 @@ def application(settings: Settings, registry: Registry) -> Starlette:
             return JSONResponse({"ready": False, "reason": str(error)[:200]}, status_code=503)
         return JSONResponse({"ready": True})
 
-    return Starlette(routes=[Route("/ready", ready), *callbacks.routes(settings, registry)])
+    routes = [Route("/ready", ready), *callbacks.routes(settings, registry)]
+    if settings.links:
+        routes += unsubscribing.routes(settings.links, registry)
+    return Starlette(routes=routes)
 
 
 @command

@@ -104,6 +104,7 @@ async def test_an_answer_becomes_a_verdict(
     assert (verdict.outcome.kind, verdict.outcome.reason) == (kind, reason)
     assert (verdict.outage, verdict.suppress) == (outage, suppress)
     assert verdict.outcome.disable == (suppress is SuppressionReason.BOUNCED)
+    assert verdict.outcome.ours == (kind in {REJECTED, DEFERRED} and suppress is not SuppressionReason.BOUNCED)
     assert verdict.outcome.retry_after == reply.retry_after
     assert (verdict.obstacle is not None) == (reply.status in {302, 404})
 
@@ -134,7 +135,7 @@ async def test_a_provider_that_is_gone_was_sent_nothing(session: aiohttp.ClientS
     async with TextGateway() as gone:
         pass
     verdict = await provider(gone, session).send(SMS)
-    assert (verdict.outcome.kind, verdict.outage) == (DEFERRED, True)
+    assert (verdict.outcome.kind, verdict.outage, verdict.outcome.ours) == (DEFERRED, True, True)
     assert verdict.outcome.reason == "acme unreachable: connect failed"
 
 

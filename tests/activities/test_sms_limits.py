@@ -82,6 +82,7 @@ async def test_a_text_of_more_segments_than_allowed_is_rejected_and_not_sent(
         assert (outcome.kind, setting.twilio.posts) == (OutcomeKind.DELIVERED, 1)
     else:
         assert (outcome.kind, outcome.reason, setting.twilio.posts) == (OutcomeKind.REJECTED, reason, 0)
+        assert outcome.ours
     assert outcome.sms is not None
     assert outcome.sms.estimate is None
 
@@ -106,6 +107,34 @@ async def test_what_twilio_bills_is_recorded_once_it_says_so(setting: Setting) -
     assert (facts.reported_segments, facts.reported_price, facts.reported_currency) == (1, Decimal("0.0158"), "USD")
 
 
+@pytest.mark.parametrize(
+    ("reply", "ours"),
+    [
+        (Reply(status=400, code=30007), False),
+        (Reply(status=400, code=21614), False),
+        (Reply(status=400, code=21617), True),
+        (Reply(status=401, code=20003), True),
+        (Reply(status=429, code=20429), True),
+        (Reply(status=503), True),
+    ],
+)
+async def test_a_refusal_by_twilio_is_the_receivers_only_if_it_is_about_the_number(
+    setting: Setting, reply: Reply, ours: bool
+) -> None:
+    setting.twilio.script(TO, reply)
+    outcome = await setting.channel().attempt(wanted())
+    assert outcome.kind in {OutcomeKind.REJECTED, OutcomeKind.DEFERRED}
+    assert outcome.ours is ours
+
+
+async def test_an_sms_that_twilio_failed_to_deliver_says_whose_fault_it_was(setting: Setting) -> None:
+    sent = setting.twilio.plant(TO, SENDER, "Hello")
+    setting.twilio.mark(sent.sid, "undelivered", 30003)
+    lost = wanted()
+    outcome = await setting.channel().attempt(due(lost.subscription, lost.event, intent_at=NOW, asked="twilio/1"))
+    assert (outcome.kind, outcome.ours) == (OutcomeKind.DEFERRED, False)
+
+
 async def test_what_was_refused_costs_nothing(setting: Setting) -> None:
     setting.twilio.script(TO, Reply(status=400, code=21617))
     facts = (await setting.channel(prices=Prices([MOBILE])).attempt(wanted())).sms
@@ -123,7 +152,7 @@ async def test_the_subscription_names_the_sender(setting: Setting) -> None:
 async def test_a_sender_that_the_operator_has_not_listed_waits_loudly(setting: Setting) -> None:
     with capture_logs() as logs:
         outcome = await setting.channel(senders=(SENDER,)).attempt(wanted(sender="Acme"))
-    assert (outcome.kind, outcome.reason) == (OutcomeKind.DEFERRED, "sender not allowed")
+    assert (outcome.kind, outcome.reason, outcome.ours) == (OutcomeKind.DEFERRED, "sender not allowed", True)
     assert [line["log_level"] for line in logs] == ["error"]
     assert setting.twilio.posts == 0
 
@@ -141,7 +170,7 @@ async def test_nothing_is_sent_to_a_suppressed_number(setting: Setting, scope: s
     await setting.registry.suppress(suppression(scope, SuppressionReason.UNSUBSCRIBED))
     outcome = await setting.channel().attempt(wanted())
     assert (outcome.kind, outcome.reason) == (OutcomeKind.REJECTED, "recipient suppressed: unsubscribed")
-    assert setting.twilio.posts == 0
+    assert (outcome.ours, setting.twilio.posts) == (True, 0)
 
 
 @pytest.mark.parametrize("scope", ["sub_other", by_sender("+14155550199")])
@@ -154,7 +183,7 @@ async def test_who_has_said_stop_is_not_written_to_again_until_start(setting: Se
     setting.twilio.script(TO, Reply(status=400, code=21610))
     channel = setting.channel()
     stopped = await channel.attempt(wanted())
-    assert (stopped.kind, stopped.disable) == (OutcomeKind.REJECTED, False)
+    assert (stopped.kind, stopped.disable, stopped.ours) == (OutcomeKind.REJECTED, False, True)
     (listed,) = await setting.registry.suppressions()
     assert (listed.reason, listed.subscription_id) == (SuppressionReason.UNSUBSCRIBED, by_sender(SENDER))
     assert (await channel.attempt(wanted())).reason == "recipient suppressed: unsubscribed"
