@@ -17,7 +17,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import aiohttp
 import structlog
 from temporalio.client import Client
 from temporalio.worker import (
@@ -31,30 +30,36 @@ from temporalio.worker import (
 
 from activities.announcing import announcing
 from activities.attachments import fetching
+from activities.descriptions import Descriptions
 from activities.dkim_signature import DkimSigner
 from activities.egress import Egress
 from activities.email import EmailChannel
 from activities.fetching import Fetcher
 from activities.first_round import Attempting, FirstRounds
+from activities.http_sms import HttpProvider
+from activities.prices import Prices
+from activities.provider_http import provider_session
+from activities.providers import Provider, Providers
 from activities.rendering import Renderer
 from activities.resolve import Resolver
 from activities.slots import MOST, BusySlots
-from activities.sms import SmsChannel, twilio_client
+from activities.sms import SmsChannel
 from activities.smtp import SmtpPool
 from activities.tenant_templates import TenantTemplates
 from activities.trials import Trials
+from activities.twilio_sms import TwilioProvider, twilio_client
 from activities.webhook import WebhookChannel
 from bellwire.client import Client as Publisher
 from bellwire.connection import check_search_attributes, connect
 from bellwire.contract import QUEUE, channel_queue
 from bellwire.errors import BellwireError
 from bellwire.health import answering_health
-from bellwire.links import Links
 from bellwire.registry import Registry
 from bellwire.settings import Settings, SettingsInvalid
 from bellwire.subscriptions import Channel
 from bellwire.supervision import end_with_parent, supervise
 from bellwire.telemetry import configure_logs, runtime
+from bellwire.twilio import CALLBACKS as TWILIO_CALLBACKS
 from workflows import WORKFLOWS
 
 log = structlog.get_logger("bellwire")
@@ -113,13 +118,6 @@ def local_activities(registry: Registry, first: FirstRounds) -> list[Implementat
     ]
 
 
-def links_of(settings: Settings) -> Links | None:
-    """What makes links to unsubscribe; None without a key."""
-    if settings.public_url is None or settings.link_key is None:
-        return None
-    return Links(settings.public_url, settings.link_key.get_secret_value())
-
-
 def signer_of(settings: Settings) -> DkimSigner | None:
     """What signs mails; None without a key. Raises ValueError, which names the variable of a key that is none."""
     if settings.dkim_domain is None or settings.dkim_selector is None or settings.dkim_key is None:
@@ -168,32 +166,20 @@ async def open_channels(settings: Settings, registry: Registry) -> AsyncIterator
             renderer,
             sender=settings.email_from,
             concurrency=concurrency,
-            links=links_of(settings),
+            links=settings.links,
             signer=signer_of(settings),
             fetch=fetching(Fetcher(strangers, egress), timeout=settings.webhook_timeout),
         )
 
-        twilio = None
-        if settings.twilio_account_sid and settings.twilio_auth_token:
-            # Without limit: the wait for a connection would count against the provider's time.
-            connector = aiohttp.TCPConnector(limit=0)
-            session = await stack.enter_async_context(
-                aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
-            )
-            twilio = twilio_client(
-                settings.twilio_account_sid,
-                settings.twilio_auth_token.get_secret_value(),
-                url=settings.twilio_url,
-                timeout=settings.twilio_timeout,
-                session=session,
-            )
         sms = SmsChannel(
             registry,
-            twilio,
+            Providers(await _sms_providers(stack, settings, registry)),
             renderer,
-            sender=settings.twilio_sender or "",
             concurrency=concurrency,
             reconcile_after=settings.sms_reconcile_after,
+            max_segments=settings.sms_max_segments,
+            senders=settings.sms_senders,
+            prices=Prices.read(settings.sms_prices) if settings.sms_prices else None,
         )
 
         webhook = WebhookChannel(
@@ -208,6 +194,29 @@ async def open_channels(settings: Settings, registry: Registry) -> AsyncIterator
         for flights in (email.flights, webhook.flights):
             stack.push_async_callback(flights.close, settings.shutdown_grace)
         yield Channels(email, sms, webhook)
+
+
+async def _sms_providers(stack: AsyncExitStack, settings: Settings, registry: Registry) -> list[Provider]:
+    """Twilio, if it is configured, and those that the operator describes, the first asked first."""
+    described = Descriptions.read(settings.sms_providers) if settings.sms_providers else None
+    if described is None and not settings.twilio_account_sid:
+        return []
+    session = await stack.enter_async_context(provider_session())
+    providers: list[Provider] = []
+    if settings.twilio_account_sid and settings.twilio_auth_token:
+        client = twilio_client(
+            settings.twilio_account_sid,
+            settings.twilio_auth_token.get_secret_value(),
+            url=settings.twilio_url,
+            timeout=settings.twilio_timeout,
+            session=session,
+        )
+        callbacks = settings.public_url and f"{settings.public_url}{TWILIO_CALLBACKS}"
+        providers.append(TwilioProvider(client, registry, sender=settings.twilio_sender or "", callbacks=callbacks))
+    if described is None:
+        return providers
+    providers += [HttpProvider(each, session, secrets=settings.sms_secrets) for each in described.provider]
+    return described.in_order(providers)
 
 
 @asynccontextmanager

@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from enum import StrEnum
 
 from pydantic import SecretStr
 
 from bellwire.conditions import WELL, Condition
 from bellwire.events import Event
+from bellwire.segments import Encoding
 from bellwire.subscriptions import Channel, Subscription, WebhookTarget
 from bellwire.wire import Wire
 
@@ -64,6 +66,22 @@ class DeliveryState(StrEnum):
 SETTLED = frozenset({DeliveryState.DELIVERED, DeliveryState.REJECTED, DeliveryState.EXHAUSTED, DeliveryState.CANCELLED})
 
 
+class SmsFacts(Wire):
+    """What an SMS took, and what it costs: by the operator's table of prices, and as the provider says."""
+
+    encoding: Encoding
+    segments: int
+    #: Who was asked to send it; None: nobody.
+    provider: str | None = None
+    #: Segments times price, if it was sent and the table names a price.
+    estimate: Decimal | None = None
+    currency: str | None = None
+    #: What the provider bills, so far as it has said.
+    reported_segments: int | None = None
+    reported_price: Decimal | None = None
+    reported_currency: str | None = None
+
+
 class Outcome(Wire):
     """What an attempt came to. A refused delivery is data, so it is this value and not an exception."""
 
@@ -84,6 +102,8 @@ class Outcome(Wire):
     answer: str | None = None
     #: Addresses that are still owed the mail after a partial refusal; None if all of them are.
     owed: tuple[str, ...] | None = None
+    #: What an SMS took; None on other channels, and where it was not rendered.
+    sms: SmsFacts | None = None
 
 
 class Counts(Wire):
@@ -177,6 +197,8 @@ class Delivery(Wire):
     owed: tuple[str, ...] | None = None
     #: The provider's id of what was sent last.
     provider_id: str | None = None
+    #: The provider that was asked last to send it, and by which attempt: twilio/1. Counts while `intent_at` is set.
+    asked: str | None = None
     #: The run that holds it, or held it last.
     workflow_id: str
     updated_at: datetime

@@ -14,11 +14,12 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from bellwire.conditions import Patience
 from bellwire.errors import BellwireError
-from bellwire.links import LinkKeys
+from bellwire.links import LinkKeys, Links
+from bellwire.subscriptions import MAX_SEGMENTS, sms_sender
 
 _DOMAIN = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
@@ -70,6 +71,12 @@ def _domain(value: str) -> str:
 def _folder(value: Path) -> Path:
     if not value.is_dir():
         raise ValueError("is not a folder; without this check the built-in templates would be sent in silence")
+    return value
+
+
+def _file(value: Path) -> Path:
+    if not value.is_file():
+        raise ValueError("is not a file")
     return value
 
 
@@ -130,7 +137,12 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(
-        env_prefix="BELLWIRE_", extra="forbid", frozen=True, env_ignore_empty=True, hide_input_in_errors=True
+        env_prefix="BELLWIRE_",
+        extra="forbid",
+        frozen=True,
+        env_ignore_empty=True,
+        hide_input_in_errors=True,
+        env_nested_delimiter="__",
     )
 
     #: Where subscriptions, events and deliveries are kept: sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME.
@@ -155,7 +167,8 @@ class Settings(BaseSettings):
     #: The From address; its domain is also the domain of Message-IDs.
     email_from: Annotated[str, AfterValidator(_sender)] = "Bellwire <notifications@bellwire.localhost>"
 
-    #: Where the gateway is reached from outside, https://host or https://host/path; links in mails begin with it.
+    #: Where the gateway is reached from outside, https://host or https://host/path: links in mails begin with it, and Twilio
+    #: is told to call back there.
     public_url: Annotated[str, AfterValidator(_public_url)] | None = None
     #: What signs the links by which recipients unsubscribe: base64 of 32 random bytes (openssl rand -base64 32). Several,
     #: separated by commas: the first signs, all verify. Without it, and without a public URL, mails have no such link.
@@ -176,8 +189,18 @@ class Settings(BaseSettings):
     twilio_url: Annotated[str, AfterValidator(_http_url)] = "https://api.twilio.com"
     #: Seconds for one call of Twilio's API.
     twilio_timeout: float = Field(default=15, ge=0.1, le=60)
-    #: Seconds that an SMS with a lost answer rests before Twilio is asked what became of it.
+    #: Seconds that an SMS with a lost answer rests before its provider is asked what became of it.
     sms_reconcile_after: float = Field(default=15, ge=0, le=600)
+    #: Senders that subscriptions may name, separated by commas: numbers, messaging services (MG…), names; any, if not set.
+    sms_senders: Annotated[tuple[Annotated[str, AfterValidator(sms_sender)], ...] | None, NoDecode] = None
+    #: Most segments of one SMS, for subscriptions that name no limit; a longer text is rejected.
+    sms_max_segments: int = Field(default=10, ge=1, le=MAX_SEGMENTS)
+    #: What a segment costs, for estimates: a file (CSV or JSON) of prefix, price and currency.
+    sms_prices: Annotated[Path, AfterValidator(_file)] | None = None
+    #: SMS providers other than Twilio: a file (TOML or JSON) that describes them.
+    sms_providers: Annotated[Path, AfterValidator(_file)] | None = None
+    #: Secrets that this file names: BELLWIRE_SMS_SECRETS__ACME=… is the one that it calls BELLWIRE_SMS_SECRETS__ACME.
+    sms_secrets: dict[str, SecretStr] = Field(default_factory=dict)
 
     #: Seconds for one webhook request, from dialling to the end of the answer.
     webhook_timeout: float = Field(default=20, ge=1, le=30)
@@ -235,7 +258,7 @@ class Settings(BaseSettings):
     @classmethod
     def _split_lists(cls, values: dict[str, Any]) -> dict[str, Any]:
         values = dict(values)
-        for name in ("egress_allow", "webhook_ports", "warn_after"):
+        for name in ("egress_allow", "sms_senders", "webhook_ports", "warn_after"):
             if isinstance(given := values.get(name), str):
                 parts = [part.strip() for part in given.split(",") if part.strip()]
                 values[name] = None if name == "webhook_ports" and parts == ["*"] else parts
@@ -270,6 +293,13 @@ class Settings(BaseSettings):
         return self
 
     @property
+    def links(self) -> Links | None:
+        """What makes links to unsubscribe, and reads them; None without a key."""
+        if self.public_url is None or self.link_key is None:
+            return None
+        return Links(self.public_url, self.link_key.get_secret_value())
+
+    @property
     def patience(self) -> Patience:
         """How long subscriptions may fail."""
         off = not self.disable_after or not self.disable_after_failures
@@ -284,6 +314,10 @@ class Settings(BaseSettings):
         """The settings of this process. Raises SettingsInvalid, which names each bad variable."""
         try:
             return cls(**overrides)
+        except SettingsError as error:  # a list or a mapping in a notation of its own
+            raise SettingsInvalid(
+                "BELLWIRE_SMS_SECRETS: give each secret a variable of its own, such as BELLWIRE_SMS_SECRETS__ACME"
+            ) from error
         except ValidationError as error:
             problems = error.errors(include_url=False, include_input=False, include_context=False)
             raise SettingsInvalid("; ".join(dict.fromkeys(map(_told, problems)))) from error

@@ -27,8 +27,15 @@ from bellwire.wire import STORED, Written, once
 #: Most recipients of one email subscription; a list server is the better target beyond that.
 MAX_RECIPIENTS = 20
 
+#: Most segments that one SMS can have; the header that joins them counts in one byte.
+MAX_SEGMENTS = 255
+
 _EMAIL = re.compile(r"[^\s@<>()\[\],;:\\\"\x00-\x1f\x7f]{1,64}@[^\s@<>()\[\],;:\\\"\x00-\x1f\x7f_/?#%]{1,253}")
 _E164 = re.compile(r"\+[1-9]\d{6,14}")
+#: A number, a short code, a messaging service of Twilio's, or a name of at most 11 places with a letter in it.
+_SMS_SENDER = re.compile(
+    r"\+[1-9]\d{6,14}|\d{3,8}|MG[0-9a-f]{32}|(?=.*[A-Za-z])[A-Za-z0-9](?:[A-Za-z0-9 &_+-]{0,9}[A-Za-z0-9])?"
+)
 _SUBSCRIPTION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _TEMPLATE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]+)*")
 _LOCALE = re.compile(r"[A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8})*")
@@ -80,6 +87,16 @@ def _email(value: str) -> str:
 def _e164(value: str) -> str:
     if not _E164.fullmatch(value):
         raise ValueError("is not an E.164 number; write + and the country code, digits only, such as +14155550123")
+    return value
+
+
+def sms_sender(value: str) -> str:
+    """The sender of an SMS, if it can be one. Raises ValueError."""
+    if not _SMS_SENDER.fullmatch(value):
+        raise ValueError(
+            "is not a sender, which is a number (+14155550100), a short code (24555), a messaging service (MG and 32 digits) "
+            "or a name of up to 11 letters and digits (Acme Shop)"
+        )
     return value
 
 
@@ -142,6 +159,10 @@ class SmsTarget(Written):
     channel: Literal[Channel.SMS] = Channel.SMS
     #: An E.164 number: +14155550123.
     to: Annotated[str, once(_e164)]
+    #: Who sends it: a number, short code, name or messaging service (MG…) of the operator's; None: the operator's choice.
+    sender: Annotated[str, once(sms_sender)] | None = None
+    #: Most segments of one SMS; a longer text is rejected before it is sent. None: the operator's limit.
+    max_segments: Annotated[int, Field(ge=1, le=MAX_SEGMENTS)] | None = None
 
 
 class WebhookFormat(StrEnum):

@@ -10,8 +10,13 @@ from bellwire.wire import Wire
 EVERYWHERE = ""
 
 
+def by_sender(sender: str) -> str:
+    """Instead of a subscription's id: whatever comes from this sender of SMS, who alone was told STOP."""
+    return f"sender:{sender}"
+
+
 class SuppressionReason(StrEnum):
-    #: The mail system of the recipient said for good that nobody is there.
+    #: The mail system of the recipient, or the carrier, said for good that nobody is there.
     BOUNCED = "bounced"
     #: The recipient reported a mail as spam.
     COMPLAINED = "complained"
@@ -25,7 +30,7 @@ class Suppression(Wire):
     channel: Channel
     address: str
     reason: SuppressionReason
-    #: The only subscription for which it counts; EVERYWHERE for all.
+    #: The only subscription, or sender (`by_sender`), for which it counts; EVERYWHERE for all.
     subscription_id: str = EVERYWHERE
     #: When it was put on the list; None before.
     created_at: datetime | None = None

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefinedType
 
 from bellwire import settings
 from bellwire.settings import Settings
@@ -45,7 +46,8 @@ _TYPES = {
     float: "number",
     str: "text",
     SecretStr: "text, kept out of logs",
-    Path: "folder",
+    Path: "path",
+    dict[str, SecretStr]: "text for each, kept out of logs",
 }
 
 
@@ -53,7 +55,7 @@ def settings_page() -> str:
     """The text of docs/settings.md."""
     meanings = comments_above(Path(settings.__file__))
     rows = [
-        f"| `BELLWIRE_{name.upper()}` | {_value(field)} | {_default(field.default)} | {meanings.get(name, '')} |"
+        f"| `{_variable(name, field)}` | {_value(field)} | {_default(field.default)} | {meanings.get(name, '')} |"
         for name, field in Settings.model_fields.items()
     ]
     return _SETTINGS_HEAD + "\n".join(rows) + "\n" + _SETTINGS_TAIL
@@ -95,6 +97,10 @@ def comments_above(module: Path) -> dict[str, str]:
     return found
 
 
+def _variable(name: str, field: FieldInfo) -> str:
+    return f"BELLWIRE_{name.upper()}" + ("__NAME" if get_origin(field.annotation) is dict else "")
+
+
 def _value(field: FieldInfo) -> str:
     kind: Any = field.annotation
     if get_origin(kind) in {Union, UnionType}:
@@ -113,7 +119,7 @@ def _value(field: FieldInfo) -> str:
 
 def _default(value: Any) -> str:
     match value:
-        case None | ():
+        case None | () | PydanticUndefinedType():
             return "not set"
         case bool():
             return f"`{str(value).lower()}`"

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from bellwire.client import Client
+from bellwire.confirmations import Confirmation
 from bellwire.deliveries import Delivery, DeliveryState
 from bellwire.errors import DeliveryNotFound
 from bellwire.events import Event
@@ -13,7 +14,7 @@ from bellwire.registry import Registry
 from bellwire.settings import Settings
 from bellwire.subscriptions import Channel
 from starter.durations import in_words
-from starter.events import SourceOption, describe, one_event, print_attempts
+from starter.events import SourceOption, confirmed_as_json, describe, in_money, one_event, print_attempts
 from starter.tables import print_facts, print_table
 from starter.terminal import AsJson, InputInvalid, command, console, opened_registry, remark, say_json
 
@@ -72,14 +73,37 @@ async def list_deliveries(
             after=after,
             limit=limit,
         )
+        confirmed = await registry.confirmations(found)
     if as_json:
-        say_json([{"id": delivery.id, **delivery.model_dump(mode="json")} for delivery in found])
+        say_json(
+            [
+                {
+                    "id": delivery.id,
+                    **delivery.model_dump(mode="json"),
+                    "confirmation": confirmed_as_json(confirmed.get(delivery.id)),
+                }
+                for delivery in found
+            ]
+        )
         return
     rows = [
-        (delivery.id, delivery.channel, delivery.state, delivery.attempts, delivery.reason, delivery.updated_at)
+        (
+            *(delivery.id, delivery.channel, delivery.state, delivery.attempts, delivery.reason),
+            *([in_word(confirmed[delivery.id]) if delivery.id in confirmed else None] if confirmed else []),
+            delivery.updated_at,
+        )
         for delivery in found
     ]
-    print_table(("delivery", "channel", "state", "attempts", "last answer", "updated"), rows)
+    columns = (
+        "delivery",
+        "channel",
+        "state",
+        "attempts",
+        "last answer",
+        *(["confirmed"] if confirmed else []),
+        "updated",
+    )
+    print_table(columns, rows)
     if len(found) == limit:
         remark(f"there may be more: --after {found[-1].id}")
 
@@ -92,9 +116,13 @@ async def show(delivery_id: DeliveryArgument, as_json: AsJson = False) -> None:
     async with opened_registry(Settings.read()) as registry:
         delivery, event = await one_delivery(registry, event_key, subscription_id)
         attempts = await registry.attempts(event_key, subscription_id)
+        confirmation = (await registry.confirmations([delivery])).get(delivery.id)
     if as_json:
         say_json(
-            {**describe(delivery, attempts), "event": {"source": event.source, "id": event.id, "type": event.type}}
+            {
+                **describe(delivery, attempts, confirmation),
+                "event": {"source": event.source, "id": event.id, "type": event.type},
+            }
         )
         return
     print_facts(
@@ -112,11 +140,28 @@ async def show(delivery_id: DeliveryArgument, as_json: AsJson = False) -> None:
             ("next attempt after", None if delivery.delay is None else in_words(delivery.delay)),
             ("owed", ", ".join(delivery.owed or ())),
             ("provider's id", delivery.provider_id),
+            *_confirmed(confirmation),
             ("run", delivery.workflow_id),
             ("updated", delivery.updated_at),
         ]
     )
     print_attempts(attempts)
+
+
+def _confirmed(confirmation: Confirmation | None) -> list[tuple[str, object]]:
+    if confirmation is None:
+        return []
+    return [
+        ("confirmed", in_word(confirmation)),
+        ("confirmed at", confirmation.confirmed_at),
+        ("billed segments", confirmation.segments),
+        ("billed price", in_money(confirmation.price, confirmation.currency)),
+    ]
+
+
+def in_word(confirmation: Confirmation) -> str:
+    """What was confirmed, with the code of what went wrong: undelivered 30003."""
+    return f"{confirmation.status} {confirmation.code or ''}".strip()
 
 
 @app.command("retry")

@@ -1,11 +1,13 @@
 """`events`: list them, and show one with its deliveries and attempts."""
 
 import asyncio
+from decimal import Decimal
 from typing import Annotated, Any
 
 import typer
 
 from bellwire.client import Client, Status
+from bellwire.confirmations import Confirmation
 from bellwire.deliveries import Attempt, Delivery
 from bellwire.errors import BellwireError, EventNotFound
 from bellwire.registry import Registry, StoredEvent
@@ -79,13 +81,14 @@ async def show(
     async with opened_registry(Settings.read()) as registry:
         stored = await one_event(registry, event_id, source)
         deliveries = await registry.deliveries(event_key=stored.event.key, limit=limit)
+        confirmed = await registry.confirmations(deliveries)
         attempts = {
             delivery.id: await registry.attempts(delivery.event_key, delivery.subscription_id)
             for delivery in deliveries
         }
     live = await _live(stored)
     if as_json:
-        shown = [describe(delivery, attempts[delivery.id]) for delivery in deliveries]
+        shown = [describe(delivery, attempts[delivery.id], confirmed.get(delivery.id)) for delivery in deliveries]
         say_json({**_summary(stored), "deliveries": shown, "live": live.model_dump(mode="json") if live else None})
         return
     _print_event(stored, live)
@@ -99,10 +102,18 @@ async def show(
         remark(f"there may be more: python -m starter deliveries list --event {event_id}")
 
 
-def describe(delivery: Delivery, attempts: list[Attempt]) -> dict[str, Any]:
-    """A delivery and its attempts as JSON."""
+def describe(delivery: Delivery, attempts: list[Attempt], confirmation: Confirmation | None) -> dict[str, Any]:
+    """A delivery, its attempts and what was confirmed later as JSON."""
     made = [attempt.model_dump(mode="json", exclude={"event_key", "subscription_id"}) for attempt in attempts]
-    return {"id": delivery.id, **delivery.model_dump(mode="json"), "made": made}
+    confirmed = {"confirmation": confirmed_as_json(confirmation)}
+    return {"id": delivery.id, **delivery.model_dump(mode="json"), **confirmed, "made": made}
+
+
+def confirmed_as_json(confirmation: Confirmation | None) -> dict[str, Any] | None:
+    """What a provider confirmed, without the names of the delivery that it stands in."""
+    if confirmation is None:
+        return None
+    return confirmation.model_dump(mode="json", exclude={"event_key", "subscription_id", "provider_id"})
 
 
 def print_attempts(attempts: list[Attempt]) -> None:
@@ -123,6 +134,27 @@ def print_attempts(attempts: list[Attempt]) -> None:
     if rows:
         columns = ("subscription", "attempt", "started", "took", "outcome", "reason", "state", "next in")
         print_table(columns, rows, title="attempts")
+    taken = [
+        (
+            attempt.subscription_id,
+            attempt.number,
+            facts.provider,
+            f"{facts.segments} ({facts.encoding})",
+            in_money(facts.estimate, facts.currency),
+            facts.reported_segments,
+            in_money(facts.reported_price, facts.reported_currency),
+        )
+        for attempt in attempts
+        if (facts := attempt.outcome.sms)
+    ]
+    if taken:
+        heads = ("subscription", "attempt", "provider", "segments", "estimate", "billed segments", "billed price")
+        print_table(heads, taken, title="as SMS")
+
+
+def in_money(amount: Decimal | None, currency: str | None) -> str | None:
+    """An amount as people write it: 0.145 EUR."""
+    return None if amount is None else f"{amount} {currency or ''}".strip()
 
 
 async def _live(stored: StoredEvent) -> Status | None:

@@ -14,10 +14,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from bellwire.errors import BellwireError
-from bellwire.links import LinkKeys
 from bellwire.registry import Registry
 from bellwire.settings import Settings
-from starter import unsubscribing
+from starter import callbacks, unsubscribing
 from starter.terminal import CommandFailed, command, opened_registry, remark
 
 
@@ -31,9 +30,9 @@ def application(settings: Settings, registry: Registry) -> Starlette:
             return JSONResponse({"ready": False, "reason": str(error)[:200]}, status_code=503)
         return JSONResponse({"ready": True})
 
-    routes = [Route("/ready", ready)]
-    if settings.link_key:
-        routes += unsubscribing.routes(LinkKeys(settings.link_key.get_secret_value()), registry)
+    routes = [Route("/ready", ready), *callbacks.routes(settings, registry)]
+    if settings.links:
+        routes += unsubscribing.routes(settings.links, registry)
     return Starlette(routes=routes)
 
 

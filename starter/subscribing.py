@@ -13,7 +13,7 @@ from bellwire.errors import SubscriptionNotFound, fields_in_error
 from bellwire.registry import Registry
 from bellwire.settings import Settings
 from bellwire.signing_keys import KeyKind, signing_key
-from bellwire.subscriptions import Channel, Subscription, WebhookFormat, WebhookTarget
+from bellwire.subscriptions import Channel, SmsTarget, Subscription, WebhookFormat, WebhookTarget
 from starter.documents import Item, collect, object_of, read_items, read_text, read_value
 from starter.durations import parse_duration, parse_schedule
 from starter.tables import print_table
@@ -50,6 +50,11 @@ def read_wish(value: dict[str, Any], settings: Settings) -> Wish:
 
 
 def _target_problems(subscription: Subscription, settings: Settings) -> Iterable[str]:
+    if isinstance(subscription.target, SmsTarget):
+        sender = subscription.target.sender
+        if sender is not None and settings.sms_senders is not None and sender not in settings.sms_senders:
+            allowed = ", ".join(settings.sms_senders)
+            yield f"target.sender: {sender} is not one of {allowed}; use one of them, or add it to BELLWIRE_SMS_SENDERS"
     if not isinstance(subscription.target, WebhookTarget):
         return
     parts = urlsplit(subscription.target.url)
@@ -147,6 +152,12 @@ async def subscribe(
         ),
     ] = False,
     sms: Annotated[str | None, typer.Option(help="Deliver by SMS to this number: +14155550123.")] = None,
+    sms_sender: Annotated[
+        str | None, typer.Option(help="Who sends it: a number, a name or a messaging service (MG…) of the operator's.")
+    ] = None,
+    max_segments: Annotated[
+        int | None, typer.Option(help="Most segments of one SMS; a longer text is rejected before it is sent.")
+    ] = None,
     webhook: Annotated[str | None, typer.Option(help="Deliver by webhook to this https URL.")] = None,
     handshake: Annotated[
         bool, typer.Option("--handshake", help="Ask the webhook's URL for its consent before the first POST.")
@@ -221,13 +232,16 @@ async def subscribe(
     }
     of_webhook = {name: value for name, value in options_of_webhooks.items() if value not in (None, {})}
     given = {name: value for name, value in options.items() if value not in (None, [])}
+    sms_options = {
+        name: value for name, value in {"sender": sms_sender, "max_segments": max_segments}.items() if value is not None
+    }
     if file is not None:
-        if given or of_webhook or email or attachments or sms or webhook:
+        if given or of_webhook or email or attachments or sms or sms_options or webhook:
             raise InputInvalid("--file: the file says it all; leave the other options out")
         items = read_items(str(file))
         wishes = collect(items, lambda item: (item.where, read_wish(object_of(item), settings)))
     else:
-        target = _target(email, sms, webhook, of_webhook, attachments=attachments)
+        target = _target(email, sms, webhook, of_webhook, attachments=attachments, sms_options=sms_options)
         item = Item("subscribe", {**given, "target": target})
         wishes = [("subscribe", read_wish(object_of(item), settings))]
     async with opened_registry(settings) as registry:
@@ -277,7 +291,13 @@ def shown_once(secret: str | None) -> dict[str, str]:
 
 
 def _target(
-    email: list[str] | None, sms: str | None, webhook: str | None, of_webhook: dict[str, Any], *, attachments: bool
+    email: list[str] | None,
+    sms: str | None,
+    webhook: str | None,
+    of_webhook: dict[str, Any],
+    *,
+    attachments: bool,
+    sms_options: dict[str, Any],
 ) -> dict[str, Any]:
     targets: list[dict[str, Any]] = []
     if attachments and not email:
@@ -286,7 +306,9 @@ def _target(
         to = email[0] if len(email) == 1 else email
         targets.append({"channel": "email", "to": to} | ({"attachments": True} if attachments else {}))
     if sms is not None:
-        targets.append({"channel": "sms", "to": sms})
+        targets.append({"channel": "sms", "to": sms, **sms_options})
+    elif sms_options:
+        raise InputInvalid("--sms-sender, --max-segments: are for --sms; leave them out")
     if webhook is not None:
         targets.append({"channel": "webhook", "url": webhook, **of_webhook})
     if len(targets) != 1:

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from bellwire.errors import TemplateInvalid
+from bellwire.segments import segments
 from bellwire.settings import Settings
 from bellwire.subscriptions import Channel
 from starter.documents import read_value
@@ -95,10 +96,11 @@ async def preview(
         wish = wish.model_copy(update={"locale": locale} if locale else {})
         request["subscription"] = wish.model_dump(mode="json", by_alias=True)
     rendered = await _ask(request)
+    taken = None if rendered["sms"] is None else segments(rendered["sms"])
     if html is not None:
         _write_html(html, rendered["html"])
     if as_json:
-        say_json(rendered)
+        say_json({**rendered, "segments": taken and taken.model_dump(mode="json")})
         return
     screen = console()
     for part, text in rendered.items():
@@ -107,6 +109,8 @@ async def preview(
             screen.print(f"written to {html}")
         elif text is not None:
             screen.rule(part)
+            if part == "sms" and taken:
+                screen.print(f"segments: {taken.count} ({taken.encoding}, {taken.units} of {taken.room} places)")
             screen.print("\n".join(printable(line) for line in text.splitlines()))
 
 

@@ -74,8 +74,10 @@ async def record_intent(connection: AsyncConnection, dues: Sequence[Due]) -> Non
 
     `updated_at` stays: until `announce`, nothing has been sent, and whoever has read the same rows may still send.
     """
-    # An earlier intent that was never answered for stays: what it sent is looked for from then on.
-    await _mark_sending(connection, dues, since=func.coalesce(deliveries.c.intent_at, datetime.now(UTC)))
+    # An earlier intent that was never answered for stays: what it sent is looked for from then on, where it was asked for.
+    still = case((deliveries.c.intent_at.is_not(None), deliveries.c.asked), else_=None)
+    since = func.coalesce(deliveries.c.intent_at, datetime.now(UTC))
+    await _mark_sending(connection, dues, since=since, asked=still)
 
 
 async def lease(connection: AsyncConnection, dues: Sequence[Due]) -> None:
@@ -84,9 +86,13 @@ async def lease(connection: AsyncConnection, dues: Sequence[Due]) -> None:
 
 
 async def _mark_sending(
-    connection: AsyncConnection, dues: Sequence[Due], *, since: datetime | ColumnElement[datetime]
+    connection: AsyncConnection,
+    dues: Sequence[Due],
+    *,
+    since: datetime | ColumnElement[datetime],
+    **more: ColumnElement[str | None],
 ) -> None:
-    marked = update(deliveries).where(*_OPEN).values(state=str(DeliveryState.SENDING), intent_at=since)
+    marked = update(deliveries).where(*_OPEN).values(state=str(DeliveryState.SENDING), intent_at=since, **more)
     rows = sorted((due.event.key, due.subscription.id, due.number) for due in dues)
     if rows:
         await connection.execute(
@@ -100,21 +106,27 @@ async def touch(connection: AsyncConnection, due: Due) -> None:
     await connection.execute(update(deliveries).where(*this).values(updated_at=datetime.now(UTC)))
 
 
-async def announce(connection: AsyncConnection, due: Due) -> bool:
-    """Note that this attempt is made now; False if anybody has touched the delivery since `due` was read.
+async def announce(connection: AsyncConnection, due: Due, *, asking: str | None = None) -> datetime | None:
+    """Note that this attempt is made now, `asking` a provider; None if anybody has touched the delivery since it was read.
 
-    Of several workers that have read the same row, one that was taken for dead among them, only one hears True.
+    Of several workers that have read the same row, one that was taken for dead among them, only one hears the moment that
+    the row bears from now on.
     """
     now = datetime.now(UTC)
     mine = (
         update(deliveries)
         .where(*_OPEN, deliveries.c.updated_at == due.delivery.updated_at)
-        .values(state=str(DeliveryState.SENDING), intent_at=func.coalesce(deliveries.c.intent_at, now), updated_at=now)
+        .values(
+            state=str(DeliveryState.SENDING),
+            intent_at=func.coalesce(deliveries.c.intent_at, now),
+            asked=asking and f"{asking}/{due.number}",
+            updated_at=now,
+        )
     )
     made = await connection.execute(
         mine, {"key": due.event.key, "subscription": due.subscription.id, "number": due.number}
     )
-    return made.rowcount == 1
+    return now if made.rowcount == 1 else None
 
 
 async def record(connection: AsyncConnection, made: Sequence[Attempt], patience: Patience) -> None:

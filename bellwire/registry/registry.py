@@ -9,6 +9,7 @@ from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.conditions import Condition, Consent, Patience
+from bellwire.confirmations import Confirmation
 from bellwire.contract import EventSummary, Group, Located
 from bellwire.deliveries import Attempt, Delivery, DeliveryState, Due
 from bellwire.errors import DeliveryNotFound, SubscriptionNotFound
@@ -16,6 +17,7 @@ from bellwire.events import Event
 from bellwire.registry import announcements as _announcements
 from bellwire.registry import attempts as _attempts
 from bellwire.registry import conditions as _conditions
+from bellwire.registry import confirmations as _confirmations
 from bellwire.registry import deliveries as _deliveries
 from bellwire.registry import events as _events
 from bellwire.registry import limits as _limits
@@ -193,15 +195,29 @@ class Registry:
         """Write to an address no more; one that is on the list already stays as it is."""
         await self._database.write(_suppressions.suppress, suppression)
 
-    async def lift_suppression(self, channel: Channel, address: str, *, subscription_id: str | None = None) -> bool:
-        """Write to an address again, for one subscription or, with None, for all; False if it was not on the list."""
-        return await self._database.write(_suppressions.lift, channel, address, subscription_id=subscription_id)
+    async def lift_suppression(
+        self,
+        channel: Channel,
+        address: str,
+        *,
+        subscription_id: str | None = None,
+        reason: SuppressionReason | None = None,
+    ) -> bool:
+        """Write to an address again, for one subscription or, with None, for all; False if it was not on the list.
+
+        With `reason`, only where that is why it is there.
+        """
+        return await self._database.write(
+            _suppressions.lift, channel, address, subscription_id=subscription_id, reason=reason
+        )
 
     async def suppressed(
-        self, channel: Channel, addresses: Sequence[str], *, subscription_id: str
+        self, channel: Channel, addresses: Sequence[str], *, subscription_id: str, also_for: Sequence[str] = ()
     ) -> dict[str, SuppressionReason]:
-        """Those of the addresses that must not be written to for this subscription, and why."""
-        return await self._database.read(_suppressions.among, channel, addresses, subscription_id=subscription_id)
+        """Those of the addresses that must not be written to for this subscription, or `also_for` these scopes, and why."""
+        return await self._database.read(
+            _suppressions.among, channel, addresses, subscription_id=subscription_id, also_for=also_for
+        )
 
     async def suppressions(
         self,
@@ -215,6 +231,24 @@ class Registry:
         return await self._database.read(
             _suppressions.listing, channel=channel, address=address, before=before, limit=limit
         )
+
+    # Confirmations.
+
+    async def confirm(self, confirmation: Confirmation, *, suppression: Suppression | None = None) -> bool:
+        """Keep what a provider says later of an SMS, and suppress as well, if it is news; False if it is not.
+
+        Raises DeliveryNotFound.
+        """
+        return await self._database.write(_confirmations.confirm, confirmation, suppression=suppression)
+
+    async def confirmations(self, deliveries: Sequence[Delivery]) -> dict[str, Confirmation]:
+        """By delivery id, what was confirmed of that which was sent last."""
+        sent = {(one.event_key, one.subscription_id, one.provider_id): one.id for one in deliveries if one.provider_id}
+        if not sent:
+            return {}
+        found = await self._database.read(_confirmations.of_events, {key for key, _, _ in sent})
+        named = [((one.event_key, one.subscription_id, one.provider_id), one) for one in found]
+        return {sent[name]: one for name, one in named if name in sent}
 
     # What runs do.
 
@@ -264,9 +298,12 @@ class Registry:
         """Write something about a delivery, to find out whether the registry takes writes before anything is sent."""
         await self._database.write(_attempts.touch, due)
 
-    async def announce(self, due: Due) -> bool:
-        """Claim one attempt, at once before it is made; False if the delivery is not as it was when `due` was read."""
-        return await self._database.write(_attempts.announce, due)
+    async def announce(self, due: Due, *, asking: str | None = None) -> datetime | None:
+        """Claim one attempt, at once before a provider is asked for it; what `updated_at` is from now on.
+
+        None if the delivery is not as it was when `due` was read.
+        """
+        return await self._database.write(_attempts.announce, due, asking=asking)
 
     async def record(self, attempts: Sequence[Attempt]) -> None:
         """Put attempts on record: deliveries move on, never back from settled.

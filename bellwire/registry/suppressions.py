@@ -38,23 +38,41 @@ async def suppress(connection: AsyncConnection, suppression: Suppression) -> Non
     )
 
 
-async def lift(connection: AsyncConnection, channel: Channel, address: str, *, subscription_id: str | None) -> bool:
-    """Take an address off the list, for one subscription or, with None, altogether; False if it was not on it."""
+async def lift(
+    connection: AsyncConnection,
+    channel: Channel,
+    address: str,
+    *,
+    subscription_id: str | None,
+    reason: SuppressionReason | None = None,
+) -> bool:
+    """Take an address off the list, for one subscription or, with None, altogether; False if it was not on it.
+
+    With `reason`, only what is there for it.
+    """
     column = suppressions.c
     these = delete(suppressions).where(
         column.channel == str(channel), column.address_key == address_key(channel, address)
     )
     if subscription_id is not None:
         these = these.where(column.subscription_id == subscription_id)
+    if reason is not None:
+        these = these.where(column.reason == str(reason))
     return (await connection.execute(these)).rowcount > 0
 
 
 async def among(
-    connection: AsyncConnection, channel: Channel, addresses: Iterable[str], *, subscription_id: str
+    connection: AsyncConnection,
+    channel: Channel,
+    addresses: Iterable[str],
+    *,
+    subscription_id: str,
+    also_for: Sequence[str] = (),
 ) -> dict[str, SuppressionReason]:
-    """Those of the addresses that must not be written to for this subscription, and why."""
+    """Those of the addresses that must not be written to for this subscription, or `also_for` these scopes, and why."""
     keys = {address: address_key(channel, address) for address in addresses}
-    given = {"channel": str(channel), "keys": sorted(set(keys.values())), "scopes": [EVERYWHERE, subscription_id]}
+    given = {"channel": str(channel), "keys": sorted(set(keys.values()))}
+    given["scopes"] = [EVERYWHERE, subscription_id, *also_for]
     found = {row.address_key: SuppressionReason(row.reason) for row in await connection.execute(_FOUND, given)}
     return {address: found[key] for address, key in keys.items() if key in found}
 

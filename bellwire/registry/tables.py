@@ -119,7 +119,7 @@ limits = Table(
     Column("per_second", Float, nullable=False),
 )
 
-#: Addresses that are written to no more: over one subscription, or over none if `subscription_id` is empty.
+#: Addresses that are written to no more: over one subscription or by one sender, or at all if `subscription_id` is empty.
 suppressions = Table(
     "suppressions",
     metadata,
@@ -168,6 +168,8 @@ deliveries = Table(
     Column("intent_at", Timestamp),
     Column("owed", Text),
     Column("provider_id", Text),
+    #: The provider that was asked last for an SMS, and by which attempt.
+    Column("asked", Text),
     Column("workflow_id", Text, nullable=False),
     Column("updated_at", Timestamp, nullable=False),
     Index("deliveries_by_subscription", "subscription_id", "event_key"),
@@ -209,4 +211,20 @@ Index(
     attempts.c.provider_id,
     sqlite_where=text("provider_id IS NOT NULL"),
     postgresql_where=text("provider_id IS NOT NULL"),
+)
+
+#: The latest word of a provider on an SMS that it has accepted.
+confirmations = Table(
+    "confirmations",
+    metadata,
+    Column("event_key", Id, ForeignKey("events.key", ondelete="CASCADE"), primary_key=True),
+    Column("subscription_id", Id, primary_key=True),
+    Column("provider_id", Id, primary_key=True),
+    Column("status", Text, nullable=False),
+    Column("code", Text),
+    Column("segments", Integer),
+    #: A decimal number, exact as text.
+    Column("price", Text),
+    Column("currency", Text),
+    Column("confirmed_at", Timestamp, nullable=False),
 )

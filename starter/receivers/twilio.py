@@ -10,7 +10,10 @@ from email.utils import format_datetime
 from typing import Any, Self
 from urllib.parse import urlencode
 
-from aiohttp import web
+from aiohttp import ClientSession, web
+from twilio.request_validator import RequestValidator
+
+from bellwire.segments import segments
 
 #: Codes that Twilio's own refusals carry. Other statuses without a code are answered in HTML, as gateways do.
 _CODES = {401: 20003, 404: 20404, 429: 20429, 500: 20500, 503: 20503}
@@ -28,6 +31,10 @@ class Sent:
     created_at: datetime
     status: str = "queued"
     error_code: int | None = None
+    #: Where the sender wants to be told what becomes of it; None: nowhere.
+    callback: str | None = None
+    #: What it costs, in USD, once that is known.
+    price: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,13 +58,18 @@ class Reply:
 
 @dataclass(eq=False)
 class TwilioDouble:
-    """An async context manager. Speaks POST and GET of Messages.json and GET of one message, with basic auth."""
+    """An async context manager. Speaks POST and GET of Messages.json and GET of one message, with basic auth.
+
+    `call_back` and `receive` call whoever it was told to, signed as Twilio does.
+    """
 
     host: str = "127.0.0.1"
     #: 0: any free port.
     port: int = 0
     account_sid: str = "AC" + "0" * 32
     auth_token: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
+    #: Where URLs that begin like this are on this machine, as a proxy would know.
+    found_at: dict[str, str] = field(default_factory=dict, init=False)
     #: Accepted messages, oldest first.
     messages: list[Sent] = field(default_factory=list, init=False)
     #: Requests to send, accepted or not, and requests to list.
@@ -98,18 +110,45 @@ class TwilioDouble:
         """Answer the next requests to list so, in turn; replies below 400 mean the usual page."""
         self._list_script.extend(replies)
 
-    def plant(self, to: str, sender: str, body: str, *, created_at: datetime | None = None) -> Sent:
+    def plant(
+        self, to: str, sender: str, body: str, *, created_at: datetime | None = None, callback: str | None = None
+    ) -> Sent:
         """A message that was accepted without a request that this double saw."""
         created_at = created_at or datetime.now(UTC)
-        sent = Sent(sid=f"SM{secrets.token_hex(16)}", to=to, sender=sender, body=body, created_at=created_at)
+        sid = f"SM{secrets.token_hex(16)}"
+        sent = Sent(sid=sid, to=to, sender=sender, body=body, created_at=created_at, callback=callback)
         self.messages.append(sent)
         return sent
 
-    def mark(self, sid: str, status: str, error_code: int | None = None) -> None:
+    def mark(self, sid: str, status: str, error_code: int | None = None, *, price: str | None = None) -> None:
         """Let a message have this status from now on."""
         self.messages[:] = [
-            replace(sent, status=status, error_code=error_code) if sent.sid == sid else sent for sent in self.messages
+            replace(sent, status=status, error_code=error_code, price=price) if sent.sid == sid else sent
+            for sent in self.messages
         ]
+
+    async def call_back(self, sent: Sent, status: str, **fields: str) -> int:
+        """Tell the sender that a message has this status; the answer's status."""
+        assert sent.callback is not None
+        service = {"MessagingServiceSid": sent.sender} if sent.sender.startswith("MG") else {"From": sent.sender}
+        about = {"MessageSid": sent.sid, "MessageStatus": status, "To": sent.to, **service}
+        return await self.post(sent.callback, {**about, "AccountSid": self.account_sid, **fields})
+
+    async def receive(self, url: str, body: str, **fields: str) -> int:
+        """Pass on an SMS that somebody wrote to a number of the account; the answer's status."""
+        return await self.post(url, {"Body": body, "AccountSid": self.account_sid, **fields})
+
+    async def post(self, url: str, fields: dict[str, str], *, signature: str | None = None) -> int:
+        """Call a URL, signed over it unless there is a `signature`; the answer's status."""
+        signed = RequestValidator(self.auth_token).compute_signature(url, fields) if signature is None else signature
+        found = next(
+            (f"{at}{url[len(public) :]}" for public, at in self.found_at.items() if url.startswith(public)), url
+        )
+        async with (
+            ClientSession() as session,
+            session.post(found, data=fields, headers={"X-Twilio-Signature": signed}) as answer,
+        ):
+            return answer.status
 
     async def arrived(self, number: int) -> None:
         """Wait until this many messages were accepted."""
@@ -136,7 +175,8 @@ class TwilioDouble:
                 return _refusal(Reply(status=400, code=code, message=f"{name} is required."))
         reply = self._scripts[to].popleft() if self._scripts[to] else Reply()
         accepted = reply.accept if reply.accept is not None else reply.status < 300
-        sent = self.plant(to, sender, body) if accepted else None
+        callback = str(form["StatusCallback"]) if "StatusCallback" in form else None
+        sent = self.plant(to, sender, body, callback=callback) if accepted else None
         async with self._changed:
             self.posts += 1
             self._changed.notify_all()
@@ -218,9 +258,10 @@ class TwilioDouble:
             "date_created": date,
             "date_updated": date,
             "date_sent": date if _was_sent(sent) else None,
-            "num_segments": "1",
+            # A messaging service has not chosen yet how to send it.
+            "num_segments": "0" if service and not _was_sent(sent) else str(segments(sent.body).count),
             "num_media": "0",
-            "price": None,
+            "price": sent.price,
             "price_unit": "USD",
             "api_version": "2010-04-01",
             "uri": f"/2010-04-01/Accounts/{self.account_sid}/Messages/{sent.sid}.json",

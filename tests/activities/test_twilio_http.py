@@ -10,17 +10,11 @@ from twilio.base import exceptions
 from twilio.base.exceptions import TwilioException, TwilioRestException, TwilioServiceException
 from twilio.http.response import Response
 
-from activities.twilio_http import (
-    MAX_ANSWER_BYTES,
-    AnswerLost,
-    NotSent,
-    TwilioTransport,
-    retry_after,
-    ruling,
-    stated,
-    translate,
-)
+from activities.provider_http import MAX_ANSWER_BYTES, AnswerLost, NotSent, translate
+from activities.twilio_http import TwilioTransport, retry_after, stated
 from bellwire.deliveries import OutcomeKind
+from bellwire.suppressions import SuppressionReason
+from bellwire.twilio import ruling
 from starter.receivers.twilio import Reply, TwilioDouble
 
 TO, SENDER = "+14155550123", "+14155550100"
@@ -233,7 +227,7 @@ LATER, NEVER, LOST = OutcomeKind.DEFERRED, OutcomeKind.REJECTED, OutcomeKind.UNK
         (500, 21610, LATER, None),
         *((400, code, LATER, None) for code in (20500, 21611, 30001, 30003, 30036)),
         *((status, None, LATER, None) for status in (408, 409, 425)),
-        *((400, code, NEVER, "disable") for code in (21610, 21211, 21614, 30005, 30006)),
+        *((400, code, NEVER, "gone") for code in (21211, 21614, 30005, 30006)),
         *((400, code, NEVER, None) for code in (21617, 21602, 21619, 30004, 30007, 30034)),
         *((400, code, LATER, "operator") for code in (20404, 21212, 21606, 21659, 21408, 21608, 30002)),
         (401, 20003, LATER, "operator"),
@@ -242,7 +236,8 @@ LATER, NEVER, LOST = OutcomeKind.DEFERRED, OutcomeKind.REJECTED, OutcomeKind.UNK
         (404, 20404, LATER, "operator"),
         (404, None, LATER, "operator"),
         (302, None, LATER, "operator"),
-        (403, 21610, NEVER, "disable"),
+        (400, 21610, NEVER, "stopped"),
+        (403, 21610, NEVER, "stopped"),
         (400, 99999, NEVER, None),
         (422, None, NEVER, None),
     ],
@@ -251,7 +246,9 @@ def test_a_refusal_is_judged_by_its_http_class_first_and_its_code_second(
     status: int, code: int | None, kind: OutcomeKind, flag: str | None
 ) -> None:
     judged = ruling(status, code)
-    assert (judged.kind, judged.disable, judged.operator) == (kind, flag == "disable", flag == "operator")
+    assert (judged.kind, judged.disable, judged.operator) == (kind, flag == "gone", flag == "operator")
+    reasons = {"gone": SuppressionReason.BOUNCED, "stopped": SuppressionReason.UNSUBSCRIBED}
+    assert judged.suppress == reasons.get(flag or "")
 
 
 STATED: dict[type[TwilioException], list[tuple[TwilioException, tuple[int | None, int | None, str]]]] = {

@@ -196,6 +196,38 @@ async def test_a_secret_from_before_rotation_goes_on_signing(url: str) -> None:
     await registry.close()
 
 
+async def test_an_sms_that_was_under_way_when_there_was_one_provider_is_asked_for_there(url: str) -> None:
+    sending = {"channel": "sms", "state": "sending", "attempts": 1, "schedule_from": 0, "stated": False, "reason": ""}
+    stored = {"source": "/shop", "id": "1", "type": "order.paid", "digest": "", "run_id": "", "body": "{}"}
+    wish = {"id": "a", "tenant": "acme", "channel": "sms", "state": "active", "locale": "en", "filters": "[]"}
+    rows = {
+        "tenants": {"id": "acme", "created_at": NOW},
+        "subscriptions": {**wish, "types": '["*"]', "target": '{"to": "+14155550123"}', "created_at": NOW},
+        "events": {**stored, "key": "k", "workflow_id": "run", "accepted_at": NOW},
+        "deliveries": {
+            **sending,
+            "event_key": "k",
+            "subscription_id": "a",
+            "workflow_id": "run",
+            "updated_at": NOW,
+            "intent_at": NOW,
+        },
+    }
+    database = Database.at(url, pool=1)
+
+    async def begin(connection: AsyncConnection) -> None:
+        await connection.run_sync(partial(_at_revision, revision="0001"))
+        for name, row in rows.items():
+            await connection.execute(metadata.tables[name].insert().values(**row))
+
+    await database.write(begin)
+    await database.close()
+    registry = await Registry.open(url)
+    await registry.migrate()
+    assert [delivery.asked for delivery in await registry.deliveries()] == ["twilio/2"]
+    await registry.close()
+
+
 async def test_a_schema_from_the_future_is_named(registry: Registry, url: str) -> None:
     database = Database.at(url, pool=1)
     await tell(database, "UPDATE alembic_version SET version_num = '9999'")

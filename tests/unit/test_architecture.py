@@ -63,8 +63,9 @@ DIALLERS = {
 }
 #: Where the client for strangers is made.
 GUARD = {"activities/egress.py"}
-#: Where clients are made that dial what operators configure, and no one else: Twilio, and services of the own stack.
-CLIENTS_OF_OUR_OWN = {"starter/stack.py", "worker.py"}
+#: Where clients are made that dial what operators configure, and no one else: providers of SMS, services of the own stack,
+#: and the gateway that a fake provider calls back.
+CLIENTS_OF_OUR_OWN = {"starter/stack.py", "starter/receivers/twilio.py", "activities/provider_http.py"}
 #: `worker.py` composes without touching the registry.
 NO_REGISTRY = cast(Registry, None)
 
@@ -219,9 +220,9 @@ def _types(function: Any) -> tuple[bool, dict[str, Any]]:
 
 
 def test_mails_are_signed_and_linked_with_what_the_settings_say() -> None:
-    assert (worker.links_of(Settings()), worker.signer_of(Settings())) == (None, None)
+    assert (Settings().links, worker.signer_of(Settings())) == (None, None)
     settings = Settings(public_url="https://bell.example", link_key=SecretStr(base64.b64encode(b"k" * 32).decode()))
-    links = worker.links_of(settings)
+    links = settings.links
     assert links
     assert links.unsubscribe_url("wish", "ann@example.com").startswith("https://bell.example/unsubscribe/")
 

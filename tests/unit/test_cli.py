@@ -2,15 +2,18 @@
 
 import asyncio
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bellwire.confirmations import Confirmation, ConfirmationStatus
 from bellwire.contract import Group
-from bellwire.deliveries import Attempt, DeliveryState, Outcome, OutcomeKind
+from bellwire.deliveries import Attempt, DeliveryState, Outcome, OutcomeKind, SmsFacts
 from bellwire.events import Event
 from bellwire.registry import Registry
+from bellwire.segments import Encoding
 from bellwire.subscriptions import Channel, Subscription
 from starter.cli import main
 from starter.documents import read_items
@@ -78,6 +81,8 @@ def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> list[
         ([*SUBSCRIBE, "--email", "ann"], "to"),
         ([*SUBSCRIBE, "--email", "ann@example.com", "--email", "bob"], "to"),
         ([*SUBSCRIBE, "--sms", "0123"], "target.sms.to: is not an E.164 number"),
+        ([*SUBSCRIBE, "--sms", "+14155550123", "--sms-sender", "+1"], "target.sms.sender: is not a sender"),
+        ([*SUBSCRIBE, *MAIL, "--max-segments", "2"], "--max-segments: are for --sms"),
         ([*SUBSCRIBE, "--webhook", "ftp://app.example"], "target.webhook.url: must be an https URL"),
         ([*SUBSCRIBE, "--webhook", "http://app.example"], "target.url: http is not allowed here"),
         ([*SUBSCRIBE, "--webhook", "https://app.example:0"], "target.webhook.url: has port 0"),
@@ -367,6 +372,59 @@ def test_tables_show_what_is_there_without_steering_the_terminal(
     assert "HTTP 503" in out
     assert "5 min" in out
     assert "\x1b[2J" not in out
+
+
+def test_what_an_sms_took_and_what_was_confirmed_is_shown(
+    registry_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    happened, wish = event(id="1"), subscription({"channel": "sms", "to": "+14155550123"}, id="sub_sms")
+    facts = SmsFacts(encoding=Encoding.GSM_7, segments=2, provider="twilio", estimate=Decimal("0.145"), currency="EUR")
+
+    async def fill() -> None:
+        registry = await Registry.open(registry_url)
+        await registry.subscribe(wish)
+        await registry.accept([happened], "run")
+        await registry.add_deliveries(
+            "run", [Group(event_key=happened.key, channel=Channel.SMS, subscription_ids=(wish.id,))]
+        )
+        outcome = Outcome(kind=OutcomeKind.DELIVERED, reason="Twilio 201", provider_id="SM1", sms=facts)
+        made = Attempt(
+            event_key=happened.key,
+            subscription_id=wish.id,
+            number=1,
+            started_at=NOW,
+            duration=0.1,
+            outcome=outcome,
+            state=DeliveryState.DELIVERED,
+        )
+        await registry.record([made])
+        told = {"status": ConfirmationStatus.UNDELIVERED, "code": "30003", "confirmed_at": NOW}
+        await registry.confirm(Confirmation(event_key=happened.key, subscription_id=wish.id, provider_id="SM1", **told))
+        await registry.close()
+
+    asyncio.run(fill())
+    shown = answer(["deliveries", "show", f"dlv_{happened.key}_{wish.id}"], capsys)
+    assert (shown["state"], shown["confirmation"]["status"]) == ("delivered", "undelivered")
+    assert shown["made"][0]["outcome"]["sms"]["estimate"] == "0.145"
+    (listed,) = answer(["deliveries", "list"], capsys)
+    assert listed["confirmation"]["code"] == "30003"
+    for words in (["list"], ["show", f"dlv_{happened.key}_{wish.id}"]):
+        assert main(["deliveries", *words]) == 0
+        assert "undelivered 30003" in capsys.readouterr().out
+    assert main(["deliveries", "show", f"dlv_{happened.key}_{wish.id}"]) == 0
+    out = capsys.readouterr().out
+    assert "2 (GSM-7)" in out
+    assert "0.145 EUR" in out
+
+
+def test_a_subscription_names_a_sender_of_the_operators_list(
+    registry_url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BELLWIRE_SMS_SENDERS", "+14155550100,Acme")
+    wanted = [*SUBSCRIBE, "--sms", "+14155550123", "--max-segments", "3", "--sms-sender"]
+    assert "target.sender: Other is not one of +14155550100, Acme" in complaint([*wanted, "Other"], capsys)[0]
+    assert answer([*wanted, "Acme"], capsys)["target"]["sender"] == "Acme"
+    assert [wish.target.model_dump()["max_segments"] for wish in stored(registry_url)] == [3]
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,7 @@ def test_every_setting_has_a_default() -> None:
         ("DISABLE_AFTER", "0", 0.0),
         ("WARN_AFTER", "3600, 86400", (3600.0, 86_400.0)),
         ("LOG_FORMAT", "json", LogFormat.JSON),
+        ("SMS_SENDERS", "+14155550100, Acme Shop", ("+14155550100", "Acme Shop")),
         ("PUBLIC_URL", "https://bell.example:8443/notify/", "https://bell.example:8443/notify"),
     ],
 )
@@ -86,6 +87,12 @@ def test_variables_are_read(monkeypatch: pytest.MonkeyPatch, name: str, value: s
         ("TWILIO_URL", "https://[api", "is not a URL"),
         ("TWILIO_TIMEOUT", "61", "less than or equal to 60"),
         ("SMS_RECONCILE_AFTER", "-1", "greater than or equal to 0"),
+        ("SMS_SENDERS", "+1", "is not a sender"),
+        ("SMS_MAX_SEGMENTS", "0", "greater than or equal to 1"),
+        ("SMS_PRICES", "/nowhere/prices.csv", "is not a file"),
+        ("SMS_PROVIDERS", "/nowhere/providers.toml", "is not a file"),
+        ("SMS_SECRETS", "s3cret", "a variable of its own"),
+        ("PUBLIC_URL", "bellwire.example", "must be an https URL"),
         ("WEBHOOK_TIMEOUT", "31", "less than or equal to 30"),
         ("WEBHOOK_ALLOW_HTTP", "2", "valid boolean"),
         ("WEBHOOK_PORTS", "80,https", "valid integer"),
@@ -187,6 +194,15 @@ def test_settings_that_go_together_are_accepted() -> None:
 @pytest.mark.parametrize("sender", ["a@example.net", "a@deep.mail.EXAMPLE.net", "a@b\u00fccher.example.net"])
 def test_a_domain_signs_for_itself_and_for_those_below_it(sender: str) -> None:
     assert Settings.read(email_from=sender, **DKIM).dkim_domain == "example.net"
+
+
+def test_each_secret_of_a_provider_has_a_variable_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BELLWIRE_SMS_SECRETS__ACME", '{"a": 1}')
+    monkeypatch.setenv("BELLWIRE_SMS_SECRETS__OTHER_ONE", "123")
+    settings = Settings.read()
+    values = {name: secret.get_secret_value() for name, secret in settings.sms_secrets.items()}
+    assert values == {"acme": '{"a": 1}', "other_one": "123"}
+    assert "123" not in repr(settings)
 
 
 def test_a_refusal_shows_no_secret_not_even_in_its_traceback() -> None:

@@ -1,10 +1,12 @@
 """Templates on the command line: listed, previewed, and brought along by tenants."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+from bellwire.segments import segments
 from starter.cli import main
 from tests.unit.test_cli import GOOD, HOOK, MAIL, SUBSCRIBE, answer, complaint, registry_url, stored
 
@@ -15,9 +17,12 @@ ORDER = ["order.paid", "--data", '{"order": "42", "total": "19.90 EUR"}']
 def test_templates_are_listed_and_previewed(registry_url: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert answer(["templates", "list"], capsys)["order.paid"] == ["email", "sms"]
     parts = answer(["templates", "preview", "order.paid", "--data", '{"order": "42"}'], capsys)
-    assert sorted(parts) == ["html", "sms", "subject", "text", "webhook"]
+    assert sorted(parts) == ["html", "segments", "sms", "subject", "text", "webhook"]
+    assert parts["segments"] == segments(parts["sms"]).model_dump(mode="json")
     assert "42" in parts["subject"]
     assert parts["webhook"] is None
+    assert main(["templates", "preview", "order.paid", "--data", '{"order": "42"}']) == 0
+    assert re.search(r"segments: 1 \(GSM-7, \d+ of 160 places\)", capsys.readouterr().out)
     assert complaint(["templates", "preview", "order.paid", "--locale", "!"], capsys)[0].startswith("error: locale:")
 
 
