@@ -32,17 +32,18 @@ from temporalio.worker import (
 from activities.egress import Egress
 from activities.email import EmailChannel
 from activities.first_round import Attempting, FirstRounds
+from activities.relays import Relays
 from activities.rendering import Renderer
 from activities.resolve import Resolver
 from activities.slots import MOST, BusySlots
 from activities.sms import SmsChannel, twilio_client
-from activities.smtp import SmtpPool
 from activities.webhook import WebhookChannel
 from bellwire.connection import check_search_attributes, connect
 from bellwire.contract import QUEUE, channel_queue
 from bellwire.errors import BellwireError
 from bellwire.health import answering_health
 from bellwire.registry import Registry
+from bellwire.returns import ReturnPath
 from bellwire.settings import Settings, SettingsInvalid
 from bellwire.subscriptions import Channel
 from bellwire.supervision import end_with_parent, supervise
@@ -104,19 +105,17 @@ async def open_channels(settings: Settings, registry: Registry) -> AsyncIterator
         renderer.check()
         concurrency = settings.send_concurrency
 
-        password = settings.smtp_password.get_secret_value() if settings.smtp_password else None
-        pool = SmtpPool(
-            settings.smtp_host,
-            settings.smtp_port,
-            security=settings.smtp_security,
-            username=settings.smtp_username,
-            password=password,
-            verify=settings.smtp_verify,
-            connections=settings.smtp_connections,
-            timeout=settings.smtp_timeout,
+        relays = Relays(settings.relays, connections=settings.smtp_connections, timeout=settings.smtp_timeout)
+        stack.push_async_callback(relays.close)
+        address = settings.email_return_path
+        email = EmailChannel(
+            registry,
+            relays,
+            renderer,
+            sender=settings.email_from,
+            concurrency=concurrency,
+            return_path=ReturnPath(address, settings.link_keys) if address else None,
         )
-        stack.push_async_callback(pool.close)
-        email = EmailChannel(registry, pool, renderer, sender=settings.email_from, concurrency=concurrency)
 
         twilio = None
         if settings.twilio_account_sid and settings.twilio_auth_token:

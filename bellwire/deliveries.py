@@ -1,7 +1,7 @@
 """Delivery: one event for one subscription; Attempt: one try at it; Outcome: what the attempt came to."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -9,6 +9,7 @@ from pydantic import SecretStr
 
 from bellwire.events import Event
 from bellwire.subscriptions import Channel, Subscription
+from bellwire.suppressions import Suppression, SuppressionReason
 from bellwire.wire import Wire
 
 #: Longest reason, in characters. Reasons reach logs, histories and the Temporal UI, and hold no address and no body.
@@ -79,6 +80,8 @@ class Outcome(Wire):
     answer: str | None = None
     #: Addresses that are still owed the mail after a partial refusal; None if all of them are.
     owed: tuple[str, ...] | None = None
+    #: Addresses that are not to be written to any more, by what the provider said.
+    suppress: tuple[Suppression, ...] = ()
 
 
 class Counts(Wire):
@@ -196,3 +199,5 @@ class Due:
     number: int
     #: What webhooks are signed with; None on other channels.
     secret: SecretStr | None = None
+    #: Those of its target's addresses that must not be written to, as the target has them, and why.
+    suppressed: Mapping[str, SuppressionReason] = field(default_factory=dict)

@@ -3,6 +3,8 @@
 The connection to Temporal is not here: it has its own standard (TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, TEMPORAL_PROFILE, …).
 """
 
+import base64
+import binascii
 import re
 from email.utils import parseaddr
 from enum import StrEnum
@@ -11,17 +13,13 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from bellwire.errors import BellwireError
-
-
-class SmtpSecurity(StrEnum):
-    NONE = "none"
-    STARTTLS = "starttls"
-    TLS = "tls"
+from bellwire.relays import Relay, SmtpSecurity, parse_relays
+from bellwire.returns import check_return_path
 
 
 class LogFormat(StrEnum):
@@ -56,6 +54,25 @@ def _sender(value: str) -> str:
     return value
 
 
+def _relays(value: object) -> object:
+    return parse_relays(value) if isinstance(value, str) else value
+
+
+def _link_key(value: SecretStr) -> SecretStr:
+    try:
+        keys = _keys(value)
+    except (binascii.Error, ValueError):
+        keys = ()
+    if not keys or min(map(len, keys)) < _KEY_BYTES:
+        raise ValueError(f"must be the base64 of at least {_KEY_BYTES} random bytes, or several, separated by commas")
+    return value
+
+
+def _keys(value: SecretStr) -> tuple[bytes, ...]:
+    parts = [part.strip() for part in value.get_secret_value().split(",") if part.strip()]
+    return tuple(base64.b64decode(part, validate=True) for part in parts)
+
+
 def _folder(value: Path) -> Path:
     if not value.is_dir():
         raise ValueError("is not a folder; without this check the built-in templates would be sent in silence")
@@ -72,6 +89,11 @@ def _http_url(value: str) -> str:
         raise ValueError("must be an http or https URL with a host, such as https://api.twilio.com")
     return value
 
+
+#: Fewest bytes of a key that signs links and return paths.
+_KEY_BYTES = 32
+#: What describes one relay, and has its place in the URL where several are named.
+_ONE_RELAY = ("smtp_host", "smtp_port", "smtp_security", "smtp_username", "smtp_password", "smtp_verify")
 
 HostAndPort = Annotated[str, AfterValidator(_host_and_port)]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -97,12 +119,20 @@ class Settings(BaseSettings):
     smtp_password: SecretStr | None = None
     #: Check the relay's certificate. Switch off for a relay with a private certificate on a trusted network only.
     smtp_verify: bool = True
-    #: Most connections to the relay that one process keeps open.
+    #: Several relays instead, separated by commas: smtp+starttls://USER:PASSWORD@HOST:PORT?priority=10&connections=5, or
+    #: smtp:// or smtps://; user and password percent-encoded. The lowest priority is used first, equal ones share the load.
+    smtp_relays: Annotated[tuple[Relay, ...], NoDecode, BeforeValidator(_relays)] = ()
+    #: Most connections to a relay that one process keeps open.
     smtp_connections: int = Field(default=10, ge=1, le=200)
-    #: Seconds for each step of the conversation with the relay.
+    #: Seconds for each step of the conversation with a relay.
     smtp_timeout: float = Field(default=30, ge=1, le=300)
     #: The From address; its domain is also the domain of Message-IDs.
     email_from: Annotated[str, AfterValidator(_sender)] = "Bellwire <notifications@bellwire.localhost>"
+    #: Where bounces go, such as bounces@mail.example.com: each mail's envelope is sent from bounces+TOKEN@mail.example.com, by
+    #: which `python -m starter bounces` knows it again. The From address, without a token, if not set.
+    email_return_path: Annotated[str, AfterValidator(check_return_path)] | None = None
+    #: Signs return paths: base64 of at least 32 random bytes; several separated by commas: the first signs, all are accepted.
+    link_key: Annotated[SecretStr, AfterValidator(_link_key)] | None = None
 
     #: Twilio account; SMS deliveries are deferred until it is given.
     twilio_account_sid: str | None = None
@@ -162,12 +192,38 @@ class Settings(BaseSettings):
             raise ValueError(
                 "BELLWIRE_SMTP_SECURITY: must be starttls or tls, or the password would travel in the clear"
             )
+        if self.smtp_relays and (both := [name for name in _ONE_RELAY if name in self.model_fields_set]):
+            raise ValueError(
+                f"BELLWIRE_SMTP_RELAYS and {' and '.join(f'BELLWIRE_{name.upper()}' for name in both)}: give one or the other"
+            )
+        if self.email_return_path and self.link_key is None:
+            raise ValueError("BELLWIRE_EMAIL_RETURN_PATH: needs BELLWIRE_LINK_KEY, which signs it")
         twilio = (self.twilio_account_sid, self.twilio_auth_token, self.twilio_sender)
         if any(twilio) and not all(twilio):
             raise ValueError(
                 "BELLWIRE_TWILIO_ACCOUNT_SID, BELLWIRE_TWILIO_AUTH_TOKEN and BELLWIRE_TWILIO_SENDER: give all three or none"
             )
         return self
+
+    @property
+    def relays(self) -> tuple[Relay, ...]:
+        """The relays that mail goes out by."""
+        if self.smtp_relays:
+            return self.smtp_relays
+        one = Relay(
+            host=self.smtp_host,
+            port=self.smtp_port,
+            security=self.smtp_security,
+            username=self.smtp_username,
+            password=self.smtp_password,
+            verify=self.smtp_verify,
+        )
+        return (one,)
+
+    @property
+    def link_keys(self) -> tuple[bytes, ...]:
+        """The keys of BELLWIRE_LINK_KEY; the first signs, all verify."""
+        return _keys(self.link_key) if self.link_key else ()
 
     @classmethod
     def read(cls, **overrides: Any) -> Self:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from bellwire.settings import LogFormat, Settings, SettingsInvalid, SmtpSecurity
+from bellwire.relays import SmtpSecurity
+from bellwire.settings import LogFormat, Settings, SettingsInvalid
 
 
 @pytest.fixture(autouse=True)
