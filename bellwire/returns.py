@@ -98,7 +98,7 @@ class ReturnPath:
         )
 
     def _signature(self, key: bytes, event_key: str, subscription_id: str, recipient: str) -> bytes:
-        said = f"return path\n{delivery_id(event_key, subscription_id)}\n{_folded(recipient)}"
+        said = f"return path\n{delivery_id(event_key, subscription_id)}\n{folded(recipient)}"
         return hmac.digest(key, said.encode(), hashlib.sha256)[:_SIGNATURE_BYTES]
 
 
@@ -116,8 +116,8 @@ def check_return_path(address: str) -> str:
     return address
 
 
-def _folded(recipient: str) -> str:
-    """The address as no mail server can change it: letters in one case, the domain in ASCII."""
+def folded(recipient: str) -> str:
+    """What two ways to write one address have in common: letters in one case, the domain in ASCII."""
     local, _, domain = recipient.strip().rpartition("@")
     with suppress(UnicodeError):
         domain = domain.encode("idna").decode()
