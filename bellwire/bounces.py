@@ -6,11 +6,10 @@ that says all. What can be read is read. Reports in prose, as of qmail, are none
 """
 
 import base64
-import binascii
 import quopri
 import re
 from collections.abc import Iterable, Iterator
-from email import message_from_bytes
+from email import message_from_string
 from email.message import Message
 from email.policy import compat32
 from email.utils import getaddresses
@@ -94,12 +93,17 @@ def parse(raw: bytes) -> Report:
     if len(_NESTED.findall(raw)) > 2 * MAX_PARTS:
         raise NotABounce(f"announces more than {MAX_PARTS} parts within each other")
     try:
-        return _report(message_from_bytes(raw, policy=compat32))
+        return _report(_read(raw.decode("utf-8", "replace")))
     except NotABounce:
         raise
     except Exception as error:
         # The standard library's parser promises nothing about mails that were made to break it.
         raise NotABounce(f"cannot be read: {type(error).__name__}") from error
+
+
+def _read(text: str) -> "Message[str, str]":
+    # The policy that parses no header before it is asked to, and so trips over none.
+    return message_from_string(text, policy=compat32)
 
 
 def _report(mail: "Message[str, str]") -> Report:
@@ -144,11 +148,19 @@ def _parts(mail: "Message[str, str]", depth: int = 0) -> Iterator[tuple[str, "Me
 def _blocks(part: "Message[str, str]") -> list["Message[str, str]"]:
     """Groups of fields with blank lines between them; the part may be encoded, though it must not be."""
     payload = part.get_payload()
-    inner = [each for each in payload if isinstance(each, Message)] if isinstance(payload, list) else []
-    text = "\n\n".join(each.as_string() for each in inner) if inner else str(payload or "")
+    text = "\n\n".join(map(_source, payload)) if isinstance(payload, list) else str(payload or "")
     text = _decoded(part, text)
     blocks = re.split(r"\n[ \t\r]*\n+", text.replace("\r\n", "\n").strip("\n"))
-    return [message_from_bytes(block.encode("utf-8", "surrogateescape"), policy=compat32) for block in blocks if block]
+    return [_read(block) for block in blocks if block]
+
+
+def _source(block: object) -> str:
+    """What the parser made this block of, if it took it for a mail with headers."""
+    if not isinstance(block, Message):
+        return str(block)
+    headers = "".join(f"{name}: {value}\n" for name, value in block.items())
+    payload = block.get_payload()
+    return f"{headers}\n{payload}" if isinstance(payload, str) else headers
 
 
 def _returned(part: "Message[str, str]") -> "Message[str, str] | None":
@@ -161,23 +173,22 @@ def _returned(part: "Message[str, str]") -> "Message[str, str] | None":
             return payload
         payload = str(payload.get_payload())
     text = _decoded(part, str(payload or "")).lstrip("\r\n")
-    found = message_from_bytes(text.encode("utf-8", "surrogateescape"), policy=compat32)
+    found = _read(text)
     return found if found.keys() else None
 
 
 def _decoded(part: "Message[str, str]", text: str) -> str:
     encoding = str(part.get("Content-Transfer-Encoding", "")).strip().lower()
-    raw = text.encode("utf-8", "surrogateescape")
     if encoding == "base64":
         try:
-            raw = base64.b64decode(raw)
-        except binascii.Error:
+            raw = base64.b64decode(text)
+        except ValueError:
             return text
     elif encoding == "quoted-printable":
-        raw = quopri.decodestring(raw)
+        raw = quopri.decodestring(text.encode())
     else:
         return text
-    return raw.decode("utf-8", "surrogateescape")
+    return raw.decode("utf-8", "replace")
 
 
 def _is_recipient(block: "Message[str, str]") -> bool:
@@ -238,6 +249,5 @@ def _character(match: re.Match[str]) -> str:
 
 
 def _text(value: object) -> str:
-    """A field as one line; bytes that are not ASCII are taken as UTF-8, or left out."""
-    raw = str(value or "").encode("utf-8", "surrogateescape")
-    return " ".join(raw.decode("utf-8", "ignore").split())[:2000]
+    """A field as one line."""
+    return " ".join(str(value or "").split())[:2000]

@@ -137,9 +137,7 @@ def _said(report: Report, about: Reported | None) -> str:
 async def bounces(
     files: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="FILE", help="A mail, an mbox file or a Maildir; - or nothing reads a mail from stdin."
-        ),
+        typer.Argument(metavar="FILE", help="A mail, an mbox file or a Maildir; - or nothing reads a mail from stdin."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
