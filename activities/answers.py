@@ -50,7 +50,10 @@ ERRORS = (aiosmtplib.SMTPException, AnswerLost, NoRelay, OSError)
 _KINDS = {GONE: OutcomeKind.REJECTED, _REFUSED: OutcomeKind.REJECTED, "unknown": OutcomeKind.UNKNOWN}
 #: Authentication: wanted, failed or too weak (RFC 4954).
 _LOGIN = re.compile(r"(454|53[0458])\b")
-_OWN_STATE = re.compile(r"4.. 4\.3\.")
+#: The state of a mail system (RFC 3463, class X.3), and not of a mailbox.
+_SYSTEM = re.compile(r"... [245]\.3\.")
+#: Errors that carry an answer to RCPT or DATA, when the relay has heard of the recipient.
+_ABOUT_RECIPIENT = (aiosmtplib.SMTPRecipientRefused, aiosmtplib.SMTPDataError)
 _ENHANCED = re.compile(r"\s*([245]\.\d{1,3}\.\d{1,3})\b")
 
 
@@ -85,8 +88,8 @@ def concern_of(error: BaseException) -> Concern:
     line = line_of(error.code, error.message)
     if _LOGIN.match(line):
         return Concern.RELAY
-    if isinstance(error, aiosmtplib.SMTPRecipientRefused | aiosmtplib.SMTPDataError):
-        return Concern.EITHER if _OWN_STATE.match(line) else Concern.MAIL
+    if isinstance(error, _ABOUT_RECIPIENT):
+        return Concern.EITHER if error.code < 500 and _SYSTEM.match(line) else Concern.MAIL
     return Concern.MAIL if _too_large(line) else Concern.RELAY
 
 
@@ -94,15 +97,26 @@ def judge(error: BaseException) -> tuple[str, Outcome]:
     """What an error means, in one word of this module, and for the delivery."""
     if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
         error = error.recipients[0]
+    theirs = False
     if isinstance(error, aiosmtplib.SMTPResponseException):
         meaning, reason = _meaning(error)
+        theirs = meaning != OURS and _theirs(error)
         answer: str | None = f"{error.code} {error.message}"[:MAX_ANSWER]
     else:
         cause = error.__cause__ if isinstance(error.__cause__, ssl.SSLError) else error
         meaning, reason = next(FAILURES[kind] for kind in type(cause).__mro__ if kind in FAILURES)
         answer = None
     kind = _KINDS.get(meaning, OutcomeKind.DEFERRED)
-    return meaning, Outcome(kind=kind, reason=reason, disable=meaning == GONE, answer=answer)
+    return meaning, Outcome(kind=kind, reason=reason, disable=meaning == GONE, ours=not theirs, answer=answer)
+
+
+def _theirs(error: aiosmtplib.SMTPResponseException) -> bool:
+    """Whether an answer is of the recipient's doing, rather than of the relay's or ours."""
+    return (
+        isinstance(error, _ABOUT_RECIPIENT)
+        and concern_of(error) is Concern.MAIL
+        and not _SYSTEM.match(line_of(error.code, error.message))
+    )
 
 
 def _meaning(error: aiosmtplib.SMTPResponseException) -> tuple[str, str]:
@@ -110,8 +124,7 @@ def _meaning(error: aiosmtplib.SMTPResponseException) -> tuple[str, str]:
         return _LATER, "SMTP malformed answer"
     line = line_of(error.code, error.message)
     meaning = next(meaning for pattern, meaning in _ANSWERS if pattern.fullmatch(line))
-    about_recipient = isinstance(error, aiosmtplib.SMTPRecipientRefused | aiosmtplib.SMTPDataError)
-    if not about_recipient and not _too_large(line) and meaning != _LATER:
+    if not isinstance(error, _ABOUT_RECIPIENT) and not _too_large(line) and meaning != _LATER:
         meaning = OURS  # greeting, HELO, STARTTLS, AUTH, MAIL: the relay has not heard of the recipient yet
     return meaning, f"SMTP {line}"
 

@@ -6,43 +6,39 @@ whoever deduplicates. Addresses that are suppressed are left out, and one that t
 
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from email import policy
-from email.header import Header
-from email.message import EmailMessage
-from email.utils import format_datetime, formataddr, parseaddr
 
 import structlog
-from pydantic import TypeAdapter, ValidationError
 from temporalio import activity
 
 from activities.answers import ERRORS, GONE, OURS, judge, line_of
+from activities.attachments import Attachments, Fetch, NotNow
+from activities.dkim_signature import DkimSigner
 from activities.flights import Flights
+from activities.mail import Composer, Draft, ascii_domain
 from activities.relays import Relays
-from activities.rendering import EmailText, Renderer
+from activities.rendering import Renderer
 from activities.sending import send
 from activities.smtp import SmtpPool
-from activities.templates.filters import one_line
 from bellwire.contract import Chunk, ChunkResult
 from bellwire.deliveries import MAX_ANSWER, MAX_REASON, Due, Outcome, OutcomeKind
 from bellwire.errors import TemplateInvalid
+from bellwire.links import Links
 from bellwire.registry import Registry
 from bellwire.returns import ReturnPath
-from bellwire.subscriptions import Channel, EmailAddress, EmailTarget
+from bellwire.subscriptions import Channel, EmailTarget
 from bellwire.suppressions import Suppression, SuppressionReason
 
 log = structlog.get_logger("bellwire")
 
 _DONE = {OutcomeKind.DELIVERED, OutcomeKind.REJECTED}
 _QUEUED_AS = re.compile(r"queued as ([\w.-]{1,64})", re.IGNORECASE)
-#: 7-bit bodies, so that any relay takes them.
-_POLICY = policy.SMTP.clone(cte_type="7bit")
 
 
 class EmailChannel:
     """Sends emails from `sender` ("Name <address>"), at most `concurrency` deliveries of a chunk at the same time.
 
-    With a return path, that is where mails come back to. Raises ValueError at once if `sender` is not an address.
+    `links` are those by which recipients unsubscribe, `signer` signs, `fetch` gets files that events name, `return_path` is
+    where mails come back to. Raises ValueError at once if `sender` is not an address.
     """
 
     def __init__(
@@ -53,21 +49,17 @@ class EmailChannel:
         *,
         sender: str,
         concurrency: int,
+        links: Links | None = None,
+        signer: DkimSigner | None = None,
+        fetch: Fetch | None = None,
         return_path: ReturnPath | None = None,
     ) -> None:
         #: Attempts that go on although the workflow task that began them has not waited.
         self.flights = Flights(registry)
         self._registry, self._pool, self._renderer, self._concurrency = registry, pool, renderer, concurrency
         self._return_path = return_path
-        name, address = parseaddr(sender)
-        try:
-            self._address = _ascii_domain(TypeAdapter(EmailAddress).validate_python(address))
-        except ValidationError as error:
-            raise ValueError(f"sender: {sender!r} is not an address; write Name <address>") from error
-        if not self._address.isascii():
-            raise ValueError(f"sender: {sender!r} has letters before the @ that are not ASCII")
-        self._domain = self._address.rpartition("@")[2]
-        self._from = formataddr((one_line(name, limit=100), self._address))
+        self._mail = Composer(sender, links=links, signer=signer)
+        self._attachments = Attachments(fetch)
 
     @activity.defn
     async def send_email(self, chunk: Chunk) -> ChunkResult:
@@ -85,31 +77,38 @@ class EmailChannel:
         """Send the mail to each recipient who is owed it. A relay that refuses is an outcome, never an exception."""
         target = due.subscription.target
         if not isinstance(target, EmailTarget):
-            return Outcome(kind=OutcomeKind.REJECTED, reason="target is no longer an email address")
+            return Outcome(kind=OutcomeKind.REJECTED, reason="target is no longer an email address", ours=True)
         owed = _owed(due, target.recipients)
         unwanted = [(recipient, _suppressed(due, recipient)) for recipient in owed if recipient in due.suppressed]
         if len(unwanted) == len(target.recipients):
             return unwanted[0][1]
         try:
-            text = self._renderer.email(due.event, due.subscription)
+            text = await self._renderer.email(due.event, due.subscription)
         except TemplateInvalid as error:
             log.error("template.failed", delivery=due.delivery.id, reason=str(error))  # noqa: TRY400 - it says where
-            return Outcome(kind=OutcomeKind.DEFERRED, reason=str(error)[:MAX_REASON])
-        message_id = f"<{due.delivery.id}@{self._domain}>"
-        mail = self._compose(text, message_id)
-        made = [
-            (recipient, await self._send(due, recipient, mail, message_id))
-            for recipient in owed
-            if recipient not in due.suppressed
-        ]
+            return _not_now(due, str(error))
+        message_id = f"<{due.delivery.id}@{self._mail.domain}>"
+        try:
+            async with self._attachments.of(due.event, wanted=target.attachments) as found:
+                draft = await self._mail.draft(
+                    found.told(text), message_id=message_id, subscription_id=due.subscription.id, files=found.files
+                )
+                made = [
+                    (recipient, await self._send(due, recipient, draft, message_id))
+                    for recipient in owed
+                    if recipient not in due.suppressed
+                ]
+        except NotNow as late:
+            return _not_now(due, late.reason)
         return _together([*made, *unwanted], due, target.recipients)
 
-    async def _send(self, due: Due, recipient: str, mail: bytes, message_id: str) -> Outcome:
-        address = _ascii_domain(recipient)
+    async def _send(self, due: Due, recipient: str, draft: Draft, message_id: str) -> Outcome:
+        address = ascii_domain(recipient)
         path = self._return_path
-        sender = path.sender(due.event.key, due.subscription.id, recipient) if path else self._address
+        sender = path.sender(due.event.key, due.subscription.id, recipient) if path else self._mail.address
+        mail = await self._mail.compose(draft, recipient)
         try:
-            answer = await self._pool.send(sender, address, f"To: {address}\r\n".encode() + mail)
+            answer = await self._pool.send(sender, address, mail)
         except ERRORS as error:
             meaning, outcome = judge(error)
             if meaning == GONE:
@@ -128,31 +127,16 @@ class EmailChannel:
             answer=answer[:MAX_ANSWER],
         )
 
-    def _compose(self, text: EmailText, message_id: str) -> bytes:
-        """The mail without its To. Headers are put together here: Python's folding may encode a long Message-ID."""
-        body = EmailMessage(policy=_POLICY)
-        body.set_content(text.text)
-        if text.html is not None:
-            body.add_alternative(text.html, subtype="html")
-        plain = text.subject.isascii() and "=?" not in text.subject
-        subject = Header(one_line(text.subject, limit=998), "us-ascii" if plain else "utf-8", header_name="Subject")
-        head = (
-            f"From: {self._from}",
-            "Subject: " + subject.encode(linesep="\r\n"),
-            f"Date: {format_datetime(datetime.now(UTC))}",
-            f"Message-ID: {message_id}",
-            "Auto-Submitted: auto-generated",
-        )
-        return "\r\n".join(head).encode("ascii") + b"\r\n" + body.as_bytes()
 
-
-def _ascii_domain(address: str) -> str:
-    """The address with its domain in ASCII (IDNA), so that only a local part that is not ASCII needs SMTPUTF8."""
-    local, _, domain = address.rpartition("@")
-    try:
-        return f"{local}@{domain.encode('idna').decode()}"
-    except UnicodeError:
-        return address
+def _not_now(due: Due, reason: str) -> Outcome:
+    """Deferred before anything was sent: whoever is owed the mail still is, and whoever has it is not owed it again."""
+    return Outcome(
+        kind=OutcomeKind.DEFERRED,
+        reason=reason[:MAX_REASON],
+        ours=True,
+        owed=due.delivery.owed,
+        provider_id=due.delivery.provider_id,
+    )
 
 
 def _owed(due: Due, recipients: Sequence[str]) -> Sequence[str]:
@@ -162,7 +146,7 @@ def _owed(due: Due, recipients: Sequence[str]) -> Sequence[str]:
 
 
 def _suppressed(due: Due, recipient: str) -> Outcome:
-    return Outcome(kind=OutcomeKind.REJECTED, reason=f"recipient suppressed: {due.suppressed[recipient]}")
+    return Outcome(kind=OutcomeKind.REJECTED, reason=f"recipient suppressed: {due.suppressed[recipient]}", ours=True)
 
 
 def _together(made: Sequence[tuple[str, Outcome]], due: Due, recipients: Sequence[str]) -> Outcome:
@@ -191,6 +175,10 @@ def _together(made: Sequence[tuple[str, Outcome]], due: Due, recipients: Sequenc
         kind=kind,
         reason="; ".join(notes)[:MAX_REASON] or accepted[0].reason,
         disable=nobody_is_left,
+        ours=kind is not OutcomeKind.DELIVERED
+        and (
+            bool(provider_id) or all(outcome.ours for _, outcome in made if outcome.kind is not OutcomeKind.DELIVERED)
+        ),
         provider_id=provider_id,
         answer="\n".join(f"{recipient}: {outcome.answer or outcome.reason}" for recipient, outcome in made)[
             :MAX_ANSWER

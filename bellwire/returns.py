@@ -13,12 +13,12 @@ import binascii
 import hashlib
 import hmac
 import re
-from collections.abc import Sequence
 from contextlib import suppress
 
 from pydantic import TypeAdapter, ValidationError
 
 from bellwire.deliveries import delivery_id
+from bellwire.links import LinkKeys
 from bellwire.subscriptions import EmailAddress
 from bellwire.wire import Wire
 
@@ -46,11 +46,11 @@ class Token(Wire):
 
 
 class ReturnPath:
-    """Makes and reads return paths below `address`. The first of `keys` signs, all are accepted."""
+    """Makes and reads return paths below `address`, signed with `keys`."""
 
-    def __init__(self, address: str, keys: Sequence[bytes]) -> None:
+    def __init__(self, address: str, keys: LinkKeys) -> None:
         self._local, _, self._domain = check_return_path(address).rpartition("@")
-        self._keys = tuple(keys)
+        self._keys = keys.keys
         self._ours = re.compile(
             rf"{re.escape(self._local)}\+([uth])([A-Za-z0-9_-]{{{_KEY_LENGTH}}})([A-Za-z0-9_-]*)"
             rf"([A-Za-z0-9_-]{{{_SIGNATURE_LENGTH}}})@{re.escape(self._domain)}",

@@ -148,11 +148,9 @@ async def bounces(
     """
     try:
         settings = Settings.read()
-        address = settings.email_return_path
-        path = ReturnPath(address, settings.link_keys) if address else None
         async with opened_registry(settings) as registry:
             taken = [
-                await take(registry, path, where, raw)
+                await take(registry, settings.return_path, where, raw)
                 for name in files or ["-"]
                 for where, raw in mails_of(name, most=MAX_BYTES)
             ]

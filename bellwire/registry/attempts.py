@@ -7,14 +7,14 @@ from datetime import UTC, datetime
 from sqlalchemy import Boolean, ColumnElement, bindparam, case, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from bellwire.conditions import Patience
 from bellwire.contract import Group
 from bellwire.deliveries import SETTLED, Attempt, DeliveryState, Due, Outcome, OutcomeKind
-from bellwire.errors import SubscriptionNotFound
 from bellwire.registry import deliveries as rows_of
 from bellwire.registry import events, subscriptions, suppressions
 from bellwire.registry.database import insert_missing
+from bellwire.registry.faring import fare
 from bellwire.registry.tables import attempts, deliveries
-from bellwire.subscriptions import SubscriptionState
 
 #: One delivery, so long as it is not settled and the attempt in question is not recorded.
 _OPEN = (
@@ -48,13 +48,13 @@ async def load(connection: AsyncConnection, groups: Sequence[Group]) -> list[Due
     found = await rows_of.by_pairs(connection, rows_of.pairs_of(groups))
     happened = await events.by_keys(connection, (key for key, _ in found))
     wishes = await subscriptions.by_ids(connection, (subscription_id for _, subscription_id in found))
-    unwanted = await suppressions.of_subscriptions(connection, (wish for wish, _ in wishes.values()))
+    unwanted = await suppressions.of_subscriptions(connection, (wish for wish, _, _ in wishes.values()))
     dues = []
     for group in groups:
         for subscription_id in group.subscription_ids:
             delivery = found.get((group.event_key, subscription_id))
             if delivery is not None and group.event_key in happened and subscription_id in wishes:
-                wish, secret = wishes[subscription_id]
+                wish, secret, condition = wishes[subscription_id]
                 event, event_json = happened[group.event_key]
                 dues.append(
                     Due(
@@ -65,6 +65,7 @@ async def load(connection: AsyncConnection, groups: Sequence[Group]) -> list[Due
                         number=group.attempt,
                         secret=secret,
                         suppressed=unwanted.get(subscription_id, {}),
+                        condition=condition,
                     )
                 )
     return dues
@@ -118,8 +119,9 @@ async def announce(connection: AsyncConnection, due: Due) -> bool:
     return made.rowcount == 1
 
 
-async def record(connection: AsyncConnection, made: Sequence[Attempt]) -> None:
-    """Insert attempts and move their deliveries on. One that is on record, or comes after settling, moves nothing.
+async def record(connection: AsyncConnection, made: Sequence[Attempt], patience: Patience) -> None:
+    """Insert attempts, move their deliveries on, and note how the receivers fare. One that is on record, or comes after
+    settling, moves no delivery.
 
     Rows are written in one order for all, or two workers could wait for each other.
     """
@@ -130,12 +132,7 @@ async def record(connection: AsyncConnection, made: Sequence[Attempt]) -> None:
     await connection.execute(_MOVED, [{**_change(attempt), "now": now} for attempt in ordered])
     await connection.execute(insert_missing(connection, attempts), [_row(attempt) for attempt in ordered])
     await suppressions.suppress(connection, *(each for attempt in ordered for each in attempt.outcome.suppress))
-    gone = {attempt.subscription_id: attempt.outcome.reason for attempt in ordered if attempt.outcome.disable}
-    for subscription_id, reason in sorted(gone.items()):
-        try:
-            await subscriptions.set_state(connection, subscription_id, SubscriptionState.DISABLED, reason=reason)
-        except SubscriptionNotFound:
-            continue  # deleted meanwhile, which is as good
+    await fare(connection, ordered, patience)
 
 
 async def listing(connection: AsyncConnection, event_key: str, *, subscription_id: str | None) -> list[Attempt]:

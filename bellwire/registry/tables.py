@@ -67,12 +67,24 @@ subscriptions = Table(
     Column("filters", Text, nullable=False),
     Column("target", Text, nullable=False),
     Column("template", Text),
+    #: Templates of the tenant's own, by part, as JSON.
+    Column("parts", Text),
     Column("locale", Text, nullable=False),
     Column("retry_schedule", Text),
     #: Most deliveries per second; null: no limit.
     Column("rate_limit", Float),
     #: The first moment that no delivery of this subscription has reserved yet.
     Column("next_slot_at", Timestamp),
+    # How its receiver fares; all null while it is well.
+    Column("throttled_until", Timestamp),
+    Column("throttles", Integer),
+    Column("failing_since", Timestamp),
+    Column("failures", Integer),
+    Column("warnings", Integer),
+    #: What its receiver has consented to (a digest), when, and to how many deliveries per second; null: any number.
+    Column("consent", Text),
+    Column("consented_at", Timestamp),
+    Column("consented_rate", Float),
     Column("secret", Text),
     Column("created_at", Timestamp, nullable=False),
     Index("subscriptions_by_tenant", "tenant", "id"),
@@ -87,6 +99,15 @@ subscription_types = Table(
     Column("tenant", Id, nullable=False),
     Index("subscription_types_by_tenant", "tenant", "pattern", "subscription_id"),
     sqlite_with_rowid=False,
+)
+
+#: Events about subscriptions that are still to be published, by ids that grow with time.
+announcements = Table(
+    "announcements",
+    metadata,
+    Column("id", Id, primary_key=True),
+    #: The whole CloudEvents JSON.
+    Column("body", Text, nullable=False),
 )
 
 #: Channels that the Temporal server limits; the others have no row.

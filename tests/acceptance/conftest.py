@@ -64,6 +64,7 @@ async def running_system(folder: Path, **settings: str) -> AsyncIterator[System]
             "BELLWIRE_WEBHOOK_ALLOW_HTTP": "true",
             "BELLWIRE_WEBHOOK_PORTS": "*",
             "BELLWIRE_EGRESS_ALLOW": "127.0.0.0/8",
+            "BELLWIRE_EGRESS_DETAILS": "true",
             "BELLWIRE_SMS_RECONCILE_AFTER": "2",
             "BELLWIRE_LOG_FORMAT": "json",
             **settings,

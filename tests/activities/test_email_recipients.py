@@ -1,5 +1,6 @@
 """Who gets a mail and from which envelope: suppressed addresses, addresses that the relay says are dead, return paths."""
 
+import base64
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,7 @@ from activities.email import EmailChannel
 from activities.relays import Relays
 from activities.rendering import Renderer
 from bellwire.deliveries import Due, OutcomeKind
+from bellwire.links import LinkKeys
 from bellwire.relays import Relay
 from bellwire.returns import ReturnPath
 from bellwire.subscriptions import Channel
@@ -39,6 +41,7 @@ async def test_if_everyone_is_suppressed_nothing_is_sent_and_the_subscription_st
         outcome = await channel.attempt(without(owed_to(*recipients), ann=BOUNCED, bob=COMPLAINED))
         assert (outcome.kind, outcome.reason) == (REJECTED, "recipient suppressed: bounced")
         assert (outcome.disable, outcome.suppress, box.connections) == (False, (), 0)
+        assert outcome.ours  # it does not count against the subscription
 
 
 async def test_whoever_is_suppressed_is_left_out_and_the_others_get_the_mail() -> None:
@@ -90,7 +93,7 @@ async def test_what_does_not_say_that_nobody_is_there_suppresses_nobody(reply: s
 
 
 async def test_each_envelope_comes_from_a_return_path_of_its_own_and_the_from_address_stays() -> None:
-    path = ReturnPath("bounces@mail.example.net", [b"k" * 32])
+    path = ReturnPath("bounces@mail.example.net", LinkKeys(base64.b64encode(b"k" * 32).decode()))
     async with Mailbox() as box:
         relays = Relays([Relay(host=box.host, port=box.port)])
         channel = EmailChannel(
@@ -118,4 +121,5 @@ async def test_when_every_relay_is_passed_over_the_mail_is_deferred() -> None:
             first, second = [await channel.attempt(owed_to(ANN)) for _ in range(2)]
         assert (first.kind, first.reason) == (DEFERRED, "SMTP 421 4.3.2")
         assert (second.kind, second.reason) == (DEFERRED, "every SMTP relay is passed over")
+        assert (first.ours, second.ours) == (True, True)
         await relays.close()

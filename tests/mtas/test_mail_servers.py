@@ -1,5 +1,6 @@
 """Deliveries by email through mail servers of two makes, and the bounces that these write."""
 
+import base64
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from activities.rendering import Renderer
 from bellwire.bounces import Action, parse
 from bellwire.contract import Group
 from bellwire.deliveries import Due, OutcomeKind
+from bellwire.links import LinkKeys
 from bellwire.registry import Registry
 from bellwire.relays import Relay
 from bellwire.returns import ReturnPath
@@ -27,7 +29,7 @@ pytestmark = pytest.mark.mta
 
 NO_REGISTRY = cast(Registry, None)
 ANN, GONE = "ann@here.test", "gone@far.test"
-PATH = ReturnPath("bounces@here.test", [b"k" * 32])
+PATH = ReturnPath("bounces@here.test", LinkKeys(base64.b64encode(b"k" * 32).decode()))
 HAPPENED = event(id="1", data={"order": "订单 42"})
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from bellwire.contract import Group
+from bellwire.links import LinkKeys
 from bellwire.registry import Registry
 from bellwire.returns import ReturnPath
 from bellwire.subscriptions import Channel
@@ -20,8 +21,8 @@ from tests.factories import event, subscription
 from tests.reports import arf, dsn
 
 ANN, BOB, EVE = "ann@example.com", "Bob@Example.com", "eve@example.com"
-KEY = b"k" * 32
-PATH = ReturnPath("bounces@example.net", [KEY])
+KEY, FOREIGN = (base64.b64encode(letter * 32).decode() for letter in (b"k", b"x"))
+PATH = ReturnPath("bounces@example.net", LinkKeys(KEY))
 HAPPENED = event(id="1")
 
 
@@ -31,7 +32,7 @@ def registry_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     url = f"sqlite:///{tmp_path / 'registry.db'}"
     monkeypatch.setenv("BELLWIRE_REGISTRY_URL", url)
     monkeypatch.setenv("BELLWIRE_EMAIL_RETURN_PATH", "bounces@example.net")
-    monkeypatch.setenv("BELLWIRE_LINK_KEY", base64.b64encode(KEY).decode())
+    monkeypatch.setenv("BELLWIRE_LINK_KEY", KEY)
 
     async def prepare() -> None:
         registry = await Registry.open(url)
@@ -115,7 +116,9 @@ def test_a_dead_address_is_suppressed_for_all_subscriptions(
         bounce(message_id="1@example.net"),
         bounce(message_id=f"dlv_{event(id='2').key}_wish@example.net"),
         bounce(message_id=f"dlv_{HAPPENED.key}_other@example.net"),
-        bounce(to=ReturnPath("bounces@example.net", [b"x" * 32]).sender(HAPPENED.key, "wish", ANN), message_id=None),
+        bounce(
+            to=ReturnPath("bounces@example.net", LinkKeys(FOREIGN)).sender(HAPPENED.key, "wish", ANN), message_id=None
+        ),
         bounce(to=token(BOB)[:-20] + "A" * 8 + "@example.net", message_id=None),
         bounce(to=token(wish="other"), about=EVE, message_id=None),
     ],
@@ -198,7 +201,7 @@ def test_a_mail_with_the_line_that_pipes_put_before_it_is_read(
     [
         ("BELLWIRE_REGISTRY_URL", "postgresql://bell@127.0.0.1:1/wire", "cannot be reached"),
         ("BELLWIRE_REGISTRY_URL", "sqlite:///{folder}/empty.db", "python -m starter setup"),
-        ("BELLWIRE_LINK_KEY", "short", "BELLWIRE_LINK_KEY: must be"),
+        ("BELLWIRE_LINK_KEY", "short", "BELLWIRE_LINK_KEY: each key must be"),
     ],
 )
 def test_a_mail_server_is_asked_to_try_again_when_it_is_not_the_mails_fault(

@@ -7,10 +7,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bellwire.events import event_key
+from bellwire.links import LinkKeys
 from bellwire.returns import MAX_LOCAL, ReturnPath, check_return_path
 from bellwire.settings import Settings, SettingsInvalid
 
-KEYS = (b"k" * 32, b"l" * 40)
+GOOD, SECOND = (base64.b64encode(key).decode() for key in (b"k" * 32, b"l" * 40))
+KEYS = LinkKeys(f"{GOOD}, {SECOND}")
 KEY = event_key("/shop", "order-42-paid")
 ANN = "ann@example.com"
 PATH = ReturnPath("bounces@mail.example.com", KEYS)
@@ -59,11 +61,11 @@ def test_a_token_counts_for_its_delivery_and_recipient_only() -> None:
 
 
 def test_a_key_that_was_replaced_counts_until_it_is_taken_out() -> None:
-    old = ReturnPath("bounces@mail.example.com", KEYS[1:])
+    old = ReturnPath("bounces@mail.example.com", LinkKeys(SECOND))
     token = PATH.read(old.sender(KEY, "wish", ANN))
     assert token is not None
     assert PATH.signed(token, "wish", ANN)
-    assert not ReturnPath("bounces@mail.example.com", KEYS[:1]).signed(token, "wish", ANN)
+    assert not ReturnPath("bounces@mail.example.com", LinkKeys(GOOD)).signed(token, "wish", ANN)
 
 
 @given(st.text(max_size=80) | st.from_regex(r"\Abounces\+[uth][A-Za-z0-9_-]{20,60}@mail\.example\.com\Z"))
@@ -88,9 +90,6 @@ def test_an_address_that_cannot_carry_a_token_is_refused(address: str) -> None:
         check_return_path(address)
 
 
-GOOD = base64.b64encode(KEYS[0]).decode()
-
-
 @pytest.mark.parametrize(
     ("given", "problem"),
     [
@@ -99,9 +98,9 @@ GOOD = base64.b64encode(KEYS[0]).decode()
             {"email_return_path": "b@example.com"},
             "BELLWIRE_EMAIL_RETURN_PATH: needs BELLWIRE_LINK_KEY, which signs it",
         ),
-        ({"link_key": "secret!"}, "BELLWIRE_LINK_KEY: must be the base64 of at least 32 random bytes"),
-        ({"link_key": f"{GOOD},c2hvcnQ="}, "BELLWIRE_LINK_KEY: must be the base64"),
-        ({"link_key": ","}, "BELLWIRE_LINK_KEY: must be the base64"),
+        ({"link_key": "secret!"}, "BELLWIRE_LINK_KEY: each key must be the base64 of at least 32 bytes"),
+        ({"link_key": f"{GOOD},c2hvcnQ="}, "BELLWIRE_LINK_KEY: each key must be the base64"),
+        ({"link_key": ","}, "BELLWIRE_LINK_KEY: give at least one key"),
     ],
 )
 def test_bad_settings_are_named(given: dict[str, str], problem: str) -> None:
@@ -112,7 +111,16 @@ def test_bad_settings_are_named(given: dict[str, str], problem: str) -> None:
 
 
 def test_keys_are_read_in_order_and_masked() -> None:
-    second = base64.b64encode(KEYS[1]).decode()
-    settings = Settings.read(link_key=f"{GOOD}, {second}")
-    assert settings.link_keys == KEYS
+    settings = Settings.read(email_return_path="bounces@mail.example.com", link_key=f"{GOOD}, {SECOND}")
+    assert settings.return_path is not None
+    sender = settings.return_path.sender(KEY, "wish", ANN)
+    assert sender == ReturnPath("bounces@mail.example.com", LinkKeys(GOOD)).sender(KEY, "wish", ANN)
     assert GOOD not in repr(settings)
+
+
+def test_one_key_signs_links_and_return_paths_and_either_is_enough() -> None:
+    links = Settings.read(public_url="https://bell.example", link_key=GOOD)
+    assert links.return_path is None
+    both = Settings.read(public_url="https://bell.example", email_return_path="b@example.com", link_key=GOOD)
+    assert both.return_path is not None
+    assert Settings.read().return_path is None
