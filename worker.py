@@ -40,11 +40,11 @@ from activities.http_sms import HttpProvider
 from activities.prices import Prices
 from activities.provider_http import provider_session
 from activities.providers import Provider, Providers
+from activities.relays import Relays
 from activities.rendering import Renderer
 from activities.resolve import Resolver
 from activities.slots import MOST, BusySlots
 from activities.sms import SmsChannel
-from activities.smtp import SmtpPool
 from activities.tenant_templates import TenantTemplates
 from activities.trials import Trials
 from activities.twilio_sms import TwilioProvider, twilio_client
@@ -148,27 +148,18 @@ async def open_channels(settings: Settings, registry: Registry) -> AsyncIterator
         )
         strangers = await stack.enter_async_context(egress.session(timeout=settings.webhook_timeout))
 
-        password = settings.smtp_password.get_secret_value() if settings.smtp_password else None
-        pool = SmtpPool(
-            settings.smtp_host,
-            settings.smtp_port,
-            security=settings.smtp_security,
-            username=settings.smtp_username,
-            password=password,
-            verify=settings.smtp_verify,
-            connections=settings.smtp_connections,
-            timeout=settings.smtp_timeout,
-        )
-        stack.push_async_callback(pool.close)
+        relays = Relays(settings.relays, connections=settings.smtp_connections, timeout=settings.smtp_timeout)
+        stack.push_async_callback(relays.close)
         email = EmailChannel(
             registry,
-            pool,
+            relays,
             renderer,
             sender=settings.email_from,
             concurrency=concurrency,
             links=settings.links,
             signer=signer_of(settings),
             fetch=fetching(Fetcher(strangers, egress), timeout=settings.webhook_timeout),
+            return_path=settings.return_path,
         )
 
         sms = SmsChannel(

@@ -36,6 +36,10 @@ class AnswerLost(Exception):
     """The relay was given the mail and no answer came, so it may have been accepted or not."""
 
 
+class NoRelay(Exception):
+    """The mail was given to nobody, since every relay has failed lately."""
+
+
 class _Connection:
     """One conversation with the relay."""
 

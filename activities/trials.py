@@ -15,6 +15,7 @@ from bellwire.errors import SubscriptionNotFound
 from bellwire.events import Event
 from bellwire.registry import Registry
 from bellwire.subscriptions import Channel, Subscription
+from bellwire.suppressions import addresses_of
 from bellwire.trials import SAMPLE_SOURCE, SAMPLE_TYPE, SUBSCRIPTION_NOT_FOUND, TrialInput, TrialResult
 
 log = structlog.get_logger("bellwire")
@@ -33,6 +34,8 @@ class Trials:
             wish, secrets, condition = await self._registry.receiver(trial.subscription_id)
         except SubscriptionNotFound as error:
             raise ApplicationError(str(error), type=SUBSCRIPTION_NOT_FOUND, non_retryable=True) from error
+        addresses = addresses_of(wish.target)
+        unwanted = await self._registry.suppressed(wish.channel, addresses, subscription_id=wish.id)
         event = trial.event or sample(wish)
         due = Due(
             delivery=Delivery(
@@ -48,6 +51,7 @@ class Trials:
             subscription=wish,
             number=1,
             secrets=secrets,
+            suppressed=unwanted,
             condition=condition,
         )
         begun = time.perf_counter()

@@ -1,7 +1,7 @@
 """Delivery: one event for one subscription; Attempt: one try at it; Outcome: what the attempt came to."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
@@ -12,6 +12,7 @@ from bellwire.conditions import WELL, Condition
 from bellwire.events import Event
 from bellwire.segments import Encoding
 from bellwire.subscriptions import Channel, Subscription, WebhookTarget
+from bellwire.suppressions import Suppression, SuppressionReason
 from bellwire.wire import Wire
 
 #: Longest reason, in characters. Reasons reach logs, histories and the Temporal UI, and hold no address and no body.
@@ -104,6 +105,8 @@ class Outcome(Wire):
     owed: tuple[str, ...] | None = None
     #: What an SMS took; None on other channels, and where it was not rendered.
     sms: SmsFacts | None = None
+    #: Addresses that are not to be written to any more, by what the provider said.
+    suppress: tuple[Suppression, ...] = ()
 
 
 class Counts(Wire):
@@ -229,6 +232,8 @@ class Due:
     number: int
     #: What webhooks are signed with, newest first, of those that have not run out; empty on other channels.
     secrets: tuple[SecretStr, ...] = ()
+    #: Those of its target's addresses that must not be written to, as the target has them, and why.
+    suppressed: Mapping[str, SuppressionReason] = field(default_factory=dict)
     #: How the receiver of the subscription has fared.
     condition: Condition = WELL
 

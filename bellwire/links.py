@@ -52,13 +52,14 @@ class LinkKeys:
     """
 
     def __init__(self, keys: str) -> None:
-        self._keys: Sequence[bytes] = tuple(_key(each.strip()) for each in keys.split(",") if each.strip())
-        if not self._keys:
+        #: The bytes of each, for what else is signed with them; whatever that is puts its own words before what it signs.
+        self.keys: Sequence[bytes] = tuple(_key(each.strip()) for each in keys.split(",") if each.strip())
+        if not self.keys:
             raise ValueError("give at least one key: openssl rand -base64 32")
 
     def unsubscribe(self, subscription_id: str, address: str) -> str:
         """The token by which this recipient unsubscribes; the same each time, until the key is replaced."""
-        key = self._keys[0]
+        key = self.keys[0]
         body = _VERSION + _hashed(key, subscription_id, address) + subscription_id.encode(errors="replace")
         return base64.urlsafe_b64encode(body + _signature(key, body)).decode().rstrip("=")
 
@@ -66,7 +67,7 @@ class LinkKeys:
         """What the token asks for; None if it is not one of these keys, damaged, or of a version that is not known."""
         raw = _decoded(token)
         body, signature = raw[:-_CUT], raw[-_CUT:]
-        for key in self._keys:
+        for key in self.keys:
             if hmac.compare_digest(_signature(key, body), signature) and body.startswith(_VERSION):
                 digest, subscription_id = body[1 : _CUT + 1], body[_CUT + 1 :].decode()
                 return Unsubscription(subscription_id=subscription_id, _digest=digest, _key=key)

@@ -12,22 +12,20 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from bellwire.conditions import Patience
 from bellwire.errors import BellwireError
 from bellwire.links import LinkKeys, Links
+from bellwire.relays import Relay, SmtpSecurity, parse_relays
+from bellwire.returns import ReturnPath, check_return_path
 from bellwire.subscriptions import MAX_SEGMENTS, sms_sender
 
 _DOMAIN = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
-
-
-class SmtpSecurity(StrEnum):
-    NONE = "none"
-    STARTTLS = "starttls"
-    TLS = "tls"
+#: What describes one relay, and has its place in the URL where several are named.
+_ONE_RELAY = ("smtp_host", "smtp_port", "smtp_security", "smtp_username", "smtp_password", "smtp_verify")
 
 
 class LogFormat(StrEnum):
@@ -60,6 +58,10 @@ def _sender(value: str) -> str:
     if not (local and domain and value.isprintable()):
         raise ValueError("must be an address, such as Bellwire <notifications@example.com>")
     return value
+
+
+def _relays(value: object) -> object:
+    return parse_relays(value) if isinstance(value, str) else value
 
 
 def _domain(value: str) -> str:
@@ -160,18 +162,24 @@ class Settings(BaseSettings):
     smtp_password: SecretStr | None = None
     #: Check the relay's certificate. Switch off for a relay with a private certificate on a trusted network only.
     smtp_verify: bool = True
-    #: Most connections to the relay that one process keeps open.
+    #: Several relays instead, separated by commas: smtp+starttls://USER:PASSWORD@HOST:PORT?priority=10&connections=5, or
+    #: smtp:// or smtps://; user and password percent-encoded. The lowest priority is used first, equal ones share the load.
+    smtp_relays: Annotated[tuple[Relay, ...], NoDecode, BeforeValidator(_relays)] = ()
+    #: Most connections to a relay that one process keeps open.
     smtp_connections: int = Field(default=10, ge=1, le=200)
-    #: Seconds for each step of the conversation with the relay.
+    #: Seconds for each step of the conversation with a relay.
     smtp_timeout: float = Field(default=30, ge=1, le=300)
     #: The From address; its domain is also the domain of Message-IDs.
     email_from: Annotated[str, AfterValidator(_sender)] = "Bellwire <notifications@bellwire.localhost>"
 
+    #: Where bounces go, such as bounces@mail.example.com: each mail's envelope is sent from bounces+TOKEN@mail.example.com, by
+    #: which `python -m starter bounces` knows it again. The From address, without a token, if not set.
+    email_return_path: Annotated[str, AfterValidator(check_return_path)] | None = None
     #: Where the gateway is reached from outside, https://host or https://host/path: links in mails begin with it, and Twilio
     #: is told to call back there.
     public_url: Annotated[str, AfterValidator(_public_url)] | None = None
-    #: What signs the links by which recipients unsubscribe: base64 of 32 random bytes (openssl rand -base64 32). Several,
-    #: separated by commas: the first signs, all verify. Without it, and without a public URL, mails have no such link.
+    #: What signs return paths and the links by which recipients unsubscribe: base64 of 32 random bytes (openssl rand -base64
+    #: 32). Several, separated by commas: the first signs, all verify. Without it, or without a public URL, mails have no link.
     link_key: Annotated[SecretStr, AfterValidator(_link_keys)] | None = None
     #: Domain that mails are signed for (DKIM): that of BELLWIRE_EMAIL_FROM, or one above it. All three or none.
     dkim_domain: Annotated[str, AfterValidator(_dns_name)] | None = None
@@ -272,8 +280,17 @@ class Settings(BaseSettings):
             raise ValueError(
                 "BELLWIRE_SMTP_SECURITY: must be starttls or tls, or the password would travel in the clear"
             )
-        if self.link_key and not self.public_url:
-            raise ValueError("BELLWIRE_LINK_KEY and BELLWIRE_PUBLIC_URL: a key alone makes no links; give both")
+        if self.smtp_relays and (both := [name for name in _ONE_RELAY if name in self.model_fields_set]):
+            raise ValueError(
+                f"BELLWIRE_SMTP_RELAYS and {' and '.join(f'BELLWIRE_{name.upper()}' for name in both)}: give one or the other"
+            )
+        if self.email_return_path and self.link_key is None:
+            raise ValueError("BELLWIRE_EMAIL_RETURN_PATH: needs BELLWIRE_LINK_KEY, which signs it")
+        if self.link_key and not (self.public_url or self.email_return_path):
+            raise ValueError(
+                "BELLWIRE_LINK_KEY: a key alone signs nothing; give BELLWIRE_PUBLIC_URL, for links to unsubscribe, or "
+                "BELLWIRE_EMAIL_RETURN_PATH, for bounces"
+            )
         dkim = (self.dkim_domain, self.dkim_selector, self.dkim_key)
         if any(dkim) and not all(dkim):
             raise ValueError(
@@ -298,6 +315,32 @@ class Settings(BaseSettings):
         if self.public_url is None or self.link_key is None:
             return None
         return Links(self.public_url, self.link_key.get_secret_value())
+
+    @property
+    def relays(self) -> tuple[Relay, ...]:
+        """The relays that mail goes out by."""
+        if self.smtp_relays:
+            return self.smtp_relays
+        one = Relay(
+            host=self.smtp_host,
+            port=self.smtp_port,
+            security=self.smtp_security,
+            username=self.smtp_username,
+            password=self.smtp_password,
+            verify=self.smtp_verify,
+        )
+        return (one,)
+
+    @property
+    def link_keys(self) -> LinkKeys | None:
+        """What BELLWIRE_LINK_KEY holds."""
+        return LinkKeys(self.link_key.get_secret_value()) if self.link_key else None
+
+    @property
+    def return_path(self) -> ReturnPath | None:
+        """Where mails come back to; None if that is the From address."""
+        keys = self.link_keys
+        return ReturnPath(self.email_return_path, keys) if self.email_return_path and keys else None
 
     @property
     def patience(self) -> Patience:

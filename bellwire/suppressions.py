@@ -3,7 +3,7 @@
 from datetime import datetime
 from enum import StrEnum
 
-from bellwire.subscriptions import Channel
+from bellwire.subscriptions import Channel, EmailTarget, SmsTarget, Target
 from bellwire.wire import Wire
 
 #: Instead of a subscription's id: of no subscription at all.
@@ -34,3 +34,14 @@ class Suppression(Wire):
     subscription_id: str = EVERYWHERE
     #: When it was put on the list; None before.
     created_at: datetime | None = None
+
+
+def addresses_of(target: Target) -> tuple[str, ...]:
+    """The addresses of a target that may be suppressed; a webhook has none."""
+    match target:
+        case EmailTarget():
+            return target.recipients
+        case SmsTarget():
+            return (target.to,)
+        case _:
+            return ()

@@ -9,7 +9,8 @@ import typer
 from typer import TyperException
 from typer.main import get_command
 
-from starter import deliveries, events, limits, subscriptions, templates
+from starter import deliveries, events, limits, subscriptions, suppressions, templates
+from starter.bounces import bounces
 from starter.demo_command import demo
 from starter.dev import dev
 from starter.gateway import gateway
@@ -42,6 +43,8 @@ app.add_typer(subscriptions.app, name="subscriptions")
 app.command()(publish)
 app.add_typer(events.app, name="events")
 app.add_typer(deliveries.app, name="deliveries")
+app.add_typer(suppressions.app, name="suppressions")
+app.command()(bounces)
 app.add_typer(limits.app, name="limits")
 app.add_typer(templates.app, name="templates")
 app.command()(purge)

@@ -31,8 +31,8 @@ def application(settings: Settings, registry: Registry) -> Starlette:
         return JSONResponse({"ready": True})
 
     routes = [Route("/ready", ready), *callbacks.routes(settings, registry)]
-    if settings.links:
-        routes += unsubscribing.routes(settings.links, registry)
+    if keys := settings.link_keys:
+        routes += unsubscribing.routes(keys, registry)
     return Starlette(routes=routes)
 
 

@@ -11,7 +11,7 @@ from bellwire.conditions import Patience
 from bellwire.contract import Group
 from bellwire.deliveries import SETTLED, Attempt, DeliveryState, Due, Outcome, OutcomeKind
 from bellwire.registry import deliveries as rows_of
-from bellwire.registry import events, subscriptions
+from bellwire.registry import events, subscriptions, suppressions
 from bellwire.registry.database import insert_missing
 from bellwire.registry.faring import fare
 from bellwire.registry.tables import attempts, deliveries
@@ -48,6 +48,7 @@ async def load(connection: AsyncConnection, groups: Sequence[Group]) -> list[Due
     found = await rows_of.by_pairs(connection, rows_of.pairs_of(groups))
     happened = await events.by_keys(connection, (key for key, _ in found))
     wishes = await subscriptions.by_ids(connection, (subscription_id for _, subscription_id in found))
+    unwanted = await suppressions.of_subscriptions(connection, (wish for wish, _, _ in wishes.values()))
     dues = []
     for group in groups:
         for subscription_id in group.subscription_ids:
@@ -63,6 +64,7 @@ async def load(connection: AsyncConnection, groups: Sequence[Group]) -> list[Due
                         subscription=wish,
                         number=group.attempt,
                         secrets=secrets,
+                        suppressed=unwanted.get(subscription_id, {}),
                         condition=condition,
                     )
                 )
@@ -141,6 +143,7 @@ async def record(connection: AsyncConnection, made: Sequence[Attempt], patience:
     now = datetime.now(UTC)
     await connection.execute(_MOVED, [{**_change(attempt), "now": now} for attempt in ordered])
     await connection.execute(insert_missing(connection, attempts), [_row(attempt) for attempt in ordered])
+    await suppressions.suppress(connection, *(each for attempt in ordered for each in attempt.outcome.suppress))
     await fare(connection, ordered, patience)
 
 

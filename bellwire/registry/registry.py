@@ -80,9 +80,7 @@ class Registry:
 
     async def check(self) -> None:
         """Raise NotSetUp unless the tables are those of this version."""
-        await self._database.read(
-            schema.check,
-        )
+        await self._database.read(schema.check)
 
     # Subscriptions.
 
@@ -164,9 +162,7 @@ class Registry:
 
     async def limits(self) -> dict[Channel, float]:
         """Most deliveries per second of the channels that have a limit."""
-        return await self._database.read(
-            _limits.of_channels,
-        )
+        return await self._database.read(_limits.of_channels)
 
     async def limited(self) -> tuple[Channel, ...]:
         """The channels that have a limit, as it stood within the last LIMITS_KNOWN_FOR seconds: runs ask for it often."""

@@ -9,8 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.registry.database import insert_missing
 from bellwire.registry.tables import suppressions
-from bellwire.subscriptions import Channel
-from bellwire.suppressions import EVERYWHERE, Suppression, SuppressionReason
+from bellwire.subscriptions import Channel, Subscription
+from bellwire.suppressions import EVERYWHERE, Suppression, SuppressionReason, addresses_of
 
 _FOUND = (
     select(suppressions.c.address_key, suppressions.c.reason)
@@ -23,19 +23,35 @@ _FOUND = (
     .order_by(suppressions.c.subscription_id.desc())
 )
 
+#: The same for many addresses of several channels and subscriptions at once.
+_FOUND_OF_MANY = select(
+    suppressions.c.channel, suppressions.c.address_key, suppressions.c.subscription_id, suppressions.c.reason
+).where(
+    suppressions.c.channel.in_(bindparam("channels", expanding=True)),
+    suppressions.c.address_key.in_(bindparam("keys", expanding=True)),
+)
+
 
 def address_key(channel: Channel, address: str) -> str:
     """What stands for an address: equal however its letters are written, for no provider tells them apart."""
     return hashlib.sha256(f"{channel}\n{address.strip().casefold()}".encode()).hexdigest()
 
 
-async def suppress(connection: AsyncConnection, suppression: Suppression) -> None:
-    """Add it to the list; one that is there already stays as it is."""
-    key = address_key(suppression.channel, suppression.address)
-    row = {**suppression.model_dump(mode="json", exclude={"created_at"}), "address_key": key}
-    await connection.execute(
-        insert_missing(connection, suppressions).values(**row, created_at=suppression.created_at or datetime.now(UTC))
-    )
+async def suppress(connection: AsyncConnection, *new: Suppression) -> None:
+    """Add them to the list; one that is there already stays as it is."""
+    now = datetime.now(UTC)
+    rows = [
+        {
+            **suppression.model_dump(mode="json", exclude={"created_at"}),
+            "address_key": address_key(suppression.channel, suppression.address),
+            "created_at": suppression.created_at or now,
+        }
+        for suppression in new
+    ]
+    if rows:
+        # In one order for all, or two workers that insert the same rows could wait for each other.
+        rows.sort(key=lambda row: (row["channel"], row["address_key"], row["subscription_id"]))
+        await connection.execute(insert_missing(connection, suppressions), rows)
 
 
 async def lift(
@@ -75,6 +91,28 @@ async def among(
     given["scopes"] = [EVERYWHERE, subscription_id, *also_for]
     found = {row.address_key: SuppressionReason(row.reason) for row in await connection.execute(_FOUND, given)}
     return {address: found[key] for address, key in keys.items() if key in found}
+
+
+async def of_subscriptions(
+    connection: AsyncConnection, wishes: Iterable[Subscription]
+) -> dict[str, dict[str, SuppressionReason]]:
+    """What `among` finds for the addresses of each subscription, by its id, in one statement; those that have any."""
+    addresses = [(wish, address) for wish in wishes for address in addresses_of(wish.target)]
+    if not addresses:
+        return {}
+    keys = {(wish.channel, address): address_key(wish.channel, address) for wish, address in addresses}
+    given = {"channels": sorted({str(wish.channel) for wish, _ in addresses}), "keys": sorted(set(keys.values()))}
+    rows = (await connection.execute(_FOUND_OF_MANY, given)).all()
+    if not rows:
+        return {}
+    reasons = {(row.address_key, row.subscription_id): SuppressionReason(row.reason) for row in rows}
+    found: dict[str, dict[str, SuppressionReason]] = {}
+    for wish, address in addresses:
+        key = keys[wish.channel, address]
+        reason = reasons.get((key, EVERYWHERE)) or reasons.get((key, wish.id))
+        if reason is not None:
+            found.setdefault(wish.id, {})[address] = reason
+    return found
 
 
 async def listing(

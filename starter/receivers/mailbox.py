@@ -110,7 +110,7 @@ class Mailbox:
 
     async def __aenter__(self) -> Self:
         if self._security != "none":
-            self._tls = await asyncio.to_thread(_self_signed, self.host)
+            self._tls = await asyncio.to_thread(_tls_of, self.host)
         implicit = self._tls if self._security == "tls" else None
         self._server = await asyncio.get_running_loop().create_server(
             self._conversation, self.host, self.port, ssl=implicit
@@ -271,8 +271,17 @@ def read(envelope_from: str, recipients: tuple[str, ...], raw: bytes) -> Mail:
     )
 
 
-def _self_signed(host: str) -> ssl.SSLContext:
-    """A server's TLS context with a certificate for `host`, good for a day, that nobody has reason to trust."""
+def _tls_of(host: str) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    with TemporaryDirectory() as folder:
+        file = Path(folder, "mailbox.pem")
+        file.write_bytes(self_signed(host))
+        context.load_cert_chain(file)
+    return context
+
+
+def self_signed(host: str) -> bytes:
+    """A key and a certificate for `host`, as PEM, good for a day, that nobody has reason to trust."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -291,9 +300,4 @@ def _self_signed(host: str) -> ssl.SSLContext:
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    with TemporaryDirectory() as folder:
-        file = Path(folder, "mailbox.pem")
-        file.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
-        context.load_cert_chain(file)
-    return context
+    return private + certificate.public_bytes(serialization.Encoding.PEM)

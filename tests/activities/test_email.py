@@ -13,8 +13,9 @@ import pytest
 from structlog.testing import capture_logs
 from temporalio.testing import ActivityEnvironment
 
+from activities.answers import FAILURES, outcome_of
 from activities.attachments import NotNow
-from activities.email import _FAILURES, EmailChannel, outcome_of
+from activities.email import EmailChannel
 from activities.rendering import Renderer
 from activities.smtp import AnswerLost, SmtpPool
 from bellwire.contract import Chunk, Group
@@ -375,7 +376,7 @@ def test_every_exception_of_the_library_is_mapped(kind: Any) -> None:
     elif kind is aiosmtplib.SMTPRecipientsRefused:
         error = kind([aiosmtplib.SMTPRecipientRefused(450, "later", ANN)])
     else:
-        assert kind in _FAILURES or kind is TimeoutError
+        assert kind in FAILURES or kind is TimeoutError
         error = kind("ann@example.com did this")
     outcome = outcome_of(error)
     assert outcome.kind is (REJECTED if kind is aiosmtplib.SMTPNotSupported else DEFERRED)
@@ -398,7 +399,7 @@ def test_errors_from_below_the_library_are_mapped_too(error: Exception, reason: 
 
 
 def test_no_reason_is_longer_than_a_reason_may_be() -> None:
-    assert all(len(reason) <= MAX_REASON for _, reason in _FAILURES.values())
+    assert all(len(reason) <= MAX_REASON for _, reason in FAILURES.values())
 
 
 async def test_a_mail_that_cannot_be_made_now_is_still_owed_only_to_those_who_lack_it(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from bellwire.deliveries import MAX_REASON, Due, Outcome, OutcomeKind
 from bellwire.errors import SubscriptionNotFound
 from bellwire.registry import Registry
 from bellwire.subscriptions import Channel, SubscriptionState
+from bellwire.suppressions import Suppression, SuppressionReason
 from bellwire.trials import SUBSCRIPTION_NOT_FOUND, TrialInput, TrialResult
 from starter.cli import main
 from starter.terminal import CommandFailed
@@ -80,6 +81,18 @@ async def test_the_given_event_is_sent_as_it_is(registry: Registry) -> None:
     attempts, happened = Attempts(OK), event(id="mine", data={"order": 7})
     await tried(registry, attempts, GIVEN.model_copy(update={"event": happened}))
     assert [(due.event, due.event_json) for due in attempts.dues] == [(happened, happened.to_json())]
+
+
+async def test_a_suppressed_address_is_known_to_the_attempt(registry: Registry) -> None:
+    await registry.subscribe(
+        subscription({"channel": "email", "to": ["ann@example.com", "bob@example.com"]}, id="mail")
+    )
+    gone = Suppression(channel=Channel.EMAIL, address="bob@example.com", reason=SuppressionReason.BOUNCED)
+    await registry.suppress(gone)
+    attempts = Attempts(OK)
+    trials = Trials(registry, {Channel.EMAIL: attempts})
+    await ActivityEnvironment().run(trials.attempt_trial, TrialInput(subscription_id="mail", channel=Channel.EMAIL))
+    assert attempts.dues[0].suppressed == {"bob@example.com": SuppressionReason.BOUNCED}
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,12 @@ from typing import cast
 import aiosmtplib
 import pytest
 
-from activities.email import EmailChannel, outcome_of
+from activities.answers import outcome_of
+from activities.email import EmailChannel
 from activities.providers import Providers
 from activities.rendering import Renderer
 from activities.sms import SmsChannel
-from activities.smtp import AnswerLost, SmtpPool
+from activities.smtp import AnswerLost, NoRelay, SmtpPool
 from activities.webhook import failed
 from bellwire.deliveries import OutcomeKind
 from bellwire.registry import Registry
@@ -45,6 +46,8 @@ def rcpt(code: int, message: str) -> Exception:
         (rcpt(452, "4.3.1 no room on this disk"), True),
         (rcpt(550, "5.7.1 blocked"), True),
         (rcpt(530, "authenticate first"), True),
+        (rcpt(454, "4.7.0 the login cannot be checked now"), True),
+        (rcpt(999, "no answer at all"), True),
         (aiosmtplib.SMTPDataError(552, "5.3.4 too large"), True),
         (aiosmtplib.SMTPSenderRefused(550, "5.1.1 you again", ANN), True),
         (aiosmtplib.SMTPAuthenticationError(535, "5.7.8 wrong"), True),
@@ -53,6 +56,7 @@ def rcpt(code: int, message: str) -> Exception:
         (aiosmtplib.SMTPReadTimeoutError("no"), True),
         (aiosmtplib.SMTPNotSupported("no SMTPUTF8"), True),
         (AnswerLost(), True),
+        (NoRelay(), True),
         (OSError(), True),
     ],
 )

@@ -2,9 +2,12 @@
 
 from datetime import UTC, datetime, timedelta
 
+from bellwire.contract import Group
+from bellwire.deliveries import Attempt, DeliveryState, Outcome, OutcomeKind
 from bellwire.registry import Registry
-from bellwire.subscriptions import Channel
+from bellwire.subscriptions import Channel, SubscriptionState
 from bellwire.suppressions import EVERYWHERE, Suppression, SuppressionReason
+from tests.factories import NOW, event, subscription
 
 ANN = "ann@example.com"
 
@@ -62,3 +65,62 @@ async def test_the_list_is_newest_first_and_can_be_narrowed(registry: Registry) 
     older = await registry.suppressions(channel=Channel.EMAIL, before=listed[-1].created_at)
     assert [each.address for each in older] == ["0@example.com"]
     assert [each.channel for each in await registry.suppressions(address="+14155550123")] == [Channel.SMS]
+
+
+async def test_deliveries_are_loaded_with_those_of_their_addresses_that_are_suppressed(registry: Registry) -> None:
+    happened = event(id="1")
+    targets: dict[str, dict[str, object]] = {
+        "several": {"channel": "email", "to": ["Ann@example.com", "bob@example.com", "cat@example.com"]},
+        "other": {"channel": "email", "to": "bob@example.com"},
+        "phone": {"channel": "sms", "to": "+14155550123"},
+        "hook": {"channel": "webhook", "url": "https://app.example/hooks"},
+    }
+    for name, target in targets.items():
+        await registry.subscribe(subscription(target, id=name))
+    await registry.accept([happened], "event//shop/1")
+    groups = [
+        Group(event_key=happened.key, channel=Channel(str(target["channel"])), subscription_ids=(name,))
+        for name, target in targets.items()
+    ]
+    await registry.add_deliveries("event//shop/1", groups)
+    assert [dict(due.suppressed) for due in await registry.load(groups)] == [{}] * 4
+    await registry.suppress(suppression())
+    await registry.suppress(
+        suppression("bob@example.com", subscription_id="several", reason=SuppressionReason.UNSUBSCRIBED)
+    )
+    await registry.suppress(suppression("+14155550123", channel=Channel.SMS, reason=SuppressionReason.UNSUBSCRIBED))
+    assert {due.subscription.id: dict(due.suppressed) for due in await registry.load(groups)} == {
+        "several": {
+            "Ann@example.com": SuppressionReason.BOUNCED,
+            "bob@example.com": SuppressionReason.UNSUBSCRIBED,
+        },
+        "other": {},
+        "phone": {"+14155550123": SuppressionReason.UNSUBSCRIBED},
+        "hook": {},
+    }
+    await registry.suppress(suppression("bob@example.com", reason=SuppressionReason.COMPLAINED))
+    several, other, _, _ = await registry.load(groups)
+    assert several.suppressed["bob@example.com"] is SuppressionReason.COMPLAINED
+    assert other.suppressed == {"bob@example.com": SuppressionReason.COMPLAINED}
+
+
+async def test_an_outcome_puts_addresses_on_the_list_together_with_its_attempt(registry: Registry) -> None:
+    happened = event(id="1")
+    await registry.subscribe(subscription({"channel": "email", "to": [ANN, "bob@example.com"]}, id="wish"))
+    await registry.accept([happened], "event//shop/1")
+    group = Group(event_key=happened.key, channel=Channel.EMAIL, subscription_ids=("wish",))
+    await registry.add_deliveries("event//shop/1", [group])
+    outcome = Outcome(kind=OutcomeKind.DELIVERED, reason="SMTP 250", suppress=(suppression(),))
+    attempt = Attempt(
+        event_key=happened.key,
+        subscription_id="wish",
+        number=1,
+        started_at=NOW,
+        duration=0.1,
+        outcome=outcome,
+        state=DeliveryState.DELIVERED,
+    )
+    await registry.record([attempt])
+    await registry.record([attempt])
+    assert await registry.suppressed(Channel.EMAIL, [ANN], subscription_id="any") == {ANN: SuppressionReason.BOUNCED}
+    assert (await registry.subscription("wish")).state is SubscriptionState.ACTIVE

@@ -25,8 +25,9 @@ PAGES = [
     *sorted((CHECKOUT / "docs").glob("*.md")),
 ]
 EXAMPLES = sorted((CHECKOUT / "examples").glob("*.py"))
-#: Variables that are no settings: the receiver's own secret in examples/receive_webhook.py, and the seed of tests/faults.
-OTHER_VARIABLES = {"BELLWIRE_SECRET", "BELLWIRE_FAULT_SEED"}
+#: Variables that are no settings: the receiver's own secret in examples/receive_webhook.py, the seed of tests/faults, and
+#: whether tests/mtas may be skipped.
+OTHER_VARIABLES = {"BELLWIRE_SECRET", "BELLWIRE_FAULT_SEED", "BELLWIRE_TEST_MTAS"}
 
 #: Hosts of registries, in two parts so that this file names none.
 REGISTRIES = [

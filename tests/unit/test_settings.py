@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from bellwire.conditions import Patience
-from bellwire.settings import LogFormat, Settings, SettingsInvalid, SmtpSecurity
+from bellwire.relays import SmtpSecurity
+from bellwire.settings import LogFormat, Settings, SettingsInvalid
 
 KEY = base64.b64encode(b"k" * 32).decode()
 DKIM = {"dkim_domain": "example.net", "dkim_selector": "bell1", "dkim_key": "/run/dkim.pem"}
@@ -157,7 +158,7 @@ def test_a_bad_variable_is_named(monkeypatch: pytest.MonkeyPatch, name: str, val
             {"twilio_account_sid": "AC1", "twilio_sender": "+1"},
             ["TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN", "TWILIO_SENDER"],
         ),
-        ({"link_key": KEY}, ["LINK_KEY", "PUBLIC_URL"]),
+        ({"link_key": KEY}, ["LINK_KEY", "PUBLIC_URL", "EMAIL_RETURN_PATH"]),
         ({"dkim_domain": "example.net"}, ["DKIM_DOMAIN", "DKIM_SELECTOR", "DKIM_KEY"]),
         ({"dkim_selector": "b", "dkim_key": "k"}, ["DKIM_DOMAIN", "DKIM_SELECTOR", "DKIM_KEY"]),
         ({**DKIM, "email_from": "a@example.org"}, ["DKIM_DOMAIN", "EMAIL_FROM"]),

@@ -1,0 +1,288 @@
+"""Reports of mail systems: what is read out of them, however they deviate, and that no bytes break the reader."""
+
+import base64
+import time
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bellwire.bounces import MAX_BYTES, Action, NotABounce, Report, parse
+from tests.reports import MESSAGE_ID, arf, dsn, mail
+
+ANN = "ann@example.com"
+DEAD = f"""
+Final-Recipient: rfc822; {ANN}
+Original-Recipient: rfc822;{ANN}
+Action: failed
+Status: 5.1.1
+Remote-MTA: dns; mx.example.com
+Diagnostic-Code: smtp; 550 5.1.1 <{ANN}>: Recipient address rejected: User unknown
+"""
+
+
+def only(raw: bytes) -> tuple[Action, str | None, tuple[str, ...], bool]:
+    report = parse(raw)
+    (reported,) = report.recipients
+    return reported.action, reported.status, reported.addresses, reported.dead
+
+
+def test_a_delivery_status_notification_says_who_is_dead_and_which_mail_it_was() -> None:
+    report = parse(dsn(DEAD, to="<bounces+token@example.net>"))
+    (reported,) = report.recipients
+    assert (reported.action, reported.status, reported.addresses) == (Action.FAILED, "5.1.1", (ANN,))
+    assert (report.message_id, report.returned_to, report.feedback) == (
+        MESSAGE_ID,
+        ("bounces+token@example.net",),
+        None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "dead"),
+    [
+        ("5.1.1", True),
+        ("5.1.2", True),
+        ("5.1.10", True),
+        ("5.2.1", True),
+        ("5.1.7", False),
+        ("5.1.8", False),
+        ("5.2.2", False),
+        ("5.2.10", False),
+        ("5.7.1", False),
+        ("5.7.26", False),
+        ("5.4.4", False),
+        ("5.0.0", False),
+        ("4.1.1", False),
+        ("5.11.1", False),
+    ],
+)
+def test_only_what_says_that_nobody_is_there_makes_an_address_dead(status: str, dead: bool) -> None:
+    fields = f"Final-Recipient: rfc822; {ANN}\nAction: failed\nStatus: {status}"
+    assert only(dsn(fields)) == (Action.FAILED, status, (ANN,), dead)
+
+
+@pytest.mark.parametrize("action", ["delayed", "delivered", "relayed", "expanded"])
+def test_what_did_not_fail_makes_no_address_dead(action: str) -> None:
+    assert only(dsn(DEAD.replace("failed", action))) == (Action(action), "5.1.1", (ANN,), False)
+
+
+@pytest.mark.parametrize(
+    ("fields", "read"),
+    [
+        # Exim: the status says nothing, the diagnostic all.
+        (
+            f"Action: failed\nFinal-Recipient: rfc822;{ANN}\nStatus: 5.0.0\nDiagnostic-Code: smtp; 550 5.1.1 gone",
+            (Action.FAILED, "5.1.1", True),
+        ),
+        (
+            f"Action: failed\nFinal-Recipient: rfc822;{ANN}\nStatus: 5.0.0\nDiagnostic-Code: smtp; 550 gone",
+            (Action.FAILED, "5.0.0", False),
+        ),
+        # A status that says something is not overruled by prose.
+        (
+            f"Action: failed\nFinal-Recipient: rfc822;{ANN}\nStatus: 5.7.1\nDiagnostic-Code: smtp; 550 5.1.1 gone",
+            (Action.FAILED, "5.7.1", False),
+        ),
+        (
+            f"Action: failed\nFinal-Recipient: rfc822;{ANN}\nStatus: 4.0.0\nDiagnostic-Code: smtp; 550 5.1.1 gone",
+            (Action.FAILED, "4.0.0", False),
+        ),
+        # Exchange.
+        (
+            f"Final-recipient: RFC822;{ANN}\nAction: failed\nStatus: 5.1.10\nDiagnostic-code: smtp;550 5.1.10 RESOLVER.ADR",
+            (Action.FAILED, "5.1.10", True),
+        ),
+        (
+            f"FINAL-RECIPIENT: rfc822;\n\t<{ANN}>\nACTION: Failed (bad mailbox)\nSTATUS: 5.1.1 (unknown user)",
+            (Action.FAILED, "5.1.1", True),
+        ),
+        (f"Final-Recipient: {ANN}\nAction: failed\nStatus: 5.1.1", (Action.FAILED, "5.1.1", True)),
+        (f"Final-Recipient: rfc822; {ANN}\nStatus: 5.1.1", (Action.FAILED, "5.1.1", True)),
+        (f"Final-Recipient: rfc822; {ANN}\nStatus: 4.4.1", (Action.DELAYED, "4.4.1", False)),
+        (f"Final-Recipient: rfc822; {ANN}\nAction: failed", (Action.FAILED, None, False)),
+        (f"Final-Recipient: rfc822; {ANN}\nAction: exploded\nStatus: x", (Action.DELAYED, None, False)),
+        (f"Action: failed\nStatus: 5.1.1\nFinal-Recipient: x400; {ANN}\nStatus: 5.7.1", (Action.FAILED, "5.1.1", True)),
+        # An address in the status or in the diagnostic is no code.
+        (
+            f"Final-Recipient: rfc822; {ANN}\nAction: failed\nDiagnostic-Code: smtp; 550 from 192.5.1.1 refused",
+            (Action.FAILED, None, False),
+        ),
+    ],
+)
+def test_deviations_are_read(fields: str, read: tuple[Action, str | None, bool]) -> None:
+    action, status, addresses, dead = only(dsn(fields))
+    assert ((action, status, dead), addresses) == (read, (ANN,))
+
+
+def test_a_forwarded_mail_names_whom_it_was_for_first_and_where_it_stopped_second() -> None:
+    fields = "Original-Recipient: rfc822;ann@example.com\nFinal-Recipient: rfc822;ann2@other.example\nAction: failed"
+    assert only(dsn(fields))[2] == (ANN, "ann2@other.example")
+    fields = "Final-Recipient: rfc822;ann2@other.example\nAction: failed"
+    assert only(dsn(fields))[2] == ("ann2@other.example", ANN)
+
+
+def test_several_recipients_are_told_apart() -> None:
+    report = parse(dsn(f"{DEAD.strip()}\n\nFinal-Recipient: rfc822; bob@example.com\nAction: delayed\nStatus: 4.2.2"))
+    assert [(each.addresses, each.dead) for each in report.recipients] == [
+        ((ANN,), True),
+        (("bob@example.com",), False),
+    ]
+
+
+@pytest.mark.parametrize(
+    "address", ["utf-8; j\\x{FC}rgen@example.com", "utf-8; jürgen@example.com", "rfc822; jürgen@example.com"]
+)
+def test_an_address_that_is_not_ascii_is_read_in_any_of_its_forms(address: str) -> None:
+    raw = dsn(
+        f"Final-Recipient: {address}\nAction: failed\nStatus: 5.1.1",
+        kind="message/global-delivery-status",
+        returned_as="message/global-headers",
+        returned=f"Message-ID: <{MESSAGE_ID}>",
+    )
+    assert only(raw) == (Action.FAILED, "5.1.1", ("jürgen@example.com",), True)
+    assert parse(raw).message_id == MESSAGE_ID
+
+
+@pytest.mark.parametrize("kind", ["message/rfc822", "text/rfc822-headers", "Message/RFC822", "message/global"])
+def test_the_returned_mail_may_be_whole_or_headers_only(kind: str) -> None:
+    returned = f"Return-Path: <bounces+old@example.net>\nMessage-ID:\n <{MESSAGE_ID}>"
+    report = parse(dsn(DEAD, returned=returned, returned_as=kind))
+    assert (report.message_id, report.returned_to) == (MESSAGE_ID, ("bounces@example.net", "bounces+old@example.net"))
+
+
+def test_a_report_without_the_returned_mail_is_one_all_the_same() -> None:
+    raw = dsn(DEAD)
+    cut = raw[: raw.index(b"--B1/mx\r\nContent-Type: message/rfc822")]
+    assert (only(cut)[3], parse(cut).message_id) == (True, None)
+
+
+def test_parts_that_are_encoded_although_they_must_not_be_are_decoded() -> None:
+    fields = base64.encodebytes(b"Reporting-MTA: dns; x\r\n\r\n" + DEAD.strip().encode()).decode()
+    raw = mail(
+        """
+        Content-Type: multipart/mixed; boundary=b
+
+        --b
+        Content-Type: message/delivery-status
+        Content-Transfer-Encoding: base64
+
+        FIELDS
+        --b
+        Content-Type: text/rfc822-headers
+        Content-Transfer-Encoding: quoted-printable
+
+        Message-ID: <a=40b>
+
+        --b--
+        """
+    ).replace(b"FIELDS", fields.replace("\n", "\r\n").encode())
+    report = parse(raw)
+    assert (report.recipients[0].status, report.message_id) == ("5.1.1", "a@b")
+
+
+def test_a_report_within_a_report_is_the_outer_one() -> None:
+    inner = dsn(DEAD).decode().replace("B1/mx", "inner")
+    outer = dsn("Final-Recipient: rfc822; bob@example.com\nAction: delayed\nStatus: 4.0.0", returned=inner)
+    assert [each.addresses[0] for each in parse(outer).recipients] == ["bob@example.com"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "complaint", "opt_out"),
+    [
+        ("abuse", True, False),
+        ("Fraud", True, False),
+        ("opt-out", False, True),
+        ("opt-out-list", False, True),
+        ("not-spam", False, False),
+        ("auth-failure", False, False),
+    ],
+)
+def test_a_feedback_report_says_whether_it_is_a_complaint(kind: str, complaint: bool, opt_out: bool) -> None:
+    report = parse(arf(kind))
+    assert (report.feedback, report.complaint, report.opt_out) == (kind.lower(), complaint, opt_out)
+    assert (report.recipients[0].addresses, report.recipients[0].dead) == ((ANN,), False)
+    assert report.message_id == MESSAGE_ID
+
+
+def test_the_return_path_of_a_complaint_stands_in_the_report_itself() -> None:
+    report = parse(arf(more="Original-Mail-From: <bounces+token@example.net>", returned=f"Message-ID: <{MESSAGE_ID}>"))
+    assert report.returned_to == ("abuse@example.net", "bounces+token@example.net")
+    assert report.recipients[0].addresses == ()
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"\x00\xff",
+        b"Subject: Hi\r\n\r\nHello\r\n",
+        b"Subject: failure notice\r\n\r\nHi. This is the qmail-send program.\r\n<ann@example.com>:\r\nSorry\r\n",
+        dsn(""),
+        dsn(DEAD, kind="text/plain"),
+        arf(""),
+    ],
+    ids=["empty", "bytes", "mail", "qmail", "no recipient", "no type", "no feedback"],
+)
+def test_other_mails_are_no_reports(raw: bytes) -> None:
+    with pytest.raises(NotABounce):
+        parse(raw)
+
+
+def test_a_returned_mail_of_any_length_does_no_harm() -> None:
+    raw = dsn(DEAD, returned=f"Message-ID: <{MESSAGE_ID}>\n\n" + "long\n" * MAX_BYTES)
+    assert parse(raw).message_id == MESSAGE_ID
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "".join(f"Content-Type: multipart/report; boundary={n}\r\n\r\n--{n}\r\n" for n in range(5000)).encode(),
+        b"Content-Type: message/rfc822\r\n\r\n" * 5000,
+        "".join(f"Content-Type: multipart/x; boundary={n}\r\n\r\n--{n}\r\n" for n in range(39)).encode()
+        + b"\n" * MAX_BYTES,
+        dsn(DEAD + "\n\n" + "a: b\n\n" * MAX_BYTES),
+        dsn("Final-Recipient: " + "rfc822;" * MAX_BYTES),
+        dsn("Final-Recipient: rfc822; " + "(" * MAX_BYTES),
+        b"To: " + b"<" * MAX_BYTES,
+        b"To: " + b'"\\' * MAX_BYTES,
+        dsn(DEAD, to=",".join(f"a{number}@example.com" for number in range(MAX_BYTES))),
+    ],
+    ids=range(9),
+)
+def test_no_mail_takes_long_however_it_was_made(raw: bytes) -> None:
+    begun = time.perf_counter()
+    with suppress(NotABounce):
+        parse(raw)
+    assert time.perf_counter() - begun < 10
+
+
+PIECES = [
+    *dsn(DEAD).splitlines(keepends=True),
+    *arf().splitlines(keepends=True),
+    b"\x80\xff",
+    b"\r\n",
+    b"=?utf-8?b?",
+    b";",
+]
+
+
+@given(st.lists(st.sampled_from(PIECES) | st.binary(max_size=30), max_size=60))
+def test_whatever_the_bytes_are_it_is_a_report_or_none(pieces: list[bytes]) -> None:
+    try:
+        report = parse(b"".join(pieces))
+    except NotABounce:
+        return
+    assert isinstance(report, Report)
+    assert report.recipients
+
+
+@given(st.data())
+def test_a_report_with_some_bytes_changed_is_a_report_or_none(data: st.DataObject) -> None:
+    raw = bytearray(data.draw(st.sampled_from([dsn(DEAD), arf()])))
+    for _ in range(data.draw(st.integers(1, 20))):
+        where = data.draw(st.integers(0, len(raw) - 1))
+        raw[where : where + data.draw(st.integers(0, 5))] = data.draw(st.binary(max_size=5))
+    with suppress(NotABounce):
+        assert isinstance(parse(bytes(raw)), Report)
