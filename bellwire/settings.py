@@ -6,6 +6,7 @@ The connection to Temporal is not here: it has its own standard (TEMPORAL_ADDRES
 import re
 from email.utils import parseaddr
 from enum import StrEnum
+from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -16,6 +17,10 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from bellwire.errors import BellwireError
+from bellwire.keyring import KeyRing
+
+#: Characters of a token, or it could be guessed.
+SHORTEST_TOKEN = 20
 
 
 class SmtpSecurity(StrEnum):
@@ -62,6 +67,21 @@ def _folder(value: Path) -> Path:
     return value
 
 
+def _keys(value: SecretStr) -> SecretStr:
+    KeyRing.parse(value.get_secret_value())
+    return value
+
+
+def _tokens(value: SecretStr) -> SecretStr:
+    if any(len(token) < SHORTEST_TOKEN for token in _split(value.get_secret_value())):
+        raise ValueError(f"must be tokens of at least {SHORTEST_TOKEN} characters, separated by commas")
+    return value
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
 def _http_url(value: str) -> str:
     try:
         parts = urlsplit(value)
@@ -73,7 +93,14 @@ def _http_url(value: str) -> str:
     return value
 
 
+def _origin(value: str) -> str:
+    if not re.fullmatch(r"https?://[^/?#\s@*]+", value):
+        raise ValueError("must be scheme and host, and the port if it is not the usual one: https://temporal.example")
+    return value.lower()
+
+
 HostAndPort = Annotated[str, AfterValidator(_host_and_port)]
+Origin = Annotated[str, AfterValidator(_origin)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -86,6 +113,14 @@ class Settings(BaseSettings):
     registry_url: Annotated[str, AfterValidator(_async_driver)] = "sqlite:///bellwire.db"
     #: Most connections to the registry that one process holds.
     registry_pool: int = Field(default=10, ge=1, le=200)
+
+    #: Keys that private data is encrypted with, in Temporal and in the registry: id:base64,id2:base64, as
+    #: `python -m starter keys new` makes them. The first encrypts, all decrypt. Publishers need the same.
+    encryption_keys: Annotated[SecretStr, AfterValidator(_keys)] | None = None
+    #: Bearer tokens, separated by commas, with which Temporal's CLI and UI may have the gateway decrypt; none: nobody may.
+    codec_tokens: Annotated[SecretStr, AfterValidator(_tokens)] | None = None
+    #: Origins of Temporal UIs whose pages may ask the gateway to decrypt, separated by commas: https://temporal.example.
+    codec_origins: Annotated[tuple[Origin, ...], NoDecode] = ()
 
     #: Host of the mail relay.
     smtp_host: str = "localhost"
@@ -148,9 +183,9 @@ class Settings(BaseSettings):
     @classmethod
     def _split_lists(cls, values: dict[str, Any]) -> dict[str, Any]:
         values = dict(values)
-        for name in ("egress_allow", "webhook_ports"):
+        for name in ("codec_origins", "egress_allow", "webhook_ports"):
             if isinstance(given := values.get(name), str):
-                parts = [part.strip() for part in given.split(",") if part.strip()]
+                parts = _split(given)
                 values[name] = None if name == "webhook_ports" and parts == ["*"] else parts
         return values
 
@@ -167,7 +202,19 @@ class Settings(BaseSettings):
             raise ValueError(
                 "BELLWIRE_TWILIO_ACCOUNT_SID, BELLWIRE_TWILIO_AUTH_TOKEN and BELLWIRE_TWILIO_SENDER: give all three or none"
             )
+        if self.codec_tokens and not self.encryption_keys:
+            raise ValueError("BELLWIRE_CODEC_TOKENS: there is nothing to decrypt without BELLWIRE_ENCRYPTION_KEYS")
         return self
+
+    @cached_property
+    def ring(self) -> KeyRing | None:
+        """The encryption keys; None if there are none."""
+        return KeyRing.parse(self.encryption_keys.get_secret_value()) if self.encryption_keys else None
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """The tokens of the codec server."""
+        return tuple(_split(self.codec_tokens.get_secret_value())) if self.codec_tokens else ()
 
     @classmethod
     def read(cls, **overrides: Any) -> Self:

@@ -9,7 +9,7 @@ import typer
 from typer import TyperException
 from typer.main import get_command
 
-from starter import deliveries, events, limits, subscriptions, templates
+from starter import deliveries, events, keys, limits, subscriptions, templates
 from starter.demo_command import demo
 from starter.dev import dev
 from starter.gateway import gateway
@@ -43,6 +43,8 @@ app.add_typer(events.app, name="events")
 app.add_typer(deliveries.app, name="deliveries")
 app.add_typer(limits.app, name="limits")
 app.add_typer(templates.app, name="templates")
+app.add_typer(keys.app, name="keys")
+app.command()(keys.rekey)
 app.command()(gateway)
 
 

@@ -16,10 +16,11 @@ from starlette.routing import Route
 from bellwire.errors import BellwireError
 from bellwire.registry import Registry
 from bellwire.settings import Settings
+from starter.codec_server import codec_routes
 from starter.terminal import CommandFailed, command, opened_registry, remark
 
 
-def application(settings: Settings, registry: Registry) -> Starlette:  # noqa: ARG001 - routes take what they need
+def application(settings: Settings, registry: Registry) -> Starlette:
     """The application over an open registry, which stays the caller's."""
 
     async def ready(_: Request) -> Response:
@@ -29,7 +30,7 @@ def application(settings: Settings, registry: Registry) -> Starlette:  # noqa: A
             return JSONResponse({"ready": False, "reason": str(error)[:200]}, status_code=503)
         return JSONResponse({"ready": True})
 
-    return Starlette(routes=[Route("/ready", ready)])
+    return Starlette(routes=[Route("/ready", ready), *codec_routes(settings)])
 
 
 @command

@@ -12,11 +12,12 @@ from bellwire.contract import EventSummary, Group, Located
 from bellwire.deliveries import Attempt, Delivery, DeliveryState, Due
 from bellwire.errors import DeliveryNotFound, SubscriptionNotFound
 from bellwire.events import Event
+from bellwire.keyring import KeyRing
 from bellwire.registry import attempts as _attempts
 from bellwire.registry import deliveries as _deliveries
 from bellwire.registry import events as _events
 from bellwire.registry import limits as _limits
-from bellwire.registry import matching, schema, settling
+from bellwire.registry import matching, rekeying, schema, settling
 from bellwire.registry import subscriptions as _subscriptions
 from bellwire.registry import suppressions as _suppressions
 from bellwire.registry.database import Database
@@ -42,9 +43,12 @@ class Registry:
         self._limits_asked_at = -LIMITS_KNOWN_FOR
 
     @classmethod
-    async def open(cls, url: str, *, pool: int = 10) -> Self:
-        """Connect to sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME, with at most `pool` connections."""
-        registry = cls(Database.at(url, pool=pool))
+    async def open(cls, url: str, *, pool: int = 10, ring: KeyRing | None = None) -> Self:
+        """Connect to sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME, with at most `pool` connections.
+
+        With a `ring`, what may be private is encrypted at rest.
+        """
+        registry = cls(Database.at(url, pool=pool, ring=ring))
         try:
             await registry.ping()
         except BaseException:
@@ -68,6 +72,14 @@ class Registry:
         await self._database.read(
             schema.check,
         )
+
+    async def look(self, column: str, *, after: rekeying.Row | None) -> rekeying.Window:
+        """What is not under the first key in the next rows of a column (of rekeying.COLUMNS). Raises KeysInvalid."""
+        return await self._database.read(rekeying.look, column, after=after)
+
+    async def rekey(self, column: str, astray: Sequence[rekeying.Astray]) -> None:
+        """Bring what `look` found under the first key. Raises NotReadable, which names a key that is missing."""
+        await self._database.write(rekeying.move, column, astray)
 
     # Subscriptions.
 
