@@ -71,6 +71,12 @@ class _Environment(ImmutableSandboxedEnvironment):
             return obj[attribute] if attribute in obj else self.undefined(obj=obj, name=attribute)
         return super().getattr(obj, attribute)
 
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        """What stands in brackets may come from data, word or not, so that nothing is told of it if it is missing."""
+        found = super().getitem(obj, argument)
+        unnamed = isinstance(found, _Missing) and not found._undefined_hint
+        return self.undefined(obj=obj, name="") if unnamed else found
+
 
 class Renderer:
     """Renders events for subscriptions. `folder` holds the operator's templates; None for the built-in ones only.

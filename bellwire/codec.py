@@ -19,7 +19,6 @@ from temporalio.converter import (
     DataConverter,
     DefaultFailureConverterWithEncodedAttributes,
     EncodingPayloadConverter,
-    JSONPlainPayloadConverter,
     PayloadCodec,
 )
 
@@ -99,7 +98,7 @@ class _Converter(PydanticPayloadConverter):
     def __init__(self) -> None:
         super().__init__()
         self._set_converters(
-            *(_Json() if isinstance(each, JSONPlainPayloadConverter) else each for each in self.converters.values()),
+            *(_Json() if isinstance(each, PydanticJSONPlainPayloadConverter) else each for each in self.converters.values()),
             _Refusing(),
         )
 

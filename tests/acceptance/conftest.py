@@ -49,7 +49,7 @@ class System:
 
 
 @asynccontextmanager
-async def running_system(folder: Path, **settings: str) -> AsyncIterator[System]:
+async def running_system(folder: Path, *, database: Path | None = None, **settings: str) -> AsyncIterator[System]:
     async with AsyncExitStack() as cleaning:
         hooks = await cleaning.enter_async_context(HookReceiver())
         mailbox = await cleaning.enter_async_context(Mailbox())
@@ -69,7 +69,7 @@ async def running_system(folder: Path, **settings: str) -> AsyncIterator[System]
             **settings,
         }
         stack = await cleaning.enter_async_context(
-            running_stack(folder, port=free_port(), ui_port=free_port(), settings=variables)
+            running_stack(folder, port=free_port(), ui_port=free_port(), settings=variables, database=database)
         )
         yield System(stack, hooks, mailbox, twilio, {**variables, **stack.variables})
 
