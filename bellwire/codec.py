@@ -98,7 +98,10 @@ class _Converter(PydanticPayloadConverter):
     def __init__(self) -> None:
         super().__init__()
         self._set_converters(
-            *(_Json() if isinstance(each, PydanticJSONPlainPayloadConverter) else each for each in self.converters.values()),
+            *(
+                _Json() if isinstance(each, PydanticJSONPlainPayloadConverter) else each
+                for each in self.converters.values()
+            ),
             _Refusing(),
         )
 

@@ -15,7 +15,7 @@ from temporalio.service import GrpcCompression, RPCError, RPCStatusCode
 
 from bellwire.codec import data_converter
 from bellwire.contract import SEARCH_ATTRIBUTES
-from bellwire.errors import NotSetUp, TemporalUnavailable
+from bellwire.errors import KeysInvalid, NotSetUp, TemporalUnavailable
 from bellwire.keyring import KeyRing, ring_of
 
 #: Seconds that Temporal's threads have, when the process ends, to let go of what they answered last. Microseconds do.
@@ -43,6 +43,8 @@ async def connect(*, keys: KeyRing | str | None = None, **overrides: Any) -> Cli
     """
     _leave_in_order()
     ring = ring_of(keys)
+    if ring and "data_converter" in overrides:
+        raise KeysInvalid("keys and data_converter: give one; bellwire.codec.data_converter makes one of a ring")
     found = _configured()
     arguments = {"target_host": "localhost:7233", **found, **overrides}
     if _LOOPBACK.match(arguments["target_host"]):

@@ -21,6 +21,7 @@ from bellwire.keyring import KeyRing
 
 #: Characters of a token, or it could be guessed.
 SHORTEST_TOKEN = 20
+_TOKEN = re.compile(rf"[!-~]{{{SHORTEST_TOKEN},}}")
 
 
 class SmtpSecurity(StrEnum):
@@ -73,8 +74,8 @@ def _keys(value: SecretStr) -> SecretStr:
 
 
 def _tokens(value: SecretStr) -> SecretStr:
-    if any(len(token) < SHORTEST_TOKEN for token in _split(value.get_secret_value())):
-        raise ValueError(f"must be tokens of at least {SHORTEST_TOKEN} characters, separated by commas")
+    if not all(_TOKEN.fullmatch(token) for token in _split(value.get_secret_value())):
+        raise ValueError(f"must be tokens of at least {SHORTEST_TOKEN} ASCII characters, separated by commas")
     return value
 
 

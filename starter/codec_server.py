@@ -100,5 +100,5 @@ async def _payloads(request: Request) -> Payloads:
             raise _Refused(413, f"a request may have {MAX_BODY:,} bytes; ask for fewer payloads at a time")
     try:
         return Parse(bytes(body), Payloads(), ignore_unknown_fields=True)
-    except (ParseError, UnicodeDecodeError) as error:
+    except (ParseError, UnicodeDecodeError, RecursionError) as error:
         raise _Refused(400, 'the body must be {"payloads": […]}, as Temporal\'s remote codecs take it') from error

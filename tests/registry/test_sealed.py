@@ -54,8 +54,14 @@ async def fill(registry: Registry, *, name: str = "a") -> None:
     await registry.add_deliveries("run", [group])
     outcome = Outcome(kind=OutcomeKind.DEFERRED, reason="later", answer=PRIVATE, owed=(PRIVATE,))
     made = Attempt(
-        event_key=EVENT.key, subscription_id=name, number=1, started_at=NOW, duration=0.1,
-        outcome=outcome, state=DeliveryState.WAITING, delay=5.0,
+        event_key=EVENT.key,
+        subscription_id=name,
+        number=1,
+        started_at=NOW,
+        duration=0.1,
+        outcome=outcome,
+        state=DeliveryState.WAITING,
+        delay=5.0,
     )
     await registry.record([made])
     await registry.suppress(suppression(f"{name}.{PRIVATE}"))
@@ -233,8 +239,14 @@ async def test_what_a_worker_writes_while_its_row_is_rekeyed_stays(opened: Opene
     # A worker with the older keys settles the delivery, after rekeying has read it and before it writes.
     outcome = Outcome(kind=OutcomeKind.DEFERRED, reason="later", owed=("bob@example.com",))
     made = Attempt(
-        event_key=EVENT.key, subscription_id="a", number=2, started_at=NOW, duration=0.1,
-        outcome=outcome, state=DeliveryState.WAITING, delay=5.0,
+        event_key=EVENT.key,
+        subscription_id="a",
+        number=2,
+        started_at=NOW,
+        duration=0.1,
+        outcome=outcome,
+        state=DeliveryState.WAITING,
+        delay=5.0,
     )
     await (await opened(OLD)).record([made])
     await registry.rekey("deliveries.owed", window.astray)
