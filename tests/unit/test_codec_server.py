@@ -159,6 +159,34 @@ async def test_the_ui_may_ask_from_its_own_origin_only(gateway: Gateway) -> None
         assert "access-control-allow-origin" not in answer.headers
 
 
+async def test_who_logs_in_needs_no_header_from_then_on(gateway: Gateway) -> None:
+    """What Temporal's UI does, which sends cookies and no token of ours."""
+    login, decode = f"{gateway.url}/codec/login", f"{gateway.url}/codec/decode"
+    asking = {"origin": UI, "x-namespace": "default"}
+    jar = aiohttp.CookieJar(unsafe=True)  # unsafe: of an address that is no name
+    async with aiohttp.ClientSession(cookie_jar=jar) as browser:
+        for token in ("", "guessed", TOKEN[:-1], "x" * 5_000):
+            async with browser.post(login, data={"token": token}) as answer:
+                assert answer.status in {401, 413}
+                assert "set-cookie" not in answer.headers
+        async with browser.post(decode, json={}, headers=asking) as answer:
+            assert answer.status == 401
+        async with browser.get(login) as answer:
+            assert (answer.status, answer.headers["cache-control"]) == (200, "no-store")
+        async with browser.post(login, data={"token": TOKEN}) as answer:
+            assert answer.status == 200
+            assert TOKEN not in await answer.text()
+            for part in ("HttpOnly", "Path=/codec", "SameSite=lax"):
+                assert part in answer.headers["set-cookie"]
+        async with browser.post(decode, json=await encrypted(PLAIN), headers=asking) as answer:
+            assert (answer.status, await answer.json()) == (200, in_json(PLAIN))
+            assert answer.headers["access-control-allow-credentials"] == "true"
+            assert answer.headers["access-control-allow-origin"] == UI
+        # Another page can make a browser send the cookie, but not the header that is asked for.
+        async with browser.post(decode, json={}, headers={"origin": "https://eve.example"}) as answer:
+            assert (answer.status, "access-control-allow-origin" in answer.headers) == (403, False)
+
+
 @pytest.mark.parametrize("settings", [{}, {"encryption_keys": KEYS}], ids=["no keys", "no tokens"])
 async def test_without_keys_or_tokens_there_is_no_codec_server(tmp_path: Path, settings: dict[str, str]) -> None:
     async with serving(tmp_path, **settings) as gateway:
