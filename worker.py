@@ -29,19 +29,27 @@ from temporalio.worker import (
     WorkerTuner,
 )
 
+from activities.announcing import announcing
+from activities.attachments import fetching
+from activities.dkim_signature import DkimSigner
 from activities.egress import Egress
 from activities.email import EmailChannel
+from activities.fetching import Fetcher
 from activities.first_round import Attempting, FirstRounds
 from activities.rendering import Renderer
 from activities.resolve import Resolver
 from activities.slots import MOST, BusySlots
 from activities.sms import SmsChannel, twilio_client
 from activities.smtp import SmtpPool
+from activities.tenant_templates import TenantTemplates
+from activities.trials import Trials
 from activities.webhook import WebhookChannel
+from bellwire.client import Client as Publisher
 from bellwire.connection import check_search_attributes, connect
 from bellwire.contract import QUEUE, channel_queue
 from bellwire.errors import BellwireError
 from bellwire.health import answering_health
+from bellwire.links import Links
 from bellwire.registry import Registry
 from bellwire.settings import Settings, SettingsInvalid
 from bellwire.subscriptions import Channel
@@ -82,6 +90,15 @@ class Channels(NamedTuple):
             Channel.WEBHOOK: self.webhook.send_webhook,
         }
 
+    def trials(self, registry: Registry) -> Trials:
+        """What makes one attempt by any of them and records nothing."""
+        attempts = {
+            Channel.EMAIL: self.email.attempt,
+            Channel.SMS: self.sms.attempt,
+            Channel.WEBHOOK: self.webhook.attempt,
+        }
+        return Trials(registry, attempts)
+
 
 def local_activities(registry: Registry, first: FirstRounds) -> list[Implementation]:
     """What workflows run beside themselves."""
@@ -96,13 +113,42 @@ def local_activities(registry: Registry, first: FirstRounds) -> list[Implementat
     ]
 
 
+def links_of(settings: Settings) -> Links | None:
+    """What makes links to unsubscribe; None without a key."""
+    if settings.public_url is None or settings.link_key is None:
+        return None
+    return Links(settings.public_url, settings.link_key.get_secret_value())
+
+
+def signer_of(settings: Settings) -> DkimSigner | None:
+    """What signs mails; None without a key. Raises ValueError, which names the variable of a key that is none."""
+    if settings.dkim_domain is None or settings.dkim_selector is None or settings.dkim_key is None:
+        return None
+    return DkimSigner(settings.dkim_domain, settings.dkim_selector, settings.dkim_key.get_secret_value())
+
+
 @asynccontextmanager
 async def open_channels(settings: Settings, registry: Registry) -> AsyncIterator[Channels]:
     """All channels; on leaving, attempts that go on have the grace to end, and connections are closed."""
     async with AsyncExitStack() as stack:
-        renderer = Renderer(settings.templates)
+        tenants = TenantTemplates(
+            processes=settings.template_processes,
+            timeout=settings.template_timeout,
+            memory=settings.template_memory * 1024 * 1024,
+        )
+        renderer = Renderer(settings.templates, tenants=tenants)
         renderer.check()
+        stack.push_async_callback(renderer.close)
         concurrency = settings.send_concurrency
+
+        egress = Egress(
+            allow=settings.egress_allow,
+            allow_http=settings.webhook_allow_http,
+            ports=settings.webhook_ports,
+            proxy=settings.egress_proxy,
+            details=settings.egress_details,
+        )
+        strangers = await stack.enter_async_context(egress.session(timeout=settings.webhook_timeout))
 
         password = settings.smtp_password.get_secret_value() if settings.smtp_password else None
         pool = SmtpPool(
@@ -116,7 +162,16 @@ async def open_channels(settings: Settings, registry: Registry) -> AsyncIterator
             timeout=settings.smtp_timeout,
         )
         stack.push_async_callback(pool.close)
-        email = EmailChannel(registry, pool, renderer, sender=settings.email_from, concurrency=concurrency)
+        email = EmailChannel(
+            registry,
+            pool,
+            renderer,
+            sender=settings.email_from,
+            concurrency=concurrency,
+            links=links_of(settings),
+            signer=signer_of(settings),
+            fetch=fetching(Fetcher(strangers, egress), timeout=settings.webhook_timeout),
+        )
 
         twilio = None
         if settings.twilio_account_sid and settings.twilio_auth_token:
@@ -141,11 +196,14 @@ async def open_channels(settings: Settings, registry: Registry) -> AsyncIterator
             reconcile_after=settings.sms_reconcile_after,
         )
 
-        egress = Egress(
-            allow=settings.egress_allow, allow_http=settings.webhook_allow_http, ports=settings.webhook_ports
+        webhook = WebhookChannel(
+            registry,
+            strangers,
+            egress,
+            timeout=settings.webhook_timeout,
+            concurrency=concurrency,
+            origin=settings.webhook_origin,
         )
-        strangers = await stack.enter_async_context(egress.session(timeout=settings.webhook_timeout))
-        webhook = WebhookChannel(registry, strangers, egress, timeout=settings.webhook_timeout, concurrency=concurrency)
         for flights in (email.flights, webhook.flights):
             stack.push_async_callback(flights.close, settings.shutdown_grace)
         yield Channels(email, sms, webhook)
@@ -161,11 +219,12 @@ async def polling(
         "activity_task_poller_behavior": PollerBehaviorAutoscaling(initial=2),
     }
     async with open_channels(settings, registry) as opened, AsyncExitStack() as stack:
+        trial = opened.trials(registry).attempt_trial
         workers = [
             Worker(
                 client,
                 task_queue=channel_queue(channel),
-                activities=[opened.sends[channel]],
+                activities=[opened.sends[channel], trial],
                 max_concurrent_activities=settings.max_activities,
                 # Short, so that a cancel reaches an activity soon.
                 max_heartbeat_throttle_interval=timedelta(seconds=2),
@@ -212,13 +271,16 @@ async def run(settings: Settings, channels: Sequence[Channel], *, workflows: boo
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(LOOKUP_THREADS, "lookup"))
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    registry = await Registry.open(settings.registry_url, pool=settings.registry_pool, ring=settings.ring)
+    registry = await Registry.open(
+        settings.registry_url, pool=settings.registry_pool, ring=settings.ring, patience=settings.patience
+    )
     try:
         await registry.check()
         client = await connect(keys=settings.ring, runtime=runtime(settings.metrics_address))
         await check_search_attributes(client)
         async with (
             polling(client, registry, settings, channels, workflows=workflows) as workers,
+            announcing(registry, Publisher(client)),
             answering_health(settings.health_address, client, registry, workers),
         ):
             log.info("worker.started", channels=[str(channel) for channel in channels], workflows=workflows)
@@ -245,6 +307,7 @@ async def run_several(settings: Settings, arguments: Sequence[str], number: int)
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
     Renderer(settings.templates).check()
+    signer_of(settings)
     registry = await Registry.open(settings.registry_url, pool=1)
     try:
         await registry.check()

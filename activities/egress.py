@@ -10,11 +10,18 @@ import asyncio
 import re
 import socket
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from contextvars import ContextVar
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
 from yarl import URL
+
+from activities.forward_proxy import ForwardProxy, check_forwarded
+from activities.internet import is_public, reached
 
 #: Seconds that dialling and the TLS handshake may take; less, if half of the whole request's time is less.
 CONNECT_TIMEOUT = 5.0
@@ -24,51 +31,10 @@ KEEPALIVE = 4.0
 #: Bytes of an answer that are buffered before reading from the connection pauses; answers of interest are shorter.
 READ_BUFFER = 8192
 
-#: IANA IPv4 Special-Purpose Address Registry, multicast, reserved space, and Azure's WireServer among the public
-#: addresses.
-_DENIED_V4 = tuple(
-    IPv4Network(network)
-    for network in (
-        "0.0.0.0/8",  # this network; Linux takes 0.0.0.0 for the machine itself
-        "10.0.0.0/8",
-        "100.64.0.0/10",  # shared address space; holds Alibaba Cloud's metadata service, 100.100.100.200
-        "127.0.0.0/8",
-        "168.63.129.16/32",  # Azure: WireServer, DHCP, DNS and health probes, reachable from each virtual machine
-        "169.254.0.0/16",  # link local; holds the metadata services of most clouds, 169.254.169.254
-        "172.16.0.0/12",
-        "192.0.0.0/24",  # IETF protocol assignments
-        "192.0.2.0/24",  # documentation
-        "192.31.196.0/24",  # AS112
-        "192.52.193.0/24",  # AMT
-        "192.88.99.0/24",  # 6to4 relays, deprecated
-        "192.168.0.0/16",
-        "192.175.48.0/24",  # AS112
-        "198.18.0.0/15",  # benchmarking
-        "198.51.100.0/24",  # documentation
-        "203.0.113.0/24",  # documentation
-        "224.0.0.0/4",  # multicast
-        "240.0.0.0/4",  # reserved; holds broadcast
-    )
-)
-#: The only part of IPv6 from which IANA gives out global unicast addresses. Outside it lie ::, ::1, IPv4-compatible and
-#: -translated addresses, local NAT64 (64:ff9b:1::/48), discard-only (100::/64, 100:0:0:1::/64), segment routing
-#: (5f00::/16), unique local (fc00::/7, where AWS has fd00:ec2::254), link local, site local and multicast.
-_GLOBAL_V6 = IPv6Network("2000::/3")
-#: IANA IPv6 Special-Purpose Address Registry, so far as it lies within the above.
-_DENIED_V6 = tuple(
-    IPv6Network(network)
-    for network in (
-        "2001::/23",  # IETF protocol assignments; holds Teredo, which tunnels to any IPv4 address
-        "2001:db8::/32",  # documentation
-        "2002::/16",  # 6to4, which tunnels to any IPv4 address
-        "2620:4f:8000::/48",  # AS112
-        "3fff::/20",  # documentation
-    )
-)
-#: The well-known NAT64 prefix. Behind it a translator reaches any IPv4 address; networks without IPv4 see all of the
-#: old internet through it, so what is inside decides.
-_NAT64 = IPv6Network("64:ff9b::/96")
+NOT_ALLOWED = "address not allowed"
 
+#: Host names in ASCII, as yarl leaves them. Nothing that some resolver may cut short, unescape or split.
+_NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 
@@ -84,33 +50,25 @@ class EgressRefused(OSError):
         self.reason = reason
 
 
-def is_public(address: str | IPv4Address | IPv6Address) -> bool:
-    """Whether the address belongs to a host on the public internet. Text in any odd notation does not."""
-    found = _reached(address)
-    if isinstance(found, IPv4Address):
-        return not any(found in network for network in _DENIED_V4)
-    if found is None or found.scope_id is not None or found not in _GLOBAL_V6:
-        return False
-    return not any(found in network for network in _DENIED_V6)
+@dataclass(slots=True)
+class Dialled:
+    """What one request has dialled, so far."""
+
+    #: An address that is not public, and that the operator allows: what happened there is not for everyone to read.
+    inside: bool = False
 
 
-def _reached(address: str | IPv4Address | IPv6Address) -> IPv4Address | IPv6Address | None:
-    """Where packets end up: at the IPv4 address inside an IPv4-mapped or NAT64 one, else at the address itself."""
-    if isinstance(address, str):
-        try:
-            address = ip_address(address)
-        except ValueError:
-            return None
-    if isinstance(address, IPv6Address) and address.scope_id is None:
-        if address.ipv4_mapped is not None:
-            return address.ipv4_mapped
-        if address in _NAT64:
-            return IPv4Address(int(address) & 0xFFFF_FFFF)
-    return address
+#: That of the request which this task, or the one that began it, makes.
+_dialled: ContextVar[Dialled | None] = ContextVar("dialled", default=None)
 
 
 class Egress:
-    """The policy for targets: public addresses and those in `allow`; https, or http too; `ports`, None for any."""
+    """The policy for targets: public addresses and those in `allow`; https, or http too; `ports`, None for any.
+
+    `proxy` (http://host:port) is a forward proxy that the operator trusts: everything goes through it, and it decides
+    on names. Literals, schemes and ports are still checked here. With `details`, tenants may know what goes on at the
+    addresses in `allow`.
+    """
 
     def __init__(
         self,
@@ -118,14 +76,18 @@ class Egress:
         allow: Sequence[IPv4Network | IPv6Network] = (),
         allow_http: bool = False,
         ports: frozenset[int] | None,
+        proxy: str | None = None,
+        details: bool = True,
     ) -> None:
         self._allow = tuple(allow)
+        self._proxy = ForwardProxy(proxy) if proxy else None
+        self._discreet = bool(self._allow) and not details
         self._schemes = {"https", "http"} if allow_http else {"https"}
         self._ports = ports
 
     def permits(self, address: str | IPv4Address | IPv6Address) -> bool:
         """Whether the address may be dialled."""
-        found = _reached(address)
+        found = reached(address)
         return found is not None and (any(found in network for network in self._allow) or is_public(found))
 
     def checked(self, url: str) -> URL:
@@ -140,20 +102,38 @@ class Egress:
         if parts.scheme not in self._schemes:
             raise EgressRefused("scheme not allowed")
         self._check_port(parts.port)
+        name = host.removesuffix(".")
+        if ":" not in name and not _NAME.fullmatch(name):
+            raise EgressRefused("invalid URL")
         # WHATWG URL, "ends in a number": 127.1, 0177.0.0.1, 2130706433 are addresses to some resolvers, no domain is
         # such.
-        name = host.removesuffix(".")
         if (":" in name or _NUMBER.fullmatch(name.rpartition(".")[2].lower())) and not self.permits(name):
-            raise EgressRefused("address not allowed")
+            raise EgressRefused(NOT_ALLOWED)
         return parts
 
     def socket_factory(self, addr_info: tuple[int, int, int, str, tuple[object, ...]]) -> socket.socket:
         """A socket for one address that is about to be dialled. Raises EgressRefused if it may not be."""
         family, kind, protocol, _, target = addr_info
         if family not in {socket.AF_INET, socket.AF_INET6} or not self.permits(str(target[0])):
-            raise EgressRefused("address not allowed")
+            raise EgressRefused(NOT_ALLOWED)
         self._check_port(target[1])
+        self._note(str(target[0]))
         return socket.socket(family, kind, protocol)
+
+    def dialling(self) -> Dialled:
+        """What the requests dial that this task makes until it asks again."""
+        dialled = Dialled()
+        if self._discreet:
+            _dialled.set(dialled)
+        return dialled
+
+    def check_forwarded(self, response: aiohttp.ClientResponse) -> None:
+        """Raises aiohttp.ClientHttpProxyError if the answer is the forward proxy's own."""
+        check_forwarded(response, self._proxy)
+
+    def _note(self, address: str) -> None:
+        if self._discreet and (dialled := _dialled.get()) and _is_inside(address):
+            dialled.inside = True
 
     def _check_port(self, port: object) -> None:
         if not port or (self._ports is not None and port not in self._ports):
@@ -168,21 +148,43 @@ class Egress:
         time, since the wait for a connection counts against the receiver's time. Environment proxies and cookies are
         ignored, bodies are not decompressed. Redirects are each request's own choice: pass `allow_redirects=False`.
         """
-        connector = aiohttp.TCPConnector(
+        guard = self._proxy.socket_factory if self._proxy else self.socket_factory
+        connector = (_NotingConnector if self._discreet else aiohttp.TCPConnector)(
             limit=limit,
             keepalive_timeout=KEEPALIVE,
-            socket_factory=self.socket_factory,
-            resolver=resolver,
+            socket_factory=guard,
+            resolver=self._proxy.resolver(resolver) if self._proxy else resolver,
             loop=asyncio.get_running_loop(),
         )
         return aiohttp.ClientSession(
             connector=connector,
+            proxy=self._proxy.url if self._proxy else None,
             timeout=timeouts(timeout),
             trust_env=False,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             read_bufsize=READ_BUFFER,
         )
+
+
+class _NotingConnector(aiohttp.TCPConnector):
+    """Notes where a request goes whose connection is an old one, which takes no new socket."""
+
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
+    ) -> Connection:
+        if (dialled := _dialled.get()) and _is_inside(req.url.raw_host):
+            dialled.inside = True  # a literal; through a proxy there is nothing else to tell by
+        connection = await super().connect(req, traces, timeout)
+        peer = connection.transport and not req.proxy and connection.transport.get_extra_info("peername")
+        if dialled and peer and _is_inside(peer[0]):
+            dialled.inside = True
+        return connection
+
+
+def _is_inside(host: object) -> bool:
+    """Whether it is an address, and not a public one."""
+    return isinstance(host, str) and reached(host) is not None and not is_public(host)
 
 
 def timeouts(total: float) -> aiohttp.ClientTimeout:

@@ -7,27 +7,24 @@ that a mail which is sent again, because its answer was lost, is one mail to who
 import re
 import ssl
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from email import policy
-from email.header import Header
-from email.message import EmailMessage
-from email.utils import format_datetime, formataddr, parseaddr
 
 import aiosmtplib
 import structlog
-from pydantic import TypeAdapter, ValidationError
 from temporalio import activity
 
+from activities.attachments import Attachments, Fetch, NotNow
+from activities.dkim_signature import DkimSigner
 from activities.flights import Flights
-from activities.rendering import EmailText, Renderer
+from activities.mail import Composer, Draft, ascii_domain
+from activities.rendering import Renderer
 from activities.sending import send
 from activities.smtp import AnswerLost, SmtpPool
-from activities.templates.filters import one_line
 from bellwire.contract import Chunk, ChunkResult
 from bellwire.deliveries import MAX_ANSWER, MAX_REASON, Due, Outcome, OutcomeKind
 from bellwire.errors import TemplateInvalid
+from bellwire.links import Links
 from bellwire.registry import Registry
-from bellwire.subscriptions import Channel, EmailAddress, EmailTarget
+from bellwire.subscriptions import Channel, EmailTarget
 
 log = structlog.get_logger("bellwire")
 
@@ -66,14 +63,16 @@ _FAILURES: dict[type[BaseException], tuple[str, str]] = {
     # aiosmtplib raises the bare class if the relay offers no STARTTLS, no AUTH or no method of AUTH that it knows.
     aiosmtplib.SMTPException: (_OURS, "SMTP relay lacks STARTTLS or AUTH"),
 }
+#: Errors that carry an answer to RCPT or DATA, when the relay has heard of the recipient.
+_ABOUT_RECIPIENT = (aiosmtplib.SMTPRecipientRefused, aiosmtplib.SMTPDataError)
+#: Answers about the relay itself, though it has heard of the recipient: going down, or of RFC 3463's class X.3.
+_RELAY_ITSELF = re.compile(r"SMTP (421|... [245]\.3\.)")
 _ERRORS = (aiosmtplib.SMTPException, AnswerLost, OSError)
 
 _KINDS = {_GONE: OutcomeKind.REJECTED, _REFUSED: OutcomeKind.REJECTED, "unknown": OutcomeKind.UNKNOWN}
 _DONE = {OutcomeKind.DELIVERED, OutcomeKind.REJECTED}
 _ENHANCED = re.compile(r"\s*([245]\.\d{1,3}\.\d{1,3})\b")
 _QUEUED_AS = re.compile(r"queued as ([\w.-]{1,64})", re.IGNORECASE)
-#: 7-bit bodies, so that any relay takes them.
-_POLICY = policy.SMTP.clone(cte_type="7bit")
 
 
 def outcome_of(error: BaseException) -> Outcome:
@@ -84,15 +83,17 @@ def outcome_of(error: BaseException) -> Outcome:
 def _judge(error: BaseException) -> tuple[str, Outcome]:
     if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
         error = error.recipients[0]
+    theirs = False
     if isinstance(error, aiosmtplib.SMTPResponseException):
         meaning, reason = _meaning(error)
+        theirs = isinstance(error, _ABOUT_RECIPIENT) and meaning != _OURS and not _RELAY_ITSELF.search(reason)
         answer: str | None = f"{error.code} {error.message}"[:MAX_ANSWER]
     else:
         cause = error.__cause__ if isinstance(error.__cause__, ssl.SSLError) else error
         meaning, reason = next(_FAILURES[kind] for kind in type(cause).__mro__ if kind in _FAILURES)
         answer = None
     kind = _KINDS.get(meaning, OutcomeKind.DEFERRED)
-    return meaning, Outcome(kind=kind, reason=reason, disable=meaning == _GONE, answer=answer)
+    return meaning, Outcome(kind=kind, reason=reason, disable=meaning == _GONE, ours=not theirs, answer=answer)
 
 
 def _meaning(error: aiosmtplib.SMTPResponseException) -> tuple[str, str]:
@@ -100,7 +101,7 @@ def _meaning(error: aiosmtplib.SMTPResponseException) -> tuple[str, str]:
         return _LATER, "SMTP malformed answer"
     line = _line(error.code, error.message)
     meaning = next(meaning for pattern, meaning in _ANSWERS if pattern.fullmatch(line))
-    about_recipient = isinstance(error, aiosmtplib.SMTPRecipientRefused | aiosmtplib.SMTPDataError)
+    about_recipient = isinstance(error, _ABOUT_RECIPIENT)
     too_large = error.code == 552 or line.endswith(" 5.3.4")
     if not about_recipient and not too_large and meaning != _LATER:
         meaning = _OURS  # greeting, HELO, STARTTLS, AUTH, MAIL: the relay has not heard of the recipient yet
@@ -115,24 +116,27 @@ def _line(code: int, message: str) -> str:
 class EmailChannel:
     """Sends emails from `sender` ("Name <address>"), at most `concurrency` deliveries of a chunk at the same time.
 
-    Raises ValueError at once if `sender` is not an address.
+    `links` are those by which recipients unsubscribe, `signer` signs, `fetch` gets files that events name. Raises
+    ValueError at once if `sender` is not an address.
     """
 
     def __init__(
-        self, registry: Registry, pool: SmtpPool, renderer: Renderer, *, sender: str, concurrency: int
+        self,
+        registry: Registry,
+        pool: SmtpPool,
+        renderer: Renderer,
+        *,
+        sender: str,
+        concurrency: int,
+        links: Links | None = None,
+        signer: DkimSigner | None = None,
+        fetch: Fetch | None = None,
     ) -> None:
         #: Attempts that go on although the workflow task that began them has not waited.
         self.flights = Flights(registry)
         self._registry, self._pool, self._renderer, self._concurrency = registry, pool, renderer, concurrency
-        name, address = parseaddr(sender)
-        try:
-            self._address = _ascii_domain(TypeAdapter(EmailAddress).validate_python(address))
-        except ValidationError as error:
-            raise ValueError(f"sender: {sender!r} is not an address; write Name <address>") from error
-        if not self._address.isascii():
-            raise ValueError(f"sender: {sender!r} has letters before the @ that are not ASCII")
-        self._domain = self._address.rpartition("@")[2]
-        self._from = formataddr((one_line(name, limit=100), self._address))
+        self._mail = Composer(sender, links=links, signer=signer)
+        self._attachments = Attachments(fetch)
 
     @activity.defn
     async def send_email(self, chunk: Chunk) -> ChunkResult:
@@ -150,24 +154,31 @@ class EmailChannel:
         """Send the mail to each recipient who is owed it. A relay that refuses is an outcome, never an exception."""
         target = due.subscription.target
         if not isinstance(target, EmailTarget):
-            return Outcome(kind=OutcomeKind.REJECTED, reason="target is no longer an email address")
+            return Outcome(kind=OutcomeKind.REJECTED, reason="target is no longer an email address", ours=True)
         try:
-            text = self._renderer.email(due.event, due.subscription)
+            text = await self._renderer.email(due.event, due.subscription)
         except TemplateInvalid as error:
             log.error("template.failed", delivery=due.delivery.id, reason=str(error))  # noqa: TRY400 - it says where
-            return Outcome(kind=OutcomeKind.DEFERRED, reason=str(error)[:MAX_REASON])
-        message_id = f"<{due.delivery.id}@{self._domain}>"
-        mail = self._compose(text, message_id)
-        made = [
-            (recipient, await self._send(due, recipient, mail, message_id))
-            for recipient in _owed(due, target.recipients)
-        ]
+            return _not_now(due, str(error))
+        message_id = f"<{due.delivery.id}@{self._mail.domain}>"
+        try:
+            async with self._attachments.of(due.event, wanted=target.attachments) as found:
+                draft = await self._mail.draft(
+                    found.told(text), message_id=message_id, subscription_id=due.subscription.id, files=found.files
+                )
+                made = [
+                    (recipient, await self._send(due, recipient, draft, message_id))
+                    for recipient in _owed(due, target.recipients)
+                ]
+        except NotNow as late:
+            return _not_now(due, late.reason)
         return _together(made, due, target.recipients)
 
-    async def _send(self, due: Due, recipient: str, mail: bytes, message_id: str) -> Outcome:
-        address = _ascii_domain(recipient)
+    async def _send(self, due: Due, recipient: str, draft: Draft, message_id: str) -> Outcome:
+        address = ascii_domain(recipient)
+        mail = await self._mail.compose(draft, recipient)
         try:
-            answer = await self._pool.send(self._address, address, f"To: {address}\r\n".encode() + mail)
+            answer = await self._pool.send(self._mail.address, address, mail)
         except _ERRORS as error:
             meaning, outcome = _judge(error)
             if meaning == _OURS:
@@ -183,31 +194,16 @@ class EmailChannel:
             answer=answer[:MAX_ANSWER],
         )
 
-    def _compose(self, text: EmailText, message_id: str) -> bytes:
-        """The mail without its To. Headers are put together here: Python's folding may encode a long Message-ID."""
-        body = EmailMessage(policy=_POLICY)
-        body.set_content(text.text)
-        if text.html is not None:
-            body.add_alternative(text.html, subtype="html")
-        plain = text.subject.isascii() and "=?" not in text.subject
-        subject = Header(one_line(text.subject, limit=998), "us-ascii" if plain else "utf-8", header_name="Subject")
-        head = (
-            f"From: {self._from}",
-            "Subject: " + subject.encode(linesep="\r\n"),
-            f"Date: {format_datetime(datetime.now(UTC))}",
-            f"Message-ID: {message_id}",
-            "Auto-Submitted: auto-generated",
-        )
-        return "\r\n".join(head).encode("ascii") + b"\r\n" + body.as_bytes()
 
-
-def _ascii_domain(address: str) -> str:
-    """The address with its domain in ASCII (IDNA), so that only a local part that is not ASCII needs SMTPUTF8."""
-    local, _, domain = address.rpartition("@")
-    try:
-        return f"{local}@{domain.encode('idna').decode()}"
-    except UnicodeError:
-        return address
+def _not_now(due: Due, reason: str) -> Outcome:
+    """Deferred before anything was sent: whoever is owed the mail still is, and whoever has it is not owed it again."""
+    return Outcome(
+        kind=OutcomeKind.DEFERRED,
+        reason=reason[:MAX_REASON],
+        ours=True,
+        owed=due.delivery.owed,
+        provider_id=due.delivery.provider_id,
+    )
 
 
 def _owed(due: Due, recipients: Sequence[str]) -> Sequence[str]:
@@ -239,6 +235,10 @@ def _together(made: Sequence[tuple[str, Outcome]], due: Due, recipients: Sequenc
         kind=kind,
         reason="; ".join(notes)[:MAX_REASON] or accepted[0].reason,
         disable=len(refused) == len(recipients) and all(outcome.disable for outcome in refused),
+        ours=kind is not OutcomeKind.DELIVERED
+        and (
+            bool(provider_id) or all(outcome.ours for _, outcome in made if outcome.kind is not OutcomeKind.DELIVERED)
+        ),
         provider_id=provider_id,
         answer="\n".join(f"{recipient}: {outcome.answer or outcome.reason}" for recipient, outcome in made)[
             :MAX_ANSWER

@@ -1,81 +1,62 @@
-"""Renderer: the text of emails and SMS, from Jinja2 templates on disk.
+"""Renderer: the text of emails, SMS and webhooks, from Jinja2 templates.
 
 A template is a folder named like an event type (or like a subscription's `template`), and in it one file per part:
 
-    order.paid/email.subject.txt  email.txt  email.html  sms.txt
+    order.paid/email.subject.txt  email.txt  email.html  sms.txt  webhook.json
     order.paid/zh-CN/email.txt    the same part in another language
 
 Files and folders whose names begin with _ are for other templates to extend or include. The operator's folder is looked
 into before the built-in one, so a `_layout.html` there gives every mail another look.
 
-Templates are the operator's, data is the publisher's: data reaches templates as plain JSON and is never compiled.
-Jinja2's sandbox bounds neither CPU nor memory, so templates that tenants wrote must not be put here.
+These templates are the operator's and are rendered here; the `parts` of a subscription are its tenant's, win over them,
+and are rendered by TenantTemplates. Data is the publisher's: it reaches both as plain JSON and is never compiled.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-from jinja2 import FileSystemLoader, StrictUndefined, TemplateError, TemplateNotFound, TemplateSyntaxError, meta
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2 import FileSystemLoader, meta
 
-from activities.templates.filters import moment, one_line, printable, rows, text_of
+from activities.html import text_of
+from activities.templates.environment import TemplateEnvironment
+from activities.templates.filters import one_line
+from activities.templates.output import MAX_OUTPUT_BYTES as MAX_OUTPUT_BYTES
+from activities.templates.output import fault_of, render
+from activities.tenant_templates import TenantTemplates
 from bellwire.errors import TemplateInvalid
 from bellwire.events import Event
 from bellwire.subscriptions import Channel, Subscription
 
 #: Longest subject, in characters.
 MAX_SUBJECT = 200
-#: Largest rendered part, in bytes of UTF-8.
-MAX_OUTPUT_BYTES = 256 * 1024
 #: The template for events that have none of their own.
 DEFAULT = "default"
 
-SUBJECT, TEXT, HTML, SMS = "email.subject.txt", "email.txt", "email.html", "sms.txt"
-PARTS = frozenset({SUBJECT, TEXT, HTML, SMS})
+SUBJECT, TEXT, HTML, SMS, WEBHOOK = "email.subject.txt", "email.txt", "email.html", "sms.txt", "webhook.json"
+PARTS = frozenset({SUBJECT, TEXT, HTML, SMS, WEBHOOK})
 
 _BUILT_IN = Path(__file__).parent / "templates"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_WORD = re.compile(r"[A-Za-z_]\w{0,63}", re.ASCII)
-_SUFFIXES = {".txt", ".html"}
+_SUFFIXES = {".txt", ".html", ".json"}
+_OF_CHANNEL = {Channel.EMAIL: {TEXT, HTML}, Channel.SMS: {SMS}, Channel.WEBHOOK: {WEBHOOK}}
 
 
 @dataclass(frozen=True, kw_only=True)
 class EmailText:
-    """What a mail says. `subject` is one line; `html` is None if the template has text only."""
+    """What a mail says. `subject` is one line; `text` or `html` is None if the template has only the other."""
 
     subject: str
-    text: str
+    text: str | None
     html: str | None = None
 
-
-class _Missing(StrictUndefined):
-    """A variable that is not there, in the words of the person who mends the template."""
-
-    @property
-    def _undefined_message(self) -> str:
-        if self._undefined_hint:
-            return self._undefined_hint
-        # A name that is not a word was computed, perhaps from data, and errors name no data.
-        known = isinstance(self._undefined_name, str) and _WORD.fullmatch(self._undefined_name)
-        return f"{self._undefined_name} is missing" if known else "a variable is missing"
-
-
-class _Environment(ImmutableSandboxedEnvironment):
-    def getattr(self, obj: Any, attribute: str) -> Any:
-        """`data.items` is the field "items" of the data, not the method of dict that Jinja2 would prefer."""
-        if isinstance(obj, dict):
-            return obj[attribute] if attribute in obj else self.undefined(obj=obj, name=attribute)
-        return super().getattr(obj, attribute)
-
-    def getitem(self, obj: Any, argument: Any) -> Any:
-        """What stands in brackets may come from data, word or not, so that nothing is told of it if it is missing."""
-        found = super().getitem(obj, argument)
-        unnamed = isinstance(found, _Missing) and not found._undefined_hint
-        return self.undefined(obj=obj, name="") if unnamed else found
+    @cached_property
+    def plain(self) -> str:
+        """The text; what can be read of the HTML, if there is no other."""
+        return text_of(self.html or "") + "\n" if self.text is None else self.text
 
 
 class Renderer:
@@ -85,35 +66,54 @@ class Renderer:
     variables, never values. Files are read again once they have changed, so a mended template works at once.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, *, tenants: TenantTemplates | None = None) -> None:
         self._folders = (folder, _BUILT_IN) if folder else (_BUILT_IN,)
-        self._environment = _Environment(
-            loader=FileSystemLoader(self._folders),
-            undefined=_Missing,
-            autoescape=lambda name: name is not None and name.endswith(".html"),
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        self._environment.filters.update(moment=moment, rows=rows)
+        self._environment = TemplateEnvironment(FileSystemLoader(self._folders))
+        self._tenants = tenants or TenantTemplates()
 
-    def email(self, event: Event, subscription: Subscription) -> EmailText:
-        """The mail for this event. Text and HTML come from the same folder, so that they never tell two stories."""
+    async def close(self) -> None:
+        """End the processes that render for tenants."""
+        await self._tenants.close()
+
+    async def email(self, event: Event, subscription: Subscription) -> EmailText:
+        """The mail for this event. Text and HTML come from one hand, so that they never tell two stories."""
         context = _context(event, subscription)
-        subject = one_line(self._part(event, subscription, SUBJECT, context), limit=MAX_SUBJECT)
-        text_file, html_file = self._body(event, subscription)
-        html = printable(self._render(html_file, context)) if html_file else None
-        text = printable(self._render(text_file, context)) if text_file else text_of(html or "")
+        own = await self._own(subscription, context)
+        subject = own.get("email.subject")
+        if subject is None:
+            subject = self._part(event, subscription, SUBJECT, context)
+        text, html = own.get("email.text"), own.get("email.html")
+        if text is None and html is None:
+            text_file, html_file = self._body(event, subscription)
+            html = self._render(html_file, context) if html_file else None
+            text = self._render(text_file, context) if text_file else None
         return EmailText(
-            subject=subject or one_line(event.type, limit=MAX_SUBJECT), text=text.strip() + "\n", html=html
+            subject=one_line(subject, limit=MAX_SUBJECT) or one_line(event.type, limit=MAX_SUBJECT),
+            text=None if text is None else text.strip() + "\n",
+            html=html,
         )
 
-    def sms(self, event: Event, subscription: Subscription) -> str:
+    async def sms(self, event: Event, subscription: Subscription) -> str:
         """The SMS for this event, of any length: what is too long is for the channel to say."""
-        return printable(self._part(event, subscription, SMS, _context(event, subscription))).strip()
+        return (await self._only(event, subscription, "sms.text", SMS)).strip()
+
+    async def webhook(self, event: Event, subscription: Subscription) -> str:
+        """The JSON body of a webhook that is rendered."""
+        return (await self._only(event, subscription, "webhook.json", WEBHOOK)).strip()
+
+    async def _only(self, event: Event, subscription: Subscription, part: str, file: str) -> str:
+        context = _context(event, subscription)
+        own = await self._own(subscription, context)
+        return own[part] if part in own else self._part(event, subscription, file, context)
+
+    async def _own(self, subscription: Subscription, context: Mapping[str, Any]) -> dict[str, str]:
+        """The texts of the parts that the tenant wrote."""
+        parts = subscription.parts
+        return await self._tenants.render(parts, sorted(parts), context) if parts else {}
 
     def has(self, name: str, channel: Channel) -> bool:
-        """Whether there is a template of this name, in any language, for this channel. Webhooks have none."""
-        wanted = {Channel.EMAIL: {TEXT, HTML}, Channel.SMS: {SMS}}.get(channel, set())
+        """Whether there is a template of this name, in any language, for this channel."""
+        wanted = _OF_CHANNEL[channel]
         return bool(_NAME.fullmatch(name)) and any(
             file.name in wanted for folder in self._folders for file in (folder / name).rglob("*")
         )
@@ -132,6 +132,7 @@ class Renderer:
         for file in self._files():
             if not _partial(file):
                 _check_path(file)
+            self._environment.budget.reset()
             try:
                 source, _, _ = self._environment.loader.get_source(self._environment, file)  # type: ignore[union-attr]
                 self._environment.get_template(file)
@@ -139,7 +140,7 @@ class Renderer:
                 for other in named:
                     if other is not None:
                         self._environment.get_template(other)
-            except (TemplateError, UnicodeDecodeError) as error:
+            except Exception as error:  # a template can raise anything, also while it is compiled
                 raise self._invalid(file, error) from error
 
     def _files(self) -> list[str]:
@@ -173,48 +174,21 @@ class Renderer:
                 for folder in self._folders:
                     yield folder, place
 
-    def _render(self, file: str, context: dict[str, Any]) -> str:
-        pieces: list[str] = []
-        room = MAX_OUTPUT_BYTES
+    def _render(self, file: str, context: Mapping[str, Any]) -> str:
         try:
-            for piece in self._environment.get_template(file).generate(context):
-                pieces.append(piece)
-                room -= len(piece.encode())
-                if room < 0:
-                    break
+            return render(self._environment, file, lambda: self._environment.get_template(file), context)
         except Exception as error:  # a template can raise anything, and none of it may take other deliveries along
             raise self._invalid(file, error) from error
-        if room < 0:
-            raise TemplateInvalid(f"template {file}: the result has more than {MAX_OUTPUT_BYTES:,} bytes")
-        return "".join(pieces)
 
     def _invalid(self, file: str, error: Exception) -> TemplateInvalid:
-        line: int | None = None
-        if isinstance(error, TemplateSyntaxError):
-            file, line = error.name or file, error.lineno
-        else:
-            file, line = self._running(error.__traceback__) or (file, None)
-        match error:
-            case TemplateNotFound():
-                what = f"{error.name} does not exist"
-            case UnicodeDecodeError():
-                what = "is not UTF-8"
-            case TemplateError():
-                what = error.message or "is not valid"
-            case _:
-                what = type(error).__name__  # its text may quote data
-        return TemplateInvalid(f"template {file}{f' line {line}' if line else ''}: {what}")
+        return TemplateInvalid(fault_of(error, self._named).told(file))
 
-    def _running(self, traceback: TracebackType | None) -> tuple[str, int] | None:
-        """File and line of the innermost template in a traceback, which Jinja2 rewrites so that it shows templates."""
-        found = None
-        while traceback is not None:
-            path = Path(traceback.tb_frame.f_code.co_filename)
-            for folder in self._folders:
-                if path.suffix in _SUFFIXES and path.is_relative_to(folder):
-                    found = path.relative_to(folder).as_posix(), traceback.tb_lineno
-            traceback = traceback.tb_next
-        return found
+    def _named(self, file: str) -> str | None:
+        path = Path(file)
+        for folder in self._folders:
+            if path.suffix in _SUFFIXES and path.is_relative_to(folder):
+                return path.relative_to(folder).as_posix()
+        return None
 
 
 def _context(event: Event, subscription: Subscription) -> dict[str, Any]:

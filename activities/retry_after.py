@@ -4,6 +4,9 @@ import re
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
+#: Statuses by which a receiver, or what stands before it, says that it has too much to do (Standard Webhooks 1.0).
+THROTTLING = frozenset({429, 502, 504})
+
 _SECONDS = re.compile(r"[0-9]{1,10}(?:\.[0-9]{1,10})?")
 
 

@@ -17,7 +17,8 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities.flights import Flights, key_of
-from activities.pacing import hold_back
+from activities.pacing import HeldBack, hold_back, paced, throttled
+from bellwire.conditions import STATED_BOUNDS, window
 from bellwire.contract import Chunk, ChunkResult, Deferred
 from bellwire.deliveries import MAX_ANSWER, MAX_REASON, Attempt, DeliveryState, Due, Outcome, OutcomeKind
 from bellwire.registry import Registry
@@ -32,8 +33,6 @@ FLUSH_SECONDS = 0.05
 HEARTBEAT_SECONDS = 2.0
 #: What a send activity of a worker that stops fails with, and the pause until another takes over what it has not begun.
 STOPPING, HAND_OVER = "WorkerStopping", timedelta(milliseconds=100)
-#: A stated retry time is kept within these bounds, in seconds: one second to one day.
-STATED_BOUNDS = (1.0, 86_400.0)
 
 
 async def send(
@@ -67,7 +66,8 @@ async def send(
             if not todo:
                 return
             (due,) = todo
-        book.enter(await make(due, attempt, chunk.schedule))
+        if not book.holds(due):
+            book.enter(await make(due, attempt, chunk.schedule))
 
     async def run(dues: Iterator[Due]) -> None:
         for due in dues:
@@ -76,6 +76,8 @@ async def send(
                 continue
             try:
                 await one(due)
+            except HeldBack:
+                book.hold(due)
             except Exception as error:
                 failures.append(error)
 
@@ -130,6 +132,8 @@ class Book:
         self._unwritten: list[Attempt] = []
         self._settled: dict[str, dict[DeliveryState, int]] = defaultdict(lambda: defaultdict(int))
         self._deferred: list[Deferred] = []
+        #: By subscription, until when an attempt of this chunk has had it throttled.
+        self._throttled: dict[str, datetime] = {}
         #: Attempts entered so far.
         self.made = 0
 
@@ -154,6 +158,21 @@ class Book:
     def enter(self, made: Attempt) -> None:
         self.made += 1
         self._unwritten.append(made)
+        if made.outcome.throttle:
+            # At least; the registry knows how often it has been throttled before.
+            self._throttled[made.subscription_id] = made.ended_at + window(1, stated=made.outcome.retry_after)
+
+    def holds(self, due: Due) -> bool:
+        """Whether it is not to be attempted after all: since it was admitted, its receiver was found to be throttled."""
+        until, now = self._throttled.get(due.subscription.id), datetime.now(UTC)
+        if until is None or until <= now:
+            return False
+        self._deferred.append(throttled(due, until, now=now))
+        return True
+
+    def hold(self, due: Due) -> None:
+        """It is not attempted now, and comes back at once to be paced."""
+        self._deferred.append(paced(due))
 
     async def write(self) -> None:
         """Record what was entered. What an error or a cancel keeps from being recorded stays for the next call."""
@@ -203,7 +222,7 @@ async def make(due: Due, attempt: Callable[[Due], Awaitable[Outcome]], default: 
     """One attempt, judged and told. `default` is the channel's schedule."""
     started, begun = datetime.now(UTC), time.perf_counter()
     if due.subscription.state is SubscriptionState.DISABLED:
-        outcome = Outcome(kind=OutcomeKind.REJECTED, reason="subscription disabled")
+        outcome = Outcome(kind=OutcomeKind.REJECTED, reason="subscription disabled", ours=True)
     else:
         outcome = await attempt(due)
     if len(outcome.reason) > MAX_REASON or len(outcome.answer or "") > MAX_ANSWER:
@@ -220,6 +239,7 @@ async def make(due: Due, attempt: Callable[[Due], Awaitable[Outcome]], default: 
         state=state,
         delay=delay,
         stated=stated,
+        ailing=due.condition.ailing,
     )
     _tell(due, made)
     return made

@@ -107,7 +107,7 @@ class SmsChannel:
         # When the first attempt was announced whose outcome is not known yet, if any: an SMS may have gone out since.
         since = due.delivery.intent_at
         try:
-            text = self._renderer.sms(due.event, due.subscription)
+            text = await self._renderer.sms(due.event, due.subscription)
         except TemplateInvalid as error:
             return self._not_ready(due, since, "template invalid", str(error))
         if self._client is None:
@@ -136,7 +136,7 @@ class SmsChannel:
         try:
             message = await client.messages.create_async(to=to, body=text, **sender)
         except NotSent as error:
-            return Outcome(kind=OutcomeKind.DEFERRED, reason=f"Twilio unreachable: {error}")
+            return Outcome(kind=OutcomeKind.DEFERRED, reason=f"Twilio unreachable: {error}", ours=True)
         except AnswerLost as error:
             return _lost(f"Twilio: {error}")
         except TwilioException as error:
@@ -192,8 +192,14 @@ class SmsChannel:
         if judged.operator:
             self._tell_operator(due, reason)
         wait = retry_after() if judged.kind is OutcomeKind.DEFERRED else None
-        words = words[:MAX_ANSWER]
-        return Outcome(kind=judged.kind, reason=reason, retry_after=wait, disable=judged.disable, answer=words)
+        return Outcome(
+            kind=judged.kind,
+            reason=reason,
+            retry_after=wait,
+            disable=judged.disable,
+            ours=not judged.number,
+            answer=words[:MAX_ANSWER],
+        )
 
     def _remaining_rest(self, due: Due, begun: datetime) -> float:
         """Seconds. After a killed worker it counts from `begun`: its intent is older than its last request."""
@@ -205,7 +211,7 @@ class SmsChannel:
         self._tell_operator(due, reason, words)
         if since is not None:
             return _lost(f"{reason}: {words}")
-        return Outcome(kind=OutcomeKind.DEFERRED, reason=reason, answer=words[:MAX_ANSWER])
+        return Outcome(kind=OutcomeKind.DEFERRED, reason=reason, ours=True, answer=words[:MAX_ANSWER])
 
     def _tell_operator(self, due: Due, reason: str, detail: str = "") -> None:
         """One line at ERROR. Twilio's words are no `detail`: they may hold the number, and stay with the attempt."""
@@ -235,6 +241,7 @@ def _accepted(message: Any, reason: str) -> Outcome:
         kind=judged.kind,
         reason=f"Twilio {message.status} {message.error_code}",
         disable=judged.disable,
+        ours=not judged.number,
         provider_id=message.sid,
     )
 

@@ -128,11 +128,15 @@ class Ruling:
     disable: bool = False
     #: It is for the operator to mend, so it is logged as an error.
     operator: bool = False
+    #: It says something about the number, and not about the text, Twilio or us.
+    number: bool = False
 
 
 LATER = Ruling(OutcomeKind.DEFERRED)
 NEVER = Ruling(OutcomeKind.REJECTED)
-GONE = Ruling(OutcomeKind.REJECTED, disable=True)
+UNREACHED = Ruling(OutcomeKind.DEFERRED, number=True)
+REFUSED = Ruling(OutcomeKind.REJECTED, number=True)
+GONE = Ruling(OutcomeKind.REJECTED, disable=True, number=True)
 OPERATOR = Ruling(OutcomeKind.DEFERRED, operator=True)
 AMBIGUOUS = Ruling(OutcomeKind.UNKNOWN)
 
@@ -142,8 +146,8 @@ BY_CODE: dict[int, Ruling] = {
     20500: LATER,  # internal server error
     21611: LATER,  # the sender's queue is full
     30001: LATER,  # queue overflow
-    30003: LATER,  # handset unreachable
-    30036: LATER,  # validity period ran out
+    30003: UNREACHED,  # handset unreachable
+    30036: UNREACHED,  # validity period ran out
     21211: GONE,  # not a number
     21610: GONE,  # unsubscribed: STOP
     21614: GONE,  # not a mobile number
@@ -152,8 +156,8 @@ BY_CODE: dict[int, Ruling] = {
     21602: NEVER,  # no body
     21617: NEVER,  # longer than 1,600 characters
     21619: NEVER,  # no body, media or content
-    30004: NEVER,  # blocked
-    30007: NEVER,  # filtered by the carrier
+    30004: REFUSED,  # blocked
+    30007: REFUSED,  # filtered by the carrier
     30034: NEVER,  # number not registered with the carriers
     20003: OPERATOR,  # credentials
     20404: OPERATOR,  # no such account

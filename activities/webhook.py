@@ -9,11 +9,14 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 
 import aiohttp
+import structlog
 from temporalio import activity
 
-from activities.egress import Egress, EgressRefused, timeouts
+from activities.egress import Dialled, Egress, EgressRefused, timeouts
 from activities.flights import Flights
-from activities.retry_after import retry_after
+from activities.forward_proxy import proxy_fault
+from activities.handshake import Handshakes
+from activities.retry_after import THROTTLING, retry_after
 from activities.sending import send
 from bellwire import webhooks
 from bellwire.contract import Chunk, ChunkResult
@@ -21,8 +24,14 @@ from bellwire.deliveries import MAX_ANSWER, Due, Outcome, OutcomeKind
 from bellwire.registry import Registry
 from bellwire.subscriptions import Channel, WebhookTarget
 
+log = structlog.get_logger("bellwire")
+
 #: Bytes of an answer that are read; MAX_ANSWER characters of UTF-8 fit. Of a longer one the connection is closed.
 ANSWER_BYTES = 4096
+
+#: What a request comes to, without an answer, at an address that only the operator allows: one text for all failures, or
+#: tenants could learn from them what listens in a private network.
+UNTOLD = "request failed"
 
 CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
 
@@ -45,12 +54,14 @@ _FAILURES: tuple[tuple[type[BaseException], OutcomeKind, str], ...] = (
     (aiohttp.ClientConnectorError, OutcomeKind.DEFERRED, "connect failed"),
     (aiohttp.ClientConnectionError, OutcomeKind.DEFERRED, "connection lost"),
     (aiohttp.ClientPayloadError, OutcomeKind.DEFERRED, "half an answer"),
+    (aiohttp.ClientHttpProxyError, OutcomeKind.DEFERRED, "connect failed"),  # the proxy tried
     (aiohttp.UploadAbortedError, OutcomeKind.DEFERRED, "connection lost"),
     (aiohttp.ClientResponseError, OutcomeKind.DEFERRED, "garbage answer"),
     (aiohttp.ClientError, OutcomeKind.DEFERRED, "request failed"),
     (OSError, OutcomeKind.DEFERRED, "connection lost"),
 )
-_CAUGHT = (aiohttp.ClientError, OSError, UnicodeError)
+#: All that the client may raise.
+CAUGHT = (aiohttp.ClientError, OSError, UnicodeError)
 
 
 def _user_agent() -> str:
@@ -64,7 +75,10 @@ USER_AGENT = _user_agent()
 
 
 class WebhookChannel:
-    """Posts events to strangers' URLs. `timeout` is in seconds, from dialling to the end of the answer."""
+    """Posts events to strangers' URLs. `timeout` is in seconds, from dialling to the end of the answer.
+
+    `origin` is the domain name in which receivers are asked for their consent that want to be.
+    """
 
     def __init__(
         self,
@@ -74,6 +88,7 @@ class WebhookChannel:
         *,
         timeout: float,
         concurrency: int,
+        origin: str | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         #: Attempts that go on although the workflow task that began them has not waited.
@@ -84,6 +99,7 @@ class WebhookChannel:
         self._timeouts = timeouts(timeout)
         self._concurrency = concurrency
         self._clock = clock
+        self._handshakes = Handshakes(registry, origin=origin, failed=failed, clock=clock)
 
     @activity.defn
     async def send_webhook(self, chunk: Chunk) -> ChunkResult:
@@ -115,7 +131,7 @@ class WebhookChannel:
             return Outcome(kind=OutcomeKind.REJECTED, reason=refusal.reason)
         except ValueError:
             # The registry's or the operator's fault, and no reason to fail the other deliveries of the chunk.
-            return Outcome(kind=OutcomeKind.DEFERRED, reason="no valid signing secret")
+            return Outcome(kind=OutcomeKind.DEFERRED, reason="no valid signing secret", ours=True)
         headers = {
             "content-type": CONTENT_TYPE,
             "accept-encoding": "identity",
@@ -124,14 +140,20 @@ class WebhookChannel:
             webhooks.TIMESTAMP_HEADER: str(now),
             webhooks.SIGNATURE_HEADER: signature,
         }
+        dialled = self._egress.dialling()
         try:
+            if target.handshake:
+                unwelcome = await self._handshakes.refusal(due, url, self._session, headers, self._timeouts)
+                if unwelcome is not None:
+                    return unwelcome
             async with self._session.post(
                 url, data=body, headers=headers, allow_redirects=False, timeout=self._timeouts
             ) as response:
+                self._egress.check_forwarded(response)
                 start = await _start_of(response)
-                return self._answered(response.status, response.headers, start)
-        except _CAUGHT as error:
-            return failed(error)
+                return self._answered(response.status, response.headers, b"" if dialled.inside else start)
+        except CAUGHT as error:
+            return _told(failed(error), error, due, dialled)
 
     def _answered(self, status: int, headers: Mapping[str, str], start: bytes) -> Outcome:
         kind = judge_status(status)
@@ -141,6 +163,7 @@ class WebhookChannel:
             reason=f"HTTP {status}",
             retry_after=wait,
             disable=status == 410,
+            throttle=status in THROTTLING,
             answer=_readable(start) if headers.get("content-encoding", "identity").lower() == "identity" else None,
         )
 
@@ -158,8 +181,20 @@ def failed(error: BaseException) -> Outcome:
     """What a failure of the client comes to: no answer, half an answer, or none that is HTTP."""
     if isinstance(error.__cause__, EgressRefused):
         return Outcome(kind=OutcomeKind.DEFERRED, reason=error.__cause__.reason)
+    if fault := proxy_fault(error):
+        return Outcome(kind=OutcomeKind.DEFERRED, reason=fault)
     kind, reason = next((kind, reason) for kinds, kind, reason in _FAILURES if isinstance(error, kinds))
     return Outcome(kind=kind, reason=reason)
+
+
+def _told(outcome: Outcome, error: BaseException, due: Due, dialled: Dialled) -> Outcome:
+    """The outcome as tenants may read it; what the operator has to know besides goes into the log."""
+    if proxy_fault(error):
+        log.error("egress.obstructed", delivery=due.delivery.id, reason=outcome.reason)
+    if not dialled.inside:
+        return outcome
+    log.info("webhook.failed_inside", delivery=due.delivery.id, reason=outcome.reason)
+    return outcome.model_copy(update={"reason": UNTOLD})
 
 
 async def _start_of(response: aiohttp.ClientResponse) -> bytes:

@@ -59,6 +59,8 @@ MAX_PUBLICATION_BYTES = 1_000_000
 
 #: The reason of a delivery that waits for its subscription's rate limit.
 RATE_LIMIT = "rate limit"
+#: The reason of one whose receiver had too much to do not long ago.
+THROTTLED = "throttled"
 
 # `type` strings of ApplicationErrors. Temporal matches them as strings.
 EVENT_NOT_FOUND = "EventNotFound"

@@ -7,8 +7,9 @@ from enum import StrEnum
 
 from pydantic import SecretStr
 
+from bellwire.conditions import WELL, Condition
 from bellwire.events import Event
-from bellwire.subscriptions import Channel, Subscription
+from bellwire.subscriptions import Channel, Subscription, WebhookTarget
 from bellwire.wire import Wire
 
 #: Longest reason, in characters. Reasons reach logs, histories and the Temporal UI, and hold no address and no body.
@@ -73,6 +74,10 @@ class Outcome(Wire):
     retry_after: float | None = None
     #: The target is gone for good, so the subscription is to be disabled.
     disable: bool = False
+    #: The receiver has too much to do, so nothing goes to this subscription for a while.
+    throttle: bool = False
+    #: Not the receiver's doing but ours or our providers', so it does not count against the subscription.
+    ours: bool = False
     #: The provider's own id of what was sent (a Twilio SID); None if it gave none.
     provider_id: str | None = None
     #: The first characters of the receiver's answer, for the people who look into one delivery. May hold private data.
@@ -140,6 +145,12 @@ class Attempt(Wire):
     delay: float | None = None
     #: Whether the receiver asked for that delay.
     stated: bool = False
+    #: Whether its subscription was throttled or failing when it began, so that a success has something to clear.
+    ailing: bool = False
+
+    @property
+    def ended_at(self) -> datetime:
+        return self.started_at + timedelta(seconds=self.duration)
 
 
 class Delivery(Wire):
@@ -196,3 +207,19 @@ class Due:
     number: int
     #: What webhooks are signed with; None on other channels.
     secret: SecretStr | None = None
+    #: How the receiver of the subscription has fared.
+    condition: Condition = WELL
+
+    @property
+    def rate(self) -> float | None:
+        """Most deliveries per second, by the subscription and by what its receiver has consented to; None: no limit."""
+        own, consented = self.subscription.rate_limit, self.consented_rate
+        return own if consented is None else consented if own is None else min(own, consented)
+
+    @property
+    def consented_rate(self) -> float | None:
+        """Most deliveries per second that the receiver takes, if it is asked for consent and has named a number."""
+        target = self.subscription.target
+        if self.condition.consent is None or not isinstance(target, WebhookTarget) or not target.handshake:
+            return None
+        return self.condition.consent.rate

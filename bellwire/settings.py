@@ -4,6 +4,7 @@ The connection to Temporal is not here: it has its own standard (TEMPORAL_ADDRES
 """
 
 import re
+from datetime import timedelta
 from email.utils import parseaddr
 from enum import StrEnum
 from functools import cached_property
@@ -16,12 +17,16 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_va
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from bellwire.conditions import Patience
 from bellwire.errors import BellwireError
 from bellwire.keyring import KeyRing
+from bellwire.links import LinkKeys
 
 #: Characters of a token, or it could be guessed.
 SHORTEST_TOKEN = 20
+
 _TOKEN = re.compile(rf"[!-~]{{{SHORTEST_TOKEN},}}")
+_DOMAIN = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 
 class SmtpSecurity(StrEnum):
@@ -62,6 +67,12 @@ def _sender(value: str) -> str:
     return value
 
 
+def _domain(value: str) -> str:
+    if not _DOMAIN.fullmatch(value.lower()) or len(value) > 253:
+        raise ValueError("must be a domain name, such as notifications.example.com")
+    return value.lower()
+
+
 def _folder(value: Path) -> Path:
     if not value.is_dir():
         raise ValueError("is not a folder; without this check the built-in templates would be sent in silence")
@@ -98,6 +109,46 @@ def _origin(value: str) -> str:
     if not re.fullmatch(r"https?://[^/?#\s@*]+", value):
         raise ValueError("must be scheme and host, and the port if it is not the usual one: https://temporal.example")
     return value.lower()
+
+
+def _proxy_url(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        whole = parts.scheme == "http" and parts.hostname and parts.port
+    except ValueError:
+        whole = False
+    # Letters and digits, dots, colons and brackets: no login, no path, and nothing that two parsers may read in two ways.
+    if not whole or not re.fullmatch(r"http://[A-Za-z0-9._:\[\]-]+/?", value):
+        raise ValueError("must be http://host:port without login or path, such as http://smokescreen.internal:4750")
+    return value
+
+
+def _public_url(value: str) -> str:
+    # It stands in a header, between angle brackets, and RFC 8058 wants https.
+    if not re.fullmatch(r"https://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?", value) or len(value) > 200:
+        raise ValueError("must be an https URL without query, such as https://bellwire.example.com")
+    return value.rstrip("/")
+
+
+def _link_keys(value: SecretStr) -> SecretStr:
+    LinkKeys(value.get_secret_value())
+    return value
+
+
+def _dns_name(value: str) -> str:
+    if not re.fullmatch(
+        r"(?=.{1,253}$)([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?",
+        value,
+    ):
+        raise ValueError("must be a name in DNS, in ASCII, such as example.com or bellwire1")
+    return value.lower()
+
+
+def _in_ascii(domain: str) -> str:
+    try:
+        return domain.encode("idna").decode()
+    except UnicodeError:
+        return domain
 
 
 HostAndPort = Annotated[str, AfterValidator(_host_and_port)]
@@ -140,6 +191,18 @@ class Settings(BaseSettings):
     #: The From address; its domain is also the domain of Message-IDs.
     email_from: Annotated[str, AfterValidator(_sender)] = "Bellwire <notifications@bellwire.localhost>"
 
+    #: Where the gateway is reached from outside, https://host or https://host/path; links in mails begin with it.
+    public_url: Annotated[str, AfterValidator(_public_url)] | None = None
+    #: What signs the links by which recipients unsubscribe: base64 of 32 random bytes (openssl rand -base64 32). Several,
+    #: separated by commas: the first signs, all verify. Without it, and without a public URL, mails have no such link.
+    link_key: Annotated[SecretStr, AfterValidator(_link_keys)] | None = None
+    #: Domain that mails are signed for (DKIM): that of BELLWIRE_EMAIL_FROM, or one above it. All three or none.
+    dkim_domain: Annotated[str, AfterValidator(_dns_name)] | None = None
+    #: Under SELECTOR._domainkey.DOMAIN the public key is published.
+    dkim_selector: Annotated[str, AfterValidator(_dns_name)] | None = None
+    #: The private key, RSA or Ed25519: the path of a PEM file, or the PEM itself.
+    dkim_key: SecretStr | None = None
+
     #: Twilio account; SMS deliveries are deferred until it is given.
     twilio_account_sid: str | None = None
     twilio_auth_token: SecretStr | None = None
@@ -160,6 +223,23 @@ class Settings(BaseSettings):
     webhook_ports: Annotated[frozenset[Port] | None, NoDecode] = frozenset({80, 443, 8080, 8443})
     #: Private networks that webhooks may reach all the same, separated by commas: 10.1.0.0/16,127.0.0.0/8.
     egress_allow: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
+    #: Let tenants read why a webhook into those networks failed, and what was answered there; else both go to the log at most.
+    egress_details: bool = False
+    #: http://host:port of a forward proxy through which all webhooks go, and which then decides on names; none, if not set.
+    egress_proxy: Annotated[str, AfterValidator(_proxy_url)] | None = None
+
+    #: The domain name in whose name receivers are asked for their consent whose subscriptions want that (WebHook-Request-Origin).
+    webhook_origin: Annotated[str, AfterValidator(_domain)] | None = None
+
+    #: Seconds of failing without a success after which a subscription is disabled; 0: never.
+    disable_after: float = Field(default=432_000, ge=0, le=31_536_000)
+    #: It must have failed at least so many times by then; 0: it is never disabled for failing.
+    disable_after_failures: int = Field(default=20, ge=0)
+    #: Seconds of failing after which its tenant is told, by an event, separated by commas; 0: never.
+    warn_after: Annotated[tuple[Annotated[float, Field(ge=0, le=31_536_000)], ...], Field(max_length=20), NoDecode] = (
+        86_400,
+        259_200,
+    )
 
     #: Deliveries that one send activity attempts at the same time.
     send_concurrency: int = Field(default=50, ge=1, le=500)
@@ -171,6 +251,13 @@ class Settings(BaseSettings):
 
     #: A folder of templates that are looked up before the built-in ones.
     templates: Annotated[Path, AfterValidator(_folder)] | None = None
+
+    #: Processes, for each worker process, that render what tenants wrote; started when first needed.
+    template_processes: int = Field(default=2, ge=1, le=64)
+    #: Seconds for rendering what a tenant wrote, for one delivery; then its process is killed and the delivery deferred.
+    template_timeout: float = Field(default=1, ge=0.05, le=30)
+    #: Megabytes of address space for each of these processes.
+    template_memory: int = Field(default=256, ge=64, le=4096)
 
     #: host:port of the Prometheus metrics page, of Temporal's SDK and Bellwire both; none, if not set.
     metrics_address: HostAndPort | None = None
@@ -184,7 +271,7 @@ class Settings(BaseSettings):
     @classmethod
     def _split_lists(cls, values: dict[str, Any]) -> dict[str, Any]:
         values = dict(values)
-        for name in ("codec_origins", "egress_allow", "webhook_ports"):
+        for name in ("codec_origins", "egress_allow", "webhook_ports", "warn_after"):
             if isinstance(given := values.get(name), str):
                 parts = _split(given)
                 values[name] = None if name == "webhook_ports" and parts == ["*"] else parts
@@ -197,6 +284,19 @@ class Settings(BaseSettings):
         if self.smtp_username and self.smtp_security is SmtpSecurity.NONE:
             raise ValueError(
                 "BELLWIRE_SMTP_SECURITY: must be starttls or tls, or the password would travel in the clear"
+            )
+        if self.link_key and not self.public_url:
+            raise ValueError("BELLWIRE_LINK_KEY and BELLWIRE_PUBLIC_URL: a key alone makes no links; give both")
+        dkim = (self.dkim_domain, self.dkim_selector, self.dkim_key)
+        if any(dkim) and not all(dkim):
+            raise ValueError(
+                "BELLWIRE_DKIM_DOMAIN, BELLWIRE_DKIM_SELECTOR and BELLWIRE_DKIM_KEY: give all three or none"
+            )
+        sending = _in_ascii(parseaddr(self.email_from)[1].rpartition("@")[2].lower())
+        if self.dkim_domain and not f".{sending}".endswith(f".{self.dkim_domain}"):
+            raise ValueError(
+                f"BELLWIRE_DKIM_DOMAIN: must be {sending}, the domain of BELLWIRE_EMAIL_FROM, or one above it; to receivers "
+                "(DMARC) another domain's signature says nothing about the sender"
             )
         twilio = (self.twilio_account_sid, self.twilio_auth_token, self.twilio_sender)
         if any(twilio) and not all(twilio):
@@ -216,6 +316,16 @@ class Settings(BaseSettings):
     def tokens(self) -> tuple[str, ...]:
         """The tokens of the codec server."""
         return tuple(_split(self.codec_tokens.get_secret_value())) if self.codec_tokens else ()
+
+    @property
+    def patience(self) -> Patience:
+        """How long subscriptions may fail."""
+        off = not self.disable_after or not self.disable_after_failures
+        return Patience(
+            warn_after=tuple(timedelta(seconds=point) for point in sorted({*self.warn_after} - {0})),
+            disable_after=None if off else timedelta(seconds=self.disable_after),
+            disable_after_failures=self.disable_after_failures,
+        )
 
     @classmethod
     def read(cls, **overrides: Any) -> Self:

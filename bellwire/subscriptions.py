@@ -1,15 +1,17 @@
 """Subscription: a tenant's standing wish for events, and the target that receives them."""
 
 import re
+from collections.abc import Mapping
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo
 
 from bellwire.events import Event, TenantName, uuid7
 from bellwire.filters import Filter, TypePattern, matches, type_matches
-from bellwire.wire import Written, once
+from bellwire.wire import STORED, Written, once
 
 #: Most recipients of one email subscription; a list server is the better target beyond that.
 MAX_RECIPIENTS = 20
@@ -34,8 +36,20 @@ class SubscriptionState(StrEnum):
     ACTIVE = "active"
     #: The tenant asked for silence; events that come meanwhile are not delivered later.
     PAUSED = "paused"
-    #: Bellwire stopped it, because the target said that it is gone; `state_reason` says why.
+    #: Bellwire stopped it, because the target is gone or has failed for too long; `state_reason` says why.
     DISABLED = "disabled"
+
+
+#: What tenants can write themselves, for each channel: names of parts, each with Jinja2 source.
+PARTS: Mapping[Channel, tuple[str, ...]] = MappingProxyType(
+    {
+        Channel.EMAIL: ("email.subject", "email.text", "email.html"),
+        Channel.SMS: ("sms.text",),
+        Channel.WEBHOOK: ("webhook.json",),
+    }
+)
+#: Largest size of a subscription's parts together, in bytes of UTF-8.
+MAX_PARTS_BYTES = 64 * 1024
 
 
 def _email(value: str) -> str:
@@ -94,6 +108,8 @@ class EmailTarget(Written):
             custom_error_message="must be an address, such as ann@example.com, or a list of them",
         ),
     ]
+    #: Send the files along that an event names in `data.attachments`: [{"url", "name"?, "type"?}], up to 10 and 15 MB.
+    attachments: bool = False
 
     @property
     def recipients(self) -> tuple[str, ...]:
@@ -111,9 +127,28 @@ class WebhookTarget(Written):
     channel: Literal[Channel.WEBHOOK] = Channel.WEBHOOK
     #: https; http only where the settings allow it (BELLWIRE_WEBHOOK_ALLOW_HTTP).
     url: Annotated[str, Field(max_length=2048), once(_web_url)]
+    #: Ask the URL for its consent before the first POST (CloudEvents web hooks, "Abuse protection").
+    handshake: bool = False
 
 
 Target = Annotated[EmailTarget | SmsTarget | WebhookTarget, Field(discriminator="channel")]
+
+
+def _parts(parts: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+    if info.context == STORED:
+        return parts
+    target = info.data.get("target")  # is missing if it is wrong itself
+    fitting = PARTS[target.channel] if target else parts
+    for part in parts:
+        if part not in fitting:
+            raise ValueError(f"{part[:40]!r} does not fit the target; write {' or '.join(fitting)}")
+    try:
+        size = sum(len(source.encode()) for source in parts.values())
+    except UnicodeEncodeError as error:
+        raise ValueError("hold half a character (a lone surrogate), which has no UTF-8") from error
+    if size > MAX_PARTS_BYTES:
+        raise ValueError(f"have {size:,} bytes together, the limit is {MAX_PARTS_BYTES:,}; shorten them")
+    return parts
 
 
 def _matching(pattern: re.Pattern[str], remedy: str) -> AfterValidator:
@@ -150,6 +185,9 @@ class Subscription(Written):
     template: (
         Annotated[str, Field(max_length=100), _matching(_TEMPLATE, "must be dotted words, such as order.paid")] | None
     ) = None
+    #: Templates that the tenant wrote, by part: email.subject, email.text, email.html; sms.text; webhook.json. They win over
+    #: the operator's; a part that is left out comes from those. What is wrong in them is found by `subscribe`.
+    parts: Annotated[dict[str, str], Field(min_length=1), AfterValidator(_parts)] | None = None
     #: BCP 47 language of the text: en, zh-CN.
     locale: Annotated[str, _matching(_LOCALE, "must be a BCP 47 language tag, such as en or zh-CN")] = "en"
     #: Seconds to wait before each further attempt; the channel's default schedule, if left out. Empty: one attempt only.

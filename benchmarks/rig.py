@@ -32,6 +32,7 @@ SETTINGS = {
     "BELLWIRE_WEBHOOK_ALLOW_HTTP": "true",
     "BELLWIRE_WEBHOOK_PORTS": "*",
     "BELLWIRE_EGRESS_ALLOW": "127.0.0.0/8",
+    "BELLWIRE_EGRESS_DETAILS": "true",
     "BELLWIRE_LOG_FORMAT": "json",
     # Threads are called what they do, so that their CPU time can be told apart.
     "PYTHONPATH": str(Path(__file__).parent / "naming"),

@@ -104,7 +104,7 @@ def _value(field: FieldInfo) -> str:
     if isinstance(kind, type) and issubclass(kind, StrEnum):
         return ", ".join(f"`{each}`" for each in kind)
     limits = {name: getattr(limit, name) for limit in field.metadata for name in ("ge", "le") if hasattr(limit, name)}
-    between = f", {limits['ge']:g} to {limits['le']:g}" if len(limits) == 2 else ""
+    between = f", {limits['ge']:.12g} to {limits['le']:.12g}" if len(limits) == 2 else ""
     choices = next((limit.pattern for limit in field.metadata if getattr(limit, "pattern", None)), None)
     if choices:
         return ", ".join(f"`{choice}`" for choice in choices.strip("^()$").split("|"))
@@ -121,6 +121,8 @@ def _default(value: Any) -> str:
             return f"`{value.value}`"
         case frozenset():
             return f"`{','.join(map(str, sorted(value)))}`"
+        case tuple():
+            return f"`{','.join(map(str, value))}`"
         case _:
             return f"`{value}`"
 

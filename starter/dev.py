@@ -18,6 +18,7 @@ DEV_SETTINGS = {
     "BELLWIRE_WEBHOOK_ALLOW_HTTP": "true",
     "BELLWIRE_WEBHOOK_PORTS": "*",
     "BELLWIRE_EGRESS_ALLOW": "127.0.0.0/8,::1/128",
+    "BELLWIRE_EGRESS_DETAILS": "true",
 }
 #: Of those, what commands in another terminal need beside the addresses.
 _SHARED = ("BELLWIRE_WEBHOOK_ALLOW_HTTP", "BELLWIRE_WEBHOOK_PORTS")

@@ -11,11 +11,13 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from bellwire.errors import BellwireError
+from bellwire.links import LinkKeys
 from bellwire.registry import Registry
 from bellwire.settings import Settings
+from starter import unsubscribing
 from starter.codec_server import codec_routes
 from starter.terminal import CommandFailed, command, opened_registry, remark
 
@@ -30,7 +32,10 @@ def application(settings: Settings, registry: Registry) -> Starlette:
             return JSONResponse({"ready": False, "reason": str(error)[:200]}, status_code=503)
         return JSONResponse({"ready": True})
 
-    return Starlette(routes=[Route("/ready", ready), *codec_routes(settings)])
+    routes: list[BaseRoute] = [Route("/ready", ready), *codec_routes(settings)]
+    if settings.link_key:
+        routes += unsubscribing.routes(LinkKeys(settings.link_key.get_secret_value()), registry)
+    return Starlette(routes=routes)
 
 
 @command

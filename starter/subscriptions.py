@@ -1,16 +1,19 @@
-"""`subscriptions`: list them, show one, pause and resume."""
+"""`subscriptions`: list them; show, test, pause and resume one."""
 
 from typing import Annotated
 
 import typer
 
+from bellwire.conditions import Condition
 from bellwire.settings import Settings
 from bellwire.subscriptions import Channel, Subscription, SubscriptionState
 from starter.durations import in_words
 from starter.tables import address_of, print_facts, print_table
 from starter.terminal import AsJson, command, opened_registry, remark, say_json
+from starter.trials import try_subscription
 
-app = typer.Typer(help="List subscriptions; show, pause or resume one.")
+app = typer.Typer(help="List subscriptions; show, test, pause or resume one.")
+app.command("test")(try_subscription)
 
 SubscriptionArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of the subscription.")]
 
@@ -55,7 +58,8 @@ async def _list(
 async def show(subscription_id: SubscriptionArgument, as_json: AsJson = False) -> None:
     """Show one subscription with all its fields."""
     async with opened_registry(Settings.read()) as registry:
-        _show(await registry.subscription(subscription_id), as_json=as_json)
+        wish, _, condition = await registry.receiver(subscription_id)
+    _show(wish, condition, as_json=as_json)
 
 
 @app.command("pause")
@@ -68,7 +72,8 @@ async def pause(
     """Match no more events; those that come meanwhile are not delivered later."""
     async with opened_registry(Settings.read()) as registry:
         await registry.set_state(subscription_id, SubscriptionState.PAUSED, reason=reason)
-        _show(await registry.subscription(subscription_id), as_json=as_json)
+        wish, _, condition = await registry.receiver(subscription_id)
+    _show(wish, condition, as_json=as_json)
 
 
 @app.command("resume")
@@ -77,10 +82,11 @@ async def resume(subscription_id: SubscriptionArgument, as_json: AsJson = False)
     """Match events again, after a pause or after its target was gone."""
     async with opened_registry(Settings.read()) as registry:
         await registry.set_state(subscription_id, SubscriptionState.ACTIVE)
-        _show(await registry.subscription(subscription_id), as_json=as_json)
+        wish, _, condition = await registry.receiver(subscription_id)
+    _show(wish, condition, as_json=as_json)
 
 
-def _show(wish: Subscription, *, as_json: bool) -> None:
+def _show(wish: Subscription, condition: Condition, *, as_json: bool) -> None:
     if as_json:
         say_json(wish.model_dump(mode="json", by_alias=True))
         return
@@ -92,11 +98,15 @@ def _show(wish: Subscription, *, as_json: bool) -> None:
             ("tenant", wish.tenant),
             ("state", wish.state),
             ("reason", wish.state_reason),
+            ("failing since", condition.failing_since),
+            ("failures", condition.failures or None),
+            ("throttled until", condition.throttled_until),
             ("types", ", ".join(wish.types)),
             ("filters", ", ".join(item.model_dump_json(by_alias=True) for item in wish.filters)),
             ("channel", wish.channel),
             ("target", address_of(wish)),
             ("template", wish.template),
+            ("parts of its own", ", ".join(wish.parts or ())),
             ("locale", wish.locale),
             ("retry schedule", waits or "the channel's default"),
             ("rate limit", None if wish.rate_limit is None else f"{wish.rate_limit:g} per second"),

@@ -6,6 +6,7 @@ Rendering belongs to `activities`, which this package may not import: a preview 
 import asyncio
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,13 +18,27 @@ from bellwire.subscriptions import Channel
 from starter.documents import read_value
 from starter.processes import CHECKOUT
 from starter.tables import print_table
-from starter.terminal import AsJson, CommandFailed, command, console, printable, say_json
+from starter.terminal import (
+    AsJson,
+    CommandFailed,
+    InputInvalid,
+    command,
+    console,
+    opened_registry,
+    printable,
+    say_json,
+)
 
 #: Where the built-in templates are.
 BUILT_IN = CHECKOUT / "activities" / "templates"
 
 #: The files of a template's folder, and the channel that each is for.
-_PARTS = {"email.txt": Channel.EMAIL, "email.html": Channel.EMAIL, "sms.txt": Channel.SMS}
+_PARTS = {
+    "email.txt": Channel.EMAIL,
+    "email.html": Channel.EMAIL,
+    "sms.txt": Channel.SMS,
+    "webhook.json": Channel.WEBHOOK,
+}
 
 app = typer.Typer(help="List templates, or preview one.", no_args_is_help=True)
 
@@ -55,29 +70,65 @@ async def list_templates(as_json: AsJson = False) -> None:
 async def preview(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A template, or an event type.")],
     data: Annotated[str, typer.Option(help="The event's data as JSON, or @FILE.")] = "{}",
-    locale: Annotated[str, typer.Option(help="Language of the text, such as en or zh-CN.")] = "en",
+    locale: Annotated[str | None, typer.Option(help="Language of the text, such as en or zh-CN.")] = None,
+    subscription_id: Annotated[
+        str | None,
+        typer.Option("--subscription", metavar="ID", help="As this subscription gets it: its parts, its language."),
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write the HTML to this file, to look at in a browser."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Render a template as an email and as an SMS, without sending anything."""
-    folder = Settings.read().templates
-    request = {
+    """Render a template for every channel, without sending anything."""
+    settings = Settings.read()
+    request: dict[str, Any] = {
         "name": name,
         "data": read_value("--data", data),
-        "locale": locale,
-        "folder": str(folder) if folder else None,
+        "locale": locale or "en",
+        "folder": str(settings.templates) if settings.templates else None,
     }
-    rendered = await _render(request)
+    if subscription_id is not None:
+        async with opened_registry(settings) as registry:
+            wish = await registry.subscription(subscription_id)
+        wish = wish.model_copy(update={"locale": locale} if locale else {})
+        request["subscription"] = wish.model_dump(mode="json", by_alias=True)
+    rendered = await _ask(request)
+    if html is not None:
+        _write_html(html, rendered["html"])
     if as_json:
         say_json(rendered)
         return
     screen = console()
     for part, text in rendered.items():
-        if text is not None:
+        if part == "html" and html is not None:
+            screen.rule(part)
+            screen.print(f"written to {html}")
+        elif text is not None:
             screen.rule(part)
             screen.print("\n".join(printable(line) for line in text.splitlines()))
 
 
-async def _render(request: dict[str, Any]) -> dict[str, str | None]:
+def _write_html(file: Path, html: str | None) -> None:
+    if html is None:
+        raise InputInvalid("--html: there is no HTML in it; leave the option out")
+    try:
+        file.write_text(html, encoding="utf-8")
+    except OSError as error:
+        raise InputInvalid(f"--html: {file} cannot be written: {error.strerror or error}") from error
+
+
+async def check_parts(written: Sequence[Mapping[str, str]]) -> list[str | None]:
+    """What is wrong with the parts of each subscription, with part and line, or None."""
+    if not written:
+        return []
+    answer = await _ask({"check": [dict(parts) for parts in written]})
+    faults: list[str | None] = answer["faults"]
+    return faults
+
+
+async def _ask(request: dict[str, Any]) -> dict[str, Any]:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "activities.preview"),
         stdin=asyncio.subprocess.PIPE,

@@ -3,7 +3,8 @@
 from workflows.dispatch import Dispatch
 from workflows.locate import Locate
 from workflows.notify import Notify
+from workflows.trial import Trial
 
-WORKFLOWS = (Notify, Dispatch, Locate)
+WORKFLOWS = (Notify, Dispatch, Locate, Trial)
 
-__all__ = ["WORKFLOWS", "Dispatch", "Locate", "Notify"]
+__all__ = ["WORKFLOWS", "Dispatch", "Locate", "Notify", "Trial"]

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
 
-from bellwire.contract import CHUNK_SIZE, RATE_LIMIT, Control, Deferred, Group, Verb
+from bellwire.contract import CHUNK_SIZE, RATE_LIMIT, THROTTLED, Control, Deferred, Group, Verb
 from bellwire.deliveries import Unsettled
 from bellwire.subscriptions import Channel
 from workflows.policies import JITTER, SLACK_PART, SLACK_SECONDS
+
+#: Reasons of deliveries that were spread out over time on purpose.
+_PACED = frozenset({RATE_LIMIT, THROTTLED})
 
 
 @dataclass(slots=True)
@@ -117,13 +120,13 @@ class Agenda:
     def wake_at(self, now: float, *, but: frozenset[Channel] = frozenset()) -> float | None:
         """When the next round is: as soon as the first entry and all those due shortly after it are due. None if none waits.
 
-        What waits for a rate limit must not pile up meanwhile.
+        What waits for a rate limit, or for a receiver that is throttled, must not pile up meanwhile.
         """
         waiting = [entry for entry in self if entry.waits and entry.channel not in but]
         if not waiting:
             return None
         first = min(entry.due for entry in waiting)
-        paced = min((entry.due for entry in waiting if entry.reason == RATE_LIMIT), default=math.inf)
+        paced = min((entry.due for entry in waiting if entry.reason in _PACED), default=math.inf)
         last_together = min(first + max(SLACK_SECONDS, SLACK_PART * (first - now)), paced + SLACK_SECONDS)
         return max(entry.due for entry in waiting if entry.due <= last_together)
 

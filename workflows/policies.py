@@ -77,3 +77,10 @@ LOOKING_UP: dict[str, Any] = {
     "start_to_close_timeout": timedelta(seconds=10),
     "retry_policy": RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_attempts=5),
 }
+
+#: A trial is one attempt, and somebody waits for it: an SMS is not repeated, and a channel without a worker is told soon.
+TRYING: dict[str, Any] = {
+    "schedule_to_start_timeout": timedelta(seconds=15),
+    "start_to_close_timeout": timedelta(minutes=1),
+    "retry_policy": RetryPolicy(maximum_attempts=1),
+}

@@ -2,7 +2,6 @@
 
 import re
 from datetime import UTC, datetime
-from html.parser import HTMLParser
 from typing import Any
 
 #: Most rows that `rows` gives, and most characters of a label and of a value: no event makes a mail of insane size.
@@ -66,47 +65,3 @@ def _scalar(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value)
-
-
-class _Reader(HTMLParser):
-    """Reads the words of an HTML page: blocks become lines, links keep their address."""
-
-    _HIDDEN = frozenset({"head", "script", "style", "title"})
-    _BLOCKS = frozenset({"br", "div", "h1", "h2", "h3", "h4", "hr", "li", "ol", "p", "table", "tr", "ul"})
-
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.words: list[str] = []
-        self._hidden = 0
-        self._link: str | None = None
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._hidden += tag in self._HIDDEN
-        if tag in self._BLOCKS:
-            self.words.append("\n- " if tag == "li" else "\n")
-        elif tag == "a":
-            self._link = dict(attrs).get("href")
-        elif tag in {"td", "th"}:
-            self.words.append(" ")
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag in self._HIDDEN:
-            self._hidden = max(0, self._hidden - 1)
-        elif tag == "a" and self._link:
-            self.words.append(f" ({self._link})")
-            self._link = None
-        elif tag in {"p", "h1", "h2", "h3", "h4", "table", "ul", "ol"}:
-            self.words.append("\n\n")
-
-    def handle_data(self, data: str) -> None:
-        if not self._hidden:
-            self.words.append(re.sub(r"\s+", " ", data))
-
-
-def text_of(html: str) -> str:
-    """The text of an HTML mail, for readers without HTML: simple, since templates can bring a better one."""
-    reader = _Reader()
-    reader.feed(html)
-    reader.close()
-    lines = (re.sub(r"[ \t]+", " ", line).strip() for line in "".join(reader.words).split("\n"))
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()

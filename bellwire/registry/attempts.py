@@ -7,14 +7,14 @@ from datetime import UTC, datetime
 from sqlalchemy import Boolean, ColumnElement, bindparam, case, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from bellwire.conditions import Patience
 from bellwire.contract import Group
 from bellwire.deliveries import SETTLED, Attempt, DeliveryState, Due, Outcome, OutcomeKind
-from bellwire.errors import SubscriptionNotFound
 from bellwire.registry import deliveries as rows_of
 from bellwire.registry import events, subscriptions
 from bellwire.registry.database import insert_missing
+from bellwire.registry.faring import fare
 from bellwire.registry.tables import attempts, deliveries
-from bellwire.subscriptions import SubscriptionState
 
 #: One delivery, so long as it is not settled and the attempt in question is not recorded.
 _OPEN = (
@@ -53,7 +53,7 @@ async def load(connection: AsyncConnection, groups: Sequence[Group]) -> list[Due
         for subscription_id in group.subscription_ids:
             delivery = found.get((group.event_key, subscription_id))
             if delivery is not None and group.event_key in happened and subscription_id in wishes:
-                wish, secret = wishes[subscription_id]
+                wish, secret, condition = wishes[subscription_id]
                 event, event_json = happened[group.event_key]
                 dues.append(
                     Due(
@@ -63,6 +63,7 @@ async def load(connection: AsyncConnection, groups: Sequence[Group]) -> list[Due
                         subscription=wish,
                         number=group.attempt,
                         secret=secret,
+                        condition=condition,
                     )
                 )
     return dues
@@ -116,8 +117,9 @@ async def announce(connection: AsyncConnection, due: Due) -> bool:
     return made.rowcount == 1
 
 
-async def record(connection: AsyncConnection, made: Sequence[Attempt]) -> None:
-    """Insert attempts and move their deliveries on. One that is on record, or comes after settling, moves nothing.
+async def record(connection: AsyncConnection, made: Sequence[Attempt], patience: Patience) -> None:
+    """Insert attempts, move their deliveries on, and note how the receivers fare. One that is on record, or comes after
+    settling, moves no delivery.
 
     Rows are written in one order for all, or two workers could wait for each other.
     """
@@ -127,12 +129,7 @@ async def record(connection: AsyncConnection, made: Sequence[Attempt]) -> None:
     now = datetime.now(UTC)
     await connection.execute(_MOVED, [{**_change(attempt), "now": now} for attempt in ordered])
     await connection.execute(insert_missing(connection, attempts), [_row(attempt) for attempt in ordered])
-    gone = {attempt.subscription_id: attempt.outcome.reason for attempt in ordered if attempt.outcome.disable}
-    for subscription_id, reason in sorted(gone.items()):
-        try:
-            await subscriptions.set_state(connection, subscription_id, SubscriptionState.DISABLED, reason=reason)
-        except SubscriptionNotFound:
-            continue  # deleted meanwhile, which is as good
+    await fare(connection, ordered, patience)
 
 
 async def listing(connection: AsyncConnection, event_key: str, *, subscription_id: str | None) -> list[Attempt]:

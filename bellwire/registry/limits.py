@@ -42,7 +42,8 @@ async def reserve(connection: AsyncConnection, dues: Sequence[Due], *, now: date
 
     Locks deliveries before subscriptions, each in order of their keys, as `attempts.record` does.
     """
-    limited = (due for due in dues if due.subscription.rate_limit is not None)
+    limited = [due for due in dues if due.rate is not None]
+    consented = {due.subscription.id: due.consented_rate for due in limited}
     pairs = list(dict.fromkeys((due.event.key, due.subscription.id) for due in limited))
     found = await by_pairs(connection, pairs, lock=True)
     slots = {pair: slot for pair, delivery in found.items() if (slot := delivery.slot(now))}
@@ -51,7 +52,7 @@ async def reserve(connection: AsyncConnection, dues: Sequence[Due], *, now: date
         if pair in found and pair not in slots:
             asking[pair[1]].append(pair)
     if asking:
-        fresh = await _take(connection, asking, now)
+        fresh = await _take(connection, asking, consented, now)
         moved = update(deliveries).where(
             deliveries.c.event_key == bindparam("key"), deliveries.c.subscription_id == bindparam("subscription")
         )
@@ -62,21 +63,26 @@ async def reserve(connection: AsyncConnection, dues: Sequence[Due], *, now: date
     return slots
 
 
-async def _take(connection: AsyncConnection, asking: dict[str, list[Pair]], now: datetime) -> dict[Pair, datetime]:
+async def _take(
+    connection: AsyncConnection, asking: dict[str, list[Pair]], consented: dict[str, float | None], now: datetime
+) -> dict[Pair, datetime]:
     """The next free moments of each subscription, for the deliveries that ask, in their order."""
     column = subscriptions.c
     rows = await connection.execute(
         select(column.id, column.rate_limit, column.next_slot_at)
-        .where(column.id.in_(sorted(asking)), column.rate_limit.is_not(None))
+        .where(column.id.in_(sorted(asking)))
         .order_by(column.id)
         .with_for_update(key_share=True)  # new deliveries refer to the row meanwhile, and need not wait
     )
     slots, used = dict[Pair, datetime](), []
-    for name, rate, free in rows:
+    for name, own, free in rows:
+        rates = [rate for rate in (own, consented[name]) if rate is not None]
+        if not rates:
+            continue
         slot = now if free is None else max(now, free)
         for pair in asking[name]:
             slots[pair] = slot
-            slot += timedelta(seconds=1 / rate)
+            slot += timedelta(seconds=1 / min(rates))
         used.append({"name": name, "free": slot})
     if used:
         await connection.execute(

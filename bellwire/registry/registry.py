@@ -8,12 +8,15 @@ from typing import Self
 from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from bellwire.conditions import Condition, Consent, Patience
 from bellwire.contract import EventSummary, Group, Located
 from bellwire.deliveries import Attempt, Delivery, DeliveryState, Due
 from bellwire.errors import DeliveryNotFound, SubscriptionNotFound
 from bellwire.events import Event
 from bellwire.keyring import KeyRing
+from bellwire.registry import announcements as _announcements
 from bellwire.registry import attempts as _attempts
+from bellwire.registry import conditions as _conditions
 from bellwire.registry import deliveries as _deliveries
 from bellwire.registry import events as _events
 from bellwire.registry import limits as _limits
@@ -28,6 +31,7 @@ from bellwire.subscriptions import Channel, Subscription, SubscriptionState
 from bellwire.suppressions import Suppression, SuppressionReason
 
 LIMITS_KNOWN_FOR = 5.0
+PATIENCE = Patience()
 
 
 class Registry:
@@ -36,19 +40,22 @@ class Registry:
     Every method raises RegistryUnavailable when the database cannot be reached, and NotSetUp when tables are missing.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, patience: Patience = PATIENCE) -> None:
         self._database = database
-        self._recorder = Recorder(lambda attempts: database.write(_attempts.record, attempts))
+        self._recorder = Recorder(lambda attempts: database.write(_attempts.record, attempts, patience))
         self._limited: tuple[Channel, ...] = ()
         self._limits_asked_at = -LIMITS_KNOWN_FOR
 
     @classmethod
-    async def open(cls, url: str, *, pool: int = 10, ring: KeyRing | None = None) -> Self:
+    async def open(
+        cls, url: str, *, pool: int = 10, ring: KeyRing | None = None, patience: Patience = PATIENCE
+    ) -> Self:
         """Connect to sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME, with at most `pool` connections.
 
-        With a `ring`, what may be private is encrypted at rest.
+        With a `ring`, what may be private is encrypted at rest. `patience` says how long subscriptions may fail whose
+        attempts are recorded here.
         """
-        registry = cls(Database.at(url, pool=pool, ring=ring))
+        registry = cls(Database.at(url, pool=pool, ring=ring), patience)
         try:
             await registry.ping()
         except BaseException:
@@ -92,10 +99,14 @@ class Registry:
 
     async def subscription(self, subscription_id: str) -> Subscription:
         """Raises SubscriptionNotFound."""
+        return (await self.receiver(subscription_id))[0]
+
+    async def receiver(self, subscription_id: str) -> tuple[Subscription, SecretStr | None, Condition]:
+        """A subscription, what signs its webhooks, and how its receiver fares. Raises SubscriptionNotFound."""
         found = await self._database.read(_subscriptions.by_ids, [subscription_id])
         if not found:
             raise SubscriptionNotFound
-        return found[subscription_id][0]
+        return found[subscription_id]
 
     async def subscriptions(
         self,
@@ -112,8 +123,22 @@ class Registry:
         )
 
     async def set_state(self, subscription_id: str, state: SubscriptionState, *, reason: str | None = None) -> None:
-        """Raises SubscriptionNotFound."""
+        """An active one begins well: not throttled, and with no failure. Raises SubscriptionNotFound."""
         await self._database.write(_subscriptions.set_state, subscription_id, state, reason=reason)
+
+    async def give_consent(self, subscription_id: str, consent: Consent) -> None:
+        """Note what a receiver has consented to, for the attempts that come."""
+        await self._database.write(_conditions.give_consent, subscription_id, consent)
+
+    # What tenants are told about their subscriptions.
+
+    async def announcements(self, *, limit: int = 100) -> list[Event]:
+        """The first events that are still to be published."""
+        return await self._database.read(_announcements.listing, limit=limit)
+
+    async def announced(self, ids: Sequence[str]) -> None:
+        """Forget events that have been published."""
+        await self._database.write(_announcements.remove, ids)
 
     # Rate limits.
 
@@ -226,7 +251,10 @@ class Registry:
         return await self._database.write(_attempts.announce, due)
 
     async def record(self, attempts: Sequence[Attempt]) -> None:
-        """Put attempts on record: deliveries move on, never back from settled; targets that are gone are disabled."""
+        """Put attempts on record: deliveries move on, never back from settled.
+
+        Subscriptions whose receiver is gone, or has failed for too long, are disabled.
+        """
         await self._recorder.record(attempts)
 
     async def settle(self, groups: Sequence[Group], *, reason: str) -> dict[str, dict[DeliveryState, int]]:

@@ -78,10 +78,10 @@ async def look(connection: AsyncConnection, name: str, *, after: Row | None) -> 
 async def move(connection: AsyncConnection, name: str, astray: Sequence[Astray]) -> None:
     """Bring these values under the first key. Raises NotReadable if one cannot be read, which changes none."""
     column, ring = _COLUMNS[name], _ring(connection)
-    if column is _ADDRESS_KEY:
+    if not isinstance(column.type, Sealed):
         await _move_address_keys(connection, ring, [item.row for item in astray])
         return
-    raw = type_coerce(column, Text)
+    purpose, raw = column.type.name, type_coerce(column, Text)
     keys = {key.name: key == bindparam(f"key_{key.name}") for key in column.table.primary_key}
     moved = (
         update(column.table)
@@ -92,7 +92,7 @@ async def move(connection: AsyncConnection, name: str, astray: Sequence[Astray])
         {
             **{f"key_{key}": value for key, value in zip(keys, item.row, strict=True)},
             "before": item.value,
-            "after": seal(ring, unseal(ring, item.value, column=name), column=name),
+            "after": seal(ring, unseal(ring, item.value, column=purpose), column=purpose),
         }
         for item in astray
     ]

@@ -16,7 +16,10 @@ _MARK = "sealed:"
 
 
 class Sealed(TypeDecorator[str]):
-    """Text of the column `name` ("table.column"). SQL can neither compare nor search it."""
+    """Text of the column `name` ("table.column"), under which name it stays sealed if the column gets another.
+
+    SQL can neither compare nor search it.
+    """
 
     impl = Text
     cache_ok = True

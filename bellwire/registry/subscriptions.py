@@ -12,7 +12,9 @@ from pydantic import SecretStr
 from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from bellwire.conditions import Condition
 from bellwire.errors import SubscriptionInvalid, SubscriptionNotFound
+from bellwire.registry.conditions import CLEARED, COLUMNS, condition_of
 from bellwire.registry.database import insert_missing
 from bellwire.registry.tables import subscription_types, subscriptions, tenants
 from bellwire.subscriptions import Channel, Subscription, SubscriptionState
@@ -30,13 +32,14 @@ _COLUMNS = (
     subscriptions.c.filters,
     subscriptions.c.target,
     subscriptions.c.template,
+    subscriptions.c.parts,
     subscriptions.c.locale,
     subscriptions.c.retry_schedule,
     subscriptions.c.rate_limit,
     subscriptions.c.state,
     subscriptions.c.state_reason,
 )
-_JSON = ("types", "filters", "target", "retry_schedule")
+_JSON = ("types", "filters", "target", "parts", "retry_schedule")
 
 
 async def subscribe(connection: AsyncConnection, subscription: Subscription, *, secret: str | None) -> SecretStr | None:
@@ -58,13 +61,16 @@ async def subscribe(connection: AsyncConnection, subscription: Subscription, *, 
     return None if signing is None else SecretStr(signing)
 
 
-async def by_ids(connection: AsyncConnection, ids: Iterable[str]) -> dict[str, tuple[Subscription, SecretStr | None]]:
-    """The subscriptions that exist, each with its secret."""
+async def by_ids(
+    connection: AsyncConnection, ids: Iterable[str]
+) -> dict[str, tuple[Subscription, SecretStr | None, Condition]]:
+    """The subscriptions that exist, each with its secret and how its receiver fares."""
     rows = await connection.execute(
-        select(*_COLUMNS, subscriptions.c.secret).where(subscriptions.c.id.in_(sorted(set(ids))))
+        select(*_COLUMNS, *COLUMNS, subscriptions.c.secret).where(subscriptions.c.id.in_(sorted(set(ids))))
     )
     return {
-        row["id"]: (_subscription(row), SecretStr(row["secret"]) if row["secret"] else None) for row in rows.mappings()
+        row["id"]: (_subscription(row), SecretStr(row["secret"]) if row["secret"] else None, condition_of(row))
+        for row in rows.mappings()
     }
 
 
@@ -87,12 +93,12 @@ async def listing(
 async def set_state(
     connection: AsyncConnection, subscription_id: str, state: SubscriptionState, *, reason: str | None
 ) -> None:
-    """Change the state, and whether events are matched with it. An active subscription has no reason."""
+    """Change the state, and whether events are matched with it. An active subscription has no reason, and begins well."""
     active = state is SubscriptionState.ACTIVE
     changed = await connection.execute(
         update(subscriptions)
         .where(subscriptions.c.id == subscription_id)
-        .values(state=str(state), state_reason=None if active else reason)
+        .values(state=str(state), state_reason=None if active else reason, **(CLEARED if active else {}))
         .returning(subscriptions.c.tenant, subscriptions.c.types)
     )
     row = changed.one_or_none()

@@ -69,12 +69,25 @@ subscriptions = Table(
     Column("filters", Text, nullable=False),
     Column("target", Sealed("subscriptions.target"), nullable=False),
     Column("template", Text),
+    #: Templates of the tenant's own, by part, as JSON.
+    Column("parts", Sealed("subscriptions.parts")),
     Column("locale", Text, nullable=False),
     Column("retry_schedule", Text),
     #: Most deliveries per second; null: no limit.
     Column("rate_limit", Float),
     #: The first moment that no delivery of this subscription has reserved yet.
     Column("next_slot_at", Timestamp),
+    # How its receiver fares; all null while it is well.
+    Column("throttled_until", Timestamp),
+    Column("throttles", Integer),
+    Column("failing_since", Timestamp),
+    Column("failures", Integer),
+    Column("warnings", Integer),
+    #: What its receiver has consented to, when, and to how many deliveries per second; null: any number. A digest of
+    #: the URL among others, and sealed, or guesses at it could be tried.
+    Column("consent", Sealed("subscriptions.consent")),
+    Column("consented_at", Timestamp),
+    Column("consented_rate", Float),
     Column("secret", Sealed("subscriptions.secret")),
     Column("created_at", Timestamp, nullable=False),
     Index("subscriptions_by_tenant", "tenant", "id"),
@@ -89,6 +102,15 @@ subscription_types = Table(
     Column("tenant", Id, nullable=False),
     Index("subscription_types_by_tenant", "tenant", "pattern", "subscription_id"),
     sqlite_with_rowid=False,
+)
+
+#: Events about subscriptions that are still to be published, by ids that grow with time.
+announcements = Table(
+    "announcements",
+    metadata,
+    Column("id", Id, primary_key=True),
+    #: The whole CloudEvents JSON, of ids and reasons: nothing private.
+    Column("body", Text, nullable=False),
 )
 
 #: Channels that the Temporal server limits; the others have no row.

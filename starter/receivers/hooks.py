@@ -64,6 +64,7 @@ class Received:
     status: int
     #: The sender's address and port: requests over one connection share it.
     peer: tuple[str, int]
+    method: str = "POST"
 
 
 class HookReceiver:
@@ -78,6 +79,7 @@ class HookReceiver:
         self._verifiers: dict[str, Webhook] = {}
         self._scripts: dict[str, deque[Answer]] = defaultdict(deque)
         self._repeated: dict[str, Answer] = {}
+        self._welcomes: dict[str, deque[Answer]] = {}
         self._arrival = asyncio.Condition()
         self._closing = asyncio.Event()
         self._runner: web.AppRunner | None = None
@@ -117,6 +119,13 @@ class HookReceiver:
         else:
             self._repeated.pop(path, None)
 
+    def welcome(self, path: str, *answers: Answer) -> None:
+        """Give these answers in turn to OPTIONS at the path, then the last one again and again."""
+        self._welcomes[path] = deque(answers)
+
+    def received_at(self, path: str) -> list[Received]:
+        return [one for one in self.received if one.path == path]
+
     async def arrived(self, n: int, path: str | None = None, *, timeout: float = 30.0) -> list[Received]:
         """The requests at the path, or at any, once there are `n`. Raises TimeoutError after `timeout` seconds."""
 
@@ -135,7 +144,11 @@ class HookReceiver:
         headers = {name.lower(): value for name, value in request.headers.items()}
         verifier = self._verifiers.get(request.path)
         verified = verifier is not None and _verifies(verifier, body, headers)
-        answer = self._next(request.path) if verified or verifier is None else Answer(status=401)
+        welcomes = self._welcomes.get(request.path) if request.method == "OPTIONS" else None
+        if welcomes:
+            answer = welcomes.popleft() if len(welcomes) > 1 else welcomes[0]
+        else:
+            answer = self._next(request.path) if verified or verifier is None else Answer(status=401)
         peer = request.transport.get_extra_info("peername") if request.transport else ("", 0)
         async with self._arrival:
             self.received.append(
@@ -148,6 +161,7 @@ class HookReceiver:
                     at=datetime.now(UTC),
                     status=answer.status,
                     peer=(peer[0], peer[1]),
+                    method=request.method,
                 )
             )
             self._arrival.notify_all()

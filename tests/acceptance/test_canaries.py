@@ -19,19 +19,23 @@ from bellwire.suppressions import Suppression, SuppressionReason
 from starter.processes import free_port
 from starter.receivers.hooks import Answer
 from starter.receivers.twilio import Reply
-from tests.acceptance.conftest import System, running_system
+from tests.acceptance.conftest import System, running_gateway, running_system
 
 #: What each canary stands for.
 NAMES = (
     *("data", "name", "subject", "extension", "address", "local", "refused", "later", "owed", "url", "suppressed"),
-    *("secret", "rendered", "words", "header", "relayed", "provider", "broken", "target"),
+    *("secret", "rendered", "words", "header", "relayed", "provider", "broken", "target", "part", "asked"),
 )
 #: Those that Bellwire keeps, or hands to Temporal, and where. The others it should not keep even in the clear.
 KEPT = {
-    "registry": {*NAMES} - {"header", "rendered", "broken"},
+    "registry": {*NAMES} - {"header", "rendered", "broken", "asked"},
     "history": {"data", "name", "subject", "extension", "broken"},
     "temporal": {"data", "name", "subject", "extension", "broken"},
 }
+
+
+#: Where links in mails lead, as far as recipients know.
+PUBLIC = "https://bellwire.example"
 
 
 class Canaries(dict[str, str]):
@@ -40,13 +44,14 @@ class Canaries(dict[str, str]):
     def __init__(self) -> None:
         super().__init__({name: f"{name}{secrets.token_hex(8)}" for name in NAMES})
         self.number = f"+1415{secrets.randbelow(10**7):07}"
+        self.link_key = base64.b64encode(secrets.token_bytes(32)).decode()
         self.key = "whsec_" + base64.b64encode(f"{self['secret']}{secrets.token_hex(8)}".encode()).decode()
 
     @property
     def written(self) -> dict[str, list[bytes]]:
         """Every form in which each may be written: as it is, in hexadecimal, in base64 at any of its three alignments."""
         forms = {}
-        for name, text in {**self, "number": self.number, "key": self.key}.items():
+        for name, text in {**self, "number": self.number, "key": self.key, "link key": self.link_key}.items():
             raw = text.encode()
             shifted = [base64.b64encode(b"-" * shift + raw)[4 * (shift > 0) :] for shift in range(3)]
             forms[name] = [raw, raw.hex().encode(), *(some[: len(some) // 4 * 4 - 4] for some in shifted)]
@@ -90,19 +95,30 @@ async def subscribe(system: System, canaries: Canaries) -> None:
         "took": [Answer(status=200, body=words)],
         "rejected": [Answer(status=400, body=words, headers={"x-reason": canaries["header"]})],
         "failed": [Answer(status=500, body=words)],
-        "busy": [Answer(status=429, body=words, headers={"retry-after": canaries["header"]})],
+        # Once, for it is left in peace then.
+        "busy": [Answer(status=429, body=words, headers={"retry-after": canaries["header"]}), Answer(status=200)],
         "moved": [Answer(status=302, headers={"location": f"https://{canaries['header']}.example/"})],
         "garbage": [Answer(status=200, headers={"content-encoding": canaries["header"]}, body=words)],
+        "gone": [Answer(status=410, body=words)],
+        "asked": [Answer(status=200)],
+        "unasked": [],
+    }
+    welcomes = {
+        "asked": Answer(headers={"WebHook-Allowed-Origin": "*"}, body=canaries["asked"].encode()),
+        "unasked": Answer(headers={"WebHook-Allowed-Origin": canaries["asked"]}, body=canaries["asked"].encode()),
     }
     for name, answers in hooks.items():
         path = f"/{canaries['url']}/{name}?key={canaries['url']}"
-        system.hooks.script(path.partition("?")[0], *answers, repeat=True)
+        if answers:
+            system.hooks.script(path.partition("?")[0], *answers, repeat=True)
+        if name in welcomes:
+            system.hooks.welcome(path.partition("?")[0], welcomes[name])
         wish = Subscription.model_validate(
             {
                 "tenant": "acme",
                 "types": ["canary.*"],
                 "retry_schedule": [0.2],
-                "target": {"channel": "webhook", "url": system.hooks.url(path)},
+                "target": {"channel": "webhook", "url": system.hooks.url(path), "handshake": name in welcomes},
             }
         )
         await system.registry.subscribe(wish, secret=canaries.key)
@@ -117,6 +133,18 @@ async def subscribe(system: System, canaries: Canaries) -> None:
     for name, to in mails.items():
         fields = {"id": f"canary-{name}", "retry_schedule": [0.2]}
         await system.subscribe({"channel": "email", "to": to}, "canary.*", **fields)
+    for name, part in {
+        "renders": f"{canaries['part']} {{{{ data.name }}}}",
+        "fails": f"{{{{ '{canaries['part']}' + 1 }}}} {{{{ data[data.name].x }}}}",
+        "lacks": f"{{# {canaries['part']} #}}{{{{ data[data.name].x }}}}",
+    }.items():
+        await system.subscribe(
+            {"channel": "email", "to": address["address"]},
+            "canary.*",
+            id=f"canary-part-{name}",
+            retry_schedule=[0.2],
+            parts={"email.text": part},
+        )
     system.twilio.script(
         canaries.number,
         Reply(status=400, code=21211, message=f"{canaries.number} {canaries['provider']} is not valid"),
@@ -154,6 +182,35 @@ async def deliver(system: System, canaries: Canaries) -> None:
         assert status.settled
         assert status.counts.delivered
         assert status.counts.exhausted
+
+
+async def unsubscribe(system: System, folder: Path, canaries: Canaries) -> None:
+    """By the link of a mail, which leads to the gateway."""
+    address = f"{canaries['address']}@example.com"
+    (link, *_) = [
+        mail.headers["List-Unsubscribe"].strip("<>")
+        for mail in system.mailbox.mails
+        if canaries["part"].encode() in mail.raw
+    ]
+    async with (
+        running_gateway(system, log=folder / "gateway.log") as gateway,
+        aiohttp.ClientSession(gateway) as session,
+    ):
+        async with session.post(link.removeprefix(PUBLIC), data={"List-Unsubscribe": "One-Click"}) as answer:
+            assert answer.status == 200
+        for wrong in (link[:-1], f"{PUBLIC}/unsubscribe/{address}"):
+            async with session.post(wrong.removeprefix(PUBLIC), data={"to": address}) as answer:
+                assert answer.status == 404
+    found = await system.registry.suppressed(Channel.EMAIL, [address], subscription_id="canary-part-renders")
+    assert found == {address: SuppressionReason.UNSUBSCRIBED}
+
+
+async def announced(system: System) -> None:
+    """Wait until tenants have been told of what was disabled."""
+    async with asyncio.timeout(30):
+        while await system.registry.announcements():
+            await asyncio.sleep(0.1)
+    assert any(stored.event.type == "bellwire.subscription.disabled" for stored in await system.registry.events())
 
 
 async def break_down(system: System, folder: Path, canaries: Canaries, keys: str) -> None:
@@ -215,15 +272,20 @@ async def test_what_is_private_is_written_nowhere(tmp_path: Path, keys: str) -> 
         "BELLWIRE_METRICS_ADDRESS": metrics,
         "BELLWIRE_ENCRYPTION_KEYS": keys,
         "BELLWIRE_LOG_LEVEL": "DEBUG",
+        "BELLWIRE_WEBHOOK_ORIGIN": "bellwire.example",
+        "BELLWIRE_PUBLIC_URL": PUBLIC,
+        "BELLWIRE_LINK_KEY": canaries.link_key,
     }
     async with running_system(folder, database=folder / "temporal.db", **settings) as system:
         await subscribe(system, canaries)
         await deliver(system, canaries)
+        await announced(system)
+        await unsubscribe(system, folder, canaries)
         await break_down(system, folder, canaries, keys)
         received = b"".join(mail.raw for mail in system.mailbox.mails)
         places = {"history": await histories(system), "metrics": await page(f"http://{metrics}/metrics")}
         while_running = files(folder)
-    assert canaries["rendered"].encode() in received
+    assert all(canaries[name].encode() in received for name in ("rendered", "part"))
     found = canaries.found_in({**places, **{name: text + while_running[name] for name, text in files(folder).items()}})
     if keys:
         assert found == {place: set() for place in ("history", "metrics", "log", "registry", "temporal")}

@@ -8,14 +8,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import aiohttp
 import pytest
 
 from bellwire import Event
 from bellwire.codec import ENCODING
 from bellwire.keyring import new_entry
-from starter.processes import CHECKOUT, Process, environment_without, free_port, program
-from tests.acceptance.conftest import System, running_system
+from starter.processes import CHECKOUT, environment_without, program
+from tests.acceptance.conftest import System, running_gateway, running_system
 
 TOKEN = "a-token-of-twenty-characters"
 PRIVATE = "ann@example.com"
@@ -24,32 +23,8 @@ PRIVATE = "ann@example.com"
 @asynccontextmanager
 async def gateway(system: System, folder: Path) -> AsyncIterator[str]:
     """The address of its codec server."""
-    port = free_port()
-    process = await Process.start(
-        "gateway",
-        (sys.executable, "-m", "starter", "gateway", "--port", str(port)),
-        environment={
-            **environment_without("BELLWIRE_", "TEMPORAL_"),
-            **system.variables,
-            "BELLWIRE_CODEC_TOKENS": TOKEN,
-            "PYTHONPATH": str(CHECKOUT),
-        },
-        log=folder / "gateway.log",
-    )
-    try:
-        async with aiohttp.ClientSession() as session:
-
-            async def ready() -> bool:
-                try:
-                    async with session.get(f"http://127.0.0.1:{port}/ready") as answer:
-                        return answer.status == 200
-                except aiohttp.ClientError:
-                    return False
-
-            await process.until(ready, timeout=30)
-        yield f"http://127.0.0.1:{port}/codec"
-    finally:
-        await process.stop(grace=10)
+    async with running_gateway(system, log=folder / "gateway.log", BELLWIRE_CODEC_TOKENS=TOKEN) as address:
+        yield f"{address}/codec"
 
 
 async def temporal(system: System, *arguments: str) -> tuple[int, str]:

@@ -10,15 +10,13 @@ from typing import Any, cast
 
 import aiosmtplib
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from structlog.testing import capture_logs
 from temporalio.testing import ActivityEnvironment
 
+from activities.attachments import NotNow
 from activities.email import _FAILURES, EmailChannel, outcome_of
 from activities.rendering import Renderer
 from activities.smtp import AnswerLost, SmtpPool
-from activities.templates.filters import one_line
 from bellwire.contract import Chunk, Group
 from bellwire.deliveries import MAX_REASON, DeliveryState, Due, Outcome, OutcomeKind
 from bellwire.registry import Registry
@@ -295,27 +293,6 @@ async def test_a_subject_and_a_body_in_chinese_arrive_in_seven_bits() -> None:
     assert mail.headers["From"] == "通知 <bell@example.net>"
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(order=st.text(max_size=120), name=st.text(max_size=40))
-def test_any_data_makes_a_mail_with_the_same_subject_when_read(order: str, name: str) -> None:
-    pool = SmtpPool("127.0.0.1", 1)
-    channel = EmailChannel(NO_REGISTRY, pool, Renderer(None), sender="bell@example.net", concurrency=1)
-    happened = event(data={"order": order.encode(errors="replace").decode(), name.encode(errors="replace").decode(): 1})
-    text = Renderer(None).email(happened, owed_to(ANN).subscription)
-    message = message_from_bytes(channel._compose(text, "<1@example.net>"), policy=policy.default)
-    assert [name for name in message if name not in {"Content-Type", "MIME-Version"}] == [
-        "From",
-        "Subject",
-        "Date",
-        "Message-ID",
-        "Auto-Submitted",
-    ]
-    assert one_line(str(message["Subject"]), limit=300) == text.subject
-    part = message.get_body(("plain",))
-    assert part is not None
-    assert part.get_content().replace("\r\n", "\n") == text.text
-
-
 async def test_an_address_that_is_not_ascii_is_sent_if_the_relay_offers_smtputf8_and_rejected_if_not() -> None:
     async with Mailbox(smtputf8=True) as box, channel_to(box) as channel:
         assert (await channel.attempt(owed_to("jürgen@example.com"))).kind is DELIVERED
@@ -422,3 +399,46 @@ def test_errors_from_below_the_library_are_mapped_too(error: Exception, reason: 
 
 def test_no_reason_is_longer_than_a_reason_may_be() -> None:
     assert all(len(reason) <= MAX_REASON for _, reason in _FAILURES.values())
+
+
+async def test_a_mail_that_cannot_be_made_now_is_still_owed_only_to_those_who_lack_it(tmp_path: Path) -> None:
+    (tmp_path / "order.paid").mkdir()
+    template = tmp_path / "order.paid" / "email.txt"
+    template.write_text("Paid.")
+    async with Mailbox() as box, channel_to(box, templates=tmp_path) as channel:
+        box.script(BOB, "451 later")
+        first = await channel.attempt(owed_to(ANN, BOB))
+        template.write_text("{{ data.coupon }}")
+        second = await channel.attempt(again(owed_to(ANN, BOB), first))
+        template.write_text("Paid, thank you.")
+        third = await channel.attempt(again(owed_to(ANN, BOB), second, number=3))
+        assert (second.kind, third.kind) == (DEFERRED, DELIVERED)
+        assert [mail.to for mail in box.mails] == [ANN, BOB]
+
+
+async def test_files_go_along_for_a_target_that_wants_them_and_keep_the_mail_back_if_they_are_late() -> None:
+    answers: list[Any] = [NotNow("timeout"), ("application/pdf", b"%PDF")]
+
+    async def fetch(_: str) -> tuple[str, bytes]:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return cast(tuple[str, bytes], answer)
+
+    happened = event(id="1", data={"order": "42", "attachments": [{"url": "https://files.example/a.pdf"}]})
+    plain, wanted = (
+        due(subscription({"channel": "email", "to": ANN, "attachments": wants}, id="wish"), happened)
+        for wants in (False, True)
+    )
+    async with Mailbox() as box:
+        pool = SmtpPool(box.host, box.port, timeout=5)
+        channel = EmailChannel(NO_REGISTRY, pool, Renderer(None), sender="bell@example.net", concurrency=1, fetch=fetch)
+        assert (await channel.attempt(plain)).kind is DELIVERED
+        late = await channel.attempt(wanted)
+        assert (late.kind, late.reason) == (DEFERRED, "attachment: timeout")
+        assert (await channel.attempt(again(wanted, late))).kind is DELIVERED
+        await pool.close()
+        without, with_file = (message_from_bytes(mail.raw, policy=policy.default) for mail in box.mails)
+    assert list(without.iter_attachments()) == []
+    [part] = with_file.iter_attachments()
+    assert (part.get_filename(), part.get_content()) == ("a.pdf", b"%PDF")

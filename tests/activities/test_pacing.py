@@ -1,5 +1,7 @@
 """Holding back what a subscription's rate limit does not let through yet, against a real registry."""
 
+import dataclasses
+from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -7,7 +9,8 @@ from typing import cast
 
 import pytest
 
-from activities.pacing import WITHIN, hold_back
+from activities.pacing import SPREAD_BOUNDS, hold_back
+from bellwire.conditions import WELL, WITHIN, Condition, Consent
 from bellwire.contract import Deferred, Group
 from bellwire.deliveries import SLOT_LAPSES, Attempt, DeliveryState, Due, Outcome, OutcomeKind
 from bellwire.registry import Registry
@@ -136,3 +139,52 @@ async def test_deliveries_that_are_no_more_than_the_limit_within_an_instant_go_t
     assert len(go) == pytest.approx(1000 * WITHIN, abs=25)
     assert len(go) + len(held) == 200
     assert [item.delay for item in held] == sorted(item.delay for item in held)
+
+
+@pytest.mark.parametrize(("seconds", "spread"), [(1.0, SPREAD_BOUNDS[0]), (60.0, 60.0), (86_400.0, SPREAD_BOUNDS[1])])
+async def test_what_goes_to_a_throttled_receiver_waits_until_then_and_comes_back_bit_by_bit(
+    seconds: float, spread: float
+) -> None:
+    until = NOW + timedelta(seconds=seconds)
+    # Its rate limit has no say meanwhile: the registry is not asked.
+    ill = [
+        dataclasses.replace(
+            due(subscription(rate_limit=1), event(id=str(number)), number=4), condition=Condition(throttled_until=until)
+        )
+        for number in range(200)
+    ]
+    go, held = await hold_back(UNASKED, [*ill, well := due()], now=NOW)
+    assert go == [well]
+    assert {(item.attempts, item.stated, item.reason) for item in held} == {(3, True, "throttled")}
+    delays = sorted(item.delay for item in held)
+    assert seconds <= delays[0]
+    assert delays[-1] <= seconds + spread
+    # 200 at random: each fifth of the time gets some of them.
+    fifths = Counter(int((delay - seconds) / spread * 5) for delay in delays)
+    assert len(fifths) == 5
+    assert max(fifths.values()) < 100
+
+
+@pytest.mark.parametrize("seconds", [-60.0, 0.0, WITHIN])
+async def test_what_was_throttled_before_goes(seconds: float) -> None:
+    until = NOW + timedelta(seconds=seconds)
+    better = dataclasses.replace(due(), condition=Condition(throttled_until=until, throttles=3))
+    assert await hold_back(UNASKED, [better], now=NOW) == ([better], [])
+
+
+def test_the_lower_one_of_two_rates_counts_and_consent_only_where_it_is_asked_for() -> None:
+    def rate(own: float | None, consented: float | None, *, handshake: bool = True) -> float | None:
+        target = {"channel": "webhook", "url": "https://app.example/hooks", "handshake": handshake}
+        condition = Condition(consent=Consent("digest", NOW, consented))
+        return dataclasses.replace(due(subscription(target, rate_limit=own)), condition=condition).rate
+
+    assert [rate(own, consented) for own, consented in ((None, None), (2, None), (None, 3), (2, 3), (4, 3))] == [
+        None,
+        2,
+        3,
+        2,
+        3,
+    ]
+    assert rate(4, 3, handshake=False) == 4
+    assert due().condition is WELL
+    assert due().rate is None

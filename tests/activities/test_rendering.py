@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 
-from activities.rendering import MAX_OUTPUT_BYTES, MAX_SUBJECT, EmailText, Renderer
-from activities.templates.filters import MAX_ROWS, moment, one_line, printable, rows, text_of
+from activities.rendering import MAX_OUTPUT_BYTES, MAX_SUBJECT, PARTS, EmailText, Renderer
+from activities.templates.environment import TemplateEnvironment
+from activities.templates.filters import MAX_ROWS, moment, one_line, printable, rows
 from bellwire.errors import TemplateInvalid
 from bellwire.events import Event
+from bellwire.subscriptions import PARTS as WRITTEN
 from bellwire.subscriptions import Channel, Subscription
 from tests.factories import event, subscription
 
@@ -41,24 +43,26 @@ def test_the_built_in_templates_compile() -> None:
 @pytest.mark.parametrize("name", [*PLATFORM, "unheard.of", "../../etc/passwd", ".", "default"])
 @pytest.mark.parametrize("locale", ["en", "zh-cn", "de"])
 @pytest.mark.parametrize("data", ODD, ids=repr)
-def test_every_event_has_a_text(name: str, locale: str, data: Any) -> None:
+async def test_every_event_has_a_text(name: str, locale: str, data: Any) -> None:
     renderer, happened, wanted = Renderer(None), event(type=name, data=data), wish(locale=locale)
-    mail = renderer.email(happened, wanted)
+    mail = await renderer.email(happened, wanted)
     assert mail.subject
     assert mail.html
+    assert mail.text
     assert mail.text.strip()
-    assert renderer.sms(happened, wanted)
+    assert await renderer.sms(happened, wanted)
 
 
-def test_the_default_tells_what_happened_when_and_where_with_the_data_as_a_list() -> None:
+async def test_the_default_tells_what_happened_when_and_where_with_the_data_as_a_list() -> None:
     happened = event(
         type="stock.low",
         subject="bolt <M4>",
         time="2026-11-23T10:00:00+02:00",
         data={"left": 3, "shop": {"city": "Köln"}},
     )
-    mail = Renderer(None).email(happened, wish())
+    mail = await Renderer(None).email(happened, wish())
     assert mail.subject == "stock.low: bolt <M4>"
+    assert mail.text is not None
     for words in ("stock.low", "bolt <M4>", "/shop", "2026-11-23 08:00 UTC", "left: 3", "shop.city: Köln"):
         assert words in mail.text
     assert mail.html is not None
@@ -66,15 +70,15 @@ def test_the_default_tells_what_happened_when_and_where_with_the_data_as_a_list(
     assert "<M4>" not in mail.html
 
 
-def test_a_platform_event_is_told_in_the_subscriptions_language() -> None:
+async def test_a_platform_event_is_told_in_the_subscriptions_language() -> None:
     renderer = Renderer(None)
-    assert renderer.email(event(), wish()).subject == "Order 42 is paid"
-    assert renderer.email(event(), wish(locale="zh-CN")).subject == "订单 42 已付款"
-    assert renderer.sms(event(), wish(locale="zh-CN")) == "订单 42 已付款，金额 19.90 EUR。"  # noqa: RUF001
-    assert renderer.sms(event(), wish(locale="fr")) == "Order 42 is paid: 19.90 EUR."
+    assert (await renderer.email(event(), wish())).subject == "Order 42 is paid"
+    assert (await renderer.email(event(), wish(locale="zh-CN"))).subject == "订单 42 已付款"
+    assert await renderer.sms(event(), wish(locale="zh-CN")) == "订单 42 已付款，金额 19.90 EUR。"  # noqa: RUF001
+    assert await renderer.sms(event(), wish(locale="fr")) == "Order 42 is paid: 19.90 EUR."
 
 
-def test_the_most_specific_template_wins_part_by_part(tmp_path: Path) -> None:
+async def test_the_most_specific_template_wins_part_by_part(tmp_path: Path) -> None:
     folder = write(
         tmp_path,
         a__sms_txt="a",
@@ -85,52 +89,61 @@ def test_the_most_specific_template_wins_part_by_part(tmp_path: Path) -> None:
     )
     renderer = Renderer(folder)
 
-    def sms(name: str, locale: str) -> str:
-        return renderer.sms(event(type=name), wish(locale=locale))
+    async def sms(name: str, locale: str) -> str:
+        return await renderer.sms(event(type=name), wish(locale=locale))
 
-    assert [sms("a", locale) for locale in ("pt-BR", "pt-br", "pt-PT", "en")] == ["a pt-BR", "a pt-BR", "a pt", "a"]
-    assert [sms("b", locale) for locale in ("pt-BR", "en")] == ["default pt", "default"]
+    assert [await sms("a", locale) for locale in ("pt-BR", "pt-br", "pt-PT", "en")] == [
+        "a pt-BR",
+        "a pt-BR",
+        "a pt",
+        "a",
+    ]
+    assert [await sms("b", locale) for locale in ("pt-BR", "en")] == ["default pt", "default"]
 
 
-def test_a_subscription_can_name_another_template(tmp_path: Path) -> None:
+async def test_a_subscription_can_name_another_template(tmp_path: Path) -> None:
     renderer = Renderer(write(tmp_path, terse__sms_txt="{{ type }}!"))
-    assert renderer.sms(event(), wish(template="terse")) == "order.paid!"
+    assert await renderer.sms(event(), wish(template="terse")) == "order.paid!"
 
 
-def test_a_folder_with_text_only_is_not_given_the_html_of_a_more_general_one(tmp_path: Path) -> None:
+async def test_a_folder_with_text_only_is_not_given_the_html_of_a_more_general_one(tmp_path: Path) -> None:
     folder = write(tmp_path, **{"order.paid__email_txt": "mine"})
-    assert Renderer(folder).email(event(), wish()) == EmailText(subject="Order 42 is paid", text="mine\n", html=None)
+    assert await Renderer(folder).email(event(), wish()) == EmailText(
+        subject="Order 42 is paid", text="mine\n", html=None
+    )
 
 
-def test_text_is_derived_from_html_if_there_is_no_other(tmp_path: Path) -> None:
+async def test_a_template_of_html_only_has_no_text_but_what_can_be_derived_from_it(tmp_path: Path) -> None:
     html = "<style>p{}</style><h1>Hi</h1><p>Fish &amp; chips,<br>{{ data.order }}</p><ul><li>one</li></ul>"
-    html += "<a href='/x'>go</a>"
-    mail = Renderer(write(tmp_path, a__email_html=html)).email(event(type="a"), wish())
-    assert mail.text == "Hi\n\nFish & chips,\n42\n\n- one\n\ngo (/x)\n"
+    html += "<a href='https://x.example/y'>go</a>"
+    mail = await Renderer(write(tmp_path, a__email_html=html)).email(event(type="a"), wish())
+    assert mail.text is None
+    assert mail.plain == "Hi\n\nFish & chips,\n42\n\n* one\ngo (https://x.example/y)\n"
 
 
-def test_html_is_escaped_and_text_is_not(tmp_path: Path) -> None:
+async def test_html_is_escaped_and_text_is_not(tmp_path: Path) -> None:
     folder = write(tmp_path, a__email_html="<p>{{ data }}</p>", a__email_txt="{{ data }}", a__sms_txt="{{ data }}")
     happened = event(type="a", data="<script>alert('hi')</script>")
     renderer = Renderer(folder)
-    mail = renderer.email(happened, wish())
+    mail = await renderer.email(happened, wish())
     assert mail.html == "<p>&lt;script&gt;alert(&#39;hi&#39;)&lt;/script&gt;</p>"
-    assert mail.text.strip() == renderer.sms(happened, wish()) == "<script>alert('hi')</script>"
+    assert mail.text is not None
+    assert mail.text.strip() == await renderer.sms(happened, wish()) == "<script>alert('hi')</script>"
 
 
-def test_data_is_never_taken_for_a_template() -> None:
-    mail = Renderer(None).email(event(data={"order": "{{ 6 * 7 }}"}), wish())
+async def test_data_is_never_taken_for_a_template() -> None:
+    mail = await Renderer(None).email(event(data={"order": "{{ 6 * 7 }}"}), wish())
     assert mail.subject == "Order {{ 6 * 7 }} is paid"
 
 
-def test_a_field_named_like_a_method_is_the_field(tmp_path: Path) -> None:
+async def test_a_field_named_like_a_method_is_the_field(tmp_path: Path) -> None:
     folder = write(tmp_path, a__sms_txt="{% for item in data.items %}{{ item }} {% endfor %}{{ data.keys }}")
-    assert Renderer(folder).sms(event(type="a", data={"items": [1, 2], "keys": "k"}), wish()) == "1 2 k"
+    assert await Renderer(folder).sms(event(type="a", data={"items": [1, 2], "keys": "k"}), wish()) == "1 2 k"
 
 
-def test_a_subject_is_one_line_of_bounded_length() -> None:
+async def test_a_subject_is_one_line_of_bounded_length() -> None:
     data = {"order": "1\r\nBcc: eve@example.com\n\n \u2028\x00 body " + "x" * 500}
-    subject = Renderer(None).email(event(data=data), wish()).subject
+    subject = (await Renderer(None).email(event(data=data), wish())).subject
     assert subject.startswith("Order 1 Bcc: eve@example.com body xxx")
     assert subject.endswith("…")
     assert len(subject) == MAX_SUBJECT
@@ -153,18 +166,20 @@ def test_a_subject_is_one_line_of_bounded_length() -> None:
         ("{% for i in range(99999) %}{{ '0123456789' }}{% endfor %}", f"has more than {MAX_OUTPUT_BYTES:,} bytes"),
     ],
 )
-def test_a_template_that_fails_says_where_and_why_and_names_no_data(tmp_path: Path, source: str, message: str) -> None:
+async def test_a_template_that_fails_says_where_and_why_and_names_no_data(
+    tmp_path: Path, source: str, message: str
+) -> None:
     renderer = Renderer(write(tmp_path, a__email_txt=source))
     with pytest.raises(TemplateInvalid) as caught:
-        renderer.email(event(type="a", data={"secret": "ann@example.com", "word": "ann"}), wish())
+        await renderer.email(event(type="a", data={"secret": "ann@example.com", "word": "ann"}), wish())
     assert message in str(caught.value)
     assert "ann@" not in str(caught.value)
 
 
-def test_an_error_inside_an_included_template_names_that_file(tmp_path: Path) -> None:
+async def test_an_error_inside_an_included_template_names_that_file(tmp_path: Path) -> None:
     folder = write(tmp_path, a__sms_txt="{% include 'a/part.txt' %}", a__part_txt="\n{{ gone }}")
     with pytest.raises(TemplateInvalid, match=r"template a/part\.txt line 2: gone is missing"):
-        Renderer(folder).sms(event(type="a"), wish())
+        await Renderer(folder).sms(event(type="a"), wish())
 
 
 @pytest.mark.parametrize(
@@ -200,19 +215,19 @@ def test_check_finds_that_the_folder_does_not_exist(tmp_path: Path) -> None:
         Renderer(tmp_path / "gone").check()
 
 
-def test_a_mended_template_works_at_once(tmp_path: Path) -> None:
+async def test_a_mended_template_works_at_once(tmp_path: Path) -> None:
     renderer = Renderer(write(tmp_path, a__sms_txt="{{ gone }}"))
     with pytest.raises(TemplateInvalid):
-        renderer.sms(event(type="a"), wish())
+        await renderer.sms(event(type="a"), wish())
     write(tmp_path, a__sms_txt="mended, and longer than before")
-    assert renderer.sms(event(type="a"), wish()) == "mended, and longer than before"
+    assert await renderer.sms(event(type="a"), wish()) == "mended, and longer than before"
 
 
-def test_the_layout_can_be_replaced(tmp_path: Path) -> None:
+async def test_the_layout_can_be_replaced(tmp_path: Path) -> None:
     (tmp_path / "_layout.html").write_text("<b>{% block title %}{% endblock %}</b>")
     renderer = Renderer(tmp_path)
     renderer.check()
-    assert renderer.email(event(), wish()).html == "<b>Order 42 is paid</b>"
+    assert (await renderer.email(event(), wish())).html == "<b>Order 42 is paid</b>"
 
 
 def test_has_tells_for_which_channel_there_is_a_template(tmp_path: Path) -> None:
@@ -222,6 +237,7 @@ def test_has_tells_for_which_channel_there_is_a_template(tmp_path: Path) -> None
     assert not renderer.has("a", Channel.EMAIL)
     assert renderer.has("order.paid", Channel.EMAIL)
     assert not renderer.has("order.paid", Channel.WEBHOOK)
+    assert Renderer(write(tmp_path, b__webhook_json="{}")).has("b", Channel.WEBHOOK)
     assert not renderer.has("../templates/order.paid", Channel.EMAIL)
 
 
@@ -247,9 +263,9 @@ def test_large_data_becomes_a_bounded_number_of_rows() -> None:
     assert rows(list(range(MAX_ROWS)))[-1] == (str(MAX_ROWS), str(MAX_ROWS - 1))
 
 
-def test_the_largest_event_makes_a_mail_of_sane_size() -> None:
+async def test_the_largest_event_makes_a_mail_of_sane_size() -> None:
     happened = Event(source="/a", type="a", subject="s" * 1024, data={f"&{n}" * 20: "&😀" * 500 for n in range(90)})
-    mail = Renderer(None).email(happened, wish())
+    mail = await Renderer(None).email(happened, wish())
     assert mail.html is not None
     assert len(mail.html.encode()) < MAX_OUTPUT_BYTES
 
@@ -264,5 +280,13 @@ def test_control_characters_and_direction_marks_are_left_out() -> None:
     assert one_line(" a\r\n\u2029b\x00c ", limit=10) == "a b c"
 
 
-def test_hidden_parts_of_html_are_not_text() -> None:
-    assert text_of("<head><title>t</title></head><script>x</script><p>a</p>\n\n\n<p>b") == "a\n\nb"
+def test_the_page_about_templates_names_every_filter_and_function_and_part() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "templates.md").read_text()
+    environment = TemplateEnvironment()
+    for name in (
+        *environment.filters,
+        *environment.globals,
+        *PARTS,
+        *(part for parts in WRITTEN.values() for part in parts),
+    ):
+        assert f"`{name}`" in page, name

@@ -24,7 +24,7 @@ TO, SENDER = "+14155550123", "+14155550100"
 TIMEOUT = 0.4
 WISH = subscription({"channel": "sms", "to": TO}, id="sub_sms")
 HAPPENED = event(id="1")
-TEXT = Renderer().sms(HAPPENED, WISH)
+TEXT = asyncio.run(Renderer().sms(HAPPENED, WISH))
 
 
 class Claims:

@@ -131,7 +131,11 @@ async def test_statuses_of_a_real_answer_are_judged_and_named(status: int) -> No
         hooks.script("/", Answer(status=status, body=b"so be it"))
         outcome = await attempt(hooks.url())
     assert outcome == Outcome(
-        kind=judge_status(status), reason=f"HTTP {status}", disable=status == 410, answer="so be it"
+        kind=judge_status(status),
+        reason=f"HTTP {status}",
+        disable=status == 410,
+        throttle=status == 429,
+        answer="so be it",
     )
 
 
@@ -346,7 +350,7 @@ async def test_without_a_valid_secret_nothing_is_sent(secret: str | None) -> Non
     async with HookReceiver() as hooks, channel() as webhook:
         wish = subscription({"channel": "webhook", "url": hooks.url()})
         assert await webhook.attempt(due(wish, secret=secret)) == Outcome(
-            kind=DEFERRED, reason="no valid signing secret"
+            kind=DEFERRED, reason="no valid signing secret", ours=True
         )
         assert hooks.received == []
 
@@ -418,14 +422,14 @@ FAILURES: dict[type[BaseException], tuple[OutcomeKind, str]] = {
     aiohttp.ClientResponseError: (DEFERRED, "garbage answer"),
     aiohttp.ContentTypeError: (DEFERRED, "garbage answer"),
     aiohttp.WSServerHandshakeError: (DEFERRED, "garbage answer"),
-    aiohttp.ClientHttpProxyError: (DEFERRED, "garbage answer"),
+    aiohttp.ClientHttpProxyError: (DEFERRED, "egress proxy refused"),
     aiohttp.TooManyRedirects: (DEFERRED, "redirect"),
     aiohttp.ClientConnectionError: (DEFERRED, "connection lost"),
     aiohttp.ClientConnectionResetError: (DEFERRED, "connection lost"),
     aiohttp.ClientOSError: (DEFERRED, "connection lost"),
     aiohttp.ClientConnectorError: (DEFERRED, "connect failed"),
     aiohttp.ClientConnectorDNSError: (DEFERRED, "name not resolved"),
-    aiohttp.ClientProxyConnectionError: (DEFERRED, "connect failed"),
+    aiohttp.ClientProxyConnectionError: (DEFERRED, "egress proxy unreachable"),
     aiohttp.client_exceptions.UnixClientConnectorError: (DEFERRED, "connect failed"),
     aiohttp.ServerConnectionError: (DEFERRED, "connection lost"),
     aiohttp.ServerDisconnectedError: (DEFERRED, "connection lost"),
@@ -458,7 +462,9 @@ def test_every_exception_of_the_client_has_an_outcome() -> None:
     library = {kind for kind in classes_below(aiohttp.ClientError) if kind.__module__.startswith("aiohttp.")}
     assert library <= FAILURES.keys()
     for kind, (outcome, reason) in FAILURES.items():
-        assert failed(kind.__new__(kind)) == Outcome(kind=outcome, reason=reason), kind
+        error = kind.__new__(kind)
+        vars(error)["status"] = 403
+        assert failed(error) == Outcome(kind=outcome, reason=reason), kind
         assert len(reason) <= MAX_REASON
 
 

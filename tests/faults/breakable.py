@@ -194,6 +194,7 @@ async def breakable(folder: Path, registry_url: str, *, seed: int, **settings: s
         "BELLWIRE_WEBHOOK_PORTS": "*",
         "BELLWIRE_WEBHOOK_TIMEOUT": "2",
         "BELLWIRE_EGRESS_ALLOW": "127.0.0.0/8",
+        "BELLWIRE_EGRESS_DETAILS": "true",
         "BELLWIRE_SMS_RECONCILE_AFTER": "2",
         "BELLWIRE_MAX_ACTIVITIES": str(ACTIVITIES),
         "BELLWIRE_SEND_CONCURRENCY": str(CONCURRENCY),

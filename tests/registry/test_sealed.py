@@ -11,6 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire import KeyRing, NotReadable
+from bellwire.conditions import Consent
 from bellwire.contract import Group
 from bellwire.deliveries import Attempt, DeliveryState, Outcome, OutcomeKind
 from bellwire.keyring import new_entry
@@ -47,8 +48,13 @@ async def opened(url: str) -> AsyncIterator[Opened]:
 async def fill(registry: Registry, *, name: str = "a") -> None:
     """A row with something private in every sealed column; the secret is Bellwire's own."""
     await registry.subscribe(
-        subscription(id=name, target={"channel": "webhook", "url": f"https://a.example/{PRIVATE}"})
+        subscription(
+            id=name,
+            target={"channel": "webhook", "url": f"https://a.example/{PRIVATE}"},
+            parts={"webhook.json": f'{{"to": "{PRIVATE}"}}'},
+        )
     )
+    await registry.give_consent(name, Consent(PRIVATE, NOW, None))
     await registry.accept([EVENT], "run")
     group = Group(event_key=EVENT.key, channel=Channel.WEBHOOK, subscription_ids=(name,))
     await registry.add_deliveries("run", [group])
@@ -121,6 +127,8 @@ def test_the_columns_that_hold_something_private_are_sealed() -> None:
     # Whoever adds a column with an address, a body or a secret seals it and adds it here.
     assert set(COLUMNS) == {
         "subscriptions.target",
+        "subscriptions.parts",
+        "subscriptions.consent",
         "subscriptions.secret",
         "suppressions.address",
         "suppressions.address_key",
@@ -143,7 +151,7 @@ async def test_with_keys_nothing_private_can_be_read_in_the_database(url: str, o
 async def test_without_keys_everything_is_as_it_was(url: str, opened: Opened) -> None:
     registry = await opened()
     await fill(registry)
-    assert (await everything(url)).count(PRIVATE) == 6
+    assert (await everything(url)).count(PRIVATE) == 8
     assert "sealed:" not in await everything(url)
     assert await read_back(registry) == await read_back(await opened(OLD))
 

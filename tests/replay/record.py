@@ -14,6 +14,7 @@ from temporalio.testing import WorkflowEnvironment
 from bellwire import Client, EventNotFound, Receipt
 from bellwire.contract import DISPATCH, QUEUE, DispatchInput, Group
 from bellwire.subscriptions import Channel
+from bellwire.trials import TRIAL, TrialInput
 from tests.conftest import start_dev_server
 from tests.factories import event
 from tests.workflows.platform import DELIVERED, Answer, Platform
@@ -130,6 +131,12 @@ async def located(platform: Platform, client: Client) -> dict[str, str]:
     raise AssertionError("an unknown event was found")
 
 
+async def tried(platform: Platform, client: Client) -> dict[str, str]:
+    given = TrialInput(subscription_id="w", channel=Channel.WEBHOOK)
+    await client.temporal.execute_workflow(TRIAL, given, id="trial/w/example", task_queue=QUEUE)
+    return {"trial-answered": "trial/w/example"}
+
+
 async def waiting(client: Client, receipt: Receipt, number: int) -> None:
     async with asyncio.timeout(20):
         while len([item for item in (await client.status(receipt)).unsettled if item.due]) < number:
@@ -148,6 +155,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     limited,
     left,
     located,
+    tried,
 )
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bellwire.contract import CHUNK_SIZE, RATE_LIMIT, Control, Deferred, Group, Verb
+from bellwire.contract import CHUNK_SIZE, RATE_LIMIT, THROTTLED, Control, Deferred, Group, Verb
 from bellwire.deliveries import Unsettled
 from bellwire.subscriptions import Channel
 from workflows.agenda import Agenda, Entry, chunks, groups
@@ -110,19 +110,22 @@ def waiting(*drawn: tuple[float, str]) -> Agenda:
         ([(3600.0, "HTTP 503"), (3650.0, RATE_LIMIT)], 3650.0),
         # Nothing that waits for a limit is kept waiting for longer than the slack.
         ([(3600.0, "HTTP 503"), (3640.0, RATE_LIMIT), (3641.5, RATE_LIMIT), (3660.0, "HTTP 503")], 3640.0),
+        ([(3600.0, "HTTP 429"), (3640.0, THROTTLED), (3641.5, THROTTLED), (3660.0, "HTTP 503")], 3640.0),
         # What is due much later than the first does not count.
         ([(3600.0, "HTTP 503"), (3650.0, "HTTP 503"), (9000.0, RATE_LIMIT)], 3650.0),
     ],
 )
-def test_what_waits_for_a_rate_limit_does_not_pile_up(drawn: list[tuple[float, str]], wake_after: float) -> None:
+def test_what_waits_for_a_rate_limit_or_a_throttled_receiver_does_not_pile_up(
+    drawn: list[tuple[float, str]], wake_after: float
+) -> None:
     assert waiting(*drawn).wake_at(NOW) == NOW + wake_after
 
 
-@given(st.lists(st.tuples(DELAYS, st.sampled_from([RATE_LIMIT, "HTTP 503"])), min_size=1, max_size=30))
-def test_what_waits_for_a_rate_limit_is_late_by_the_slack_at_most(drawn: list[tuple[float, str]]) -> None:
+@given(st.lists(st.tuples(DELAYS, st.sampled_from([RATE_LIMIT, THROTTLED, "HTTP 503"])), min_size=1, max_size=30))
+def test_what_is_paced_is_late_by_the_slack_at_most(drawn: list[tuple[float, str]]) -> None:
     wake_at = waiting(*drawn).wake_at(NOW)
     assert wake_at is not None
-    late = [wake_at - (NOW + delay) for delay, reason in drawn if reason == RATE_LIMIT]
+    late = [wake_at - (NOW + delay) for delay, reason in drawn if reason != "HTTP 503"]
     assert all(seconds <= SLACK_SECONDS for seconds in late)
 
 

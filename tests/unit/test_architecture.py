@@ -1,6 +1,7 @@
 """Who may import whom, and that what is declared is what runs."""
 
 import ast
+import base64
 import importlib
 import inspect
 import re
@@ -14,12 +15,13 @@ from typing import Any, cast, get_type_hints
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from pydantic import SecretStr
 from temporalio import activity
 from temporalio.testing import WorkflowEnvironment
 
 import worker
 from activities.first_round import FirstRounds
-from bellwire import contract
+from bellwire import contract, trials
 from bellwire.registry import Registry
 from bellwire.settings import Settings
 from bellwire.subscriptions import Channel
@@ -54,12 +56,22 @@ IO_LIBRARIES = {
     "twilio",
     "urllib3",
 }
+#: What dials, or makes a client that does.
+DIALLERS = {
+    *("ClientSession", "TCPConnector", "UnixConnector", "open_connection", "create_connection", "urlopen"),
+    *("AsyncClient", "HTTPConnection", "HTTPSConnection"),
+}
+#: Where the client for strangers is made.
+GUARD = {"activities/egress.py"}
+#: Where clients are made that dial what operators configure, and no one else: Twilio, and services of the own stack.
+CLIENTS_OF_OUR_OWN = {"starter/stack.py", "worker.py"}
 #: `worker.py` composes without touching the registry.
 NO_REGISTRY = cast(Registry, None)
 
 STUBS = {
     definition.name: stub
-    for _, stub in inspect.getmembers(contract, inspect.isfunction)
+    for module in (contract, trials)
+    for _, stub in inspect.getmembers(module, inspect.isfunction)
     if (definition := activity._Definition.from_callable(stub)) and definition.name
 }
 
@@ -91,6 +103,15 @@ def modules_after(statement: str) -> set[str]:
     return {name.partition(".")[0] for name in found.stdout.split()}
 
 
+def called(file: Path) -> set[str]:
+    """Last names of what a file calls or makes subclasses of."""
+    nodes = list(ast.walk(ast.parse(file.read_text())))
+    used = [node.func for node in nodes if isinstance(node, ast.Call)]
+    used += [base for node in nodes if isinstance(node, ast.ClassDef) for base in node.bases]
+    dotted = {each.attr for each in used if isinstance(each, ast.Attribute)}
+    return dotted | {each.id for each in used if isinstance(each, ast.Name)}
+
+
 @pytest.mark.parametrize("part", FORBIDDEN)
 def test_imports_follow_the_arrows(part: str) -> None:
     wrong = {
@@ -118,6 +139,16 @@ def test_only_settings_read_the_environment() -> None:
         if re.search(r"\bos\.(environ|getenv)\b", file.read_text())
     }
     assert not readers
+
+
+def test_strangers_are_dialled_through_the_guard_only() -> None:
+    """`Egress.session` makes the client for addresses that tenants choose; here is who else may make one, and for whom."""
+    makers = {
+        str(file.relative_to(CHECKOUT))
+        for file in sources("bellwire", "activities", "starter", "worker.py")
+        if DIALLERS & called(file)
+    }
+    assert makers == GUARD | CLIENTS_OF_OUR_OWN
 
 
 def test_workflows_bring_no_library_that_does_io() -> None:
@@ -158,7 +189,8 @@ def test_every_stub_has_exactly_one_channel_or_is_run_by_the_workflow_worker() -
     assert contract.SEND.keys() == set(Channel)
     assert len(sends) == len(contract.SEND)
     assert not sends & local
-    assert sends | local == STUBS.keys()
+    # Every channel makes trials, by one implementation.
+    assert sends | local | {trials.attempt_trial.__name__} == STUBS.keys()
 
 
 async def test_every_stub_has_one_implementation_of_its_name_and_types() -> None:
@@ -166,6 +198,7 @@ async def test_every_stub_has_one_implementation_of_its_name_and_types() -> None
         implementations = [
             *worker.local_activities(NO_REGISTRY, FirstRounds(NO_REGISTRY, {}, most=1)),
             *opened.sends.values(),
+            opened.trials(NO_REGISTRY).attempt_trial,
         ]
         for channel, implementation in opened.sends.items():
             assert _name(implementation) == _name(contract.SEND[channel])
@@ -183,6 +216,21 @@ def _name(implementation: Any) -> str:
 def _types(function: Any) -> tuple[bool, dict[str, Any]]:
     """Whether it is a coroutine function, and the types of its arguments and result by name."""
     return inspect.iscoroutinefunction(function), get_type_hints(function)
+
+
+def test_mails_are_signed_and_linked_with_what_the_settings_say() -> None:
+    assert (worker.links_of(Settings()), worker.signer_of(Settings())) == (None, None)
+    settings = Settings(public_url="https://bell.example", link_key=SecretStr(base64.b64encode(b"k" * 32).decode()))
+    links = worker.links_of(settings)
+    assert links
+    assert links.unsubscribe_url("wish", "ann@example.com").startswith("https://bell.example/unsubscribe/")
+
+
+async def test_a_key_that_is_none_keeps_the_worker_from_starting() -> None:
+    dkim = {"dkim_domain": "bellwire.localhost", "dkim_selector": "bell1", "dkim_key": SecretStr("/no/such.pem")}
+    with pytest.raises(ValueError, match=r"^BELLWIRE_DKIM_KEY: is neither a PEM"):
+        async with worker.open_channels(Settings.read(**dkim), NO_REGISTRY):
+            pass
 
 
 async def test_the_queues_that_are_declared_are_those_that_are_polled(time_skipping: WorkflowEnvironment) -> None:

@@ -212,7 +212,7 @@ async def test_copies_of_a_subscription_differ_by_id_and_url_only(tmp_path: Path
         await database.write(
             copy_subscription, names[0], {name: f"https://example.com/{name[-1]}" for name in names[1:]}
         )
-        stored = {name: wish for name, (wish, _) in (await database.read(by_ids, names)).items()}
+        stored = {name: wish for name, (wish, *_) in (await database.read(by_ids, names)).items()}
         patterns = Counter(await database.read(_patterns))
     finally:
         await database.close()

@@ -97,6 +97,11 @@ def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> list[
         ([*SUBSCRIBE, *HOOK, "--secret", "whsec_x"], "secret: must be whsec_"),
         ([*SUBSCRIBE, "--file", "x.json"], "--file: the file says it all"),
         (["subscribe", "--file", "nowhere.json"], "nowhere.json: cannot be read"),
+        (
+            [*SUBSCRIBE, *HOOK, "--handshake"],
+            "target.handshake: there is no name to ask in; set BELLWIRE_WEBHOOK_ORIGIN",
+        ),
+        ([*SUBSCRIBE, *MAIL, "--handshake"], "handshake"),
         (["subscribe", "--colour", "red"], "--colour"),
     ],
 )
@@ -107,6 +112,14 @@ def test_a_bad_subscription_is_refused_by_the_name_of_its_field_and_not_stored(
     assert len(lines) == 1
     assert named in lines[0]
     assert stored(registry_url) == []
+
+
+def test_a_webhook_can_ask_to_be_asked(
+    registry_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BELLWIRE_WEBHOOK_ORIGIN", "notifications.example.com")
+    assert answer([*SUBSCRIBE, *HOOK, "--handshake"], capsys)["target"]["handshake"] is True
+    assert [wish.target.model_dump()["handshake"] for wish in stored(registry_url)] == [True]
 
 
 def test_one_bad_subscription_keeps_a_whole_file_out_and_every_bad_one_is_named(
@@ -150,6 +163,13 @@ def test_a_webhook_gets_its_secret_and_keeps_the_one_it_brought(
     assert [one["secret"] for one in answer(["subscribe", "--file", str(file)], capsys)] == [made["secret"]]
     shown = answer(["subscriptions", "show", "brought"], capsys)
     assert "secret" not in shown
+
+
+def test_a_target_gets_files_if_it_is_told_to(registry_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert answer([*SUBSCRIBE, *MAIL, "--id", "files", "--attachments"], capsys)["target"]["attachments"] is True
+    assert answer([*SUBSCRIBE, *MAIL, "--id", "none"], capsys)["target"]["attachments"] is False
+    assert [getattr(wish.target, "attachments", None) for wish in stored(registry_url)] == [True, False]
+    assert "--attachments: only emails" in complaint([*SUBSCRIBE, *HOOK, "--attachments"], capsys)[0]
 
 
 def test_a_rate_limit_comes_from_an_option_or_a_file_and_is_shown(
@@ -347,14 +367,6 @@ def test_tables_show_what_is_there_without_steering_the_terminal(
     assert "HTTP 503" in out
     assert "5 min" in out
     assert "\x1b[2J" not in out
-
-
-def test_templates_are_listed_and_previewed(registry_url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert answer(["templates", "list"], capsys)["order.paid"] == ["email", "sms"]
-    parts = answer(["templates", "preview", "order.paid", "--data", '{"order": "42"}'], capsys)
-    assert sorted(parts) == ["html", "sms", "subject", "text"]
-    assert "42" in parts["subject"]
-    assert complaint(["templates", "preview", "order.paid", "--locale", "!"], capsys)[0].startswith("error: locale:")
 
 
 @pytest.mark.parametrize(

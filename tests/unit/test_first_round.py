@@ -12,6 +12,7 @@ from temporalio.testing import ActivityEnvironment
 from activities import first_round, flights
 from activities.first_round import FirstRounds
 from activities.flights import Flights
+from activities.pacing import HeldBack
 from activities.sending import Book, send
 from bellwire.contract import RATE_LIMIT, Chunk, ChunkResult, Deferred, FirstRound, FirstRoundResult, Group
 from bellwire.deliveries import LEASE, Attempt, Delivery, DeliveryState, Due, Outcome
@@ -389,3 +390,12 @@ async def test_a_receiver_that_was_slow_begins_with_an_activity_for_a_while(
     await asyncio.sleep(0.3)
     assert (await process.at_once(group)).left == ()
     assert process.sender.attempted == ["slow", "slow"]
+
+
+async def test_what_has_to_wait_its_turn_is_left_and_comes_back_to_be_paced(registry: Faulty, running: Running) -> None:
+    groups, process = await stored(registry, "a", "b"), running(b=HeldBack())
+    result = await process.at_once(*groups)
+    assert result.left == groups[1:]
+    sent = await process.send(*result.left)
+    assert [(item.subscription_id, item.reason, item.attempts) for item in sent.deferred] == [("b", RATE_LIMIT, 0)]
+    assert await attempts(registry, "b") == []

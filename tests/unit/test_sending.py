@@ -9,10 +9,13 @@ from structlog.testing import capture_logs
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
+from activities.pacing import HeldBack
 from activities.sending import STOPPING, judge
+from bellwire.conditions import WELL, Condition, Consent
 from bellwire.contract import ChunkResult, Deferred
 from bellwire.deliveries import MAX_ANSWER, MAX_REASON, DeliveryState, Due, Outcome, OutcomeKind
 from bellwire.errors import RegistryUnavailable
+from tests.factories import NOW, due, event, subscription
 from tests.unit.ledger import BUSY, EVENT, OK, SCHEDULE, Ledger, Sender, of, sent, until
 
 
@@ -324,3 +327,53 @@ async def test_after_a_failed_try_nothing_is_sent_before_the_registry_has_taken_
     env.info = dataclasses.replace(env.info, attempt=2)
     await sent(ledger, Sender(), env=env)
     assert ledger.calls == ["probe", "record"]
+
+
+def two_for(name: str) -> tuple[Due, ...]:
+    """Deliveries of three events to one subscription."""
+    wish = subscription(id=name)
+    return tuple(due(wish, event(id=str(number)), number=2) for number in range(3))
+
+
+async def test_what_is_left_of_a_chunk_is_held_back_once_the_receiver_throttles() -> None:
+    busy = Outcome(kind=OutcomeKind.DEFERRED, reason="HTTP 429", retry_after=60.0, throttle=True)
+    ledger, sender = Ledger(*two_for("ill"), of("well")), Sender(ill=busy)
+    result = await sent(ledger, sender, concurrency=1)
+    assert sender.attempted == ["ill", "well"]
+    assert ledger.names == ["ill", "well"]
+    met, *held = result.deferred[-1:] + result.deferred[:-1]
+    assert (met.reason, met.attempts, met.delay) == ("HTTP 429", 2, 60.0)
+    assert [(item.reason, item.attempts, item.stated) for item in held] == [("throttled", 1, True)] * 2
+    assert all(59 < item.delay < 121 for item in held)
+
+
+async def test_what_has_to_wait_its_turn_after_all_comes_back_at_once_and_is_no_attempt() -> None:
+    ledger, sender = Ledger(of("a", number=2), of("b")), Sender(a=HeldBack())
+    result = await sent(ledger, sender)
+    assert ledger.names == ["b"]
+    assert result.deferred == (
+        Deferred(event_key=EVENT.key, subscription_id="a", attempts=1, delay=0.0, stated=True, reason="rate limit"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("condition", "ailing"),
+    [
+        (WELL, False),
+        (Condition(consent=Consent("digest", NOW)), False),
+        (Condition(failing_since=NOW, failures=1), True),
+        (Condition(throttled_until=NOW, throttles=1), True),
+    ],
+)
+async def test_an_attempt_tells_whether_there_is_something_that_a_success_clears(
+    condition: Condition, ailing: bool
+) -> None:
+    ledger = Ledger(dataclasses.replace(of("a"), condition=condition))
+    await sent(ledger, Sender())
+    assert [made.ailing for made in ledger.recorded] == [ailing]
+
+
+async def test_that_a_subscription_is_disabled_does_not_count_against_its_receiver() -> None:
+    ledger = Ledger(of("a", wish={"state": "disabled"}))
+    await sent(ledger, Sender())
+    assert [(made.outcome.reason, made.outcome.ours) for made in ledger.recorded] == [("subscription disabled", True)]

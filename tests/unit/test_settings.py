@@ -1,13 +1,19 @@
 """Settings: which variables are refused, by their name, and without showing what they hold."""
 
+import base64
 import re
 import traceback
+from datetime import timedelta
 from ipaddress import ip_network
 from typing import Any
 
 import pytest
 
+from bellwire.conditions import Patience
 from bellwire.settings import LogFormat, Settings, SettingsInvalid, SmtpSecurity
+
+KEY = base64.b64encode(b"k" * 32).decode()
+DKIM = {"dkim_domain": "example.net", "dkim_selector": "bell1", "dkim_key": "/run/dkim.pem"}
 
 
 @pytest.fixture(autouse=True)
@@ -34,12 +40,18 @@ def test_every_setting_has_a_default() -> None:
         ("WEBHOOK_PORTS", "443", frozenset({443})),
         ("WEBHOOK_PORTS", " 80, 443 ,", frozenset({80, 443})),
         ("WEBHOOK_PORTS", "*", None),
+        ("EGRESS_PROXY", "http://[::1]:4750", "http://[::1]:4750"),
+        ("EGRESS_DETAILS", "true", True),
         ("EGRESS_ALLOW", "127.0.0.0/8, ::1/128", (ip_network("127.0.0.0/8"), ip_network("::1/128"))),
         ("EMAIL_FROM", "ops@example.com", "ops@example.com"),
         ("EMAIL_FROM", "Caf\u00e9 <ops@example.com>", "Caf\u00e9 <ops@example.com>"),
         ("METRICS_ADDRESS", "[::1]:9464", "[::1]:9464"),
         ("HEALTH_ADDRESS", "localhost:8080", "localhost:8080"),
+        ("WEBHOOK_ORIGIN", "Notifications.Example.com", "notifications.example.com"),
+        ("DISABLE_AFTER", "0", 0.0),
+        ("WARN_AFTER", "3600, 86400", (3600.0, 86_400.0)),
         ("LOG_FORMAT", "json", LogFormat.JSON),
+        ("PUBLIC_URL", "https://bell.example:8443/notify/", "https://bell.example:8443/notify"),
     ],
 )
 def test_variables_are_read(monkeypatch: pytest.MonkeyPatch, name: str, value: str, meant: object) -> None:
@@ -62,6 +74,14 @@ def test_variables_are_read(monkeypatch: pytest.MonkeyPatch, name: str, value: s
         ("SMTP_TIMEOUT", "nan", "or equal to"),
         ("EMAIL_FROM", "nobody", "must be an address"),
         ("EMAIL_FROM", "ops@example.com\nBcc: eve@example.com", "must be an address"),
+        ("PUBLIC_URL", "http://bell.example", "must be an https URL"),
+        ("PUBLIC_URL", "https://bell.example/?a=1", "must be an https URL"),
+        ("PUBLIC_URL", "https://bell.example/>\r\nBcc: eve", "must be an https URL"),
+        ("PUBLIC_URL", "https://ann:hunter2@bell.example", "must be an https URL"),
+        ("LINK_KEY", "hunter2", "at least 32 bytes"),
+        ("DKIM_DOMAIN", "example .net", "name in DNS"),
+        ("DKIM_DOMAIN", "example.net; d=example.org", "name in DNS"),
+        ("DKIM_SELECTOR", "bell\r\n", "name in DNS"),
         ("TWILIO_URL", "api.twilio.com", "http or https URL"),
         ("TWILIO_URL", "https://[api", "is not a URL"),
         ("TWILIO_TIMEOUT", "61", "less than or equal to 60"),
@@ -73,6 +93,33 @@ def test_variables_are_read(monkeypatch: pytest.MonkeyPatch, name: str, value: s
         ("WEBHOOK_PORTS", "80,*", "valid integer"),
         ("EGRESS_ALLOW", "intranet", "network"),
         ("EGRESS_ALLOW", "10.0.0.1/8", "network"),
+        *(
+            ("EGRESS_PROXY", value, "must be http://host:port")
+            for value in (
+                *(
+                    "proxy:4750",
+                    "https://proxy:4750",
+                    "http://proxy",
+                    "http://:4750",
+                    "http://proxy:99999",
+                    "http://[::1",
+                ),
+                *(
+                    "http://ann:hunter2@proxy:4750",
+                    "http://proxy:4750/path",
+                    "http://proxy:4750?a",
+                    "http://pro xy:4750",
+                ),
+            )
+        ),
+        ("WEBHOOK_ORIGIN", "https://example.com", "must be a domain name"),
+        ("WEBHOOK_ORIGIN", "example.com:443", "must be a domain name"),
+        ("WEBHOOK_ORIGIN", "*", "must be a domain name"),
+        ("DISABLE_AFTER", "-1", "greater than or equal to 0"),
+        ("DISABLE_AFTER", "inf", "less than or equal to"),
+        ("DISABLE_AFTER_FAILURES", "few", "valid integer"),
+        ("WARN_AFTER", "1d", "valid number"),
+        ("WARN_AFTER", "60,-60", "greater than or equal to 0"),
         ("SEND_CONCURRENCY", "0", "greater than or equal to 1"),
         ("MAX_ACTIVITIES", "1001", "less than or equal to 1000"),
         ("SHUTDOWN_GRACE", "soon", "valid number"),
@@ -103,6 +150,11 @@ def test_a_bad_variable_is_named(monkeypatch: pytest.MonkeyPatch, name: str, val
             {"twilio_account_sid": "AC1", "twilio_sender": "+1"},
             ["TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN", "TWILIO_SENDER"],
         ),
+        ({"link_key": KEY}, ["LINK_KEY", "PUBLIC_URL"]),
+        ({"dkim_domain": "example.net"}, ["DKIM_DOMAIN", "DKIM_SELECTOR", "DKIM_KEY"]),
+        ({"dkim_selector": "b", "dkim_key": "k"}, ["DKIM_DOMAIN", "DKIM_SELECTOR", "DKIM_KEY"]),
+        ({**DKIM, "email_from": "a@example.org"}, ["DKIM_DOMAIN", "EMAIL_FROM"]),
+        ({**DKIM, "email_from": "a@notexample.net"}, ["DKIM_DOMAIN", "EMAIL_FROM"]),
         ({"smtp_port": 0, "log_level": "loud"}, ["SMTP_PORT", "LOG_LEVEL"]),
         ({"smtp_prot": 25}, ["SMTP_PROT"]),
     ],
@@ -121,10 +173,20 @@ def test_settings_that_go_together_are_accepted() -> None:
         twilio_account_sid="AC1",
         twilio_auth_token="hunter3",
         twilio_sender="+14155550100",
+        public_url="https://bell.example",
+        link_key=f"{KEY},{KEY}",
+        email_from="Bell <bell@mail.Example.net>",
+        **DKIM,
     )
     assert settings.smtp_password is not None
     assert settings.smtp_password.get_secret_value() == "hunter2"
     assert "hunter" not in repr(settings)
+    assert KEY not in repr(settings)
+
+
+@pytest.mark.parametrize("sender", ["a@example.net", "a@deep.mail.EXAMPLE.net", "a@b\u00fccher.example.net"])
+def test_a_domain_signs_for_itself_and_for_those_below_it(sender: str) -> None:
+    assert Settings.read(email_from=sender, **DKIM).dkim_domain == "example.net"
 
 
 def test_a_refusal_shows_no_secret_not_even_in_its_traceback() -> None:
@@ -134,3 +196,21 @@ def test_a_refusal_shows_no_secret_not_even_in_its_traceback() -> None:
         Settings.read(registry_url="mysql://ann:hunter2@host/name")
     shown = [*traceback.format_exception(refused.value), *traceback.format_exception(second.value)]
     assert "hunter2" not in "".join(line for line in shown if "Settings.read(" not in line)
+
+
+@pytest.mark.parametrize(
+    ("given", "patience"),
+    [
+        ({}, Patience()),
+        ({"disable_after": 0}, Patience(disable_after=None)),
+        ({"disable_after_failures": 0}, Patience(disable_after=None, disable_after_failures=0)),
+        ({"warn_after": "0"}, Patience(warn_after=())),
+        ({"warn_after": "60,5,60"}, Patience(warn_after=(timedelta(seconds=5), timedelta(minutes=1)))),
+        (
+            {"disable_after": 60, "disable_after_failures": 3},
+            Patience(disable_after=timedelta(minutes=1), disable_after_failures=3),
+        ),
+    ],
+)
+def test_patience_with_failing_subscriptions_is_set_or_switched_off(given: dict[str, Any], patience: Patience) -> None:
+    assert Settings.read(**given).patience == patience

@@ -35,8 +35,9 @@ from bellwire.contract import (
     Settled,
     Settlement,
 )
-from bellwire.deliveries import DeliveryState
+from bellwire.deliveries import DeliveryState, OutcomeKind
 from bellwire.subscriptions import Channel
+from bellwire.trials import TrialInput, TrialResult
 from workflows import WORKFLOWS
 
 #: What an attempt comes to: a settled state, or (delay in seconds, reason), or (delay, reason, stated).
@@ -211,6 +212,10 @@ class Platform:
     async def send_webhook(self, chunk: Chunk) -> ChunkResult:
         return await self._send(chunk)
 
+    @activity.defn
+    async def attempt_trial(self, trial: TrialInput) -> TrialResult:
+        return TrialResult(kind=OutcomeKind.DEFERRED, reason="HTTP 503", duration=0.25)
+
     @asynccontextmanager
     async def skipping(self) -> AsyncIterator[None]:
         """Let the server's clock jump over waits. The test environment does so by itself only for handles of its own making."""
@@ -232,7 +237,7 @@ class Platform:
         sends = {Channel.EMAIL: self.send_email, Channel.SMS: self.send_sms, Channel.WEBHOOK: self.send_webhook}
         main = Worker(client, task_queue=contract.QUEUE, workflows=WORKFLOWS, activities=local, **options)
         email, sms, webhook = (
-            Worker(client, task_queue=contract.channel_queue(channel), activities=[send])
+            Worker(client, task_queue=contract.channel_queue(channel), activities=[send, self.attempt_trial])
             for channel, send in sends.items()
         )
         async with main, email, sms, webhook:

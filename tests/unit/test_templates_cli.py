@@ -1,0 +1,100 @@
+"""Templates on the command line: listed, previewed, and brought along by tenants."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from starter.cli import main
+from tests.unit.test_cli import GOOD, HOOK, MAIL, SUBSCRIBE, answer, complaint, registry_url, stored
+
+__all__ = ["registry_url"]
+ORDER = ["order.paid", "--data", '{"order": "42", "total": "19.90 EUR"}']
+
+
+def test_templates_are_listed_and_previewed(registry_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert answer(["templates", "list"], capsys)["order.paid"] == ["email", "sms"]
+    parts = answer(["templates", "preview", "order.paid", "--data", '{"order": "42"}'], capsys)
+    assert sorted(parts) == ["html", "sms", "subject", "text", "webhook"]
+    assert "42" in parts["subject"]
+    assert parts["webhook"] is None
+    assert complaint(["templates", "preview", "order.paid", "--locale", "!"], capsys)[0].startswith("error: locale:")
+
+
+def test_a_folders_template_for_webhooks_is_listed_and_previewed(
+    registry_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine" / "order.paid").mkdir(parents=True)
+    (tmp_path / "mine" / "order.paid" / "webhook.json").write_text('{"order": {{ data.order | tojson }}}')
+    monkeypatch.setenv("BELLWIRE_TEMPLATES", str(tmp_path / "mine"))
+    assert answer(["templates", "list"], capsys)["order.paid"] == ["email", "sms", "webhook"]
+    assert answer(["templates", "preview", *ORDER], capsys)["webhook"] == '{"order": "42"}'
+
+
+def test_html_is_written_to_a_file_to_look_at(
+    registry_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "mail.html"
+    assert main(["templates", "preview", *ORDER, "--html", str(page)]) == 0
+    out = capsys.readouterr().out
+    assert f"written to {page}" in out
+    assert "<html" not in out
+    assert page.read_text().startswith("<!doctype html>")
+    assert "cannot be written" in complaint(["templates", "preview", *ORDER, "--html", str(tmp_path)], capsys)[0]
+
+
+def test_parts_of_a_tenant_are_stored_and_previewed_as_its_subscription_gets_them(
+    registry_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "subject").write_text("Thanks for {{ data.order }}")
+    (tmp_path / "html").write_text("<p>{{ data.total }} <a href='javascript:x'>pay</a></p>")
+    given = ["--part", f"email.subject={tmp_path / 'subject'}", "--part", f"email.html={tmp_path / 'html'}"]
+    made = answer([*SUBSCRIBE, *MAIL, *given, "--id", "mine"], capsys)
+    assert made["parts"]["email.subject"] == "Thanks for {{ data.order }}"
+    assert stored(registry_url)[0].parts == made["parts"]
+    parts = answer(["templates", "preview", *ORDER, "--subscription", "mine"], capsys)
+    assert (parts["subject"], parts["text"], parts["sms"]) == ("Thanks for 42", "19.90 EUR pay\n", None)
+    assert "<p>19.90 EUR <a>pay</a></p>" in parts["html"]
+    assert main(["subscriptions", "show", "mine"]) == 0
+    assert "email.html" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("part", "source", "named"),
+    [
+        ("email.text", "ok\n{{ oops", "parts: template email.text line 2: "),
+        ("email.html", "{{ data | nofilter }}", "parts: template email.html line 1: no filter named 'nofilter'"),
+        ("email.html", "{% include '_layout.html' %}", "parts: template email.html line 1: include is not available"),
+        ("email.text", "x" * 65_537, "parts: have 65,537 bytes together"),
+        ("sms.text", "x", "parts: 'sms.text' does not fit the target; write email.subject or email.text or email.html"),
+    ],
+)
+def test_a_part_that_cannot_work_is_refused_and_nothing_is_stored(
+    part: str, source: str, named: str, registry_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "part").write_text(source)
+    (line,) = complaint([*SUBSCRIBE, *MAIL, "--part", f"{part}={tmp_path / 'part'}"], capsys)
+    assert named in line
+    assert stored(registry_url) == []
+
+
+@pytest.mark.parametrize("option", ["email.text", "email.text=", "=x", "email.text=nowhere.txt"])
+def test_an_option_that_names_no_part_and_file_is_refused(
+    option: str, registry_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert len(complaint([*SUBSCRIBE, *MAIL, "--part", option], capsys)) == 1
+
+
+def test_parts_in_a_file_of_subscriptions_are_checked_and_each_bad_one_is_named(
+    registry_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hook = {**GOOD, "target": {"channel": "webhook", "url": HOOK[1]}}
+    bad = {**hook, "parts": {"webhook.json": "{{ a"}}
+    file = tmp_path / "many.json"
+    file.write_text(json.dumps([{**hook, "parts": {"webhook.json": "{}"}}, bad, GOOD, bad]))
+    lines = complaint(["subscribe", "--file", str(file)], capsys)
+    assert [line[: line.index(" line 1")] for line in lines] == [
+        "error: item 2: parts: template webhook.json",
+        "error: item 4: parts: template webhook.json",
+    ]
+    assert stored(registry_url) == []
