@@ -282,6 +282,7 @@ async def test_what_is_private_is_written_nowhere(tmp_path: Path, keys: str) -> 
         await announced(system)
         await unsubscribe(system, folder, canaries)
         await break_down(system, folder, canaries, keys)
+        assert {one.method for one in system.hooks.received} == {"POST", "OPTIONS"}
         received = b"".join(mail.raw for mail in system.mailbox.mails)
         places = {"history": await histories(system), "metrics": await page(f"http://{metrics}/metrics")}
         while_running = files(folder)
