@@ -272,10 +272,12 @@ async def run(settings: Settings, channels: Sequence[Channel], *, workflows: boo
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(LOOKUP_THREADS, "lookup"))
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    registry = await Registry.open(settings.registry_url, pool=settings.registry_pool, patience=settings.patience)
+    registry = await Registry.open(
+        settings.registry_url, pool=settings.registry_pool, ring=settings.ring, patience=settings.patience
+    )
     try:
         await registry.check()
-        client = await connect(runtime=runtime(settings.metrics_address))
+        client = await connect(keys=settings.ring, runtime=runtime(settings.metrics_address))
         await check_search_attributes(client)
         async with (
             polling(client, registry, settings, channels, workflows=workflows) as workers,

@@ -8,12 +8,15 @@ from bellwire.errors import (
     EventConflict,
     EventInvalid,
     EventNotFound,
+    KeysInvalid,
+    NotReadable,
     NotSetUp,
     TemporalUnavailable,
     WaitTimeout,
 )
 from bellwire.events import Event
 from bellwire.filters import All, Any, Exact, Not, Prefix, Suffix
+from bellwire.keyring import KeyRing
 from bellwire.subscriptions import (
     Channel,
     EmailTarget,
@@ -37,7 +40,10 @@ __all__ = [
     "EventInvalid",
     "EventNotFound",
     "Exact",
+    "KeyRing",
+    "KeysInvalid",
     "Not",
+    "NotReadable",
     "NotSetUp",
     "Prefix",
     "Receipt",

@@ -34,6 +34,7 @@ from bellwire.errors import (
     WaitTimeout,
 )
 from bellwire.events import Event, event_key, uuid7
+from bellwire.keyring import KeyRing
 from bellwire.publications import Publication, publications
 from bellwire.wire import Wire
 
@@ -86,16 +87,16 @@ class Client:
     """
 
     def __init__(self, temporal: Temporal) -> None:
-        #: The Temporal client beneath; it must use the pydantic data converter, as `connect` sees to.
+        #: The Temporal client beneath; it must use the data converter that `connect` gives it.
         self.temporal = temporal
 
     @classmethod
-    async def connect(cls, **overrides: Any) -> Self:
+    async def connect(cls, *, keys: KeyRing | str | None = None, **overrides: Any) -> Self:
         """Connect as Temporal's environment or TOML configuration says; arguments of temporalio's Client.connect win.
 
-        Raises TemporalUnavailable.
+        `keys` are what the worker has as BELLWIRE_ENCRYPTION_KEYS, if it has any. Raises TemporalUnavailable, KeysInvalid.
         """
-        return cls(await connect(**overrides))
+        return cls(await connect(keys=keys, **overrides))
 
     async def publish(self, event: Event) -> Receipt:
         """Publish one event. Once this returns, it is durable. Publishing it again is safe and says `duplicate`.

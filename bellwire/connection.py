@@ -10,12 +10,13 @@ from typing import Any
 
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfig
 from temporalio.service import GrpcCompression, RPCError, RPCStatusCode
 
+from bellwire.codec import data_converter
 from bellwire.contract import SEARCH_ATTRIBUTES
-from bellwire.errors import NotSetUp, TemporalUnavailable
+from bellwire.errors import KeysInvalid, NotSetUp, TemporalUnavailable
+from bellwire.keyring import KeyRing, ring_of
 
 #: Seconds that Temporal's threads have, when the process ends, to let go of what they answered last. Microseconds do.
 LEAVING_SECONDS = 0.02
@@ -34,27 +35,39 @@ def _leave_in_order() -> None:
     atexit.register(time.sleep, LEAVING_SECONDS)
 
 
-async def connect(**overrides: Any) -> Client:
+async def connect(*, keys: KeyRing | str | None = None, **overrides: Any) -> Client:
     """A Temporal client, configured by TEMPORAL_* variables or Temporal's TOML file; localhost:7233 if neither says.
 
-    `overrides` are arguments of `temporalio.client.Client.connect` (target_host, namespace, tls, …) and win.
-    Raises TemporalUnavailable.
+    With `keys`, a ring or the text of one (`id:base64,…`), all that it sends is encrypted. `overrides` are arguments of
+    `temporalio.client.Client.connect` (target_host, namespace, tls, …) and win. Raises TemporalUnavailable, KeysInvalid.
     """
     _leave_in_order()
-    try:
-        found = ClientConfig.load_client_connect_config()
-    except RuntimeError as error:
-        raise TemporalUnavailable(f"{error}; check TEMPORAL_CONFIG_FILE and TEMPORAL_PROFILE") from error
+    ring = ring_of(keys)
+    if ring and "data_converter" in overrides:
+        raise KeysInvalid("keys and data_converter: give one; bellwire.codec.data_converter makes one of a ring")
+    found = _configured()
     arguments = {"target_host": "localhost:7233", **found, **overrides}
     if _LOOPBACK.match(arguments["target_host"]):
         # Between two processes of one machine, compressing takes more time than it saves.
         arguments.setdefault("grpc_compression", GrpcCompression.NONE)
     try:
-        return await Client.connect(data_converter=pydantic_data_converter, **arguments)
+        return await Client.connect(**{"data_converter": data_converter(ring), **arguments})
     except (RuntimeError, ValueError, RPCError) as error:
         raise TemporalUnavailable(
             f"cannot reach Temporal at {arguments['target_host']}: {error}; check TEMPORAL_ADDRESS and that the server runs"
         ) from error
+
+
+def namespace() -> str:
+    """The namespace that `connect` uses. Raises TemporalUnavailable."""
+    return str(_configured().get("namespace", "default"))
+
+
+def _configured() -> Any:
+    try:
+        return ClientConfig.load_client_connect_config()
+    except RuntimeError as error:
+        raise TemporalUnavailable(f"{error}; check TEMPORAL_CONFIG_FILE and TEMPORAL_PROFILE") from error
 
 
 async def check_search_attributes(client: Client) -> None:

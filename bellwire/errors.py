@@ -12,6 +12,8 @@ BellwireError
 ├── TemporalUnavailable
 ├── RegistryUnavailable
 ├── NotSetUp
+├── KeysInvalid              also a ValueError
+├── NotReadable
 └── SignatureInvalid         also a ValueError
     ├── SignatureMissing
     ├── SignatureMismatch
@@ -76,6 +78,14 @@ class RegistryUnavailable(BellwireError):
 
 class NotSetUp(BellwireError):
     """The registry schema or the search attributes are missing; run `python -m starter setup`."""
+
+
+class KeysInvalid(BellwireError, ValueError):
+    """The encryption keys are no list of id:base64; make one with `python -m starter keys new`."""
+
+
+class NotReadable(BellwireError):
+    """It is encrypted, and none of the keys given opens it; give BELLWIRE_ENCRYPTION_KEYS the key that it names."""
 
 
 class SignatureInvalid(BellwireError, ValueError):

@@ -3,27 +3,27 @@
 The connection to Temporal is not here: it has its own standard (TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, TEMPORAL_PROFILE, …).
 """
 
-import re
 from datetime import timedelta
 from email.utils import parseaddr
 from enum import StrEnum
+from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Self
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
+from bellwire import variables
 from bellwire.conditions import Patience
 from bellwire.errors import BellwireError
+from bellwire.keyring import KeyRing
 from bellwire.links import LinkKeys, Links
-from bellwire.relays import Relay, SmtpSecurity, parse_relays
+from bellwire.relays import Relay, SmtpSecurity
 from bellwire.returns import ReturnPath, check_return_path
 from bellwire.subscriptions import MAX_SEGMENTS, sms_sender
 
-_DOMAIN = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 #: What describes one relay, and has its place in the URL where several are named.
 _ONE_RELAY = ("smtp_host", "smtp_port", "smtp_security", "smtp_username", "smtp_password", "smtp_verify")
 
@@ -37,106 +37,6 @@ class SettingsInvalid(BellwireError, ValueError):
     """A BELLWIRE_* variable has a bad value."""
 
 
-def _async_driver(url: str) -> str:
-    scheme, separator, rest = url.partition("://")
-    drivers = {"sqlite": "sqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}
-    full = drivers.get(scheme, scheme)
-    if not separator or full not in drivers.values():
-        raise ValueError("must start with sqlite:/// or postgresql://, such as sqlite:///bellwire.db")
-    return f"{full}://{rest}"
-
-
-def _host_and_port(value: str) -> str:
-    host, _, port = value.rpartition(":")
-    if not host or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
-        raise ValueError("must be host:port, such as 127.0.0.1:9464")
-    return value
-
-
-def _sender(value: str) -> str:
-    local, _, domain = parseaddr(value)[1].rpartition("@")
-    if not (local and domain and value.isprintable()):
-        raise ValueError("must be an address, such as Bellwire <notifications@example.com>")
-    return value
-
-
-def _relays(value: object) -> object:
-    return parse_relays(value) if isinstance(value, str) else value
-
-
-def _domain(value: str) -> str:
-    if not _DOMAIN.fullmatch(value.lower()) or len(value) > 253:
-        raise ValueError("must be a domain name, such as notifications.example.com")
-    return value.lower()
-
-
-def _folder(value: Path) -> Path:
-    if not value.is_dir():
-        raise ValueError("is not a folder; without this check the built-in templates would be sent in silence")
-    return value
-
-
-def _file(value: Path) -> Path:
-    if not value.is_file():
-        raise ValueError("is not a file")
-    return value
-
-
-def _http_url(value: str) -> str:
-    try:
-        parts = urlsplit(value)
-        host, _ = parts.hostname, parts.port
-    except ValueError as error:
-        raise ValueError(f"is not a URL: {error}") from error
-    if parts.scheme not in {"https", "http"} or not host:
-        raise ValueError("must be an http or https URL with a host, such as https://api.twilio.com")
-    return value
-
-
-def _proxy_url(value: str) -> str:
-    try:
-        parts = urlsplit(value)
-        whole = parts.scheme == "http" and parts.hostname and parts.port
-    except ValueError:
-        whole = False
-    # Letters and digits, dots, colons and brackets: no login, no path, and nothing that two parsers may read in two ways.
-    if not whole or not re.fullmatch(r"http://[A-Za-z0-9._:\[\]-]+/?", value):
-        raise ValueError("must be http://host:port without login or path, such as http://smokescreen.internal:4750")
-    return value
-
-
-def _public_url(value: str) -> str:
-    # It stands in a header, between angle brackets, and RFC 8058 wants https.
-    if not re.fullmatch(r"https://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?", value) or len(value) > 200:
-        raise ValueError("must be an https URL without query, such as https://bellwire.example.com")
-    return value.rstrip("/")
-
-
-def _link_keys(value: SecretStr) -> SecretStr:
-    LinkKeys(value.get_secret_value())
-    return value
-
-
-def _dns_name(value: str) -> str:
-    if not re.fullmatch(
-        r"(?=.{1,253}$)([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?",
-        value,
-    ):
-        raise ValueError("must be a name in DNS, in ASCII, such as example.com or bellwire1")
-    return value.lower()
-
-
-def _in_ascii(domain: str) -> str:
-    try:
-        return domain.encode("idna").decode()
-    except UnicodeError:
-        return domain
-
-
-HostAndPort = Annotated[str, AfterValidator(_host_and_port)]
-Port = Annotated[int, Field(ge=1, le=65535)]
-
-
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="BELLWIRE_",
@@ -148,13 +48,21 @@ class Settings(BaseSettings):
     )
 
     #: Where subscriptions, events and deliveries are kept: sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME.
-    registry_url: Annotated[str, AfterValidator(_async_driver)] = "sqlite:///bellwire.db"
+    registry_url: Annotated[str, AfterValidator(variables.async_driver)] = "sqlite:///bellwire.db"
     #: Most connections to the registry that one process holds.
     registry_pool: int = Field(default=10, ge=1, le=200)
 
+    #: Keys that private data is encrypted with, in Temporal and in the registry: id:base64,id2:base64, as
+    #: `python -m starter keys new` makes them. The first encrypts, all decrypt. Publishers need the same.
+    encryption_keys: Annotated[SecretStr, AfterValidator(variables.keys)] | None = None
+    #: Bearer tokens, separated by commas, with which Temporal's CLI and UI may have the gateway decrypt; none: nobody may.
+    codec_tokens: Annotated[SecretStr, AfterValidator(variables.tokens)] | None = None
+    #: Origins of Temporal UIs whose pages may ask the gateway to decrypt, separated by commas: https://temporal.example.
+    codec_origins: Annotated[tuple[variables.Origin, ...], NoDecode] = ()
+
     #: Host of the mail relay.
     smtp_host: str = "localhost"
-    smtp_port: Port = 25
+    smtp_port: variables.Port = 25
     #: none, starttls (required, not opportunistic) or tls (from the first byte, port 465).
     smtp_security: SmtpSecurity = SmtpSecurity.NONE
     #: Login at the relay; both or neither, and only over starttls or tls.
@@ -164,27 +72,27 @@ class Settings(BaseSettings):
     smtp_verify: bool = True
     #: Several relays instead, separated by commas: smtp+starttls://USER:PASSWORD@HOST:PORT?priority=10&connections=5, or
     #: smtp:// or smtps://; user and password percent-encoded. The lowest priority is used first, equal ones share the load.
-    smtp_relays: Annotated[tuple[Relay, ...], NoDecode, BeforeValidator(_relays)] = ()
+    smtp_relays: Annotated[tuple[Relay, ...], NoDecode, BeforeValidator(variables.relays)] = ()
     #: Most connections to a relay that one process keeps open.
     smtp_connections: int = Field(default=10, ge=1, le=200)
     #: Seconds for each step of the conversation with a relay.
     smtp_timeout: float = Field(default=30, ge=1, le=300)
     #: The From address; its domain is also the domain of Message-IDs.
-    email_from: Annotated[str, AfterValidator(_sender)] = "Bellwire <notifications@bellwire.localhost>"
+    email_from: Annotated[str, AfterValidator(variables.sender)] = "Bellwire <notifications@bellwire.localhost>"
 
     #: Where bounces go, such as bounces@mail.example.com: each mail's envelope is sent from bounces+TOKEN@mail.example.com, by
     #: which `python -m starter bounces` knows it again. The From address, without a token, if not set.
     email_return_path: Annotated[str, AfterValidator(check_return_path)] | None = None
     #: Where the gateway is reached from outside, https://host or https://host/path: links in mails begin with it, and Twilio
     #: is told to call back there.
-    public_url: Annotated[str, AfterValidator(_public_url)] | None = None
+    public_url: Annotated[str, AfterValidator(variables.public_url)] | None = None
     #: What signs return paths and the links by which recipients unsubscribe: base64 of 32 random bytes (openssl rand -base64
     #: 32). Several, separated by commas: the first signs, all verify. Without it, or without a public URL, mails have no link.
-    link_key: Annotated[SecretStr, AfterValidator(_link_keys)] | None = None
+    link_key: Annotated[SecretStr, AfterValidator(variables.link_keys)] | None = None
     #: Domain that mails are signed for (DKIM): that of BELLWIRE_EMAIL_FROM, or one above it. All three or none.
-    dkim_domain: Annotated[str, AfterValidator(_dns_name)] | None = None
+    dkim_domain: Annotated[str, AfterValidator(variables.dns_name)] | None = None
     #: Under SELECTOR._domainkey.DOMAIN the public key is published.
-    dkim_selector: Annotated[str, AfterValidator(_dns_name)] | None = None
+    dkim_selector: Annotated[str, AfterValidator(variables.dns_name)] | None = None
     #: The private key, RSA or Ed25519: the path of a PEM file, or the PEM itself.
     dkim_key: SecretStr | None = None
 
@@ -194,7 +102,7 @@ class Settings(BaseSettings):
     #: The sending number (+14155550123) or messaging service (MG…).
     twilio_sender: str | None = None
     #: Where Twilio's API is; another address for a test double.
-    twilio_url: Annotated[str, AfterValidator(_http_url)] = "https://api.twilio.com"
+    twilio_url: Annotated[str, AfterValidator(variables.http_url)] = "https://api.twilio.com"
     #: Seconds for one call of Twilio's API.
     twilio_timeout: float = Field(default=15, ge=0.1, le=60)
     #: Seconds that an SMS with a lost answer rests before its provider is asked what became of it.
@@ -204,9 +112,9 @@ class Settings(BaseSettings):
     #: Most segments of one SMS, for subscriptions that name no limit; a longer text is rejected.
     sms_max_segments: int = Field(default=10, ge=1, le=MAX_SEGMENTS)
     #: What a segment costs, for estimates: a file (CSV or JSON) of prefix, price and currency.
-    sms_prices: Annotated[Path, AfterValidator(_file)] | None = None
+    sms_prices: Annotated[Path, AfterValidator(variables.file)] | None = None
     #: SMS providers other than Twilio: a file (TOML or JSON) that describes them.
-    sms_providers: Annotated[Path, AfterValidator(_file)] | None = None
+    sms_providers: Annotated[Path, AfterValidator(variables.file)] | None = None
     #: Secrets that this file names: BELLWIRE_SMS_SECRETS__ACME=… is the one that it calls BELLWIRE_SMS_SECRETS__ACME.
     sms_secrets: dict[str, SecretStr] = Field(default_factory=dict)
 
@@ -215,16 +123,16 @@ class Settings(BaseSettings):
     #: Allow http:// targets; the body then travels in the clear.
     webhook_allow_http: bool = False
     #: Ports that webhook targets may name, separated by commas; * for all.
-    webhook_ports: Annotated[frozenset[Port] | None, NoDecode] = frozenset({80, 443, 8080, 8443})
+    webhook_ports: Annotated[frozenset[variables.Port] | None, NoDecode] = frozenset({80, 443, 8080, 8443})
     #: Private networks that webhooks may reach all the same, separated by commas: 10.1.0.0/16,127.0.0.0/8.
     egress_allow: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
     #: Let tenants read why a webhook into those networks failed, and what was answered there; else both go to the log at most.
     egress_details: bool = False
     #: http://host:port of a forward proxy through which all webhooks go, and which then decides on names; none, if not set.
-    egress_proxy: Annotated[str, AfterValidator(_proxy_url)] | None = None
+    egress_proxy: Annotated[str, AfterValidator(variables.proxy_url)] | None = None
 
     #: The domain name in whose name receivers are asked for their consent whose subscriptions want that (WebHook-Request-Origin).
-    webhook_origin: Annotated[str, AfterValidator(_domain)] | None = None
+    webhook_origin: Annotated[str, AfterValidator(variables.domain)] | None = None
 
     #: Seconds of failing without a success after which a subscription is disabled; 0: never.
     disable_after: float = Field(default=432_000, ge=0, le=31_536_000)
@@ -245,7 +153,7 @@ class Settings(BaseSettings):
     shutdown_grace: float = Field(default=30, ge=0, le=600)
 
     #: A folder of templates that are looked up before the built-in ones.
-    templates: Annotated[Path, AfterValidator(_folder)] | None = None
+    templates: Annotated[Path, AfterValidator(variables.folder)] | None = None
 
     #: Processes, for each worker process, that render what tenants wrote; started when first needed.
     template_processes: int = Field(default=2, ge=1, le=64)
@@ -255,9 +163,9 @@ class Settings(BaseSettings):
     template_memory: int = Field(default=256, ge=64, le=4096)
 
     #: host:port of the Prometheus metrics page, of Temporal's SDK and Bellwire both; none, if not set.
-    metrics_address: HostAndPort | None = None
+    metrics_address: variables.HostAndPort | None = None
     #: host:port of GET /ready, which answers 200 once the worker polls and registry and Temporal answer; none, if not set.
-    health_address: HostAndPort | None = None
+    health_address: variables.HostAndPort | None = None
     #: console (for people) or json (for collectors).
     log_format: LogFormat = LogFormat.CONSOLE
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
@@ -266,9 +174,9 @@ class Settings(BaseSettings):
     @classmethod
     def _split_lists(cls, values: dict[str, Any]) -> dict[str, Any]:
         values = dict(values)
-        for name in ("egress_allow", "sms_senders", "webhook_ports", "warn_after"):
+        for name in ("codec_origins", "egress_allow", "sms_senders", "webhook_ports", "warn_after"):
             if isinstance(given := values.get(name), str):
-                parts = [part.strip() for part in given.split(",") if part.strip()]
+                parts = variables.split(given)
                 values[name] = None if name == "webhook_ports" and parts == ["*"] else parts
         return values
 
@@ -296,7 +204,7 @@ class Settings(BaseSettings):
             raise ValueError(
                 "BELLWIRE_DKIM_DOMAIN, BELLWIRE_DKIM_SELECTOR and BELLWIRE_DKIM_KEY: give all three or none"
             )
-        sending = _in_ascii(parseaddr(self.email_from)[1].rpartition("@")[2].lower())
+        sending = variables.in_ascii(parseaddr(self.email_from)[1].rpartition("@")[2].lower())
         if self.dkim_domain and not f".{sending}".endswith(f".{self.dkim_domain}"):
             raise ValueError(
                 f"BELLWIRE_DKIM_DOMAIN: must be {sending}, the domain of BELLWIRE_EMAIL_FROM, or one above it; to receivers "
@@ -307,7 +215,19 @@ class Settings(BaseSettings):
             raise ValueError(
                 "BELLWIRE_TWILIO_ACCOUNT_SID, BELLWIRE_TWILIO_AUTH_TOKEN and BELLWIRE_TWILIO_SENDER: give all three or none"
             )
+        if self.codec_tokens and not self.encryption_keys:
+            raise ValueError("BELLWIRE_CODEC_TOKENS: there is nothing to decrypt without BELLWIRE_ENCRYPTION_KEYS")
         return self
+
+    @cached_property
+    def ring(self) -> KeyRing | None:
+        """The encryption keys; None if there are none."""
+        return KeyRing.parse(self.encryption_keys.get_secret_value()) if self.encryption_keys else None
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """The tokens of the codec server."""
+        return tuple(variables.split(self.codec_tokens.get_secret_value())) if self.codec_tokens else ()
 
     @property
     def links(self) -> Links | None:

@@ -89,6 +89,9 @@ def configure_logs(log_format: LogFormat, level: str) -> None:
     )
     logging.basicConfig(handlers=[handler], level=level, force=True)
     # Each failed try of an activity is a warning there already.
+    if logging.getLevelNamesMapping()[level] < logging.INFO:
+        # At DEBUG it would show inputs and results, decrypted.
+        logging.getLogger("temporalio").setLevel(logging.INFO)
     logging.getLogger("twilio").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
 

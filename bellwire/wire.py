@@ -23,7 +23,8 @@ def once(check: Callable[[T], T]) -> AfterValidator:
 class Wire(BaseModel):
     """A frozen value that travels between processes. Unknown fields are ignored, so that old code reads new payloads."""
 
-    model_config = ConfigDict(frozen=True)
+    # Errors show no input: it may be private, and errors go to logs and histories.
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
 
 class Written(BaseModel):

@@ -9,7 +9,7 @@ import typer
 from typer import TyperException
 from typer.main import get_command
 
-from starter import deliveries, events, limits, subscriptions, suppressions, templates
+from starter import deliveries, events, keys, limits, subscriptions, suppressions, templates
 from starter.bounces import bounces
 from starter.demo_command import demo
 from starter.dev import dev
@@ -49,6 +49,8 @@ app.add_typer(limits.app, name="limits")
 app.add_typer(templates.app, name="templates")
 app.command()(purge)
 app.command()(erase)
+app.add_typer(keys.app, name="keys")
+app.command()(keys.rekey)
 app.command()(gateway)
 
 

@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from bellwire.client import Client
 from bellwire.confirmations import Confirmation
 from bellwire.deliveries import Delivery, DeliveryState
 from bellwire.errors import DeliveryNotFound
@@ -16,7 +15,7 @@ from bellwire.subscriptions import Channel
 from starter.durations import in_words
 from starter.events import SourceOption, confirmed_as_json, describe, in_money, one_event, print_attempts
 from starter.tables import print_facts, print_table
-from starter.terminal import AsJson, InputInvalid, command, console, opened_registry, remark, say_json
+from starter.terminal import AsJson, InputInvalid, command, connected, console, opened_registry, remark, say_json
 
 _DELIVERY_ID = re.compile(r"dlv_([a-z2-7]{26})_([A-Za-z0-9][A-Za-z0-9_-]{0,62})")
 
@@ -186,7 +185,7 @@ async def retry(
             key = (await one_event(registry, event_id or "", source)).event.key
         assert subscription_id is not None
         delivery, event = await one_delivery(registry, key, subscription_id)
-    client = await Client.connect()
+    client = await connected()
     run = await client.retry((event.source, event.id), subscription_id)
     if as_json:
         say_json({"id": delivery.id, "workflow_id": run})

@@ -23,6 +23,9 @@ DEV_SETTINGS = {
 #: Of those, what commands in another terminal need beside the addresses.
 _SHARED = ("BELLWIRE_WEBHOOK_ALLOW_HTTP", "BELLWIRE_WEBHOOK_PORTS")
 
+#: What they need to read what is encrypted; not shown, for it is a secret.
+_KEYS = "BELLWIRE_ENCRYPTION_KEYS"
+
 
 @command
 async def dev(
@@ -75,6 +78,7 @@ def _panel(stack: Stack, folder: Path, variables: dict[str, str]) -> Panel:
         "",
         "In another terminal:",
         *(f"  export {name}={value!r}" for name, value in variables.items()),
+        *([f"  export {_KEYS}=…, the same as here"] if os.environ.get(_KEYS) else []),
         "  python -m starter subscribe --tenant acme --type 'order.*' --webhook http://127.0.0.1:8000/hooks",
         '  python -m starter publish --type order.paid --source /shop --data \'{"order": "42"}\' --wait',
         "",

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bellwire.client import Client, Status
+from bellwire.client import Status
 from bellwire.confirmations import Confirmation
 from bellwire.deliveries import Attempt, Delivery
 from bellwire.errors import BellwireError, EventNotFound
@@ -14,7 +14,17 @@ from bellwire.registry import Registry, StoredEvent
 from bellwire.settings import Settings
 from starter.durations import in_words
 from starter.tables import in_counts, print_facts, print_table
-from starter.terminal import AsJson, InputInvalid, command, console, opened_registry, printable, remark, say_json
+from starter.terminal import (
+    AsJson,
+    InputInvalid,
+    command,
+    connected,
+    console,
+    opened_registry,
+    printable,
+    remark,
+    say_json,
+)
 
 #: Seconds that Temporal has to say how an event stands, before the registry's word is all there is.
 LIVE_TIMEOUT = 3.0
@@ -161,7 +171,7 @@ async def _live(stored: StoredEvent) -> Status | None:
     """What the event's run says; None if it cannot be asked now."""
     try:
         async with asyncio.timeout(LIVE_TIMEOUT):
-            client = await Client.connect()
+            client = await connected()
             return await client.status((stored.event.source, stored.event.id))
     except (BellwireError, TimeoutError) as error:
         remark(f"Temporal was not asked, the registry's word is shown: {printable(str(error) or 'no answer in time')}")

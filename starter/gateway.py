@@ -11,12 +11,13 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from bellwire.errors import BellwireError
 from bellwire.registry import Registry
 from bellwire.settings import Settings
 from starter import callbacks, unsubscribing
+from starter.codec_server import codec_routes
 from starter.terminal import CommandFailed, command, opened_registry, remark
 
 
@@ -30,7 +31,7 @@ def application(settings: Settings, registry: Registry) -> Starlette:
             return JSONResponse({"ready": False, "reason": str(error)[:200]}, status_code=503)
         return JSONResponse({"ready": True})
 
-    routes = [Route("/ready", ready), *callbacks.routes(settings, registry)]
+    routes: list[BaseRoute] = [Route("/ready", ready), *codec_routes(settings), *callbacks.routes(settings, registry)]
     if keys := settings.link_keys:
         routes += unsubscribing.routes(keys, registry)
     return Starlette(routes=routes)

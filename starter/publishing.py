@@ -11,7 +11,7 @@ from bellwire.errors import BellwireError, EventInvalid
 from bellwire.events import Event
 from starter.documents import Item, collect, object_of, read_items, read_value
 from starter.tables import in_counts, print_table
-from starter.terminal import AsJson, CommandFailed, InputInvalid, command, console, remark, say_json
+from starter.terminal import AsJson, CommandFailed, InputInvalid, command, connected, console, remark, say_json
 from starter.waiting import wait_for_all
 
 #: Events handed to the client at a time: a multiple of what one run carries, so that progress is worth showing.
@@ -84,7 +84,7 @@ async def publish(
     if file is None and not given:
         raise InputInvalid("publish: give --type and --source, or a FILE of events (- for stdin)")
     events = read_events(read_items(file)) if file is not None else [Event.parse(given)]
-    client = await Client.connect()
+    client = await connected()
     receipts = await _publish_all(client, events)
     statuses = None if wait is None else await wait_for_all(client, receipts, wait)
     if as_json:

@@ -82,7 +82,7 @@ async def setup(as_json: AsJson = False) -> None:
     Creates or migrates the registry, and registers the search attributes. Safe to run at any time.
     """
     settings = Settings.read()
-    registry = await Registry.open(settings.registry_url, pool=settings.registry_pool)
+    registry = await Registry.open(settings.registry_url, pool=settings.registry_pool, ring=settings.ring)
     try:
         migrated = await migrate(registry)
     finally:

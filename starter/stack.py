@@ -14,6 +14,7 @@ import aiohttp
 from bellwire.client import Client
 from bellwire.connection import connect
 from bellwire.errors import TemporalUnavailable
+from bellwire.keyring import KeyRing, ring_of
 from bellwire.registry import Registry
 from starter.processes import CHECKOUT, Process, environment_without, free_port, free_ports, program
 from starter.setup import migrate, register_search_attributes
@@ -90,10 +91,11 @@ async def running_stack(
             log=folder / "temporal.log",
         )
         cleaning.push_async_callback(server.stop, grace=STOP_TIMEOUT)
-        registry = await Registry.open(settings["BELLWIRE_REGISTRY_URL"])
+        ring = ring_of(settings.get("BELLWIRE_ENCRYPTION_KEYS"))
+        registry = await Registry.open(settings["BELLWIRE_REGISTRY_URL"], ring=ring)
         cleaning.push_async_callback(registry.close)
         await migrate(registry)
-        client = await _connected(server, address)
+        client = await _connected(server, address, ring)
         await register_search_attributes(client.temporal)
         worker = await Process.start(
             "worker",
@@ -142,12 +144,12 @@ def _server(port: int, ui_port: int, database: Path | None) -> list[str]:
     return [program("temporal"), "server", "start-dev", *(str(part) for option in options.items() for part in option)]
 
 
-async def _connected(server: Process, address: str) -> Client:
+async def _connected(server: Process, address: str, ring: KeyRing | None) -> Client:
     clients: list[Client] = []
 
     async def answers() -> bool:
         try:
-            temporal = await connect(target_host=address, namespace=NAMESPACE, tls=False, api_key=None)
+            temporal = await connect(keys=ring, target_host=address, namespace=NAMESPACE, tls=False, api_key=None)
         except TemporalUnavailable:
             return False
         clients.append(Client(temporal))

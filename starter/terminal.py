@@ -11,7 +11,8 @@ from typing import Annotated, Any, ParamSpec
 import typer
 from rich.console import Console
 
-from bellwire.errors import BellwireError, EventInvalid, SubscriptionInvalid, TemplateInvalid
+from bellwire.client import Client
+from bellwire.errors import BellwireError, EventInvalid, KeysInvalid, SubscriptionInvalid, TemplateInvalid
 from bellwire.registry import Registry
 from bellwire.settings import Settings, SettingsInvalid
 
@@ -34,7 +35,7 @@ class CommandFailed(BellwireError):
     """The command did not succeed."""
 
 
-_BAD_INPUT = (InputInvalid, EventInvalid, SubscriptionInvalid, TemplateInvalid, SettingsInvalid)
+_BAD_INPUT = (InputInvalid, EventInvalid, SubscriptionInvalid, TemplateInvalid, SettingsInvalid, KeysInvalid)
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -82,9 +83,14 @@ def command(function: Callable[_Arguments, Coroutine[Any, Any, None]]) -> Callab
 @asynccontextmanager
 async def opened_registry(settings: Settings) -> AsyncIterator[Registry]:
     """The registry that the settings name. Raises RegistryUnavailable, or NotSetUp if its schema is missing or old."""
-    registry = await Registry.open(settings.registry_url, pool=settings.registry_pool)
+    registry = await Registry.open(settings.registry_url, pool=settings.registry_pool, ring=settings.ring)
     try:
         await registry.check()
         yield registry
     finally:
         await registry.close()
+
+
+async def connected() -> Client:
+    """A client that encrypts as the settings say. Raises TemporalUnavailable."""
+    return await Client.connect(keys=Settings.read().ring)

@@ -9,7 +9,7 @@ from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import ActivityError, ApplicationError, TimeoutType
 from temporalio.exceptions import TimeoutError as Timeout
 
-from bellwire.connection import connect, translated
+from bellwire.connection import translated
 from bellwire.contract import QUEUE
 from bellwire.deliveries import OutcomeKind
 from bellwire.errors import SubscriptionNotFound
@@ -20,7 +20,7 @@ from bellwire.trials import SUBSCRIPTION_NOT_FOUND, TRIAL, TrialInput, TrialResu
 from starter.documents import read_items
 from starter.publishing import read_events
 from starter.tables import print_facts
-from starter.terminal import AsJson, CommandFailed, InputInvalid, command, opened_registry, say_json
+from starter.terminal import AsJson, CommandFailed, InputInvalid, command, connected, opened_registry, say_json
 
 #: For all of it: a minute for the attempt, and the waits for the workers that take up the run and the attempt.
 WHOLE = timedelta(seconds=90)
@@ -58,7 +58,7 @@ def _one_event(name: str) -> Event:
 
 async def try_out(trial: TrialInput) -> TrialResult:
     """Raises CommandFailed, SubscriptionNotFound, TemporalUnavailable."""
-    client = await connect()
+    client = (await connected()).temporal
     try:
         with translated():
             result: TrialResult = await client.execute_workflow(

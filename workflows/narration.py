@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from bellwire.deliveries import Unsettled
 from workflows.agenda import Entry
 
+#: Bytes of a label. The server takes 400, and encrypted it grows by up to 170.
+SUMMARY_BYTES = 200
 #: Rows of the table of what waits.
 ROWS = 20
 
@@ -35,7 +37,8 @@ def waiting(entries: Sequence[Entry], seconds: float) -> str:
     """`next attempt in 30 min: HTTP 503 from 2 receivers`."""
     reasons = Counter(entry.reason for entry in entries if entry.reason).most_common(3)
     why = ", ".join(f"{reason} from {count(number, 'receiver')}" for reason, number in reasons)
-    return f"next attempt in {span(seconds)}" + (f": {why}" if why else "")
+    text = f"next attempt in {span(seconds)}" + (f": {why}" if why else "")
+    return text.encode()[:SUMMARY_BYTES].decode(errors="ignore")
 
 
 def table(unsettled: Sequence[Unsettled], total: int) -> str:

@@ -249,9 +249,11 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         return super().getattr(obj, attribute)
 
     def getitem(self, obj: Any, argument: Any) -> Any:
-        if isinstance(obj, dict) and isinstance(argument, str):
-            return self.getattr(obj, argument)
-        return super().getitem(obj, argument)
+        """What stands in brackets may come from data, word or not, so that nothing is told of it if it is missing."""
+        field = isinstance(obj, dict) and isinstance(argument, str)
+        found = self.getattr(obj, argument) if field else super().getitem(obj, argument)
+        unnamed = isinstance(found, _Missing) and not found._undefined_hint
+        return self.undefined(obj=obj, name="") if unnamed else found
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         if not super().is_safe_attribute(obj, attr, value):

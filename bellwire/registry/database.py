@@ -23,6 +23,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from bellwire.errors import NotSetUp, RegistryUnavailable
+from bellwire.keyring import KeyRing
+from bellwire.registry.sealed import give_ring
 
 #: Seconds that a writer waits for another process to end its transaction on SQLite. Transactions take milliseconds.
 SQLITE_BUSY = 30.0
@@ -65,10 +67,10 @@ class Database(ABC):
         self._url = url
 
     @staticmethod
-    def at(url: str, *, pool: int) -> "Database":
-        """The database at `url`, not connected yet, with at most `pool` connections."""
+    def at(url: str, *, pool: int, ring: KeyRing | None = None) -> "Database":
+        """The database at `url`, not connected yet, with at most `pool` connections. Sealed columns are encrypted by `ring`."""
         full = _parsed(url)
-        return _File(full, pool) if full.get_backend_name() == "sqlite" else _Server(full, pool)
+        return _File(full, pool, ring) if full.get_backend_name() == "sqlite" else _Server(full, pool, ring)
 
     async def read(
         self, work: Callable[Concatenate[AsyncConnection, P], Work[T]], *args: P.args, **kwargs: P.kwargs
@@ -122,7 +124,7 @@ class Database(ABC):
 class _Server(Database):
     """PostgreSQL."""
 
-    def __init__(self, url: URL, pool: int) -> None:
+    def __init__(self, url: URL, pool: int, ring: KeyRing | None) -> None:
         super().__init__(url)
         arguments = {
             "timeout": CONNECT_TIMEOUT,
@@ -132,6 +134,7 @@ class _Server(Database):
         self._engine = create_async_engine(
             url, connect_args=arguments, hide_parameters=True, pool_size=pool, max_overflow=0, pool_timeout=POOL_TIMEOUT
         )
+        give_ring(self._engine.dialect, ring)
         # Without BEGIN and ROLLBACK around each read.
         self._reader = self._engine.execution_options(isolation_level="AUTOCOMMIT")
 
@@ -154,11 +157,12 @@ class _File(Database):
     SQLite itself does. A transaction goes on to its end though the task that waits for it is cancelled.
     """
 
-    def __init__(self, url: URL, pool: int) -> None:
+    def __init__(self, url: URL, pool: int, ring: KeyRing | None) -> None:
         super().__init__(url)
         self._engine = create_engine(
             url, connect_args={"timeout": SQLITE_BUSY}, hide_parameters=True, pool_size=pool, max_overflow=0
         )
+        give_ring(self._engine.dialect, ring)
         event.listen(self._engine, "connect", _prepare_sqlite)
         event.listen(self._engine, "begin", _begin_sqlite)
         self._writer = self._engine.execution_options(**{_WRITES: True})

@@ -13,7 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.deliveries import DeliveryState
 from bellwire.events import Event
-from bellwire.registry.suppressions import address_key
+from bellwire.registry.sealed import ring_of
+from bellwire.registry.suppressions import address_keys
 from bellwire.registry.tables import attempts, deliveries, events, subscriptions, suppressions
 from bellwire.subscriptions import Channel
 
@@ -234,7 +235,7 @@ async def blank_suppressions(connection: AsyncConnection, recipient: Recipient, 
     column = suppressions.c
     these = (
         column.channel == str(recipient.channel),
-        column.address_key == address_key(recipient.channel, recipient.address),
+        column.address_key.in_(address_keys(ring_of(connection.dialect), recipient.channel, recipient.address)),
     )
     rows = (await connection.execute(select(column.address).where(*these))).all()
     if rows and not dry_run:

@@ -6,14 +6,14 @@ from datetime import datetime, timedelta
 from typing import Self
 
 from pydantic import SecretStr
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.conditions import Condition, Consent, Patience
 from bellwire.confirmations import Confirmation
 from bellwire.contract import EventSummary, Group, Located
 from bellwire.deliveries import Attempt, Delivery, DeliveryState, Due
-from bellwire.errors import DeliveryNotFound, SubscriptionNotFound
+from bellwire.errors import SubscriptionNotFound
 from bellwire.events import Event
+from bellwire.keyring import KeyRing
 from bellwire.registry import announcements as _announcements
 from bellwire.registry import attempts as _attempts
 from bellwire.registry import conditions as _conditions
@@ -21,7 +21,7 @@ from bellwire.registry import confirmations as _confirmations
 from bellwire.registry import deliveries as _deliveries
 from bellwire.registry import events as _events
 from bellwire.registry import limits as _limits
-from bellwire.registry import matching, schema, settling
+from bellwire.registry import locating, matching, rekeying, schema, settling
 from bellwire.registry import secrets as _secrets
 from bellwire.registry import subscriptions as _subscriptions
 from bellwire.registry import suppressions as _suppressions
@@ -54,12 +54,15 @@ class Registry:
         self._limits_asked_at = -LIMITS_KNOWN_FOR
 
     @classmethod
-    async def open(cls, url: str, *, pool: int = 10, patience: Patience = PATIENCE) -> Self:
+    async def open(
+        cls, url: str, *, pool: int = 10, ring: KeyRing | None = None, patience: Patience = PATIENCE
+    ) -> Self:
         """Connect to sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME, with at most `pool` connections.
 
-        `patience` says how long subscriptions may fail whose attempts are recorded here.
+        With a `ring`, what may be private is encrypted at rest. `patience` says how long subscriptions may fail whose
+        attempts are recorded here.
         """
-        registry = cls(Database.at(url, pool=pool), patience)
+        registry = cls(Database.at(url, pool=pool, ring=ring), patience)
         try:
             await registry.ping()
         except BaseException:
@@ -81,6 +84,14 @@ class Registry:
     async def check(self) -> None:
         """Raise NotSetUp unless the tables are those of this version."""
         await self._database.read(schema.check)
+
+    async def look(self, column: str, *, after: rekeying.Row | None) -> rekeying.Window:
+        """What is not under the first key in the next rows of a column (of rekeying.COLUMNS). Raises KeysInvalid."""
+        return await self._database.read(rekeying.look, column, after=after)
+
+    async def rekey(self, column: str, astray: Sequence[rekeying.Astray]) -> None:
+        """Bring what `look` found under the first key. Raises NotReadable, which names a key that is missing."""
+        await self._database.write(rekeying.move, column, astray)
 
     # Subscriptions.
 
@@ -321,23 +332,7 @@ class Registry:
 
     async def locate(self, source: str, event_id: str, subscription_id: str | None = None) -> Located:
         """Raises EventNotFound or DeliveryNotFound."""
-        stored, delivery = await self._database.read(_located, source, event_id, subscription_id)
-        located = Located(
-            event_key=stored.event.key,
-            workflow_id=stored.workflow_id,
-            digest=stored.digest,
-            accepted_at=stored.accepted_at,
-            counts=stored.counts,
-        )
-        if delivery is None:
-            return located
-        return located.model_copy(
-            update={
-                "delivery": settling.grouped([delivery])[0],
-                "delivery_state": delivery.state,
-                "delivery_workflow_id": delivery.workflow_id,
-            }
-        )
+        return await self._database.read(locating.locate, source, event_id, subscription_id)
 
     async def claimed_provider_ids(self, provider_ids: Sequence[str]) -> set[str]:
         """Those of the providers' ids that some attempt has on record."""
@@ -386,15 +381,3 @@ class Registry:
     async def attempts(self, event_key: str, subscription_id: str | None = None) -> list[Attempt]:
         """The attempts of an event, or of one of its deliveries, by subscription and number."""
         return await self._database.read(_attempts.listing, event_key, subscription_id=subscription_id)
-
-
-async def _located(
-    connection: AsyncConnection, source: str, event_id: str, subscription_id: str | None
-) -> tuple[StoredEvent, Delivery | None]:
-    stored = await _events.stored(connection, source, event_id)
-    if subscription_id is None:
-        return stored, None
-    found = await _deliveries.by_pairs(connection, [(stored.event.key, subscription_id)])
-    if not found:
-        raise DeliveryNotFound
-    return stored, found[stored.event.key, subscription_id]

@@ -7,7 +7,9 @@ from datetime import UTC, datetime
 from sqlalchemy import bindparam, delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from bellwire.keyring import KeyRing
 from bellwire.registry.database import insert_missing
+from bellwire.registry.sealed import ring_of
 from bellwire.registry.tables import suppressions
 from bellwire.subscriptions import Channel, Subscription
 from bellwire.suppressions import EVERYWHERE, Suppression, SuppressionReason, addresses_of
@@ -32,26 +34,36 @@ _FOUND_OF_MANY = select(
 )
 
 
-def address_key(channel: Channel, address: str) -> str:
-    """What stands for an address: equal however its letters are written, for no provider tells them apart."""
-    return hashlib.sha256(f"{channel}\n{address.strip().casefold()}".encode()).hexdigest()
+def address_keys(ring: KeyRing | None, channel: Channel, address: str) -> tuple[str, ...]:
+    """What may stand for an address: first what does in new rows, then what did under older keys, and in the clear.
+
+    Equal however the address's letters are written, for no provider tells them apart.
+    """
+    text = f"{channel}\n{address.strip().casefold()}"
+    keyed = [ring.address_key(key_id, text) for key_id in ring.ids] if ring else []
+    return *keyed, hashlib.sha256(text.encode()).hexdigest()
 
 
 async def suppress(connection: AsyncConnection, *new: Suppression) -> None:
     """Add them to the list; one that is there already stays as it is."""
-    now = datetime.now(UTC)
-    rows = [
-        {
-            **suppression.model_dump(mode="json", exclude={"created_at"}),
-            "address_key": address_key(suppression.channel, suppression.address),
-            "created_at": suppression.created_at or now,
-        }
-        for suppression in new
-    ]
+    ring, now = ring_of(connection.dialect), datetime.now(UTC)
+    rows = []
+    for suppression in new:
+        key, *older = address_keys(ring, suppression.channel, suppression.address)
+        if older and await _known(connection, suppression, older):
+            continue
+        made = suppression.created_at or now
+        rows.append({**suppression.model_dump(mode="json"), "address_key": key, "created_at": made})
     if rows:
         # In one order for all, or two workers that insert the same rows could wait for each other.
         rows.sort(key=lambda row: (row["channel"], row["address_key"], row["subscription_id"]))
         await connection.execute(insert_missing(connection, suppressions), rows)
+
+
+async def _known(connection: AsyncConnection, suppression: Suppression, keys: Sequence[str]) -> bool:
+    """Whether it is on the list under one of these keys."""
+    given = {"channel": str(suppression.channel), "keys": keys, "scopes": [suppression.subscription_id]}
+    return (await connection.execute(_FOUND, given)).first() is not None
 
 
 async def lift(
@@ -68,7 +80,8 @@ async def lift(
     """
     column = suppressions.c
     these = delete(suppressions).where(
-        column.channel == str(channel), column.address_key == address_key(channel, address)
+        column.channel == str(channel),
+        column.address_key.in_(address_keys(ring_of(connection.dialect), channel, address)),
     )
     if subscription_id is not None:
         these = these.where(column.subscription_id == subscription_id)
@@ -86,11 +99,12 @@ async def among(
     also_for: Sequence[str] = (),
 ) -> dict[str, SuppressionReason]:
     """Those of the addresses that must not be written to for this subscription, or `also_for` these scopes, and why."""
-    keys = {address: address_key(channel, address) for address in addresses}
-    given = {"channel": str(channel), "keys": sorted(set(keys.values()))}
+    ring = ring_of(connection.dialect)
+    keys = {address: address_keys(ring, channel, address) for address in addresses}
+    given = {"channel": str(channel), "keys": sorted({key for some in keys.values() for key in some})}
     given["scopes"] = [EVERYWHERE, subscription_id, *also_for]
     found = {row.address_key: SuppressionReason(row.reason) for row in await connection.execute(_FOUND, given)}
-    return {address: found[key] for address, key in keys.items() if key in found}
+    return {address: found[key] for address, some in keys.items() for key in some if key in found}
 
 
 async def of_subscriptions(
@@ -100,18 +114,20 @@ async def of_subscriptions(
     addresses = [(wish, address) for wish in wishes for address in addresses_of(wish.target)]
     if not addresses:
         return {}
-    keys = {(wish.channel, address): address_key(wish.channel, address) for wish, address in addresses}
-    given = {"channels": sorted({str(wish.channel) for wish, _ in addresses}), "keys": sorted(set(keys.values()))}
+    ring = ring_of(connection.dialect)
+    keys = {(wish.channel, address): address_keys(ring, wish.channel, address) for wish, address in addresses}
+    asked = sorted({key for some in keys.values() for key in some})
+    given = {"channels": sorted({str(wish.channel) for wish, _ in addresses}), "keys": asked}
     rows = (await connection.execute(_FOUND_OF_MANY, given)).all()
     if not rows:
         return {}
     reasons = {(row.address_key, row.subscription_id): SuppressionReason(row.reason) for row in rows}
     found: dict[str, dict[str, SuppressionReason]] = {}
     for wish, address in addresses:
-        key = keys[wish.channel, address]
-        reason = reasons.get((key, EVERYWHERE)) or reasons.get((key, wish.id))
-        if reason is not None:
-            found.setdefault(wish.id, {})[address] = reason
+        for key in keys[wish.channel, address]:
+            if reason := reasons.get((key, EVERYWHERE)) or reasons.get((key, wish.id)):
+                found.setdefault(wish.id, {})[address] = reason
+                break
     return found
 
 
@@ -124,7 +140,9 @@ async def listing(
     if channel is not None:
         query = query.where(column.channel == str(channel))
     if address is not None:
-        query = query.where(column.address_key.in_([address_key(each, address) for each in Channel]))
+        ring = ring_of(connection.dialect)
+        keys = [key for each in Channel for key in address_keys(ring, each, address)]
+        query = query.where(column.address_key.in_(keys))
     if before is not None:
         query = query.where(column.created_at < before)
     return [Suppression.model_validate(dict(row)) for row in (await connection.execute(query)).mappings()]

@@ -1,6 +1,6 @@
 """The tables of the registry. Migrations make them; a test holds that the two agree.
 
-JSON is kept in Text columns, so that it can be encrypted at rest one day. Ids are compared byte by byte on both
+JSON is kept as text, and what may be private in Sealed columns. Ids are compared byte by byte on both
 databases (collation "C" on PostgreSQL), or pages by keyset would run in an order that depends on the server's locale.
 """
 
@@ -21,6 +21,8 @@ from sqlalchemy import (
     TypeDecorator,
     text,
 )
+
+from bellwire.registry.sealed import Sealed
 
 metadata = MetaData(
     naming_convention={
@@ -65,10 +67,10 @@ subscriptions = Table(
     Column("state_reason", Text),
     Column("types", Text, nullable=False),
     Column("filters", Text, nullable=False),
-    Column("target", Text, nullable=False),
+    Column("target", Sealed("subscriptions.target"), nullable=False),
     Column("template", Text),
     #: Templates of the tenant's own, by part, as JSON.
-    Column("parts", Text),
+    Column("parts", Sealed("subscriptions.parts")),
     Column("locale", Text, nullable=False),
     Column("retry_schedule", Text),
     #: Most deliveries per second; null: no limit.
@@ -81,13 +83,14 @@ subscriptions = Table(
     Column("failing_since", Timestamp),
     Column("failures", Integer),
     Column("warnings", Integer),
-    #: What its receiver has consented to (a digest), when, and to how many deliveries per second; null: any number.
-    Column("consent", Text),
+    #: What its receiver has consented to, when, and to how many deliveries per second; null: any number. A digest of
+    #: the URL among others, and sealed, or guesses at it could be tried.
+    Column("consent", Sealed("subscriptions.consent")),
     Column("consented_at", Timestamp),
     Column("consented_rate", Float),
     Column("created_at", Timestamp, nullable=False),
     #: What webhooks are signed with, as JSON; null on other channels. bellwire/registry/secrets.py says what it holds.
-    Column("secrets", Text),
+    Column("secrets", Sealed("subscriptions.secrets")),
     Index("subscriptions_by_tenant", "tenant", "id"),
 )
 
@@ -107,7 +110,7 @@ announcements = Table(
     "announcements",
     metadata,
     Column("id", Id, primary_key=True),
-    #: The whole CloudEvents JSON.
+    #: The whole CloudEvents JSON, of ids and reasons: nothing private.
     Column("body", Text, nullable=False),
 )
 
@@ -124,10 +127,10 @@ suppressions = Table(
     "suppressions",
     metadata,
     Column("channel", Text, primary_key=True),
-    #: Stands for the address, to be looked up by it.
+    #: Stands for the address, to be looked up by it: a hash, keyed if there are keys.
     Column("address_key", Id, primary_key=True),
     Column("subscription_id", Id, primary_key=True),
-    Column("address", Text, nullable=False),
+    Column("address", Sealed("suppressions.address"), nullable=False),
     Column("reason", Text, nullable=False),
     Column("created_at", Timestamp, nullable=False),
     Index("suppressions_by_time", "created_at"),
@@ -141,12 +144,13 @@ events = Table(
     Column("id", Text, nullable=False),
     Column("type", Text, nullable=False),
     Column("tenant", Id),
-    Column("digest", Text, nullable=False),
+    #: Of the content. Sealed, or guesses at the content could be tried against it.
+    Column("digest", Sealed("events.digest"), nullable=False),
     Column("workflow_id", Text, nullable=False),
     Column("run_id", Text, nullable=False),
     Column("accepted_at", Timestamp, nullable=False),
     #: The whole CloudEvents JSON.
-    Column("body", Text, nullable=False),
+    Column("body", Sealed("events.body"), nullable=False),
     Index("events_by_id", "id"),
     Index("events_by_time", "accepted_at", "key"),
 )
@@ -166,7 +170,7 @@ deliveries = Table(
     #: The moment that its next attempt has reserved, if the subscription has a rate limit.
     Column("not_before", Timestamp),
     Column("intent_at", Timestamp),
-    Column("owed", Text),
+    Column("owed", Sealed("deliveries.owed")),
     Column("provider_id", Text),
     #: The provider that was asked last for an SMS, and by which attempt.
     Column("asked", Text),
@@ -203,7 +207,7 @@ attempts = Table(
     Column("delay", Float),
     Column("stated", Boolean, nullable=False),
     #: The Outcome as JSON. Its provider's id is repeated beside it, to be looked up.
-    Column("outcome", Text, nullable=False),
+    Column("outcome", Sealed("attempts.outcome"), nullable=False),
     Column("provider_id", Text),
 )
 Index(

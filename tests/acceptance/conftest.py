@@ -1,16 +1,18 @@
 """The whole system: a dev server, a registry, worker processes, and receivers that speak the real protocols."""
 
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from bellwire import Client, Subscription
 from bellwire.registry import Registry
-from starter.processes import free_port
+from starter.processes import CHECKOUT, Process, environment_without, free_port
 from starter.receivers.hooks import HookReceiver
 from starter.receivers.mailbox import Mailbox
 from starter.receivers.twilio import TwilioDouble
@@ -49,7 +51,7 @@ class System:
 
 
 @asynccontextmanager
-async def running_system(folder: Path, **settings: str) -> AsyncIterator[System]:
+async def running_system(folder: Path, *, database: Path | None = None, **settings: str) -> AsyncIterator[System]:
     async with AsyncExitStack() as cleaning:
         hooks = await cleaning.enter_async_context(HookReceiver())
         mailbox = await cleaning.enter_async_context(Mailbox())
@@ -70,9 +72,40 @@ async def running_system(folder: Path, **settings: str) -> AsyncIterator[System]
             **settings,
         }
         stack = await cleaning.enter_async_context(
-            running_stack(folder, port=free_port(), ui_port=free_port(), settings=variables)
+            running_stack(folder, port=free_port(), ui_port=free_port(), settings=variables, database=database)
         )
         yield System(stack, hooks, mailbox, twilio, {**variables, **stack.variables})
+
+
+@asynccontextmanager
+async def running_gateway(system: System, *, log: Path, **settings: str) -> AsyncIterator[str]:
+    """Its address; the settings are the system's and these."""
+    port = free_port()
+    process = await Process.start(
+        "gateway",
+        (sys.executable, "-m", "starter", "gateway", "--port", str(port)),
+        environment={
+            **environment_without("BELLWIRE_", "TEMPORAL_"),
+            **system.variables,
+            "PYTHONPATH": str(CHECKOUT),
+            **settings,
+        },
+        log=log,
+    )
+    try:
+        async with aiohttp.ClientSession() as session:
+
+            async def ready() -> bool:
+                try:
+                    async with session.get(f"http://127.0.0.1:{port}/ready") as answer:
+                        return answer.status == 200
+                except aiohttp.ClientError:
+                    return False
+
+            await process.until(ready, timeout=30)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        await process.stop(grace=10)
 
 
 @pytest.fixture(scope="package")

@@ -94,7 +94,7 @@ async def test_who_fails_for_long_is_warned_about_then_disabled_and_comes_back_b
         "BELLWIRE_DISABLE_AFTER_FAILURES": "4",
         "BELLWIRE_WARN_AFTER": "1",
     }
-    async with running_system(tmp_path, **settings) as system:
+    async with running_system(tmp_path, database=None, **settings) as system:
         await system.hook("/news", "bellwire.*")
         system.hooks.script("/ill", 500, repeat=True)
         wish = await system.hook("/ill", "ill.*", retry_schedule=[0.4] * 40)

@@ -129,7 +129,7 @@ HOSTILE = {
     "methods of functions": ("{{ dict.fromkeys(range(9)) }}", "fromkeys"),
     "methods of lists": ("{% set l = [] %}{{ l.append(1) }}", "append"),
     "methods of data": ("{{ data.update({}) }}", "update is missing"),
-    "methods of data by index": ("{{ data['update']({}) }}", "update is missing"),
+    "methods of data by index": ("{{ data['update']({}) }}", "a variable is missing"),
     "chance": ("{{ [1, 2] | random }}", "random"),
 }
 

@@ -155,6 +155,8 @@ async def test_a_subject_is_one_line_of_bounded_length() -> None:
         ("ok\n{{ data.total }}", "template a/email.txt line 2: total is missing"),
         ("\n\n{{ nothing }}", "template a/email.txt line 3: nothing is missing"),
         ("{{ data[data.secret] }}", "template a/email.txt line 1: a variable is missing"),
+        ("{{ data[data.word] }}", "template a/email.txt line 1: a variable is missing"),
+        ("{{ data[data.word].length }}", "template a/email.txt line 1: a variable is missing"),
         ("{{ data.keys() }}", "template a/email.txt line 1: keys is missing"),
         ("{{ 1 / 0 }}", "template a/email.txt line 1: ZeroDivisionError"),
         ("{{ data.secret.__class__ }}", "template a/email.txt line 1: access to attribute '__class__'"),
@@ -169,7 +171,7 @@ async def test_a_template_that_fails_says_where_and_why_and_names_no_data(
 ) -> None:
     renderer = Renderer(write(tmp_path, a__email_txt=source))
     with pytest.raises(TemplateInvalid) as caught:
-        await renderer.email(event(type="a", data={"secret": "ann@example.com"}), wish())
+        await renderer.email(event(type="a", data={"secret": "ann@example.com", "word": "ann"}), wish())
     assert message in str(caught.value)
     assert "ann@" not in str(caught.value)
 

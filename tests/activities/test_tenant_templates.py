@@ -90,6 +90,18 @@ async def test_a_rendered_webhook_is_json_or_a_clear_error(tenants: TenantTempla
 
 
 @pytest.mark.parametrize(
+    "source",
+    ["{{ data[data.word] }}", "{{ data[data.word].length }}", "{{ [data] | map(attribute=data.word) | join }}"],
+)
+async def test_what_stands_in_brackets_is_not_told_for_it_may_come_from_data(
+    source: str, tenants: TenantTemplates
+) -> None:
+    happened = event(data={"word": "ann"})
+    with pytest.raises(TemplateInvalid, match=r"^template email\.text line 1: a variable is missing$"):
+        await Renderer(None, tenants=tenants).email(happened, wish(EMAIL, email_text=source))
+
+
+@pytest.mark.parametrize(
     ("source", "message"),
     [
         ("ok\n{% if %}", r"template sms\.text line 2: Expected an expression"),

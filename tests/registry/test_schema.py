@@ -149,7 +149,7 @@ async def test_a_database_from_before_rate_limits_asks_for_setup_and_keeps_what_
     await database.close()
 
     registry = await Registry.open(url)
-    with pytest.raises(NotSetUp, match=r"python -m starter setup.* is at 0001, this version needs 0009"):
+    with pytest.raises(NotSetUp, match=r"python -m starter setup.* is at 0001, this version needs 0007"):
         await registry.check()
     for asking in (registry.limits(), registry.subscriptions(), registry.deliveries()):
         with pytest.raises(NotSetUp, match="python -m starter setup"):

@@ -112,6 +112,8 @@ def test_commands_of_the_temporal_cli_exist_with_their_flags(line: str) -> None:
     program = Path(sys.executable).parent / "temporal"
     shown = subprocess.run([program, *verbs, "--help"], capture_output=True, text=True, check=True).stdout
     assert f"temporal {' '.join(verbs)}" in shown
+    # Those that all commands share.
+    shown += subprocess.run([program, "options"], capture_output=True, text=True, check=True).stdout
     for flag in (word for word in words if word.startswith("--")):
         assert re.search(rf"{flag}\b", shown), flag
 

@@ -98,6 +98,14 @@ def test_a_timer_says_what_it_waits_for_and_why(reasons: list[str], said: str) -
     assert waiting([entry(number, reason=reason) for number, reason in enumerate(reasons)], 1800) == said
 
 
+def test_a_timer_says_no_more_than_temporal_takes() -> None:
+    # The server refuses labels of more than 400 bytes, and with them the whole run; encrypted they are longer.
+    reasons = [f"{number}{'ü' * 119}" for number in range(3)]
+    said = waiting([entry(number, reason=reason) for number, reason in enumerate(reasons)], 1800)
+    assert said.startswith("next attempt in 30 min: 0ü")
+    assert 198 <= len(said.encode()) <= 200
+
+
 def test_a_run_with_nothing_unsettled_has_no_table() -> None:
     assert table((), 0) == ""
 

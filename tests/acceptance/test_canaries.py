@@ -1,0 +1,296 @@
+"""Nothing private is written anywhere: canaries go through the whole system, and everything that it wrote is searched."""
+
+import asyncio
+import base64
+import secrets
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from bellwire import Event, Subscription
+from bellwire.contract import NOTIFY, QUEUE
+from bellwire.keyring import new_entry, ring_of
+from bellwire.registry.sealed import seal
+from bellwire.subscriptions import Channel
+from bellwire.suppressions import Suppression, SuppressionReason
+from starter.processes import free_port
+from starter.receivers.hooks import Answer
+from starter.receivers.twilio import Reply
+from tests.acceptance.conftest import System, running_gateway, running_system
+
+#: What each canary stands for.
+NAMES = (
+    *("data", "name", "subject", "extension", "address", "local", "refused", "later", "owed", "url", "suppressed"),
+    *("secret", "rendered", "words", "header", "relayed", "provider", "broken", "target", "part", "asked"),
+)
+#: Those that Bellwire keeps, or hands to Temporal, and where. The others it should not keep even in the clear.
+KEPT = {
+    "registry": {*NAMES} - {"header", "rendered", "broken", "asked"},
+    "history": {"data", "name", "subject", "extension", "broken"},
+    "temporal": {"data", "name", "subject", "extension", "broken"},
+}
+
+
+#: Where links in mails lead, as far as recipients know.
+PUBLIC = "https://bellwire.example"
+
+
+class Canaries(dict[str, str]):
+    """By name, strings that occur nowhere by chance."""
+
+    def __init__(self) -> None:
+        super().__init__({name: f"{name}{secrets.token_hex(8)}" for name in NAMES})
+        self.number = f"+1415{secrets.randbelow(10**7):07}"
+        self.link_key = base64.b64encode(secrets.token_bytes(32)).decode()
+        self.key = "whsec_" + base64.b64encode(f"{self['secret']}{secrets.token_hex(8)}".encode()).decode()
+
+    @property
+    def written(self) -> dict[str, list[bytes]]:
+        """Every form in which each may be written: as it is, in hexadecimal, in base64 at any of its three alignments."""
+        forms = {}
+        for name, text in {**self, "number": self.number, "key": self.key, "link key": self.link_key}.items():
+            raw = text.encode()
+            shifted = [base64.b64encode(b"-" * shift + raw)[4 * (shift > 0) :] for shift in range(3)]
+            forms[name] = [raw, raw.hex().encode(), *(some[: len(some) // 4 * 4 - 4] for some in shifted)]
+        return forms
+
+    def found_in(self, places: Mapping[str, bytes]) -> dict[str, set[str]]:
+        """The names of those that are there, by place."""
+        return {
+            place: {
+                name
+                for name, forms in self.written.items()
+                if any(form.lower() in lower or form in text for form in forms[:2])
+                or any(form in text for form in forms[2:])
+            }
+            for place, text in places.items()
+            for lower in [text.lower()]
+        }
+
+
+def templates(folder: Path, canaries: Canaries) -> Path:
+    """Templates that render, that fail on what is missing, and that fail with a text of Python's that would quote data."""
+    for name, text in {
+        "canary.fine": f"{canaries['rendered']} {{{{ data.name }}}}",
+        "canary.missing": "{{ data.nothing.at.all }} {{ data.name }}",
+        "canary.failing": "{{ data.name + 1 }} {{ {}[data.name] }} {{ data[data.name].x }}",
+        "canary.computed": "{{ data[data.name].x }}",
+    }.items():
+        (folder / name).mkdir(parents=True)
+        for part in ("email.subject.txt", "email.txt", "sms.txt"):
+            (folder / name / part).write_text(text)
+    return folder
+
+
+async def subscribe(system: System, canaries: Canaries) -> None:
+    """Receivers that take it, refuse it and repeat it, each with private words of its own."""
+    words, relayed = canaries["words"].encode(), canaries["relayed"]
+    address = {
+        name: f"{canaries[name]}@example.com" for name in ("address", "local", "refused", "later", "owed", "target")
+    }
+    hooks = {
+        "took": [Answer(status=200, body=words)],
+        "rejected": [Answer(status=400, body=words, headers={"x-reason": canaries["header"]})],
+        "failed": [Answer(status=500, body=words)],
+        # Once, for it is left in peace then.
+        "busy": [Answer(status=429, body=words, headers={"retry-after": canaries["header"]}), Answer(status=200)],
+        "moved": [Answer(status=302, headers={"location": f"https://{canaries['header']}.example/"})],
+        "garbage": [Answer(status=200, headers={"content-encoding": canaries["header"]}, body=words)],
+        "gone": [Answer(status=410, body=words)],
+        "asked": [Answer(status=200)],
+        "unasked": [],
+    }
+    welcomes = {
+        "asked": Answer(headers={"WebHook-Allowed-Origin": "*"}, body=canaries["asked"].encode()),
+        "unasked": Answer(headers={"WebHook-Allowed-Origin": canaries["asked"]}, body=canaries["asked"].encode()),
+    }
+    for name, answers in hooks.items():
+        path = f"/{canaries['url']}/{name}?key={canaries['url']}"
+        if answers:
+            system.hooks.script(path.partition("?")[0], *answers, repeat=True)
+        if name in welcomes:
+            system.hooks.welcome(path.partition("?")[0], welcomes[name])
+        wish = Subscription.model_validate(
+            {
+                "tenant": "acme",
+                "types": ["canary.*"],
+                "retry_schedule": [0.2],
+                "target": {"channel": "webhook", "url": system.hooks.url(path), "handshake": name in welcomes},
+            }
+        )
+        await system.registry.subscribe(wish, secret=canaries.key)
+    refused = f"<{address['refused']}>: {relayed} user unknown"
+    system.mailbox.script(address["refused"], f"550 5.1.1 {refused}", repeat=True)
+    for name in ("later", "owed"):
+        system.mailbox.script(address[name], f"451 4.7.1 <{address[name]}> {relayed}", repeat=True)
+    mails: dict[str, str | list[str]] = {
+        **{name: address[name] for name in ("address", "refused", "later", "target")},
+        "owed": [address["local"], address["owed"]],
+    }
+    for name, to in mails.items():
+        fields = {"id": f"canary-{name}", "retry_schedule": [0.2]}
+        await system.subscribe({"channel": "email", "to": to}, "canary.*", **fields)
+    for name, part in {
+        "renders": f"{canaries['part']} {{{{ data.name }}}}",
+        "fails": f"{{{{ '{canaries['part']}' + 1 }}}} {{{{ data[data.name].x }}}}",
+        "lacks": f"{{# {canaries['part']} #}}{{{{ data[data.name].x }}}}",
+    }.items():
+        await system.subscribe(
+            {"channel": "email", "to": address["address"]},
+            "canary.*",
+            id=f"canary-part-{name}",
+            retry_schedule=[0.2],
+            parts={"email.text": part},
+        )
+    system.twilio.script(
+        canaries.number,
+        Reply(status=400, code=21211, message=f"{canaries.number} {canaries['provider']} is not valid"),
+        Reply(status=500, message=canaries["provider"]),
+        Reply(status=201, reset=True),
+    )
+    for _ in range(3):
+        await system.subscribe({"channel": "sms", "to": canaries.number}, "canary.*", retry_schedule=[0.2, 0.2])
+    suppressed = f"{canaries['suppressed']}@example.com"
+    await system.registry.suppress(
+        Suppression(channel=Channel.EMAIL, address=suppressed, reason=SuppressionReason.OPERATOR)
+    )
+
+
+def event(canaries: Canaries, kind: str, **fields: str) -> Event:
+    return Event(
+        **{
+            "source": "/canaries",
+            "type": f"canary.{kind}",
+            "subject": canaries["subject"],
+            "data": {"secret": canaries["data"], "name": canaries["name"], "to": f"{canaries['address']}@example.com"},
+            "customer": canaries["extension"],
+            **fields,
+        }
+    )
+
+
+async def deliver(system: System, canaries: Canaries) -> None:
+    """Everything that may become of an event."""
+    kinds = ("fine", "missing", "failing", "computed", "plain")
+    receipts = [await system.client.publish(event(canaries, kind)) for kind in kinds]
+    receipts += await system.client.publish_many([event(canaries, kind) for kind in kinds])
+    for receipt in receipts:
+        status = await system.client.wait(receipt, timeout=60)
+        assert status.settled
+        assert status.counts.delivered
+        assert status.counts.exhausted
+
+
+async def unsubscribe(system: System, folder: Path, canaries: Canaries) -> None:
+    """By the link of a mail, which leads to the gateway."""
+    address = f"{canaries['address']}@example.com"
+    (link, *_) = [
+        mail.headers["List-Unsubscribe"].strip("<>")
+        for mail in system.mailbox.mails
+        if canaries["part"].encode() in mail.raw
+    ]
+    async with (
+        running_gateway(system, log=folder / "gateway.log") as gateway,
+        aiohttp.ClientSession(gateway) as session,
+    ):
+        async with session.post(link.removeprefix(PUBLIC), data={"List-Unsubscribe": "One-Click"}) as answer:
+            assert answer.status == 200
+        for wrong in (link[:-1], f"{PUBLIC}/unsubscribe/{address}"):
+            async with session.post(wrong.removeprefix(PUBLIC), data={"to": address}) as answer:
+                assert answer.status == 404
+    found = await system.registry.suppressed(Channel.EMAIL, [address], subscription_id="canary-part-renders")
+    assert found == {address: SuppressionReason.UNSUBSCRIBED}
+
+
+async def announced(system: System) -> None:
+    """Wait until tenants have been told of what was disabled."""
+    async with asyncio.timeout(30):
+        while await system.registry.announcements():
+            await asyncio.sleep(0.1)
+    assert any(stored.event.type == "bellwire.subscription.disabled" for stored in await system.registry.events())
+
+
+async def break_down(system: System, folder: Path, canaries: Canaries, keys: str) -> None:
+    """What should not happen: a payload and a row that nobody understands, both private. Each fails until it is mended."""
+    temporal, log = system.client.temporal, folder / "worker.log"
+    odd = await temporal.start_workflow(
+        NOTIFY, {"events": [{"id": canaries["broken"]}, canaries["broken"]]}, id="canary-odd", task_queue=QUEUE
+    )
+    target = f'{{"channel":"email","to":{{"odd":"{canaries["target"]}"}}}}'
+    ring = ring_of(keys)
+    stored = seal(ring, target, column="subscriptions.target") if ring else target
+    with sqlite3.connect(folder / "registry.db") as connection:
+        connection.execute("UPDATE subscriptions SET target = ? WHERE id = 'canary-target'", [stored])
+    connection.close()
+    receipt = await system.client.publish(event(canaries, "plain"))
+    async with asyncio.timeout(60):
+        while not all(name in log.read_text() for name in ("PayloadInvalid", "ValidationError")):
+            await asyncio.sleep(0.1)
+    await odd.terminate()
+    await system.client.temporal.get_workflow_handle(receipt.workflow_id).terminate()
+
+
+async def histories(system: System) -> bytes:
+    """Every run as Temporal has it, not decoded: events, memos, search attributes, summaries."""
+    temporal, written = system.client.temporal, b""
+    async for run in temporal.list_workflows():
+        handle = temporal.get_workflow_handle(run.id, run_id=run.run_id)
+        description = await handle.describe()
+        written += description.raw_description.SerializeToString()
+        written += b"".join(each.SerializeToString() for each in (await handle.fetch_history()).events)
+    assert written
+    return written
+
+
+async def page(url: str) -> bytes:
+    async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        assert answer.status == 200
+        return await answer.read()
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """By the name's beginning, so that a database and its -wal are one place."""
+    places: dict[str, bytes] = {}
+    for file in sorted(each for each in folder.iterdir() if each.is_file()):
+        place = "log" if file.suffix == ".log" else file.name.partition(".")[0]
+        places[place] = places.get(place, b"") + file.read_bytes()
+    return places
+
+
+@pytest.mark.parametrize(
+    "keys", ["", new_entry("canary")], ids=["without keys they are found", "with keys they are not"]
+)
+async def test_what_is_private_is_written_nowhere(tmp_path: Path, keys: str) -> None:
+    canaries, folder = Canaries(), tmp_path / "system"
+    folder.mkdir()
+    metrics = f"127.0.0.1:{free_port()}"
+    settings = {
+        "BELLWIRE_TEMPLATES": str(templates(tmp_path / "templates", canaries)),
+        "BELLWIRE_METRICS_ADDRESS": metrics,
+        "BELLWIRE_ENCRYPTION_KEYS": keys,
+        "BELLWIRE_LOG_LEVEL": "DEBUG",
+        "BELLWIRE_WEBHOOK_ORIGIN": "bellwire.example",
+        "BELLWIRE_PUBLIC_URL": PUBLIC,
+        "BELLWIRE_LINK_KEY": canaries.link_key,
+    }
+    async with running_system(folder, database=folder / "temporal.db", **settings) as system:
+        await subscribe(system, canaries)
+        await deliver(system, canaries)
+        await announced(system)
+        await unsubscribe(system, folder, canaries)
+        await break_down(system, folder, canaries, keys)
+        assert {one.method for one in system.hooks.received} == {"POST", "OPTIONS"}
+        received = b"".join(mail.raw for mail in system.mailbox.mails)
+        places = {"history": await histories(system), "metrics": await page(f"http://{metrics}/metrics")}
+        while_running = files(folder)
+    assert all(canaries[name].encode() in received for name in ("rendered", "part"))
+    found = canaries.found_in({**places, **{name: text + while_running[name] for name, text in files(folder).items()}})
+    if keys:
+        assert found == {place: set() for place in ("history", "metrics", "log", "registry", "temporal")}
+        return
+    assert (found["log"], found["metrics"]) == (set(), set())
+    for place, names in KEPT.items():
+        assert names <= found[place] | ({"secret"} if "key" in found[place] else set())

@@ -1,0 +1,299 @@
+"""What is private rests encrypted, reads as before, and comes under a new key while others work."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bellwire import KeyRing, NotReadable
+from bellwire.conditions import Consent
+from bellwire.contract import Group
+from bellwire.deliveries import Attempt, DeliveryState, Outcome, OutcomeKind
+from bellwire.keyring import new_entry
+from bellwire.registry import Registry
+from bellwire.registry.database import Database
+from bellwire.registry.rekeying import COLUMNS
+from bellwire.registry.sealed import seal
+from bellwire.subscriptions import Channel
+from bellwire.suppressions import EVERYWHERE, Suppression, SuppressionReason
+from tests.factories import NOW, event, subscription
+
+OLD, NEW = new_entry("old"), new_entry("new")
+#: What nobody should see, in each of the sealed columns.
+PRIVATE = "ann@example.com"
+EVENT = event(id="1", data={"to": PRIVATE})
+
+Opened = Callable[..., Awaitable[Registry]]
+
+
+@pytest.fixture
+async def opened(url: str) -> AsyncIterator[Opened]:
+    """Opens the one registry with these keys, any number of times."""
+    async with AsyncExitStack() as cleaning:
+
+        async def open_it(keys: str | None = None) -> Registry:
+            registry = await Registry.open(url, ring=KeyRing.parse(keys) if keys else None)
+            cleaning.push_async_callback(registry.close)
+            return registry
+
+        await (await open_it()).migrate()
+        yield open_it
+
+
+async def fill(registry: Registry, *, name: str = "a") -> None:
+    """A row with something private in every sealed column; the secret is Bellwire's own."""
+    await registry.subscribe(
+        subscription(
+            id=name,
+            target={"channel": "webhook", "url": f"https://a.example/{PRIVATE}"},
+            parts={"webhook.json": f'{{"to": "{PRIVATE}"}}'},
+        )
+    )
+    await registry.give_consent(name, Consent(PRIVATE, NOW, None))
+    await registry.accept([EVENT], "run")
+    group = Group(event_key=EVENT.key, channel=Channel.WEBHOOK, subscription_ids=(name,))
+    await registry.add_deliveries("run", [group])
+    outcome = Outcome(kind=OutcomeKind.DEFERRED, reason="later", answer=PRIVATE, owed=(PRIVATE,))
+    made = Attempt(
+        event_key=EVENT.key,
+        subscription_id=name,
+        number=1,
+        started_at=NOW,
+        duration=0.1,
+        outcome=outcome,
+        state=DeliveryState.WAITING,
+        delay=5.0,
+    )
+    await registry.record([made])
+    await registry.suppress(suppression(f"{name}.{PRIVATE}"))
+
+
+def suppression(address: str = PRIVATE, **fields: Any) -> Suppression:
+    reason = SuppressionReason.BOUNCED
+    return Suppression.model_validate({"channel": Channel.EMAIL, "address": address, "reason": reason, **fields})
+
+
+async def read_back(registry: Registry, *, name: str = "a") -> tuple[object, ...]:
+    """All of it, as people and runs read it."""
+    (due,) = await registry.load([Group(event_key=EVENT.key, channel=Channel.WEBHOOK, subscription_ids=(name,))])
+    attempts = await registry.attempts(EVENT.key, name)
+    listed = [(one.address, one.reason) for one in await registry.suppressions()]
+    events = [stored.event for stored in await registry.events()]
+    return due, [secret.get_secret_value() for secret in due.secrets], attempts, sorted(listed), events
+
+
+async def raw(url: str, column: str) -> list[str]:
+    """What the database has in a column."""
+    table, _, name = column.partition(".")
+
+    async def read(connection: AsyncConnection) -> list[str]:
+        rows = await connection.execute(text(f"SELECT {name} FROM {table} WHERE {name} IS NOT NULL"))
+        return [row[0] for row in rows]
+
+    database = Database.at(url, pool=1)
+    try:
+        return await database.read(read)
+    finally:
+        await database.close()
+
+
+async def everything(url: str) -> str:
+    return "\n".join([value for column in COLUMNS for value in await raw(url, column)])
+
+
+async def rekey(registry: Registry, *, check: bool = False) -> dict[tuple[str, str | None], int]:
+    """As the command does it; how many values of each column were under which other key."""
+    found: dict[tuple[str, str | None], int] = {}
+    for column in COLUMNS:
+        after = None
+        while True:
+            window = await registry.look(column, after=after)
+            if not check:
+                await registry.rekey(column, window.astray)
+            for item in window.astray:
+                found[column, item.key_id] = found.get((column, item.key_id), 0) + 1
+            if window.reached is None:
+                break
+            after = window.reached
+    return found
+
+
+def test_the_columns_that_hold_something_private_are_sealed() -> None:
+    # Whoever adds a column with an address, a body or a secret seals it and adds it here.
+    assert set(COLUMNS) == {
+        "subscriptions.target",
+        "subscriptions.parts",
+        "subscriptions.consent",
+        "subscriptions.secrets",
+        "suppressions.address",
+        "suppressions.address_key",
+        "events.digest",
+        "events.body",
+        "deliveries.owed",
+        "attempts.outcome",
+    }
+
+
+async def test_with_keys_nothing_private_can_be_read_in_the_database(url: str, opened: Opened) -> None:
+    registry = await opened(OLD)
+    await fill(registry)
+    for column in COLUMNS:
+        (value,) = await raw(url, column)
+        assert value.startswith("old:" if column == "suppressions.address_key" else "sealed:old:"), column
+    assert PRIVATE not in await everything(url)
+
+
+async def test_without_keys_everything_is_as_it_was(url: str, opened: Opened) -> None:
+    registry = await opened()
+    await fill(registry)
+    assert (await everything(url)).count(PRIVATE) == 8
+    assert "sealed:" not in await everything(url)
+    assert await read_back(registry) == await read_back(await opened(OLD))
+
+
+async def test_who_has_no_keys_is_told_which_one_it_takes(opened: Opened) -> None:
+    await fill(await opened(OLD))
+    with pytest.raises(NotReadable, match=r"encrypted with key 'old'.*BELLWIRE_ENCRYPTION_KEYS"):
+        await (await opened()).subscription("a")
+    with pytest.raises(NotReadable, match="encrypted with key 'old', which is not among new"):
+        await (await opened(NEW)).events()
+
+
+async def test_a_value_moved_to_another_column_does_not_open(url: str, opened: Opened) -> None:
+    registry = await opened(OLD)
+    await fill(registry)
+    target = seal(KeyRing.parse(OLD), '{"channel":"email","to":"eve@example.com"}', column="events.body")
+    database = Database.at(url, pool=1)
+
+    async def swap(connection: AsyncConnection) -> None:
+        await connection.execute(text("UPDATE subscriptions SET target = :target"), {"target": target})
+
+    await database.write(swap)
+    await database.close()
+    with pytest.raises(NotReadable, match="key old does not open it"):
+        await registry.subscription("a")
+
+
+async def test_an_event_published_again_is_a_duplicate_whatever_key_it_rests_under(opened: Opened) -> None:
+    await (await opened()).accept([EVENT], "run")
+    for keys in (OLD, f"{NEW},{OLD}"):
+        again = await (await opened(keys)).accept([EVENT], "other")
+        assert again[EVENT.key].standing == "duplicate"
+        changed = await (await opened(keys)).accept([EVENT.model_copy(update={"data": {}})], "other")
+        assert changed[EVENT.key].standing == "conflict"
+
+
+async def test_a_suppressed_address_is_found_whatever_key_it_was_put_on_the_list_with(opened: Opened) -> None:
+    await (await opened()).suppress(suppression("clear@example.com"))
+    await (await opened(OLD)).suppress(suppression("old@example.com"))
+    registry = await opened(f"{NEW},{OLD}")
+    await registry.suppress(suppression("new@example.com"))
+    addresses = [f"{name}@example.com" for name in ("clear", "Old", "new", "nobody")]
+    found = await registry.suppressed(Channel.EMAIL, addresses, subscription_id="a")
+    assert found.keys() == set(addresses[:3])
+    assert [one.address for one in await registry.suppressions(address="OLD@example.com")] == ["old@example.com"]
+    # One that is on the list under an older key stays there once.
+    for name in ("clear", "old", "new"):
+        await registry.suppress(suppression(f"{name}@example.com", reason=SuppressionReason.OPERATOR))
+    assert {one.reason for one in await registry.suppressions()} == {SuppressionReason.BOUNCED}
+    for name in ("clear", "old", "new"):
+        assert await registry.lift_suppression(Channel.EMAIL, f"{name}@example.com")
+    assert await registry.suppressions() == []
+
+
+@pytest.mark.parametrize("before", [None, OLD], ids=["in the clear", "under an older key"])
+async def test_rekeying_brings_everything_under_the_first_key(url: str, opened: Opened, before: str | None) -> None:
+    await fill(await opened(before))
+    was = await read_back(await opened(before))
+    registry = await opened(f"{NEW},{OLD}")
+    key = None if before is None else "old"
+    expected = {(column, key): 1 for column in COLUMNS}
+    assert await rekey(registry, check=True) == expected
+    assert await rekey(registry) == expected
+    assert await rekey(registry) == {}
+    assert PRIVATE not in await everything(url)
+    assert "old:" not in await everything(url)
+    alone = await opened(NEW)
+    assert await rekey(alone, check=True) == {}
+    assert await read_back(alone) == was
+    assert await alone.suppressed(Channel.EMAIL, [f"a.{PRIVATE}"], subscription_id="a")
+
+
+async def test_rekeying_goes_through_many_rows_and_can_be_broken_off(opened: Opened) -> None:
+    registry = await opened(OLD)
+    events = [event(id=str(number), data={"to": PRIVATE}) for number in range(1_203)]
+    await registry.accept(events, "run")
+    registry = await opened(f"{NEW},{OLD}")
+    # Broken off after two windows.
+    first = await registry.look("events.body", after=None)
+    await registry.rekey("events.body", first.astray)
+    second = await registry.look("events.body", after=first.reached)
+    await registry.rekey("events.body", second.astray)
+    done = len(first.astray) + len(second.astray)
+    assert 0 < done < len(events)
+    assert await rekey(registry) == {("events.body", "old"): len(events) - done, ("events.digest", "old"): len(events)}
+    assert len(await (await opened(NEW)).events_by_key([item.key for item in events])) == len(events)
+
+
+async def test_what_a_worker_writes_while_its_row_is_rekeyed_stays(opened: Opened) -> None:
+    await fill(await opened(OLD))
+    registry = await opened(f"{NEW},{OLD}")
+    window = await registry.look("deliveries.owed", after=None)
+    # A worker with the older keys settles the delivery, after rekeying has read it and before it writes.
+    outcome = Outcome(kind=OutcomeKind.DEFERRED, reason="later", owed=("bob@example.com",))
+    made = Attempt(
+        event_key=EVENT.key,
+        subscription_id="a",
+        number=2,
+        started_at=NOW,
+        duration=0.1,
+        outcome=outcome,
+        state=DeliveryState.WAITING,
+        delay=5.0,
+    )
+    await (await opened(OLD)).record([made])
+    await registry.rekey("deliveries.owed", window.astray)
+    (delivery,) = await registry.deliveries()
+    assert delivery.owed == ("bob@example.com",)
+    assert (await rekey(registry, check=True))["deliveries.owed", "old"] == 1
+
+
+async def test_one_address_under_two_keys_is_one_after_rekeying(opened: Opened) -> None:
+    # Two workers, one of which has the new key already, at the same moment.
+    await (await opened(OLD)).suppress(suppression())
+    await (await opened(NEW)).suppress(suppression(subscription_id=EVERYWHERE))
+    await rekey(await opened(f"{NEW},{OLD}"))
+    assert len(await (await opened(NEW)).suppressions()) == 1
+
+
+async def test_rekeying_while_others_write_loses_nothing(opened: Opened) -> None:
+    old, new = await opened(f"{OLD},{NEW}"), await opened(f"{NEW},{OLD}")
+    await fill(old)
+    written = [event(id=f"more-{number}") for number in range(200)]
+
+    async def write() -> None:
+        for start in range(0, len(written), 10):
+            await old.accept(written[start : start + 10], "run")
+
+    async def turn() -> None:
+        for _ in range(5):
+            await rekey(new)
+
+    await asyncio.gather(write(), turn())
+    await rekey(new)
+    last = await opened(NEW)
+    assert await rekey(last, check=True) == {}
+    assert len(await last.events_by_key([item.key for item in written])) == len(written)
+
+
+async def test_a_large_body_costs_milliseconds() -> None:
+    ring, body = KeyRing.parse(OLD), "x" * 1_000_000
+    begun = time.perf_counter()
+    for _ in range(10):
+        seal(ring, body, column="events.body")
+    assert (time.perf_counter() - begun) / 10 < 0.1
