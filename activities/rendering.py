@@ -20,7 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from jinja2 import FileSystemLoader, meta
+from jinja2 import FileSystemLoader, TemplateError, TemplateNotFound, meta
 
 from activities.html import text_of
 from activities.templates.environment import TemplateEnvironment
@@ -188,7 +188,15 @@ class Renderer:
             raise self._invalid(file, error) from error
 
     def _invalid(self, file: str, error: Exception) -> TemplateInvalid:
+        if isinstance(error, TemplateNotFound) and not self._is_written(error.name or ""):
+            # The name was computed, perhaps from data, and errors name no data.
+            error = TemplateError("a template that it includes does not exist").with_traceback(error.__traceback__)
         return TemplateInvalid(fault_of(error, self._named).told(file))
+
+    def _is_written(self, name: str) -> bool:
+        """Whether some template names it in quotes."""
+        sources = (folder / file for folder in self._folders for file in self._files() if (folder / file).is_file())
+        return any(f"{quote}{name}{quote}" in path.read_text(errors="replace") for path in sources for quote in "'\"")
 
     def _named(self, file: str) -> str | None:
         path = Path(file)

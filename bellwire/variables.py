@@ -1,4 +1,4 @@
-"""Variables: what a single BELLWIRE_* variable may hold. Each function returns the value or raises ValueError, with the remedy."""
+"""Variables: what a single BELLWIRE_* variable may hold. Functions return the value, or raise ValueError with the remedy."""
 
 import re
 from email.utils import parseaddr

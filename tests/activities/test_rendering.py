@@ -162,6 +162,7 @@ async def test_a_subject_is_one_line_of_bounded_length() -> None:
         ("{{ data.secret.__class__ }}", "template a/email.txt line 1: access to attribute '__class__'"),
         ("{{ range(999999999) }}", "template a/email.txt line 1: OverflowError"),
         ("{% include 'b/none.txt' %}", "template a/email.txt line 1: b/none.txt does not exist"),
+        ("{% include data.word %}", "template a/email.txt line 1: a template that it includes does not exist"),
         ("\n{% if %}", "template a/email.txt line 2: Expected an expression"),
         ("{% for i in range(99999) %}{{ '0123456789' }}{% endfor %}", f"has more than {MAX_OUTPUT_BYTES:,} bytes"),
     ],
