@@ -188,7 +188,7 @@ class Renderer:
             raise self._invalid(file, error) from error
 
     def _invalid(self, file: str, error: Exception) -> TemplateInvalid:
-        if isinstance(error, TemplateNotFound) and not self._is_written(error.name or ""):
+        if isinstance(error, TemplateNotFound) and not self._is_written(str(error.name)):
             # The name was computed, perhaps from data, and errors name no data.
             error = TemplateError("a template that it includes does not exist").with_traceback(error.__traceback__)
         return TemplateInvalid(fault_of(error, self._named).told(file))
