@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+TESTERS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help demo dev test test-slow lint format typecheck bench clean
@@ -21,8 +22,8 @@ demo: $(READY) ## Publish real events to real receivers and check what arrived (
 dev: $(READY) ## The whole stack in the foreground: Temporal with its UI, registry, worker
 	$(BIN)/python -m starter dev
 
-test: $(READY) ## All tests but the slow ones
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+test: $(READY) ## All tests but the slow ones, in TESTERS=2 processes
+	$(BIN)/python -m pytest -m "not slow" -n $(TESTERS) --dist loadfile $(ARGS)
 
 test-slow: $(READY) ## The slow tests: crashes and large fan-outs
 	$(BIN)/python -m pytest -m slow $(ARGS)
