@@ -4,6 +4,7 @@
 global ones.
 """
 
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 #: IANA IPv4 Special-Purpose Address Registry, all of it, whether "globally reachable" or not: no receiver is in there.
@@ -74,6 +75,7 @@ def is_public(address: str | IPv4Address | IPv6Address) -> bool:
     return not any(found in network for network in _DENIED_V6)
 
 
+@lru_cache(maxsize=4096)
 def reached(address: str | IPv4Address | IPv6Address) -> IPv4Address | IPv6Address | None:
     """Where packets end up: at the IPv4 address inside an IPv4-mapped or NAT64 one, else at the address itself.
 

@@ -49,7 +49,7 @@ class Settings(BaseSettings):
 
     #: Where subscriptions, events and deliveries are kept: sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME.
     registry_url: Annotated[str, AfterValidator(variables.async_driver)] = "sqlite:///bellwire.db"
-    #: Most connections to the registry that one process holds.
+    #: Most connections to PostgreSQL that one process holds; to SQLite it is two.
     registry_pool: int = Field(default=10, ge=1, le=200)
 
     #: Keys that private data is encrypted with, in Temporal and in the registry: id:base64,id2:base64, as

@@ -5,14 +5,17 @@ Log events are facts in the past tense; `delivery.attempted` is the wide line, o
 """
 
 import atexit
+import json
 import logging
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
+import orjson
 import structlog
 from temporalio.runtime import LoggingConfig, PrometheusConfig, Runtime, TelemetryConfig, TelemetryFilter
 
@@ -65,7 +68,7 @@ def configure_logs(log_format: LogFormat, level: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     renderer: Any = (
-        structlog.processors.JSONRenderer()
+        structlog.processors.JSONRenderer(_json)
         if log_format is LogFormat.JSON
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
@@ -94,6 +97,15 @@ def configure_logs(log_format: LogFormat, level: str) -> None:
         logging.getLogger("temporalio").setLevel(logging.INFO)
     logging.getLogger("twilio").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+def _json(fact: dict[str, Any], default: Callable[[Any], Any]) -> str:
+    """One line of ASCII: some readers take other characters of Unicode for the end of a line."""
+    with suppress(TypeError):  # halves of surrogate pairs, and integers beyond 64 bits
+        line = orjson.dumps(fact, default=default)
+        if line.isascii():
+            return line.decode()
+    return json.dumps(fact, default=default)
 
 
 def runtime(metrics_address: str | None) -> Runtime:

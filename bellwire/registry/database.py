@@ -28,6 +28,9 @@ from bellwire.registry.sealed import give_ring
 
 #: Seconds that a writer waits for another process to end its transaction on SQLite. Transactions take milliseconds.
 SQLITE_BUSY = 30.0
+#: One for the writer and one for readers. SQLite gives the interpreter's lock back at each row, and more threads would pass
+#: it among themselves.
+SQLITE_THREADS = 2
 #: Seconds to connect to PostgreSQL, for one statement there, and for a connection of the pool to become free.
 CONNECT_TIMEOUT = 10.0
 STATEMENT_TIMEOUT = 60.0
@@ -68,9 +71,9 @@ class Database(ABC):
 
     @staticmethod
     def at(url: str, *, pool: int, ring: KeyRing | None = None) -> "Database":
-        """The database at `url`, not connected yet, with at most `pool` connections. Sealed columns are encrypted by `ring`."""
+        """The database at `url`, not connected yet; `pool` is for PostgreSQL. Sealed columns are encrypted by `ring`."""
         full = _parsed(url)
-        return _File(full, pool, ring) if full.get_backend_name() == "sqlite" else _Server(full, pool, ring)
+        return _File(full, ring) if full.get_backend_name() == "sqlite" else _Server(full, pool, ring)
 
     async def read(
         self, work: Callable[Concatenate[AsyncConnection, P], Work[T]], *args: P.args, **kwargs: P.kwargs
@@ -157,16 +160,16 @@ class _File(Database):
     SQLite itself does. A transaction goes on to its end though the task that waits for it is cancelled.
     """
 
-    def __init__(self, url: URL, pool: int, ring: KeyRing | None) -> None:
+    def __init__(self, url: URL, ring: KeyRing | None) -> None:
         super().__init__(url)
         self._engine = create_engine(
-            url, connect_args={"timeout": SQLITE_BUSY}, hide_parameters=True, pool_size=pool, max_overflow=0
+            url, connect_args={"timeout": SQLITE_BUSY}, hide_parameters=True, pool_size=SQLITE_THREADS, max_overflow=0
         )
         give_ring(self._engine.dialect, ring)
         event.listen(self._engine, "connect", _prepare_sqlite)
         event.listen(self._engine, "begin", _begin_sqlite)
         self._writer = self._engine.execution_options(**{_WRITES: True})
-        self._threads = ThreadPoolExecutor(pool, "registry")
+        self._threads = ThreadPoolExecutor(SQLITE_THREADS, "registry")
         # SQLite lets one writer in at a time and polls for its turn; tasks of one process queue here, in order.
         self._turn = asyncio.Lock()
 

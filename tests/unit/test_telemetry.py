@@ -59,6 +59,14 @@ def test_each_fact_is_one_line_of_json(capsys: pytest.CaptureFixture[str]) -> No
     assert (second["event"], second["level"]) == ("worker.stopping", "warning")
 
 
+@pytest.mark.parametrize("said", ["half a pair \ud800", 2**70, "\u2028 \x00", {"of": {1: "a"}}])
+def test_whatever_a_stranger_says_is_written(capsys: pytest.CaptureFixture[str], said: Any) -> None:
+    configure_logs(LogFormat.JSON, "INFO")
+    structlog.get_logger("bellwire").info("delivery.attempted", answer=said)
+    (line,) = told(capsys, "delivery.attempted")
+    assert line["answer"] == json.loads(json.dumps(said))
+
+
 @pytest.mark.parametrize("log", [structlog.get_logger("ours"), logging.getLogger("theirs")])
 def test_what_is_bound_to_the_process_is_on_every_line(capsys: pytest.CaptureFixture[str], log: Any) -> None:
     configure_logs(LogFormat.JSON, "INFO")
