@@ -12,10 +12,11 @@ from pathlib import Path
 #: How threads of a worker are called that do one kind of work, by the beginning of their name. `benchmarks/naming` names
 #: those of Python; the kernel keeps 15 bytes.
 THREADS = {
-    "_connection_wor": "registry threads",
+    "registry_": "registry threads",
     "temporal_workfl": "workflow threads",
     "temporal-": "Temporal core threads",
     "tokio-": "Temporal core threads",
+    "workflow-proces": "Temporal core threads",
 }
 MAIN_THREAD, OTHER_THREADS = "main thread", "other threads"
 
