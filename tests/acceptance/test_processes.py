@@ -1,6 +1,7 @@
 """`worker.py --processes`: several processes that work, and end, together."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -33,6 +35,10 @@ class Several:
     @property
     def log(self) -> str:
         return self.process.log.read_text()
+
+    def told(self, event: str) -> list[dict[str, Any]]:
+        """What the log says of such events."""
+        return [json.loads(line) for line in self.log.splitlines() if f'"{event}"' in line and line.endswith("}")]
 
     async def end(self, by: signal.Signals, pid: int | None = None) -> str:
         """Send a signal to the supervisor, or to `pid`, and wait until the supervisor has ended; how it did."""
@@ -91,19 +97,17 @@ async def test_both_of_two_processes_deliver(system: System, tmp_path: Path) -> 
         await system.hook(f"/several/{number}", "several.now")
     async with several(system, tmp_path) as two:
         assert len(two.pids) == 2
-        attempted = ['"event": "delivery.attempted"', '"process": ']
-        delivering: set[str] = set()
+        delivering = set[int]()
         async with asyncio.timeout(60):
             # The package's own worker polls the same queues.
-            while delivering != {"0", "1"}:
+            while delivering != {0, 1}:
                 receipts = [
                     await system.client.publish(Event(source="/tests", type="several.now", data={})) for _ in range(5)
                 ]
                 for receipt in receipts:
                     status = await system.client.wait(receipt, timeout=30)
                     assert status.counts.delivered == status.counts.matched == 10
-                lines = [line for line in two.log.splitlines() if all(part in line for part in attempted)]
-                delivering = {line.partition('"process": ')[2][0] for line in lines}
+                delivering = {fact["process"] for fact in two.told("delivery.attempted")}
 
 
 @pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT], ids=lambda by: by.name)
@@ -119,16 +123,15 @@ async def test_one_that_is_killed_ends_the_others_and_is_named(system: System, t
     async with several(system, tmp_path, 3) as three:
         assert "(exit status 1)" in await three.end(signal.SIGKILL, three.pids[1])
         await three.all_gone()
-        (line,) = [line for line in three.log.splitlines() if "process.ended" in line]
-        assert f'"pid": {three.pids[1]}' in line
-        assert '"status": "SIGKILL"' in line
+        (ended,) = three.told("process.ended")
+        assert (ended["pid"], ended["status"]) == (three.pids[1], "SIGKILL")
         assert three.log.count("worker.stopped") == 2
 
 
 async def test_one_that_stops_by_itself_is_missed_too(system: System, tmp_path: Path) -> None:
     async with several(system, tmp_path) as two:
         assert "(exit status 1)" in await two.end(signal.SIGTERM, two.pids[0])
-        assert '"status": "0"' in two.log
+        assert [fact["status"] for fact in two.told("process.ended")] == ["0"]
         await two.all_gone()
 
 
