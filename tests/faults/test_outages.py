@@ -60,7 +60,9 @@ async def test_the_registry_stalls_for_a_while(tmp_path: Path, postgres: Postgre
         proxy.delay = 0.005
         await load.publish(singles=8, batch=12)
         await load.until_arrived(system.random.randrange(50, 250))
-        before = await scenario.before_fault()
+        async with asyncio.timeout(30):
+            while not (await scenario.before_fault()).arrivals:
+                await asyncio.sleep(0.01)
         proxy.stall(questions=system.random.choice((True, False)))
         await accepted_at_once(load)
         await asyncio.sleep(6)
@@ -69,7 +71,6 @@ async def test_the_registry_stalls_for_a_while(tmp_path: Path, postgres: Postgre
         with suppress(RegistryUnavailable):
             await system.registry.ping()  # finds the old connections dead, once for all of them
         await scenario.settles(timeout=120)
-        assert before.arrivals, "nothing was on record by then"
 
 
 async def test_the_disk_of_an_sqlite_registry_is_full_for_a_while(tmp_path: Path, seed: int) -> None:
