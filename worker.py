@@ -20,12 +20,10 @@ from typing import Any, NamedTuple
 import structlog
 from temporalio.client import Client
 from temporalio.worker import (
-    FixedSizeSlotSupplier,
     PollerBehaviorAutoscaling,
     PollerBehaviorSimpleMaximum,
     UnsandboxedWorkflowRunner,
     Worker,
-    WorkerTuner,
 )
 
 from activities.announcing import announcing
@@ -43,7 +41,7 @@ from activities.providers import Provider, Providers
 from activities.relays import Relays
 from activities.rendering import Renderer
 from activities.resolve import Resolver
-from activities.slots import MOST, BusySlots
+from activities.slots import BusySlots, SendSlots, tuner
 from activities.sms import SmsChannel
 from activities.tenant_templates import TenantTemplates
 from activities.trials import Trials
@@ -226,7 +224,7 @@ async def polling(
                 client,
                 task_queue=channel_queue(channel),
                 activities=[opened.sends[channel], trial],
-                max_concurrent_activities=settings.max_activities,
+                tuner=tuner(activities=SendSlots(settings.max_activities)),
                 # Short, so that a cancel reaches an activity soon.
                 max_heartbeat_throttle_interval=timedelta(seconds=2),
                 **options,
@@ -246,13 +244,8 @@ async def polling(
                     # The sandbox imports all workflows again for each run, a third of what a lone event costs the worker.
                     # Tests run them in the sandbox, so what it forbids does not get here.
                     workflow_runner=UnsandboxedWorkflowRunner(),
-                    tuner=WorkerTuner.create_composite(
-                        workflow_supplier=BusySlots(lambda: first.waiting),
-                        activity_supplier=FixedSizeSlotSupplier(1),  # there are none on this queue
-                        local_activity_supplier=FixedSizeSlotSupplier(MOST),
-                        nexus_supplier=FixedSizeSlotSupplier(1),
-                    ),
-                    # What a poll brings comes on top of the busy slots, so there are few.
+                    tuner=tuner(workflows=BusySlots(lambda: first.waiting)),
+                    # What a sticky poll brings comes on top of the busy slots, so there are few.
                     workflow_task_poller_behavior=PollerBehaviorSimpleMaximum(2),
                     **options,
                 )

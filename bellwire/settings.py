@@ -146,8 +146,8 @@ class Settings(BaseSettings):
 
     #: Deliveries that one send activity attempts at the same time.
     send_concurrency: int = Field(default=50, ge=1, le=500)
-    #: Send activities that one worker runs at the same time, for each channel. One waits for its slowest receiver, so that
-    #: many are needed where some hang; each holds up to 200 deliveries in memory.
+    #: Most send activities that one worker runs at the same time, for each channel. One waits for its slowest receiver, so
+    #: that many are needed where some hang; each holds up to 200 deliveries in memory. A worker that is busy takes fewer.
     max_activities: int = Field(default=200, ge=1, le=1000)
     #: Seconds that a worker has, after SIGTERM, to finish the attempts that are in flight.
     shutdown_grace: float = Field(default=30, ge=0, le=600)
