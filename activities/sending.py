@@ -210,12 +210,12 @@ class Book:
 
 @asynccontextmanager
 async def _heartbeats(progress: Callable[[], int]) -> AsyncIterator[None]:
-    """Heartbeat at once and then every HEARTBEAT_SECONDS, whatever the body waits for; details: attempts made."""
+    """Heartbeat every HEARTBEAT_SECONDS, whatever the body waits for; details: attempts made."""
 
     async def beat() -> None:
         while True:
-            activity.heartbeat(progress())
             await asyncio.sleep(HEARTBEAT_SECONDS)
+            activity.heartbeat(progress())
 
     beating = asyncio.create_task(beat())
     try:

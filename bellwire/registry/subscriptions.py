@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import SecretStr
-from sqlalchemy import delete, select, update
+from sqlalchemy import bindparam, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.conditions import Condition
@@ -35,6 +35,11 @@ _COLUMNS = (
 )
 _JSON = ("types", "filters", "target", "parts", "retry_schedule")
 
+# Made once, since making a statement costs more than running it.
+_BY_IDS = select(*_COLUMNS, *COLUMNS, subscriptions.c.secrets).where(
+    subscriptions.c.id.in_(bindparam("ids", expanding=True))
+)
+
 
 async def subscribe(
     connection: AsyncConnection, subscription: Subscription, *, secret: str | None, kind: KeyKind | None = None
@@ -61,9 +66,7 @@ async def by_ids(
     connection: AsyncConnection, ids: Iterable[str]
 ) -> dict[str, tuple[Subscription, tuple[SecretStr, ...], Condition]]:
     """The subscriptions that exist, each with the secrets that sign now, newest first, and how its receiver fares."""
-    rows = await connection.execute(
-        select(*_COLUMNS, *COLUMNS, subscriptions.c.secrets).where(subscriptions.c.id.in_(sorted(set(ids))))
-    )
+    rows = await connection.execute(_BY_IDS, {"ids": sorted(set(ids))})
     now = datetime.now(UTC)
     return {
         row["id"]: (_subscription(row), secrets.live(row["secrets"], now=now), condition_of(row))
