@@ -35,6 +35,9 @@ SQLITE_THREADS = 2
 CONNECT_TIMEOUT = 10.0
 STATEMENT_TIMEOUT = 60.0
 POOL_TIMEOUT = 30.0
+#: Seconds after which PostgreSQL rolls back a transaction whose program is silent: frozen, or cut off. Fewer than its heartbeats
+#: may be late, so that the locks are gone when another worker is given its work.
+SILENT_TIMEOUT = 10.0
 
 _DRIVERS = {
     "sqlite": "sqlite",
@@ -132,7 +135,11 @@ class _Server(Database):
         arguments = {
             "timeout": CONNECT_TIMEOUT,
             "command_timeout": STATEMENT_TIMEOUT,
-            "server_settings": {"application_name": "bellwire", "jit": "off"},
+            "server_settings": {
+                "application_name": "bellwire",
+                "jit": "off",
+                "idle_in_transaction_session_timeout": f"{SILENT_TIMEOUT * 1000:.0f}",
+            },
         }
         self._engine = create_async_engine(
             url, connect_args=arguments, hide_parameters=True, pool_size=pool, max_overflow=0, pool_timeout=POOL_TIMEOUT

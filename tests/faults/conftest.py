@@ -45,6 +45,17 @@ class Postgres:
         key, _, socket = uri.partition("?")[2].partition("=")
         return f"postgresql://postgres:@/{name}?{key}={quote(socket, safe='/')}"
 
+    async def holds_locks(self, url: str) -> bool:
+        """Whether a transaction has written to this database, and its program is silent."""
+        connection = await asyncpg.connect(url)
+        query = (
+            "SELECT count(*) FROM pg_stat_activity JOIN pg_locks USING (pid) "
+            "WHERE datname = current_database() AND state = 'idle in transaction' AND mode = 'RowExclusiveLock'"
+        )
+        found: int = await connection.fetchval(query)
+        await connection.close()
+        return found > 0
+
     def stop(self, *, immediate: bool) -> None:
         """Stop it at once, ending every session: SIGINT lets it write its memory out, SIGQUIT is a crash."""
         info = self._server.get_postmaster_info()

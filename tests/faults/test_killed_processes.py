@@ -1,5 +1,6 @@
 """Workers and the Temporal server die or are replaced, at moments that the seed chooses, and nothing is lost."""
 
+import asyncio
 import os
 import signal
 from pathlib import Path
@@ -100,8 +101,12 @@ def assert_nothing_went_out_again(load: Load) -> None:
 async def test_a_worker_that_was_frozen_sends_nothing_that_another_has_sent_meanwhile(
     tmp_path: Path, postgres: Postgres, seed: int
 ) -> None:
-    """A virtual machine that is paused: the worker is taken for dead, its work is done elsewhere, and then it goes on."""
-    async with breakable(tmp_path, await postgres.database(), seed=seed, BELLWIRE_SEND_CONCURRENCY="2") as system:
+    """A virtual machine that is paused: the worker is taken for dead, its work is done elsewhere, and then it goes on.
+
+    It has a transaction open, whose locks must not keep others from its work.
+    """
+    url = await postgres.database()
+    async with breakable(tmp_path, url, seed=seed, BELLWIRE_SEND_CONCURRENCY="2") as system:
         load = Load(system, hooks=2, mails=2, texts=60)
         await load.subscribe()
         (frozen, other) = system.workers
@@ -110,7 +115,13 @@ async def test_a_worker_that_was_frozen_sends_nothing_that_another_has_sent_mean
         await load.publish(singles=1)
         await load.until_texted(system.random.randrange(5, 20))
         await scenario.before_fault()
-        os.kill(frozen.pid, signal.SIGSTOP)
+        while True:
+            os.kill(frozen.pid, signal.SIGSTOP)
+            await asyncio.sleep(0.02)  # by then PostgreSQL has done what it was asked for
+            if await postgres.holds_locks(url):
+                break
+            os.kill(frozen.pid, signal.SIGCONT)
+            await asyncio.sleep(system.random.uniform(0, 0.02))
         try:
             await system.start_worker()
             texted = len(system.twilio.messages)

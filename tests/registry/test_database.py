@@ -8,6 +8,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 from sqlalchemy import exc
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.deliveries import DeliveryState
 from bellwire.errors import RegistryUnavailable
@@ -79,6 +80,35 @@ async def test_a_lost_connection_is_reported_and_the_next_call_has_a_new_one(pos
         await registry.ping()
     await registry.ping()
     await registry.close()
+
+
+async def test_a_program_that_falls_silent_in_a_transaction_loses_it_and_its_locks(
+    postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that is frozen, or cut off; what it then has to say is too late."""
+    monkeypatch.setattr("bellwire.registry.database.SILENT_TIMEOUT", 0.5)
+    database = Database.at(postgres, pool=2)
+    await tell(database, "CREATE TABLE silence (said TEXT)", "INSERT INTO silence VALUES ('nothing')")
+    locked = asyncio.Event()
+
+    async def fall_silent(connection: AsyncConnection) -> None:
+        await connection.exec_driver_sql("UPDATE silence SET said = 'late'")
+        locked.set()
+        await asyncio.sleep(1.5)
+        await connection.exec_driver_sql("UPDATE silence SET said = 'later'")
+
+    silent = asyncio.create_task(database.write(fall_silent))
+    await locked.wait()
+    await asyncio.wait_for(tell(database, "UPDATE silence SET said = 'first'"), 1.2)
+    with pytest.raises(RegistryUnavailable, match="check BELLWIRE_REGISTRY_URL"):
+        await silent
+
+    async def read(connection: AsyncConnection) -> list[str]:
+        return [row.said for row in await connection.exec_driver_sql("SELECT said FROM silence")]
+
+    assert await database.read(read) == ["first"]
+    await tell(database, "DROP TABLE silence")
+    await database.close()
 
 
 async def test_a_full_disk_is_told_from_a_database_that_is_away_and_goes_by_itself(tmp_path: Path) -> None:
