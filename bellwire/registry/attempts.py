@@ -14,6 +14,7 @@ from bellwire.registry import deliveries as rows_of
 from bellwire.registry import events, subscriptions, suppressions
 from bellwire.registry.database import insert_missing
 from bellwire.registry.faring import fare
+from bellwire.registry.many import execute_many
 from bellwire.registry.tables import attempts, deliveries
 
 #: One delivery, so long as it is not settled and the attempt in question is not recorded.
@@ -141,8 +142,8 @@ async def record(connection: AsyncConnection, made: Sequence[Attempt], patience:
     if not ordered:
         return
     now = datetime.now(UTC)
-    await connection.execute(_MOVED, [{**_change(attempt), "now": now} for attempt in ordered])
-    await connection.execute(insert_missing(connection, attempts), [_row(attempt) for attempt in ordered])
+    await execute_many(connection, _MOVED, [{**_change(attempt), "now": now} for attempt in ordered])
+    await execute_many(connection, insert_missing(connection, attempts), [_row(attempt) for attempt in ordered])
     await suppressions.suppress(connection, *(each for attempt in ordered for each in attempt.outcome.suppress))
     await fare(connection, ordered, patience)
 

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, asynccontextmanager
+from functools import cache
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import asyncpg
@@ -211,8 +212,8 @@ class _Direct:
     async def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
         return self._connection.execute(statement, parameters)
 
-    async def exec_driver_sql(self, statement: str) -> CursorResult[Any]:
-        return self._connection.exec_driver_sql(statement)
+    async def exec_driver_sql(self, statement: str, parameters: Any = None) -> CursorResult[Any]:
+        return self._connection.exec_driver_sql(statement, parameters)
 
     async def run_sync(self, work: Callable[[Connection], T]) -> T:
         return work(self._connection)
@@ -230,10 +231,14 @@ def _at_one_go(work: Work[T]) -> T:
 
 
 def insert_missing(connection: AsyncConnection, table: Table) -> Insert:
-    """An INSERT that leaves rows alone whose primary key exists already."""
-    if connection.dialect.name == "sqlite":
-        return sqlite.insert(table).on_conflict_do_nothing()
-    return postgresql.insert(table).on_conflict_do_nothing()
+    """An INSERT that leaves rows alone whose primary key exists already; one statement for each table."""
+    return _insert_missing(connection.dialect.name, table)
+
+
+@cache
+def _insert_missing(database: str, table: Table) -> Insert:
+    insert = sqlite.insert if database == "sqlite" else postgresql.insert
+    return insert(table).on_conflict_do_nothing()
 
 
 def _parsed(url: str) -> URL:

@@ -14,6 +14,7 @@ from bellwire.contract import Group
 from bellwire.deliveries import SETTLED, Counts, Delivery, DeliveryState
 from bellwire.errors import DeliveryNotFound
 from bellwire.registry.database import insert_missing
+from bellwire.registry.many import execute_many
 from bellwire.registry.tables import deliveries, listed, subscriptions
 from bellwire.subscriptions import Channel
 
@@ -55,8 +56,7 @@ async def add(connection: AsyncConnection, workflow_id: str, groups: Sequence[Gr
         # In one order for all, or two workers that insert the same rows could wait for each other.
         for (event_key, subscription_id), channel in sorted(_channels(groups).items())
     ]
-    if rows:
-        await connection.execute(insert_missing(connection, deliveries), rows)
+    await execute_many(connection, insert_missing(connection, deliveries), rows)
 
 
 def _channels(groups: Sequence[Group]) -> dict[Pair, Channel]:
@@ -109,7 +109,7 @@ async def by_pairs(connection: AsyncConnection, pairs: Sequence[Pair], *, lock: 
     else:
         results = [await connection.execute(_LOOK_UP, {"keys": keys, "ids": ids})]
     for result in results:
-        for row in result.mappings():
+        for row in result.mappings().all():
             pair = row["event_key"], row["subscription_id"]
             if pair in wanted:
                 found[pair] = _delivery(row)

@@ -13,6 +13,7 @@ from bellwire.errors import EventNotFound
 from bellwire.events import Event, event_key
 from bellwire.registry.database import insert_missing
 from bellwire.registry.deliveries import counts
+from bellwire.registry.many import execute_many
 from bellwire.registry.tables import events
 
 # Made once, since making a statement costs more than running it.
@@ -56,7 +57,7 @@ async def accept(
     ]
     if not rows:
         return {}
-    await connection.execute(insert_missing(connection, events), rows)
+    await execute_many(connection, insert_missing(connection, events), rows)
     known = await connection.execute(_OWNERS, {"keys": sorted(digests)})
     owners = {key: (digest, (owner, owning_run)) for key, digest, owner, owning_run in known}
     return {

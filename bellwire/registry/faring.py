@@ -15,6 +15,7 @@ from bellwire.events import Event
 from bellwire.registry import announcements
 from bellwire.registry.announcements import News, news
 from bellwire.registry.conditions import COLUMNS, FARING, condition_of
+from bellwire.registry.many import execute_many
 from bellwire.registry.subscriptions import set_state
 from bellwire.registry.tables import subscriptions
 from bellwire.subscriptions import SubscriptionState
@@ -65,8 +66,7 @@ async def fare(connection: AsyncConnection, made: Sequence[Attempt], patience: P
                 told.append(_told(News.FAILING, row, after, _last_failure(attempts), now))
             if after != before:
                 changed.append({"name": row["id"], **_values(after)})
-        if changed:
-            await connection.execute(_FARED, changed)
+        await execute_many(connection, _FARED, changed)
         await announcements.add(connection, told)
 
 

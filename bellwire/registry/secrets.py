@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from pydantic import SecretStr
+from pydantic_core import from_json
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -139,6 +140,6 @@ def _written(kept: Sequence[_Kept]) -> str:
 
 def _read(column: str | None, *, now: datetime) -> list[_Kept]:
     """What the column holds and has not run out."""
-    items = json.loads(column) if column else ()
+    items = from_json(column) if column else ()
     ends = (item["expires_at"] and datetime.fromisoformat(item["expires_at"]) for item in items)
     return [_Kept(item["secret"], end) for item, end in zip(items, ends, strict=True) if end is None or end > now]

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import SecretStr
+from pydantic_core import from_json
 from sqlalchemy import bindparam, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -14,6 +15,7 @@ from bellwire.errors import SubscriptionInvalid, SubscriptionNotFound
 from bellwire.registry import secrets
 from bellwire.registry.conditions import CLEARED, COLUMNS, condition_of
 from bellwire.registry.database import insert_missing
+from bellwire.registry.many import execute_many
 from bellwire.registry.tables import subscription_types, subscriptions, tenants
 from bellwire.signing_keys import KeyKind
 from bellwire.subscriptions import Channel, Subscription, SubscriptionState
@@ -66,11 +68,11 @@ async def by_ids(
     connection: AsyncConnection, ids: Iterable[str]
 ) -> dict[str, tuple[Subscription, tuple[SecretStr, ...], Condition]]:
     """The subscriptions that exist, each with the secrets that sign now, newest first, and how its receiver fares."""
-    rows = await connection.execute(_BY_IDS, {"ids": sorted(set(ids))})
+    found = await connection.execute(_BY_IDS, {"ids": sorted(set(ids))})
     now = datetime.now(UTC)
     return {
         row["id"]: (_subscription(row), secrets.live(row["secrets"], now=now), condition_of(row))
-        for row in rows.mappings()
+        for row in found.mappings().all()
     }
 
 
@@ -119,7 +121,7 @@ async def _index(connection: AsyncConnection, subscription_id: str, tenant: str,
     rows = [
         {"pattern": pattern, "subscription_id": subscription_id, "tenant": tenant} for pattern in sorted(set(patterns))
     ]
-    await connection.execute(insert_missing(connection, subscription_types), rows)
+    await execute_many(connection, insert_missing(connection, subscription_types), rows)
 
 
 def _row(subscription: Subscription) -> dict[str, Any]:
@@ -130,5 +132,5 @@ def _row(subscription: Subscription) -> dict[str, Any]:
 
 def _subscription(row: Mapping[Any, Any]) -> Subscription:
     values = {column.name: row[column.name] for column in _COLUMNS}
-    values.update({name: json.loads(values[name]) for name in _JSON if values[name] is not None})
+    values.update({name: from_json(values[name]) for name in _JSON if values[name] is not None})
     return Subscription.model_validate(values, context=STORED)

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.keyring import KeyRing
 from bellwire.registry.database import insert_missing
+from bellwire.registry.many import execute_many
 from bellwire.registry.sealed import ring_of
 from bellwire.registry.tables import suppressions
 from bellwire.subscriptions import Channel, Subscription
@@ -54,10 +55,9 @@ async def suppress(connection: AsyncConnection, *new: Suppression) -> None:
             continue
         made = suppression.created_at or now
         rows.append({**suppression.model_dump(mode="json"), "address_key": key, "created_at": made})
-    if rows:
-        # In one order for all, or two workers that insert the same rows could wait for each other.
-        rows.sort(key=lambda row: (row["channel"], row["address_key"], row["subscription_id"]))
-        await connection.execute(insert_missing(connection, suppressions), rows)
+    # In one order for all, or two workers that insert the same rows could wait for each other.
+    rows.sort(key=lambda row: (row["channel"], row["address_key"], row["subscription_id"]))
+    await execute_many(connection, insert_missing(connection, suppressions), rows)
 
 
 async def _known(connection: AsyncConnection, suppression: Suppression, keys: Sequence[str]) -> bool:
