@@ -16,6 +16,7 @@ from temporalio.contrib.pydantic import (
     pydantic_data_converter,
 )
 from temporalio.converter import (
+    CompositePayloadConverter,
     DataConverter,
     DefaultFailureConverterWithEncodedAttributes,
     EncodingPayloadConverter,
@@ -94,16 +95,19 @@ class _Refusing(EncodingPayloadConverter):
         )
 
 
-class _Converter(PydanticPayloadConverter):
+#: Made once: each keeps what it has found out about the types that it has read, and each run makes a _Converter.
+_CONVERTERS = (
+    *(
+        _Json() if isinstance(each, PydanticJSONPlainPayloadConverter) else each
+        for each in PydanticPayloadConverter().converters.values()
+    ),
+    _Refusing(),
+)
+
+
+class _Converter(CompositePayloadConverter):
     def __init__(self) -> None:
-        super().__init__()
-        self._set_converters(
-            *(
-                _Json() if isinstance(each, PydanticJSONPlainPayloadConverter) else each
-                for each in self.converters.values()
-            ),
-            _Refusing(),
-        )
+        super().__init__(*_CONVERTERS)
 
 
 _IN_THE_CLEAR = replace(pydantic_data_converter, payload_converter_class=_Converter)

@@ -222,6 +222,20 @@ async def test_a_payload_that_does_not_fit_is_told_by_its_fields_alone(keys: str
     assert isinstance(decoded, NotifyInput)
 
 
+async def test_what_was_found_out_about_a_type_serves_all_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each run has a converter of its own, and building what reads a type costs more than reading a value of it."""
+    converter = data_converter(None)
+    (payload,) = converter.payload_converter_class().to_payloads([NotifyInput(events=(event(),))])
+    converter.payload_converter_class().from_payloads([payload], [NotifyInput])
+
+    def built(*_: object, **__: object) -> None:
+        raise AssertionError("built again")
+
+    monkeypatch.setattr("pydantic.TypeAdapter.__init__", built)
+    (restored,) = converter.payload_converter_class().from_payloads([payload], [NotifyInput])
+    assert isinstance(restored, NotifyInput)
+
+
 async def test_keys_and_a_converter_that_would_ignore_them_do_not_go_together(dev_server: WorkflowEnvironment) -> None:
     own = data_converter(None)
     with pytest.raises(KeysInvalid, match="keys and data_converter"):
