@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from itertools import count, takewhile
 
 from bellwire.deliveries import delivery_id
@@ -28,10 +28,10 @@ async def fair(sizes: Sizes) -> Result:
     """The quiet tenant's p99 from publish to arrival, with the server's fairness on; and off, to compare."""
     raw: dict[str, list[float]] = {}
     ratios = {}
-    for label, enabled in (("on", "true"), ("off", "false")):
+    for label, enabled, repeats in (("on", "true", sizes.repeats), ("off", "false", 1)):
         options = _dynamic(f"matching.enableFairness={enabled}", *ONE_PARTITION)
         async with running_rig(server_options=options) as rig:
-            for quantity, value in (await _waits(rig, sizes)).items():
+            for quantity, value in (await _waits(rig, sizes, repeats)).items():
                 raw[f"fairness {label}: {quantity}"] = value
         alone, beside = (raw[f"fairness {label}: {situation}, ms"] for situation in ("alone", "beside"))
         ratios[label] = quantile(beside, 0.99) / quantile(alone, 0.99)
@@ -45,7 +45,8 @@ async def fair(sizes: Sizes) -> Result:
         raw=raw,
         remarks=[
             f"p99 with fairness on: {', '.join(p99s)}; the ratio with fairness off: {ratios['off']:.3g}",
-            f"{sizes.fair:g} s; the loud tenant has {UNDER_WAY} publications of {BATCH} events under way all the time",
+            f"{sizes.repeats} times {sizes.fair:g} s alone and beside, in turn",
+            f"the loud tenant has {UNDER_WAY} publications of {BATCH} events under way all the time",
         ],
     )
 
@@ -54,7 +55,7 @@ def _dynamic(*values: str) -> list[str]:
     return [part for value in values for part in ("--dynamic-config-value", value)]
 
 
-async def _waits(rig: Rig, sizes: Sizes) -> dict[str, list[float]]:
+async def _waits(rig: Rig, sizes: Sizes, repeats: int) -> dict[str, list[float]]:
     loud = await rig.subscribe(LOUD, 1, tenant=LOUD)
     quiet = await rig.subscribe(QUIET, 1, tenant=QUIET)
 
@@ -63,26 +64,31 @@ async def _waits(rig: Rig, sizes: Sizes) -> dict[str, list[float]]:
 
     await rate(publish_and_wait, UNDER_WAY, concurrency=UNDER_WAY)
     published = BATCH * await rate(publish_and_wait, sizes.fair_tried, concurrency=UNDER_WAY)
-    alone, _ = await _trickle(rig, quiet, often=published / TIMES, seconds=sizes.fair)
-    noise = asyncio.create_task(_without_end(publish_and_wait))
-    try:
-        await asyncio.sleep(SETTLING)
-        beside, others = await _trickle(rig, quiet, often=published / TIMES, seconds=sizes.fair)
-    finally:
-        noise.cancel()
-        with suppress(asyncio.CancelledError):
-            await noise
-    return {"alone, ms": alone, "beside, ms": beside, "events/s of the loud one": [others]}
+    alone, beside, others = list[float](), list[float](), list[float]()
+    for _ in range(repeats):
+        alone += (await _trickle(rig, quiet, often=published / TIMES, seconds=sizes.fair))[0]
+        async with _going_on(publish_and_wait):
+            await asyncio.sleep(SETTLING)
+            waits, loud_ones = await _trickle(rig, quiet, often=published / TIMES, seconds=sizes.fair)
+        beside += waits
+        others.append(loud_ones)
+    return {"alone, ms": alone, "beside, ms": beside, "events/s of the loud one": others}
 
 
-async def _without_end(work: Callable[[int], Awaitable[None]]) -> None:
-    """As many at a time as ever, until cancelled."""
+@asynccontextmanager
+async def _going_on(work: Callable[[int], Awaitable[None]]) -> AsyncIterator[None]:
+    """UNDER_WAY of it at a time all through the body, and none any more after it."""
+    over = False
 
     async def go_on() -> None:
-        while True:
+        while not over:
             await work(0)
 
-    await asyncio.gather(*(go_on() for _ in range(UNDER_WAY)))
+    async with asyncio.TaskGroup() as noise:
+        for _ in range(UNDER_WAY):
+            noise.create_task(go_on())
+        yield
+        over = True
 
 
 async def _trickle(rig: Rig, kind: str, *, often: float, seconds: float) -> tuple[list[float], float]:

@@ -6,7 +6,7 @@ from typing import Self
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """The default sizes keep all benchmarks together under twenty minutes on two processors."""
+    """The default sizes keep all benchmarks together under 25 minutes on two processors."""
 
     #: Pairs of measurements that are compared.
     repeats: int = 5
@@ -25,8 +25,8 @@ class Sizes:
     #: Subscribers of the one event, and events of the stream, of `slow`.
     slow: int = 1_000
     stream: int = 60
-    #: Seconds that the quiet tenant of `fair` publishes, alone and beside the loud one.
-    fair: float = 20.0
+    #: Seconds that the quiet tenant of `fair` publishes each time, alone and beside the loud one.
+    fair: float = 8.0
     #: Publications of the loud one by which it is measured what the system delivers.
     fair_tried: int = 100
     #: Subscribers of the one event, and events of the publications, of one measurement of `processes`.
