@@ -25,8 +25,8 @@ from starter.stack import NAMESPACE, START_TIMEOUT
 
 #: Send activities that a worker runs at the same time for each channel, and deliveries that each attempts at the same time.
 ACTIVITIES, CONCURRENCY = 4, 4
-#: Bytes that a file may have while the disk is full; the registry and the logs have more by then.
-FULL = 4096
+#: Bytes up to which a file may be written while the disk is full. A worker that has had little to do has a log of a line.
+FULL = 0
 #: Seconds that a worker has to finish after SIGTERM; more than its own grace, so that a kill means that it hung.
 STOP_TIMEOUT = 15.0
 

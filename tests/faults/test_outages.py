@@ -82,8 +82,8 @@ async def test_the_disk_of_an_sqlite_registry_is_full_for_a_while(tmp_path: Path
         await load.until_arrived(system.random.randrange(50, 250))
         await scenario.before_fault()
         workers = list(system.workers)
-        sizes = {worker.log: worker.log.stat().st_size for worker in workers}
         system.fill_disk()
+        sizes = {worker.log: worker.log.stat().st_size for worker in workers}
         await accepted_at_once(load)
         await asyncio.sleep(5)
         assert {worker.log: worker.log.stat().st_size for worker in workers} == sizes, "the disk was not full"
