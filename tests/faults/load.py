@@ -18,6 +18,9 @@ from tests.faults.breakable import Breakable
 PATIENT = [0.5] * 4 + [1.0] * 10 + [2.0] * 20
 #: Seconds that receivers of webhooks and SMS take, so that there is always something in flight.
 TAKES = 0.03
+#: How often one receiver of webhooks throttles. It is left alone for 5 s, and twice as long each time that follows: with what
+#: was held back coming back spread out, twice takes half a minute, four times two and a half.
+MOST_THROTTLED = 2
 
 _SUBJECT = re.compile(r"event-\d+")
 
@@ -44,10 +47,10 @@ class Load:
         chance = self.system.random
         for number in range(self.hooks):
             path = f"/load/{number}"
-            refusals = [
-                Answer(status=chance.choice((500, 503, 429)), delay=self.takes) for _ in range(chance.randrange(8))
-            ]
-            self.system.hooks.script(path, *refusals, Answer(delay=self.takes), repeat=True)
+            refusals = [*chance.choices((500, 503), k=chance.randrange(6)), *[429] * chance.randint(0, MOST_THROTTLED)]
+            chance.shuffle(refusals)
+            answers = [Answer(status=status, delay=self.takes) for status in (*refusals, 204)]
+            self.system.hooks.script(path, *answers, repeat=True)
             await self._hook(path)
         self.system.hooks.script("/down", 503, repeat=True)
         await self._hook("/down", schedule=[0.3, 0.3])
