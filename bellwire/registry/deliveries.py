@@ -109,7 +109,7 @@ async def by_pairs(connection: AsyncConnection, pairs: Sequence[Pair], *, lock: 
     else:
         results = [await connection.execute(_LOOK_UP, {"keys": keys, "ids": ids})]
     for result in results:
-        for row in result.mappings().all():
+        for row in result.mappings():
             pair = row["event_key"], row["subscription_id"]
             if pair in wanted:
                 found[pair] = _delivery(row)

@@ -68,11 +68,11 @@ async def by_ids(
     connection: AsyncConnection, ids: Iterable[str]
 ) -> dict[str, tuple[Subscription, tuple[SecretStr, ...], Condition]]:
     """The subscriptions that exist, each with the secrets that sign now, newest first, and how its receiver fares."""
-    found = await connection.execute(_BY_IDS, {"ids": sorted(set(ids))})
+    rows = await connection.execute(_BY_IDS, {"ids": sorted(set(ids))})
     now = datetime.now(UTC)
     return {
         row["id"]: (_subscription(row), secrets.live(row["secrets"], now=now), condition_of(row))
-        for row in found.mappings().all()
+        for row in rows.mappings()
     }
 
 
