@@ -87,11 +87,9 @@ class Agenda:
             entry.in_flight = True
         return due
 
-    def take_doomed(self) -> list[Entry]:
-        """The cancelled entries that are not in flight, removed."""
-        doomed = [entry for entry in self if entry.doomed and not entry.in_flight]
-        self._remove(doomed)
-        return doomed
+    def doomed(self) -> list[Entry]:
+        """The cancelled entries that are not in flight. Until they have settled they stay, since a cancel may break that off."""
+        return [entry for entry in self if entry.doomed and not entry.in_flight]
 
     def take_all(self) -> list[Entry]:
         entries = list(self)
@@ -115,7 +113,7 @@ class Agenda:
                 entry.due = now + item.delay * (1 if item.stated else 1 + JITTER * next(chance))
             else:
                 settled.append(entry)
-        self._remove(settled)
+        self.remove(settled)
 
     def wake_at(self, now: float, *, but: frozenset[Channel] = frozenset()) -> float | None:
         """When the next round is: as soon as the first entry and all those due shortly after it are due. None if none waits.
@@ -168,7 +166,7 @@ class Agenda:
         """The entries for `restore`: those that are paused keep the time at which they would be due."""
         return tuple(entry.as_data(due=True) for entry in self)
 
-    def _remove(self, entries: Iterable[Entry]) -> None:
+    def remove(self, entries: Iterable[Entry]) -> None:
         for entry in entries:
             del self._entries[entry.event_key, entry.subscription_id]
 

@@ -99,8 +99,9 @@ class Rounds:
                 if self._trickle and self._trickle.done():
                     self._trickle.result()
                     self._trickle = None
-                if doomed := self.agenda.take_doomed():
+                if doomed := self.agenda.doomed():
                     await self._settle(doomed, "cancelled by an operator")
+                    self.agenda.remove(doomed)
                 elif due := self.agenda.take_due(workflow.time(), but=self._closed):
                     self._begun = True
                     await self._round(due)

@@ -147,7 +147,7 @@ def test_what_is_put_back_is_due_as_before_and_obeys_operators() -> None:
     agenda.put_back(taken[1:])
     assert agenda.wake_at(NOW) == NOW - 3
     agenda.control(control(Verb.CANCEL, "s1"), now=NOW)
-    assert [entry.subscription_id for entry in agenda.take_doomed()] == ["s1"]
+    assert [entry.subscription_id for entry in agenda.doomed()] == ["s1"]
     assert [(entry.subscription_id, entry.due, entry.attempts) for entry in agenda.take_due(NOW)] == [
         ("s2", NOW - 3, 0)
     ]
@@ -187,7 +187,7 @@ def test_what_the_next_run_takes_over_is_all_that_waited(drawn: list[tuple[float
         agenda.add(group, due=due)
         if verb is not None:
             agenda.control(control(verb, f"s{number}"), now=NOW)
-    agenda.take_doomed()
+    agenda.remove(agenda.doomed())
     after = Agenda()
     for item in agenda.carried():
         after.restore(Unsettled.model_validate_json(item.model_dump_json()), now=NOW)
@@ -275,10 +275,13 @@ def test_what_is_cancelled_in_flight_settles_when_it_lands() -> None:
     flown = agenda.take_due(NOW)
     assert agenda.control(control(Verb.CANCEL), now=NOW) == 2
     assert agenda.control(control(Verb.RETRY_NOW), now=NOW) == 0
-    assert [entry.subscription_id for entry in agenda.take_doomed()] == ["s1"]
+    assert [entry.subscription_id for entry in agenda.doomed()] == ["s1"]
+    assert len(agenda) == 2, "what is doomed stays until it has settled"
+    agenda.remove(agenda.doomed())
     agenda.land(flown, [deferred(flown[0], 5.0)], now=NOW, chance=chances())
     assert agenda.wake_at(NOW) is None
-    assert [entry.subscription_id for entry in agenda.take_doomed()] == ["s0"]
+    assert [entry.subscription_id for entry in agenda.doomed()] == ["s0"]
+    agenda.remove(agenda.doomed())
     assert len(agenda) == 0
 
 
