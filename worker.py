@@ -26,38 +26,38 @@ from temporalio.worker import (
     Worker,
 )
 
-from activities.announcing import announcing
-from activities.attachments import fetching
-from activities.descriptions import Descriptions
-from activities.dkim_signature import DkimSigner
-from activities.egress import Egress
-from activities.email import EmailChannel
-from activities.fetching import Fetcher
-from activities.first_round import Attempting, FirstRounds
-from activities.http_sms import HttpProvider
-from activities.prices import Prices
-from activities.provider_http import provider_session
-from activities.providers import Provider, Providers
-from activities.relays import Relays
-from activities.rendering import Renderer
+from activities.egress.download import Fetcher
+from activities.egress.policy import Egress
+from activities.email.attachments import fetching
+from activities.email.channel import EmailChannel
+from activities.email.dkim import DkimSigner
+from activities.email.relays import Relays
+from activities.rendering.renderer import Renderer
+from activities.rendering.tenant_renderer import TenantTemplates
 from activities.resolve import Resolver
-from activities.slots import BusySlots, SendSlots, tuner
-from activities.sms import SmsChannel
-from activities.tenant_templates import TenantTemplates
-from activities.trials import Trials
-from activities.twilio_sms import TwilioProvider, twilio_client
-from activities.webhook import WebhookChannel
+from activities.sending.inline import Attempting, FirstRounds
+from activities.sending.test_sends import Trials
+from activities.sms.channel import SmsChannel
+from activities.sms.http_provider import HttpProvider
+from activities.sms.prices import Prices
+from activities.sms.provider_config import Descriptions
+from activities.sms.provider_http import provider_session
+from activities.sms.providers import Provider, Providers
+from activities.sms.twilio import TwilioProvider, twilio_client
+from activities.webhook.channel import WebhookChannel
 from bellwire.client import Client as Publisher
-from bellwire.connection import check_search_attributes, connect
 from bellwire.contract import QUEUE, channel_queue
 from bellwire.errors import BellwireError
-from bellwire.health import answering_health
 from bellwire.registry import Registry
-from bellwire.settings import Settings, SettingsInvalid
+from bellwire.service.operational_events import announcing
+from bellwire.service.readiness import answering_health
+from bellwire.service.settings import Settings, SettingsInvalid
+from bellwire.service.slots import BusySlots, SendSlots, tuner
+from bellwire.service.supervisor import end_with_parent, supervise
+from bellwire.service.telemetry import configure_logs, runtime
+from bellwire.sms.twilio_codes import CALLBACKS as TWILIO_CALLBACKS
 from bellwire.subscriptions import Channel
-from bellwire.supervision import end_with_parent, supervise
-from bellwire.telemetry import configure_logs, runtime
-from bellwire.twilio import CALLBACKS as TWILIO_CALLBACKS
+from bellwire.temporal.connection import check_search_attributes, connect
 from workflows import WORKFLOWS
 
 log = structlog.get_logger("bellwire")

@@ -16,7 +16,7 @@ from bellwire.errors import (
 )
 from bellwire.events import Event
 from bellwire.filters import All, Any, Exact, Not, Prefix, Suffix
-from bellwire.keyring import KeyRing
+from bellwire.keys.keyring import KeyRing
 from bellwire.subscriptions import (
     Channel,
     EmailTarget,

@@ -16,7 +16,6 @@ from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from bellwire import contract
-from bellwire.connection import connect, translated
 from bellwire.contract import (
     DispatchInput,
     Located,
@@ -34,9 +33,10 @@ from bellwire.errors import (
     WaitTimeout,
 )
 from bellwire.events import Event, event_key, uuid7
-from bellwire.keyring import KeyRing
-from bellwire.publications import Publication, publications
-from bellwire.wire import Wire
+from bellwire.keys.keyring import KeyRing
+from bellwire.models import Wire
+from bellwire.temporal.connection import connect, translated
+from bellwire.temporal.publications import Publication, publications
 
 #: Publications that publish_many starts at the same time, and runs that status asks at the same time.
 CONCURRENCY = 20

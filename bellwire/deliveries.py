@@ -8,12 +8,12 @@ from enum import StrEnum
 
 from pydantic import SecretStr
 
-from bellwire.conditions import WELL, Condition
+from bellwire.endpoint_health import WELL, Condition
 from bellwire.events import Event
-from bellwire.segments import Encoding
+from bellwire.models import Wire
 from bellwire.subscriptions import Channel, Subscription, WebhookTarget
 from bellwire.suppressions import Suppression, SuppressionReason
-from bellwire.wire import Wire
+from bellwire.targets.sms_segments import Encoding
 
 #: Longest reason, in characters. Reasons reach logs, histories and the Temporal UI, and hold no address and no body.
 MAX_REASON = 120

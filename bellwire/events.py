@@ -30,7 +30,7 @@ from pydantic import (
 )
 
 from bellwire.errors import EventInvalid, fields_in_error
-from bellwire.wire import STORED, Wire
+from bellwire.models import STORED, Wire
 
 #: The largest event, in bytes of its JSON form. CloudEvents asks intermediaries for 64 KiB; this is four times as much.
 MAX_EVENT_BYTES = 256 * 1024

@@ -19,10 +19,11 @@ from pydantic import (
     model_validator,
 )
 
-from bellwire import certificates, extra_headers
 from bellwire.events import Event, TenantName, uuid7
 from bellwire.filters import Filter, TypePattern, matches, type_matches
-from bellwire.wire import STORED, Written, once
+from bellwire.keys import certificates
+from bellwire.models import STORED, Written, once
+from bellwire.targets import headers
 
 #: Most recipients of one email subscription; a list server is the better target beyond that.
 MAX_RECIPIENTS = 20
@@ -127,7 +128,7 @@ def _certificate(value: SecretStr) -> SecretStr:
 
 
 def _headers(value: dict[str, SecretStr]) -> dict[str, SecretStr]:
-    extra_headers.checked({name: secret.get_secret_value() for name, secret in value.items()})
+    headers.checked({name: secret.get_secret_value() for name, secret in value.items()})
     return value
 
 
@@ -211,7 +212,7 @@ class WebhookTarget(Written):
 
 
 def _told(secret: SecretStr, info: FieldSerializationInfo) -> str:
-    return secret.get_secret_value() if info.context == STORED else extra_headers.HIDDEN
+    return secret.get_secret_value() if info.context == STORED else headers.HIDDEN
 
 
 Target = Annotated[EmailTarget | SmsTarget | WebhookTarget, Field(discriminator="channel")]

@@ -3,8 +3,8 @@
 from datetime import datetime
 from enum import StrEnum
 
+from bellwire.models import Wire
 from bellwire.subscriptions import Channel, EmailTarget, SmsTarget, Target
-from bellwire.wire import Wire
 
 #: Instead of a subscription's id: of no subscription at all.
 EVERYWHERE = ""

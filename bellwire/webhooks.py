@@ -2,7 +2,7 @@
 
 Bellwire signs with `sign`; a receiver calls `verify` with the raw body before it parses anything. Receivers in other
 languages use any Standard Webhooks library (none of them knows `v1a` yet). The `webhook-id` is the same over all attempts
-of a delivery: deduplicate on it. What secrets look like is told in `bellwire.signing_keys`.
+of a delivery: deduplicate on it. What secrets look like is told in `bellwire.keys.signing`.
 """
 
 import json
@@ -13,7 +13,13 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from bellwire.errors import SignatureMismatch, SignatureMissing, TimestampOutsideTolerance
-from bellwire.signing_keys import KeyKind, SigningKey, generate_secret, public_key, read_key
+from bellwire.keys.signing import (
+    KeyKind,
+    SigningKey,
+    generate_secret,
+    public_key,
+    read_key,
+)
 
 __all__ = [
     "ID_HEADER",

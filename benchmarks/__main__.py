@@ -12,7 +12,7 @@ from rich.console import Console
 from benchmarks import fairness, growth, throughput, waiting
 from benchmarks.figures import CRITERIA, Result, machine, save, table
 from benchmarks.sizes import Sizes
-from starter.processes import CHECKOUT, interruptible
+from starter.local.processes import CHECKOUT, interruptible
 
 BENCHMARKS: Mapping[str, Callable[[Sizes], Awaitable[Result]]] = {
     "fanout": throughput.fanout,

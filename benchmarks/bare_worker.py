@@ -10,7 +10,7 @@ import sys
 import aiohttp
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
 
-from bellwire.connection import connect
+from bellwire.temporal.connection import connect
 from benchmarks.bare import QUEUE, Empty, Poster, PostOnce
 
 

@@ -18,14 +18,25 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire import Client, Event, Receipt, Subscription
 from bellwire.events import uuid7
-from bellwire.registry import subscriptions, tables
-from bellwire.registry.database import Database
+from bellwire.registry import subscriptions
+from bellwire.registry.db import tables
+from bellwire.registry.db.engine import Database
 from benchmarks import bare
 from benchmarks.figures import SERVER, WORKER
 from benchmarks.meters import family
 from benchmarks.sink import Sink
-from starter.processes import CHECKOUT, Process, environment_without, free_port
-from starter.stack import START_TIMEOUT, STOP_TIMEOUT, Stack, running_stack
+from starter.local.processes import (
+    CHECKOUT,
+    Process,
+    environment_without,
+    free_port,
+)
+from starter.local.stack import (
+    START_TIMEOUT,
+    STOP_TIMEOUT,
+    Stack,
+    running_stack,
+)
 
 #: What every rig's worker is told: receivers are on this machine, logs go to a file as a collector would have them.
 SETTINGS = {

@@ -1,6 +1,6 @@
 """Writes the parts of the documentation that are derived from code: `python -m docs.generate`. A test compares them.
 
-docs/settings.md comes from `bellwire.settings.Settings`, with the comments that stand above its fields. The table of
+docs/settings.md comes from `bellwire.service.settings.Settings`, with the comments that stand above its fields. The table of
 schedules in docs/operating.md comes from `workflows.policies.SCHEDULES`.
 """
 
@@ -16,16 +16,16 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefinedType
 
-from bellwire import settings
-from bellwire.settings import Settings
-from workflows.narration import span
+from bellwire.service import settings
+from bellwire.service.settings import Settings
 from workflows.policies import HOUR, MINUTE, SCHEDULES
+from workflows.rounds.visibility import span
 
 FOLDER = Path(__file__).parent
 
 _SETTINGS_HEAD = """# Settings
 
-Made from `bellwire/settings.py` by `python -m docs.generate`; a test compares the two.
+Made from `bellwire/service/settings.py` by `python -m docs.generate`; a test compares the two.
 
 `worker.py` and `python -m starter` read these variables once, when they start. An empty variable counts as one that is
 not set. A bad value ends the process with a line that names the variable. Services that only publish read none of them.

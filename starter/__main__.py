@@ -2,6 +2,6 @@
 
 import sys
 
-from starter.cli import main
+from starter.cli.main import main
 
 sys.exit(main(sys.argv[1:]))

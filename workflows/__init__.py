@@ -1,9 +1,9 @@
 """What decides: deterministic workflow code. It imports bellwire, temporalio and the standard library, and never does I/O."""
 
 from workflows.dispatch import Dispatch
-from workflows.locate import Locate
+from workflows.lookup import Locate
 from workflows.notify import Notify
-from workflows.trial import Trial
+from workflows.test_send import Trial
 
 WORKFLOWS = (Notify, Dispatch, Locate, Trial)
 

@@ -16,7 +16,7 @@ with workflow.unsafe.imports_passed_through():
         reopen,
     )
     from workflows.policies import REGISTRY
-    from workflows.rounds import Rounds
+    from workflows.rounds.run import Rounds
 
 
 @workflow.defn(name=DISPATCH)

@@ -26,9 +26,9 @@ with workflow.unsafe.imports_passed_through():
         Summary,
         resolve,
     )
-    from workflows import narration
     from workflows.policies import OPEN_PAGES, REGISTRY
-    from workflows.rounds import Rounds
+    from workflows.rounds import visibility
+    from workflows.rounds.run import Rounds
 
 
 @workflow.defn(name=NOTIFY)
@@ -110,7 +110,7 @@ class Notify(Rounds):
             self._pages += 1
             name = f"page-{self._pages}"
             following.append(
-                await self._start(DISPATCH, DispatchInput(page=page), name, narration.count(page.size, "delivery"))
+                await self._start(DISPATCH, DispatchInput(page=page), name, visibility.count(page.size, "delivery"))
             )
         return following
 

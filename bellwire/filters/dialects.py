@@ -13,7 +13,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 from bellwire.events import Event
-from bellwire.wire import Written
+from bellwire.models import Written
 
 #: How deep filters may nest; each level is a `not`, `all` or `any` around others.
 MAX_DEPTH = 10

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from bellwire.wire import once
+from bellwire.models import once
 
 
 def _check(pattern: str) -> str:

@@ -7,15 +7,15 @@ from datetime import UTC, datetime
 from sqlalchemy import Boolean, ColumnElement, bindparam, case, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bellwire.conditions import Patience
 from bellwire.contract import Group
 from bellwire.deliveries import SETTLED, Attempt, DeliveryState, Due, Outcome, OutcomeKind
+from bellwire.endpoint_health import Patience
 from bellwire.registry import deliveries as rows_of
 from bellwire.registry import events, subscriptions, suppressions
-from bellwire.registry.database import insert_missing
-from bellwire.registry.faring import fare
-from bellwire.registry.many import execute_many
-from bellwire.registry.tables import attempts, deliveries
+from bellwire.registry.db.bulk import execute_many
+from bellwire.registry.db.engine import insert_missing
+from bellwire.registry.db.tables import attempts, deliveries
+from bellwire.registry.endpoint_health import fare
 
 #: One delivery, so long as it is not settled and the attempt in question is not recorded.
 _OPEN = (

@@ -13,9 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bellwire.contract import Group
 from bellwire.deliveries import SETTLED, Counts, Delivery, DeliveryState
 from bellwire.errors import DeliveryNotFound
-from bellwire.registry.database import insert_missing
-from bellwire.registry.many import execute_many
-from bellwire.registry.tables import deliveries, listed, subscriptions
+from bellwire.registry.db.bulk import execute_many
+from bellwire.registry.db.engine import insert_missing
+from bellwire.registry.db.tables import deliveries, listed, subscriptions
 from bellwire.subscriptions import Channel
 
 #: Deliveries, and events that they belong to, in one query. SQLite's expressions are at most 1,000 deep.

@@ -11,10 +11,10 @@ from bellwire.contract import EventSummary, Standing
 from bellwire.deliveries import Counts
 from bellwire.errors import EventNotFound
 from bellwire.events import Event, event_key
-from bellwire.registry.database import insert_missing
+from bellwire.registry.db.bulk import execute_many
+from bellwire.registry.db.engine import insert_missing
+from bellwire.registry.db.tables import events
 from bellwire.registry.deliveries import counts
-from bellwire.registry.many import execute_many
-from bellwire.registry.tables import events
 
 # Made once, since making a statement costs more than running it.
 _THESE = events.c.key.in_(bindparam("keys", expanding=True))

@@ -12,9 +12,9 @@ from sqlalchemy import bindparam, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.deliveries import Due
-from bellwire.registry.database import insert_missing
+from bellwire.registry.db.engine import insert_missing
+from bellwire.registry.db.tables import deliveries, limits, subscriptions
 from bellwire.registry.deliveries import Pair, by_pairs
-from bellwire.registry.tables import deliveries, limits, subscriptions
 from bellwire.subscriptions import Channel
 
 

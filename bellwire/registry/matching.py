@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.events import Event
 from bellwire.filters import Filter, matches, patterns_matching
-from bellwire.registry.tables import subscription_types, subscriptions
+from bellwire.registry.db.tables import subscription_types, subscriptions
 from bellwire.subscriptions import Channel
 
 #: Candidate rows in the first query of a match, and in each further one. Most events have few subscribers.

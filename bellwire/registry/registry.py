@@ -7,31 +7,33 @@ from typing import Self
 
 from pydantic import SecretStr
 
-from bellwire.conditions import Condition, Consent, Patience
-from bellwire.confirmations import Confirmation
 from bellwire.contract import EventSummary, Group, Located
 from bellwire.deliveries import Attempt, Delivery, DeliveryState, Due
+from bellwire.endpoint_health import Condition, Consent, Patience
 from bellwire.errors import SubscriptionNotFound
 from bellwire.events import Event
-from bellwire.keyring import KeyRing
-from bellwire.registry import announcements as _announcements
+from bellwire.keys.keyring import KeyRing
+from bellwire.keys.signing import KeyKind
 from bellwire.registry import attempts as _attempts
-from bellwire.registry import conditions as _conditions
-from bellwire.registry import confirmations as _confirmations
 from bellwire.registry import deliveries as _deliveries
+from bellwire.registry import endpoint_health_columns as _conditions
 from bellwire.registry import events as _events
 from bellwire.registry import limits as _limits
-from bellwire.registry import locating, matching, rekeying, schema, settling
-from bellwire.registry import secrets as _secrets
+from bellwire.registry import lookup, matching, settling
+from bellwire.registry import operational_events as _announcements
+from bellwire.registry import receipts as _confirmations
+from bellwire.registry import signing_secrets as _secrets
 from bellwire.registry import subscriptions as _subscriptions
 from bellwire.registry import suppressions as _suppressions
-from bellwire.registry.database import Database
+from bellwire.registry.attempt_batcher import Recorder
+from bellwire.registry.db import schema
+from bellwire.registry.db.engine import Database
 from bellwire.registry.events import StoredEvent
 from bellwire.registry.matching import Found, Match
-from bellwire.registry.recording import Recorder
-from bellwire.registry.retention import Retention
-from bellwire.registry.secrets import OVERLAP, KeyInUse
-from bellwire.signing_keys import KeyKind
+from bellwire.registry.signing_secrets import OVERLAP, KeyInUse
+from bellwire.registry.upkeep import rekeying
+from bellwire.registry.upkeep.retention import Retention
+from bellwire.sms.receipts import Confirmation
 from bellwire.subscriptions import Channel, Subscription, SubscriptionState
 from bellwire.suppressions import Suppression, SuppressionReason
 
@@ -332,7 +334,7 @@ class Registry:
 
     async def locate(self, source: str, event_id: str, subscription_id: str | None = None) -> Located:
         """Raises EventNotFound or DeliveryNotFound."""
-        return await self._database.read(locating.locate, source, event_id, subscription_id)
+        return await self._database.read(lookup.locate, source, event_id, subscription_id)
 
     async def claimed_provider_ids(self, provider_ids: Sequence[str]) -> set[str]:
         """Those of the providers' ids that some attempt has on record."""

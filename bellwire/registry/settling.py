@@ -9,8 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.contract import Group
 from bellwire.deliveries import Delivery, DeliveryState
+from bellwire.registry.db.tables import deliveries
 from bellwire.registry.deliveries import among, by_pairs, pairs_of
-from bellwire.registry.tables import deliveries
 from bellwire.subscriptions import Channel
 
 

@@ -10,16 +10,16 @@ from pydantic_core import from_json
 from sqlalchemy import bindparam, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bellwire.conditions import Condition
+from bellwire.endpoint_health import Condition
 from bellwire.errors import SubscriptionInvalid, SubscriptionNotFound
-from bellwire.registry import secrets
-from bellwire.registry.conditions import CLEARED, COLUMNS, condition_of
-from bellwire.registry.database import insert_missing
-from bellwire.registry.many import execute_many
-from bellwire.registry.tables import subscription_types, subscriptions, tenants
-from bellwire.signing_keys import KeyKind
+from bellwire.keys.signing import KeyKind
+from bellwire.models import STORED
+from bellwire.registry import signing_secrets
+from bellwire.registry.db.bulk import execute_many
+from bellwire.registry.db.engine import insert_missing
+from bellwire.registry.db.tables import subscription_types, subscriptions, tenants
+from bellwire.registry.endpoint_health_columns import CLEARED, COLUMNS, condition_of
 from bellwire.subscriptions import Channel, Subscription, SubscriptionState
-from bellwire.wire import STORED
 
 _COLUMNS = (
     subscriptions.c.id,
@@ -47,12 +47,12 @@ async def subscribe(
     connection: AsyncConnection, subscription: Subscription, *, secret: str | None, kind: KeyKind | None = None
 ) -> SecretStr | None:
     """Store the subscription; the secret that its webhooks are signed with comes back."""
-    signing = secrets.first(subscription.channel, secret, kind)
+    signing = signing_secrets.first(subscription.channel, secret, kind)
     now = datetime.now(UTC)
     await connection.execute(insert_missing(connection, tenants).values(id=subscription.tenant, created_at=now))
     stored = await connection.execute(
         insert_missing(connection, subscriptions)
-        .values(**_row(subscription), secrets=secrets.stored(signing), created_at=now)
+        .values(**_row(subscription), secrets=signing_secrets.stored(signing), created_at=now)
         .returning(subscriptions.c.id)
     )
     if stored.scalar_one_or_none() is None:
@@ -71,7 +71,7 @@ async def by_ids(
     rows = await connection.execute(_BY_IDS, {"ids": sorted(set(ids))})
     now = datetime.now(UTC)
     return {
-        row["id"]: (_subscription(row), secrets.live(row["secrets"], now=now), condition_of(row))
+        row["id"]: (_subscription(row), signing_secrets.live(row["secrets"], now=now), condition_of(row))
         for row in rows.mappings()
     }
 

@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from sqlalchemy import bindparam, delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bellwire.keyring import KeyRing
-from bellwire.registry.database import insert_missing
-from bellwire.registry.many import execute_many
-from bellwire.registry.sealed import ring_of
-from bellwire.registry.tables import suppressions
+from bellwire.keys.keyring import KeyRing
+from bellwire.registry.db.bulk import execute_many
+from bellwire.registry.db.engine import insert_missing
+from bellwire.registry.db.sealed import ring_of
+from bellwire.registry.db.tables import suppressions
 from bellwire.subscriptions import Channel, Subscription
 from bellwire.suppressions import EVERYWHERE, Suppression, SuppressionReason, addresses_of
 

@@ -12,11 +12,16 @@ import pytest
 
 from bellwire import Client, Subscription
 from bellwire.registry import Registry
-from starter.processes import CHECKOUT, Process, environment_without, free_port
-from starter.receivers.hooks import HookReceiver
-from starter.receivers.mailbox import Mailbox
-from starter.receivers.twilio import TwilioDouble
-from starter.stack import Stack, running_stack
+from starter.local.processes import (
+    CHECKOUT,
+    Process,
+    environment_without,
+    free_port,
+)
+from starter.local.receivers.mailbox import Mailbox
+from starter.local.receivers.twilio import TwilioDouble
+from starter.local.receivers.webhooks import HookReceiver
+from starter.local.stack import Stack, running_stack
 
 
 @dataclass

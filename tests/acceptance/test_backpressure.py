@@ -13,9 +13,9 @@ from temporalio.testing import WorkflowEnvironment
 
 from bellwire import Client, Event, Receipt
 from bellwire.client import CONCURRENCY, HAND_OVER_TIMEOUT
-from bellwire.connection import connect
 from bellwire.contract import MAX_EVENTS, workflow_id
 from bellwire.errors import TemporalUnavailable
+from bellwire.temporal.connection import connect
 from tests.conftest import start_dev_server
 from tests.factories import event
 from tests.proxy import Proxy

@@ -12,13 +12,13 @@ import pytest
 
 from bellwire import Event, Subscription
 from bellwire.contract import NOTIFY, QUEUE
-from bellwire.keyring import new_entry, ring_of
-from bellwire.registry.sealed import seal
+from bellwire.keys.keyring import new_entry, ring_of
+from bellwire.registry.db.sealed import seal
 from bellwire.subscriptions import Channel
 from bellwire.suppressions import Suppression, SuppressionReason
-from starter.processes import free_port
-from starter.receivers.hooks import Answer
-from starter.receivers.twilio import Reply
+from starter.local.processes import free_port
+from starter.local.receivers.twilio import Reply
+from starter.local.receivers.webhooks import Answer
 from tests.acceptance.conftest import System, running_gateway, running_system
 
 #: What each canary stands for.

@@ -9,9 +9,14 @@ from pathlib import Path
 
 from bellwire import Event
 from bellwire.deliveries import DeliveryState
-from starter.processes import CHECKOUT, Process, environment_without, free_port
-from starter.receivers.hooks import Answer
-from starter.receivers.twilio import Reply
+from starter.local.processes import (
+    CHECKOUT,
+    Process,
+    environment_without,
+    free_port,
+)
+from starter.local.receivers.twilio import Reply
+from starter.local.receivers.webhooks import Answer
 from tests.acceptance.conftest import System, running_system
 
 HOOKS, MAILS, TEXTS = 150, 60, 60

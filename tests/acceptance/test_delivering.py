@@ -7,8 +7,8 @@ from temporalio.client import WorkflowExecutionStatus
 
 from bellwire import Event, EventConflict, EventNotFound, SubscriptionState
 from bellwire.deliveries import DeliveryState, delivery_id
-from starter.receivers.hooks import Answer
-from starter.receivers.twilio import Reply
+from starter.local.receivers.twilio import Reply
+from starter.local.receivers.webhooks import Answer
 from tests.acceptance.conftest import System
 
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 import sys
 
-from starter.processes import CHECKOUT, environment_without
+from starter.local.processes import CHECKOUT, environment_without
 
 
 async def test_everything_in_the_demo_arrives_as_expected() -> None:

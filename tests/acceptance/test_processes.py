@@ -18,7 +18,14 @@ import pytest
 from bellwire import Event
 from bellwire.registry import Registry
 from benchmarks.meters import family
-from starter.processes import CHECKOUT, Process, ProcessFailed, environment_without, free_port, free_ports
+from starter.local.processes import (
+    CHECKOUT,
+    Process,
+    ProcessFailed,
+    environment_without,
+    free_port,
+    free_ports,
+)
 from tests.acceptance.conftest import System
 
 

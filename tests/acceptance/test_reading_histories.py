@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from bellwire import Event
-from bellwire.codec import ENCODING
-from bellwire.keyring import new_entry
-from starter.processes import CHECKOUT, environment_without, program
+from bellwire.keys.keyring import new_entry
+from bellwire.temporal.codec import ENCODING
+from starter.local.processes import CHECKOUT, environment_without, program
 from tests.acceptance.conftest import System, running_gateway, running_system
 
 TOKEN = "a-token-of-twenty-characters"

@@ -13,7 +13,7 @@ from bellwire.client import Receipt
 from bellwire.contract import Group
 from bellwire.deliveries import DeliveryState
 from bellwire.subscriptions import Channel
-from starter.receivers.hooks import Answer
+from starter.local.receivers.webhooks import Answer
 from tests.acceptance.conftest import System
 
 CHECKOUT = Path(__file__).parents[2]

@@ -26,7 +26,7 @@ from bellwire.contract import (
 from bellwire.deliveries import Counts, DeliveryState
 from bellwire.events import Event
 from bellwire.registry import Registry
-from bellwire.registry.database import Database
+from bellwire.registry.db.engine import Database
 from bellwire.registry.subscriptions import subscribe
 from bellwire.subscriptions import Channel
 from tests.factories import event, subscription

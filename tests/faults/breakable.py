@@ -13,15 +13,22 @@ from pathlib import Path
 import aiohttp
 
 from bellwire import Client
-from bellwire.connection import connect
 from bellwire.errors import TemporalUnavailable
 from bellwire.registry import Registry
-from starter.processes import CHECKOUT, Process, ProcessFailed, environment_without, free_port, program
-from starter.receivers.hooks import HookReceiver
-from starter.receivers.mailbox import Mail, Mailbox
-from starter.receivers.twilio import TwilioDouble
-from starter.setup import register_search_attributes
-from starter.stack import NAMESPACE, START_TIMEOUT
+from bellwire.temporal.connection import connect
+from starter.cli.admin.setup import register_search_attributes
+from starter.local.processes import (
+    CHECKOUT,
+    Process,
+    ProcessFailed,
+    environment_without,
+    free_port,
+    program,
+)
+from starter.local.receivers.mailbox import Mail, Mailbox
+from starter.local.receivers.twilio import TwilioDouble
+from starter.local.receivers.webhooks import HookReceiver
+from starter.local.stack import NAMESPACE, START_TIMEOUT
 
 #: Send activities that a worker runs at the same time for each channel, and deliveries that each attempts at the same time.
 ACTIVITIES, CONCURRENCY = 4, 4

@@ -10,8 +10,8 @@ from datetime import datetime
 from bellwire import Event, Receipt, Subscription
 from bellwire.deliveries import delivery_id
 from bellwire.errors import TemporalUnavailable
-from starter.receivers.hooks import Answer
-from starter.receivers.twilio import Reply
+from starter.local.receivers.twilio import Reply
+from starter.local.receivers.webhooks import Answer
 from tests.faults.breakable import Breakable
 
 #: Waits of most subscriptions, in seconds: more attempts than any scenario needs.

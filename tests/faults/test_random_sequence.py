@@ -17,7 +17,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from bellwire.contract import Verb
 from bellwire.errors import RegistryUnavailable
-from starter.receivers.hooks import Answer
+from starter.local.receivers.webhooks import Answer
 from tests.faults.breakable import breakable
 from tests.faults.conftest import Postgres
 from tests.faults.load import Load

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from bellwire.deliveries import DeliveryState
-from starter.receivers.hooks import Answer, Behaviour
-from starter.receivers.twilio import Reply
+from starter.local.receivers.twilio import Reply
+from starter.local.receivers.webhooks import Answer, Behaviour
 from tests.faults.breakable import breakable
 from tests.faults.load import Load
 from tests.faults.verdict import Scenario

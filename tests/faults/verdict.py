@@ -12,11 +12,11 @@ from rich.table import Table
 from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import CancelledError
 
-from activities.sending import FLUSH_SECONDS
+from activities.sending.loop import FLUSH_SECONDS
 from bellwire.contract import Summary
 from bellwire.deliveries import Counts, Delivery, DeliveryState
 from bellwire.subscriptions import Channel
-from starter.processes import Process
+from starter.local.processes import Process
 from tests.faults.breakable import ACTIVITIES, CONCURRENCY
 from tests.faults.load import TAKES, Load
 

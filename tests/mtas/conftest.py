@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from starter.receivers.mailbox import Mailbox
+from starter.local.receivers.mailbox import Mailbox
 from tests.mtas.servers import SERVERS, MailServer, running
 
 

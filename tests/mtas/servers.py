@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
 
-from starter.processes import free_port
-from starter.receivers.mailbox import self_signed
+from starter.local.processes import free_port
+from starter.local.receivers.mailbox import self_signed
 
 USERS = ("ann", "jürgen", "bounces")
 #: Seconds for a server to start, to stop, or to deliver one mail.

@@ -8,20 +8,20 @@ from typing import Any, cast
 
 import pytest
 
-from activities.email import EmailChannel
-from activities.relays import Relays
-from activities.rendering import Renderer
-from bellwire.bounces import Action, parse
+from activities.email.channel import EmailChannel
+from activities.email.relays import Relays
+from activities.rendering.renderer import Renderer
 from bellwire.contract import Group
 from bellwire.deliveries import Due, OutcomeKind
-from bellwire.links import LinkKeys
+from bellwire.email.bounce_reports import Action, parse
+from bellwire.email.relay_urls import Relay
+from bellwire.email.return_path import ReturnPath
+from bellwire.email.unsubscribe_links import LinkKeys
 from bellwire.registry import Registry
-from bellwire.relays import Relay
-from bellwire.returns import ReturnPath
 from bellwire.subscriptions import Channel
 from bellwire.suppressions import SuppressionReason
-from starter.bounces import take
-from starter.receivers.mailbox import Mailbox, read
+from starter.cli.admin.bounces import take
+from starter.local.receivers.mailbox import Mailbox, read
 from tests.factories import due, event, subscription
 from tests.mtas.servers import MailServer, Postfix
 

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.registry import Registry
-from bellwire.registry.database import Database
+from bellwire.registry.db.engine import Database
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bellwire.deliveries import DeliveryState
 from bellwire.errors import RegistryUnavailable
 from bellwire.registry import Registry
-from bellwire.registry.database import Database
+from bellwire.registry.db.engine import Database
 from tests.factories import event, subscription
 from tests.registry.conftest import tell
 
@@ -86,7 +86,7 @@ async def test_a_program_that_falls_silent_in_a_transaction_loses_it_and_its_loc
     postgres: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As one that is frozen, or cut off; what it then has to say is too late."""
-    monkeypatch.setattr("bellwire.registry.database.SILENT_TIMEOUT", 0.5)
+    monkeypatch.setattr("bellwire.registry.db.engine.SILENT_TIMEOUT", 0.5)
     database = Database.at(postgres, pool=2)
     await tell(database, "CREATE TABLE silence (said TEXT)", "INSERT INTO silence VALUES ('nothing')")
     locked = asyncio.Event()

@@ -14,10 +14,10 @@ from bellwire.deliveries import Attempt, Delivery, DeliveryState, Outcome, Outco
 from bellwire.errors import SubscriptionInvalid
 from bellwire.events import Event
 from bellwire.registry import Registry
-from bellwire.registry.database import Database
-from bellwire.registry.erasing import ERASED
-from bellwire.registry.retention import Retention
-from bellwire.registry.tables import metadata
+from bellwire.registry.db.engine import Database
+from bellwire.registry.db.tables import metadata
+from bellwire.registry.upkeep.erasing import ERASED
+from bellwire.registry.upkeep.retention import Retention
 from bellwire.subscriptions import Channel, EmailTarget, Subscription, SubscriptionState
 from bellwire.suppressions import Suppression, SuppressionReason
 from tests.factories import event, subscription

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bellwire.contract import Group
 from bellwire.deliveries import Attempt, DeliveryState, Due, Outcome, OutcomeKind
 from bellwire.registry import Registry
-from bellwire.registry.database import Database
+from bellwire.registry.db.engine import Database
 from bellwire.registry.limits import reserve
 from bellwire.subscriptions import Channel
 from tests.factories import NOW, event, subscription

@@ -14,9 +14,15 @@ from bellwire.deliveries import Attempt, DeliveryState, Outcome, OutcomeKind
 from bellwire.errors import EventNotFound, SubscriptionNotFound
 from bellwire.events import Event
 from bellwire.registry import Registry
-from bellwire.registry.database import Database
-from bellwire.registry.retention import Deleted, Purged, Retention
-from bellwire.registry.tables import attempts, deliveries, events, subscription_types, subscriptions
+from bellwire.registry.db.engine import Database
+from bellwire.registry.db.tables import (
+    attempts,
+    deliveries,
+    events,
+    subscription_types,
+    subscriptions,
+)
+from bellwire.registry.upkeep.retention import Deleted, Purged, Retention
 from bellwire.subscriptions import Channel
 from tests.factories import event, subscription
 

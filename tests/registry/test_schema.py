@@ -16,9 +16,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.contract import Group
 from bellwire.errors import NotSetUp
-from bellwire.registry import Registry, schema
-from bellwire.registry.database import Database
-from bellwire.registry.tables import metadata
+from bellwire.registry import Registry
+from bellwire.registry.db import schema
+from bellwire.registry.db.engine import Database
+from bellwire.registry.db.tables import metadata
 from bellwire.subscriptions import Channel
 from bellwire.webhooks import generate_secret
 from tests.factories import NOW, event, subscription

@@ -11,14 +11,14 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire import KeyRing, NotReadable
-from bellwire.conditions import Consent
 from bellwire.contract import Group
 from bellwire.deliveries import Attempt, DeliveryState, Outcome, OutcomeKind
-from bellwire.keyring import new_entry
+from bellwire.endpoint_health import Consent
+from bellwire.keys.keyring import new_entry
 from bellwire.registry import Registry
-from bellwire.registry.database import Database
-from bellwire.registry.rekeying import COLUMNS
-from bellwire.registry.sealed import seal
+from bellwire.registry.db.engine import Database
+from bellwire.registry.db.sealed import seal
+from bellwire.registry.upkeep.rekeying import COLUMNS
 from bellwire.subscriptions import Channel
 from bellwire.suppressions import EVERYWHERE, Suppression, SuppressionReason
 from tests.factories import NOW, event, subscription

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bellwire.registry.database import Database
+from bellwire.registry.db.engine import Database
 from tests.registry.conftest import tell
 
 Work = Callable[[AsyncConnection], Coroutine[Any, Any, None]]

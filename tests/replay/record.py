@@ -13,8 +13,8 @@ from temporalio.testing import WorkflowEnvironment
 
 from bellwire import Client, EventNotFound, Receipt
 from bellwire.contract import DISPATCH, QUEUE, DispatchInput, Group
+from bellwire.contract.test_sends import TRIAL, TrialInput
 from bellwire.subscriptions import Channel
-from bellwire.trials import TRIAL, TrialInput
 from tests.conftest import start_dev_server
 from tests.factories import event
 from tests.workflows.platform import DELIVERED, Answer, Platform

@@ -6,8 +6,8 @@ from typing import Any, cast
 
 from temporalio.testing import ActivityEnvironment
 
-from activities.flights import Flights
-from activities.sending import send
+from activities.sending.in_flight import Flights
+from activities.sending.loop import send
 from bellwire.contract import Chunk, ChunkResult, Group
 from bellwire.deliveries import Attempt, Due, Outcome, OutcomeKind
 from bellwire.registry import Registry

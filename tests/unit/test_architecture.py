@@ -20,10 +20,11 @@ from temporalio import activity
 from temporalio.testing import WorkflowEnvironment
 
 import worker
-from activities.first_round import FirstRounds
-from bellwire import contract, trials
+from activities.sending.inline import FirstRounds
+from bellwire import contract
+from bellwire.contract import test_sends
 from bellwire.registry import Registry
-from bellwire.settings import Settings
+from bellwire.service.settings import Settings
 from bellwire.subscriptions import Channel
 
 CHECKOUT = Path(__file__).parents[2]
@@ -62,16 +63,16 @@ DIALLERS = {
     *("AsyncClient", "HTTPConnection", "HTTPSConnection"),
 }
 #: Where the client for strangers is made.
-GUARD = {"activities/egress.py"}
+GUARD = {"activities/egress/policy.py"}
 #: Where clients are made that dial what operators configure, and no one else: providers of SMS, services of the own stack,
 #: and the gateway that a fake provider calls back.
-CLIENTS_OF_OUR_OWN = {"starter/stack.py", "starter/receivers/twilio.py", "activities/provider_http.py"}
+CLIENTS_OF_OUR_OWN = {"starter/local/stack.py", "starter/local/receivers/twilio.py", "activities/sms/provider_http.py"}
 #: `worker.py` composes without touching the registry.
 NO_REGISTRY = cast(Registry, None)
 
 STUBS = {
     definition.name: stub
-    for module in (contract, trials)
+    for module in (contract, test_sends)
     for _, stub in inspect.getmembers(module, inspect.isfunction)
     if (definition := activity._Definition.from_callable(stub)) and definition.name
 }
@@ -128,7 +129,7 @@ def test_only_the_entry_points_read_settings() -> None:
     readers = {
         file.relative_to(CHECKOUT).parts[0]
         for file in sources("bellwire", "workflows", "activities", "starter", "worker.py", "examples")
-        if file.name != "settings.py" and "bellwire.settings.Settings" in imported(file)
+        if file.name != "settings.py" and "bellwire.service.settings.Settings" in imported(file)
     }
     assert readers == {"starter", "worker.py"}
 
@@ -191,7 +192,7 @@ def test_every_stub_has_exactly_one_channel_or_is_run_by_the_workflow_worker() -
     assert len(sends) == len(contract.SEND)
     assert not sends & local
     # Every channel makes trials, by one implementation.
-    assert sends | local | {trials.attempt_trial.__name__} == STUBS.keys()
+    assert sends | local | {test_sends.attempt_trial.__name__} == STUBS.keys()
 
 
 async def test_every_stub_has_one_implementation_of_its_name_and_types() -> None:

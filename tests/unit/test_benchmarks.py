@@ -19,15 +19,16 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire import Subscription
-from bellwire.registry import Registry, tables
-from bellwire.registry.database import Database
+from bellwire.registry import Registry
+from bellwire.registry.db import tables
+from bellwire.registry.db.engine import Database
 from bellwire.registry.subscriptions import by_ids
 from benchmarks import meters, plots
 from benchmarks.__main__ import BENCHMARKS
 from benchmarks.figures import CRITERIA, Result, machine, median_ratio, quantile, save, table
 from benchmarks.page import PAGE, main, measured, with_measured
 from benchmarks.rig import copy_subscription, subscription_id
-from starter.processes import CHECKOUT
+from starter.local.processes import CHECKOUT
 
 
 def result(name: str, ratio: float) -> Result:

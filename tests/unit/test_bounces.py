@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bellwire.bounces import MAX_BYTES, Action, NotABounce, Report, parse
+from bellwire.email.bounce_reports import (
+    MAX_BYTES,
+    Action,
+    NotABounce,
+    Report,
+    parse,
+)
 from tests.reports import MESSAGE_ID, arf, dsn, mail
 
 ANN = "ann@example.com"

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from bellwire.contract import Group
-from bellwire.links import LinkKeys
+from bellwire.email.return_path import ReturnPath
+from bellwire.email.unsubscribe_links import LinkKeys
 from bellwire.registry import Registry
-from bellwire.returns import ReturnPath
 from bellwire.subscriptions import Channel
 from bellwire.suppressions import Suppression
-from starter.cli import main
+from starter.cli.main import main
 from tests.factories import event, subscription
 from tests.reports import arf, dsn
 

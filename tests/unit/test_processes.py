@@ -8,8 +8,8 @@ import pytest
 from structlog.testing import capture_logs
 
 import worker
-from bellwire.settings import Settings, SettingsInvalid
-from bellwire.supervision import supervise
+from bellwire.service.settings import Settings, SettingsInvalid
+from bellwire.service.supervisor import supervise
 
 #: Says in a file that it is there, and leaves when told to.
 GOOD = "import pathlib, signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); {there}; signal.pause()"

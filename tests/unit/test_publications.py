@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from bellwire.contract import MAX_EVENTS, MAX_PUBLICATION_BYTES, workflow_id
 from bellwire.errors import EventConflict
 from bellwire.events import Event
-from bellwire.publications import Publication, publications
+from bellwire.temporal.publications import Publication, publications
 from tests.factories import NOW, event
 
 

@@ -4,8 +4,8 @@ import traceback
 
 import pytest
 
-from bellwire.relays import Relay, SmtpSecurity, parse_relays
-from bellwire.settings import Settings, SettingsInvalid
+from bellwire.email.relay_urls import Relay, SmtpSecurity, parse_relays
+from bellwire.service.settings import Settings, SettingsInvalid
 
 HOST = "mail.example.com"
 

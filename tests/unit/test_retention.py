@@ -11,7 +11,7 @@ import pytest
 from bellwire.contract import Group
 from bellwire.deliveries import Attempt, DeliveryState, Outcome, OutcomeKind
 from bellwire.registry import Registry
-from starter.cli import main
+from starter.cli.main import main
 from tests.factories import NOW, event, subscription
 
 ANN, BOB, NUMBER = "ann@example.com", "bob@example.com", "+14155550123"

@@ -9,11 +9,11 @@ from structlog.testing import capture_logs
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
-from activities.pacing import HeldBack
-from activities.sending import STOPPING, judge
-from bellwire.conditions import WELL, Condition, Consent
+from activities.sending.loop import STOPPING, judge
+from activities.sending.throttling import HeldBack
 from bellwire.contract import ChunkResult, Deferred
 from bellwire.deliveries import MAX_ANSWER, MAX_REASON, DeliveryState, Due, Outcome, OutcomeKind
+from bellwire.endpoint_health import WELL, Condition, Consent
 from bellwire.errors import RegistryUnavailable
 from tests.factories import NOW, due, event, subscription
 from tests.unit.ledger import BUSY, EVENT, OK, SCHEDULE, Ledger, Sender, of, sent, until

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from bellwire.conditions import Patience
-from bellwire.relays import SmtpSecurity
-from bellwire.settings import LogFormat, Settings, SettingsInvalid
+from bellwire.email.relay_urls import SmtpSecurity
+from bellwire.endpoint_health import Patience
+from bellwire.service.settings import LogFormat, Settings, SettingsInvalid
 
 KEY = base64.b64encode(b"k" * 32).decode()
 DKIM = {"dkim_domain": "example.net", "dkim_selector": "bell1", "dkim_key": "/run/dkim.pem"}

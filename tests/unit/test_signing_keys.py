@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bellwire.errors import SignatureInvalid, SignatureMismatch
-from bellwire.signing_keys import KeyKind, signing_key
+from bellwire.keys.signing import KeyKind, signing_key
 from bellwire.webhooks import generate_secret, public_key, sign, verify
-from starter.processes import free_port
+from starter.local.processes import free_port
 
 ROOT = Path(__file__).parents[2]
 

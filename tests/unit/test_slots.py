@@ -15,8 +15,15 @@ from temporalio.worker import (
     SlotReserveContext,
 )
 
-from activities import slots
-from activities.slots import BUSY, FEW, LATE_SECONDS, MOST, BusySlots, SendSlots
+from bellwire.service import slots
+from bellwire.service.slots import (
+    BUSY,
+    FEW,
+    LATE_SECONDS,
+    MOST,
+    BusySlots,
+    SendSlots,
+)
 
 
 class Asking:

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import structlog
 
-from bellwire.settings import LogFormat
-from bellwire.telemetry import configure_logs
+from bellwire.service.settings import LogFormat
+from bellwire.service.telemetry import configure_logs
 
 
 @pytest.fixture(autouse=True)

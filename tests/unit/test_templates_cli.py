@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bellwire.segments import segments
-from starter.cli import main
+from bellwire.targets.sms_segments import segments
+from starter.cli.main import main
 from tests.unit.test_cli import GOOD, HOOK, MAIL, SUBSCRIBE, answer, complaint, registry_url, stored
 
 __all__ = ["registry_url"]

@@ -6,10 +6,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from pydantic import ValidationError
 
-from bellwire import certificates, extra_headers
 from bellwire.errors import fields_in_error
+from bellwire.keys import certificates
+from bellwire.models import STORED
 from bellwire.subscriptions import Subscription, WebhookFormat, WebhookTarget
-from bellwire.wire import STORED
+from bellwire.targets import headers
 from tests.certificates import Authority, new_key, parts
 from tests.factories import subscription
 
@@ -74,7 +75,7 @@ HEADERS = "target.webhook.headers: "
                 *("s3cret\x7f", "s3cret" * 500),
             )
         ),
-        ({"headers": {"x-key": extra_headers.HIDDEN}}, f"{HEADERS}x-key has the stars that stand for its value"),
+        ({"headers": {"x-key": headers.HIDDEN}}, f"{HEADERS}x-key has the stars that stand for its value"),
         ({"headers": {"X-Key": "s3cret", "x-key": "s3cret"}}, f"{HEADERS}x-key stands twice"),
         ({"headers": {f"x-{number}": "s3cret" for number in range(21)}}, f"{HEADERS}are 21; give at most 20"),
         ({"headers": {f"x-{number}": "s" * 1500 for number in range(3)}}, f"{HEADERS}have more than 4,096 characters"),

@@ -35,9 +35,9 @@ from bellwire.contract import (
     Settled,
     Settlement,
 )
+from bellwire.contract.test_sends import TrialInput, TrialResult
 from bellwire.deliveries import DeliveryState, OutcomeKind
 from bellwire.subscriptions import Channel
-from bellwire.trials import TrialInput, TrialResult
 from workflows import WORKFLOWS
 
 #: What an attempt comes to: a settled state, or (delay in seconds, reason), or (delay, reason, stated).

@@ -1,0 +1,1 @@
+"""Everything that dials an address that a tenant chose."""

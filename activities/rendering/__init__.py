@@ -1,0 +1,1 @@
+"""Rendering of templates: operators' in this process, tenants' in confined child processes."""

@@ -1,0 +1,1 @@
+"""The Jinja2 sandbox: bounded functions, budget, child process."""

@@ -1,0 +1,228 @@
+"""The filters, tests and methods that templates have, each paid for out of a Budget before it is run."""
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import update_wrapper
+from types import GeneratorType, MappingProxyType
+from typing import Any
+
+from jinja2.exceptions import TemplateRuntimeError
+
+from activities.rendering.sandbox.budget import (
+    MAX_BITS,
+    MAX_WIDTH,
+    Budget,
+    LimitExceeded,
+    bounded_width,
+    size,
+    size_formatted,
+    size_of_power,
+    size_repeated,
+    size_replaced,
+)
+from activities.rendering.sandbox.filters import moment, rows
+
+#: Steps of one call.
+CALL = 4
+#: Filters of ours.
+ADDED: Mapping[str, Callable[..., Any]] = MappingProxyType({"moment": moment, "rows": rows})
+#: Filters of Jinja2 that are left out: they reach into objects, tell an attempt from the next, or write HTML unasked.
+_LEFT_OUT = frozenset({"attr", "pprint", "random", "xmlattr"})
+#: Filters that look at a list and not at what is in it; others are paid for by the size of what they are given.
+_SHALLOW = frozenset(
+    {
+        "batch",
+        "count",
+        "d",
+        "default",
+        "dictsort",
+        "first",
+        "groupby",
+        "items",
+        "last",
+        "length",
+        "list",
+        "map",
+        "max",
+        "min",
+        "reject",
+        "rejectattr",
+        "reverse",
+        "select",
+        "selectattr",
+        "slice",
+        "sort",
+    }
+)
+
+Sizing = Callable[..., int]
+
+
+# Templates may give arguments by the names that Jinja2 has for them; so have these.
+
+
+def _centered(value: Any, width: Any = 80) -> int:
+    return size(value) + bounded_width(width)
+
+
+def _indented(value: Any, width: Any = 4, *_: Any, **__: Any) -> int:
+    step = len(width) if isinstance(width, str) else bounded_width(width)
+    return size(value) + step * (str(value).count("\n") + 2)
+
+
+def _formatted(value: Any, *args: Any, **fields: Any) -> int:
+    return size_formatted(str(value), fields or args)
+
+
+def _replaced(value: Any, old: Any, new: Any, *_: Any, **__: Any) -> int:
+    return size_replaced(str(value), str(old), str(new)) * 5  # of which each may be escaped
+
+
+def _joined(value: Any, d: Any = "", *_: Any, **__: Any) -> int:
+    return size(value) + size(d) * (len(value) if hasattr(value, "__len__") else 1)
+
+
+def _wrapped(
+    value: Any, width: Any = 79, break_long_words: Any = True, wrapstring: Any = None, *_: Any, **__: Any
+) -> int:
+    if not isinstance(width, int) or width < 1:
+        raise TemplateRuntimeError("wordwrap: the width must be 1 or more")
+    text = str(value)
+    breaks = text.count("\n") + len(text.split()) + (len(text) // width if break_long_words else 0)
+    return 8 * len(text) + breaks * len(str(wrapstring or "\n"))
+
+
+def _linked(value: Any, *args: Any, **fields: Any) -> int:
+    each = 60 + sum(map(size, args)) + size(fields)
+    return 6 * size(value) + str(value).count(".") * each + str(value).count("@") * each + str(value).count(":") * each
+
+
+def _stripped(value: Any, *_: Any) -> int:
+    text = str(value)
+    return size(value) + ((len(text) * text.count("<!--")) >> 4)  # each comment copies the rest
+
+
+def _batched(value: Any, linecount: Any, fill_with: Any = None) -> int:  # noqa: ARG001
+    return bounded_width(linecount) * 2 + size(fill_with)
+
+
+def _sliced(value: Any, slices: Any, fill_with: Any = None) -> int:  # noqa: ARG001
+    return bounded_width(slices) * (4 + size(fill_with))
+
+
+def _as_json(value: Any, indent: Any = None) -> int:
+    return size(value) * (2 + (bounded_width(indent) if isinstance(indent, int) else 4))
+
+
+def _rounded(value: Any, precision: Any = 0, *_: Any, **__: Any) -> int:  # noqa: ARG001
+    if not isinstance(precision, int) or abs(precision) > 20:
+        raise TemplateRuntimeError("round: the precision must be a number up to 20")
+    return 0
+
+
+def _summed(value: Any, attribute: Any = None, start: Any = 0) -> int:  # noqa: ARG001
+    if not isinstance(start, int | float):
+        raise TemplateRuntimeError("sum: adds numbers; use join for text")
+    return 0
+
+
+#: How many characters a filter may make of its arguments, where that is not about as many as it is given.
+_SIZES: Mapping[str, Sizing] = MappingProxyType(
+    {
+        "center": _centered,
+        "indent": _indented,
+        "format": _formatted,
+        "replace": _replaced,
+        "join": _joined,
+        "wordwrap": _wrapped,
+        "urlize": _linked,
+        "striptags": _stripped,
+        "batch": _batched,
+        "slice": _sliced,
+        "tojson": _as_json,
+        "round": _rounded,
+        "sum": _summed,
+        "title": lambda s: 4 * size(s),
+        "escape": lambda value: 5 * size(value),
+        "e": lambda value: 5 * size(value),
+        "forceescape": lambda value: 5 * size(value),
+        "urlencode": lambda value: 9 * size(value),
+    }
+)
+
+
+def bounded_filters(filters: Mapping[str, Callable[..., Any]], budget: Budget) -> dict[str, Callable[..., Any]]:
+    """The filters, without those that are left out."""
+    return {name: _bounded(name, made, budget) for name, made in filters.items() if name not in _LEFT_OUT}
+
+
+def bounded_tests(tests: Mapping[str, Callable[..., Any]], budget: Budget) -> dict[str, Callable[..., Any]]:
+    return {name: _bounded(f"is {name}", made, budget) for name, made in tests.items()}
+
+
+def _bounded(name: str, function: Callable[..., Any], budget: Budget) -> Callable[..., Any]:
+    sizing = _SIZES.get(name)
+    shallow = name in _SHALLOW
+    # Jinja2 hands some of its filters the environment or the context first.
+    skipped = 1 if hasattr(function, "jinja_pass_arg") else 0
+
+    def paid(*args: Any, **fields: Any) -> Any:
+        budget.spend(CALL)
+        given = [_drawn(value, budget) if isinstance(value, Iterator) else value for value in args[skipped:]]
+        for value in (*given, *fields.values()):
+            if shallow and isinstance(value, list | tuple | dict | range):
+                budget.spend(len(value) >> 2)
+            else:
+                budget.weigh(value)
+        if sizing is not None:
+            budget.make(sizing(*given, **fields))
+        made = function(*args[:skipped], *given, **fields)
+        if isinstance(made, GeneratorType) or (isinstance(made, Iterator) and not isinstance(made, str)):
+            return _drawn(made, budget)
+        return made if shallow and any(made is value for value in given) else budget.weigh(made)
+
+    return update_wrapper(paid, function)
+
+
+def _drawn(values: Iterator[Any], budget: Budget) -> list[Any]:
+    """What a lazy filter gives, at once: what is lazy has no size."""
+    found = []
+    for value in values:
+        budget.spend()
+        found.append(value)
+    budget.weigh(found)
+    return found
+
+
+def pay_for_method(budget: Budget, method: Any, args: tuple[Any, ...], fields: Mapping[str, Any]) -> None:
+    """Pay for a call of a method of a string."""
+    text, name = method.__self__, method.__name__
+    for value in args:
+        budget.weigh(value)
+    match name, args:
+        case ("center" | "ljust" | "rjust" | "zfill", (to, *_)):
+            made = len(text) + bounded_width(to)
+        case "replace", (old, new, *_):
+            made = size_replaced(text, str(old), str(new)) * 5
+        case "join", (values,):
+            made = size(values) + len(text) * (len(values) if hasattr(values, "__len__") else MAX_WIDTH)
+        case (("replace" | "join" | "center" | "ljust" | "rjust" | "zfill"), _):
+            raise TemplateRuntimeError(f"{name}: give its arguments by position")
+        case _:
+            made = len(text)
+    if any(not field.startswith("_") for field in fields) and name not in {"split", "rsplit", "splitlines"}:
+        raise TemplateRuntimeError(f"{name}: give its arguments by position")
+    budget.make(made)
+
+
+def operator_size(operator: str, left: Any, right: Any) -> int:
+    """The most characters that `left operator right` can have."""
+    match operator:
+        case "+":
+            return size(left) + size(right) if isinstance(left, str | list | tuple) else 0
+        case "*":
+            return size_repeated(left, right)
+        case "%" if isinstance(left, str):
+            return size_formatted(left, right)
+        case "**" if size_of_power(left, right) > MAX_BITS:
+            raise LimitExceeded("too large: a number of more digits than an event can hold")
+    return 0

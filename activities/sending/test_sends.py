@@ -1,0 +1,89 @@
+"""Trials: one attempt as a delivery would make it, by the same channel and through the same guards, and put on no record."""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+
+import structlog
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from activities.sending.throttling import HeldBack
+from bellwire.contract import RATE_LIMIT
+from bellwire.contract.test_sends import (
+    SAMPLE_SOURCE,
+    SAMPLE_TYPE,
+    SUBSCRIPTION_NOT_FOUND,
+    TrialInput,
+    TrialResult,
+)
+from bellwire.deliveries import MAX_REASON, Delivery, DeliveryState, Due, Outcome, OutcomeKind
+from bellwire.errors import SubscriptionNotFound
+from bellwire.events import Event
+from bellwire.registry import Registry
+from bellwire.subscriptions import Channel, Subscription
+from bellwire.suppressions import addresses_of
+
+log = structlog.get_logger("bellwire")
+
+
+class Trials:
+    """The activity, over the attempts of the channels that this process sends by."""
+
+    def __init__(self, registry: Registry, attempts: Mapping[Channel, Callable[[Due], Awaitable[Outcome]]]) -> None:
+        self._registry, self._attempts = registry, attempts
+
+    @activity.defn
+    async def attempt_trial(self, trial: TrialInput) -> TrialResult:
+        """Attempt it once, whatever the state of the subscription. Fails with SUBSCRIPTION_NOT_FOUND."""
+        try:
+            wish, secrets, condition = await self._registry.receiver(trial.subscription_id)
+        except SubscriptionNotFound as error:
+            raise ApplicationError(str(error), type=SUBSCRIPTION_NOT_FOUND, non_retryable=True) from error
+        addresses = addresses_of(wish.target)
+        unwanted = await self._registry.suppressed(wish.channel, addresses, subscription_id=wish.id)
+        event = trial.event or sample(wish)
+        due = Due(
+            delivery=Delivery(
+                event_key=event.key,
+                subscription_id=wish.id,
+                channel=wish.channel,
+                state=DeliveryState.PENDING,
+                workflow_id=activity.info().workflow_id or "",
+                updated_at=datetime.now(UTC),
+            ),
+            event=event,
+            event_json=event.to_json(),
+            subscription=wish,
+            number=1,
+            secrets=secrets,
+            suppressed=unwanted,
+            condition=condition,
+        )
+        begun = time.perf_counter()
+        try:
+            outcome = await self._attempts[wish.channel](due)
+        except HeldBack:
+            outcome = Outcome(kind=OutcomeKind.DEFERRED, reason=RATE_LIMIT)
+        duration, reason = time.perf_counter() - begun, outcome.reason[:MAX_REASON]
+        log.info(
+            "subscription.tried",
+            subscription=wish.id,
+            tenant=wish.tenant,
+            channel=str(wish.channel),
+            outcome=str(outcome.kind),
+            reason=reason,
+            duration_ms=round(duration * 1000),
+        )
+        return TrialResult(kind=outcome.kind, reason=reason, duration=duration)
+
+
+def sample(wish: Subscription) -> Event:
+    """An event that says that it is a test."""
+    return Event(
+        source=SAMPLE_SOURCE,
+        type=SAMPLE_TYPE,
+        subject=wish.id,
+        tenant=wish.tenant,
+        data={"subscription": wish.id, "channel": str(wish.channel), "text": "This is a test of your subscription."},
+    )

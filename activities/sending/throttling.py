@@ -1,0 +1,71 @@
+"""Pacing: holds back what the receiver of a subscription is not to get yet, by its rate limit or because it is throttled.
+
+Nobody sleeps: a delivery whose moment is later goes back to its run, which waits for it as it waits for a retry.
+"""
+
+import random
+from collections.abc import Sequence
+from datetime import datetime
+
+from bellwire.contract import RATE_LIMIT, THROTTLED, Deferred
+from bellwire.deliveries import Due
+from bellwire.endpoint_health import WITHIN
+from bellwire.registry import Registry
+
+#: What was held back while a receiver was throttled comes back over as many seconds as the throttling still lasts, within
+#: these bounds.
+SPREAD_BOUNDS = (5.0, 300.0)
+
+
+class HeldBack(Exception):
+    """It turned out during an attempt, before anything was sent, that it must wait its turn. It comes back to be paced."""
+
+
+async def hold_back(registry: Registry, dues: Sequence[Due], *, now: datetime) -> tuple[list[Due], list[Deferred]]:
+    """What may be attempted now, and what is to come back later; each in the order given.
+
+    Asks the registry only for deliveries of limited subscriptions that have no moment yet.
+    """
+    held: list[Deferred] = []
+    free: list[Due] = []
+    for due in dues:
+        until = due.condition.throttled_until
+        if until is not None and (until - now).total_seconds() > WITHIN:
+            held.append(throttled(due, until, now=now))
+        else:
+            free.append(due)
+    new = [due for due in free if due.rate is not None and due.delivery.slot(now) is None]
+    reserved = await registry.reserve(new, now=now) if new else {}
+    go: list[Due] = []
+    for due in free:
+        slot = due.delivery.slot(now) or reserved.get((due.event.key, due.subscription.id))
+        wait = 0.0 if slot is None or due.rate is None else (slot - now).total_seconds()
+        if wait <= WITHIN:
+            go.append(due)
+        else:
+            held.append(paced(due, wait))
+    return go, held
+
+
+def throttled(due: Due, until: datetime, *, now: datetime) -> Deferred:
+    """Comes back some time after `until`, so that a backlog does not meet the receiver all at once."""
+    wait = max(0.0, (until - now).total_seconds())
+    shortest, longest = SPREAD_BOUNDS
+    spread = min(max(wait, shortest), longest) * random.random()  # noqa: S311 - spreads load, keeps no secret
+    return _deferred(due, wait + spread, THROTTLED)
+
+
+def paced(due: Due, wait: float = 0.0) -> Deferred:
+    """Comes back after `wait` seconds."""
+    return _deferred(due, wait, RATE_LIMIT)
+
+
+def _deferred(due: Due, wait: float, reason: str) -> Deferred:
+    return Deferred(
+        event_key=due.event.key,
+        subscription_id=due.subscription.id,
+        attempts=due.number - 1,
+        delay=wait,
+        stated=True,
+        reason=reason,
+    )

@@ -1,1 +1,0 @@
-"""The built-in templates, and the functions that templates can call."""

@@ -1,0 +1,95 @@
+"""Bodies of webhooks: how a request says what happened, in the format that its subscription asks for.
+
+CloudEvents 1.0 HTTP binding §3.1 (binary) and §3.2 (structured); Standard Webhooks 1.0.0, "Payload structure".
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from activities.rendering.renderer import Renderer
+from bellwire.deliveries import Due
+from bellwire.subscriptions import WebhookFormat, WebhookTarget
+
+STRUCTURED = "application/cloudevents+json; charset=utf-8"
+JSON = "application/json; charset=utf-8"
+
+#: Bytes of all ce-* headers together; many servers take no more than 8 KiB of headers in all.
+MOST_HEADER_BYTES = 6 * 1024
+
+_MEDIA_TYPE = re.compile(r"[!#$%&'*+\-.^_`|~\w]+/[!#$%&'*+\-.^_`|~\w]+\s*(?:;[\t\x20-\x7e]*)?", re.ASCII)
+#: HTTP binding §3.1.3.2: the double quote, the percent sign and all but visible ASCII.
+_ENCODED = re.compile(rb'[^\x21-\x7e]|["%]')
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    content: bytes
+    #: Those that go with it: the content type and the ce-* headers, names in lower case.
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+async def body_of(due: Due, target: WebhookTarget, renderer: Renderer) -> Body:
+    """The body for this delivery. Raises TemplateInvalid if a template is asked for and fails."""
+    match target.format:
+        case WebhookFormat.CLOUDEVENTS:
+            return _structured(due)
+        case WebhookFormat.CLOUDEVENTS_BINARY:
+            return _binary(due) or _structured(due)
+        case WebhookFormat.STANDARD:
+            return Body(_standard(due), {"content-type": JSON})
+        case WebhookFormat.TEMPLATE:
+            return Body((await renderer.webhook(due.event, due.subscription)).encode(), {"content-type": JSON})
+
+
+def _structured(due: Due) -> Body:
+    return Body(due.event_json.encode(), {"content-type": STRUCTURED})
+
+
+def _binary(due: Due) -> Body | None:
+    """None for an event whose attributes do not fit into headers: a media type that is none, or too much of them.
+
+    It goes in structured mode, which receivers tell by the content type (HTTP binding §3).
+    """
+    attributes = due.event.structured()
+    data = attributes.pop("data", None)
+    media_type = attributes.pop("datacontenttype", None)
+    if media_type is not None and not _MEDIA_TYPE.fullmatch(media_type):
+        return None
+    headers = {f"ce-{name}": _header_value(value) for name, value in attributes.items()}
+    if sum(len(name) + len(value) for name, value in headers.items()) > MOST_HEADER_BYTES:
+        return None
+    if media_type is None and data is None:
+        return Body(b"", headers)
+    return Body(_binary_data(data, media_type), {"content-type": media_type or "application/json", **headers})
+
+
+def _binary_data(data: Any, media_type: str | None) -> bytes:
+    """A text of a media type that is not JSON is the body itself (JSON format §3.1.1)."""
+    if data is None:
+        return b""
+    if isinstance(data, str) and not _is_json(media_type):
+        return data.encode()
+    return _json(data)
+
+
+def _is_json(media_type: str | None) -> bool:
+    kind = (media_type or "application/json").partition(";")[0].strip().lower()
+    return kind.endswith(("/json", "+json"))
+
+
+def _header_value(value: str | int | bool) -> str:
+    """An attribute as a header: in its canonical string form, percent-encoded."""
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return _ENCODED.sub(lambda found: b"%%%02X" % found[0][0], text.encode()).decode()
+
+
+def _standard(due: Due) -> bytes:
+    event = due.event.structured()
+    return _json({"type": event["type"], "timestamp": event["time"], "data": event.get("data", {})})
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

@@ -1,0 +1,1 @@
+"""Keys: the key ring for data at rest and in transit, webhook signing keys, client certificates."""

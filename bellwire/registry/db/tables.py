@@ -1,0 +1,234 @@
+"""The tables of the registry. Migrations make them; a test holds that the two agree.
+
+JSON is kept as text, and what may be private in Sealed columns. Ids are compared byte by byte on both
+databases (collation "C" on PostgreSQL), or pages by keyset would run in an order that depends on the server's locale.
+"""
+
+from datetime import UTC, datetime
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    TypeDecorator,
+    text,
+)
+
+from bellwire.registry.db.sealed import Sealed
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pk",
+        "fk": "%(table_name)s_%(column_0_name)s_fk",
+        "ix": "%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+Id = Text().with_variant(Text(collation="C"), "postgresql")
+
+
+class Timestamp(TypeDecorator[datetime]):
+    """An instant: aware in, aware and in UTC out. SQLite keeps no zone, so it is given UTC."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+tenants = Table(
+    "tenants",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("created_at", Timestamp, nullable=False),
+)
+
+subscriptions = Table(
+    "subscriptions",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("tenant", Id, ForeignKey("tenants.id"), nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("state_reason", Text),
+    Column("types", Text, nullable=False),
+    Column("filters", Text, nullable=False),
+    Column("target", Sealed("subscriptions.target"), nullable=False),
+    Column("template", Text),
+    #: Templates of the tenant's own, by part, as JSON.
+    Column("parts", Sealed("subscriptions.parts")),
+    Column("locale", Text, nullable=False),
+    Column("retry_schedule", Text),
+    #: Most deliveries per second; null: no limit.
+    Column("rate_limit", Float),
+    #: The first moment that no delivery of this subscription has reserved yet.
+    Column("next_slot_at", Timestamp),
+    # How its receiver fares; all null while it is well.
+    Column("throttled_until", Timestamp),
+    Column("throttles", Integer),
+    Column("failing_since", Timestamp),
+    Column("failures", Integer),
+    Column("warnings", Integer),
+    #: What its receiver has consented to, when, and to how many deliveries per second; null: any number. A digest of
+    #: the URL among others, and sealed, or guesses at it could be tried.
+    Column("consent", Sealed("subscriptions.consent")),
+    Column("consented_at", Timestamp),
+    Column("consented_rate", Float),
+    Column("created_at", Timestamp, nullable=False),
+    #: What webhooks are signed with, as JSON; null on other channels. bellwire/registry/signing_secrets.py says what it holds.
+    Column("secrets", Sealed("subscriptions.secrets")),
+    Index("subscriptions_by_tenant", "tenant", "id"),
+)
+
+#: One row per type pattern of each active subscription; others have none, so that a match never reads past them.
+subscription_types = Table(
+    "subscription_types",
+    metadata,
+    Column("pattern", Id, primary_key=True),
+    Column("subscription_id", Id, ForeignKey("subscriptions.id", ondelete="CASCADE"), primary_key=True),
+    Column("tenant", Id, nullable=False),
+    Index("subscription_types_by_tenant", "tenant", "pattern", "subscription_id"),
+    sqlite_with_rowid=False,
+)
+
+#: Events about subscriptions that are still to be published, by ids that grow with time.
+announcements = Table(
+    "announcements",
+    metadata,
+    Column("id", Id, primary_key=True),
+    #: The whole CloudEvents JSON, of ids and reasons: nothing private.
+    Column("body", Text, nullable=False),
+)
+
+#: Channels that the Temporal server limits; the others have no row.
+limits = Table(
+    "limits",
+    metadata,
+    Column("channel", Text, primary_key=True),
+    Column("per_second", Float, nullable=False),
+)
+
+#: Addresses that are written to no more: over one subscription or by one sender, or at all if `subscription_id` is empty.
+suppressions = Table(
+    "suppressions",
+    metadata,
+    Column("channel", Text, primary_key=True),
+    #: Stands for the address, to be looked up by it: a hash, keyed if there are keys.
+    Column("address_key", Id, primary_key=True),
+    Column("subscription_id", Id, primary_key=True),
+    Column("address", Sealed("suppressions.address"), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("created_at", Timestamp, nullable=False),
+    Index("suppressions_by_time", "created_at"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("key", Id, primary_key=True),
+    Column("source", Text, nullable=False),
+    Column("id", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("tenant", Id),
+    #: Of the content. Sealed, or guesses at the content could be tried against it.
+    Column("digest", Sealed("events.digest"), nullable=False),
+    Column("workflow_id", Text, nullable=False),
+    Column("run_id", Text, nullable=False),
+    Column("accepted_at", Timestamp, nullable=False),
+    #: The whole CloudEvents JSON.
+    Column("body", Sealed("events.body"), nullable=False),
+    Index("events_by_id", "id"),
+    Index("events_by_time", "accepted_at", "key"),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("event_key", Id, ForeignKey("events.key", ondelete="CASCADE"), primary_key=True),
+    Column("subscription_id", Id, ForeignKey("subscriptions.id"), primary_key=True),
+    Column("channel", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("schedule_from", Integer, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("delay", Float),
+    Column("stated", Boolean, nullable=False),
+    #: The moment that its next attempt has reserved, if the subscription has a rate limit.
+    Column("not_before", Timestamp),
+    Column("intent_at", Timestamp),
+    Column("owed", Sealed("deliveries.owed")),
+    Column("provider_id", Text),
+    #: The provider that was asked last for an SMS, and by which attempt.
+    Column("asked", Text),
+    Column("workflow_id", Text, nullable=False),
+    Column("updated_at", Timestamp, nullable=False),
+    Index("deliveries_by_subscription", "subscription_id", "event_key"),
+    sqlite_with_rowid=False,
+)
+
+#: Whether a delivery's state is one that people list. A delivery that succeeds at once goes from pending to delivered
+#: and never enters the index below. SQLite uses it only for queries that repeat the condition, literals and all.
+LISTED_STATE = "state NOT IN ('pending', 'delivered')"
+listed = text(f"deliveries.{LISTED_STATE}")
+Index(
+    "deliveries_by_state",
+    deliveries.c.state,
+    deliveries.c.event_key,
+    deliveries.c.subscription_id,
+    sqlite_where=text(LISTED_STATE),
+    postgresql_where=text(LISTED_STATE),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    # Without foreign keys: what was tried stays on record, and recording it never fails for want of another row.
+    Column("event_key", Id, primary_key=True),
+    Column("subscription_id", Id, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("started_at", Timestamp, nullable=False),
+    #: Seconds.
+    Column("duration", Float, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("delay", Float),
+    Column("stated", Boolean, nullable=False),
+    #: The Outcome as JSON. Its provider's id is repeated beside it, to be looked up.
+    Column("outcome", Sealed("attempts.outcome"), nullable=False),
+    Column("provider_id", Text),
+)
+Index(
+    "attempts_by_provider_id",
+    attempts.c.provider_id,
+    sqlite_where=text("provider_id IS NOT NULL"),
+    postgresql_where=text("provider_id IS NOT NULL"),
+)
+
+#: The latest word of a provider on an SMS that it has accepted.
+confirmations = Table(
+    "confirmations",
+    metadata,
+    Column("event_key", Id, ForeignKey("events.key", ondelete="CASCADE"), primary_key=True),
+    Column("subscription_id", Id, primary_key=True),
+    Column("provider_id", Id, primary_key=True),
+    Column("status", Text, nullable=False),
+    Column("code", Text),
+    Column("segments", Integer),
+    #: A decimal number, exact as text.
+    Column("price", Text),
+    Column("currency", Text),
+    Column("confirmed_at", Timestamp, nullable=False),
+)

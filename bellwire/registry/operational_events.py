@@ -1,0 +1,62 @@
+"""Announcements, as rows: events about subscriptions that Bellwire publishes itself, from the moment that they happen.
+
+Written in the same transaction as what they tell of, published by a worker, and then deleted. The event has its id from the
+beginning, so that publishing it twice is publishing it once.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import delete, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bellwire.endpoint_health import Condition
+from bellwire.events import Event, uuid7
+from bellwire.registry.db.tables import announcements
+
+SOURCE = "bellwire"
+
+
+class News(StrEnum):
+    """The types of these events."""
+
+    FAILING = "bellwire.subscription.failing"
+    DISABLED = "bellwire.subscription.disabled"
+
+
+def news(
+    kind: News, subscription_id: str, *, tenant: str, channel: str, reason: str, condition: Condition, now: datetime
+) -> Event:
+    """The event that tells a tenant of its subscription; without the address."""
+    since = condition.failing_since
+    return Event(
+        id=str(uuid7()),
+        source=SOURCE,
+        type=str(kind),
+        subject=subscription_id,
+        tenant=tenant,
+        time=now,
+        data={
+            "subscription": subscription_id,
+            "channel": channel,
+            "reason": reason,
+            "failing_since": None if since is None else since.isoformat(timespec="seconds"),
+            "failures": condition.failures,
+        },
+    )
+
+
+async def add(connection: AsyncConnection, events: Sequence[Event]) -> None:
+    if events:
+        await connection.execute(insert(announcements), [{"id": event.id, "body": event.to_json()} for event in events])
+
+
+async def listing(connection: AsyncConnection, *, limit: int) -> list[Event]:
+    """The first events that are still to be published."""
+    rows = await connection.execute(select(announcements.c.body).order_by(announcements.c.id).limit(limit))
+    return [Event.restored(body) for (body,) in rows]
+
+
+async def remove(connection: AsyncConnection, ids: Iterable[str]) -> None:
+    await connection.execute(delete(announcements).where(announcements.c.id.in_(sorted(set(ids)))))

@@ -1,0 +1,61 @@
+"""Confirmations, as rows: what providers say later of what they have accepted.
+
+They are kept by the provider's id beside the delivery, not in it: one may come before the attempt is on record that it is
+about, and a delivery that is made again is confirmed anew.
+"""
+
+from collections.abc import Iterable
+from decimal import Decimal
+
+from sqlalchemy import bindparam, case, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bellwire.errors import DeliveryNotFound
+from bellwire.registry import suppressions
+from bellwire.registry.db.tables import confirmations, deliveries
+from bellwire.sms.receipts import RANKS, Confirmation
+from bellwire.suppressions import Suppression
+
+_KEYS = ("event_key", "subscription_id", "provider_id")
+_KNOWN = select(deliveries.c.event_key).where(
+    deliveries.c.event_key == bindparam("key"), deliveries.c.subscription_id == bindparam("subscription")
+)
+
+
+async def confirm(
+    connection: AsyncConnection, confirmation: Confirmation, *, suppression: Suppression | None = None
+) -> bool:
+    """Keep it if it is news, and then suppress as well; False if as much or more was known. Raises DeliveryNotFound."""
+    given = {"key": confirmation.event_key, "subscription": confirmation.subscription_id}
+    if (await connection.execute(_KNOWN, given)).first() is None:
+        raise DeliveryNotFound
+    row = confirmation.model_dump()
+    row |= {
+        "status": str(confirmation.status),
+        "price": None if confirmation.price is None else str(confirmation.price),
+    }
+    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    known = case({str(status): rank for status, rank in RANKS.items()}, value=confirmations.c.status)
+    written = await connection.execute(
+        insert(confirmations)
+        .values(**row)
+        .on_conflict_do_update(
+            index_elements=_KEYS,
+            set_={name: value for name, value in row.items() if name not in _KEYS},
+            where=known < RANKS[confirmation.status],
+        )
+    )
+    news = written.rowcount > 0
+    if news and suppression is not None:
+        await suppressions.suppress(connection, suppression)
+    return news
+
+
+async def of_events(connection: AsyncConnection, event_keys: Iterable[str]) -> list[Confirmation]:
+    """All that was confirmed of these events."""
+    query = select(confirmations).where(confirmations.c.event_key.in_(sorted(set(event_keys))))
+    return [
+        Confirmation.model_validate({**row, "price": None if row["price"] is None else Decimal(row["price"])})
+        for row in (await connection.execute(query)).mappings()
+    ]

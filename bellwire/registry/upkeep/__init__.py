@@ -1,0 +1,1 @@
+"""Maintenance of the registry: retention, purging, erasing, rekeying."""

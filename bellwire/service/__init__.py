@@ -1,0 +1,1 @@
+"""What the entry points share: settings, telemetry, readiness, supervision, slots, operational events."""

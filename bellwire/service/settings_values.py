@@ -1,0 +1,141 @@
+"""Variables: what a single BELLWIRE_* variable may hold. Functions return the value, or raise ValueError with the remedy."""
+
+import re
+from email.utils import parseaddr
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, SecretStr
+
+from bellwire.email.relay_urls import parse_relays
+from bellwire.email.unsubscribe_links import LinkKeys
+from bellwire.keys.keyring import KeyRing
+
+#: Characters of a token, or it could be guessed.
+SHORTEST_TOKEN = 20
+
+_TOKEN = re.compile(rf"[!-~]{{{SHORTEST_TOKEN},}}")
+_DOMAIN = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+
+
+def async_driver(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    drivers = {"sqlite": "sqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}
+    full = drivers.get(scheme, scheme)
+    if not separator or full not in drivers.values():
+        raise ValueError("must start with sqlite:/// or postgresql://, such as sqlite:///bellwire.db")
+    return f"{full}://{rest}"
+
+
+def host_and_port(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if not host or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
+        raise ValueError("must be host:port, such as 127.0.0.1:9464")
+    return value
+
+
+def sender(value: str) -> str:
+    local, _, domain = parseaddr(value)[1].rpartition("@")
+    if not (local and domain and value.isprintable()):
+        raise ValueError("must be an address, such as Bellwire <notifications@example.com>")
+    return value
+
+
+def relays(value: object) -> object:
+    return parse_relays(value) if isinstance(value, str) else value
+
+
+def domain(value: str) -> str:
+    if not _DOMAIN.fullmatch(value.lower()) or len(value) > 253:
+        raise ValueError("must be a domain name, such as notifications.example.com")
+    return value.lower()
+
+
+def folder(value: Path) -> Path:
+    if not value.is_dir():
+        raise ValueError("is not a folder; without this check the built-in templates would be sent in silence")
+    return value
+
+
+def file(value: Path) -> Path:
+    if not value.is_file():
+        raise ValueError("is not a file")
+    return value
+
+
+def keys(value: SecretStr) -> SecretStr:
+    KeyRing.parse(value.get_secret_value())
+    return value
+
+
+def tokens(value: SecretStr) -> SecretStr:
+    if not all(_TOKEN.fullmatch(token) for token in split(value.get_secret_value())):
+        raise ValueError(f"must be tokens of at least {SHORTEST_TOKEN} ASCII characters, separated by commas")
+    return value
+
+
+def split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def http_url(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise ValueError(f"is not a URL: {error}") from error
+    if parts.scheme not in {"https", "http"} or not host:
+        raise ValueError("must be an http or https URL with a host, such as https://api.twilio.com")
+    return value
+
+
+def origin(value: str) -> str:
+    if not re.fullmatch(r"https?://[^/?#\s@*]+", value):
+        raise ValueError("must be scheme and host, and the port if it is not the usual one: https://temporal.example")
+    return value.lower()
+
+
+def proxy_url(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        whole = parts.scheme == "http" and parts.hostname and parts.port
+    except ValueError:
+        whole = False
+    # Letters and digits, dots, colons and brackets: no login, no path, and nothing that two parsers may read in two ways.
+    if not whole or not re.fullmatch(r"http://[A-Za-z0-9._:\[\]-]+/?", value):
+        raise ValueError("must be http://host:port without login or path, such as http://smokescreen.internal:4750")
+    return value
+
+
+def public_url(value: str) -> str:
+    # It stands in a header, between angle brackets, and RFC 8058 wants https.
+    if not re.fullmatch(r"https://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?", value) or len(value) > 200:
+        raise ValueError("must be an https URL without query, such as https://bellwire.example.com")
+    return value.rstrip("/")
+
+
+def link_keys(value: SecretStr) -> SecretStr:
+    LinkKeys(value.get_secret_value())
+    return value
+
+
+def dns_name(value: str) -> str:
+    if not re.fullmatch(
+        r"(?=.{1,253}$)([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?",
+        value,
+    ):
+        raise ValueError("must be a name in DNS, in ASCII, such as example.com or bellwire1")
+    return value.lower()
+
+
+def in_ascii(domain: str) -> str:
+    try:
+        return domain.encode("idna").decode()
+    except UnicodeError:
+        return domain
+
+
+HostAndPort = Annotated[str, AfterValidator(host_and_port)]
+Origin = Annotated[str, AfterValidator(origin)]
+Port = Annotated[int, Field(ge=1, le=65535)]

@@ -1,0 +1,1 @@
+"""What workers and the gateway share about SMS: provider codes and delivery receipts."""

@@ -1,0 +1,1 @@
+"""What a subscription delivers to: one module per channel says what an address is."""

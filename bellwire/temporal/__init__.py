@@ -1,0 +1,1 @@
+"""How Bellwire talks to Temporal: connection, payload encryption and publications."""

@@ -1,0 +1,90 @@
+"""Publication: the events that one Notify delivers."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
+
+from bellwire import contract
+from bellwire.errors import EventConflict
+from bellwire.events import Event
+from bellwire.models import Wire
+
+
+class Publication(Wire):
+    events: tuple[Event, ...]
+
+    @property
+    def workflow_id(self) -> str:
+        if len(self.events) == 1:
+            return contract.workflow_id(self.events[0].source, self.events[0].id)
+        return contract.batch_workflow_id(self.events)
+
+    @property
+    def digest(self) -> str:
+        return contract.digest_of(self.events)
+
+    @property
+    def summary(self) -> str:
+        """What the Temporal UI shows beside the run, at most 200 bytes."""
+        first, more = self.events[0], len(self.events) - 1
+        text = f"{first.type} from {first.source}" + (f" and {more} more" if more else "")
+        return text.encode()[:200].decode(errors="ignore")
+
+    @property
+    def search_attributes(self) -> TypedSearchAttributes:
+        """What operators find the run by; of many events as many ids and types as the server takes in one value."""
+        pairs: list[SearchAttributePair[Any]] = [
+            _listed(contract.EVENT_TYPE, [event.type for event in self.events]),
+            _listed(contract.EVENT_ID, [event.id for event in self.events]),
+        ]
+        tenants = {event.tenant for event in self.events}
+        if len(tenants) == 1 and (tenant := tenants.pop()):
+            pairs.append(SearchAttributePair(contract.TENANT, tenant))
+        return TypedSearchAttributes(pairs)
+
+
+def publications(events: Sequence[Event]) -> Iterator[Publication]:
+    """The events in publications of up to MAX_EVENTS and MAX_PUBLICATION_BYTES, each event once.
+
+    The same events in the same order always fall into the same publications, so that publishing them again starts nothing.
+    Raises EventConflict, before anything is yielded, if two share (source, id) and differ.
+    """
+    yield from list(_divided(_distinct(events)))
+
+
+def _distinct(events: Iterable[Event]) -> Iterator[Event]:
+    digests: dict[str, str] = {}
+    for event in events:
+        if (known := digests.get(event.key)) is None:
+            digests[event.key] = event.digest
+            yield event
+        elif known != event.digest:
+            raise EventConflict(
+                f"two of the events share source {event.source} and id {event.id} and differ; give each event an id of its own"
+            )
+
+
+def _divided(events: Iterable[Event]) -> Iterator[Publication]:
+    batch: list[Event] = []
+    size = 0
+    for event in events:
+        bytes_of_event = len(event.model_dump_json().encode())
+        if batch and (len(batch) == contract.MAX_EVENTS or size + bytes_of_event > contract.MAX_PUBLICATION_BYTES):
+            yield Publication(events=tuple(batch))
+            batch, size = [], 0
+        batch.append(event)
+        size += bytes_of_event
+    if batch:
+        yield Publication(events=tuple(batch))
+
+
+def _listed(key: SearchAttributeKey[Sequence[str]], values: Iterable[str]) -> SearchAttributePair[Sequence[str]]:
+    """Distinct values up to 1,900 bytes; the server takes 2 KiB of JSON."""
+    fitting, size = [], 0
+    for value in dict.fromkeys(values):
+        size += len(value.encode()) + 3
+        if size > 1_900:
+            break
+        fitting.append(value)
+    return SearchAttributePair(key, fitting)

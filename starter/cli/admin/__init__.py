@@ -1,0 +1,1 @@
+"""Commands for the platform: set-up, limits, keys, retention, suppressions, bounces."""

@@ -1,0 +1,151 @@
+"""What the demo's receivers got, taken from them and not from Bellwire, and where it differs from what was expected."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from bellwire.client import Receipt, Status
+from bellwire.deliveries import Counts
+from bellwire.registry import Registry
+from bellwire.subscriptions import SubscriptionState
+from starter.cli.demo.example import (
+    Example,
+    ExpectedHook,
+    ExpectedText,
+    Receivers,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GotText:
+    """A mail or an SMS."""
+
+    to: str
+    #: The subject of a mail, the body of an SMS.
+    title: str
+    #: All of it.
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class GotHook:
+    """The requests that brought one event to one path."""
+
+    path: str
+    event: str
+    answers: tuple[int, ...]
+    #: Every request was signed with the subscription's secret.
+    verified: bool
+    #: The webhook-ids; one, if receivers can deduplicate.
+    ids: frozenset[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Got:
+    """Everything that arrived."""
+
+    mails: tuple[GotText, ...]
+    sms: tuple[GotText, ...]
+    webhooks: tuple[GotHook, ...]
+
+    @classmethod
+    def by(cls, receivers: Receivers) -> "Got":
+        """What the receivers have so far."""
+        requests: dict[tuple[str, str], list[tuple[int, bool, str]]] = {}
+        for one in receivers.hooks.received:
+            request = (one.status, one.verified, one.headers.get("webhook-id", ""))
+            requests.setdefault((one.path, str(one.event.get("id", ""))), []).append(request)
+        return cls(
+            mails=tuple(
+                GotText(to=mail.to, title=mail.subject, text=f"{mail.subject}\n{mail.text}")
+                for mail in receivers.box.mails
+            ),
+            sms=tuple(GotText(to=sent.to, title=sent.body, text=sent.body) for sent in receivers.twilio.messages),
+            webhooks=tuple(
+                GotHook(
+                    path=path,
+                    event=event,
+                    answers=tuple(status for status, _, _ in made),
+                    verified=all(verified for _, verified, _ in made),
+                    ids=frozenset(webhook_id for _, _, webhook_id in made),
+                )
+                for (path, event), made in requests.items()
+            ),
+        )
+
+
+async def differences(
+    example: Example,
+    *,
+    got: Got,
+    receipts: Sequence[Receipt],
+    statuses: Mapping[str, Status],
+    registry: Registry,
+) -> list[str]:
+    """Each difference from the expectation, as a line for people; none if all is well. `statuses` are by event id."""
+    expected = example.expected
+    found = [
+        *_count_differences(example, statuses),
+        *_text_differences("mail", expected.mails, got.mails),
+        *_text_differences("SMS", expected.sms, got.sms),
+        *_hook_differences(expected.webhooks, got.webhooks),
+    ]
+    repeated = sorted(receipt.event_id for receipt in receipts if receipt.duplicate)
+    if repeated != sorted(expected.duplicates):
+        found.append(f"published before: expected {_listed(expected.duplicates)}, got {_listed(repeated)}")
+    disabled = [wish.id for wish in await registry.subscriptions(state=SubscriptionState.DISABLED)]
+    if sorted(disabled) != sorted(expected.disabled):
+        found.append(f"disabled subscriptions: expected {_listed(expected.disabled)}, got {_listed(disabled)}")
+    return found
+
+
+def _count_differences(example: Example, statuses: Mapping[str, Status]) -> Iterable[str]:
+    for event_id, counts in example.expected.counts.items():
+        status = statuses.get(event_id)
+        if status is None:
+            yield f"event {event_id}: was not published"
+        elif not status.settled:
+            waiting = ", ".join(f"{one.subscription_id} ({one.reason or 'no answer yet'})" for one in status.unsettled)
+            yield f"event {event_id}: did not settle in time; waiting: {waiting or 'not known'}"
+        elif status.counts != counts:
+            yield f"event {event_id}: expected {_numbers(counts)}, got {_numbers(status.counts)}"
+    for event in example.distinct_events:
+        if event.id not in example.expected.counts:
+            yield f"event {event.id}: has no expectation in {example.folder.name}/expected.json"
+
+
+def _text_differences(kind: str, expected: Sequence[ExpectedText], got: Sequence[GotText]) -> Iterable[str]:
+    rest = list(got)
+    for wanted in expected:
+        found = next((one for one in rest if one.to == wanted.to and wanted.contains in one.text), None)
+        if found is None:
+            yield f"{kind} to {wanted.to} with {wanted.contains!r}: did not arrive"
+        else:
+            rest.remove(found)
+    for one in rest:
+        yield f"{kind} to {one.to}, {one.title!r}: arrived and was not expected"
+
+
+def _hook_differences(expected: Sequence[ExpectedHook], got: Sequence[GotHook]) -> Iterable[str]:
+    arrived = {(one.path, one.event): one for one in got}
+    for wanted in expected:
+        one = arrived.pop((wanted.path, wanted.event), None)
+        where = f"webhook {wanted.event} at {wanted.path}"
+        if one is None:
+            yield f"{where}: did not arrive"
+            continue
+        if one.answers != wanted.answers:
+            yield f"{where}: expected requests answered {_listed(wanted.answers)}, got {_listed(one.answers)}"
+        if not one.verified:
+            yield f"{where}: the signature is not that of the subscription's secret"
+        if len(one.ids) != 1:
+            yield f"{where}: the attempts carried {len(one.ids)} webhook-ids instead of one"
+    for path, event in arrived:
+        yield f"webhook {event} at {path}: arrived and was not expected"
+
+
+def _numbers(counts: Counts) -> str:
+    return ", ".join(f"{number} {name}" for name, number in counts.model_dump().items() if number) or "nothing"
+
+
+def _listed(values: Iterable[object]) -> str:
+    return ", ".join(map(str, values)) or "none"

@@ -1,0 +1,87 @@
+"""The command line: `python -m starter COMMAND`."""
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+
+import typer
+from typer import TyperException
+from typer.main import get_command
+
+from starter.cli.admin import keys, limits, suppressions
+from starter.cli.admin.bounces import bounces
+from starter.cli.admin.retention import erase, purge
+from starter.cli.admin.setup import setup
+from starter.cli.demo.command import demo
+from starter.cli.dev import dev
+from starter.cli.events import deliveries, events
+from starter.cli.events.publish import DEFAULT_WAIT, publish
+from starter.cli.subscriptions import subscriptions, templates
+from starter.cli.subscriptions.subscribe import subscribe
+from starter.cli.terminal import BAD_INPUT, remark
+from starter.gateway.app import gateway
+
+_WELCOME = """Bellwire: publish an event once; everyone who subscribed gets it, by email, SMS or webhook.
+
+Start with `demo`, which needs nothing, or with `dev`, a whole stack on this machine. For a stack of your own: `setup`
+once, `python worker.py`, then `subscribe` and `publish`. TEMPORAL_* and BELLWIRE_* variables say where things are."""
+
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+
+app = typer.Typer(
+    help=_WELCOME,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(demo)
+app.command()(dev)
+app.command()(setup)
+app.command()(subscribe)
+app.add_typer(subscriptions.app, name="subscriptions")
+app.command()(publish)
+app.add_typer(events.app, name="events")
+app.add_typer(deliveries.app, name="deliveries")
+app.add_typer(suppressions.app, name="suppressions")
+app.command()(bounces)
+app.add_typer(limits.app, name="limits")
+app.add_typer(templates.app, name="templates")
+app.command()(purge)
+app.command()(erase)
+app.add_typer(keys.app, name="keys")
+app.command()(keys.rekey)
+app.command()(gateway)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a command and return its exit status: 0 done, 1 failed, 2 bad input, 130 interrupted."""
+    for position, argument in enumerate(arguments, 1):
+        if not argument.isascii() and any("\ud800" <= character <= "\udfff" for character in argument):
+            remark(f"error: argument {position}: is not UTF-8")
+            return BAD_INPUT
+    try:
+        status = get_command(app).main(_with_seconds(arguments), prog_name="python -m starter", standalone_mode=False)
+        sys.stdout.flush()
+    except TyperException as error:
+        remark(f"error: {' '.join(error.format_message().split()).rstrip('.')}; --help shows what there is")
+        return error.exit_code
+    except BrokenPipeError:
+        # Whoever read stdout has enough. What is left in the buffer must not fail again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    return status if isinstance(status, int) else 0
+
+
+def _with_seconds(arguments: Sequence[str]) -> list[str]:
+    """The arguments, a bare --wait completed: typer knows no options whose value can be left out."""
+    completed = []
+    for position, argument in enumerate(arguments):
+        following = arguments[position + 1] if position + 1 < len(arguments) else ""
+        bare = argument == "--wait" and not _NUMBER.fullmatch(following)
+        completed.append(f"--wait={DEFAULT_WAIT}" if bare else argument)
+    return completed

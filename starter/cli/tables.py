@@ -1,0 +1,87 @@
+"""Tables of events, subscriptions and deliveries for people."""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+from rich.table import Table
+from rich.text import Text
+
+from bellwire.deliveries import Counts
+from bellwire.subscriptions import EmailTarget, Subscription, WebhookTarget
+from starter.cli.terminal import console, printable
+
+#: How states stand out. What needs a person is red, what will go on by itself is yellow.
+STYLES = {
+    "active": "green",
+    "paused": "yellow",
+    "disabled": "red",
+    "delivered": "green",
+    "rejected": "red",
+    "exhausted": "red",
+    "waiting": "yellow",
+    "sending": "yellow",
+    "pending": "dim",
+    "cancelled": "dim",
+    "owned": "green",
+    "published": "green",
+    "conflict": "red",
+}
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> Table:
+    """A table in which nothing is cut off, and states have their colour."""
+    made = Table(title=title, title_justify="left", header_style="bold")
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    for row in rows:
+        made.add_row(*(cell(value) for value in row))
+    return made
+
+
+def cell(value: object) -> Text:
+    """A value as the text of a cell; times to the second, in UTC."""
+    if isinstance(value, datetime):
+        value = value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+    text = "" if value is None else printable(value)
+    return Text(text, style=STYLES.get(text, ""))
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str | None = None) -> None:
+    """Print a table on stdout, or say that there is nothing to show."""
+    if rows:
+        console().print(table(columns, rows, title=title))
+    else:
+        console().print(f"{title}: none" if title else "none")
+
+
+def print_facts(facts: Iterable[tuple[str, object]]) -> None:
+    """Print names and values as two columns, leaving out what is not set."""
+    made = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    made.add_column(style="bold")
+    made.add_column(overflow="fold")
+    for name, value in facts:
+        if value not in (None, "", ()):
+            made.add_row(name, cell(value))
+    console().print(made)
+
+
+def address_of(subscription: Subscription) -> str:
+    """Where a subscription's deliveries go, for people."""
+    target = subscription.target
+    if isinstance(target, WebhookTarget):
+        return target.url
+    return ", ".join(target.recipients) if isinstance(target, EmailTarget) else target.to
+
+
+def in_counts(counts: Counts) -> str:
+    """Counts as an operator says them: "2 delivered, 1 rejected of 3"; what is zero is left out."""
+    if counts.matched == 0:
+        return "nobody wants it"
+    named = {
+        "delivered": counts.delivered,
+        "rejected": counts.rejected,
+        "exhausted": counts.exhausted,
+        "cancelled": counts.cancelled,
+        "unsettled": counts.unsettled,
+    }
+    return f"{', '.join(f'{number:,} {name}' for name, number in named.items() if number)} of {counts.matched:,}"

@@ -1,0 +1,1 @@
+"""The HTTP side: provider callbacks, unsubscribe pages, codec server."""

@@ -1,0 +1,156 @@
+"""Child processes of the embedded stack: start, wait until ready, stop; and the signals that end the stack."""
+
+import asyncio
+import os
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from starter.cli.terminal import CommandFailed
+
+#: Where worker.py, activities and examples are.
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+#: Seconds between two looks at whether a process is ready.
+LOOK_EVERY = 0.05
+#: Lines of a process's log that are shown when it fails.
+TAIL_LINES = 30
+
+
+class ProcessFailed(CommandFailed):
+    """A process of the stack did not start, or ended by itself."""
+
+
+class Process:
+    """A child process whose output goes to a log file.
+
+    It has a session of its own, so that Ctrl-C in the terminal reaches its parent alone, which then stops its children
+    in order: a worker that loses its server while it finishes would complain to no purpose.
+    """
+
+    def __init__(self, name: str, child: asyncio.subprocess.Process, log: Path) -> None:
+        self.name, self.log = name, log
+        self._child = child
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    @classmethod
+    async def start(cls, name: str, command: Sequence[str], *, environment: Mapping[str, str], log: Path) -> Self:
+        """Start `command` with exactly this environment. Raises ProcessFailed if there is no such program."""
+        with log.open("wb") as output:
+            try:
+                child = await asyncio.create_subprocess_exec(
+                    *command,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=asyncio.subprocess.STDOUT,
+                    env=dict(environment),
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise ProcessFailed(f"{name}: cannot be started: {error}") from error
+        return cls(name, child, log)
+
+    async def until(self, ready: Callable[[], Awaitable[bool]], *, timeout: float) -> None:
+        """Wait until `ready` says so. Raises ProcessFailed with the end of the log if it ends or takes too long."""
+        try:
+            async with asyncio.timeout(timeout):
+                while not await ready():
+                    if self._child.returncode is not None:
+                        raise self._failed("ended while it started")
+                    await asyncio.sleep(LOOK_EVERY)
+        except TimeoutError as error:
+            raise self._failed(f"was not ready within {timeout:g} s") from error
+
+    async def ended(self) -> None:
+        """Wait for the process to end by itself, which none of the stack should. Raises ProcessFailed then."""
+        await self._child.wait()
+        raise self._failed("ended by itself")
+
+    async def stop(self, *, grace: float) -> None:
+        """End the process: SIGTERM, and SIGKILL if it is still there after `grace` seconds."""
+        if self._child.returncode is not None:
+            return
+        self._child.terminate()
+        try:
+            await asyncio.wait_for(self._child.wait(), grace)
+        except TimeoutError:
+            self._child.kill()
+            await self._child.wait()
+
+    def _failed(self, what: str) -> ProcessFailed:
+        lines = self.log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
+        status = "" if self._child.returncode is None else f" (exit status {self._child.returncode})"
+        return ProcessFailed("\n".join([f"{self.name}: {what}{status}; the end of {self.log}:", *lines]))
+
+
+@dataclass
+class Interrupt:
+    """Whether a signal has ended the body of `interruptible`."""
+
+    happened: bool = False
+
+
+@asynccontextmanager
+async def interruptible() -> AsyncIterator[Interrupt]:
+    """SIGINT, SIGTERM and SIGHUP cancel the body, once: more of them must not cut the cleaning up short."""
+    interrupt, body, loop = Interrupt(), asyncio.current_task(), asyncio.get_running_loop()
+    assert body is not None
+
+    def stop() -> None:
+        if not interrupt.happened:
+            interrupt.happened = True
+            body.cancel()
+
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    for number in signals:
+        loop.add_signal_handler(number, stop)
+    try:
+        yield interrupt
+    except asyncio.CancelledError:
+        if not interrupt.happened:
+            raise
+        body.uncancel()
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)
+
+
+def program(name: str) -> str:
+    """The path of a program of this Python environment."""
+    return str(Path(sys.executable).parent / name)
+
+
+def free_ports(number: int) -> int:
+    """The first of `number` loopback ports in a row that nobody listens on now.
+
+    Of those that systems leave to be chosen: of the others, any may become some connection's own before it is used.
+    """
+    while True:
+        first = 10_000 + secrets.randbelow(20_000)
+        if not any(port_taken(first + nth) for nth in range(number)):
+            return first
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on now."""
+    return free_ports(1)
+
+
+def port_taken(port: int) -> bool:
+    """Whether somebody listens on a loopback port."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def environment_without(*prefixes: str) -> dict[str, str]:
+    """This process's environment, less the variables that begin like one of these."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}

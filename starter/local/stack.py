@@ -1,0 +1,174 @@
+"""The embedded stack: Temporal's dev server, a registry that is set up, and a worker, all on this machine."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import aiohttp
+
+from bellwire.client import Client
+from bellwire.errors import TemporalUnavailable
+from bellwire.keys.keyring import KeyRing, ring_of
+from bellwire.registry import Registry
+from bellwire.temporal.connection import connect
+from starter.cli.admin.setup import migrate, register_search_attributes
+from starter.local.processes import (
+    CHECKOUT,
+    Process,
+    environment_without,
+    free_port,
+    free_ports,
+    program,
+)
+
+#: Seconds that the server and the worker have to start; either takes about one.
+START_TIMEOUT = 30.0
+#: Seconds that they have to stop before they are killed.
+STOP_TIMEOUT = 10.0
+
+NAMESPACE = "default"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stack:
+    """A stack that runs."""
+
+    #: host:port of Temporal.
+    address: str
+    #: The Temporal UI.
+    ui: str
+    client: Client
+    registry: Registry
+    registry_url: str
+    #: host:port of the worker's GET /ready, or of its first process.
+    health: str
+    #: What a command in another terminal needs in its environment to talk to this stack.
+    variables: Mapping[str, str]
+    processes: tuple[Process, ...]
+
+    async def broken(self) -> None:
+        """Wait until a process ends by itself. Raises ProcessFailed then."""
+        waiting = [asyncio.ensure_future(process.ended()) for process in self.processes]
+        try:
+            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+
+
+@asynccontextmanager
+async def running_stack(
+    folder: Path,
+    *,
+    port: int,
+    ui_port: int,
+    settings: Mapping[str, str],
+    database: Path | None = None,
+    processes: int = 1,
+    server_options: Sequence[str] = (),
+) -> AsyncIterator[Stack]:
+    """A stack whose files are in `folder`. `settings` are the worker's BELLWIRE_* variables, all of them.
+
+    With `database`, a file, Temporal remembers its runs until the next time. `processes` is the worker's option, and
+    `server_options` are further ones of Temporal's `server start-dev`. Raises ProcessFailed, RegistryUnavailable.
+    """
+    settings = {
+        "BELLWIRE_REGISTRY_URL": f"sqlite:///{folder / 'registry.db'}",
+        "BELLWIRE_HEALTH_ADDRESS": f"127.0.0.1:{free_ports(processes)}",
+        "BELLWIRE_SHUTDOWN_GRACE": "5",
+        **settings,
+    }
+    address = f"127.0.0.1:{port}"
+    # An API key or certificate for some other server, in variables or in Temporal's own file, must not reach this one.
+    temporal = {"TEMPORAL_ADDRESS": address, "TEMPORAL_NAMESPACE": NAMESPACE, "TEMPORAL_CONFIG_FILE": os.devnull}
+    ambient = environment_without("BELLWIRE_", "TEMPORAL_")
+    async with AsyncExitStack() as cleaning:
+        server = await Process.start(
+            "temporal",
+            [*_server(port, ui_port, database), *server_options],
+            environment=ambient,
+            log=folder / "temporal.log",
+        )
+        cleaning.push_async_callback(server.stop, grace=STOP_TIMEOUT)
+        ring = ring_of(settings.get("BELLWIRE_ENCRYPTION_KEYS"))
+        registry = await Registry.open(settings["BELLWIRE_REGISTRY_URL"], ring=ring)
+        cleaning.push_async_callback(registry.close)
+        await migrate(registry)
+        client = await _connected(server, address, ring)
+        await register_search_attributes(client.temporal)
+        worker = await Process.start(
+            "worker",
+            (sys.executable, str(CHECKOUT / "worker.py"), *(("--processes", str(processes)) if processes > 1 else ())),
+            environment={**ambient, **settings, **temporal},
+            log=folder / "worker.log",
+        )
+        cleaning.push_async_callback(worker.stop, grace=STOP_TIMEOUT)
+        health = settings["BELLWIRE_HEALTH_ADDRESS"]
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
+            for address_of_one in _counted(health, processes):
+                await worker.until(partial(_answers, session, f"http://{address_of_one}/ready"), timeout=START_TIMEOUT)
+        yield Stack(
+            address=address,
+            ui=f"http://127.0.0.1:{ui_port}/namespaces/{NAMESPACE}/workflows",
+            client=client,
+            registry=registry,
+            registry_url=settings["BELLWIRE_REGISTRY_URL"],
+            health=health,
+            variables={**temporal, "BELLWIRE_REGISTRY_URL": settings["BELLWIRE_REGISTRY_URL"]},
+            processes=(server, worker),
+        )
+
+
+def _counted(address: str, number: int) -> list[str]:
+    """host:port of each process of the worker."""
+    host, _, port = address.rpartition(":")
+    return [f"{host}:{int(port) + nth}" for nth in range(number)]
+
+
+def _server(port: int, ui_port: int, database: Path | None) -> list[str]:
+    options = {
+        "--ip": "127.0.0.1",
+        "--port": port,
+        "--ui-port": ui_port,
+        # Left to itself it takes any that is free, which another may have taken when it comes to use it.
+        "--http-port": free_port(),
+        "--metrics-port": free_port(),
+        "--namespace": NAMESPACE,
+        "--log-level": "error",
+        # By default the server reads its queue of things to do 20 times a second, so that a task which comes right after
+        # another waits for up to 50 ms.
+        "--dynamic-config-value": "history.transferProcessorMaxPollRPS=1000",
+        **({"--db-filename": database} if database else {}),
+    }
+    return [program("temporal"), "server", "start-dev", *(str(part) for option in options.items() for part in option)]
+
+
+async def _connected(server: Process, address: str, ring: KeyRing | None) -> Client:
+    clients: list[Client] = []
+
+    async def answers() -> bool:
+        try:
+            temporal = await connect(keys=ring, target_host=address, namespace=NAMESPACE, tls=False, api_key=None)
+        except TemporalUnavailable:
+            return False
+        clients.append(Client(temporal))
+        return True
+
+    await server.until(answers, timeout=START_TIMEOUT)
+    return clients[0]
+
+
+async def _answers(session: aiohttp.ClientSession, url: str) -> bool:
+    try:
+        async with session.get(url) as response:
+            return response.status == 200
+    except aiohttp.ClientError:
+        return False

@@ -1,0 +1,176 @@
+"""Through a forward proxy: everything goes there, and what fails there is told from what fails behind it."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import cast
+
+import aiohttp
+import pytest
+from structlog.testing import capture_logs
+
+import worker
+from activities.egress.download import Fetcher, FetchFailed
+from activities.egress.forward_proxy import REFUSED, UNREACHABLE, ForwardProxy
+from activities.egress.policy import Egress, EgressRefused
+from activities.webhook.channel import WebhookChannel
+from bellwire.deliveries import Outcome, OutcomeKind
+from bellwire.registry import Registry
+from bellwire.service.settings import Settings
+from bellwire.webhooks import generate_secret
+from starter.local.processes import free_port
+from starter.local.receivers.webhooks import HookReceiver
+from tests.activities.listeners import forward_proxy, listening, serving
+from tests.activities.webhook.test_webhook import self_signed
+from tests.factories import due, subscription
+
+DEFERRED = OutcomeKind.DEFERRED
+
+
+@asynccontextmanager
+async def channel(proxy_port: int, *, host: str = "127.0.0.1", timeout: float = 5) -> AsyncIterator[WebhookChannel]:
+    """A channel that may dial nothing by itself: no network is allowed."""
+    egress = Egress(allow_http=True, ports=None, proxy=f"http://{host}:{proxy_port}")
+    async with egress.session() as session:
+        yield WebhookChannel(cast(Registry, None), session, egress, timeout=timeout, concurrency=1)
+
+
+async def attempt(webhook: WebhookChannel, url: str) -> Outcome:
+    return await webhook.attempt(due(subscription({"channel": "webhook", "url": url}), secret=generate_secret()))
+
+
+async def test_plain_http_goes_to_the_proxy_by_name_and_is_resolved_there() -> None:
+    async with HookReceiver() as hooks, forward_proxy() as proxy, channel(proxy.port) as webhook:
+        outcome = await attempt(webhook, f"http://app.invalid:{hooks.port}/hooks")
+        assert outcome == Outcome(kind=OutcomeKind.DELIVERED, reason="HTTP 204")
+        assert proxy.asked == [f"POST http://app.invalid:{hooks.port}/hooks HTTP/1.1"]
+        assert [one.path for one in hooks.received] == ["/hooks"]
+
+
+async def test_https_is_a_tunnel_whose_end_is_the_receiver(tmp_path: Path) -> None:
+    """The receiver's certificate counts, and the proxy sees a name and a port only."""
+    context, trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    certificate = self_signed(tmp_path)
+    context.load_cert_chain(certificate)
+    trusting.load_verify_locations(certificate)
+    seen: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 407 Mine\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+    async with serving(serve, context=context) as port, forward_proxy() as proxy:
+        egress = Egress(ports=None, proxy=f"http://127.0.0.1:{proxy.port}")
+        async with (
+            egress.session(timeout=5) as session,
+            session.post(f"https://127.0.0.1:{port}/", data=b"x", ssl=trusting) as answer,
+        ):
+            egress.check_forwarded(answer)  # inside the tunnel a 407 is the receiver's
+            assert answer.status == 407
+        assert proxy.asked == [f"CONNECT 127.0.0.1:{port} HTTP/1.1"]
+        assert seen[0].startswith(b"POST / HTTP/1.1\r\n")
+        async with channel(proxy.port) as webhook:
+            outcome = await attempt(webhook, f"https://app.invalid:{port}/")
+        assert outcome == Outcome(kind=DEFERRED, reason="TLS failed")
+
+
+@pytest.mark.parametrize(
+    "answer", ["407 Request rejected by proxy", "403 Forbidden", "401 No", "500 Oops", "302 Elsewhere"]
+)
+async def test_a_proxy_that_refuses_to_connect_is_the_operators_fault(answer: str) -> None:
+    async with forward_proxy() as proxy, channel(proxy.port) as webhook:
+        proxy.refuse = answer
+        with capture_logs() as logs:
+            outcome = await attempt(webhook, "https://app.invalid/hooks")
+    assert outcome == Outcome(kind=DEFERRED, reason=REFUSED)
+    [line] = [one for one in logs if one["event"] == "egress.obstructed"]
+    assert (line["log_level"], line["reason"]) == ("error", REFUSED)
+    assert "app.invalid" not in str(logs)
+
+
+async def test_so_is_one_that_wants_a_login_for_plain_http() -> None:
+    async with forward_proxy() as proxy, channel(proxy.port) as webhook:
+        proxy.refuse = '407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm="out"'
+        with capture_logs() as logs:
+            assert await attempt(webhook, "http://app.invalid/hooks") == Outcome(kind=DEFERRED, reason=REFUSED)
+    assert [one["log_level"] for one in logs] == ["error"]
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "proxy.invalid"])
+async def test_a_proxy_that_is_not_there_is_the_operators_fault(scheme: str, host: str) -> None:
+    async with channel(free_port(), host=host) as webhook:
+        with capture_logs() as logs:
+            outcome = await attempt(webhook, f"{scheme}://app.invalid/hooks")
+    assert outcome == Outcome(kind=DEFERRED, reason=UNREACHABLE)
+    assert [one["log_level"] for one in logs] == ["error"]
+
+
+@pytest.mark.parametrize("status", ["502 Bad Gateway", "503 Service Unavailable", "504 Gateway Timeout"])
+async def test_a_receiver_that_the_proxy_cannot_reach_is_the_receivers_fault(status: str) -> None:
+    async with forward_proxy() as proxy, channel(proxy.port) as webhook:
+        proxy.refuse = status
+        with capture_logs() as logs:
+            assert await attempt(webhook, "https://app.invalid/") == Outcome(kind=DEFERRED, reason="connect failed")
+    assert logs == []
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:{port}/", "http://[::ffff:7f00:1]:{port}/", "http://2130706433:{port}/"]
+)
+async def test_literals_are_still_judged_here(url: str) -> None:
+    async with HookReceiver() as hooks, forward_proxy() as proxy, channel(proxy.port) as webhook:
+        outcome = await attempt(webhook, url.format(port=hooks.port))
+        assert (outcome.kind, outcome.reason) == (OutcomeKind.REJECTED, "address not allowed")
+        assert proxy.asked == []
+
+
+async def test_schemes_and_ports_are_too() -> None:
+    egress = Egress(ports=frozenset({443}), proxy="http://127.0.0.1:3128")
+    with pytest.raises(EgressRefused, match="port not allowed"):
+        egress.checked("https://app.example:22/")
+    with pytest.raises(EgressRefused, match="scheme not allowed"):
+        egress.checked("http://app.example/")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_nothing_but_the_proxy_is_dialled_even_by_a_request_that_goes_round_it(host: str) -> None:
+    """Its address is private, which is the operator's choice; and nothing else is reached, not even on its machine."""
+    async with listening("127.0.0.1") as other, HookReceiver() as hooks, forward_proxy() as proxy:
+        egress = Egress(allow_http=True, ports=None, proxy=f"http://{host}:{proxy.port}")
+        async with egress.session(timeout=5) as session:
+            async with session.post(f"http://app.invalid:{hooks.port}/") as answer:
+                assert answer.status == 204
+            pool = session.connector
+            assert pool is not None
+            async with aiohttp.ClientSession(connector=pool, connector_owner=False) as around:
+                for target in (f"http://127.0.0.1:{other.port}/", f"http://localhost:{other.port}/"):
+                    with pytest.raises(aiohttp.ClientConnectorError) as caught:
+                        await around.post(target)
+                    assert isinstance(caught.value.__cause__, PermissionError)
+        assert other.accepted == 0
+
+
+def test_a_socket_is_made_for_the_proxys_own_address_and_port_only() -> None:
+    proxy = ForwardProxy("http://10.0.0.7:4750")
+    proxy.socket_factory((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("10.0.0.7", 4750))).close()
+    for target in (("10.0.0.7", 4751), ("10.0.0.8", 4750), ("8.8.8.8", 443)):
+        with pytest.raises(PermissionError):
+            proxy.socket_factory((socket.AF_INET, socket.SOCK_STREAM, 0, "", target))
+
+
+async def test_a_fetch_says_that_the_proxy_is_the_operators_to_mend() -> None:
+    egress = Egress(ports=None, proxy=f"http://127.0.0.1:{free_port()}")
+    async with egress.session() as session:
+        with pytest.raises(FetchFailed) as caught:
+            await Fetcher(session, egress).fetch("https://app.invalid/", limit=10, timeout=5)
+    assert (caught.value.reason, caught.value.passing, caught.value.ours) == (UNREACHABLE, True, True)
+
+
+async def test_the_worker_takes_the_proxy_from_its_settings() -> None:
+    settings = Settings.read(egress_proxy=f"http://127.0.0.1:{free_port()}")
+    async with worker.open_channels(settings, cast(Registry, None)) as opened:
+        assert (await attempt(opened.webhook, "https://app.invalid/")).reason == UNREACHABLE

@@ -1,0 +1,445 @@
+"""Deliveries by email: what each answer of a relay comes to, and what the mail looks like."""
+
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from email import message_from_bytes, policy
+from pathlib import Path
+from typing import Any, cast
+
+import aiosmtplib
+import pytest
+from structlog.testing import capture_logs
+from temporalio.testing import ActivityEnvironment
+
+from activities.email.attachments import NotNow
+from activities.email.channel import EmailChannel
+from activities.email.smtp_pool import AnswerLost, SmtpPool
+from activities.email.smtp_replies import FAILURES, outcome_of
+from activities.rendering.renderer import Renderer
+from bellwire.contract import Chunk, Group
+from bellwire.deliveries import MAX_REASON, DeliveryState, Due, Outcome, OutcomeKind
+from bellwire.registry import Registry
+from bellwire.subscriptions import Channel
+from starter.local.receivers.mailbox import Mailbox
+from tests.factories import due, event, subscription
+
+ANN, BOB, CAT = "ann@example.com", "bob@example.com", "cat@example.com"
+DELIVERED, REJECTED, DEFERRED, UNKNOWN = OutcomeKind
+NO_REGISTRY = cast(Registry, None)
+
+
+def owed_to(*addresses: str, **fields: Any) -> Due:
+    wish = subscription({"channel": "email", "to": addresses[0] if len(addresses) == 1 else addresses}, id="wish")
+    return due(wish, fields.pop("happened", None) or event(id="1"), **fields)
+
+
+def again(first: Due, outcome: Outcome, number: int = 2) -> Due:
+    """The next attempt, as the registry loads it after `outcome`."""
+    fields: dict[str, Any] = {"reason": outcome.reason, "owed": outcome.owed, "provider_id": outcome.provider_id}
+    return due(first.subscription, first.event, number=number, **fields)
+
+
+@asynccontextmanager
+async def channel_to(
+    box: Mailbox, *, templates: Path | None = None, sender: str = "Bellwire <bell@example.net>", **options: Any
+) -> AsyncIterator[EmailChannel]:
+    pool = SmtpPool(box.host, box.port, timeout=5, **options)
+    try:
+        yield EmailChannel(NO_REGISTRY, pool, Renderer(templates), sender=sender, concurrency=10)
+    finally:
+        await pool.close()
+
+
+def response(kind: type[aiosmtplib.SMTPResponseException], code: int, message: str) -> Exception:
+    refused = (aiosmtplib.SMTPSenderRefused, aiosmtplib.SMTPRecipientRefused)
+    return kind(code, message, ANN) if issubclass(kind, refused) else kind(code, message)
+
+
+async def test_an_accepted_mail_is_delivered() -> None:
+    async with Mailbox() as box, channel_to(box) as channel:
+        outcome = await channel.attempt(owed_to(ANN))
+        [mail] = box.mails
+    assert (outcome.kind, outcome.reason, outcome.provider_id) == (DELIVERED, "SMTP 250 2.0.0", "000001")
+    assert (mail.envelope_from, mail.to) == ("bell@example.net", ANN)
+    assert mail.subject == "Order 42 is paid"
+    assert "total: 19.90 EUR" in mail.text
+    assert mail.html is not None
+    assert "<h1" in mail.html
+    assert mail.headers["From"] == "Bellwire <bell@example.net>"
+    assert mail.headers["To"] == ANN
+    assert mail.headers["Auto-Submitted"] == "auto-generated"
+    assert mail.message_id == f"<{owed_to(ANN).delivery.id}@example.net>"
+    assert {"Date", "MIME-Version"} <= mail.headers.keys()
+
+
+async def test_a_greylisted_mail_is_accepted_on_the_second_attempt_with_the_same_message_id() -> None:
+    async with Mailbox() as box, channel_to(box) as channel:
+        box.script(ANN, "451 4.7.1 greylisted, come back")
+        first = await channel.attempt(owed_to(ANN))
+        assert (first.kind, first.reason, first.owed) == (DEFERRED, "SMTP 451 4.7.1", None)
+        assert first.answer == "451 4.7.1 greylisted, come back"
+        assert (await channel.attempt(again(owed_to(ANN), first))).kind is DELIVERED
+        assert [mail.message_id for mail in box.mails] == [f"<{owed_to(ANN).delivery.id}@example.net>"]
+
+
+async def test_a_mail_that_is_sent_twice_has_the_same_message_id_twice() -> None:
+    async with Mailbox() as box, channel_to(box) as channel:
+        for number in (1, 2):
+            await channel.attempt(owed_to(ANN, number=number))
+        first, second = box.mails
+        assert first.message_id == second.message_id
+
+
+async def test_an_unknown_address_is_rejected_and_the_subscription_disabled() -> None:
+    async with Mailbox() as box, channel_to(box) as channel:
+        box.script(ANN, f"550 5.1.1 <{ANN}>: no such user")
+        outcome = await channel.attempt(owed_to(ANN))
+    assert (outcome.kind, outcome.disable, outcome.reason) == (REJECTED, True, "SMTP 550 5.1.1")
+    assert ANN not in outcome.reason
+    assert ANN in (outcome.answer or "")
+
+
+async def test_a_mail_refused_after_data_is_rejected() -> None:
+    async with Mailbox() as box, channel_to(box) as channel:
+        box.script(ANN, "554 5.6.0 looks like spam", at="DATA")
+        outcome = await channel.attempt(owed_to(ANN))
+        assert (outcome.kind, outcome.reason, outcome.disable) == (REJECTED, "SMTP 554 5.6.0", False)
+
+
+async def test_a_mail_larger_than_the_relay_takes_is_rejected_before_it_is_sent() -> None:
+    async with Mailbox(size_limit=1000) as box, channel_to(box) as channel:
+        outcome = await channel.attempt(owed_to(ANN))
+    assert (outcome.kind, outcome.reason, outcome.disable) == (REJECTED, "SMTP 552", False)
+
+
+async def test_a_connection_dropped_after_data_is_unknown_and_the_next_attempt_has_the_same_message_id() -> None:
+    async with Mailbox() as box, channel_to(box) as channel:
+        box.drop_after_data(ANN)
+        lost = await channel.attempt(owed_to(ANN))
+        assert (lost.kind, lost.reason) == (UNKNOWN, "SMTP answer lost after DATA")
+        assert (await channel.attempt(again(owed_to(ANN), lost))).kind is DELIVERED
+        assert box.mails[0].message_id == f"<{owed_to(ANN).delivery.id}@example.net>"
+
+
+async def test_a_refused_connection_defers() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, not listening: nobody else gets this port meanwhile
+        box = Mailbox(port=taken.getsockname()[1])
+        async with channel_to(box) as channel:
+            outcome = await channel.attempt(owed_to(ANN, BOB))
+    assert (outcome.kind, outcome.reason, outcome.owed) == (DEFERRED, "2 of 2 owed: SMTP connect error", None)
+
+
+async def test_a_partial_refusal_keeps_who_is_owed_and_the_second_attempt_finishes_it() -> None:
+    async with Mailbox() as box, channel_to(box) as channel:
+        box.script(BOB, "451 4.3.0 later")
+        box.script(CAT, "550 5.1.1 unknown")
+        everyone = owed_to(ANN, BOB, CAT)
+        first = await channel.attempt(everyone)
+        assert (first.kind, first.owed, first.disable) == (DEFERRED, (BOB,), False)
+        assert first.reason == "1 of 3 refused: SMTP 550 5.1.1; 1 of 3 owed: SMTP 451 4.3.0"
+        second = await channel.attempt(again(everyone, first))
+        assert (second.kind, second.owed, second.reason) == (DELIVERED, None, "SMTP 250 2.0.0")
+        assert [mail.to for mail in box.mails] == [ANN, BOB]
+        assert box.connections == 1
+
+
+@pytest.mark.parametrize(
+    ("replies", "kind", "reason", "disable"),
+    [
+        ({}, DELIVERED, "SMTP 250 2.0.0", False),
+        ({BOB: "550 5.1.1 x"}, DELIVERED, "1 of 3 refused: SMTP 550 5.1.1", False),
+        (dict.fromkeys([ANN, BOB, CAT], "550 5.1.1 x"), REJECTED, "3 of 3 refused: SMTP 550 5.1.1", True),
+        ({ANN: "554 x", BOB: "550 5.1.1 x", CAT: "550 5.2.1 x"}, REJECTED, "3 of 3 refused: SMTP 554", False),
+        (dict.fromkeys([ANN, BOB, CAT], "450 x"), DEFERRED, "3 of 3 owed: SMTP 450", False),
+    ],
+)
+async def test_several_recipients_come_to_one_outcome(
+    replies: dict[str, str], kind: OutcomeKind, reason: str, disable: bool
+) -> None:
+    async with Mailbox() as box, channel_to(box) as channel:
+        for address, reply in replies.items():
+            box.script(address, reply)
+        outcome = await channel.attempt(owed_to(ANN, BOB, CAT))
+    assert (outcome.kind, outcome.reason, outcome.disable, outcome.owed) == (kind, reason, disable, None)
+
+
+async def test_whoever_is_owed_and_then_refused_spoils_nothing_for_who_has_it_already() -> None:
+    async with Mailbox() as box, channel_to(box) as channel:
+        box.script(BOB, "451 later", "451 later", "550 5.1.1 gone")
+        first = await channel.attempt(owed_to(ANN, BOB))
+        second = await channel.attempt(again(owed_to(ANN, BOB), first))
+        third = await channel.attempt(again(owed_to(ANN, BOB), second, number=3))
+        assert (second.kind, second.owed) == (DEFERRED, (BOB,))
+        assert (third.kind, third.reason, third.disable) == (DELIVERED, "1 of 2 refused: SMTP 550 5.1.1", False)
+        assert len(box.mails) == 1
+
+
+async def test_if_nobody_ever_accepted_the_last_refusal_rejects() -> None:
+    async with Mailbox() as box, channel_to(box) as channel:
+        box.script(ANN, "550 5.1.1 gone")
+        box.script(BOB, "451 later", "554 no")
+        first = await channel.attempt(owed_to(ANN, BOB))
+        second = await channel.attempt(again(owed_to(ANN, BOB), first))
+        assert (second.kind, second.disable) == (REJECTED, False)
+
+
+async def test_one_lost_answer_among_several_is_unknown_and_only_that_one_is_owed() -> None:
+    async with Mailbox() as box, channel_to(box) as channel:
+        box.drop_after_data(BOB)
+        outcome = await channel.attempt(owed_to(ANN, BOB, CAT))
+        assert (outcome.kind, outcome.owed) == (UNKNOWN, (BOB,))
+        assert [mail.to for mail in box.mails] == [ANN, CAT]
+
+
+async def test_a_target_that_was_changed_since_a_partial_refusal_gets_the_mail_afresh() -> None:
+    async with Mailbox() as box, channel_to(box) as channel:
+        outcome = await channel.attempt(again(owed_to(ANN, CAT), Outcome(kind=DEFERRED, reason="", owed=(BOB,))))
+        assert outcome.kind is DELIVERED
+        assert [mail.to for mail in box.mails] == [ANN, CAT]
+
+
+async def test_the_activity_records_what_became_of_each_delivery(tmp_path: Path) -> None:
+    registry = await Registry.open(f"sqlite:///{tmp_path}/registry.db")
+    try:
+        await registry.migrate()
+        happened = event(id="1")
+        for name, address in (("ann", ANN), ("bob", BOB)):
+            await registry.subscribe(subscription({"channel": "email", "to": address}, id=name))
+        await registry.accept([happened], "event//shop/1")
+        group = Group(event_key=happened.key, channel=Channel.EMAIL, subscription_ids=("ann", "bob"))
+        await registry.add_deliveries("event//shop/1", [group])
+        async with Mailbox() as box:
+            box.script(BOB, "451 4.7.1 later")
+            pool = SmtpPool(box.host, box.port)
+            channel = EmailChannel(registry, pool, Renderer(None), sender="bell@example.net", concurrency=2)
+            result = await ActivityEnvironment().run(channel.send_email, Chunk(groups=(group,), schedule=(60.0,)))
+            await pool.close()
+    finally:
+        await registry.close()
+    assert result.settled == {happened.key: {DeliveryState.DELIVERED: 1}}
+    [left] = result.deferred
+    assert (left.subscription_id, left.delay, left.reason) == ("bob", 60.0, "SMTP 451 4.7.1")
+
+
+async def test_each_recipient_sees_only_itself() -> None:
+    async with Mailbox() as box, channel_to(box) as channel:
+        await channel.attempt(owed_to(ANN, BOB))
+        assert [(mail.recipients, mail.headers["To"]) for mail in box.mails] == [((ANN,), ANN), ((BOB,), BOB)]
+
+
+async def test_starttls_with_login_delivers_and_a_wrong_password_is_the_operators_to_mend() -> None:
+    async with Mailbox(security="starttls", login=("bell", "wire")) as box:
+        tls: dict[str, Any] = {"security": "starttls", "verify": False, "username": "bell"}
+        async with channel_to(box, password="wire", **tls) as channel:
+            assert (await channel.attempt(owed_to(ANN))).kind is DELIVERED
+        async with channel_to(box, password="wrong", **tls) as channel:
+            with capture_logs() as logs:
+                outcome = await channel.attempt(owed_to(ANN))
+    assert (outcome.kind, outcome.reason, outcome.disable) == (DEFERRED, "SMTP 535 5.7.8", False)
+    assert [(entry["event"], entry["log_level"], entry["reason"]) for entry in logs] == [
+        ("relay.refused", "error", "SMTP 535 5.7.8")
+    ]
+
+
+@pytest.mark.parametrize("security", ["starttls", "tls"])
+async def test_a_certificate_that_is_not_trusted_is_the_operators_to_mend(security: str) -> None:
+    async with Mailbox(security=security) as box, channel_to(box, security=security) as channel:
+        with capture_logs() as logs:
+            outcome = await channel.attempt(owed_to(ANN))
+        assert (outcome.kind, outcome.reason) == (DEFERRED, "SMTP TLS handshake failed")
+        assert [entry["log_level"] for entry in logs] == ["error"]
+        assert box.mails == []
+
+
+async def test_a_template_that_fails_defers_and_is_the_operators_to_mend(tmp_path: Path) -> None:
+    (tmp_path / "order.paid").mkdir()
+    (tmp_path / "order.paid" / "email.txt").write_text("ok\n{{ data.coupon }}")
+    async with Mailbox() as box, channel_to(box, templates=tmp_path) as channel:
+        with capture_logs() as logs:
+            outcome = await channel.attempt(owed_to(ANN))
+        assert box.connections == 0
+    assert (outcome.kind, outcome.reason) == (DEFERRED, "template order.paid/email.txt line 2: coupon is missing")
+    assert [(entry["event"], entry["log_level"]) for entry in logs] == [("template.failed", "error")]
+
+
+async def test_a_subscription_that_went_to_another_channel_is_rejected() -> None:
+    async with Mailbox() as box, channel_to(box) as channel:
+        outcome = await channel.attempt(due())
+    assert (outcome.kind, outcome.reason) == (REJECTED, "target is no longer an email address")
+
+
+async def test_event_data_cannot_inject_a_header() -> None:
+    evil = "42\r\nBcc: eve@example.com\r\n\r\n.\r\nMAIL FROM:<x@y>\r\n"
+    happened = event(id="1", data={"order": evil})
+    async with Mailbox() as box, channel_to(box) as channel:
+        await channel.attempt(owed_to(ANN, happened=happened))
+        [mail] = box.mails
+        assert "Bcc" not in mail.headers
+        assert mail.subject == "Order 42 Bcc: eve@example.com . MAIL FROM:<x@y> is paid"
+        assert mail.recipients == (ANN,)
+
+
+async def test_a_subject_and_a_body_in_chinese_arrive_in_seven_bits() -> None:
+    happened = event(id="1", data={"order": "订单" * 60})
+    async with Mailbox() as box, channel_to(box, sender="通知 <bell@example.net>") as channel:
+        await channel.attempt(owed_to(ANN, happened=happened))
+        [mail] = box.mails
+    assert mail.raw.isascii()
+    assert max(len(line) for line in mail.raw.split(b"\r\n")) <= 78 + len(owed_to(ANN).delivery.id)
+    assert mail.subject == f"Order {'订单' * 60} is paid"
+    assert "订单" * 60 in mail.text
+    assert mail.headers["From"] == "通知 <bell@example.net>"
+
+
+async def test_an_address_that_is_not_ascii_is_sent_if_the_relay_offers_smtputf8_and_rejected_if_not() -> None:
+    async with Mailbox(smtputf8=True) as box, channel_to(box) as channel:
+        assert (await channel.attempt(owed_to("jürgen@example.com"))).kind is DELIVERED
+        assert (box.mails[0].to, box.mails[0].headers["To"]) == ("jürgen@example.com", "jürgen@example.com")
+    async with Mailbox(smtputf8=False) as box, channel_to(box) as channel:
+        outcome = await channel.attempt(owed_to("jürgen@example.com", ANN))
+        assert outcome.reason == "1 of 2 refused: address needs SMTPUTF8, which the relay lacks"
+        assert (outcome.kind, box.connections, [mail.to for mail in box.mails]) == (DELIVERED, 1, [ANN])
+
+
+async def test_a_domain_that_is_not_ascii_needs_no_smtputf8() -> None:
+    async with Mailbox(smtputf8=False) as box, channel_to(box) as channel:
+        assert (await channel.attempt(owed_to("ann@bücher.example"))).kind is DELIVERED
+        assert box.mails[0].to == "ann@xn--bcher-kva.example"
+
+
+@pytest.mark.parametrize("sender", ["", "Bellwire", "Bell <bell@>", "a@b@c", "jürgen@example.com"])
+def test_a_bad_sender_is_refused_at_once(sender: str) -> None:
+    with pytest.raises(ValueError, match="sender:"):
+        EmailChannel(NO_REGISTRY, SmtpPool("localhost", 25), Renderer(None), sender=sender, concurrency=1)
+
+
+RCPT, DATA = aiosmtplib.SMTPRecipientRefused, aiosmtplib.SMTPDataError
+MAIL, AUTH, HELO = aiosmtplib.SMTPSenderRefused, aiosmtplib.SMTPAuthenticationError, aiosmtplib.SMTPHeloError
+GREETING, OTHER = aiosmtplib.SMTPConnectResponseError, aiosmtplib.SMTPResponseException
+
+
+@pytest.mark.parametrize(
+    ("stage", "code", "message", "kind", "disable"),
+    [
+        (RCPT, 421, "4.3.2 busy", DEFERRED, False),
+        (RCPT, 450, "greylisted", DEFERRED, False),
+        (RCPT, 452, "4.2.2 full", DEFERRED, False),
+        (RCPT, 550, "5.1.1 unknown", REJECTED, True),
+        (RCPT, 550, "5.1.2 no such domain", REJECTED, True),
+        (RCPT, 556, "5.1.10 null MX", REJECTED, True),
+        (RCPT, 550, "5.2.1 disabled", REJECTED, True),
+        (RCPT, 552, "5.2.2 mailbox full", DEFERRED, False),
+        (RCPT, 550, "5.1.8 sender's domain not found", DEFERRED, False),
+        (RCPT, 550, "5.7.1 blocked", DEFERRED, False),
+        (RCPT, 530, "authenticate first", DEFERRED, False),
+        (RCPT, 550, "no such user", REJECTED, False),
+        (RCPT, 550, "4.4.1 muddled", DEFERRED, False),
+        (RCPT, 553, "5.5.4 syntax", REJECTED, False),
+        (DATA, 451, "4.3.0 try again", DEFERRED, False),
+        (DATA, 552, "too large", REJECTED, False),
+        (DATA, 552, "5.3.4 too large", REJECTED, False),
+        (DATA, 554, "5.6.0 content", REJECTED, False),
+        (DATA, 554, "5.7.26 no DMARC", DEFERRED, False),
+        (MAIL, 451, "4.0.0", DEFERRED, False),
+        (MAIL, 550, "5.1.1 you again", DEFERRED, False),
+        (MAIL, 552, "5.3.4 SIZE", REJECTED, False),
+        (AUTH, 535, "5.7.8 wrong", DEFERRED, False),
+        (AUTH, 454, "4.7.0 later", DEFERRED, False),
+        (HELO, 501, "bad name", DEFERRED, False),
+        (GREETING, 554, "no SMTP here", DEFERRED, False),
+        (GREETING, 421, "busy", DEFERRED, False),
+        (OTHER, 502, "no STARTTLS", DEFERRED, False),
+        (OTHER, -1, "Malformed SMTP response line: xyz", DEFERRED, False),
+    ],
+)
+def test_each_answer_of_a_relay_has_its_meaning(
+    stage: type[aiosmtplib.SMTPResponseException], code: int, message: str, kind: OutcomeKind, disable: bool
+) -> None:
+    outcome = outcome_of(response(stage, code, message))
+    assert (outcome.kind, outcome.disable) == (kind, disable)
+    assert outcome.reason.startswith("SMTP ")
+    assert len(outcome.reason) <= len("SMTP malformed answer")
+
+
+def exception_classes() -> list[type[BaseException]]:
+    exported = (getattr(aiosmtplib.errors, name) for name in dir(aiosmtplib.errors))
+    return [one for one in exported if isinstance(one, type) and issubclass(one, BaseException)]
+
+
+@pytest.mark.parametrize("kind", exception_classes(), ids=lambda kind: kind.__name__)
+def test_every_exception_of_the_library_is_mapped(kind: Any) -> None:
+    if issubclass(kind, aiosmtplib.SMTPResponseException):
+        error = response(kind, 450, "later")
+    elif kind is aiosmtplib.SMTPRecipientsRefused:
+        error = kind([aiosmtplib.SMTPRecipientRefused(450, "later", ANN)])
+    else:
+        assert kind in FAILURES or kind is TimeoutError
+        error = kind("ann@example.com did this")
+    outcome = outcome_of(error)
+    assert outcome.kind is (REJECTED if kind is aiosmtplib.SMTPNotSupported else DEFERRED)
+    assert outcome.reason
+    assert "ann@" not in outcome.reason
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (AnswerLost(), "SMTP answer lost after DATA"),
+        (ssl.SSLError("x"), "SMTP TLS handshake failed"),
+        (ConnectionResetError(), "SMTP connection error"),
+        (TimeoutError(), "SMTP connection error"),
+    ],
+    ids=repr,
+)
+def test_errors_from_below_the_library_are_mapped_too(error: Exception, reason: str) -> None:
+    assert outcome_of(error).reason == reason
+
+
+def test_no_reason_is_longer_than_a_reason_may_be() -> None:
+    assert all(len(reason) <= MAX_REASON for _, reason in FAILURES.values())
+
+
+async def test_a_mail_that_cannot_be_made_now_is_still_owed_only_to_those_who_lack_it(tmp_path: Path) -> None:
+    (tmp_path / "order.paid").mkdir()
+    template = tmp_path / "order.paid" / "email.txt"
+    template.write_text("Paid.")
+    async with Mailbox() as box, channel_to(box, templates=tmp_path) as channel:
+        box.script(BOB, "451 later")
+        first = await channel.attempt(owed_to(ANN, BOB))
+        template.write_text("{{ data.coupon }}")
+        second = await channel.attempt(again(owed_to(ANN, BOB), first))
+        template.write_text("Paid, thank you.")
+        third = await channel.attempt(again(owed_to(ANN, BOB), second, number=3))
+        assert (second.kind, third.kind) == (DEFERRED, DELIVERED)
+        assert [mail.to for mail in box.mails] == [ANN, BOB]
+
+
+async def test_files_go_along_for_a_target_that_wants_them_and_keep_the_mail_back_if_they_are_late() -> None:
+    answers: list[Any] = [NotNow("timeout"), ("application/pdf", b"%PDF")]
+
+    async def fetch(_: str) -> tuple[str, bytes]:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return cast(tuple[str, bytes], answer)
+
+    happened = event(id="1", data={"order": "42", "attachments": [{"url": "https://files.example/a.pdf"}]})
+    plain, wanted = (
+        due(subscription({"channel": "email", "to": ANN, "attachments": wants}, id="wish"), happened)
+        for wants in (False, True)
+    )
+    async with Mailbox() as box:
+        pool = SmtpPool(box.host, box.port, timeout=5)
+        channel = EmailChannel(NO_REGISTRY, pool, Renderer(None), sender="bell@example.net", concurrency=1, fetch=fetch)
+        assert (await channel.attempt(plain)).kind is DELIVERED
+        late = await channel.attempt(wanted)
+        assert (late.kind, late.reason) == (DEFERRED, "attachment: timeout")
+        assert (await channel.attempt(again(wanted, late))).kind is DELIVERED
+        await pool.close()
+        without, with_file = (message_from_bytes(mail.raw, policy=policy.default) for mail in box.mails)
+    assert list(without.iter_attachments()) == []
+    [part] = with_file.iter_attachments()
+    assert (part.get_filename(), part.get_content()) == ("a.pdf", b"%PDF")

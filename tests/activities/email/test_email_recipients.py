@@ -1,0 +1,133 @@
+"""Who gets a mail and from which envelope: suppressed addresses, addresses that the relay says are dead, return paths."""
+
+import base64
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from activities.email.channel import EmailChannel
+from activities.email.relays import Relays
+from activities.rendering.renderer import Renderer
+from bellwire.deliveries import Due, OutcomeKind
+from bellwire.email.relay_urls import Relay
+from bellwire.email.return_path import ReturnPath
+from bellwire.email.unsubscribe_links import LinkKeys
+from bellwire.subscriptions import Channel
+from bellwire.suppressions import EVERYWHERE, Suppression, SuppressionReason
+from starter.local.receivers.mailbox import Mailbox
+from tests.activities.email.test_email import (
+    ANN,
+    BOB,
+    CAT,
+    NO_REGISTRY,
+    again,
+    channel_to,
+    owed_to,
+)
+
+DELIVERED, REJECTED, DEFERRED, UNKNOWN = OutcomeKind
+BOUNCED, COMPLAINED = SuppressionReason.BOUNCED, SuppressionReason.COMPLAINED
+
+
+def without(due: Due, **suppressed: SuppressionReason) -> Due:
+    """The delivery as the registry loads it once these are suppressed; `ann` stands for her address."""
+    return replace(due, suppressed={f"{name}@example.com": reason for name, reason in suppressed.items()})
+
+
+def suppressing(*addresses: str) -> tuple[Suppression, ...]:
+    return tuple(
+        Suppression(channel=Channel.EMAIL, address=address, reason=BOUNCED, subscription_id=EVERYWHERE)
+        for address in addresses
+    )
+
+
+@pytest.mark.parametrize("recipients", [(ANN,), (ANN, BOB)])
+async def test_if_everyone_is_suppressed_nothing_is_sent_and_the_subscription_stays(recipients: Any) -> None:
+    async with Mailbox() as box, channel_to(box) as channel:
+        outcome = await channel.attempt(without(owed_to(*recipients), ann=BOUNCED, bob=COMPLAINED))
+        assert (outcome.kind, outcome.reason) == (REJECTED, "recipient suppressed: bounced")
+        assert (outcome.disable, outcome.suppress, box.connections) == (False, (), 0)
+        assert outcome.ours  # it does not count against the subscription
+
+
+async def test_whoever_is_suppressed_is_left_out_and_the_others_get_the_mail() -> None:
+    async with Mailbox() as box, channel_to(box) as channel:
+        outcome = await channel.attempt(without(owed_to(ANN, BOB, CAT), bob=COMPLAINED))
+        assert [mail.to for mail in box.mails] == [ANN, CAT]
+    assert (outcome.kind, outcome.reason) == (DELIVERED, "1 of 3 refused: recipient suppressed: complained")
+
+
+async def test_an_owed_recipient_who_was_suppressed_meanwhile_is_owed_no_more() -> None:
+    async with Mailbox() as box, channel_to(box) as channel:
+        box.script(BOB, "451 later")
+        first = await channel.attempt(owed_to(ANN, BOB))
+        assert first.owed == (BOB,)
+        second = await channel.attempt(without(again(owed_to(ANN, BOB), first), bob=BOUNCED))
+        assert (second.kind, [mail.to for mail in box.mails]) == (DELIVERED, [ANN])
+
+
+async def test_a_dead_address_is_suppressed_and_the_subscription_lives_on_while_others_are_left() -> None:
+    async with Mailbox() as box, channel_to(box) as channel:
+        box.script(ANN, "550 5.1.1 unknown")
+        box.script(BOB, "550 5.7.1 blocked", "250 2.1.5 OK")
+        outcome = await channel.attempt(owed_to(ANN, BOB, CAT))
+    assert (outcome.kind, outcome.disable, outcome.suppress) == (DEFERRED, False, suppressing(ANN))
+
+
+@pytest.mark.parametrize(
+    ("everyone", "gone", "suppressed"),
+    [
+        ((ANN,), (ANN,), {}),
+        ((ANN, BOB), (ANN, BOB), {}),
+        ((ANN, BOB, CAT), (BOB,), {"ann": BOUNCED, "cat": COMPLAINED}),
+    ],
+)
+async def test_if_nobody_is_left_the_subscription_is_disabled(everyone: Any, gone: Any, suppressed: Any) -> None:
+    async with Mailbox() as box, channel_to(box) as channel:
+        for address in gone:
+            box.script(address, "550 5.2.1 mailbox disabled")
+        outcome = await channel.attempt(without(owed_to(*everyone), **suppressed))
+    assert (outcome.kind, outcome.disable, outcome.suppress) == (REJECTED, True, suppressing(*gone))
+
+
+@pytest.mark.parametrize("reply", ["550 no such user", "550 5.7.1 blocked", "552 5.2.2 full", "450 4.1.1 later"])
+async def test_what_does_not_say_that_nobody_is_there_suppresses_nobody(reply: str) -> None:
+    async with Mailbox() as box, channel_to(box) as channel:
+        box.script(ANN, reply)
+        with capture_logs():
+            assert (await channel.attempt(owed_to(ANN, BOB))).suppress == ()
+
+
+async def test_each_envelope_comes_from_a_return_path_of_its_own_and_the_from_address_stays() -> None:
+    path = ReturnPath("bounces@mail.example.net", LinkKeys(base64.b64encode(b"k" * 32).decode()))
+    async with Mailbox() as box:
+        relays = Relays([Relay(host=box.host, port=box.port)])
+        channel = EmailChannel(
+            NO_REGISTRY, relays, Renderer(None), sender="Bell <bell@example.net>", concurrency=1, return_path=path
+        )
+        due = owed_to(ANN, BOB)
+        assert (await channel.attempt(due)).kind is DELIVERED
+        await relays.close()
+        for mail in box.mails:
+            token = path.read(mail.envelope_from)
+            assert token is not None
+            assert (token.event_key, token.subscription_id) == (due.event.key, due.subscription.id)
+            assert path.signed(token, due.subscription.id, mail.to)
+            assert mail.headers["From"] == "Bell <bell@example.net>"
+        assert len({mail.envelope_from for mail in box.mails}) == 2
+
+
+async def test_when_every_relay_is_passed_over_the_mail_is_deferred() -> None:
+    async with Mailbox() as one, Mailbox() as two:
+        relays = Relays([Relay(host=box.host, port=box.port) for box in (one, two)])
+        channel = EmailChannel(NO_REGISTRY, relays, Renderer(None), sender="bell@example.net", concurrency=1)
+        for box in (one, two):
+            box.script("bell@example.net", "421 4.3.2 closing", at="MAIL", repeat=True)
+        with capture_logs():
+            first, second = [await channel.attempt(owed_to(ANN)) for _ in range(2)]
+        assert (first.kind, first.reason) == (DEFERRED, "SMTP 421 4.3.2")
+        assert (second.kind, second.reason) == (DEFERRED, "every SMTP relay is passed over")
+        assert (first.ours, second.ours) == (True, True)
+        await relays.close()

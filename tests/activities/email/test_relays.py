@@ -1,0 +1,369 @@
+"""Several relays: who gets a mail, who is passed over and for how long, and what is never sent twice."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiosmtplib
+import pytest
+from structlog.testing import capture_logs
+
+from activities.email.relays import (
+    ENOUGH,
+    LONGEST_PAUSE,
+    PAUSE,
+    Relays,
+)
+from activities.email.smtp_pool import AnswerLost, NoRelay
+from bellwire.email.relay_urls import Relay
+from starter.local.receivers.mailbox import ANYONE, Mailbox
+
+ANN, BOB, SENDER = "ann@example.com", "bob@example.com", "bellwire@example.com"
+MAIL = b"Subject: Hi\r\n\r\nHello\r\n"
+
+
+class Clock:
+    """Seconds that pass only when told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class SlowMailbox(Mailbox):
+    """Takes `seconds` of a clock for each mail."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self.clock, self.seconds = clock, 0.0
+
+    async def reply(self, at: str, address: str) -> str | None:
+        if at == "DATA":
+            self.clock.now += self.seconds
+        return await super().reply(at, address)
+
+
+def relay_to(box: Mailbox, **fields: Any) -> Relay:
+    return Relay(host=box.host, port=box.port, **fields)
+
+
+@asynccontextmanager
+async def relays_to(*relays: Relay, **options: Any) -> AsyncIterator[Relays]:
+    made = Relays(relays, **{"timeout": 5, **options})
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+@asynccontextmanager
+async def two(**options: Any) -> AsyncIterator[tuple[Mailbox, Mailbox, Relays, Clock]]:
+    """A relay, one that stands in for it, and the clock that they are judged by."""
+    clock = Clock()
+    async with (
+        Mailbox() as first,
+        Mailbox() as second,
+        relays_to(relay_to(first), relay_to(second, priority=20), clock=clock, **options) as relays,
+    ):
+        yield first, second, relays, clock
+
+
+@pytest.fixture
+def closed() -> Any:
+    """A relay that nobody can connect to: its port is bound and nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield Relay(host="127.0.0.1", port=taken.getsockname()[1])
+
+
+async def test_the_lowest_priority_gets_every_mail_while_it_does_well() -> None:
+    async with two() as (first, second, relays, _):
+        for _ in range(5):
+            await relays.send(SENDER, ANN, MAIL)
+        assert (len(first.mails), len(second.mails)) == (5, 0)
+
+
+async def test_equal_priorities_share_the_load_one_after_the_other_and_side_by_side() -> None:
+    async with Mailbox() as first, Mailbox() as second, relays_to(relay_to(first), relay_to(second)) as relays:
+        for _ in range(10):
+            await relays.send(SENDER, ANN, MAIL)
+        assert (len(first.mails), len(second.mails)) == (5, 5)
+        await asyncio.gather(*(relays.send(SENDER, ANN, MAIL) for _ in range(30)))
+        assert (len(first.mails), len(second.mails)) == (20, 20)
+
+
+async def test_a_relay_of_more_connections_gets_more_of_a_crowd() -> None:
+    async with Mailbox() as first, Mailbox() as second:
+        for box in (first, second):
+            box.stall(BOB)
+        async with relays_to(relay_to(first, connections=6), relay_to(second, connections=2)) as relays:
+            waiting = [asyncio.create_task(relays.send(SENDER, BOB, MAIL)) for _ in range(8)]
+            while first.connections + second.connections < 8:
+                await asyncio.sleep(0)
+            assert (first.connections, second.connections) == (6, 2)
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_a_mail_that_no_connection_takes_goes_to_the_next_relay_at_once(closed: Relay) -> None:
+    async with Mailbox() as second, relays_to(closed, relay_to(second, priority=20)) as relays:
+        with capture_logs() as logs:
+            for _ in range(3):
+                await relays.send(SENDER, ANN, MAIL)
+        assert len(second.mails) == 3
+    assert logs == [
+        {
+            "event": "relay.passed_over",
+            "log_level": "warning",
+            "relay": closed.name,
+            "reason": "SMTP connect error",
+            "seconds": PAUSE,
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("at", "address", "reply"),
+    [
+        ("MAIL", SENDER, "421 4.3.2 closing"),
+        ("MAIL", SENDER, "451 4.3.0 out of order"),
+        ("MAIL", SENDER, "450 4.7.1 you are not welcome now"),
+        ("MAIL", SENDER, "452 full"),
+        ("MAIL", SENDER, "550 5.7.1 you may not send as this"),
+        ("RCPT", ANN, "421 4.3.2 closing"),
+        ("RCPT", ANN, "530 5.7.0 authenticate first"),
+        ("RCPT", ANN, "454 4.7.0 try to log in later"),
+        ("DATA", ANN, "421 4.3.2 closing"),
+    ],
+)
+async def test_what_a_relay_says_of_itself_sends_the_mail_to_the_next_and_passes_the_relay_over(
+    at: str, address: str, reply: str
+) -> None:
+    async with two() as (first, second, relays, _):
+        first.script(address, reply, at=at, repeat=True)
+        for _ in range(2):
+            await relays.send(SENDER, ANN, MAIL)
+        assert (len(first.mails), len(second.mails), first.connections) == (0, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("at", "reply"),
+    [
+        ("RCPT", "550 5.1.1 unknown"),
+        ("RCPT", "550 unknown"),
+        ("RCPT", "550 5.7.1 blocked"),
+        ("RCPT", "450 4.2.0 greylisted"),
+        ("RCPT", "451 4.7.1 greylisted"),
+        ("DATA", "554 5.6.0 spam"),
+        ("DATA", "451 4.7.1 later"),
+    ],
+)
+async def test_what_a_relay_says_of_the_recipient_is_the_answer_and_changes_nothing_for_others(
+    at: str, reply: str
+) -> None:
+    async with two() as (first, second, relays, _):
+        first.script(ANN, reply, at=at, repeat=True)
+        for _ in range(5):
+            with pytest.raises((aiosmtplib.SMTPRecipientRefused, aiosmtplib.SMTPDataError)):
+                await relays.send(SENDER, ANN, MAIL)
+        await relays.send(SENDER, BOB, MAIL)
+        assert (len(first.mails), second.connections) == (1, 0)
+
+
+async def test_a_doubtful_answer_goes_on_to_the_next_relay_and_counts_only_if_it_comes_three_times_in_a_row() -> None:
+    async with two() as (first, second, relays, _):
+        first.script(ANN, "451 4.3.0 lookup failed", repeat=True)
+        with capture_logs() as logs:
+            for _ in range(2):
+                await relays.send(SENDER, ANN, MAIL)
+            await relays.send(SENDER, BOB, MAIL)
+            for _ in range(2):
+                await relays.send(SENDER, ANN, MAIL)
+            assert logs == []
+            await relays.send(SENDER, ANN, MAIL)
+        await relays.send(SENDER, BOB, MAIL)
+    assert [entry["reason"] for entry in logs] == ["SMTP 451 4.3.0"]
+    assert ([mail.to for mail in first.mails], len(second.mails)) == ([BOB], 6)
+
+
+async def test_a_mail_whose_answer_was_lost_goes_to_no_other_relay_and_the_next_mail_does() -> None:
+    async with two() as (first, second, relays, _):
+        first.drop_after_data(ANN)
+        with pytest.raises(AnswerLost):
+            await relays.send(SENDER, ANN, MAIL)
+        assert (first.mails, second.connections) == ([], 0)
+        await relays.send(SENDER, BOB, MAIL)
+        assert [mail.to for mail in second.mails] == [BOB]
+
+
+async def test_a_relay_that_falls_silent_is_passed_over() -> None:
+    async with two(timeout=0.2) as (first, second, relays, _):
+        first.stall(ANYONE)
+        for _ in range(3):
+            await relays.send(SENDER, ANN, MAIL)
+        assert (first.connections, len(second.mails)) == (1, 3)
+
+
+async def test_mails_that_wait_for_a_relay_that_fails_go_to_another() -> None:
+    async with two(timeout=0.2, connections=1) as (first, second, relays, _):
+        first.stall(ANYONE)
+        await asyncio.gather(*(relays.send(SENDER, ANN, MAIL) for _ in range(10)))
+        assert (first.connections, len(second.mails)) == (1, 10)
+
+
+async def test_a_refused_login_is_told_loudly_and_another_relay_takes_the_mail() -> None:
+    login: dict[str, Any] = {"security": "starttls", "username": "bell", "password": "wrong", "verify": False}
+    async with (
+        Mailbox(security="starttls", login=("bell", "wire")) as first,
+        Mailbox() as second,
+        relays_to(relay_to(first, **login), relay_to(second, priority=20)) as relays,
+    ):
+        with capture_logs() as logs:
+            await relays.send(SENDER, ANN, MAIL)
+        assert len(second.mails) == 1
+    assert [(entry["log_level"], entry["reason"]) for entry in logs] == [("error", "SMTP 535 5.7.8")]
+    assert "wrong" not in str(logs)
+
+
+async def test_a_relay_that_is_passed_over_is_tried_again_with_one_mail_after_longer_and_longer_pauses() -> None:
+    async with two() as (first, second, relays, clock):
+        first.script(SENDER, "421 4.3.2 closing", at="MAIL", repeat=True)
+        pauses = []
+        with capture_logs() as logs:
+            for _ in range(9):
+                await asyncio.gather(*(relays.send(SENDER, ANN, MAIL) for _ in range(3)))
+                pauses.append(logs[-1]["seconds"])
+                connections = first.connections
+                clock.now += pauses[-1] - 0.01
+                await relays.send(SENDER, ANN, MAIL)
+                assert first.connections == connections
+                clock.now += 0.01
+        assert pauses == [5, 10, 20, 40, 80, 160, LONGEST_PAUSE, LONGEST_PAUSE, LONGEST_PAUSE]
+        assert len(logs) == 9
+        assert (first.mails, len(second.mails)) == ([], 36)
+
+
+async def test_one_mail_is_on_trial_while_the_others_go_elsewhere() -> None:
+    async with two() as (first, second, relays, clock):
+        first.script(SENDER, "421 4.3.2 closing", at="MAIL")
+        await relays.send(SENDER, ANN, MAIL)
+        clock.now += PAUSE
+        first.stall(BOB)
+        trial = asyncio.create_task(relays.send(SENDER, BOB, MAIL))
+        await asyncio.wait_for(first.stalled.wait(), 5)
+        await relays.send(SENDER, ANN, MAIL)
+        assert (len(first.mails), len(second.mails)) == (0, 2)
+        trial.cancel()
+        await asyncio.gather(trial, return_exceptions=True)
+        with capture_logs() as logs:
+            await relays.send(SENDER, ANN, MAIL)
+        assert (len(first.mails), len(second.mails)) == (1, 2)
+    assert logs == [
+        {"event": "relay.restored", "log_level": "info", "relay": f"{first.host}:{first.port}", "after_seconds": 5}
+    ]
+
+
+async def test_a_restored_relay_begins_with_a_short_pause_when_it_fails_again() -> None:
+    async with two() as (first, _, relays, clock):
+        with capture_logs() as logs:
+            for _ in range(3):
+                first.script(SENDER, "451 4.3.2 closing", at="MAIL")
+                await relays.send(SENDER, ANN, MAIL)
+                clock.now += PAUSE
+                await relays.send(SENDER, ANN, MAIL)
+    assert [entry.get("seconds") for entry in logs] == [PAUSE, None] * 3
+
+
+async def test_a_refusal_of_the_recipient_restores_a_relay_too() -> None:
+    async with two() as (first, _, relays, clock):
+        first.script(SENDER, "421 4.3.2 closing", at="MAIL")
+        await relays.send(SENDER, ANN, MAIL)
+        clock.now += PAUSE
+        first.script(BOB, "550 5.1.1 unknown")
+        with pytest.raises(aiosmtplib.SMTPRecipientRefused):
+            await relays.send(SENDER, BOB, MAIL)
+        await relays.send(SENDER, ANN, MAIL)
+        assert len(first.mails) == 1
+
+
+async def test_if_all_fail_the_first_ones_error_is_told_and_then_nobody_is_asked_until_a_pause_ends() -> None:
+    async with two() as (first, second, relays, clock):
+        first.script(SENDER, "421 4.3.2 closing", at="MAIL")
+        second.script(SENDER, "451 4.3.0 no disk", at="MAIL")
+        with pytest.raises(aiosmtplib.SMTPSenderRefused, match="closing"):
+            await relays.send(SENDER, ANN, MAIL)
+        with pytest.raises(NoRelay):
+            await relays.send(SENDER, ANN, MAIL)
+        assert (first.connections, second.connections) == (1, 1)
+        clock.now += PAUSE
+        await relays.send(SENDER, ANN, MAIL)
+        assert len(first.mails) == 1
+
+
+async def test_a_relay_without_another_is_never_passed_over() -> None:
+    async with Mailbox() as box, relays_to(relay_to(box)) as relays:
+        box.script(SENDER, *["421 4.3.2 closing"] * 5, at="MAIL")
+        with capture_logs() as logs:
+            for _ in range(5):
+                with pytest.raises(aiosmtplib.SMTPSenderRefused):
+                    await relays.send(SENDER, ANN, MAIL)
+        await relays.send(SENDER, ANN, MAIL)
+    assert (logs, len(box.mails)) == ([], 1)
+
+
+async def test_a_relay_far_slower_than_another_is_passed_over_until_it_is_quick_again() -> None:
+    clock = Clock()
+    async with SlowMailbox(clock) as first, SlowMailbox(clock) as second:
+        first.seconds, second.seconds = 3.0, 0.1
+        async with relays_to(relay_to(first), relay_to(second), clock=clock) as relays:
+            with capture_logs() as logs:
+                for _ in range(2 * ENOUGH + 2):
+                    await relays.send(SENDER, ANN, MAIL)
+                assert [entry["reason"] for entry in logs] == ["slow: 3.0 s for a mail"]
+                clock.now += PAUSE
+                taken = len(first.mails)
+                await relays.send(SENDER, ANN, MAIL)
+                assert len(first.mails) == taken + 1
+                assert [entry.get("seconds") for entry in logs] == [PAUSE, 2 * PAUSE]
+                first.seconds = 0.2
+                clock.now += 2 * PAUSE
+                for _ in range(2):
+                    await relays.send(SENDER, ANN, MAIL)
+                assert logs[-1]["event"] == "relay.restored"
+                await asyncio.gather(*(relays.send(SENDER, ANN, MAIL) for _ in range(10)))
+            assert len(first.mails) == taken + 7
+
+
+async def test_a_slow_relay_is_better_than_none() -> None:
+    clock = Clock()
+    async with SlowMailbox(clock) as first, Mailbox() as second:
+        first.seconds = 20.0
+        async with relays_to(relay_to(first), relay_to(second, priority=20), clock=clock) as relays:
+            for _ in range(ENOUGH + 1):
+                await relays.send(SENDER, ANN, MAIL)
+            assert (len(first.mails), len(second.mails)) == (ENOUGH, 1)
+            second.script(SENDER, "421 4.3.2 closing", at="MAIL", repeat=True)
+            for _ in range(3):
+                await relays.send(SENDER, ANN, MAIL)
+            assert len(first.mails) == ENOUGH + 3
+
+
+async def test_an_address_that_is_not_ascii_goes_to_the_relay_that_takes_it_and_is_refused_only_if_none_does() -> None:
+    ascii_only = Mailbox(smtputf8=False)
+    async with ascii_only as first, Mailbox() as second, Mailbox(smtputf8=False) as third:
+        async with relays_to(relay_to(first), relay_to(second, priority=20)) as relays:
+            await relays.send(SENDER, "jürgen@example.com", MAIL)
+            assert len(second.mails) == 1
+            second.script(SENDER, "421 4.3.2 closing", at="MAIL", repeat=True)
+            for error in (aiosmtplib.SMTPSenderRefused, NoRelay):
+                second.hang_up()
+                with pytest.raises(error):
+                    await relays.send(SENDER, "jürgen@example.com", MAIL)
+        async with relays_to(relay_to(first), relay_to(third)) as relays:
+            with pytest.raises(aiosmtplib.SMTPNotSupported):
+                await relays.send(SENDER, "jürgen@example.com", MAIL)

@@ -1,0 +1,228 @@
+"""What tenants wrote is rendered in processes of its own, which have nothing and end with the worker."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from activities.email.channel import EmailChannel
+from activities.email.smtp_pool import SmtpPool
+from activities.rendering.renderer import Renderer
+from activities.rendering.tenant_renderer import TenantTemplates
+from bellwire.deliveries import OutcomeKind
+from bellwire.errors import TemplateInvalid
+from tests.activities.email.test_email import NO_REGISTRY
+from tests.factories import due, event, subscription
+
+EMAIL = {"channel": "email", "to": "ann@example.com"}
+HOOK = {"channel": "webhook", "url": "https://app.example/hooks"}
+#: Takes as long as the budget allows, which is beyond the shortest deadline.
+SLOW = "{% for i in range(90000) %}{% endfor %}"
+CHECKOUT = Path(__file__).parents[3]
+WORKER = """
+import asyncio, sys
+from activities.tenant_templates import TenantTemplates
+
+async def main():
+    tenants = TenantTemplates(processes=1, timeout=30)
+    await tenants.render({"sms.text": "x"}, ["sms.text"], {})
+    print(*tenants.pids, flush=True)
+    await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+async def tenants() -> AsyncIterator[TenantTemplates]:
+    rendering = TenantTemplates(processes=1, timeout=5)
+    yield rendering
+    await rendering.close()
+
+
+async def gone(pid: int) -> None:
+    """Wait until there is no such process, or only what its parent has not looked at yet."""
+    async with asyncio.timeout(20):
+        while Path(f"/proc/{pid}").exists() and ") Z " not in Path(f"/proc/{pid}/stat").read_text():  # noqa: ASYNC240
+            await asyncio.sleep(0.02)
+
+
+def wish(target: dict[str, Any], **parts: str) -> Any:
+    return subscription(target, parts={name.replace("_", "."): source for name, source in parts.items()})
+
+
+async def test_parts_of_a_tenant_win_over_the_operators_and_the_rest_comes_from_those(tenants: TenantTemplates) -> None:
+    renderer = Renderer(None, tenants=tenants)
+    own = await renderer.email(event(), wish(EMAIL, email_text="Hello {{ data.order }}"))
+    assert (own.subject, own.text, own.html) == ("Order 42 is paid", "Hello 42\n", None)
+    own = await renderer.email(event(), wish(EMAIL, email_subject="Yours: {{ data.order }}\nBcc: eve@example.com"))
+    assert own.subject == "Yours: 42 Bcc: eve@example.com"
+    assert own.text is not None
+    assert own.text.startswith("Order 42 is paid")
+    own = await renderer.email(event(data={"a": "<b>"}), wish(EMAIL, email_html="<p>{{ data.a }}</p>"))
+    assert (own.text, own.html) == (None, "<p>&lt;b&gt;</p>")
+    sms = {"channel": "sms", "to": "+14155550123"}
+    assert await renderer.sms(event(), wish(sms, sms_text=" {{ data | rows | length }} {{ type }} ")) == "2 order.paid"
+
+
+async def test_a_rendered_webhook_is_json_or_a_clear_error(tenants: TenantTemplates, tmp_path: Path) -> None:
+    renderer = Renderer(tmp_path, tenants=tenants)
+    good = '{"text": {{ "Order " ~ data.order }}, "id": {{ id | tojson }}}'
+    happened = event(id="1", data={"order": 'a"b</script>é'})
+    assert await renderer.webhook(happened, wish(HOOK, webhook_json=good)) == (
+        '{"text": "Order a\\"b</script>é", "id": "1"}'
+    )
+    bad = '{\n"text": "{{ data.order }}"}'
+    with pytest.raises(TemplateInvalid, match=r"webhook\.json: the result is not JSON: line 2: "):
+        await renderer.webhook(happened, wish(HOOK, webhook_json=bad))
+    with pytest.raises(TemplateInvalid, match=r"template default/webhook\.json does not exist"):
+        await renderer.webhook(happened, subscription(HOOK))
+    (tmp_path / "order.paid").mkdir()
+    (tmp_path / "order.paid" / "webhook.json").write_text("[{{ type | tojson }}]")
+    renderer.check()
+    assert await renderer.webhook(happened, subscription(HOOK)) == '["order.paid"]'
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["{{ data[data.word] }}", "{{ data[data.word].length }}", "{{ [data] | map(attribute=data.word) | join }}"],
+)
+async def test_what_stands_in_brackets_is_not_told_for_it_may_come_from_data(
+    source: str, tenants: TenantTemplates
+) -> None:
+    happened = event(data={"word": "ann"})
+    with pytest.raises(TemplateInvalid, match=r"^template email\.text line 1: a variable is missing$"):
+        await Renderer(None, tenants=tenants).email(happened, wish(EMAIL, email_text=source))
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("ok\n{% if %}", r"template sms\.text line 2: Expected an expression"),
+        ("\n{{ 1 | nofilter }}", r"template sms\.text line 2: no filter named 'nofilter'"),
+        ("{% if false %}{{ 1 | nofilter }}{% endif %}", "no filter named 'nofilter'"),
+        ("{{ 1 is notest }}", "no test named 'notest'"),
+        ("{% include '_details.txt' %}", r"template sms\.text line 1: include is not available here"),
+        ("{% extends '_layout.html' %}", "extends is not available here"),
+        ("{% import 'default/sms.txt' as x %}", "import is not available here"),
+        ("{% from 'default/sms.txt' import x %}", "from is not available here"),
+        ("{{ data.__class__ }}", "access to __class__ is not available"),
+    ],
+)
+async def test_what_a_part_must_not_say_is_found_before_anything_is_rendered(
+    source: str, message: str, tenants: TenantTemplates
+) -> None:
+    with pytest.raises(TemplateInvalid, match=message):
+        await tenants.check({"email.text": "fine", "sms.text": source})
+
+
+async def test_a_missing_variable_is_named_with_its_part_and_line_and_no_data(tenants: TenantTemplates) -> None:
+    with pytest.raises(TemplateInvalid, match=r"^template email\.text line 2: total is missing$"):
+        await tenants.render({"email.text": "a\n{{ data.total }}"}, ["email.text"], {"data": {"x": "ann@example.com"}})
+
+
+async def test_one_that_takes_too_long_is_killed_and_barred_and_the_next_is_served() -> None:
+    tenants = TenantTemplates(processes=1, timeout=0.005)
+    try:
+        await tenants.check({"sms.text": "{{ data.order }}"})
+        (before,) = tenants.pids
+        with pytest.raises(TemplateInvalid, match=r"^template took too long: more than 0\.005 s$"):
+            await tenants.render({"sms.text": SLOW}, ["sms.text"], {})
+        await gone(before)
+        assert tenants.pids == []
+        began = time.monotonic()
+        with pytest.raises(TemplateInvalid, match="took too long"):
+            await tenants.render({"sms.text": SLOW}, ["sms.text"], {})
+        assert (tenants.pids, time.monotonic() - began < 0.05) == ([], True)
+        await tenants.check({"sms.text": "x"})
+        assert before not in tenants.pids
+    finally:
+        await tenants.close()
+
+
+async def test_one_that_dies_is_replaced(tenants: TenantTemplates) -> None:
+    assert await tenants.render({"sms.text": "x"}, ["sms.text"], {}) == {"sms.text": "x"}
+    (before,) = tenants.pids
+    os.kill(before, signal.SIGKILL)
+    await gone(before)
+    with pytest.raises(TemplateInvalid, match="its process was ended"):
+        await tenants.render({"sms.text": "y"}, ["sms.text"], {})
+    assert await tenants.render({"sms.text": "x"}, ["sms.text"], {}) == {"sms.text": "x"}
+    assert tenants.pids != [before]
+
+
+async def test_a_delivery_that_is_cancelled_leaves_no_answer_for_the_next() -> None:
+    tenants = TenantTemplates(processes=1, timeout=30)
+    try:
+        await tenants.check({"sms.text": "x"})
+        rendering = asyncio.create_task(tenants.render({"sms.text": SLOW}, ["sms.text"], {}))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        rendering.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await rendering
+        assert await tenants.render({"sms.text": "mine"}, ["sms.text"], {}) == {"sms.text": "mine"}
+    finally:
+        await tenants.close()
+
+
+async def test_a_child_has_no_environment_and_can_open_nothing(
+    tenants: TenantTemplates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BELLWIRE_SMTP_PASSWORD", "hush")
+    await tenants.check({"sms.text": "x"})
+    (pid,) = tenants.pids
+    process = Path(f"/proc/{pid}")
+    assert b"hush" not in (process / "environ").read_bytes()
+    assert b"TEMPORAL" not in (process / "environ").read_bytes()
+    assert sorted(file.name for file in (process / "fd").iterdir()) == ["0", "1", "2"]
+    limits = {line[:26].strip(): line[26:].split()[:2] for line in (process / "limits").read_text().splitlines()}
+    assert limits["Max open files"] == ["3", "3"]
+    assert limits["Max address space"] == [str(256 * 1024 * 1024)] * 2
+    assert limits["Max processes"] == ["0", "0"]
+    assert limits["Max cpu time"][0] != "unlimited"
+
+
+async def test_a_warm_child_answers_within_milliseconds(tenants: TenantTemplates) -> None:
+    parts = {"email.html": "<p>{{ data.order }}</p>"}
+
+    async def seconds() -> float:
+        began = time.perf_counter()
+        await tenants.render(parts, ["email.html"], {"data": {"order": "42"}})
+        return time.perf_counter() - began
+
+    await seconds()
+    assert min([await seconds() for _ in range(50)]) < 0.01
+
+
+async def test_closing_ends_the_children(tenants: TenantTemplates) -> None:
+    await tenants.check({"sms.text": "x"})
+    (pid,) = tenants.pids
+    await tenants.close()
+    await gone(pid)
+    assert tenants.pids == []
+
+
+async def test_a_worker_that_is_killed_leaves_no_child_behind() -> None:
+    worker = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", WORKER), cwd=CHECKOUT, stdout=asyncio.subprocess.PIPE
+    )
+    assert worker.stdout
+    pid = int(await worker.stdout.readline())
+    worker.kill()
+    await worker.wait()
+    await gone(pid)
+
+
+async def test_a_tenants_template_that_fails_defers_the_delivery(tenants: TenantTemplates) -> None:
+    renderer = Renderer(None, tenants=tenants)
+    channel = EmailChannel(NO_REGISTRY, SmtpPool("127.0.0.1", 1), renderer, sender="bell@example.net", concurrency=1)
+    outcome = await channel.attempt(due(wish(EMAIL, email_text="{{ 'a' * 200000000 }}")))
+    assert outcome.kind is OutcomeKind.DEFERRED
+    assert outcome.reason == "template email.text line 1: too large: a value of more than 524,288 characters"

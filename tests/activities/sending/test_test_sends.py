@@ -1,0 +1,180 @@
+"""One attempt on trial: whatever the state of the subscription, put on no record, and told in bounded words."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+from temporalio.exceptions import ActivityError, ApplicationError, RetryState, TimeoutType
+from temporalio.exceptions import TimeoutError as Timeout
+from temporalio.testing import ActivityEnvironment
+
+from activities.sending.test_sends import Trials
+from activities.sending.throttling import HeldBack
+from bellwire.contract.test_sends import SUBSCRIPTION_NOT_FOUND, TrialInput, TrialResult
+from bellwire.deliveries import MAX_REASON, Due, Outcome, OutcomeKind
+from bellwire.errors import SubscriptionNotFound
+from bellwire.registry import Registry
+from bellwire.subscriptions import Channel, SubscriptionState
+from bellwire.suppressions import Suppression, SuppressionReason
+from starter.cli.main import main
+from starter.cli.subscriptions.test_send import _told
+from starter.cli.terminal import CommandFailed
+from tests.factories import event, subscription
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/registry.db"
+
+
+@pytest.fixture
+async def registry(url: str) -> AsyncIterator[Registry]:
+    opened = await Registry.open(url)
+    await opened.migrate()
+    await opened.subscribe(subscription(id="sub", types=["never.*"]))
+    yield opened
+    await opened.close()
+
+
+class Attempts:
+    """Answers every attempt alike, and remembers what it was given."""
+
+    def __init__(self, answer: Outcome | Exception) -> None:
+        self.answer = answer
+        self.dues: list[Due] = []
+
+    async def __call__(self, due: Due) -> Outcome:
+        self.dues.append(due)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+async def tried(registry: Registry, attempts: Attempts, trial: TrialInput) -> TrialResult:
+    trials = Trials(registry, {Channel.WEBHOOK: attempts})
+    return cast(TrialResult, await ActivityEnvironment().run(trials.attempt_trial, trial))
+
+
+GIVEN = TrialInput(subscription_id="sub", channel=Channel.WEBHOOK)
+OK = Outcome(kind=OutcomeKind.DELIVERED, reason="HTTP 204", answer="private")
+
+
+@pytest.mark.parametrize("state", list(SubscriptionState))
+async def test_a_sample_is_attempted_whatever_the_state_and_nothing_is_on_record(
+    registry: Registry, state: SubscriptionState
+) -> None:
+    await registry.set_state("sub", state)
+    attempts = Attempts(OK)
+    result = await tried(registry, attempts, GIVEN)
+    assert (result.kind, result.reason) == (OutcomeKind.DELIVERED, "HTTP 204")
+    (due,) = attempts.dues
+    assert (due.event.type, due.event.tenant, due.event.subject) == ("bellwire.subscription.test", "acme", "sub")
+    assert due.secrets
+    assert due.number == 1
+    assert await registry.events() == []
+    assert await registry.deliveries() == []
+
+
+async def test_the_given_event_is_sent_as_it_is(registry: Registry) -> None:
+    attempts, happened = Attempts(OK), event(id="mine", data={"order": 7})
+    await tried(registry, attempts, GIVEN.model_copy(update={"event": happened}))
+    assert [(due.event, due.event_json) for due in attempts.dues] == [(happened, happened.to_json())]
+
+
+async def test_a_suppressed_address_is_known_to_the_attempt(registry: Registry) -> None:
+    await registry.subscribe(
+        subscription({"channel": "email", "to": ["ann@example.com", "bob@example.com"]}, id="mail")
+    )
+    gone = Suppression(channel=Channel.EMAIL, address="bob@example.com", reason=SuppressionReason.BOUNCED)
+    await registry.suppress(gone)
+    attempts = Attempts(OK)
+    trials = Trials(registry, {Channel.EMAIL: attempts})
+    await ActivityEnvironment().run(trials.attempt_trial, TrialInput(subscription_id="mail", channel=Channel.EMAIL))
+    assert attempts.dues[0].suppressed == {"bob@example.com": SuppressionReason.BOUNCED}
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "reason"),
+    [
+        (Outcome(kind=OutcomeKind.REJECTED, reason="HTTP 410", disable=True), OutcomeKind.REJECTED, "HTTP 410"),
+        (Outcome(kind=OutcomeKind.DEFERRED, reason="x" * 500), OutcomeKind.DEFERRED, "x" * MAX_REASON),
+        (HeldBack(), OutcomeKind.DEFERRED, "rate limit"),
+    ],
+)
+async def test_what_comes_of_it_is_told_and_changes_nothing(
+    registry: Registry, answer: Outcome | Exception, kind: OutcomeKind, reason: str
+) -> None:
+    before = await registry.receiver("sub")
+    result = await tried(registry, Attempts(answer), GIVEN)
+    assert (result.kind, result.reason) == (kind, reason)
+    assert await registry.receiver("sub") == before
+
+
+async def test_a_subscription_that_does_not_exist_is_not_looked_for_again(registry: Registry) -> None:
+    with pytest.raises(ApplicationError) as refused:
+        await tried(registry, Attempts(OK), TrialInput(subscription_id="nobody", channel=Channel.WEBHOOK))
+    assert (refused.value.type, refused.value.non_retryable) == (SUBSCRIPTION_NOT_FOUND, True)
+
+
+def failed(cause: BaseException) -> BaseException:
+    """An activity's failure, as a workflow's client hears of it."""
+    error = ActivityError(
+        "failed",
+        scheduled_event_id=1,
+        started_event_id=2,
+        identity="",
+        activity_type="attempt_trial",
+        activity_id="1",
+        retry_state=RetryState.TIMEOUT,
+    )
+    error.__cause__ = cause
+    return error
+
+
+def timeout(kind: TimeoutType) -> Timeout:
+    return Timeout("timeout", type=kind, last_heartbeat_details=[])
+
+
+@pytest.mark.parametrize(
+    ("cause", "error", "said"),
+    [
+        (timeout(TimeoutType.START_TO_CLOSE), CommandFailed, "no worker took it up within 90 s"),
+        (failed(timeout(TimeoutType.SCHEDULE_TO_START)), CommandFailed, "no worker sends by sms"),
+        (failed(timeout(TimeoutType.START_TO_CLOSE)), CommandFailed, "did not end within a minute"),
+        (failed(ApplicationError("gone", type=SUBSCRIPTION_NOT_FOUND)), SubscriptionNotFound, "No subscription"),
+        (failed(ApplicationError("boom")), CommandFailed, "the worker failed: boom"),
+    ],
+)
+def test_what_goes_wrong_on_the_way_is_told_with_its_remedy(
+    cause: BaseException, error: type[Exception], said: str
+) -> None:
+    told = _told(cause, Channel.SMS)
+    assert type(told) is error
+    assert said in str(told)
+
+
+def test_the_command_needs_a_subscription_one_event_and_a_temporal(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def prepare() -> None:
+        registry = await Registry.open(url)
+        await registry.migrate()
+        await registry.subscribe(subscription(id="sub"))
+        await registry.close()
+
+    asyncio.run(prepare())
+    monkeypatch.setenv("BELLWIRE_REGISTRY_URL", url)
+    monkeypatch.setenv("TEMPORAL_ADDRESS", "127.0.0.1:1")
+    two = tmp_path / "two.json"
+    two.write_text('[{"source": "/a", "type": "a"}, {"source": "/a", "type": "b"}]')
+    told = []
+    for arguments in (["nobody"], ["sub", "--event", str(two)], ["sub", "--event", "missing.json"], ["sub"]):
+        status = main(["subscriptions", "test", *arguments])
+        told.append((status, capsys.readouterr().err))
+    assert [status for status, _ in told] == [1, 2, 2, 1]
+    for (_, err), words in zip(
+        told, ("No subscription", "holds 2 events", "missing.json", "cannot reach"), strict=True
+    ):
+        assert words in err

@@ -1,0 +1,481 @@
+"""The SMS channel against Twilio's own client and a server that speaks Twilio's API."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import aiohttp
+import pytest
+from structlog.testing import capture_logs
+from temporalio.testing import ActivityEnvironment
+
+from activities.rendering.renderer import Renderer
+from activities.sms.channel import SmsChannel
+from activities.sms.providers import LOST_REASON, Providers
+from activities.sms.twilio import TwilioProvider, twilio_client
+from bellwire.contract import Chunk, Group
+from bellwire.deliveries import DeliveryState, Due, Outcome, OutcomeKind
+from bellwire.registry import Registry
+from bellwire.subscriptions import Channel, Subscription
+from bellwire.suppressions import EVERYWHERE, Suppression, SuppressionReason
+from starter.local.receivers.twilio import Reply, TwilioDouble
+from tests.factories import due, event, subscription
+
+TO, SENDER = "+14155550123", "+14155550100"
+TIMEOUT = 0.4
+WISH = subscription({"channel": "sms", "to": TO}, id="sub_sms")
+HAPPENED = event(id="1")
+TEXT = asyncio.run(Renderer().sms(HAPPENED, WISH))
+
+
+class Claims:
+    """Stands for the registry: the provider ids that attempts have on record, and the list of suppressed numbers."""
+
+    def __init__(self) -> None:
+        self.sids: set[str] = set()
+        self.list: list[Suppression] = []
+
+    async def claimed_provider_ids(self, provider_ids: Sequence[str]) -> set[str]:
+        return self.sids & set(provider_ids)
+
+    async def suppress(self, suppression: Suppression) -> None:
+        self.list.append(suppression)
+
+    async def suppressed(
+        self, channel: Channel, addresses: Sequence[str], *, subscription_id: str, also_for: Sequence[str]
+    ) -> dict[str, SuppressionReason]:
+        scopes = {EVERYWHERE, subscription_id, *also_for}
+        return {
+            each.address: each.reason
+            for each in self.list
+            if each.channel is channel and each.address in addresses and each.subscription_id in scopes
+        }
+
+
+@pytest.fixture
+async def twilio() -> AsyncIterator[TwilioDouble]:
+    async with TwilioDouble() as double:
+        yield double
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as opened:
+        yield opened
+
+
+@pytest.fixture
+def claims() -> Claims:
+    return Claims()
+
+
+@pytest.fixture
+def channel(twilio: TwilioDouble, session: aiohttp.ClientSession, claims: Claims) -> SmsChannel:
+    return sms_channel(twilio, session, claims)
+
+
+def sms_channel(
+    twilio: TwilioDouble,
+    session: aiohttp.ClientSession,
+    registry: object,
+    *,
+    token: str = "",
+    sender: str = SENDER,
+    callbacks: str | None = None,
+    renderer: Renderer | None = None,
+    **changes: Any,
+) -> SmsChannel:
+    token = token or twilio.auth_token
+    client = twilio_client(twilio.account_sid, token, url=twilio.url, timeout=TIMEOUT, session=session)
+    provider = TwilioProvider(client, cast(Registry, registry), sender=sender, callbacks=callbacks)
+    return channel_of(Providers([provider]), registry, renderer=renderer, **changes)
+
+
+def channel_of(
+    providers: Providers, registry: object, *, renderer: Renderer | None = None, **changes: Any
+) -> SmsChannel:
+    settings = {"concurrency": 10, "reconcile_after": 0.0, "max_segments": 10, **changes}
+    return SmsChannel(cast(Registry, registry), providers, renderer or Renderer(), **settings)
+
+
+def broken_templates(folder: Path) -> Renderer:
+    (folder / HAPPENED.type).mkdir()
+    (folder / HAPPENED.type / "sms.txt").write_text("Order {{ nobody_knows }}")
+    return Renderer(folder)
+
+
+def first(**fields: Any) -> Due:
+    return due(WISH, HAPPENED, **fields)
+
+
+def next_after(outcome: Outcome, number: int = 2) -> Due:
+    """The delivery as the registry has it after an attempt that is to be followed by another."""
+    lost = datetime.now(UTC) - timedelta(seconds=1) if outcome.kind is OutcomeKind.UNKNOWN else None
+    return first(number=number, reason=outcome.reason, updated_at=datetime.now(UTC), intent_at=lost)
+
+
+def killed(wish: Subscription = WISH, **fields: Any) -> Due:
+    """A delivery that an earlier try, killed since, had announced."""
+    intent = datetime.now(UTC) - timedelta(seconds=3)
+    return due(wish, HAPPENED, state=DeliveryState.SENDING, intent_at=intent, **fields)
+
+
+async def test_an_accepted_sms_is_delivered_under_its_sid(channel: SmsChannel, twilio: TwilioDouble) -> None:
+    outcome = await channel.attempt(first())
+    assert [(sent.to, sent.sender, sent.body) for sent in twilio.messages] == [(TO, SENDER, TEXT)]
+    assert outcome.model_copy(update={"sms": None}) == Outcome(
+        kind=OutcomeKind.DELIVERED, reason="Twilio 201", provider_id=twilio.messages[0].sid
+    )
+
+
+async def test_a_messaging_service_can_be_the_sender(twilio: TwilioDouble, session: aiohttp.ClientSession) -> None:
+    channel = sms_channel(twilio, session, Claims(), sender="MG" + "1" * 32)
+    twilio.script(TO, Reply(accept=True, never=True))
+    lost = await channel.attempt(first())
+    assert (await channel.attempt(next_after(lost))).provider_id == twilio.messages[0].sid
+    assert [sent.sender for sent in twilio.messages] == ["MG" + "1" * 32]
+
+
+async def test_too_many_requests_are_tried_again_when_twilio_says(channel: SmsChannel, twilio: TwilioDouble) -> None:
+    twilio.script(TO, Reply(status=429, retry_after=30))
+    outcome = await channel.attempt(first())
+    assert (outcome.kind, outcome.reason, outcome.retry_after) == (OutcomeKind.DEFERRED, "Twilio 429 20429", 30)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind", "disable", "reason"),
+    [
+        (500, None, OutcomeKind.DEFERRED, False, "Twilio 500 20500"),
+        (503, None, OutcomeKind.DEFERRED, False, "Twilio 503 20503"),
+        (400, 21611, OutcomeKind.DEFERRED, False, "Twilio 400 21611"),
+        (400, 21610, OutcomeKind.REJECTED, False, "Twilio 400 21610"),
+        (400, 21211, OutcomeKind.REJECTED, True, "Twilio 400 21211"),
+        (400, 21614, OutcomeKind.REJECTED, True, "Twilio 400 21614"),
+        (400, 21617, OutcomeKind.REJECTED, False, "Twilio 400 21617"),
+        (400, 30007, OutcomeKind.REJECTED, False, "Twilio 400 30007"),
+        (422, None, OutcomeKind.REJECTED, False, "Twilio 422"),
+    ],
+)
+async def test_a_refusal_becomes_an_outcome(
+    channel: SmsChannel,
+    twilio: TwilioDouble,
+    status: int,
+    code: int | None,
+    kind: OutcomeKind,
+    disable: bool,
+    reason: str,
+) -> None:
+    twilio.script(TO, Reply(status=status, code=code, message=f"The number {TO} is no good"))
+    outcome = await channel.attempt(first())
+    assert (outcome.kind, outcome.disable, outcome.reason) == (kind, disable, reason)
+    assert code is None or TO in (outcome.answer or "")
+    assert twilio.messages == []
+
+
+@pytest.mark.parametrize("code", [21212, 21408, 21606, 21608, 21659, 30002])
+async def test_what_only_the_operator_can_mend_is_deferred_and_loud(
+    channel: SmsChannel, twilio: TwilioDouble, code: int
+) -> None:
+    twilio.script(TO, Reply(status=400, code=code, message=f"{TO} is unverified"))
+    with capture_logs() as logs:
+        outcome = await channel.attempt(first())
+    assert (outcome.kind, outcome.disable) == (OutcomeKind.DEFERRED, False)
+    assert [(line["log_level"], line["reason"]) for line in logs] == [("error", f"Twilio 400 {code}")]
+    assert TO not in str(logs)
+
+
+async def test_wrong_credentials_are_deferred_and_loud(twilio: TwilioDouble, session: aiohttp.ClientSession) -> None:
+    channel = sms_channel(twilio, session, Claims(), token="wrong")
+    with capture_logs() as logs:
+        outcome = await channel.attempt(first())
+    assert (outcome.kind, outcome.reason) == (OutcomeKind.DEFERRED, "Twilio 401 20003")
+    assert [line["log_level"] for line in logs] == ["error"]
+    assert "wrong" not in str(logs)
+
+
+async def test_without_a_provider_deliveries_wait_loudly() -> None:
+    unconfigured = channel_of(Providers([]), Claims())
+    with capture_logs() as logs:
+        outcome = await unconfigured.attempt(first())
+    assert (outcome.kind, outcome.reason) == (OutcomeKind.DEFERRED, "no SMS provider configured")
+    assert [line["log_level"] for line in logs] == ["error"]
+
+
+async def test_a_template_that_does_not_render_waits_loudly(
+    twilio: TwilioDouble, session: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    channel = sms_channel(twilio, session, Claims(), renderer=broken_templates(tmp_path))
+    with capture_logs() as logs:
+        outcome = await channel.attempt(first())
+    assert (outcome.kind, outcome.reason) == (OutcomeKind.DEFERRED, "template invalid")
+    assert [line["log_level"] for line in logs] == ["error"]
+    assert twilio.posts == 0
+
+
+async def test_a_refused_connection_is_deferred_since_nothing_was_sent(session: aiohttp.ClientSession) -> None:
+    async with TwilioDouble() as gone:
+        pass
+    outcome = await sms_channel(gone, session, Claims()).attempt(first())
+    assert (outcome.kind, outcome.reason) == (OutcomeKind.DEFERRED, "Twilio unreachable: connect failed")
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(accept=True, never=True),
+        Reply(accept=True, reset=True),
+        Reply(accept=True, status=502),
+        Reply(accept=True, status=504),
+    ],
+    ids=["timeout", "reset", "bad gateway", "gateway timeout"],
+)
+async def test_a_lost_answer_is_reconciled_without_a_second_sms(
+    channel: SmsChannel, twilio: TwilioDouble, reply: Reply
+) -> None:
+    twilio.script(TO, reply)
+    lost = await channel.attempt(first())
+    assert lost.kind is OutcomeKind.UNKNOWN
+    assert lost.reason == LOST_REASON
+    found = await channel.attempt(next_after(lost))
+    assert (found.kind, found.reason) == (OutcomeKind.DELIVERED, "Twilio queued, reconciled")
+    assert [found.provider_id] == [sent.sid for sent in twilio.messages]
+    assert twilio.posts == 1
+
+
+async def test_a_lost_answer_to_what_twilio_never_took_is_sent_once_more(
+    channel: SmsChannel, twilio: TwilioDouble
+) -> None:
+    twilio.script(TO, Reply(accept=False, never=True))
+    lost = await channel.attempt(first())
+    assert lost.kind is OutcomeKind.UNKNOWN
+    outcome = await channel.attempt(next_after(lost))
+    assert (outcome.kind, outcome.reason) == (OutcomeKind.DELIVERED, "Twilio 201")
+    assert len(twilio.messages) == 1
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [Reply(never=True), Reply(reset=True), Reply(status=500), Reply(status=429, retry_after=60), Reply(status=502)],
+    ids=["timeout", "reset", "500", "429", "502"],
+)
+async def test_nothing_is_sent_while_twilio_cannot_say_what_it_has(
+    channel: SmsChannel, twilio: TwilioDouble, reply: Reply
+) -> None:
+    twilio.script(TO, Reply(accept=True, never=True))
+    lost = await channel.attempt(first())
+    twilio.script_list(*[reply] * (2 if reply.reset else 1))  # aiohttp repeats a GET once when its connection breaks
+    still = await channel.attempt(next_after(lost))
+    assert (still.kind, still.reason, still.retry_after) == (OutcomeKind.UNKNOWN, lost.reason, reply.retry_after)
+    found = await channel.attempt(next_after(still, number=3))
+    assert found.kind is OutcomeKind.DELIVERED
+    assert twilio.posts == 1
+
+
+async def test_nothing_is_sent_while_twilio_is_gone_and_the_lost_sms_is_found_hours_later(
+    channel: SmsChannel, twilio: TwilioDouble, session: aiohttp.ClientSession
+) -> None:
+    sent = twilio.plant(TO, SENDER, TEXT, created_at=datetime.now(UTC) - timedelta(hours=9))
+    lost = first(number=2, reason=LOST_REASON, intent_at=sent.created_at, updated_at=sent.created_at)
+    async with TwilioDouble() as gone:
+        pass
+    still = await sms_channel(gone, session, Claims()).attempt(lost)
+    assert (still.kind, still.reason) == (OutcomeKind.UNKNOWN, lost.delivery.reason)
+    found = await channel.attempt(first(number=3, reason=LOST_REASON, intent_at=sent.created_at))
+    assert (found.kind, found.provider_id) == (OutcomeKind.DELIVERED, sent.sid)
+
+
+async def test_wrong_credentials_while_reconciling_are_loud_and_send_nothing(
+    twilio: TwilioDouble, session: aiohttp.ClientSession
+) -> None:
+    with capture_logs() as logs:
+        outcome = await sms_channel(twilio, session, Claims(), token="wrong").attempt(killed())
+    assert outcome.kind is OutcomeKind.UNKNOWN
+    assert [(line["log_level"], line["reason"]) for line in logs] == [("error", "Twilio 401")]
+    assert twilio.posts == 0
+
+
+@pytest.mark.parametrize("lacking", ["provider", "template"])
+async def test_a_lost_sms_stays_lost_while_the_operator_owes_something(
+    channel: SmsChannel, twilio: TwilioDouble, session: aiohttp.ClientSession, tmp_path: Path, lacking: str
+) -> None:
+    twilio.script(TO, Reply(accept=True, never=True))
+    lost = await channel.attempt(first())
+    if lacking == "provider":
+        bare = channel_of(Providers([]), Claims())
+    else:
+        bare = sms_channel(twilio, session, Claims(), renderer=broken_templates(tmp_path))
+    outcome = await bare.attempt(next_after(lost))
+    assert (outcome.kind, outcome.reason) == (OutcomeKind.UNKNOWN, lost.reason)
+
+
+async def test_a_killed_worker_leaves_an_intent_that_is_reconciled(channel: SmsChannel, twilio: TwilioDouble) -> None:
+    sent = twilio.plant(TO, SENDER, TEXT)
+    outcome = await channel.attempt(killed())
+    assert (outcome.kind, outcome.provider_id) == (OutcomeKind.DELIVERED, sent.sid)
+    assert twilio.posts == 0
+
+
+async def test_a_killed_worker_that_had_sent_nothing_leads_to_one_sms(
+    channel: SmsChannel, twilio: TwilioDouble
+) -> None:
+    outcome = await channel.attempt(killed())
+    assert (outcome.kind, len(twilio.messages)) == (OutcomeKind.DELIVERED, 1)
+
+
+async def test_equal_texts_to_one_number_each_claim_their_own_sms(channel: SmsChannel, twilio: TwilioDouble) -> None:
+    planted = {twilio.plant(TO, SENDER, TEXT).sid for _ in range(2)}
+    wishes = [subscription({"channel": "sms", "to": TO}, id=f"sub_{number}") for number in range(2)]
+    outcomes = await asyncio.gather(*(channel.attempt(killed(wish)) for wish in wishes))
+    assert {outcome.provider_id for outcome in outcomes} == planted
+    assert twilio.posts == 0
+
+
+async def test_an_sms_that_is_just_being_sent_is_not_taken_for_an_equal_one_that_was_lost(
+    channel: SmsChannel, twilio: TwilioDouble
+) -> None:
+    twilio.script(TO, Reply(accept=True, delay=0.1))
+    sending = asyncio.create_task(channel.attempt(first()))
+    await asyncio.wait_for(twilio.arrived(1), 5)
+    lost = await channel.attempt(killed(subscription({"channel": "sms", "to": TO}, id="sub_other")))
+    assert {(await sending).provider_id, lost.provider_id} == {sent.sid for sent in twilio.messages}
+    assert len(twilio.messages) == 2
+
+
+async def test_a_claim_that_was_not_recorded_is_kept_for_its_delivery(
+    channel: SmsChannel, twilio: TwilioDouble
+) -> None:
+    mine, other = (subscription({"channel": "sms", "to": TO}, id=name) for name in ("sub_mine", "sub_other"))
+    older = twilio.plant(TO, SENDER, TEXT, created_at=datetime.now(UTC) - timedelta(seconds=30))
+    sent = await channel.attempt(due(mine, HAPPENED))
+    again, others = await asyncio.gather(channel.attempt(killed(mine)), channel.attempt(killed(other)))
+    assert (again.provider_id, others.provider_id) == (sent.provider_id, older.sid)
+
+
+async def test_an_sms_that_another_delivery_has_on_record_is_not_claimed(
+    channel: SmsChannel, twilio: TwilioDouble, claims: Claims
+) -> None:
+    claims.sids.add(twilio.plant(TO, SENDER, TEXT).sid)
+    outcome = await channel.attempt(killed())
+    assert outcome.provider_id == twilio.messages[1].sid
+
+
+@pytest.mark.parametrize(
+    ("changes", "minutes"),
+    [({"body": "Another text"}, 0), ({"sender": "+14155550199"}, 0), ({"to": "+14155550124"}, 0), ({}, 5)],
+    ids=["text", "sender", "number", "too early"],
+)
+async def test_another_sms_is_not_taken_for_the_lost_one(
+    channel: SmsChannel, twilio: TwilioDouble, changes: dict[str, str], minutes: int
+) -> None:
+    created = datetime.now(UTC) - timedelta(minutes=minutes)
+    other = twilio.plant(**{"to": TO, "sender": SENDER, "body": TEXT, **changes}, created_at=created)
+    outcome = await channel.attempt(killed())
+    assert outcome.kind is OutcomeKind.DELIVERED
+    assert outcome.provider_id != other.sid
+    assert len(twilio.messages) == 2
+
+
+async def test_the_prefix_of_a_trial_account_does_not_hide_the_lost_sms(
+    channel: SmsChannel, twilio: TwilioDouble
+) -> None:
+    sent = twilio.plant(TO, SENDER, f"Sent from your Twilio trial account - {TEXT}")
+    assert (await channel.attempt(killed())).provider_id == sent.sid
+
+
+async def test_a_lost_sms_is_found_behind_pages_of_later_ones(channel: SmsChannel, twilio: TwilioDouble) -> None:
+    sent = twilio.plant(TO, SENDER, TEXT)
+    for number in range(450):
+        twilio.plant(TO, SENDER, f"Text {number}")
+    assert (await channel.attempt(killed())).provider_id == sent.sid
+    assert twilio.lists == 3
+
+
+async def test_nothing_is_sent_when_there_is_too_much_to_look_through(
+    channel: SmsChannel, twilio: TwilioDouble
+) -> None:
+    for number in range(2_001):
+        twilio.plant(TO, SENDER, f"Text {number}")
+    assert (await channel.attempt(killed())).kind is OutcomeKind.UNKNOWN
+    assert twilio.posts == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind", "disable"),
+    [
+        ("delivered", None, OutcomeKind.DELIVERED, False),
+        ("undelivered", 30006, OutcomeKind.REJECTED, True),
+        ("failed", 30007, OutcomeKind.REJECTED, False),
+        ("failed", 30001, OutcomeKind.DEFERRED, False),
+        ("undelivered", 30008, OutcomeKind.DELIVERED, False),
+    ],
+)
+async def test_the_fate_of_a_reconciled_sms_is_taken_over(
+    channel: SmsChannel, twilio: TwilioDouble, status: str, code: int | None, kind: OutcomeKind, disable: bool
+) -> None:
+    sent = twilio.plant(TO, SENDER, TEXT)
+    twilio.mark(sent.sid, status, code)
+    outcome = await channel.attempt(killed())
+    assert (outcome.kind, outcome.disable, outcome.provider_id) == (kind, disable, sent.sid)
+    assert twilio.posts == 0
+
+
+async def test_a_lost_sms_rests_before_twilio_is_asked(twilio: TwilioDouble, session: aiohttp.ClientSession) -> None:
+    channel = sms_channel(twilio, session, Claims(), reconcile_after=0.3)
+    begun = asyncio.get_running_loop().time()
+    await channel.attempt(killed())
+    assert asyncio.get_running_loop().time() - begun >= 0.28
+    begun = asyncio.get_running_loop().time()
+    before = datetime.now(UTC) - timedelta(seconds=1)
+    await channel.attempt(first(number=2, reason=LOST_REASON, intent_at=before, updated_at=before))
+    assert asyncio.get_running_loop().time() - begun < 0.28
+
+
+async def test_a_send_that_is_cut_short_is_reconciled_by_its_next_try(
+    twilio: TwilioDouble, session: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    registry = await Registry.open(f"sqlite:///{tmp_path / 'registry.db'}")
+    try:
+        await registry.migrate()
+        numbers = [TO, TO, "+14155550177"]
+        wishes = [subscription({"channel": "sms", "to": to}, id=f"sub_{i}") for i, to in enumerate(numbers)]
+        for wish in wishes:
+            await registry.subscribe(wish)
+        await registry.accept([HAPPENED], "event//shop/1")
+        group = Group(event_key=HAPPENED.key, channel=Channel.SMS, subscription_ids=tuple(wish.id for wish in wishes))
+        await registry.add_deliveries("event//shop/1", [group])
+        chunk = Chunk(groups=(group,), schedule=(1.0,))
+        for to in numbers:
+            twilio.script(to, Reply(accept=True, delay=0.2))
+        killed_try = asyncio.create_task(run(sms_channel(twilio, session, registry), chunk))
+        await asyncio.wait_for(twilio.arrived(2), 5)
+        killed_try.cancel()
+        await asyncio.gather(killed_try, return_exceptions=True)
+
+        # Another worker: it shares no memory with the first.
+        result = await run(sms_channel(twilio, session, registry), chunk)
+        assert result.settled == {HAPPENED.key: {DeliveryState.DELIVERED: 3}}
+        sids = {sent.sid for sent in twilio.messages}
+        assert len(sids) == 3
+        assert await registry.claimed_provider_ids(sorted(sids)) == sids
+    finally:
+        await registry.close()
+
+
+async def run(channel: SmsChannel, chunk: Chunk) -> Any:
+    return await ActivityEnvironment().run(channel.send_sms, chunk)
+
+
+async def test_the_double_answers_as_twilio_does(twilio: TwilioDouble, session: aiohttp.ClientSession) -> None:
+    client = twilio_client(twilio.account_sid, twilio.auth_token, url=twilio.url, timeout=5, session=session)
+    made = await client.messages.create_async(to=TO, from_=SENDER, body="Hello")
+    fetched = await client.messages(made.sid).fetch_async()
+    assert (fetched.sid, fetched.status, fetched.body, fetched.error_code) == (made.sid, "queued", "Hello", None)
+    assert abs(fetched.date_created - datetime.now(UTC)) < timedelta(seconds=5)
+    twilio.mark(made.sid, "sent")
+    yesterday, tomorrow = (datetime.now(UTC) + timedelta(days=days) for days in (-1, 1))
+    assert len(await client.messages.list_async(to=TO, from_=SENDER, date_sent_after=yesterday)) == 1
+    assert await client.messages.list_async(date_sent_before=yesterday) == []
+    assert await client.messages.list_async(date_sent_after=tomorrow) == []
+    assert await client.messages.list_async(to="+14155550199") == []

@@ -1,0 +1,248 @@
+"""What is not sent by SMS, and what is recorded of what is: segments, prices, senders, suppressed numbers."""
+
+import json
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import aiohttp
+import pytest
+from structlog.testing import capture_logs
+
+from activities.rendering.renderer import Renderer
+from activities.sms.channel import SmsChannel
+from activities.sms.prices import Price, Prices
+from activities.sms.providers import Providers
+from activities.sms.twilio import TwilioProvider, twilio_client
+from bellwire.deliveries import DeliveryState, Due, OutcomeKind
+from bellwire.registry import Registry
+from bellwire.subscriptions import Channel
+from bellwire.suppressions import EVERYWHERE, Suppression, SuppressionReason, by_sender
+from bellwire.targets.sms_segments import Encoding
+from starter.local.receivers.twilio import Reply, TwilioDouble
+from tests.factories import NOW, due, event, subscription
+
+TO, SENDER, SERVICE = "+4915112345678", "+14155550100", "MG" + "1" * 32
+GERMANY, MOBILE = (
+    Price(prefix=prefix, price=Decimal(price), currency="EUR") for prefix, price in (("+49", "0.08"), ("+4915", "0.07"))
+)
+
+
+class Setting(NamedTuple):
+    registry: Registry
+    twilio: TwilioDouble
+    session: aiohttp.ClientSession
+    folder: Path
+
+    def channel(self, *, callbacks: str | None = None, **changes: Any) -> SmsChannel:
+        client = twilio_client(
+            self.twilio.account_sid, self.twilio.auth_token, url=self.twilio.url, timeout=5, session=self.session
+        )
+        provider = TwilioProvider(client, self.registry, sender=SENDER, callbacks=callbacks)
+        options = {"concurrency": 1, "reconcile_after": 0.0, "max_segments": 10, **changes}
+        return SmsChannel(self.registry, Providers([provider]), Renderer(self.folder), **options)
+
+
+@pytest.fixture
+async def setting(tmp_path: Path) -> AsyncIterator[Setting]:
+    (tmp_path / "templates" / "said").mkdir(parents=True)
+    (tmp_path / "templates" / "said" / "sms.txt").write_text("{{ data.text }}")
+    registry = await Registry.open(f"sqlite:///{tmp_path / 'registry.db'}")
+    await registry.migrate()
+    async with TwilioDouble() as twilio, aiohttp.ClientSession() as session:
+        yield Setting(registry, twilio, session, tmp_path / "templates")
+    await registry.close()
+
+
+def wanted(text: str = "Hello", **target: Any) -> Due:
+    wish = subscription({"channel": "sms", "to": TO, **target}, id="sub_sms", types=["said"])
+    return due(wish, event(type="said", data={"text": text}))
+
+
+def suppression(scope: str, reason: SuppressionReason = SuppressionReason.OPERATOR) -> Suppression:
+    return Suppression(channel=Channel.SMS, address=TO, reason=reason, subscription_id=scope)
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "most", "reason"),
+    [
+        ("a" * 160, {}, 1, None),
+        ("a" * 161, {}, 1, "too long: 2 segments (GSM-7), at most 1"),
+        ("中" * 71, {"max_segments": 1}, 10, "too long: 2 segments (UCS-2), at most 1"),
+        ("中" * 71, {"max_segments": 2}, 1, None),
+        ("€" * 1600, {}, 10, "too long: 22 segments (GSM-7), at most 10"),
+    ],
+)
+async def test_a_text_of_more_segments_than_allowed_is_rejected_and_not_sent(
+    setting: Setting, text: str, target: dict[str, int], most: int, reason: str | None
+) -> None:
+    outcome = await setting.channel(max_segments=most).attempt(wanted(text, **target))
+    if reason is None:
+        assert (outcome.kind, setting.twilio.posts) == (OutcomeKind.DELIVERED, 1)
+    else:
+        assert (outcome.kind, outcome.reason, setting.twilio.posts) == (OutcomeKind.REJECTED, reason, 0)
+        assert outcome.ours
+    assert outcome.sms is not None
+    assert outcome.sms.estimate is None
+
+
+async def test_segments_and_their_price_are_recorded(setting: Setting) -> None:
+    outcome = await setting.channel(prices=Prices([GERMANY, MOBILE])).attempt(wanted("中" * 71))
+    facts = outcome.sms
+    assert facts is not None
+    assert (facts.encoding, facts.segments, facts.provider) == (Encoding.UCS_2, 2, "twilio")
+    assert (facts.estimate, facts.currency) == (Decimal("0.14"), "EUR")
+    assert (facts.reported_segments, facts.reported_price, facts.reported_currency) == (2, None, None)
+
+
+async def test_what_twilio_bills_is_recorded_once_it_says_so(setting: Setting) -> None:
+    sent = setting.twilio.plant(TO, SENDER, "Hello")
+    setting.twilio.mark(sent.sid, "delivered", price="-0.0158")
+    lost = wanted()
+    delivery = lost.delivery.model_copy(update={"intent_at": NOW, "asked": "twilio/1"})
+    outcome = await setting.channel().attempt(due(lost.subscription, lost.event, **delivery.model_dump()))
+    facts = outcome.sms
+    assert facts is not None
+    assert (facts.reported_segments, facts.reported_price, facts.reported_currency) == (1, Decimal("0.0158"), "USD")
+
+
+@pytest.mark.parametrize(
+    ("reply", "ours"),
+    [
+        (Reply(status=400, code=30007), False),
+        (Reply(status=400, code=21614), False),
+        (Reply(status=400, code=21617), True),
+        (Reply(status=401, code=20003), True),
+        (Reply(status=429, code=20429), True),
+        (Reply(status=503), True),
+    ],
+)
+async def test_a_refusal_by_twilio_is_the_receivers_only_if_it_is_about_the_number(
+    setting: Setting, reply: Reply, ours: bool
+) -> None:
+    setting.twilio.script(TO, reply)
+    outcome = await setting.channel().attempt(wanted())
+    assert outcome.kind in {OutcomeKind.REJECTED, OutcomeKind.DEFERRED}
+    assert outcome.ours is ours
+
+
+async def test_an_sms_that_twilio_failed_to_deliver_says_whose_fault_it_was(setting: Setting) -> None:
+    sent = setting.twilio.plant(TO, SENDER, "Hello")
+    setting.twilio.mark(sent.sid, "undelivered", 30003)
+    lost = wanted()
+    outcome = await setting.channel().attempt(due(lost.subscription, lost.event, intent_at=NOW, asked="twilio/1"))
+    assert (outcome.kind, outcome.ours) == (OutcomeKind.DEFERRED, False)
+
+
+async def test_what_was_refused_costs_nothing(setting: Setting) -> None:
+    setting.twilio.script(TO, Reply(status=400, code=21617))
+    facts = (await setting.channel(prices=Prices([MOBILE])).attempt(wanted())).sms
+    assert facts is not None
+    assert (facts.segments, facts.estimate) == (1, None)
+
+
+async def test_the_subscription_names_the_sender(setting: Setting) -> None:
+    for sender in (SERVICE, "Acme Shop", "+14155550199"):
+        await setting.channel(senders=(SERVICE, "Acme Shop", "+14155550199")).attempt(wanted(sender=sender))
+    await setting.channel().attempt(wanted())
+    assert [sent.sender for sent in setting.twilio.messages] == [SERVICE, "Acme Shop", "+14155550199", SENDER]
+
+
+async def test_a_sender_that_the_operator_has_not_listed_waits_loudly(setting: Setting) -> None:
+    with capture_logs() as logs:
+        outcome = await setting.channel(senders=(SENDER,)).attempt(wanted(sender="Acme"))
+    assert (outcome.kind, outcome.reason, outcome.ours) == (OutcomeKind.DEFERRED, "sender not allowed", True)
+    assert [line["log_level"] for line in logs] == ["error"]
+    assert setting.twilio.posts == 0
+
+
+async def test_twilio_is_told_where_to_call_back_about_which_delivery(setting: Setting) -> None:
+    this = wanted()
+    await setting.channel(callbacks="https://bellwire.example/callbacks/twilio").attempt(this)
+    assert setting.twilio.messages[0].callback == f"https://bellwire.example/callbacks/twilio/{this.delivery.id}"
+    await setting.channel().attempt(wanted("Again"))
+    assert setting.twilio.messages[1].callback is None
+
+
+@pytest.mark.parametrize("scope", [EVERYWHERE, "sub_sms", by_sender(SENDER)])
+async def test_nothing_is_sent_to_a_suppressed_number(setting: Setting, scope: str) -> None:
+    await setting.registry.suppress(suppression(scope, SuppressionReason.UNSUBSCRIBED))
+    outcome = await setting.channel().attempt(wanted())
+    assert (outcome.kind, outcome.reason) == (OutcomeKind.REJECTED, "recipient suppressed: unsubscribed")
+    assert (outcome.ours, setting.twilio.posts) == (True, 0)
+
+
+@pytest.mark.parametrize("scope", ["sub_other", by_sender("+14155550199")])
+async def test_what_was_said_to_others_suppresses_nothing_here(setting: Setting, scope: str) -> None:
+    await setting.registry.suppress(suppression(scope))
+    assert (await setting.channel().attempt(wanted())).kind is OutcomeKind.DELIVERED
+
+
+async def test_who_has_said_stop_is_not_written_to_again_until_start(setting: Setting) -> None:
+    setting.twilio.script(TO, Reply(status=400, code=21610))
+    channel = setting.channel()
+    stopped = await channel.attempt(wanted())
+    assert (stopped.kind, stopped.disable, stopped.ours) == (OutcomeKind.REJECTED, False, True)
+    (listed,) = await setting.registry.suppressions()
+    assert (listed.reason, listed.subscription_id) == (SuppressionReason.UNSUBSCRIBED, by_sender(SENDER))
+    assert (await channel.attempt(wanted())).reason == "recipient suppressed: unsubscribed"
+    assert setting.twilio.posts == 1
+    await setting.registry.lift_suppression(Channel.SMS, TO, subscription_id=by_sender(SENDER))
+    assert (await channel.attempt(wanted())).kind is OutcomeKind.DELIVERED
+
+
+async def test_a_number_that_does_not_exist_is_suppressed_for_all(setting: Setting) -> None:
+    setting.twilio.script(TO, Reply(status=400, code=21614))
+    assert (await setting.channel().attempt(wanted())).disable
+    (listed,) = await setting.registry.suppressions()
+    assert (listed.reason, listed.subscription_id) == (SuppressionReason.BOUNCED, EVERYWHERE)
+
+
+async def test_an_sms_that_is_out_already_counts_though_the_number_is_suppressed_by_now(setting: Setting) -> None:
+    this = wanted()
+    sent = setting.twilio.plant(TO, SENDER, "Hello")
+    await setting.registry.suppress(suppression(EVERYWHERE))
+    killed = due(this.subscription, this.event, state=DeliveryState.SENDING, intent_at=sent.created_at)
+    outcome = await setting.channel().attempt(killed)
+    assert (outcome.kind, outcome.provider_id) == (OutcomeKind.DELIVERED, sent.sid)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "json"])
+def test_the_longest_prefix_names_the_price(tmp_path: Path, suffix: str) -> None:
+    rows = [("+49", "0.0725"), ("+4915", "0.0680"), ("+", "0.10")]
+    file = tmp_path / f"prices.{suffix}"
+    if suffix == "csv":
+        file.write_text("prefix,price,currency\n" + "".join(f"{prefix},{price},EUR\n" for prefix, price in rows))
+    else:
+        file.write_text(json.dumps([{"prefix": prefix, "price": price, "currency": "EUR"} for prefix, price in rows]))
+    prices = Prices.read(file)
+    found = [prices.of(number) for number in ("+491701234567", "+4915112345678", "+14155550123")]
+    assert [price and price.price for price in found] == [Decimal("0.0725"), Decimal("0.0680"), Decimal("0.10")]
+    assert Prices([GERMANY]).of("+14155550123") is None
+    assert Prices().of(TO) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "problem"),
+    [
+        ("a.csv", "+49,0.07,EUR\n", "the first line must name the columns: prefix,price,currency"),
+        ("a.csv", "prefix,price,currency\n+49,0.07,EUR\n49,0.07,EUR\n", "1.prefix"),
+        ("a.csv", "prefix,price,currency\n+49,cheap,EUR\n", "0.price"),
+        ("a.csv", "prefix,price,currency\n+49,-1,EUR\n", "0.price"),
+        ("a.csv", "prefix,price,currency\n+49,nan,EUR\n", "0.price"),
+        ("a.csv", "prefix,price,currency\n+49,0.07,euro\n", "0.currency"),
+        ("a.csv", "prefix,price,currency\n+49,0.07,EUR,7\n", "0.more"),
+        ("a.csv", "prefix,price,currency\n+49,0.07\n", "0.currency"),
+        ("a.csv", "prefix,price,currency\n+49,1,EUR\n+49,2,EUR\n", "prefix +49 is there twice"),
+        ("a.json", '{"+49": 1}', "list"),
+        ("a.json", "[", "a.json"),
+    ],
+)
+def test_a_bad_table_of_prices_is_refused_with_the_name_of_the_field(
+    tmp_path: Path, name: str, text: str, problem: str
+) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match="BELLWIRE_SMS_PRICES") as refused:
+        Prices.read(tmp_path / name)
+    assert problem in str(refused.value)

@@ -1,0 +1,210 @@
+"""Bodies of webhooks as real receivers get them, in each format; signed whatever they are."""
+
+import json
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+
+from activities.rendering.renderer import Renderer
+from activities.webhook.body import JSON, STRUCTURED
+from bellwire.deliveries import OutcomeKind
+from bellwire.events import Event
+from bellwire.subscriptions import Channel
+from bellwire.webhooks import generate_secret, verify
+from starter.local.receivers.webhooks import HookReceiver, Received
+from tests.activities.webhook.test_webhook import channel
+from tests.factories import due, event, subscription
+
+
+async def posted(happened: Event, *, renderer: Renderer | None = None, **target: Any) -> Received:
+    """The request of one attempt, whose signature an independent library has checked."""
+    secret = generate_secret()
+    async with HookReceiver() as hooks, channel(renderer=renderer) as webhook:
+        hooks.expect("/", secret)
+        wish = subscription({"channel": "webhook", "url": hooks.url(), **target})
+        outcome = await webhook.attempt(due(wish, happened, secret=secret))
+        assert outcome.kind is OutcomeKind.DELIVERED, outcome
+        (got,) = hooks.received
+    assert got.verified
+    verify(secret, got.headers, got.body)
+    return got
+
+
+def attributes(got: Received) -> dict[str, str]:
+    """The attributes that the headers of a request in binary mode say, by the rules of the HTTP binding §3.1.3.2."""
+    found = {name.removeprefix("ce-"): value for name, value in got.headers.items() if name.startswith("ce-")}
+    for value in found.values():
+        assert all("!" <= character <= "~" and character != '"' for character in value), value
+    return {name: unquote(value, errors="strict") for name, value in found.items()}
+
+
+async def test_the_whole_event_is_one_object_unless_another_format_is_asked_for() -> None:
+    happened = event(subject="42")
+    for got in (await posted(happened), await posted(happened, format="cloudevents")):
+        assert got.headers["content-type"] == STRUCTURED
+        assert got.event == happened.structured()
+        assert attributes(got) == {}
+
+
+async def test_in_binary_mode_the_data_is_the_body_and_attributes_are_headers() -> None:
+    happened = event(
+        subject='Größe "42" 100% 你好 😀',
+        dataschema="https://schemas.example/order%20paid",
+        tenant="acme",
+        traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        sampled=True,
+        sequence=-7,
+        data={"text": "naïve", "list": [1, None]},
+    )
+    got = await posted(happened, format="cloudevents-binary")
+    assert json.loads(got.body) == happened.data
+    assert got.headers["content-type"] == "application/json"
+    expected = {name: happened.attribute(name) for name in happened.structured() if name != "data"}
+    assert attributes(got) == expected
+    assert attributes(got)["sampled"] == "true"
+    assert got.headers["ce-subject"].startswith("Gr%C3%B6%C3%9Fe%20%2242%22%20100%25%20%E4%BD%A0")
+    assert got.headers["ce-specversion"] == "1.0"
+    assert "ce-datacontenttype" not in got.headers
+
+
+@pytest.mark.parametrize(
+    ("fields", "content_type", "body"),
+    [
+        ({"data": None}, None, b""),
+        ({"data": None, "datacontenttype": "application/json"}, "application/json", b""),
+        ({"data": "text"}, "application/json", b'"text"'),
+        (
+            {"data": "größer", "datacontenttype": "text/plain; charset=utf-8"},
+            "text/plain; charset=utf-8",
+            "größer".encode(),
+        ),
+        ({"data": "text", "datacontenttype": "application/vnd.shop+json"}, "application/vnd.shop+json", b'"text"'),
+        ({"data": [1], "datacontenttype": "text/plain"}, "text/plain", b"[1]"),
+        ({"data": False}, "application/json", b"false"),
+        ({"data": 1.5}, "application/json", b"1.5"),
+    ],
+)
+async def test_data_of_each_kind_is_a_body_in_binary_mode(
+    fields: dict[str, Any], content_type: str | None, body: bytes
+) -> None:
+    got = await posted(event(**fields), format="cloudevents-binary")
+    assert (got.headers.get("content-type"), got.body) == (content_type, body)
+    assert attributes(got)["type"] == "order.paid"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"datacontenttype": "no media type"},
+        {"datacontenttype": "text/größe"},
+        {"datacontenttype": "/"},
+        {"note": "x" * 7000},
+        {"subject": "你" * 1000},
+    ],
+)
+async def test_an_event_that_does_not_fit_into_headers_goes_as_one_object(fields: dict[str, Any]) -> None:
+    happened = event(**fields)
+    got = await posted(happened, format="cloudevents-binary")
+    assert got.headers["content-type"] == STRUCTURED
+    assert got.event == happened.structured()
+    assert attributes(got) == {}
+
+
+async def test_the_standard_format_is_type_timestamp_and_data() -> None:
+    happened = event(subject="left out")
+    got = await posted(happened, format="standard")
+    assert got.headers["content-type"] == JSON
+    assert got.event == {"type": "order.paid", "timestamp": happened.structured()["time"], "data": happened.data}
+    assert list(got.event) == ["type", "timestamp", "data"]
+    assert (await posted(event(data=None), format="standard")).event["data"] == {}
+
+
+def template(folder: Path, text: str, *, name: str = "order.paid", part: str = "webhook.json") -> Renderer:
+    file = folder / name / part
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    renderer = Renderer(folder)
+    renderer.check()
+    return renderer
+
+
+async def test_a_template_makes_the_body_of_its_own(tmp_path: Path) -> None:
+    renderer = template(
+        tmp_path,
+        '{# a comment #}\n{"id": {{ id }}, "text": {{ "Order " ~ data.order }}, "all": {{ data }}, "who": {{ tenant }}}\n',
+    )
+    happened = event(data={"order": '4"2', "text": "</script> 你好\u2028", "paid": True, "note": None})
+    got = await posted(happened, renderer=renderer, format="template")
+    assert got.headers["content-type"] == JSON
+    assert got.event == {"id": happened.id, "text": 'Order 4"2', "all": happened.data, "who": "acme"}
+    assert "你好".encode() in got.body
+
+
+async def test_the_subscription_may_name_the_template_and_the_language_counts(tmp_path: Path) -> None:
+    template(tmp_path, '{"lang": "any"}', name="chat")
+    renderer = template(tmp_path, '{"lang": "zh"}', name="chat/zh-CN")
+    async with HookReceiver() as hooks, channel(renderer=renderer) as webhook:
+        for locale in ("zh-CN", "en"):
+            target = {"channel": "webhook", "url": hooks.url(), "format": "template"}
+            wish = subscription(target, template="chat", locale=locale)
+            await webhook.attempt(due(wish, secret=generate_secret()))
+        assert [got.event["lang"] for got in hooks.received] == ["zh", "any"]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (
+            '{"a": {{ data.total }} 1}',
+            "template order.paid/webhook.json: the result is not JSON: line 1: Expecting ',' delimiter",
+        ),
+        ('{"a": "Order {{ data.total }}"}', "template order.paid/webhook.json: the result is not JSON: line 1: "),
+        ("{{ data.nothing }}", "template order.paid/webhook.json line 1: nothing is missing"),
+        ('{"a":\n {{ data.total.nothing }}}', "template order.paid/webhook.json line 2: nothing is missing"),
+        ("", "template order.paid/webhook.json: the result is not JSON: line 1: Expecting value"),
+        ("NaN", "template order.paid/webhook.json: the result is not JSON"),
+        ("[" * 100_000, "template order.paid/webhook.json: the result is not JSON"),
+        (
+            '{% for a in range(99999) %}{{ "aaaa" }},{% endfor %}',
+            "template order.paid/webhook.json: too large: the result has more than",
+        ),
+        (None, "template default/webhook.json does not exist"),
+    ],
+)
+async def test_a_template_that_makes_no_json_is_mended_and_tried_again(
+    text: str | None, reason: str, tmp_path: Path
+) -> None:
+    renderer = Renderer() if text is None else template(tmp_path, text)
+    async with HookReceiver() as hooks, channel(renderer=renderer) as webhook:
+        target = {"channel": "webhook", "url": hooks.url(), "format": "template"}
+        outcome = await webhook.attempt(due(subscription(target), secret=generate_secret()))
+        assert hooks.received == []
+    assert outcome.kind is OutcomeKind.DEFERRED
+    assert outcome.reason.startswith(reason)
+    assert "19.90" not in outcome.reason
+
+
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [
+        ("{{ data.name }}", '", "admin": true, "x": "'),
+        ("{{ data.name | tojson }}", '", "admin": true, "x": "'),
+        ("{{ data.name | upper }}", '", "ADMIN": TRUE, "X": "'),
+        ('{{ data.name ~ "!" }}', '", "admin": true, "x": "!'),
+        ("{% macro said(text) %}{{ text }}{% endmacro %}{{ said(data.name) }}", '", "admin": true, "x": "'),
+        ("{% include '_name.json' %}", '", "admin": true, "x": "'),
+    ],
+)
+async def test_data_never_becomes_structure(expression: str, value: str, tmp_path: Path) -> None:
+    (tmp_path / "order.paid").mkdir()
+    (tmp_path / "_name.json").write_text("{{ data.name }}")
+    renderer = template(tmp_path, f'{{"name": {expression}}}')
+    happened = event(data={"name": '", "admin": true, "x": "'})
+    assert (await posted(happened, renderer=renderer, format="template")).event == {"name": value}
+
+
+def test_a_part_of_webhooks_belongs_to_webhooks_only(tmp_path: Path) -> None:
+    renderer = template(tmp_path, "{}", name="a")
+    assert [kind for kind in Channel if renderer.has("a", kind)] == [Channel.WEBHOOK]

@@ -1,0 +1,128 @@
+"""Whose doing a failure is: only the receiver's count against its subscription, and only a receiver throttles it."""
+
+from pathlib import Path
+from typing import cast
+
+import aiosmtplib
+import pytest
+
+from activities.email.channel import EmailChannel
+from activities.email.smtp_pool import AnswerLost, NoRelay, SmtpPool
+from activities.email.smtp_replies import outcome_of
+from activities.rendering.renderer import Renderer
+from activities.sms.channel import SmsChannel
+from activities.sms.providers import Providers
+from activities.webhook.channel import failed
+from bellwire.deliveries import OutcomeKind
+from bellwire.registry import Registry
+from bellwire.sms.twilio_codes import BY_CODE, ruling
+from starter.local.receivers.mailbox import Mailbox
+from starter.local.receivers.webhooks import Answer, HookReceiver
+from tests.activities.webhook.test_webhook import attempt
+from tests.factories import due, event, subscription
+
+NO_REGISTRY = cast(Registry, None)
+ANN, BOB = "ann@example.com", "bob@example.com"
+
+
+def sms_without_provider(renderer: Renderer) -> SmsChannel:
+    return SmsChannel(NO_REGISTRY, Providers([]), renderer, concurrency=1, reconcile_after=0, max_segments=10)
+
+
+def rcpt(code: int, message: str) -> Exception:
+    return aiosmtplib.SMTPRecipientsRefused([aiosmtplib.SMTPRecipientRefused(code, message, ANN)])
+
+
+@pytest.mark.parametrize(
+    ("error", "ours"),
+    [
+        (rcpt(550, "5.1.1 unknown"), False),
+        (rcpt(550, "no such user"), False),
+        (rcpt(452, "4.2.2 full"), False),
+        (rcpt(451, "4.7.1 greylisted"), False),
+        (aiosmtplib.SMTPDataError(554, "5.6.0 content"), False),
+        # The relay speaks of itself, or does not want us.
+        (rcpt(421, "going down"), True),
+        (rcpt(452, "4.3.1 no room on this disk"), True),
+        (rcpt(550, "5.7.1 blocked"), True),
+        (rcpt(530, "authenticate first"), True),
+        (rcpt(454, "4.7.0 the login cannot be checked now"), True),
+        (rcpt(999, "no answer at all"), True),
+        (aiosmtplib.SMTPDataError(552, "5.3.4 too large"), True),
+        (aiosmtplib.SMTPSenderRefused(550, "5.1.1 you again", ANN), True),
+        (aiosmtplib.SMTPAuthenticationError(535, "5.7.8 wrong"), True),
+        (aiosmtplib.SMTPConnectError("no"), True),
+        (aiosmtplib.SMTPServerDisconnected("no"), True),
+        (aiosmtplib.SMTPReadTimeoutError("no"), True),
+        (aiosmtplib.SMTPNotSupported("no SMTPUTF8"), True),
+        (AnswerLost(), True),
+        (NoRelay(), True),
+        (OSError(), True),
+    ],
+)
+def test_of_a_relays_answers_only_those_about_the_recipient_are_its_own(error: Exception, ours: bool) -> None:
+    assert outcome_of(error).ours is ours
+
+
+@pytest.mark.parametrize(
+    ("ann", "bob", "ours"),
+    [
+        ("550 5.1.1 unknown", "550 5.1.1 unknown", False),
+        ("450 4.2.2 full", "550 5.1.1 unknown", False),
+        # Somebody has the mail, so the subscription is not failing.
+        (None, "450 4.2.2 full", True),
+        ("550 5.7.1 blocked", "550 5.7.1 blocked", True),
+    ],
+)
+async def test_of_several_recipients_all_must_fail_by_themselves(ann: str | None, bob: str, ours: bool) -> None:
+    async with Mailbox() as box:
+        pool = SmtpPool(box.host, box.port, timeout=5)
+        channel = EmailChannel(NO_REGISTRY, pool, Renderer(), sender="Bell <bell@example.net>", concurrency=1)
+        for address, answer in ((ANN, ann), (BOB, bob)):
+            if answer:
+                box.script(address, answer)
+        outcome = await channel.attempt(due(subscription({"channel": "email", "to": [ANN, BOB]})))
+        await pool.close()
+    assert outcome.kind is not OutcomeKind.DELIVERED
+    assert outcome.ours is ours
+
+
+async def test_a_template_that_fails_is_ours(tmp_path: Path) -> None:
+    (tmp_path / "order.paid").mkdir()
+    for name in ("email.txt", "sms.txt"):
+        (tmp_path / "order.paid" / name).write_text("Order {{ nobody_knows }}")
+    pool = SmtpPool("127.0.0.1", 1, timeout=1)
+    mail = EmailChannel(NO_REGISTRY, pool, Renderer(tmp_path), sender="Bell <bell@example.net>", concurrency=1)
+    text = sms_without_provider(Renderer(tmp_path))
+    assert (await mail.attempt(due(subscription({"channel": "email", "to": ANN}), event()))).ours
+    assert (await text.attempt(due(subscription({"channel": "sms", "to": "+14155550123"}), event()))).ours
+    await pool.close()
+
+
+async def test_a_channel_without_a_provider_is_ours() -> None:
+    text = sms_without_provider(Renderer())
+    outcome = await text.attempt(due(subscription({"channel": "sms", "to": "+14155550123"}), event()))
+    assert (outcome.kind, outcome.ours) == (OutcomeKind.DEFERRED, True)
+
+
+def test_of_twilios_answers_only_those_about_the_number_are_its_own() -> None:
+    about = {code for code, judged in BY_CODE.items() if judged.number}
+    # Who says STOP (21610) is written to no more, and has not failed.
+    assert about == {21211, 21614, 30003, 30004, 30005, 30006, 30007, 30036}
+    assert not any(BY_CODE[code].operator for code in about)
+    assert not any(ruling(status, None).number for status in (400, 401, 403, 404, 408, 422, 429, 500, 503))
+
+
+@pytest.mark.parametrize(
+    ("status", "throttles"), [(429, True), (502, True), (504, True), (500, False), (503, False), (408, False)]
+)
+async def test_a_receiver_that_has_too_much_to_do_throttles(status: int, throttles: bool) -> None:
+    async with HookReceiver() as hooks:
+        hooks.script("/", Answer(status=status, headers={"Retry-After": "7"}))
+        outcome = await attempt(hooks.url())
+    assert (outcome.throttle, outcome.retry_after, outcome.ours) == (throttles, 7, False)
+
+
+@pytest.mark.parametrize("error", [TimeoutError(), ConnectionResetError(), UnicodeError()])
+def test_a_receiver_that_cannot_be_reached_fails_by_itself(error: Exception) -> None:
+    assert not failed(error).ours

@@ -1,0 +1,349 @@
+"""Asking receivers for their consent, against real ones and a real registry."""
+
+import asyncio
+import dataclasses
+import time
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+from temporalio.testing import ActivityEnvironment
+
+from activities.egress.policy import Egress
+from activities.sending.throttling import HeldBack
+from activities.webhook.channel import WebhookChannel
+from activities.webhook.handshake import CONSENT_HOLDS, REFUSAL_HOLDS
+from bellwire.contract import Chunk, Group
+from bellwire.deliveries import DeliveryState, Due, Outcome, OutcomeKind
+from bellwire.endpoint_health import Consent
+from bellwire.registry import Registry
+from bellwire.subscriptions import Channel
+from starter.local.receivers.webhooks import (
+    Answer,
+    Behaviour,
+    HookReceiver,
+    Received,
+)
+from tests.factories import event, subscription
+
+ORIGIN = "notifications.example.com"
+WELCOME = Answer(status=200, headers={"WebHook-Allowed-Origin": ORIGIN, "WebHook-Allowed-Rate": "*"})
+DELIVERED, DEFERRED = OutcomeKind.DELIVERED, OutcomeKind.DEFERRED
+
+
+class Clock:
+    """Seconds since 1970, that go on only when told to."""
+
+    def __init__(self) -> None:
+        self.now = time.time()
+
+    def __call__(self) -> float:
+        return self.now
+
+    def skip(self, time_span: timedelta) -> None:
+        self.now += time_span.total_seconds()
+
+
+class Bench:
+    """A receiver, a registry, and a channel that asks in the name of ORIGIN."""
+
+    def __init__(self, registry: Registry, hooks: HookReceiver, clock: Clock) -> None:
+        self.registry, self.hooks, self.clock = registry, hooks, clock
+        self.channel: WebhookChannel
+        self.events = 0
+
+    async def subscribe(self, name: str = "sub", *, path: str = "/hook", **fields: Any) -> None:
+        target = {"channel": "webhook", "url": self.hooks.url(path), "handshake": True}
+        await self.registry.subscribe(subscription(target, id=name, types=["*"], **fields))
+
+    async def dues(self, number: int = 1, *, name: str = "sub") -> list[Due]:
+        """New deliveries to a subscription, as they are loaded now."""
+        happened = [event(id=str(self.events + nth)) for nth in range(number)]
+        self.events += number
+        await self.registry.accept(happened, "run")
+        groups = [Group(event_key=one.key, channel=Channel.WEBHOOK, subscription_ids=(name,)) for one in happened]
+        await self.registry.add_deliveries("run", groups)
+        return await self.registry.load(groups)
+
+    async def attempt(self) -> Outcome:
+        (due,) = await self.dues()
+        return await self.channel.attempt(due)
+
+    def got(self, method: str) -> list[Received]:
+        return [one for one in self.hooks.received if one.method == method]
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How often it was asked, and how often something was posted."""
+        return len(self.got("OPTIONS")), len(self.got("POST"))
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    registry = await Registry.open(f"sqlite:///{tmp_path}/registry.db")
+    await registry.migrate()
+    egress = Egress(allow=[ip_network("127.0.0.1/32")], allow_http=True, ports=None)
+    async with HookReceiver() as hooks, egress.session() as session:
+        made = Bench(registry, hooks, Clock())
+        made.channel = WebhookChannel(
+            registry, session, egress, timeout=5, concurrency=50, origin=ORIGIN, clock=made.clock
+        )
+        yield made
+    await registry.close()
+
+
+async def test_a_receiver_is_asked_before_the_first_post_and_then_no_more(bench: Bench) -> None:
+    await bench.subscribe(path="/hook?tenant=acme")
+    bench.hooks.welcome("/hook", WELCOME)
+    for _ in range(3):
+        assert await bench.attempt() == Outcome(kind=DELIVERED, reason="HTTP 204")
+    assert [one.method for one in bench.hooks.received] == ["OPTIONS", "POST", "POST", "POST"]
+    asked, *posted = bench.hooks.received
+    assert asked.headers["webhook-request-origin"] == ORIGIN
+    assert asked.headers["user-agent"].startswith("Bellwire/")
+    assert "webhook-request-rate" not in asked.headers
+    assert "webhook-signature" not in asked.headers
+    assert not asked.body
+    assert {one.headers["webhook-request-origin"] for one in posted} == {ORIGIN}
+
+
+async def test_who_does_not_want_to_be_asked_is_not(bench: Bench) -> None:
+    wish = subscription({"channel": "webhook", "url": bench.hooks.url("/hook")}, id="sub", types=["*"])
+    await bench.registry.subscribe(wish)
+    assert (await bench.attempt()).kind is DELIVERED
+    assert bench.counts == (0, 1)
+    assert "webhook-request-origin" not in bench.hooks.received[0].headers
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "consents"),
+    [
+        (204, {"WebHook-Allowed-Origin": ORIGIN}, True),
+        (204, {"WebHook-Allowed-Origin": f" {ORIGIN.upper()} "}, True),
+        (200, {"WebHook-Allowed-Origin": "*", "WebHook-Allowed-Rate": "120"}, True),
+        # The status is not consent, nor is it a refusal.
+        (405, {"WebHook-Allowed-Origin": "*"}, True),
+        (500, {"WebHook-Allowed-Origin": ORIGIN}, True),
+        (200, {}, False),
+        (204, {"Allow": "POST"}, False),
+        (200, {"WebHook-Allowed-Origin": "example.com"}, False),
+        (200, {"WebHook-Allowed-Origin": f"other.{ORIGIN}"}, False),
+        (200, {"WebHook-Allowed-Origin": ""}, False),
+        (200, {"WebHook-Allowed-Origin": "*", "WebHook-Allowed-Rate": "0"}, False),
+        (200, {"WebHook-Allowed-Origin": "*", "WebHook-Allowed-Rate": "-5"}, False),
+        (200, {"WebHook-Allowed-Origin": "*", "WebHook-Allowed-Rate": "many"}, False),
+        (301, {"Location": "/welcome"}, False),
+    ],
+)
+async def test_the_headers_are_consent_and_nothing_else(
+    bench: Bench, status: int, headers: dict[str, str], consents: bool
+) -> None:
+    await bench.subscribe()
+    bench.hooks.welcome("/hook", Answer(status=status, headers=headers))
+    bench.hooks.welcome("/welcome", WELCOME)
+    outcome = await bench.attempt()
+    assert outcome.kind is (DELIVERED if consents else DEFERRED)
+    assert bench.counts == (1, 1 if consents else 0)
+    assert {one.path for one in bench.hooks.received} == {"/hook"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        (Answer(status=405), Outcome(kind=DEFERRED, reason="no consent (OPTIONS: HTTP 405)")),
+        (Answer(status=410), Outcome(kind=DEFERRED, reason="no consent (OPTIONS: HTTP 410)")),
+        (
+            Answer(status=200, headers={"WebHook-Allowed-Origin": "<script>"}),
+            Outcome(kind=DEFERRED, reason="consent for another origin (OPTIONS: HTTP 200)"),
+        ),
+        (
+            Answer(status=200, headers={"WebHook-Allowed-Origin": "*", "WebHook-Allowed-Rate": "1.5"}),
+            Outcome(kind=DEFERRED, reason="unreadable WebHook-Allowed-Rate"),
+        ),
+        (
+            Answer(status=429, headers={"Retry-After": "70"}),
+            Outcome(kind=DEFERRED, reason="no consent (OPTIONS: HTTP 429)", throttle=True, retry_after=70.0),
+        ),
+        (Answer(behaviour=Behaviour.RESET), Outcome(kind=DEFERRED, reason="connection lost")),
+        (Answer(behaviour=Behaviour.GARBAGE), Outcome(kind=DEFERRED, reason="garbage answer")),
+    ],
+)
+async def test_a_refusal_is_told_in_a_bounded_reason(bench: Bench, answer: Answer, outcome: Outcome) -> None:
+    await bench.subscribe()
+    bench.hooks.welcome("/hook", answer)
+    assert await bench.attempt() == outcome
+    assert not bench.got("POST")
+
+
+async def test_an_answer_without_end_is_not_read(bench: Bench) -> None:
+    await bench.subscribe()
+    headers = {"WebHook-Allowed-Origin": "*"}
+    bench.hooks.welcome("/hook", Answer(status=200, headers=headers, behaviour=Behaviour.HUGE))
+    async with asyncio.timeout(3):
+        assert (await bench.attempt()).kind is DELIVERED
+
+
+async def test_the_schedule_asks_again_and_a_receiver_may_come_to_consent(bench: Bench) -> None:
+    await bench.subscribe()
+    bench.hooks.welcome("/hook", Answer(status=404), WELCOME)
+    assert (await bench.attempt()).kind is DEFERRED
+    bench.clock.skip(REFUSAL_HOLDS / 2)
+    assert (await bench.attempt()).kind is DEFERRED
+    assert bench.counts == (1, 0)
+    bench.clock.skip(REFUSAL_HOLDS)
+    assert (await bench.attempt()).kind is DELIVERED
+    assert bench.counts == (2, 1)
+
+
+async def test_consent_is_kept_in_the_registry_for_every_worker(bench: Bench) -> None:
+    await bench.subscribe()
+    bench.hooks.welcome("/hook", WELCOME)
+    assert (await bench.attempt()).kind is DELIVERED
+    egress = Egress(allow=[ip_network("127.0.0.1/32")], allow_http=True, ports=None)
+    async with egress.session() as session:
+        another = WebhookChannel(bench.registry, session, egress, timeout=5, concurrency=1, origin=ORIGIN)
+        (due,) = await bench.dues()
+        assert (await another.attempt(due)).kind is DELIVERED
+        assert bench.counts == (1, 2)
+        renamed = WebhookChannel(bench.registry, session, egress, timeout=5, concurrency=1, origin="example.org")
+        (due,) = await bench.dues()
+        # Another name has to ask for itself.
+        assert (await renamed.attempt(due)).reason == "consent for another origin (OPTIONS: HTTP 200)"
+
+
+@pytest.mark.parametrize("change", ["url", "rate"])
+async def test_after_a_change_it_is_asked_anew(bench: Bench, change: str) -> None:
+    await bench.subscribe()
+    bench.hooks.welcome("/hook", WELCOME)
+    assert (await bench.attempt()).kind is DELIVERED
+    (due,) = await bench.dues()
+    target = due.subscription.target.model_copy(update={"url": bench.hooks.url("/moved")})
+    changed = {"target": target} if change == "url" else {"rate_limit": 2.0}
+    moved = dataclasses.replace(due, subscription=due.subscription.model_copy(update=changed))
+    assert (await bench.channel.attempt(moved)).kind is (DEFERRED if change == "url" else DELIVERED)
+    assert [one.path for one in bench.got("OPTIONS")] == ["/hook", "/moved" if change == "url" else "/hook"]
+
+
+async def test_consent_is_renewed_after_a_day(bench: Bench) -> None:
+    await bench.subscribe()
+    bench.hooks.welcome("/hook", WELCOME, WELCOME, Answer(status=403))
+    assert (await bench.attempt()).kind is DELIVERED
+    bench.clock.skip(CONSENT_HOLDS - timedelta(minutes=1))
+    assert (await bench.attempt()).kind is DELIVERED
+    assert bench.counts == (1, 2)
+    bench.clock.skip(timedelta(minutes=1))
+    assert (await bench.attempt()).kind is DELIVERED
+    bench.clock.skip(CONSENT_HOLDS)
+    assert (await bench.attempt()).reason == "no consent (OPTIONS: HTTP 403)"
+    assert bench.counts == (3, 3)
+
+
+@pytest.mark.parametrize(("answer", "posted"), [(WELCOME, 20), (Answer(status=404), 0)])
+async def test_deliveries_side_by_side_ask_once(bench: Bench, answer: Answer, posted: int) -> None:
+    await bench.subscribe()
+    bench.hooks.welcome("/hook", dataclasses.replace(answer, delay=0.2))
+    outcomes = await asyncio.gather(*map(bench.channel.attempt, await bench.dues(20)))
+    assert len({outcome.kind for outcome in outcomes}) == 1
+    assert bench.counts == (1, posted)
+
+
+async def test_a_receiver_that_hangs_is_not_waited_for_by_one_after_the_other(bench: Bench) -> None:
+    await bench.subscribe()
+    bench.hooks.welcome("/hook", Answer(behaviour=Behaviour.HANG))
+    async with asyncio.timeout(8):  # the timeout is 5 s
+        outcomes = await asyncio.gather(*map(bench.channel.attempt, await bench.dues(20)))
+    assert {outcome.reason for outcome in outcomes} == {"timeout"}
+    assert bench.counts == (1, 0)
+
+
+async def test_the_rate_limit_is_told_and_the_answer_bounds_what_follows(bench: Bench) -> None:
+    await bench.subscribe(rate_limit=50.0)
+    headers = {"WebHook-Allowed-Origin": "*", "WebHook-Allowed-Rate": "6"}
+    bench.hooks.welcome("/hook", Answer(status=200, headers=headers, delay=0.1))
+    first, second = await bench.dues(2)
+    outcomes = await asyncio.gather(bench.channel.attempt(first), bench.channel.attempt(second), return_exceptions=True)
+    assert bench.got("OPTIONS")[0].headers["webhook-request-rate"] == "3000"
+    # Who asked goes; who waited for the answer was not paced by it, and has to wait its turn.
+    assert [type(outcome) for outcome in outcomes] == [Outcome, HeldBack]
+    (loaded, *_) = await bench.dues()
+    assert loaded.rate == pytest.approx(0.1)
+    assert (await bench.channel.attempt(loaded)).kind is DELIVERED
+    assert bench.counts == (1, 2)
+
+
+async def test_a_backlog_goes_at_the_rate_that_the_receiver_consents_to(bench: Bench) -> None:
+    await bench.subscribe()
+    headers = {"WebHook-Allowed-Origin": ORIGIN, "WebHook-Allowed-Rate": "6"}
+    bench.hooks.welcome("/hook", Answer(status=200, headers=headers))
+    dues = await bench.dues(5)
+    groups = tuple(Group(event_key=due.event.key, channel=Channel.WEBHOOK, subscription_ids=("sub",)) for due in dues)
+    first = await ActivityEnvironment().run(bench.channel.send_webhook, Chunk(groups=groups, schedule=(5.0,)))
+    assert list(first.settled.values()) == [{DeliveryState.DELIVERED: 1}]
+    assert [(item.reason, item.attempts, item.delay) for item in first.deferred] == [("rate limit", 0, 0.0)] * 4
+    left = tuple(group for group in groups if group.event_key not in first.settled)
+    second = await ActivityEnvironment().run(bench.channel.send_webhook, Chunk(groups=left, schedule=(5.0,)))
+    assert sorted(round(item.delay) for item in second.deferred) == [10, 20, 30]
+    assert bench.counts == (1, 2)
+
+
+async def test_two_policies_side_by_side_both_make_progress(bench: Bench) -> None:
+    """As while workers are replaced by such of another origin: each asks for itself, and neither is held back for ever."""
+    await bench.subscribe()
+    headers = {"WebHook-Allowed-Origin": "*", "WebHook-Allowed-Rate": "6000"}
+    bench.hooks.welcome("/hook", Answer(status=200, headers=headers))
+    egress = Egress(allow=[ip_network("127.0.0.1/32")], allow_http=True, ports=None)
+    async with egress.session() as session:
+        other = WebhookChannel(
+            bench.registry, session, egress, timeout=5, concurrency=1, origin="example.org", clock=bench.clock
+        )
+        for _ in range(4):
+            for channel in (bench.channel, other):
+                (due,) = await bench.dues()
+                bench.clock.skip(timedelta(seconds=1))
+                assert (await channel.attempt(due)).kind is DELIVERED
+
+
+async def test_a_registry_that_has_lost_a_consent_is_told_again(bench: Bench) -> None:
+    """As after a subscription was made anew: what is held back to be paced must find the rate when it comes back."""
+    await bench.subscribe()
+    headers = {"WebHook-Allowed-Origin": "*", "WebHook-Allowed-Rate": "6000"}
+    bench.hooks.welcome("/hook", Answer(status=200, headers=headers))
+    first, second = await bench.dues(2)
+    assert (await bench.channel.attempt(first)).kind is DELIVERED
+    await bench.registry.give_consent("sub", Consent("another", first.delivery.updated_at))
+    with pytest.raises(HeldBack):
+        await bench.channel.attempt(second)
+    (again,) = await bench.dues()
+    assert (await bench.channel.attempt(again)).kind is DELIVERED
+    assert bench.counts == (1, 2)
+
+
+async def test_without_a_name_to_ask_in_the_delivery_waits_for_the_operator(bench: Bench) -> None:
+    await bench.subscribe()
+    egress = Egress(allow=[ip_network("127.0.0.1/32")], allow_http=True, ports=None)
+    async with egress.session() as session:
+        nameless = WebhookChannel(bench.registry, session, egress, timeout=5, concurrency=1)
+        (due,) = await bench.dues()
+        outcome = await nameless.attempt(due)
+    assert outcome == Outcome(kind=DEFERRED, reason="no BELLWIRE_WEBHOOK_ORIGIN for the handshake", ours=True)
+    assert bench.counts == (0, 0)
+
+
+async def test_asking_goes_through_the_guard(bench: Bench) -> None:
+    await bench.subscribe()
+    egress = Egress(allow_http=True, ports=None)
+    async with egress.session() as session:
+        guarded = WebhookChannel(bench.registry, session, egress, timeout=5, concurrency=1, origin=ORIGIN)
+        (due,) = await bench.dues()
+        named = due.subscription.target.model_copy(update={"url": f"http://localhost:{bench.hooks.port}/hook"})
+        wish = due.subscription.model_copy(update={"target": named})
+        outcome = await guarded.attempt(dataclasses.replace(due, subscription=wish))
+    assert outcome.reason == "address not allowed"
+    assert bench.counts == (0, 0)
+
+
+def test_a_refusal_is_forgotten_before_the_schedule_asks_again() -> None:
+    assert timedelta(seconds=5) > REFUSAL_HOLDS

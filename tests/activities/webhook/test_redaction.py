@@ -1,0 +1,158 @@
+"""What a stranger may learn from outcomes: nothing of what may not be dialled, little of what only the operator allows."""
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from ipaddress import ip_network
+from typing import cast
+
+import pytest
+from structlog.testing import capture_logs
+
+import worker
+from activities.egress.policy import Egress
+from activities.webhook.channel import UNTOLD, WebhookChannel
+from bellwire.deliveries import Outcome, OutcomeKind
+from bellwire.registry import Registry
+from bellwire.service.settings import Settings
+from bellwire.webhooks import generate_secret
+from starter.local.processes import free_port
+from starter.local.receivers.webhooks import Answer, Behaviour, HookReceiver
+from tests.activities.listeners import listening, name_server, serving
+from tests.factories import due, subscription
+
+LOOPBACK = ip_network("127.0.0.0/8")
+
+
+@asynccontextmanager
+async def channel(egress: Egress, **options: object) -> AsyncIterator[WebhookChannel]:
+    async with egress.session(**options) as session:  # type: ignore[arg-type]
+        yield WebhookChannel(cast(Registry, None), session, egress, timeout=1, concurrency=1)
+
+
+async def attempt(webhook: WebhookChannel, url: str) -> Outcome:
+    return await webhook.attempt(due(subscription({"channel": "webhook", "url": url}), secret=generate_secret()))
+
+
+async def test_of_what_may_not_be_dialled_neither_text_nor_time_tells_what_is_there() -> None:
+    """An open port, a closed one, and an address from which nothing ever comes back."""
+    egress = Egress(allow_http=True, ports=None)
+    async with listening("127.0.0.1") as here, name_server({"far.example": [["10.255.255.1"]]}) as (_, resolver):
+        async with channel(egress, resolver=resolver) as webhook:
+            began = time.monotonic()
+            by_literal = [
+                await attempt(webhook, url)
+                for url in (f"http://127.0.0.1:{here.port}/", "http://127.0.0.1:1/", "http://10.255.255.1/")
+            ]
+            by_name = await attempt(webhook, "http://far.example/")
+            took = time.monotonic() - began
+        async with channel(egress) as webhook:
+            by_local_name = [await attempt(webhook, f"http://localhost:{port}/") for port in (here.port, 1)]
+        assert here.accepted == 0
+    assert by_literal == [Outcome(kind=OutcomeKind.REJECTED, reason="address not allowed")] * 3
+    assert [by_name, *by_local_name] == [Outcome(kind=OutcomeKind.DEFERRED, reason="address not allowed")] * 3
+    assert took < 0.5  # a dial that hangs takes as long as may be: 0.5 s here
+
+
+@asynccontextmanager
+async def failing_ways() -> AsyncIterator[dict[str, str]]:
+    """URLs inside that fail, each in its own way, by the text that says so to those who may know."""
+
+    async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    async with HookReceiver() as hooks, serving(mute) as silent:
+        hooks.script("/lost", Answer(behaviour=Behaviour.RESET))
+        hooks.script("/garbage", Answer(behaviour=Behaviour.GARBAGE))
+        hooks.script("/half", Answer(status=200, behaviour=Behaviour.HALF))
+        yield {
+            "timeout": f"http://127.0.0.1:{silent}/",
+            "connection lost": hooks.url("/lost"),
+            "garbage answer": hooks.url("/garbage"),
+            "half an answer": hooks.url("/half"),
+            "connect failed": f"http://127.0.0.1:{free_port()}/",
+            "TLS failed": f"https://127.0.0.1:{hooks.port}/",
+        }
+
+
+@pytest.mark.parametrize("details", [True, False])
+async def test_where_only_the_operator_allows_it_all_failures_read_alike_unless_tenants_may_know(details: bool) -> None:
+    egress = Egress(allow=[LOOPBACK], allow_http=True, ports=None, details=details)
+    async with failing_ways() as ways, channel(egress) as webhook:
+        with capture_logs() as logs:
+            outcomes = {reason: await attempt(webhook, url) for reason, url in ways.items()}
+    told = {reason: outcome.reason for reason, outcome in outcomes.items()}
+    assert {outcome.kind for outcome in outcomes.values()} == {OutcomeKind.DEFERRED}
+    if details:
+        assert told == {reason: reason for reason in ways}
+        assert logs == []
+    else:
+        assert set(told.values()) == {UNTOLD}
+        # The operator still reads what it was.
+        assert [(one["event"], one["reason"]) for one in logs] == [("webhook.failed_inside", each) for each in ways]
+        assert "127.0.0.1" not in str(logs)
+
+
+async def test_an_answer_from_there_is_judged_and_not_shown_on_a_new_connection_or_a_kept_one() -> None:
+    egress = Egress(allow=[LOOPBACK], allow_http=True, ports=None, details=False)
+    async with HookReceiver() as hooks, channel(egress) as webhook:
+        hooks.script("/", *[Answer(status=503, body=b"db-7.internal is down")] * 2, Answer(behaviour=Behaviour.RESET))
+        outcomes = [await attempt(webhook, hooks.url()) for _ in range(3)]
+        assert len({one.peer for one in hooks.received}) == 1
+    shown = Outcome(kind=OutcomeKind.DEFERRED, reason="HTTP 503")
+    assert outcomes == [shown, shown, Outcome(kind=OutcomeKind.DEFERRED, reason=UNTOLD)]
+
+
+async def test_a_name_that_leads_there_is_treated_as_the_address_is_and_one_that_leads_nowhere_is_named() -> None:
+    egress = Egress(allow=[LOOPBACK], allow_http=True, ports=None, details=False)
+    async with (
+        HookReceiver() as hooks,
+        name_server({"inside.example": [["127.0.0.1"]], "both.example": [["127.0.0.2", "127.0.0.1"]]}) as (_, resolver),
+        channel(egress, resolver=resolver) as webhook,
+    ):
+        hooks.script("/", Answer(status=400, body=b"secret"), Answer(status=400, body=b"secret"))
+        for name in ("inside.example", "both.example"):
+            outcome = await attempt(webhook, f"http://{name}:{hooks.port}/")
+            assert outcome == Outcome(kind=OutcomeKind.REJECTED, reason="HTTP 400")
+        assert (await attempt(webhook, "http://inside.example:1/")).reason == UNTOLD
+        assert (await attempt(webhook, "http://nowhere.example/")).reason == "name not resolved"
+
+
+async def test_attempts_side_by_side_do_not_blur_each_other() -> None:
+    """One goes inside, one to an address that is not there: each has the text of its own."""
+    egress = Egress(allow=[LOOPBACK], allow_http=True, ports=None, details=False)
+    async with HookReceiver() as hooks, channel(egress) as webhook:
+        hooks.script("/", *[Answer(status=200, delay=0.1, body=b"secret")] * 5)
+        outcomes = await asyncio.gather(*(attempt(webhook, url) for url in [hooks.url(), "http://nobody.invalid/"] * 5))
+    assert {one.answer for one in outcomes} == {None}
+    assert sorted(one.reason for one in outcomes) == ["HTTP 200"] * 5 + ["name not resolved"] * 5
+
+
+async def test_only_sockets_to_addresses_that_are_not_public_count_as_inside() -> None:
+    egress = Egress(allow=[ip_network("10.0.0.0/8")], ports=None, details=False)
+    for address, inside in (("8.8.8.8", False), ("10.0.0.1", True), ("2606:4700:4700::1111", False)):
+        dialled = egress.dialling()
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        egress.socket_factory((family, socket.SOCK_STREAM, 0, "", (address, 443))).close()
+        assert dialled.inside is inside
+
+
+@pytest.mark.parametrize(("details", "reason"), [(None, UNTOLD), ("true", "connect failed")])
+async def test_the_worker_is_discreet_unless_its_settings_say_otherwise(details: str | None, reason: str) -> None:
+    given = {"egress_allow": "127.0.0.0/8", "webhook_ports": "*", "webhook_allow_http": True}
+    settings = Settings.read(**given, **({"egress_details": details} if details else {}))
+    async with worker.open_channels(settings, cast(Registry, None)) as opened:
+        assert (await attempt(opened.webhook, f"http://127.0.0.1:{free_port()}/")).reason == reason
+
+
+async def test_a_url_that_was_changed_since_it_was_validated_is_judged_as_it_is_now() -> None:
+    """An address is loaded with each attempt; what was checked when it was stored counts for nothing."""
+    sound = due(secret=generate_secret())
+    changed = sound.subscription.target.model_copy(update={"url": "https://169.254.169.254/latest/meta-data"})
+    changed_due = replace(sound, subscription=sound.subscription.model_copy(update={"target": changed}))
+    async with channel(Egress(ports=None)) as webhook:
+        outcome = await webhook.attempt(changed_due)
+    assert outcome == Outcome(kind=OutcomeKind.REJECTED, reason="address not allowed")

@@ -1,0 +1,233 @@
+"""What a subscription asks of its webhooks, and what a receiver answers to stop them, over real connections."""
+
+import ssl
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from pydantic import SecretStr
+from temporalio.testing import ActivityEnvironment
+
+from activities.egress.policy import Egress
+from activities.sending.loop import judge
+from activities.webhook.channel import WebhookChannel
+from bellwire.contract import Chunk, Group
+from bellwire.deliveries import DeliveryState, Due, Outcome, OutcomeKind
+from bellwire.endpoint_health import STATED_BOUNDS
+from bellwire.registry import Registry
+from bellwire.subscriptions import Channel, SubscriptionState
+from bellwire.webhooks import generate_secret, public_key, verify
+from starter.local.receivers.webhooks import Answer, HookReceiver
+from tests.activities.webhook.test_webhook import LOOPBACK, channel
+from tests.certificates import Authority, parts
+from tests.factories import due, event, subscription
+
+DELIVERED, REJECTED, DEFERRED = OutcomeKind.DELIVERED, OutcomeKind.REJECTED, OutcomeKind.DEFERRED
+
+
+def due_at(url: str, *secrets: str, **target: Any) -> Due:
+    """A delivery that is signed by the secrets."""
+    made = due(subscription({"channel": "webhook", "url": url, **target}))
+    return replace(made, secrets=tuple(SecretStr(secret) for secret in secrets or (generate_secret(),)))
+
+
+async def test_extra_headers_are_sent_and_leave_ours_alone() -> None:
+    async with HookReceiver() as hooks, channel() as webhook:
+        extra = {"Authorization": "Bearer abc=", "x-odd": "a  b", "Accept": "text/plain"}
+        await webhook.attempt(due_at(hooks.url(), headers=extra))
+        await webhook.attempt(due_at(hooks.url()))
+        first, second = hooks.received
+    assert {name: first.headers[name.lower()] for name in extra} == extra
+    assert first.headers["user-agent"].startswith("Bellwire/")
+    assert "authorization" not in second.headers
+    assert first.headers.keys() - {"authorization", "x-odd"} == second.headers.keys()
+
+
+async def test_a_subscription_may_have_less_patience_than_the_worker() -> None:
+    async with HookReceiver() as hooks, channel(timeout=20) as webhook:
+        hooks.script("/", Answer(delay=60), 204)
+        begun = time.monotonic()
+        outcome = await webhook.attempt(due_at(hooks.url(), timeout=1))
+        assert outcome == Outcome(kind=DEFERRED, reason="timeout")
+        assert time.monotonic() - begun < 15
+        assert (await webhook.attempt(due_at(hooks.url(), timeout=30))).kind is DELIVERED
+
+
+async def test_every_live_secret_signs_and_each_receiver_finds_its_own() -> None:
+    shared, older, pair = generate_secret(), generate_secret(), generate_secret("asymmetric")
+    async with HookReceiver() as hooks, channel() as webhook:
+        for path, secret in {"/new": shared, "/old": older}.items():
+            hooks.expect(path, secret)
+            await webhook.attempt(due_at(hooks.url(path), pair, shared, older))
+        assert all(one.verified for one in hooks.received)
+        got = hooks.received[0]
+    assert [entry.partition(",")[0] for entry in got.headers["webhook-signature"].split()] == ["v1a", "v1", "v1"]
+    for secret in (public_key(pair), shared, older):
+        assert verify(secret, got.headers, got.body) == got.event
+
+
+# Delivery control.
+
+
+@pytest.mark.parametrize(
+    ("status", "asked", "kind", "disable", "reason"),
+    [
+        (204, "disable", DELIVERED, True, "HTTP 204, webhook-delivery: disable"),
+        (400, "disable", REJECTED, True, "HTTP 400, webhook-delivery: disable"),
+        (503, "disable", REJECTED, True, "HTTP 503, webhook-delivery: disable"),
+        (302, " Disable ", REJECTED, True, "HTTP 302, webhook-delivery: disable"),
+        (410, "abort-message", REJECTED, True, "HTTP 410, webhook-delivery: abort-message"),
+        (200, "abort-message", DELIVERED, False, "HTTP 200"),
+        (200, "abort", DELIVERED, False, "HTTP 200"),
+        (404, "abort-message", REJECTED, False, "HTTP 404, webhook-delivery: abort-message"),
+        (503, "abort-message", REJECTED, False, "HTTP 503, webhook-delivery: abort-message"),
+        (429, "ABORT", REJECTED, False, "HTTP 429, webhook-delivery: abort"),
+        (503, "pause", DEFERRED, False, "HTTP 503"),
+        (503, "", DEFERRED, False, "HTTP 503"),
+        (200, "x" * 1000, DELIVERED, False, "HTTP 200"),
+    ],
+)
+async def test_a_receiver_may_stop_a_delivery_or_all_of_them(
+    status: int, asked: str, kind: OutcomeKind, disable: bool, reason: str
+) -> None:
+    async with HookReceiver() as hooks, channel() as webhook:
+        hooks.script("/", Answer(status=status, headers={"Webhook-Delivery": asked, "retry-after": "7"}))
+        outcome = await webhook.attempt(due_at(hooks.url()))
+    stated = 7 if kind is DEFERRED else None
+    assert outcome == Outcome(kind=kind, disable=disable, reason=reason, retry_after=stated, throttle=status == 429)
+
+
+async def test_what_a_receiver_stops_is_disabled_with_the_reason_although_it_took_the_delivery(tmp_path: Path) -> None:
+    registry = await Registry.open(f"sqlite:///{tmp_path}/registry.db")
+    try:
+        await registry.migrate()
+        happened, egress = event(), Egress(allow=[LOOPBACK], allow_http=True, ports=None)
+        async with HookReceiver() as hooks, egress.session() as session:
+            for name, status, asked in (("enough", 204, "disable"), ("not-this", 503, "abort-message")):
+                await registry.subscribe(subscription({"channel": "webhook", "url": hooks.url(f"/{name}")}, id=name))
+                hooks.script(f"/{name}", Answer(status=status, headers={"webhook-delivery": asked}))
+            group = Group(event_key=happened.key, channel=Channel.WEBHOOK, subscription_ids=("enough", "not-this"))
+            await registry.accept([happened], "run")
+            await registry.add_deliveries("run", [group])
+            webhook = WebhookChannel(registry, session, egress, timeout=10, concurrency=2)
+            result = await ActivityEnvironment().run(webhook.send_webhook, Chunk(groups=(group,), schedule=(5.0,)))
+        assert result.settled == {happened.key: {DeliveryState.DELIVERED: 1, DeliveryState.REJECTED: 1}}
+        enough, other = await registry.subscription("enough"), await registry.subscription("not-this")
+        assert (enough.state, enough.state_reason) == (
+            SubscriptionState.DISABLED,
+            "HTTP 204, webhook-delivery: disable",
+        )
+        assert other.state is SubscriptionState.ACTIVE
+    finally:
+        await registry.close()
+
+
+@pytest.mark.parametrize(
+    ("value", "wait"),
+    [
+        ("-5", None),
+        ("soon", None),
+        ("1e9", None),
+        ("nan", None),
+        ("5, 10", None),
+        ("Mon, 99 Nov 2026 08:02:00 GMT", None),
+        ("0", STATED_BOUNDS[0]),
+        ("0.25", STATED_BOUNDS[0]),
+        ("Mon, 01 Jan 1990 00:00:00 GMT", STATED_BOUNDS[0]),
+        ("Mon, 01 Jan 0001 00:00:00 +2359", STATED_BOUNDS[0]),
+        ("2.5", 2.5),
+        ("9999999999", STATED_BOUNDS[1]),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", STATED_BOUNDS[1]),
+        ("9" * 500, None),
+    ],
+)
+async def test_an_odd_time_to_try_again_is_clamped_or_the_schedule_holds(value: str, wait: float | None) -> None:
+    async with HookReceiver() as hooks, channel() as webhook:
+        hooks.script("/", Answer(status=503, headers={"retry-after": value}))
+        sent = due_at(hooks.url())
+        outcome = await webhook.attempt(sent)
+    stated = wait is not None
+    assert judge(outcome, sent, [77.0]) == (DeliveryState.WAITING, wait if stated else 77.0, stated)
+
+
+# Mutual TLS.
+
+
+@asynccontextmanager
+async def demanding(authority: Authority, folder: Path) -> AsyncIterator[tuple[str, list[tuple[str, int]]]]:
+    """A receiver that asks who calls: its URL, and for each request the name on the certificate and the caller's port."""
+    own, trusted = folder / "server.pem", folder / "authority.pem"
+    own.write_text(authority.certificate("receiver"))
+    trusted.write_text(authority.pem)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(trusted))
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_cert_chain(own)
+    seen = []
+
+    async def receive(request: web.Request) -> web.Response:
+        assert request.transport is not None
+        certificate = request.transport.get_extra_info("peercert")
+        seen.append((certificate["subject"][0][0][1], request.transport.get_extra_info("peername")[1]))
+        return web.Response(status=204)
+
+    app = web.Application()
+    app.router.add_post("/", receive)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+    try:
+        yield f"https://127.0.0.1:{runner.addresses[0][1]}/", seen
+    finally:
+        await runner.cleanup()
+
+
+async def test_a_receiver_that_asks_who_calls_is_shown_the_subscriptions_certificate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority()
+    async with demanding(authority, tmp_path) as (url, seen), channel() as webhook:
+        # OpenSSL's own variable: whom this process trusts, asked when a context is made.
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+        acme, other = (
+            due_at(url, client_certificate=authority.certificate(name), timeout=10) for name in ("acme", "other")
+        )
+        for sent in (acme, other, acme):
+            assert await webhook.attempt(sent) == Outcome(kind=DELIVERED, reason="HTTP 204")
+    assert [name for name, _ in seen] == ["acme", "other", "acme"]
+    assert seen[0] == seen[2], "a context, and with it the connection, is kept"
+    assert seen[0][1] != seen[1][1], "two certificates never share a connection"
+
+
+async def test_a_receiver_that_does_not_trust_the_certificate_gets_nothing_and_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority, stranger = Authority(), Authority("Stranger")
+    async with demanding(authority, tmp_path) as (url, seen), channel() as webhook:
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+        outcome = await webhook.attempt(due_at(url, client_certificate=stranger.certificate("acme")))
+    # In TLS 1.3 the client is through with its part before the receiver looks at the certificate and hangs up.
+    assert outcome.kind is DEFERRED
+    assert outcome.reason in {"connection lost", "TLS failed"}
+    assert seen == []
+
+
+async def test_a_client_certificate_does_not_make_us_trust_the_receiver(tmp_path: Path) -> None:
+    authority = Authority()
+    async with demanding(authority, tmp_path) as (url, seen), channel() as webhook:
+        outcome = await webhook.attempt(due_at(url, client_certificate=authority.certificate("acme")))
+    assert outcome == Outcome(kind=DEFERRED, reason="TLS failed")
+    assert seen == []
+
+
+async def test_a_stored_certificate_that_is_no_good_any_more_fails_its_own_delivery_only() -> None:
+    sent = due_at("https://127.0.0.1:1/")
+    certificate, _ = parts(Authority().certificate("acme"))
+    target = sent.subscription.target.model_copy(update={"client_certificate": SecretStr(certificate)})
+    broken = replace(sent, subscription=sent.subscription.model_copy(update={"target": target}))
+    async with channel() as webhook:
+        assert await webhook.attempt(broken) == Outcome(kind=DEFERRED, reason="no valid client certificate", ours=True)

@@ -1,0 +1,167 @@
+"""Signing secrets: given or made, replaced one by another, and what is seen of them."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from pydantic import SecretStr
+
+from bellwire.contract import Group
+from bellwire.errors import SubscriptionInvalid, SubscriptionNotFound
+from bellwire.registry import Registry
+from bellwire.registry.signing_secrets import LONGEST_OVERLAP, MOST_REPLACED
+from bellwire.subscriptions import Channel
+from bellwire.webhooks import KeyKind, generate_secret, public_key, sign, verify
+from tests.factories import event, subscription
+
+HOUR = timedelta(hours=1)
+EMAIL = {"channel": "email", "to": "ann@example.com"}
+
+
+async def made(registry: Registry, **options: str | KeyKind) -> str:
+    """The secret of a new subscription `hook`."""
+    secret = await registry.subscribe(subscription(id="hook"), **options)  # type: ignore[arg-type]
+    assert secret is not None
+    return secret.get_secret_value()
+
+
+async def signing(registry: Registry) -> list[str]:
+    """What an attempt at a delivery of `hook` would be signed with."""
+    happened = event()
+    group = Group(event_key=happened.key, channel=Channel.WEBHOOK, subscription_ids=("hook",))
+    await registry.accept([happened], "run")
+    await registry.add_deliveries("run", [group])
+    (due,) = await registry.load([group])
+    return [secret.get_secret_value() for secret in due.secrets]
+
+
+async def rotated(registry: Registry, **options: object) -> str:
+    return (await registry.rotate_secret("hook", **options)).get_secret_value()  # type: ignore[arg-type]
+
+
+async def test_old_and_new_secret_sign_for_a_day_the_new_one_first(registry: Registry) -> None:
+    old = await made(registry)
+    new = await rotated(registry)
+    assert new != old
+    assert await signing(registry) == [new, old]
+    newest, replaced = await registry.keys_in_use("hook")
+    assert newest.expires_at is None
+    assert replaced.expires_at is not None
+    assert timedelta(hours=23) < replaced.expires_at - datetime.now(UTC) <= timedelta(hours=24)
+    headers = {"webhook-id": "a", "webhook-timestamp": "0", "webhook-signature": sign([new, old], "a", 0, b"{}")}
+    for secret in (old, new):
+        assert verify(secret, headers, b"{}", now=datetime.fromtimestamp(0, UTC)) == {}
+
+
+async def test_each_replaced_secret_has_an_end_of_its_own(registry: Registry) -> None:
+    first = await made(registry)
+    second = await rotated(registry, overlap=3 * HOUR)
+    third = await rotated(registry, overlap=timedelta(microseconds=1))
+    fourth = await rotated(registry, overlap=HOUR)
+    # The second ran out at once, the first keeps the longer time that it was promised.
+    assert await signing(registry) == [fourth, third, first]
+    ends = [key.expires_at for key in await registry.keys_in_use("hook")]
+    assert ends[0] is None
+    assert ends[1] is not None
+    assert ends[2] is not None
+    assert ends[1] + HOUR < ends[2]
+    assert second not in await signing(registry)
+
+
+async def test_revoked_secrets_stop_at_once(registry: Registry) -> None:
+    await made(registry)
+    await rotated(registry)
+    newest = await rotated(registry, overlap=timedelta())
+    assert await signing(registry) == [newest]
+
+
+async def test_a_secret_may_be_brought_along_and_an_old_one_be_taken_back(registry: Registry) -> None:
+    old, brought = await made(registry), generate_secret()
+    assert await rotated(registry, secret=brought) == brought
+    assert await rotated(registry, secret=old) == old
+    assert await signing(registry) == [old, brought]
+
+
+async def test_the_kind_stays_unless_another_is_asked_for(registry: Registry) -> None:
+    old = await made(registry, kind=KeyKind.ASYMMETRIC)
+    new = await rotated(registry)
+    shared = await rotated(registry, kind=KeyKind.SYMMETRIC)
+    assert [secret.partition("_")[0] for secret in (old, new, shared)] == ["whsk", "whsk", "whsec"]
+    assert [(key.kind, key.public_key) for key in await registry.keys_in_use("hook")] == [
+        (KeyKind.SYMMETRIC, None),
+        (KeyKind.ASYMMETRIC, public_key(new)),
+        (KeyKind.ASYMMETRIC, public_key(old)),
+    ]
+
+
+async def test_what_people_see_of_keys_holds_no_secret(registry: Registry) -> None:
+    secrets = [await made(registry, kind=KeyKind.ASYMMETRIC), await rotated(registry, kind=KeyKind.SYMMETRIC)]
+    seen = repr(await registry.keys_in_use("hook")) + repr(await registry.subscription("hook"))
+    for secret in secrets:
+        assert secret not in seen
+        assert secret[5:45] not in seen
+
+
+async def test_rotations_at_the_same_time_all_count(registry: Registry) -> None:
+    first = await made(registry)
+    made_meanwhile = await asyncio.gather(*(rotated(registry) for _ in range(5)))
+    assert sorted(await signing(registry)) == sorted([first, *made_meanwhile])
+
+
+async def test_so_many_replaced_secrets_sign_and_no_more(registry: Registry) -> None:
+    await made(registry)
+    for _ in range(MOST_REPLACED):
+        await rotated(registry)
+    before = await signing(registry)
+    assert len(before) == MOST_REPLACED + 1
+    with pytest.raises(SubscriptionInvalid, match="wait until one has run out, or revoke"):
+        await rotated(registry)
+    assert await signing(registry) == before
+    newest = await rotated(registry, overlap=timedelta())
+    assert await signing(registry) == [newest]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"overlap": -HOUR}, "overlap: must be 0 to 30 days"),
+        ({"overlap": LONGEST_OVERLAP + HOUR}, "overlap: must be 0 to 30 days"),
+        ({"secret": "whsec_AAAA"}, "secret: must be whsec_"),
+        ({"secret": "whsk_AAAA"}, "secret: whsk_ must be followed by"),
+        ({"secret": public_key(generate_secret("asymmetric"))}, "secret: whpk_ is a public key"),
+        (
+            {"secret": generate_secret(), "kind": KeyKind.ASYMMETRIC},
+            "secret: is symmetric, and asymmetric was asked for",
+        ),
+    ],
+)
+async def test_a_bad_rotation_changes_nothing(registry: Registry, options: dict[str, object], said: str) -> None:
+    secret = await made(registry)
+    with pytest.raises(SubscriptionInvalid, match=said):
+        await rotated(registry, **options)
+    assert await signing(registry) == [secret]
+
+
+async def test_a_secret_does_not_replace_itself(registry: Registry) -> None:
+    with pytest.raises(SubscriptionInvalid, match="in use already"):
+        await rotated(registry, secret=await made(registry))
+
+
+async def test_only_webhooks_that_exist_have_secrets_to_rotate(registry: Registry) -> None:
+    await registry.subscribe(subscription(EMAIL, id="hook"))
+    with pytest.raises(SubscriptionInvalid, match="only webhooks are signed"):
+        await rotated(registry)
+    assert await registry.keys_in_use("hook") == ()
+    for asked in (registry.rotate_secret("nobody"), registry.keys_in_use("nobody")):
+        with pytest.raises(SubscriptionNotFound):
+            await asked
+
+
+async def test_the_kind_of_a_new_secret_may_be_chosen(registry: Registry) -> None:
+    assert await registry.subscribe(subscription(EMAIL)) is None
+    with pytest.raises(SubscriptionInvalid, match="only webhooks are signed"):
+        await registry.subscribe(subscription(EMAIL), kind=KeyKind.ASYMMETRIC)
+    with pytest.raises(SubscriptionInvalid, match="is symmetric, and asymmetric was asked for"):
+        await registry.subscribe(subscription(), secret=generate_secret(), kind=KeyKind.ASYMMETRIC)
+    brought = generate_secret("asymmetric")
+    assert await registry.subscribe(subscription(), secret=brought) == SecretStr(brought)
