@@ -35,12 +35,12 @@ from activities.email.relays import Relays
 from activities.rendering.renderer import Renderer
 from activities.rendering.tenant_renderer import TenantTemplates
 from activities.resolve import Resolver
-from activities.sending.inline import Attempting, FirstRounds
-from activities.sending.test_sends import Trials
+from activities.sending.inline import Attempting, InlineSender
+from activities.sending.test_sends import TestSends
 from activities.sms.channel import SmsChannel
 from activities.sms.http_provider import HttpProvider
 from activities.sms.prices import Prices
-from activities.sms.provider_config import Descriptions
+from activities.sms.provider_config import ProviderConfigs
 from activities.sms.provider_http import provider_session
 from activities.sms.providers import Provider, Providers
 from activities.sms.twilio import TwilioProvider, twilio_client
@@ -49,7 +49,7 @@ from bellwire.client import Client as Publisher
 from bellwire.contract import QUEUE, channel_queue
 from bellwire.errors import BellwireError
 from bellwire.registry import Registry
-from bellwire.service.operational_events import announcing
+from bellwire.service.operational_events import publishing_operational_events
 from bellwire.service.readiness import answering_health
 from bellwire.service.settings import Settings, SettingsInvalid
 from bellwire.service.slots import BusySlots, SendSlots, tuner
@@ -70,11 +70,11 @@ COLLECT_AFTER = (50_000, 20, 50)
 LOOKUP_THREADS = 64
 PROGRAM = Path(__file__).resolve()
 #: Processes of --processes; more are a slip of the keyboard.
-MOST_PROCESSES = 64
+MAX_PROCESSES = 64
 #: Port numbers end before this.
 PORTS = 65536
 #: Seconds beyond BELLWIRE_SHUTDOWN_GRACE that each of several processes has to leave before it is killed.
-LEAVING = 10.0
+SHUTDOWN_MARGIN = 10.0
 
 
 class Channels(NamedTuple):
@@ -93,17 +93,17 @@ class Channels(NamedTuple):
             Channel.WEBHOOK: self.webhook.send_webhook,
         }
 
-    def trials(self, registry: Registry) -> Trials:
+    def test_sends_of(self, registry: Registry) -> TestSends:
         """What makes one attempt by any of them and records nothing."""
         attempts = {
             Channel.EMAIL: self.email.attempt,
             Channel.SMS: self.sms.attempt,
             Channel.WEBHOOK: self.webhook.attempt,
         }
-        return Trials(registry, attempts)
+        return TestSends(registry, attempts)
 
 
-def local_activities(registry: Registry, first: FirstRounds) -> list[Implementation]:
+def local_activities(registry: Registry, first: InlineSender) -> list[Implementation]:
     """What workflows run beside themselves."""
     resolver = Resolver(registry)
     return [
@@ -111,8 +111,8 @@ def local_activities(registry: Registry, first: FirstRounds) -> list[Implementat
         resolver.open_page,
         resolver.reopen,
         resolver.settle,
-        resolver.locate,
-        first.send_at_once,
+        resolver.lookup,
+        first.send_inline,
     ]
 
 
@@ -180,14 +180,14 @@ async def open_channels(settings: Settings, registry: Registry) -> AsyncIterator
             origin=settings.webhook_origin,
             renderer=renderer,
         )
-        for flights in (email.flights, webhook.flights):
-            stack.push_async_callback(flights.close, settings.shutdown_grace)
+        for in_flight in (email.in_flight, webhook.in_flight):
+            stack.push_async_callback(in_flight.close, settings.shutdown_grace)
         yield Channels(email, sms, webhook)
 
 
 async def _sms_providers(stack: AsyncExitStack, settings: Settings, registry: Registry) -> list[Provider]:
     """Twilio, if it is configured, and those that the operator describes, the first asked first."""
-    described = Descriptions.read(settings.sms_providers) if settings.sms_providers else None
+    described = ProviderConfigs.read(settings.sms_providers) if settings.sms_providers else None
     if described is None and not settings.twilio_account_sid:
         return []
     session = await stack.enter_async_context(provider_session())
@@ -218,7 +218,7 @@ async def polling(
         "activity_task_poller_behavior": PollerBehaviorAutoscaling(initial=2),
     }
     async with open_channels(settings, registry) as opened, AsyncExitStack() as stack:
-        trial = opened.trials(registry).attempt_trial
+        trial = opened.test_sends_of(registry).send_test
         workers = [
             Worker(
                 client,
@@ -234,7 +234,7 @@ async def polling(
         if workflows:
             able: dict[Channel, Attempting] = {Channel.EMAIL: opened.email, Channel.WEBHOOK: opened.webhook}
             at_once = {channel: able[channel] for channel in channels if channel in able}
-            first = FirstRounds(registry, at_once, most=settings.send_concurrency)
+            first = InlineSender(registry, at_once, most=settings.send_concurrency)
             workers.append(
                 Worker(
                     client,
@@ -266,7 +266,7 @@ async def run(settings: Settings, channels: Sequence[Channel], *, workflows: boo
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     registry = await Registry.open(
-        settings.registry_url, pool=settings.registry_pool, ring=settings.ring, patience=settings.patience
+        settings.registry_url, pool=settings.registry_pool, ring=settings.ring, disable_policy=settings.disable_policy
     )
     try:
         await registry.check()
@@ -274,7 +274,7 @@ async def run(settings: Settings, channels: Sequence[Channel], *, workflows: boo
         await check_search_attributes(client)
         async with (
             polling(client, registry, settings, channels, workflows=workflows) as workers,
-            announcing(registry, Publisher(client)),
+            publishing_operational_events(registry, Publisher(client)),
             answering_health(settings.health_address, client, registry, workers),
         ):
             log.info("worker.started", channels=[str(channel) for channel in channels], workflows=workflows)
@@ -310,7 +310,7 @@ async def run_several(settings: Settings, arguments: Sequence[str], number: int)
     await check_search_attributes(await connect())
     program = (sys.executable, str(PROGRAM), *arguments, "--nth")
     commands = [(*program, str(nth)) for nth in range(number)]
-    return await supervise(commands, stop=stop, grace=settings.shutdown_grace + LEAVING)
+    return await supervise(commands, stop=stop, grace=settings.shutdown_grace + SHUTDOWN_MARGIN)
 
 
 def settings_of(nth: int, settings: Settings, *, number: int) -> Settings:
@@ -334,8 +334,8 @@ def settings_of(nth: int, settings: Settings, *, number: int) -> Settings:
 
 
 def _processes(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= MOST_PROCESSES:
-        raise argparse.ArgumentTypeError(f"must be 1 to {MOST_PROCESSES}")
+    if not text.isdecimal() or not 1 <= int(text) <= MAX_PROCESSES:
+        raise argparse.ArgumentTypeError(f"must be 1 to {MAX_PROCESSES}")
     return int(text)
 
 

@@ -12,17 +12,17 @@ from bellwire.contract import (
     PAGE_SIZE,
     Group,
     Groups,
-    Located,
-    LocateInput,
+    LookupInput,
+    LookupResult,
     Page,
     PageInput,
+    PublishResult,
     RedeliverInput,
     Remainder,
     Resolution,
     ResolveInput,
     Settled,
     Settlement,
-    Standing,
 )
 from bellwire.errors import DeliveryNotFound, EventNotFound
 from bellwire.events import Event
@@ -52,14 +52,16 @@ class Resolver:
         summaries = (
             await self._registry.accept(request.events, request.workflow_id, request.run_id) if request.events else {}
         )
-        owned = {event.key: event for event in request.events if summaries[event.key].standing is Standing.OWNED}
+        owned = {event.key: event for event in request.events if summaries[event.key].result is PublishResult.OWNED}
         stored = [remainder.event_key for remainder in request.remainders]
         events = {**(await self._registry.events_by_key(stored) if stored else {}), **owned}
         remainders = [*request.remainders, *(Remainder(event_key=key) for key in owned)]
         # One that was purged by force is wanted by nobody any more.
         remainders = [remainder for remainder in remainders if remainder.event_key in events]
 
-        survey = _Survey(self._registry, events, room=request.room, budget=self._scan_budget, max_pages=self._max_pages)
+        survey = MatchPlanner(
+            self._registry, events, room=request.room, budget=self._scan_budget, max_pages=self._max_pages
+        )
         await survey.go_over(remainders)
         if survey.groups:
             await self._registry.add_deliveries(request.workflow_id, survey.groups)
@@ -84,7 +86,7 @@ class Resolver:
 
     @activity.defn
     async def reopen(self, request: RedeliverInput) -> Groups:
-        groups = await self._registry.reopen(request.workflow_id, request.groups, orphans=request.orphans)
+        groups = await self._registry.reopen(request.workflow_id, request.groups, abandoned=request.abandoned)
         return Groups(groups=groups, limited=await self._registry.limited())
 
     @activity.defn
@@ -92,16 +94,16 @@ class Resolver:
         return Settled(settled=await self._registry.settle(request.groups, reason=request.reason))
 
     @activity.defn
-    async def locate(self, request: LocateInput) -> Located:
+    async def lookup(self, request: LookupInput) -> LookupResult:
         try:
-            return await self._registry.locate(request.source, request.id, request.subscription_id)
+            return await self._registry.lookup(request.source, request.id, request.subscription_id)
         except EventNotFound as error:
             raise ApplicationError(str(error), type=EVENT_NOT_FOUND, non_retryable=True) from error
         except DeliveryNotFound as error:
             raise ApplicationError(str(error), type=DELIVERY_NOT_FOUND, non_retryable=True) from error
 
 
-class _Survey:
+class MatchPlanner:
     """One call's way through what remains to be matched: the groups, the pages, and what it did not get to."""
 
     def __init__(self, registry: Registry, events: dict[str, Event], *, room: int, budget: int, max_pages: int) -> None:

@@ -18,10 +18,10 @@ from temporalio.service import RPCError, RPCStatusCode
 from bellwire import contract
 from bellwire.contract import (
     DispatchInput,
-    Located,
-    LocateInput,
+    LookupInput,
+    LookupResult,
     NotifyInput,
-    Standing,
+    PublishResult,
     Summary,
 )
 from bellwire.deliveries import Counts, Unsettled, delivery_id
@@ -34,7 +34,7 @@ from bellwire.errors import (
 )
 from bellwire.events import Event, event_key, uuid7
 from bellwire.keys.keyring import KeyRing
-from bellwire.models import Wire
+from bellwire.models import Payload
 from bellwire.temporal.connection import connect, translated
 from bellwire.temporal.publications import Publication, publications
 
@@ -49,7 +49,7 @@ POLL_SECONDS = 0.5
 QUERY_TIMEOUT = timedelta(seconds=20)
 
 
-class Receipt(Wire):
+class Receipt(Payload):
     """What publish answers: Temporal has the event durably."""
 
     source: str
@@ -60,7 +60,7 @@ class Receipt(Wire):
     duplicate: bool = False
 
 
-class Status(Wire):
+class Status(Payload):
     """How an event stands."""
 
     source: str
@@ -153,18 +153,18 @@ class Client:
         key = event_key(source, event_id)
         summary = await self._summary(run)
         if summary is None:
-            located = await self._locate(LocateInput(source=source, id=event_id))
+            located = await self._locate(LookupInput(source=source, id=event_id))
             run, summary = located.workflow_id, await self._summary(located.workflow_id)
             if summary is None:
                 return _on_record(source, event_id, located)
         known = summary.events.get(key)
-        if known and known.standing is Standing.CONFLICT:
+        if known and known.result is PublishResult.CONFLICT:
             raise EventConflict(
                 f"event {event_id} of {source} was published before with other content, by {known.workflow_id}"
             )
-        if known and known.standing is Standing.DUPLICATE:
+        if known and known.result is PublishResult.DUPLICATE:
             if known.workflow_id == run:  # a namesake of the run that delivered it, which Temporal has forgotten
-                return _on_record(source, event_id, await self._locate(LocateInput(source=source, id=event_id)))
+                return _on_record(source, event_id, await self._locate(LookupInput(source=source, id=event_id)))
             return await self.status(Receipt(source=source, event_id=event_id, workflow_id=known.workflow_id))
         counts, unsettled = await self._with_runs_below(summary, key)
         settled = known is not None and summary.resolved and not summary.open_runs and not counts.unsettled
@@ -205,7 +205,7 @@ class Client:
         with translated():
             if contract.is_batch(status.workflow_id):
                 key = event_key(status.source, status.id)
-                await handle.signal("control", contract.Control(verb=contract.Verb.CANCEL, event_key=key))
+                await handle.signal("control", contract.ControlRequest(action=contract.Action.CANCEL, event_key=key))
             else:
                 await handle.cancel()
 
@@ -216,7 +216,7 @@ class Client:
         Raises EventNotFound, DeliveryNotFound, TemporalUnavailable.
         """
         source, event_id, _ = _address(target)
-        located = await self._locate(LocateInput(source=source, id=event_id, subscription_id=subscription_id))
+        located = await self._locate(LookupInput(source=source, id=event_id, subscription_id=subscription_id))
         assert located.delivery
         assert located.delivery_state
         assert located.delivery_workflow_id
@@ -229,7 +229,7 @@ class Client:
         with translated():
             await self.temporal.start_workflow(
                 contract.DISPATCH,
-                DispatchInput(redeliver=(located.delivery,), orphans=orphan),
+                DispatchInput(redeliver=(located.delivery,), abandoned=orphan),
                 id=again,
                 task_queue=contract.QUEUE,
                 id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
@@ -319,15 +319,15 @@ class Client:
             if error.status is not RPCStatusCode.NOT_FOUND:
                 raise
 
-    async def _locate(self, request: LocateInput) -> Located:
+    async def _locate(self, request: LookupInput) -> LookupResult:
         try:
             with translated():
-                located: Located = await self.temporal.execute_workflow(
-                    contract.LOCATE,
+                located: LookupResult = await self.temporal.execute_workflow(
+                    contract.LOOKUP,
                     request,
                     id=f"locate/{uuid7()}",
                     task_queue=contract.QUEUE,
-                    result_type=Located,
+                    result_type=LookupResult,
                 )
         except WorkflowFailureError as error:
             kinds = {contract.EVENT_NOT_FOUND: EventNotFound, contract.DELIVERY_NOT_FOUND: DeliveryNotFound}
@@ -348,7 +348,7 @@ def _address(target: Target) -> tuple[str, str, str]:
     return source, event_id, contract.workflow_id(source, event_id)
 
 
-def _on_record(source: str, event_id: str, located: Located) -> Status:
+def _on_record(source: str, event_id: str, located: LookupResult) -> Status:
     """How the registry has an event whose run Temporal has forgotten."""
     counts = located.counts
     return Status(

@@ -8,9 +8,9 @@ from enum import StrEnum
 
 from pydantic import SecretStr
 
-from bellwire.endpoint_health import WELL, Condition
+from bellwire.endpoint_health import HEALTHY, EndpointHealth
 from bellwire.events import Event
-from bellwire.models import Wire
+from bellwire.models import Payload
 from bellwire.subscriptions import Channel, Subscription, WebhookTarget
 from bellwire.suppressions import Suppression, SuppressionReason
 from bellwire.targets.sms_segments import Encoding
@@ -67,7 +67,7 @@ class DeliveryState(StrEnum):
 SETTLED = frozenset({DeliveryState.DELIVERED, DeliveryState.REJECTED, DeliveryState.EXHAUSTED, DeliveryState.CANCELLED})
 
 
-class SmsFacts(Wire):
+class SmsFacts(Payload):
     """What an SMS took, and what it costs: by the operator's table of prices, and as the provider says."""
 
     encoding: Encoding
@@ -83,7 +83,7 @@ class SmsFacts(Wire):
     reported_currency: str | None = None
 
 
-class Outcome(Wire):
+class Outcome(Payload):
     """What an attempt came to. A refused delivery is data, so it is this value and not an exception."""
 
     kind: OutcomeKind
@@ -102,14 +102,14 @@ class Outcome(Wire):
     #: The first characters of the receiver's answer, for the people who look into one delivery. May hold private data.
     answer: str | None = None
     #: Addresses that are still owed the mail after a partial refusal; None if all of them are.
-    owed: tuple[str, ...] | None = None
+    remaining_recipients: tuple[str, ...] | None = None
     #: What an SMS took; None on other channels, and where it was not rendered.
     sms: SmsFacts | None = None
     #: Addresses that are not to be written to any more, by what the provider said.
     suppress: tuple[Suppression, ...] = ()
 
 
-class Counts(Wire):
+class Counts(Payload):
     """How many deliveries of an event stand where."""
 
     matched: int = 0
@@ -132,7 +132,7 @@ class Counts(Wire):
         return self.model_copy(update={name: getattr(self, name) + number for name, number in added.items()})
 
 
-class Unsettled(Wire):
+class Unsettled(Payload):
     """A delivery that is not settled, as its workflow sees it."""
 
     event_key: str
@@ -151,7 +151,7 @@ class Unsettled(Wire):
         return delivery_id(self.event_key, self.subscription_id)
 
 
-class Attempt(Wire):
+class Attempt(Payload):
     """One try at a delivery, made and judged, as it is recorded."""
 
     event_key: str
@@ -167,16 +167,16 @@ class Attempt(Wire):
     #: Seconds until the next attempt, before jitter; None once settled.
     delay: float | None = None
     #: Whether the receiver asked for that delay.
-    stated: bool = False
+    from_retry_after: bool = False
     #: Whether its subscription was throttled or failing when it began, so that a success has something to clear.
-    ailing: bool = False
+    degraded: bool = False
 
     @property
     def ended_at(self) -> datetime:
         return self.started_at + timedelta(seconds=self.duration)
 
 
-class Delivery(Wire):
+class Delivery(Payload):
     """One event for one subscription, as the registry has it."""
 
     event_key: str
@@ -191,13 +191,13 @@ class Delivery(Wire):
     reason: str = ""
     #: The wait that the last attempt came to; None before the first and once settled.
     delay: float | None = None
-    stated: bool = False
+    from_retry_after: bool = False
     #: The moment that its next attempt has reserved under the subscription's rate limit; None if it has not.
     not_before: datetime | None = None
     #: When the first attempt was announced whose outcome is not known yet; None otherwise.
     intent_at: datetime | None = None
     #: Addresses that are still owed the mail after a partial refusal; None if all of them are.
-    owed: tuple[str, ...] | None = None
+    remaining_recipients: tuple[str, ...] | None = None
     #: The provider's id of what was sent last.
     provider_id: str | None = None
     #: The provider that was asked last to send it, and by which attempt: twilio/1. Counts while `intent_at` is set.
@@ -235,7 +235,7 @@ class Due:
     #: Those of its target's addresses that must not be written to, as the target has them, and why.
     suppressed: Mapping[str, SuppressionReason] = field(default_factory=dict)
     #: How the receiver of the subscription has fared.
-    condition: Condition = WELL
+    health: EndpointHealth = HEALTHY
 
     @property
     def rate(self) -> float | None:
@@ -247,6 +247,6 @@ class Due:
     def consented_rate(self) -> float | None:
         """Most deliveries per second that the receiver takes, if it is asked for consent and has named a number."""
         target = self.subscription.target
-        if self.condition.consent is None or not isinstance(target, WebhookTarget) or not target.handshake:
+        if self.health.consent is None or not isinstance(target, WebhookTarget) or not target.handshake:
             return None
-        return self.condition.consent.rate
+        return self.health.consent.rate

@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 #: Without a stated time, throttling lasts this long, and twice as long each time it follows on itself, up to the second.
-FIRST_WINDOW, LONGEST_WINDOW = timedelta(seconds=5), timedelta(minutes=5)
+FIRST_WINDOW, MAX_WINDOW = timedelta(seconds=5), timedelta(minutes=5)
 #: A stated retry time is kept within these bounds, in seconds: one second to one day.
-STATED_BOUNDS = (1.0, 86_400.0)
+RETRY_AFTER_BOUNDS = (1.0, 86_400.0)
 #: Seconds that an attempt may be early; waiting for less costs more than it keeps from the receiver.
 WITHIN = 0.05
 
@@ -23,7 +23,7 @@ class Consent:
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
+class EndpointHealth:
     """How the receiver of a subscription fares."""
 
     #: No delivery is attempted before.
@@ -39,26 +39,26 @@ class Condition:
     consent: Consent | None = None
 
     @property
-    def ailing(self) -> bool:
+    def degraded(self) -> bool:
         """Whether there is something that a success clears."""
         return self.throttled_until is not None or self.failing_since is not None
 
-    def throttled(self, started: datetime, ended: datetime, *, stated: float | None) -> "Condition":
+    def throttled(self, started: datetime, ended: datetime, *, retry_after: float | None) -> "EndpointHealth":
         """After an attempt whose receiver had too much to do and perhaps named the seconds until the next.
 
         One that began before the throttling it met was over tells nothing new, so it does not make the window longer.
         """
         again = self.throttled_until is None or not _before(started, self.throttled_until)
         throttles = self.throttles + 1 if again else max(self.throttles, 1)
-        until = ended + window(throttles, stated=stated)
+        until = ended + window(throttles, retry_after=retry_after)
         if not again and self.throttled_until is not None:
             until = max(until, self.throttled_until)
         return replace(self, throttled_until=until, throttles=throttles)
 
-    def failed(self, ended: datetime) -> "Condition":
+    def failed(self, ended: datetime) -> "EndpointHealth":
         return replace(self, failing_since=self.failing_since or ended, failures=self.failures + 1)
 
-    def succeeded(self, started: datetime) -> "Condition":
+    def succeeded(self, started: datetime) -> "EndpointHealth":
         """After a success. One that began before the throttling was over says nothing about that."""
         well = replace(self, failing_since=None, failures=0, warnings=0)
         if self.throttled_until is not None and _before(started, self.throttled_until):
@@ -66,15 +66,15 @@ class Condition:
         return replace(well, throttled_until=None, throttles=0)
 
 
-WELL = Condition()
+HEALTHY = EndpointHealth()
 
 
-def window(throttles: int, *, stated: float | None = None) -> timedelta:
+def window(throttles: int, *, retry_after: float | None = None) -> timedelta:
     """How long the throttling lasts that is the `throttles`-th in a row."""
-    if stated is not None:
-        shortest, longest = STATED_BOUNDS
-        return timedelta(seconds=min(max(stated, shortest), longest))
-    return min(FIRST_WINDOW * (1 << min(throttles - 1, 20)), LONGEST_WINDOW)
+    if retry_after is not None:
+        shortest, longest = RETRY_AFTER_BOUNDS
+        return timedelta(seconds=min(max(retry_after, shortest), longest))
+    return min(FIRST_WINDOW * (1 << min(throttles - 1, 20)), MAX_WINDOW)
 
 
 def _before(moment: datetime, until: datetime) -> bool:
@@ -82,7 +82,7 @@ def _before(moment: datetime, until: datetime) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class DisablePolicy:
     """How long it is put up with that a subscription fails."""
 
     #: Its tenant is told after each of these times, in ascending order.
@@ -91,13 +91,13 @@ class Patience:
     disable_after: timedelta | None = timedelta(days=5)
     disable_after_failures: int = 20
 
-    def is_over(self, condition: Condition, now: datetime) -> bool:
+    def should_disable(self, health: EndpointHealth, now: datetime) -> bool:
         """Whether it has come to an end."""
-        if condition.failing_since is None or self.disable_after is None:
+        if health.failing_since is None or self.disable_after is None:
             return False
-        return condition.failures >= self.disable_after_failures and now - condition.failing_since >= self.disable_after
+        return health.failures >= self.disable_after_failures and now - health.failing_since >= self.disable_after
 
-    def warnings(self, condition: Condition, now: datetime) -> int:
+    def warnings(self, health: EndpointHealth, now: datetime) -> int:
         """How many points of `warn_after` have passed."""
-        since = condition.failing_since
+        since = health.failing_since
         return 0 if since is None else sum(now - since >= point for point in self.warn_after)

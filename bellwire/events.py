@@ -30,7 +30,7 @@ from pydantic import (
 )
 
 from bellwire.errors import EventInvalid, fields_in_error
-from bellwire.models import STORED, Wire
+from bellwire.models import TRUSTED, Payload
 
 #: The largest event, in bytes of its JSON form. CloudEvents asks intermediaries for 64 KiB; this is four times as much.
 MAX_EVENT_BYTES = 256 * 1024
@@ -122,7 +122,7 @@ Attribute = Annotated[str, AfterValidator(_printable)]
 TenantName = Annotated[str, AfterValidator(tenant_name)]
 
 
-class Event(Wire):
+class Event(Payload):
     """Something that happened. Keyword arguments beyond the fields below are CloudEvents extension attributes.
 
     Raises pydantic's ValidationError, which names each bad field.
@@ -192,7 +192,7 @@ class Event(Wire):
     @classmethod
     def restored(cls, stored: str) -> Self:
         """The event from the JSON that `to_json` made of it; what was checked when it was made is not checked again."""
-        return cls.model_validate_json(stored, context=STORED)
+        return cls.model_validate_json(stored, context=TRUSTED)
 
     @model_validator(mode="before")
     @classmethod
@@ -226,7 +226,7 @@ class Event(Wire):
 
     @model_validator(mode="after")
     def _check_data(self, info: ValidationInfo) -> Self:
-        if info.context == STORED:
+        if info.context == TRUSTED:
             return self
         _check_numbers(self.data)
         try:
@@ -265,7 +265,7 @@ def _as_it_is(value: object, check: ValidatorFunctionWrapHandler) -> Event:
 
 
 def _restored(value: object, _: ValidatorFunctionWrapHandler) -> Event:
-    return value if isinstance(value, Event) else Event.model_validate(value, context=STORED)
+    return value if isinstance(value, Event) else Event.model_validate(value, context=TRUSTED)
 
 
 #: An event that a publisher sent, checked on arrival; and one that has been. An Event is not checked again for being put

@@ -6,28 +6,28 @@ from typing import Any, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
 
 #: The context of a validation that reads back what was validated before it was stored; costly checks leave it out.
-STORED = "stored"
+TRUSTED = "stored"
 
 T = TypeVar("T")
 
 
-def once(check: Callable[[T], T]) -> AfterValidator:
+def skip_when_trusted(check: Callable[[T], T]) -> AfterValidator:
     """A check of what comes from outside, which need not be repeated when it is read back."""
 
     def unless_stored(value: T, info: ValidationInfo[Any]) -> T:
-        return value if info.context == STORED else check(value)
+        return value if info.context == TRUSTED else check(value)
 
     return AfterValidator(unless_stored)
 
 
-class Wire(BaseModel):
+class Payload(BaseModel):
     """A frozen value that travels between processes. Unknown fields are ignored, so that old code reads new payloads."""
 
     # Errors show no input: it may be private, and errors go to logs and histories.
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
 
-class Written(BaseModel):
+class StrictInput(BaseModel):
     """A frozen value that a person or an API caller wrote. Unknown fields are errors, so that a typing mistake is one.
 
     Errors name fields and repeat no input, which may be private.

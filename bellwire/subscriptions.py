@@ -22,7 +22,7 @@ from pydantic import (
 from bellwire.events import Event, TenantName, uuid7
 from bellwire.filters import Filter, TypePattern, matches, type_matches
 from bellwire.keys import certificates
-from bellwire.models import STORED, Written, once
+from bellwire.models import TRUSTED, StrictInput, skip_when_trusted
 from bellwire.targets import headers
 
 #: Most recipients of one email subscription; a list server is the better target beyond that.
@@ -132,10 +132,10 @@ def _headers(value: dict[str, SecretStr]) -> dict[str, SecretStr]:
     return value
 
 
-EmailAddress = Annotated[str, Field(max_length=254), once(_email)]
+EmailAddress = Annotated[str, Field(max_length=254), skip_when_trusted(_email)]
 
 
-class EmailTarget(Written):
+class EmailTarget(StrictInput):
     channel: Literal[Channel.EMAIL] = Channel.EMAIL
     #: One address, or several that get the same mail, each in an envelope of its own.
     to: Annotated[
@@ -156,12 +156,12 @@ class EmailTarget(Written):
         return (self.to,) if isinstance(self.to, str) else tuple(dict.fromkeys(self.to))
 
 
-class SmsTarget(Written):
+class SmsTarget(StrictInput):
     channel: Literal[Channel.SMS] = Channel.SMS
     #: An E.164 number: +14155550123.
-    to: Annotated[str, once(_e164)]
+    to: Annotated[str, skip_when_trusted(_e164)]
     #: Who sends it: a number, short code, name or messaging service (MG…) of the operator's; None: the operator's choice.
-    sender: Annotated[str, once(sms_sender)] | None = None
+    sender: Annotated[str, skip_when_trusted(sms_sender)] | None = None
     #: Most segments of one SMS; a longer text is rejected before it is sent. None: the operator's limit.
     max_segments: Annotated[int, Field(ge=1, le=MAX_SEGMENTS)] | None = None
 
@@ -179,21 +179,21 @@ class WebhookFormat(StrEnum):
     TEMPLATE = "template"
 
 
-class WebhookTarget(Written):
+class WebhookTarget(StrictInput):
     """Values of headers and the certificate are shown as stars, in JSON too; only what is stored holds them."""
 
     channel: Literal[Channel.WEBHOOK] = Channel.WEBHOOK
     #: https; http only where the settings allow it (BELLWIRE_WEBHOOK_ALLOW_HTTP).
-    url: Annotated[str, Field(max_length=2048), once(_web_url)]
+    url: Annotated[str, Field(max_length=2048), skip_when_trusted(_web_url)]
     #: Ask the URL for its consent before the first POST (CloudEvents web hooks, "Abuse protection").
     handshake: bool = False
     format: WebhookFormat = WebhookFormat.CLOUDEVENTS
     #: Headers to add, at most 20, such as authorization. Not those that Bellwire or HTTP sets.
-    headers: Annotated[dict[str, SecretStr], once(_headers)] = Field(default_factory=dict)
+    headers: Annotated[dict[str, SecretStr], skip_when_trusted(_headers)] = Field(default_factory=dict)
     #: Seconds for one request, 1 to 30; BELLWIRE_WEBHOOK_TIMEOUT if left out.
     timeout: Annotated[float, Field(ge=1, le=30)] | None = None
     #: PEM of a certificate and its private key, shown to a receiver that asks for one (mutual TLS).
-    client_certificate: Annotated[SecretStr, Field(max_length=65_536), once(_certificate)] | None = None
+    client_certificate: Annotated[SecretStr, Field(max_length=65_536), skip_when_trusted(_certificate)] | None = None
 
     @field_serializer("headers", "client_certificate", when_used="json")
     def _hidden_unless_stored(self, value: Any, info: FieldSerializationInfo) -> Any:
@@ -204,7 +204,7 @@ class WebhookTarget(Written):
 
     @model_validator(mode="after")
     def _check_certificate(self, info: ValidationInfo) -> Self:
-        if info.context != STORED and self.client_certificate and not self.url.lower().startswith("https:"):
+        if info.context != TRUSTED and self.client_certificate and not self.url.lower().startswith("https:"):
             raise ValueError(
                 "client_certificate: needs an https URL, since http shows none; leave it out, or use https"
             )
@@ -212,14 +212,14 @@ class WebhookTarget(Written):
 
 
 def _told(secret: SecretStr, info: FieldSerializationInfo) -> str:
-    return secret.get_secret_value() if info.context == STORED else headers.HIDDEN
+    return secret.get_secret_value() if info.context == TRUSTED else headers.HIDDEN
 
 
 Target = Annotated[EmailTarget | SmsTarget | WebhookTarget, Field(discriminator="channel")]
 
 
 def _parts(parts: dict[str, str], info: ValidationInfo) -> dict[str, str]:
-    if info.context == STORED:
+    if info.context == TRUSTED:
         return parts
     target = info.data.get("target")  # is missing if it is wrong itself
     fitting = PARTS[target.channel] if target else parts
@@ -254,7 +254,7 @@ RATE_BOUNDS = (0.001, 10_000.0)
 RetrySchedule = Annotated[tuple[Annotated[float, Field(gt=0, le=7 * 86400)], ...], Field(max_length=50)]
 
 
-class Subscription(Written):
+class Subscription(StrictInput):
     """A tenant's standing wish: which events, and where to. Raises pydantic's ValidationError, which names each bad field."""
 
     #: Unique over all tenants; part of each delivery's id. A UUIDv7 if left out.

@@ -3,7 +3,7 @@
 from datetime import datetime
 from enum import StrEnum
 
-from bellwire.models import Wire
+from bellwire.models import Payload
 from bellwire.subscriptions import Channel, EmailTarget, SmsTarget, Target
 
 #: Instead of a subscription's id: of no subscription at all.
@@ -26,7 +26,7 @@ class SuppressionReason(StrEnum):
     OPERATOR = "operator"
 
 
-class Suppression(Wire):
+class Suppression(Payload):
     channel: Channel
     address: str
     reason: SuppressionReason

@@ -41,7 +41,7 @@ SIGNATURE_HEADER = "webhook-signature"
 #: How far the clocks of sender and receiver may be apart, either way.
 TOLERANCE = timedelta(minutes=5)
 #: Signatures of one request that are looked at. A sender has few keys; a forger could make much work.
-_MOST_SIGNATURES = 50
+_MAX_SIGNATURES = 50
 
 #: Visible ASCII without the dot, which separates id and timestamp in what is signed.
 _ID = re.compile(r"[\x21-\x2d\x2f-\x7e]+")
@@ -94,7 +94,7 @@ def verify(
     # Lone surrogates cannot have been signed; as bytes of their own they fail to match instead of failing to encode.
     raw = body.encode(errors="surrogatepass") if isinstance(body, str) else body
     signed = _signed(webhook_id, stamp, raw)
-    offered = [entry.encode(errors="replace") for entry in given.split()[:_MOST_SIGNATURES]]
+    offered = [entry.encode(errors="replace") for entry in given.split()[:_MAX_SIGNATURES]]
     matches = [key.verifies(offered, signed) for key in _keys(secret)]
     if not any(matches):
         raise SignatureMismatch

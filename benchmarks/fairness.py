@@ -66,10 +66,10 @@ async def _waits(rig: Rig, sizes: Sizes, repeats: int) -> dict[str, list[float]]
     published = BATCH * await rate(publish_and_wait, sizes.fair_tried, concurrency=UNDER_WAY)
     alone, beside, others = list[float](), list[float](), list[float]()
     for _ in range(repeats):
-        alone += (await _trickle(rig, quiet, often=published / TIMES, seconds=sizes.fair))[0]
+        alone += (await _rate_limited_task(rig, quiet, often=published / TIMES, seconds=sizes.fair))[0]
         async with _going_on(publish_and_wait):
             await asyncio.sleep(SETTLING)
-            waits, loud_ones = await _trickle(rig, quiet, often=published / TIMES, seconds=sizes.fair)
+            waits, loud_ones = await _rate_limited_task(rig, quiet, often=published / TIMES, seconds=sizes.fair)
         beside += waits
         others.append(loud_ones)
     return {"alone, ms": alone, "beside, ms": beside, "events/s of the loud one": others}
@@ -91,7 +91,7 @@ async def _going_on(work: Callable[[int], Awaitable[None]]) -> AsyncIterator[Non
         over = True
 
 
-async def _trickle(rig: Rig, kind: str, *, often: float, seconds: float) -> tuple[list[float], float]:
+async def _rate_limited_task(rig: Rig, kind: str, *, often: float, seconds: float) -> tuple[list[float], float]:
     """Milliseconds from publish to arrival of the quiet tenant's events, and how many others arrived a second meanwhile."""
     begun: dict[str, float] = {}
 

@@ -180,8 +180,8 @@ def table(results: Sequence[Result], about: Mapping[str, Any]) -> Table:
         )
         for quantity, values in result.raw.items():
             shown.add_row("", quantity, *(figure(value) for value in spread(values)), "", "", style="dim")
-        for remark in result.remarks:
-            shown.add_row("", remark, style="dim italic")
+        for note in result.remarks:
+            shown.add_row("", note, style="dim italic")
         shown.add_section()
     return shown
 

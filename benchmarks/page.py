@@ -55,7 +55,7 @@ def _figures(found: Sequence[Mapping[str, Any]]) -> list[str]:
         for quantity, values in one["raw"].items():
             if not SHARE.fullmatch(quantity):
                 rows.append(f"| | {quantity} | {' | '.join(figure(value) for value in spread(values))} | |")
-        rows += [f"| | {remark} | | | | |" for remark in one["remarks"]]
+        rows += [f"| | {note} | | | | |" for note in one["remarks"]]
     return rows
 
 

@@ -141,13 +141,13 @@ class Rig:
         """Publish one event and wait until its run has ended, all outcomes on record; seconds that took."""
         begun = time.perf_counter()
         receipt = await self.client.publish(event(kind))
-        await self.ended([receipt], patience=PATIENCE + self.subscribers[kind] / SLOWEST)
+        await self.ended([receipt], disable_policy=PATIENCE + self.subscribers[kind] / SLOWEST)
         return receipt, time.perf_counter() - begun
 
-    async def ended(self, receipts: Iterable[Receipt], *, patience: float = PATIENCE) -> None:
+    async def ended(self, receipts: Iterable[Receipt], *, disable_policy: float = PATIENCE) -> None:
         """Wait until the runs have ended, for at most `patience` seconds."""
         runs = dict.fromkeys(receipt.workflow_id for receipt in receipts)
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(disable_policy):
             await asyncio.gather(*(self.client.temporal.get_workflow_handle(run).result() for run in runs))
 
     async def empty_workflow(self, _: int = 0) -> None:

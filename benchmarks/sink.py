@@ -23,7 +23,7 @@ _ACCEPTED = b"HTTP/1.1 204 No Content\r\n\r\n"
 _REFUSED = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
 
 
-class Book:
+class AttemptLedger:
     """What arrived: seconds of the monotonic clock, which all processes of a machine share, by webhook-id."""
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class Book:
 class _Connection(asyncio.Protocol):
     """One HTTP/1.1 connection, kept alive. Reads as much of HTTP as the clients of the benchmarks write."""
 
-    def __init__(self, book: Book) -> None:
+    def __init__(self, book: AttemptLedger) -> None:
         self._book = book
         self._buffer = bytearray()
 
@@ -101,7 +101,7 @@ class Sink:
 
 async def serve(port: int) -> None:
     """Receive until the process is ended."""
-    book = Book()
+    book = AttemptLedger()
     server = await asyncio.get_running_loop().create_server(lambda: _Connection(book), "127.0.0.1", port, backlog=4096)
     await server.serve_forever()
 

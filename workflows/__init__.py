@@ -1,10 +1,10 @@
 """What decides: deterministic workflow code. It imports bellwire, temporalio and the standard library, and never does I/O."""
 
 from workflows.dispatch import Dispatch
-from workflows.lookup import Locate
+from workflows.lookup import Lookup
 from workflows.notify import Notify
-from workflows.test_send import Trial
+from workflows.test_send import TestSend
 
-WORKFLOWS = (Notify, Dispatch, Locate, Trial)
+WORKFLOWS = (Notify, Dispatch, Lookup, TestSend)
 
-__all__ = ["WORKFLOWS", "Dispatch", "Locate", "Notify", "Trial"]
+__all__ = ["WORKFLOWS", "Dispatch", "Lookup", "Notify", "TestSend"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
 
-from bellwire.contract import CHUNK_SIZE, RATE_LIMIT, THROTTLED, Control, Deferred, Group, Verb
+from bellwire.contract import CHUNK_SIZE, RATE_LIMIT, THROTTLED, Action, ControlRequest, Deferred, Group
 from bellwire.deliveries import Unsettled
 from bellwire.subscriptions import Channel
 from workflows.policies import JITTER, SLACK_PART, SLACK_SECONDS
@@ -29,11 +29,11 @@ class Entry:
     paused: bool = False
     in_flight: bool = False
     #: An operator cancelled it; it settles as soon as it is not in flight.
-    doomed: bool = False
+    cancel_requested: bool = False
 
     @property
-    def waits(self) -> bool:
-        return not (self.paused or self.in_flight or self.doomed)
+    def is_waiting(self) -> bool:
+        return not (self.paused or self.in_flight or self.cancel_requested)
 
     def as_data(self, *, due: bool) -> Unsettled:
         return Unsettled(
@@ -82,22 +82,22 @@ class Agenda:
 
     def take_due(self, now: float, *, but: frozenset[Channel] = frozenset()) -> list[Entry]:
         """The entries that are due, but those of some channels, marked as in flight."""
-        due = [entry for entry in self if entry.waits and entry.due <= now and entry.channel not in but]
+        due = [entry for entry in self if entry.is_waiting and entry.due <= now and entry.channel not in but]
         for entry in due:
             entry.in_flight = True
         return due
 
-    def doomed(self) -> list[Entry]:
+    def cancel_requested(self) -> list[Entry]:
         """The cancelled entries that are not in flight. Until they have settled they stay, since a cancel may break that off."""
-        return [entry for entry in self if entry.doomed and not entry.in_flight]
+        return [entry for entry in self if entry.cancel_requested and not entry.in_flight]
 
     def take_all(self) -> list[Entry]:
         entries = list(self)
         self._entries.clear()
         return entries
 
-    def land(
-        self, flown: Iterable[Entry], deferred: Iterable[Deferred], *, now: float, chance: Iterator[float]
+    def apply_results(
+        self, sent: Iterable[Entry], deferred: Iterable[Deferred], *, now: float, chance: Iterator[float]
     ) -> None:
         """Take back what was in flight: what was deferred is due again, the rest is settled and goes.
 
@@ -105,12 +105,12 @@ class Agenda:
         """
         again = {(item.event_key, item.subscription_id): item for item in deferred}
         settled = []
-        for entry in flown:
+        for entry in sent:
             entry.in_flight = False
             if item := again.get((entry.event_key, entry.subscription_id)):
                 entry.attempts = item.attempts
                 entry.reason = item.reason
-                entry.due = now + item.delay * (1 if item.stated else 1 + JITTER * next(chance))
+                entry.due = now + item.delay * (1 if item.from_retry_after else 1 + JITTER * next(chance))
             else:
                 settled.append(entry)
         self.remove(settled)
@@ -120,7 +120,7 @@ class Agenda:
 
         What waits for a rate limit, or for a receiver that is throttled, must not pile up meanwhile.
         """
-        waiting = [entry for entry in self if entry.waits and entry.channel not in but]
+        waiting = [entry for entry in self if entry.is_waiting and entry.channel not in but]
         if not waiting:
             return None
         first = min(entry.due for entry in waiting)
@@ -133,7 +133,7 @@ class Agenda:
         for entry in entries:
             entry.in_flight = False
 
-    def control(self, control: Control, *, now: float) -> int:
+    def control(self, control: ControlRequest, *, now: float) -> int:
         """Obey an operator; the number of entries that changed."""
         changed = 0
         for entry in self:
@@ -141,17 +141,17 @@ class Agenda:
                 None,
                 entry.event_key,
             }
-            if not meant or entry.doomed:
+            if not meant or entry.cancel_requested:
                 continue
-            match control.verb:
-                case Verb.RETRY_NOW if not entry.in_flight:
+            match control.action:
+                case Action.RETRY_NOW if not entry.in_flight:
                     entry.due, entry.paused = min(entry.due, now), False
-                case Verb.PAUSE if not entry.paused:
+                case Action.PAUSE if not entry.paused:
                     entry.paused = True
-                case Verb.RESUME if entry.paused:
+                case Action.RESUME if entry.paused:
                     entry.paused = False
-                case Verb.CANCEL:
-                    entry.doomed = True
+                case Action.CANCEL:
+                    entry.cancel_requested = True
                 case _:
                     continue
             changed += 1
@@ -159,8 +159,8 @@ class Agenda:
 
     def unsettled(self, limit: int | None = None) -> tuple[Unsettled, ...]:
         """The entries as data, the earliest due first."""
-        entries = sorted(self, key=lambda entry: (not entry.waits, entry.due, entry.subscription_id))
-        return tuple(entry.as_data(due=entry.waits) for entry in entries[:limit])
+        entries = sorted(self, key=lambda entry: (not entry.is_waiting, entry.due, entry.subscription_id))
+        return tuple(entry.as_data(due=entry.is_waiting) for entry in entries[:limit])
 
     def carried(self) -> tuple[Unsettled, ...]:
         """The entries for `restore`: those that are paused keep the time at which they would be due."""

@@ -28,9 +28,9 @@ class Dispatch(Rounds):
         try:
             await self._open(given)
             self.filling = False
-            if await self.attend():
+            if await self.run_until_settled():
                 await workflow.wait_condition(workflow.all_handlers_finished)
-                workflow.continue_as_new(DispatchInput(carried=self.carry()))
+                workflow.continue_as_new(DispatchInput(carried=self.carried_state()))
         except (asyncio.CancelledError, FailureError):
             if workflow.cancellation_reason() is None:
                 raise
@@ -41,19 +41,19 @@ class Dispatch(Rounds):
     async def _open(self, given: DispatchInput) -> None:
         own_id = workflow.info().workflow_id
         if given.carried:
-            self.take_over(given.carried)
+            self.restore(given.carried)
         if given.page:
             request = PageInput(workflow_id=own_id, page=given.page)
             found = await workflow.execute_local_activity(open_page, request, **REGISTRY)
-            self.take_on(found.groups, found.limited)
+            self.add_due(found.groups, found.limited)
         if given.redeliver:
-            again = RedeliverInput(workflow_id=own_id, groups=given.redeliver, orphans=given.orphans)
+            again = RedeliverInput(workflow_id=own_id, groups=given.redeliver, abandoned=given.abandoned)
             found = await workflow.execute_local_activity(reopen, again, **REGISTRY)
-            self.take_on(found.groups, found.limited)
+            self.add_due(found.groups, found.limited)
 
     async def after_first_round(self) -> None:
         parent = workflow.info().parent
         if parent and self.agenda:
             # Without a run id: the signal also finds a parent that was reset.
             above = workflow.get_external_workflow_handle(parent.workflow_id)
-            await above.signal("swept", workflow.info().workflow_id)
+            await above.signal("first_round_done", workflow.info().workflow_id)

@@ -3,12 +3,12 @@
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from bellwire.contract import LOCATE, Located, LocateInput, locate
-    from workflows.policies import LOOKING_UP
+    from bellwire.contract import LOOKUP, LookupInput, LookupResult, lookup
+    from workflows.policies import LOOKUP_OPTIONS
 
 
-@workflow.defn(name=LOCATE)
-class Locate:
+@workflow.defn(name=LOOKUP)
+class Lookup:
     @workflow.run
-    async def run(self, given: LocateInput) -> Located:
-        return await workflow.execute_local_activity(locate, given, **LOOKING_UP)
+    async def run(self, given: LookupInput) -> LookupResult:
+        return await workflow.execute_local_activity(lookup, given, **LOOKUP_OPTIONS)

@@ -39,7 +39,7 @@ class Notify(Rounds):
         super().__init__()
         self._events: dict[str, EventSummary] = {}
         #: Children in their first round.
-        self._unswept: set[str] = set()
+        self._pages_in_first_round: set[str] = set()
         self._pages = 0
 
     @workflow.run
@@ -47,14 +47,14 @@ class Notify(Rounds):
         self._events.update(given.known)
         try:
             if given.carried:
-                self.take_over(given.carried)
-            outcomes = await asyncio.gather(self._fan_out(given), self.attend(), return_exceptions=True)
+                self.restore(given.carried)
+            outcomes = await asyncio.gather(self._fan_out(given), self.run_until_settled(), return_exceptions=True)
             for outcome in outcomes:
                 if isinstance(outcome, BaseException):
                     raise outcome
             if outcomes[1]:
                 await workflow.wait_condition(workflow.all_handlers_finished)
-                workflow.continue_as_new(NotifyInput(known=self._events, carried=self.carry()))
+                workflow.continue_as_new(NotifyInput(known=self._events, carried=self.carried_state()))
         except (asyncio.CancelledError, FailureError):
             if workflow.cancellation_reason() is None:
                 raise
@@ -70,8 +70,8 @@ class Notify(Rounds):
     @workflow.signal(
         description="From a page: its first round is over and something is unsettled, so the next page may start."
     )
-    def swept(self, child: str) -> None:
-        self._unswept.discard(child)
+    def first_round_done(self, child: str) -> None:
+        self._pages_in_first_round.discard(child)
 
     async def _fan_out(self, given: NotifyInput) -> None:
         """Resolve until nothing remains, starting a child per page as pages come."""
@@ -94,19 +94,19 @@ class Notify(Rounds):
                     resolve, request, summary="match subscriptions", **REGISTRY
                 )
                 self._events.update(found.events)
-                self.take_on(found.groups, found.limited)
+                self.add_due(found.groups, found.limited)
                 room -= sum(len(group.subscription_ids) for group in found.groups)
                 following += await self._start_pages(found.pages)
                 events, remainders = (), found.remainders
         finally:
             self.filling = False
-            self._told = True
+            self._wake_requested = True
         await asyncio.gather(*following)
 
     async def _start_pages(self, pages: Sequence[Page]) -> list[asyncio.Task[None]]:
         following = []
         for page in pages:
-            await workflow.wait_condition(lambda: len(self._unswept) < OPEN_PAGES)
+            await workflow.wait_condition(lambda: len(self._pages_in_first_round) < OPEN_PAGES)
             self._pages += 1
             name = f"page-{self._pages}"
             following.append(
@@ -119,7 +119,7 @@ class Notify(Rounds):
     ) -> asyncio.Task[None]:
         own = workflow.info().typed_search_attributes
         child_id = f"{workflow.info().workflow_id}/{name}"
-        self._unswept.add(child_id)
+        self._pages_in_first_round.add(child_id)
         child: workflow.ChildWorkflowHandle[Any, Summary] = await workflow.start_child_workflow(
             kind,
             given,
@@ -138,7 +138,7 @@ class Notify(Rounds):
         try:
             below = await child
         finally:
-            self._unswept.discard(child_id)
+            self._pages_in_first_round.discard(child_id)
             self.children.pop(child_id, None)
         for event_key, counts in below.counts.items():
             self._count(event_key, counts.model_dump())

@@ -43,11 +43,11 @@ SLACK_SECONDS, SLACK_PART = 1.0, 0.02
 
 #: A first round of at most this many deliveries is made within the workflow task, over these channels. An SMS costs money, so
 #: it waits for its own activity, which announces it first.
-AT_ONCE, AT_ONCE_CHANNELS = 20, frozenset({Channel.EMAIL, Channel.WEBHOOK})
+INLINE_LIMIT, INLINE_CHANNELS = 20, frozenset({Channel.EMAIL, Channel.WEBHOOK})
 
 #: Deliveries over a rate-limited channel that one run has asked for at the same time, each by an activity of its own. The rest
 #: stays due, so that the run's history does not outgrow its bounds in one go.
-LIMITED_AT_ONCE = 200
+MAX_CONCURRENT_LIMITED = 200
 
 #: Dispatch children of one Notify that are in their first round at the same time.
 OPEN_PAGES = 20
@@ -73,13 +73,13 @@ SENDING: dict[str, Any] = {
 }
 
 #: A look-up answers a waiting client; better a clear failure than a long wait.
-LOOKING_UP: dict[str, Any] = {
+LOOKUP_OPTIONS: dict[str, Any] = {
     "start_to_close_timeout": timedelta(seconds=10),
     "retry_policy": RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_attempts=5),
 }
 
 #: A trial is one attempt, and somebody waits for it: an SMS is not repeated, and a channel without a worker is told soon.
-TRYING: dict[str, Any] = {
+TEST_SENDING: dict[str, Any] = {
     "schedule_to_start_timeout": timedelta(seconds=15),
     "start_to_close_timeout": timedelta(minutes=1),
     "retry_policy": RetryPolicy(maximum_attempts=1),

@@ -5,22 +5,22 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from bellwire.contract import channel_queue
     from bellwire.contract.test_sends import (
-        TRIAL,
-        TrialInput,
-        TrialResult,
-        attempt_trial,
+        TEST_SEND,
+        TestSendInput,
+        TestSendResult,
+        send_test,
     )
-    from workflows.policies import TRYING
+    from workflows.policies import TEST_SENDING
 
 
-@workflow.defn(name=TRIAL)
-class Trial:
+@workflow.defn(name=TEST_SEND)
+class TestSend:
     @workflow.run
-    async def run(self, given: TrialInput) -> TrialResult:
+    async def run(self, given: TestSendInput) -> TestSendResult:
         return await workflow.execute_activity(
-            attempt_trial,
+            send_test,
             given,
             task_queue=channel_queue(given.channel),
             summary=f"{given.channel}: trial",
-            **TRYING,
+            **TEST_SENDING,
         )

@@ -26,7 +26,7 @@ from bellwire.events import Event
 #: Most files of a mail; bytes of one, and of all. In base64 that is 20 MB, and relays commonly take 25.
 MAX_FILES, MAX_FILE_BYTES, MAX_TOTAL_BYTES = 10, 7_000_000, 15_000_000
 #: Mails with files that one process has in memory at the same time.
-MOST_AT_ONCE = 4
+MAX_AT_ONCE = 4
 #: Longest URL that is fetched.
 MAX_URL = 2048
 
@@ -51,7 +51,7 @@ _PROGRAMS = (b"MZ", b"\x7fELF", b"\xfe\xed\xfa\xce", b"\xfe\xed\xfa\xcf", b"\xce
              b"\xca\xfe\xba\xbe", b"#!", b"L\x00\x00\x00\x01\x14\x02\x00")  # fmt: skip
 
 
-class FileRefused(Exception):
+class AttachmentRejected(Exception):
     """The file will not be had, now or later. `reason` is a few words without address or content."""
 
     def __init__(self, reason: str) -> None:
@@ -59,7 +59,7 @@ class FileRefused(Exception):
         self.reason = reason
 
 
-class NotNow(Exception):
+class AttachmentUnavailable(Exception):
     """A file cannot be had now; `reason` is a few words without address or content."""
 
     def __init__(self, reason: str) -> None:
@@ -74,13 +74,15 @@ def fetching(fetcher: Fetcher, *, timeout: float) -> Fetch:
         try:
             return await fetcher.fetch(url, limit=MAX_FILE_BYTES, timeout=timeout)
         except FetchFailed as failure:
-            raise (NotNow if failure.passing or failure.ours else FileRefused)(failure.reason) from None
+            raise (AttachmentUnavailable if failure.passing or failure.ours else AttachmentRejected)(
+                failure.reason
+            ) from None
 
     return fetch
 
 
 @dataclass(kw_only=True)
-class Gathered:
+class AttachmentSet:
     """The files that go with a mail, and those that do not: a line for each."""
 
     files: list[File] = field(default_factory=list)
@@ -105,29 +107,29 @@ class Attachments:
 
     def __init__(self, fetch: Fetch | None) -> None:
         self._fetch = fetch
-        self._room = asyncio.Semaphore(MOST_AT_ONCE)
+        self._room = asyncio.Semaphore(MAX_AT_ONCE)
 
     @asynccontextmanager
-    async def of(self, event: Event, *, wanted: bool) -> AsyncIterator[Gathered]:
+    async def of(self, event: Event, *, wanted: bool) -> AsyncIterator[AttachmentSet]:
         """The files of an event, for as long as they are needed; none unless `wanted`. Raises NotNow."""
         named = _named(event) if wanted else []
         if not named:
-            yield Gathered()
+            yield AttachmentSet()
             return
         async with self._room:
             yield await self._gathered(named)
 
-    async def _gathered(self, named: list[Any]) -> Gathered:
-        found = Gathered()
+    async def _gathered(self, named: list[Any]) -> AttachmentSet:
+        found = AttachmentSet()
         room = MAX_TOTAL_BYTES
         for number, given in enumerate(named, start=1):
             url, name, kind = _read(given)
             name = name or f"file {number}"
             try:
                 if number > MAX_FILES:
-                    raise FileRefused(f"more than {MAX_FILES} files")  # noqa: TRY301
+                    raise AttachmentRejected(f"more than {MAX_FILES} files")  # noqa: TRY301
                 file = await self._one(url, name, kind, room=room)
-            except FileRefused as refusal:
+            except AttachmentRejected as refusal:
                 found.left_out.append((name, url, refusal.reason))
                 if number > MAX_FILES and len(named) > number:
                     found.left_out.append((f"{len(named) - number} more", None, refusal.reason))
@@ -139,27 +141,27 @@ class Attachments:
 
     async def _one(self, url: str | None, name: str, kind: str | None, *, room: int) -> File:
         if url is None:
-            raise FileRefused("no https link")
+            raise AttachmentRejected("no https link")
         _check_kind(name, media_type(kind))
         if self._fetch is None:
-            raise FileRefused("files are not fetched here")
+            raise AttachmentRejected("files are not fetched here")
         if room <= 0:
-            raise FileRefused("too large together")
+            raise AttachmentRejected("too large together")
         try:
-            stated, content = await self._fetch(url)
+            from_retry_after, content = await self._fetch(url)
         except EgressRefused as refusal:
-            raise FileRefused(refusal.reason) from None
+            raise AttachmentRejected(refusal.reason) from None
         if len(content) > MAX_FILE_BYTES:
-            raise FileRefused(f"larger than {MAX_FILE_BYTES // 1_000_000} MB")
+            raise AttachmentRejected(f"larger than {MAX_FILE_BYTES // 1_000_000} MB")
         if len(content) > room:
-            raise FileRefused(f"larger than {MAX_TOTAL_BYTES // 1_000_000} MB together")
-        _check_kind(name, media_type(stated))
-        kind = media_type(kind or stated)
+            raise AttachmentRejected(f"larger than {MAX_TOTAL_BYTES // 1_000_000} MB together")
+        _check_kind(name, media_type(from_retry_after))
+        kind = media_type(kind or from_retry_after)
         if "." not in name:
             name += mimetypes.guess_extension(kind) or ""
         _check_kind(name, kind)
         if content.startswith(_PROGRAMS):
-            raise FileRefused("programs are not sent")
+            raise AttachmentRejected("programs are not sent")
         return File(name=name, type=kind, content=content)
 
 
@@ -186,7 +188,7 @@ def _read(given: Any) -> tuple[str | None, str, str | None]:
 def _check_kind(name: str, kind: str) -> None:
     """Raise FileRefused for a program, by the ending of its name or by its type."""
     if name.rpartition(".")[2].strip().lower() in _EXECUTABLE or _EXECUTABLE_TYPES.fullmatch(kind):
-        raise FileRefused("programs are not sent")
+        raise AttachmentRejected("programs are not sent")
 
 
 def _item(name: str, url: str | None, why: str) -> str:

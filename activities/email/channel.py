@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import structlog
 from temporalio import activity
 
-from activities.email.attachments import Attachments, Fetch, NotNow
+from activities.email.attachments import Attachments, AttachmentUnavailable, Fetch
 from activities.email.dkim import DkimSigner
 from activities.email.message import Composer, Draft, ascii_domain
 from activities.email.relays import Relays
@@ -23,7 +23,7 @@ from activities.email.smtp_replies import (
     line_of,
 )
 from activities.rendering.renderer import Renderer
-from activities.sending.in_flight import Flights
+from activities.sending.in_flight import InFlightAttempts
 from activities.sending.loop import send
 from bellwire.contract import Chunk, ChunkResult
 from bellwire.deliveries import MAX_ANSWER, MAX_REASON, Due, Outcome, OutcomeKind
@@ -61,7 +61,7 @@ class EmailChannel:
         return_path: ReturnPath | None = None,
     ) -> None:
         #: Attempts that go on although the workflow task that began them has not waited.
-        self.flights = Flights(registry)
+        self.in_flight = InFlightAttempts(registry)
         self._registry, self._pool, self._renderer, self._concurrency = registry, pool, renderer, concurrency
         self._return_path = return_path
         self._mail = Composer(sender, links=links, signer=signer)
@@ -76,7 +76,7 @@ class EmailChannel:
             registry=self._registry,
             attempt=self.attempt,
             concurrency=self._concurrency,
-            flights=self.flights,
+            in_flight=self.in_flight,
         )
 
     async def attempt(self, due: Due) -> Outcome:
@@ -84,8 +84,12 @@ class EmailChannel:
         target = due.subscription.target
         if not isinstance(target, EmailTarget):
             return Outcome(kind=OutcomeKind.REJECTED, reason="target is no longer an email address", ours=True)
-        owed = _owed(due, target.recipients)
-        unwanted = [(recipient, _suppressed(due, recipient)) for recipient in owed if recipient in due.suppressed]
+        remaining_recipients = _owed(due, target.recipients)
+        unwanted = [
+            (recipient, _suppressed(due, recipient))
+            for recipient in remaining_recipients
+            if recipient in due.suppressed
+        ]
         if len(unwanted) == len(target.recipients):
             return unwanted[0][1]
         try:
@@ -101,10 +105,10 @@ class EmailChannel:
                 )
                 made = [
                     (recipient, await self._send(due, recipient, draft, message_id))
-                    for recipient in owed
+                    for recipient in remaining_recipients
                     if recipient not in due.suppressed
                 ]
-        except NotNow as late:
+        except AttachmentUnavailable as late:
             return _not_now(due, late.reason)
         return _together([*made, *unwanted], due, target.recipients)
 
@@ -140,15 +144,15 @@ def _not_now(due: Due, reason: str) -> Outcome:
         kind=OutcomeKind.DEFERRED,
         reason=reason[:MAX_REASON],
         ours=True,
-        owed=due.delivery.owed,
+        remaining_recipients=due.delivery.remaining_recipients,
         provider_id=due.delivery.provider_id,
     )
 
 
 def _owed(due: Due, recipients: Sequence[str]) -> Sequence[str]:
     """Who is to get the mail now. If the target has changed since a partial refusal: all, rather twice than never."""
-    owed = due.delivery.owed
-    return owed if owed and set(owed) <= set(recipients) else recipients
+    remaining_recipients = due.delivery.remaining_recipients
+    return remaining_recipients if remaining_recipients and set(remaining_recipients) <= set(recipients) else recipients
 
 
 def _suppressed(due: Due, recipient: str) -> Outcome:
@@ -164,13 +168,13 @@ def _together(made: Sequence[tuple[str, Outcome]], due: Due, recipients: Sequenc
         return made[0][1]
     accepted = [outcome for _, outcome in made if outcome.kind is OutcomeKind.DELIVERED]
     refused = [(recipient, outcome) for recipient, outcome in made if outcome.kind is OutcomeKind.REJECTED]
-    owed = [(recipient, outcome) for recipient, outcome in made if outcome.kind not in _DONE]
+    remaining_recipients = [(recipient, outcome) for recipient, outcome in made if outcome.kind not in _DONE]
     before = due.delivery.provider_id if len(made) < len(recipients) else None
     provider_id = accepted[-1].provider_id if accepted else before
     notes = [f"{len(refused)} of {len(recipients)} refused: {refused[0][1].reason}"] if refused else []
-    if owed:
-        notes.append(f"{len(owed)} of {len(recipients)} owed: {owed[0][1].reason}")
-        lost = any(outcome.kind is OutcomeKind.UNKNOWN for _, outcome in owed)
+    if remaining_recipients:
+        notes.append(f"{len(remaining_recipients)} of {len(recipients)} owed: {remaining_recipients[0][1].reason}")
+        lost = any(outcome.kind is OutcomeKind.UNKNOWN for _, outcome in remaining_recipients)
         kind = OutcomeKind.UNKNOWN if lost else OutcomeKind.DEFERRED
     else:
         kind = OutcomeKind.DELIVERED if provider_id else OutcomeKind.REJECTED
@@ -189,6 +193,8 @@ def _together(made: Sequence[tuple[str, Outcome]], due: Due, recipients: Sequenc
         answer="\n".join(f"{recipient}: {outcome.answer or outcome.reason}" for recipient, outcome in made)[
             :MAX_ANSWER
         ],
-        owed=tuple(recipient for recipient, _ in owed) if 0 < len(owed) < len(recipients) else None,
+        remaining_recipients=tuple(recipient for recipient, _ in remaining_recipients)
+        if 0 < len(remaining_recipients) < len(recipients)
+        else None,
         suppress=tuple(suppression for _, outcome in made for suppression in outcome.suppress),
     )

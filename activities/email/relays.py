@@ -19,7 +19,7 @@ from activities.email.smtp_pool import AnswerLost, NoRelay, SmtpPool
 from activities.email.smtp_replies import (
     ERRORS,
     OURS,
-    Concern,
+    FailureScope,
     concern_of,
     judge,
 )
@@ -28,7 +28,7 @@ from bellwire.email.relay_urls import Relay
 log = structlog.get_logger("bellwire")
 
 #: Seconds that a relay is passed over at first and at most; each failure when it is tried again doubles them.
-PAUSE, LONGEST_PAUSE = 5.0, 300.0
+PAUSE, MAX_PAUSE = 5.0, 300.0
 #: Mails in a row after which an answer that may be about the recipient is taken to be about the relay.
 DOUBTS = 3
 #: A relay is slow if a mail takes it so many seconds on average; or so many times as long as the fastest, and a second.
@@ -114,7 +114,7 @@ class Relays:
             except AnswerLost:
                 raise
             except ERRORS as error:
-                if concern_of(error) is Concern.MAIL:
+                if concern_of(error) is FailureScope.MAIL:
                     raise
                 failed = failed or error
             finally:
@@ -159,11 +159,11 @@ class Relays:
     def _judge(self, route: _Route, error: BaseException, begun: float, *, trial: bool) -> str:
         """Draw the consequences for the relay; returns the mail's result, as metrics name it."""
         concern = concern_of(error)
-        if concern is Concern.MAIL:
+        if concern is FailureScope.MAIL:
             self._did_well(route, begun, trial=trial)
             return "refused"
         route.doubts += 1
-        if concern is Concern.RELAY or route.doubts >= DOUBTS or trial:
+        if concern is FailureScope.RELAY or route.doubts >= DOUBTS or trial:
             meaning, outcome = judge(error)
             self._pass_over(route, outcome.reason, trial=trial, loud=meaning == OURS)
         return "lost" if isinstance(error, AnswerLost) else "failed"
@@ -195,7 +195,7 @@ class Relays:
         now = self._clock()
         if not route.pause:
             route.since = now
-        route.pause = min(route.pause * 2 or PAUSE, LONGEST_PAUSE)
+        route.pause = min(route.pause * 2 or PAUSE, MAX_PAUSE)
         route.until, route.slow, route.doubts = now + route.pause, slow, 0
         tell = log.error if loud else log.warning
         tell("relay.passed_over", relay=route.name, reason=reason, seconds=route.pause)

@@ -62,7 +62,7 @@ def outcome_of(error: BaseException) -> Outcome:
     return judge(error)[1]
 
 
-class Concern(Enum):
+class FailureScope(Enum):
     """Whom an error of sending is about."""
 
     #: This mail or its recipient: no other relay would say otherwise.
@@ -73,7 +73,7 @@ class Concern(Enum):
     EITHER = "either"
 
 
-def concern_of(error: BaseException) -> Concern:
+def concern_of(error: BaseException) -> FailureScope:
     """Whom an error of `SmtpPool.send` is about.
 
     A temporary answer is about the relay until it has heard of the recipient; from then on only 4.3.x (its own state) may
@@ -82,15 +82,15 @@ def concern_of(error: BaseException) -> Concern:
     if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
         error = error.recipients[0]
     if isinstance(error, aiosmtplib.SMTPNotSupported):
-        return Concern.MAIL
+        return FailureScope.MAIL
     if not isinstance(error, aiosmtplib.SMTPResponseException) or not 200 <= error.code < 600 or error.code == 421:
-        return Concern.RELAY
+        return FailureScope.RELAY
     line = line_of(error.code, error.message)
     if _LOGIN.match(line):
-        return Concern.RELAY
+        return FailureScope.RELAY
     if isinstance(error, _ABOUT_RECIPIENT):
-        return Concern.EITHER if error.code < 500 and _SYSTEM.match(line) else Concern.MAIL
-    return Concern.MAIL if _too_large(line) else Concern.RELAY
+        return FailureScope.EITHER if error.code < 500 and _SYSTEM.match(line) else FailureScope.MAIL
+    return FailureScope.MAIL if _too_large(line) else FailureScope.RELAY
 
 
 def judge(error: BaseException) -> tuple[str, Outcome]:
@@ -114,7 +114,7 @@ def _theirs(error: aiosmtplib.SMTPResponseException) -> bool:
     """Whether an answer is of the recipient's doing, rather than of the relay's or ours."""
     return (
         isinstance(error, _ABOUT_RECIPIENT)
-        and concern_of(error) is Concern.MAIL
+        and concern_of(error) is FailureScope.MAIL
         and not _SYSTEM.match(line_of(error.code, error.message))
     )
 

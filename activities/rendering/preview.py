@@ -19,7 +19,7 @@ from activities.rendering.renderer import Renderer
 from activities.rendering.tenant_renderer import TenantTemplates
 from bellwire.errors import TemplateInvalid, fields_in_error
 from bellwire.events import Event
-from bellwire.models import STORED
+from bellwire.models import TRUSTED
 from bellwire.subscriptions import Channel, Subscription
 
 #: A target of each channel, which nothing is sent to.
@@ -57,7 +57,7 @@ async def preview(request: dict[str, Any]) -> dict[str, str | None]:
 def _wishes(request: dict[str, Any]) -> list[Subscription]:
     """The subscription that is asked for, or one of each channel that has a template."""
     if given := request.get("subscription"):
-        return [Subscription.model_validate(given, context=STORED)]
+        return [Subscription.model_validate(given, context=TRUSTED)]
     return [
         Subscription.model_validate(
             {"tenant": "preview", "types": ["*"], "target": target, "locale": request["locale"]}

@@ -33,7 +33,7 @@ def key_of(due: Due) -> Key:
     return due.event.key, due.subscription.id, due.number
 
 
-class Flights:
+class InFlightAttempts:
     """The flights of one process."""
 
     def __init__(self, registry: Registry) -> None:
@@ -69,7 +69,7 @@ class Flights:
                     if not attempt.done():
                         await self._registry.lease([due])
                         continue
-                    if came_to_something(attempt):
+                    if has_outcome(attempt):
                         await self._registry.record([attempt.result()])
                 except BellwireError as error:
                     log.warning("flight.unrecorded", delivery=due.delivery.id, error=type(error).__name__)
@@ -81,7 +81,7 @@ class Flights:
             attempt.cancel()
             del self._flying[key_of(due)]
 
-    async def elsewhere(self, due: Due) -> Due | None:
+    async def wait_for_other_worker(self, due: Due) -> Due | None:
         """Wait while another process attempts the delivery; how it stands then. None if it is gone."""
         group = Group(
             event_key=due.event.key,
@@ -111,6 +111,6 @@ class Flights:
         await asyncio.gather(*self._keepers, return_exceptions=True)
 
 
-def came_to_something(attempt: asyncio.Task[Attempt]) -> bool:
+def has_outcome(attempt: asyncio.Task[Attempt]) -> bool:
     """Not cancelled, nor failed by a fault of ours, which the activity that takes part in it reports."""
     return not attempt.cancelled() and attempt.exception() is None

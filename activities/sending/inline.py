@@ -12,15 +12,15 @@ from typing import Protocol
 
 from temporalio import activity
 
-from activities.sending.in_flight import Flights, came_to_something, key_of
-from activities.sending.loop import FLUSH_SECONDS, Book, make
-from bellwire.contract import FirstRound, FirstRoundResult, Group
+from activities.sending.in_flight import InFlightAttempts, has_outcome, key_of
+from activities.sending.loop import FLUSH_SECONDS, AttemptLedger, make
+from bellwire.contract import Group, InlineSend, InlineSendResult
 from bellwire.deliveries import Attempt, Due, Outcome
 from bellwire.registry import Registry
 from bellwire.subscriptions import Channel
 
 #: Seconds that a workflow task waits for receivers.
-PATIENCE_SECONDS = 0.5
+INLINE_WAIT_SECONDS = 0.5
 #: Seconds for which a receiver that took longer begins with an activity, where it keeps nobody waiting; and how many such
 #: receivers are remembered before those are forgotten whose time is over.
 SLOW_FOR_SECONDS, SLOW_REMEMBERED = 60.0, 10_000
@@ -30,12 +30,12 @@ class Attempting(Protocol):
     """What a channel brings whose attempts may begin in a workflow task."""
 
     @property
-    def flights(self) -> Flights: ...
+    def in_flight(self) -> InFlightAttempts: ...
 
     async def attempt(self, due: Due) -> Outcome: ...
 
 
-class FirstRounds:
+class InlineSender:
     """The activity, over the channels that this process sends by, with at most `most` attempts under way at a time.
 
     Those that go on by themselves count; beyond, deliveries are left to activities.
@@ -52,14 +52,14 @@ class FirstRounds:
         self.waiting = 0
 
     @activity.defn
-    async def send_at_once(self, round: FirstRound) -> FirstRoundResult:  # noqa: A002 - the word for it
+    async def send_inline(self, round: InlineSend) -> InlineSendResult:  # noqa: A002 - the word for it
         """Attempt what this process can attempt; what has not ended within PATIENCE_SECONDS is left, and goes on."""
         mine = [group for group in round.groups if group.channel in self._channels]
         left = [group for group in round.groups if group.channel not in self._channels]
-        flying = {key for channel in self._channels.values() for key in channel.flights.among(mine)}
-        book = Book(self._registry)
+        flying = {key for channel in self._channels.values() for key in channel.in_flight.among(mine)}
+        book = AttemptLedger(self._registry)
         dues: dict[tuple[str, str, int], Due] = {}
-        todo = await book.admit(mine, await self._registry.load(mine))
+        todo = await book.load_due(mine, await self._registry.load(mine))
         # All of them or none, or those that are left would wait here for the others.
         full = len(self._under_way) + len(todo) > self._most
         for due in todo:
@@ -82,18 +82,18 @@ class FirstRounds:
             await self._await(set(attempts.values()), book, recorded)
             unrecorded = [(dues[key], attempt) for key, attempt in attempts.items() if attempt not in recorded]
             # Also what ends meanwhile: until it is on record, no other process may make it.
-            if going_on := [due for due, attempt in unrecorded if not attempt.done() or came_to_something(attempt)]:
+            if going_on := [due for due, attempt in unrecorded if not attempt.done() or has_outcome(attempt)]:
                 await self._registry.lease(going_on)
             leased = True
         finally:
             for key, attempt in attempts.items():
                 if attempt not in recorded:
-                    self._channels[dues[key].delivery.channel].flights.keep(dues[key], attempt, leased=leased)
+                    self._channels[dues[key].delivery.channel].in_flight.keep(dues[key], attempt, leased=leased)
         late = [dues[key] for key, attempt in attempts.items() if attempt not in recorded]
         self._remember_slow(late)
         left += map(_group, late)
         result = book.result
-        return FirstRoundResult(settled=result.settled, deferred=result.deferred, left=tuple(left))
+        return InlineSendResult(settled=result.settled, deferred=result.deferred, left=tuple(left))
 
     def _remember_slow(self, late: Sequence[Due]) -> None:
         now = time.monotonic()
@@ -102,17 +102,17 @@ class FirstRounds:
         self._slow_until.update((due.subscription.id, now + SLOW_FOR_SECONDS) for due in late)
 
     async def _await(
-        self, attempts: set[asyncio.Task[Attempt]], book: Book, recorded: set[asyncio.Task[Attempt]]
+        self, attempts: set[asyncio.Task[Attempt]], book: AttemptLedger, recorded: set[asyncio.Task[Attempt]]
     ) -> None:
         """Enter and record what ends in time. What failed by a fault of ours stays out: its activity will show it."""
-        pending, ends_at = attempts, time.monotonic() + PATIENCE_SECONDS
+        pending, ends_at = attempts, time.monotonic() + INLINE_WAIT_SECONDS
         while pending and (rest := ends_at - time.monotonic()) > 0:
             self.waiting += 1
             try:
                 done, pending = await asyncio.wait(pending, timeout=min(rest, FLUSH_SECONDS))
             finally:
                 self.waiting -= 1
-            made = {attempt for attempt in done if came_to_something(attempt)}
+            made = {attempt for attempt in done if has_outcome(attempt)}
             for attempt in made:
                 book.enter(attempt.result())
             await book.write()

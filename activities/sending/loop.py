@@ -16,16 +16,16 @@ import structlog
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
-from activities.sending.in_flight import Flights, key_of
+from activities.sending.in_flight import InFlightAttempts, key_of
 from activities.sending.throttling import (
-    HeldBack,
+    Throttled,
     hold_back,
     paced,
     throttled,
 )
 from bellwire.contract import Chunk, ChunkResult, Deferred, Group
 from bellwire.deliveries import MAX_ANSWER, MAX_REASON, Attempt, DeliveryState, Due, Outcome, OutcomeKind
-from bellwire.endpoint_health import STATED_BOUNDS, window
+from bellwire.endpoint_health import RETRY_AFTER_BOUNDS, window
 from bellwire.registry import Registry
 from bellwire.subscriptions import Channel, SubscriptionState
 
@@ -47,7 +47,7 @@ async def send(
     registry: Registry,
     attempt: Callable[[Due], Awaitable[Outcome]],
     concurrency: int,
-    flights: Flights | None = None,
+    in_flight: InFlightAttempts | None = None,
     intent: bool = False,
 ) -> ChunkResult:
     """Attempt each delivery of the chunk once, `concurrency` at a time. With `intent`, record beforehand that it will.
@@ -57,7 +57,7 @@ async def send(
     error is raised. A worker that is told to stop begins no more attempts, ends those in flight, and leaves the rest to
     the next try, which is another worker's.
     """
-    book, failures, left = Book(registry), list[Exception](), list[Due]()
+    book, failures, left = AttemptLedger(registry), list[Exception](), list[Due]()
     runners: set[asyncio.Task[None]] = set()
 
     async def one(due: Due) -> None:
@@ -65,8 +65,8 @@ async def send(
             # It goes on though this activity is cancelled: another try may take part in it.
             book.enter(await asyncio.shield(flight))
             return
-        if flights and due.delivery.state is DeliveryState.SENDING:
-            now_standing = await flights.elsewhere(due)
+        if in_flight and due.delivery.state is DeliveryState.SENDING:
+            now_standing = await in_flight.wait_for_other_worker(due)
             if now_standing is None:
                 book.miss(due.event.key)
                 return
@@ -84,7 +84,7 @@ async def send(
                 continue
             try:
                 await one(due)
-            except HeldBack:
+            except Throttled:
                 book.hold(due)
             except Exception as error:
                 failures.append(error)
@@ -100,8 +100,8 @@ async def send(
             log.error("attempts.unrecorded", channel=str(channel), error=type(error).__name__)  # noqa: TRY400
 
     async with _heartbeats(lambda: book.made):
-        flying = flights.among(chunk.groups) if flights else {}
-        todo = await book.admit(chunk.groups, await registry.load(chunk.groups))
+        flying = in_flight.among(chunk.groups) if in_flight else {}
+        todo = await book.load_due(chunk.groups, await registry.load(chunk.groups))
         limited = await registry.limited()
         if intent:
             await registry.record_intent(todo)
@@ -132,7 +132,7 @@ async def send(
     return book.result.model_copy(update={"limited": limited})
 
 
-class Book:
+class AttemptLedger:
     """What became of the deliveries of a chunk, and what of it the registry does not have yet."""
 
     def __init__(self, registry: Registry) -> None:
@@ -145,7 +145,7 @@ class Book:
         #: Attempts entered so far.
         self.made = 0
 
-    async def admit(self, groups: Sequence[Group], loaded: Sequence[Due]) -> list[Due]:
+    async def load_due(self, groups: Sequence[Group], loaded: Sequence[Due]) -> list[Due]:
         """What of it is to be attempted now: neither on record already, nor held back by the limit of its subscription.
 
         What of the groups was not loaded is gone from the registry.
@@ -180,7 +180,7 @@ class Book:
         self._unwritten.append(made)
         if made.outcome.throttle:
             # At least; the registry knows how often it has been throttled before.
-            self._throttled[made.subscription_id] = made.ended_at + window(1, stated=made.outcome.retry_after)
+            self._throttled[made.subscription_id] = made.ended_at + window(1, retry_after=made.outcome.retry_after)
 
     def holds(self, due: Due) -> bool:
         """Whether it is not to be attempted after all: since it was admitted, its receiver was found to be throttled."""
@@ -248,7 +248,7 @@ async def make(due: Due, attempt: Callable[[Due], Awaitable[Outcome]], default: 
     if len(outcome.reason) > MAX_REASON or len(outcome.answer or "") > MAX_ANSWER:
         cut = {"reason": outcome.reason[:MAX_REASON], "answer": outcome.answer and outcome.answer[:MAX_ANSWER]}
         outcome = outcome.model_copy(update=cut)
-    state, delay, stated = judge(outcome, due, default)
+    state, delay, from_retry_after = judge(outcome, due, default)
     made = Attempt(
         event_key=due.event.key,
         subscription_id=due.subscription.id,
@@ -258,8 +258,8 @@ async def make(due: Due, attempt: Callable[[Due], Awaitable[Outcome]], default: 
         outcome=outcome,
         state=state,
         delay=delay,
-        stated=stated,
-        ailing=due.condition.ailing,
+        from_retry_after=from_retry_after,
+        degraded=due.health.degraded,
     )
     _tell(due, made)
     return made
@@ -281,7 +281,7 @@ def judge(outcome: Outcome, due: Due, default: Sequence[float]) -> tuple[Deliver
         return DeliveryState.EXHAUSTED, None, False
     if outcome.retry_after is None:
         return DeliveryState.WAITING, schedule[step], False
-    shortest, longest = STATED_BOUNDS
+    shortest, longest = RETRY_AFTER_BOUNDS
     return DeliveryState.WAITING, min(max(outcome.retry_after, shortest), longest), True
 
 
@@ -292,7 +292,7 @@ def _deferred(made: Attempt) -> Deferred:
         subscription_id=made.subscription_id,
         attempts=made.number,
         delay=made.delay,
-        stated=made.stated,
+        from_retry_after=made.from_retry_after,
         reason=made.outcome.reason,
     )
 
@@ -304,7 +304,7 @@ def _recorded(due: Due) -> Deferred:
         subscription_id=due.subscription.id,
         attempts=due.delivery.attempts,
         delay=due.delivery.delay or 0.0,
-        stated=due.delivery.stated,
+        from_retry_after=due.delivery.from_retry_after,
         reason=due.delivery.reason,
     )
 

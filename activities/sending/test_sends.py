@@ -8,14 +8,14 @@ import structlog
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities.sending.throttling import HeldBack
+from activities.sending.throttling import Throttled
 from bellwire.contract import RATE_LIMIT
 from bellwire.contract.test_sends import (
     SAMPLE_SOURCE,
     SAMPLE_TYPE,
     SUBSCRIPTION_NOT_FOUND,
-    TrialInput,
-    TrialResult,
+    TestSendInput,
+    TestSendResult,
 )
 from bellwire.deliveries import MAX_REASON, Delivery, DeliveryState, Due, Outcome, OutcomeKind
 from bellwire.errors import SubscriptionNotFound
@@ -27,17 +27,17 @@ from bellwire.suppressions import addresses_of
 log = structlog.get_logger("bellwire")
 
 
-class Trials:
+class TestSends:
     """The activity, over the attempts of the channels that this process sends by."""
 
     def __init__(self, registry: Registry, attempts: Mapping[Channel, Callable[[Due], Awaitable[Outcome]]]) -> None:
         self._registry, self._attempts = registry, attempts
 
     @activity.defn
-    async def attempt_trial(self, trial: TrialInput) -> TrialResult:
+    async def send_test(self, trial: TestSendInput) -> TestSendResult:
         """Attempt it once, whatever the state of the subscription. Fails with SUBSCRIPTION_NOT_FOUND."""
         try:
-            wish, secrets, condition = await self._registry.receiver(trial.subscription_id)
+            wish, secrets, health = await self._registry.receiver(trial.subscription_id)
         except SubscriptionNotFound as error:
             raise ApplicationError(str(error), type=SUBSCRIPTION_NOT_FOUND, non_retryable=True) from error
         addresses = addresses_of(wish.target)
@@ -58,12 +58,12 @@ class Trials:
             number=1,
             secrets=secrets,
             suppressed=unwanted,
-            condition=condition,
+            health=health,
         )
         begun = time.perf_counter()
         try:
             outcome = await self._attempts[wish.channel](due)
-        except HeldBack:
+        except Throttled:
             outcome = Outcome(kind=OutcomeKind.DEFERRED, reason=RATE_LIMIT)
         duration, reason = time.perf_counter() - begun, outcome.reason[:MAX_REASON]
         log.info(
@@ -75,7 +75,7 @@ class Trials:
             reason=reason,
             duration_ms=round(duration * 1000),
         )
-        return TrialResult(kind=outcome.kind, reason=reason, duration=duration)
+        return TestSendResult(kind=outcome.kind, reason=reason, duration=duration)
 
 
 def sample(wish: Subscription) -> Event:

@@ -17,7 +17,7 @@ from bellwire.registry import Registry
 SPREAD_BOUNDS = (5.0, 300.0)
 
 
-class HeldBack(Exception):
+class Throttled(Exception):
     """It turned out during an attempt, before anything was sent, that it must wait its turn. It comes back to be paced."""
 
 
@@ -29,7 +29,7 @@ async def hold_back(registry: Registry, dues: Sequence[Due], *, now: datetime) -
     held: list[Deferred] = []
     free: list[Due] = []
     for due in dues:
-        until = due.condition.throttled_until
+        until = due.health.throttled_until
         if until is not None and (until - now).total_seconds() > WITHIN:
             held.append(throttled(due, until, now=now))
         else:
@@ -66,6 +66,6 @@ def _deferred(due: Due, wait: float, reason: str) -> Deferred:
         subscription_id=due.subscription.id,
         attempts=due.number - 1,
         delay=wait,
-        stated=True,
+        from_retry_after=True,
         reason=reason,
     )

@@ -22,8 +22,8 @@ from activities.sms.prices import Prices
 from activities.sms.providers import (
     Provider,
     Providers,
+    SendResult,
     Sms,
-    Verdict,
     lost,
 )
 from activities.sms.twilio import TWILIO
@@ -41,7 +41,7 @@ log = structlog.get_logger("bellwire")
 SHORTEST_REST = timedelta(seconds=1)
 
 
-class Announce(Protocol):
+class ClaimAttempt(Protocol):
     """Claims one attempt for the provider that is asked next: the moment of it, or None if others have taken it over."""
 
     def __call__(self, due: Due, *, asking: str) -> Awaitable[datetime | None]: ...
@@ -89,12 +89,14 @@ class SmsChannel:
             chunk,
             channel=Channel.SMS,
             registry=self._registry,
-            attempt=partial(self.attempt, begun=datetime.now(UTC), announce=self._registry.announce),
+            attempt=partial(self.attempt, begun=datetime.now(UTC), claim_attempt=self._registry.claim_attempt),
             concurrency=self._concurrency,
             intent=True,
         )
 
-    async def attempt(self, due: Due, *, begun: datetime | None = None, announce: Announce | None = None) -> Outcome:
+    async def attempt(
+        self, due: Due, *, begun: datetime | None = None, claim_attempt: ClaimAttempt | None = None
+    ) -> Outcome:
         """Send one SMS, unless a provider has it already. `begun`: when this try of the activity began; None is now.
 
         `announce` has the last word before anything is sent; None for a delivery that nobody else can hold. Raises
@@ -121,7 +123,7 @@ class SmsChannel:
                 return outcome
             if outcome := await self._barred(due, target, sms, taken):
                 return outcome
-            return await self._send(due, sms, taken, announce)
+            return await self._send(due, sms, taken, claim_attempt)
 
     async def _reconcile(self, due: Due, sms: Sms, taken: Segments, since: datetime) -> Outcome | None:
         """What became of an SMS that may have gone out at or after `since`; None if it did not."""
@@ -160,11 +162,11 @@ class SmsChannel:
         )
         return found.get(sms.to)
 
-    async def _send(self, due: Due, sms: Sms, taken: Segments, announce: Announce | None) -> Outcome:
+    async def _send(self, due: Due, sms: Sms, taken: Segments, claim_attempt: ClaimAttempt | None) -> Outcome:
         turns = self._providers.in_turn()
         for left, provider in zip(reversed(range(len(turns))), turns, strict=True):
-            if announce is not None:
-                due = await self._claim_attempt(due, announce, provider)
+            if claim_attempt is not None:
+                due = await self._claim_attempt(due, claim_attempt, provider)
             verdict = await provider.send(sms)
             self._providers.note(provider, outage=verdict.outage)
             if not verdict.outage or not left:
@@ -174,18 +176,18 @@ class SmsChannel:
             )
         return await self._outcome(due, provider, sms, taken, verdict)
 
-    async def _claim_attempt(self, due: Due, announce: Announce, provider: Provider) -> Due:
+    async def _claim_attempt(self, due: Due, claim_attempt: ClaimAttempt, provider: Provider) -> Due:
         """A worker that was frozen or cut off is taken for dead, and goes on later with what another has sent by then.
 
         Nor may it send late what it announced in time: who takes over waits `reconcile_after` and then asks the provider.
         """
         before = datetime.now(UTC)
-        claimed = await announce(due, asking=provider.name)
+        claimed = await claim_attempt(due, asking=provider.name)
         if claimed is None or datetime.now(UTC) - before > max(self._rest, SHORTEST_REST):
             raise Superseded
         return replace(due, delivery=due.delivery.model_copy(update={"updated_at": claimed}))
 
-    async def _outcome(self, due: Due, provider: Provider, sms: Sms, taken: Segments, verdict: Verdict) -> Outcome:
+    async def _outcome(self, due: Due, provider: Provider, sms: Sms, taken: Segments, verdict: SendResult) -> Outcome:
         """The verdict's, with what the SMS took; the operator is told, the number suppressed."""
         if verdict.obstacle:
             self._tell_operator(due, verdict.obstacle)

@@ -25,8 +25,8 @@ from activities.sms.provider_http import (
     limits,
 )
 from activities.sms.providers import (
+    SendResult,
     Sms,
-    Verdict,
     lost,
     unreachable,
 )
@@ -65,7 +65,7 @@ class HttpProvider:
         named = sms.sender if sms.sender and not sms.sender.startswith("MG") else None
         return named or self._description.sender or ""
 
-    async def send(self, sms: Sms) -> Verdict:
+    async def send(self, sms: Sms) -> SendResult:
         this, values = self._description, self._values(sms)
         fields = filled(this.body.fields, values)
         form = this.body.format == "form"
@@ -92,7 +92,7 @@ class HttpProvider:
             return lost(f"{self.name}: {error}")
         return self._judge(answer)
 
-    async def find(self, sms: Sms, since: datetime) -> Verdict | None:  # noqa: ARG002 - a reference needs no time
+    async def find(self, sms: Sms, since: datetime) -> SendResult | None:  # noqa: ARG002 - a reference needs no time
         if self._description.lookup is not None:
             return await self._look_up(sms)
         if self.repeats:
@@ -104,7 +104,7 @@ class HttpProvider:
             return lost(words, wait=verdict.outcome.retry_after, obstacle=verdict.obstacle)
         return lost(f"{self.name} cannot be asked; describe a lookup or an idempotency_header")
 
-    async def _look_up(self, sms: Sms) -> Verdict | None:
+    async def _look_up(self, sms: Sms) -> SendResult | None:
         lookup = self._description.lookup
         assert lookup is not None
         url = filled(lookup.url, self._values(sms), encoded=True)
@@ -123,11 +123,11 @@ class HttpProvider:
         found = _id(at(document, lookup.id))
         if found is None:
             return None
-        return Verdict(
+        return SendResult(
             outcome=Outcome(kind=OutcomeKind.DELIVERED, reason=f"{self.name} has it, reconciled", provider_id=found)
         )
 
-    def _judge(self, answer: Answer) -> Verdict:
+    def _judge(self, answer: Answer) -> SendResult:
         meaning, status = self._description.answer, answer.status
         document = _document(answer.text)
         code = str(at(document, meaning.code)) if meaning.code and at(document, meaning.code) is not None else ""
@@ -137,7 +137,7 @@ class HttpProvider:
         if status in meaning.accepted:
             kind, provider_id = self._judge_accepted(document)
             if kind is OutcomeKind.DELIVERED:
-                return Verdict(outcome=Outcome(kind=kind, reason=reason, provider_id=provider_id))
+                return SendResult(outcome=Outcome(kind=kind, reason=reason, provider_id=provider_id))
         elif status in meaning.unknown:
             kind = OutcomeKind.UNKNOWN
         elif status == 429 or (status >= 500 and status not in meaning.rejected):
@@ -159,7 +159,7 @@ class HttpProvider:
             answer=answer.text[:MAX_ANSWER],
         )
         suppress = self._suppression(code) if kind is OutcomeKind.REJECTED else None
-        return Verdict(outcome=outcome, outage=outage, obstacle=obstacle, suppress=suppress)
+        return SendResult(outcome=outcome, outage=outage, obstacle=obstacle, suppress=suppress)
 
     def _judge_accepted(self, document: Any) -> tuple[OutcomeKind, str | None]:
         """Some providers answer 200 whatever they think of it. What cannot be understood may have been accepted."""

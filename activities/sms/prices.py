@@ -11,12 +11,12 @@ from typing import Annotated, Any, Self
 from pydantic import Field, TypeAdapter, ValidationError
 
 from bellwire.errors import fields_in_error
-from bellwire.models import Written
+from bellwire.models import StrictInput
 
 _COLUMNS = ["prefix", "price", "currency"]
 
 
-class Price(Written):
+class Price(StrictInput):
     """A row of the table."""
 
     #: + and the first digits; + alone is for all numbers that no other is for.

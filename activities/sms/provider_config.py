@@ -17,7 +17,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from activities.sms.providers import Provider
 from activities.sms.twilio import TWILIO
 from bellwire.errors import fields_in_error
-from bellwire.models import Written
+from bellwire.models import StrictInput
 from bellwire.subscriptions import sms_sender
 
 #: What placeholders stand for: {to}, {text}, {sender}, {reference} (a key of 32 characters), {delivery} (its id).
@@ -69,7 +69,7 @@ Header = Annotated[str, AfterValidator(_header)]
 Statuses = frozenset[Annotated[int, Field(ge=100, le=599)]]
 
 
-class Auth(Written):
+class Auth(StrictInput):
     kind: Literal["basic", "bearer", "header"]
     #: The environment variable that holds the password, the token or the header's value.
     secret: Annotated[str, AfterValidator(_secret)]
@@ -87,7 +87,7 @@ class Auth(Written):
         return self
 
 
-class Body(Written):
+class Body(StrictInput):
     format: Literal["json", "form"] = "json"
     #: What is sent. Texts in it may hold placeholders; a form has no values but texts.
     fields: dict[str, Any]
@@ -99,7 +99,7 @@ class Body(Written):
         return self
 
 
-class Answers(Written):
+class Answers(StrictInput):
     """How answers are understood: by status, then by what they hold."""
 
     #: Statuses that mean accepted, rejected for good, to be tried again, and that nobody knows.
@@ -120,7 +120,7 @@ class Answers(Written):
     unsubscribed: frozenset[str] = frozenset()
 
 
-class LookUp(Written):
+class LookUp(StrictInput):
     """How the provider is asked, by GET, whether it has got an SMS."""
 
     url: Url
@@ -136,7 +136,7 @@ class LookUp(Written):
         return self
 
 
-class Description(Written):
+class Description(StrictInput):
     """One provider."""
 
     name: Annotated[str, AfterValidator(_name)]
@@ -170,7 +170,7 @@ class Description(Written):
         return self
 
 
-class Descriptions(Written):
+class ProviderConfigs(StrictInput):
     """A file of them."""
 
     #: Names, the first asked first, twilio among them if it is configured.

@@ -53,7 +53,7 @@ class Reported:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class SendResult:
     """What a request to a provider came to."""
 
     outcome: Outcome
@@ -80,9 +80,9 @@ class Provider(Protocol):
     def sender_of(self, sms: Sms) -> str:
         """Whom the recipient sees; empty if it is the provider's choice."""
 
-    async def send(self, sms: Sms) -> Verdict: ...
+    async def send(self, sms: Sms) -> SendResult: ...
 
-    async def find(self, sms: Sms, since: datetime) -> Verdict | None:
+    async def find(self, sms: Sms, since: datetime) -> SendResult | None:
         """What became of an SMS that this provider may have got at or after `since`; None if it has not got it.
 
         An outcome of kind UNKNOWN: it cannot be told now.
@@ -120,13 +120,13 @@ class Providers:
         return {sender for each in self._providers if (sender := each.sender_of(sms))}
 
 
-def lost(words: str, *, wait: float | None = None, obstacle: str | None = None) -> Verdict:
+def lost(words: str, *, wait: float | None = None, obstacle: str | None = None) -> SendResult:
     """Nobody knows whether it was accepted. `words` stay with the attempt; `wait`: seconds that the provider asked for."""
     outcome = Outcome(kind=OutcomeKind.UNKNOWN, reason=LOST_REASON, retry_after=wait, answer=words[:MAX_ANSWER])
-    return Verdict(outcome=outcome, obstacle=obstacle)
+    return SendResult(outcome=outcome, obstacle=obstacle)
 
 
-def unreachable(name: str, error: Exception) -> Verdict:
+def unreachable(name: str, error: Exception) -> SendResult:
     """Nothing reached the provider."""
     outcome = Outcome(kind=OutcomeKind.DEFERRED, reason=f"{name} unreachable: {error}", ours=True)
-    return Verdict(outcome=outcome, outage=True)
+    return SendResult(outcome=outcome, outage=True)

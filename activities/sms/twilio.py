@@ -16,12 +16,12 @@ from twilio.rest import Client
 from activities.sms.provider_http import AnswerLost, NotSent
 from activities.sms.providers import (
     Reported,
+    SendResult,
     Sms,
-    Verdict,
     lost,
     unreachable,
 )
-from activities.sms.twilio_http import TwilioTransport, retry_after, stated
+from activities.sms.twilio_http import TwilioTransport, from_retry_after, retry_after
 from bellwire.deliveries import MAX_ANSWER, Outcome, OutcomeKind
 from bellwire.sms.twilio_codes import BY_CODE, ruling
 
@@ -67,7 +67,7 @@ class TwilioProvider:
     def sender_of(self, sms: Sms) -> str:
         return sms.sender or self._sender
 
-    async def send(self, sms: Sms) -> Verdict:
+    async def send(self, sms: Sms) -> SendResult:
         sender = self.sender_of(sms)
         more = {"messaging_service_sid" if sender.startswith("MG") else "from_": sender}
         if self._callbacks is not None:
@@ -85,13 +85,13 @@ class TwilioProvider:
         self._claim(message.sid, sms)
         return _accepted(message, "Twilio 201")
 
-    async def find(self, sms: Sms, since: datetime) -> Verdict | None:
+    async def find(self, sms: Sms, since: datetime) -> SendResult | None:
         try:
             found = await self._sent_since(sms, since - CLOCK_SKEW)
         except (NotSent, AnswerLost) as error:
             return lost(f"while reconciling, Twilio: {error}")
         except TwilioException as error:
-            status, code, words = stated(error)
+            status, code, words = from_retry_after(error)
             obstacle = _reason(status, code) if status is not None and ruling(status, code).operator else None
             return lost(f"while reconciling: {words}", wait=retry_after(), obstacle=obstacle)
         taken = await self._records.claimed_provider_ids([message.sid for message in found]) if found else set()
@@ -131,13 +131,13 @@ def _claimant(sms: Sms) -> tuple[str, int]:
     return sms.delivery_id, sms.number
 
 
-def _refused(error: TwilioException) -> Verdict:
-    status, code, words = stated(error)
+def _refused(error: TwilioException) -> SendResult:
+    status, code, words = from_retry_after(error)
     judged = ruling(status, code) if status is not None else None
     if status is None or judged is None or judged.kind is OutcomeKind.UNKNOWN:
         return lost(words, wait=retry_after())
     reason = _reason(status, code)
-    return Verdict(
+    return SendResult(
         outcome=Outcome(
             kind=judged.kind,
             reason=reason,
@@ -156,13 +156,13 @@ def _reason(status: int, code: int | None) -> str:
     return f"Twilio {status}" if code is None else f"Twilio {status} {code}"
 
 
-def _accepted(message: Any, reason: str) -> Verdict:
+def _accepted(message: Any, reason: str) -> SendResult:
     """Delivered, as far as Bellwire follows an SMS; unless Twilio knows already that it will not be."""
     reported = _reported(message)
     judged = BY_CODE.get(message.error_code) if message.status in {"failed", "undelivered"} else None
     if judged is None:
         outcome = Outcome(kind=OutcomeKind.DELIVERED, reason=reason, provider_id=message.sid)
-        return Verdict(outcome=outcome, reported=reported)
+        return SendResult(outcome=outcome, reported=reported)
     outcome = Outcome(
         kind=judged.kind,
         reason=f"Twilio {message.status} {message.error_code}",
@@ -170,7 +170,7 @@ def _accepted(message: Any, reason: str) -> Verdict:
         ours=not judged.number,
         provider_id=message.sid,
     )
-    return Verdict(outcome=outcome, suppress=judged.suppress, reported=reported)
+    return SendResult(outcome=outcome, suppress=judged.suppress, reported=reported)
 
 
 def _reported(message: Any) -> Reported | None:

@@ -69,7 +69,7 @@ def retry_after() -> float | None:
     return _RETRY_AFTER.get()
 
 
-def stated(error: TwilioException) -> tuple[int | None, int | None, str]:
+def from_retry_after(error: TwilioException) -> tuple[int | None, int | None, str]:
     """HTTP status, Twilio's code and its words in a refusal; None for what twilio's exception does not say."""
     if isinstance(error, TwilioRestException):
         status, code, words = error.status, error.code, str(error.msg)

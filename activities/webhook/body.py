@@ -17,7 +17,7 @@ STRUCTURED = "application/cloudevents+json; charset=utf-8"
 JSON = "application/json; charset=utf-8"
 
 #: Bytes of all ce-* headers together; many servers take no more than 8 KiB of headers in all.
-MOST_HEADER_BYTES = 6 * 1024
+MAX_HEADER_BYTES = 6 * 1024
 
 _MEDIA_TYPE = re.compile(r"[!#$%&'*+\-.^_`|~\w]+/[!#$%&'*+\-.^_`|~\w]+\s*(?:;[\t\x20-\x7e]*)?", re.ASCII)
 #: HTTP binding §3.1.3.2: the double quote, the percent sign and all but visible ASCII.
@@ -59,7 +59,7 @@ def _binary(due: Due) -> Body | None:
     if media_type is not None and not _MEDIA_TYPE.fullmatch(media_type):
         return None
     headers = {f"ce-{name}": _header_value(value) for name, value in attributes.items()}
-    if sum(len(name) + len(value) for name, value in headers.items()) > MOST_HEADER_BYTES:
+    if sum(len(name) + len(value) for name, value in headers.items()) > MAX_HEADER_BYTES:
         return None
     if media_type is None and data is None:
         return Body(b"", headers)

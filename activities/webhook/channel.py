@@ -25,7 +25,7 @@ from activities.egress.policy import (
 )
 from activities.egress.retry_after import THROTTLING, retry_after
 from activities.rendering.renderer import Renderer
-from activities.sending.in_flight import Flights
+from activities.sending.in_flight import InFlightAttempts
 from activities.sending.loop import send
 from activities.webhook.body import body_of
 from activities.webhook.handshake import Handshakes
@@ -44,7 +44,7 @@ ANSWER_BYTES = 4096
 
 #: What a request comes to, without an answer, at an address that only the operator allows: one text for all failures, or
 #: tenants could learn from them what listens in a private network.
-UNTOLD = "request failed"
+REDACTED_REASON = "request failed"
 
 #: TLS contexts with a client's certificate that are kept; each has a megabyte and takes 25 ms to make.
 CONTEXTS = 64
@@ -112,7 +112,7 @@ class WebhookChannel:
         clock: Callable[[], float] = time.time,
     ) -> None:
         #: Attempts that go on although the workflow task that began them has not waited.
-        self.flights = Flights(registry)
+        self.in_flight = InFlightAttempts(registry)
         self._registry = registry
         self._session = session
         self._egress = egress
@@ -131,7 +131,7 @@ class WebhookChannel:
             registry=self._registry,
             attempt=self.attempt,
             concurrency=self._concurrency,
-            flights=self.flights,
+            in_flight=self.in_flight,
         )
 
     async def attempt(self, due: Due) -> Outcome:
@@ -238,7 +238,7 @@ def _told(outcome: Outcome, error: BaseException, due: Due, dialled: Dialled) ->
     if not dialled.inside:
         return outcome
     log.info("webhook.failed_inside", delivery=due.delivery.id, reason=outcome.reason)
-    return outcome.model_copy(update={"reason": UNTOLD})
+    return outcome.model_copy(update={"reason": REDACTED_REASON})
 
 
 async def _tls(target: WebhookTarget) -> ssl.SSLContext | bool:

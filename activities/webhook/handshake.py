@@ -17,7 +17,7 @@ import aiohttp
 from yarl import URL
 
 from activities.egress.retry_after import THROTTLING, retry_after
-from activities.sending.throttling import HeldBack
+from activities.sending.throttling import Throttled
 from bellwire.deliveries import Due, Outcome, OutcomeKind
 from bellwire.endpoint_health import Consent
 from bellwire.registry import Registry
@@ -84,7 +84,7 @@ class Handshakes:
         if rate is not None:
             asking[REQUEST_RATE] = str(max(1, int(rate * 60)))
         asked_for = _digest(str(url), *asking.values())
-        known = due.condition.consent
+        known = due.health.consent
         if known is None or known.given_for != asked_for or self._now() >= known.given_at + CONSENT_HOLDS:
             name = due.subscription.id
             turn = self._turns.setdefault(name, asyncio.Lock())
@@ -103,7 +103,7 @@ class Handshakes:
             if not asks and consented is not None and (rate is None or consented < rate):
                 # Once more, in case the registry has lost it: it is paced only by what is loaded with it.
                 await self._registry.give_consent(name, answer.consent)
-                raise HeldBack
+                raise Throttled
         headers[REQUEST_ORIGIN] = self._origin
         return None
 

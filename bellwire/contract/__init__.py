@@ -19,7 +19,7 @@ from temporalio.common import SearchAttributeKey
 
 from bellwire.deliveries import Counts, DeliveryState, Unsettled
 from bellwire.events import Checked, Event, Received, event_key
-from bellwire.models import Wire
+from bellwire.models import Payload
 from bellwire.subscriptions import Channel
 
 # Task queues. Each channel has its own, so that each fleet scales, is rate-limited and fails alone.
@@ -34,7 +34,7 @@ def channel_queue(channel: Channel) -> str:
 # Workflow types, as strings, so that clients start them without importing them.
 NOTIFY = "Notify"
 DISPATCH = "Dispatch"
-LOCATE = "Locate"
+LOOKUP = "Lookup"
 
 # Search attributes, registered by `python -m starter setup`.
 TENANT = SearchAttributeKey.for_keyword("BellwireTenant")
@@ -98,7 +98,7 @@ def digest_of(events: Sequence[Event]) -> str:
     return hashlib.sha256("\n".join(event.digest for event in events).encode()).hexdigest()
 
 
-class Verb(StrEnum):
+class Action(StrEnum):
     """What an operator can tell a running publication."""
 
     RETRY_NOW = "retry_now"
@@ -107,15 +107,15 @@ class Verb(StrEnum):
     CANCEL = "cancel"
 
 
-class Control(Wire):
+class ControlRequest(Payload):
     """A verb for the deliveries of one subscription, of one event, or for all that the run holds."""
 
-    verb: Verb
+    action: Action
     subscription_id: str | None = None
     event_key: str | None = None
 
 
-class Controlled(Wire):
+class ControlResult(Payload):
     """What came of a Control."""
 
     #: Deliveries of this run that it changed.
@@ -124,7 +124,7 @@ class Controlled(Wire):
     forwarded: int = 0
 
 
-class Group(Wire):
+class Group(Payload):
     """Deliveries of one event over one channel that have come equally far. Thousands of these are in histories: ids only."""
 
     event_key: str
@@ -138,7 +138,7 @@ class Group(Wire):
 Limited = tuple[Channel, ...]
 
 
-class Page(Wire):
+class Page(Payload):
     """A range of subscription ids that holds about PAGE_SIZE deliveries of one event."""
 
     event_key: str
@@ -149,14 +149,14 @@ class Page(Wire):
     size: int
 
 
-class Remainder(Wire):
+class Remainder(Payload):
     """The part of an event's subscriptions that nobody has looked at yet: all whose id is greater than `after`."""
 
     event_key: str
     after: str = ""
 
 
-class Carried(Wire):
+class Carried(Payload):
     """What a run hands to its successor when it continues as new."""
 
     waiting: tuple[Unsettled, ...]
@@ -165,7 +165,7 @@ class Carried(Wire):
     limited: Limited = ()
 
 
-class NotifyInput(Wire):
+class NotifyInput(Payload):
     """A publication, or the part of one that an earlier run or a parent left over."""
 
     events: tuple[Received, ...] = ()
@@ -175,17 +175,17 @@ class NotifyInput(Wire):
     known: "dict[str, EventSummary]" = Field(default_factory=dict)
 
 
-class DispatchInput(Wire):
+class DispatchInput(Payload):
     """The deliveries of one page; or `redeliver`, deliveries to make again though they are settled; or what was carried over."""
 
     page: Page | None = None
     redeliver: tuple[Group, ...] = ()
     #: Whether `redeliver` names deliveries whose run is gone.
-    orphans: bool = False
+    abandoned: bool = False
     carried: Carried | None = None
 
 
-class Standing(StrEnum):
+class PublishResult(StrEnum):
     """How a published event stands to what the registry already knows."""
 
     #: This run delivers it.
@@ -196,17 +196,17 @@ class Standing(StrEnum):
     CONFLICT = "conflict"
 
 
-class EventSummary(Wire):
+class EventSummary(Payload):
     """One event of a publication."""
 
     source: str
     id: str
-    standing: Standing = Standing.OWNED
+    result: PublishResult = PublishResult.OWNED
     #: The run that delivers it.
     workflow_id: str
 
 
-class Summary(Wire):
+class Summary(Payload):
     """Result of a Notify or Dispatch, and answer to the query `status` while it runs. Keys are event keys."""
 
     events: dict[str, EventSummary] = Field(default_factory=dict)
@@ -222,7 +222,7 @@ class Summary(Wire):
 # Activities.
 
 
-class ResolveInput(Wire):
+class ResolveInput(Payload):
     workflow_id: str
     #: Tells the run from a later one of the same id, started when Temporal had forgotten the first; resets keep it.
     run_id: str = ""
@@ -233,7 +233,7 @@ class ResolveInput(Wire):
     room: int = PAGE_SIZE
 
 
-class Resolution(Wire):
+class Resolution(Payload):
     events: dict[str, EventSummary] = Field(default_factory=dict)
     groups: tuple[Group, ...] = ()
     pages: tuple[Page, ...] = ()
@@ -242,24 +242,24 @@ class Resolution(Wire):
     limited: Limited = ()
 
 
-class PageInput(Wire):
+class PageInput(Payload):
     workflow_id: str
     page: Page
 
 
-class RedeliverInput(Wire):
+class RedeliverInput(Payload):
     workflow_id: str
     groups: tuple[Group, ...]
     #: Take over deliveries that are not settled, too: the run that held them was terminated or deleted.
-    orphans: bool = False
+    abandoned: bool = False
 
 
-class Groups(Wire):
+class Groups(Payload):
     groups: tuple[Group, ...]
     limited: Limited = ()
 
 
-class Chunk(Wire):
+class Chunk(Payload):
     """Deliveries over one channel that are due now."""
 
     groups: tuple[Group, ...]
@@ -267,7 +267,7 @@ class Chunk(Wire):
     schedule: tuple[float, ...]
 
 
-class Deferred(Wire):
+class Deferred(Payload):
     """A delivery that is to be attempted again."""
 
     event_key: str
@@ -277,11 +277,11 @@ class Deferred(Wire):
     #: Seconds until the next attempt, before jitter.
     delay: float
     #: Whether the receiver asked for this delay; then nothing is added that could make it come earlier.
-    stated: bool = False
+    from_retry_after: bool = False
     reason: str
 
 
-class ChunkResult(Wire):
+class ChunkResult(Payload):
     """What became of a chunk: how many settled, by event key and state, and each one that did not."""
 
     settled: dict[str, dict[DeliveryState, int]]
@@ -289,7 +289,7 @@ class ChunkResult(Wire):
     limited: Limited = ()
 
 
-class FirstRound(Wire):
+class InlineSend(Payload):
     """Deliveries of a small publication, to be attempted within the workflow task that found them."""
 
     groups: tuple[Group, ...]
@@ -297,31 +297,31 @@ class FirstRound(Wire):
     schedules: dict[Channel, tuple[float, ...]]
 
 
-class FirstRoundResult(ChunkResult):
+class InlineSendResult(ChunkResult):
     #: What goes on by the channel's own activity: it takes longer than a workflow task should, or another worker sends it.
     left: tuple[Group, ...] = ()
 
 
-class Settlement(Wire):
+class Settlement(Payload):
     """Deliveries to settle as cancelled, unless they have settled otherwise meanwhile."""
 
     groups: tuple[Group, ...]
     reason: str
 
 
-class Settled(Wire):
+class Settled(Payload):
     """How many deliveries stand in which settled state now, by event key."""
 
     settled: dict[str, dict[DeliveryState, int]]
 
 
-class LocateInput(Wire):
+class LookupInput(Payload):
     source: str
     id: str
     subscription_id: str | None = None
 
 
-class Located(Wire):
+class LookupResult(Payload):
     """What the registry knows of an event and, if asked, of one of its deliveries."""
 
     event_key: str
@@ -364,15 +364,15 @@ async def settle(request: Settlement) -> Settled:
 
 
 @activity.defn
-async def locate(request: LocateInput) -> Located:
+async def lookup(request: LookupInput) -> LookupResult:
     """Look an event up in the registry. Fails with EVENT_NOT_FOUND or DELIVERY_NOT_FOUND."""
-    raise _stub("locate")
+    raise _stub("lookup")
 
 
 @activity.defn
-async def send_at_once(round: FirstRound) -> FirstRoundResult:  # noqa: A002 - the word for it
+async def send_inline(round: InlineSend) -> InlineSendResult:  # noqa: A002 - the word for it
     """Attempt what this process can attempt within a moment; what takes longer goes on, and an activity takes part in it."""
-    raise _stub("send_at_once")
+    raise _stub("send_inline")
 
 
 @activity.defn

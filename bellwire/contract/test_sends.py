@@ -7,18 +7,18 @@ from temporalio import activity
 
 from bellwire.deliveries import OutcomeKind
 from bellwire.events import Received
-from bellwire.models import Wire
+from bellwire.models import Payload
 from bellwire.subscriptions import Channel
 
 #: Workflow type.
-TRIAL = "Trial"
+TEST_SEND = "TestSend"
 #: Type and source of the event that is sent if none is given.
 SAMPLE_TYPE, SAMPLE_SOURCE = "bellwire.subscription.test", "bellwire"
 #: `type` string of an ApplicationError.
 SUBSCRIPTION_NOT_FOUND = "SubscriptionNotFound"
 
 
-class TrialInput(Wire):
+class TestSendInput(Payload):
     """This and the result are in the history: no address, nothing that was rendered, and no answer."""
 
     subscription_id: str
@@ -28,7 +28,7 @@ class TrialInput(Wire):
     event: Received | None = None
 
 
-class TrialResult(Wire):
+class TestSendResult(Payload):
     kind: OutcomeKind
     #: The outcome's, in one bounded line.
     reason: str
@@ -37,6 +37,6 @@ class TrialResult(Wire):
 
 
 @activity.defn
-async def attempt_trial(trial: TrialInput) -> TrialResult:
+async def send_test(trial: TestSendInput) -> TestSendResult:
     """Attempt it once, whatever the state of the subscription. Fails with SUBSCRIPTION_NOT_FOUND."""
     raise NotImplementedError("attempt_trial is a stub: workflows call it by name, worker.py registers what runs")

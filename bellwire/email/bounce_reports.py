@@ -16,14 +16,14 @@ from email.utils import getaddresses
 from enum import StrEnum
 
 from bellwire.errors import BellwireError
-from bellwire.models import Wire
+from bellwire.models import Payload
 
 #: Bytes of a report that are read. What is for machines comes first; a returned mail may be as long as it likes.
 MAX_BYTES = 256 * 1024
 #: Parts, within parts or beside them, that a report may announce; a mail returned within has some of its own.
 MAX_PARTS = 20
 #: How deep the part for machines may lie, and recipients of one report.
-_DEPTH, _MOST_RECIPIENTS = 4, 100
+_DEPTH, _MAX_RECIPIENTS = 4, 100
 
 _DSN = {"message/delivery-status", "message/global-delivery-status"}
 _ARF = {"message/feedback-report"}
@@ -52,7 +52,7 @@ class Action(StrEnum):
     EXPANDED = "expanded"
 
 
-class Reported(Wire):
+class Reported(Payload):
     """One recipient of a report."""
 
     action: Action
@@ -67,7 +67,7 @@ class Reported(Wire):
         return self.action is Action.FAILED and self.status is not None and bool(_DEAD.fullmatch(self.status))
 
 
-class Report(Wire):
+class Report(Payload):
     """What a report says. Nothing of it is to be believed by itself: anybody can write one."""
 
     #: Of a feedback report: abuse, fraud, opt-out, not-spam, …; None for a delivery status notification.
@@ -118,7 +118,7 @@ def _report(mail: "Message[str, str]") -> Report:
     for kind, part in parts:
         if kind in _DSN:
             blocks = _blocks(part)
-            recipients = tuple(_reported(block) for block in blocks if _is_recipient(block))[:_MOST_RECIPIENTS]
+            recipients = tuple(_reported(block) for block in blocks if _is_recipient(block))[:_MAX_RECIPIENTS]
             if recipients:
                 recipients = _with_returned(recipients, returned)
                 return Report(recipients=recipients, returned_to=_addresses(paths), **common)

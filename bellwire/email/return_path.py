@@ -19,24 +19,24 @@ from pydantic import TypeAdapter, ValidationError
 
 from bellwire.deliveries import delivery_id
 from bellwire.email.unsubscribe_links import LinkKeys
-from bellwire.models import Wire
+from bellwire.models import Payload
 from bellwire.subscriptions import EmailAddress
 
 #: Octets of a local part.
-_MOST = 64
+_MAX_LOCAL_PART = 64
 _KEY_BYTES = 16
 _SIGNATURE_BYTES = 8
 #: Characters of base64 without padding.
 _KEY_LENGTH, _SIGNATURE_LENGTH = 22, 11
 #: Longest local part of a return path: behind it, the shortest form of a token must fit.
-MAX_LOCAL = _MOST - len("+h") - _KEY_LENGTH - _SIGNATURE_LENGTH
+MAX_LOCAL = _MAX_LOCAL_PART - len("+h") - _KEY_LENGTH - _SIGNATURE_LENGTH
 
 _MADE_HERE = re.compile(r"sub_([0-9a-f]{32})")
 _ADDRESS: TypeAdapter[str] = TypeAdapter(EmailAddress)
 _LOCAL = re.compile(r"[A-Za-z0-9._-]+")
 
 
-class Token(Wire):
+class Token(Payload):
     """What a return path says. Nothing of it is to be believed until `ReturnPath.signed` is True."""
 
     event_key: str
@@ -62,7 +62,7 @@ class ReturnPath:
         """The envelope's sender for the mail of a delivery to one recipient."""
         signature = _encoded(self._signature(self._keys[0], event_key, subscription_id, recipient))
         key = _encoded(base64.b32decode(f"{event_key.upper()}======"))
-        room = _MOST - len(self._local) - len("+t") - _KEY_LENGTH - _SIGNATURE_LENGTH
+        room = _MAX_LOCAL_PART - len(self._local) - len("+t") - _KEY_LENGTH - _SIGNATURE_LENGTH
         made_here = _MADE_HERE.fullmatch(subscription_id)
         if made_here and room >= _KEY_LENGTH:
             form, name = "u", _encoded(bytes.fromhex(made_here[1]))

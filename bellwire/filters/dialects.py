@@ -13,7 +13,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 from bellwire.events import Event
-from bellwire.models import Written
+from bellwire.models import StrictInput
 
 #: How deep filters may nest; each level is a `not`, `all` or `any` around others.
 MAX_DEPTH = 10
@@ -22,7 +22,7 @@ AttributeName = Annotated[str, Field(pattern=r"^[a-z0-9]{1,64}$")]
 Values = Annotated[dict[AttributeName, Annotated[str, Field(min_length=1)]], Field(min_length=1)]
 
 
-class Exact(Written):
+class Exact(StrictInput):
     """Each named attribute equals its value."""
 
     exact: Values
@@ -31,7 +31,7 @@ class Exact(Written):
         return all(event.attribute(name) == value for name, value in self.exact.items())
 
 
-class Prefix(Written):
+class Prefix(StrictInput):
     """Each named attribute starts with its value."""
 
     prefix: Values
@@ -40,7 +40,7 @@ class Prefix(Written):
         return all((event.attribute(name) or "").startswith(value) for name, value in self.prefix.items())
 
 
-class Suffix(Written):
+class Suffix(StrictInput):
     """Each named attribute ends with its value."""
 
     suffix: Values
@@ -49,7 +49,7 @@ class Suffix(Written):
         return all((event.attribute(name) or "").endswith(value) for name, value in self.suffix.items())
 
 
-class All(Written):
+class All(StrictInput):
     """Every one of the filters matches."""
 
     all: Annotated[tuple[Filter, ...], Field(min_length=1)]
@@ -58,7 +58,7 @@ class All(Written):
         return matches(self.all, event)
 
 
-class Any(Written):
+class Any(StrictInput):
     """At least one of the filters matches."""
 
     any: Annotated[tuple[Filter, ...], Field(min_length=1)]
@@ -67,7 +67,7 @@ class Any(Written):
         return any(item.matches(event) for item in self.any)
 
 
-class Not(Written):
+class Not(StrictInput):
     """The filter does not match."""
 
     model_config = ConfigDict(

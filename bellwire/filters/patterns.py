@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from bellwire.models import once
+from bellwire.models import skip_when_trusted
 
 
 def _check(pattern: str) -> str:
@@ -20,7 +20,7 @@ def _check(pattern: str) -> str:
     return pattern
 
 
-TypePattern = Annotated[str, Field(min_length=1, max_length=256), once(_check)]
+TypePattern = Annotated[str, Field(min_length=1, max_length=256), skip_when_trusted(_check)]
 
 
 def patterns_matching(event_type: str) -> list[str]:

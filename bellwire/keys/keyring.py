@@ -22,7 +22,7 @@ KEY_BYTES = 32
 SALT_BYTES = 16
 NONCE_BYTES = 12
 #: Values that are encrypted under one salt.
-MOST_PER_SALT = 2**28
+MAX_PER_SALT = 2**28
 #: Salts of other processes that are remembered. Deriving a key anew takes some 20 µs.
 SALTS_KNOWN = 1024
 
@@ -86,7 +86,7 @@ class KeyRing:
 
     def seal(self, plain: bytes, *, purpose: str) -> bytes:
         """Salt, nonce and ciphertext under the first key. `purpose` must be the same when it is opened."""
-        if next(self._used) % MOST_PER_SALT == 0:
+        if next(self._used) % MAX_PER_SALT == 0:
             self._draw()
         salt, cipher = self._sealing
         nonce = os.urandom(NONCE_BYTES)

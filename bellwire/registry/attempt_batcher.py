@@ -11,7 +11,7 @@ from bellwire.deliveries import Attempt
 from bellwire.errors import BellwireError
 
 
-class Recorder:
+class AttemptBatcher:
     """Calls `write` with the attempts of several callers at once, and never twice at a time."""
 
     def __init__(self, write: Callable[[Sequence[Attempt]], Awaitable[None]]) -> None:

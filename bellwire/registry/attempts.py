@@ -9,13 +9,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.contract import Group
 from bellwire.deliveries import SETTLED, Attempt, DeliveryState, Due, Outcome, OutcomeKind
-from bellwire.endpoint_health import Patience
+from bellwire.endpoint_health import DisablePolicy
 from bellwire.registry import deliveries as rows_of
 from bellwire.registry import events, subscriptions, suppressions
 from bellwire.registry.db.bulk import execute_many
 from bellwire.registry.db.engine import insert_missing
 from bellwire.registry.db.tables import attempts, deliveries
-from bellwire.registry.endpoint_health import fare
+from bellwire.registry.endpoint_health import record_health
 
 #: One delivery, so long as it is not settled and the attempt in question is not recorded.
 _OPEN = (
@@ -32,8 +32,8 @@ _MOVED = (
         attempts=bindparam("number"),
         reason=bindparam("new_reason"),
         delay=bindparam("new_delay"),
-        stated=bindparam("new_stated"),
-        owed=bindparam("new_owed"),
+        from_retry_after=bindparam("new_from_retry_after"),
+        remaining_recipients=bindparam("new_remaining_recipients"),
         provider_id=bindparam("new_provider_id"),
         # Until the outcome is known, what was announced may have been sent.
         intent_at=case((bindparam("is_unknown", type_=Boolean), deliveries.c.intent_at), else_=None),
@@ -55,7 +55,7 @@ async def load(connection: AsyncConnection, groups: Sequence[Group]) -> list[Due
         for subscription_id in group.subscription_ids:
             delivery = found.get((group.event_key, subscription_id))
             if delivery is not None and group.event_key in happened and subscription_id in wishes:
-                wish, secrets, condition = wishes[subscription_id]
+                wish, secrets, health = wishes[subscription_id]
                 event, event_json = happened[group.event_key]
                 dues.append(
                     Due(
@@ -66,7 +66,7 @@ async def load(connection: AsyncConnection, groups: Sequence[Group]) -> list[Due
                         number=group.attempt,
                         secrets=secrets,
                         suppressed=unwanted.get(subscription_id, {}),
-                        condition=condition,
+                        health=health,
                     )
                 )
     return dues
@@ -109,7 +109,7 @@ async def touch(connection: AsyncConnection, due: Due) -> None:
     await connection.execute(update(deliveries).where(*this).values(updated_at=datetime.now(UTC)))
 
 
-async def announce(connection: AsyncConnection, due: Due, *, asking: str | None = None) -> datetime | None:
+async def claim_attempt(connection: AsyncConnection, due: Due, *, asking: str | None = None) -> datetime | None:
     """Note that this attempt is made now, `asking` a provider; None if anybody has touched the delivery since it was read.
 
     Of several workers that have read the same row, one that was taken for dead among them, only one hears the moment that
@@ -132,7 +132,7 @@ async def announce(connection: AsyncConnection, due: Due, *, asking: str | None 
     return now if made.rowcount == 1 else None
 
 
-async def record(connection: AsyncConnection, made: Sequence[Attempt], patience: Patience) -> None:
+async def record(connection: AsyncConnection, made: Sequence[Attempt], disable_policy: DisablePolicy) -> None:
     """Insert attempts, move their deliveries on, and note how the receivers fare. One that is on record, or comes after
     settling, moves no delivery.
 
@@ -145,7 +145,7 @@ async def record(connection: AsyncConnection, made: Sequence[Attempt], patience:
     await execute_many(connection, _MOVED, [{**_change(attempt), "now": now} for attempt in ordered])
     await execute_many(connection, insert_missing(connection, attempts), [_row(attempt) for attempt in ordered])
     await suppressions.suppress(connection, *(each for attempt in ordered for each in attempt.outcome.suppress))
-    await fare(connection, ordered, patience)
+    await record_health(connection, ordered, disable_policy)
 
 
 async def listing(connection: AsyncConnection, event_key: str, *, subscription_id: str | None) -> list[Attempt]:
@@ -175,8 +175,10 @@ def _change(attempt: Attempt) -> dict[str, object]:
         "new_state": str(attempt.state),
         "new_reason": outcome.reason,
         "new_delay": attempt.delay,
-        "new_stated": attempt.stated,
-        "new_owed": None if outcome.owed is None else json.dumps(outcome.owed),
+        "new_from_retry_after": attempt.from_retry_after,
+        "new_remaining_recipients": None
+        if outcome.remaining_recipients is None
+        else json.dumps(outcome.remaining_recipients),
         "new_provider_id": outcome.provider_id,
         "is_unknown": outcome.kind is OutcomeKind.UNKNOWN,
     }
@@ -191,7 +193,7 @@ def _row(attempt: Attempt) -> dict[str, object]:
         "duration": attempt.duration,
         "state": str(attempt.state),
         "delay": attempt.delay,
-        "stated": attempt.stated,
+        "from_retry_after": attempt.from_retry_after,
         "outcome": attempt.outcome.model_dump_json(),
         "provider_id": attempt.outcome.provider_id,
     }

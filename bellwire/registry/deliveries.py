@@ -28,7 +28,7 @@ _LOOK_UP = select(deliveries).where(
     deliveries.c.event_key.in_(bindparam("keys", expanding=True)),
     deliveries.c.subscription_id.in_(bindparam("ids", expanding=True)),
 )
-_MOST_LOOKED_UP = 10_000
+_MAX_LOOKED_UP = 10_000
 
 _DELIVERY_ID = re.compile(r"dlv_([a-z2-7]{26})_(.+)")
 _UNLISTED = {DeliveryState.PENDING, DeliveryState.DELIVERED}
@@ -49,7 +49,7 @@ async def add(connection: AsyncConnection, workflow_id: str, groups: Sequence[Gr
             "attempts": 0,
             "schedule_from": 0,
             "reason": "",
-            "stated": False,
+            "from_retry_after": False,
             "workflow_id": workflow_id,
             "updated_at": now,
         }
@@ -100,7 +100,7 @@ async def by_pairs(connection: AsyncConnection, pairs: Sequence[Pair], *, lock: 
     """The deliveries that exist. With `lock`, nobody else changes them until the transaction ends."""
     wanted, found = set(pairs), dict[Pair, Delivery]()
     keys, ids = sorted({key for key, _ in wanted}), sorted({subscription_id for _, subscription_id in wanted})
-    if lock or len(keys) * len(ids) > _MOST_LOOKED_UP:
+    if lock or len(keys) * len(ids) > _MAX_LOOKED_UP:
         queries = [select(deliveries).where(condition) for condition in among(sorted(wanted))]
         if lock:
             order = (deliveries.c.event_key, deliveries.c.subscription_id)
@@ -170,4 +170,11 @@ async def counts(connection: AsyncConnection, event_keys: Iterable[str]) -> dict
 
 
 def _delivery(row: Mapping[Any, Any]) -> Delivery:
-    return Delivery.model_validate({**row, "owed": None if row["owed"] is None else json.loads(row["owed"])})
+    return Delivery.model_validate(
+        {
+            **row,
+            "remaining_recipients": None
+            if row["remaining_recipients"] is None
+            else json.loads(row["remaining_recipients"]),
+        }
+    )

@@ -6,30 +6,30 @@ from typing import Any
 from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bellwire.endpoint_health import WELL, Condition, Consent
+from bellwire.endpoint_health import HEALTHY, Consent, EndpointHealth
 from bellwire.registry.db.tables import subscriptions
 
 #: Those that attempts write.
-FARING = (
+ATTEMPT_COLUMNS = (
     subscriptions.c.throttled_until,
     subscriptions.c.throttles,
     subscriptions.c.failing_since,
     subscriptions.c.failures,
     subscriptions.c.warnings,
 )
-COLUMNS = (*FARING, subscriptions.c.consent, subscriptions.c.consented_at, subscriptions.c.consented_rate)
+COLUMNS = (*ATTEMPT_COLUMNS, subscriptions.c.consent, subscriptions.c.consented_at, subscriptions.c.consented_rate)
 #: What is written when a subscription begins afresh.
-CLEARED = {column.name: None for column in FARING}
+CLEARED = {column.name: None for column in ATTEMPT_COLUMNS}
 
 
-def condition_of(row: Mapping[Any, Any]) -> Condition:
+def health_of(row: Mapping[Any, Any]) -> EndpointHealth:
     """The condition that a row with COLUMNS tells."""
     if row["throttled_until"] is None and row["failing_since"] is None and row["consent"] is None:
-        return WELL
+        return HEALTHY
     consent = None
     if row["consent"] is not None:
         consent = Consent(row["consent"], row["consented_at"], row["consented_rate"])
-    return Condition(
+    return EndpointHealth(
         throttled_until=row["throttled_until"],
         throttles=row["throttles"] or 0,
         failing_since=row["failing_since"],

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Select, bindparam, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bellwire.contract import EventSummary, Standing
+from bellwire.contract import EventSummary, PublishResult
 from bellwire.deliveries import Counts
 from bellwire.errors import EventNotFound
 from bellwire.events import Event, event_key
@@ -64,19 +64,19 @@ async def accept(
         event.key: EventSummary(
             source=event.source,
             id=event.id,
-            standing=_standing(owners[event.key], digests[event.key][1], (workflow_id, run_id)),
+            result=_standing(owners[event.key], digests[event.key][1], (workflow_id, run_id)),
             workflow_id=owners[event.key][1][0],
         )
         for event in published
     }
 
 
-def _standing(stored: tuple[str, tuple[str, str]], digest: str, run: tuple[str, str]) -> Standing:
+def _standing(stored: tuple[str, tuple[str, str]], digest: str, run: tuple[str, str]) -> PublishResult:
     """Another digest is a conflict even for the same workflow id: Temporal may have forgotten what it was started with."""
     stored_digest, owner = stored
     if stored_digest != digest:
-        return Standing.CONFLICT
-    return Standing.OWNED if owner == run else Standing.DUPLICATE
+        return PublishResult.CONFLICT
+    return PublishResult.OWNED if owner == run else PublishResult.DUPLICATE
 
 
 async def by_keys(connection: AsyncConnection, keys: Iterable[str]) -> dict[str, tuple[Event, str]]:

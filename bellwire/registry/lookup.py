@@ -2,15 +2,15 @@
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bellwire.contract import Located
+from bellwire.contract import LookupResult
 from bellwire.errors import DeliveryNotFound
 from bellwire.registry import deliveries, events, settling
 
 
-async def locate(connection: AsyncConnection, source: str, event_id: str, subscription_id: str | None) -> Located:
+async def lookup(connection: AsyncConnection, source: str, event_id: str, subscription_id: str | None) -> LookupResult:
     """Raises EventNotFound or DeliveryNotFound."""
     stored = await events.stored(connection, source, event_id)
-    located = Located(
+    located = LookupResult(
         event_key=stored.event.key,
         workflow_id=stored.workflow_id,
         digest=stored.digest,

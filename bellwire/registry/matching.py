@@ -39,7 +39,7 @@ class _Candidate(NamedTuple):
     filters: str
 
 
-class _Wanting:
+class Matcher:
     """One event's finds, while candidates go by in order of their ids."""
 
     def __init__(self, event: Event, limit: int | None) -> None:
@@ -73,7 +73,7 @@ async def match(
     """
     if limit < 1 or scan < 1:
         return [Match((), after) for _ in events]
-    wanting = [_Wanting(event, limit) for event in events]
+    wanting = [Matcher(event, limit) for event in events]
     scanned, ended, reached = 0, False, after
     while not ended and scanned < scan and any(one.stopped_at is None for one in wanting):
         size = min(NEXT_BATCH if scanned else FIRST_BATCH, scan - scanned)
@@ -101,7 +101,7 @@ async def match_each(
 
 async def match_range(connection: AsyncConnection, event: Event, *, after: str, until: str) -> tuple[Found, ...]:
     """Every subscription beyond `after` and up to `until` that wants the event."""
-    one = _Wanting(event, None)
+    one = Matcher(event, None)
     one.look(await _candidates(connection, event, after=after, until=until), last=True)
     return tuple(one.found)
 

@@ -11,14 +11,14 @@ from enum import StrEnum
 from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bellwire.endpoint_health import Condition
+from bellwire.endpoint_health import EndpointHealth
 from bellwire.events import Event, uuid7
-from bellwire.registry.db.tables import announcements
+from bellwire.registry.db.tables import operational_events
 
 SOURCE = "bellwire"
 
 
-class News(StrEnum):
+class OperationalEvent(StrEnum):
     """The types of these events."""
 
     FAILING = "bellwire.subscription.failing"
@@ -26,10 +26,17 @@ class News(StrEnum):
 
 
 def news(
-    kind: News, subscription_id: str, *, tenant: str, channel: str, reason: str, condition: Condition, now: datetime
+    kind: OperationalEvent,
+    subscription_id: str,
+    *,
+    tenant: str,
+    channel: str,
+    reason: str,
+    health: EndpointHealth,
+    now: datetime,
 ) -> Event:
     """The event that tells a tenant of its subscription; without the address."""
-    since = condition.failing_since
+    since = health.failing_since
     return Event(
         id=str(uuid7()),
         source=SOURCE,
@@ -42,21 +49,23 @@ def news(
             "channel": channel,
             "reason": reason,
             "failing_since": None if since is None else since.isoformat(timespec="seconds"),
-            "failures": condition.failures,
+            "failures": health.failures,
         },
     )
 
 
 async def add(connection: AsyncConnection, events: Sequence[Event]) -> None:
     if events:
-        await connection.execute(insert(announcements), [{"id": event.id, "body": event.to_json()} for event in events])
+        await connection.execute(
+            insert(operational_events), [{"id": event.id, "body": event.to_json()} for event in events]
+        )
 
 
 async def listing(connection: AsyncConnection, *, limit: int) -> list[Event]:
     """The first events that are still to be published."""
-    rows = await connection.execute(select(announcements.c.body).order_by(announcements.c.id).limit(limit))
+    rows = await connection.execute(select(operational_events.c.body).order_by(operational_events.c.id).limit(limit))
     return [Event.restored(body) for (body,) in rows]
 
 
 async def remove(connection: AsyncConnection, ids: Iterable[str]) -> None:
-    await connection.execute(delete(announcements).where(announcements.c.id.in_(sorted(set(ids)))))
+    await connection.execute(delete(operational_events).where(operational_events.c.id.in_(sorted(set(ids)))))

@@ -7,9 +7,9 @@ from typing import Self
 
 from pydantic import SecretStr
 
-from bellwire.contract import EventSummary, Group, Located
+from bellwire.contract import EventSummary, Group, LookupResult
 from bellwire.deliveries import Attempt, Delivery, DeliveryState, Due
-from bellwire.endpoint_health import Condition, Consent, Patience
+from bellwire.endpoint_health import Consent, DisablePolicy, EndpointHealth
 from bellwire.errors import SubscriptionNotFound
 from bellwire.events import Event
 from bellwire.keys.keyring import KeyRing
@@ -25,7 +25,7 @@ from bellwire.registry import receipts as _confirmations
 from bellwire.registry import signing_secrets as _secrets
 from bellwire.registry import subscriptions as _subscriptions
 from bellwire.registry import suppressions as _suppressions
-from bellwire.registry.attempt_batcher import Recorder
+from bellwire.registry.attempt_batcher import AttemptBatcher
 from bellwire.registry.db import schema
 from bellwire.registry.db.engine import Database
 from bellwire.registry.events import StoredEvent
@@ -38,7 +38,7 @@ from bellwire.subscriptions import Channel, Subscription, SubscriptionState
 from bellwire.suppressions import Suppression, SuppressionReason
 
 LIMITS_KNOWN_FOR = 5.0
-PATIENCE = Patience()
+DISABLE_POLICY = DisablePolicy()
 
 
 class Registry:
@@ -47,24 +47,24 @@ class Registry:
     Every method raises RegistryUnavailable when the database cannot be reached, and NotSetUp when tables are missing.
     """
 
-    def __init__(self, database: Database, patience: Patience = PATIENCE) -> None:
+    def __init__(self, database: Database, disable_policy: DisablePolicy = DISABLE_POLICY) -> None:
         self._database = database
         #: What purges, erases and deletes, in many transactions.
         self.retention = Retention(database)
-        self._recorder = Recorder(lambda attempts: database.write(_attempts.record, attempts, patience))
+        self._batcher = AttemptBatcher(lambda attempts: database.write(_attempts.record, attempts, disable_policy))
         self._limited: tuple[Channel, ...] = ()
         self._limits_asked_at = -LIMITS_KNOWN_FOR
 
     @classmethod
     async def open(
-        cls, url: str, *, pool: int = 10, ring: KeyRing | None = None, patience: Patience = PATIENCE
+        cls, url: str, *, pool: int = 10, ring: KeyRing | None = None, disable_policy: DisablePolicy = DISABLE_POLICY
     ) -> Self:
         """Connect to sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME, with at most `pool` connections.
 
         With a `ring`, what may be private is encrypted at rest. `patience` says how long subscriptions may fail whose
         attempts are recorded here.
         """
-        registry = cls(Database.at(url, pool=pool, ring=ring), patience)
+        registry = cls(Database.at(url, pool=pool, ring=ring), disable_policy)
         try:
             await registry.ping()
         except BaseException:
@@ -73,7 +73,7 @@ class Registry:
         return registry
 
     async def close(self) -> None:
-        await self._recorder.close()
+        await self._batcher.close()
         await self._database.close()
 
     async def ping(self) -> None:
@@ -129,7 +129,7 @@ class Registry:
         """Raises SubscriptionNotFound."""
         return (await self.receiver(subscription_id))[0]
 
-    async def receiver(self, subscription_id: str) -> tuple[Subscription, tuple[SecretStr, ...], Condition]:
+    async def receiver(self, subscription_id: str) -> tuple[Subscription, tuple[SecretStr, ...], EndpointHealth]:
         """A subscription, what signs its webhooks, and how its receiver fares. Raises SubscriptionNotFound."""
         found = await self._database.read(_subscriptions.by_ids, [subscription_id])
         if not found:
@@ -163,11 +163,11 @@ class Registry:
 
     # What tenants are told about their subscriptions.
 
-    async def announcements(self, *, limit: int = 100) -> list[Event]:
+    async def operational_events(self, *, limit: int = 100) -> list[Event]:
         """The first events that are still to be published."""
         return await self._database.read(_announcements.listing, limit=limit)
 
-    async def announced(self, ids: Sequence[str]) -> None:
+    async def forget_operational_events(self, ids: Sequence[str]) -> None:
         """Forget events that have been published."""
         await self._database.write(_announcements.remove, ids)
 
@@ -307,34 +307,34 @@ class Registry:
         """Write something about a delivery, to find out whether the registry takes writes before anything is sent."""
         await self._database.write(_attempts.touch, due)
 
-    async def announce(self, due: Due, *, asking: str | None = None) -> datetime | None:
+    async def claim_attempt(self, due: Due, *, asking: str | None = None) -> datetime | None:
         """Claim one attempt, at once before a provider is asked for it; what `updated_at` is from now on.
 
         None if the delivery is not as it was when `due` was read.
         """
-        return await self._database.write(_attempts.announce, due, asking=asking)
+        return await self._database.write(_attempts.claim_attempt, due, asking=asking)
 
     async def record(self, attempts: Sequence[Attempt]) -> None:
         """Put attempts on record: deliveries move on, never back from settled.
 
         Subscriptions whose receiver is gone, or has failed for too long, are disabled.
         """
-        await self._recorder.record(attempts)
+        await self._batcher.record(attempts)
 
     async def settle(self, groups: Sequence[Group], *, reason: str) -> dict[str, dict[DeliveryState, int]]:
         """Cancel what is not settled; how many of all these deliveries stand in which settled state, by event key."""
         return await self._database.write(settling.settle, groups, reason=reason)
 
-    async def reopen(self, workflow_id: str, groups: Sequence[Group], *, orphans: bool = False) -> tuple[Group, ...]:
+    async def reopen(self, workflow_id: str, groups: Sequence[Group], *, abandoned: bool = False) -> tuple[Group, ...]:
         """Make settled deliveries, and `orphans` whose run is gone, pending again, held by `workflow_id`.
 
         What was opened comes back, with the number of its next attempt.
         """
-        return await self._database.write(settling.reopen, workflow_id, groups, orphans=orphans)
+        return await self._database.write(settling.reopen, workflow_id, groups, abandoned=abandoned)
 
-    async def locate(self, source: str, event_id: str, subscription_id: str | None = None) -> Located:
+    async def lookup(self, source: str, event_id: str, subscription_id: str | None = None) -> LookupResult:
         """Raises EventNotFound or DeliveryNotFound."""
-        return await self._database.read(lookup.locate, source, event_id, subscription_id)
+        return await self._database.read(lookup.lookup, source, event_id, subscription_id)
 
     async def claimed_provider_ids(self, provider_ids: Sequence[str]) -> set[str]:
         """Those of the providers' ids that some attempt has on record."""

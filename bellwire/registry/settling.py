@@ -32,7 +32,7 @@ async def settle(
                 state=str(DeliveryState.CANCELLED),
                 reason=reason,
                 delay=None,
-                stated=False,
+                from_retry_after=False,
                 updated_at=datetime.now(UTC),
             )
         )
@@ -45,7 +45,7 @@ async def settle(
 
 
 async def reopen(
-    connection: AsyncConnection, workflow_id: str, groups: Sequence[Group], *, orphans: bool
+    connection: AsyncConnection, workflow_id: str, groups: Sequence[Group], *, abandoned: bool
 ) -> tuple[Group, ...]:
     """Make settled deliveries pending again, held by `workflow_id`, each with its schedule begun afresh; `orphans` too.
 
@@ -54,7 +54,7 @@ async def reopen(
     """
     found = await by_pairs(connection, pairs_of(groups), lock=True)
     opened = {
-        pair: item for pair, item in found.items() if item.state.settled or orphans or _is_mine(item, workflow_id)
+        pair: item for pair, item in found.items() if item.state.settled or abandoned or _is_mine(item, workflow_id)
     }
     moved = sorted(pair for pair, item in opened.items() if not _is_mine(item, workflow_id))
     if moved:
@@ -67,7 +67,7 @@ async def reopen(
                 state=str(DeliveryState.PENDING),
                 schedule_from=deliveries.c.attempts,
                 delay=None,
-                stated=False,
+                from_retry_after=False,
                 not_before=None,
                 workflow_id=workflow_id,
                 updated_at=datetime.now(UTC),

@@ -21,18 +21,18 @@ from bellwire.keys.signing import (
     read_key,
     signing_key,
 )
-from bellwire.models import Wire
+from bellwire.models import Payload
 from bellwire.registry.db.tables import subscriptions
 from bellwire.subscriptions import Channel
 
 #: How long replaced secrets go on signing, unless a rotation says otherwise, and at most.
 OVERLAP = timedelta(hours=24)
-LONGEST_OVERLAP = timedelta(days=30)
+MAX_OVERLAP = timedelta(days=30)
 #: Replaced secrets that may go on signing at one time: each is a signature more in every request.
-MOST_REPLACED = 10
+MAX_REPLACED = 10
 
 
-class KeyInUse(Wire):
+class KeyInUse(Payload):
     """A secret that signs now, as far as people may see it."""
 
     kind: KeyKind
@@ -75,10 +75,8 @@ async def rotate(
 
     Those that an earlier rotation gave an end keep it. Raises SubscriptionNotFound and SubscriptionInvalid.
     """
-    if not timedelta() <= overlap <= LONGEST_OVERLAP:
-        raise SubscriptionInvalid(
-            f"overlap: must be 0 to {LONGEST_OVERLAP.days} days; with 0 the old secrets stop at once"
-        )
+    if not timedelta() <= overlap <= MAX_OVERLAP:
+        raise SubscriptionInvalid(f"overlap: must be 0 to {MAX_OVERLAP.days} days; with 0 the old secrets stop at once")
     now = datetime.now(UTC)
     channel, kept = await _kept(connection, subscription_id, now=now, lock=True)
     _check_webhook(channel, asked=True)
@@ -92,9 +90,9 @@ async def rotate(
         for old in kept
         if overlap and old.secret != new
     ]
-    if len(replaced) > MOST_REPLACED:
+    if len(replaced) > MAX_REPLACED:
         raise SubscriptionInvalid(
-            f"secret: {MOST_REPLACED} old ones sign beside the newest already; wait until one has run out, or revoke them all"
+            f"secret: {MAX_REPLACED} old ones sign beside the newest already; wait until one has run out, or revoke them all"
         )
     await connection.execute(
         update(subscriptions)

@@ -10,15 +10,15 @@ from pydantic_core import from_json
 from sqlalchemy import bindparam, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bellwire.endpoint_health import Condition
+from bellwire.endpoint_health import EndpointHealth
 from bellwire.errors import SubscriptionInvalid, SubscriptionNotFound
 from bellwire.keys.signing import KeyKind
-from bellwire.models import STORED
+from bellwire.models import TRUSTED
 from bellwire.registry import signing_secrets
 from bellwire.registry.db.bulk import execute_many
 from bellwire.registry.db.engine import insert_missing
 from bellwire.registry.db.tables import subscription_types, subscriptions, tenants
-from bellwire.registry.endpoint_health_columns import CLEARED, COLUMNS, condition_of
+from bellwire.registry.endpoint_health_columns import CLEARED, COLUMNS, health_of
 from bellwire.subscriptions import Channel, Subscription, SubscriptionState
 
 _COLUMNS = (
@@ -66,12 +66,12 @@ async def subscribe(
 
 async def by_ids(
     connection: AsyncConnection, ids: Iterable[str]
-) -> dict[str, tuple[Subscription, tuple[SecretStr, ...], Condition]]:
+) -> dict[str, tuple[Subscription, tuple[SecretStr, ...], EndpointHealth]]:
     """The subscriptions that exist, each with the secrets that sign now, newest first, and how its receiver fares."""
     rows = await connection.execute(_BY_IDS, {"ids": sorted(set(ids))})
     now = datetime.now(UTC)
     return {
-        row["id"]: (_subscription(row), signing_secrets.live(row["secrets"], now=now), condition_of(row))
+        row["id"]: (_subscription(row), signing_secrets.live(row["secrets"], now=now), health_of(row))
         for row in rows.mappings()
     }
 
@@ -125,7 +125,7 @@ async def _index(connection: AsyncConnection, subscription_id: str, tenant: str,
 
 
 def _row(subscription: Subscription) -> dict[str, Any]:
-    row = subscription.model_dump(mode="json", context=STORED)
+    row = subscription.model_dump(mode="json", context=TRUSTED)
     row.update({name: json.dumps(row[name], separators=(",", ":")) for name in _JSON if row[name] is not None})
     return {**row, "channel": str(subscription.channel)}
 
@@ -133,4 +133,4 @@ def _row(subscription: Subscription) -> dict[str, Any]:
 def _subscription(row: Mapping[Any, Any]) -> Subscription:
     values = {column.name: row[column.name] for column in _COLUMNS}
     values.update({name: from_json(values[name]) for name in _JSON if values[name] is not None})
-    return Subscription.model_validate(values, context=STORED)
+    return Subscription.model_validate(values, context=TRUSTED)

@@ -17,13 +17,15 @@ from bellwire.registry import Registry
 log = structlog.get_logger("bellwire")
 
 #: Seconds between two looks, and the longest pause while registry or Temporal is away.
-LOOK_SECONDS, LONGEST_PAUSE = 5.0, 60.0
+LOOK_SECONDS, MAX_PAUSE = 5.0, 60.0
 #: Announcements that one look reads.
 AT_A_TIME = 100
 
 
 @asynccontextmanager
-async def announcing(registry: Registry, client: Client, *, every: float = LOOK_SECONDS) -> AsyncIterator[None]:
+async def publishing_operational_events(
+    registry: Registry, client: Client, *, every: float = LOOK_SECONDS
+) -> AsyncIterator[None]:
     """Publish announcements while the body runs, looking for new ones every `every` seconds."""
     task = asyncio.create_task(_announce(registry, client, every))
     try:
@@ -37,7 +39,7 @@ async def _announce(registry: Registry, client: Client, every: float) -> None:
     failures = 0
     while True:
         try:
-            while await announce(registry, client) == AT_A_TIME:
+            while await claim_attempt(registry, client) == AT_A_TIME:
                 pass
             failures = 0
         except Exception as error:
@@ -46,12 +48,12 @@ async def _announce(registry: Registry, client: Client, every: float) -> None:
             expected = isinstance(error, BellwireError)
             log.warning("announcements.delayed", error=type(error).__name__, exc_info=None if expected else error)
         # Not all workers at the same moment.
-        await asyncio.sleep(min(every * 2 ** min(failures, 10), max(every, LONGEST_PAUSE)) * random.uniform(0.9, 1.1))  # noqa: S311
+        await asyncio.sleep(min(every * 2 ** min(failures, 10), max(every, MAX_PAUSE)) * random.uniform(0.9, 1.1))  # noqa: S311
 
 
-async def announce(registry: Registry, client: Client) -> int:
+async def claim_attempt(registry: Registry, client: Client) -> int:
     """Publish the first announcements and forget them; how many they were. Raises what either raises, having lost nothing."""
-    events = await registry.announcements(limit=AT_A_TIME)
+    events = await registry.operational_events(limit=AT_A_TIME)
     for event in events:
         try:
             receipt = await client.publish(event)
@@ -60,5 +62,5 @@ async def announce(registry: Registry, client: Client) -> int:
             log.error("announcement.in_conflict", event_id=event.id)  # noqa: TRY400 - the message has it all
         else:
             log.info("announcement.published", event_id=event.id, event_type=event.type, workflow=receipt.workflow_id)
-        await registry.announced([event.id])
+        await registry.forget_operational_events([event.id])
     return len(events)

@@ -18,7 +18,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, Settin
 from bellwire.email.relay_urls import Relay, SmtpSecurity
 from bellwire.email.return_path import ReturnPath, check_return_path
 from bellwire.email.unsubscribe_links import LinkKeys, Links
-from bellwire.endpoint_health import Patience
+from bellwire.endpoint_health import DisablePolicy
 from bellwire.errors import BellwireError
 from bellwire.keys.keyring import KeyRing
 from bellwire.service import settings_values
@@ -263,10 +263,10 @@ class Settings(BaseSettings):
         return ReturnPath(self.email_return_path, keys) if self.email_return_path and keys else None
 
     @property
-    def patience(self) -> Patience:
+    def disable_policy(self) -> DisablePolicy:
         """How long subscriptions may fail."""
         off = not self.disable_after or not self.disable_after_failures
-        return Patience(
+        return DisablePolicy(
             warn_after=tuple(timedelta(seconds=point) for point in sorted({*self.warn_after} - {0})),
             disable_after=None if off else timedelta(seconds=self.disable_after),
             disable_after_failures=self.disable_after_failures,

@@ -20,7 +20,7 @@ from temporalio.worker import (
 )
 
 #: Workflow tasks that keep a process busy, and most of all that it has, those that wait for receivers among them.
-BUSY, MOST = 1, 200
+BUSY, MAX_BUSY = 1, 200
 #: Seconds between two looks at whether a slot may be granted.
 LOOK_SECONDS = 0.002
 #: Seconds after which a process is idle that has used less than this share of them as processor time: it waits for a server
@@ -77,13 +77,13 @@ class BusySlots(_Slots):
             if permit is None and (elapsed := time.monotonic() - since) >= IDLE_SECONDS:
                 share = (time.process_time() - used) / elapsed
                 since, used = time.monotonic(), time.process_time()
-                if share < IDLE_SHARE and len(self.granted) < MOST:
+                if share < IDLE_SHARE and len(self.granted) < MAX_BUSY:
                     permit = self.grant(ctx)
         return permit
 
     def try_reserve_slot(self, ctx: SlotReserveContext) -> SlotPermit | None:
         taken = len(self.used if ctx.is_sticky else self.used | self.granted)
-        return self.grant(ctx) if taken < MOST and taken - self._waiting() < BUSY else None
+        return self.grant(ctx) if taken < MAX_BUSY and taken - self._waiting() < BUSY else None
 
 
 class SendSlots(_Slots):
@@ -118,6 +118,6 @@ def tuner(*, workflows: BusySlots | None = None, activities: SendSlots | None = 
     return WorkerTuner.create_composite(
         workflow_supplier=workflows or none,
         activity_supplier=activities or none,
-        local_activity_supplier=FixedSizeSlotSupplier(MOST) if workflows else none,
+        local_activity_supplier=FixedSizeSlotSupplier(MAX_BUSY) if workflows else none,
         nexus_supplier=none,
     )

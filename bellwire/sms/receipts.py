@@ -4,7 +4,7 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
-from bellwire.models import Wire
+from bellwire.models import Payload
 
 
 class ConfirmationStatus(StrEnum):
@@ -35,7 +35,7 @@ RANKS = {
 }
 
 
-class Confirmation(Wire):
+class Confirmation(Payload):
     """The latest word on one SMS. The delivery's state stays what the provider's acceptance made of it."""
 
     event_key: str

@@ -10,7 +10,7 @@ CALLBACKS = "/callbacks/twilio"
 
 
 @dataclass(frozen=True)
-class Ruling:
+class CodeMeaning:
     """What a refusal means."""
 
     kind: OutcomeKind
@@ -24,18 +24,18 @@ class Ruling:
     number: bool = False
 
 
-LATER = Ruling(OutcomeKind.DEFERRED)
-NEVER = Ruling(OutcomeKind.REJECTED)
-UNREACHED = Ruling(OutcomeKind.DEFERRED, number=True)
-REFUSED = Ruling(OutcomeKind.REJECTED, number=True)
-GONE = Ruling(OutcomeKind.REJECTED, disable=True, suppress=SuppressionReason.BOUNCED, number=True)
+LATER = CodeMeaning(OutcomeKind.DEFERRED)
+NEVER = CodeMeaning(OutcomeKind.REJECTED)
+UNREACHED = CodeMeaning(OutcomeKind.DEFERRED, number=True)
+REFUSED = CodeMeaning(OutcomeKind.REJECTED, number=True)
+GONE = CodeMeaning(OutcomeKind.REJECTED, disable=True, suppress=SuppressionReason.BOUNCED, number=True)
 #: The subscription stays, and has not failed: START brings the recipient back.
-STOPPED = Ruling(OutcomeKind.REJECTED, suppress=SuppressionReason.UNSUBSCRIBED)
-OPERATOR = Ruling(OutcomeKind.DEFERRED, operator=True)
-AMBIGUOUS = Ruling(OutcomeKind.UNKNOWN)
+STOPPED = CodeMeaning(OutcomeKind.REJECTED, suppress=SuppressionReason.UNSUBSCRIBED)
+OPERATOR = CodeMeaning(OutcomeKind.DEFERRED, operator=True)
+AMBIGUOUS = CodeMeaning(OutcomeKind.UNKNOWN)
 
 #: https://www.twilio.com/docs/api/errors. Twilio splits codes now and then: a new one is judged by its HTTP status.
-BY_CODE: dict[int, Ruling] = {
+BY_CODE: dict[int, CodeMeaning] = {
     20429: LATER,  # too many requests
     20500: LATER,  # internal server error
     21611: LATER,  # the sender's queue is full
@@ -64,7 +64,7 @@ BY_CODE: dict[int, Ruling] = {
 }
 
 
-def ruling(status: int, code: int | None) -> Ruling:
+def ruling(status: int, code: int | None) -> CodeMeaning:
     """What a refusal means: by its HTTP class first, then by Twilio's code. What Twilio refuses it did not accept."""
     if status == 429:
         return LATER

@@ -3,10 +3,10 @@
 import re
 from collections.abc import Mapping
 
-MOST = 20
+MAX_HEADERS = 20
 #: Characters of a value, and of all names and values together: many servers take no more than 8 KiB of headers.
-LONGEST = 2048
-LONGEST_TOGETHER = 4096
+MAX_HEADER_LENGTH = 2048
+MAX_TOGETHER = 4096
 #: What is shown in place of a value.
 HIDDEN = "**********"
 
@@ -36,8 +36,8 @@ _OWNED_PREFIXES = ("webhook-", "ce-", "proxy-")
 
 def checked(headers: Mapping[str, str]) -> None:
     """Raises ValueError for what cannot be sent or is not the subscription's to say; the text repeats no value."""
-    if len(headers) > MOST:
-        raise ValueError(f"are {len(headers)}; give at most {MOST}")
+    if len(headers) > MAX_HEADERS:
+        raise ValueError(f"are {len(headers)}; give at most {MAX_HEADERS}")
     seen: set[str] = set()
     for name, value in headers.items():
         if not _NAME.fullmatch(name):
@@ -50,11 +50,11 @@ def checked(headers: Mapping[str, str]) -> None:
         if lower in seen:
             raise ValueError(f"{name} stands twice; leave one of them out")
         seen.add(lower)
-        if not _VALUE.fullmatch(value) or len(value) > LONGEST:
+        if not _VALUE.fullmatch(value) or len(value) > MAX_HEADER_LENGTH:
             raise ValueError(
-                f"{name} has a value that cannot be sent; use 1 to {LONGEST:,} visible ASCII characters, and spaces between them"
+                f"{name} has a value that cannot be sent; use 1 to {MAX_HEADER_LENGTH:,} visible ASCII characters, and spaces between them"
             )
         if value == HIDDEN:
             raise ValueError(f"{name} has the stars that stand for its value; give the value itself")
-    if sum(len(name) + len(value) for name, value in headers.items()) > LONGEST_TOGETHER:
-        raise ValueError(f"have more than {LONGEST_TOGETHER:,} characters together; give less")
+    if sum(len(name) + len(value) for name, value in headers.items()) > MAX_TOGETHER:
+        raise ValueError(f"have more than {MAX_TOGETHER:,} characters together; give less")

@@ -6,7 +6,7 @@
 
 from enum import StrEnum
 
-from bellwire.models import Wire
+from bellwire.models import Payload
 
 #: 3GPP TS 23.038 §6.2.1, the default alphabet and its extension, whose characters take two places each.
 _GSM_7 = frozenset(
@@ -25,7 +25,7 @@ class Encoding(StrEnum):
 _ROOM = {Encoding.GSM_7: (160, 153), Encoding.UCS_2: (70, 67)}
 
 
-class Segments(Wire):
+class Segments(Payload):
     """How a text is sent."""
 
     encoding: Encoding

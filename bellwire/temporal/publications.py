@@ -8,10 +8,10 @@ from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSear
 from bellwire import contract
 from bellwire.errors import EventConflict
 from bellwire.events import Event
-from bellwire.models import Wire
+from bellwire.models import Payload
 
 
-class Publication(Wire):
+class Publication(Payload):
     events: tuple[Event, ...]
 
     @property

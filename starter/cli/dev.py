@@ -14,8 +14,8 @@ from starter.cli.terminal import (
     InputInvalid,
     command,
     console,
-    remark,
-    say_json,
+    note,
+    print_json,
 )
 from starter.local.processes import (
     CHECKOUT,
@@ -73,11 +73,11 @@ async def dev(
     ):
         variables = {**stack.variables, **{name: settings[name] for name in _SHARED}}
         if as_json:
-            say_json({"ui": stack.ui, "health": stack.health, "folder": str(folder), "variables": variables})
+            print_json({"ui": stack.ui, "health": stack.health, "folder": str(folder), "variables": variables})
         else:
             console().print(_panel(stack, folder, variables))
         await stack.broken()
-    remark("stopped")
+    note("stopped")
 
 
 def _panel(stack: Stack, folder: Path, variables: dict[str, str]) -> Panel:

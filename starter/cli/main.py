@@ -19,7 +19,7 @@ from starter.cli.events import deliveries, events
 from starter.cli.events.publish import DEFAULT_WAIT, publish
 from starter.cli.subscriptions import subscriptions, templates
 from starter.cli.subscriptions.subscribe import subscribe
-from starter.cli.terminal import BAD_INPUT, remark
+from starter.cli.terminal import BAD_INPUT, note
 from starter.gateway.app import gateway
 
 _WELCOME = """Bellwire: publish an event once; everyone who subscribed gets it, by email, SMS or webhook.
@@ -60,13 +60,13 @@ def main(arguments: Sequence[str]) -> int:
     """Run a command and return its exit status: 0 done, 1 failed, 2 bad input, 130 interrupted."""
     for position, argument in enumerate(arguments, 1):
         if not argument.isascii() and any("\ud800" <= character <= "\udfff" for character in argument):
-            remark(f"error: argument {position}: is not UTF-8")
+            note(f"error: argument {position}: is not UTF-8")
             return BAD_INPUT
     try:
         status = get_command(app).main(_with_seconds(arguments), prog_name="python -m starter", standalone_mode=False)
         sys.stdout.flush()
     except TyperException as error:
-        remark(f"error: {' '.join(error.format_message().split()).rstrip('.')}; --help shows what there is")
+        note(f"error: {' '.join(error.format_message().split()).rstrip('.')}; --help shows what there is")
         return error.exit_code
     except BrokenPipeError:
         # Whoever read stdout has enough. What is left in the buffer must not fail again at exit.

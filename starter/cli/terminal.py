@@ -50,12 +50,12 @@ def printable(value: object) -> str:
     return "".join(character if character.isprintable() else "?" for character in str(value))
 
 
-def say_json(value: object) -> None:
+def print_json(value: object) -> None:
     """Print a JSON document on stdout."""
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def remark(text: str) -> None:
+def note(text: str) -> None:
     """Print a line on stderr, where it does not mix with the answer."""
     typer.echo(text, err=True)
 
@@ -63,7 +63,7 @@ def remark(text: str) -> None:
 def report(error: Exception) -> int:
     """Print an expected error, a line for each problem, and return the exit status it stands for."""
     for line in str(error).split("\n"):
-        remark(f"error: {printable(line)}")
+        note(f"error: {printable(line)}")
     return BAD_INPUT if isinstance(error, _BAD_INPUT) else FAILURE
 
 

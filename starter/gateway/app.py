@@ -19,8 +19,8 @@ from bellwire.service.settings import Settings
 from starter.cli.terminal import (
     CommandFailed,
     command,
+    note,
     opened_registry,
-    remark,
 )
 from starter.gateway import provider_callbacks, unsubscribe
 from starter.gateway.codec_server import codec_routes
@@ -61,7 +61,7 @@ async def gateway(
         )
         # uvicorn raises the signal that stopped it once more when it is done, which is no reason to end badly.
         signal.signal(signal.SIGTERM, lambda *_: None)
-        remark(f"listening on http://{host}:{port}; {signal.SIGINT.name} stops it")
+        note(f"listening on http://{host}:{port}; {signal.SIGINT.name} stops it")
         try:
             await server.serve()
         except SystemExit as error:  # uvicorn's way to say that it cannot listen

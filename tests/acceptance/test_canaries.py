@@ -23,7 +23,19 @@ from tests.acceptance.conftest import System, running_gateway, running_system
 
 #: What each canary stands for.
 NAMES = (
-    *("data", "name", "subject", "extension", "address", "local", "refused", "later", "owed", "url", "suppressed"),
+    *(
+        "data",
+        "name",
+        "subject",
+        "extension",
+        "address",
+        "local",
+        "refused",
+        "later",
+        "remaining_recipients",
+        "url",
+        "suppressed",
+    ),
     *("secret", "rendered", "words", "header", "relayed", "provider", "broken", "target", "part", "asked"),
 )
 #: Those that Bellwire keeps, or hands to Temporal, and where. The others it should not keep even in the clear.
@@ -89,7 +101,8 @@ async def subscribe(system: System, canaries: Canaries) -> None:
     """Receivers that take it, refuse it and repeat it, each with private words of its own."""
     words, relayed = canaries["words"].encode(), canaries["relayed"]
     address = {
-        name: f"{canaries[name]}@example.com" for name in ("address", "local", "refused", "later", "owed", "target")
+        name: f"{canaries[name]}@example.com"
+        for name in ("address", "local", "refused", "later", "remaining_recipients", "target")
     }
     hooks = {
         "took": [Answer(status=200, body=words)],
@@ -124,11 +137,11 @@ async def subscribe(system: System, canaries: Canaries) -> None:
         await system.registry.subscribe(wish, secret=canaries.key)
     refused = f"<{address['refused']}>: {relayed} user unknown"
     system.mailbox.script(address["refused"], f"550 5.1.1 {refused}", repeat=True)
-    for name in ("later", "owed"):
+    for name in ("later", "remaining_recipients"):
         system.mailbox.script(address[name], f"451 4.7.1 <{address[name]}> {relayed}", repeat=True)
     mails: dict[str, str | list[str]] = {
         **{name: address[name] for name in ("address", "refused", "later", "target")},
-        "owed": [address["local"], address["owed"]],
+        "remaining_recipients": [address["local"], address["remaining_recipients"]],
     }
     for name, to in mails.items():
         fields = {"id": f"canary-{name}", "retry_schedule": [0.2]}
@@ -208,7 +221,7 @@ async def unsubscribe(system: System, folder: Path, canaries: Canaries) -> None:
 async def announced(system: System) -> None:
     """Wait until tenants have been told of what was disabled."""
     async with asyncio.timeout(30):
-        while await system.registry.announcements():
+        while await system.registry.operational_events():
             await asyncio.sleep(0.1)
     assert any(stored.event.type == "bellwire.subscription.disabled" for stored in await system.registry.events())
 

@@ -13,15 +13,15 @@ from bellwire.contract import (
     EVENT_NOT_FOUND,
     PAGE_SIZE,
     Group,
-    LocateInput,
+    LookupInput,
     Page,
     PageInput,
+    PublishResult,
     RedeliverInput,
     Remainder,
     Resolution,
     ResolveInput,
     Settlement,
-    Standing,
 )
 from bellwire.deliveries import Counts, DeliveryState
 from bellwire.events import Event
@@ -115,9 +115,9 @@ async def test_an_event_published_before_is_not_delivered_again(registry: Regist
     await resolver.resolve(ResolveInput(workflow_id="first", events=(happened,)))
     again = await resolver.resolve(ResolveInput(workflow_id="second", events=(happened,)))
     other = await resolver.resolve(ResolveInput(workflow_id="third", events=(event(id="twice", data="other"),)))
-    assert again.events[happened.key].standing is Standing.DUPLICATE
+    assert again.events[happened.key].result is PublishResult.DUPLICATE
     assert again.events[happened.key].workflow_id == "first"
-    assert other.events[happened.key].standing is Standing.CONFLICT
+    assert other.events[happened.key].result is PublishResult.CONFLICT
     assert again.groups == other.groups == ()
     assert again.remainders == ()
     assert again.pages == other.pages == ()
@@ -226,7 +226,7 @@ async def test_deliveries_are_settled_and_opened_again(registry: Registry) -> No
     assert settled.settled == {happened.key: {DeliveryState.CANCELLED: 3}}
     opened = await resolver.reopen(RedeliverInput(workflow_id="replay", groups=groups[:1]))
     assert opened.groups == groups[:1]
-    located = await resolver.locate(LocateInput(source="/shop", id=happened.id, subscription_id="hook-1"))
+    located = await resolver.lookup(LookupInput(source="/shop", id=happened.id, subscription_id="hook-1"))
     assert located.delivery == Group(event_key=happened.key, channel=Channel.WEBHOOK, subscription_ids=("hook-1",))
     assert located.delivery_state is DeliveryState.PENDING
     assert located.delivery_workflow_id == "replay"
@@ -242,7 +242,7 @@ async def test_what_cannot_be_located_is_not_tried_again(
 ) -> None:
     await registry.accept([event(id="known")], "run")
     with pytest.raises(ApplicationError) as raised:
-        await Resolver(registry).locate(LocateInput(source="/shop", id=event_id, subscription_id=subscription_id))
+        await Resolver(registry).lookup(LookupInput(source="/shop", id=event_id, subscription_id=subscription_id))
     assert raised.value.type == kind
     assert raised.value.non_retryable
 

@@ -20,7 +20,7 @@ PATIENT = [0.5] * 4 + [1.0] * 10 + [2.0] * 20
 TAKES = 0.03
 #: How often one receiver of webhooks throttles. It is left alone for 5 s, and twice as long each time that follows: with what
 #: was held back coming back spread out, twice takes half a minute, four times two and a half.
-MOST_THROTTLED = 2
+MAX_THROTTLED = 2
 
 _SUBJECT = re.compile(r"event-\d+")
 
@@ -47,7 +47,7 @@ class Load:
         chance = self.system.random
         for number in range(self.hooks):
             path = f"/load/{number}"
-            refusals = [*chance.choices((500, 503), k=chance.randrange(6)), *[429] * chance.randint(0, MOST_THROTTLED)]
+            refusals = [*chance.choices((500, 503), k=chance.randrange(6)), *[429] * chance.randint(0, MAX_THROTTLED)]
             chance.shuffle(refusals)
             answers = [Answer(status=status, delay=self.takes) for status in (*refusals, 204)]
             self.system.hooks.script(path, *answers, repeat=True)

@@ -15,7 +15,7 @@ import pytest
 from temporalio.client import WorkflowUpdateFailedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from bellwire.contract import Verb
+from bellwire.contract import Action
 from bellwire.errors import RegistryUnavailable
 from starter.local.receivers.webhooks import Answer
 from tests.faults.breakable import breakable
@@ -55,10 +55,10 @@ WEIGHTS = {
     Kind.STOP_REGISTRY: 1,
 }
 VERBS = {
-    Kind.RETRY_NOW: Verb.RETRY_NOW,
-    Kind.PAUSE: Verb.PAUSE,
-    Kind.RESUME: Verb.RESUME,
-    Kind.CANCEL: Verb.CANCEL,
+    Kind.RETRY_NOW: Action.RETRY_NOW,
+    Kind.PAUSE: Action.PAUSE,
+    Kind.RESUME: Action.RESUME,
+    Kind.CANCEL: Action.CANCEL,
 }
 
 
@@ -113,7 +113,7 @@ async def test_any_sequence_ends_settled_and_consistent(tmp_path: Path, postgres
             print(step)  # noqa: T201 - what led to a failure
             await _take(step, scenario, load, postgres)
         for run in dict.fromkeys(receipt.workflow_id for receipt in load.receipts):
-            await _tell(load, run, Verb.RESUME, None)
+            await _tell(load, run, Action.RESUME, None)
         await scenario.settles(timeout=120)
         again = [row.attempts for row in await rows_of(load) if row.attempts > 1]
         assert again, "nothing was ever refused, so this proves little"
@@ -149,12 +149,12 @@ async def _take(step: Step, scenario: Scenario, load: Load, postgres: Postgres) 
             await _tell(load, receipt.workflow_id, VERBS[kind], wish)
 
 
-async def _tell(load: Load, run: str, verb: Verb, subscription_id: str | None) -> None:
+async def _tell(load: Load, run: str, action: Action, subscription_id: str | None) -> None:
     """Tell a run something. That it has ended, or does not hold the delivery any more, is as good."""
     handle = load.system.client.temporal.get_workflow_handle(run)
     try:
         async with asyncio.timeout(60):
-            await handle.execute_update(verb, subscription_id)
+            await handle.execute_update(action, subscription_id)
     except WorkflowUpdateFailedError:
         return
     except RPCError as error:

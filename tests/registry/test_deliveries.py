@@ -34,7 +34,7 @@ def attempt(name: str, number: int = 1, state: DeliveryState = DeliveryState.WAI
         outcome=Outcome(**{"kind": kind, "reason": f"answer {number}", **outcome}),
         state=state,
         delay=None if state.settled else 5.0,
-        stated=not state.settled,
+        from_retry_after=not state.settled,
     )
 
 
@@ -89,7 +89,7 @@ async def test_many_events_are_loaded_at_once(three: Registry) -> None:
 
 
 async def test_an_attempt_moves_its_delivery_on(three: Registry) -> None:
-    made = attempt("a", provider_id="SM1", owed=("ann@example.com",), answer="later, please")
+    made = attempt("a", provider_id="SM1", remaining_recipients=("ann@example.com",), answer="later, please")
     await three.record([made, attempt("b", state=DeliveryState.DELIVERED)])
     found = await one(three)
     assert found.model_dump(exclude={"updated_at"}) == Delivery(
@@ -100,8 +100,8 @@ async def test_an_attempt_moves_its_delivery_on(three: Registry) -> None:
         attempts=1,
         reason="answer 1",
         delay=5.0,
-        stated=True,
-        owed=("ann@example.com",),
+        from_retry_after=True,
+        remaining_recipients=("ann@example.com",),
         provider_id="SM1",
         workflow_id="run",
         updated_at=NOW,
@@ -109,7 +109,7 @@ async def test_an_attempt_moves_its_delivery_on(three: Registry) -> None:
     assert await three.attempts(KEY, "a") == [made]
     last = attempt("a", 2, DeliveryState.DELIVERED)
     await three.record([last])
-    assert (await one(three)).owed is None
+    assert (await one(three)).remaining_recipients is None
     assert (await one(three)).delay is None
     assert await three.attempts(KEY, "a") == [made, last]
     assert [(item.subscription_id, item.number) for item in await three.attempts(KEY)] == [("a", 1), ("a", 2), ("b", 1)]
@@ -179,18 +179,18 @@ async def test_an_attempt_is_announced_once_however_many_have_read_the_delivery(
     await three.record_intent([frozen])
     (other,) = await three.load([group("a")])
     await three.record_intent([other])
-    assert await three.announce(other)
-    assert not await three.announce(frozen), "it read the delivery before the other announced"
+    assert await three.claim_attempt(other)
+    assert not await three.claim_attempt(frozen), "it read the delivery before the other announced"
     (after,) = await three.load([group("a")])
     assert after.delivery.intent_at == other.delivery.intent_at, "the first intent is where the search begins"
     await three.settle([group("a")], reason="cancelled")
-    assert not await three.announce(after), "what was cancelled is not sent"
+    assert not await three.claim_attempt(after), "what was cancelled is not sent"
 
 
 async def test_a_delivery_whose_run_is_gone_is_opened_only_as_an_orphan(three: Registry) -> None:
     await three.record([attempt("a", 1)])
     assert await three.reopen("other", [group("a")]) == ()
-    assert await three.reopen("other", [group("a")], orphans=True) == (group("a", attempt=2),)
+    assert await three.reopen("other", [group("a")], abandoned=True) == (group("a", attempt=2),)
     assert (await one(three)).workflow_id == "other"
     assert await three.reopen("other", [group("a")]) == (group("a", attempt=2),)
 

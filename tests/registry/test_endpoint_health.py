@@ -10,10 +10,10 @@ import pytest
 from bellwire.contract import Group
 from bellwire.deliveries import Attempt, DeliveryState, Outcome, OutcomeKind
 from bellwire.endpoint_health import (
-    WELL,
-    Condition,
+    HEALTHY,
     Consent,
-    Patience,
+    DisablePolicy,
+    EndpointHealth,
 )
 from bellwire.events import Event
 from bellwire.registry import Registry
@@ -23,14 +23,14 @@ from tests.factories import NOW, event, subscription
 from tests.registry.conftest import tell
 
 DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
-PATIENCE = Patience(disable_after_failures=4)
+PATIENCE = DisablePolicy(disable_after_failures=4)
 FAILING, DISABLED = "bellwire.subscription.failing", "bellwire.subscription.disabled"
 KINDS = {DeliveryState.DELIVERED: OutcomeKind.DELIVERED, DeliveryState.REJECTED: OutcomeKind.REJECTED}
 
 
 @pytest.fixture
 async def registry(url: str) -> AsyncIterator[Registry]:
-    opened = await Registry.open(url, patience=PATIENCE)
+    opened = await Registry.open(url, disable_policy=PATIENCE)
     await opened.migrate()
     yield opened
     await opened.close()
@@ -53,7 +53,7 @@ class Receiver:
         reason: str = "HTTP 503",
         state: DeliveryState = DeliveryState.WAITING,
         *,
-        ailing: bool = True,
+        degraded: bool = True,
         **outcome: Any,
     ) -> Attempt:
         self.number += 1
@@ -67,16 +67,16 @@ class Receiver:
             outcome=Outcome(kind=kind, reason=reason, **outcome),
             state=state,
             delay=None if state.settled else 5.0,
-            ailing=ailing,
+            degraded=degraded,
         )
 
     async def fails(self, at: datetime, reason: str = "HTTP 503", **outcome: Any) -> None:
         await self.registry.record([self.attempt(at, reason, **outcome)])
 
-    async def succeeds(self, at: datetime, *, ailing: bool = True) -> None:
-        await self.registry.record([self.attempt(at, "HTTP 204", DeliveryState.DELIVERED, ailing=ailing)])
+    async def succeeds(self, at: datetime, *, degraded: bool = True) -> None:
+        await self.registry.record([self.attempt(at, "HTTP 204", DeliveryState.DELIVERED, degraded=degraded)])
 
-    async def condition(self) -> Condition:
+    async def health(self) -> EndpointHealth:
         return (await self.registry.receiver(self.name))[2]
 
     async def state(self) -> tuple[SubscriptionState, str | None]:
@@ -85,17 +85,17 @@ class Receiver:
 
 
 async def news(registry: Registry) -> list[tuple[str, str, Any]]:
-    return [(told.type, told.subject or "", told.data) for told in await registry.announcements()]
+    return [(told.type, told.subject or "", told.data) for told in await registry.operational_events()]
 
 
 async def test_a_failure_is_noted_and_a_success_clears_it(registry: Registry) -> None:
     ill = await Receiver(registry).subscribed()
-    assert await ill.condition() == WELL
+    assert await ill.health() == HEALTHY
     await ill.fails(NOW)
     await ill.fails(NOW + MINUTE)
-    assert await ill.condition() == Condition(failing_since=NOW, failures=2)
+    assert await ill.health() == EndpointHealth(failing_since=NOW, failures=2)
     await ill.succeeds(NOW + 2 * MINUTE)
-    assert await ill.condition() == WELL
+    assert await ill.health() == HEALTHY
     assert await news(registry) == []
 
 
@@ -103,8 +103,8 @@ async def test_a_success_of_a_subscription_that_was_well_writes_nothing_more(reg
     ill = await Receiver(registry).subscribed()
     await ill.fails(NOW)
     # It was read before the failure was on record, so it does not look at the row at all.
-    await ill.succeeds(NOW + MINUTE, ailing=False)
-    assert (await ill.condition()).failures == 1
+    await ill.succeeds(NOW + MINUTE, degraded=False)
+    assert (await ill.health()).failures == 1
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ async def test_a_success_of_a_subscription_that_was_well_writes_nothing_more(reg
 async def test_what_is_not_the_receivers_doing_does_not_count(registry: Registry, outcome: dict[str, Any]) -> None:
     ill = await Receiver(registry).subscribed()
     await registry.record([ill.attempt(NOW, **outcome)])
-    assert await ill.condition() == WELL
+    assert await ill.health() == HEALTHY
 
 
 async def test_a_throttled_subscription_is_read_with_its_deliveries(registry: Registry) -> None:
@@ -128,18 +128,18 @@ async def test_a_throttled_subscription_is_read_with_its_deliveries(registry: Re
     await registry.accept([happened], "run")
     group = Group(event_key=happened.key, channel=Channel.WEBHOOK, subscription_ids=("ill",))
     await registry.add_deliveries("run", [group])
-    assert (await registry.load([group]))[0].condition is WELL
+    assert (await registry.load([group]))[0].health is HEALTHY
     # Side by side, so they count once.
-    await registry.record([ill.attempt(NOW, "HTTP 429", throttle=True, ailing=False) for _ in range(3)])
+    await registry.record([ill.attempt(NOW, "HTTP 429", throttle=True, degraded=False) for _ in range(3)])
     (due,) = await registry.load([group])
-    assert due.condition == Condition(
+    assert due.health == EndpointHealth(
         throttled_until=NOW + timedelta(seconds=5), throttles=1, failing_since=NOW, failures=3
     )
     await ill.fails(NOW + MINUTE, "HTTP 429", throttle=True, retry_after=90.0)
-    assert (await ill.condition()).throttled_until == NOW + MINUTE + timedelta(seconds=90)
-    assert (await ill.condition()).throttles == 2
+    assert (await ill.health()).throttled_until == NOW + MINUTE + timedelta(seconds=90)
+    assert (await ill.health()).throttles == 2
     await ill.succeeds(NOW + 3 * MINUTE)
-    assert await ill.condition() == WELL
+    assert await ill.health() == HEALTHY
 
 
 async def test_who_fails_for_days_is_warned_about_and_then_disabled_and_each_is_told_once(registry: Registry) -> None:
@@ -154,7 +154,7 @@ async def test_who_fails_for_days_is_warned_about_and_then_disabled_and_each_is_
         (FAILING, "ill", {**about, "reason": "HTTP 503", "failures": 5}),
         (DISABLED, "ill", {**about, "reason": reason, "failures": 7}),
     ]
-    assert {(told.source, told.tenant) for told in await registry.announcements()} == {("bellwire", "acme")}
+    assert {(told.source, told.tenant) for told in await registry.operational_events()} == {("bellwire", "acme")}
     found = await registry.match(event(type="any"), limit=10, scan=10)
     assert not found.found
 
@@ -165,7 +165,7 @@ async def test_neither_days_nor_failures_alone_disable(registry: Registry) -> No
         await rare.fails(NOW + days * DAY)
     await registry.record([hasty.attempt(NOW + number * MINUTE) for number in range(50)])
     assert (await rare.state())[0] is (await hasty.state())[0] is SubscriptionState.ACTIVE
-    assert (await hasty.condition()).failures == 50
+    assert (await hasty.health()).failures == 50
     # Both points had passed; that is told once.
     assert [(kind, name) for kind, name, _ in await news(registry)] == [(FAILING, "rare")]
 
@@ -176,12 +176,12 @@ async def test_a_success_between_begins_it_anew(registry: Registry) -> None:
         await ill.fails(NOW + days * DAY)
     await ill.succeeds(NOW + 4.5 * DAY)
     await ill.fails(NOW + 5 * DAY)
-    assert await ill.condition() == Condition(failing_since=NOW + 5 * DAY, failures=1)
+    assert await ill.health() == EndpointHealth(failing_since=NOW + 5 * DAY, failures=1)
     assert (await ill.state())[0] is SubscriptionState.ACTIVE
 
 
 async def test_where_patience_has_no_end_tenants_are_warned_and_nothing_is_disabled(url: str) -> None:
-    registry = await Registry.open(url, patience=Patience(warn_after=(DAY,), disable_after=None))
+    registry = await Registry.open(url, disable_policy=DisablePolicy(warn_after=(DAY,), disable_after=None))
     await registry.migrate()
     ill = await Receiver(registry).subscribed()
     for days in range(0, 400, 10):
@@ -205,9 +205,9 @@ async def test_resuming_clears_the_marks_and_pausing_does_not(registry: Registry
         await ill.fails(NOW + days * DAY, "HTTP 504", throttle=True)
     assert (await ill.state())[0] is SubscriptionState.DISABLED
     await registry.set_state("ill", SubscriptionState.PAUSED, reason="asked for")
-    assert (await ill.condition()).failures == 4
+    assert (await ill.health()).failures == 4
     await registry.set_state("ill", SubscriptionState.ACTIVE)
-    assert await ill.condition() == WELL
+    assert await ill.health() == HEALTHY
     await ill.fails(NOW + 7 * DAY)
     assert (await ill.state())[0] is SubscriptionState.ACTIVE
 
@@ -216,7 +216,7 @@ async def test_no_address_and_no_answer_is_told(registry: Registry) -> None:
     ill = await Receiver(registry, target={"channel": "email", "to": "ann@example.com"}).subscribed()
     for days in (0, 1, 2, 6):
         await ill.fails(NOW + days * DAY, "SMTP 550", answer="550 ann@example.com is unknown")
-    told = await registry.announcements()
+    told = await registry.operational_events()
     assert [one.type for one in told] == [FAILING, DISABLED]
     assert "ann@" not in "".join(one.to_json() for one in told)
 
@@ -225,10 +225,10 @@ async def test_what_was_published_is_forgotten_and_the_rest_stays_in_order(regis
     for name in ("a", "b", "c"):
         gone = await Receiver(registry, name).subscribed()
         await gone.fails(NOW, "HTTP 410", state=DeliveryState.REJECTED, disable=True)
-    first, second, third = await registry.announcements()
-    assert [told.id for told in await registry.announcements(limit=2)] == [first.id, second.id]
-    await registry.announced([first.id, "unknown"])
-    assert await registry.announcements() == [second, third]
+    first, second, third = await registry.operational_events()
+    assert [told.id for told in await registry.operational_events(limit=2)] == [first.id, second.id]
+    await registry.forget_operational_events([first.id, "unknown"])
+    assert await registry.operational_events() == [second, third]
 
 
 async def test_subscriptions_to_news_of_themselves_that_fail_cause_no_endless_chain(registry: Registry) -> None:
@@ -238,8 +238,8 @@ async def test_subscriptions_to_news_of_themselves_that_fail_cause_no_endless_ch
     published: list[Event] = []
     for half_days in range(60):
         now = NOW + half_days * DAY / 2
-        told = await registry.announcements()
-        await registry.announced([one.id for one in told])
+        told = await registry.operational_events()
+        await registry.forget_operational_events([one.id for one in told])
         published += told
         for _ in [event(), *told]:
             for receiver in ill.values():
@@ -247,7 +247,7 @@ async def test_subscriptions_to_news_of_themselves_that_fail_cause_no_endless_ch
                     await receiver.fails(now)
     kinds = sorted((one.type, one.subject) for one in published)
     assert kinds == sorted((kind, name) for name in names for kind in (FAILING, FAILING, DISABLED))
-    assert await registry.announcements() == []
+    assert await registry.operational_events() == []
 
 
 async def test_consent_is_kept_with_the_subscription(registry: Registry) -> None:
@@ -255,10 +255,10 @@ async def test_consent_is_kept_with_the_subscription(registry: Registry) -> None
     receiver = await Receiver(registry, target=target).subscribed()
     consent = Consent("digest", datetime.now(UTC), 2.5)
     await registry.give_consent("ill", consent)
-    assert (await receiver.condition()).consent == consent
+    assert (await receiver.health()).consent == consent
     await receiver.fails(NOW)
     await registry.set_state("ill", SubscriptionState.ACTIVE)
-    assert await receiver.condition() == Condition(consent=consent)
+    assert await receiver.health() == EndpointHealth(consent=consent)
 
 
 async def test_a_rate_that_was_consented_to_paces_together_with_the_own_one(registry: Registry) -> None:
@@ -280,7 +280,7 @@ async def test_a_rate_that_was_consented_to_paces_together_with_the_own_one(regi
 
 
 async def test_workers_that_record_at_once_do_not_wait_for_each_other_for_ever(registry: Registry, url: str) -> None:
-    others = [await Registry.open(url, patience=PATIENCE) for _ in range(3)]
+    others = [await Registry.open(url, disable_policy=PATIENCE) for _ in range(3)]
     receivers = [await Receiver(registry, f"r{number}").subscribed() for number in range(10)]
 
     async def work(one: Registry, number: int) -> None:

@@ -107,7 +107,11 @@ async def test_the_address_is_nowhere_afterwards_and_others_keep_what_is_theirs(
             event(id=f"{number}", data={"order": "42"}),
             (alone, DELIVERED, {"answer": f"250 {ANN} queued", "provider_id": "Q1"}),
             (bobs, DELIVERED, {"answer": f"250 {BOB} queued", "provider_id": "Q2"}),
-            (several, WAITING, {"answer": f"{ANN}: 451\n{BOB}: 451", "owed": (ANN, BOB), "provider_id": "Q3"}),
+            (
+                several,
+                WAITING,
+                {"answer": f"{ANN}: 451\n{BOB}: 451", "remaining_recipients": (ANN, BOB), "provider_id": "Q3"},
+            ),
         )
     await registry.suppress(Suppression(channel=Channel.EMAIL, address=ANN, reason=SuppressionReason.COMPLAINED))
     await registry.suppress(Suppression(channel=Channel.EMAIL, address=CAT, reason=SuppressionReason.BOUNCED))
@@ -129,7 +133,7 @@ async def test_the_address_is_nowhere_afterwards_and_others_keep_what_is_theirs(
     left = await registry.subscription("several")
     assert (left.state, left.target) == ("active", EmailTarget(to=(BOB, CAT)))
     waiting = await one(registry, event(id="3"), several)
-    assert (waiting.state, waiting.owed, waiting.provider_id) == (WAITING, (BOB,), "Q3")
+    assert (waiting.state, waiting.remaining_recipients, waiting.provider_id) == (WAITING, (BOB,), "Q3")
     empty = await registry.subscription("alone")
     assert (empty.state, empty.state_reason) == (SubscriptionState.DISABLED, ERASED)
     (attempt,) = await registry.attempts(event(id="3").key, "alone")
@@ -163,13 +167,15 @@ async def test_what_is_unsettled_for_the_recipient_only_is_cancelled_and_its_run
 ) -> None:
     alone, several = await mail(registry, "alone", ANN), await mail(registry, "several", ANN, BOB)
     first, second = event(id="first"), event(id="second")
-    await deliver(registry, first, (alone, WAITING, {}), (several, WAITING, {"owed": (ANN,), "provider_id": "Q"}))
+    await deliver(
+        registry, first, (alone, WAITING, {}), (several, WAITING, {"remaining_recipients": (ANN,), "provider_id": "Q"})
+    )
     await deliver(registry, second, (several, WAITING, {}))
     erased = await retention.erase(Channel.EMAIL, ANN)
     assert (erased.cancelled, erased.unsettled, erased.runs) == (2, 3, {"event//shop/first"})
     for wish in (alone, several):
         delivery = await one(registry, first, wish)
-        assert (delivery.state, delivery.reason, delivery.owed) == (CANCELLED, ERASED, None)
+        assert (delivery.state, delivery.reason, delivery.remaining_recipients) == (CANCELLED, ERASED, None)
     assert (await one(registry, second, several)).state is WAITING, "the other recipient is still to get it"
 
 
@@ -209,7 +215,7 @@ async def test_what_an_attempt_under_way_puts_on_record_is_erased_too(
     await deliver(registry, happened, (alone, WAITING, {}), (several, WAITING, {}))
 
     async def land() -> None:
-        late = {"answer": f"{ANN}: 451", "owed": (ANN,), "provider_id": "Q"}
+        late = {"answer": f"{ANN}: 451", "remaining_recipients": (ANN,), "provider_id": "Q"}
         await registry.record([made(happened, wish, WAITING, 2, **late) for wish in (alone, several)])
         assert ANN in await everything(database)
 
@@ -249,7 +255,9 @@ async def test_a_dry_run_says_the_same_and_changes_nothing(
     for number in range(3):
         happened = event(id=f"{number}", subject="ann")
         await deliver(registry, happened, (alone, WAITING, {"answer": ANN}))
-    await deliver(registry, event(id="both"), (alone, DELIVERED, {}), (several, WAITING, {"owed": (ANN,)}))
+    await deliver(
+        registry, event(id="both"), (alone, DELIVERED, {}), (several, WAITING, {"remaining_recipients": (ANN,)})
+    )
     await registry.suppress(Suppression(channel=Channel.EMAIL, address=ANN, reason=SuppressionReason.BOUNCED))
     before = await everything(database)
     would = await retention.erase(Channel.EMAIL, ANN, events=True, dry_run=True)
@@ -275,7 +283,7 @@ async def test_events_that_went_to_the_recipient_only_lose_their_data_if_that_is
     assert (stored[hers.key].data, stored[hers.key].subject, stored[hers.key].type) == (None, None, "order.paid")
     assert stored[hers.key].time == hers.time
     again = await registry.accept([hers], "another run")
-    assert again[hers.key].standing == "duplicate", "its fingerprint stays"
+    assert again[hers.key].result == "duplicate", "its fingerprint stays"
 
 
 async def test_fields_of_outcomes_that_a_newer_version_wrote_do_not_stay(

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from bellwire.contract import Group, Standing
+from bellwire.contract import Group, PublishResult
 from bellwire.deliveries import Counts, DeliveryState
 from bellwire.errors import DeliveryNotFound, EventNotFound
 from bellwire.registry import Registry
@@ -15,18 +15,18 @@ from tests.factories import event, subscription
 async def test_an_event_is_owned_by_the_run_that_came_first(registry: Registry) -> None:
     first, other = event(id="1"), event(id="2")
     accepted = await registry.accept([first, other], "run-a")
-    assert {key: (found.standing, found.workflow_id) for key, found in accepted.items()} == {
-        first.key: (Standing.OWNED, "run-a"),
-        other.key: (Standing.OWNED, "run-a"),
+    assert {key: (found.result, found.workflow_id) for key, found in accepted.items()} == {
+        first.key: (PublishResult.OWNED, "run-a"),
+        other.key: (PublishResult.OWNED, "run-a"),
     }
     assert await registry.accept([first, other], "run-a") == accepted
     again = event(id="1", time="2020-01-01T00:00:00Z", traceparent="00-a-b-01")
     changed, new = event(id="2", data="changed"), event(id="3")
     accepted = await registry.accept([again, changed, new], "run-b")
-    assert {key: (found.standing, found.workflow_id) for key, found in accepted.items()} == {
-        first.key: (Standing.DUPLICATE, "run-a"),
-        other.key: (Standing.CONFLICT, "run-a"),
-        new.key: (Standing.OWNED, "run-b"),
+    assert {key: (found.result, found.workflow_id) for key, found in accepted.items()} == {
+        first.key: (PublishResult.DUPLICATE, "run-a"),
+        other.key: (PublishResult.CONFLICT, "run-a"),
+        new.key: (PublishResult.OWNED, "run-b"),
     }
     assert (await registry.find_events("2"))[0].event == other
     assert accepted[new.key].source == "/shop"
@@ -41,7 +41,7 @@ async def test_twenty_runs_that_publish_one_event_agree_on_its_owner(registry: R
     for happened in mine:
         owners = {answer[happened.key].workflow_id for answer in answers}
         assert len(owners) == 1
-        assert sum(answer[happened.key].standing is Standing.OWNED for answer in answers) == 1
+        assert sum(answer[happened.key].result is PublishResult.OWNED for answer in answers) == 1
     assert len(await registry.events()) == 6
 
 
@@ -101,11 +101,11 @@ async def test_an_event_is_located_with_its_counts_and_one_delivery(registry: Re
     await registry.settle(
         [Group(event_key=happened.key, channel=Channel.WEBHOOK, subscription_ids=("b",))], reason="cancelled"
     )
-    located = await registry.locate("/shop", "1")
+    located = await registry.lookup("/shop", "1")
     assert (located.event_key, located.workflow_id, located.digest) == (happened.key, "run", happened.digest)
     assert located.counts == Counts(matched=2, cancelled=1)
     assert located.delivery is None
-    located = await registry.locate("/shop", "1", "b")
+    located = await registry.lookup("/shop", "1", "b")
     assert located.delivery == Group(
         event_key=happened.key, channel=Channel.WEBHOOK, subscription_ids=("b",), attempt=1
     )
@@ -113,6 +113,6 @@ async def test_an_event_is_located_with_its_counts_and_one_delivery(registry: Re
     assert located.delivery_workflow_id == "page"
     assert (await registry.find_events("1"))[0].counts == located.counts
     with pytest.raises(DeliveryNotFound):
-        await registry.locate("/shop", "1", "c")
+        await registry.lookup("/shop", "1", "c")
     with pytest.raises(EventNotFound):
-        await registry.locate("/other", "1")
+        await registry.lookup("/other", "1")

@@ -17,7 +17,7 @@ from bellwire.errors import TemporalUnavailable
 from bellwire.events import Event
 from bellwire.registry import Registry, operational_events
 from bellwire.registry.db.engine import Database
-from bellwire.service.operational_events import AT_A_TIME, announce, announcing
+from bellwire.service.operational_events import AT_A_TIME, claim_attempt, publishing_operational_events
 from bellwire.temporal.connection import connect
 from tests.factories import event
 from tests.proxy import Proxy
@@ -65,7 +65,7 @@ async def until(fact: Callable[[], bool]) -> None:
 
 async def emptied(registry: Registry) -> None:
     async with asyncio.timeout(30):
-        while await registry.announcements():
+        while await registry.operational_events():
             await asyncio.sleep(0.01)
 
 
@@ -74,10 +74,10 @@ async def test_what_is_waiting_is_published_and_forgotten(
 ) -> None:
     client, told = Client(dev_server.client), news(3)
     await database.write(operational_events.add, told)
-    assert await announce(registry, client) == 3
+    assert await claim_attempt(registry, client) == 3
     assert [await started(client, one) for one in told] == [True] * 3
-    assert await registry.announcements() == []
-    assert await announce(registry, client) == 0
+    assert await registry.operational_events() == []
+    assert await claim_attempt(registry, client) == 0
 
 
 async def test_published_twice_it_is_one_event(
@@ -86,9 +86,9 @@ async def test_published_twice_it_is_one_event(
     client, (told,) = Client(dev_server.client), news()
     await database.write(operational_events.add, [told])
     # As by a worker that died before it could forget it.
-    await client.publish((await registry.announcements())[0])
-    assert await announce(registry, client) == 1
-    assert await registry.announcements() == []
+    await client.publish((await registry.operational_events())[0])
+    assert await claim_attempt(registry, client) == 1
+    assert await registry.operational_events() == []
     assert (await client.publish(told)).duplicate
 
 
@@ -99,10 +99,10 @@ async def test_an_id_that_somebody_else_has_used_does_not_hold_up_the_others(
     await client.publish(event(source="bellwire", id=first.id, type="other"))
     await database.write(operational_events.add, [first, second])
     with capture_logs() as logs:
-        assert await announce(registry, client) == 2
+        assert await claim_attempt(registry, client) == 2
     assert [log["event"] for log in logs] == ["announcement.in_conflict", "announcement.published"]
     assert await started(client, second)
-    assert await registry.announcements() == []
+    assert await registry.operational_events() == []
 
 
 async def test_while_the_registry_is_away_the_loop_goes_on(
@@ -110,7 +110,7 @@ async def test_while_the_registry_is_away_the_loop_goes_on(
 ) -> None:
     await execute(database, "ALTER TABLE announcements RENAME TO away")
     with capture_logs() as logs:
-        async with announcing(registry, Client(dev_server.client), every=0.01):
+        async with publishing_operational_events(registry, Client(dev_server.client), every=0.01):
             await until(lambda: len(logs) >= 2)
             await execute(database, "ALTER TABLE away RENAME TO announcements")
             told = news(AT_A_TIME + 5)
@@ -130,16 +130,16 @@ async def test_while_temporal_is_away_nothing_is_lost(
         (told,) = news()
         await database.write(operational_events.add, [told])
         with pytest.raises(TemporalUnavailable):
-            await announce(registry, client)
-        assert await registry.announcements() == [told]
+            await claim_attempt(registry, client)
+        assert await registry.operational_events() == [told]
         await proxy.open()
-        async with announcing(registry, client, every=0.05):
+        async with publishing_operational_events(registry, client, every=0.05):
             await emptied(registry)
     assert await started(Client(dev_server.client), told)
 
 
 async def test_it_ends_with_its_body(registry: Registry, dev_server: WorkflowEnvironment) -> None:
     before = asyncio.all_tasks()
-    async with announcing(registry, Client(dev_server.client)):
+    async with publishing_operational_events(registry, Client(dev_server.client)):
         assert asyncio.all_tasks() - before
     assert asyncio.all_tasks() == before

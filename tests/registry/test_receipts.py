@@ -110,7 +110,7 @@ async def test_what_an_sms_took_comes_back_as_it_was(one: Registry) -> None:
 
 async def test_who_was_asked_is_kept_with_the_delivery(one: Registry) -> None:
     (due,) = await one.load([GROUP])
-    assert await one.announce(due, asking="acme")
+    assert await one.claim_attempt(due, asking="acme")
     (due,) = await one.load([GROUP])
     assert due.delivery.asked == "acme/1"
     await one.record_intent([due])

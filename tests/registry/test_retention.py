@@ -106,7 +106,7 @@ async def test_old_events_go_with_their_deliveries_and_attempts_and_younger_ones
     assert [found.event.id for found in await registry.events()] == [young.id]
     assert len(await registry.subscriptions()) == 8
     with pytest.raises(EventNotFound):
-        await registry.locate("/shop", "old-1")
+        await registry.lookup("/shop", "old-1")
 
 
 async def test_an_event_with_anything_unsettled_stays_whole_and_is_counted(

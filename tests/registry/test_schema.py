@@ -112,7 +112,7 @@ def _at_revision(connection: Connection, revision: str) -> None:
 async def test_a_database_from_before_rate_limits_asks_for_setup_and_keeps_what_it_holds(url: str) -> None:
     happened, wish = event(id="1"), subscription({"channel": "email", "to": "ann@example.com"}, id="a")
     email = {"channel": "email", "state": "active", "locale": "en", "filters": "[]", "types": '["order.*"]'}
-    waiting = {"channel": "email", "state": "waiting", "attempts": 1, "schedule_from": 0, "stated": False}
+    waiting = {"channel": "email", "state": "waiting", "attempts": 1, "schedule_from": 0, "from_retry_after": False}
     stored = {"source": "/shop", "id": "1", "type": "order.paid", "digest": happened.digest, "run_id": ""}
     rows = {
         "tenants": {"id": "acme", "created_at": NOW},
@@ -198,7 +198,14 @@ async def test_a_secret_from_before_rotation_goes_on_signing(url: str) -> None:
 
 
 async def test_an_sms_that_was_under_way_when_there_was_one_provider_is_asked_for_there(url: str) -> None:
-    sending = {"channel": "sms", "state": "sending", "attempts": 1, "schedule_from": 0, "stated": False, "reason": ""}
+    sending = {
+        "channel": "sms",
+        "state": "sending",
+        "attempts": 1,
+        "schedule_from": 0,
+        "from_retry_after": False,
+        "reason": "",
+    }
     stored = {"source": "/shop", "id": "1", "type": "order.paid", "digest": "", "run_id": "", "body": "{}"}
     wish = {"id": "a", "tenant": "acme", "channel": "sms", "state": "active", "locale": "en", "filters": "[]"}
     rows = {

@@ -58,7 +58,7 @@ async def fill(registry: Registry, *, name: str = "a") -> None:
     await registry.accept([EVENT], "run")
     group = Group(event_key=EVENT.key, channel=Channel.WEBHOOK, subscription_ids=(name,))
     await registry.add_deliveries("run", [group])
-    outcome = Outcome(kind=OutcomeKind.DEFERRED, reason="later", answer=PRIVATE, owed=(PRIVATE,))
+    outcome = Outcome(kind=OutcomeKind.DEFERRED, reason="later", answer=PRIVATE, remaining_recipients=(PRIVATE,))
     made = Attempt(
         event_key=EVENT.key,
         subscription_id=name,
@@ -134,7 +134,7 @@ def test_the_columns_that_hold_something_private_are_sealed() -> None:
         "suppressions.address_key",
         "events.digest",
         "events.body",
-        "deliveries.owed",
+        "deliveries.remaining_recipients",
         "attempts.outcome",
     }
 
@@ -183,9 +183,9 @@ async def test_an_event_published_again_is_a_duplicate_whatever_key_it_rests_und
     await (await opened()).accept([EVENT], "run")
     for keys in (OLD, f"{NEW},{OLD}"):
         again = await (await opened(keys)).accept([EVENT], "other")
-        assert again[EVENT.key].standing == "duplicate"
+        assert again[EVENT.key].result == "duplicate"
         changed = await (await opened(keys)).accept([EVENT.model_copy(update={"data": {}})], "other")
-        assert changed[EVENT.key].standing == "conflict"
+        assert changed[EVENT.key].result == "conflict"
 
 
 async def test_a_suppressed_address_is_found_whatever_key_it_was_put_on_the_list_with(opened: Opened) -> None:
@@ -243,9 +243,9 @@ async def test_rekeying_goes_through_many_rows_and_can_be_broken_off(opened: Ope
 async def test_what_a_worker_writes_while_its_row_is_rekeyed_stays(opened: Opened) -> None:
     await fill(await opened(OLD))
     registry = await opened(f"{NEW},{OLD}")
-    window = await registry.look("deliveries.owed", after=None)
+    window = await registry.look("deliveries.remaining_recipients", after=None)
     # A worker with the older keys settles the delivery, after rekeying has read it and before it writes.
-    outcome = Outcome(kind=OutcomeKind.DEFERRED, reason="later", owed=("bob@example.com",))
+    outcome = Outcome(kind=OutcomeKind.DEFERRED, reason="later", remaining_recipients=("bob@example.com",))
     made = Attempt(
         event_key=EVENT.key,
         subscription_id="a",
@@ -257,10 +257,10 @@ async def test_what_a_worker_writes_while_its_row_is_rekeyed_stays(opened: Opene
         delay=5.0,
     )
     await (await opened(OLD)).record([made])
-    await registry.rekey("deliveries.owed", window.astray)
+    await registry.rekey("deliveries.remaining_recipients", window.astray)
     (delivery,) = await registry.deliveries()
-    assert delivery.owed == ("bob@example.com",)
-    assert (await rekey(registry, check=True))["deliveries.owed", "old"] == 1
+    assert delivery.remaining_recipients == ("bob@example.com",)
+    assert (await rekey(registry, check=True))["deliveries.remaining_recipients", "old"] == 1
 
 
 async def test_one_address_under_two_keys_is_one_after_rekeying(opened: Opened) -> None:

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from bellwire.contract import Group
 from bellwire.errors import SubscriptionInvalid, SubscriptionNotFound
 from bellwire.registry import Registry
-from bellwire.registry.signing_secrets import LONGEST_OVERLAP, MOST_REPLACED
+from bellwire.registry.signing_secrets import MAX_OVERLAP, MAX_REPLACED
 from bellwire.subscriptions import Channel
 from bellwire.webhooks import KeyKind, generate_secret, public_key, sign, verify
 from tests.factories import event, subscription
@@ -110,10 +110,10 @@ async def test_rotations_at_the_same_time_all_count(registry: Registry) -> None:
 
 async def test_so_many_replaced_secrets_sign_and_no_more(registry: Registry) -> None:
     await made(registry)
-    for _ in range(MOST_REPLACED):
+    for _ in range(MAX_REPLACED):
         await rotated(registry)
     before = await signing(registry)
-    assert len(before) == MOST_REPLACED + 1
+    assert len(before) == MAX_REPLACED + 1
     with pytest.raises(SubscriptionInvalid, match="wait until one has run out, or revoke"):
         await rotated(registry)
     assert await signing(registry) == before
@@ -125,7 +125,7 @@ async def test_so_many_replaced_secrets_sign_and_no_more(registry: Registry) -> 
     ("options", "said"),
     [
         ({"overlap": -HOUR}, "overlap: must be 0 to 30 days"),
-        ({"overlap": LONGEST_OVERLAP + HOUR}, "overlap: must be 0 to 30 days"),
+        ({"overlap": MAX_OVERLAP + HOUR}, "overlap: must be 0 to 30 days"),
         ({"secret": "whsec_AAAA"}, "secret: must be whsec_"),
         ({"secret": "whsk_AAAA"}, "secret: whsk_ must be followed by"),
         ({"secret": public_key(generate_secret("asymmetric"))}, "secret: whpk_ is a public key"),

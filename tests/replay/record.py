@@ -13,7 +13,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from bellwire import Client, EventNotFound, Receipt
 from bellwire.contract import DISPATCH, QUEUE, DispatchInput, Group
-from bellwire.contract.test_sends import TRIAL, TrialInput
+from bellwire.contract.test_sends import TEST_SEND, TestSendInput
 from bellwire.subscriptions import Channel
 from tests.conftest import start_dev_server
 from tests.factories import event
@@ -132,8 +132,8 @@ async def located(platform: Platform, client: Client) -> dict[str, str]:
 
 
 async def tried(platform: Platform, client: Client) -> dict[str, str]:
-    given = TrialInput(subscription_id="w", channel=Channel.WEBHOOK)
-    await client.temporal.execute_workflow(TRIAL, given, id="trial/w/example", task_queue=QUEUE)
+    given = TestSendInput(subscription_id="w", channel=Channel.WEBHOOK)
+    await client.temporal.execute_workflow(TEST_SEND, given, id="trial/w/example", task_queue=QUEUE)
     return {"trial-answered": "trial/w/example"}
 
 

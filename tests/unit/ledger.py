@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from temporalio.testing import ActivityEnvironment
 
-from activities.sending.in_flight import Flights
+from activities.sending.in_flight import InFlightAttempts
 from activities.sending.loop import send
 from bellwire.contract import Chunk, ChunkResult, Group
 from bellwire.deliveries import Attempt, Due, Outcome, OutcomeKind
@@ -121,7 +121,7 @@ async def sent(
     env: ActivityEnvironment | None = None,
     concurrency: int = 50,
     intent: bool = False,
-    flights: Flights | None = None,
+    in_flight: InFlightAttempts | None = None,
     running: list[asyncio.Task[Any]] | None = None,
 ) -> ChunkResult:
     """What `send` makes of all that the ledger holds; the task of the activity is put into `running`."""
@@ -137,7 +137,7 @@ async def sent(
             attempt=attempt,
             concurrency=concurrency,
             intent=intent,
-            flights=flights,
+            in_flight=in_flight,
         )
 
     result: ChunkResult = await asyncio.wait_for((env or ActivityEnvironment()).run(run), 30)

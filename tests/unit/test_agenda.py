@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bellwire.contract import CHUNK_SIZE, RATE_LIMIT, THROTTLED, Control, Deferred, Group, Verb
+from bellwire.contract import CHUNK_SIZE, RATE_LIMIT, THROTTLED, Action, ControlRequest, Deferred, Group
 from bellwire.deliveries import Unsettled
 from bellwire.subscriptions import Channel
 from workflows.agenda import Agenda, Entry, chunks, groups
@@ -27,19 +27,19 @@ def agenda_of(moments: list[float], *, channel: Channel = Channel.WEBHOOK) -> Ag
     return agenda
 
 
-def deferred(entry: Entry, delay: float, *, stated: bool = False, reason: str = "HTTP 503") -> Deferred:
+def deferred(entry: Entry, delay: float, *, from_retry_after: bool = False, reason: str = "HTTP 503") -> Deferred:
     return Deferred(
         event_key=entry.event_key,
         subscription_id=entry.subscription_id,
         attempts=entry.attempts + 1,
         delay=delay,
-        stated=stated,
+        from_retry_after=from_retry_after,
         reason=reason,
     )
 
 
-def control(verb: Verb, subscription_id: str | None = None, event_key: str | None = None) -> Control:
-    return Control(verb=verb, subscription_id=subscription_id, event_key=event_key)
+def control(action: Action, subscription_id: str | None = None, event_key: str | None = None) -> ControlRequest:
+    return ControlRequest(action=action, subscription_id=subscription_id, event_key=event_key)
 
 
 def chances(*values: float) -> Iterator[float]:
@@ -54,7 +54,7 @@ def test_every_entry_is_taken_once_and_never_early(moments: list[float]) -> None
             assert entry.subscription_id not in taken
             assert now >= entry.due
             taken[entry.subscription_id] = entry.due
-        agenda.land(due, [], now=now, chance=chances())
+        agenda.apply_results(due, [], now=now, chance=chances())
         wake_at = agenda.wake_at(now)
         if wake_at is None:
             break
@@ -94,9 +94,10 @@ def waiting(*drawn: tuple[float, str]) -> Agenda:
     agenda = agenda_of([NOW] * len(drawn))
     flown = agenda.take_due(NOW)
     answers = [
-        deferred(entry, delay, stated=True, reason=reason) for entry, (delay, reason) in zip(flown, drawn, strict=True)
+        deferred(entry, delay, from_retry_after=True, reason=reason)
+        for entry, (delay, reason) in zip(flown, drawn, strict=True)
     ]
-    agenda.land(flown, answers, now=NOW, chance=chances())
+    agenda.apply_results(flown, answers, now=NOW, chance=chances())
     return agenda
 
 
@@ -146,8 +147,8 @@ def test_what_is_put_back_is_due_as_before_and_obeys_operators() -> None:
     taken = agenda.take_due(NOW)
     agenda.put_back(taken[1:])
     assert agenda.wake_at(NOW) == NOW - 3
-    agenda.control(control(Verb.CANCEL, "s1"), now=NOW)
-    assert [entry.subscription_id for entry in agenda.doomed()] == ["s1"]
+    agenda.control(control(Action.CANCEL, "s1"), now=NOW)
+    assert [entry.subscription_id for entry in agenda.cancel_requested()] == ["s1"]
     assert [(entry.subscription_id, entry.due, entry.attempts) for entry in agenda.take_due(NOW)] == [
         ("s2", NOW - 3, 0)
     ]
@@ -160,34 +161,36 @@ def test_what_was_deferred_is_due_again_in_its_time_and_the_rest_is_gone(
     agenda = agenda_of([NOW] * len(drawn))
     flown = agenda.take_due(NOW)
     answers = [
-        (deferred(entry, delay, stated=stated), chance)
-        for entry, (delay, stated, chance) in zip(flown, drawn, strict=True)
+        (deferred(entry, delay, from_retry_after=from_retry_after), chance)
+        for entry, (delay, from_retry_after, chance) in zip(flown, drawn, strict=True)
         if delay is not None
     ]
-    chance = chances(*(chance for answer, chance in answers if not answer.stated), 0.0)
-    agenda.land(flown, [answer for answer, _ in answers], now=NOW, chance=chance)
+    chance = chances(*(chance for answer, chance in answers if not answer.from_retry_after), 0.0)
+    agenda.apply_results(flown, [answer for answer, _ in answers], now=NOW, chance=chance)
     left = {entry.subscription_id: entry for entry in agenda}
     assert set(left) == {answer.subscription_id for answer, _ in answers}
     for answer, _ in answers:
         entry = left[answer.subscription_id]
         assert entry.attempts == 1
         assert entry.reason == "HTTP 503"
-        assert entry.waits
-        if answer.stated:
+        assert entry.is_waiting
+        if answer.from_retry_after:
             assert entry.due == NOW + answer.delay
         else:
             assert NOW + answer.delay <= entry.due <= NOW + answer.delay * (1 + JITTER)
 
 
-@given(st.lists(st.tuples(MOMENTS, st.sampled_from([*Verb, None])), max_size=20), st.integers(0, 5))
-def test_what_the_next_run_takes_over_is_all_that_waited(drawn: list[tuple[float, Verb | None]], attempts: int) -> None:
+@given(st.lists(st.tuples(MOMENTS, st.sampled_from([*Action, None])), max_size=20), st.integers(0, 5))
+def test_what_the_next_run_takes_over_is_all_that_waited(
+    drawn: list[tuple[float, Action | None]], attempts: int
+) -> None:
     agenda = Agenda()
-    for number, (due, verb) in enumerate(drawn):
+    for number, (due, action) in enumerate(drawn):
         group = Group(event_key="e", channel=Channel.SMS, subscription_ids=(f"s{number}",), attempt=attempts + 1)
         agenda.add(group, due=due)
-        if verb is not None:
-            agenda.control(control(verb, f"s{number}"), now=NOW)
-    agenda.remove(agenda.doomed())
+        if action is not None:
+            agenda.control(control(action, f"s{number}"), now=NOW)
+    agenda.remove(agenda.cancel_requested())
     after = Agenda()
     for item in agenda.carried():
         after.restore(Unsettled.model_validate_json(item.model_dump_json()), now=NOW)
@@ -204,7 +207,7 @@ def test_entries_in_flight_are_not_taken_again_and_do_not_wake_anyone() -> None:
     (flown,) = agenda.take_due(NOW)
     assert agenda.take_due(NOW) == []
     assert agenda.wake_at(NOW) == NOW + 60
-    agenda.land([flown], [deferred(flown, 5.0)], now=NOW + 1, chance=chances())
+    agenda.apply_results([flown], [deferred(flown, 5.0)], now=NOW + 1, chance=chances())
     assert agenda.wake_at(NOW + 1) == NOW + 6
 
 
@@ -213,7 +216,7 @@ def test_two_events_for_one_subscription_are_two_entries() -> None:
     for key in ("e1", "e2"):
         agenda.add(Group(event_key=key, channel=Channel.EMAIL, subscription_ids=("s",)), due=NOW)
     flown = agenda.take_due(NOW)
-    agenda.land(flown, [deferred(flown[0], 5.0)], now=NOW, chance=chances())
+    agenda.apply_results(flown, [deferred(flown[0], 5.0)], now=NOW, chance=chances())
     assert [entry.event_key for entry in agenda] == ["e1"]
     assert agenda.holds("s")
     assert not agenda.holds("t")
@@ -222,50 +225,50 @@ def test_two_events_for_one_subscription_are_two_entries() -> None:
 @pytest.mark.parametrize(
     ("given_control", "changed"),
     [
-        (control(Verb.RETRY_NOW), 3),
-        (control(Verb.RETRY_NOW, "s1"), 1),
-        (control(Verb.RETRY_NOW, "s9"), 0),
-        (control(Verb.RETRY_NOW, event_key="e"), 3),
-        (control(Verb.RETRY_NOW, event_key="other"), 0),
-        (control(Verb.RETRY_NOW, "s1", "other"), 0),
-        (control(Verb.PAUSE, "s0"), 1),
-        (control(Verb.RESUME), 0),
-        (control(Verb.CANCEL), 3),
+        (control(Action.RETRY_NOW), 3),
+        (control(Action.RETRY_NOW, "s1"), 1),
+        (control(Action.RETRY_NOW, "s9"), 0),
+        (control(Action.RETRY_NOW, event_key="e"), 3),
+        (control(Action.RETRY_NOW, event_key="other"), 0),
+        (control(Action.RETRY_NOW, "s1", "other"), 0),
+        (control(Action.PAUSE, "s0"), 1),
+        (control(Action.RESUME), 0),
+        (control(Action.CANCEL), 3),
     ],
 )
-def test_an_operator_means_one_subscription_one_event_or_all(given_control: Control, changed: int) -> None:
+def test_an_operator_means_one_subscription_one_event_or_all(given_control: ControlRequest, changed: int) -> None:
     assert agenda_of([NOW + 60] * 3).control(given_control, now=NOW) == changed
 
 
 def test_retry_now_makes_due_and_ends_a_pause() -> None:
     agenda = agenda_of([NOW + 60, NOW - 5])
-    agenda.control(control(Verb.PAUSE, "s0"), now=NOW)
-    assert agenda.control(control(Verb.RETRY_NOW), now=NOW) == 2
+    agenda.control(control(Action.PAUSE, "s0"), now=NOW)
+    assert agenda.control(control(Action.RETRY_NOW), now=NOW) == 2
     assert [entry.due for entry in agenda.take_due(NOW)] == [NOW, NOW - 5]
 
 
 def test_retry_now_leaves_what_is_in_flight_alone() -> None:
     agenda = agenda_of([NOW])
     agenda.take_due(NOW)
-    assert agenda.control(control(Verb.RETRY_NOW), now=NOW) == 0
+    assert agenda.control(control(Action.RETRY_NOW), now=NOW) == 0
 
 
 def test_what_is_paused_waits_for_resume_and_keeps_its_time() -> None:
     agenda = agenda_of([NOW + 60])
-    assert agenda.control(control(Verb.PAUSE), now=NOW) == 1
-    assert agenda.control(control(Verb.PAUSE), now=NOW) == 0
+    assert agenda.control(control(Action.PAUSE), now=NOW) == 1
+    assert agenda.control(control(Action.PAUSE), now=NOW) == 0
     assert agenda.wake_at(NOW) is None
     assert agenda.take_due(NOW + 100) == []
     assert agenda.unsettled()[0].due is None
-    assert agenda.control(control(Verb.RESUME), now=NOW) == 1
+    assert agenda.control(control(Action.RESUME), now=NOW) == 1
     assert agenda.wake_at(NOW) == NOW + 60
 
 
 def test_what_is_paused_in_flight_lands_paused() -> None:
     agenda = agenda_of([NOW])
     flown = agenda.take_due(NOW)
-    agenda.control(control(Verb.PAUSE), now=NOW)
-    agenda.land(flown, [deferred(flown[0], 5.0)], now=NOW, chance=chances())
+    agenda.control(control(Action.PAUSE), now=NOW)
+    agenda.apply_results(flown, [deferred(flown[0], 5.0)], now=NOW, chance=chances())
     assert agenda.wake_at(NOW) is None
     assert len(agenda) == 1
 
@@ -273,21 +276,21 @@ def test_what_is_paused_in_flight_lands_paused() -> None:
 def test_what_is_cancelled_in_flight_settles_when_it_lands() -> None:
     agenda = agenda_of([NOW, NOW + 60])
     flown = agenda.take_due(NOW)
-    assert agenda.control(control(Verb.CANCEL), now=NOW) == 2
-    assert agenda.control(control(Verb.RETRY_NOW), now=NOW) == 0
-    assert [entry.subscription_id for entry in agenda.doomed()] == ["s1"]
+    assert agenda.control(control(Action.CANCEL), now=NOW) == 2
+    assert agenda.control(control(Action.RETRY_NOW), now=NOW) == 0
+    assert [entry.subscription_id for entry in agenda.cancel_requested()] == ["s1"]
     assert len(agenda) == 2, "what is doomed stays until it has settled"
-    agenda.remove(agenda.doomed())
-    agenda.land(flown, [deferred(flown[0], 5.0)], now=NOW, chance=chances())
+    agenda.remove(agenda.cancel_requested())
+    agenda.apply_results(flown, [deferred(flown[0], 5.0)], now=NOW, chance=chances())
     assert agenda.wake_at(NOW) is None
-    assert [entry.subscription_id for entry in agenda.doomed()] == ["s0"]
-    agenda.remove(agenda.doomed())
+    assert [entry.subscription_id for entry in agenda.cancel_requested()] == ["s0"]
+    agenda.remove(agenda.cancel_requested())
     assert len(agenda) == 0
 
 
 def test_what_is_unsettled_comes_earliest_first_and_what_does_not_wait_last() -> None:
     agenda = agenda_of([NOW + 30, NOW + 10, NOW + 20])
-    agenda.control(control(Verb.PAUSE, "s1"), now=NOW)
+    agenda.control(control(Action.PAUSE, "s1"), now=NOW)
     assert [item.subscription_id for item in agenda.unsettled()] == ["s2", "s0", "s1"]
     assert [item.subscription_id for item in agenda.unsettled(1)] == ["s2"]
     assert agenda.unsettled()[0].due == datetime.fromtimestamp(NOW + 20, UTC)

@@ -20,7 +20,7 @@ from temporalio import activity
 from temporalio.testing import WorkflowEnvironment
 
 import worker
-from activities.sending.inline import FirstRounds
+from activities.sending.inline import InlineSender
 from bellwire import contract
 from bellwire.contract import test_sends
 from bellwire.registry import Registry
@@ -186,21 +186,21 @@ def test_every_stub_has_exactly_one_channel_or_is_run_by_the_workflow_worker() -
     sends = {stub.__name__ for stub in contract.SEND.values()}
     local = {
         implementation.__name__
-        for implementation in worker.local_activities(NO_REGISTRY, FirstRounds(NO_REGISTRY, {}, most=1))
+        for implementation in worker.local_activities(NO_REGISTRY, InlineSender(NO_REGISTRY, {}, most=1))
     }
     assert contract.SEND.keys() == set(Channel)
     assert len(sends) == len(contract.SEND)
     assert not sends & local
     # Every channel makes trials, by one implementation.
-    assert sends | local | {test_sends.attempt_trial.__name__} == STUBS.keys()
+    assert sends | local | {test_sends.send_test.__name__} == STUBS.keys()
 
 
 async def test_every_stub_has_one_implementation_of_its_name_and_types() -> None:
     async with worker.open_channels(Settings(), NO_REGISTRY) as opened:
         implementations = [
-            *worker.local_activities(NO_REGISTRY, FirstRounds(NO_REGISTRY, {}, most=1)),
+            *worker.local_activities(NO_REGISTRY, InlineSender(NO_REGISTRY, {}, most=1)),
             *opened.sends.values(),
-            opened.trials(NO_REGISTRY).attempt_trial,
+            opened.test_sends_of(NO_REGISTRY).send_test,
         ]
         for channel, implementation in opened.sends.items():
             assert _name(implementation) == _name(contract.SEND[channel])

@@ -8,7 +8,7 @@ import pytest
 
 from bellwire.deliveries import Attempt, DeliveryState, Outcome, OutcomeKind
 from bellwire.errors import RegistryUnavailable
-from bellwire.registry.attempt_batcher import Recorder
+from bellwire.registry.attempt_batcher import AttemptBatcher
 
 
 def attempt(name: str) -> Attempt:
@@ -23,7 +23,7 @@ def attempt(name: str) -> Attempt:
     )
 
 
-class Book:
+class AttemptLedger:
     """Takes batches, one at a time, once its gate is open; refuses those with a name in `refused`."""
 
     def __init__(self) -> None:
@@ -46,15 +46,15 @@ class Book:
             self._open -= 1
 
 
-async def begun(recorder: Recorder, *names: str) -> list[asyncio.Task[None]]:
+async def begun(recorder: AttemptBatcher, *names: str) -> list[asyncio.Task[None]]:
     tasks = [asyncio.create_task(recorder.record([attempt(name)])) for name in names]
     await asyncio.sleep(0.01)
     return tasks
 
 
 async def test_what_comes_while_one_is_written_goes_into_the_next() -> None:
-    book = Book()
-    recorder = Recorder(book.write)
+    book = AttemptLedger()
+    recorder = AttemptBatcher(book.write)
     tasks = await begun(recorder, "a") + await begun(recorder, "b", "c", "d")
     assert book.batches == [["a"]]
     assert not any(task.done() for task in tasks)
@@ -64,14 +64,14 @@ async def test_what_comes_while_one_is_written_goes_into_the_next() -> None:
 
 
 async def test_nothing_is_nothing_to_write() -> None:
-    book = Book()
-    await asyncio.wait_for(Recorder(book.write).record([]), 5)
+    book = AttemptLedger()
+    await asyncio.wait_for(AttemptBatcher(book.write).record([]), 5)
     assert book.batches == []
 
 
 async def test_a_registry_that_is_away_fails_all_who_wait_and_the_next_are_tried() -> None:
-    book = Book()
-    recorder = Recorder(book.write)
+    book = AttemptLedger()
+    recorder = AttemptBatcher(book.write)
     tasks = await begun(recorder, "a", "b")
     book.refused = {"a": RegistryUnavailable("away")}
     book.gate.set()
@@ -81,8 +81,8 @@ async def test_a_registry_that_is_away_fails_all_who_wait_and_the_next_are_tried
 
 
 async def test_one_callers_fault_is_no_fault_of_the_others() -> None:
-    book = Book()
-    recorder = Recorder(book.write)
+    book = AttemptLedger()
+    recorder = AttemptBatcher(book.write)
     first = await begun(recorder, "first")
     tasks = await begun(recorder, "good", "bad", "fine")
     book.refused = {"bad": ValueError("bug")}
@@ -93,8 +93,8 @@ async def test_one_callers_fault_is_no_fault_of_the_others() -> None:
 
 
 async def test_a_caller_that_is_cancelled_takes_nobody_along_and_close_waits() -> None:
-    book = Book()
-    recorder = Recorder(book.write)
+    book = AttemptLedger()
+    recorder = AttemptBatcher(book.write)
     (gone,) = await begun(recorder, "a")
     (stays,) = await begun(recorder, "b")
     gone.cancel()

@@ -10,11 +10,11 @@ import pytest
 from temporalio.testing import ActivityEnvironment
 
 from activities.sending import in_flight, inline
-from activities.sending.in_flight import Flights
-from activities.sending.inline import FirstRounds
-from activities.sending.loop import Book, send
-from activities.sending.throttling import HeldBack
-from bellwire.contract import RATE_LIMIT, Chunk, ChunkResult, Deferred, FirstRound, FirstRoundResult, Group
+from activities.sending.in_flight import InFlightAttempts
+from activities.sending.inline import InlineSender
+from activities.sending.loop import AttemptLedger, send
+from activities.sending.throttling import Throttled
+from bellwire.contract import RATE_LIMIT, Chunk, ChunkResult, Deferred, Group, InlineSend, InlineSendResult
 from bellwire.deliveries import LEASE, Attempt, Delivery, DeliveryState, Due, Outcome
 from bellwire.errors import RegistryUnavailable
 from bellwire.registry import Registry
@@ -33,7 +33,7 @@ class Hooks:
     """A channel of one process, with the script of a Sender."""
 
     def __init__(self, registry: Registry, sender: Sender) -> None:
-        self.flights = Flights(registry)
+        self.in_flight = InFlightAttempts(registry)
         self.attempt = sender
 
 
@@ -44,12 +44,12 @@ class Process:
         self.sender = Sender(**answers)
         self.registry = registry
         self.hooks = Hooks(registry, self.sender)
-        self._first = FirstRounds(registry, {Channel.WEBHOOK: self.hooks}, most=most)
+        self._first = InlineSender(registry, {Channel.WEBHOOK: self.hooks}, most=most)
 
-    async def at_once(self, *groups: Group, env: ActivityEnvironment | None = None) -> FirstRoundResult:
-        given = FirstRound(groups=groups, schedules=SCHEDULES)
-        result: FirstRoundResult = await asyncio.wait_for(
-            (env or ActivityEnvironment()).run(self._first.send_at_once, given), 10
+    async def at_once(self, *groups: Group, env: ActivityEnvironment | None = None) -> InlineSendResult:
+        given = InlineSend(groups=groups, schedules=SCHEDULES)
+        result: InlineSendResult = await asyncio.wait_for(
+            (env or ActivityEnvironment()).run(self._first.send_inline, given), 10
         )
         return result
 
@@ -64,7 +64,7 @@ class Process:
                 registry=self.registry,
                 attempt=self.sender,
                 concurrency=50,
-                flights=self.hooks.flights,
+                in_flight=self.hooks.in_flight,
             )
 
         result: ChunkResult = await asyncio.wait_for(ActivityEnvironment().run(run), 10)
@@ -115,7 +115,7 @@ async def running(registry: Faulty) -> AsyncIterator[Callable[..., Process]]:
 
     yield start
     for process in started:
-        await process.hooks.flights.close(0)
+        await process.hooks.in_flight.close(0)
 
 
 Running = Callable[..., Process]
@@ -165,13 +165,13 @@ async def test_what_ends_in_time_is_told_and_on_record(registry: Faulty, running
     groups, process = await stored(registry, "a", "b"), running(b=BUSY)
     result = await process.at_once(*groups)
     deferred = Deferred(event_key=EVENT.key, subscription_id="b", attempts=1, delay=5.0, reason="HTTP 503")
-    assert result == FirstRoundResult(settled={EVENT.key: {DeliveryState.DELIVERED: 1}}, deferred=(deferred,))
+    assert result == InlineSendResult(settled={EVENT.key: {DeliveryState.DELIVERED: 1}}, deferred=(deferred,))
     assert [(one.subscription_id, one.state) for one in await registry.attempts(EVENT.key)] == [
         ("a", DeliveryState.DELIVERED),
         ("b", DeliveryState.WAITING),
     ]
     assert (await delivery(registry, "a")).intent_at is None, "nothing needed a lease"
-    assert process.hooks.flights.among(groups) == {}
+    assert process.hooks.in_flight.among(groups) == {}
 
 
 async def test_a_try_that_follows_is_answered_from_the_record(registry: Faulty, running: Running) -> None:
@@ -224,16 +224,16 @@ async def test_what_ends_between_the_last_look_and_the_return_is_leased_too(
     """Else another process would make it again before its outcome is on record."""
     gate, (group,) = asyncio.Event(), await stored(registry, "slow")
     process = running(slow=gate)
-    write = Book.write
+    write = AttemptLedger.write
 
-    async def write_late(book: Book) -> None:
+    async def write_late(book: AttemptLedger) -> None:
         await write(book)
         if asyncio.get_running_loop().time() > ends_at:
             gate.set()
             await fact(lambda: process.sender.in_flight == 0)
 
     ends_at = asyncio.get_running_loop().time() + PATIENCE / 2
-    monkeypatch.setattr(Book, "write", write_late)
+    monkeypatch.setattr(AttemptLedger, "write", write_late)
     leased: list[str] = []
     lease = registry.lease
 
@@ -253,7 +253,7 @@ async def test_what_a_dead_process_was_attempting_is_taken_over_when_its_lease_h
     (group,) = await stored(registry, "slow")
     dead, other = running(slow=asyncio.Event()), running()
     left = (await dead.at_once(group)).left
-    await dead.hooks.flights.close(0)
+    await dead.hooks.in_flight.close(0)
     assert await is_leased(registry, "slow"), "it could not say so any more"
     assert (await other.at_once(group)).left == left
     assert other.sender.attempted == []
@@ -331,7 +331,7 @@ async def test_what_is_put_on_record_while_a_next_try_reads_is_not_sent_twice(
 
     async def load_slowly(groups: Any) -> list[Due]:
         read = await load(groups)
-        await fact(lambda: not process.hooks.flights.among([group]))
+        await fact(lambda: not process.hooks.in_flight.among([group]))
         return read
 
     monkeypatch.setattr(registry, "load", load_slowly)
@@ -350,7 +350,7 @@ async def test_a_limited_subscription_is_held_back(registry: Faulty, running: Ru
     assert process.sender.attempted == ["paced"]
     assert sum(states[DeliveryState.DELIVERED] for states in result.settled.values()) == 1
     (held,) = result.deferred
-    assert (held.reason, held.stated, held.attempts) == (RATE_LIMIT, True, 0)
+    assert (held.reason, held.from_retry_after, held.attempts) == (RATE_LIMIT, True, 0)
     assert held.delay == pytest.approx(10, abs=1)
     assert result.left == ()
 
@@ -393,7 +393,7 @@ async def test_a_receiver_that_was_slow_begins_with_an_activity_for_a_while(
 
 
 async def test_what_has_to_wait_its_turn_is_left_and_comes_back_to_be_paced(registry: Faulty, running: Running) -> None:
-    groups, process = await stored(registry, "a", "b"), running(b=HeldBack())
+    groups, process = await stored(registry, "a", "b"), running(b=Throttled())
     result = await process.at_once(*groups)
     assert result.left == groups[1:]
     sent = await process.send(*result.left)

@@ -167,11 +167,11 @@ async def test_a_server_that_keeps_no_limits_says_so_and_the_registry_is_as_befo
 
 async def test_a_server_that_refuses_leaves_the_registry_as_it_was(client: Client, registry: Registry) -> None:
     await registry.set_limit(SMS, 3)
-    elsewhere = await connect(target_host=client.service_client.config.target_host, namespace="nowhere")
+    wait_for_other_worker = await connect(target_host=client.service_client.config.target_host, namespace="nowhere")
     with pytest.raises(CommandFailed, match="sms: Temporal refuses: Namespace nowhere is not found"):
-        await limits.set_limit(registry, elsewhere, SMS, 10)
+        await limits.set_limit(registry, wait_for_other_worker, SMS, 10)
     with pytest.raises(CommandFailed, match="nothing was changed"):
-        await limits.clear_limit(registry, elsewhere, SMS)
+        await limits.clear_limit(registry, wait_for_other_worker, SMS)
     assert await registry.limits() == {SMS: 3}
 
 

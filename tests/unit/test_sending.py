@@ -10,10 +10,10 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities.sending.loop import STOPPING, judge
-from activities.sending.throttling import HeldBack
+from activities.sending.throttling import Throttled
 from bellwire.contract import ChunkResult, Deferred
 from bellwire.deliveries import MAX_ANSWER, MAX_REASON, DeliveryState, Due, Outcome, OutcomeKind
-from bellwire.endpoint_health import WELL, Condition, Consent
+from bellwire.endpoint_health import HEALTHY, Consent, EndpointHealth
 from bellwire.errors import RegistryUnavailable
 from tests.factories import NOW, due, event, subscription
 from tests.unit.ledger import BUSY, EVENT, OK, SCHEDULE, Ledger, Sender, of, sent, until
@@ -28,7 +28,9 @@ async def test_each_delivery_is_attempted_once_and_told_as_settled_or_deferred()
         EVENT.key: {DeliveryState.DELIVERED: 1, DeliveryState.REJECTED: 1, DeliveryState.EXHAUSTED: 1}
     }
     assert result.deferred == (
-        Deferred(event_key=EVENT.key, subscription_id="b", attempts=1, delay=5.0, stated=False, reason="HTTP 503"),
+        Deferred(
+            event_key=EVENT.key, subscription_id="b", attempts=1, delay=5.0, from_retry_after=False, reason="HTTP 503"
+        ),
     )
     assert ledger.names == ["a", "b", "c", "d"]
     assert {attempt.subscription_id: (attempt.number, attempt.state) for attempt in ledger.recorded} == {
@@ -65,16 +67,33 @@ async def test_what_was_deleted_while_its_run_waited_counts_as_cancelled() -> No
     assert result.settled == {EVENT.key: {DeliveryState.DELIVERED: 1, DeliveryState.CANCELLED: 2}}
 
 
-@pytest.mark.parametrize(("stated", "delay", "told"), [(False, 300.0, 300.0), (True, 77.0, 77.0), (False, None, 0.0)])
+@pytest.mark.parametrize(
+    ("from_retry_after", "delay", "told"), [(False, 300.0, 300.0), (True, 77.0, 77.0), (False, None, 0.0)]
+)
 async def test_an_attempt_that_is_on_record_is_answered_from_there(
-    stated: bool, delay: float | None, told: float
+    from_retry_after: bool, delay: float | None, told: float
 ) -> None:
-    recorded = of("a", number=2, attempts=2, state=DeliveryState.WAITING, delay=delay, stated=stated, reason="HTTP 429")
+    recorded = of(
+        "a",
+        number=2,
+        attempts=2,
+        state=DeliveryState.WAITING,
+        delay=delay,
+        from_retry_after=from_retry_after,
+        reason="HTTP 429",
+    )
     ledger, sender = Ledger(recorded), Sender()
     result = await sent(ledger, sender, intent=True)
     assert (sender.attempted, ledger.recorded, ledger.announced) == ([], [], [])
     assert result.deferred == (
-        Deferred(event_key=EVENT.key, subscription_id="a", attempts=2, delay=told, stated=stated, reason="HTTP 429"),
+        Deferred(
+            event_key=EVENT.key,
+            subscription_id="a",
+            attempts=2,
+            delay=told,
+            from_retry_after=from_retry_after,
+            reason="HTTP 429",
+        ),
     )
 
 
@@ -355,34 +374,36 @@ async def test_what_is_left_of_a_chunk_is_held_back_once_the_receiver_throttles(
     assert ledger.names == ["ill", "well"]
     met, *held = result.deferred[-1:] + result.deferred[:-1]
     assert (met.reason, met.attempts, met.delay) == ("HTTP 429", 2, 60.0)
-    assert [(item.reason, item.attempts, item.stated) for item in held] == [("throttled", 1, True)] * 2
+    assert [(item.reason, item.attempts, item.from_retry_after) for item in held] == [("throttled", 1, True)] * 2
     assert all(59 < item.delay < 121 for item in held)
 
 
 async def test_what_has_to_wait_its_turn_after_all_comes_back_at_once_and_is_no_attempt() -> None:
-    ledger, sender = Ledger(of("a", number=2), of("b")), Sender(a=HeldBack())
+    ledger, sender = Ledger(of("a", number=2), of("b")), Sender(a=Throttled())
     result = await sent(ledger, sender)
     assert ledger.names == ["b"]
     assert result.deferred == (
-        Deferred(event_key=EVENT.key, subscription_id="a", attempts=1, delay=0.0, stated=True, reason="rate limit"),
+        Deferred(
+            event_key=EVENT.key, subscription_id="a", attempts=1, delay=0.0, from_retry_after=True, reason="rate limit"
+        ),
     )
 
 
 @pytest.mark.parametrize(
-    ("condition", "ailing"),
+    ("condition", "degraded"),
     [
-        (WELL, False),
-        (Condition(consent=Consent("digest", NOW)), False),
-        (Condition(failing_since=NOW, failures=1), True),
-        (Condition(throttled_until=NOW, throttles=1), True),
+        (HEALTHY, False),
+        (EndpointHealth(consent=Consent("digest", NOW)), False),
+        (EndpointHealth(failing_since=NOW, failures=1), True),
+        (EndpointHealth(throttled_until=NOW, throttles=1), True),
     ],
 )
 async def test_an_attempt_tells_whether_there_is_something_that_a_success_clears(
-    condition: Condition, ailing: bool
+    health: EndpointHealth, degraded: bool
 ) -> None:
-    ledger = Ledger(dataclasses.replace(of("a"), condition=condition))
+    ledger = Ledger(dataclasses.replace(of("a"), health=health))
     await sent(ledger, Sender())
-    assert [made.ailing for made in ledger.recorded] == [ailing]
+    assert [made.degraded for made in ledger.recorded] == [degraded]
 
 
 async def test_that_a_subscription_is_disabled_does_not_count_against_its_receiver() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bellwire.email.relay_urls import SmtpSecurity
-from bellwire.endpoint_health import Patience
+from bellwire.endpoint_health import DisablePolicy
 from bellwire.service.settings import LogFormat, Settings, SettingsInvalid
 
 KEY = base64.b64encode(b"k" * 32).decode()
@@ -218,16 +218,18 @@ def test_a_refusal_shows_no_secret_not_even_in_its_traceback() -> None:
 @pytest.mark.parametrize(
     ("given", "patience"),
     [
-        ({}, Patience()),
-        ({"disable_after": 0}, Patience(disable_after=None)),
-        ({"disable_after_failures": 0}, Patience(disable_after=None, disable_after_failures=0)),
-        ({"warn_after": "0"}, Patience(warn_after=())),
-        ({"warn_after": "60,5,60"}, Patience(warn_after=(timedelta(seconds=5), timedelta(minutes=1)))),
+        ({}, DisablePolicy()),
+        ({"disable_after": 0}, DisablePolicy(disable_after=None)),
+        ({"disable_after_failures": 0}, DisablePolicy(disable_after=None, disable_after_failures=0)),
+        ({"warn_after": "0"}, DisablePolicy(warn_after=())),
+        ({"warn_after": "60,5,60"}, DisablePolicy(warn_after=(timedelta(seconds=5), timedelta(minutes=1)))),
         (
             {"disable_after": 60, "disable_after_failures": 3},
-            Patience(disable_after=timedelta(minutes=1), disable_after_failures=3),
+            DisablePolicy(disable_after=timedelta(minutes=1), disable_after_failures=3),
         ),
     ],
 )
-def test_patience_with_failing_subscriptions_is_set_or_switched_off(given: dict[str, Any], patience: Patience) -> None:
-    assert Settings.read(**given).patience == patience
+def test_patience_with_failing_subscriptions_is_set_or_switched_off(
+    given: dict[str, Any], disable_policy: DisablePolicy
+) -> None:
+    assert Settings.read(**given).disable_policy == disable_policy

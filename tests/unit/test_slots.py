@@ -20,7 +20,7 @@ from bellwire.service.slots import (
     BUSY,
     FEW,
     LATE_SECONDS,
-    MOST,
+    MAX_BUSY,
     BusySlots,
     SendSlots,
 )
@@ -79,8 +79,8 @@ def test_what_waits_for_receivers_makes_room_for_others() -> None:
 
 
 def test_there_is_an_end_to_what_waits() -> None:
-    supplier = BusySlots(lambda: MOST)
-    for _ in range(MOST):
+    supplier = BusySlots(lambda: MAX_BUSY)
+    for _ in range(MAX_BUSY):
         use(supplier, granted(supplier))
     assert supplier.try_reserve_slot(ASKING) is None
 

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from bellwire.errors import fields_in_error
 from bellwire.keys import certificates
-from bellwire.models import STORED
+from bellwire.models import TRUSTED
 from bellwire.subscriptions import Subscription, WebhookFormat, WebhookTarget
 from bellwire.targets import headers
 from tests.certificates import Authority, new_key, parts
@@ -148,8 +148,8 @@ def test_what_is_private_is_shown_to_nobody_and_kept_where_it_is_stored() -> Non
         assert "s3cret" not in shown
         assert "BEGIN" not in shown
     assert wish.model_dump(mode="json")["target"]["headers"] == {"x-key": "**********"}
-    kept = wish.model_dump_json(context=STORED)
-    assert Subscription.model_validate_json(kept, context=STORED) == wish
+    kept = wish.model_dump_json(context=TRUSTED)
+    assert Subscription.model_validate_json(kept, context=TRUSTED) == wish
 
 
 def test_a_subscription_that_was_shown_is_not_stored_with_its_stars() -> None:

@@ -20,12 +20,12 @@ from bellwire.contract import (
     ChunkResult,
     Deferred,
     EventSummary,
-    FirstRound,
-    FirstRoundResult,
     Group,
     Groups,
-    Located,
-    LocateInput,
+    InlineSend,
+    InlineSendResult,
+    LookupInput,
+    LookupResult,
     Page,
     PageInput,
     RedeliverInput,
@@ -35,7 +35,7 @@ from bellwire.contract import (
     Settled,
     Settlement,
 )
-from bellwire.contract.test_sends import TrialInput, TrialResult
+from bellwire.contract.test_sends import TestSendInput, TestSendResult
 from bellwire.deliveries import DeliveryState, OutcomeKind
 from bellwire.subscriptions import Channel
 from workflows import WORKFLOWS
@@ -147,7 +147,7 @@ class Platform:
         return Settled(settled=found)
 
     @activity.defn
-    async def locate(self, request: LocateInput) -> Located:
+    async def lookup(self, request: LookupInput) -> LookupResult:
         raise ApplicationError("no such event", type=contract.EVENT_NOT_FOUND, non_retryable=True)
 
     async def _send(self, chunk: Chunk) -> ChunkResult:
@@ -164,8 +164,8 @@ class Platform:
                     case DeliveryState() as state:
                         self.states[group.event_key, name] = state
                         settled[group.event_key][state] += 1
-                    case (float() | int() as delay, str(reason), *stated):
-                        if not stated and delay < 0:  # by the schedule that the chunk brought
+                    case (float() | int() as delay, str(reason), *from_retry_after):
+                        if not from_retry_after and delay < 0:  # by the schedule that the chunk brought
                             if group.attempt > len(chunk.schedule):
                                 self.states[group.event_key, name] = DeliveryState.EXHAUSTED
                                 settled[group.event_key][DeliveryState.EXHAUSTED] += 1
@@ -178,14 +178,14 @@ class Platform:
                                 subscription_id=name,
                                 attempts=group.attempt,
                                 delay=delay,
-                                stated=bool(stated),
+                                from_retry_after=bool(from_retry_after),
                                 reason=reason,
                             )
                         )
         return ChunkResult(settled=settled, deferred=tuple(deferred), limited=self.limited)
 
     @activity.defn
-    async def send_at_once(self, round: FirstRound) -> FirstRoundResult:  # noqa: A002 - the word for it
+    async def send_inline(self, round: InlineSend) -> InlineSendResult:  # noqa: A002 - the word for it
         settled: dict[str, dict[DeliveryState, int]] = defaultdict(lambda: defaultdict(int))
         deferred: list[Deferred] = []
         left = []
@@ -198,7 +198,7 @@ class Platform:
                 for state, number in states.items():
                     settled[key][state] += number
             deferred += result.deferred
-        return FirstRoundResult(settled=settled, deferred=tuple(deferred), left=tuple(left))
+        return InlineSendResult(settled=settled, deferred=tuple(deferred), left=tuple(left))
 
     @activity.defn
     async def send_email(self, chunk: Chunk) -> ChunkResult:
@@ -213,8 +213,8 @@ class Platform:
         return await self._send(chunk)
 
     @activity.defn
-    async def attempt_trial(self, trial: TrialInput) -> TrialResult:
-        return TrialResult(kind=OutcomeKind.DEFERRED, reason="HTTP 503", duration=0.25)
+    async def send_test(self, trial: TestSendInput) -> TestSendResult:
+        return TestSendResult(kind=OutcomeKind.DEFERRED, reason="HTTP 503", duration=0.25)
 
     @asynccontextmanager
     async def skipping(self) -> AsyncIterator[None]:
@@ -232,12 +232,12 @@ class Platform:
         """Workers for every queue, with these activities."""
         client = client or self.env.client
         local: list[Callable[..., Any]] = [
-            *(self.resolve, self.open_page, self.reopen, self.settle, self.locate, self.send_at_once),
+            *(self.resolve, self.open_page, self.reopen, self.settle, self.lookup, self.send_inline),
         ]
         sends = {Channel.EMAIL: self.send_email, Channel.SMS: self.send_sms, Channel.WEBHOOK: self.send_webhook}
         main = Worker(client, task_queue=contract.QUEUE, workflows=WORKFLOWS, activities=local, **options)
         email, sms, webhook = (
-            Worker(client, task_queue=contract.channel_queue(channel), activities=[send, self.attempt_trial])
+            Worker(client, task_queue=contract.channel_queue(channel), activities=[send, self.send_test])
             for channel, send in sends.items()
         )
         async with main, email, sms, webhook:

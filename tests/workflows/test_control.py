@@ -9,7 +9,7 @@ from temporalio.client import WorkflowExecutionStatus, WorkflowUpdateFailedError
 from temporalio.testing import WorkflowEnvironment
 
 from bellwire import Client, Receipt
-from bellwire.contract import PAGE_SIZE, Controlled, Summary
+from bellwire.contract import PAGE_SIZE, ControlResult, Summary
 from bellwire.deliveries import DeliveryState
 from bellwire.subscriptions import Channel
 from tests.factories import event
@@ -40,9 +40,9 @@ async def at_rest(platform: Platform, attempts: int) -> None:
         await platform.env.sleep(60)
 
 
-async def tell(client: Client, receipt: Receipt, verb: str, *names: str) -> Controlled:
+async def tell(client: Client, receipt: Receipt, action: str, *names: str) -> ControlResult:
     handle = client.temporal.get_workflow_handle(receipt.workflow_id)
-    answer: Controlled = await handle.execute_update(verb, *names, result_type=Controlled)
+    answer: ControlResult = await handle.execute_update(action, *names, result_type=ControlResult)
     return answer
 
 

@@ -10,12 +10,12 @@ from temporalio.exceptions import ActivityError, ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
 from bellwire import Client, Receipt
-from bellwire.contract import Controlled, Summary
+from bellwire.contract import ControlResult, Summary
 from bellwire.deliveries import DeliveryState
 from bellwire.subscriptions import Channel
 from tests.factories import event
 from tests.workflows.platform import DELIVERED, Answer, Platform
-from workflows.policies import AT_ONCE, LIMITED_AT_ONCE
+from workflows.policies import INLINE_LIMIT, MAX_CONCURRENT_LIMITED
 
 
 @pytest.fixture
@@ -72,9 +72,9 @@ async def fact(holds: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def tell(client: Client, receipt: Receipt, verb: str, *names: str) -> Controlled:
+async def tell(client: Client, receipt: Receipt, action: str, *names: str) -> ControlResult:
     handle = client.temporal.get_workflow_handle(receipt.workflow_id)
-    answer: Controlled = await handle.execute_update(verb, *names, result_type=Controlled)
+    answer: ControlResult = await handle.execute_update(action, *names, result_type=ControlResult)
     return answer
 
 
@@ -110,7 +110,9 @@ async def test_a_text_message_goes_by_its_activity_and_the_rest_without(platform
     assert await activities(client, receipt) == ["send_sms"]
 
 
-@pytest.mark.parametrize(("number", "by_activity"), [(AT_ONCE, []), (AT_ONCE + 1, ["send_email", "send_webhook"])])
+@pytest.mark.parametrize(
+    ("number", "by_activity"), [(INLINE_LIMIT, []), (INLINE_LIMIT + 1, ["send_email", "send_webhook"])]
+)
 async def test_a_larger_first_round_goes_by_activities(
     platform: Platform, client: Client, number: int, by_activity: list[str]
 ) -> None:
@@ -177,17 +179,17 @@ async def test_what_a_limited_channel_defers_is_tried_again_one_by_one(platform:
 
 
 async def test_a_limited_channel_has_a_bounded_number_of_activities_pending(platform: Platform, client: Client) -> None:
-    texts = [f"s{serial:03}" for serial in range(LIMITED_AT_ONCE + 5)]
+    texts = [f"s{serial:03}" for serial in range(MAX_CONCURRENT_LIMITED + 5)]
     platform.subscribers = {Channel.SMS: texts}
     platform.limited = (Channel.SMS,)
     gate = closed(platform, *texts)
     receipt = await client.publish(event())
     async with asyncio.timeout(20):
-        while len(await activities(client, receipt)) < LIMITED_AT_ONCE:
+        while len(await activities(client, receipt)) < MAX_CONCURRENT_LIMITED:
             await asyncio.sleep(0.05)
     # Told something, the run would send more if it could.
     await tell(client, receipt, "retry_now")
-    assert len(await activities(client, receipt)) == LIMITED_AT_ONCE
+    assert len(await activities(client, receipt)) == MAX_CONCURRENT_LIMITED
     gate.set()
     await delivered(platform, client, receipt, len(texts))
     assert len(await activities(client, receipt)) == len(texts)

@@ -21,26 +21,26 @@ with workflow.unsafe.imports_passed_through():
         SEND,
         UNSETTLED,
         WAITING,
+        Action,
         Carried,
         Chunk,
         ChunkResult,
-        Control,
-        Controlled,
-        FirstRound,
-        FirstRoundResult,
+        ControlRequest,
+        ControlResult,
         Group,
+        InlineSend,
+        InlineSendResult,
         Limited,
         Settlement,
         Summary,
-        Verb,
         channel_queue,
-        send_at_once,
+        send_inline,
         settle,
     )
     from bellwire.deliveries import Counts, DeliveryState
     from bellwire.subscriptions import Channel
     from workflows.agenda import Agenda, Entry, chunks, groups
-    from workflows.policies import AT_ONCE, AT_ONCE_CHANNELS, LIMITED_AT_ONCE, REGISTRY, SCHEDULES, SENDING
+    from workflows.policies import INLINE_CHANNELS, INLINE_LIMIT, MAX_CONCURRENT_LIMITED, REGISTRY, SCHEDULES, SENDING
     from workflows.rounds import visibility
 
 #: Unsettled deliveries that a query answers with, and subscription ids in the search attribute.
@@ -58,29 +58,29 @@ class Rounds:
         #: Children that are open, by workflow id. A run with open children never continues as new.
         self.children: dict[str, workflow.ChildWorkflowHandle[Any, Summary]] = {}
         #: Events that were cancelled while some of their deliveries may still be on their way here.
-        self._given_up: set[str] = set()
+        self._cancelled_events: set[str] = set()
         #: Whether something happened that the rounds should look at before their next timer.
-        self._told = False
+        self._wake_requested = False
         self._begun = self._first_round_over = False
         #: Channels with a rate limit: one delivery per activity, or the limit would count chunks.
         self._limited: frozenset[Channel] = frozenset()
         #: What goes out over limited channels while the rounds go on, since a limit may take hours.
-        self._trickle: asyncio.Task[None] | None = None
+        self._rate_limited_task: asyncio.Task[None] | None = None
         #: When the rounds look again by themselves.
         self._wakes_at: float | None = None
         self._searchable: list[str] = []
 
-    def take_on(self, found: Sequence[Group], limited: Limited) -> None:
+    def add_due(self, found: Sequence[Group], limited: Limited) -> None:
         """Put deliveries on the agenda, due now."""
         self._limited = frozenset(limited)
         for group in found:
             self.agenda.add(group, due=workflow.time())
             self._count(group.event_key, {"matched": len(group.subscription_ids)})
-        for event_key in self._given_up:
-            self.agenda.control(Control(verb=Verb.CANCEL, event_key=event_key), now=workflow.time())
-        self._told = True
+        for event_key in self._cancelled_events:
+            self.agenda.control(ControlRequest(action=Action.CANCEL, event_key=event_key), now=workflow.time())
+        self._wake_requested = True
 
-    def take_over(self, carried: Carried) -> None:
+    def restore(self, carried: Carried) -> None:
         """Go on where the run before this one continued as new."""
         self._first_round_over = True
         self._limited = frozenset(carried.limited)
@@ -88,49 +88,49 @@ class Rounds:
         for item in carried.waiting:
             self.agenda.restore(item, now=workflow.time())
 
-    def carry(self) -> Carried:
+    def carried_state(self) -> Carried:
         return Carried(waiting=self.agenda.carried(), counts=dict(self.counts), limited=tuple(sorted(self._limited)))
 
-    async def attend(self) -> bool:
+    async def run_until_settled(self) -> bool:
         """Hold rounds until everything is settled; True if the run is to continue as new first. A cancel ends them early."""
         try:
             while workflow.cancellation_reason() is None:
-                self._told = False
-                if self._trickle and self._trickle.done():
-                    self._trickle.result()
-                    self._trickle = None
-                if doomed := self.agenda.doomed():
-                    await self._settle(doomed, "cancelled by an operator")
-                    self.agenda.remove(doomed)
-                elif due := self.agenda.take_due(workflow.time(), but=self._closed):
+                self._wake_requested = False
+                if self._rate_limited_task and self._rate_limited_task.done():
+                    self._rate_limited_task.result()
+                    self._rate_limited_task = None
+                if cancel_requested := self.agenda.cancel_requested():
+                    await self._settle(cancel_requested, "cancelled by an operator")
+                    self.agenda.remove(cancel_requested)
+                elif due := self.agenda.take_due(workflow.time(), but=self._blocked_channels):
                     self._begun = True
                     await self._round(due)
-                elif self._begun and not self._first_round_over and not self._trickle:
+                elif self._begun and not self._first_round_over and not self._rate_limited_task:
                     self._first_round_over = True
                     await self.after_first_round()
-                elif self._full and self.agenda and not self._trickle:
+                elif self._should_continue_as_new and self.agenda and not self._rate_limited_task:
                     return True
                 elif self.agenda or self.filling:
                     await self._wait()
                 else:
                     break
         finally:
-            if self._trickle:
-                self._trickle.cancel()
-                await asyncio.gather(self._trickle, return_exceptions=True)
+            if self._rate_limited_task:
+                self._rate_limited_task.cancel()
+                await asyncio.gather(self._rate_limited_task, return_exceptions=True)
         return False
 
     @property
-    def _full(self) -> bool:
+    def _should_continue_as_new(self) -> bool:
         """Whether the history has become so long that the run should continue as new, and it may."""
         return workflow.info().is_continue_as_new_suggested() and not self.children and not self.filling
 
     @property
-    def _closed(self) -> frozenset[Channel]:
+    def _blocked_channels(self) -> frozenset[Channel]:
         """Channels over which nothing more is sent for now."""
-        if self._full:
+        if self._should_continue_as_new:
             return frozenset(Channel)
-        return self._limited if self._trickle else frozenset()
+        return self._limited if self._rate_limited_task else frozenset()
 
     async def after_first_round(self) -> None:
         """Called once, when everything has been attempted once."""
@@ -148,13 +148,13 @@ class Rounds:
 
     async def _round(self, due: list[Entry]) -> None:
         """Attempt all that is due: a small first round within this workflow task, so far as it ends soon, else by activities."""
-        at_once = not self._first_round_over and not self._trickle
+        at_once = not self._first_round_over and not self._rate_limited_task
         if slow := [entry for entry in due if entry.channel in self._limited]:
-            self.agenda.put_back(slow[LIMITED_AT_ONCE:])
-            self._trickle = asyncio.create_task(self._send_one_by_one(slow[:LIMITED_AT_ONCE]))
+            self.agenda.put_back(slow[MAX_CONCURRENT_LIMITED:])
+            self._rate_limited_task = asyncio.create_task(self._send_one_by_one(slow[:MAX_CONCURRENT_LIMITED]))
             due = [entry for entry in due if entry.channel not in self._limited]
-        if at_once and len(due) <= AT_ONCE:
-            due = await self._send_at_once(due)
+        if at_once and len(due) <= INLINE_LIMIT:
+            due = await self._send_inline(due)
         sent = await asyncio.gather(*(self._send(chunk) for chunk in chunks(due)), return_exceptions=True)
         for outcome in sent:
             if isinstance(outcome, BaseException):
@@ -165,25 +165,25 @@ class Rounds:
         try:
             await asyncio.gather(*(self._send([entry]) for entry in entries))
         finally:
-            self._told = True
+            self._wake_requested = True
 
-    async def _send_at_once(self, due: list[Entry]) -> list[Entry]:
+    async def _send_inline(self, due: list[Entry]) -> list[Entry]:
         """Attempt what may go without an activity of its own; the entries that need one come back."""
-        now = [entry for entry in due if entry.channel in AT_ONCE_CHANNELS]
+        now = [entry for entry in due if entry.channel in INLINE_CHANNELS]
         if not now:
             return due
         schedules = {channel: SCHEDULES[channel] for channel in sorted({entry.channel for entry in now})}
-        result: FirstRoundResult = await workflow.execute_local_activity(
-            send_at_once,
-            FirstRound(groups=groups(now), schedules=schedules),
+        result: InlineSendResult = await workflow.execute_local_activity(
+            send_inline,
+            InlineSend(groups=groups(now), schedules=schedules),
             summary=visibility.count(len(now), "delivery"),
             **REGISTRY,
         )
         left = {(group.event_key, name) for group in result.left for name in group.subscription_ids}
-        flown = [entry for entry in now if (entry.event_key, entry.subscription_id) not in left]
-        self.agenda.land(flown, result.deferred, now=workflow.time(), chance=_chance())
+        sent = [entry for entry in now if (entry.event_key, entry.subscription_id) not in left]
+        self.agenda.apply_results(sent, result.deferred, now=workflow.time(), chance=_chance())
         self._count_settled(result.settled)
-        return [entry for entry in due if entry not in flown]
+        return [entry for entry in due if entry not in sent]
 
     async def _send(self, entries: list[Entry]) -> None:
         channel = entries[0].channel
@@ -195,14 +195,14 @@ class Rounds:
             **SENDING,
         )
         self._limited = frozenset(result.limited)
-        self.agenda.land(entries, result.deferred, now=workflow.time(), chance=_chance())
+        self.agenda.apply_results(entries, result.deferred, now=workflow.time(), chance=_chance())
         self._count_settled(result.settled)
-        if self._trickle:
+        if self._rate_limited_task:
             # The rounds may be waiting for something later than this.
-            wakes_at = self.agenda.wake_at(workflow.time(), but=self._closed)
-            self._told |= wakes_at is not None and wakes_at < (self._wakes_at or math.inf)
+            wakes_at = self.agenda.wake_at(workflow.time(), but=self._blocked_channels)
+            self._wake_requested |= wakes_at is not None and wakes_at < (self._wakes_at or math.inf)
             # What was cancelled in flight settles now.
-            self._told |= any(entry.doomed for entry in entries)
+            self._wake_requested |= any(entry.cancel_requested for entry in entries)
 
     async def _settle(self, entries: list[Entry], reason: str) -> None:
         answer = await workflow.execute_local_activity(
@@ -216,16 +216,16 @@ class Rounds:
     async def _wait(self) -> None:
         self._show_in_search()
         now = workflow.time()
-        self._wakes_at = wake_at = self.agenda.wake_at(now, but=self._closed)
-        waiting = [entry for entry in self.agenda if entry.waits]
+        self._wakes_at = wake_at = self.agenda.wake_at(now, but=self._blocked_channels)
+        waiting = [entry for entry in self.agenda if entry.is_waiting]
         workflow.set_current_details(visibility.table(self.agenda.unsettled(visibility.ROWS), len(self.agenda)))
         if wake_at is None:
-            await workflow.wait_condition(lambda: self._told)
+            await workflow.wait_condition(lambda: self._wake_requested)
             return
         seconds = max(wake_at - now, 0.001)
         with suppress(TimeoutError):
             await workflow.wait_condition(
-                lambda: self._told,
+                lambda: self._wake_requested,
                 timeout=timedelta(seconds=seconds),
                 timeout_summary=visibility.waiting(waiting, seconds),
             )
@@ -261,23 +261,23 @@ class Rounds:
         return self.summary()
 
     @workflow.update(description="Attempt again now: one subscription's delivery, or all that wait.")
-    async def retry_now(self, subscription_id: str | None = None) -> Controlled:
-        return await self._control(Control(verb=Verb.RETRY_NOW, subscription_id=subscription_id))
+    async def retry_now(self, subscription_id: str | None = None) -> ControlResult:
+        return await self._control(ControlRequest(action=Action.RETRY_NOW, subscription_id=subscription_id))
 
     @workflow.update(description="Attempt nothing until resume: one subscription's delivery, or all.")
-    async def pause(self, subscription_id: str | None = None) -> Controlled:
-        return await self._control(Control(verb=Verb.PAUSE, subscription_id=subscription_id))
+    async def pause(self, subscription_id: str | None = None) -> ControlResult:
+        return await self._control(ControlRequest(action=Action.PAUSE, subscription_id=subscription_id))
 
     @workflow.update(description="End a pause.")
-    async def resume(self, subscription_id: str | None = None) -> Controlled:
-        return await self._control(Control(verb=Verb.RESUME, subscription_id=subscription_id))
+    async def resume(self, subscription_id: str | None = None) -> ControlResult:
+        return await self._control(ControlRequest(action=Action.RESUME, subscription_id=subscription_id))
 
     @workflow.update(description="Give up: settle one subscription's delivery, or all, as cancelled.")
-    async def cancel(self, subscription_id: str | None = None) -> Controlled:
-        return await self._control(Control(verb=Verb.CANCEL, subscription_id=subscription_id))
+    async def cancel(self, subscription_id: str | None = None) -> ControlResult:
+        return await self._control(ControlRequest(action=Action.CANCEL, subscription_id=subscription_id))
 
     @workflow.signal(description="The same verbs, from the run above.")
-    async def control(self, control: Control) -> None:
+    async def control(self, control: ControlRequest) -> None:
         await self._control(control)
 
     @retry_now.validator
@@ -290,11 +290,11 @@ class Rounds:
                 f"no unsettled delivery of subscription {subscription_id} is here", type=NOT_UNSETTLED
             )
 
-    async def _control(self, control: Control) -> Controlled:
-        if control.verb is Verb.CANCEL and control.event_key:
-            self._given_up.add(control.event_key)
+    async def _control(self, control: ControlRequest) -> ControlResult:
+        if control.action is Action.CANCEL and control.event_key:
+            self._cancelled_events.add(control.event_key)
         changed = self.agenda.control(control, now=workflow.time())
-        self._told = True
+        self._wake_requested = True
         forwarded = 0
         for child in list(self.children.values()):
             try:
@@ -302,7 +302,7 @@ class Rounds:
                 forwarded += 1
             except FailureError:
                 continue  # it has closed meanwhile, so it holds nothing
-        return Controlled(deliveries=changed, forwarded=forwarded)
+        return ControlResult(deliveries=changed, forwarded=forwarded)
 
 
 def _chance() -> Iterator[float]:

@@ -106,8 +106,8 @@ subscription_types = Table(
 )
 
 #: Events about subscriptions that are still to be published, by ids that grow with time.
-announcements = Table(
-    "announcements",
+operational_events = Table(
+    "operational_events",
     metadata,
     Column("id", Id, primary_key=True),
     #: The whole CloudEvents JSON, of ids and reasons: nothing private.
@@ -166,11 +166,11 @@ deliveries = Table(
     Column("schedule_from", Integer, nullable=False),
     Column("reason", Text, nullable=False),
     Column("delay", Float),
-    Column("stated", Boolean, nullable=False),
+    Column("from_retry_after", Boolean, nullable=False),
     #: The moment that its next attempt has reserved, if the subscription has a rate limit.
     Column("not_before", Timestamp),
     Column("intent_at", Timestamp),
-    Column("owed", Sealed("deliveries.owed")),
+    Column("remaining_recipients", Sealed("deliveries.remaining_recipients")),
     Column("provider_id", Text),
     #: The provider that was asked last for an SMS, and by which attempt.
     Column("asked", Text),
@@ -205,7 +205,7 @@ attempts = Table(
     Column("duration", Float, nullable=False),
     Column("state", Text, nullable=False),
     Column("delay", Float),
-    Column("stated", Boolean, nullable=False),
+    Column("from_retry_after", Boolean, nullable=False),
     #: The Outcome as JSON. Its provider's id is repeated beside it, to be looked up.
     Column("outcome", Sealed("attempts.outcome"), nullable=False),
     Column("provider_id", Text),

@@ -36,12 +36,22 @@ _ONE_DELIVERY = (
 _BLANKED = (
     update(deliveries)
     .where(*_ONE_DELIVERY)
-    .values(owed=bindparam("new_owed"), provider_id=bindparam("new_provider_id"), reason=bindparam("new_reason"))
+    .values(
+        remaining_recipients=bindparam("new_remaining_recipients"),
+        provider_id=bindparam("new_provider_id"),
+        reason=bindparam("new_reason"),
+    )
 )
 _CANCELLED = (
     update(deliveries)
     .where(*_ONE_DELIVERY)
-    .values(state=str(DeliveryState.CANCELLED), reason=ERASED, delay=None, stated=False, updated_at=bindparam("now"))
+    .values(
+        state=str(DeliveryState.CANCELLED),
+        reason=ERASED,
+        delay=None,
+        from_retry_after=False,
+        updated_at=bindparam("now"),
+    )
 )
 _FORGOTTEN = (
     update(attempts)
@@ -67,7 +77,7 @@ class Recipient(NamedTuple):
         return _plain(self.address) in _plain(text)
 
 
-class Holder(NamedTuple):
+class AffectedSubscription(NamedTuple):
     """A subscription that sends to the recipient."""
 
     id: str
@@ -75,7 +85,7 @@ class Holder(NamedTuple):
     shared: bool
 
 
-class Blanked(NamedTuple):
+class RedactedBatch(NamedTuple):
     """What one batch of deliveries came to."""
 
     #: The last event key; None at the end.
@@ -101,7 +111,7 @@ def _addresses(target: str) -> list[str]:
 
 async def holders(
     connection: AsyncConnection, recipient: Recipient, *, after: str, limit: int
-) -> tuple[list[Holder], str | None]:
+) -> tuple[list[AffectedSubscription], str | None]:
     """Those of `limit` subscriptions beyond the id `after` that send to the recipient; the last id, None at the end."""
     rows = (
         await connection.execute(
@@ -115,7 +125,7 @@ async def holders(
     for row in rows:
         mine = [recipient.is_at(address) for address in _addresses(row.target)]
         if any(mine):
-            found.append(Holder(row.id, shared=not all(mine)))
+            found.append(AffectedSubscription(row.id, shared=not all(mine)))
     return found, rows[-1].id if len(rows) == limit else None
 
 
@@ -132,8 +142,14 @@ async def retarget(connection: AsyncConnection, recipient: Recipient, subscripti
 
 
 async def blank(
-    connection: AsyncConnection, recipient: Recipient, holder: Holder, *, after: str, limit: int, dry_run: bool
-) -> Blanked:
+    connection: AsyncConnection,
+    recipient: Recipient,
+    holder: AffectedSubscription,
+    *,
+    after: str,
+    limit: int,
+    dry_run: bool,
+) -> RedactedBatch:
     """Go over `limit` deliveries of a subscription beyond the event key `after`.
 
     Of one that sends to the recipient only, what is unsettled is cancelled. What is owed to others stays owed.
@@ -142,7 +158,7 @@ async def blank(
         select(
             deliveries.c.event_key,
             deliveries.c.state,
-            deliveries.c.owed,
+            deliveries.c.remaining_recipients,
             deliveries.c.provider_id,
             deliveries.c.reason,
             deliveries.c.workflow_id,
@@ -155,19 +171,23 @@ async def blank(
     blanked, cancelled, runs, unsettled = [], [], set(), 0
     for row in rows:
         this = {"key": row.event_key, "subscription": holder.id}
-        owed = _without(recipient, row.owed)
-        others_wait = holder.shared and owed != "[]"
+        remaining_recipients = _without(recipient, row.remaining_recipients)
+        others_wait = holder.shared and remaining_recipients != "[]"
         if not DeliveryState(row.state).settled:
             unsettled += 1
             if not others_wait:
                 cancelled.append({**this, "now": datetime.now(UTC)})
                 runs.add(row.workflow_id)
         kept = {
-            "new_owed": owed if others_wait else None,
+            "new_remaining_recipients": remaining_recipients if others_wait else None,
             "new_provider_id": row.provider_id if holder.shared else None,
             "new_reason": ERASED if recipient.is_named_in(row.reason) else row.reason,
         }
-        if kept != {"new_owed": row.owed, "new_provider_id": row.provider_id, "new_reason": row.reason}:
+        if kept != {
+            "new_remaining_recipients": row.remaining_recipients,
+            "new_provider_id": row.provider_id,
+            "new_reason": row.reason,
+        }:
             blanked.append({**this, **kept})
     keys = [row.event_key for row in rows]
     forgotten = await _answers(connection, recipient, holder, keys)
@@ -177,11 +197,11 @@ async def blank(
                 await connection.execute(statement, changes)
     changed = {change["key"] for change in (*blanked, *cancelled)}
     reached = keys[-1] if len(keys) == limit else None
-    return Blanked(reached, keys, len(changed), len(forgotten), len(cancelled), unsettled, frozenset(runs))
+    return RedactedBatch(reached, keys, len(changed), len(forgotten), len(cancelled), unsettled, frozenset(runs))
 
 
 async def _answers(
-    connection: AsyncConnection, recipient: Recipient, holder: Holder, keys: Sequence[str]
+    connection: AsyncConnection, recipient: Recipient, holder: AffectedSubscription, keys: Sequence[str]
 ) -> list[dict[str, Any]]:
     """The changes to those attempts that hold more than they should."""
     rows = await connection.execute(
@@ -196,21 +216,23 @@ async def _answers(
         if recipient.is_named_in(kept["reason"]):
             kept["reason"] = ERASED
         if holder.shared:
-            owed = [address for address in outcome.get("owed") or () if not recipient.is_at(address)]
-            kept |= {"provider_id": row.provider_id, "owed": owed or None}
+            remaining_recipients = [
+                address for address in outcome.get("remaining_recipients") or () if not recipient.is_at(address)
+            ]
+            kept |= {"provider_id": row.provider_id, "remaining_recipients": remaining_recipients or None}
         if any(value != kept.get(name) for name, value in outcome.items()):
             this = {"key": row.event_key, "subscription": holder.id, "attempt": row.number}
             changes.append({**this, "new_outcome": json.dumps(kept), "new_provider_id": kept.get("provider_id")})
     return changes
 
 
-def _without(recipient: Recipient, owed: str | None) -> str | None:
+def _without(recipient: Recipient, remaining_recipients: str | None) -> str | None:
     """The addresses that are owed a mail, without the recipient's; None if all are owed it."""
-    if owed is None:
+    if remaining_recipients is None:
         return None
-    addresses = json.loads(owed)
+    addresses = json.loads(remaining_recipients)
     left = [address for address in addresses if not recipient.is_at(address)]
-    return owed if left == addresses else json.dumps(left)
+    return remaining_recipients if left == addresses else json.dumps(left)
 
 
 async def blank_events(

@@ -69,10 +69,10 @@ async def purge(connection: AsyncConnection, keys: Sequence[str]) -> Rows:
         .with_for_update()
     )
     settled = set(keys) - {row.event_key for row in rows if row.state not in _SETTLED}
-    doomed = sorted(settled)
-    made = await connection.execute(delete(attempts).where(attempts.c.event_key.in_(doomed)))
-    wanted = await connection.execute(delete(deliveries).where(deliveries.c.event_key.in_(doomed)))
-    gone = await connection.execute(delete(events).where(events.c.key.in_(doomed)))
+    cancel_requested = sorted(settled)
+    made = await connection.execute(delete(attempts).where(attempts.c.event_key.in_(cancel_requested)))
+    wanted = await connection.execute(delete(deliveries).where(deliveries.c.event_key.in_(cancel_requested)))
+    gone = await connection.execute(delete(events).where(events.c.key.in_(cancel_requested)))
     return Rows(gone.rowcount, wanted.rowcount, made.rowcount)
 
 

@@ -26,7 +26,7 @@ from bellwire.registry.suppressions import address_keys
 from bellwire.subscriptions import Channel
 
 #: Rows of a window, and the most of them that are brought under the first key: an event's body may have a megabyte.
-WINDOW, MOST_ASTRAY = 500, 50
+WINDOW, MAX_ASTRAY = 500, 50
 
 _ADDRESS_KEY = suppressions.c.address_key
 _COLUMNS: dict[str, Column[Any]] = {
@@ -74,9 +74,9 @@ async def look(connection: AsyncConnection, name: str, *, after: Row | None) -> 
     )
     found = [
         Astray(tuple(row[:-1]), row[-1], _key_id(column, row[-1]))
-        for row in await connection.execute(query.order_by(*keys).limit(MOST_ASTRAY))
+        for row in await connection.execute(query.order_by(*keys).limit(MAX_ASTRAY))
     ]
-    if len(found) == MOST_ASTRAY:
+    if len(found) == MAX_ASTRAY:
         reached = found[-1].row
         return Window(reached, sum(tuple(row) <= reached for row in rows), found)
     return Window(tuple(rows[-1]) if len(rows) == WINDOW else None, len(rows), found)

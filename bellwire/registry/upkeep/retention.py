@@ -15,9 +15,9 @@ from bellwire.registry.db.engine import Database, Work
 from bellwire.registry.upkeep import erasing, purging
 from bellwire.registry.upkeep.erasing import (
     ERASED,
-    Blanked,
-    Holder,
+    AffectedSubscription,
     Recipient,
+    RedactedBatch,
 )
 from bellwire.registry.upkeep.purging import Aged, Rows
 from bellwire.subscriptions import Channel, SubscriptionState
@@ -129,12 +129,12 @@ class Retention:
         """What went, and how many events stayed after all."""
         parts = Rows()
         while rows > self._deliveries:
-            part = await self._gently(purging.purge_part, keys[0], limit=self._deliveries)
+            part = await self.yield_write(purging.purge_part, keys[0], limit=self._deliveries)
             if not part.deliveries:
                 return parts, 1
             parts = _added(parts, part)
             rows -= part.deliveries
-        whole = await self._gently(purging.purge, keys)
+        whole = await self.yield_write(purging.purge, keys)
         return _added(parts, whole), len(keys) - whole.events
 
     async def _sweep(self, before: datetime, *, dry_run: bool) -> int:
@@ -146,7 +146,7 @@ class Retention:
             if dry_run:
                 number += len(strays)
             elif strays:
-                number += await self._gently(purging.delete_attempts, strays)
+                number += await self.yield_write(purging.delete_attempts, strays)
             if reached is None:
                 return number
             last = reached
@@ -161,7 +161,7 @@ class Retention:
         await self._database.write(subscriptions.set_state, subscription_id, SubscriptionState.DISABLED, reason=DELETED)
         total, cancelled = Rows(), 0
         while True:
-            part = await self._gently(purging.drop_deliveries, subscription_id, limit=self._deliveries)
+            part = await self.yield_write(purging.drop_deliveries, subscription_id, limit=self._deliveries)
             total = _added(total, part)
             if part.deliveries:
                 continue
@@ -173,7 +173,7 @@ class Retention:
                 return Deleted(False, total.deliveries, total.attempts, len(unsettled))
             for start in range(0, len(unsettled), self._deliveries):
                 groups = settling.grouped(unsettled[start : start + self._deliveries])
-                await self._gently(settling.settle, groups, reason="subscription deleted")
+                await self.yield_write(settling.settle, groups, reason="subscription deleted")
             cancelled += len(unsettled)
 
     async def _unsettled(self, subscription_id: str) -> list[Delivery]:
@@ -219,8 +219,8 @@ class Retention:
         total.suppressions = await self._database.write(erasing.blank_suppressions, recipient, dry_run=dry_run)
         return total
 
-    async def _holders(self, recipient: Recipient) -> list[Holder]:
-        found: list[Holder] = []
+    async def _holders(self, recipient: Recipient) -> list[AffectedSubscription]:
+        found: list[AffectedSubscription] = []
         reached: str | None = ""
         while reached is not None:
             more, reached = await self._database.read(erasing.holders, recipient, after=reached, limit=ROWS_A_SEARCH)
@@ -228,13 +228,19 @@ class Retention:
         return found
 
     async def _blank(
-        self, recipient: Recipient, holder: Holder, total: Erased, emptied: list[str] | None, *, dry_run: bool
+        self,
+        recipient: Recipient,
+        holder: AffectedSubscription,
+        total: Erased,
+        emptied: list[str] | None,
+        *,
+        dry_run: bool,
     ) -> None:
         """Go over a subscription's deliveries, and if `emptied` says so over its events."""
-        do = self._database.read if dry_run else self._gently
+        do = self._database.read if dry_run else self.yield_write
         reached: str | None = ""
         while reached is not None:
-            done: Blanked = await do(
+            done: RedactedBatch = await do(
                 erasing.blank, recipient, holder, after=reached, limit=self._deliveries, dry_run=dry_run
             )
             total.deliveries += done.deliveries
@@ -246,7 +252,7 @@ class Retention:
                 total.events += await do(erasing.blank_events, done.keys, emptied, dry_run=dry_run)
             reached = done.reached
 
-    async def _gently(
+    async def yield_write(
         self, work: Callable[Concatenate[AsyncConnection, P], Work[T]], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Write, then leave the database to others for as long as it took: SQLite's waiting writers only look now and then."""

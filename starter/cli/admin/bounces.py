@@ -28,9 +28,9 @@ from starter.cli.tables import print_table
 from starter.cli.terminal import (
     AsJson,
     command,
+    note,
     opened_registry,
-    remark,
-    say_json,
+    print_json,
 )
 
 #: Exit status by which a mail server knows that it is to try again (EX_TEMPFAIL of sysexits.h).
@@ -167,10 +167,10 @@ async def bounces(
                 for where, raw in mails_of(name, most=MAX_BYTES)
             ]
     except (RegistryUnavailable, NotSetUp, SettingsInvalid) as error:
-        remark(f"error: {error}")
+        note(f"error: {error}")
         raise typer.Exit(TRY_AGAIN) from error
     if as_json:
-        say_json([asdict(each) for each in taken])
+        print_json([asdict(each) for each in taken])
         return
     rows = [(each.mail, each.result, each.said, each.address, each.reason, each.delivery) for each in taken]
     print_table(("mail", "result", "report", "address", "reason", "delivery"), rows)

@@ -20,7 +20,7 @@ from starter.cli.terminal import (
     command,
     console,
     opened_registry,
-    say_json,
+    print_json,
 )
 
 #: Characters of the id of a key that is given none.
@@ -71,7 +71,7 @@ async def rekey(
     rows = [(column, key_id or CLEAR, number) for (column, key_id), number in sorted(found.items(), key=str)]
     if as_json:
         values = [{"column": column, "key": key_id, "values": number} for (column, key_id), number in found.items()]
-        say_json({"first": settings.ring.first, "changed": not check, "others": values})
+        print_json({"first": settings.ring.first, "changed": not check, "others": values})
     elif rows:
         print_table(("column", "key", "values"), rows, title="found" if check else "now under the first key")
     else:

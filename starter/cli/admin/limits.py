@@ -30,9 +30,9 @@ from starter.cli.terminal import (
     CommandFailed,
     InputInvalid,
     command,
+    note,
     opened_registry,
-    remark,
-    say_json,
+    print_json,
 )
 
 #: Seconds that the server has for each answer.
@@ -188,7 +188,7 @@ def _print(limits: Sequence[Limit]) -> None:
     for limit in limits:
         if not limit.agree:
             rate = limit.server if limit.registry is None else limit.registry
-            remark(
+            note(
                 f"{limit.channel}: registry and server disagree; `python -m starter limits set {limit.channel} {rate:g}`"
                 f" or `limits clear {limit.channel}` mends it"
             )
@@ -209,7 +209,7 @@ async def _list(*, as_json: bool) -> None:
     async with opened_registry(Settings.read()) as registry:
         found = await read(registry, await connect())
     if as_json:
-        say_json([_as_data(limit) for limit in found])
+        print_json([_as_data(limit) for limit in found])
     else:
         _print(found)
 
@@ -244,6 +244,6 @@ async def clear(channel: ChannelArgument, as_json: AsJson = False) -> None:
 
 def _answer(found: Limit, *, as_json: bool) -> None:
     if as_json:
-        say_json(_as_data(found))
+        print_json(_as_data(found))
     else:
         _print([found])

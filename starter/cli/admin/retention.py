@@ -23,9 +23,9 @@ from starter.cli.terminal import (
     AsJson,
     InputInvalid,
     command,
+    note,
     opened_registry,
-    remark,
-    say_json,
+    print_json,
 )
 
 #: What is younger is not purged without --force: a publisher that repeats itself must still be recognised.
@@ -66,7 +66,7 @@ async def purge(
         open_runs = frozenset[str]() if offline else await _open_runs()
         purged = await registry.retention.purge(before, open_runs=open_runs, dry_run=dry_run, report=_Progress())
     if as_json:
-        say_json({**asdict(purged), "before": before.isoformat(), "dry_run": dry_run})
+        print_json({**asdict(purged), "before": before.isoformat(), "dry_run": dry_run})
         return
     print_facts(
         [
@@ -113,7 +113,7 @@ class _Progress:
     def __call__(self, so_far: Purged) -> None:
         if time.monotonic() >= self._said_at + PROGRESS_SECONDS:
             self._said_at = time.monotonic()
-            remark(f"{so_far.events:,} events, {so_far.deliveries:,} deliveries so far; {so_far.stayed:,} stay")
+            note(f"{so_far.events:,} events, {so_far.deliveries:,} deliveries so far; {so_far.stayed:,} stay")
 
 
 @command
@@ -138,7 +138,7 @@ async def erase(
     seconds = parse_duration("--rest", rest)
 
     async def wait() -> None:
-        remark(f"waiting {in_words(seconds)} for attempts that may be under way")
+        note(f"waiting {in_words(seconds)} for attempts that may be under way")
         await asyncio.sleep(seconds)
 
     async with opened_registry(Settings.read()) as registry:
@@ -147,7 +147,7 @@ async def erase(
         )
     runs = sorted(erased.runs)
     if as_json:
-        say_json({"channel": str(of), **asdict(erased), "runs": runs, "dry_run": dry_run})
+        print_json({"channel": str(of), **asdict(erased), "runs": runs, "dry_run": dry_run})
         return
     print_facts(
         [
@@ -163,7 +163,7 @@ async def erase(
     )
     if runs and not dry_run:
         more = f" and {len(runs) - SHOWN:,} more" if len(runs) > SHOWN else ""
-        remark(f"runs that find it cancelled when it is due next: {', '.join(runs[:SHOWN])}{more}")
+        note(f"runs that find it cancelled when it is due next: {', '.join(runs[:SHOWN])}{more}")
 
 
 def _recipient(address: str, channel: Addressed | None) -> tuple[Channel, str]:

@@ -18,7 +18,7 @@ from starter.cli.terminal import (
     CommandFailed,
     command,
     console,
-    say_json,
+    print_json,
 )
 
 
@@ -99,7 +99,7 @@ async def setup(as_json: AsJson = False) -> None:
     registered = await register_search_attributes(client)
     if as_json:
         attributes = {"added": list(registered.added), "present": list(registered.present)}
-        say_json({"registry": {"migrated": migrated}, "namespace": client.namespace, "search_attributes": attributes})
+        print_json({"registry": {"migrated": migrated}, "namespace": client.namespace, "search_attributes": attributes})
         return
     told = ", ".join(f"{name} added" for name in registered.added) or "were all there"
     console().print(f"search attributes in namespace {client.namespace}: {told}")

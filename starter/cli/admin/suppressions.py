@@ -16,9 +16,9 @@ from starter.cli.terminal import (
     CommandFailed,
     InputInvalid,
     command,
+    note,
     opened_registry,
-    remark,
-    say_json,
+    print_json,
 )
 
 app = typer.Typer(help="List addresses that are written to no more; add or lift one.")
@@ -52,12 +52,12 @@ async def _list(*, channel: Channel | None, address: str | None, limit: int, bef
     async with opened_registry(Settings.read()) as registry:
         found = await registry.suppressions(channel=channel, address=address, before=until, limit=limit)
     if as_json:
-        say_json([each.model_dump(mode="json") for each in found])
+        print_json([each.model_dump(mode="json") for each in found])
         return
     rows = [(each.created_at, each.channel, each.address, each.reason, each.subscription_id or "all") for each in found]
     print_table(("since", "channel", "address", "reason", "for subscription"), rows)
     if len(found) == limit and (last := found[-1].created_at):
-        remark(f"there may be more: --before {last.isoformat()}")
+        note(f"there may be more: --before {last.isoformat()}")
 
 
 @app.command("add")
@@ -71,9 +71,9 @@ async def add(address: AddressArgument, channel: ChannelOption = None, as_json: 
     # One that was there already stays as it was.
     (stored,) = (each for each in found if each.subscription_id == EVERYWHERE)
     if as_json:
-        say_json(stored.model_dump(mode="json"))
+        print_json(stored.model_dump(mode="json"))
     else:
-        remark(f"{stored.address} is suppressed on {stored.channel}: {stored.reason}")
+        note(f"{stored.address} is suppressed on {stored.channel}: {stored.reason}")
 
 
 @app.command("lift")
@@ -86,9 +86,9 @@ async def lift(address: AddressArgument, channel: ChannelOption = None, as_json:
     if not lifted:
         raise CommandFailed(f"ADDRESS: {wanted.address} is not on the list of {wanted.channel}; nothing was changed")
     if as_json:
-        say_json({"channel": str(wanted.channel), "address": wanted.address, "lifted": True})
+        print_json({"channel": str(wanted.channel), "address": wanted.address, "lifted": True})
     else:
-        remark(f"{wanted.address} is written to again on {wanted.channel}")
+        note(f"{wanted.address} is written to again on {wanted.channel}")
 
 
 def _suppression(address: str, channel: Channel | None) -> Suppression:

@@ -40,7 +40,7 @@ class GotHook:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Got:
+class Received:
     """Everything that arrived."""
 
     mails: tuple[GotText, ...]
@@ -48,7 +48,7 @@ class Got:
     webhooks: tuple[GotHook, ...]
 
     @classmethod
-    def by(cls, receivers: Receivers) -> "Got":
+    def by(cls, receivers: Receivers) -> "Received":
         """What the receivers have so far."""
         requests: dict[tuple[str, str], list[tuple[int, bool, str]]] = {}
         for one in receivers.hooks.received:
@@ -76,7 +76,7 @@ class Got:
 async def differences(
     example: Example,
     *,
-    got: Got,
+    got: Received,
     receipts: Sequence[Receipt],
     statuses: Mapping[str, Status],
     registry: Registry,

@@ -16,15 +16,15 @@ from rich.table import Table
 
 from bellwire.client import Client, Receipt, Status
 from bellwire.errors import BellwireError
-from starter.cli.demo.checks import Got, differences
+from starter.cli.demo.checks import Received, differences
 from starter.cli.demo.example import FOLDER, Example, Receivers
 from starter.cli.dev import DEV_SETTINGS
 from starter.cli.tables import in_counts, print_table, table
 from starter.cli.terminal import (
     CommandFailed,
     console,
-    remark,
-    say_json,
+    note,
+    print_json,
 )
 from starter.local.processes import free_port, interruptible
 from starter.local.receivers.mailbox import Mailbox
@@ -52,7 +52,7 @@ async def run(*, keep: bool, as_json: bool) -> None:
             twilio=await running.enter_async_context(TwilioDouble()),
             hooks=await running.enter_async_context(HookReceiver()),
         )
-        remark("starting Temporal, a registry, a worker and three receivers …")
+        note("starting Temporal, a registry, a worker and three receivers …")
         settings = {**_WORKER_SETTINGS, **receivers.settings()}
         stack = await running.enter_async_context(
             running_stack(folder, port=free_port(), ui_port=free_port(), settings=settings)
@@ -60,18 +60,18 @@ async def run(*, keep: bool, as_json: bool) -> None:
         found = await _play(stack, receivers, as_json=as_json)
         finished = True
         outcome = "everything arrived as expected" if not found else f"not as expected: {len(found)}"
-        remark(f"{outcome}, {time.monotonic() - begun:.1f} s")
+        note(f"{outcome}, {time.monotonic() - begun:.1f} s")
         if keep:
             _invite(stack, folder)
             await stack.broken()
         else:
-            remark("the stack stops now; `demo --keep` leaves it up to look around")
+            note("the stack stops now; `demo --keep` leaves it up to look around")
     if found:
-        remark(f"logs: {folder}/worker.log, {folder}/temporal.log")
+        note(f"logs: {folder}/worker.log, {folder}/temporal.log")
         raise CommandFailed("\n".join(found))
     await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
     if not finished:
-        remark("interrupted")
+        note("interrupted")
         raise typer.Exit(130)
 
 
@@ -82,10 +82,10 @@ async def _play(stack: Stack, receivers: Receivers, *, as_json: bool) -> list[st
     await example.subscribe(stack.registry, receivers.hooks)
     receipts = [await stack.client.publish(event) for event in example.events]
     statuses = await _watch(stack.client, example, receipts, as_json=as_json)
-    got = Got.by(receivers)
+    got = Received.by(receivers)
     found = await differences(example, got=got, receipts=receipts, statuses=statuses, registry=stack.registry)
     if as_json:
-        say_json(_answer(stack, statuses, got, found))
+        print_json(_answer(stack, statuses, got, found))
     else:
         _show(stack, example, got)
     return found
@@ -137,7 +137,7 @@ def _standing(example: Example, receipts: list[Receipt], statuses: Mapping[str, 
     return table(columns, rows, title="What Bellwire says")
 
 
-def _show(stack: Stack, example: Example, got: Got) -> None:
+def _show(stack: Stack, example: Example, got: Received) -> None:
     print_table(("to", "subject"), [(mail.to, mail.title) for mail in got.mails], title="What the mail server got")
     print_table(("to", "text"), [(sms.to, sms.title) for sms in got.sms], title="What the SMS provider got")
     hooks = [
@@ -149,7 +149,7 @@ def _show(stack: Stack, example: Example, got: Got) -> None:
     console().print(f"{len(example.subscriptions)} subscriptions of {names}; their runs in the Temporal UI: {stack.ui}")
 
 
-def _answer(stack: Stack, statuses: Mapping[str, Status], got: Got, found: list[str]) -> dict[str, Any]:
+def _answer(stack: Stack, statuses: Mapping[str, Status], got: Received, found: list[str]) -> dict[str, Any]:
     return {
         "ui": stack.ui,
         "events": {name: status.model_dump(mode="json") for name, status in statuses.items()},
@@ -161,7 +161,7 @@ def _answer(stack: Stack, statuses: Mapping[str, Status], got: Got, found: list[
 
 
 def _invite(stack: Stack, folder: Path) -> None:
-    remark(f"Temporal UI: {stack.ui}\nlogs: {folder}\nin another terminal:")
+    note(f"Temporal UI: {stack.ui}\nlogs: {folder}\nin another terminal:")
     for name, value in {**stack.variables, **DEV_SETTINGS}.items():
-        remark(f"  export {name}='{value}'")
-    remark("  python -m starter events list\nCtrl-C stops everything.")
+        note(f"  export {name}='{value}'")
+    note("  python -m starter events list\nCtrl-C stops everything.")

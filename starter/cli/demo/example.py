@@ -10,7 +10,7 @@ from pydantic import Field
 
 from bellwire.deliveries import Counts
 from bellwire.events import Event
-from bellwire.models import Written
+from bellwire.models import StrictInput
 from bellwire.registry import Registry
 from bellwire.subscriptions import Subscription, WebhookTarget
 from starter.cli.events.publish import read_events
@@ -26,14 +26,14 @@ FOLDER = CHECKOUT / "examples" / "demo"
 HOOKS_HOST = "https://hooks.example"
 
 
-class ExpectedText(Written):
+class ExpectedText(StrictInput):
     """A mail or an SMS to an address, with these words in its subject or text."""
 
     to: str
     contains: str
 
 
-class ExpectedHook(Written):
+class ExpectedHook(StrictInput):
     """The requests that brought an event to a path, by what they were answered."""
 
     path: str
@@ -41,7 +41,7 @@ class ExpectedHook(Written):
     answers: tuple[int, ...]
 
 
-class Expected(Written):
+class Expected(StrictInput):
     """What must be true in the end."""
 
     #: Ids of events of which a second publication must start nothing.
@@ -55,7 +55,7 @@ class Expected(Written):
     webhooks: tuple[ExpectedHook, ...] = ()
 
 
-class Scripts(Written):
+class Scripts(StrictInput):
     """How receivers misbehave before they accept: statuses by path, SMTP replies by address."""
 
     webhooks: dict[str, tuple[int, ...]] = Field(default_factory=dict)

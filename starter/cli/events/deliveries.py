@@ -16,8 +16,8 @@ from starter.cli.events.events import (
     SourceOption,
     confirmed_as_json,
     describe,
+    get_event,
     in_money,
-    one_event,
     print_attempts,
 )
 from starter.cli.input.durations import in_words
@@ -28,9 +28,9 @@ from starter.cli.terminal import (
     command,
     connected,
     console,
+    note,
     opened_registry,
-    remark,
-    say_json,
+    print_json,
 )
 
 _DELIVERY_ID = re.compile(r"dlv_([a-z2-7]{26})_([A-Za-z0-9][A-Za-z0-9_-]{0,62})")
@@ -78,7 +78,7 @@ async def list_deliveries(
     if source is not None and event_id is None:
         raise InputInvalid("--source: needs --event beside it")
     async with opened_registry(Settings.read()) as registry:
-        key = None if event_id is None else (await one_event(registry, event_id, source)).event.key
+        key = None if event_id is None else (await get_event(registry, event_id, source)).event.key
         found = await registry.deliveries(
             event_key=key,
             subscription_id=subscription_id,
@@ -90,7 +90,7 @@ async def list_deliveries(
         )
         confirmed = await registry.confirmations(found)
     if as_json:
-        say_json(
+        print_json(
             [
                 {
                     "id": delivery.id,
@@ -120,7 +120,7 @@ async def list_deliveries(
     )
     print_table(columns, rows)
     if len(found) == limit:
-        remark(f"there may be more: --after {found[-1].id}")
+        note(f"there may be more: --after {found[-1].id}")
 
 
 @app.command("show")
@@ -133,7 +133,7 @@ async def show(delivery_id: DeliveryArgument, as_json: AsJson = False) -> None:
         attempts = await registry.attempts(event_key, subscription_id)
         confirmation = (await registry.confirmations([delivery])).get(delivery.id)
     if as_json:
-        say_json(
+        print_json(
             {
                 **describe(delivery, attempts, confirmation),
                 "event": {"source": event.source, "id": event.id, "type": event.type},
@@ -153,7 +153,7 @@ async def show(delivery_id: DeliveryArgument, as_json: AsJson = False) -> None:
             ("last answer", delivery.reason),
             ("not before", delivery.not_before),
             ("next attempt after", None if delivery.delay is None else in_words(delivery.delay)),
-            ("owed", ", ".join(delivery.owed or ())),
+            ("remaining_recipients", ", ".join(delivery.remaining_recipients or ())),
             ("provider's id", delivery.provider_id),
             *_confirmed(confirmation),
             ("run", delivery.workflow_id),
@@ -198,12 +198,12 @@ async def retry(
         if delivery_id is not None:
             key, subscription_id = parse_delivery_id(delivery_id)
         else:
-            key = (await one_event(registry, event_id or "", source)).event.key
+            key = (await get_event(registry, event_id or "", source)).event.key
         assert subscription_id is not None
         delivery, event = await one_delivery(registry, key, subscription_id)
     client = await connected()
     run = await client.retry((event.source, event.id), subscription_id)
     if as_json:
-        say_json({"id": delivery.id, "workflow_id": run})
+        print_json({"id": delivery.id, "workflow_id": run})
     else:
         console().print(f"{delivery.id} is attempted by {run}")

@@ -20,10 +20,10 @@ from starter.cli.terminal import (
     command,
     connected,
     console,
+    note,
     opened_registry,
+    print_json,
     printable,
-    remark,
-    say_json,
 )
 
 #: Seconds that Temporal has to say how an event stands, before the registry's word is all there is.
@@ -34,7 +34,7 @@ app = typer.Typer(help="List events, or show one.", no_args_is_help=True)
 SourceOption = Annotated[str | None, typer.Option(help="Source of the event, if several sources use the id.")]
 
 
-async def one_event(registry: Registry, event_id: str, source: str | None) -> StoredEvent:
+async def get_event(registry: Registry, event_id: str, source: str | None) -> StoredEvent:
     """The event of this id. Raises EventNotFound, or InputInvalid if several sources use the id and none was named."""
     found = await registry.find_events(event_id, source=source)
     if not found:
@@ -61,7 +61,7 @@ async def list_events(
     async with opened_registry(Settings.read()) as registry:
         found = await registry.events(type=event_type, tenant=tenant, after=after, limit=limit)
     if as_json:
-        say_json([_summary(stored) for stored in found])
+        print_json([_summary(stored) for stored in found])
         return
     rows = [
         (
@@ -76,7 +76,7 @@ async def list_events(
     ]
     print_table(("event", "type", "source", "tenant", "accepted", "deliveries"), rows)
     if len(found) == limit:
-        remark(f"there may be more: --after {found[-1].event.key}")
+        note(f"there may be more: --after {found[-1].event.key}")
 
 
 @app.command("show")
@@ -89,7 +89,7 @@ async def show(
 ) -> None:
     """Show an event: its content, how it stands, and each delivery with its attempts."""
     async with opened_registry(Settings.read()) as registry:
-        stored = await one_event(registry, event_id, source)
+        stored = await get_event(registry, event_id, source)
         deliveries = await registry.deliveries(event_key=stored.event.key, limit=limit)
         confirmed = await registry.confirmations(deliveries)
         attempts = {
@@ -99,7 +99,7 @@ async def show(
     live = await _live(stored)
     if as_json:
         shown = [describe(delivery, attempts[delivery.id], confirmed.get(delivery.id)) for delivery in deliveries]
-        say_json({**_summary(stored), "deliveries": shown, "live": live.model_dump(mode="json") if live else None})
+        print_json({**_summary(stored), "deliveries": shown, "live": live.model_dump(mode="json") if live else None})
         return
     _print_event(stored, live)
     rows = [
@@ -109,7 +109,7 @@ async def show(
     print_table(("subscription", "channel", "state", "attempts", "last answer"), rows, title="deliveries")
     print_attempts([attempt for delivery in deliveries for attempt in attempts[delivery.id]])
     if len(deliveries) == limit:
-        remark(f"there may be more: python -m starter deliveries list --event {event_id}")
+        note(f"there may be more: python -m starter deliveries list --event {event_id}")
 
 
 def describe(delivery: Delivery, attempts: list[Attempt], confirmation: Confirmation | None) -> dict[str, Any]:
@@ -174,7 +174,7 @@ async def _live(stored: StoredEvent) -> Status | None:
             client = await connected()
             return await client.status((stored.event.source, stored.event.id))
     except (BellwireError, TimeoutError) as error:
-        remark(f"Temporal was not asked, the registry's word is shown: {printable(str(error) or 'no answer in time')}")
+        note(f"Temporal was not asked, the registry's word is shown: {printable(str(error) or 'no answer in time')}")
         return None
 
 
@@ -203,7 +203,7 @@ def _print_event(stored: StoredEvent, live: Status | None) -> None:
             ("accepted", stored.accepted_at),
             ("extensions", ", ".join(f"{name}={value}" for name, value in event.extensions.items())),
             ("run", stored.workflow_id),
-            ("standing", ("settled: " if settled else "not settled: ") + in_counts(counts)),
+            ("result", ("settled: " if settled else "not settled: ") + in_counts(counts)),
         ]
     )
     if event.data is not None:

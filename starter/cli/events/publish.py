@@ -25,8 +25,8 @@ from starter.cli.terminal import (
     command,
     connected,
     console,
-    remark,
-    say_json,
+    note,
+    print_json,
 )
 
 #: Events handed to the client at a time: a multiple of what one run carries, so that progress is worth showing.
@@ -104,7 +104,7 @@ async def publish(
     statuses = None if wait is None else await wait_for_all(client, receipts, wait)
     if as_json:
         answers = [_answer(receipt, status) for receipt, status in _paired(receipts, statuses)]
-        say_json(answers if file is not None else answers[0])
+        print_json(answers if file is not None else answers[0])
     else:
         _show(receipts, statuses)
     unsettled = sum(not status.settled for status in statuses or ())
@@ -143,7 +143,7 @@ async def _publish_all(client: Client, events: Sequence[Event]) -> list[Receipt]
                 made = await client.publish_many(batch)
             except BellwireError:
                 if len(distinct) > 1:
-                    remark(f"at least {start:,} of {len(distinct):,} events were published before this")
+                    note(f"at least {start:,} of {len(distinct):,} events were published before this")
                 raise
             receipts.update(zip((event.key for event in batch), made, strict=True))
             progress.advance(bar, len(batch))
@@ -169,7 +169,7 @@ def _answer(receipt: Receipt, status: Status | None) -> dict[str, Any]:
 
 def _show(receipts: Sequence[Receipt], statuses: Sequence[Status] | None) -> None:
     if len(receipts) <= MAX_ROWS:
-        columns = ["event", "source", "standing", "run", *(["deliveries"] if statuses else [])]
+        columns = ["event", "source", "result", "run", *(["deliveries"] if statuses else [])]
         rows = [
             (
                 receipt.event_id,

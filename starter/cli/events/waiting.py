@@ -7,7 +7,7 @@ from temporalio.client import WorkflowFailureError
 from temporalio.service import RPCError
 
 from bellwire.client import Client, Receipt, Status
-from bellwire.contract import Standing, Summary
+from bellwire.contract import PublishResult, Summary
 from bellwire.deliveries import Counts
 from bellwire.errors import WaitTimeout
 from bellwire.events import event_key
@@ -63,7 +63,7 @@ def _status(summary: Summary, receipt: Receipt) -> Status | None:
     """How an event stands by the result of its run; None if another run has it."""
     key = event_key(receipt.source, receipt.event_id)
     known = summary.events.get(key)
-    if known is None or known.standing is not Standing.OWNED:
+    if known is None or known.result is not PublishResult.OWNED:
         return None
     return Status(
         source=receipt.source,

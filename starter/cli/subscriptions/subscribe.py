@@ -30,7 +30,7 @@ from starter.cli.terminal import (
     InputInvalid,
     command,
     opened_registry,
-    say_json,
+    print_json,
 )
 
 
@@ -261,7 +261,7 @@ async def subscribe(
         stored = await store(registry, wishes)
     if as_json:
         answers = [_answer(subscription, made) for subscription, made in stored]
-        say_json(answers if file is not None else answers[0])
+        print_json(answers if file is not None else answers[0])
         return
     rows = [
         (wish.id, wish.tenant, wish.channel, ", ".join(wish.types), "".join(shown_once(made).values()))

@@ -27,9 +27,9 @@ from starter.cli.terminal import (
     InputInvalid,
     command,
     console,
+    note,
     opened_registry,
-    remark,
-    say_json,
+    print_json,
 )
 
 #: Seconds; longer than any overlap may be, and not too long to be said.
@@ -68,12 +68,12 @@ async def _list(
     async with opened_registry(Settings.read()) as registry:
         found = await registry.subscriptions(tenant=tenant, channel=channel, state=state, after=after, limit=limit)
     if as_json:
-        say_json([wish.model_dump(mode="json", by_alias=True) for wish in found])
+        print_json([wish.model_dump(mode="json", by_alias=True) for wish in found])
         return
     rows = [(wish.id, wish.tenant, ", ".join(wish.types), wish.channel, address_of(wish), wish.state) for wish in found]
     print_table(("subscription", "tenant", "types", "channel", "target", "state"), rows)
     if len(found) == limit:
-        remark(f"there may be more: --after {found[-1].id}")
+        note(f"there may be more: --after {found[-1].id}")
 
 
 @app.command("show")
@@ -123,7 +123,7 @@ async def delete(
         )
     if as_json:
         numbers = {"deliveries": deleted.deliveries, "attempts": deleted.attempts, "cancelled": deleted.unsettled}
-        say_json({"id": subscription_id, **numbers})
+        print_json({"id": subscription_id, **numbers})
         return
     cancelled = f", {deleted.unsettled:,} of them cancelled" if deleted.unsettled else ""
     console().print(f"{subscription_id} is deleted, with {deleted.deliveries:,} deliveries{cancelled}")
@@ -158,12 +158,12 @@ async def rotate(
         keys = await registry.keys_in_use(subscription_id)
     shown = shown_once(made.get_secret_value())
     if as_json:
-        say_json({"id": subscription_id, **shown, "keys": [key.model_dump(mode="json") for key in keys]})
+        print_json({"id": subscription_id, **shown, "keys": [key.model_dump(mode="json") for key in keys]})
         return
     named = {"secret": "signing secret, shown once", "public_key": "public key, for receivers"}
     print_facts([("subscription", subscription_id), *((named[name], text) for name, text in shown.items())])
     for key in keys[1:]:
-        remark(f"an old {key.kind} key signs as well until {cell(key.expires_at)} UTC")
+        note(f"an old {key.kind} key signs as well until {cell(key.expires_at)} UTC")
 
 
 async def _show(registry: Registry, subscription_id: str, *, as_json: bool) -> None:
@@ -171,7 +171,7 @@ async def _show(registry: Registry, subscription_id: str, *, as_json: bool) -> N
     keys = await registry.keys_in_use(subscription_id)
     if as_json:
         shown = wish.model_dump(mode="json", by_alias=True)
-        say_json({**shown, "keys": [key.model_dump(mode="json") for key in keys]} if keys else shown)
+        print_json({**shown, "keys": [key.model_dump(mode="json") for key in keys]} if keys else shown)
         return
     schedule = wish.retry_schedule
     waits = None if schedule is None else ", ".join(map(in_words, schedule)) or "one attempt only"

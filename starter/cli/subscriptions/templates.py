@@ -25,8 +25,8 @@ from starter.cli.terminal import (
     command,
     console,
     opened_registry,
+    print_json,
     printable,
-    say_json,
 )
 from starter.local.processes import CHECKOUT
 
@@ -61,7 +61,7 @@ async def list_templates(as_json: AsJson = False) -> None:
     """List the templates there are. An event type without one of its own gets `default`."""
     named = {name: sorted(channels) for name, channels in channels_by_template(Settings.read().templates).items()}
     if as_json:
-        say_json(named)
+        print_json(named)
     else:
         print_table(("template", "channels"), [(name, ", ".join(channels)) for name, channels in named.items()])
 
@@ -100,7 +100,7 @@ async def preview(
     if html is not None:
         _write_html(html, rendered["html"])
     if as_json:
-        say_json({**rendered, "segments": taken and taken.model_dump(mode="json")})
+        print_json({**rendered, "segments": taken and taken.model_dump(mode="json")})
         return
     screen = console()
     for part, text in rendered.items():

@@ -12,9 +12,9 @@ from temporalio.exceptions import TimeoutError as Timeout
 from bellwire.contract import QUEUE
 from bellwire.contract.test_sends import (
     SUBSCRIPTION_NOT_FOUND,
-    TRIAL,
-    TrialInput,
-    TrialResult,
+    TEST_SEND,
+    TestSendInput,
+    TestSendResult,
 )
 from bellwire.deliveries import OutcomeKind
 from bellwire.errors import SubscriptionNotFound
@@ -32,7 +32,7 @@ from starter.cli.terminal import (
     command,
     connected,
     opened_registry,
-    say_json,
+    print_json,
 )
 
 #: For all of it: a minute for the attempt, and the waits for the workers that take up the run and the attempt.
@@ -51,9 +51,9 @@ async def try_subscription(
     given = None if event is None else _one_event(str(event))
     async with opened_registry(Settings.read()) as registry:
         wish = await registry.subscription(subscription_id)
-    result = await try_out(TrialInput(subscription_id=wish.id, channel=wish.channel, event=given))
+    result = await try_out(TestSendInput(subscription_id=wish.id, channel=wish.channel, event=given))
     if as_json:
-        say_json(result.model_dump(mode="json"))
+        print_json(result.model_dump(mode="json"))
     else:
         print_facts(
             [("outcome", result.kind), ("reason", result.reason), ("duration", f"{result.duration * 1000:.0f} ms")]
@@ -69,17 +69,17 @@ def _one_event(name: str) -> Event:
     return events[0]
 
 
-async def try_out(trial: TrialInput) -> TrialResult:
+async def try_out(trial: TestSendInput) -> TestSendResult:
     """Raises CommandFailed, SubscriptionNotFound, TemporalUnavailable."""
     client = (await connected()).temporal
     try:
         with translated():
-            result: TrialResult = await client.execute_workflow(
-                TRIAL,
+            result: TestSendResult = await client.execute_workflow(
+                TEST_SEND,
                 trial,
                 id=f"trial/{trial.subscription_id}/{uuid7()}",
                 task_queue=QUEUE,
-                result_type=TrialResult,
+                result_type=TestSendResult,
                 execution_timeout=WHOLE,
                 static_summary=f"trial of {trial.subscription_id}",
             )

@@ -12,14 +12,14 @@ from aiohttp import web
 from activities.egress.download import Fetcher
 from activities.egress.policy import Egress, EgressRefused
 from activities.email.attachments import (
+    MAX_AT_ONCE,
     MAX_FILE_BYTES,
     MAX_FILES,
-    MOST_AT_ONCE,
+    AttachmentRejected,
     Attachments,
+    AttachmentSet,
+    AttachmentUnavailable,
     Fetch,
-    FileRefused,
-    Gathered,
-    NotNow,
     fetching,
 )
 from activities.rendering.renderer import EmailText
@@ -69,10 +69,12 @@ async def files() -> AsyncIterator[Files]:
         async def fetch(url: str) -> tuple[str, bytes]:
             async with session.get(egress.checked(url), allow_redirects=False) as response:
                 if response.status != 200:
-                    raise (NotNow if response.status >= 500 else FileRefused)(f"HTTP {response.status}")
+                    raise (AttachmentUnavailable if response.status >= 500 else AttachmentRejected)(
+                        f"HTTP {response.status}"
+                    )
                 content = await response.read()
                 if len(content) > MAX_FILE_BYTES:
-                    raise FileRefused("larger than 7 MB")
+                    raise AttachmentRejected("larger than 7 MB")
                 return response.content_type, content
 
         serving.fetch = fetch
@@ -86,7 +88,7 @@ def naming(*attachments: Any) -> Event:
     return event(data={"order": "42", "attachments": list(attachments)})
 
 
-async def gathered(fetch: Fetch | None, happened: Event, *, wanted: bool = True) -> Gathered:
+async def gathered(fetch: Fetch | None, happened: Event, *, wanted: bool = True) -> AttachmentSet:
     async with Attachments(fetch).of(happened, wanted=wanted) as found:
         return found
 
@@ -111,12 +113,12 @@ async def test_files_are_fetched_and_named_by_the_event_by_their_link_or_by_thei
 async def test_nothing_is_fetched_for_a_target_that_wants_no_files() -> None:
     async with files() as serving:
         found = await gathered(serving.fetch, naming({"url": serving.put("/a.pdf")}), wanted=False)
-        assert (found, serving.asked) == (Gathered(), [])
+        assert (found, serving.asked) == (AttachmentSet(), [])
 
 
 @pytest.mark.parametrize("data", [None, "text", [], {}, {"attachments": None}, {"attachments": {"url": "https://x"}}])
 async def test_data_of_another_shape_names_no_files(data: Any) -> None:
-    assert await gathered(None, event(data=data)) == Gathered()
+    assert await gathered(None, event(data=data)) == AttachmentSet()
 
 
 async def test_without_a_way_to_fetch_the_mail_has_the_links() -> None:
@@ -230,7 +232,7 @@ async def test_a_file_that_may_be_had_later_keeps_the_mail_back() -> None:
     async with files() as serving:
         serving.statuses["/a.pdf"] = 503
         happened = naming({"url": serving.put("/b.pdf")}, {"url": f"{serving.url}/a.pdf"})
-        with pytest.raises(NotNow) as late:
+        with pytest.raises(AttachmentUnavailable) as late:
             await gathered(serving.fetch, happened)
         assert late.value.reason == "attachment: HTTP 503"
         del serving.statuses["/a.pdf"]
@@ -267,16 +269,16 @@ async def test_few_mails_with_files_are_in_memory_at_the_same_time() -> None:
         async with attachments.of(naming({"url": "https://x.example/a.pdf"}), wanted=True):
             inside += 1
             most = max(most, inside)
-            if inside == MOST_AT_ONCE:
+            if inside == MAX_AT_ONCE:
                 full.set()
             await free.wait()
             inside -= 1
 
-    sending = [asyncio.create_task(one()) for _ in range(3 * MOST_AT_ONCE)]
+    sending = [asyncio.create_task(one()) for _ in range(3 * MAX_AT_ONCE)]
     await full.wait()
     free.set()
     await asyncio.gather(*sending)
-    assert most == MOST_AT_ONCE
+    assert most == MAX_AT_ONCE
 
 
 async def test_files_come_from_real_servers_through_the_guard() -> None:
@@ -287,9 +289,9 @@ async def test_files_come_from_real_servers_through_the_guard() -> None:
         hooks.script("/busy", 503)
         fetch = fetching(Fetcher(session, egress), timeout=5)
         assert await fetch(hooks.url("/a")) == ("application/pdf", b"%PDF-")
-        with pytest.raises(FileRefused, match="HTTP 404"):
+        with pytest.raises(AttachmentRejected, match="HTTP 404"):
             await fetch(hooks.url("/gone"))
-        with pytest.raises(NotNow, match="HTTP 503"):
+        with pytest.raises(AttachmentUnavailable, match="HTTP 503"):
             await fetch(hooks.url("/busy"))
         with pytest.raises(EgressRefused):
             await fetch("http://10.0.0.1/")

@@ -13,7 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 from temporalio.testing import ActivityEnvironment
 
-from activities.email.attachments import NotNow
+from activities.email.attachments import AttachmentUnavailable
 from activities.email.channel import EmailChannel
 from activities.email.smtp_pool import AnswerLost, SmtpPool
 from activities.email.smtp_replies import FAILURES, outcome_of
@@ -37,7 +37,11 @@ def owed_to(*addresses: str, **fields: Any) -> Due:
 
 def again(first: Due, outcome: Outcome, number: int = 2) -> Due:
     """The next attempt, as the registry loads it after `outcome`."""
-    fields: dict[str, Any] = {"reason": outcome.reason, "owed": outcome.owed, "provider_id": outcome.provider_id}
+    fields: dict[str, Any] = {
+        "reason": outcome.reason,
+        "remaining_recipients": outcome.remaining_recipients,
+        "provider_id": outcome.provider_id,
+    }
     return due(first.subscription, first.event, number=number, **fields)
 
 
@@ -78,7 +82,7 @@ async def test_a_greylisted_mail_is_accepted_on_the_second_attempt_with_the_same
     async with Mailbox() as box, channel_to(box) as channel:
         box.script(ANN, "451 4.7.1 greylisted, come back")
         first = await channel.attempt(owed_to(ANN))
-        assert (first.kind, first.reason, first.owed) == (DEFERRED, "SMTP 451 4.7.1", None)
+        assert (first.kind, first.reason, first.remaining_recipients) == (DEFERRED, "SMTP 451 4.7.1", None)
         assert first.answer == "451 4.7.1 greylisted, come back"
         assert (await channel.attempt(again(owed_to(ANN), first))).kind is DELIVERED
         assert [mail.message_id for mail in box.mails] == [f"<{owed_to(ANN).delivery.id}@example.net>"]
@@ -129,7 +133,11 @@ async def test_a_refused_connection_defers() -> None:
         box = Mailbox(port=taken.getsockname()[1])
         async with channel_to(box) as channel:
             outcome = await channel.attempt(owed_to(ANN, BOB))
-    assert (outcome.kind, outcome.reason, outcome.owed) == (DEFERRED, "2 of 2 owed: SMTP connect error", None)
+    assert (outcome.kind, outcome.reason, outcome.remaining_recipients) == (
+        DEFERRED,
+        "2 of 2 owed: SMTP connect error",
+        None,
+    )
 
 
 async def test_a_partial_refusal_keeps_who_is_owed_and_the_second_attempt_finishes_it() -> None:
@@ -138,10 +146,10 @@ async def test_a_partial_refusal_keeps_who_is_owed_and_the_second_attempt_finish
         box.script(CAT, "550 5.1.1 unknown")
         everyone = owed_to(ANN, BOB, CAT)
         first = await channel.attempt(everyone)
-        assert (first.kind, first.owed, first.disable) == (DEFERRED, (BOB,), False)
+        assert (first.kind, first.remaining_recipients, first.disable) == (DEFERRED, (BOB,), False)
         assert first.reason == "1 of 3 refused: SMTP 550 5.1.1; 1 of 3 owed: SMTP 451 4.3.0"
         second = await channel.attempt(again(everyone, first))
-        assert (second.kind, second.owed, second.reason) == (DELIVERED, None, "SMTP 250 2.0.0")
+        assert (second.kind, second.remaining_recipients, second.reason) == (DELIVERED, None, "SMTP 250 2.0.0")
         assert [mail.to for mail in box.mails] == [ANN, BOB]
         assert box.connections == 1
 
@@ -163,7 +171,12 @@ async def test_several_recipients_come_to_one_outcome(
         for address, reply in replies.items():
             box.script(address, reply)
         outcome = await channel.attempt(owed_to(ANN, BOB, CAT))
-    assert (outcome.kind, outcome.reason, outcome.disable, outcome.owed) == (kind, reason, disable, None)
+    assert (outcome.kind, outcome.reason, outcome.disable, outcome.remaining_recipients) == (
+        kind,
+        reason,
+        disable,
+        None,
+    )
 
 
 async def test_whoever_is_owed_and_then_refused_spoils_nothing_for_who_has_it_already() -> None:
@@ -172,7 +185,7 @@ async def test_whoever_is_owed_and_then_refused_spoils_nothing_for_who_has_it_al
         first = await channel.attempt(owed_to(ANN, BOB))
         second = await channel.attempt(again(owed_to(ANN, BOB), first))
         third = await channel.attempt(again(owed_to(ANN, BOB), second, number=3))
-        assert (second.kind, second.owed) == (DEFERRED, (BOB,))
+        assert (second.kind, second.remaining_recipients) == (DEFERRED, (BOB,))
         assert (third.kind, third.reason, third.disable) == (DELIVERED, "1 of 2 refused: SMTP 550 5.1.1", False)
         assert len(box.mails) == 1
 
@@ -190,13 +203,15 @@ async def test_one_lost_answer_among_several_is_unknown_and_only_that_one_is_owe
     async with Mailbox() as box, channel_to(box) as channel:
         box.drop_after_data(BOB)
         outcome = await channel.attempt(owed_to(ANN, BOB, CAT))
-        assert (outcome.kind, outcome.owed) == (UNKNOWN, (BOB,))
+        assert (outcome.kind, outcome.remaining_recipients) == (UNKNOWN, (BOB,))
         assert [mail.to for mail in box.mails] == [ANN, CAT]
 
 
 async def test_a_target_that_was_changed_since_a_partial_refusal_gets_the_mail_afresh() -> None:
     async with Mailbox() as box, channel_to(box) as channel:
-        outcome = await channel.attempt(again(owed_to(ANN, CAT), Outcome(kind=DEFERRED, reason="", owed=(BOB,))))
+        outcome = await channel.attempt(
+            again(owed_to(ANN, CAT), Outcome(kind=DEFERRED, reason="", remaining_recipients=(BOB,)))
+        )
         assert outcome.kind is DELIVERED
         assert [mail.to for mail in box.mails] == [ANN, CAT]
 
@@ -418,7 +433,7 @@ async def test_a_mail_that_cannot_be_made_now_is_still_owed_only_to_those_who_la
 
 
 async def test_files_go_along_for_a_target_that_wants_them_and_keep_the_mail_back_if_they_are_late() -> None:
-    answers: list[Any] = [NotNow("timeout"), ("application/pdf", b"%PDF")]
+    answers: list[Any] = [AttachmentUnavailable("timeout"), ("application/pdf", b"%PDF")]
 
     async def fetch(_: str) -> tuple[str, bytes]:
         answer = answers.pop(0)

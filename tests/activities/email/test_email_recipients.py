@@ -63,7 +63,7 @@ async def test_an_owed_recipient_who_was_suppressed_meanwhile_is_owed_no_more() 
     async with Mailbox() as box, channel_to(box) as channel:
         box.script(BOB, "451 later")
         first = await channel.attempt(owed_to(ANN, BOB))
-        assert first.owed == (BOB,)
+        assert first.remaining_recipients == (BOB,)
         second = await channel.attempt(without(again(owed_to(ANN, BOB), first), bob=BOUNCED))
         assert (second.kind, [mail.to for mail in box.mails]) == (DELIVERED, [ANN])
 

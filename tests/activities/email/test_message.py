@@ -211,7 +211,7 @@ def test_a_file_has_a_name_that_is_one_everywhere(given_name: str, name: str) ->
 
 
 @pytest.mark.parametrize(
-    ("stated", "kind"),
+    ("from_retry_after", "kind"),
     [
         ("application/pdf", "application/pdf"),
         (" Text/CSV; charset=utf-8", "text/csv"),
@@ -222,8 +222,8 @@ def test_a_file_has_a_name_that_is_one_everywhere(given_name: str, name: str) ->
         (None, "application/octet-stream"),
     ],
 )
-def test_a_media_type_is_one_or_none_in_particular(stated: str | None, kind: str) -> None:
-    assert media_type(stated) == kind
+def test_a_media_type_is_one_or_none_in_particular(from_retry_after: str | None, kind: str) -> None:
+    assert media_type(from_retry_after) == kind
 
 
 def test_a_domain_is_written_in_ascii() -> None:

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from activities.email.relays import (
     ENOUGH,
-    LONGEST_PAUSE,
+    MAX_PAUSE,
     PAUSE,
     Relays,
 )
@@ -243,7 +243,7 @@ async def test_a_relay_that_is_passed_over_is_tried_again_with_one_mail_after_lo
                 await relays.send(SENDER, ANN, MAIL)
                 assert first.connections == connections
                 clock.now += 0.01
-        assert pauses == [5, 10, 20, 40, 80, 160, LONGEST_PAUSE, LONGEST_PAUSE, LONGEST_PAUSE]
+        assert pauses == [5, 10, 20, 40, 80, 160, MAX_PAUSE, MAX_PAUSE, MAX_PAUSE]
         assert len(logs) == 9
         assert (first.mails, len(second.mails)) == ([], 36)
 

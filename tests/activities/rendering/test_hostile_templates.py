@@ -14,7 +14,7 @@ from bellwire.errors import TemplateInvalid
 from tests.factories import event, subscription
 
 #: Bounds and no benchmark: seconds of processor time, under a profiler of memory that makes it four times as slow, and bytes.
-MOST_SECONDS, MOST_MEMORY = 6.0, 100_000_000
+MAX_SECONDS, MAX_MEMORY = 6.0, 100_000_000
 LARGE, LONG, DEEP = "too large", "took too long", "too large: it nests too deep"
 
 
@@ -169,8 +169,8 @@ async def test_a_hostile_template_of_an_operator_ends_within_bounds_of_time_and_
     finally:
         tracemalloc.stop()
     assert said in str(caught.value)
-    assert spent < MOST_SECONDS
-    assert memory < MOST_MEMORY
+    assert spent < MAX_SECONDS
+    assert memory < MAX_MEMORY
 
 
 @pytest.mark.parametrize("name", HOSTILE)

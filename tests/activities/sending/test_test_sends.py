@@ -10,9 +10,9 @@ from temporalio.exceptions import ActivityError, ApplicationError, RetryState, T
 from temporalio.exceptions import TimeoutError as Timeout
 from temporalio.testing import ActivityEnvironment
 
-from activities.sending.test_sends import Trials
-from activities.sending.throttling import HeldBack
-from bellwire.contract.test_sends import SUBSCRIPTION_NOT_FOUND, TrialInput, TrialResult
+from activities.sending.test_sends import TestSends
+from activities.sending.throttling import Throttled
+from bellwire.contract.test_sends import SUBSCRIPTION_NOT_FOUND, TestSendInput, TestSendResult
 from bellwire.deliveries import MAX_REASON, Due, Outcome, OutcomeKind
 from bellwire.errors import SubscriptionNotFound
 from bellwire.registry import Registry
@@ -52,12 +52,12 @@ class Attempts:
         return self.answer
 
 
-async def tried(registry: Registry, attempts: Attempts, trial: TrialInput) -> TrialResult:
-    trials = Trials(registry, {Channel.WEBHOOK: attempts})
-    return cast(TrialResult, await ActivityEnvironment().run(trials.attempt_trial, trial))
+async def tried(registry: Registry, attempts: Attempts, trial: TestSendInput) -> TestSendResult:
+    trials = TestSends(registry, {Channel.WEBHOOK: attempts})
+    return cast(TestSendResult, await ActivityEnvironment().run(trials.send_test, trial))
 
 
-GIVEN = TrialInput(subscription_id="sub", channel=Channel.WEBHOOK)
+GIVEN = TestSendInput(subscription_id="sub", channel=Channel.WEBHOOK)
 OK = Outcome(kind=OutcomeKind.DELIVERED, reason="HTTP 204", answer="private")
 
 
@@ -90,8 +90,8 @@ async def test_a_suppressed_address_is_known_to_the_attempt(registry: Registry) 
     gone = Suppression(channel=Channel.EMAIL, address="bob@example.com", reason=SuppressionReason.BOUNCED)
     await registry.suppress(gone)
     attempts = Attempts(OK)
-    trials = Trials(registry, {Channel.EMAIL: attempts})
-    await ActivityEnvironment().run(trials.attempt_trial, TrialInput(subscription_id="mail", channel=Channel.EMAIL))
+    trials = TestSends(registry, {Channel.EMAIL: attempts})
+    await ActivityEnvironment().run(trials.send_test, TestSendInput(subscription_id="mail", channel=Channel.EMAIL))
     assert attempts.dues[0].suppressed == {"bob@example.com": SuppressionReason.BOUNCED}
 
 
@@ -100,7 +100,7 @@ async def test_a_suppressed_address_is_known_to_the_attempt(registry: Registry) 
     [
         (Outcome(kind=OutcomeKind.REJECTED, reason="HTTP 410", disable=True), OutcomeKind.REJECTED, "HTTP 410"),
         (Outcome(kind=OutcomeKind.DEFERRED, reason="x" * 500), OutcomeKind.DEFERRED, "x" * MAX_REASON),
-        (HeldBack(), OutcomeKind.DEFERRED, "rate limit"),
+        (Throttled(), OutcomeKind.DEFERRED, "rate limit"),
     ],
 )
 async def test_what_comes_of_it_is_told_and_changes_nothing(
@@ -114,7 +114,7 @@ async def test_what_comes_of_it_is_told_and_changes_nothing(
 
 async def test_a_subscription_that_does_not_exist_is_not_looked_for_again(registry: Registry) -> None:
     with pytest.raises(ApplicationError) as refused:
-        await tried(registry, Attempts(OK), TrialInput(subscription_id="nobody", channel=Channel.WEBHOOK))
+        await tried(registry, Attempts(OK), TestSendInput(subscription_id="nobody", channel=Channel.WEBHOOK))
     assert (refused.value.type, refused.value.non_retryable) == (SUBSCRIPTION_NOT_FOUND, True)
 
 
@@ -125,7 +125,7 @@ def failed(cause: BaseException) -> BaseException:
         scheduled_event_id=1,
         started_event_id=2,
         identity="",
-        activity_type="attempt_trial",
+        activity_type="send_test",
         activity_id="1",
         retry_state=RetryState.TIMEOUT,
     )

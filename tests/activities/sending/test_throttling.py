@@ -13,10 +13,10 @@ from activities.sending.throttling import SPREAD_BOUNDS, hold_back
 from bellwire.contract import Deferred, Group
 from bellwire.deliveries import SLOT_LAPSES, Attempt, DeliveryState, Due, Outcome, OutcomeKind
 from bellwire.endpoint_health import (
-    WELL,
+    HEALTHY,
     WITHIN,
-    Condition,
     Consent,
+    EndpointHealth,
 )
 from bellwire.registry import Registry
 from bellwire.subscriptions import Channel
@@ -84,7 +84,7 @@ async def test_a_moment_that_was_reserved_before_is_waited_for_and_the_registry_
         subscription_id=paced.subscription.id,
         attempts=2,
         delay=timedelta(seconds=seconds).total_seconds(),
-        stated=True,
+        from_retry_after=True,
         reason="rate limit",
     )
     assert held == ([] if goes else [expected])
@@ -154,13 +154,14 @@ async def test_what_goes_to_a_throttled_receiver_waits_until_then_and_comes_back
     # Its rate limit has no say meanwhile: the registry is not asked.
     ill = [
         dataclasses.replace(
-            due(subscription(rate_limit=1), event(id=str(number)), number=4), condition=Condition(throttled_until=until)
+            due(subscription(rate_limit=1), event(id=str(number)), number=4),
+            health=EndpointHealth(throttled_until=until),
         )
         for number in range(200)
     ]
     go, held = await hold_back(UNASKED, [*ill, well := due()], now=NOW)
     assert go == [well]
-    assert {(item.attempts, item.stated, item.reason) for item in held} == {(3, True, "throttled")}
+    assert {(item.attempts, item.from_retry_after, item.reason) for item in held} == {(3, True, "throttled")}
     delays = sorted(item.delay for item in held)
     assert seconds <= delays[0]
     assert delays[-1] <= seconds + spread
@@ -173,15 +174,15 @@ async def test_what_goes_to_a_throttled_receiver_waits_until_then_and_comes_back
 @pytest.mark.parametrize("seconds", [-60.0, 0.0, WITHIN])
 async def test_what_was_throttled_before_goes(seconds: float) -> None:
     until = NOW + timedelta(seconds=seconds)
-    better = dataclasses.replace(due(), condition=Condition(throttled_until=until, throttles=3))
+    better = dataclasses.replace(due(), health=EndpointHealth(throttled_until=until, throttles=3))
     assert await hold_back(UNASKED, [better], now=NOW) == ([better], [])
 
 
 def test_the_lower_one_of_two_rates_counts_and_consent_only_where_it_is_asked_for() -> None:
     def rate(own: float | None, consented: float | None, *, handshake: bool = True) -> float | None:
         target = {"channel": "webhook", "url": "https://app.example/hooks", "handshake": handshake}
-        condition = Condition(consent=Consent("digest", NOW, consented))
-        return dataclasses.replace(due(subscription(target, rate_limit=own)), condition=condition).rate
+        health = EndpointHealth(consent=Consent("digest", NOW, consented))
+        return dataclasses.replace(due(subscription(target, rate_limit=own)), health=health).rate
 
     assert [rate(own, consented) for own, consented in ((None, None), (2, None), (None, 3), (2, 3), (4, 3))] == [
         None,
@@ -191,5 +192,5 @@ def test_the_lower_one_of_two_rates_counts_and_consent_only_where_it_is_asked_fo
         3,
     ]
     assert rate(4, 3, handshake=False) == 4
-    assert due().condition is WELL
+    assert due().health is HEALTHY
     assert due().rate is None

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from activities.sms.http_provider import HttpProvider
 from activities.sms.provider_config import (
     Description,
-    Descriptions,
+    ProviderConfigs,
     at,
     filled,
 )
@@ -271,7 +271,7 @@ def test_a_bad_description_is_refused_with_the_name_of_the_field(
     file = tmp_path / "providers.json"
     file.write_text(json.dumps({"provider": [{**description(), **changes}]}))
     with pytest.raises(ValueError, match="BELLWIRE_SMS_PROVIDERS") as refused:
-        Descriptions.read(file)
+        ProviderConfigs.read(file)
     assert named in str(refused.value)
 
 
@@ -279,7 +279,7 @@ def test_the_example_in_the_documentation_is_a_good_description(tmp_path: Path) 
     page = (Path(__file__).parents[3] / "docs" / "operating.md").read_text()
     file = tmp_path / "providers.toml"
     file.write_text(page.partition("```toml\n")[2].partition("```")[0])
-    read = Descriptions.read(file)
+    read = ProviderConfigs.read(file)
     assert (read.priority, [each.name for each in read.provider]) == (("acme", "twilio"), ["acme"])
 
 
@@ -295,15 +295,15 @@ def test_a_file_that_is_none_is_named(tmp_path: Path, text: str, problem: str) -
     file = tmp_path / "providers.toml"
     file.write_text(text)
     with pytest.raises(ValueError, match=problem):
-        Descriptions.read(file)
+        ProviderConfigs.read(file)
     with pytest.raises(ValueError, match="cannot be read"):
-        Descriptions.read(tmp_path)
+        ProviderConfigs.read(tmp_path)
 
 
 @pytest.mark.parametrize("priority", [["twilio"], ["acme", "other"]])
 def test_a_priority_names_every_provider(priority: list[str]) -> None:
     with pytest.raises(ValueError, match="priority: must name each of acme"):
-        Descriptions.model_validate({"priority": priority, "provider": [description()]})
+        ProviderConfigs.model_validate({"priority": priority, "provider": [description()]})
 
 
 def test_what_a_placeholder_stands_for_is_not_filled_again() -> None:

@@ -234,10 +234,10 @@ async def test_a_delivery_that_another_worker_has_taken_over_goes_to_no_second_p
     due = await setting.due()
     setting.twilio.script(TO, Reply(status=503, delay=0.3))
     channel = setting.channel()
-    attempting = asyncio.create_task(channel.attempt(due, announce=setting.registry.announce))
+    attempting = asyncio.create_task(channel.attempt(due, claim_attempt=setting.registry.claim_attempt))
     await asyncio.wait_for(setting.twilio.asked(1), 5)
     other = await setting.due()
-    assert await setting.registry.announce(other, asking="twilio")
+    assert await setting.registry.claim_attempt(other, asking="twilio")
     with pytest.raises(Superseded):
         await attempting
     assert setting.sent == (0, 0)

@@ -16,7 +16,7 @@ from activities.sms.provider_http import (
     NotSent,
     translate,
 )
-from activities.sms.twilio_http import TwilioTransport, retry_after, stated
+from activities.sms.twilio_http import TwilioTransport, from_retry_after, retry_after
 from bellwire.deliveries import OutcomeKind
 from bellwire.sms.twilio_codes import ruling
 from bellwire.suppressions import SuppressionReason
@@ -278,7 +278,7 @@ STATED: dict[type[TwilioException], list[tuple[TwilioException, tuple[int | None
 def test_status_code_and_words_are_read_from_each_exception_of_twilio(
     error: TwilioException, expected: tuple[int | None, int | None, str]
 ) -> None:
-    assert stated(error) == expected
+    assert from_retry_after(error) == expected
 
 
 def test_no_exception_of_twilio_is_forgotten() -> None:

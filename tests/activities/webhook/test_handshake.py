@@ -13,7 +13,7 @@ import pytest
 from temporalio.testing import ActivityEnvironment
 
 from activities.egress.policy import Egress
-from activities.sending.throttling import HeldBack
+from activities.sending.throttling import Throttled
 from activities.webhook.channel import WebhookChannel
 from activities.webhook.handshake import CONSENT_HOLDS, REFUSAL_HOLDS
 from bellwire.contract import Chunk, Group
@@ -267,7 +267,7 @@ async def test_the_rate_limit_is_told_and_the_answer_bounds_what_follows(bench: 
     outcomes = await asyncio.gather(bench.channel.attempt(first), bench.channel.attempt(second), return_exceptions=True)
     assert bench.got("OPTIONS")[0].headers["webhook-request-rate"] == "3000"
     # Who asked goes; who waited for the answer was not paced by it, and has to wait its turn.
-    assert [type(outcome) for outcome in outcomes] == [Outcome, HeldBack]
+    assert [type(outcome) for outcome in outcomes] == [Outcome, Throttled]
     (loaded, *_) = await bench.dues()
     assert loaded.rate == pytest.approx(0.1)
     assert (await bench.channel.attempt(loaded)).kind is DELIVERED
@@ -314,7 +314,7 @@ async def test_a_registry_that_has_lost_a_consent_is_told_again(bench: Bench) ->
     first, second = await bench.dues(2)
     assert (await bench.channel.attempt(first)).kind is DELIVERED
     await bench.registry.give_consent("sub", Consent("another", first.delivery.updated_at))
-    with pytest.raises(HeldBack):
+    with pytest.raises(Throttled):
         await bench.channel.attempt(second)
     (again,) = await bench.dues()
     assert (await bench.channel.attempt(again)).kind is DELIVERED

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 import worker
 from activities.egress.policy import Egress
-from activities.webhook.channel import UNTOLD, WebhookChannel
+from activities.webhook.channel import REDACTED_REASON, WebhookChannel
 from bellwire.deliveries import Outcome, OutcomeKind
 from bellwire.registry import Registry
 from bellwire.service.settings import Settings
@@ -90,7 +90,7 @@ async def test_where_only_the_operator_allows_it_all_failures_read_alike_unless_
         assert told == {reason: reason for reason in ways}
         assert logs == []
     else:
-        assert set(told.values()) == {UNTOLD}
+        assert set(told.values()) == {REDACTED_REASON}
         # The operator still reads what it was.
         assert [(one["event"], one["reason"]) for one in logs] == [("webhook.failed_inside", each) for each in ways]
         assert "127.0.0.1" not in str(logs)
@@ -103,7 +103,7 @@ async def test_an_answer_from_there_is_judged_and_not_shown_on_a_new_connection_
         outcomes = [await attempt(webhook, hooks.url()) for _ in range(3)]
         assert len({one.peer for one in hooks.received}) == 1
     shown = Outcome(kind=OutcomeKind.DEFERRED, reason="HTTP 503")
-    assert outcomes == [shown, shown, Outcome(kind=OutcomeKind.DEFERRED, reason=UNTOLD)]
+    assert outcomes == [shown, shown, Outcome(kind=OutcomeKind.DEFERRED, reason=REDACTED_REASON)]
 
 
 async def test_a_name_that_leads_there_is_treated_as_the_address_is_and_one_that_leads_nowhere_is_named() -> None:
@@ -117,7 +117,7 @@ async def test_a_name_that_leads_there_is_treated_as_the_address_is_and_one_that
         for name in ("inside.example", "both.example"):
             outcome = await attempt(webhook, f"http://{name}:{hooks.port}/")
             assert outcome == Outcome(kind=OutcomeKind.REJECTED, reason="HTTP 400")
-        assert (await attempt(webhook, "http://inside.example:1/")).reason == UNTOLD
+        assert (await attempt(webhook, "http://inside.example:1/")).reason == REDACTED_REASON
         assert (await attempt(webhook, "http://nowhere.example/")).reason == "name not resolved"
 
 
@@ -140,7 +140,7 @@ async def test_only_sockets_to_addresses_that_are_not_public_count_as_inside() -
         assert dialled.inside is inside
 
 
-@pytest.mark.parametrize(("details", "reason"), [(None, UNTOLD), ("true", "connect failed")])
+@pytest.mark.parametrize(("details", "reason"), [(None, REDACTED_REASON), ("true", "connect failed")])
 async def test_the_worker_is_discreet_unless_its_settings_say_otherwise(details: str | None, reason: str) -> None:
     given = {"egress_allow": "127.0.0.0/8", "webhook_ports": "*", "webhook_allow_http": True}
     settings = Settings.read(**given, **({"egress_details": details} if details else {}))

@@ -18,7 +18,7 @@ from activities.sending.loop import judge
 from activities.webhook.channel import WebhookChannel
 from bellwire.contract import Chunk, Group
 from bellwire.deliveries import DeliveryState, Due, Outcome, OutcomeKind
-from bellwire.endpoint_health import STATED_BOUNDS
+from bellwire.endpoint_health import RETRY_AFTER_BOUNDS
 from bellwire.registry import Registry
 from bellwire.subscriptions import Channel, SubscriptionState
 from bellwire.webhooks import generate_secret, public_key, verify
@@ -98,8 +98,10 @@ async def test_a_receiver_may_stop_a_delivery_or_all_of_them(
     async with HookReceiver() as hooks, channel() as webhook:
         hooks.script("/", Answer(status=status, headers={"Webhook-Delivery": asked, "retry-after": "7"}))
         outcome = await webhook.attempt(due_at(hooks.url()))
-    stated = 7 if kind is DEFERRED else None
-    assert outcome == Outcome(kind=kind, disable=disable, reason=reason, retry_after=stated, throttle=status == 429)
+    from_retry_after = 7 if kind is DEFERRED else None
+    assert outcome == Outcome(
+        kind=kind, disable=disable, reason=reason, retry_after=from_retry_after, throttle=status == 429
+    )
 
 
 async def test_what_a_receiver_stops_is_disabled_with_the_reason_although_it_took_the_delivery(tmp_path: Path) -> None:
@@ -136,13 +138,13 @@ async def test_what_a_receiver_stops_is_disabled_with_the_reason_although_it_too
         ("nan", None),
         ("5, 10", None),
         ("Mon, 99 Nov 2026 08:02:00 GMT", None),
-        ("0", STATED_BOUNDS[0]),
-        ("0.25", STATED_BOUNDS[0]),
-        ("Mon, 01 Jan 1990 00:00:00 GMT", STATED_BOUNDS[0]),
-        ("Mon, 01 Jan 0001 00:00:00 +2359", STATED_BOUNDS[0]),
+        ("0", RETRY_AFTER_BOUNDS[0]),
+        ("0.25", RETRY_AFTER_BOUNDS[0]),
+        ("Mon, 01 Jan 1990 00:00:00 GMT", RETRY_AFTER_BOUNDS[0]),
+        ("Mon, 01 Jan 0001 00:00:00 +2359", RETRY_AFTER_BOUNDS[0]),
         ("2.5", 2.5),
-        ("9999999999", STATED_BOUNDS[1]),
-        ("Fri, 31 Dec 9999 23:59:59 GMT", STATED_BOUNDS[1]),
+        ("9999999999", RETRY_AFTER_BOUNDS[1]),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", RETRY_AFTER_BOUNDS[1]),
         ("9" * 500, None),
     ],
 )
@@ -151,8 +153,8 @@ async def test_an_odd_time_to_try_again_is_clamped_or_the_schedule_holds(value: 
         hooks.script("/", Answer(status=503, headers={"retry-after": value}))
         sent = due_at(hooks.url())
         outcome = await webhook.attempt(sent)
-    stated = wait is not None
-    assert judge(outcome, sent, [77.0]) == (DeliveryState.WAITING, wait if stated else 77.0, stated)
+    from_retry_after = wait is not None
+    assert judge(outcome, sent, [77.0]) == (DeliveryState.WAITING, wait if from_retry_after else 77.0, from_retry_after)
 
 
 # Mutual TLS.

@@ -20,7 +20,7 @@ def upgrade() -> None:
     op.add_column("subscriptions", sa.Column("consent", sa.Text))
     op.add_column("subscriptions", sa.Column("consented_rate", sa.Float))
     op.create_table(
-        "announcements",
+        "operational_events",
         sa.Column("id", ID, nullable=False),
         sa.Column("body", sa.Text, nullable=False),
         sa.PrimaryKeyConstraint("id", name="announcements_pk"),
