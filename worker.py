@@ -201,7 +201,9 @@ async def _sms_providers(stack: AsyncExitStack, settings: Settings, registry: Re
             session=session,
         )
         callbacks = settings.public_url and f"{settings.public_url}{TWILIO_CALLBACKS}"
-        providers.append(TwilioProvider(client, registry, sender=settings.twilio_sender or "", callbacks=callbacks))
+        providers.append(
+            TwilioProvider(client, registry.attempts, sender=settings.twilio_sender or "", callbacks=callbacks)
+        )
     if described is None:
         return providers
     providers += [HttpProvider(each, session, secrets=settings.sms_secrets) for each in described.provider]

@@ -50,11 +50,13 @@ class Resolver:
     @activity.defn
     async def resolve(self, request: ResolveInput) -> Resolution:
         summaries = (
-            await self._registry.accept(request.events, request.workflow_id, request.run_id) if request.events else {}
+            await self._registry.events.accept(request.events, request.workflow_id, request.run_id)
+            if request.events
+            else {}
         )
         owned = {event.key: event for event in request.events if summaries[event.key].result is PublishResult.OWNED}
         stored = [remainder.event_key for remainder in request.remainders]
-        events = {**(await self._registry.events_by_key(stored) if stored else {}), **owned}
+        events = {**(await self._registry.events.by_keys(stored) if stored else {}), **owned}
         remainders = [*request.remainders, *(Remainder(event_key=key) for key in owned)]
         # One that was purged by force is wanted by nobody any more.
         remainders = [remainder for remainder in remainders if remainder.event_key in events]
@@ -64,39 +66,41 @@ class Resolver:
         )
         await survey.go_over(remainders)
         if survey.groups:
-            await self._registry.add_deliveries(request.workflow_id, survey.groups)
+            await self._registry.deliveries.add(request.workflow_id, survey.groups)
         return Resolution(
             events=summaries,
             groups=tuple(survey.groups),
             pages=tuple(survey.pages),
             remainders=tuple(survey.left),
-            limited=await self._registry.limited(),
+            limited=await self._registry.limits.limited_channels(),
         )
 
     @activity.defn
     async def open_page(self, request: PageInput) -> Groups:
         page = request.page
-        events = await self._registry.events_by_key([page.event_key])
+        events = await self._registry.events.by_keys([page.event_key])
         if page.event_key not in events:
             return Groups(groups=())  # purged by force, so nobody is to get it any more
-        found = await self._registry.match_range(events[page.event_key], after=page.after, until=page.until)
+        found = await self._registry.matching.match_range(events[page.event_key], after=page.after, until=page.until)
         groups = by_channel(page.event_key, found)
-        await self._registry.add_deliveries(request.workflow_id, groups)
-        return Groups(groups=groups, limited=await self._registry.limited())
+        await self._registry.deliveries.add(request.workflow_id, groups)
+        return Groups(groups=groups, limited=await self._registry.limits.limited_channels())
 
     @activity.defn
     async def reopen(self, request: RedeliverInput) -> Groups:
-        groups = await self._registry.reopen(request.workflow_id, request.groups, abandoned=request.abandoned)
-        return Groups(groups=groups, limited=await self._registry.limited())
+        groups = await self._registry.deliveries.redeliver(
+            request.workflow_id, request.groups, abandoned=request.abandoned
+        )
+        return Groups(groups=groups, limited=await self._registry.limits.limited_channels())
 
     @activity.defn
     async def settle(self, request: Settlement) -> Settled:
-        return Settled(settled=await self._registry.settle(request.groups, reason=request.reason))
+        return Settled(settled=await self._registry.deliveries.settle(request.groups, reason=request.reason))
 
     @activity.defn
     async def lookup(self, request: LookupInput) -> LookupResult:
         try:
-            return await self._registry.lookup(request.source, request.id, request.subscription_id)
+            return await self._registry.events.lookup(request.source, request.id, request.subscription_id)
         except EventNotFound as error:
             raise ApplicationError(str(error), type=EVENT_NOT_FOUND, non_retryable=True) from error
         except DeliveryNotFound as error:
@@ -127,7 +131,7 @@ class MatchPlanner:
         if not alike:
             return
         limit = max(self._room, FOUND_AT_ONCE)
-        found = await self._registry.match_each(list(alike.values()), limit=limit, scan=self._budget)
+        found = await self._registry.matching.match_each(list(alike.values()), limit=limit, scan=self._budget)
         for events, matches in zip(alike.values(), found, strict=True):
             await self._begin(events, matches)
 
@@ -164,7 +168,7 @@ class MatchPlanner:
             if self._is_full:
                 self.left.append(Remainder(event_key=event.key, after=after))
                 return
-            match = await self._registry.match(event, after=after, limit=FOUND_AT_ONCE, scan=self._budget)
+            match = await self._registry.matching.match(event, after=after, limit=FOUND_AT_ONCE, scan=self._budget)
             self._budget -= match.scanned
 
     @property

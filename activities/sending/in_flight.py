@@ -67,10 +67,10 @@ class InFlightAttempts:
                 rest = RENEW_SECONDS
                 try:
                     if not attempt.done():
-                        await self._registry.lease([due])
+                        await self._registry.attempts.lease([due])
                         continue
                     if has_outcome(attempt):
-                        await self._registry.record([attempt.result()])
+                        await self._registry.attempts.record([attempt.result()])
                 except BellwireError as error:
                     log.warning("flight.unrecorded", delivery=due.delivery.id, error=type(error).__name__)
                     await asyncio.sleep(LOOK_SECONDS)
@@ -90,7 +90,7 @@ class InFlightAttempts:
             attempt=due.number,
         )
         while True:
-            found = await self._registry.load((group,))
+            found = await self._registry.attempts.load((group,))
             if not found or not found[0].delivery.leased(datetime.now(UTC)):
                 return found[0] if found else None
             await asyncio.sleep(LOOK_SECONDS)

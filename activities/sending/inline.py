@@ -59,7 +59,7 @@ class InlineSender:
         flying = {key for channel in self._channels.values() for key in channel.in_flight.among(mine)}
         book = AttemptLedger(self._registry)
         dues: dict[tuple[str, str, int], Due] = {}
-        todo = await book.load_due(mine, await self._registry.load(mine))
+        todo = await book.load_due(mine, await self._registry.attempts.load(mine))
         # All of them or none, or those that are left would wait here for the others.
         full = len(self._under_way) + len(todo) > self._most
         for due in todo:
@@ -83,7 +83,7 @@ class InlineSender:
             unrecorded = [(dues[key], attempt) for key, attempt in attempts.items() if attempt not in recorded]
             # Also what ends meanwhile: until it is on record, no other process may make it.
             if going_on := [due for due, attempt in unrecorded if not attempt.done() or has_outcome(attempt)]:
-                await self._registry.lease(going_on)
+                await self._registry.attempts.lease(going_on)
             leased = True
         finally:
             for key, attempt in attempts.items():

@@ -101,13 +101,13 @@ async def send(
 
     async with _heartbeats(lambda: book.made):
         flying = in_flight.among(chunk.groups) if in_flight else {}
-        todo = await book.load_due(chunk.groups, await registry.load(chunk.groups))
-        limited = await registry.limited()
+        todo = await book.load_due(chunk.groups, await registry.attempts.load(chunk.groups))
+        limited = await registry.limits.limited_channels()
         if intent:
-            await registry.record_intent(todo)
+            await registry.attempts.record_intent(todo)
         elif todo and activity.info().attempt > 1:
             # While the registry takes no writes, each try would send the same again.
-            await registry.probe(todo[0])
+            await registry.attempts.probe(todo[0])
         dues = iter(todo)
         runners |= {asyncio.create_task(run(dues)) for _ in range(min(concurrency, len(todo)))}
         try:
@@ -198,7 +198,7 @@ class AttemptLedger:
         """Record what was entered. What an error or a cancel keeps from being recorded stays for the next call."""
         if not (batch := self._unwritten[:]):
             return
-        await self._registry.record(batch)
+        await self._registry.attempts.record(batch)
         del self._unwritten[: len(batch)]
         for made in batch:
             if made.state.settled:

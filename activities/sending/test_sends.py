@@ -37,11 +37,11 @@ class TestSends:
     async def send_test(self, trial: TestSendInput) -> TestSendResult:
         """Attempt it once, whatever the state of the subscription. Fails with SUBSCRIPTION_NOT_FOUND."""
         try:
-            wish, secrets, health = await self._registry.receiver(trial.subscription_id)
+            wish, secrets, health = await self._registry.subscriptions.context(trial.subscription_id)
         except SubscriptionNotFound as error:
             raise ApplicationError(str(error), type=SUBSCRIPTION_NOT_FOUND, non_retryable=True) from error
         addresses = addresses_of(wish.target)
-        unwanted = await self._registry.suppressed(wish.channel, addresses, subscription_id=wish.id)
+        unwanted = await self._registry.suppressions.among(wish.channel, addresses, subscription_id=wish.id)
         event = trial.event or sample(wish)
         due = Due(
             delivery=Delivery(

@@ -35,7 +35,7 @@ async def hold_back(registry: Registry, dues: Sequence[Due], *, now: datetime) -
         else:
             free.append(due)
     new = [due for due in free if due.rate is not None and due.delivery.slot(now) is None]
-    reserved = await registry.reserve(new, now=now) if new else {}
+    reserved = await registry.limits.reserve(new, now=now) if new else {}
     go: list[Due] = []
     for due in free:
         slot = due.delivery.slot(now) or reserved.get((due.event.key, due.subscription.id))

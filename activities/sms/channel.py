@@ -89,7 +89,7 @@ class SmsChannel:
             chunk,
             channel=Channel.SMS,
             registry=self._registry,
-            attempt=partial(self.attempt, begun=datetime.now(UTC), claim_attempt=self._registry.claim_attempt),
+            attempt=partial(self.attempt, begun=datetime.now(UTC), claim_attempt=self._registry.attempts.claim),
             concurrency=self._concurrency,
             intent=True,
         )
@@ -157,7 +157,7 @@ class SmsChannel:
     async def _suppressed(self, due: Due, sms: Sms) -> SuppressionReason | None:
         """Why the recipient is written to no more, for this subscription or by any sender that the SMS could have."""
         scopes = [by_sender(sender) for sender in self._providers.senders(sms)]
-        found = await self._registry.suppressed(
+        found = await self._registry.suppressions.among(
             Channel.SMS, [sms.to], subscription_id=due.subscription.id, also_for=scopes
         )
         return found.get(sms.to)
@@ -194,7 +194,7 @@ class SmsChannel:
         if verdict.suppress:
             stopped = verdict.suppress is SuppressionReason.UNSUBSCRIBED
             scope = by_sender(provider.sender_of(sms)) if stopped else EVERYWHERE
-            await self._registry.suppress(
+            await self._registry.suppressions.add(
                 Suppression(channel=Channel.SMS, address=sms.to, reason=verdict.suppress, subscription_id=scope)
             )
         sent = verdict.outcome.kind in {OutcomeKind.DELIVERED, OutcomeKind.UNKNOWN}

@@ -95,14 +95,14 @@ class Handshakes:
                     agent = {"user-agent": headers["user-agent"]}
                     answer = await self._ask(url, session, {**agent, **asking}, timeout, asked_for)
                     if answer.consent is not None:
-                        await self._registry.give_consent(name, answer.consent)
+                        await self._registry.subscriptions.record_consent(name, answer.consent)
                     self._remember(name, answer)
             if answer.consent is None:
                 return answer.refusal
             consented = answer.consent.rate
             if not asks and consented is not None and (rate is None or consented < rate):
                 # Once more, in case the registry has lost it: it is paced only by what is loaded with it.
-                await self._registry.give_consent(name, answer.consent)
+                await self._registry.subscriptions.record_consent(name, answer.consent)
                 raise Throttled
         headers[REQUEST_ORIGIN] = self._origin
         return None

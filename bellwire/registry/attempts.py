@@ -12,8 +12,9 @@ from bellwire.deliveries import SETTLED, Attempt, DeliveryState, Due, Outcome, O
 from bellwire.endpoint_health import DisablePolicy
 from bellwire.registry import deliveries as rows_of
 from bellwire.registry import events, subscriptions, suppressions
+from bellwire.registry.attempt_batcher import AttemptBatcher
 from bellwire.registry.db.bulk import execute_many
-from bellwire.registry.db.engine import insert_missing
+from bellwire.registry.db.engine import Database, insert_missing
 from bellwire.registry.db.tables import attempts, deliveries
 from bellwire.registry.endpoint_health import record_health
 
@@ -197,3 +198,53 @@ def _row(attempt: Attempt) -> dict[str, object]:
         "outcome": attempt.outcome.model_dump_json(),
         "provider_id": attempt.outcome.provider_id,
     }
+
+
+class Attempts:
+    """Attempts."""
+
+    def __init__(self, database: Database, disable_policy: DisablePolicy) -> None:
+        self._database = database
+        self._batcher = AttemptBatcher(lambda attempts: database.write(record, attempts, disable_policy))
+
+    async def close(self) -> None:
+        """Wait for the attempts that are being written."""
+        await self._batcher.close()
+
+    async def load(self, groups: Sequence[Group]) -> Sequence[Due]:
+        """Deliveries with all that an attempt needs, in the order of the groups."""
+        return await self._database.read(load, groups)
+
+    async def record_intent(self, dues: Sequence[Due]) -> None:
+        """Announce attempts whose repetition would do harm, before they are made."""
+        await self._database.write(record_intent, dues)
+
+    async def lease(self, dues: Sequence[Due]) -> None:
+        """Tell other processes that these attempts are under way here, now; `Delivery.leased` reads it."""
+        await self._database.write(lease, dues)
+
+    async def probe(self, due: Due) -> None:
+        """Write something about a delivery, to find out whether the registry takes writes before anything is sent."""
+        await self._database.write(touch, due)
+
+    async def claim(self, due: Due, *, asking: str | None = None) -> datetime | None:
+        """Claim one attempt, at once before a provider is asked for it; what `updated_at` is from now on.
+
+        None if the delivery is not as it was when `due` was read.
+        """
+        return await self._database.write(claim_attempt, due, asking=asking)
+
+    async def record(self, attempts: Sequence[Attempt]) -> None:
+        """Put attempts on record: deliveries move on, never back from settled.
+
+        Subscriptions whose receiver is gone, or has failed for too long, are disabled.
+        """
+        await self._batcher.record(attempts)
+
+    async def claimed_provider_ids(self, provider_ids: Sequence[str]) -> set[str]:
+        """Those of the providers' ids that some attempt has on record."""
+        return await self._database.read(claimed, provider_ids)
+
+    async def list(self, event_key: str, subscription_id: str | None = None) -> Sequence[Attempt]:
+        """The attempts of an event, or of one of its deliveries, by subscription and number."""
+        return await self._database.read(listing, event_key, subscription_id=subscription_id)

@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 from sqlalchemy import Select, bindparam, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bellwire.contract import EventSummary, PublishResult
+from bellwire.contract import EventSummary, LookupResult, PublishResult
 from bellwire.deliveries import Counts
-from bellwire.errors import EventNotFound
+from bellwire.errors import DeliveryNotFound, EventNotFound
 from bellwire.events import Event, event_key
 from bellwire.registry.db.bulk import execute_many
-from bellwire.registry.db.engine import insert_missing
+from bellwire.registry.db.engine import Database, insert_missing
 from bellwire.registry.db.tables import events
-from bellwire.registry.deliveries import counts
+from bellwire.registry.deliveries import by_pairs, counts, grouped
 
 # Made once, since making a statement costs more than running it.
 _THESE = events.c.key.in_(bindparam("keys", expanding=True))
@@ -129,3 +129,62 @@ async def _read(connection: AsyncConnection, query: Select[Any]) -> list[StoredE
         )
         for row in rows
     ]
+
+
+async def lookup(connection: AsyncConnection, source: str, event_id: str, subscription_id: str | None) -> LookupResult:
+    """Raises EventNotFound or DeliveryNotFound."""
+    event = await stored(connection, source, event_id)
+    result = LookupResult(
+        event_key=event.event.key,
+        workflow_id=event.workflow_id,
+        digest=event.digest,
+        accepted_at=event.accepted_at,
+        counts=event.counts,
+    )
+    if subscription_id is None:
+        return result
+    found = await by_pairs(connection, [(event.event.key, subscription_id)])
+    if not found:
+        raise DeliveryNotFound
+    (delivery,) = found.values()
+    return result.model_copy(
+        update={
+            "delivery": grouped([delivery])[0],
+            "delivery_state": delivery.state,
+            "delivery_workflow_id": delivery.workflow_id,
+        }
+    )
+
+
+class Events:
+    """Events."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def accept(self, events: Sequence[Event], workflow_id: str, run_id: str = "") -> dict[str, EventSummary]:
+        """Store events for the run that publishes them; how each stands, by event key. The same run may ask again."""
+        return await self._database.write(accept, events, workflow_id, run_id)
+
+    async def by_keys(self, keys: Sequence[str]) -> dict[str, Event]:
+        """Those of the events that exist."""
+        return {key: event for key, (event, _) in (await self._database.read(by_keys, keys)).items()}
+
+    async def list(
+        self,
+        *,
+        type: str | None = None,  # noqa: A002 - the word of CloudEvents
+        tenant: str | None = None,
+        after: str = "",
+        limit: int = 50,
+    ) -> Sequence[StoredEvent]:
+        """Events, newest first, after the one whose key is `after`; `tenant` is whom they were addressed to."""
+        return await self._database.read(listing, event_type=type, tenant=tenant, after=after, limit=limit)
+
+    async def with_id(self, event_id: str, *, source: str | None = None) -> Sequence[StoredEvent]:
+        """The events of this id, newest first."""
+        return await self._database.read(with_id, event_id, source=source)
+
+    async def lookup(self, source: str, event_id: str, subscription_id: str | None = None) -> LookupResult:
+        """Raises EventNotFound or DeliveryNotFound."""
+        return await self._database.read(lookup, source, event_id, subscription_id)

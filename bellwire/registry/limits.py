@@ -4,6 +4,7 @@ A moment is reserved once per attempt and kept until the attempt is recorded: a 
 it waits, and an activity that is tried again finds the moment that it had.
 """
 
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -12,10 +13,13 @@ from sqlalchemy import bindparam, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.deliveries import Due
-from bellwire.registry.db.engine import insert_missing
+from bellwire.registry.db.engine import Database, insert_missing
 from bellwire.registry.db.tables import deliveries, limits, subscriptions
 from bellwire.registry.deliveries import Pair, by_pairs
 from bellwire.subscriptions import Channel
+
+#: Seconds for which `limited_channels` answers from memory.
+CACHE_SECONDS = 5.0
 
 
 async def of_channels(connection: AsyncConnection) -> dict[Channel, float]:
@@ -89,3 +93,37 @@ async def _take(
             update(subscriptions).where(column.id == bindparam("name")).values(next_slot_at=bindparam("free")), used
         )
     return slots
+
+
+class RateLimits:
+    """Rate limits of channels, and the reservations of rate-limited subscriptions."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._limited: tuple[Channel, ...] = ()
+        self._read_at = -CACHE_SECONDS
+
+    async def by_channel(self) -> dict[Channel, float]:
+        """Most deliveries per second of the channels that have a limit."""
+        return await self._database.read(of_channels)
+
+    async def limited_channels(self) -> tuple[Channel, ...]:
+        """The channels that have a limit, as it stood within the last CACHE_SECONDS seconds: runs ask for it often."""
+        if time.monotonic() >= self._read_at + CACHE_SECONDS:
+            self._limited = tuple(sorted(await self.by_channel()))
+            self._read_at = time.monotonic()
+        return self._limited
+
+    async def set(self, channel: Channel, per_second: float) -> None:
+        await self._database.write(set_limit, channel, per_second)
+
+    async def clear(self, channel: Channel) -> None:
+        """Leave the channel without a limit, whether or not it had one."""
+        await self._database.write(clear_limit, channel)
+
+    async def reserve(self, dues: Sequence[Due], *, now: datetime) -> dict[tuple[str, str], datetime]:
+        """A moment from `now` on for each delivery whose subscription has a rate limit, by event key and subscription id.
+
+        One that has a moment already that has not lapsed, and has not been attempted since, keeps it.
+        """
+        return await self._database.write(reserve, dues, now=now)

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.events import Event
 from bellwire.filters import Filter, matches, patterns_matching
+from bellwire.registry.db.engine import Database
 from bellwire.registry.db.tables import subscription_types, subscriptions
 from bellwire.subscriptions import Channel
 
@@ -150,3 +151,28 @@ def _query(patterns: int, bounds: frozenset[str]) -> Select[tuple[str, str, str]
 @lru_cache(maxsize=1024)
 def _parsed(filters: str) -> tuple[Filter, ...]:
     return _FILTERS.validate_json(filters)
+
+
+class Matching:
+    """Finds the subscriptions that an event matches."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def match(self, event: Event, *, after: str = "", limit: int, scan: int) -> Match:
+        """Up to `limit` subscriptions beyond `after` that want the event; reads at most `scan` candidate rows."""
+        (matches,) = await self.match_each([[event]], after=after, limit=limit, scan=scan)
+        return matches[0]
+
+    async def match_each(
+        self, alike: Sequence[Sequence[Event]], *, after: str = "", limit: int, scan: int
+    ) -> Sequence[list[Match]]:
+        """`match` for lists of events, each of one type and one tenant, so that each row is read once for all of a list.
+
+        `scan` is for all of them together.
+        """
+        return await self._database.read(match_each, alike, after=after, limit=limit, scan=scan)
+
+    async def match_range(self, event: Event, *, after: str, until: str) -> tuple[Found, ...]:
+        """Every subscription beyond `after` and up to `until` that wants the event: id and channel, by ascending id."""
+        return await self._database.read(match_range, event, after=after, until=until)

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.endpoint_health import EndpointHealth
 from bellwire.events import Event, uuid7
+from bellwire.registry.db.engine import Database
 from bellwire.registry.db.tables import operational_events
 
 SOURCE = "bellwire"
@@ -69,3 +70,18 @@ async def listing(connection: AsyncConnection, *, limit: int) -> list[Event]:
 
 async def remove(connection: AsyncConnection, ids: Iterable[str]) -> None:
     await connection.execute(delete(operational_events).where(operational_events.c.id.in_(sorted(set(ids)))))
+
+
+class OperationalEvents:
+    """Operational events that are not published yet."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def list(self, *, limit: int = 100) -> Sequence[Event]:
+        """The first events that are still to be published."""
+        return await self._database.read(listing, limit=limit)
+
+    async def remove(self, ids: Sequence[str]) -> None:
+        """Forget events that have been published."""
+        await self._database.write(remove, ids)

@@ -4,15 +4,17 @@ They are kept by the provider's id beside the delivery, not in it: one may come 
 about, and a delivery that is made again is confirmed anew.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
 from sqlalchemy import bindparam, case, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from bellwire.deliveries import Delivery
 from bellwire.errors import DeliveryNotFound
 from bellwire.registry import suppressions
+from bellwire.registry.db.engine import Database
 from bellwire.registry.db.tables import confirmations, deliveries
 from bellwire.sms.receipts import RANKS, Confirmation
 from bellwire.suppressions import Suppression
@@ -59,3 +61,26 @@ async def of_events(connection: AsyncConnection, event_keys: Iterable[str]) -> l
         Confirmation.model_validate({**row, "price": None if row["price"] is None else Decimal(row["price"])})
         for row in (await connection.execute(query)).mappings()
     ]
+
+
+class SmsReceipts:
+    """What providers report later about SMS they accepted."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def record(self, confirmation: Confirmation, *, suppression: Suppression | None = None) -> bool:
+        """Keep what a provider says later of an SMS, and suppress as well, if it is news; False if it is not.
+
+        Raises DeliveryNotFound.
+        """
+        return await self._database.write(confirm, confirmation, suppression=suppression)
+
+    async def of_deliveries(self, deliveries: Sequence[Delivery]) -> dict[str, Confirmation]:
+        """By delivery id, what was confirmed of that which was sent last."""
+        sent = {(one.event_key, one.subscription_id, one.provider_id): one.id for one in deliveries if one.provider_id}
+        if not sent:
+            return {}
+        found = await self._database.read(of_events, {key for key, _, _ in sent})
+        named = [((one.event_key, one.subscription_id, one.provider_id), one) for one in found]
+        return {sent[name]: one for name, one in named if name in sent}

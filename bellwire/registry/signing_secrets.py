@@ -22,6 +22,7 @@ from bellwire.keys.signing import (
     signing_key,
 )
 from bellwire.models import Payload
+from bellwire.registry.db.engine import Database
 from bellwire.registry.db.tables import subscriptions
 from bellwire.subscriptions import Channel
 
@@ -146,3 +147,29 @@ def _read(column: str | None, *, now: datetime) -> list[_Kept]:
     items = from_json(column) if column else ()
     ends = (item["expires_at"] and datetime.fromisoformat(item["expires_at"]) for item in items)
     return [_Kept(item["secret"], end) for item, end in zip(items, ends, strict=True) if end is None or end > now]
+
+
+class SigningSecrets:
+    """The secrets that sign webhooks."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def rotate(
+        self,
+        subscription_id: str,
+        *,
+        overlap: timedelta = OVERLAP,
+        secret: str | None = None,
+        kind: KeyKind | None = None,
+    ) -> SecretStr:
+        """Sign with another secret from now on, and with those before it for `overlap` more; with zero they stop at once.
+
+        It is made here unless given, of the kind in use unless `kind` is. Raises SubscriptionNotFound and
+        SubscriptionInvalid.
+        """
+        return await self._database.write(rotate, subscription_id, overlap=overlap, secret=secret, kind=kind)
+
+    async def in_use(self, subscription_id: str) -> tuple[KeyInUse, ...]:
+        """What signs this subscription's webhooks now, newest first, without the secrets. Raises SubscriptionNotFound."""
+        return await self._database.read(in_use, subscription_id)

@@ -1,7 +1,7 @@
 """Subscriptions and their tenants, as rows."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,15 +10,15 @@ from pydantic_core import from_json
 from sqlalchemy import bindparam, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bellwire.endpoint_health import EndpointHealth
+from bellwire.endpoint_health import Consent, EndpointHealth
 from bellwire.errors import SubscriptionInvalid, SubscriptionNotFound
 from bellwire.keys.signing import KeyKind
 from bellwire.models import TRUSTED
 from bellwire.registry import signing_secrets
 from bellwire.registry.db.bulk import execute_many
-from bellwire.registry.db.engine import insert_missing
+from bellwire.registry.db.engine import Database, insert_missing
 from bellwire.registry.db.tables import subscription_types, subscriptions, tenants
-from bellwire.registry.endpoint_health_columns import CLEARED, COLUMNS, health_of
+from bellwire.registry.endpoint_health_columns import CLEARED, COLUMNS, give_consent, health_of
 from bellwire.subscriptions import Channel, Subscription, SubscriptionState
 
 _COLUMNS = (
@@ -134,3 +134,53 @@ def _subscription(row: Mapping[Any, Any]) -> Subscription:
     values = {column.name: row[column.name] for column in _COLUMNS}
     values.update({name: from_json(values[name]) for name in _JSON if values[name] is not None})
     return Subscription.model_validate(values, context=TRUSTED)
+
+
+class Subscriptions:
+    """Subscriptions."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(
+        self, subscription: Subscription, *, secret: str | None = None, kind: KeyKind | None = None
+    ) -> SecretStr | None:
+        """Store a new subscription. The secret that signs its webhooks comes back, made here unless given.
+
+        Raises SubscriptionInvalid if the id exists already or the secret is not one, of this `kind` if that is given.
+        """
+        return await self._database.write(subscribe, subscription, secret=secret, kind=kind)
+
+    async def get(self, subscription_id: str) -> Subscription:
+        """Raises SubscriptionNotFound."""
+        return (await self.context(subscription_id))[0]
+
+    async def context(self, subscription_id: str) -> tuple[Subscription, tuple[SecretStr, ...], EndpointHealth]:
+        """A subscription, what signs its webhooks, and how its receiver fares. Raises SubscriptionNotFound."""
+        found = await self._database.read(by_ids, [subscription_id])
+        if not found:
+            raise SubscriptionNotFound
+        return found[subscription_id]
+
+    async def list(
+        self,
+        *,
+        tenant: str | None = None,
+        channel: Channel | None = None,
+        state: SubscriptionState | None = None,
+        after: str = "",
+        limit: int = 100,
+    ) -> Sequence[Subscription]:
+        """Subscriptions by ascending id, after the id `after`."""
+        return await self._database.read(listing, tenant=tenant, channel=channel, state=state, after=after, limit=limit)
+
+    async def set_state(self, subscription_id: str, state: SubscriptionState, *, reason: str | None = None) -> None:
+        """An active one begins well: not throttled, and with no failure.
+
+        Raises SubscriptionNotFound, or SubscriptionInvalid if it is to be active and its recipient was erased.
+        """
+        await self._database.write(set_state, subscription_id, state, reason=reason)
+
+    async def record_consent(self, subscription_id: str, consent: Consent) -> None:
+        """Note what a receiver has consented to, for the attempts that come."""
+        await self._database.write(give_consent, subscription_id, consent)

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.keys.keyring import KeyRing
 from bellwire.registry.db.bulk import execute_many
-from bellwire.registry.db.engine import insert_missing
+from bellwire.registry.db.engine import Database, insert_missing
 from bellwire.registry.db.sealed import ring_of
 from bellwire.registry.db.tables import suppressions
 from bellwire.subscriptions import Channel, Subscription
@@ -146,3 +146,45 @@ async def listing(
     if before is not None:
         query = query.where(column.created_at < before)
     return [Suppression.model_validate(dict(row)) for row in (await connection.execute(query)).mappings()]
+
+
+class Suppressions:
+    """The suppression list."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, suppression: Suppression) -> None:
+        """Write to an address no more; one that is on the list already stays as it is."""
+        await self._database.write(suppress, suppression)
+
+    async def lift(
+        self,
+        channel: Channel,
+        address: str,
+        *,
+        subscription_id: str | None = None,
+        reason: SuppressionReason | None = None,
+    ) -> bool:
+        """Write to an address again, for one subscription or, with None, for all; False if it was not on the list.
+
+        With `reason`, only where that is why it is there.
+        """
+        return await self._database.write(lift, channel, address, subscription_id=subscription_id, reason=reason)
+
+    async def among(
+        self, channel: Channel, addresses: Sequence[str], *, subscription_id: str, also_for: Sequence[str] = ()
+    ) -> dict[str, SuppressionReason]:
+        """Those of the addresses that must not be written to for this subscription, or `also_for` these scopes, and why."""
+        return await self._database.read(among, channel, addresses, subscription_id=subscription_id, also_for=also_for)
+
+    async def list(
+        self,
+        *,
+        channel: Channel | None = None,
+        address: str | None = None,
+        before: datetime | None = None,
+        limit: int = 100,
+    ) -> Sequence[Suppression]:
+        """The list, newest first, of what came onto it before `before`."""
+        return await self._database.read(listing, channel=channel, address=address, before=before, limit=limit)

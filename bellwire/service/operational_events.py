@@ -53,7 +53,7 @@ async def _announce(registry: Registry, client: Client, every: float) -> None:
 
 async def claim_attempt(registry: Registry, client: Client) -> int:
     """Publish the first announcements and forget them; how many they were. Raises what either raises, having lost nothing."""
-    events = await registry.operational_events(limit=AT_A_TIME)
+    events = await registry.operational_events.list(limit=AT_A_TIME)
     for event in events:
         try:
             receipt = await client.publish(event)
@@ -62,5 +62,5 @@ async def claim_attempt(registry: Registry, client: Client) -> int:
             log.error("announcement.in_conflict", event_id=event.id)  # noqa: TRY400 - the message has it all
         else:
             log.info("announcement.published", event_id=event.id, event_type=event.type, workflow=receipt.workflow_id)
-        await registry.forget_operational_events([event.id])
+        await registry.operational_events.remove([event.id])
     return len(events)

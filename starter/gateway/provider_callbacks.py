@@ -100,7 +100,7 @@ class TwilioCallbacks:
             confirmed_at=datetime.now(UTC),
         )
         try:
-            news = await self._registry.confirm(confirmation, suppression=_suppression(form, code))
+            news = await self._registry.sms_receipts.record(confirmation, suppression=_suppression(form, code))
         except DeliveryNotFound:
             return Response(status_code=404)
         if news:
@@ -117,10 +117,10 @@ class TwilioCallbacks:
         senders = [sender for sender in (form.get("To"), form.get("MessagingServiceSid")) if sender]
         if number and wish == "STOP":
             for sender in senders:
-                await self._registry.suppress(_unsubscribed(number, sender))
+                await self._registry.suppressions.add(_unsubscribed(number, sender))
         elif number and wish == "START":
             for sender in senders:
-                await self._registry.lift_suppression(
+                await self._registry.suppressions.lift(
                     Channel.SMS, number, subscription_id=by_sender(sender), reason=SuppressionReason.UNSUBSCRIBED
                 )
         if wish in {"STOP", "START"}:

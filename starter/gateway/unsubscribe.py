@@ -81,13 +81,13 @@ def routes(keys: LinkKeys, registry: Registry) -> list[Route]:
 async def _suppress(registry: Registry, asked: Unsubscription) -> None:
     """Write to the recipient no more. Whoever is not among the recipients any more gets none anyway."""
     try:
-        target = (await registry.subscription(asked.subscription_id)).target
+        target = (await registry.subscriptions.get(asked.subscription_id)).target
     except SubscriptionNotFound:
         return
     address = asked.among(target.recipients) if isinstance(target, EmailTarget) else None
     if address is None:
         return
-    await registry.suppress(
+    await registry.suppressions.add(
         Suppression(
             channel=Channel.EMAIL,
             address=address,

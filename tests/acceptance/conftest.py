@@ -46,7 +46,7 @@ class System:
     async def subscribe(self, target: dict[str, Any], *types: str, **fields: Any) -> Subscription:
         """Subscribe; a webhook's signatures are verified from then on."""
         wish = Subscription.model_validate({"tenant": "acme", "types": types, "target": target, **fields})
-        secret = await self.registry.subscribe(wish)
+        secret = await self.registry.subscriptions.create(wish)
         if secret:
             self.hooks.expect("/" + target["url"].split("/", 3)[3], secret.get_secret_value())
         return wish

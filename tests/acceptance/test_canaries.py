@@ -134,7 +134,7 @@ async def subscribe(system: System, canaries: Canaries) -> None:
                 "target": {"channel": "webhook", "url": system.hooks.url(path), "handshake": name in welcomes},
             }
         )
-        await system.registry.subscribe(wish, secret=canaries.key)
+        await system.registry.subscriptions.create(wish, secret=canaries.key)
     refused = f"<{address['refused']}>: {relayed} user unknown"
     system.mailbox.script(address["refused"], f"550 5.1.1 {refused}", repeat=True)
     for name in ("later", "remaining_recipients"):
@@ -167,7 +167,7 @@ async def subscribe(system: System, canaries: Canaries) -> None:
     for _ in range(3):
         await system.subscribe({"channel": "sms", "to": canaries.number}, "canary.*", retry_schedule=[0.2, 0.2])
     suppressed = f"{canaries['suppressed']}@example.com"
-    await system.registry.suppress(
+    await system.registry.suppressions.add(
         Suppression(channel=Channel.EMAIL, address=suppressed, reason=SuppressionReason.OPERATOR)
     )
 
@@ -214,16 +214,16 @@ async def unsubscribe(system: System, folder: Path, canaries: Canaries) -> None:
         for wrong in (link[:-1], f"{PUBLIC}/unsubscribe/{address}"):
             async with session.post(wrong.removeprefix(PUBLIC), data={"to": address}) as answer:
                 assert answer.status == 404
-    found = await system.registry.suppressed(Channel.EMAIL, [address], subscription_id="canary-part-renders")
+    found = await system.registry.suppressions.among(Channel.EMAIL, [address], subscription_id="canary-part-renders")
     assert found == {address: SuppressionReason.UNSUBSCRIBED}
 
 
 async def announced(system: System) -> None:
     """Wait until tenants have been told of what was disabled."""
     async with asyncio.timeout(30):
-        while await system.registry.operational_events():
+        while await system.registry.operational_events.list():
             await asyncio.sleep(0.1)
-    assert any(stored.event.type == "bellwire.subscription.disabled" for stored in await system.registry.events())
+    assert any(stored.event.type == "bellwire.subscription.disabled" for stored in await system.registry.events.list())
 
 
 async def break_down(system: System, folder: Path, canaries: Canaries, keys: str) -> None:

@@ -50,7 +50,7 @@ async def test_a_killed_worker_loses_nothing_and_no_sms_is_sent_twice(tmp_path: 
                 await asyncio.sleep(0.01)
         os.kill(system.stack.processes[1].pid, signal.SIGKILL)
         assert len(system.twilio.messages) < TEXTS, "the kill came too late to prove anything"
-        rows = await system.registry.deliveries(event_key=event.key, state=DeliveryState.DELIVERED, limit=500)
+        rows = await system.registry.deliveries.list(event_key=event.key, state=DeliveryState.DELIVERED, limit=500)
         recorded = {row.id for row in rows}
         assert recorded, "the kill came too early to prove anything"
 
@@ -70,7 +70,7 @@ async def test_a_killed_worker_loses_nothing_and_no_sms_is_sent_twice(tmp_path: 
         repeated = {name for name, times in (posted + mailed).items() if times > 1}
         assert not repeated & recorded, "what was on record was sent again"
         assert max((posted + mailed).values()) <= 2
-        rows = await system.registry.deliveries(event_key=event.key, limit=500)
+        rows = await system.registry.deliveries.list(event_key=event.key, limit=500)
         assert Counter(row.state for row in rows) == {DeliveryState.DELIVERED: everyone}
 
 

@@ -18,7 +18,7 @@ async def test_one_event_reaches_an_email_an_sms_and_a_webhook_subscriber(system
     hook = await system.hook("/trio", "*")
     event = Event(source="/tests", type="trio.done", data={"order": "42"})
     status = await system.client.wait(await system.client.publish(event), timeout=30)
-    await system.registry.set_state(hook.id, SubscriptionState.PAUSED)
+    await system.registry.subscriptions.set_state(hook.id, SubscriptionState.PAUSED)
     assert status.settled
     assert (status.counts.matched, status.counts.delivered) == (3, 3)
     (posted,) = [item for item in system.hooks.received if item.path == "/trio"]
@@ -55,7 +55,7 @@ async def test_a_receiver_that_is_gone_is_disabled_and_gets_nothing_more(system:
     wish = await system.hook("/gone", "gone.it")
     for _ in range(2):
         await system.client.wait(await system.client.publish(Event(source="/tests", type="gone.it")), timeout=30)
-    stored = await system.registry.subscription(wish.id)
+    stored = await system.registry.subscriptions.get(wish.id)
     assert (stored.state, stored.state_reason) == (SubscriptionState.DISABLED, "HTTP 410")
     assert len([item for item in system.hooks.received if item.path == "/gone"]) == 1
 
@@ -168,7 +168,7 @@ async def test_a_settled_delivery_is_made_again_with_the_same_id(system: System)
     received = [item for item in system.hooks.received if item.path == "/again"]
     assert len(received) == 2
     assert len({item.headers["webhook-id"] for item in received}) == 1
-    assert [attempt.number for attempt in await system.registry.attempts(event.key)] == [1, 2]
+    assert [attempt.number for attempt in await system.registry.attempts.list(event.key)] == [1, 2]
 
 
 async def test_a_delivery_whose_run_was_terminated_is_made_by_another(system: System) -> None:
@@ -184,7 +184,7 @@ async def test_a_delivery_whose_run_was_terminated_is_made_by_another(system: Sy
     async with asyncio.timeout(30):
         await system.client.temporal.get_workflow_handle(run).result()
     assert [item.status for item in system.hooks.received if item.path == "/orphan"] == [503, 204]
-    (delivery,) = await system.registry.deliveries(event_key=event.key)
+    (delivery,) = await system.registry.deliveries.list(event_key=event.key)
     assert (delivery.state, delivery.workflow_id) == (DeliveryState.DELIVERED, run)
 
 
@@ -213,7 +213,7 @@ async def test_cancelling_an_event_stops_what_waits(system: System) -> None:
     assert status.counts.cancelled == 1
     description = await system.client.temporal.get_workflow_handle(receipt.workflow_id).describe()
     assert description.status is WorkflowExecutionStatus.CANCELED
-    (delivery,) = await system.registry.deliveries(event_key=event.key)
+    (delivery,) = await system.registry.deliveries.list(event_key=event.key)
     assert (delivery.subscription_id, delivery.state) == (wish.id, DeliveryState.CANCELLED)
 
 

@@ -50,7 +50,7 @@ async def test_a_throttled_receiver_is_left_in_peace_and_then_met_bit_by_bit(sys
     (first,) = await published(system, "peace.please")
     await system.hooks.arrived(1, "/peace")
     async with asyncio.timeout(10):
-        while not (await system.registry.receiver(wish.id))[2].degraded:
+        while not (await system.registry.subscriptions.context(wish.id))[2].degraded:
             await asyncio.sleep(0.05)
     rest = await published(system, "peace.please", 12)
     await settled(system, [first, *rest])
@@ -61,8 +61,8 @@ async def test_a_throttled_receiver_is_left_in_peace_and_then_met_bit_by_bit(sys
     assert spread.total_seconds() > 0.5
     # Holding back is no attempt.
     for event in rest:
-        assert [made.number for made in await system.registry.attempts(event.key)] == [1]
-    assert not (await system.registry.receiver(wish.id))[2].degraded
+        assert [made.number for made in await system.registry.attempts.list(event.key)] == [1]
+    assert not (await system.registry.subscriptions.context(wish.id))[2].degraded
 
 
 async def test_a_tenant_hears_of_a_subscription_that_was_disabled(system: System) -> None:
@@ -82,7 +82,7 @@ async def test_a_tenant_hears_of_a_subscription_that_was_disabled(system: System
         "failures": 1,
     }
     async with asyncio.timeout(10):
-        while await system.registry.operational_events():
+        while await system.registry.operational_events.list():
             await asyncio.sleep(0.05)
     assert not system.hooks.received_at("/strangers")
     assert len(system.hooks.received_at("/dead")) == 1
@@ -103,7 +103,7 @@ async def test_who_fails_for_long_is_warned_about_then_disabled_and_comes_back_b
         warned, disabled = told["bellwire.subscription.failing"], told["bellwire.subscription.disabled"]
         assert 1 <= warned["failures"] < disabled["failures"] >= 4
         await settled(system, events)
-        stored = await system.registry.subscription(wish.id)
+        stored = await system.registry.subscriptions.get(wish.id)
         assert stored.state is SubscriptionState.DISABLED
         assert stored.state_reason is not None
         assert "no success since" in stored.state_reason
@@ -124,7 +124,7 @@ async def test_a_subscription_is_tried_out_whatever_its_state_and_nothing_is_rec
     hook = await system.hook("/tryout", "tryout.*")
     mail = await system.subscribe({"channel": "email", "to": "trial@example.com"}, "tryout.*")
     text = await system.subscribe({"channel": "sms", "to": "+14155550188"}, "tryout.*")
-    await system.registry.set_state(hook.id, SubscriptionState.DISABLED, reason="HTTP 410")
+    await system.registry.subscriptions.set_state(hook.id, SubscriptionState.DISABLED, reason="HTTP 410")
     for wish, reason in ((hook, "HTTP 204"), (mail, "SMTP 250"), (text, "Twilio 201")):
         status, answer = await tried(system, wish.id)
         assert (status, answer["kind"]) == (0, "delivered"), answer
@@ -142,9 +142,9 @@ async def test_a_subscription_is_tried_out_whatever_its_state_and_nothing_is_rec
     assert (status, answer["kind"], answer["reason"]) == (1, "deferred", "HTTP 503")
     assert system.hooks.received_at("/tryout")[-1].event["data"] == {"order": 7}
     for wish in (hook, mail, text):
-        assert await system.registry.deliveries(subscription_id=wish.id) == []
-        assert not (await system.registry.receiver(wish.id))[2].degraded
-    assert await system.registry.events(type="bellwire.subscription.test") == []
+        assert await system.registry.deliveries.list(subscription_id=wish.id) == []
+        assert not (await system.registry.subscriptions.context(wish.id))[2].degraded
+    assert await system.registry.events.list(type="bellwire.subscription.test") == []
     told = []
     async for run in system.client.temporal.list_workflows("WorkflowType = 'Trial'"):
         history = await system.client.temporal.get_workflow_handle(run.id).fetch_history()
@@ -165,4 +165,4 @@ async def test_a_test_sent_to_a_stranger_goes_through_the_guard(system: System) 
     wish = await system.subscribe({"channel": "webhook", "url": "http://10.0.0.1:8080/hooks"}, "tryout.*")
     status, answer = await tried(system, wish.id)
     assert (status, answer["kind"], answer["reason"]) == (1, "rejected", "address not allowed")
-    assert await system.registry.deliveries(subscription_id=wish.id, state=DeliveryState.REJECTED) == []
+    assert await system.registry.deliveries.list(subscription_id=wish.id, state=DeliveryState.REJECTED) == []

@@ -34,7 +34,7 @@ async def test_1200_subscribers_of_which_three_percent_fail_first_all_get_the_ev
     assert {f"{receipt.workflow_id}/page-{number}" for number in (1, 2)} <= set(pages)
     assert (await run.result()).counts[event.key].delivered == SUBSCRIBERS
     delivered, after = 0, ""
-    while page := await system.registry.deliveries(event_key=event.key, after=after, limit=500):
+    while page := await system.registry.deliveries.list(event_key=event.key, after=after, limit=500):
         delivered += sum(item.state is DeliveryState.DELIVERED for item in page)
         after = page[-1].id
     assert delivered == SUBSCRIBERS

@@ -69,7 +69,7 @@ async def test_events_are_purged_while_others_are_delivered(system: System) -> N
     assert purged.events >= 60
     assert purged.stayed >= 1
     assert delivered == [3] * 60
-    known = await system.registry.events_by_key([event.key for event in (*old, waits)])
+    known = await system.registry.events.by_keys([event.key for event in (*old, waits)])
     assert list(known) == [waits.key], "what waits is whole, and what is old is gone"
     await retry_now(system, waiting)
     assert (await system.client.wait(waits, timeout=30)).counts.delivered == 1
@@ -85,13 +85,13 @@ async def test_an_event_whose_run_is_open_stays_though_all_of_it_is_settled(syst
     receipt = await system.client.publish(event)
     await deferred(system, receipt)
     group = Group(event_key=event.key, channel=Channel.WEBHOOK, subscription_ids=(wish.id,))
-    await system.registry.settle([group], reason="by the test")
+    await system.registry.deliveries.settle([group], reason="by the test")
     assert (await starter(system, "purge", "--older-than", "0s", "--force"))["stayed"] >= 1
-    assert await system.registry.events_by_key([event.key])
+    assert await system.registry.events.by_keys([event.key])
     await retry_now(system, receipt)
     assert (await system.client.wait(event, timeout=30)).counts.cancelled == 1
     async with asyncio.timeout(30):  # Temporal's list of open runs is a little late
-        while await system.registry.events_by_key([event.key]):
+        while await system.registry.events.by_keys([event.key]):
             await starter(system, "purge", "--older-than", "0s", "--force")
 
 
@@ -131,9 +131,11 @@ async def test_a_number_is_erased_while_a_text_to_it_is_being_sent(system: Syste
     assert erased.emptied == [wish.id]
     for receipt in receipts:
         assert (await system.client.wait(receipt, timeout=60)).settled
-    assert all(found.state.settled for found in await system.registry.deliveries(subscription_id=wish.id, limit=1000))
+    assert all(
+        found.state.settled for found in await system.registry.deliveries.list(subscription_id=wish.id, limit=1000)
+    )
     for event in events:
-        for attempt in await system.registry.attempts(event.key):
+        for attempt in await system.registry.attempts.list(event.key):
             assert (attempt.outcome.provider_id, attempt.outcome.answer) == (None, None)
 
 
@@ -163,6 +165,6 @@ async def test_a_subscription_is_deleted_while_its_deliveries_wait_and_are_made(
                         await retry_now(system, receipt)
                 await asyncio.sleep(0.1)
         assert status.counts.delivered == 1
-    found = await system.registry.deliveries(subscription_id=stays.id, limit=1000)
+    found = await system.registry.deliveries.list(subscription_id=stays.id, limit=1000)
     assert [one.state for one in found] == [DeliveryState.DELIVERED] * 40
-    assert await system.registry.deliveries(subscription_id=waits.id) == []
+    assert await system.registry.deliveries.list(subscription_id=waits.id) == []

@@ -61,7 +61,7 @@ async def registry(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Re
         "hook-2": {"channel": "webhook", "url": "https://app.example/hooks"},
         "mail-1": {"channel": "email", "to": "ann@example.com"},
     }.items():
-        await opened.subscribe(subscription(target, id=name))
+        await opened.subscriptions.create(subscription(target, id=name))
     yield opened
     await opened.close()
 
@@ -80,7 +80,7 @@ async def _pages_cover(registry: Registry, happened: Event, pages: list[Page], i
     reached = ""
     for page in pages:
         assert page.after >= reached
-        found = await registry.match_range(happened, after=page.after, until=page.until)
+        found = await registry.matching.match_range(happened, after=page.after, until=page.until)
         assert 1 <= page.size == len(found) <= PAGE_SIZE
         covered += [name for name, _ in found]
         reached = page.until
@@ -103,10 +103,10 @@ async def test_an_event_that_few_want_comes_back_as_groups_and_is_recorded(regis
     assert answer.pages == ()
     assert answer.remainders == ()
     assert set(answer.events) == {happened.key, unwanted.key}
-    recorded = await registry.deliveries(event_key=happened.key)
+    recorded = await registry.deliveries.list(event_key=happened.key)
     assert [found.subscription_id for found in recorded] == ["hook-1", "hook-2", "mail-1"]
     assert await resolver.resolve(request) == answer
-    assert await registry.deliveries(event_key=happened.key) == recorded
+    assert await registry.deliveries.list(event_key=happened.key) == recorded
 
 
 async def test_an_event_published_before_is_not_delivered_again(registry: Registry) -> None:
@@ -131,13 +131,13 @@ async def test_an_event_that_many_want_comes_back_as_pages_and_nothing_is_record
     assert answer.remainders == ()
     assert [page.size for page in answer.pages] == [1000, 1000, 400]
     await _pages_cover(registry, happened, list(answer.pages), _crowd(few=True))
-    assert await registry.deliveries(event_key=happened.key) == []
+    assert await registry.deliveries.list(event_key=happened.key) == []
 
     opened = await resolver.open_page(PageInput(workflow_id="page", page=answer.pages[2]))
     ids = tuple(_crowd(few=True)[2000:])
     assert opened.groups == (Group(event_key=happened.key, channel=Channel.WEBHOOK, subscription_ids=ids),)
     assert await resolver.open_page(PageInput(workflow_id="page", page=answer.pages[2])) == opened
-    recorded = await registry.deliveries(event_key=happened.key, limit=1000)
+    recorded = await registry.deliveries.list(event_key=happened.key, limit=1000)
     assert tuple(found.subscription_id for found in recorded) == ids
     assert {found.workflow_id for found in recorded} == {"page"}
 
@@ -147,7 +147,7 @@ async def test_the_room_is_for_all_events_together(registry: Registry) -> None:
     answer = await Resolver(registry).resolve(ResolveInput(workflow_id="run", events=tuple(happened), room=7))
     assert {found.event_key for found in answer.groups} == {happened[0].key, happened[1].key}
     assert answer.pages == (Page(event_key=happened[2].key, after="", until="mail-1", size=3),)
-    assert await registry.deliveries(event_key=happened[2].key) == []
+    assert await registry.deliveries.list(event_key=happened[2].key) == []
 
 
 async def test_without_room_everything_becomes_pages(registry: Registry) -> None:
@@ -182,7 +182,7 @@ async def test_a_call_returns_so_many_pages_and_no_more(registry: Registry) -> N
 
 async def test_an_event_with_pages_goes_on_with_pages(registry: Registry) -> None:
     happened = event(type="crowd.gathers", subject="few")
-    await registry.accept([happened], "run")
+    await registry.events.accept([happened], "run")
     left = Remainder(event_key=happened.key, after="crowd-02389")
     answer = await Resolver(registry).resolve(ResolveInput(workflow_id="run", remainders=(left,)))
     assert answer.groups == ()
@@ -205,7 +205,7 @@ async def test_an_event_that_the_budget_cuts_short_starts_afresh_in_the_next_cal
     assert first.remainders == (Remainder(event_key=small.key),)
     assert sum(len(found.subscription_ids) for found in second.groups) == 3
     assert second.pages == ()
-    assert len(await registry.deliveries(event_key=small.key)) == 3
+    assert len(await registry.deliveries.list(event_key=small.key)) == 3
 
 
 async def test_a_publication_of_a_hundred_events_that_many_want_is_divided_completely(registry: Registry) -> None:
@@ -240,7 +240,7 @@ async def test_deliveries_are_settled_and_opened_again(registry: Registry) -> No
 async def test_what_cannot_be_located_is_not_tried_again(
     registry: Registry, event_id: str, subscription_id: str | None, kind: str
 ) -> None:
-    await registry.accept([event(id="known")], "run")
+    await registry.events.accept([event(id="known")], "run")
     with pytest.raises(ApplicationError) as raised:
         await Resolver(registry).lookup(LookupInput(source="/shop", id=event_id, subscription_id=subscription_id))
     assert raised.value.type == kind

@@ -148,7 +148,7 @@ class Load:
         wish = Subscription.model_validate(
             {"tenant": "acme", "types": ["load.*"], "target": target, "retry_schedule": list(schedule)}
         )
-        secret = await self.system.registry.subscribe(wish)
+        secret = await self.system.registry.subscriptions.create(wish)
         self.wishes.append(wish.id)
         if secret:
             self.system.hooks.expect("/" + target["url"].split("/", 3)[3], secret.get_secret_value())

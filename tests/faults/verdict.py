@@ -183,7 +183,7 @@ class Scenario:
 async def rows_of(load: Load) -> list[Delivery]:
     """All deliveries on record."""
     rows: list[Delivery] = []
-    while page := await load.system.registry.deliveries(after=rows[-1].id if rows else "", limit=1_000):
+    while page := await load.system.registry.deliveries.list(after=rows[-1].id if rows else "", limit=1_000):
         rows += page
     return rows
 

@@ -105,14 +105,14 @@ async def test_a_bounce_that_the_server_writes_is_known_again_and_suppresses_a_d
     registry = await Registry.open(f"sqlite:///{tmp_path}/registry.db")
     try:
         await registry.migrate()
-        await registry.subscribe(delivery.subscription)
-        await registry.accept([HAPPENED], "event//shop/1")
+        await registry.subscriptions.create(delivery.subscription)
+        await registry.events.accept([HAPPENED], "event//shop/1")
         group = Group(event_key=HAPPENED.key, channel=Channel.EMAIL, subscription_ids=(delivery.subscription.id,))
-        await registry.add_deliveries("event//shop/1", [group])
+        await registry.deliveries.add("event//shop/1", [group])
         taken = await take(registry, PATH, "bounce", raw)
         assert (taken.address, taken.delivery, taken.signed) == (GONE, delivery.delivery.id, True)
         assert said is None or taken.said == said
-        [loaded] = await registry.load([group])
+        [loaded] = await registry.attempts.load([group])
         assert dict(loaded.suppressed) == ({GONE: SuppressionReason.BOUNCED} if suppressed else {})
     finally:
         await registry.close()

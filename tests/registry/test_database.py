@@ -27,11 +27,11 @@ async def main():
     registry = await Registry.open(sys.argv[1])
     async def one(number):
         mine = event(id=f"{sys.argv[2]}-{number}")
-        await registry.accept([mine, event(id=f"shared-{number}")], sys.argv[2])
+        await registry.events.accept([mine, event(id=f"shared-{number}")], sys.argv[2])
         groups = [Group(event_key=mine.key, channel="webhook", subscription_ids=("a",))]
-        await registry.add_deliveries(sys.argv[2], groups)
-        await registry.settle(groups, reason="cancelled")
-        assert await registry.reopen(sys.argv[2], groups)
+        await registry.deliveries.add(sys.argv[2], groups)
+        await registry.deliveries.settle(groups, reason="cancelled")
+        assert await registry.deliveries.redeliver(sys.argv[2], groups)
     await asyncio.gather(*(one(number) for number in range(100)))
     await registry.close()
 
@@ -119,12 +119,12 @@ async def test_a_full_disk_is_told_from_a_database_that_is_away_and_goes_by_itse
     await _limit(database, pages=60)
     for _ in range(2):
         with pytest.raises(RegistryUnavailable, match="disk is full; free some space") as raised:
-            await registry.accept(many, "run")
+            await registry.events.accept(many, "run")
         assert f"{tmp_path}/registry.db and said: database or disk is full" in str(raised.value)
-    assert await registry.events() == [], "half a transaction"
+    assert await registry.events.list() == [], "half a transaction"
     await _limit(database, pages=10_000)
-    await registry.accept(many, "run")
-    assert len(await registry.events(limit=100)) == 50
+    await registry.events.accept(many, "run")
+    assert len(await registry.events.list(limit=100)) == 50
     await registry.close()
 
 
@@ -139,10 +139,10 @@ async def test_a_disk_that_cannot_be_written_is_named_and_goes_by_itself(tmp_pat
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     try:
         with pytest.raises(RegistryUnavailable, match=r"disk fails: full.* said: disk I/O error"):
-            await registry.accept([event(id="a")], "run")
+            await registry.events.accept([event(id="a")], "run")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    await registry.accept([event(id="a")], "run")
+    await registry.events.accept([event(id="a")], "run")
     await registry.close()
 
 
@@ -173,7 +173,7 @@ async def test_a_statement_that_is_wrong_is_not_taken_for_an_outage(registry: Re
 
 
 async def test_two_processes_and_this_one_write_at_once(registry: Registry, url: str) -> None:
-    await registry.subscribe(subscription(id="a"))
+    await registry.subscriptions.create(subscription(id="a"))
     processes = [
         await asyncio.create_subprocess_exec(
             sys.executable, "-c", WRITE, url, name, cwd=Path(__file__).parents[2], stderr=asyncio.subprocess.PIPE
@@ -182,34 +182,36 @@ async def test_two_processes_and_this_one_write_at_once(registry: Registry, url:
     ]
     talks = asyncio.gather(*(process.communicate() for process in processes))
     while not talks.done():
-        await registry.accept([event(id=f"shared-{number}") for number in range(100)], "c")
+        await registry.events.accept([event(id=f"shared-{number}") for number in range(100)], "c")
         await asyncio.gather(*(registry.ping() for _ in range(20)))
     said = [errors.decode() for _, errors in await talks]
     assert [process.returncode for process in processes] == [0, 0], said
-    accepted = [found.event.id for found in await registry.events(limit=1000)]
+    accepted = [found.event.id for found in await registry.events.list(limit=1000)]
     assert len(accepted) == 300
     assert len(set(accepted)) == 300
-    assert len(await registry.deliveries(state=DeliveryState.PENDING, limit=1000)) == 200
+    assert len(await registry.deliveries.list(state=DeliveryState.PENDING, limit=1000)) == 200
 
 
 async def test_a_writer_that_is_cancelled_leaves_nothing_locked(registry: Registry) -> None:
     for moment in range(30):
-        task = asyncio.create_task(registry.accept([event(id=f"{moment}-{number}") for number in range(20)], "run"))
+        task = asyncio.create_task(
+            registry.events.accept([event(id=f"{moment}-{number}") for number in range(20)], "run")
+        )
         for _ in range(moment):
             await asyncio.sleep(0)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-    await asyncio.wait_for(registry.accept([event(id="last")], "run"), timeout=10)
-    assert [found.event.id for found in await registry.find_events("last")] == ["last"]
+    await asyncio.wait_for(registry.events.accept([event(id="last")], "run"), timeout=10)
+    assert [found.event.id for found in await registry.events.with_id("last")] == ["last"]
 
 
 async def test_cancelled_readers_give_their_connections_back(registry: Registry) -> None:
     for moment in range(30):
-        tasks = [asyncio.create_task(registry.events()) for _ in range(5)]
+        tasks = [asyncio.create_task(registry.events.list()) for _ in range(5)]
         for _ in range(moment):
             await asyncio.sleep(0)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
     await asyncio.wait_for(asyncio.gather(*(registry.ping() for _ in range(50))), timeout=10)
-    assert await registry.events() == []
+    assert await registry.events.list() == []

@@ -44,7 +44,7 @@ class Receiver:
         self.number = 0
 
     async def subscribed(self) -> "Receiver":
-        await self.registry.subscribe(subscription(id=self.name, types=["*"], **self.fields))
+        await self.registry.subscriptions.create(subscription(id=self.name, types=["*"], **self.fields))
         return self
 
     def attempt(
@@ -71,21 +71,21 @@ class Receiver:
         )
 
     async def fails(self, at: datetime, reason: str = "HTTP 503", **outcome: Any) -> None:
-        await self.registry.record([self.attempt(at, reason, **outcome)])
+        await self.registry.attempts.record([self.attempt(at, reason, **outcome)])
 
     async def succeeds(self, at: datetime, *, degraded: bool = True) -> None:
-        await self.registry.record([self.attempt(at, "HTTP 204", DeliveryState.DELIVERED, degraded=degraded)])
+        await self.registry.attempts.record([self.attempt(at, "HTTP 204", DeliveryState.DELIVERED, degraded=degraded)])
 
     async def health(self) -> EndpointHealth:
-        return (await self.registry.receiver(self.name))[2]
+        return (await self.registry.subscriptions.context(self.name))[2]
 
     async def state(self) -> tuple[SubscriptionState, str | None]:
-        wish = await self.registry.subscription(self.name)
+        wish = await self.registry.subscriptions.get(self.name)
         return wish.state, wish.state_reason
 
 
 async def news(registry: Registry) -> list[tuple[str, str, Any]]:
-    return [(told.type, told.subject or "", told.data) for told in await registry.operational_events()]
+    return [(told.type, told.subject or "", told.data) for told in await registry.operational_events.list()]
 
 
 async def test_a_failure_is_noted_and_a_success_clears_it(registry: Registry) -> None:
@@ -118,20 +118,20 @@ async def test_a_success_of_a_subscription_that_was_well_writes_nothing_more(reg
 )
 async def test_what_is_not_the_receivers_doing_does_not_count(registry: Registry, outcome: dict[str, Any]) -> None:
     ill = await Receiver(registry).subscribed()
-    await registry.record([ill.attempt(NOW, **outcome)])
+    await registry.attempts.record([ill.attempt(NOW, **outcome)])
     assert await ill.health() == HEALTHY
 
 
 async def test_a_throttled_subscription_is_read_with_its_deliveries(registry: Registry) -> None:
     ill = await Receiver(registry).subscribed()
     happened = event(id="later")
-    await registry.accept([happened], "run")
+    await registry.events.accept([happened], "run")
     group = Group(event_key=happened.key, channel=Channel.WEBHOOK, subscription_ids=("ill",))
-    await registry.add_deliveries("run", [group])
-    assert (await registry.load([group]))[0].health is HEALTHY
+    await registry.deliveries.add("run", [group])
+    assert (await registry.attempts.load([group]))[0].health is HEALTHY
     # Side by side, so they count once.
-    await registry.record([ill.attempt(NOW, "HTTP 429", throttle=True, degraded=False) for _ in range(3)])
-    (due,) = await registry.load([group])
+    await registry.attempts.record([ill.attempt(NOW, "HTTP 429", throttle=True, degraded=False) for _ in range(3)])
+    (due,) = await registry.attempts.load([group])
     assert due.health == EndpointHealth(
         throttled_until=NOW + timedelta(seconds=5), throttles=1, failing_since=NOW, failures=3
     )
@@ -154,8 +154,8 @@ async def test_who_fails_for_days_is_warned_about_and_then_disabled_and_each_is_
         (FAILING, "ill", {**about, "reason": "HTTP 503", "failures": 5}),
         (DISABLED, "ill", {**about, "reason": reason, "failures": 7}),
     ]
-    assert {(told.source, told.tenant) for told in await registry.operational_events()} == {("bellwire", "acme")}
-    found = await registry.match(event(type="any"), limit=10, scan=10)
+    assert {(told.source, told.tenant) for told in await registry.operational_events.list()} == {("bellwire", "acme")}
+    found = await registry.matching.match(event(type="any"), limit=10, scan=10)
     assert not found.found
 
 
@@ -163,7 +163,7 @@ async def test_neither_days_nor_failures_alone_disable(registry: Registry) -> No
     rare, hasty = await Receiver(registry, "rare").subscribed(), await Receiver(registry, "hasty").subscribed()
     for days in (0, 10, 20):
         await rare.fails(NOW + days * DAY)
-    await registry.record([hasty.attempt(NOW + number * MINUTE) for number in range(50)])
+    await registry.attempts.record([hasty.attempt(NOW + number * MINUTE) for number in range(50)])
     assert (await rare.state())[0] is (await hasty.state())[0] is SubscriptionState.ACTIVE
     assert (await hasty.health()).failures == 50
     # Both points had passed; that is told once.
@@ -204,9 +204,9 @@ async def test_resuming_clears_the_marks_and_pausing_does_not(registry: Registry
     for days in (0, 2, 4, 6):
         await ill.fails(NOW + days * DAY, "HTTP 504", throttle=True)
     assert (await ill.state())[0] is SubscriptionState.DISABLED
-    await registry.set_state("ill", SubscriptionState.PAUSED, reason="asked for")
+    await registry.subscriptions.set_state("ill", SubscriptionState.PAUSED, reason="asked for")
     assert (await ill.health()).failures == 4
-    await registry.set_state("ill", SubscriptionState.ACTIVE)
+    await registry.subscriptions.set_state("ill", SubscriptionState.ACTIVE)
     assert await ill.health() == HEALTHY
     await ill.fails(NOW + 7 * DAY)
     assert (await ill.state())[0] is SubscriptionState.ACTIVE
@@ -216,7 +216,7 @@ async def test_no_address_and_no_answer_is_told(registry: Registry) -> None:
     ill = await Receiver(registry, target={"channel": "email", "to": "ann@example.com"}).subscribed()
     for days in (0, 1, 2, 6):
         await ill.fails(NOW + days * DAY, "SMTP 550", answer="550 ann@example.com is unknown")
-    told = await registry.operational_events()
+    told = await registry.operational_events.list()
     assert [one.type for one in told] == [FAILING, DISABLED]
     assert "ann@" not in "".join(one.to_json() for one in told)
 
@@ -225,10 +225,10 @@ async def test_what_was_published_is_forgotten_and_the_rest_stays_in_order(regis
     for name in ("a", "b", "c"):
         gone = await Receiver(registry, name).subscribed()
         await gone.fails(NOW, "HTTP 410", state=DeliveryState.REJECTED, disable=True)
-    first, second, third = await registry.operational_events()
-    assert [told.id for told in await registry.operational_events(limit=2)] == [first.id, second.id]
-    await registry.forget_operational_events([first.id, "unknown"])
-    assert await registry.operational_events() == [second, third]
+    first, second, third = await registry.operational_events.list()
+    assert [told.id for told in await registry.operational_events.list(limit=2)] == [first.id, second.id]
+    await registry.operational_events.remove([first.id, "unknown"])
+    assert await registry.operational_events.list() == [second, third]
 
 
 async def test_subscriptions_to_news_of_themselves_that_fail_cause_no_endless_chain(registry: Registry) -> None:
@@ -238,8 +238,8 @@ async def test_subscriptions_to_news_of_themselves_that_fail_cause_no_endless_ch
     published: list[Event] = []
     for half_days in range(60):
         now = NOW + half_days * DAY / 2
-        told = await registry.operational_events()
-        await registry.forget_operational_events([one.id for one in told])
+        told = await registry.operational_events.list()
+        await registry.operational_events.remove([one.id for one in told])
         published += told
         for _ in [event(), *told]:
             for receiver in ill.values():
@@ -247,17 +247,17 @@ async def test_subscriptions_to_news_of_themselves_that_fail_cause_no_endless_ch
                     await receiver.fails(now)
     kinds = sorted((one.type, one.subject) for one in published)
     assert kinds == sorted((kind, name) for name in names for kind in (FAILING, FAILING, DISABLED))
-    assert await registry.operational_events() == []
+    assert await registry.operational_events.list() == []
 
 
 async def test_consent_is_kept_with_the_subscription(registry: Registry) -> None:
     target = {"channel": "webhook", "url": "https://app.example/hooks", "handshake": True}
     receiver = await Receiver(registry, target=target).subscribed()
     consent = Consent("digest", datetime.now(UTC), 2.5)
-    await registry.give_consent("ill", consent)
+    await registry.subscriptions.record_consent("ill", consent)
     assert (await receiver.health()).consent == consent
     await receiver.fails(NOW)
-    await registry.set_state("ill", SubscriptionState.ACTIVE)
+    await registry.subscriptions.set_state("ill", SubscriptionState.ACTIVE)
     assert await receiver.health() == EndpointHealth(consent=consent)
 
 
@@ -265,14 +265,14 @@ async def test_a_rate_that_was_consented_to_paces_together_with_the_own_one(regi
     target = {"channel": "webhook", "url": "https://app.example/hooks", "handshake": True}
     rates = {"own": (1.0, 5.0), "theirs": (5.0, 1.0), "only": (None, 1.0), "free": (None, None)}
     happened = [event(id=str(number)) for number in range(3)]
-    await registry.accept(happened, "run")
+    await registry.events.accept(happened, "run")
     for name, (own, consented) in rates.items():
         await Receiver(registry, name, target=target, rate_limit=own).subscribed()
-        await registry.give_consent(name, Consent("digest", NOW, consented))
+        await registry.subscriptions.record_consent(name, Consent("digest", NOW, consented))
     groups = [Group(event_key=one.key, channel=Channel.WEBHOOK, subscription_ids=tuple(rates)) for one in happened]
-    await registry.add_deliveries("run", groups)
+    await registry.deliveries.add("run", groups)
     now = datetime.now(UTC)
-    slots = await registry.reserve(await registry.load(groups), now=now)
+    slots = await registry.limits.reserve(await registry.attempts.load(groups), now=now)
     for name in ("own", "theirs", "only"):
         taken = [(slots[one.key, name] - now).total_seconds() for one in happened]
         assert taken == pytest.approx([0, 1, 2], abs=0.01), name
@@ -290,7 +290,7 @@ async def test_workers_that_record_at_once_do_not_wait_for_each_other_for_ever(r
             else receiver.attempt(NOW, "HTTP 204", DeliveryState.DELIVERED)
             for index, receiver in enumerate(receivers)
         ]
-        await one.record(made if number % 3 else made[::-1])
+        await one.attempts.record(made if number % 3 else made[::-1])
 
     async with asyncio.timeout(60):
         await asyncio.gather(*(work(one, number) for number in range(12) for one in [registry, *others]))

@@ -44,13 +44,13 @@ def retention(database: Database) -> Retention:
 
 async def mail(registry: Registry, name: str, *to: str) -> Subscription:
     wish = subscription({"channel": "email", "to": to[0] if len(to) == 1 else list(to)}, id=name)
-    await registry.subscribe(wish)
+    await registry.subscriptions.create(wish)
     return wish
 
 
 async def text(registry: Registry, name: str, to: str) -> Subscription:
     wish = subscription({"channel": "sms", "to": to}, id=name)
-    await registry.subscribe(wish)
+    await registry.subscriptions.create(wish)
     return wish
 
 
@@ -72,15 +72,15 @@ async def deliver(
     registry: Registry, happened: Event, *attempts: tuple[Subscription, DeliveryState, dict[str, Any]]
 ) -> None:
     run = f"event//shop/{happened.id}"
-    await registry.accept([happened], run)
+    await registry.events.accept([happened], run)
     for wish, state, outcome in attempts:
         group = Group(event_key=happened.key, channel=wish.channel, subscription_ids=(wish.id,))
-        await registry.add_deliveries(run, [group])
-        await registry.record([made(happened, wish, state, **outcome)])
+        await registry.deliveries.add(run, [group])
+        await registry.attempts.record([made(happened, wish, state, **outcome)])
 
 
 async def one(registry: Registry, happened: Event, wish: Subscription) -> Delivery:
-    (found,) = await registry.deliveries(event_key=happened.key, subscription_id=wish.id)
+    (found,) = await registry.deliveries.list(event_key=happened.key, subscription_id=wish.id)
     return found
 
 
@@ -113,11 +113,13 @@ async def test_the_address_is_nowhere_afterwards_and_others_keep_what_is_theirs(
                 {"answer": f"{ANN}: 451\n{BOB}: 451", "remaining_recipients": (ANN, BOB), "provider_id": "Q3"},
             ),
         )
-    await registry.suppress(Suppression(channel=Channel.EMAIL, address=ANN, reason=SuppressionReason.COMPLAINED))
-    await registry.suppress(Suppression(channel=Channel.EMAIL, address=CAT, reason=SuppressionReason.BOUNCED))
+    await registry.suppressions.add(
+        Suppression(channel=Channel.EMAIL, address=ANN, reason=SuppressionReason.COMPLAINED)
+    )
+    await registry.suppressions.add(Suppression(channel=Channel.EMAIL, address=CAT, reason=SuppressionReason.BOUNCED))
     assert ANN in await everything(database)
     bobs_before = [
-        (await one(registry, event(id=f"{n}"), bobs), await registry.attempts(event(id=f"{n}").key, "bobs"))
+        (await one(registry, event(id=f"{n}"), bobs), await registry.attempts.list(event(id=f"{n}").key, "bobs"))
         for n in range(5)
     ]
 
@@ -127,16 +129,16 @@ async def test_the_address_is_nowhere_afterwards_and_others_keep_what_is_theirs(
     assert (erased.deliveries, erased.attempts, erased.cancelled, erased.suppressions) == (10, 10, 0, 1)
     assert "ann@" not in await everything(database)
     assert [
-        (await one(registry, event(id=f"{n}"), bobs), await registry.attempts(event(id=f"{n}").key, "bobs"))
+        (await one(registry, event(id=f"{n}"), bobs), await registry.attempts.list(event(id=f"{n}").key, "bobs"))
         for n in range(5)
     ] == bobs_before
-    left = await registry.subscription("several")
+    left = await registry.subscriptions.get("several")
     assert (left.state, left.target) == ("active", EmailTarget(to=(BOB, CAT)))
     waiting = await one(registry, event(id="3"), several)
     assert (waiting.state, waiting.remaining_recipients, waiting.provider_id) == (WAITING, (BOB,), "Q3")
-    empty = await registry.subscription("alone")
+    empty = await registry.subscriptions.get("alone")
     assert (empty.state, empty.state_reason) == (SubscriptionState.DISABLED, ERASED)
-    (attempt,) = await registry.attempts(event(id="3").key, "alone")
+    (attempt,) = await registry.attempts.list(event(id="3").key, "alone")
     assert attempt.outcome == Outcome(kind=OutcomeKind.DELIVERED, reason="SMTP 250")
 
 
@@ -150,15 +152,17 @@ async def test_a_number_is_erased_with_the_ids_by_which_the_provider_knows_its_m
     )
     assert (await retention.erase(Channel.SMS, NUMBER)).emptied == ["hers"]
     assert NUMBER not in await everything(database)
-    assert await registry.claimed_provider_ids(["SM1", "SM2"]) == {"SM2"}
+    assert await registry.attempts.claimed_provider_ids(["SM1", "SM2"]) == {"SM2"}
     assert (await one(registry, happened, hers)).provider_id is None
 
 
 async def test_a_suppression_holds_on_without_the_address(registry: Registry, retention: Retention) -> None:
-    await registry.suppress(Suppression(channel=Channel.EMAIL, address=ANN, reason=SuppressionReason.COMPLAINED))
+    await registry.suppressions.add(
+        Suppression(channel=Channel.EMAIL, address=ANN, reason=SuppressionReason.COMPLAINED)
+    )
     await retention.erase(Channel.EMAIL, "ANN@example.com")
-    assert [kept.address for kept in await registry.suppressions()] == [""]
-    found = await registry.suppressed(Channel.EMAIL, [ANN], subscription_id="new")
+    assert [kept.address for kept in await registry.suppressions.list()] == [""]
+    found = await registry.suppressions.among(Channel.EMAIL, [ANN], subscription_id="new")
     assert found == {ANN: SuppressionReason.COMPLAINED}
 
 
@@ -186,7 +190,7 @@ async def test_a_run_that_still_holds_a_delivery_loads_it_as_cancelled(
     await deliver(registry, happened, (alone, WAITING, {}))
     await retention.erase(Channel.EMAIL, ANN)
     group = Group(event_key=happened.key, channel=Channel.EMAIL, subscription_ids=("alone",), attempt=2)
-    (due,) = await registry.load([group])
+    (due,) = await registry.attempts.load([group])
     assert (due.delivery.state, due.subscription.state) == (CANCELLED, SubscriptionState.DISABLED)
 
 
@@ -195,12 +199,12 @@ async def test_an_emptied_subscription_matches_nothing_and_is_never_active_again
 ) -> None:
     await mail(registry, "alone", ANN)
     await retention.erase(Channel.EMAIL, ANN)
-    assert (await registry.match(event(), limit=10, scan=10)).found == ()
-    await registry.set_state("alone", SubscriptionState.PAUSED, reason="by an operator")
+    assert (await registry.matching.match(event(), limit=10, scan=10)).found == ()
+    await registry.subscriptions.set_state("alone", SubscriptionState.PAUSED, reason="by an operator")
     with pytest.raises(SubscriptionInvalid, match="target: its recipient was erased"):
-        await registry.set_state("alone", SubscriptionState.ACTIVE)
-    assert (await registry.match(event(), limit=10, scan=10)).found == ()
-    assert (await registry.subscription("alone")).state is SubscriptionState.PAUSED
+        await registry.subscriptions.set_state("alone", SubscriptionState.ACTIVE)
+    assert (await registry.matching.match(event(), limit=10, scan=10)).found == ()
+    assert (await registry.subscriptions.get("alone")).state is SubscriptionState.PAUSED
     assert (await retention.delete("alone")).gone
 
 
@@ -216,7 +220,7 @@ async def test_what_an_attempt_under_way_puts_on_record_is_erased_too(
 
     async def land() -> None:
         late = {"answer": f"{ANN}: 451", "remaining_recipients": (ANN,), "provider_id": "Q"}
-        await registry.record([made(happened, wish, WAITING, 2, **late) for wish in (alone, several)])
+        await registry.attempts.record([made(happened, wish, WAITING, 2, **late) for wish in (alone, several)])
         assert ANN in await everything(database)
 
     await retention.erase(Channel.EMAIL, ANN, rest=land)
@@ -258,7 +262,7 @@ async def test_a_dry_run_says_the_same_and_changes_nothing(
     await deliver(
         registry, event(id="both"), (alone, DELIVERED, {}), (several, WAITING, {"remaining_recipients": (ANN,)})
     )
-    await registry.suppress(Suppression(channel=Channel.EMAIL, address=ANN, reason=SuppressionReason.BOUNCED))
+    await registry.suppressions.add(Suppression(channel=Channel.EMAIL, address=ANN, reason=SuppressionReason.BOUNCED))
     before = await everything(database)
     would = await retention.erase(Channel.EMAIL, ANN, events=True, dry_run=True)
     assert await everything(database) == before
@@ -278,11 +282,11 @@ async def test_events_that_went_to_the_recipient_only_lose_their_data_if_that_is
     kept = await retention.erase(Channel.EMAIL, ANN, dry_run=True)
     assert kept.events == 0
     assert (await retention.erase(Channel.EMAIL, ANN, events=True)).events == 1
-    stored = await registry.events_by_key([hers.key, both.key])
+    stored = await registry.events.by_keys([hers.key, both.key])
     assert stored[both.key] == both
     assert (stored[hers.key].data, stored[hers.key].subject, stored[hers.key].type) == (None, None, "order.paid")
     assert stored[hers.key].time == hers.time
-    again = await registry.accept([hers], "another run")
+    again = await registry.events.accept([hers], "another run")
     assert again[hers.key].result == "duplicate", "its fingerprint stays"
 
 

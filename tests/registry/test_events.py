@@ -14,21 +14,21 @@ from tests.factories import event, subscription
 
 async def test_an_event_is_owned_by_the_run_that_came_first(registry: Registry) -> None:
     first, other = event(id="1"), event(id="2")
-    accepted = await registry.accept([first, other], "run-a")
+    accepted = await registry.events.accept([first, other], "run-a")
     assert {key: (found.result, found.workflow_id) for key, found in accepted.items()} == {
         first.key: (PublishResult.OWNED, "run-a"),
         other.key: (PublishResult.OWNED, "run-a"),
     }
-    assert await registry.accept([first, other], "run-a") == accepted
+    assert await registry.events.accept([first, other], "run-a") == accepted
     again = event(id="1", time="2020-01-01T00:00:00Z", traceparent="00-a-b-01")
     changed, new = event(id="2", data="changed"), event(id="3")
-    accepted = await registry.accept([again, changed, new], "run-b")
+    accepted = await registry.events.accept([again, changed, new], "run-b")
     assert {key: (found.result, found.workflow_id) for key, found in accepted.items()} == {
         first.key: (PublishResult.DUPLICATE, "run-a"),
         other.key: (PublishResult.CONFLICT, "run-a"),
         new.key: (PublishResult.OWNED, "run-b"),
     }
-    assert (await registry.find_events("2"))[0].event == other
+    assert (await registry.events.with_id("2"))[0].event == other
     assert accepted[new.key].source == "/shop"
     assert accepted[new.key].id == "3"
 
@@ -36,18 +36,18 @@ async def test_an_event_is_owned_by_the_run_that_came_first(registry: Registry) 
 async def test_twenty_runs_that_publish_one_event_agree_on_its_owner(registry: Registry) -> None:
     mine = [event(id="shared"), *(event(id=f"{number}") for number in range(5))]
     answers = await asyncio.gather(
-        *(registry.accept(mine if number % 2 else mine[::-1], f"run-{number}") for number in range(20))
+        *(registry.events.accept(mine if number % 2 else mine[::-1], f"run-{number}") for number in range(20))
     )
     for happened in mine:
         owners = {answer[happened.key].workflow_id for answer in answers}
         assert len(owners) == 1
         assert sum(answer[happened.key].result is PublishResult.OWNED for answer in answers) == 1
-    assert len(await registry.events()) == 6
+    assert len(await registry.events.list()) == 6
 
 
 async def test_nothing_to_accept_is_no_error(registry: Registry) -> None:
-    assert await registry.accept([], "run") == {}
-    assert await registry.events_by_key([]) == {}
+    assert await registry.events.accept([], "run") == {}
+    assert await registry.events.by_keys([]) == {}
 
 
 async def test_an_event_comes_back_as_it_was_published(registry: Registry) -> None:
@@ -55,9 +55,9 @@ async def test_an_event_comes_back_as_it_was_published(registry: Registry) -> No
         subject="Bestellung 42 ✓", tenant="acme", dataschema="/schema", datacontenttype="application/json",
         sequence=7, urgent=True, note="ö", data={"nul": "\x00", "deep": [1, 2.5, None, {"ok": True}]},
     )  # fmt: skip
-    await registry.accept([rich], "run")
-    assert (await registry.events_by_key([rich.key, "unknown"])) == {rich.key: rich}
-    stored = (await registry.find_events(rich.id))[0]
+    await registry.events.accept([rich], "run")
+    assert (await registry.events.by_keys([rich.key, "unknown"])) == {rich.key: rich}
+    stored = (await registry.events.with_id(rich.id))[0]
     assert stored.event == rich
     assert stored.digest == rich.digest
     assert stored.workflow_id == "run"
@@ -68,11 +68,11 @@ async def test_an_event_comes_back_as_it_was_published(registry: Registry) -> No
 
 async def test_events_are_listed_newest_first_page_by_page(registry: Registry) -> None:
     # Some at the same moment, some later.
-    await registry.accept([event(id=f"early-{number}") for number in range(5)], "run")
-    await registry.accept([event(id=f"late-{number}") for number in range(4)], "run")
+    await registry.events.accept([event(id=f"early-{number}") for number in range(5)], "run")
+    await registry.events.accept([event(id=f"late-{number}") for number in range(4)], "run")
     seen: list[str] = []
     after = ""
-    while page := await registry.events(after=after, limit=2):
+    while page := await registry.events.list(after=after, limit=2):
         seen += [found.event.id for found in page]
         after = page[-1].event.key
     assert {name[:4] for name in seen[:4]} == {"late"}
@@ -82,37 +82,37 @@ async def test_events_are_listed_newest_first_page_by_page(registry: Registry) -
 
 async def test_event_listings_are_narrowed(registry: Registry) -> None:
     published = [event(id="1"), event(id="2", type="order.sent", tenant="acme"), event(id="1", source="/other")]
-    await registry.accept(published, "run")
-    assert [found.event.id for found in await registry.events(type="order.sent")] == ["2"]
-    assert [found.event.id for found in await registry.events(tenant="acme")] == ["2"]
-    assert {found.event.source for found in await registry.find_events("1")} == {"/shop", "/other"}
-    assert [found.event.source for found in await registry.find_events("1", source="/other")] == ["/other"]
-    assert await registry.find_events("none") == []
+    await registry.events.accept(published, "run")
+    assert [found.event.id for found in await registry.events.list(type="order.sent")] == ["2"]
+    assert [found.event.id for found in await registry.events.list(tenant="acme")] == ["2"]
+    assert {found.event.source for found in await registry.events.with_id("1")} == {"/shop", "/other"}
+    assert [found.event.source for found in await registry.events.with_id("1", source="/other")] == ["/other"]
+    assert await registry.events.with_id("none") == []
 
 
 async def test_an_event_is_located_with_its_counts_and_one_delivery(registry: Registry) -> None:
     happened = event(id="1")
     for name in ("a", "b", "c"):
-        await registry.subscribe(subscription(id=name))
-    await registry.accept([happened], "run")
-    await registry.add_deliveries(
+        await registry.subscriptions.create(subscription(id=name))
+    await registry.events.accept([happened], "run")
+    await registry.deliveries.add(
         "page", [Group(event_key=happened.key, channel=Channel.WEBHOOK, subscription_ids=("a", "b"))]
     )
-    await registry.settle(
+    await registry.deliveries.settle(
         [Group(event_key=happened.key, channel=Channel.WEBHOOK, subscription_ids=("b",))], reason="cancelled"
     )
-    located = await registry.lookup("/shop", "1")
+    located = await registry.events.lookup("/shop", "1")
     assert (located.event_key, located.workflow_id, located.digest) == (happened.key, "run", happened.digest)
     assert located.counts == Counts(matched=2, cancelled=1)
     assert located.delivery is None
-    located = await registry.lookup("/shop", "1", "b")
+    located = await registry.events.lookup("/shop", "1", "b")
     assert located.delivery == Group(
         event_key=happened.key, channel=Channel.WEBHOOK, subscription_ids=("b",), attempt=1
     )
     assert located.delivery_state is DeliveryState.CANCELLED
     assert located.delivery_workflow_id == "page"
-    assert (await registry.find_events("1"))[0].counts == located.counts
+    assert (await registry.events.with_id("1"))[0].counts == located.counts
     with pytest.raises(DeliveryNotFound):
-        await registry.lookup("/shop", "1", "c")
+        await registry.events.lookup("/shop", "1", "c")
     with pytest.raises(EventNotFound):
-        await registry.lookup("/other", "1")
+        await registry.events.lookup("/other", "1")

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -33,7 +34,7 @@ async def main():
     registry = await Registry.open(sys.argv[1])
     async def one(key):
         groups = [Group(event_key=key, channel="webhook", subscription_ids=("b", "a"))]
-        await registry.reserve(await registry.load(groups), now=datetime.now(UTC))
+        await registry.limits.reserve(await registry.attempts.load(groups), now=datetime.now(UTC))
     await asyncio.gather(*(one(key) for key in sys.argv[2:]))
     await registry.close()
 
@@ -41,22 +42,22 @@ asyncio.run(main())
 """
 
 
-async def deliveries(registry: Registry, rates: dict[str, float | None], *, events: int) -> list[Due]:
+async def deliveries(registry: Registry, rates: dict[str, float | None], *, events: int) -> Sequence[Due]:
     """Deliveries of `events` events to a subscription per rate, stored, and read as for a first attempt."""
     for name, rate in rates.items():
-        await registry.subscribe(subscription(id=name, rate_limit=rate))
+        await registry.subscriptions.create(subscription(id=name, rate_limit=rate))
     happened = [event(id=str(number)) for number in range(events)]
-    await registry.accept(happened, "run")
+    await registry.events.accept(happened, "run")
     groups = [
         Group(event_key=one.key, channel=Channel.WEBHOOK, subscription_ids=tuple(rates), attempt=1) for one in happened
     ]
-    await registry.add_deliveries("run", groups)
-    return await registry.load(groups)
+    await registry.deliveries.add("run", groups)
+    return await registry.attempts.load(groups)
 
 
-async def again(registry: Registry, dues: list[Due]) -> list[Due]:
+async def again(registry: Registry, dues: list[Due]) -> Sequence[Due]:
     """The same deliveries, read once more."""
-    return await registry.load(
+    return await registry.attempts.load(
         [
             Group(
                 event_key=due.event.key,
@@ -90,33 +91,33 @@ def steps(moments: list[datetime]) -> list[timedelta]:
 
 
 async def test_a_channel_has_the_limit_that_was_set_last_until_it_is_cleared(registry: Registry) -> None:
-    assert await registry.limits() == {}
-    await registry.set_limit(Channel.SMS, 10)
-    await registry.set_limit(Channel.EMAIL, 0.5)
-    await registry.set_limit(Channel.SMS, 2.5)
-    assert await registry.limits() == {Channel.EMAIL: 0.5, Channel.SMS: 2.5}
-    await registry.clear_limit(Channel.SMS)
-    await registry.clear_limit(Channel.WEBHOOK)
-    assert await registry.limits() == {Channel.EMAIL: 0.5}
+    assert await registry.limits.by_channel() == {}
+    await registry.limits.set(Channel.SMS, 10)
+    await registry.limits.set(Channel.EMAIL, 0.5)
+    await registry.limits.set(Channel.SMS, 2.5)
+    assert await registry.limits.by_channel() == {Channel.EMAIL: 0.5, Channel.SMS: 2.5}
+    await registry.limits.clear(Channel.SMS)
+    await registry.limits.clear(Channel.WEBHOOK)
+    assert await registry.limits.by_channel() == {Channel.EMAIL: 0.5}
 
 
 async def test_a_limit_may_be_set_by_several_at_once(registry: Registry) -> None:
-    await asyncio.gather(*(registry.set_limit(Channel.SMS, rate) for rate in range(1, 9)))
-    assert (await registry.limits())[Channel.SMS] in range(1, 9)
+    await asyncio.gather(*(registry.limits.set(Channel.SMS, rate) for rate in range(1, 9)))
+    assert (await registry.limits.by_channel())[Channel.SMS] in range(1, 9)
 
 
 async def test_the_limit_of_a_channel_that_this_version_does_not_know_is_left_out(registry: Registry, url: str) -> None:
-    await registry.set_limit(Channel.SMS, 10)
+    await registry.limits.set(Channel.SMS, 10)
     database = Database.at(url, pool=1)
     await tell(database, "INSERT INTO limits VALUES ('pigeon', 1)")
     await database.close()
-    assert await registry.limits() == {Channel.SMS: 10}
+    assert await registry.limits.by_channel() == {Channel.SMS: 10}
 
 
 async def test_each_limited_delivery_gets_a_moment_of_its_own_from_now_on(registry: Registry) -> None:
     dues = await deliveries(registry, {"slow": RATE, "slower": RATE / 2, "free": None}, events=4)
     before = datetime.now(UTC)
-    slots = await registry.reserve(dues, now=datetime.now(UTC))
+    slots = await registry.limits.reserve(dues, now=datetime.now(UTC))
     after = datetime.now(UTC)
     for name, interval in (("slow", INTERVAL), ("slower", 2 * INTERVAL)):
         mine = [slots[due.event.key, name] for due in dues if due.subscription.id == name]
@@ -127,17 +128,19 @@ async def test_each_limited_delivery_gets_a_moment_of_its_own_from_now_on(regist
 
 async def test_what_comes_later_queues_behind_what_came_before(registry: Registry) -> None:
     dues = await deliveries(registry, {"slow": RATE}, events=6)
-    slots = [moment for due in dues for moment in (await registry.reserve([due], now=datetime.now(UTC))).values()]
+    slots = [
+        moment for due in dues for moment in (await registry.limits.reserve([due], now=datetime.now(UTC))).values()
+    ]
     assert steps(slots) == [INTERVAL] * 5
 
 
 async def test_a_delivery_keeps_its_moment_however_often_it_asks(registry: Registry) -> None:
     dues = await deliveries(registry, {"slow": RATE}, events=3)
-    first = await registry.reserve(dues[:2], now=datetime.now(UTC))
-    assert await registry.reserve([*dues[:2], *dues[:2]], now=datetime.now(UTC)) == first
+    first = await registry.limits.reserve(dues[:2], now=datetime.now(UTC))
+    assert await registry.limits.reserve([*dues[:2], *dues[:2]], now=datetime.now(UTC)) == first
     fresh = await again(registry, dues)
     assert [due.delivery.not_before for due in fresh] == [*first.values(), None]
-    assert await registry.reserve(fresh, now=datetime.now(UTC)) == {
+    assert await registry.limits.reserve(fresh, now=datetime.now(UTC)) == {
         **first,
         (dues[2].event.key, "slow"): max(first.values()) + INTERVAL,
     }
@@ -145,24 +148,24 @@ async def test_a_delivery_keeps_its_moment_however_often_it_asks(registry: Regis
 
 async def test_an_attempt_on_record_gives_the_moment_back_and_the_next_one_reserves_its_own(registry: Registry) -> None:
     dues = await deliveries(registry, {"slow": RATE}, events=2)
-    slots = await registry.reserve(dues, now=datetime.now(UTC))
-    await registry.record([deferred(dues[0])])
+    slots = await registry.limits.reserve(dues, now=datetime.now(UTC))
+    await registry.attempts.record([deferred(dues[0])])
     fresh = await again(registry, dues)
     assert [due.delivery.not_before for due in fresh] == [None, slots[dues[1].event.key, "slow"]]
-    assert (await registry.reserve(fresh, now=datetime.now(UTC)))[dues[0].event.key, "slow"] == max(
+    assert (await registry.limits.reserve(fresh, now=datetime.now(UTC)))[dues[0].event.key, "slow"] == max(
         slots.values()
     ) + INTERVAL
 
 
 async def test_moments_that_nobody_reserved_are_not_saved_up(registry: Registry) -> None:
     dues = await deliveries(registry, {"fast": 1_000}, events=3)
-    await registry.reserve(dues[:1], now=datetime.now(UTC))
-    while datetime.now(UTC) < (await registry.reserve(dues[:1], now=datetime.now(UTC)))[
+    await registry.limits.reserve(dues[:1], now=datetime.now(UTC))
+    while datetime.now(UTC) < (await registry.limits.reserve(dues[:1], now=datetime.now(UTC)))[
         dues[0].event.key, "fast"
     ] + timedelta(seconds=0.01):
         await asyncio.sleep(0)
     before = datetime.now(UTC)
-    slots = await registry.reserve(dues[1:], now=datetime.now(UTC))
+    slots = await registry.limits.reserve(dues[1:], now=datetime.now(UTC))
     assert min(slots.values()) >= before
     assert steps(sorted(slots.values())) == [timedelta(milliseconds=1)]
 
@@ -176,7 +179,7 @@ async def test_the_limit_that_holds_is_the_one_in_the_registry(registry: Registr
         "UPDATE subscriptions SET rate_limit = NULL WHERE id = 'freed'",
     )
     await database.close()
-    slots = await registry.reserve(dues, now=datetime.now(UTC))
+    slots = await registry.limits.reserve(dues, now=datetime.now(UTC))
     assert {name for _, name in slots} == {"changed"}
     assert steps(sorted(slots.values())) == [timedelta(seconds=100)]
 
@@ -184,10 +187,10 @@ async def test_the_limit_that_holds_is_the_one_in_the_registry(registry: Registr
 async def test_reserving_changes_nothing_else(registry: Registry) -> None:
     dues = await deliveries(registry, {"slow": RATE, "free": None}, events=1)
     before = [due.delivery.model_dump(exclude={"not_before"}) for due in dues]
-    await registry.reserve(dues, now=datetime.now(UTC))
+    await registry.limits.reserve(dues, now=datetime.now(UTC))
     fresh = await again(registry, dues)
     assert [due.delivery.model_dump(exclude={"not_before"}) for due in fresh] == before
-    assert await registry.reserve([], now=datetime.now(UTC)) == {}
+    assert await registry.limits.reserve([], now=datetime.now(UTC)) == {}
 
 
 async def test_a_delivery_that_is_gone_gets_no_moment(registry: Registry, url: str) -> None:
@@ -195,7 +198,7 @@ async def test_a_delivery_that_is_gone_gets_no_moment(registry: Registry, url: s
     database = Database.at(url, pool=1)
     await tell(database, f"DELETE FROM events WHERE key = '{dues[0].event.key}'")
     await database.close()
-    assert [key for key, _ in await registry.reserve(dues, now=datetime.now(UTC))] == [dues[1].event.key]
+    assert [key for key, _ in await registry.limits.reserve(dues, now=datetime.now(UTC))] == [dues[1].event.key]
 
 
 async def test_no_moment_is_given_twice_by_several_processes(registry: Registry, url: str) -> None:
@@ -222,32 +225,32 @@ async def test_no_moment_is_given_twice_by_several_processes(registry: Registry,
 async def test_new_deliveries_need_not_wait_for_who_reserves(registry: Registry, url: str) -> None:
     dues = await deliveries(registry, {"a": RATE, "b": RATE}, events=1)
     fresh = event(id="fresh")
-    await registry.accept([fresh], "run")
+    await registry.events.accept([fresh], "run")
     both = Group(event_key=fresh.key, channel=Channel.WEBHOOK, subscription_ids=("b", "a"))
     database = Database.at(url, pool=1)
 
     async def reserve_and_meanwhile_add(connection: AsyncConnection) -> None:
         await reserve(connection, dues, now=NOW)
-        await asyncio.wait_for(registry.add_deliveries("run", [both]), 10)
+        await asyncio.wait_for(registry.deliveries.add("run", [both]), 10)
 
     await database.write(reserve_and_meanwhile_add)
     await database.close()
-    assert len(await registry.deliveries(event_key=fresh.key)) == 2
+    assert len(await registry.deliveries.list(event_key=fresh.key)) == 2
 
 
 async def test_reserving_adding_and_recording_at_once_never_wait_for_each_other_in_a_circle(registry: Registry) -> None:
     dues = await deliveries(registry, {"a": 10_000, "b": 10_000}, events=10)
 
     async def work(due: Due) -> None:
-        await registry.reserve([due, *dues], now=datetime.now(UTC))
+        await registry.limits.reserve([due, *dues], now=datetime.now(UTC))
         fresh = event(id=f"of-{due.event.id}-{due.subscription.id}")
-        await registry.accept([fresh], "run")
+        await registry.events.accept([fresh], "run")
         both = Group(event_key=fresh.key, channel=Channel.WEBHOOK, subscription_ids=("b", "a"))
-        await registry.add_deliveries("run", [both])
+        await registry.deliveries.add("run", [both])
         gone = Outcome(kind=OutcomeKind.REJECTED, reason="HTTP 410", disable=True)
-        await registry.record([deferred(due, outcome=gone, state=DeliveryState.REJECTED, delay=None)])
+        await registry.attempts.record([deferred(due, outcome=gone, state=DeliveryState.REJECTED, delay=None)])
 
     await asyncio.gather(*map(work, dues))
-    assert [found.state for found in await registry.deliveries(state=DeliveryState.REJECTED)] == [
+    assert [found.state for found in await registry.deliveries.list(state=DeliveryState.REJECTED)] == [
         DeliveryState.REJECTED
     ] * len(dues)

@@ -36,8 +36,8 @@ async def _crowd(registry: Registry) -> list[Subscription]:
         )
     ]
     for wish in wishes:
-        await registry.subscribe(wish)
-    await registry.set_state("s000", SubscriptionState.PAUSED)
+        await registry.subscriptions.create(wish)
+    await registry.subscriptions.set_state("s000", SubscriptionState.PAUSED)
     return [wishes[0].model_copy(update={"state": SubscriptionState.PAUSED}), *wishes[1:]]
 
 
@@ -45,7 +45,7 @@ async def _all(registry: Registry, happened: Event, *, limit: int, scan: int) ->
     names: list[str] = []
     reached: str | None = ""
     while reached is not None:
-        found = await registry.match(happened, after=reached, limit=limit, scan=scan)
+        found = await registry.matching.match(happened, after=reached, limit=limit, scan=scan)
         assert len(found.found) <= limit
         assert found.scanned <= scan
         assert found.reached is None or found.reached > reached
@@ -60,17 +60,21 @@ async def test_exactly_those_match_that_want_the_event(registry: Registry) -> No
         wanted = [wish.id for wish in wishes if wish.wants(happened)]
         for limit, scan in [(1000, 50_000), (1, 1), (3, 7), (7, 3), (len(wanted) or 1, 1000)]:
             assert await _all(registry, happened, limit=limit, scan=scan) == wanted
-        ranged = await registry.match_range(happened, after="s010", until="s040")
+        ranged = await registry.matching.match_range(happened, after="s010", until="s040")
         assert [name for name, _ in ranged] == [name for name in wanted if "s010" < name <= "s040"]
 
 
 async def test_events_that_are_alike_share_a_match(registry: Registry) -> None:
     wishes = await _crowd(registry)
     alike = [event(), event(subject="42"), event(source="/other"), event(source="/other", subject="42")]
-    for happened, found in zip(alike, (await registry.match_each([alike], limit=1000, scan=1000))[0], strict=True):
+    for happened, found in zip(
+        alike, (await registry.matching.match_each([alike], limit=1000, scan=1000))[0], strict=True
+    ):
         assert [name for name, _ in found.found] == [wish.id for wish in wishes if wish.wants(happened)]
         assert found.reached is None
-    for happened, found in zip(alike, (await registry.match_each([alike], limit=3, scan=1000))[0], strict=True):
+    for happened, found in zip(
+        alike, (await registry.matching.match_each([alike], limit=3, scan=1000))[0], strict=True
+    ):
         wanted = [wish.id for wish in wishes if wish.wants(happened)]
         assert [name for name, _ in found.found] == wanted[:3]
         assert found.reached == wanted[2]
@@ -78,32 +82,34 @@ async def test_events_that_are_alike_share_a_match(registry: Registry) -> None:
 
 async def test_a_match_that_ends_with_its_last_find_says_so(registry: Registry) -> None:
     for name in ("a", "b", "c"):
-        await registry.subscribe(subscription(id=name))
+        await registry.subscriptions.create(subscription(id=name))
     webhook = Channel.WEBHOOK
     every = (("a", webhook), ("b", webhook), ("c", webhook))
-    assert await registry.match(event(), limit=3, scan=10) == Match(every, None, 3)
-    assert await registry.match(event(), limit=2, scan=10) == Match(every[:2], "b", 3)
-    assert await registry.match(event(), after="b", limit=2, scan=10) == Match(every[2:], None, 1)
-    assert await registry.match(event(), limit=10, scan=2) == Match(every[:2], "b", 2)
-    assert await registry.match(event(type="invoice"), limit=2, scan=10) == Match((), None, 0)
+    assert await registry.matching.match(event(), limit=3, scan=10) == Match(every, None, 3)
+    assert await registry.matching.match(event(), limit=2, scan=10) == Match(every[:2], "b", 3)
+    assert await registry.matching.match(event(), after="b", limit=2, scan=10) == Match(every[2:], None, 1)
+    assert await registry.matching.match(event(), limit=10, scan=2) == Match(every[:2], "b", 2)
+    assert await registry.matching.match(event(type="invoice"), limit=2, scan=10) == Match((), None, 0)
 
 
 @pytest.mark.parametrize(("limit", "scan"), [(0, 10), (10, 0)])
 async def test_a_match_that_may_read_nothing_gets_nowhere(registry: Registry, limit: int, scan: int) -> None:
-    await registry.subscribe(subscription(id="a"))
-    assert await registry.match(event(), limit=limit, scan=scan) == Match((), "")
+    await registry.subscriptions.create(subscription(id="a"))
+    assert await registry.matching.match(event(), limit=limit, scan=scan) == Match((), "")
 
 
 async def test_more_candidates_than_one_query_reads(registry: Registry) -> None:
     """Twelve hundred subscriptions that see the event, and one that wants it."""
     for number in range(1200):
-        await registry.subscribe(subscription(id=f"n{number:04}", filters=[{"exact": {"subject": "none"}}]))
-    await registry.subscribe(subscription(id="wants", types=["*"]))
-    assert await registry.match(event(), limit=5, scan=50_000) == Match((("wants", Channel.WEBHOOK),), None, 1201)
-    assert await registry.match(event(), limit=5, scan=1_100) == Match((), "n1099", 1_100)
+        await registry.subscriptions.create(subscription(id=f"n{number:04}", filters=[{"exact": {"subject": "none"}}]))
+    await registry.subscriptions.create(subscription(id="wants", types=["*"]))
+    assert await registry.matching.match(event(), limit=5, scan=50_000) == Match(
+        (("wants", Channel.WEBHOOK),), None, 1201
+    )
+    assert await registry.matching.match(event(), limit=5, scan=1_100) == Match((), "n1099", 1_100)
 
 
 async def test_a_type_of_many_words_matches(registry: Registry) -> None:
     deep = ".".join("w" * 120)
-    await registry.subscribe(subscription(id="a", types=["w.w.*"]))
-    assert (await registry.match(event(type=deep), limit=5, scan=10)).found == (("a", Channel.WEBHOOK),)
+    await registry.subscriptions.create(subscription(id="a", types=["w.w.*"]))
+    assert (await registry.matching.match(event(type=deep), limit=5, scan=10)).found == (("a", Channel.WEBHOOK),)

@@ -65,7 +65,7 @@ async def until(fact: Callable[[], bool]) -> None:
 
 async def emptied(registry: Registry) -> None:
     async with asyncio.timeout(30):
-        while await registry.operational_events():
+        while await registry.operational_events.list():
             await asyncio.sleep(0.01)
 
 
@@ -76,7 +76,7 @@ async def test_what_is_waiting_is_published_and_forgotten(
     await database.write(operational_events.add, told)
     assert await claim_attempt(registry, client) == 3
     assert [await started(client, one) for one in told] == [True] * 3
-    assert await registry.operational_events() == []
+    assert await registry.operational_events.list() == []
     assert await claim_attempt(registry, client) == 0
 
 
@@ -86,9 +86,9 @@ async def test_published_twice_it_is_one_event(
     client, (told,) = Client(dev_server.client), news()
     await database.write(operational_events.add, [told])
     # As by a worker that died before it could forget it.
-    await client.publish((await registry.operational_events())[0])
+    await client.publish((await registry.operational_events.list())[0])
     assert await claim_attempt(registry, client) == 1
-    assert await registry.operational_events() == []
+    assert await registry.operational_events.list() == []
     assert (await client.publish(told)).duplicate
 
 
@@ -102,7 +102,7 @@ async def test_an_id_that_somebody_else_has_used_does_not_hold_up_the_others(
         assert await claim_attempt(registry, client) == 2
     assert [log["event"] for log in logs] == ["announcement.in_conflict", "announcement.published"]
     assert await started(client, second)
-    assert await registry.operational_events() == []
+    assert await registry.operational_events.list() == []
 
 
 async def test_while_the_registry_is_away_the_loop_goes_on(
@@ -131,7 +131,7 @@ async def test_while_temporal_is_away_nothing_is_lost(
         await database.write(operational_events.add, [told])
         with pytest.raises(TemporalUnavailable):
             await claim_attempt(registry, client)
-        assert await registry.operational_events() == [told]
+        assert await registry.operational_events.list() == [told]
         await proxy.open()
         async with publishing_operational_events(registry, client, every=0.05):
             await emptied(registry)

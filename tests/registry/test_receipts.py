@@ -42,35 +42,35 @@ def sent(number: int, provider_id: str, facts: SmsFacts | None = None) -> Attemp
 @pytest.fixture
 async def one(registry: Registry) -> Registry:
     """A registry with one delivery by SMS."""
-    await registry.subscribe(WISH)
-    await registry.accept([HAPPENED], "run")
-    await registry.add_deliveries("run", [GROUP])
+    await registry.subscriptions.create(WISH)
+    await registry.events.accept([HAPPENED], "run")
+    await registry.deliveries.add("run", [GROUP])
     return registry
 
 
 async def the_one(registry: Registry) -> Delivery:
-    (delivery,) = await registry.deliveries()
+    (delivery,) = await registry.deliveries.list()
     return delivery
 
 
 async def test_a_confirmation_shows_once_the_attempt_is_on_record_that_it_is_about(one: Registry) -> None:
     told = confirmation("delivered", segments=2, price=Decimal("0.0158"), currency="USD")
-    assert await one.confirm(told)
-    assert await one.confirmations([await the_one(one)]) == {}
-    await one.record([sent(1, "SM1")])
+    assert await one.sms_receipts.record(told)
+    assert await one.sms_receipts.of_deliveries([await the_one(one)]) == {}
+    await one.attempts.record([sent(1, "SM1")])
     delivery = await the_one(one)
-    assert await one.confirmations([delivery]) == {delivery.id: told}
+    assert await one.sms_receipts.of_deliveries([delivery]) == {delivery.id: told}
 
 
 async def test_a_delivery_that_was_made_again_is_confirmed_anew(one: Registry) -> None:
-    await one.record([sent(1, "SM1")])
-    await one.confirm(confirmation("undelivered", code="30003"))
-    await one.reopen("again", [GROUP])
-    await one.record([sent(2, "SM2")])
+    await one.attempts.record([sent(1, "SM1")])
+    await one.sms_receipts.record(confirmation("undelivered", code="30003"))
+    await one.deliveries.redeliver("again", [GROUP])
+    await one.attempts.record([sent(2, "SM2")])
     delivery = await the_one(one)
-    assert await one.confirmations([delivery]) == {}
-    await one.confirm(confirmation("sent", "SM2"))
-    assert (await one.confirmations([delivery]))[delivery.id].status is ConfirmationStatus.SENT
+    assert await one.sms_receipts.of_deliveries([delivery]) == {}
+    await one.sms_receipts.record(confirmation("sent", "SM2"))
+    assert (await one.sms_receipts.of_deliveries([delivery]))[delivery.id].status is ConfirmationStatus.SENT
 
 
 @pytest.mark.parametrize("earlier", list(ConfirmationStatus))
@@ -81,52 +81,52 @@ async def test_only_what_goes_further_is_news(
     order = ["queued", "sending", "sent"]
     final = earlier not in order
     further = not final and (later not in order or order.index(later) > order.index(earlier))
-    await one.record([sent(1, "SM1")])
-    assert await one.confirm(confirmation(earlier, code="1"))
-    assert await one.confirm(confirmation(later, code="2"), suppression=BOUNCED) == further
-    (found,) = (await one.confirmations([await the_one(one)])).values()
+    await one.attempts.record([sent(1, "SM1")])
+    assert await one.sms_receipts.record(confirmation(earlier, code="1"))
+    assert await one.sms_receipts.record(confirmation(later, code="2"), suppression=BOUNCED) == further
+    (found,) = (await one.sms_receipts.of_deliveries([await the_one(one)])).values()
     assert (found.status, found.code) == ((later, "2") if further else (earlier, "1"))
-    assert bool(await one.suppressions()) == further
+    assert bool(await one.suppressions.list()) == further
 
 
 async def test_of_equal_words_at_the_same_time_one_is_news(one: Registry) -> None:
-    news = await asyncio.gather(*(one.confirm(confirmation("delivered")) for _ in range(8)))
+    news = await asyncio.gather(*(one.sms_receipts.record(confirmation("delivered")) for _ in range(8)))
     assert sorted(news) == [False] * 7 + [True]
 
 
 async def test_a_delivery_that_is_not_known_is_refused_without_effect(one: Registry) -> None:
     with pytest.raises(DeliveryNotFound):
-        await one.confirm(confirmation("failed", subscription_id="other"), suppression=BOUNCED)
-    assert await one.suppressions() == []
+        await one.sms_receipts.record(confirmation("failed", subscription_id="other"), suppression=BOUNCED)
+    assert await one.suppressions.list() == []
 
 
 async def test_what_an_sms_took_comes_back_as_it_was(one: Registry) -> None:
     facts = SmsFacts(encoding=Encoding.UCS_2, segments=2, provider="acme", estimate=Decimal("0.1450"), currency="EUR")
-    await one.record([sent(1, "SM1", facts)])
-    (made,) = await one.attempts(HAPPENED.key)
+    await one.attempts.record([sent(1, "SM1", facts)])
+    (made,) = await one.attempts.list(HAPPENED.key)
     assert made.outcome.sms == facts
     assert str(facts.estimate) == "0.1450"
 
 
 async def test_who_was_asked_is_kept_with_the_delivery(one: Registry) -> None:
-    (due,) = await one.load([GROUP])
-    assert await one.claim_attempt(due, asking="acme")
-    (due,) = await one.load([GROUP])
+    (due,) = await one.attempts.load([GROUP])
+    assert await one.attempts.claim(due, asking="acme")
+    (due,) = await one.attempts.load([GROUP])
     assert due.delivery.asked == "acme/1"
-    await one.record_intent([due])
+    await one.attempts.record_intent([due])
     assert (await the_one(one)).asked == "acme/1", "what it has is looked for there"
 
 
 async def test_start_lifts_only_what_was_listed_for_its_reason(one: Registry) -> None:
-    await one.suppress(BOUNCED)
+    await one.suppressions.add(BOUNCED)
     number = BOUNCED.address
-    assert not await one.lift_suppression(Channel.SMS, number, reason=SuppressionReason.UNSUBSCRIBED)
-    assert await one.lift_suppression(Channel.SMS, number, reason=SuppressionReason.BOUNCED)
+    assert not await one.suppressions.lift(Channel.SMS, number, reason=SuppressionReason.UNSUBSCRIBED)
+    assert await one.suppressions.lift(Channel.SMS, number, reason=SuppressionReason.BOUNCED)
 
 
 async def test_other_scopes_are_asked_for_by_name(one: Registry) -> None:
-    await one.suppress(BOUNCED.model_copy(update={"subscription_id": "sender:Acme"}))
+    await one.suppressions.add(BOUNCED.model_copy(update={"subscription_id": "sender:Acme"}))
     number = BOUNCED.address
-    assert await one.suppressed(Channel.SMS, [number], subscription_id="sub") == {}
-    found = await one.suppressed(Channel.SMS, [number], subscription_id="sub", also_for=["sender:Acme"])
+    assert await one.suppressions.among(Channel.SMS, [number], subscription_id="sub") == {}
+    found = await one.suppressions.among(Channel.SMS, [number], subscription_id="sub", also_for=["sender:Acme"])
     assert found == {number: SuppressionReason.BOUNCED}

@@ -77,9 +77,9 @@ def made(happened: Event, name: str, state: DeliveryState = DELIVERED, number: i
 async def happen(registry: Registry, id: str, *names: str, state: DeliveryState = DELIVERED, run: str = "run") -> Event:  # noqa: A002
     """An event whose deliveries to these subscriptions have been attempted once."""
     happened = event(id=id)
-    await registry.accept([happened], run)
-    await registry.add_deliveries(run, [group(happened, *names)])
-    await registry.record([made(happened, name, state) for name in names])
+    await registry.events.accept([happened], run)
+    await registry.deliveries.add(run, [group(happened, *names)])
+    await registry.attempts.record([made(happened, name, state) for name in names])
     return happened
 
 
@@ -87,7 +87,7 @@ async def happen(registry: Registry, id: str, *names: str, state: DeliveryState 
 async def subscribed(registry: Registry) -> Sequence[str]:
     names = [f"s{number}" for number in range(8)]
     for name in names:
-        await registry.subscribe(subscription(id=name))
+        await registry.subscriptions.create(subscription(id=name))
     return names
 
 
@@ -103,26 +103,26 @@ async def test_old_events_go_with_their_deliveries_and_attempts_and_younger_ones
     assert purged == Purged(events=10, deliveries=9, attempts=9, stayed=0)
     assert [so_far.events for so_far in heard] == [4, 8, 10]
     assert await rows(database) == (1, 2, 2)
-    assert [found.event.id for found in await registry.events()] == [young.id]
-    assert len(await registry.subscriptions()) == 8
+    assert [found.event.id for found in await registry.events.list()] == [young.id]
+    assert len(await registry.subscriptions.list()) == 8
     with pytest.raises(EventNotFound):
-        await registry.lookup("/shop", "old-1")
+        await registry.events.lookup("/shop", "old-1")
 
 
 async def test_an_event_with_anything_unsettled_stays_whole_and_is_counted(
     registry: Registry, retention: Retention, database: Database, subscribed: Sequence[str]
 ) -> None:
     waiting = await happen(registry, "waiting", *subscribed[:2])
-    await registry.add_deliveries("run", [group(waiting, "s2")])
-    await registry.record([made(waiting, "s2", WAITING)])
+    await registry.deliveries.add("run", [group(waiting, "s2")])
+    await registry.attempts.record([made(waiting, "s2", WAITING)])
     pending = event(id="pending")
-    await registry.accept([pending], "run")
-    await registry.add_deliveries("run", [group(pending, "s0")])
+    await registry.events.accept([pending], "run")
+    await registry.deliveries.add("run", [group(pending, "s0")])
     await happen(registry, "done", *subscribed[:2])
     now = datetime.now(UTC)
     assert await retention.purge(now) == Purged(events=1, deliveries=2, attempts=2, stayed=2)
     assert await rows(database) == (2, 4, 3)
-    await registry.record([made(waiting, "s2", number=2), made(pending, "s0")])
+    await registry.attempts.record([made(waiting, "s2", number=2), made(pending, "s0")])
     assert await retention.purge(now) == Purged(events=2, deliveries=4, attempts=5, stayed=0)
     assert await rows(database) == (0, 0, 0)
 
@@ -134,7 +134,7 @@ async def test_the_events_of_runs_that_are_open_stay(
     await happen(registry, "done", "s0")
     purged = await retention.purge(datetime.now(UTC), open_runs={"event//shop/searching"})
     assert (purged.events, purged.stayed) == (1, 1)
-    assert [found.event.id for found in await registry.events()] == ["searching"]
+    assert [found.event.id for found in await registry.events.list()] == ["searching"]
 
 
 async def test_a_dry_run_counts_and_deletes_nothing(
@@ -180,13 +180,13 @@ async def test_attempts_whose_delivery_went_while_they_were_made_go_once_they_ar
 ) -> None:
     kept = await happen(registry, "kept", "s0", state=WAITING)
     gone = event(id="gone")
-    await registry.record([made(gone, "s0"), made(kept, "deleted")])
+    await registry.attempts.record([made(gone, "s0"), made(kept, "deleted")])
     now = datetime.now(UTC)
-    await registry.record([made(gone, "s1")])
+    await registry.attempts.record([made(gone, "s1")])
     assert (await retention.purge(now, dry_run=True)).attempts == 2
     assert (await retention.purge(now)).attempts == 2
-    assert [found.subscription_id for found in await registry.attempts(gone.key)] == ["s1"]
-    assert [found.subscription_id for found in await registry.attempts(kept.key)] == ["s0"]
+    assert [found.subscription_id for found in await registry.attempts.list(gone.key)] == ["s1"]
+    assert [found.subscription_id for found in await registry.attempts.list(kept.key)] == ["s0"]
 
 
 async def test_a_delivery_that_is_opened_again_meanwhile_is_never_lost_halfway(
@@ -199,14 +199,14 @@ async def test_a_delivery_that_is_opened_again_meanwhile_is_never_lost_halfway(
     async def open_again() -> dict[str, bool]:
         opened = {}
         for one in reversed(happened):
-            opened[one.key] = bool(await registry.reopen(f"redeliver/{one.id}", [group(one, "s1")]))
+            opened[one.key] = bool(await registry.deliveries.redeliver(f"redeliver/{one.id}", [group(one, "s1")]))
         return opened
 
     purged, opened = await asyncio.gather(retention.purge(now), open_again())
     assert purged.events + purged.stayed == 30
     assert purged.events + sum(opened.values()) == 30
     for one in happened:
-        states = {found.subscription_id: found.state for found in await registry.deliveries(event_key=one.key)}
+        states = {found.subscription_id: found.state for found in await registry.deliveries.list(event_key=one.key)}
         assert states == ({"s0": DELIVERED, "s1": DeliveryState.PENDING} if opened[one.key] else {})
 
 
@@ -223,16 +223,16 @@ async def test_publishing_and_delivering_go_on_during_a_purge(
 
     purged, _ = await asyncio.gather(retention.purge(now), deliver())
     assert purged == Purged(events=40, deliveries=120, attempts=120)
-    found = await registry.events(limit=100)
+    found = await registry.events.list(limit=100)
     assert {one.event.id for one in found} == {f"new-{number}" for number in range(40)}
     assert all(one.counts.delivered == 3 for one in found)
 
 
 async def test_an_event_that_was_purged_may_be_published_again(registry: Registry, subscribed: Sequence[str]) -> None:
     happened = await happen(registry, "1", "s0")
-    assert (await registry.accept([happened], "other"))[happened.key].workflow_id == "run"
+    assert (await registry.events.accept([happened], "other"))[happened.key].workflow_id == "run"
     await registry.retention.purge(datetime.now(UTC) + timedelta(seconds=1))
-    assert (await registry.accept([happened], "other"))[happened.key].workflow_id == "other"
+    assert (await registry.events.accept([happened], "other"))[happened.key].workflow_id == "other"
 
 
 async def test_a_subscription_goes_with_its_deliveries_and_attempts(
@@ -241,11 +241,11 @@ async def test_a_subscription_goes_with_its_deliveries_and_attempts(
     happened = [await happen(registry, f"event-{number}", "s0", "s1") for number in range(7)]
     assert await retention.delete("s0") == Deleted(gone=True, deliveries=7, attempts=7)
     assert await rows(database) == (7, 7, 7)
-    assert (await registry.match(happened[0], limit=100, scan=100)).found[0][0] == "s1"
-    for asked in (registry.subscription("s0"), retention.delete("s0")):
+    assert (await registry.matching.match(happened[0], limit=100, scan=100)).found[0][0] == "s1"
+    for asked in (registry.subscriptions.get("s0"), retention.delete("s0")):
         with pytest.raises(SubscriptionNotFound):
             await asked
-    await registry.subscribe(subscription(id="s0"))
+    await registry.subscriptions.create(subscription(id="s0"))
 
 
 async def test_a_subscription_with_something_unsettled_stays_unless_that_is_cancelled(
@@ -255,36 +255,36 @@ async def test_a_subscription_with_something_unsettled_stays_unless_that_is_canc
     for number in range(5):
         await happen(registry, f"waiting-{number}", "s0", "s1", state=WAITING)
     assert await retention.delete("s0") == Deleted(gone=False, unsettled=5)
-    assert (await registry.subscription("s0")).state == "active"
+    assert (await registry.subscriptions.get("s0")).state == "active"
     assert await rows(database) == (6, 12, 12)
     assert await retention.delete("s0", cancel=True) == Deleted(gone=True, deliveries=6, attempts=6, unsettled=5)
-    assert {found.subscription_id for found in await registry.deliveries()} == {"s1"}
+    assert {found.subscription_id for found in await registry.deliveries.list()} == {"s1"}
 
 
 async def test_a_run_that_matched_a_subscription_just_before_it_was_deleted_matches_again(
     registry: Registry, retention: Retention, subscribed: Sequence[str]
 ) -> None:
     happened = event(id="1")
-    await registry.accept([happened], "run")
-    found = await registry.match(happened, limit=100, scan=100)
+    await registry.events.accept([happened], "run")
+    found = await registry.matching.match(happened, limit=100, scan=100)
     await retention.delete("s0")
     with pytest.raises(IntegrityError):
-        await registry.add_deliveries("run", [group(happened, *(name for name, _ in found.found))])
-    again = await registry.match(happened, limit=100, scan=100)
-    await registry.add_deliveries("run", [group(happened, *(name for name, _ in again.found))])
-    assert [one.subscription_id for one in await registry.deliveries()] == subscribed[1:]
+        await registry.deliveries.add("run", [group(happened, *(name for name, _ in found.found))])
+    again = await registry.matching.match(happened, limit=100, scan=100)
+    await registry.deliveries.add("run", [group(happened, *(name for name, _ in again.found))])
+    assert [one.subscription_id for one in await registry.deliveries.list()] == subscribed[1:]
 
 
 async def test_deliveries_that_are_added_while_a_subscription_is_deleted_keep_it_or_go_with_it(
     registry: Registry, retention: Retention, database: Database, subscribed: Sequence[str]
 ) -> None:
     happened = [event(id=f"event-{number:02}") for number in range(20)]
-    await registry.accept(happened, "run")
+    await registry.events.accept(happened, "run")
 
     async def add() -> None:
         for one in happened:
             try:
-                await registry.add_deliveries("run", [group(one, "s0")])
+                await registry.deliveries.add("run", [group(one, "s0")])
             except IntegrityError:
                 return
 

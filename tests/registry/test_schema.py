@@ -44,18 +44,18 @@ async def test_a_registry_without_tables_says_how_to_make_them(url: str) -> None
     with pytest.raises(NotSetUp, match="python -m starter setup"):
         await registry.check()
     with pytest.raises(NotSetUp, match="python -m starter setup"):
-        await registry.accept([event()], "run")
+        await registry.events.accept([event()], "run")
     with pytest.raises(NotSetUp, match="python -m starter setup"):
-        await registry.subscriptions()
+        await registry.subscriptions.list()
     await registry.migrate()
     await registry.check()
     await registry.close()
 
 
 async def test_migrating_again_changes_nothing(registry: Registry) -> None:
-    await registry.accept([event(id="1")], "run")
+    await registry.events.accept([event(id="1")], "run")
     await registry.migrate()
-    assert [found.event.id for found in await registry.events()] == ["1"]
+    assert [found.event.id for found in await registry.events.list()] == ["1"]
 
 
 async def test_four_processes_may_migrate_at_once(url: str) -> None:
@@ -152,15 +152,15 @@ async def test_a_database_from_before_rate_limits_asks_for_setup_and_keeps_what_
     registry = await Registry.open(url)
     with pytest.raises(NotSetUp, match=r"python -m starter setup.* is at 0001, this version needs 0007"):
         await registry.check()
-    for asking in (registry.limits(), registry.subscriptions(), registry.deliveries()):
+    for asking in (registry.limits.by_channel(), registry.subscriptions.list(), registry.deliveries.list()):
         with pytest.raises(NotSetUp, match="python -m starter setup"):
             await asking
     await registry.migrate()
     await registry.check()
-    assert await registry.limits() == {}
-    assert await registry.subscriptions() == [wish]
+    assert await registry.limits.by_channel() == {}
+    assert await registry.subscriptions.list() == [wish]
     group = Group(event_key=happened.key, channel=Channel.EMAIL, subscription_ids=("a",), attempt=2)
-    (due,) = await registry.load([group])
+    (due,) = await registry.attempts.load([group])
     assert (due.event, due.subscription) == (happened, wish)
     assert (due.delivery.reason, due.delivery.not_before) == ("SMTP 451", None)
     await registry.close()
@@ -185,14 +185,14 @@ async def test_a_secret_from_before_rotation_goes_on_signing(url: str) -> None:
     await database.close()
     registry = await Registry.open(url)
     await registry.migrate()
-    assert [key.expires_at for key in await registry.keys_in_use("hook")] == [None]
-    assert await registry.keys_in_use("mail") == ()
-    new = await registry.rotate_secret("hook")
+    assert [key.expires_at for key in await registry.signing_secrets.in_use("hook")] == [None]
+    assert await registry.signing_secrets.in_use("mail") == ()
+    new = await registry.signing_secrets.rotate("hook")
     happened = event()
     group = Group(event_key=happened.key, channel=Channel.WEBHOOK, subscription_ids=("hook",))
-    await registry.accept([happened], "run")
-    await registry.add_deliveries("run", [group])
-    (due,) = await registry.load([group])
+    await registry.events.accept([happened], "run")
+    await registry.deliveries.add("run", [group])
+    (due,) = await registry.attempts.load([group])
     assert due.secrets == (new, SecretStr(secret))
     await registry.close()
 
@@ -232,7 +232,7 @@ async def test_an_sms_that_was_under_way_when_there_was_one_provider_is_asked_fo
     await database.close()
     registry = await Registry.open(url)
     await registry.migrate()
-    assert [delivery.asked for delivery in await registry.deliveries()] == ["twilio/2"]
+    assert [delivery.asked for delivery in await registry.deliveries.list()] == ["twilio/2"]
     await registry.close()
 
 

@@ -47,17 +47,17 @@ async def opened(url: str) -> AsyncIterator[Opened]:
 
 async def fill(registry: Registry, *, name: str = "a") -> None:
     """A row with something private in every sealed column; the secret is Bellwire's own."""
-    await registry.subscribe(
+    await registry.subscriptions.create(
         subscription(
             id=name,
             target={"channel": "webhook", "url": f"https://a.example/{PRIVATE}"},
             parts={"webhook.json": f'{{"to": "{PRIVATE}"}}'},
         )
     )
-    await registry.give_consent(name, Consent(PRIVATE, NOW, None))
-    await registry.accept([EVENT], "run")
+    await registry.subscriptions.record_consent(name, Consent(PRIVATE, NOW, None))
+    await registry.events.accept([EVENT], "run")
     group = Group(event_key=EVENT.key, channel=Channel.WEBHOOK, subscription_ids=(name,))
-    await registry.add_deliveries("run", [group])
+    await registry.deliveries.add("run", [group])
     outcome = Outcome(kind=OutcomeKind.DEFERRED, reason="later", answer=PRIVATE, remaining_recipients=(PRIVATE,))
     made = Attempt(
         event_key=EVENT.key,
@@ -69,8 +69,8 @@ async def fill(registry: Registry, *, name: str = "a") -> None:
         state=DeliveryState.WAITING,
         delay=5.0,
     )
-    await registry.record([made])
-    await registry.suppress(suppression(f"{name}.{PRIVATE}"))
+    await registry.attempts.record([made])
+    await registry.suppressions.add(suppression(f"{name}.{PRIVATE}"))
 
 
 def suppression(address: str = PRIVATE, **fields: Any) -> Suppression:
@@ -80,10 +80,12 @@ def suppression(address: str = PRIVATE, **fields: Any) -> Suppression:
 
 async def read_back(registry: Registry, *, name: str = "a") -> tuple[object, ...]:
     """All of it, as people and runs read it."""
-    (due,) = await registry.load([Group(event_key=EVENT.key, channel=Channel.WEBHOOK, subscription_ids=(name,))])
-    attempts = await registry.attempts(EVENT.key, name)
-    listed = [(one.address, one.reason) for one in await registry.suppressions()]
-    events = [stored.event for stored in await registry.events()]
+    (due,) = await registry.attempts.load(
+        [Group(event_key=EVENT.key, channel=Channel.WEBHOOK, subscription_ids=(name,))]
+    )
+    attempts = await registry.attempts.list(EVENT.key, name)
+    listed = [(one.address, one.reason) for one in await registry.suppressions.list()]
+    events = [stored.event for stored in await registry.events.list()]
     return due, [secret.get_secret_value() for secret in due.secrets], attempts, sorted(listed), events
 
 
@@ -112,9 +114,9 @@ async def rekey(registry: Registry, *, check: bool = False) -> dict[tuple[str, s
     for column in COLUMNS:
         after = None
         while True:
-            window = await registry.look(column, after=after)
+            window = await registry.rekeying.look(column, after=after)
             if not check:
-                await registry.rekey(column, window.astray)
+                await registry.rekeying.move(column, window.astray)
             for item in window.astray:
                 found[column, item.key_id] = found.get((column, item.key_id), 0) + 1
             if window.reached is None:
@@ -159,9 +161,9 @@ async def test_without_keys_everything_is_as_it_was(url: str, opened: Opened) ->
 async def test_who_has_no_keys_is_told_which_one_it_takes(opened: Opened) -> None:
     await fill(await opened(OLD))
     with pytest.raises(NotReadable, match=r"encrypted with key 'old'.*BELLWIRE_ENCRYPTION_KEYS"):
-        await (await opened()).subscription("a")
+        await (await opened()).subscriptions.get("a")
     with pytest.raises(NotReadable, match="encrypted with key 'old', which is not among new"):
-        await (await opened(NEW)).events()
+        await (await opened(NEW)).events.list()
 
 
 async def test_a_value_moved_to_another_column_does_not_open(url: str, opened: Opened) -> None:
@@ -176,34 +178,34 @@ async def test_a_value_moved_to_another_column_does_not_open(url: str, opened: O
     await database.write(swap)
     await database.close()
     with pytest.raises(NotReadable, match="key old does not open it"):
-        await registry.subscription("a")
+        await registry.subscriptions.get("a")
 
 
 async def test_an_event_published_again_is_a_duplicate_whatever_key_it_rests_under(opened: Opened) -> None:
-    await (await opened()).accept([EVENT], "run")
+    await (await opened()).events.accept([EVENT], "run")
     for keys in (OLD, f"{NEW},{OLD}"):
-        again = await (await opened(keys)).accept([EVENT], "other")
+        again = await (await opened(keys)).events.accept([EVENT], "other")
         assert again[EVENT.key].result == "duplicate"
-        changed = await (await opened(keys)).accept([EVENT.model_copy(update={"data": {}})], "other")
+        changed = await (await opened(keys)).events.accept([EVENT.model_copy(update={"data": {}})], "other")
         assert changed[EVENT.key].result == "conflict"
 
 
 async def test_a_suppressed_address_is_found_whatever_key_it_was_put_on_the_list_with(opened: Opened) -> None:
-    await (await opened()).suppress(suppression("clear@example.com"))
-    await (await opened(OLD)).suppress(suppression("old@example.com"))
+    await (await opened()).suppressions.add(suppression("clear@example.com"))
+    await (await opened(OLD)).suppressions.add(suppression("old@example.com"))
     registry = await opened(f"{NEW},{OLD}")
-    await registry.suppress(suppression("new@example.com"))
+    await registry.suppressions.add(suppression("new@example.com"))
     addresses = [f"{name}@example.com" for name in ("clear", "Old", "new", "nobody")]
-    found = await registry.suppressed(Channel.EMAIL, addresses, subscription_id="a")
+    found = await registry.suppressions.among(Channel.EMAIL, addresses, subscription_id="a")
     assert found.keys() == set(addresses[:3])
-    assert [one.address for one in await registry.suppressions(address="OLD@example.com")] == ["old@example.com"]
+    assert [one.address for one in await registry.suppressions.list(address="OLD@example.com")] == ["old@example.com"]
     # One that is on the list under an older key stays there once.
     for name in ("clear", "old", "new"):
-        await registry.suppress(suppression(f"{name}@example.com", reason=SuppressionReason.OPERATOR))
-    assert {one.reason for one in await registry.suppressions()} == {SuppressionReason.BOUNCED}
+        await registry.suppressions.add(suppression(f"{name}@example.com", reason=SuppressionReason.OPERATOR))
+    assert {one.reason for one in await registry.suppressions.list()} == {SuppressionReason.BOUNCED}
     for name in ("clear", "old", "new"):
-        assert await registry.lift_suppression(Channel.EMAIL, f"{name}@example.com")
-    assert await registry.suppressions() == []
+        assert await registry.suppressions.lift(Channel.EMAIL, f"{name}@example.com")
+    assert await registry.suppressions.list() == []
 
 
 @pytest.mark.parametrize("before", [None, OLD], ids=["in the clear", "under an older key"])
@@ -221,29 +223,29 @@ async def test_rekeying_brings_everything_under_the_first_key(url: str, opened: 
     alone = await opened(NEW)
     assert await rekey(alone, check=True) == {}
     assert await read_back(alone) == was
-    assert await alone.suppressed(Channel.EMAIL, [f"a.{PRIVATE}"], subscription_id="a")
+    assert await alone.suppressions.among(Channel.EMAIL, [f"a.{PRIVATE}"], subscription_id="a")
 
 
 async def test_rekeying_goes_through_many_rows_and_can_be_broken_off(opened: Opened) -> None:
     registry = await opened(OLD)
     events = [event(id=str(number), data={"to": PRIVATE}) for number in range(1_203)]
-    await registry.accept(events, "run")
+    await registry.events.accept(events, "run")
     registry = await opened(f"{NEW},{OLD}")
     # Broken off after two windows.
-    first = await registry.look("events.body", after=None)
-    await registry.rekey("events.body", first.astray)
-    second = await registry.look("events.body", after=first.reached)
-    await registry.rekey("events.body", second.astray)
+    first = await registry.rekeying.look("events.body", after=None)
+    await registry.rekeying.move("events.body", first.astray)
+    second = await registry.rekeying.look("events.body", after=first.reached)
+    await registry.rekeying.move("events.body", second.astray)
     done = len(first.astray) + len(second.astray)
     assert 0 < done < len(events)
     assert await rekey(registry) == {("events.body", "old"): len(events) - done, ("events.digest", "old"): len(events)}
-    assert len(await (await opened(NEW)).events_by_key([item.key for item in events])) == len(events)
+    assert len(await (await opened(NEW)).events.by_keys([item.key for item in events])) == len(events)
 
 
 async def test_what_a_worker_writes_while_its_row_is_rekeyed_stays(opened: Opened) -> None:
     await fill(await opened(OLD))
     registry = await opened(f"{NEW},{OLD}")
-    window = await registry.look("deliveries.remaining_recipients", after=None)
+    window = await registry.rekeying.look("deliveries.remaining_recipients", after=None)
     # A worker with the older keys settles the delivery, after rekeying has read it and before it writes.
     outcome = Outcome(kind=OutcomeKind.DEFERRED, reason="later", remaining_recipients=("bob@example.com",))
     made = Attempt(
@@ -256,19 +258,19 @@ async def test_what_a_worker_writes_while_its_row_is_rekeyed_stays(opened: Opene
         state=DeliveryState.WAITING,
         delay=5.0,
     )
-    await (await opened(OLD)).record([made])
-    await registry.rekey("deliveries.remaining_recipients", window.astray)
-    (delivery,) = await registry.deliveries()
+    await (await opened(OLD)).attempts.record([made])
+    await registry.rekeying.move("deliveries.remaining_recipients", window.astray)
+    (delivery,) = await registry.deliveries.list()
     assert delivery.remaining_recipients == ("bob@example.com",)
     assert (await rekey(registry, check=True))["deliveries.remaining_recipients", "old"] == 1
 
 
 async def test_one_address_under_two_keys_is_one_after_rekeying(opened: Opened) -> None:
     # Two workers, one of which has the new key already, at the same moment.
-    await (await opened(OLD)).suppress(suppression())
-    await (await opened(NEW)).suppress(suppression(subscription_id=EVERYWHERE))
+    await (await opened(OLD)).suppressions.add(suppression())
+    await (await opened(NEW)).suppressions.add(suppression(subscription_id=EVERYWHERE))
     await rekey(await opened(f"{NEW},{OLD}"))
-    assert len(await (await opened(NEW)).suppressions()) == 1
+    assert len(await (await opened(NEW)).suppressions.list()) == 1
 
 
 async def test_rekeying_while_others_write_loses_nothing(opened: Opened) -> None:
@@ -278,7 +280,7 @@ async def test_rekeying_while_others_write_loses_nothing(opened: Opened) -> None
 
     async def write() -> None:
         for start in range(0, len(written), 10):
-            await old.accept(written[start : start + 10], "run")
+            await old.events.accept(written[start : start + 10], "run")
 
     async def turn() -> None:
         for _ in range(5):
@@ -288,7 +290,7 @@ async def test_rekeying_while_others_write_loses_nothing(opened: Opened) -> None
     await rekey(new)
     last = await opened(NEW)
     assert await rekey(last, check=True) == {}
-    assert len(await last.events_by_key([item.key for item in written])) == len(written)
+    assert len(await last.events.by_keys([item.key for item in written])) == len(written)
 
 
 async def test_a_large_body_costs_milliseconds() -> None:

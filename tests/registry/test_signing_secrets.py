@@ -20,7 +20,7 @@ EMAIL = {"channel": "email", "to": "ann@example.com"}
 
 async def made(registry: Registry, **options: str | KeyKind) -> str:
     """The secret of a new subscription `hook`."""
-    secret = await registry.subscribe(subscription(id="hook"), **options)  # type: ignore[arg-type]
+    secret = await registry.subscriptions.create(subscription(id="hook"), **options)  # type: ignore[arg-type]
     assert secret is not None
     return secret.get_secret_value()
 
@@ -29,14 +29,14 @@ async def signing(registry: Registry) -> list[str]:
     """What an attempt at a delivery of `hook` would be signed with."""
     happened = event()
     group = Group(event_key=happened.key, channel=Channel.WEBHOOK, subscription_ids=("hook",))
-    await registry.accept([happened], "run")
-    await registry.add_deliveries("run", [group])
-    (due,) = await registry.load([group])
+    await registry.events.accept([happened], "run")
+    await registry.deliveries.add("run", [group])
+    (due,) = await registry.attempts.load([group])
     return [secret.get_secret_value() for secret in due.secrets]
 
 
 async def rotated(registry: Registry, **options: object) -> str:
-    return (await registry.rotate_secret("hook", **options)).get_secret_value()  # type: ignore[arg-type]
+    return (await registry.signing_secrets.rotate("hook", **options)).get_secret_value()  # type: ignore[arg-type]
 
 
 async def test_old_and_new_secret_sign_for_a_day_the_new_one_first(registry: Registry) -> None:
@@ -44,7 +44,7 @@ async def test_old_and_new_secret_sign_for_a_day_the_new_one_first(registry: Reg
     new = await rotated(registry)
     assert new != old
     assert await signing(registry) == [new, old]
-    newest, replaced = await registry.keys_in_use("hook")
+    newest, replaced = await registry.signing_secrets.in_use("hook")
     assert newest.expires_at is None
     assert replaced.expires_at is not None
     assert timedelta(hours=23) < replaced.expires_at - datetime.now(UTC) <= timedelta(hours=24)
@@ -60,7 +60,7 @@ async def test_each_replaced_secret_has_an_end_of_its_own(registry: Registry) ->
     fourth = await rotated(registry, overlap=HOUR)
     # The second ran out at once, the first keeps the longer time that it was promised.
     assert await signing(registry) == [fourth, third, first]
-    ends = [key.expires_at for key in await registry.keys_in_use("hook")]
+    ends = [key.expires_at for key in await registry.signing_secrets.in_use("hook")]
     assert ends[0] is None
     assert ends[1] is not None
     assert ends[2] is not None
@@ -87,7 +87,7 @@ async def test_the_kind_stays_unless_another_is_asked_for(registry: Registry) ->
     new = await rotated(registry)
     shared = await rotated(registry, kind=KeyKind.SYMMETRIC)
     assert [secret.partition("_")[0] for secret in (old, new, shared)] == ["whsk", "whsk", "whsec"]
-    assert [(key.kind, key.public_key) for key in await registry.keys_in_use("hook")] == [
+    assert [(key.kind, key.public_key) for key in await registry.signing_secrets.in_use("hook")] == [
         (KeyKind.SYMMETRIC, None),
         (KeyKind.ASYMMETRIC, public_key(new)),
         (KeyKind.ASYMMETRIC, public_key(old)),
@@ -96,7 +96,7 @@ async def test_the_kind_stays_unless_another_is_asked_for(registry: Registry) ->
 
 async def test_what_people_see_of_keys_holds_no_secret(registry: Registry) -> None:
     secrets = [await made(registry, kind=KeyKind.ASYMMETRIC), await rotated(registry, kind=KeyKind.SYMMETRIC)]
-    seen = repr(await registry.keys_in_use("hook")) + repr(await registry.subscription("hook"))
+    seen = repr(await registry.signing_secrets.in_use("hook")) + repr(await registry.subscriptions.get("hook"))
     for secret in secrets:
         assert secret not in seen
         assert secret[5:45] not in seen
@@ -148,20 +148,20 @@ async def test_a_secret_does_not_replace_itself(registry: Registry) -> None:
 
 
 async def test_only_webhooks_that_exist_have_secrets_to_rotate(registry: Registry) -> None:
-    await registry.subscribe(subscription(EMAIL, id="hook"))
+    await registry.subscriptions.create(subscription(EMAIL, id="hook"))
     with pytest.raises(SubscriptionInvalid, match="only webhooks are signed"):
         await rotated(registry)
-    assert await registry.keys_in_use("hook") == ()
-    for asked in (registry.rotate_secret("nobody"), registry.keys_in_use("nobody")):
+    assert await registry.signing_secrets.in_use("hook") == ()
+    for asked in (registry.signing_secrets.rotate("nobody"), registry.signing_secrets.in_use("nobody")):
         with pytest.raises(SubscriptionNotFound):
             await asked
 
 
 async def test_the_kind_of_a_new_secret_may_be_chosen(registry: Registry) -> None:
-    assert await registry.subscribe(subscription(EMAIL)) is None
+    assert await registry.subscriptions.create(subscription(EMAIL)) is None
     with pytest.raises(SubscriptionInvalid, match="only webhooks are signed"):
-        await registry.subscribe(subscription(EMAIL), kind=KeyKind.ASYMMETRIC)
+        await registry.subscriptions.create(subscription(EMAIL), kind=KeyKind.ASYMMETRIC)
     with pytest.raises(SubscriptionInvalid, match="is symmetric, and asymmetric was asked for"):
-        await registry.subscribe(subscription(), secret=generate_secret(), kind=KeyKind.ASYMMETRIC)
+        await registry.subscriptions.create(subscription(), secret=generate_secret(), kind=KeyKind.ASYMMETRIC)
     brought = generate_secret("asymmetric")
-    assert await registry.subscribe(subscription(), secret=brought) == SecretStr(brought)
+    assert await registry.subscriptions.create(subscription(), secret=brought) == SecretStr(brought)

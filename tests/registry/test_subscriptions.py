@@ -29,12 +29,12 @@ SMS = {"channel": "sms", "to": "+14155550123"}
 )
 async def test_a_subscription_comes_back_as_it_was_given(registry: Registry, fields: dict[str, Any]) -> None:
     wish = subscription(**fields)
-    await registry.subscribe(wish)
-    assert await registry.subscription(wish.id) == wish
+    await registry.subscriptions.create(wish)
+    assert await registry.subscriptions.get(wish.id) == wish
 
 
 async def test_a_webhook_gets_a_secret_of_its_own(registry: Registry) -> None:
-    first, second = [await registry.subscribe(subscription()) for _ in range(2)]
+    first, second = [await registry.subscriptions.create(subscription()) for _ in range(2)]
     assert first is not None
     assert second is not None
     assert first != second
@@ -44,60 +44,60 @@ async def test_a_webhook_gets_a_secret_of_its_own(registry: Registry) -> None:
 
 async def test_a_secret_may_be_brought_along(registry: Registry) -> None:
     given = "whsec_" + base64.b64encode(bytes(24)).decode()
-    kept = await registry.subscribe(subscription(), secret=given)
+    kept = await registry.subscriptions.create(subscription(), secret=given)
     assert kept is not None
     assert kept.get_secret_value() == given
 
 
 @pytest.mark.parametrize("target", [EMAIL, SMS])
 async def test_only_webhooks_have_secrets(registry: Registry, target: dict[str, Any]) -> None:
-    assert await registry.subscribe(subscription(target)) is None
+    assert await registry.subscriptions.create(subscription(target)) is None
     with pytest.raises(SubscriptionInvalid, match=r"^secret: "):
-        await registry.subscribe(subscription(target), secret="whsec_" + "A" * 32)
+        await registry.subscriptions.create(subscription(target), secret="whsec_" + "A" * 32)
 
 
 @pytest.mark.parametrize("secret", ["", "whsec_", "whsec_AAAA", "whsec_not base64", "A" * 32, "whsec_" + "A" * 100])
 async def test_a_bad_secret_is_refused_and_nothing_stored(registry: Registry, secret: str) -> None:
     with pytest.raises(SubscriptionInvalid, match=r"^secret: "):
-        await registry.subscribe(subscription(), secret=secret)
-    assert await registry.subscriptions() == []
+        await registry.subscriptions.create(subscription(), secret=secret)
+    assert await registry.subscriptions.list() == []
 
 
 async def test_an_id_is_given_once(registry: Registry) -> None:
     wish = subscription(id="orders")
-    await registry.subscribe(wish)
+    await registry.subscriptions.create(wish)
     with pytest.raises(SubscriptionInvalid, match=r"^id: "):
-        await registry.subscribe(subscription(id="orders", tenant="other", types=["*"]))
-    assert await registry.subscription("orders") == wish
+        await registry.subscriptions.create(subscription(id="orders", tenant="other", types=["*"]))
+    assert await registry.subscriptions.get("orders") == wish
 
 
 async def test_an_unknown_subscription_is_not_found(registry: Registry) -> None:
     with pytest.raises(SubscriptionNotFound):
-        await registry.subscription("nobody")
+        await registry.subscriptions.get("nobody")
     with pytest.raises(SubscriptionNotFound):
-        await registry.set_state("nobody", SubscriptionState.PAUSED)
+        await registry.subscriptions.set_state("nobody", SubscriptionState.PAUSED)
 
 
 async def test_subscriptions_are_listed_page_by_page(registry: Registry) -> None:
     # In an order that languages disagree on.
     ids = ["B", "a", "a-b", "a_b", "ab", "A1", "Z", "z", "0"]
     for name in ids:
-        await registry.subscribe(subscription(id=name))
+        await registry.subscriptions.create(subscription(id=name))
     seen: list[str] = []
-    while page := await registry.subscriptions(after=seen[-1] if seen else "", limit=2):
+    while page := await registry.subscriptions.list(after=seen[-1] if seen else "", limit=2):
         assert len(page) <= 2
         seen += [wish.id for wish in page]
     assert seen == sorted(ids)
 
 
 async def test_listings_are_narrowed(registry: Registry) -> None:
-    await registry.subscribe(subscription(id="hook"))
-    await registry.subscribe(subscription(EMAIL, id="mail"))
-    await registry.subscribe(subscription(SMS, id="text", tenant="other"))
-    await registry.set_state("mail", SubscriptionState.PAUSED)
+    await registry.subscriptions.create(subscription(id="hook"))
+    await registry.subscriptions.create(subscription(EMAIL, id="mail"))
+    await registry.subscriptions.create(subscription(SMS, id="text", tenant="other"))
+    await registry.subscriptions.set_state("mail", SubscriptionState.PAUSED)
 
     async def listed(**narrowed: Any) -> list[str]:
-        return [wish.id for wish in await registry.subscriptions(**narrowed)]
+        return [wish.id for wish in await registry.subscriptions.list(**narrowed)]
 
     assert await listed(tenant="acme") == ["hook", "mail"]
     assert await listed(channel=Channel.SMS) == ["text"]
@@ -108,19 +108,19 @@ async def test_listings_are_narrowed(registry: Registry) -> None:
 
 async def test_only_active_subscriptions_match(registry: Registry) -> None:
     wish = subscription(id="one", types=["order.*", "order.paid"])
-    await registry.subscribe(wish)
+    await registry.subscriptions.create(wish)
 
     async def matched() -> list[str]:
-        return [name for name, _ in (await registry.match(event(), limit=10, scan=10)).found]
+        return [name for name, _ in (await registry.matching.match(event(), limit=10, scan=10)).found]
 
     assert await matched() == ["one"]
-    await registry.set_state("one", SubscriptionState.PAUSED, reason="holidays")
-    await registry.set_state("one", SubscriptionState.PAUSED, reason="longer holidays")
-    assert (await registry.subscription("one")).state_reason == "longer holidays"
+    await registry.subscriptions.set_state("one", SubscriptionState.PAUSED, reason="holidays")
+    await registry.subscriptions.set_state("one", SubscriptionState.PAUSED, reason="longer holidays")
+    assert (await registry.subscriptions.get("one")).state_reason == "longer holidays"
     assert await matched() == []
-    await registry.set_state("one", SubscriptionState.ACTIVE, reason="back")
-    await registry.set_state("one", SubscriptionState.ACTIVE)
-    assert await registry.subscription("one") == wish
+    await registry.subscriptions.set_state("one", SubscriptionState.ACTIVE, reason="back")
+    await registry.subscriptions.set_state("one", SubscriptionState.ACTIVE)
+    assert await registry.subscriptions.get("one") == wish
     assert await matched() == ["one"]
-    await registry.subscribe(subscription(id="two", state="paused"))
+    await registry.subscriptions.create(subscription(id="two", state="paused"))
     assert await matched() == ["one"]

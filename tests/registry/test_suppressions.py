@@ -18,53 +18,55 @@ def suppression(address: str = ANN, **fields: object) -> Suppression:
 
 
 async def test_a_suppressed_address_is_found_for_every_subscription_however_it_is_written(registry: Registry) -> None:
-    await registry.suppress(suppression())
-    found = await registry.suppressed(Channel.EMAIL, ["Ann@Example.com", "bob@example.com"], subscription_id="sub")
+    await registry.suppressions.add(suppression())
+    found = await registry.suppressions.among(
+        Channel.EMAIL, ["Ann@Example.com", "bob@example.com"], subscription_id="sub"
+    )
     assert found == {"Ann@Example.com": SuppressionReason.BOUNCED}
 
 
 async def test_one_for_a_subscription_leaves_the_others_alone(registry: Registry) -> None:
-    await registry.suppress(suppression(subscription_id="mine", reason=SuppressionReason.UNSUBSCRIBED))
-    assert await registry.suppressed(Channel.EMAIL, [ANN], subscription_id="other") == {}
-    mine = await registry.suppressed(Channel.EMAIL, [ANN], subscription_id="mine")
+    await registry.suppressions.add(suppression(subscription_id="mine", reason=SuppressionReason.UNSUBSCRIBED))
+    assert await registry.suppressions.among(Channel.EMAIL, [ANN], subscription_id="other") == {}
+    mine = await registry.suppressions.among(Channel.EMAIL, [ANN], subscription_id="mine")
     assert mine == {ANN: SuppressionReason.UNSUBSCRIBED}
-    await registry.suppress(suppression(reason=SuppressionReason.COMPLAINED))
-    mine = await registry.suppressed(Channel.EMAIL, [ANN], subscription_id="mine")
+    await registry.suppressions.add(suppression(reason=SuppressionReason.COMPLAINED))
+    mine = await registry.suppressions.among(Channel.EMAIL, [ANN], subscription_id="mine")
     assert mine == {ANN: SuppressionReason.COMPLAINED}
 
 
 async def test_an_address_of_one_channel_says_nothing_about_another(registry: Registry) -> None:
-    await registry.suppress(suppression("+14155550123", channel=Channel.SMS))
-    assert await registry.suppressed(Channel.EMAIL, ["+14155550123"], subscription_id="sub") == {}
+    await registry.suppressions.add(suppression("+14155550123", channel=Channel.SMS))
+    assert await registry.suppressions.among(Channel.EMAIL, ["+14155550123"], subscription_id="sub") == {}
 
 
 async def test_the_first_reason_stays(registry: Registry) -> None:
-    await registry.suppress(suppression())
-    await registry.suppress(suppression(reason=SuppressionReason.OPERATOR))
-    assert [each.reason for each in await registry.suppressions()] == [SuppressionReason.BOUNCED]
+    await registry.suppressions.add(suppression())
+    await registry.suppressions.add(suppression(reason=SuppressionReason.OPERATOR))
+    assert [each.reason for each in await registry.suppressions.list()] == [SuppressionReason.BOUNCED]
 
 
 async def test_lifting_one_subscription_or_all(registry: Registry) -> None:
     for scope in ("mine", "other", EVERYWHERE):
-        await registry.suppress(suppression(subscription_id=scope))
-    assert await registry.lift_suppression(Channel.EMAIL, "ANN@example.com", subscription_id="mine")
-    assert {each.subscription_id for each in await registry.suppressions()} == {"other", EVERYWHERE}
-    assert await registry.lift_suppression(Channel.EMAIL, ANN)
-    assert not await registry.lift_suppression(Channel.EMAIL, ANN)
-    assert await registry.suppressions() == []
+        await registry.suppressions.add(suppression(subscription_id=scope))
+    assert await registry.suppressions.lift(Channel.EMAIL, "ANN@example.com", subscription_id="mine")
+    assert {each.subscription_id for each in await registry.suppressions.list()} == {"other", EVERYWHERE}
+    assert await registry.suppressions.lift(Channel.EMAIL, ANN)
+    assert not await registry.suppressions.lift(Channel.EMAIL, ANN)
+    assert await registry.suppressions.list() == []
 
 
 async def test_the_list_is_newest_first_and_can_be_narrowed(registry: Registry) -> None:
     start = datetime(2026, 1, 1, tzinfo=UTC)
     for number in range(3):
-        await registry.suppress(suppression(f"{number}@example.com", created_at=start + timedelta(days=number)))
-    await registry.suppress(suppression("+14155550123", channel=Channel.SMS, created_at=start))
-    listed = await registry.suppressions(channel=Channel.EMAIL, limit=2)
+        await registry.suppressions.add(suppression(f"{number}@example.com", created_at=start + timedelta(days=number)))
+    await registry.suppressions.add(suppression("+14155550123", channel=Channel.SMS, created_at=start))
+    listed = await registry.suppressions.list(channel=Channel.EMAIL, limit=2)
     assert [each.address for each in listed] == ["2@example.com", "1@example.com"]
     assert listed[0].created_at == start + timedelta(days=2)
-    older = await registry.suppressions(channel=Channel.EMAIL, before=listed[-1].created_at)
+    older = await registry.suppressions.list(channel=Channel.EMAIL, before=listed[-1].created_at)
     assert [each.address for each in older] == ["0@example.com"]
-    assert [each.channel for each in await registry.suppressions(address="+14155550123")] == [Channel.SMS]
+    assert [each.channel for each in await registry.suppressions.list(address="+14155550123")] == [Channel.SMS]
 
 
 async def test_deliveries_are_loaded_with_those_of_their_addresses_that_are_suppressed(registry: Registry) -> None:
@@ -76,20 +78,22 @@ async def test_deliveries_are_loaded_with_those_of_their_addresses_that_are_supp
         "hook": {"channel": "webhook", "url": "https://app.example/hooks"},
     }
     for name, target in targets.items():
-        await registry.subscribe(subscription(target, id=name))
-    await registry.accept([happened], "event//shop/1")
+        await registry.subscriptions.create(subscription(target, id=name))
+    await registry.events.accept([happened], "event//shop/1")
     groups = [
         Group(event_key=happened.key, channel=Channel(str(target["channel"])), subscription_ids=(name,))
         for name, target in targets.items()
     ]
-    await registry.add_deliveries("event//shop/1", groups)
-    assert [dict(due.suppressed) for due in await registry.load(groups)] == [{}] * 4
-    await registry.suppress(suppression())
-    await registry.suppress(
+    await registry.deliveries.add("event//shop/1", groups)
+    assert [dict(due.suppressed) for due in await registry.attempts.load(groups)] == [{}] * 4
+    await registry.suppressions.add(suppression())
+    await registry.suppressions.add(
         suppression("bob@example.com", subscription_id="several", reason=SuppressionReason.UNSUBSCRIBED)
     )
-    await registry.suppress(suppression("+14155550123", channel=Channel.SMS, reason=SuppressionReason.UNSUBSCRIBED))
-    assert {due.subscription.id: dict(due.suppressed) for due in await registry.load(groups)} == {
+    await registry.suppressions.add(
+        suppression("+14155550123", channel=Channel.SMS, reason=SuppressionReason.UNSUBSCRIBED)
+    )
+    assert {due.subscription.id: dict(due.suppressed) for due in await registry.attempts.load(groups)} == {
         "several": {
             "Ann@example.com": SuppressionReason.BOUNCED,
             "bob@example.com": SuppressionReason.UNSUBSCRIBED,
@@ -98,18 +102,18 @@ async def test_deliveries_are_loaded_with_those_of_their_addresses_that_are_supp
         "phone": {"+14155550123": SuppressionReason.UNSUBSCRIBED},
         "hook": {},
     }
-    await registry.suppress(suppression("bob@example.com", reason=SuppressionReason.COMPLAINED))
-    several, other, _, _ = await registry.load(groups)
+    await registry.suppressions.add(suppression("bob@example.com", reason=SuppressionReason.COMPLAINED))
+    several, other, _, _ = await registry.attempts.load(groups)
     assert several.suppressed["bob@example.com"] is SuppressionReason.COMPLAINED
     assert other.suppressed == {"bob@example.com": SuppressionReason.COMPLAINED}
 
 
 async def test_an_outcome_puts_addresses_on_the_list_together_with_its_attempt(registry: Registry) -> None:
     happened = event(id="1")
-    await registry.subscribe(subscription({"channel": "email", "to": [ANN, "bob@example.com"]}, id="wish"))
-    await registry.accept([happened], "event//shop/1")
+    await registry.subscriptions.create(subscription({"channel": "email", "to": [ANN, "bob@example.com"]}, id="wish"))
+    await registry.events.accept([happened], "event//shop/1")
     group = Group(event_key=happened.key, channel=Channel.EMAIL, subscription_ids=("wish",))
-    await registry.add_deliveries("event//shop/1", [group])
+    await registry.deliveries.add("event//shop/1", [group])
     outcome = Outcome(kind=OutcomeKind.DELIVERED, reason="SMTP 250", suppress=(suppression(),))
     attempt = Attempt(
         event_key=happened.key,
@@ -120,7 +124,9 @@ async def test_an_outcome_puts_addresses_on_the_list_together_with_its_attempt(r
         outcome=outcome,
         state=DeliveryState.DELIVERED,
     )
-    await registry.record([attempt])
-    await registry.record([attempt])
-    assert await registry.suppressed(Channel.EMAIL, [ANN], subscription_id="any") == {ANN: SuppressionReason.BOUNCED}
-    assert (await registry.subscription("wish")).state is SubscriptionState.ACTIVE
+    await registry.attempts.record([attempt])
+    await registry.attempts.record([attempt])
+    assert await registry.suppressions.among(Channel.EMAIL, [ANN], subscription_id="any") == {
+        ANN: SuppressionReason.BOUNCED
+    }
+    assert (await registry.subscriptions.get("wish")).state is SubscriptionState.ACTIVE

@@ -209,7 +209,7 @@ async def test_copies_of_a_subscription_differ_by_id_and_url_only(tmp_path: Path
                 "retry_schedule": [1.0],
             }
         )
-        await registry.subscribe(original)
+        await registry.subscriptions.create(original)
         await database.write(
             copy_subscription, names[0], {name: f"https://example.com/{name[-1]}" for name in names[1:]}
         )

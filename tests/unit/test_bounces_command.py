@@ -37,10 +37,10 @@ def registry_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     async def prepare() -> None:
         registry = await Registry.open(url)
         await registry.migrate()
-        await registry.subscribe(subscription({"channel": "email", "to": [ANN, BOB]}, id="wish"))
-        await registry.accept([HAPPENED], "event//shop/1")
+        await registry.subscriptions.create(subscription({"channel": "email", "to": [ANN, BOB]}, id="wish"))
+        await registry.events.accept([HAPPENED], "event//shop/1")
         group = Group(event_key=HAPPENED.key, channel=Channel.EMAIL, subscription_ids=("wish",))
-        await registry.add_deliveries("event//shop/1", [group])
+        await registry.deliveries.add("event//shop/1", [group])
         await registry.close()
 
     asyncio.run(prepare())
@@ -51,7 +51,7 @@ def suppressed(url: str) -> list[Suppression]:
     async def read() -> list[Suppression]:
         registry = await Registry.open(url)
         try:
-            return list(await registry.suppressions())
+            return list(await registry.suppressions.list())
         finally:
             await registry.close()
 

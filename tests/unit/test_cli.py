@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -44,11 +45,11 @@ def registry_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return url
 
 
-def stored(url: str) -> list[Subscription]:
-    async def read() -> list[Subscription]:
+def stored(url: str) -> Sequence[Subscription]:
+    async def read() -> Sequence[Subscription]:
         registry = await Registry.open(url)
         try:
-            return await registry.subscriptions()
+            return await registry.subscriptions.list()
         finally:
             await registry.close()
 
@@ -317,10 +318,10 @@ def attempted(url: str) -> tuple[Event, Subscription]:
         registry = await Registry.open(url)
         try:
             happened, wish = event(id="1", tenant="acme"), subscription(id="hook")
-            await registry.subscribe(wish)
-            await registry.accept([happened], "event//shop/1")
+            await registry.subscriptions.create(wish)
+            await registry.events.accept([happened], "event//shop/1")
             group = Group(event_key=happened.key, channel=Channel.WEBHOOK, subscription_ids=(wish.id,))
-            await registry.add_deliveries("event//shop/1", [group])
+            await registry.deliveries.add("event//shop/1", [group])
             made = Attempt(
                 event_key=happened.key,
                 subscription_id=wish.id,
@@ -331,7 +332,7 @@ def attempted(url: str) -> tuple[Event, Subscription]:
                 state=DeliveryState.WAITING,
                 delay=300,
             )
-            await registry.record([made])
+            await registry.attempts.record([made])
             return happened, wish
         finally:
             await registry.close()
@@ -382,9 +383,9 @@ def test_what_an_sms_took_and_what_was_confirmed_is_shown(
 
     async def fill() -> None:
         registry = await Registry.open(registry_url)
-        await registry.subscribe(wish)
-        await registry.accept([happened], "run")
-        await registry.add_deliveries(
+        await registry.subscriptions.create(wish)
+        await registry.events.accept([happened], "run")
+        await registry.deliveries.add(
             "run", [Group(event_key=happened.key, channel=Channel.SMS, subscription_ids=(wish.id,))]
         )
         outcome = Outcome(kind=OutcomeKind.DELIVERED, reason="Twilio 201", provider_id="SM1", sms=facts)
@@ -397,9 +398,11 @@ def test_what_an_sms_took_and_what_was_confirmed_is_shown(
             outcome=outcome,
             state=DeliveryState.DELIVERED,
         )
-        await registry.record([made])
+        await registry.attempts.record([made])
         told = {"status": ConfirmationStatus.UNDELIVERED, "code": "30003", "confirmed_at": NOW}
-        await registry.confirm(Confirmation(event_key=happened.key, subscription_id=wish.id, provider_id="SM1", **told))
+        await registry.sms_receipts.record(
+            Confirmation(event_key=happened.key, subscription_id=wish.id, provider_id="SM1", **told)
+        )
         await registry.close()
 
     asyncio.run(fill())

@@ -1,7 +1,7 @@
 """The first round within the workflow task: what ends soon is on record, what does not goes on, and nothing is sent twice."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -76,23 +76,27 @@ class Faulty(Registry):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.records: list[Exception] = []
-        self.leases: list[Exception] = []
+        self.record_errors: list[Exception] = []
+        self.lease_errors: list[Exception] = []
+        record, lease = self.attempts.record, self.attempts.lease
 
-    async def record(self, attempts: Any) -> None:
-        if self.records:
-            raise self.records.pop(0)
-        await super().record(attempts)
+        async def record_or_fail(attempts: Any) -> None:
+            if self.record_errors:
+                raise self.record_errors.pop(0)
+            await record(attempts)
 
-    async def lease(self, dues: Any) -> None:
-        if self.leases:
-            raise self.leases.pop(0)
-        await super().lease(dues)
+        async def lease_or_fail(dues: Any) -> None:
+            if self.lease_errors:
+                raise self.lease_errors.pop(0)
+            await lease(dues)
+
+        self.attempts.record = record_or_fail  # type: ignore[method-assign]
+        self.attempts.lease = lease_or_fail  # type: ignore[method-assign]
 
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inline, "PATIENCE_SECONDS", PATIENCE)
+    monkeypatch.setattr(inline, "INLINE_WAIT_SECONDS", PATIENCE)
     monkeypatch.setattr(in_flight, "LOOK_SECONDS", 0.01)
 
 
@@ -123,23 +127,23 @@ Running = Callable[..., Process]
 
 async def stored(registry: Registry, *names: str, **fields: Any) -> tuple[Group, ...]:
     """A delivery of one event to each of these subscriptions, pending; as groups of one."""
-    await registry.accept([EVENT], "run")
+    await registry.events.accept([EVENT], "run")
     groups = []
     for name in names:
         wish = subscription(id=name, **fields)
-        await registry.subscribe(wish)
+        await registry.subscriptions.create(wish)
         groups.append(Group(event_key=EVENT.key, channel=wish.channel, subscription_ids=(name,)))
-    await registry.add_deliveries("run", groups)
+    await registry.deliveries.add("run", groups)
     return tuple(groups)
 
 
 async def delivery(registry: Registry, name: str) -> Delivery:
-    (found,) = await registry.deliveries(event_key=EVENT.key, subscription_id=name)
+    (found,) = await registry.deliveries.list(event_key=EVENT.key, subscription_id=name)
     return found
 
 
-async def attempts(registry: Registry, name: str) -> list[Attempt]:
-    return await registry.attempts(EVENT.key, name)
+async def attempts(registry: Registry, name: str) -> Sequence[Attempt]:
+    return await registry.attempts.list(EVENT.key, name)
 
 
 async def on_record(registry: Registry, name: str) -> Attempt:
@@ -166,7 +170,7 @@ async def test_what_ends_in_time_is_told_and_on_record(registry: Faulty, running
     result = await process.at_once(*groups)
     deferred = Deferred(event_key=EVENT.key, subscription_id="b", attempts=1, delay=5.0, reason="HTTP 503")
     assert result == InlineSendResult(settled={EVENT.key: {DeliveryState.DELIVERED: 1}}, deferred=(deferred,))
-    assert [(one.subscription_id, one.state) for one in await registry.attempts(EVENT.key)] == [
+    assert [(one.subscription_id, one.state) for one in await registry.attempts.list(EVENT.key)] == [
         ("a", DeliveryState.DELIVERED),
         ("b", DeliveryState.WAITING),
     ]
@@ -235,7 +239,7 @@ async def test_what_ends_between_the_last_look_and_the_return_is_leased_too(
     ends_at = asyncio.get_running_loop().time() + PATIENCE / 2
     monkeypatch.setattr(AttemptLedger, "write", write_late)
     leased: list[str] = []
-    lease = registry.lease
+    lease = registry.attempts.lease
 
     async def noted(dues: list[Due]) -> None:
         leased.extend(due.subscription.id for due in dues)
@@ -308,7 +312,7 @@ async def test_a_registry_that_fails_meanwhile_leads_to_nothing_sent_twice(
 ) -> None:
     gate, (group,) = asyncio.Event(), await stored(registry, "a")
     process = running(**({} if ends else {"a": gate}))
-    registry.records, registry.leases = ([AWAY, AWAY], []) if ends else ([], [AWAY, AWAY])
+    registry.record_errors, registry.lease_errors = ([AWAY, AWAY], []) if ends else ([], [AWAY, AWAY])
     with pytest.raises(RegistryUnavailable, match="away"):
         await process.at_once(group)
     again = await process.at_once(group)
@@ -324,17 +328,17 @@ async def test_what_is_put_on_record_while_a_next_try_reads_is_not_sent_twice(
     registry: Faulty, running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (group,) = await stored(registry, "a")
-    process, load = running(), registry.load
-    registry.records = [AWAY] * 2
+    process, load = running(), registry.attempts.load
+    registry.record_errors = [AWAY] * 2
     with pytest.raises(RegistryUnavailable):
         await process.at_once(group)
 
-    async def load_slowly(groups: Any) -> list[Due]:
+    async def load_slowly(groups: Any) -> Sequence[Due]:
         read = await load(groups)
         await fact(lambda: not process.hooks.in_flight.among([group]))
         return read
 
-    monkeypatch.setattr(registry, "load", load_slowly)
+    monkeypatch.setattr(registry.attempts, "load", load_slowly)
     assert (await process.at_once(group)).left == (group,)
     assert process.sender.attempted == ["a"]
 
@@ -342,9 +346,9 @@ async def test_what_is_put_on_record_while_a_next_try_reads_is_not_sent_twice(
 async def test_a_limited_subscription_is_held_back(registry: Faulty, running: Running) -> None:
     await stored(registry, "paced", rate_limit=0.1)
     second = event(id="43")
-    await registry.accept([second], "run")
+    await registry.events.accept([second], "run")
     groups = [Group(event_key=one.key, channel=Channel.WEBHOOK, subscription_ids=("paced",)) for one in (EVENT, second)]
-    await registry.add_deliveries("run", groups)
+    await registry.deliveries.add("run", groups)
     process = running()
     result = await process.at_once(*groups)
     assert process.sender.attempted == ["paced"]
@@ -382,9 +386,9 @@ async def test_a_receiver_that_was_slow_begins_with_an_activity_for_a_while(
     gate.set()
     await process.send(first)
     again = event(id="again")
-    await registry.accept([again], "run")
+    await registry.events.accept([again], "run")
     group = Group(event_key=again.key, channel=Channel.WEBHOOK, subscription_ids=("slow",))
-    await registry.add_deliveries("run", [group])
+    await registry.deliveries.add("run", [group])
     assert [one.subscription_ids for one in (await process.at_once(group)).left] == [("slow",)]
     assert process.sender.attempted == ["slow"]
     await asyncio.sleep(0.3)

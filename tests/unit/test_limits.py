@@ -84,19 +84,19 @@ async def test_a_limit_is_set_shown_changed_and_cleared_in_both_places(
     limited = {"channel": "sms", "registry": 0.1, "server": 0.1}
     assert await answer("set", "sms", "0.1") == limited
     assert await answer() == [limited if one["channel"] == "sms" else one for one in none]
-    assert await registry.limits() == {SMS: 0.1}
+    assert await registry.limits.by_channel() == {SMS: 0.1}
     assert await answer("set", "sms", "10000") == {"channel": "sms", "registry": 10_000, "server": 10_000}
     assert await answer("clear", "sms") == {"channel": "sms", "registry": None, "server": None}
     assert await answer("clear", "sms") == {"channel": "sms", "registry": None, "server": None}
     assert await answer() == none
-    assert await registry.limits() == {}
+    assert await registry.limits.by_channel() == {}
 
 
 async def test_the_table_names_what_disagrees_and_the_command_that_mends_it(
     client: Client, registry: Registry, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert await run("limits", "set", "webhook", "2.5") == 0
-    await registry.set_limit(Channel.EMAIL, 7)
+    await registry.limits.set(Channel.EMAIL, 7)
     await limits._tell_server(client, SMS, 5)
     capsys.readouterr()
     assert await run("limits") == 0
@@ -131,7 +131,7 @@ async def test_a_bad_argument_is_named_and_nothing_is_changed(
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
     assert named in lines[0]
-    assert await registry.limits() == {}
+    assert await registry.limits.by_channel() == {}
 
 
 @pytest.mark.parametrize("before", [None, 3.0])
@@ -139,11 +139,11 @@ async def test_without_temporal_nothing_is_changed(
     before: float | None, registry: Registry, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if before is not None:
-        await registry.set_limit(SMS, before)
+        await registry.limits.set(SMS, before)
     for arguments in (["set", "sms", "10"], ["clear", "sms"], []):
         assert await run("limits", *arguments) == 1
         assert "cannot reach Temporal at 127.0.0.1:1" in capsys.readouterr().err
-    assert (await registry.limits()).get(SMS) == before
+    assert (await registry.limits.by_channel()).get(SMS) == before
 
 
 @pytest.mark.parametrize("before", [None, 3.0])
@@ -156,23 +156,23 @@ async def test_a_server_that_keeps_no_limits_says_so_and_the_registry_is_as_befo
 ) -> None:
     monkeypatch.setenv("TEMPORAL_ADDRESS", address_of(time_skipping))
     if before is not None:
-        await registry.set_limit(SMS, before)
+        await registry.limits.set(SMS, before)
     assert await run("limits", "set", "sms", "10") == 1
     assert capsys.readouterr().err == f"error: {NoSuchLimits.__doc__}\n"
-    assert (await registry.limits()).get(SMS) == before
+    assert (await registry.limits.by_channel()).get(SMS) == before
     assert await run("limits", "clear", "sms", "--json") == 0
     assert json.loads(capsys.readouterr().out) == {"channel": "sms", "registry": None, "server": None}
-    assert await registry.limits() == {}
+    assert await registry.limits.by_channel() == {}
 
 
 async def test_a_server_that_refuses_leaves_the_registry_as_it_was(client: Client, registry: Registry) -> None:
-    await registry.set_limit(SMS, 3)
+    await registry.limits.set(SMS, 3)
     wait_for_other_worker = await connect(target_host=client.service_client.config.target_host, namespace="nowhere")
     with pytest.raises(CommandFailed, match="sms: Temporal refuses: Namespace nowhere is not found"):
         await limits.set_limit(registry, wait_for_other_worker, SMS, 10)
     with pytest.raises(CommandFailed, match="nothing was changed"):
         await limits.clear_limit(registry, wait_for_other_worker, SMS)
-    assert await registry.limits() == {SMS: 3}
+    assert await registry.limits.by_channel() == {SMS: 3}
 
 
 async def test_a_server_that_does_not_answer_leaves_the_registry_limited(registry: Registry) -> None:
@@ -182,7 +182,7 @@ async def test_a_server_that_does_not_answer_leaves_the_registry_limited(registr
     for attempted in (limits.set_limit(registry, client, SMS, 10), limits.clear_limit(registry, client, SMS)):
         with pytest.raises(CommandFailed, match=r"^sms: Temporal did not answer: .*try again"):
             await attempted
-        assert await registry.limits() == {SMS: 10}
+        assert await registry.limits.by_channel() == {SMS: 10}
 
 
 async def test_a_limit_that_somebody_else_gave_the_server_alone_is_taken_over_and_told(

@@ -45,12 +45,12 @@ class Called(NamedTuple):
         return await self.twilio.receive(url, body, **{"From": TO, "To": SENDER, **fields})
 
     async def confirmed(self, sent: Sent) -> Confirmation | None:
-        (delivery,) = await self.registry.deliveries(event_key=HAPPENED.key)
-        found = await self.registry.confirmations([delivery.model_copy(update={"provider_id": sent.sid})])
+        (delivery,) = await self.registry.deliveries.list(event_key=HAPPENED.key)
+        found = await self.registry.sms_receipts.of_deliveries([delivery.model_copy(update={"provider_id": sent.sid})])
         return found.get(delivery.id)
 
     async def suppressed(self, *scopes: str) -> dict[str, SuppressionReason]:
-        return await self.registry.suppressed(Channel.SMS, [TO], subscription_id="another", also_for=scopes)
+        return await self.registry.suppressions.among(Channel.SMS, [TO], subscription_id="another", also_for=scopes)
 
 
 @pytest.fixture
@@ -58,10 +58,10 @@ async def called(tmp_path: Path) -> AsyncIterator[Called]:
     """The gateway behind a proxy that leaves `/notify` out of the path, as many do."""
     registry = await Registry.open(f"sqlite:///{tmp_path}/registry.db")
     await registry.migrate()
-    await registry.subscribe(WISH)
-    await registry.accept([HAPPENED], "run")
+    await registry.subscriptions.create(WISH)
+    await registry.events.accept([HAPPENED], "run")
     group = Group(event_key=HAPPENED.key, channel=Channel.SMS, subscription_ids=(WISH.id,))
-    await registry.add_deliveries("run", [group])
+    await registry.deliveries.add("run", [group])
     twilio = TwilioDouble()
     settings = Settings(
         twilio_account_sid=twilio.account_sid,
@@ -95,7 +95,7 @@ async def test_what_becomes_of_an_sms_is_kept_beside_its_delivery(called: Called
 
 async def test_a_callback_that_comes_before_the_attempt_is_on_record_is_not_lost(called: Called) -> None:
     sent = called.sent()
-    assert await called.registry.attempts(HAPPENED.key) == []
+    assert await called.registry.attempts.list(HAPPENED.key) == []
     await called.tell(sent, "sent")
     found = await called.confirmed(sent)
     assert found is not None
@@ -151,7 +151,7 @@ async def test_a_number_that_is_dead_is_suppressed(called: Called, code: str) ->
     assert found is not None
     assert (found.status, found.code) == ("undelivered", code)
     assert await called.suppressed() == {TO: SuppressionReason.BOUNCED}
-    (delivery,) = await called.registry.deliveries(event_key=HAPPENED.key)
+    (delivery,) = await called.registry.deliveries.list(event_key=HAPPENED.key)
     assert delivery.state == "pending", "what was confirmed moves no delivery"
 
 
@@ -197,7 +197,7 @@ async def test_another_text_is_no_stop(called: Called) -> None:
 
 @pytest.mark.parametrize("scope", [EVERYWHERE, by_sender(SENDER)])
 async def test_start_lifts_only_what_the_recipient_had_asked_for(called: Called, scope: str) -> None:
-    await called.registry.suppress(
+    await called.registry.suppressions.add(
         Suppression(channel=Channel.SMS, address=TO, reason=SuppressionReason.OPERATOR, subscription_id=scope)
     )
     await called.receive("START")

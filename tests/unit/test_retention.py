@@ -36,12 +36,12 @@ def registry_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
             "text": {"channel": "sms", "to": NUMBER},
         }
         for name, target in targets.items():
-            await registry.subscribe(subscription(target, id=name))
+            await registry.subscriptions.create(subscription(target, id=name))
         for name, state in {"done": DeliveryState.DELIVERED, "waits": DeliveryState.WAITING}.items():
             happened, run = event(id=name), f"event//shop/{name}"
-            await registry.accept([happened], run)
+            await registry.events.accept([happened], run)
             group = Group(event_key=happened.key, channel="email", subscription_ids=("mail",))
-            await registry.add_deliveries(run, [group])
+            await registry.deliveries.add(run, [group])
             attempt = Attempt(
                 event_key=happened.key,
                 subscription_id="mail",
@@ -52,7 +52,7 @@ def registry_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
                 state=state,
                 delay=None if state.settled else 300,
             )
-            await registry.record([attempt])
+            await registry.attempts.record([attempt])
 
     ask(url, prepare)
     return url
@@ -70,7 +70,7 @@ def ask(url: str, question: Callable[[Registry], Awaitable[T]]) -> T:
 
 
 def event_ids(url: str) -> list[str]:
-    return [found.event.id for found in ask(url, lambda registry: registry.events())]
+    return [found.event.id for found in ask(url, lambda registry: registry.events.list())]
 
 
 def answer(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> Any:
@@ -110,7 +110,7 @@ def test_what_is_refused_is_said_in_one_line_that_names_no_address(
     assert "eve@" not in err
     assert ANN not in err.replace(f"such as {ANN}", "")
     assert event_ids(registry_url) == ["waits", "done"]
-    assert len(ask(registry_url, lambda registry: registry.subscriptions())) == 3
+    assert len(ask(registry_url, lambda registry: registry.subscriptions.list())) == 3
 
 
 def test_a_purge_says_what_went_and_what_stayed(registry_url: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,7 +32,7 @@ class Gateway(NamedTuple):
     registry: Registry
 
     async def suppressed(self, name: str = "wish") -> dict[str, SuppressionReason]:
-        return await self.registry.suppressed(Channel.EMAIL, [ANN, BOB], subscription_id=name)
+        return await self.registry.suppressions.among(Channel.EMAIL, [ANN, BOB], subscription_id=name)
 
 
 @asynccontextmanager
@@ -41,7 +41,7 @@ async def serving(folder: Path, **given: str | None) -> AsyncIterator[Gateway]:
     registry = await Registry.open(f"sqlite:///{folder}/registry.db")
     await registry.migrate()
     for name in ("wish", "other"):
-        await registry.subscribe(subscription({"channel": "email", "to": [ANN, BOB]}, id=name))
+        await registry.subscriptions.create(subscription({"channel": "email", "to": [ANN, BOB]}, id=name))
     port = free_port()
     config = uvicorn.Config(application(settings, registry), port=port, log_config=None, lifespan="off")
     server = uvicorn.Server(config)
@@ -72,7 +72,7 @@ async def test_one_click_unsubscribes_the_one_recipient_from_the_one_subscriptio
         assert (answer.status, "no more of these emails" in await answer.text()) == (200, True)
     assert await gateway.suppressed() == {ANN: SuppressionReason.UNSUBSCRIBED}
     assert await gateway.suppressed("other") == {}
-    [entry] = await gateway.registry.suppressions()
+    [entry] = await gateway.registry.suppressions.list()
     assert (entry.channel, entry.address, entry.subscription_id) == (Channel.EMAIL, ANN, "wish")
 
 
@@ -80,11 +80,11 @@ async def test_unsubscribing_twice_is_unsubscribing_once(gateway: Gateway) -> No
     for _ in range(2):
         async with gateway.session.post(link(), data=ONE_CLICK) as answer:
             assert answer.status == 200
-    assert len(await gateway.registry.suppressions()) == 1
+    assert len(await gateway.registry.suppressions.list()) == 1
 
 
 async def test_one_who_is_suppressed_already_stays_so_for_the_first_reason(gateway: Gateway) -> None:
-    await gateway.registry.suppress(
+    await gateway.registry.suppressions.add(
         Suppression(channel=Channel.EMAIL, address=ANN, reason=SuppressionReason.COMPLAINED, subscription_id="wish")
     )
     async with gateway.session.post(link(), data=ONE_CLICK) as answer:
@@ -168,7 +168,7 @@ async def test_whoever_is_a_recipient_no_more_is_told_what_is_true(gateway: Gate
     for gone in (link(address="cat@example.com"), link("nobody")):
         async with gateway.session.post(gone, data=ONE_CLICK) as answer:
             assert answer.status == 200
-    assert await gateway.registry.suppressions() == []
+    assert await gateway.registry.suppressions.list() == []
 
 
 async def test_every_answer_is_kept_from_caches_frames_scripts_and_referrers(gateway: Gateway) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.errors import KeysInvalid
 from bellwire.keys.keyring import KeyRing
+from bellwire.registry.db.engine import Database
 from bellwire.registry.db.sealed import (
     Sealed,
     key_of,
@@ -145,3 +146,18 @@ def _key_id(column: Column[Any], value: str) -> str | None:
     if column is not _ADDRESS_KEY:
         return key_of(value)
     return value.partition(":")[0] if ":" in value else None
+
+
+class Rekeying:
+    """"""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def look(self, column: str, *, after: Row | None) -> Window:
+        """What is not under the first key in the next rows of a column (of COLUMNS). Raises KeysInvalid."""
+        return await self._database.read(look, column, after=after)
+
+    async def move(self, column: str, astray: Sequence[Astray]) -> None:
+        """Bring what `look` found under the first key. Raises NotReadable, which names a key that is missing."""
+        await self._database.write(move, column, astray)

@@ -10,7 +10,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.deliveries import Delivery
-from bellwire.registry import deliveries, settling, subscriptions
+from bellwire.registry import deliveries, subscriptions
 from bellwire.registry.db.engine import Database, Work
 from bellwire.registry.upkeep import erasing, purging
 from bellwire.registry.upkeep.erasing import (
@@ -172,8 +172,8 @@ class Retention:
             if unsettled and not cancel:
                 return Deleted(False, total.deliveries, total.attempts, len(unsettled))
             for start in range(0, len(unsettled), self._deliveries):
-                groups = settling.grouped(unsettled[start : start + self._deliveries])
-                await self.yield_write(settling.settle, groups, reason="subscription deleted")
+                groups = deliveries.grouped(unsettled[start : start + self._deliveries])
+                await self.yield_write(deliveries.settle, groups, reason="subscription deleted")
             cancelled += len(unsettled)
 
     async def _unsettled(self, subscription_id: str) -> list[Delivery]:

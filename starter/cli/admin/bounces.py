@@ -88,7 +88,7 @@ async def take(registry: Registry, path: ReturnPath | None, where: str, raw: byt
     reason = _reason(report, about)
     if reason is None:
         return taken
-    await registry.suppress(Suppression(channel=Channel.EMAIL, address=found.recipient, reason=reason))
+    await registry.suppressions.add(Suppression(channel=Channel.EMAIL, address=found.recipient, reason=reason))
     return Taken(**{**asdict(taken), "result": "suppressed", "reason": str(reason)})
 
 
@@ -106,7 +106,7 @@ async def find(registry: Registry, path: ReturnPath | None, report: Report) -> F
         for address in [*await _recipients(registry, wish), *told]:
             if path.signed(token, wish, address):
                 return Found(token.event_key, wish, address, signed=True)
-    if named and await registry.deliveries(event_key=named[1], subscription_id=named[2], limit=1):
+    if named and await registry.deliveries.list(event_key=named[1], subscription_id=named[2], limit=1):
         theirs = {folded(address) for address in told}
         for address in await _recipients(registry, named[2]):
             if folded(address) in theirs:
@@ -116,7 +116,7 @@ async def find(registry: Registry, path: ReturnPath | None, report: Report) -> F
 
 async def _recipients(registry: Registry, subscription_id: str) -> tuple[str, ...]:
     try:
-        target = (await registry.subscription(subscription_id)).target
+        target = (await registry.subscriptions.get(subscription_id)).target
     except SubscriptionNotFound:
         return ()
     return target.recipients if isinstance(target, EmailTarget) else ()

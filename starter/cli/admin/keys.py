@@ -92,9 +92,9 @@ async def _gone_through(registry: Registry, *, change: bool) -> Counter[tuple[st
             bar = progress.add_task(column, total=None)
             after: Row | None = None
             while True:
-                window = await registry.look(column, after=after)
+                window = await registry.rekeying.look(column, after=after)
                 if change:
-                    await registry.rekey(column, window.astray)
+                    await registry.rekeying.move(column, window.astray)
                 found.update((column, item.key_id) for item in window.astray)
                 progress.advance(bar, window.rows)
                 if window.reached is None:

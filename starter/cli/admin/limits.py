@@ -73,7 +73,7 @@ class Limit:
 
 async def read(registry: Registry, client: Temporal, channels: Sequence[Channel] = tuple(Channel)) -> list[Limit]:
     """The limits in both places. Raises CommandFailed."""
-    stored = await registry.limits()
+    stored = await registry.limits.by_channel()
     return [Limit(channel, stored.get(channel), await _on_server(client, channel)) for channel in channels]
 
 
@@ -83,13 +83,13 @@ async def set_limit(registry: Registry, client: Temporal, channel: Channel, per_
     Raises CommandFailed. If the server refuses (NoSuchLimits among others), the registry is as before; if it does not answer,
     it may have taken the limit, so the registry keeps it.
     """
-    before = (await registry.limits()).get(channel)
-    await registry.set_limit(channel, per_second)
+    before = (await registry.limits.by_channel()).get(channel)
+    await registry.limits.set(channel, per_second)
     try:
         await _tell_server(client, channel, per_second)
     except RPCError as error:
         if error.status in _REFUSALS:
-            await (registry.clear_limit(channel) if before is None else registry.set_limit(channel, before))
+            await (registry.limits.clear(channel) if before is None else registry.limits.set(channel, before))
         raise _failure(error, channel) from error
     return await read_back(registry, client, channel)
 
@@ -101,7 +101,7 @@ async def clear_limit(registry: Registry, client: Temporal, channel: Channel) ->
     except RPCError as error:
         if error.status is not RPCStatusCode.UNIMPLEMENTED:  # such a server has none to clear
             raise _failure(error, channel) from error
-    await registry.clear_limit(channel)
+    await registry.limits.clear(channel)
     return await read_back(registry, client, channel)
 
 
@@ -112,7 +112,7 @@ async def read_back(registry: Registry, client: Temporal, channel: Channel) -> L
     """
     (found,) = await read(registry, client, [channel])
     if found.server is not None and found.registry is None:
-        await registry.set_limit(channel, found.server)
+        await registry.limits.set(channel, found.server)
         raise CommandFailed(
             f"{channel}: somebody else changed the limit at the same time, and it is {found.server:g} per second now;"
             " look with `python -m starter limits`, then set or clear it again"

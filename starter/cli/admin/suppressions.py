@@ -50,7 +50,7 @@ def suppressions(
 async def _list(*, channel: Channel | None, address: str | None, limit: int, before: str | None, as_json: bool) -> None:
     until = None if before is None else _time(before)
     async with opened_registry(Settings.read()) as registry:
-        found = await registry.suppressions(channel=channel, address=address, before=until, limit=limit)
+        found = await registry.suppressions.list(channel=channel, address=address, before=until, limit=limit)
     if as_json:
         print_json([each.model_dump(mode="json") for each in found])
         return
@@ -66,8 +66,8 @@ async def add(address: AddressArgument, channel: ChannelOption = None, as_json: 
     """Write to an address no more, for any subscription."""
     wanted = _suppression(address, channel)
     async with opened_registry(Settings.read()) as registry:
-        await registry.suppress(wanted)
-        found = await registry.suppressions(channel=wanted.channel, address=wanted.address, limit=1000)
+        await registry.suppressions.add(wanted)
+        found = await registry.suppressions.list(channel=wanted.channel, address=wanted.address, limit=1000)
     # One that was there already stays as it was.
     (stored,) = (each for each in found if each.subscription_id == EVERYWHERE)
     if as_json:
@@ -82,7 +82,7 @@ async def lift(address: AddressArgument, channel: ChannelOption = None, as_json:
     """Write to an address again, for all subscriptions."""
     wanted = _suppression(address, channel)
     async with opened_registry(Settings.read()) as registry:
-        lifted = await registry.lift_suppression(wanted.channel, wanted.address)
+        lifted = await registry.suppressions.lift(wanted.channel, wanted.address)
     if not lifted:
         raise CommandFailed(f"ADDRESS: {wanted.address} is not on the list of {wanted.channel}; nothing was changed")
     if as_json:

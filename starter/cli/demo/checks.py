@@ -92,7 +92,7 @@ async def differences(
     repeated = sorted(receipt.event_id for receipt in receipts if receipt.duplicate)
     if repeated != sorted(expected.duplicates):
         found.append(f"published before: expected {_listed(expected.duplicates)}, got {_listed(repeated)}")
-    disabled = [wish.id for wish in await registry.subscriptions(state=SubscriptionState.DISABLED)]
+    disabled = [wish.id for wish in await registry.subscriptions.list(state=SubscriptionState.DISABLED)]
     if sorted(disabled) != sorted(expected.disabled):
         found.append(f"disabled subscriptions: expected {_listed(expected.disabled)}, got {_listed(disabled)}")
     return found

@@ -124,7 +124,7 @@ class Example:
     async def subscribe(self, registry: Registry, hooks: HookReceiver) -> None:
         """Store the subscriptions, and let the receiver check signatures with the secrets that come back."""
         for subscription in self.subscriptions:
-            secret = await registry.subscribe(subscription)
+            secret = await registry.subscriptions.create(subscription)
             if secret and isinstance(subscription.target, WebhookTarget):
                 hooks.expect(subscription.target.url.removeprefix(hooks.url("")), secret.get_secret_value())
 

@@ -52,8 +52,8 @@ def parse_delivery_id(delivery_id: str) -> tuple[str, str]:
 
 async def one_delivery(registry: Registry, event_key: str, subscription_id: str) -> tuple[Delivery, Event]:
     """A delivery and its event. Raises DeliveryNotFound."""
-    found = await registry.deliveries(event_key=event_key, subscription_id=subscription_id, limit=1)
-    events = await registry.events_by_key([event_key])
+    found = await registry.deliveries.list(event_key=event_key, subscription_id=subscription_id, limit=1)
+    events = await registry.events.by_keys([event_key])
     if not found or event_key not in events:
         raise DeliveryNotFound
     return found[0], events[event_key]
@@ -79,7 +79,7 @@ async def list_deliveries(
         raise InputInvalid("--source: needs --event beside it")
     async with opened_registry(Settings.read()) as registry:
         key = None if event_id is None else (await get_event(registry, event_id, source)).event.key
-        found = await registry.deliveries(
+        found = await registry.deliveries.list(
             event_key=key,
             subscription_id=subscription_id,
             tenant=tenant,
@@ -88,7 +88,7 @@ async def list_deliveries(
             after=after,
             limit=limit,
         )
-        confirmed = await registry.confirmations(found)
+        confirmed = await registry.sms_receipts.of_deliveries(found)
     if as_json:
         print_json(
             [
@@ -130,8 +130,8 @@ async def show(delivery_id: DeliveryArgument, as_json: AsJson = False) -> None:
     event_key, subscription_id = parse_delivery_id(delivery_id)
     async with opened_registry(Settings.read()) as registry:
         delivery, event = await one_delivery(registry, event_key, subscription_id)
-        attempts = await registry.attempts(event_key, subscription_id)
-        confirmation = (await registry.confirmations([delivery])).get(delivery.id)
+        attempts = await registry.attempts.list(event_key, subscription_id)
+        confirmation = (await registry.sms_receipts.of_deliveries([delivery])).get(delivery.id)
     if as_json:
         print_json(
             {

@@ -1,6 +1,7 @@
 """`events`: list them, and show one with its deliveries and attempts."""
 
 import asyncio
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -36,7 +37,7 @@ SourceOption = Annotated[str | None, typer.Option(help="Source of the event, if 
 
 async def get_event(registry: Registry, event_id: str, source: str | None) -> StoredEvent:
     """The event of this id. Raises EventNotFound, or InputInvalid if several sources use the id and none was named."""
-    found = await registry.find_events(event_id, source=source)
+    found = await registry.events.with_id(event_id, source=source)
     if not found:
         of = f" of {source}" if source else ""
         raise EventNotFound(
@@ -59,7 +60,7 @@ async def list_events(
 ) -> None:
     """List events, the newest first."""
     async with opened_registry(Settings.read()) as registry:
-        found = await registry.events(type=event_type, tenant=tenant, after=after, limit=limit)
+        found = await registry.events.list(type=event_type, tenant=tenant, after=after, limit=limit)
     if as_json:
         print_json([_summary(stored) for stored in found])
         return
@@ -90,10 +91,10 @@ async def show(
     """Show an event: its content, how it stands, and each delivery with its attempts."""
     async with opened_registry(Settings.read()) as registry:
         stored = await get_event(registry, event_id, source)
-        deliveries = await registry.deliveries(event_key=stored.event.key, limit=limit)
-        confirmed = await registry.confirmations(deliveries)
+        deliveries = await registry.deliveries.list(event_key=stored.event.key, limit=limit)
+        confirmed = await registry.sms_receipts.of_deliveries(deliveries)
         attempts = {
-            delivery.id: await registry.attempts(delivery.event_key, delivery.subscription_id)
+            delivery.id: await registry.attempts.list(delivery.event_key, delivery.subscription_id)
             for delivery in deliveries
         }
     live = await _live(stored)
@@ -112,7 +113,7 @@ async def show(
         note(f"there may be more: python -m starter deliveries list --event {event_id}")
 
 
-def describe(delivery: Delivery, attempts: list[Attempt], confirmation: Confirmation | None) -> dict[str, Any]:
+def describe(delivery: Delivery, attempts: Sequence[Attempt], confirmation: Confirmation | None) -> dict[str, Any]:
     """A delivery, its attempts and what was confirmed later as JSON."""
     made = [attempt.model_dump(mode="json", exclude={"event_key", "subscription_id"}) for attempt in attempts]
     confirmed = {"confirmation": confirmed_as_json(confirmation)}
@@ -126,7 +127,7 @@ def confirmed_as_json(confirmation: Confirmation | None) -> dict[str, Any] | Non
     return confirmation.model_dump(mode="json", exclude={"event_key", "subscription_id", "provider_id"})
 
 
-def print_attempts(attempts: list[Attempt]) -> None:
+def print_attempts(attempts: Sequence[Attempt]) -> None:
     """Print attempts as a table, if there are any."""
     rows = [
         (

@@ -128,7 +128,7 @@ async def store(registry: Registry, wishes: list[tuple[str, Wish]]) -> list[tupl
     await _check_parts(wishes)
     stored = []
     for _, wish in wishes:
-        secret = await registry.subscribe(wish.subscription, secret=wish.secret, kind=wish.kind)
+        secret = await registry.subscriptions.create(wish.subscription, secret=wish.secret, kind=wish.kind)
         stored.append((wish.subscription, secret.get_secret_value() if secret else None))
     return stored
 
@@ -144,7 +144,7 @@ async def _check_parts(wishes: list[tuple[str, Wish]]) -> None:
 
 async def _exists(registry: Registry, subscription_id: str) -> bool:
     try:
-        await registry.subscription(subscription_id)
+        await registry.subscriptions.get(subscription_id)
     except SubscriptionNotFound:
         return False
     return True

@@ -66,7 +66,7 @@ async def _list(
     as_json: bool,
 ) -> None:
     async with opened_registry(Settings.read()) as registry:
-        found = await registry.subscriptions(tenant=tenant, channel=channel, state=state, after=after, limit=limit)
+        found = await registry.subscriptions.list(tenant=tenant, channel=channel, state=state, after=after, limit=limit)
     if as_json:
         print_json([wish.model_dump(mode="json", by_alias=True) for wish in found])
         return
@@ -93,7 +93,7 @@ async def pause(
 ) -> None:
     """Match no more events; those that come meanwhile are not delivered later."""
     async with opened_registry(Settings.read()) as registry:
-        await registry.set_state(subscription_id, SubscriptionState.PAUSED, reason=reason)
+        await registry.subscriptions.set_state(subscription_id, SubscriptionState.PAUSED, reason=reason)
         await _show(registry, subscription_id, as_json=as_json)
 
 
@@ -102,7 +102,7 @@ async def pause(
 async def resume(subscription_id: SubscriptionArgument, as_json: AsJson = False) -> None:
     """Match events again, after a pause or after its target was gone."""
     async with opened_registry(Settings.read()) as registry:
-        await registry.set_state(subscription_id, SubscriptionState.ACTIVE)
+        await registry.subscriptions.set_state(subscription_id, SubscriptionState.ACTIVE)
         await _show(registry, subscription_id, as_json=as_json)
 
 
@@ -152,10 +152,10 @@ async def rotate(
     lasting = OVERLAP if overlap is None else timedelta(seconds=min(parse_duration("--overlap", overlap), _VERY_LONG))
     kind = None if asymmetric is None else KeyKind.ASYMMETRIC if asymmetric else KeyKind.SYMMETRIC
     async with opened_registry(Settings.read()) as registry:
-        made = await registry.rotate_secret(
+        made = await registry.signing_secrets.rotate(
             subscription_id, overlap=timedelta() if revoke else lasting, secret=secret, kind=kind
         )
-        keys = await registry.keys_in_use(subscription_id)
+        keys = await registry.signing_secrets.in_use(subscription_id)
     shown = shown_once(made.get_secret_value())
     if as_json:
         print_json({"id": subscription_id, **shown, "keys": [key.model_dump(mode="json") for key in keys]})
@@ -167,8 +167,8 @@ async def rotate(
 
 
 async def _show(registry: Registry, subscription_id: str, *, as_json: bool) -> None:
-    wish, _, condition = await registry.receiver(subscription_id)
-    keys = await registry.keys_in_use(subscription_id)
+    wish, _, condition = await registry.subscriptions.context(subscription_id)
+    keys = await registry.signing_secrets.in_use(subscription_id)
     if as_json:
         shown = wish.model_dump(mode="json", by_alias=True)
         print_json({**shown, "keys": [key.model_dump(mode="json") for key in keys]} if keys else shown)

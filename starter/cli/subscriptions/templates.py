@@ -92,7 +92,7 @@ async def preview(
     }
     if subscription_id is not None:
         async with opened_registry(settings) as registry:
-            wish = await registry.subscription(subscription_id)
+            wish = await registry.subscriptions.get(subscription_id)
         wish = wish.model_copy(update={"locale": locale} if locale else {})
         request["subscription"] = wish.model_dump(mode="json", by_alias=True)
     rendered = await _ask(request)

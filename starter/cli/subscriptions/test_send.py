@@ -50,7 +50,7 @@ async def try_subscription(
     """Send an event to one subscription now, whatever its state, and say what came of it. It is not recorded as a delivery."""
     given = None if event is None else _one_event(str(event))
     async with opened_registry(Settings.read()) as registry:
-        wish = await registry.subscription(subscription_id)
+        wish = await registry.subscriptions.get(subscription_id)
     result = await try_out(TestSendInput(subscription_id=wish.id, channel=wish.channel, event=given))
     if as_json:
         print_json(result.model_dump(mode="json"))

@@ -222,10 +222,10 @@ async def test_the_activity_records_what_became_of_each_delivery(tmp_path: Path)
         await registry.migrate()
         happened = event(id="1")
         for name, address in (("ann", ANN), ("bob", BOB)):
-            await registry.subscribe(subscription({"channel": "email", "to": address}, id=name))
-        await registry.accept([happened], "event//shop/1")
+            await registry.subscriptions.create(subscription({"channel": "email", "to": address}, id=name))
+        await registry.events.accept([happened], "event//shop/1")
         group = Group(event_key=happened.key, channel=Channel.EMAIL, subscription_ids=("ann", "bob"))
-        await registry.add_deliveries("event//shop/1", [group])
+        await registry.deliveries.add("event//shop/1", [group])
         async with Mailbox() as box:
             box.script(BOB, "451 4.7.1 later")
             pool = SmtpPool(box.host, box.port)

@@ -33,7 +33,7 @@ def url(tmp_path: Path) -> str:
 async def registry(url: str) -> AsyncIterator[Registry]:
     opened = await Registry.open(url)
     await opened.migrate()
-    await opened.subscribe(subscription(id="sub", types=["never.*"]))
+    await opened.subscriptions.create(subscription(id="sub", types=["never.*"]))
     yield opened
     await opened.close()
 
@@ -65,7 +65,7 @@ OK = Outcome(kind=OutcomeKind.DELIVERED, reason="HTTP 204", answer="private")
 async def test_a_sample_is_attempted_whatever_the_state_and_nothing_is_on_record(
     registry: Registry, state: SubscriptionState
 ) -> None:
-    await registry.set_state("sub", state)
+    await registry.subscriptions.set_state("sub", state)
     attempts = Attempts(OK)
     result = await tried(registry, attempts, GIVEN)
     assert (result.kind, result.reason) == (OutcomeKind.DELIVERED, "HTTP 204")
@@ -73,8 +73,8 @@ async def test_a_sample_is_attempted_whatever_the_state_and_nothing_is_on_record
     assert (due.event.type, due.event.tenant, due.event.subject) == ("bellwire.subscription.test", "acme", "sub")
     assert due.secrets
     assert due.number == 1
-    assert await registry.events() == []
-    assert await registry.deliveries() == []
+    assert await registry.events.list() == []
+    assert await registry.deliveries.list() == []
 
 
 async def test_the_given_event_is_sent_as_it_is(registry: Registry) -> None:
@@ -84,11 +84,11 @@ async def test_the_given_event_is_sent_as_it_is(registry: Registry) -> None:
 
 
 async def test_a_suppressed_address_is_known_to_the_attempt(registry: Registry) -> None:
-    await registry.subscribe(
+    await registry.subscriptions.create(
         subscription({"channel": "email", "to": ["ann@example.com", "bob@example.com"]}, id="mail")
     )
     gone = Suppression(channel=Channel.EMAIL, address="bob@example.com", reason=SuppressionReason.BOUNCED)
-    await registry.suppress(gone)
+    await registry.suppressions.add(gone)
     attempts = Attempts(OK)
     trials = TestSends(registry, {Channel.EMAIL: attempts})
     await ActivityEnvironment().run(trials.send_test, TestSendInput(subscription_id="mail", channel=Channel.EMAIL))
@@ -106,10 +106,10 @@ async def test_a_suppressed_address_is_known_to_the_attempt(registry: Registry) 
 async def test_what_comes_of_it_is_told_and_changes_nothing(
     registry: Registry, answer: Outcome | Exception, kind: OutcomeKind, reason: str
 ) -> None:
-    before = await registry.receiver("sub")
+    before = await registry.subscriptions.context("sub")
     result = await tried(registry, Attempts(answer), GIVEN)
     assert (result.kind, result.reason) == (kind, reason)
-    assert await registry.receiver("sub") == before
+    assert await registry.subscriptions.context("sub") == before
 
 
 async def test_a_subscription_that_does_not_exist_is_not_looked_for_again(registry: Registry) -> None:
@@ -161,7 +161,7 @@ def test_the_command_needs_a_subscription_one_event_and_a_temporal(
     async def prepare() -> None:
         registry = await Registry.open(url)
         await registry.migrate()
-        await registry.subscribe(subscription(id="sub"))
+        await registry.subscriptions.create(subscription(id="sub"))
         await registry.close()
 
     asyncio.run(prepare())

@@ -36,11 +36,11 @@ async def registry(tmp_path: Path) -> AsyncIterator[Registry]:
 
 async def backlog(registry: Registry, *, rate: float | None, size: int) -> list[Group]:
     """Deliveries of `size` events to one subscription with this limit."""
-    await registry.subscribe(subscription(id="paced", rate_limit=rate))
+    await registry.subscriptions.create(subscription(id="paced", rate_limit=rate))
     happened = [event(id=f"{number:04}") for number in range(size)]
-    await registry.accept(happened, "run")
+    await registry.events.accept(happened, "run")
     groups = [Group(event_key=one.key, channel=Channel.WEBHOOK, subscription_ids=("paced",)) for one in happened]
-    await registry.add_deliveries("run", groups)
+    await registry.deliveries.add("run", groups)
     return groups
 
 
@@ -56,7 +56,7 @@ async def recorded(registry: Registry, made: Due, state: DeliveryState) -> None:
         state=state,
         delay=None if state.settled else 5.0,
     )
-    await registry.record([attempt])
+    await registry.attempts.record([attempt])
 
 
 def ids(found: list[Due]) -> list[str]:
@@ -92,23 +92,23 @@ async def test_a_moment_that_was_reserved_before_is_waited_for_and_the_registry_
 
 async def test_after_an_outage_a_backlog_does_not_go_all_at_once(registry: Registry) -> None:
     groups = await backlog(registry, rate=2, size=4)
-    dues = await registry.load(groups)
+    dues = await registry.attempts.load(groups)
     now = datetime.now(UTC)
     assert len((await hold_back(registry, dues, now=now))[0]) == 1
-    go, held = await hold_back(registry, await registry.load(groups), now=now + 2 * SLOT_LAPSES)
+    go, held = await hold_back(registry, await registry.attempts.load(groups), now=now + 2 * SLOT_LAPSES)
     assert (len(go), len(held)) == (1, 3)
 
 
 async def test_a_backlog_goes_at_the_rate_of_its_subscription(registry: Registry) -> None:
     groups = await backlog(registry, rate=2, size=6)
     now = datetime.now(UTC)
-    go, held = await hold_back(registry, await registry.load(groups), now=now)
+    go, held = await hold_back(registry, await registry.attempts.load(groups), now=now)
     assert ids(go) == ["0000"]
     assert [item.delay for item in held] == pytest.approx([0.5, 1, 1.5, 2, 2.5], abs=WITHIN)
     await recorded(registry, go[0], DeliveryState.DELIVERED)
     # As its run has it wait: each comes back after its delay, and then it goes. Nothing is reserved anew.
     for item, group in zip(held, groups[1:], strict=True):
-        back = await registry.load([group])
+        back = await registry.attempts.load([group])
         early, late = now + timedelta(seconds=item.delay - 0.2), now + timedelta(seconds=item.delay)
         assert [one.delay for one in (await hold_back(UNASKED, back, now=early))[1]] == [pytest.approx(0.2)]
         assert await hold_back(UNASKED, back, now=late) == (back, [])
@@ -117,21 +117,21 @@ async def test_a_backlog_goes_at_the_rate_of_its_subscription(registry: Registry
 async def test_an_activity_that_is_tried_again_reserves_nothing_twice(registry: Registry) -> None:
     groups = await backlog(registry, rate=2, size=4)
     now = datetime.now(UTC)
-    dues = await registry.load(groups)
+    dues = await registry.attempts.load(groups)
     first = await hold_back(registry, dues, now=now)
     # By a worker that has read the rows before the first one wrote them, and by one that reads them now.
     go, held = await hold_back(registry, dues, now=now)
     assert (ids(go), held) == (ids(first[0]), first[1])
-    go, held = await hold_back(registry, await registry.load(groups), now=now)
+    go, held = await hold_back(registry, await registry.attempts.load(groups), now=now)
     assert (ids(go), held) == (ids(first[0]), first[1])
 
 
 async def test_another_attempt_takes_its_turn_behind_the_others(registry: Registry) -> None:
     groups = await backlog(registry, rate=2, size=3)
     now = datetime.now(UTC)
-    (first,), _ = await hold_back(registry, await registry.load(groups), now=now)
+    (first,), _ = await hold_back(registry, await registry.attempts.load(groups), now=now)
     await recorded(registry, first, DeliveryState.WAITING)
-    again = await registry.load([groups[0].model_copy(update={"attempt": 2})])
+    again = await registry.attempts.load([groups[0].model_copy(update={"attempt": 2})])
     go, (held,) = await hold_back(registry, again, now=now)
     assert go == []
     assert held.attempts == 1
@@ -140,7 +140,7 @@ async def test_another_attempt_takes_its_turn_behind_the_others(registry: Regist
 
 async def test_deliveries_that_are_no_more_than_the_limit_within_an_instant_go_together(registry: Registry) -> None:
     groups = await backlog(registry, rate=1000, size=200)
-    go, held = await hold_back(registry, await registry.load(groups), now=datetime.now(UTC))
+    go, held = await hold_back(registry, await registry.attempts.load(groups), now=datetime.now(UTC))
     assert len(go) == pytest.approx(1000 * WITHIN, abs=25)
     assert len(go) + len(held) == 200
     assert [item.delay for item in held] == sorted(item.delay for item in held)

@@ -89,7 +89,7 @@ def sms_channel(
 ) -> SmsChannel:
     token = token or twilio.auth_token
     client = twilio_client(twilio.account_sid, token, url=twilio.url, timeout=TIMEOUT, session=session)
-    provider = TwilioProvider(client, cast(Registry, registry), sender=sender, callbacks=callbacks)
+    provider = TwilioProvider(client, cast(Registry, registry).attempts, sender=sender, callbacks=callbacks)
     return channel_of(Providers([provider]), registry, renderer=renderer, **changes)
 
 
@@ -441,10 +441,10 @@ async def test_a_send_that_is_cut_short_is_reconciled_by_its_next_try(
         numbers = [TO, TO, "+14155550177"]
         wishes = [subscription({"channel": "sms", "to": to}, id=f"sub_{i}") for i, to in enumerate(numbers)]
         for wish in wishes:
-            await registry.subscribe(wish)
-        await registry.accept([HAPPENED], "event//shop/1")
+            await registry.subscriptions.create(wish)
+        await registry.events.accept([HAPPENED], "event//shop/1")
         group = Group(event_key=HAPPENED.key, channel=Channel.SMS, subscription_ids=tuple(wish.id for wish in wishes))
-        await registry.add_deliveries("event//shop/1", [group])
+        await registry.deliveries.add("event//shop/1", [group])
         chunk = Chunk(groups=(group,), schedule=(1.0,))
         for to in numbers:
             twilio.script(to, Reply(accept=True, delay=0.2))
@@ -458,7 +458,7 @@ async def test_a_send_that_is_cut_short_is_reconciled_by_its_next_try(
         assert result.settled == {HAPPENED.key: {DeliveryState.DELIVERED: 3}}
         sids = {sent.sid for sent in twilio.messages}
         assert len(sids) == 3
-        assert await registry.claimed_provider_ids(sorted(sids)) == sids
+        assert await registry.attempts.claimed_provider_ids(sorted(sids)) == sids
     finally:
         await registry.close()
 

@@ -39,7 +39,7 @@ class Setting(NamedTuple):
         client = twilio_client(
             self.twilio.account_sid, self.twilio.auth_token, url=self.twilio.url, timeout=5, session=self.session
         )
-        provider = TwilioProvider(client, self.registry, sender=SENDER, callbacks=callbacks)
+        provider = TwilioProvider(client, self.registry.attempts, sender=SENDER, callbacks=callbacks)
         options = {"concurrency": 1, "reconcile_after": 0.0, "max_segments": 10, **changes}
         return SmsChannel(self.registry, Providers([provider]), Renderer(self.folder), **options)
 
@@ -167,7 +167,7 @@ async def test_twilio_is_told_where_to_call_back_about_which_delivery(setting: S
 
 @pytest.mark.parametrize("scope", [EVERYWHERE, "sub_sms", by_sender(SENDER)])
 async def test_nothing_is_sent_to_a_suppressed_number(setting: Setting, scope: str) -> None:
-    await setting.registry.suppress(suppression(scope, SuppressionReason.UNSUBSCRIBED))
+    await setting.registry.suppressions.add(suppression(scope, SuppressionReason.UNSUBSCRIBED))
     outcome = await setting.channel().attempt(wanted())
     assert (outcome.kind, outcome.reason) == (OutcomeKind.REJECTED, "recipient suppressed: unsubscribed")
     assert (outcome.ours, setting.twilio.posts) == (True, 0)
@@ -175,7 +175,7 @@ async def test_nothing_is_sent_to_a_suppressed_number(setting: Setting, scope: s
 
 @pytest.mark.parametrize("scope", ["sub_other", by_sender("+14155550199")])
 async def test_what_was_said_to_others_suppresses_nothing_here(setting: Setting, scope: str) -> None:
-    await setting.registry.suppress(suppression(scope))
+    await setting.registry.suppressions.add(suppression(scope))
     assert (await setting.channel().attempt(wanted())).kind is OutcomeKind.DELIVERED
 
 
@@ -184,25 +184,25 @@ async def test_who_has_said_stop_is_not_written_to_again_until_start(setting: Se
     channel = setting.channel()
     stopped = await channel.attempt(wanted())
     assert (stopped.kind, stopped.disable, stopped.ours) == (OutcomeKind.REJECTED, False, True)
-    (listed,) = await setting.registry.suppressions()
+    (listed,) = await setting.registry.suppressions.list()
     assert (listed.reason, listed.subscription_id) == (SuppressionReason.UNSUBSCRIBED, by_sender(SENDER))
     assert (await channel.attempt(wanted())).reason == "recipient suppressed: unsubscribed"
     assert setting.twilio.posts == 1
-    await setting.registry.lift_suppression(Channel.SMS, TO, subscription_id=by_sender(SENDER))
+    await setting.registry.suppressions.lift(Channel.SMS, TO, subscription_id=by_sender(SENDER))
     assert (await channel.attempt(wanted())).kind is OutcomeKind.DELIVERED
 
 
 async def test_a_number_that_does_not_exist_is_suppressed_for_all(setting: Setting) -> None:
     setting.twilio.script(TO, Reply(status=400, code=21614))
     assert (await setting.channel().attempt(wanted())).disable
-    (listed,) = await setting.registry.suppressions()
+    (listed,) = await setting.registry.suppressions.list()
     assert (listed.reason, listed.subscription_id) == (SuppressionReason.BOUNCED, EVERYWHERE)
 
 
 async def test_an_sms_that_is_out_already_counts_though_the_number_is_suppressed_by_now(setting: Setting) -> None:
     this = wanted()
     sent = setting.twilio.plant(TO, SENDER, "Hello")
-    await setting.registry.suppress(suppression(EVERYWHERE))
+    await setting.registry.suppressions.add(suppression(EVERYWHERE))
     killed = due(this.subscription, this.event, state=DeliveryState.SENDING, intent_at=sent.created_at)
     outcome = await setting.channel().attempt(killed)
     assert (outcome.kind, outcome.provider_id) == (OutcomeKind.DELIVERED, sent.sid)

@@ -67,7 +67,7 @@ class Setting(NamedTuple):
         )
         acme = Description.model_validate(description(self.acme.url, **described))
         providers: list[Provider] = [
-            TwilioProvider(client, self.registry, sender=SENDER),
+            TwilioProvider(client, self.registry.attempts, sender=SENDER),
             HttpProvider(acme, self.session, secrets={"acme": SecretStr(self.acme.token)}),
         ]
         known = Providers([each for each in providers if each.name != without], clock=self.clock)
@@ -76,10 +76,10 @@ class Setting(NamedTuple):
     async def run(self, channel: SmsChannel, attempt: int = 1) -> Any:
         group = GROUP.model_copy(update={"attempt": attempt})
         await ActivityEnvironment().run(channel.send_sms, Chunk(groups=(group,), schedule=(1.0,) * 9))
-        return (await self.registry.attempts(HAPPENED.key))[attempt - 1]
+        return (await self.registry.attempts.list(HAPPENED.key))[attempt - 1]
 
     async def due(self) -> Due:
-        (due,) = await self.registry.load([GROUP])
+        (due,) = await self.registry.attempts.load([GROUP])
         return due
 
     @property
@@ -92,9 +92,9 @@ class Setting(NamedTuple):
 async def setting(tmp_path: Path) -> AsyncIterator[Setting]:
     registry = await Registry.open(f"sqlite:///{tmp_path / 'registry.db'}")
     await registry.migrate()
-    await registry.subscribe(WISH)
-    await registry.accept([HAPPENED], "run")
-    await registry.add_deliveries("run", [GROUP])
+    await registry.subscriptions.create(WISH)
+    await registry.events.accept([HAPPENED], "run")
+    await registry.deliveries.add("run", [GROUP])
     async with TwilioDouble() as twilio, TextGateway() as acme, aiohttp.ClientSession() as session:
         yield Setting(registry, twilio, acme, session, Clock())
     await registry.close()
@@ -234,17 +234,17 @@ async def test_a_delivery_that_another_worker_has_taken_over_goes_to_no_second_p
     due = await setting.due()
     setting.twilio.script(TO, Reply(status=503, delay=0.3))
     channel = setting.channel()
-    attempting = asyncio.create_task(channel.attempt(due, claim_attempt=setting.registry.claim_attempt))
+    attempting = asyncio.create_task(channel.attempt(due, claim_attempt=setting.registry.attempts.claim))
     await asyncio.wait_for(setting.twilio.asked(1), 5)
     other = await setting.due()
-    assert await setting.registry.claim_attempt(other, asking="twilio")
+    assert await setting.registry.attempts.claim(other, asking="twilio")
     with pytest.raises(Superseded):
         await attempting
     assert setting.sent == (0, 0)
 
 
 async def test_an_intent_from_before_anything_was_asked_leads_to_one_sms(setting: Setting) -> None:
-    await setting.registry.record_intent([await setting.due()])
+    await setting.registry.attempts.record_intent([await setting.due()])
     due = await setting.due()
     assert (due.delivery.asked, due.delivery.intent_at is not None) == (None, True)
     made = await setting.run(setting.channel(without="twilio"))
@@ -255,7 +255,7 @@ async def test_what_was_asked_for_an_attempt_that_ended_is_forgotten_by_the_next
     setting.twilio.script(TO, Reply(status=400, code=20404))
     await setting.run(setting.channel())
     assert (await setting.due()).delivery.asked == "twilio/1"
-    await setting.registry.record_intent([replace(await setting.due(), number=2)])
+    await setting.registry.attempts.record_intent([replace(await setting.due(), number=2)])
     delivery = (await setting.due()).delivery
     assert (delivery.attempts, delivery.asked) == (1, None)
     assert cast(datetime, delivery.intent_at) <= datetime.now(UTC)

@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from ipaddress import ip_network
 from pathlib import Path
@@ -57,16 +57,16 @@ class Bench:
 
     async def subscribe(self, name: str = "sub", *, path: str = "/hook", **fields: Any) -> None:
         target = {"channel": "webhook", "url": self.hooks.url(path), "handshake": True}
-        await self.registry.subscribe(subscription(target, id=name, types=["*"], **fields))
+        await self.registry.subscriptions.create(subscription(target, id=name, types=["*"], **fields))
 
-    async def dues(self, number: int = 1, *, name: str = "sub") -> list[Due]:
+    async def dues(self, number: int = 1, *, name: str = "sub") -> Sequence[Due]:
         """New deliveries to a subscription, as they are loaded now."""
         happened = [event(id=str(self.events + nth)) for nth in range(number)]
         self.events += number
-        await self.registry.accept(happened, "run")
+        await self.registry.events.accept(happened, "run")
         groups = [Group(event_key=one.key, channel=Channel.WEBHOOK, subscription_ids=(name,)) for one in happened]
-        await self.registry.add_deliveries("run", groups)
-        return await self.registry.load(groups)
+        await self.registry.deliveries.add("run", groups)
+        return await self.registry.attempts.load(groups)
 
     async def attempt(self) -> Outcome:
         (due,) = await self.dues()
@@ -112,7 +112,7 @@ async def test_a_receiver_is_asked_before_the_first_post_and_then_no_more(bench:
 
 async def test_who_does_not_want_to_be_asked_is_not(bench: Bench) -> None:
     wish = subscription({"channel": "webhook", "url": bench.hooks.url("/hook")}, id="sub", types=["*"])
-    await bench.registry.subscribe(wish)
+    await bench.registry.subscriptions.create(wish)
     assert (await bench.attempt()).kind is DELIVERED
     assert bench.counts == (0, 1)
     assert "webhook-request-origin" not in bench.hooks.received[0].headers
@@ -313,7 +313,7 @@ async def test_a_registry_that_has_lost_a_consent_is_told_again(bench: Bench) ->
     bench.hooks.welcome("/hook", Answer(status=200, headers=headers))
     first, second = await bench.dues(2)
     assert (await bench.channel.attempt(first)).kind is DELIVERED
-    await bench.registry.give_consent("sub", Consent("another", first.delivery.updated_at))
+    await bench.registry.subscriptions.record_consent("sub", Consent("another", first.delivery.updated_at))
     with pytest.raises(Throttled):
         await bench.channel.attempt(second)
     (again,) = await bench.dues()

@@ -397,13 +397,13 @@ async def test_the_activity_settles_what_it_can_and_returns_what_it_cannot(tmp_p
         async with HookReceiver() as hooks, egress.session() as session:
             for name, status in {"fine": 204, "busy": 503, "gone": 410}.items():
                 wish = subscription({"channel": "webhook", "url": hooks.url(f"/{name}")}, id=name)
-                secret = await registry.subscribe(wish)
+                secret = await registry.subscriptions.create(wish)
                 assert secret is not None
                 hooks.expect(f"/{name}", secret.get_secret_value())
                 hooks.script(f"/{name}", status, repeat=True)
-            await registry.accept([happened], "event//shop/1")
+            await registry.events.accept([happened], "event//shop/1")
             group = Group(event_key=happened.key, channel=Channel.WEBHOOK, subscription_ids=("busy", "fine", "gone"))
-            await registry.add_deliveries("event//shop/1", [group])
+            await registry.deliveries.add("event//shop/1", [group])
             webhook = WebhookChannel(registry, session, egress, timeout=10, concurrency=2)
             for _ in range(2):  # as Temporal does when the first answer is lost
                 result = await ActivityEnvironment().run(webhook.send_webhook, Chunk(groups=(group,), schedule=(5.0,)))
@@ -413,7 +413,7 @@ async def test_the_activity_settles_what_it_can_and_returns_what_it_cannot(tmp_p
                 ]
             assert sorted(one.path for one in hooks.received) == ["/busy", "/fine", "/gone"]
             assert all(one.verified for one in hooks.received)
-        assert (await registry.subscription("gone")).state is SubscriptionState.DISABLED
+        assert (await registry.subscriptions.get("gone")).state is SubscriptionState.DISABLED
     finally:
         await registry.close()
 

@@ -111,15 +111,17 @@ async def test_what_a_receiver_stops_is_disabled_with_the_reason_although_it_too
         happened, egress = event(), Egress(allow=[LOOPBACK], allow_http=True, ports=None)
         async with HookReceiver() as hooks, egress.session() as session:
             for name, status, asked in (("enough", 204, "disable"), ("not-this", 503, "abort-message")):
-                await registry.subscribe(subscription({"channel": "webhook", "url": hooks.url(f"/{name}")}, id=name))
+                await registry.subscriptions.create(
+                    subscription({"channel": "webhook", "url": hooks.url(f"/{name}")}, id=name)
+                )
                 hooks.script(f"/{name}", Answer(status=status, headers={"webhook-delivery": asked}))
             group = Group(event_key=happened.key, channel=Channel.WEBHOOK, subscription_ids=("enough", "not-this"))
-            await registry.accept([happened], "run")
-            await registry.add_deliveries("run", [group])
+            await registry.events.accept([happened], "run")
+            await registry.deliveries.add("run", [group])
             webhook = WebhookChannel(registry, session, egress, timeout=10, concurrency=2)
             result = await ActivityEnvironment().run(webhook.send_webhook, Chunk(groups=(group,), schedule=(5.0,)))
         assert result.settled == {happened.key: {DeliveryState.DELIVERED: 1, DeliveryState.REJECTED: 1}}
-        enough, other = await registry.subscription("enough"), await registry.subscription("not-this")
+        enough, other = await registry.subscriptions.get("enough"), await registry.subscriptions.get("not-this")
         assert (enough.state, enough.state_reason) == (
             SubscriptionState.DISABLED,
             "HTTP 204, webhook-delivery: disable",
