@@ -5,7 +5,7 @@ READY := .venv/.ready
 TESTERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test test-slow lint format typecheck bench clean
+.PHONY: help demo dev test test-slow lint format typecheck docs reference bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -13,7 +13,7 @@ help: ## List the targets
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Bellwire needs Python 3.11 or newer; set PYTHON=..."'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[app,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[app,dev,docs]'
 	@touch $(READY)
 
 demo: $(READY) ## Publish real events to real receivers and check what arrived (KEEP=1 stays up)
@@ -38,6 +38,13 @@ format: $(READY) ## Mend style
 
 typecheck: $(READY) ## Check types, strictly
 	$(BIN)/mypy
+
+docs: $(READY) ## Build the documentation into build/site; warnings fail
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "Read it: $(BIN)/python -m http.server --bind 127.0.0.1 --directory build/site 8080"
+
+reference: $(READY) ## Write the reference pages again that are made from the code
+	$(BIN)/python -m docs.generate
 
 bench: $(READY) ## Measure, as ratios within one run
 	$(BIN)/python -m benchmarks

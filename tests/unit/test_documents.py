@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from typer.main import get_command
 
 from bellwire.contract import SEARCH_ATTRIBUTES
@@ -22,8 +23,9 @@ from starter.cli.main import _with_seconds, app
 CHECKOUT = Path(__file__).parents[2]
 PAGES = [
     *(CHECKOUT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")),
-    *sorted((CHECKOUT / "docs").glob("*.md")),
+    *sorted((CHECKOUT / "docs").rglob("*.md")),
 ]
+DOCS = [page for page in PAGES if page.is_relative_to(CHECKOUT / "docs")]
 EXAMPLES = sorted((CHECKOUT / "examples").glob("*.py"))
 #: Variables that are no settings: the receiver's own secret in examples/receive_webhook.py, the seed of tests/faults, and
 #: whether tests/mtas may be skipped.
@@ -59,10 +61,14 @@ def blocks(*languages: str) -> list[Block]:
     found = []
     for page in PAGES:
         text = page.read_text()
-        for match in re.finditer(r"^```(\w*)\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE):
+        for match in re.finditer(r"^```(\w*)[^\n]*\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE):
             line = text.count("\n", 0, match.start()) + 1
             found.append(Block(str(page.relative_to(CHECKOUT)), line, match[1], match[2]))
     return [block for block in found if block.language in languages]
+
+
+def named(page: Path) -> str:
+    return str(page.relative_to(CHECKOUT))
 
 
 def commands(start: str) -> list[str]:
@@ -171,7 +177,7 @@ def _imports(node: ast.AST) -> list[str]:
     return [node.module or ""] if isinstance(node, ast.ImportFrom) else []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+@pytest.mark.parametrize("page", PAGES, ids=named)
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
         if target.startswith("https://"):
@@ -187,16 +193,26 @@ def _anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_every_page_is_linked_from_the_readme() -> None:
+def test_every_page_is_in_the_navigation_of_the_site_and_the_readme_leads_there() -> None:
+    listed = set(_pages_of(yaml.safe_load((CHECKOUT / "mkdocs.yml").read_text())["nav"]))
+    # The hooks of the site make it from CHANGELOG.md.
+    assert listed - {"changelog.md"} == {str(page.relative_to(CHECKOUT / "docs")) for page in DOCS}
     readme = (CHECKOUT / "README.md").read_text()
-    assert [page.name for page in PAGES[1:] if f"{page.relative_to(CHECKOUT)})" not in readme] == []
+    for page in ("docs/index.md", "CHANGELOG.md", "CONTRIBUTING.md"):
+        assert f"]({page})" in readme
+
+
+def _pages_of(nav: Any) -> Iterator[str]:
+    for entry in nav:
+        value = next(iter(entry.values())) if isinstance(entry, dict) else entry
+        yield from [value] if isinstance(value, str) else _pages_of(value)
 
 
 def test_the_readme_is_short() -> None:
     assert len((CHECKOUT / "README.md").read_text().splitlines()) <= 130
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+@pytest.mark.parametrize("page", PAGES, ids=named)
 def test_names_in_documents_exist(page: Path) -> None:
     text = page.read_text()
     settings = {f"BELLWIRE_{name.upper()}" for name in Settings.model_fields}
@@ -231,7 +247,9 @@ def test_no_file_names_a_registry_or_a_path_of_one_machine() -> None:
 
 
 def test_decisions_have_a_date_and_five_lines() -> None:
-    _, *decisions = re.split(r"^## ", (CHECKOUT / "docs" / "decisions.md").read_text(), flags=re.MULTILINE)
+    _, *decisions = re.split(
+        r"^## ", (CHECKOUT / "docs" / "explanation" / "decisions.md").read_text(), flags=re.MULTILINE
+    )
     for decision in decisions:
         heading, *lines = [line for line in decision.splitlines() if line]
         assert re.search(r"\(\d{4}-\d\d-\d\d\)$", heading), heading
