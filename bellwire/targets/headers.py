@@ -52,7 +52,7 @@ def checked(headers: Mapping[str, str]) -> None:
         seen.add(lower)
         if not _VALUE.fullmatch(value) or len(value) > MAX_HEADER_LENGTH:
             raise ValueError(
-                f"{name} has a value that cannot be sent; use 1 to {MAX_HEADER_LENGTH:,} visible ASCII characters, and spaces between them"
+                f"{name}: the value is invalid; use 1 to {MAX_HEADER_LENGTH:,} visible ASCII characters and inner spaces"
             )
         if value == HIDDEN:
             raise ValueError(f"{name} has the stars that stand for its value; give the value itself")

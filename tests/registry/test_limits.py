@@ -55,7 +55,7 @@ async def deliveries(registry: Registry, rates: dict[str, float | None], *, even
     return await registry.attempts.load(groups)
 
 
-async def again(registry: Registry, dues: list[Due]) -> Sequence[Due]:
+async def again(registry: Registry, dues: Sequence[Due]) -> Sequence[Due]:
     """The same deliveries, read once more."""
     return await registry.attempts.load(
         [

@@ -42,6 +42,7 @@ class Ledger:
     """A registry in memory. Failures are raised by the next calls of `record` and `lease`; gates hold `load` and `record` up."""
 
     def __init__(self, *dues: Due) -> None:
+        self.attempts = self.limits = self
         self.dues = dues
         self.calls: list[str] = []
         self.announced: list[str] = []
@@ -59,7 +60,7 @@ class Ledger:
         wanted = {(group.event_key, name) for group in groups for name in group.subscription_ids}
         return [one for one in self.dues if (one.event.key, one.subscription.id) in wanted]
 
-    async def limited(self) -> tuple[Channel, ...]:
+    async def limited_channels(self) -> tuple[Channel, ...]:
         return ()
 
     async def probe(self, one: Due) -> None:

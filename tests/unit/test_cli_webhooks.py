@@ -71,7 +71,7 @@ def test_a_target_without_options_shows_none(registry_url: str, capsys: pytest.C
         ([*HOOKED, "--header", ":s3cret"], "--header: is not NAME:VALUE"),
         ([*HOOKED, "--header", "x:s3cret", "--header", "x:s3cret"], "--header: x stands twice"),
         ([*HOOKED, "--header", "Host:s3cret"], "target.webhook.headers: Host is set by Bellwire or by HTTP itself"),
-        ([*HOOKED, "--header", "x:"], "target.webhook.headers: x has a value that cannot be sent"),
+        ([*HOOKED, "--header", "x:"], "target.webhook.headers: x: the value is invalid"),
         ([*HOOKED, "--timeout", "31s"], "target.webhook.timeout: Input should be less than or equal to 30"),
         ([*HOOKED, "--timeout", "soon"], "--timeout: 'soon' is not a duration; write it as 90s"),
         ([*HOOKED, "--client-certificate", "nowhere.pem"], "nowhere.pem: cannot be read"),

@@ -69,7 +69,7 @@ HEADERS = "target.webhook.headers: "
         ),
         ({"headers": {"x" * 101: "s3cret"}}, "is not a header's name"),
         *(
-            ({"headers": {"x-key": value}}, f"{HEADERS}x-key has a value that cannot be sent")
+            ({"headers": {"x-key": value}}, f"{HEADERS}x-key: the value is invalid")
             for value in (
                 *("", " ", "s3cret ", "\ts3cret", "s3cret\r\nhost: evil.example", "s3cret\n", "s3\0cret", "s3cret é"),
                 *("s3cret\x7f", "s3cret" * 500),

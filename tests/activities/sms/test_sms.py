@@ -34,16 +34,17 @@ class Claims:
     """Stands for the registry: the provider ids that attempts have on record, and the list of suppressed numbers."""
 
     def __init__(self) -> None:
+        self.attempts = self.suppressions = self
         self.sids: set[str] = set()
         self.list: list[Suppression] = []
 
     async def claimed_provider_ids(self, provider_ids: Sequence[str]) -> set[str]:
         return self.sids & set(provider_ids)
 
-    async def suppress(self, suppression: Suppression) -> None:
+    async def add(self, suppression: Suppression) -> None:
         self.list.append(suppression)
 
-    async def suppressed(
+    async def among(
         self, channel: Channel, addresses: Sequence[str], *, subscription_id: str, also_for: Sequence[str]
     ) -> dict[str, SuppressionReason]:
         scopes = {EVERYWHERE, subscription_id, *also_for}
