@@ -16,7 +16,7 @@ from bellwire.errors import DeliveryNotFound
 from bellwire.registry import suppressions
 from bellwire.registry.db.engine import Database
 from bellwire.registry.db.tables import confirmations, deliveries
-from bellwire.sms.receipts import RANKS, Confirmation
+from bellwire.sms.receipts import RANKS, SmsReceipt
 from bellwire.suppressions import Suppression
 
 _KEYS = ("event_key", "subscription_id", "provider_id")
@@ -25,17 +25,17 @@ _KNOWN = select(deliveries.c.event_key).where(
 )
 
 
-async def confirm(
-    connection: AsyncConnection, confirmation: Confirmation, *, suppression: Suppression | None = None
+async def record_receipt(
+    connection: AsyncConnection, receipt: SmsReceipt, *, suppression: Suppression | None = None
 ) -> bool:
     """Keep it if it is news, and then suppress as well; False if as much or more was known. Raises DeliveryNotFound."""
-    given = {"key": confirmation.event_key, "subscription": confirmation.subscription_id}
+    given = {"key": receipt.event_key, "subscription": receipt.subscription_id}
     if (await connection.execute(_KNOWN, given)).first() is None:
         raise DeliveryNotFound
-    row = confirmation.model_dump()
+    row = receipt.model_dump()
     row |= {
-        "status": str(confirmation.status),
-        "price": None if confirmation.price is None else str(confirmation.price),
+        "status": str(receipt.status),
+        "price": None if receipt.price is None else str(receipt.price),
     }
     insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
     known = case({str(status): rank for status, rank in RANKS.items()}, value=confirmations.c.status)
@@ -45,7 +45,7 @@ async def confirm(
         .on_conflict_do_update(
             index_elements=_KEYS,
             set_={name: value for name, value in row.items() if name not in _KEYS},
-            where=known < RANKS[confirmation.status],
+            where=known < RANKS[receipt.status],
         )
     )
     news = written.rowcount > 0
@@ -54,11 +54,11 @@ async def confirm(
     return news
 
 
-async def of_events(connection: AsyncConnection, event_keys: Iterable[str]) -> list[Confirmation]:
+async def of_events(connection: AsyncConnection, event_keys: Iterable[str]) -> list[SmsReceipt]:
     """All that was confirmed of these events."""
     query = select(confirmations).where(confirmations.c.event_key.in_(sorted(set(event_keys))))
     return [
-        Confirmation.model_validate({**row, "price": None if row["price"] is None else Decimal(row["price"])})
+        SmsReceipt.model_validate({**row, "price": None if row["price"] is None else Decimal(row["price"])})
         for row in (await connection.execute(query)).mappings()
     ]
 
@@ -69,14 +69,14 @@ class SmsReceipts:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def record(self, confirmation: Confirmation, *, suppression: Suppression | None = None) -> bool:
+    async def record(self, receipt: SmsReceipt, *, suppression: Suppression | None = None) -> bool:
         """Keep what a provider says later of an SMS, and suppress as well, if it is news; False if it is not.
 
         Raises DeliveryNotFound.
         """
-        return await self._database.write(confirm, confirmation, suppression=suppression)
+        return await self._database.write(record_receipt, receipt, suppression=suppression)
 
-    async def of_deliveries(self, deliveries: Sequence[Delivery]) -> dict[str, Confirmation]:
+    async def of_deliveries(self, deliveries: Sequence[Delivery]) -> dict[str, SmsReceipt]:
         """By delivery id, what was confirmed of that which was sent last."""
         sent = {(one.event_key, one.subscription_id, one.provider_id): one.id for one in deliveries if one.provider_id}
         if not sent:

@@ -1,4 +1,4 @@
-"""Confirmation: what a provider says later of an SMS that it has accepted."""
+"""SmsReceipt: a provider's delivery receipt, which it sends after it has accepted an SMS."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -7,7 +7,7 @@ from enum import StrEnum
 from bellwire.models import Payload
 
 
-class ConfirmationStatus(StrEnum):
+class SmsReceiptStatus(StrEnum):
     QUEUED = "queued"
     SENDING = "sending"
     #: The carrier has it.
@@ -24,30 +24,31 @@ class ConfirmationStatus(StrEnum):
         return RANKS[self] == max(RANKS.values())
 
 
-#: Providers say things twice and out of order: only what ranks higher than what is known is news, so a final word stays.
+#: Providers send receipts twice and out of order. Only a status of a higher rank replaces the stored one, so a final status
+#: stays.
 RANKS = {
-    ConfirmationStatus.QUEUED: 0,
-    ConfirmationStatus.SENDING: 1,
-    ConfirmationStatus.SENT: 2,
-    ConfirmationStatus.DELIVERED: 3,
-    ConfirmationStatus.UNDELIVERED: 3,
-    ConfirmationStatus.FAILED: 3,
+    SmsReceiptStatus.QUEUED: 0,
+    SmsReceiptStatus.SENDING: 1,
+    SmsReceiptStatus.SENT: 2,
+    SmsReceiptStatus.DELIVERED: 3,
+    SmsReceiptStatus.UNDELIVERED: 3,
+    SmsReceiptStatus.FAILED: 3,
 }
 
 
-class Confirmation(Payload):
-    """The latest word on one SMS. The delivery's state stays what the provider's acceptance made of it."""
+class SmsReceipt(Payload):
+    """The latest delivery receipt of one SMS. It does not change the state of the delivery."""
 
     event_key: str
     subscription_id: str
     #: The provider's id of the SMS: that of the attempt that sent it.
     provider_id: str
-    status: ConfirmationStatus
-    #: The provider's code of what went wrong; None if nothing did.
+    status: SmsReceiptStatus
+    #: The provider's error code; None without an error.
     code: str | None = None
-    #: What it bills, so far as it has said.
+    #: What the provider bills; None until it reports that.
     segments: int | None = None
     price: Decimal | None = None
     currency: str | None = None
-    #: When Bellwire heard it.
+    #: When Bellwire received it.
     confirmed_at: datetime

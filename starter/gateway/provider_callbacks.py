@@ -17,7 +17,7 @@ from twilio.request_validator import RequestValidator
 from bellwire.errors import DeliveryNotFound
 from bellwire.registry import Registry
 from bellwire.service.settings import Settings
-from bellwire.sms.receipts import Confirmation, ConfirmationStatus
+from bellwire.sms.receipts import SmsReceipt, SmsReceiptStatus
 from bellwire.sms.twilio_codes import BY_CODE, CALLBACKS
 from bellwire.subscriptions import Channel
 from bellwire.suppressions import EVERYWHERE, Suppression, SuppressionReason, by_sender
@@ -34,15 +34,15 @@ MAX_ID = 64
 
 #: What Twilio's words stand for. Others, such as those of WhatsApp, are no news of an SMS.
 STATUSES = {
-    "accepted": ConfirmationStatus.QUEUED,
-    "scheduled": ConfirmationStatus.QUEUED,
-    "queued": ConfirmationStatus.QUEUED,
-    "sending": ConfirmationStatus.SENDING,
-    "sent": ConfirmationStatus.SENT,
-    "delivered": ConfirmationStatus.DELIVERED,
-    "undelivered": ConfirmationStatus.UNDELIVERED,
-    "failed": ConfirmationStatus.FAILED,
-    "canceled": ConfirmationStatus.FAILED,
+    "accepted": SmsReceiptStatus.QUEUED,
+    "scheduled": SmsReceiptStatus.QUEUED,
+    "queued": SmsReceiptStatus.QUEUED,
+    "sending": SmsReceiptStatus.SENDING,
+    "sent": SmsReceiptStatus.SENT,
+    "delivered": SmsReceiptStatus.DELIVERED,
+    "undelivered": SmsReceiptStatus.UNDELIVERED,
+    "failed": SmsReceiptStatus.FAILED,
+    "canceled": SmsReceiptStatus.FAILED,
 }
 #: https://help.twilio.com/articles/223134027: what recipients write, where Twilio does not say what it took it for.
 STOP_WORDS = frozenset({"stop", "stopall", "unsubscribe", "cancel", "end", "quit", "revoke", "optout"})
@@ -86,9 +86,9 @@ class TwilioCallbacks:
         status = STATUSES.get(form.get("MessageStatus") or form.get("SmsStatus") or "")
         if not sid or len(sid) > MAX_ID or status is None:
             return Response(status_code=204)
-        bad = status in {ConfirmationStatus.UNDELIVERED, ConfirmationStatus.FAILED}
+        bad = status in {SmsReceiptStatus.UNDELIVERED, SmsReceiptStatus.FAILED}
         code = _whole(form.get("ErrorCode")) if bad else None
-        confirmation = Confirmation(
+        receipt = SmsReceipt(
             event_key=event_key,
             subscription_id=subscription_id,
             provider_id=sid,
@@ -100,12 +100,12 @@ class TwilioCallbacks:
             confirmed_at=datetime.now(UTC),
         )
         try:
-            news = await self._registry.sms_receipts.record(confirmation, suppression=_suppression(form, code))
+            news = await self._registry.sms_receipts.record(receipt, suppression=_suppression(form, code))
         except DeliveryNotFound:
             return Response(status_code=404)
         if news:
             ids = {"event_key": event_key, "subscription": subscription_id, "provider_id": sid}
-            log.info("sms.confirmed", status=str(status), code=confirmation.code, **ids)
+            log.info("sms.receipt_recorded", status=str(status), code=receipt.code, **ids)
         return Response(status_code=204)
 
     async def inbound(self, request: Request) -> Response:

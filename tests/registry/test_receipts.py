@@ -9,7 +9,7 @@ from bellwire.contract import Group
 from bellwire.deliveries import Attempt, Delivery, DeliveryState, Outcome, OutcomeKind, SmsFacts
 from bellwire.errors import DeliveryNotFound
 from bellwire.registry import Registry
-from bellwire.sms.receipts import Confirmation, ConfirmationStatus
+from bellwire.sms.receipts import SmsReceipt, SmsReceiptStatus
 from bellwire.subscriptions import Channel
 from bellwire.suppressions import Suppression, SuppressionReason
 from bellwire.targets.sms_segments import Encoding
@@ -21,9 +21,9 @@ GROUP = Group(event_key=HAPPENED.key, channel=Channel.SMS, subscription_ids=(WIS
 BOUNCED = Suppression(channel=Channel.SMS, address="+14155550123", reason=SuppressionReason.BOUNCED)
 
 
-def confirmation(status: str, provider_id: str = "SM1", **fields: object) -> Confirmation:
+def receipt(status: str, provider_id: str = "SM1", **fields: object) -> SmsReceipt:
     values = {"event_key": HAPPENED.key, "subscription_id": WISH.id, "provider_id": provider_id, "status": status}
-    return Confirmation.model_validate({**values, "confirmed_at": NOW, **fields})
+    return SmsReceipt.model_validate({**values, "confirmed_at": NOW, **fields})
 
 
 def sent(number: int, provider_id: str, facts: SmsFacts | None = None) -> Attempt:
@@ -54,7 +54,7 @@ async def the_one(registry: Registry) -> Delivery:
 
 
 async def test_a_confirmation_shows_once_the_attempt_is_on_record_that_it_is_about(one: Registry) -> None:
-    told = confirmation("delivered", segments=2, price=Decimal("0.0158"), currency="USD")
+    told = receipt("delivered", segments=2, price=Decimal("0.0158"), currency="USD")
     assert await one.sms_receipts.record(told)
     assert await one.sms_receipts.of_deliveries([await the_one(one)]) == {}
     await one.attempts.record([sent(1, "SM1")])
@@ -64,39 +64,39 @@ async def test_a_confirmation_shows_once_the_attempt_is_on_record_that_it_is_abo
 
 async def test_a_delivery_that_was_made_again_is_confirmed_anew(one: Registry) -> None:
     await one.attempts.record([sent(1, "SM1")])
-    await one.sms_receipts.record(confirmation("undelivered", code="30003"))
+    await one.sms_receipts.record(receipt("undelivered", code="30003"))
     await one.deliveries.redeliver("again", [GROUP])
     await one.attempts.record([sent(2, "SM2")])
     delivery = await the_one(one)
     assert await one.sms_receipts.of_deliveries([delivery]) == {}
-    await one.sms_receipts.record(confirmation("sent", "SM2"))
-    assert (await one.sms_receipts.of_deliveries([delivery]))[delivery.id].status is ConfirmationStatus.SENT
+    await one.sms_receipts.record(receipt("sent", "SM2"))
+    assert (await one.sms_receipts.of_deliveries([delivery]))[delivery.id].status is SmsReceiptStatus.SENT
 
 
-@pytest.mark.parametrize("earlier", list(ConfirmationStatus))
-@pytest.mark.parametrize("later", list(ConfirmationStatus))
+@pytest.mark.parametrize("earlier", list(SmsReceiptStatus))
+@pytest.mark.parametrize("later", list(SmsReceiptStatus))
 async def test_only_what_goes_further_is_news(
-    one: Registry, earlier: ConfirmationStatus, later: ConfirmationStatus
+    one: Registry, earlier: SmsReceiptStatus, later: SmsReceiptStatus
 ) -> None:
     order = ["queued", "sending", "sent"]
     final = earlier not in order
     further = not final and (later not in order or order.index(later) > order.index(earlier))
     await one.attempts.record([sent(1, "SM1")])
-    assert await one.sms_receipts.record(confirmation(earlier, code="1"))
-    assert await one.sms_receipts.record(confirmation(later, code="2"), suppression=BOUNCED) == further
+    assert await one.sms_receipts.record(receipt(earlier, code="1"))
+    assert await one.sms_receipts.record(receipt(later, code="2"), suppression=BOUNCED) == further
     (found,) = (await one.sms_receipts.of_deliveries([await the_one(one)])).values()
     assert (found.status, found.code) == ((later, "2") if further else (earlier, "1"))
     assert bool(await one.suppressions.list()) == further
 
 
 async def test_of_equal_words_at_the_same_time_one_is_news(one: Registry) -> None:
-    news = await asyncio.gather(*(one.sms_receipts.record(confirmation("delivered")) for _ in range(8)))
+    news = await asyncio.gather(*(one.sms_receipts.record(receipt("delivered")) for _ in range(8)))
     assert sorted(news) == [False] * 7 + [True]
 
 
 async def test_a_delivery_that_is_not_known_is_refused_without_effect(one: Registry) -> None:
     with pytest.raises(DeliveryNotFound):
-        await one.sms_receipts.record(confirmation("failed", subscription_id="other"), suppression=BOUNCED)
+        await one.sms_receipts.record(receipt("failed", subscription_id="other"), suppression=BOUNCED)
     assert await one.suppressions.list() == []
 
 

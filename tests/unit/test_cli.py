@@ -13,7 +13,7 @@ from bellwire.contract import Group
 from bellwire.deliveries import Attempt, DeliveryState, Outcome, OutcomeKind, SmsFacts
 from bellwire.events import Event
 from bellwire.registry import Registry
-from bellwire.sms.receipts import Confirmation, ConfirmationStatus
+from bellwire.sms.receipts import SmsReceipt, SmsReceiptStatus
 from bellwire.subscriptions import Channel, Subscription
 from bellwire.targets.sms_segments import Encoding
 from starter.cli.input.documents import read_items
@@ -399,18 +399,18 @@ def test_what_an_sms_took_and_what_was_confirmed_is_shown(
             state=DeliveryState.DELIVERED,
         )
         await registry.attempts.record([made])
-        told = {"status": ConfirmationStatus.UNDELIVERED, "code": "30003", "confirmed_at": NOW}
+        told = {"status": SmsReceiptStatus.UNDELIVERED, "code": "30003", "confirmed_at": NOW}
         await registry.sms_receipts.record(
-            Confirmation(event_key=happened.key, subscription_id=wish.id, provider_id="SM1", **told)
+            SmsReceipt(event_key=happened.key, subscription_id=wish.id, provider_id="SM1", **told)
         )
         await registry.close()
 
     asyncio.run(fill())
     shown = answer(["deliveries", "show", f"dlv_{happened.key}_{wish.id}"], capsys)
-    assert (shown["state"], shown["confirmation"]["status"]) == ("delivered", "undelivered")
+    assert (shown["state"], shown["receipt"]["status"]) == ("delivered", "undelivered")
     assert shown["made"][0]["outcome"]["sms"]["estimate"] == "0.145"
     (listed,) = answer(["deliveries", "list"], capsys)
-    assert listed["confirmation"]["code"] == "30003"
+    assert listed["receipt"]["code"] == "30003"
     for words in (["list"], ["show", f"dlv_{happened.key}_{wish.id}"]):
         assert main(["deliveries", *words]) == 0
         assert "undelivered 30003" in capsys.readouterr().out

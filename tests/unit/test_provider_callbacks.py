@@ -13,7 +13,7 @@ import uvicorn
 from bellwire.contract import Group
 from bellwire.registry import Registry
 from bellwire.service.settings import Settings
-from bellwire.sms.receipts import Confirmation
+from bellwire.sms.receipts import SmsReceipt
 from bellwire.subscriptions import Channel
 from bellwire.suppressions import EVERYWHERE, Suppression, SuppressionReason, by_sender
 from starter.gateway.app import application
@@ -44,7 +44,7 @@ class Called(NamedTuple):
         url = f"{PUBLIC}/callbacks/twilio/inbound"
         return await self.twilio.receive(url, body, **{"From": TO, "To": SENDER, **fields})
 
-    async def confirmed(self, sent: Sent) -> Confirmation | None:
+    async def receipt(self, sent: Sent) -> SmsReceipt | None:
         (delivery,) = await self.registry.deliveries.list(event_key=HAPPENED.key)
         found = await self.registry.sms_receipts.of_deliveries([delivery.model_copy(update={"provider_id": sent.sid})])
         return found.get(delivery.id)
@@ -86,7 +86,7 @@ async def called(tmp_path: Path) -> AsyncIterator[Called]:
 async def test_what_becomes_of_an_sms_is_kept_beside_its_delivery(called: Called) -> None:
     sent = called.sent()
     assert await called.tell(sent, "delivered", NumSegments="2", Price="-0.0158", PriceUnit="usd") == 204
-    found = await called.confirmed(sent)
+    found = await called.receipt(sent)
     assert found is not None
     assert (found.status, found.code, found.segments, found.price, found.currency) == (
         ("delivered", None, 2, Decimal("0.0158"), "USD")
@@ -97,7 +97,7 @@ async def test_a_callback_that_comes_before_the_attempt_is_on_record_is_not_lost
     sent = called.sent()
     assert await called.registry.attempts.list(HAPPENED.key) == []
     await called.tell(sent, "sent")
-    found = await called.confirmed(sent)
+    found = await called.receipt(sent)
     assert found is not None
     assert found.status == "sent"
 
@@ -121,7 +121,7 @@ async def test_words_that_come_twice_or_out_of_order_change_nothing(
     sent = called.sent()
     for status in told:
         assert await called.tell(sent, status) == 204
-    found = await called.confirmed(sent)
+    found = await called.receipt(sent)
     assert found is not None
     assert found.status == stays
 
@@ -130,7 +130,7 @@ async def test_many_callbacks_at_once_leave_the_last_word(called: Called) -> Non
     sent = called.sent()
     words = ["queued", "sending", "sent", "delivered"] * 5
     assert set(await asyncio.gather(*(called.tell(sent, status) for status in words))) == {204}
-    found = await called.confirmed(sent)
+    found = await called.receipt(sent)
     assert found is not None
     assert found.status == "delivered"
 
@@ -147,12 +147,12 @@ async def test_a_delivery_that_is_not_known_is_answered_404_without_effect(calle
 async def test_a_number_that_is_dead_is_suppressed(called: Called, code: str) -> None:
     sent = called.sent()
     await called.tell(sent, "undelivered", ErrorCode=code)
-    found = await called.confirmed(sent)
+    found = await called.receipt(sent)
     assert found is not None
     assert (found.status, found.code) == ("undelivered", code)
     assert await called.suppressed() == {TO: SuppressionReason.BOUNCED}
     (delivery,) = await called.registry.deliveries.list(event_key=HAPPENED.key)
-    assert delivery.state == "pending", "what was confirmed moves no delivery"
+    assert delivery.state == "pending", "a receipt does not change the state of a delivery"
 
 
 @pytest.mark.parametrize("told", [("undelivered", "30003"), ("failed", "30007"), ("sent", "30006")])
@@ -217,7 +217,7 @@ async def test_what_twilio_has_not_signed_is_refused(called: Called) -> None:
     local = called.twilio.found_at[PUBLIC]
     assert await called.twilio.post(f"{local}/callbacks/twilio/{DELIVERY}", fields) == 403
     assert await stranger.receive(f"{PUBLIC}/callbacks/twilio/inbound", "STOP", From=TO, To=SENDER) == 403
-    assert await called.confirmed(sent) is None
+    assert await called.receipt(sent) is None
     assert await called.suppressed(by_sender(SENDER)) == {}
 
 

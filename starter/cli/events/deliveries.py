@@ -10,15 +10,15 @@ from bellwire.errors import DeliveryNotFound
 from bellwire.events import Event
 from bellwire.registry import Registry
 from bellwire.service.settings import Settings
-from bellwire.sms.receipts import Confirmation
+from bellwire.sms.receipts import SmsReceipt
 from bellwire.subscriptions import Channel
 from starter.cli.events.events import (
     SourceOption,
-    confirmed_as_json,
     describe,
     get_event,
     in_money,
     print_attempts,
+    receipt_as_json,
 )
 from starter.cli.input.durations import in_words
 from starter.cli.tables import print_facts, print_table
@@ -88,14 +88,14 @@ async def list_deliveries(
             after=after,
             limit=limit,
         )
-        confirmed = await registry.sms_receipts.of_deliveries(found)
+        receipts = await registry.sms_receipts.of_deliveries(found)
     if as_json:
         print_json(
             [
                 {
                     "id": delivery.id,
                     **delivery.model_dump(mode="json"),
-                    "confirmation": confirmed_as_json(confirmed.get(delivery.id)),
+                    "receipt": receipt_as_json(receipts.get(delivery.id)),
                 }
                 for delivery in found
             ]
@@ -104,7 +104,7 @@ async def list_deliveries(
     rows = [
         (
             *(delivery.id, delivery.channel, delivery.state, delivery.attempts, delivery.reason),
-            *([in_word(confirmed[delivery.id]) if delivery.id in confirmed else None] if confirmed else []),
+            *([in_word(receipts[delivery.id]) if delivery.id in receipts else None] if receipts else []),
             delivery.updated_at,
         )
         for delivery in found
@@ -115,7 +115,7 @@ async def list_deliveries(
         "state",
         "attempts",
         "last answer",
-        *(["confirmed"] if confirmed else []),
+        *(["receipt"] if receipts else []),
         "updated",
     )
     print_table(columns, rows)
@@ -131,11 +131,11 @@ async def show(delivery_id: DeliveryArgument, as_json: AsJson = False) -> None:
     async with opened_registry(Settings.read()) as registry:
         delivery, event = await one_delivery(registry, event_key, subscription_id)
         attempts = await registry.attempts.list(event_key, subscription_id)
-        confirmation = (await registry.sms_receipts.of_deliveries([delivery])).get(delivery.id)
+        receipt = (await registry.sms_receipts.of_deliveries([delivery])).get(delivery.id)
     if as_json:
         print_json(
             {
-                **describe(delivery, attempts, confirmation),
+                **describe(delivery, attempts, receipt),
                 "event": {"source": event.source, "id": event.id, "type": event.type},
             }
         )
@@ -155,7 +155,7 @@ async def show(delivery_id: DeliveryArgument, as_json: AsJson = False) -> None:
             ("next attempt after", None if delivery.delay is None else in_words(delivery.delay)),
             ("remaining_recipients", ", ".join(delivery.remaining_recipients or ())),
             ("provider's id", delivery.provider_id),
-            *_confirmed(confirmation),
+            *_receipt_rows(receipt),
             ("run", delivery.workflow_id),
             ("updated", delivery.updated_at),
         ]
@@ -163,20 +163,20 @@ async def show(delivery_id: DeliveryArgument, as_json: AsJson = False) -> None:
     print_attempts(attempts)
 
 
-def _confirmed(confirmation: Confirmation | None) -> list[tuple[str, object]]:
-    if confirmation is None:
+def _receipt_rows(receipt: SmsReceipt | None) -> list[tuple[str, object]]:
+    if receipt is None:
         return []
     return [
-        ("confirmed", in_word(confirmation)),
-        ("confirmed at", confirmation.confirmed_at),
-        ("billed segments", confirmation.segments),
-        ("billed price", in_money(confirmation.price, confirmation.currency)),
+        ("receipt", in_word(receipt)),
+        ("receipt at", receipt.confirmed_at),
+        ("billed segments", receipt.segments),
+        ("billed price", in_money(receipt.price, receipt.currency)),
     ]
 
 
-def in_word(confirmation: Confirmation) -> str:
-    """What was confirmed, with the code of what went wrong: undelivered 30003."""
-    return f"{confirmation.status} {confirmation.code or ''}".strip()
+def in_word(receipt: SmsReceipt) -> str:
+    """The status of a receipt with its error code: undelivered 30003."""
+    return f"{receipt.status} {receipt.code or ''}".strip()
 
 
 @app.command("retry")

@@ -12,7 +12,7 @@ from bellwire.deliveries import Attempt, Delivery
 from bellwire.errors import BellwireError, EventNotFound
 from bellwire.registry import Registry, StoredEvent
 from bellwire.service.settings import Settings
-from bellwire.sms.receipts import Confirmation
+from bellwire.sms.receipts import SmsReceipt
 from starter.cli.input.durations import in_words
 from starter.cli.tables import in_counts, print_facts, print_table
 from starter.cli.terminal import (
@@ -92,14 +92,14 @@ async def show(
     async with opened_registry(Settings.read()) as registry:
         stored = await get_event(registry, event_id, source)
         deliveries = await registry.deliveries.list(event_key=stored.event.key, limit=limit)
-        confirmed = await registry.sms_receipts.of_deliveries(deliveries)
+        receipts = await registry.sms_receipts.of_deliveries(deliveries)
         attempts = {
             delivery.id: await registry.attempts.list(delivery.event_key, delivery.subscription_id)
             for delivery in deliveries
         }
     live = await _live(stored)
     if as_json:
-        shown = [describe(delivery, attempts[delivery.id], confirmed.get(delivery.id)) for delivery in deliveries]
+        shown = [describe(delivery, attempts[delivery.id], receipts.get(delivery.id)) for delivery in deliveries]
         print_json({**_summary(stored), "deliveries": shown, "live": live.model_dump(mode="json") if live else None})
         return
     _print_event(stored, live)
@@ -113,18 +113,18 @@ async def show(
         note(f"there may be more: python -m starter deliveries list --event {event_id}")
 
 
-def describe(delivery: Delivery, attempts: Sequence[Attempt], confirmation: Confirmation | None) -> dict[str, Any]:
-    """A delivery, its attempts and what was confirmed later as JSON."""
+def describe(delivery: Delivery, attempts: Sequence[Attempt], receipt: SmsReceipt | None) -> dict[str, Any]:
+    """A delivery, its attempts and its SMS receipt as JSON."""
     made = [attempt.model_dump(mode="json", exclude={"event_key", "subscription_id"}) for attempt in attempts]
-    confirmed = {"confirmation": confirmed_as_json(confirmation)}
-    return {"id": delivery.id, **delivery.model_dump(mode="json"), **confirmed, "made": made}
+    receipts = {"receipt": receipt_as_json(receipt)}
+    return {"id": delivery.id, **delivery.model_dump(mode="json"), **receipts, "made": made}
 
 
-def confirmed_as_json(confirmation: Confirmation | None) -> dict[str, Any] | None:
-    """What a provider confirmed, without the names of the delivery that it stands in."""
-    if confirmation is None:
+def receipt_as_json(receipt: SmsReceipt | None) -> dict[str, Any] | None:
+    """The receipt as JSON, without the ids that the delivery around it already shows."""
+    if receipt is None:
         return None
-    return confirmation.model_dump(mode="json", exclude={"event_key", "subscription_id", "provider_id"})
+    return receipt.model_dump(mode="json", exclude={"event_key", "subscription_id", "provider_id"})
 
 
 def print_attempts(attempts: Sequence[Attempt]) -> None:
