@@ -26,7 +26,7 @@ from temporalio.worker import (
     Worker,
 )
 
-from activities.egress.download import Fetcher
+from activities.egress.download import Downloader
 from activities.egress.policy import Egress
 from activities.email.attachments import fetching
 from activities.email.channel import EmailChannel
@@ -156,7 +156,7 @@ async def open_channels(settings: Settings, registry: Registry) -> AsyncIterator
             concurrency=concurrency,
             links=settings.links,
             signer=signer_of(settings),
-            fetch=fetching(Fetcher(strangers, egress), timeout=settings.webhook_timeout),
+            fetch=fetching(Downloader(strangers, egress), timeout=settings.webhook_timeout),
             return_path=settings.return_path,
         )
 

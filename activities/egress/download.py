@@ -1,95 +1,93 @@
-"""Fetching: GET of a URL that a stranger chose, under the egress policy, with a limit of bytes and of time."""
+"""Downloads from untrusted URLs, under the egress policy, with a limit on size and time."""
 
-import re
+from typing import NamedTuple
 
 import aiohttp
 
-from activities.egress.forward_proxy import proxy_fault
-from activities.egress.policy import (
-    NOT_ALLOWED,
-    Egress,
-    EgressRefused,
-    timeouts,
-)
-from activities.webhook.channel import (
-    CAUGHT,
-    USER_AGENT,
-    failed,
-    judge_status,
-)
+from activities.egress.capped import read_capped
+from activities.egress.failures import CLIENT_ERRORS, COMMON_HEADERS, classify_error
+from activities.egress.forward_proxy import proxy_failure
+from activities.egress.policy import NOT_ALLOWED, Egress, EgressRefused, timeouts
 from bellwire.deliveries import OutcomeKind
+from bellwire.media_types import UNKNOWN, essence
 
-#: What a content type looks like without its parameters (RFC 9110, 8.3.1), and what it is if there is none such.
-_MEDIA_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]{1,64}/[a-z0-9!#$&^_.+-]{1,64}")
-UNKNOWN_TYPE = "application/octet-stream"
+#: Client errors that a later request may not meet: timeout, conflict, too early, too many requests.
+_TEMPORARY = frozenset({408, 409, 425, 429})
 
 
-class FetchFailed(Exception):
-    """There is no such content, or not now.
+class DownloadFailed(Exception):
+    """The content does not exist, or cannot be downloaded now.
 
     `reason` is one of a few fixed texts, `HTTP` and the status, or `larger than N bytes`; it holds no address. With
-    `passing`, a later try may succeed. With `ours`, the operator has to mend something.
+    `temporary`, a later try may succeed. With `operator_fault`, the operator has to fix something.
     """
 
-    def __init__(self, reason: str, *, passing: bool = False, ours: bool = False) -> None:
+    def __init__(self, reason: str, *, temporary: bool = False, operator_fault: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
-        self.passing = passing
-        self.ours = ours
+        self.temporary = temporary
+        self.operator_fault = operator_fault
 
 
-class Fetcher:
-    """Fetches from strangers. `session` is one that `egress` made."""
+class Download(NamedTuple):
+    """A downloaded content."""
+
+    #: In lower case, without parameters.
+    media_type: str
+    content: bytes
+
+
+class Downloader:
+    """Downloads from untrusted URLs. `session` is one that `egress` made."""
 
     def __init__(self, session: aiohttp.ClientSession, egress: Egress) -> None:
         self._session = session
         self._egress = egress
 
-    async def fetch(self, url: str, *, limit: int, timeout: float) -> tuple[str, bytes]:
-        """The media type, in lower case and without parameters, and the content: all of it, if that is up to `limit` bytes.
+    async def download(self, url: str, *, limit: int, timeout: float) -> Download:
+        """The whole content, of up to `limit` bytes. `timeout`: seconds from connecting to the last byte.
 
-        `timeout` is in seconds, from dialling to the last byte. Only an answer 200 counts, and no redirect is followed.
-        Raises EgressRefused for what may not be dialled, and for what may but not be told of: content from the operator's
-        own networks is for webhooks to answer and not for strangers to read. Raises FetchFailed for everything else.
+        Only a response 200 counts; redirects are not followed. Raises EgressRefused for what may not be dialled, and for
+        content of the operator's own networks, which tenants must not read. Raises DownloadFailed for everything else.
         """
         target = self._egress.checked(url)
         dialled = self._egress.dialling()
         try:
             async with self._session.get(
-                target,
-                headers={"accept-encoding": "identity", "user-agent": USER_AGENT},
-                allow_redirects=False,
-                timeout=timeouts(timeout),
+                target, headers=COMMON_HEADERS, allow_redirects=False, timeout=timeouts(timeout)
             ) as response:
                 self._egress.check_forwarded(response)
-                if dialled.inside:
+                if dialled.private:
                     raise EgressRefused(NOT_ALLOWED)
                 return await _content(response, limit)
-        except CAUGHT as error:
+        except CLIENT_ERRORS as error:
             refusal = error if isinstance(error, EgressRefused) else error.__cause__
             if isinstance(refusal, EgressRefused):
                 raise refusal from None
-            if dialled.inside:
+            if dialled.private:
                 raise EgressRefused(NOT_ALLOWED) from None
-            outcome = failed(error)
-            passing, ours = outcome.kind is OutcomeKind.DEFERRED, proxy_fault(error) is not None
-            # The client's error names the address.
-            raise FetchFailed(outcome.reason, passing=passing, ours=ours) from None
+            outcome = classify_error(error)
+            # The client's error names the address, so it is not chained.
+            raise DownloadFailed(
+                outcome.reason,
+                temporary=outcome.kind is OutcomeKind.DEFERRED,
+                operator_fault=proxy_failure(error) is not None,
+            ) from None
 
 
-async def _content(response: aiohttp.ClientResponse, limit: int) -> tuple[str, bytes]:
+async def _content(response: aiohttp.ClientResponse, limit: int) -> Download:
     if response.status != 200:
-        passing = judge_status(response.status) is OutcomeKind.DEFERRED and not 300 <= response.status < 400
-        raise FetchFailed(f"HTTP {response.status}", passing=passing)
+        raise DownloadFailed(f"HTTP {response.status}", temporary=_is_temporary(response.status))
     if response.headers.get("content-encoding", "identity").lower() != "identity":
-        raise FetchFailed("compressed although asked not to")
+        raise DownloadFailed("unexpected content-encoding")
     if (response.content_length or 0) > limit:
-        raise FetchFailed(f"larger than {limit} bytes")
-    content = bytearray()
-    # Leaving the response before its end closes the connection.
-    while block := await response.content.read(limit + 1 - len(content)):
-        content += block
-        if len(content) > limit:
-            raise FetchFailed(f"larger than {limit} bytes")
-    media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-    return media_type if _MEDIA_TYPE.fullmatch(media_type) else UNKNOWN_TYPE, bytes(content)
+        raise DownloadFailed(f"larger than {limit} bytes")
+    content = await read_capped(response, limit + 1)
+    if len(content) > limit:
+        raise DownloadFailed(f"larger than {limit} bytes")
+    return Download(essence(response.headers.get("content-type")) or UNKNOWN, content)
+
+
+def _is_temporary(status: int) -> bool:
+    """Whether a later request may get another status: not after success without content, a redirect or a client error."""
+    return status in _TEMPORARY or not 200 <= status < 500

@@ -1,6 +1,6 @@
-"""The forward proxy: the operator's own way out, if there is one, through which every request to a stranger goes.
+"""The operator's forward proxy: if one is set, every request to an untrusted address goes through it.
 
-With it, names are resolved and addresses judged by the proxy. This process dials nothing but the proxy.
+The proxy resolves names and decides on addresses. This process dials nothing but the proxy.
 """
 
 import socket
@@ -11,29 +11,29 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-#: Answers to CONNECT by which a proxy says that it could not reach the receiver, or not in time.
-_RECEIVER_IS_DOWN = frozenset({502, 503, 504})
-#: What proxies alone may answer (RFC 9110, 15.5.8).
+#: Responses to CONNECT by which a proxy says that it cannot reach the endpoint, or not in time.
+_ENDPOINT_IS_DOWN = frozenset({502, 503, 504})
+#: Only proxies send it (RFC 9110 §15.5.8).
 _AUTHENTICATION_REQUIRED = 407
 
 UNREACHABLE, REFUSED = "egress proxy unreachable", "egress proxy refused"
 
 
 class ForwardProxy:
-    """The proxy at `url`, http://host:port, and the guard that lets nothing else be dialled."""
+    """The proxy at `url` (http://host:port), and the guard that refuses to dial anything else."""
 
     def __init__(self, url: str) -> None:
         self.url = URL(url)
         self._host = self.url.raw_host or ""
-        #: Where the proxy is, as it was last resolved; it may be private, since the operator chose it.
+        #: The proxy's addresses as last resolved. They may be private, since the operator chose the proxy.
         self._addresses: frozenset[str] = frozenset({self._host} if _is_address(self._host) else ())
 
     def resolver(self, inner: AbstractResolver | None = None) -> AbstractResolver:
-        """Resolves the proxy's own name and no other."""
-        return _OwnName(self._host, inner or aiohttp.ThreadedResolver(), self._found)
+        """A resolver for the proxy's own name and no other."""
+        return _ProxyResolver(self._host, inner or aiohttp.ThreadedResolver(), self._found)
 
     def socket_factory(self, addr_info: tuple[int, int, int, str, tuple[object, ...]]) -> socket.socket:
-        """A socket to the proxy. Raises PermissionError if the address is another's."""
+        """A socket to the proxy. Raises PermissionError for any other address."""
         family, kind, protocol, _, target = addr_info
         if target[0] not in self._addresses or target[1] != self.url.port:
             raise PermissionError("only the egress proxy may be dialled")
@@ -44,19 +44,19 @@ class ForwardProxy:
 
 
 def check_forwarded(response: aiohttp.ClientResponse, proxy: ForwardProxy | None) -> None:
-    """Raises ClientHttpProxyError for an answer to a plain http request that is the proxy's own.
+    """Raise ClientHttpProxyError if the response to a plain http request comes from the proxy itself.
 
-    Only 407 is certain to be; what else a proxy may say cannot be told from the receiver's words. Through https the
-    proxy does not speak, once it has let the request through.
+    Only 407 certainly does; other responses of a proxy look like those of the endpoint. With https the proxy cannot
+    respond once the tunnel is open.
     """
     if proxy and response.status == _AUTHENTICATION_REQUIRED and response.url.scheme == "http":
         raise aiohttp.ClientHttpProxyError(response.request_info, response.history, status=response.status)
 
 
-def proxy_fault(error: BaseException) -> str | None:
-    """What failed about the proxy itself, which is the operator's to mend; None if it is no failure of the proxy."""
+def proxy_failure(error: BaseException) -> str | None:
+    """What failed about the proxy itself, which only the operator can fix; None if the proxy did not fail."""
     if isinstance(error, aiohttp.ClientHttpProxyError):
-        return None if error.status in _RECEIVER_IS_DOWN else REFUSED
+        return None if error.status in _ENDPOINT_IS_DOWN else REFUSED
     if isinstance(error, aiohttp.ClientProxyConnectionError) or isinstance(error.__cause__, ProxyUnknown):
         return UNREACHABLE
     return None
@@ -66,7 +66,7 @@ class ProxyUnknown(OSError):
     """The proxy's name does not resolve."""
 
 
-class _OwnName(AbstractResolver):
+class _ProxyResolver(AbstractResolver):
     def __init__(self, name: str, inner: AbstractResolver, found: Callable[[frozenset[str]], None]) -> None:
         self._name, self._inner, self._tell = name, inner, found
 

@@ -1,9 +1,8 @@
-"""Egress: which addresses the outside may make this process dial, decided on the address that is dialled.
+"""The egress policy: which addresses an untrusted URL may make this process dial.
 
-A target's URL is a stranger's choice. Without a guard it could name this machine, a private network or a cloud's
-metadata service (server-side request forgery). Names are not decided on: they resolve to one address now and another
-in a second, and resolvers are passed over for literals. The connector asks this module for each socket, with the very
-address it will connect.
+Without it, a target's URL could name this machine, a private network or a cloud's metadata service (server-side request
+forgery). The policy checks addresses, not names: a name resolves to one address now and to another a second later, and
+address literals skip the resolver. The connector calls this module for each socket, with the address it will connect to.
 """
 
 import asyncio
@@ -23,17 +22,17 @@ from yarl import URL
 from activities.egress.forward_proxy import ForwardProxy, check_forwarded
 from activities.egress.public_addresses import is_public, reached
 
-#: Seconds that dialling and the TLS handshake may take; less, if half of the whole request's time is less.
+#: Seconds for connecting, TLS handshake included; half of the request's timeout if that is less.
 CONNECT_TIMEOUT = 5.0
 #: Seconds that an idle connection is kept. Node.js and uvicorn close theirs after 5 s; a request that crosses such a
 #: close is lost, and POST is not repeated by the client.
 KEEPALIVE = 4.0
-#: Bytes of an answer that are buffered before reading from the connection pauses; answers of interest are shorter.
+#: Bytes of a response that are buffered before reading from the connection pauses.
 READ_BUFFER = 8192
 
 NOT_ALLOWED = "address not allowed"
 
-#: Host names in ASCII, as yarl leaves them. Nothing that some resolver may cut short, unescape or split.
+#: Host names in ASCII, as yarl returns them. No character that a resolver may cut off, unescape or split at.
 _NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
@@ -41,8 +40,8 @@ _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 class EgressRefused(OSError):
     """The target may not be dialled.
 
-    An OSError, so that the connector goes on to the next address of the name, and wraps it if there is none. `reason`
-    is one of a few fixed texts without address or port: nobody learns from it what listens where.
+    An OSError, so that the connector tries the next address of the name, and wraps this error if there is none. `reason`
+    is one of a few fixed texts without address or port, so that it reveals nothing about a network.
     """
 
     def __init__(self, reason: str) -> None:
@@ -52,22 +51,22 @@ class EgressRefused(OSError):
 
 @dataclass(slots=True)
 class Dialled:
-    """What one request has dialled, so far."""
+    """What one request has dialled so far."""
 
-    #: An address that is not public, and that the operator allows: what happened there is not for everyone to read.
-    inside: bool = False
+    #: Whether it dialled a private address that the operator allows. Tenants must not read what happened there.
+    private: bool = False
 
 
-#: That of the request which this task, or the one that began it, makes.
+#: The record of the request that this task, or the task that started it, makes.
 _dialled: ContextVar[Dialled | None] = ContextVar("dialled", default=None)
 
 
 class Egress:
-    """The policy for targets: public addresses and those in `allow`; https, or http too; `ports`, None for any.
+    """Allows public addresses and those in `allow`; https, and http if set; the given `ports`, or any with None.
 
-    `proxy` (http://host:port) is a forward proxy that the operator trusts: everything goes through it, and it decides
-    on names. Literals, schemes and ports are still checked here. With `details`, tenants may know what goes on at the
-    addresses in `allow`.
+    `proxy` (http://host:port) is a forward proxy that the operator trusts: every request goes through it, and it decides
+    on names. Address literals, schemes and ports are still checked here. With `details`, tenants see why requests to the
+    addresses in `allow` failed.
     """
 
     def __init__(
@@ -81,17 +80,17 @@ class Egress:
     ) -> None:
         self._allow = tuple(allow)
         self._proxy = ForwardProxy(proxy) if proxy else None
-        self._discreet = bool(self._allow) and not details
+        self._redacts = bool(self._allow) and not details
         self._schemes = {"https", "http"} if allow_http else {"https"}
         self._ports = ports
 
     def permits(self, address: str | IPv4Address | IPv6Address) -> bool:
-        """Whether the address may be dialled."""
+        """Whether this process may dial the address."""
         found = reached(address)
         return found is not None and (any(found in network for network in self._allow) or is_public(found))
 
     def checked(self, url: str) -> URL:
-        """The URL, parsed. Raises EgressRefused for what is wrong with it itself, whatever its name may resolve to."""
+        """The parsed URL. Raises EgressRefused if the URL itself breaks the policy, whatever its name resolves to."""
         try:
             parts = URL(url)
             host = parts.raw_host
@@ -105,35 +104,35 @@ class Egress:
         name = host.removesuffix(".")
         if ":" not in name and not _NAME.fullmatch(name):
             raise EgressRefused("invalid URL")
-        # WHATWG URL, "ends in a number": 127.1, 0177.0.0.1, 2130706433 are addresses to some resolvers, no domain is
-        # such.
+        # WHATWG URL, "ends in a number": some resolvers take 127.1, 0177.0.0.1 and 2130706433 for addresses; no domain
+        # ends so.
         if (":" in name or _NUMBER.fullmatch(name.rpartition(".")[2].lower())) and not self.permits(name):
             raise EgressRefused(NOT_ALLOWED)
         return parts
 
     def socket_factory(self, addr_info: tuple[int, int, int, str, tuple[object, ...]]) -> socket.socket:
-        """A socket for one address that is about to be dialled. Raises EgressRefused if it may not be."""
+        """A socket for the address that is about to be dialled. Raises EgressRefused if that is not allowed."""
         family, kind, protocol, _, target = addr_info
         if family not in {socket.AF_INET, socket.AF_INET6} or not self.permits(str(target[0])):
             raise EgressRefused(NOT_ALLOWED)
         self._check_port(target[1])
-        self._note(str(target[0]))
+        self._record(str(target[0]))
         return socket.socket(family, kind, protocol)
 
     def dialling(self) -> Dialled:
-        """What the requests dial that this task makes until it asks again."""
+        """A record of what this task's requests dial, until the next call."""
         dialled = Dialled()
-        if self._discreet:
+        if self._redacts:
             _dialled.set(dialled)
         return dialled
 
     def check_forwarded(self, response: aiohttp.ClientResponse) -> None:
-        """Raises aiohttp.ClientHttpProxyError if the answer is the forward proxy's own."""
+        """Raise aiohttp.ClientHttpProxyError if the response comes from the forward proxy itself."""
         check_forwarded(response, self._proxy)
 
-    def _note(self, address: str) -> None:
-        if self._discreet and (dialled := _dialled.get()) and _is_inside(address):
-            dialled.inside = True
+    def _record(self, address: str) -> None:
+        if self._redacts and (dialled := _dialled.get()) and _is_private(address):
+            dialled.private = True
 
     def _check_port(self, port: object) -> None:
         if not port or (self._ports is not None and port not in self._ports):
@@ -142,14 +141,14 @@ class Egress:
     def session(
         self, *, limit: int = 0, timeout: float = 20.0, resolver: AbstractResolver | None = None
     ) -> aiohttp.ClientSession:
-        """The client for strangers' URLs; one per worker, to be closed by the caller.
+        """The HTTP client for untrusted URLs: one per worker; the caller closes it.
 
-        `limit` is the most connections at a time, 0 for any number; give at least as many as there are requests at a
-        time, since the wait for a connection counts against the receiver's time. Environment proxies and cookies are
-        ignored, bodies are not decompressed. Redirects are each request's own choice: pass `allow_redirects=False`.
+        `limit` caps the connections at a time; 0 for no cap. Give at least as many as there are requests at a time, since
+        waiting for a connection counts against the endpoint's timeout. Proxies from the environment and cookies are
+        ignored; bodies are not decompressed. Each request must pass `allow_redirects=False`.
         """
         guard = self._proxy.socket_factory if self._proxy else self.socket_factory
-        connector = (_NotingConnector if self._discreet else aiohttp.TCPConnector)(
+        connector = (_RecordingConnector if self._redacts else aiohttp.TCPConnector)(
             limit=limit,
             keepalive_timeout=KEEPALIVE,
             socket_factory=guard,
@@ -167,26 +166,26 @@ class Egress:
         )
 
 
-class _NotingConnector(aiohttp.TCPConnector):
-    """Notes where a request goes whose connection is an old one, which takes no new socket."""
+class _RecordingConnector(aiohttp.TCPConnector):
+    """Records what requests dial that reuse a connection and so take no new socket."""
 
     async def connect(
         self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
     ) -> Connection:
-        if (dialled := _dialled.get()) and _is_inside(req.url.raw_host):
-            dialled.inside = True  # a literal; through a proxy there is nothing else to tell by
+        if (dialled := _dialled.get()) and _is_private(req.url.raw_host):
+            dialled.private = True  # a literal; behind a proxy nothing else is known
         connection = await super().connect(req, traces, timeout)
         peer = connection.transport and not req.proxy and connection.transport.get_extra_info("peername")
-        if dialled and peer and _is_inside(peer[0]):
-            dialled.inside = True
+        if dialled and peer and _is_private(peer[0]):
+            dialled.private = True
         return connection
 
 
-def _is_inside(host: object) -> bool:
+def _is_private(host: object) -> bool:
     """Whether it is an address, and not a public one."""
     return isinstance(host, str) and reached(host) is not None and not is_public(host)
 
 
 def timeouts(total: float) -> aiohttp.ClientTimeout:
-    """`total` seconds from dialling to the end of the answer, of which CONNECT_TIMEOUT at most are for dialling."""
+    """`total` seconds from connecting to the end of the response, of which at most CONNECT_TIMEOUT are for connecting."""
     return aiohttp.ClientTimeout(total=total, sock_connect=min(CONNECT_TIMEOUT, total / 2))

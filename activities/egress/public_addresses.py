@@ -1,14 +1,14 @@
-"""The public internet: which addresses belong to it, by IANA's registries and not by the standard library.
+"""Which addresses are public, by IANA's registries.
 
-`ipaddress.is_global` of Python 3.11 takes multicast, 6to4, IPv4-compatible addresses and several special blocks for
-global ones.
+The standard library does not decide: `ipaddress.is_global` of Python 3.11 also passes multicast, 6to4, IPv4-compatible
+addresses and several special blocks.
 """
 
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
-#: IANA IPv4 Special-Purpose Address Registry, all of it, whether "globally reachable" or not: no receiver is in there.
-#: Beside it multicast, and Azure's WireServer among the public addresses.
+#: IANA IPv4 Special-Purpose Address Registry, all of it, "globally reachable" or not: no endpoint lives there.
+#: Also multicast, and Azure's WireServer, which has a public address.
 _DENIED_V4 = tuple(
     IPv4Network(network)
     for network in (
@@ -38,7 +38,7 @@ _DENIED_V4 = tuple(
 #: routing (5f00::/16), unique local (fc00::/7, where AWS has fd00:ec2::254 and Google fd20:ce::254), link local, site
 #: local and multicast.
 _GLOBAL_V6 = IPv6Network("2000::/3")
-#: IANA IPv6 Special-Purpose Address Registry, so far as it lies within the above.
+#: The part of the IANA IPv6 Special-Purpose Address Registry that lies within the above.
 _DENIED_V6 = tuple(
     IPv6Network(network)
     for network in (
@@ -50,21 +50,19 @@ _DENIED_V6 = tuple(
         "3fff::/20",  # documentation
     )
 )
-# 6to4 and Teredo are denied whatever IPv4 address is inside. Whoever runs such a tunnel on the way reaches the inner
-# address by it, from a place that nobody here knows; their public relays are gone (RFC 7526), and a receiver that can be
-# reached through one has an IPv4 address to be reached at.
+# 6to4 and Teredo are denied whatever IPv4 address they embed: a tunnel on the path reaches that address from an unknown
+# place. The public relays are gone (RFC 7526), and an endpoint behind one has an IPv4 address of its own.
 
-#: The well-known NAT64 prefix (RFC 6052). Behind it a translator reaches any IPv4 address; networks without IPv4 see all
-#: of the old internet through it, so what is inside decides. A translator with a prefix of its own cannot be told from
-#: the internet by its addresses.
+#: The well-known NAT64 prefix (RFC 6052). A translator reaches any IPv4 address through it, and networks without IPv4
+#: reach all of IPv4 that way, so the embedded address decides. A translator with its own prefix cannot be recognised.
 _NAT64 = IPv6Network("64:ff9b::/96")
-#: ISATAP (RFC 5214): an interface identifier in any prefix that names the IPv4 address to tunnel to. The bit that is
-#: masked says whether that is a public one.
+#: ISATAP (RFC 5214): an interface identifier, in any prefix, that embeds the IPv4 address to tunnel to. The masked bit
+#: says whether that address is public.
 _ISATAP, _ISATAP_MASK = 0x0000_5EFE, 0xFDFF_FFFF
 
 
 def is_public(address: str | IPv4Address | IPv6Address) -> bool:
-    """Whether the address belongs to a host on the public internet. Text in any odd notation does not."""
+    """Whether the address belongs to the public internet. Text in an unusual notation does not."""
     found = reached(address)
     if isinstance(found, IPv4Address):
         return not any(found in network for network in _DENIED_V4)
@@ -77,9 +75,9 @@ def is_public(address: str | IPv4Address | IPv6Address) -> bool:
 
 @lru_cache(maxsize=4096)
 def reached(address: str | IPv4Address | IPv6Address) -> IPv4Address | IPv6Address | None:
-    """Where packets end up: at the IPv4 address inside an IPv4-mapped or NAT64 one, else at the address itself.
+    """The address that packets reach: the embedded one of an IPv4-mapped or NAT64 address, else the address itself.
 
-    None for text that is no address in the usual notation.
+    None for text that is not an address in the usual notation.
     """
     if isinstance(address, str):
         try:

@@ -1,20 +1,19 @@
-"""Retry-After: when a receiver or provider asks to be tried again (RFC 9110 §10.2.3)."""
+"""Retry-After (RFC 9110 §10.2.3), and the statuses that ask for throttling."""
 
 import re
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
-#: Statuses by which a receiver, or what stands before it, says that it has too much to do (Standard Webhooks 1.0).
+#: Statuses by which an endpoint, or a proxy in front of it, asks for fewer requests (Standard Webhooks 1.0).
 THROTTLING = frozenset({429, 502, 504})
 
 _SECONDS = re.compile(r"[0-9]{1,10}(?:\.[0-9]{1,10})?")
 
 
 def retry_after(value: str | None, *, now: float) -> float | None:
-    """Seconds from `now` (Unix time) that a Retry-After header asks for, as seconds or as an HTTP-date (RFC 9110
-    §10.2.3).
+    """Seconds from `now` (Unix time) that a Retry-After header asks for, given as seconds or as an HTTP-date.
 
-    Never negative; None for no header and for one that is neither.
+    Never negative; None without a header, and for an invalid one.
     """
     if value is None:
         return None

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from activities.egress.download import Fetcher, FetchFailed
+from activities.egress.download import Downloader, DownloadFailed
 from activities.egress.policy import EgressRefused
 from activities.email.message import File, file_name, media_type
 from activities.rendering.html import with_more
@@ -67,14 +67,14 @@ class AttachmentUnavailable(Exception):
         self.reason = f"attachment: {reason}"
 
 
-def fetching(fetcher: Fetcher, *, timeout: float) -> Fetch:
+def fetching(downloader: Downloader, *, timeout: float) -> Fetch:
     """What fetches files from strangers, within `timeout` seconds for each."""
 
     async def fetch(url: str) -> tuple[str, bytes]:
         try:
-            return await fetcher.fetch(url, limit=MAX_FILE_BYTES, timeout=timeout)
-        except FetchFailed as failure:
-            raise (AttachmentUnavailable if failure.passing or failure.ours else AttachmentRejected)(
+            return await downloader.download(url, limit=MAX_FILE_BYTES, timeout=timeout)
+        except DownloadFailed as failure:
+            raise (AttachmentUnavailable if failure.temporary or failure.operator_fault else AttachmentRejected)(
                 failure.reason
             ) from None
 

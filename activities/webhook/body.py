@@ -1,4 +1,4 @@
-"""Bodies of webhooks: how a request says what happened, in the format that its subscription asks for.
+"""Webhook bodies: the event in the format that its subscription asks for.
 
 CloudEvents 1.0 HTTP binding §3.1 (binary) and §3.2 (structured); Standard Webhooks 1.0.0, "Payload structure".
 """
@@ -11,28 +11,30 @@ from typing import Any
 
 from activities.rendering.renderer import Renderer
 from bellwire.deliveries import Due
+from bellwire.media_types import essence, is_header_value
 from bellwire.subscriptions import WebhookFormat, WebhookTarget
 
 STRUCTURED = "application/cloudevents+json; charset=utf-8"
 JSON = "application/json; charset=utf-8"
 
-#: Bytes of all ce-* headers together; many servers take no more than 8 KiB of headers in all.
+#: Bytes of all ce-* headers together; many servers accept at most 8 KiB of headers.
 MAX_HEADER_BYTES = 6 * 1024
 
-_MEDIA_TYPE = re.compile(r"[!#$%&'*+\-.^_`|~\w]+/[!#$%&'*+\-.^_`|~\w]+\s*(?:;[\t\x20-\x7e]*)?", re.ASCII)
-#: HTTP binding §3.1.3.2: the double quote, the percent sign and all but visible ASCII.
+#: HTTP binding §3.1.3.2: the double quote, the percent sign and everything but visible ASCII is percent-encoded.
 _ENCODED = re.compile(rb'[^\x21-\x7e]|["%]')
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
+    """A request body and its headers."""
+
     content: bytes
-    #: Those that go with it: the content type and the ce-* headers, names in lower case.
+    #: The content type and the ce-* headers, names in lower case.
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
 async def body_of(due: Due, target: WebhookTarget, renderer: Renderer) -> Body:
-    """The body for this delivery. Raises TemplateInvalid if a template is asked for and fails."""
+    """The body for this delivery. Raises TemplateInvalid if its format is a template that fails."""
     match target.format:
         case WebhookFormat.CLOUDEVENTS:
             return _structured(due)
@@ -49,14 +51,14 @@ def _structured(due: Due) -> Body:
 
 
 def _binary(due: Due) -> Body | None:
-    """None for an event whose attributes do not fit into headers: a media type that is none, or too much of them.
+    """Binary mode; None if the attributes do not fit into headers: an invalid media type, or too many bytes.
 
-    It goes in structured mode, which receivers tell by the content type (HTTP binding §3).
+    The event is then sent in structured mode, which receivers recognise by the content type (HTTP binding §3).
     """
     attributes = due.event.structured()
     data = attributes.pop("data", None)
     media_type = attributes.pop("datacontenttype", None)
-    if media_type is not None and not _MEDIA_TYPE.fullmatch(media_type):
+    if media_type is not None and not is_header_value(media_type):
         return None
     headers = {f"ce-{name}": _header_value(value) for name, value in attributes.items()}
     if sum(len(name) + len(value) for name, value in headers.items()) > MAX_HEADER_BYTES:
@@ -67,7 +69,7 @@ def _binary(due: Due) -> Body | None:
 
 
 def _binary_data(data: Any, media_type: str | None) -> bytes:
-    """A text of a media type that is not JSON is the body itself (JSON format §3.1.1)."""
+    """The data as bytes. Text of a media type other than JSON is the body itself (JSON format §3.1.1)."""
     if data is None:
         return b""
     if isinstance(data, str) and not _is_json(media_type):
@@ -76,12 +78,11 @@ def _binary_data(data: Any, media_type: str | None) -> bytes:
 
 
 def _is_json(media_type: str | None) -> bool:
-    kind = (media_type or "application/json").partition(";")[0].strip().lower()
-    return kind.endswith(("/json", "+json"))
+    return (essence(media_type or "application/json") or "").endswith(("/json", "+json"))
 
 
 def _header_value(value: str | int | bool) -> str:
-    """An attribute as a header: in its canonical string form, percent-encoded."""
+    """An attribute as a header value: its canonical string form, percent-encoded."""
     text = str(value).lower() if isinstance(value, bool) else str(value)
     return _ENCODED.sub(lambda found: b"%%%02X" % found[0][0], text.encode()).decode()
 

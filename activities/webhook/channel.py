@@ -1,37 +1,32 @@
-"""The webhook channel: one signed HTTP POST per attempt, and the one table that says what an answer comes to.
+"""The webhook channel: one signed HTTP POST per attempt.
 
-The request is Standard Webhooks 1.0.0 around a CloudEvents 1.0 event, or around what else `activities.webhook.body` makes.
-Nothing that a receiver does raises: it is an Outcome, whose reason is one of the fixed texts below or `HTTP` and the
-status.
+The request follows Standard Webhooks 1.0.0; `activities.webhook.body` makes its body, by default a CloudEvents 1.0 event.
+Whatever an endpoint does becomes an Outcome and never an exception. Its reason is one of the fixed texts of
+`activities.egress.failures`, or `HTTP` and the status.
 """
 
 import asyncio
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
 
 import aiohttp
 import structlog
 from temporalio import activity
 
-from activities.egress.forward_proxy import proxy_fault
-from activities.egress.policy import (
-    Dialled,
-    Egress,
-    EgressRefused,
-    timeouts,
-)
-from activities.egress.retry_after import THROTTLING, retry_after
+from activities.egress.capped import read_capped
+from activities.egress.failures import CLIENT_ERRORS, COMMON_HEADERS, classify_error, redact
+from activities.egress.policy import Egress, EgressRefused, timeouts
 from activities.rendering.renderer import Renderer
 from activities.sending.in_flight import InFlightAttempts
 from activities.sending.loop import send
 from activities.webhook.body import body_of
 from activities.webhook.handshake import Handshakes
+from activities.webhook.responses import RESPONSE_BYTES, classify_response
 from bellwire import webhooks
 from bellwire.contract import Chunk, ChunkResult
-from bellwire.deliveries import MAX_ANSWER, MAX_REASON, Due, Outcome, OutcomeKind
+from bellwire.deliveries import MAX_REASON, Due, Outcome, OutcomeKind
 from bellwire.errors import TemplateInvalid
 from bellwire.keys import certificates
 from bellwire.registry import Registry
@@ -39,64 +34,14 @@ from bellwire.subscriptions import Channel, WebhookTarget
 
 log = structlog.get_logger("bellwire")
 
-#: Bytes of an answer that are read; MAX_ANSWER characters of UTF-8 fit. Of a longer one the connection is closed.
-ANSWER_BYTES = 4096
-
-#: What a request comes to, without an answer, at an address that only the operator allows: one text for all failures, or
-#: tenants could learn from them what listens in a private network.
-REDACTED_REASON = "request failed"
-
-#: TLS contexts with a client's certificate that are kept; each has a megabyte and takes 25 ms to make.
-CONTEXTS = 64
-
-#: The answer header by which a receiver says that this delivery, or the whole subscription, is not to be tried again
-#: (as with Svix, "Delivery control"), and what it may say.
-CONTROL_HEADER = "webhook-delivery"
-_DISABLE, _ABORT = "disable", ("abort-message", "abort")
-
-#: Client errors that a later attempt may not meet: timeout, conflict, too early, too many requests.
-_PASSING = frozenset({408, 409, 425, 429})
-
-#: What each failure of the client comes to; the first row that fits counts. A dial that failed says no more than
-#: that, or the text would tell which ports of a host are open.
-_FAILURES: tuple[tuple[type[BaseException], OutcomeKind, str], ...] = (
-    (aiohttp.RedirectClientError, OutcomeKind.DEFERRED, "redirect"),
-    (aiohttp.TooManyRedirects, OutcomeKind.DEFERRED, "redirect"),
-    (aiohttp.InvalidURL, OutcomeKind.REJECTED, "invalid URL"),
-    (aiohttp.NonHttpUrlClientError, OutcomeKind.REJECTED, "invalid URL"),
-    (UnicodeError, OutcomeKind.REJECTED, "invalid URL"),  # a host name that IDNA cannot say
-    (aiohttp.ClientSSLError, OutcomeKind.DEFERRED, "TLS failed"),
-    (aiohttp.ServerFingerprintMismatch, OutcomeKind.DEFERRED, "TLS failed"),
-    (aiohttp.ConnectionTimeoutError, OutcomeKind.DEFERRED, "connect failed"),
-    (TimeoutError, OutcomeKind.DEFERRED, "timeout"),
-    (aiohttp.ClientConnectorDNSError, OutcomeKind.DEFERRED, "name not resolved"),
-    (aiohttp.ClientConnectorError, OutcomeKind.DEFERRED, "connect failed"),
-    (aiohttp.ClientConnectionError, OutcomeKind.DEFERRED, "connection lost"),
-    (aiohttp.ClientPayloadError, OutcomeKind.DEFERRED, "half an answer"),
-    (aiohttp.ClientHttpProxyError, OutcomeKind.DEFERRED, "connect failed"),  # the proxy tried
-    (aiohttp.UploadAbortedError, OutcomeKind.DEFERRED, "connection lost"),
-    (aiohttp.ClientResponseError, OutcomeKind.DEFERRED, "garbage answer"),
-    (aiohttp.ClientError, OutcomeKind.DEFERRED, "request failed"),
-    (OSError, OutcomeKind.DEFERRED, "connection lost"),
-)
-#: All that the client may raise.
-CAUGHT = (aiohttp.ClientError, OSError, UnicodeError)
-
-
-def _user_agent() -> str:
-    try:
-        return f"Bellwire/{version('bellwire')}"
-    except PackageNotFoundError:  # a checkout that was not installed
-        return "Bellwire/0"
-
-
-USER_AGENT = _user_agent()
+#: TLS contexts with a client certificate that are cached; each takes a megabyte, and 25 ms to create.
+MAX_TLS_CONTEXTS = 64
 
 
 class WebhookChannel:
-    """Posts events to strangers' URLs. `timeout` is in seconds, from dialling to the end of the answer.
+    """Posts events to endpoints. `timeout` is in seconds, from connecting to the end of the response.
 
-    `origin` is the domain name in which receivers are asked for their consent that want to be.
+    `origin` is the domain name that handshakes announce to endpoints that want to be asked for consent.
     """
 
     def __init__(
@@ -111,7 +56,7 @@ class WebhookChannel:
         renderer: Renderer | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        #: Attempts that go on although the workflow task that began them has not waited.
+        #: Attempts that continue after the workflow task that started them.
         self.in_flight = InFlightAttempts(registry)
         self._registry = registry
         self._session = session
@@ -120,7 +65,7 @@ class WebhookChannel:
         self._concurrency = concurrency
         self._renderer = renderer or Renderer()
         self._clock = clock
-        self._handshakes = Handshakes(registry, origin=origin, failed=failed, clock=clock)
+        self._handshakes = Handshakes(registry, origin=origin, clock=clock)
 
     @activity.defn
     async def send_webhook(self, chunk: Chunk) -> ChunkResult:
@@ -135,11 +80,10 @@ class WebhookChannel:
         )
 
     async def attempt(self, due: Due) -> Outcome:
-        """One POST. Its answer counts once it is whole, or its first ANSWER_BYTES are; before, it is a failure that
-        may pass.
+        """Make one POST. The response counts once it is complete, or its first RESPONSE_BYTES are; else it is deferred.
 
-        A target whose URL itself breaks the egress policy is rejected, since waiting does not help. A name that
-        resolves to a refused address is deferred, since names come to mean something else.
+        A URL that breaks the egress policy is rejected, since waiting does not help. A name that resolves to a refused
+        address is deferred, since names can be changed.
         """
         target = due.subscription.target
         assert isinstance(target, WebhookTarget)
@@ -155,7 +99,7 @@ class WebhookChannel:
             log.error("template.failed", delivery=due.delivery.id, reason=str(error))  # noqa: TRY400 - it says where
             return _ours(str(error))
         except ValueError:
-            # The registry's or the operator's fault, and no reason to fail the other deliveries of the chunk.
+            # A fault of the registry or the operator; the other deliveries of the chunk must not fail.
             return _ours("no valid signing secret")
         try:
             tls = await _tls(target)
@@ -164,8 +108,7 @@ class WebhookChannel:
         headers = {
             **{name: value.get_secret_value() for name, value in target.headers.items()},
             **body.headers,
-            "accept-encoding": "identity",
-            "user-agent": USER_AGENT,
+            **COMMON_HEADERS,
             webhooks.ID_HEADER: due.delivery.id,
             webhooks.TIMESTAMP_HEADER: str(now),
             webhooks.SIGNATURE_HEADER: signature,
@@ -173,9 +116,9 @@ class WebhookChannel:
         dialled = self._egress.dialling()
         try:
             if target.handshake:
-                unwelcome = await self._handshakes.refusal(due, url, self._session, headers, self._timeouts)
-                if unwelcome is not None:
-                    return unwelcome
+                outcome = await self._handshakes.refusal(due, url, self._session, headers, self._timeouts)
+                if outcome is not None:
+                    return outcome
             async with self._session.post(
                 url,
                 data=body.content,
@@ -186,80 +129,23 @@ class WebhookChannel:
                 ssl=tls,
             ) as response:
                 self._egress.check_forwarded(response)
-                start = await _start_of(response)
-                return self._answered(response.status, response.headers, b"" if dialled.inside else start)
-        except CAUGHT as error:
-            return _told(failed(error), error, due, dialled)
-
-    def _answered(self, status: int, headers: Mapping[str, str], start: bytes) -> Outcome:
-        kind, reason = judge_status(status), f"HTTP {status}"
-        asked = headers.get(CONTROL_HEADER, "").strip().lower()
-        if asked == _DISABLE or (asked in _ABORT and kind is not OutcomeKind.DELIVERED):
-            reason = f"{reason}, {CONTROL_HEADER}: {asked}"
-            kind = kind if kind is OutcomeKind.DELIVERED else OutcomeKind.REJECTED
-        wait = retry_after(headers.get("retry-after"), now=self._clock()) if kind is OutcomeKind.DEFERRED else None
-        return Outcome(
-            kind=kind,
-            reason=reason,
-            retry_after=wait,
-            disable=status == 410 or asked == _DISABLE,
-            throttle=status in THROTTLING,
-            answer=_readable(start) if headers.get("content-encoding", "identity").lower() == "identity" else None,
-        )
-
-
-def judge_status(status: int) -> OutcomeKind:
-    """What an HTTP status comes to. A redirect is not followed; it is a failure that may pass, as with a deployment."""
-    if 200 <= status < 300:
-        return OutcomeKind.DELIVERED
-    if 400 <= status < 500 and status not in _PASSING:
-        return OutcomeKind.REJECTED
-    return OutcomeKind.DEFERRED
-
-
-def failed(error: BaseException) -> Outcome:
-    """What a failure of the client comes to: no answer, half an answer, or none that is HTTP."""
-    if isinstance(error.__cause__, EgressRefused):
-        return Outcome(kind=OutcomeKind.DEFERRED, reason=error.__cause__.reason)
-    if fault := proxy_fault(error):
-        return Outcome(kind=OutcomeKind.DEFERRED, reason=fault)
-    kind, reason = next((kind, reason) for kinds, kind, reason in _FAILURES if isinstance(error, kinds))
-    return Outcome(kind=kind, reason=reason)
+                start = await read_capped(response, RESPONSE_BYTES)
+                body_start = b"" if dialled.private else start
+                return classify_response(response.status, response.headers, body_start, now=self._clock())
+        except CLIENT_ERRORS as error:
+            return redact(classify_error(error), error, dialled, delivery=due.delivery.id)
 
 
 def _ours(reason: str) -> Outcome:
     return Outcome(kind=OutcomeKind.DEFERRED, reason=reason[:MAX_REASON], ours=True)
 
 
-def _told(outcome: Outcome, error: BaseException, due: Due, dialled: Dialled) -> Outcome:
-    """The outcome as tenants may read it; what the operator has to know besides goes into the log."""
-    if proxy_fault(error):
-        log.error("egress.obstructed", delivery=due.delivery.id, reason=outcome.reason)
-    if not dialled.inside:
-        return outcome
-    log.info("webhook.failed_inside", delivery=due.delivery.id, reason=outcome.reason)
-    return outcome.model_copy(update={"reason": REDACTED_REASON})
-
-
 async def _tls(target: WebhookTarget) -> ssl.SSLContext | bool:
-    """How to speak TLS with the target: as with any, or with its own certificate. Raises ValueError if that is not usable."""
+    """TLS with the target's client certificate, if it has one. Raises ValueError if that certificate is not usable."""
     if target.client_certificate is None:
         return True
     return await asyncio.to_thread(_context, target.client_certificate.get_secret_value())
 
 
-#: Connections are shared by requests of one context only, so those of two certificates never meet.
-_context = lru_cache(CONTEXTS)(certificates.context)
-
-
-async def _start_of(response: aiohttp.ClientResponse) -> bytes:
-    """The body up to ANSWER_BYTES. If there is more, leaving the response closes the connection."""
-    start = b""
-    while len(start) < ANSWER_BYTES and (block := await response.content.read(ANSWER_BYTES - len(start))):
-        start += block
-    return start
-
-
-def _readable(start: bytes) -> str | None:
-    """The first characters as text without NUL, which PostgreSQL cannot hold; None for nothing."""
-    return start.decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}")[:MAX_ANSWER] or None
+#: The connector shares a connection only among requests of one context, so two certificates never share one.
+_context = lru_cache(MAX_TLS_CONTEXTS)(certificates.context)

@@ -1,8 +1,8 @@
-"""The handshake of CloudEvents web hooks: nothing is posted to a URL that has not consented to it ("Abuse Protection").
+"""The validation handshake of CloudEvents webhooks ("Abuse Protection"): ask an endpoint for consent before posting to it.
 
-An OPTIONS request names who wants to post, and how much; the answer's WebHook-Allowed-Origin says whether that is welcome,
-whatever its status, and its WebHook-Allowed-Rate how much of it. Consent is kept in the registry, tied to what it was asked
-for, and asked for again once it is old.
+An OPTIONS request names the sender's origin and rate. WebHook-Allowed-Origin in the response says whether the endpoint
+consents, whatever the status; WebHook-Allowed-Rate says to how many requests. The registry keeps the consent together with
+what it was given for; after CONSENT_HOLDS it is asked for again.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from weakref import WeakValueDictionary
 import aiohttp
 from yarl import URL
 
+from activities.egress.failures import CLIENT_ERRORS, classify_error
 from activities.egress.retry_after import THROTTLING, retry_after
 from activities.sending.throttling import Throttled
 from bellwire.deliveries import Due, Outcome, OutcomeKind
@@ -26,44 +27,40 @@ from bellwire.subscriptions import RATE_BOUNDS
 REQUEST_ORIGIN, REQUEST_RATE = "webhook-request-origin", "webhook-request-rate"
 ALLOWED_ORIGIN, ALLOWED_RATE = "webhook-allowed-origin", "webhook-allowed-rate"
 
-#: How long consent holds before it is asked for again.
+#: How long consent is valid.
 CONSENT_HOLDS = timedelta(hours=24)
-#: How long others of a subscription go by a refusal. Shorter than the first wait of any sensible schedule.
+#: How long a refusal is valid for other deliveries of the subscription. Shorter than the first delay of any usual schedule.
 REFUSAL_HOLDS = timedelta(seconds=4)
-#: Subscriptions whose last answer a process remembers.
-REMEMBERED = 10_000
+#: Subscriptions whose last handshake a process remembers.
+MAX_REMEMBERED = 10_000
 
 _RATE = re.compile(r"[0-9]{1,9}")
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
-    """What asking came to: consent, or why there is none."""
+class _Handshake:
+    """The result of a handshake: consent, or why there is none."""
 
-    asked_for: str
+    requested: str
     at: datetime
     consent: Consent | None = None
     refusal: Outcome | None = None
 
 
 class Handshakes:
-    """Asks for consent in the name of `origin`, a domain name; None if none is configured, then all wait.
-
-    `failed` says what an exception of the client comes to.
-    """
+    """Asks endpoints for consent in the name of `origin`, a domain name. With None, every delivery that needs it waits."""
 
     def __init__(
         self,
         registry: Registry,
         *,
         origin: str | None,
-        failed: Callable[[BaseException], Outcome],
         clock: Callable[[], float],
     ) -> None:
-        self._registry, self._origin, self._failed, self._clock = registry, origin, failed, clock
-        self._answers: dict[str, _Answer] = {}
-        #: Deliveries of one subscription ask one after the other, so that those behind the first find its answer.
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._registry, self._origin, self._clock = registry, origin, clock
+        self._handshakes: dict[str, _Handshake] = {}
+        #: One lock per subscription, so that deliveries that wait find the result of the first handshake.
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def refusal(
         self,
@@ -73,45 +70,45 @@ class Handshakes:
         headers: dict[str, str],
         timeout: aiohttp.ClientTimeout,
     ) -> Outcome | None:
-        """Why the delivery must not be posted to `url` now; None if it may, and `headers` say in whose name.
+        """Why the delivery must not be posted to `url` now; None if it may: then `headers` name the origin.
 
-        Raises HeldBack if consent came meanwhile with a rate that the delivery was not paced by.
+        Raises Throttled if consent came with a rate that this delivery has not been limited to yet.
         """
         if self._origin is None:
-            return _deferred("no BELLWIRE_WEBHOOK_ORIGIN for the handshake", ours=True)
+            return _deferred("BELLWIRE_WEBHOOK_ORIGIN is not set; the handshake needs it", ours=True)
         rate = due.subscription.rate_limit
         asking = {REQUEST_ORIGIN: self._origin}
         if rate is not None:
             asking[REQUEST_RATE] = str(max(1, int(rate * 60)))
-        asked_for = _digest(str(url), *asking.values())
+        requested = _digest(str(url), *asking.values())
         known = due.health.consent
-        if known is None or known.given_for != asked_for or self._now() >= known.given_at + CONSENT_HOLDS:
+        if known is None or known.given_for != requested or self._now() >= known.given_at + CONSENT_HOLDS:
             name = due.subscription.id
-            turn = self._turns.setdefault(name, asyncio.Lock())
-            async with turn:
-                answer = self._answers.get(name)
-                asks = answer is None or not self._holds(answer, asked_for, known)
-                if answer is None or asks:
+            lock = self._locks.setdefault(name, asyncio.Lock())
+            async with lock:
+                handshake = self._handshakes.get(name)
+                asks = handshake is None or not self._holds(handshake, requested, known)
+                if handshake is None or asks:
                     agent = {"user-agent": headers["user-agent"]}
-                    answer = await self._ask(url, session, {**agent, **asking}, timeout, asked_for)
-                    if answer.consent is not None:
-                        await self._registry.subscriptions.record_consent(name, answer.consent)
-                    self._remember(name, answer)
-            if answer.consent is None:
-                return answer.refusal
-            consented = answer.consent.rate
+                    handshake = await self._ask(url, session, {**agent, **asking}, timeout, requested)
+                    if handshake.consent is not None:
+                        await self._registry.subscriptions.record_consent(name, handshake.consent)
+                    self._remember(name, handshake)
+            if handshake.consent is None:
+                return handshake.refusal
+            consented = handshake.consent.rate
             if not asks and consented is not None and (rate is None or consented < rate):
-                # Once more, in case the registry has lost it: it is paced only by what is loaded with it.
-                await self._registry.subscriptions.record_consent(name, answer.consent)
+                # Recorded again in case the registry lost it: only the loaded consent limits the rate.
+                await self._registry.subscriptions.record_consent(name, handshake.consent)
                 raise Throttled
         headers[REQUEST_ORIGIN] = self._origin
         return None
 
-    def _holds(self, answer: _Answer, asked_for: str, known: Consent | None) -> bool:
-        """Whether an earlier answer counts. One does not that is older than what the registry has from another process."""
-        if answer.asked_for != asked_for or (known is not None and known.given_at > answer.at):
+    def _holds(self, handshake: _Handshake, requested: str, known: Consent | None) -> bool:
+        """Whether an earlier handshake still counts: not if the registry has a newer consent from another process."""
+        if handshake.requested != requested or (known is not None and known.given_at > handshake.at):
             return False
-        return self._now() < answer.at + (REFUSAL_HOLDS if answer.consent is None else CONSENT_HOLDS)
+        return self._now() < handshake.at + (REFUSAL_HOLDS if handshake.consent is None else CONSENT_HOLDS)
 
     async def _ask(
         self,
@@ -119,30 +116,33 @@ class Handshakes:
         session: aiohttp.ClientSession,
         headers: Mapping[str, str],
         timeout: aiohttp.ClientTimeout,
-        asked_for: str,
-    ) -> _Answer:
+        requested: str,
+    ) -> _Handshake:
         try:
             async with session.options(url, headers=headers, allow_redirects=False, timeout=timeout) as response:
-                status, said = response.status, response.headers
-        except (aiohttp.ClientError, OSError, UnicodeError) as error:
-            return _Answer(asked_for, self._now(), refusal=self._failed(error))
-        wait = retry_after(said.get("retry-after"), now=self._clock())
-        allowed, rate = said.get(ALLOWED_ORIGIN, "").strip().lower(), said.get(ALLOWED_RATE, "*").strip()
+                status, response_headers = response.status, response.headers
+        except CLIENT_ERRORS as error:
+            return _Handshake(requested, self._now(), refusal=classify_error(error))
+        wait = retry_after(response_headers.get("retry-after"), now=self._clock())
+        allowed, rate = (
+            response_headers.get(ALLOWED_ORIGIN, "").strip().lower(),
+            response_headers.get(ALLOWED_RATE, "*").strip(),
+        )
         if allowed not in {"*", headers[REQUEST_ORIGIN].lower()}:
             why = "consent for another origin" if allowed else "no consent"
             throttle = status in THROTTLING
             refusal = _deferred(f"{why} (OPTIONS: HTTP {status})", retry_after=wait, throttle=throttle)
-            return _Answer(asked_for, self._now(), refusal=refusal)
+            return _Handshake(requested, self._now(), refusal=refusal)
         if rate != "*" and not (_RATE.fullmatch(rate) and int(rate)):
-            return _Answer(asked_for, self._now(), refusal=_deferred("unreadable WebHook-Allowed-Rate"))
+            return _Handshake(requested, self._now(), refusal=_deferred("invalid WebHook-Allowed-Rate"))
         per_second = None if rate == "*" else min(int(rate) / 60, RATE_BOUNDS[1])
-        return _Answer(asked_for, self._now(), consent=Consent(asked_for, self._now(), per_second))
+        return _Handshake(requested, self._now(), consent=Consent(requested, self._now(), per_second))
 
-    def _remember(self, name: str, answer: _Answer) -> None:
-        self._answers.pop(name, None)
-        self._answers[name] = answer
-        if len(self._answers) > REMEMBERED:
-            del self._answers[next(iter(self._answers))]
+    def _remember(self, name: str, handshake: _Handshake) -> None:
+        self._handshakes.pop(name, None)
+        self._handshakes[name] = handshake
+        if len(self._handshakes) > MAX_REMEMBERED:
+            del self._handshakes[next(iter(self._handshakes))]
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock(), UTC)

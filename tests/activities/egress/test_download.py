@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from activities.egress.download import UNKNOWN_TYPE, Fetcher, FetchFailed
+from activities.egress.download import Downloader, DownloadFailed
 from activities.egress.policy import Egress, EgressRefused
+from bellwire.media_types import UNKNOWN as UNKNOWN_TYPE
 from starter.local.receivers.webhooks import Answer, Behaviour, HookReceiver
 from tests.activities.listeners import listening
 
@@ -17,16 +18,16 @@ LOOPBACK = ip_network("127.0.0.1/32")
 
 
 @asynccontextmanager
-async def fetching(**options: Any) -> AsyncIterator[Fetcher]:
+async def fetching(**options: Any) -> AsyncIterator[Downloader]:
     egress = Egress(**{"allow": [LOOPBACK], "allow_http": True, "ports": None, **options})
     async with egress.session() as session:
-        yield Fetcher(session, egress)
+        yield Downloader(session, egress)
 
 
-async def refused(url: str, *, limit: int = 100, timeout: float = 5, **options: Any) -> FetchFailed:
-    async with fetching(**options) as fetcher:
-        with pytest.raises(FetchFailed) as caught:
-            await fetcher.fetch(url, limit=limit, timeout=timeout)
+async def refused(url: str, *, limit: int = 100, timeout: float = 5, **options: Any) -> DownloadFailed:
+    async with fetching(**options) as downloader:
+        with pytest.raises(DownloadFailed) as caught:
+            await downloader.download(url, limit=limit, timeout=timeout)
     assert "127.0.0.1" not in str(caught.value)
     assert str(caught.value) == caught.value.reason
     return caught.value
@@ -46,9 +47,9 @@ async def refused(url: str, *, limit: int = 100, timeout: float = 5, **options: 
     ],
 )
 async def test_content_comes_with_its_media_type(given: str, told: str) -> None:
-    async with HookReceiver() as hooks, fetching() as fetcher:
+    async with HookReceiver() as hooks, fetching() as downloader:
         hooks.script("/logo", Answer(status=200, headers={"content-type": given}, body=b"\0\xff" * 50))
-        assert await fetcher.fetch(hooks.url("/logo"), limit=100, timeout=5) == (told, b"\0\xff" * 50)
+        assert await downloader.download(hooks.url("/logo"), limit=100, timeout=5) == (told, b"\0\xff" * 50)
         [got] = hooks.received
     assert got.headers["accept-encoding"] == "identity"
     assert got.headers["user-agent"].startswith("Bellwire/")
@@ -63,11 +64,11 @@ async def test_up_to_the_limit_is_whole_and_a_byte_more_is_refused_whether_it_wa
             async with listening("127.0.0.1", answer=answer) as here:
                 url = f"http://127.0.0.1:{here.port}/"
                 if size <= 100:
-                    async with fetching() as fetcher:
-                        assert await fetcher.fetch(url, limit=100, timeout=5) == (UNKNOWN_TYPE, b"x" * size)
+                    async with fetching() as downloader:
+                        assert await downloader.download(url, limit=100, timeout=5) == (UNKNOWN_TYPE, b"x" * size)
                 else:
                     failure = await refused(url)
-                    assert (failure.reason, failure.passing) == ("larger than 100 bytes", False)
+                    assert (failure.reason, failure.temporary) == ("larger than 100 bytes", False)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +78,7 @@ async def test_only_an_answer_200_is_content(status: int, passing: bool) -> None
     async with HookReceiver() as hooks:
         hooks.script("/", Answer(status=status, headers={"location": hooks.url("/elsewhere")}))
         failure = await refused(hooks.url())
-        assert (failure.reason, failure.passing, failure.ours) == (f"HTTP {status}", passing, False)
+        assert (failure.reason, failure.temporary, failure.operator_fault) == (f"HTTP {status}", passing, False)
         assert [one.path for one in hooks.received] == ["/"]
 
 
@@ -87,8 +88,8 @@ async def test_only_an_answer_200_is_content(status: int, passing: bool) -> None
         (Behaviour.HANG, "timeout"),
         (Behaviour.DRIP, "timeout"),
         (Behaviour.RESET, "connection lost"),
-        (Behaviour.GARBAGE, "garbage answer"),
-        (Behaviour.HALF, "half an answer"),
+        (Behaviour.GARBAGE, "invalid response"),
+        (Behaviour.HALF, "incomplete response"),
         (Behaviour.HUGE, "larger than 1000 bytes"),
     ],
 )
@@ -96,35 +97,35 @@ async def test_a_misbehaving_server_ends_in_time_and_within_the_limit(behaviour:
     async with HookReceiver() as hooks:
         hooks.script("/", Answer(status=200, body=b"begun", behaviour=behaviour), repeat=True)
         failure = await refused(hooks.url(), limit=1000, timeout=0.3)
-    assert (failure.reason, failure.passing) == (reason, behaviour is not Behaviour.HUGE)
+    assert (failure.reason, failure.temporary) == (reason, behaviour is not Behaviour.HUGE)
 
 
 async def test_what_is_packed_is_refused_and_not_unpacked() -> None:
     async with HookReceiver() as hooks:
         packed = gzip.compress(b"\0" * 10_000_000)
         hooks.script("/", Answer(status=200, headers={"content-encoding": "gzip"}, body=packed))
-        assert (await refused(hooks.url(), limit=50_000_000)).reason == "compressed although asked not to"
+        assert (await refused(hooks.url(), limit=50_000_000)).reason == "unexpected content-encoding"
 
 
 @pytest.mark.parametrize("url", ["https://127.0.0.1/", "http://app.example/", "https://app.example:22/", "file:///etc"])
 async def test_what_the_policy_refuses_by_its_url_is_not_fetched(url: str) -> None:
-    async with fetching(allow=(), allow_http=False, ports=frozenset({443})) as fetcher:
+    async with fetching(allow=(), allow_http=False, ports=frozenset({443})) as downloader:
         with pytest.raises(EgressRefused):
-            await fetcher.fetch(url, limit=100, timeout=5)
+            await downloader.download(url, limit=100, timeout=5)
 
 
 async def test_a_name_that_leads_inside_is_refused_at_the_socket() -> None:
-    async with HookReceiver() as hooks, fetching(allow=()) as fetcher:
+    async with HookReceiver() as hooks, fetching(allow=()) as downloader:
         with pytest.raises(EgressRefused, match="address not allowed"):
-            await fetcher.fetch(f"http://localhost:{hooks.port}/", limit=100, timeout=5)
+            await downloader.download(f"http://localhost:{hooks.port}/", limit=100, timeout=5)
         assert hooks.received == []
 
 
 async def test_content_from_networks_that_only_the_operator_allows_is_not_for_strangers_to_read() -> None:
     """Whether something listens there or not, and whatever it says."""
-    async with HookReceiver() as hooks, fetching(details=False) as fetcher:
+    async with HookReceiver() as hooks, fetching(details=False) as downloader:
         hooks.script("/secret", Answer(status=200, body=b"secret"))
         hooks.script("/garbage", Answer(behaviour=Behaviour.GARBAGE))
         for url in (hooks.url("/secret"), hooks.url("/secret"), hooks.url("/garbage"), "http://127.0.0.1:1/"):
             with pytest.raises(EgressRefused, match="address not allowed"):
-                await fetcher.fetch(url, limit=100, timeout=5)
+                await downloader.download(url, limit=100, timeout=5)

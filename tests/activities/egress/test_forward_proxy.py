@@ -13,7 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 import worker
-from activities.egress.download import Fetcher, FetchFailed
+from activities.egress.download import Downloader, DownloadFailed
 from activities.egress.forward_proxy import REFUSED, UNREACHABLE, ForwardProxy
 from activities.egress.policy import Egress, EgressRefused
 from activities.webhook.channel import WebhookChannel
@@ -86,7 +86,7 @@ async def test_a_proxy_that_refuses_to_connect_is_the_operators_fault(answer: st
         with capture_logs() as logs:
             outcome = await attempt(webhook, "https://app.invalid/hooks")
     assert outcome == Outcome(kind=DEFERRED, reason=REFUSED)
-    [line] = [one for one in logs if one["event"] == "egress.obstructed"]
+    [line] = [one for one in logs if one["event"] == "egress.proxy_failed"]
     assert (line["log_level"], line["reason"]) == ("error", REFUSED)
     assert "app.invalid" not in str(logs)
 
@@ -165,9 +165,9 @@ def test_a_socket_is_made_for_the_proxys_own_address_and_port_only() -> None:
 async def test_a_fetch_says_that_the_proxy_is_the_operators_to_mend() -> None:
     egress = Egress(ports=None, proxy=f"http://127.0.0.1:{free_port()}")
     async with egress.session() as session:
-        with pytest.raises(FetchFailed) as caught:
-            await Fetcher(session, egress).fetch("https://app.invalid/", limit=10, timeout=5)
-    assert (caught.value.reason, caught.value.passing, caught.value.ours) == (UNREACHABLE, True, True)
+        with pytest.raises(DownloadFailed) as caught:
+            await Downloader(session, egress).download("https://app.invalid/", limit=10, timeout=5)
+    assert (caught.value.reason, caught.value.temporary, caught.value.operator_fault) == (UNREACHABLE, True, True)
 
 
 async def test_the_worker_takes_the_proxy_from_its_settings() -> None:

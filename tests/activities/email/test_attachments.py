@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from activities.egress.download import Fetcher
+from activities.egress.download import Downloader
 from activities.egress.policy import Egress, EgressRefused
 from activities.email.attachments import (
     MAX_AT_ONCE,
@@ -287,7 +287,7 @@ async def test_files_come_from_real_servers_through_the_guard() -> None:
         hooks.script("/a", Answer(status=200, headers={"content-type": "application/pdf"}, body=b"%PDF-"))
         hooks.script("/gone", 404)
         hooks.script("/busy", 503)
-        fetch = fetching(Fetcher(session, egress), timeout=5)
+        fetch = fetching(Downloader(session, egress), timeout=5)
         assert await fetch(hooks.url("/a")) == ("application/pdf", b"%PDF-")
         with pytest.raises(AttachmentRejected, match="HTTP 404"):
             await fetch(hooks.url("/gone"))

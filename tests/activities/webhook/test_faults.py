@@ -6,13 +6,13 @@ from typing import cast
 import aiosmtplib
 import pytest
 
+from activities.egress.failures import classify_error
 from activities.email.channel import EmailChannel
 from activities.email.smtp_pool import AnswerLost, NoRelay, SmtpPool
 from activities.email.smtp_replies import outcome_of
 from activities.rendering.renderer import Renderer
 from activities.sms.channel import SmsChannel
 from activities.sms.providers import Providers
-from activities.webhook.channel import failed
 from bellwire.deliveries import OutcomeKind
 from bellwire.registry import Registry
 from bellwire.sms.twilio_codes import BY_CODE, ruling
@@ -125,4 +125,4 @@ async def test_a_receiver_that_has_too_much_to_do_throttles(status: int, throttl
 
 @pytest.mark.parametrize("error", [TimeoutError(), ConnectionResetError(), UnicodeError()])
 def test_a_receiver_that_cannot_be_reached_fails_by_itself(error: Exception) -> None:
-    assert not failed(error).ours
+    assert not classify_error(error).ours

@@ -161,14 +161,14 @@ async def test_the_headers_are_consent_and_nothing_else(
         ),
         (
             Answer(status=200, headers={"WebHook-Allowed-Origin": "*", "WebHook-Allowed-Rate": "1.5"}),
-            Outcome(kind=DEFERRED, reason="unreadable WebHook-Allowed-Rate"),
+            Outcome(kind=DEFERRED, reason="invalid WebHook-Allowed-Rate"),
         ),
         (
             Answer(status=429, headers={"Retry-After": "70"}),
             Outcome(kind=DEFERRED, reason="no consent (OPTIONS: HTTP 429)", throttle=True, retry_after=70.0),
         ),
         (Answer(behaviour=Behaviour.RESET), Outcome(kind=DEFERRED, reason="connection lost")),
-        (Answer(behaviour=Behaviour.GARBAGE), Outcome(kind=DEFERRED, reason="garbage answer")),
+        (Answer(behaviour=Behaviour.GARBAGE), Outcome(kind=DEFERRED, reason="invalid response")),
     ],
 )
 async def test_a_refusal_is_told_in_a_bounded_reason(bench: Bench, answer: Answer, outcome: Outcome) -> None:
@@ -328,7 +328,9 @@ async def test_without_a_name_to_ask_in_the_delivery_waits_for_the_operator(benc
         nameless = WebhookChannel(bench.registry, session, egress, timeout=5, concurrency=1)
         (due,) = await bench.dues()
         outcome = await nameless.attempt(due)
-    assert outcome == Outcome(kind=DEFERRED, reason="no BELLWIRE_WEBHOOK_ORIGIN for the handshake", ours=True)
+    assert outcome == Outcome(
+        kind=DEFERRED, reason="BELLWIRE_WEBHOOK_ORIGIN is not set; the handshake needs it", ours=True
+    )
     assert bench.counts == (0, 0)
 
 

@@ -13,8 +13,9 @@ import pytest
 from structlog.testing import capture_logs
 
 import worker
+from activities.egress.failures import REDACTED_REASON
 from activities.egress.policy import Egress
-from activities.webhook.channel import REDACTED_REASON, WebhookChannel
+from activities.webhook.channel import WebhookChannel
 from bellwire.deliveries import Outcome, OutcomeKind
 from bellwire.registry import Registry
 from bellwire.service.settings import Settings
@@ -71,8 +72,8 @@ async def failing_ways() -> AsyncIterator[dict[str, str]]:
         yield {
             "timeout": f"http://127.0.0.1:{silent}/",
             "connection lost": hooks.url("/lost"),
-            "garbage answer": hooks.url("/garbage"),
-            "half an answer": hooks.url("/half"),
+            "invalid response": hooks.url("/garbage"),
+            "incomplete response": hooks.url("/half"),
             "connect failed": f"http://127.0.0.1:{free_port()}/",
             "TLS failed": f"https://127.0.0.1:{hooks.port}/",
         }
@@ -92,7 +93,9 @@ async def test_where_only_the_operator_allows_it_all_failures_read_alike_unless_
     else:
         assert set(told.values()) == {REDACTED_REASON}
         # The operator still reads what it was.
-        assert [(one["event"], one["reason"]) for one in logs] == [("webhook.failed_inside", each) for each in ways]
+        assert [(one["event"], one["reason"]) for one in logs] == [
+            ("egress.private_request_failed", each) for each in ways
+        ]
         assert "127.0.0.1" not in str(logs)
 
 
@@ -137,7 +140,7 @@ async def test_only_sockets_to_addresses_that_are_not_public_count_as_inside() -
         dialled = egress.dialling()
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         egress.socket_factory((family, socket.SOCK_STREAM, 0, "", (address, 443))).close()
-        assert dialled.inside is inside
+        assert dialled.private is inside
 
 
 @pytest.mark.parametrize(("details", "reason"), [(None, REDACTED_REASON), ("true", "connect failed")])

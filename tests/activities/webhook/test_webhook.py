@@ -20,10 +20,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from temporalio.testing import ActivityEnvironment
 
+from activities.egress.failures import classify_error
 from activities.egress.policy import Egress, EgressRefused
 from activities.egress.retry_after import retry_after
 from activities.webhook.body import STRUCTURED
-from activities.webhook.channel import WebhookChannel, failed, judge_status
+from activities.webhook.channel import WebhookChannel
+from activities.webhook.responses import classify_status
 from bellwire.contract import Chunk, Group
 from bellwire.deliveries import MAX_ANSWER, MAX_REASON, DeliveryState, Due, Outcome, OutcomeKind
 from bellwire.events import Event
@@ -123,7 +125,7 @@ STATUSES = [
 
 @pytest.mark.parametrize(("status", "kind"), STATUSES)
 def test_each_class_of_status_has_its_outcome(status: int, kind: OutcomeKind) -> None:
-    assert judge_status(status) is kind
+    assert classify_status(status) is kind
 
 
 @pytest.mark.parametrize("status", [200, 302, 400, 410, 429, 500, 503])
@@ -132,7 +134,7 @@ async def test_statuses_of_a_real_answer_are_judged_and_named(status: int) -> No
         hooks.script("/", Answer(status=status, body=b"so be it"))
         outcome = await attempt(hooks.url())
     assert outcome == Outcome(
-        kind=judge_status(status),
+        kind=classify_status(status),
         reason=f"HTTP {status}",
         disable=status == 410,
         throttle=status == 429,
@@ -209,8 +211,8 @@ async def test_a_date_to_try_again_counts_from_the_answer() -> None:
         (Behaviour.HANG, "timeout"),
         (Behaviour.DRIP, "timeout"),
         (Behaviour.RESET, "connection lost"),
-        (Behaviour.GARBAGE, "garbage answer"),
-        (Behaviour.HALF, "half an answer"),
+        (Behaviour.GARBAGE, "invalid response"),
+        (Behaviour.HALF, "incomplete response"),
     ],
 )
 async def test_a_misbehaving_receiver_is_tried_again(behaviour: Behaviour, reason: str) -> None:
@@ -295,7 +297,7 @@ async def test_whatever_bytes_come_back_the_attempt_is_deferred(garbage: bytes) 
     async with server:
         outcome = await attempt(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", timeout=5)
     assert outcome.kind is DEFERRED
-    assert outcome.reason in {"garbage answer", "half an answer", "connection lost"}
+    assert outcome.reason in {"invalid response", "incomplete response", "connection lost"}
 
 
 async def test_a_closed_port_and_an_unknown_name_are_tried_again() -> None:
@@ -420,9 +422,9 @@ async def test_the_activity_settles_what_it_can_and_returns_what_it_cannot(tmp_p
 
 FAILURES: dict[type[BaseException], tuple[OutcomeKind, str]] = {
     aiohttp.ClientError: (DEFERRED, "request failed"),
-    aiohttp.ClientResponseError: (DEFERRED, "garbage answer"),
-    aiohttp.ContentTypeError: (DEFERRED, "garbage answer"),
-    aiohttp.WSServerHandshakeError: (DEFERRED, "garbage answer"),
+    aiohttp.ClientResponseError: (DEFERRED, "invalid response"),
+    aiohttp.ContentTypeError: (DEFERRED, "invalid response"),
+    aiohttp.WSServerHandshakeError: (DEFERRED, "invalid response"),
     aiohttp.ClientHttpProxyError: (DEFERRED, "egress proxy refused"),
     aiohttp.TooManyRedirects: (DEFERRED, "redirect"),
     aiohttp.ClientConnectionError: (DEFERRED, "connection lost"),
@@ -438,7 +440,7 @@ FAILURES: dict[type[BaseException], tuple[OutcomeKind, str]] = {
     aiohttp.ConnectionTimeoutError: (DEFERRED, "connect failed"),
     aiohttp.SocketTimeoutError: (DEFERRED, "timeout"),
     aiohttp.ServerFingerprintMismatch: (DEFERRED, "TLS failed"),
-    aiohttp.ClientPayloadError: (DEFERRED, "half an answer"),
+    aiohttp.ClientPayloadError: (DEFERRED, "incomplete response"),
     aiohttp.client_exceptions.UploadAbortedError: (DEFERRED, "connection lost"),
     aiohttp.InvalidURL: (REJECTED, "invalid URL"),
     aiohttp.InvalidUrlClientError: (REJECTED, "invalid URL"),
@@ -465,11 +467,11 @@ def test_every_exception_of_the_client_has_an_outcome() -> None:
     for kind, (outcome, reason) in FAILURES.items():
         error = kind.__new__(kind)
         vars(error)["status"] = 403
-        assert failed(error) == Outcome(kind=outcome, reason=reason), kind
+        assert classify_error(error) == Outcome(kind=outcome, reason=reason), kind
         assert len(reason) <= MAX_REASON
 
 
 def test_a_refused_dial_is_told_from_a_failed_one() -> None:
     error = aiohttp.ClientConnectorError.__new__(aiohttp.ClientConnectorError)
     error.__cause__ = EgressRefused("address not allowed")
-    assert failed(error) == Outcome(kind=DEFERRED, reason="address not allowed")
+    assert classify_error(error) == Outcome(kind=DEFERRED, reason="address not allowed")

@@ -1,0 +1,14 @@
+"""Reading of response bodies, with a limit on their size."""
+
+import aiohttp
+
+
+async def read_capped(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """The first `limit` bytes of the body. If there are more, leaving the response closes the connection.
+
+    To tell a body that is too large from one that fits, read one byte more than may be used.
+    """
+    body = bytearray()
+    while len(body) < limit and (block := await response.content.read(limit - len(body))):
+        body += block
+    return bytes(body)

@@ -1,0 +1,73 @@
+"""What a failed HTTP request comes to: one table for every request to an untrusted address."""
+
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+
+import aiohttp
+import structlog
+
+from activities.egress.forward_proxy import proxy_failure
+from activities.egress.policy import Dialled, EgressRefused
+from bellwire.deliveries import Outcome, OutcomeKind
+
+log = structlog.get_logger("bellwire")
+
+#: The reason of every failed request to an address that only the operator allows. One text for all failures, or tenants
+#: could learn from the differences which ports are open in a private network.
+REDACTED_REASON = "request failed"
+
+#: The outcome of each exception of the HTTP client; the first row that matches counts. A failed connect says no more
+#: than that, or the text would tell which ports of a host are open.
+FAILURES: tuple[tuple[type[BaseException], OutcomeKind, str], ...] = (
+    (aiohttp.RedirectClientError, OutcomeKind.DEFERRED, "redirect"),
+    (aiohttp.TooManyRedirects, OutcomeKind.DEFERRED, "redirect"),
+    (aiohttp.InvalidURL, OutcomeKind.REJECTED, "invalid URL"),
+    (aiohttp.NonHttpUrlClientError, OutcomeKind.REJECTED, "invalid URL"),
+    (UnicodeError, OutcomeKind.REJECTED, "invalid URL"),  # a host name that IDNA cannot encode
+    (aiohttp.ClientSSLError, OutcomeKind.DEFERRED, "TLS failed"),
+    (aiohttp.ServerFingerprintMismatch, OutcomeKind.DEFERRED, "TLS failed"),
+    (aiohttp.ConnectionTimeoutError, OutcomeKind.DEFERRED, "connect failed"),
+    (TimeoutError, OutcomeKind.DEFERRED, "timeout"),
+    (aiohttp.ClientConnectorDNSError, OutcomeKind.DEFERRED, "name not resolved"),
+    (aiohttp.ClientConnectorError, OutcomeKind.DEFERRED, "connect failed"),
+    (aiohttp.ClientConnectionError, OutcomeKind.DEFERRED, "connection lost"),
+    (aiohttp.ClientPayloadError, OutcomeKind.DEFERRED, "incomplete response"),
+    (aiohttp.ClientHttpProxyError, OutcomeKind.DEFERRED, "connect failed"),  # the proxy could not reach the host
+    (aiohttp.UploadAbortedError, OutcomeKind.DEFERRED, "connection lost"),
+    (aiohttp.ClientResponseError, OutcomeKind.DEFERRED, "invalid response"),
+    (aiohttp.ClientError, OutcomeKind.DEFERRED, "request failed"),
+    (OSError, OutcomeKind.DEFERRED, "connection lost"),
+)
+#: Every exception that the HTTP client raises for a failed request.
+CLIENT_ERRORS = (aiohttp.ClientError, OSError, UnicodeError)
+
+
+def classify_error(error: BaseException) -> Outcome:
+    """The outcome of a request that raised one of CLIENT_ERRORS: no response, an incomplete one, or invalid HTTP."""
+    if isinstance(error.__cause__, EgressRefused):
+        return Outcome(kind=OutcomeKind.DEFERRED, reason=error.__cause__.reason)
+    if failure := proxy_failure(error):
+        return Outcome(kind=OutcomeKind.DEFERRED, reason=failure)
+    kind, reason = next((kind, reason) for kinds, kind, reason in FAILURES if isinstance(error, kinds))
+    return Outcome(kind=kind, reason=reason)
+
+
+def redact(outcome: Outcome, error: BaseException, dialled: Dialled, *, delivery: str) -> Outcome:
+    """The outcome as tenants may see it. The operator's log keeps the reason that a private network hides from them."""
+    if proxy_failure(error):
+        log.error("egress.proxy_failed", delivery=delivery, reason=outcome.reason)
+    if not dialled.private:
+        return outcome
+    log.info("egress.private_request_failed", delivery=delivery, reason=outcome.reason)
+    return outcome.model_copy(update={"reason": REDACTED_REASON})
+
+
+def _user_agent() -> str:
+    try:
+        return f"Bellwire/{version('bellwire')}"
+    except PackageNotFoundError:  # a checkout that was not installed
+        return "Bellwire/0"
+
+
+#: Headers of every request to an untrusted address: bodies are not decompressed.
+COMMON_HEADERS: Mapping[str, str] = {"accept-encoding": "identity", "user-agent": _user_agent()}

@@ -1,0 +1,49 @@
+"""What an endpoint's response means: one table for statuses, and the header by which it ends a delivery."""
+
+from collections.abc import Mapping
+
+from activities.egress.retry_after import THROTTLING, retry_after
+from bellwire.deliveries import MAX_ANSWER, Outcome, OutcomeKind
+
+#: Bytes of a response body that are read; MAX_ANSWER characters of UTF-8 fit. A longer one closes the connection.
+RESPONSE_BYTES = 4096
+
+#: The response header by which an endpoint ends the delivery (`abort`, `abort-message`) or disables the whole
+#: subscription (`disable`), as with Svix ("Delivery control").
+CONTROL_HEADER = "webhook-delivery"
+_DISABLE, _ABORT = "disable", ("abort-message", "abort")
+
+#: Client errors that a later attempt may not meet: timeout, conflict, too early, too many requests.
+_TEMPORARY = frozenset({408, 409, 425, 429})
+
+
+def classify_status(status: int) -> OutcomeKind:
+    """The outcome of an HTTP status. Redirects are not followed; like those of a deployment, they may go away."""
+    if 200 <= status < 300:
+        return OutcomeKind.DELIVERED
+    if 400 <= status < 500 and status not in _TEMPORARY:
+        return OutcomeKind.REJECTED
+    return OutcomeKind.DEFERRED
+
+
+def classify_response(status: int, headers: Mapping[str, str], start: bytes, *, now: float) -> Outcome:
+    """The outcome of a response. `start` is the beginning of its body, `now` the Unix time that it arrived."""
+    kind, reason = classify_status(status), f"HTTP {status}"
+    control = headers.get(CONTROL_HEADER, "").strip().lower()
+    if control == _DISABLE or (control in _ABORT and kind is not OutcomeKind.DELIVERED):
+        reason = f"{reason}, {CONTROL_HEADER}: {control}"
+        kind = kind if kind is OutcomeKind.DELIVERED else OutcomeKind.REJECTED
+    wait = retry_after(headers.get("retry-after"), now=now) if kind is OutcomeKind.DEFERRED else None
+    return Outcome(
+        kind=kind,
+        reason=reason,
+        retry_after=wait,
+        disable=status == 410 or control == _DISABLE,
+        throttle=status in THROTTLING,
+        answer=_readable(start) if headers.get("content-encoding", "identity").lower() == "identity" else None,
+    )
+
+
+def _readable(start: bytes) -> str | None:
+    """The first characters as text without NUL, which PostgreSQL cannot store; None for an empty body."""
+    return start.decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}")[:MAX_ANSWER] or None
