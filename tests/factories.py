@@ -22,19 +22,19 @@ def subscription(target: dict[str, Any] | None = None, **fields: Any) -> Subscri
 
 
 def due(
-    wish: Subscription | None = None,
-    happened: Event | None = None,
+    to: Subscription | None = None,
+    of_event: Event | None = None,
     *,
     number: int = 1,
     secret: str | None = None,
     **fields: Any,
 ) -> Due:
-    wish, happened = wish or subscription(), happened or event()
+    to, of_event = to or subscription(), of_event or event()
     delivery = Delivery(
         **{
-            "event_key": happened.key,
-            "subscription_id": wish.id,
-            "channel": wish.channel,
+            "event_key": of_event.key,
+            "subscription_id": to.id,
+            "channel": to.channel,
             "state": DeliveryState.PENDING if number == 1 else DeliveryState.WAITING,
             "attempts": number - 1,
             "workflow_id": "event//shop/1",
@@ -44,9 +44,9 @@ def due(
     )
     return Due(
         delivery=delivery,
-        event=happened,
-        event_json=happened.to_json(),
-        subscription=wish,
+        event=of_event,
+        event_json=of_event.to_json(),
+        subscription=to,
         number=number,
         secrets=(SecretStr(secret),) if secret else (),
     )

@@ -20,9 +20,9 @@ class Proxy:
         #: Seconds that each piece takes, in each direction.
         self.delay = 0.0
         #: Bytes that clients have sent.
-        self.asked = 0
+        self.request_bytes = 0
         self._dial, self._path = dial, path
-        self._questions, self._answers = asyncio.Event(), asyncio.Event()  # set while they are passed on
+        self._requests, self._responses = asyncio.Event(), asyncio.Event()  # set while they are passed on
         self.resume()
         self._moved = asyncio.Condition()
         self._conversations: set[asyncio.Task[None]] = set()
@@ -53,16 +53,16 @@ class Proxy:
         await self.cut()
         await self._server.wait_closed()
 
-    def stall(self, *, questions: bool = True) -> None:
-        """Take what is sent, and pass nothing on: in neither direction, or only answers."""
-        self._answers.clear()
-        if questions:
-            self._questions.clear()
+    def stall(self, *, requests: bool = True) -> None:
+        """Take what is sent, and pass nothing on: in neither direction, or only responses."""
+        self._responses.clear()
+        if requests:
+            self._requests.clear()
 
     def resume(self) -> None:
         """Pass everything on, and what was held back first."""
-        self._questions.set()
-        self._answers.set()
+        self._requests.set()
+        self._responses.set()
 
     async def cut(self) -> None:
         """End every conversation, in the middle of whatever it was at; what was held back is lost."""
@@ -71,11 +71,11 @@ class Proxy:
             conversation.cancel()
         await asyncio.gather(*conversations, return_exceptions=True)
 
-    async def until_asked(self, more: int = 1) -> None:
+    async def until_request(self, more: int = 1) -> None:
         """Wait until clients have sent so many bytes more than now."""
-        wanted = self.asked + more
+        wanted = self.request_bytes + more
         async with asyncio.timeout(30), self._moved:
-            await self._moved.wait_for(lambda: self.asked >= wanted)
+            await self._moved.wait_for(lambda: self.request_bytes >= wanted)
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -93,8 +93,8 @@ class Proxy:
             there, server = await self._dial()
             writers.append(server)
             async with asyncio.TaskGroup() as both:
-                both.create_task(self._pass(reader, server, self._questions))
-                both.create_task(self._pass(there, writer, self._answers))
+                both.create_task(self._pass(reader, server, self._requests))
+                both.create_task(self._pass(there, writer, self._responses))
         except* OSError:
             pass  # one of the two has gone
         except* asyncio.CancelledError:
@@ -110,8 +110,8 @@ class Proxy:
 
         async def take() -> None:
             while piece := await reader.read(65536):
-                if flows is self._questions:
-                    self.asked += len(piece)
+                if flows is self._requests:
+                    self.request_bytes += len(piece)
                     async with self._moved:
                         self._moved.notify_all()
                 taken.put_nowait(piece)

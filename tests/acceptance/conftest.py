@@ -19,8 +19,8 @@ from starter.local.processes import (
     free_port,
 )
 from starter.local.receivers.mailbox import Mailbox
-from starter.local.receivers.twilio import TwilioDouble
-from starter.local.receivers.webhooks import HookReceiver
+from starter.local.receivers.twilio import FakeTwilio
+from starter.local.receivers.webhooks import WebhookReceiver
 from starter.local.stack import Stack, running_stack
 
 
@@ -29,9 +29,9 @@ class System:
     """A running Bellwire and those who receive."""
 
     stack: Stack
-    hooks: HookReceiver
+    hooks: WebhookReceiver
     mailbox: Mailbox
-    twilio: TwilioDouble
+    twilio: FakeTwilio
     #: BELLWIRE_* and TEMPORAL_* variables for further processes.
     variables: dict[str, str] = field(default_factory=dict)
 
@@ -58,9 +58,9 @@ class System:
 @asynccontextmanager
 async def running_system(folder: Path, *, database: Path | None = None, **settings: str) -> AsyncIterator[System]:
     async with AsyncExitStack() as cleaning:
-        hooks = await cleaning.enter_async_context(HookReceiver())
+        hooks = await cleaning.enter_async_context(WebhookReceiver())
         mailbox = await cleaning.enter_async_context(Mailbox())
-        twilio = await cleaning.enter_async_context(TwilioDouble())
+        twilio = await cleaning.enter_async_context(FakeTwilio())
         variables = {
             "BELLWIRE_SMTP_HOST": mailbox.host,
             "BELLWIRE_SMTP_PORT": str(mailbox.port),

@@ -99,7 +99,7 @@ async def test_publishing_waits_out_a_short_stall_and_nothing_is_dropped(dev_ser
         proxy.stall()
         began = time.perf_counter()
         ones_and_many = asyncio.gather(asyncio.gather(*map(client.publish, singles)), client.publish_many(batch))
-        await proxy.until_asked()
+        await proxy.until_request()
         await asyncio.wait([ones_and_many], timeout=1.0)
         assert not ones_and_many.done(), "published while nothing got through"
         proxy.resume()
@@ -130,9 +130,9 @@ async def test_a_call_that_is_cut_off_is_made_again_and_starts_one_run(
 ) -> None:
     async with way_to(dev_server) as (proxy, client, _):
         events = [event() for _ in range(10)]
-        proxy.stall(questions=lost == "question")
+        proxy.stall(requests=lost == "question")
         publishing = [asyncio.create_task(client.publish(one)) for one in events]
-        await proxy.until_asked()
+        await proxy.until_request()
         if lost == "answer":
             await until_started(dev_server, events)
         await proxy.cut()

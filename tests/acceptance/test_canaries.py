@@ -17,8 +17,8 @@ from bellwire.registry.db.sealed import seal
 from bellwire.subscriptions import Channel
 from bellwire.suppressions import Suppression, SuppressionReason
 from starter.local.processes import free_port
-from starter.local.receivers.twilio import Reply
-from starter.local.receivers.webhooks import Answer
+from starter.local.receivers.twilio import SmsResponse
+from starter.local.receivers.webhooks import WebhookResponse
 from tests.acceptance.conftest import System, running_gateway, running_system
 
 #: What each canary stands for.
@@ -105,27 +105,32 @@ async def subscribe(system: System, canaries: Canaries) -> None:
         for name in ("address", "local", "refused", "later", "remaining_recipients", "target")
     }
     hooks = {
-        "took": [Answer(status=200, body=words)],
-        "rejected": [Answer(status=400, body=words, headers={"x-reason": canaries["header"]})],
-        "failed": [Answer(status=500, body=words)],
+        "took": [WebhookResponse(status=200, body=words)],
+        "rejected": [WebhookResponse(status=400, body=words, headers={"x-reason": canaries["header"]})],
+        "failed": [WebhookResponse(status=500, body=words)],
         # Once, for it is left in peace then.
-        "busy": [Answer(status=429, body=words, headers={"retry-after": canaries["header"]}), Answer(status=200)],
-        "moved": [Answer(status=302, headers={"location": f"https://{canaries['header']}.example/"})],
-        "garbage": [Answer(status=200, headers={"content-encoding": canaries["header"]}, body=words)],
-        "gone": [Answer(status=410, body=words)],
-        "asked": [Answer(status=200)],
+        "busy": [
+            WebhookResponse(status=429, body=words, headers={"retry-after": canaries["header"]}),
+            WebhookResponse(status=200),
+        ],
+        "moved": [WebhookResponse(status=302, headers={"location": f"https://{canaries['header']}.example/"})],
+        "garbage": [WebhookResponse(status=200, headers={"content-encoding": canaries["header"]}, body=words)],
+        "gone": [WebhookResponse(status=410, body=words)],
+        "asked": [WebhookResponse(status=200)],
         "unasked": [],
     }
     welcomes = {
-        "asked": Answer(headers={"WebHook-Allowed-Origin": "*"}, body=canaries["asked"].encode()),
-        "unasked": Answer(headers={"WebHook-Allowed-Origin": canaries["asked"]}, body=canaries["asked"].encode()),
+        "asked": WebhookResponse(headers={"WebHook-Allowed-Origin": "*"}, body=canaries["asked"].encode()),
+        "unasked": WebhookResponse(
+            headers={"WebHook-Allowed-Origin": canaries["asked"]}, body=canaries["asked"].encode()
+        ),
     }
     for name, answers in hooks.items():
         path = f"/{canaries['url']}/{name}?key={canaries['url']}"
         if answers:
             system.hooks.script(path.partition("?")[0], *answers, repeat=True)
         if name in welcomes:
-            system.hooks.welcome(path.partition("?")[0], welcomes[name])
+            system.hooks.script_options(path.partition("?")[0], welcomes[name])
         wish = Subscription.model_validate(
             {
                 "tenant": "acme",
@@ -160,9 +165,9 @@ async def subscribe(system: System, canaries: Canaries) -> None:
         )
     system.twilio.script(
         canaries.number,
-        Reply(status=400, code=21211, message=f"{canaries.number} {canaries['provider']} is not valid"),
-        Reply(status=500, message=canaries["provider"]),
-        Reply(status=201, reset=True),
+        SmsResponse(status=400, code=21211, message=f"{canaries.number} {canaries['provider']} is not valid"),
+        SmsResponse(status=500, message=canaries["provider"]),
+        SmsResponse(status=201, reset=True),
     )
     for _ in range(3):
         await system.subscribe({"channel": "sms", "to": canaries.number}, "canary.*", retry_schedule=[0.2, 0.2])

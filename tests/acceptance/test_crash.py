@@ -15,8 +15,8 @@ from starter.local.processes import (
     environment_without,
     free_port,
 )
-from starter.local.receivers.twilio import Reply
-from starter.local.receivers.webhooks import Answer
+from starter.local.receivers.twilio import SmsResponse
+from starter.local.receivers.webhooks import WebhookResponse
 from tests.acceptance.conftest import System, running_system
 
 HOOKS, MAILS, TEXTS = 150, 60, 60
@@ -35,12 +35,12 @@ async def start_worker(system: System, folder: Path, name: str) -> Process:
 async def test_a_killed_worker_loses_nothing_and_no_sms_is_sent_twice(tmp_path: Path) -> None:
     async with running_system(tmp_path, BELLWIRE_SEND_CONCURRENCY="5") as system:
         for number in range(HOOKS):
-            system.hooks.script(f"/crash/{number}", Answer(delay=0.05))
+            system.hooks.script(f"/crash/{number}", WebhookResponse(delay=0.05))
             await system.hook(f"/crash/{number}", "crash.now")
         for number in range(MAILS):
             await system.subscribe({"channel": "email", "to": f"u{number}@example.com"}, "crash.now")
         for number in range(TEXTS):
-            system.twilio.script(f"+1415555{number:04}", Reply(delay=0.05))
+            system.twilio.script(f"+1415555{number:04}", SmsResponse(delay=0.05))
             await system.subscribe({"channel": "sms", "to": f"+1415555{number:04}"}, "crash.now")
 
         event = Event(source="/tests", type="crash.now", data={"text": "brace"})
@@ -77,7 +77,7 @@ async def test_a_killed_worker_loses_nothing_and_no_sms_is_sent_twice(tmp_path: 
 async def test_a_worker_that_is_told_to_stop_finishes_what_is_in_flight(tmp_path: Path) -> None:
     async with running_system(tmp_path, BELLWIRE_SEND_CONCURRENCY="10") as system:
         for number in range(30):
-            system.hooks.script(f"/rolling/{number}", Answer(delay=0.5))
+            system.hooks.script(f"/rolling/{number}", WebhookResponse(delay=0.5))
             await system.hook(f"/rolling/{number}", "rolling.now")
         receipt = await system.client.publish(Event(source="/tests", type="rolling.now"))
         await system.hooks.arrived(5)

@@ -7,8 +7,8 @@ from temporalio.client import WorkflowExecutionStatus
 
 from bellwire import Event, EventConflict, EventNotFound, SubscriptionState
 from bellwire.deliveries import DeliveryState, delivery_id
-from starter.local.receivers.twilio import Reply
-from starter.local.receivers.webhooks import Answer
+from starter.local.receivers.twilio import SmsResponse
+from starter.local.receivers.webhooks import WebhookResponse
 from tests.acceptance.conftest import System
 
 
@@ -43,7 +43,7 @@ async def test_a_receiver_that_recovers_is_met_again_with_the_same_id(system: Sy
 
 
 async def test_retry_after_is_kept(system: System) -> None:
-    system.hooks.script("/busy", Answer(status=429, headers={"Retry-After": "3"}))
+    system.hooks.script("/busy", WebhookResponse(status=429, headers={"Retry-After": "3"}))
     await system.hook("/busy", "busy.now", retry_schedule=[600])
     await system.client.wait(await system.client.publish(Event(source="/tests", type="busy.now")), timeout=30)
     first, second = (item.at for item in system.hooks.received if item.path == "/busy")
@@ -76,7 +76,7 @@ async def test_a_mail_that_is_greylisted_arrives_once(system: System) -> None:
 
 
 async def test_an_sms_whose_answer_is_lost_is_sent_once(system: System) -> None:
-    system.twilio.script("+14155550777", Reply(accept=True, reset=True))
+    system.twilio.script("+14155550777", SmsResponse(accept=True, reset=True))
     await system.subscribe({"channel": "sms", "to": "+14155550777"}, "lost.it", retry_schedule=[0.5, 1])
     status = await system.client.wait(await system.client.publish(Event(source="/tests", type="lost.it")), timeout=40)
     assert status.counts.delivered == 1

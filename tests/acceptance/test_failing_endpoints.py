@@ -12,7 +12,7 @@ import pytest
 from bellwire import Event, SubscriptionState
 from bellwire.deliveries import DeliveryState
 from starter.local.processes import environment_without
-from starter.local.receivers.webhooks import Answer
+from starter.local.receivers.webhooks import WebhookResponse
 from tests.acceptance.conftest import System, running_system
 
 CHECKOUT = Path(__file__).parents[2]
@@ -45,7 +45,7 @@ async def settled(system: System, events: Sequence[Event]) -> None:
 
 
 async def test_a_throttled_receiver_is_left_in_peace_and_then_met_bit_by_bit(system: System) -> None:
-    system.hooks.script("/peace", Answer(status=429, headers={"Retry-After": "3"}))
+    system.hooks.script("/peace", WebhookResponse(status=429, headers={"Retry-After": "3"}))
     wish = await system.hook("/peace", "peace.please", retry_schedule=[600])
     (first,) = await published(system, "peace.please")
     await system.hooks.arrived(1, "/peace")
@@ -137,7 +137,7 @@ async def test_a_subscription_is_tried_out_whatever_its_state_and_nothing_is_rec
     assert [sent.to for sent in system.twilio.messages].count("+14155550188") == 1
     file = tmp_path / "event.json"
     file.write_text(json.dumps({"source": "/tests", "type": "tryout.mine", "data": {"order": 7}}))
-    system.hooks.script("/tryout", Answer(status=503, body=b"very private"))
+    system.hooks.script("/tryout", WebhookResponse(status=503, body=b"very private"))
     status, answer = await tried(system, hook.id, "--event", str(file))
     assert (status, answer["kind"], answer["reason"]) == (1, "deferred", "HTTP 503")
     assert system.hooks.received_at("/tryout")[-1].event["data"] == {"order": 7}

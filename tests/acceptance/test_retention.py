@@ -13,7 +13,7 @@ from bellwire.client import Receipt
 from bellwire.contract import Group
 from bellwire.deliveries import DeliveryState
 from bellwire.subscriptions import Channel
-from starter.local.receivers.webhooks import Answer
+from starter.local.receivers.webhooks import WebhookResponse
 from tests.acceptance.conftest import System
 
 CHECKOUT = Path(__file__).parents[2]
@@ -140,7 +140,7 @@ async def test_a_number_is_erased_while_a_text_to_it_is_being_sent(system: Syste
 
 
 async def test_a_subscription_is_deleted_while_its_deliveries_wait_and_are_made(system: System) -> None:
-    system.hooks.script("/delete-waits", Answer(status=503), repeat=True)
+    system.hooks.script("/delete-waits", WebhookResponse(status=503), repeat=True)
     waits = await system.hook("/delete-waits", "delete.*", retry_schedule=[3600])
     stays = await system.hook("/delete-stays", "delete.*")
     events = [Event(source="/tests", type="delete.it") for _ in range(20)]

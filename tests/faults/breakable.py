@@ -26,8 +26,8 @@ from starter.local.processes import (
     program,
 )
 from starter.local.receivers.mailbox import Mail, Mailbox
-from starter.local.receivers.twilio import TwilioDouble
-from starter.local.receivers.webhooks import HookReceiver
+from starter.local.receivers.twilio import FakeTwilio
+from starter.local.receivers.webhooks import WebhookReceiver
 from starter.local.stack import NAMESPACE, START_TIMEOUT
 
 #: Send activities that a worker runs at the same time for each channel, and deliveries that each attempts at the same time.
@@ -43,7 +43,7 @@ class Breakable:
 
     def __init__(self, folder: Path, registry: Registry, *, seed: int, variables: dict[str, str]) -> None:
         self.registry, self.seed, self.random = registry, seed, random.Random(seed)
-        self.hooks, self.twilio = HookReceiver(), TwilioDouble()
+        self.hooks, self.twilio = WebhookReceiver(), FakeTwilio()
         self.mailbox = Mailbox()
         #: Mails that earlier mail servers took.
         self.mails_before: list[Mail] = []

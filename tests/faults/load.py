@@ -10,8 +10,8 @@ from datetime import datetime
 from bellwire import Event, Receipt, Subscription
 from bellwire.deliveries import delivery_id
 from bellwire.errors import TemporalUnavailable
-from starter.local.receivers.twilio import Reply
-from starter.local.receivers.webhooks import Answer
+from starter.local.receivers.twilio import SmsResponse
+from starter.local.receivers.webhooks import WebhookResponse
 from tests.faults.breakable import Breakable
 
 #: Waits of most subscriptions, in seconds: more attempts than any scenario needs.
@@ -49,7 +49,7 @@ class Load:
             path = f"/load/{number}"
             refusals = [*chance.choices((500, 503), k=chance.randrange(6)), *[429] * chance.randint(0, MAX_THROTTLED)]
             chance.shuffle(refusals)
-            answers = [Answer(status=status, delay=self.takes) for status in (*refusals, 204)]
+            answers = [WebhookResponse(status=status, delay=self.takes) for status in (*refusals, 204)]
             self.system.hooks.script(path, *answers, repeat=True)
             await self._hook(path)
         self.system.hooks.script("/down", 503, repeat=True)
@@ -63,9 +63,14 @@ class Load:
         for number in range(self.texts):
             to = f"+1415555{number:04}"
             # Too busy; taken, and the answer lost; broken; taken.
-            replies = (Reply(status=429), Reply(accept=True, reset=True), Reply(status=503), Reply(delay=self.takes))
+            replies = (
+                SmsResponse(status=429),
+                SmsResponse(accept=True, reset=True),
+                SmsResponse(status=503),
+                SmsResponse(delay=self.takes),
+            )
             given = [chance.choice(replies) for _ in range(chance.randrange(6))]
-            self.system.twilio.script(to, *given, *[Reply(delay=self.takes)] * 200)
+            self.system.twilio.script(to, *given, *[SmsResponse(delay=self.takes)] * 200)
             self.numbers[to] = (await self._subscribe({"channel": "sms", "to": to})).id
 
     @property

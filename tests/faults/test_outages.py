@@ -63,7 +63,7 @@ async def test_the_registry_stalls_for_a_while(tmp_path: Path, postgres: Postgre
         async with asyncio.timeout(30):
             while not (await scenario.before_fault()).arrivals:
                 await asyncio.sleep(0.01)
-        proxy.stall(questions=system.random.choice((True, False)))
+        proxy.stall(requests=system.random.choice((True, False)))
         await accepted_at_once(load)
         await asyncio.sleep(6)
         await proxy.cut()

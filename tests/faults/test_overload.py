@@ -41,6 +41,6 @@ async def test_workers_that_are_given_far_too_much_stay_within_their_limits(
         await settling
         # First rounds within workflow tasks have as many under way as one more activity.
         most = workers * (ACTIVITIES + 1) * CONCURRENCY
-        assert CONCURRENCY < system.hooks.most_open <= most, "requests at a time"
-        assert 0 < system.mailbox.most_connections <= workers * SMTP_CONNECTIONS
+        assert CONCURRENCY < system.hooks.max_open <= most, "requests at a time"
+        assert 0 < system.mailbox.max_connections <= workers * SMTP_CONNECTIONS
         assert POOL < max(connections) <= workers * POOL + 1

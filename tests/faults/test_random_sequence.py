@@ -17,7 +17,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from bellwire.contract import Action
 from bellwire.errors import RegistryUnavailable
-from starter.local.receivers.webhooks import Answer
+from starter.local.receivers.webhooks import WebhookResponse
 from tests.faults.breakable import breakable
 from tests.faults.conftest import Postgres
 from tests.faults.load import Load
@@ -128,7 +128,9 @@ async def _take(step: Step, scenario: Scenario, load: Load, postgres: Postgres) 
             await load.publish(singles=0, batch=step.several)
         case Kind.REFUSE:
             path = f"/load/{(step.wish or 0) % load.hooks}"
-            system.hooks.script(path, *[Answer(status=503)] * step.several, Answer(delay=load.takes), repeat=True)
+            system.hooks.script(
+                path, *[WebhookResponse(status=503)] * step.several, WebhookResponse(delay=load.takes), repeat=True
+            )
         case Kind.CANCEL_EVENT:
             await system.client.cancel(receipt)
         case Kind.KILL_WORKER:

@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 
 from bellwire.deliveries import DeliveryState
-from starter.local.receivers.twilio import Reply
-from starter.local.receivers.webhooks import Answer, Behaviour
+from starter.local.receivers.twilio import SmsResponse
+from starter.local.receivers.webhooks import Behaviour, WebhookResponse
 from tests.faults.breakable import breakable
 from tests.faults.load import Load
 from tests.faults.verdict import Scenario
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
-ODD = (Behaviour.RESET, Behaviour.HANG, Behaviour.GARBAGE, Behaviour.HALF, Behaviour.HUGE, Behaviour.DRIP)
+ODD = (Behaviour.RESET, Behaviour.HANG, Behaviour.GARBAGE, Behaviour.INCOMPLETE, Behaviour.HUGE, Behaviour.DRIP)
 
 
 async def test_receivers_that_misbehave_get_everything_in_the_end(tmp_path: Path, seed: int) -> None:
@@ -27,14 +27,16 @@ async def test_receivers_that_misbehave_get_everything_in_the_end(tmp_path: Path
     ) as system:
         load, chance = Load(system), system.random
         for number in range(load.hooks):
-            oddities = [Answer(status=503, behaviour=chance.choice(ODD)) for _ in range(chance.randrange(1, 6))]
+            oddities = [
+                WebhookResponse(status=503, behaviour=chance.choice(ODD)) for _ in range(chance.randrange(1, 6))
+            ]
             system.hooks.script(f"/load/{number}", *oddities)
         for number in range(load.texts):
             replies = (
-                Reply(never=True, accept=True),
-                Reply(reset=True),
-                Reply(status=504),
-                Reply(accept=True, reset=True),
+                SmsResponse(never=True, accept=True),
+                SmsResponse(reset=True),
+                SmsResponse(status=504),
+                SmsResponse(accept=True, reset=True),
             )
             system.twilio.script(f"+1415555{number:04}", *(chance.choice(replies) for _ in range(3)))
         for number in range(load.mails):

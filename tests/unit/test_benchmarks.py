@@ -237,7 +237,7 @@ def test_cpu_time_is_told_apart_by_process_and_by_what_threads_are_called(tmp_pa
     command = """
 import asyncio, subprocess, sys, threading
 from concurrent.futures import ThreadPoolExecutor
-from bellwire.registry.database import Database
+from bellwire.registry.db.engine import Database
 from tests.unit.test_benchmarks import spin
 idle = [sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()"]
 child = subprocess.Popen(idle, stdin=subprocess.PIPE, stdout=subprocess.PIPE)

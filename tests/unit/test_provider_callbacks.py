@@ -18,7 +18,7 @@ from bellwire.subscriptions import Channel
 from bellwire.suppressions import EVERYWHERE, Suppression, SuppressionReason, by_sender
 from starter.gateway.app import application
 from starter.gateway.provider_callbacks import MAX_BODY
-from starter.local.receivers.twilio import Sent, TwilioDouble
+from starter.local.receivers.twilio import FakeTwilio, Sent
 from tests.factories import event, subscription
 
 PUBLIC = "https://bellwire.example/notify"
@@ -32,17 +32,17 @@ class Called(NamedTuple):
     """A gateway, whom it tells, and who calls it."""
 
     registry: Registry
-    twilio: TwilioDouble
+    twilio: FakeTwilio
 
     def sent(self, sender: str = SENDER, *, delivery: str = DELIVERY) -> Sent:
-        return self.twilio.plant(TO, sender, "Hello", callback=f"{PUBLIC}/callbacks/twilio/{delivery}")
+        return self.twilio.add_message(TO, sender, "Hello", callback=f"{PUBLIC}/callbacks/twilio/{delivery}")
 
     async def tell(self, sent: Sent, status: str, **fields: str) -> int:
-        return await self.twilio.call_back(sent, status, **fields)
+        return await self.twilio.send_status_callback(sent, status, **fields)
 
     async def receive(self, body: str, **fields: str) -> int:
         url = f"{PUBLIC}/callbacks/twilio/inbound"
-        return await self.twilio.receive(url, body, **{"From": TO, "To": SENDER, **fields})
+        return await self.twilio.send_inbound(url, body, **{"From": TO, "To": SENDER, **fields})
 
     async def receipt(self, sent: Sent) -> SmsReceipt | None:
         (delivery,) = await self.registry.deliveries.list(event_key=HAPPENED.key)
@@ -62,7 +62,7 @@ async def called(tmp_path: Path) -> AsyncIterator[Called]:
     await registry.events.accept([HAPPENED], "run")
     group = Group(event_key=HAPPENED.key, channel=Channel.SMS, subscription_ids=(WISH.id,))
     await registry.deliveries.add("run", [group])
-    twilio = TwilioDouble()
+    twilio = FakeTwilio()
     settings = Settings(
         twilio_account_sid=twilio.account_sid,
         twilio_auth_token=twilio.auth_token,
@@ -70,7 +70,7 @@ async def called(tmp_path: Path) -> AsyncIterator[Called]:
         public_url=PUBLIC,
     )
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        twilio.found_at[PUBLIC] = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        twilio.local_urls[PUBLIC] = f"http://127.0.0.1:{listening.getsockname()[1]}"
         config = uvicorn.Config(application(settings, registry), log_config=None, access_log=False, lifespan="off")
         server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve(sockets=[listening]))
@@ -208,15 +208,15 @@ async def test_what_twilio_has_not_signed_is_refused(called: Called) -> None:
     sent = called.sent()
     fields = {"MessageSid": sent.sid, "MessageStatus": "delivered", "To": TO}
     assert sent.callback
-    stranger = TwilioDouble()
-    stranger.found_at.update(called.twilio.found_at)
+    stranger = FakeTwilio()
+    stranger.local_urls.update(called.twilio.local_urls)
     for signature in ("", "nonsense", "\u00e9"):
         assert await called.twilio.post(sent.callback, fields, signature=signature) == 403
     assert await stranger.post(sent.callback, fields) == 403
     # Signed, but over where it was found and not over where it is known to be.
-    local = called.twilio.found_at[PUBLIC]
+    local = called.twilio.local_urls[PUBLIC]
     assert await called.twilio.post(f"{local}/callbacks/twilio/{DELIVERY}", fields) == 403
-    assert await stranger.receive(f"{PUBLIC}/callbacks/twilio/inbound", "STOP", From=TO, To=SENDER) == 403
+    assert await stranger.send_inbound(f"{PUBLIC}/callbacks/twilio/inbound", "STOP", From=TO, To=SENDER) == 403
     assert await called.receipt(sent) is None
     assert await called.suppressed(by_sender(SENDER)) == {}
 

@@ -57,7 +57,7 @@ class Received:
         return cls(
             mails=tuple(
                 GotText(to=mail.to, title=mail.subject, text=f"{mail.subject}\n{mail.text}")
-                for mail in receivers.box.mails
+                for mail in receivers.mailbox.mails
             ),
             sms=tuple(GotText(to=sent.to, title=sent.body, text=sent.body) for sent in receivers.twilio.messages),
             webhooks=tuple(

@@ -28,8 +28,8 @@ from starter.cli.terminal import (
 )
 from starter.local.processes import free_port, interruptible
 from starter.local.receivers.mailbox import Mailbox
-from starter.local.receivers.twilio import TwilioDouble
-from starter.local.receivers.webhooks import HookReceiver
+from starter.local.receivers.twilio import FakeTwilio
+from starter.local.receivers.webhooks import WebhookReceiver
 from starter.local.stack import Stack, running_stack
 
 #: Seconds that all events have to settle; the slowest takes two short waits.
@@ -48,9 +48,9 @@ async def run(*, keep: bool, as_json: bool) -> None:
     finished = False
     async with interruptible(), AsyncExitStack() as running:
         receivers = Receivers(
-            box=await running.enter_async_context(Mailbox()),
-            twilio=await running.enter_async_context(TwilioDouble()),
-            hooks=await running.enter_async_context(HookReceiver()),
+            mailmailbox=await running.enter_async_context(Mailbox()),
+            twilio=await running.enter_async_context(FakeTwilio()),
+            hooks=await running.enter_async_context(WebhookReceiver()),
         )
         note("starting Temporal, a registry, a worker and three receivers …")
         settings = {**_WORKER_SETTINGS, **receivers.settings()}

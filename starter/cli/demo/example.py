@@ -17,8 +17,8 @@ from starter.cli.events.publish import read_events
 from starter.cli.input.documents import read_items
 from starter.local.processes import CHECKOUT
 from starter.local.receivers.mailbox import Mailbox
-from starter.local.receivers.twilio import TwilioDouble
-from starter.local.receivers.webhooks import HookReceiver
+from starter.local.receivers.twilio import FakeTwilio
+from starter.local.receivers.webhooks import WebhookReceiver
 
 FOLDER = CHECKOUT / "examples" / "demo"
 
@@ -66,15 +66,15 @@ class Scripts(StrictInput):
 class Receivers:
     """The three receivers of the demo, all on this machine."""
 
-    box: Mailbox
-    twilio: TwilioDouble
-    hooks: HookReceiver
+    mailbox: Mailbox
+    twilio: FakeTwilio
+    hooks: WebhookReceiver
 
     def settings(self) -> dict[str, str]:
         """The worker's BELLWIRE_* variables that lead it here."""
         return {
-            "BELLWIRE_SMTP_HOST": self.box.host,
-            "BELLWIRE_SMTP_PORT": str(self.box.port),
+            "BELLWIRE_SMTP_HOST": self.mailbox.host,
+            "BELLWIRE_SMTP_PORT": str(self.mailbox.port),
             "BELLWIRE_TWILIO_URL": self.twilio.url,
             "BELLWIRE_TWILIO_ACCOUNT_SID": self.twilio.account_sid,
             "BELLWIRE_TWILIO_AUTH_TOKEN": self.twilio.auth_token,
@@ -86,7 +86,7 @@ class Receivers:
         for path, statuses in scripts.webhooks.items():
             self.hooks.script(path, *statuses)
         for address, replies in scripts.mail.items():
-            self.box.script(address, *replies)
+            self.mailbox.script(address, *replies)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +121,7 @@ class Example:
         """Each event once."""
         return tuple({event.key: event for event in self.events}.values())
 
-    async def subscribe(self, registry: Registry, hooks: HookReceiver) -> None:
+    async def subscribe(self, registry: Registry, hooks: WebhookReceiver) -> None:
         """Store the subscriptions, and let the receiver check signatures with the secrets that come back."""
         for subscription in self.subscriptions:
             secret = await registry.subscriptions.create(subscription)

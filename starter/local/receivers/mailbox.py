@@ -18,7 +18,7 @@ from typing import Any, Self, cast
 from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
 
 #: In `script` and `drop_after_data`: whatever the address is.
-ANYONE = "*"
+ANY_ADDRESS = "*"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ class Mailbox:
         self.mails: list[Mail] = []
         #: Connections so far, and the most at one time.
         self.connections = 0
-        self.most_connections = 0
+        self.max_connections = 0
         self.login = login
         self._security, self._smtputf8, self._size_limit = security, smtputf8, size_limit
         self._replies: dict[tuple[str, str], deque[str]] = defaultdict(deque)
@@ -142,7 +142,7 @@ class Mailbox:
             self._open.add(conversation)
             self._quiet.clear()
             self.connections += 1
-            self.most_connections = max(self.most_connections, len(self._open))
+            self.max_connections = max(self.max_connections, len(self._open))
 
     def ended(self, conversation: "_Conversation") -> None:
         """A conversation is over."""
@@ -152,7 +152,7 @@ class Mailbox:
 
     async def reply(self, at: str, address: str) -> str | None:
         """What the script says next; None to accept."""
-        for key in ((at, address), (at, ANYONE)):
+        for key in ((at, address), (at, ANY_ADDRESS)):
             if key in self._silent:
                 self.stalled.set()
                 await asyncio.get_running_loop().create_future()  # until the client hangs up, which cancels this
@@ -163,7 +163,7 @@ class Mailbox:
         return None
 
     def drops(self, address: str) -> bool:
-        for key in (address, ANYONE):
+        for key in (address, ANY_ADDRESS):
             if self._drops[key] > 0:
                 self._drops[key] -= 1
                 return True

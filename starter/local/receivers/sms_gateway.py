@@ -1,4 +1,4 @@
-"""TextGateway: a server on this machine that takes SMS over plain HTTP, as many providers do. It sends nothing."""
+"""FakeSmsGateway: a server on this machine that takes SMS over plain HTTP, as many providers do. It sends nothing."""
 
 import asyncio
 import json
@@ -9,11 +9,11 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from starter.local.receivers.twilio import Reply
+from starter.local.receivers.twilio import SmsResponse
 
 
 @dataclass(frozen=True, kw_only=True)
-class Taken:
+class AcceptedSms:
     """An SMS that was accepted."""
 
     id: str
@@ -24,7 +24,7 @@ class Taken:
 
 
 @dataclass(eq=False)
-class TextGateway:
+class FakeSmsGateway:
     """An async context manager. POST /messages takes {to, from, text, ref} as JSON or a form, with a bearer token.
 
     A second POST under one Idempotency-Key is answered with the first one's id. GET /messages?ref= finds what was taken.
@@ -32,15 +32,15 @@ class TextGateway:
 
     token: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
     #: Accepted SMS, oldest first.
-    taken: list[Taken] = field(default_factory=list, init=False)
+    accepted: list[AcceptedSms] = field(default_factory=list, init=False)
     #: Headers of each request to send, accepted or not; and how often it was asked what it has.
     posts: list[dict[str, str]] = field(default_factory=list, init=False)
-    look_ups: int = field(default=0, init=False)
+    lookups: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        self._script: deque[tuple[Reply, Any]] = deque()
-        self._look_up_script: deque[Reply] = deque()
-        self._by_key: dict[str, Taken] = {}
+        self._script: deque[tuple[SmsResponse, Any]] = deque()
+        self._look_up_script: deque[SmsResponse] = deque()
+        self._by_key: dict[str, AcceptedSms] = {}
         self._closing = asyncio.Event()
 
     async def __aenter__(self) -> Self:
@@ -57,11 +57,11 @@ class TextGateway:
         self._closing.set()
         await self._runner.cleanup()
 
-    def script(self, *replies: Reply, body: Any = None) -> None:
+    def script(self, *replies: SmsResponse, body: Any = None) -> None:
         """Answer the next requests to send so, in turn, with this body if there is one; later ones are accepted."""
         self._script.extend((reply, body) for reply in replies)
 
-    def script_look_up(self, *replies: Reply) -> None:
+    def script_lookup(self, *replies: SmsResponse) -> None:
         """Answer the next requests to find so, in turn; those below 300 as usual."""
         self._look_up_script.extend(replies)
 
@@ -70,7 +70,7 @@ class TextGateway:
         if refusal := self._unauthorized(request):
             return refusal
         given = await request.json() if request.content_type == "application/json" else dict(await request.post())
-        reply, body = self._script.popleft() if self._script else (Reply(status=202), None)
+        reply, body = self._script.popleft() if self._script else (SmsResponse(status=202), None)
         accepted = reply.accept if reply.accept is not None else reply.status < 300
         key = request.headers.get("Idempotency-Key", "")
         taken = self._take(given, key) if accepted else None
@@ -89,21 +89,21 @@ class TextGateway:
     async def _find(self, request: web.Request) -> web.StreamResponse:
         if refusal := self._unauthorized(request):
             return refusal
-        self.look_ups += 1
-        reply = self._look_up_script.popleft() if self._look_up_script else Reply(status=200)
+        self.lookups += 1
+        reply = self._look_up_script.popleft() if self._look_up_script else SmsResponse(status=200)
         if reply.reset and request.transport is not None:
             request.transport.abort()
         if reply.status >= 300:
             return web.json_response({}, status=reply.status)
-        found = [{"id": taken.id} for taken in self.taken if taken.reference == request.query.get("ref")]
+        found = [{"id": taken.id} for taken in self.accepted if taken.reference == request.query.get("ref")]
         return web.json_response({"messages": found})
 
-    def _take(self, given: dict[str, Any], key: str) -> Taken:
+    def _take(self, given: dict[str, Any], key: str) -> AcceptedSms:
         if key in self._by_key:
             return self._by_key[key]
         values = {name: str(given.get(wire, "")) for name, wire in _WIRE.items()}
-        taken = Taken(id=f"msg-{secrets.token_hex(8)}", **values)
-        self.taken.append(taken)
+        taken = AcceptedSms(id=f"msg-{secrets.token_hex(8)}", **values)
+        self.accepted.append(taken)
         if key:
             self._by_key[key] = taken
         return taken

@@ -1,4 +1,4 @@
-"""TwilioDouble: a server on this machine that speaks Twilio's message API, for tests and the demo. It sends nothing."""
+"""FakeTwilio: a server on this machine that speaks Twilio's message API, for tests and the demo. It sends nothing."""
 
 import asyncio
 import base64
@@ -38,8 +38,8 @@ class Sent:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reply:
-    """What a request comes to. `Reply(accept=True, never=True)` accepts the message and never answers."""
+class SmsResponse:
+    """What a request comes to. `SmsResponse(accept=True, never=True)` accepts the message and never answers."""
 
     status: int = 201
     #: Twilio's code; left out, the one that belongs to the status.
@@ -57,7 +57,7 @@ class Reply:
 
 
 @dataclass(eq=False)
-class TwilioDouble:
+class FakeTwilio:
     """An async context manager. Speaks POST and GET of Messages.json and GET of one message, with basic auth.
 
     `call_back` and `receive` call whoever it was told to, signed as Twilio does.
@@ -69,7 +69,7 @@ class TwilioDouble:
     account_sid: str = "AC" + "0" * 32
     auth_token: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
     #: Where URLs that begin like this are on this machine, as a proxy would know.
-    found_at: dict[str, str] = field(default_factory=dict, init=False)
+    local_urls: dict[str, str] = field(default_factory=dict, init=False)
     #: Accepted messages, oldest first.
     messages: list[Sent] = field(default_factory=list, init=False)
     #: Requests to send, accepted or not, and requests to list.
@@ -77,8 +77,8 @@ class TwilioDouble:
     lists: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        self._scripts: dict[str, deque[Reply]] = defaultdict(deque)
-        self._list_script: deque[Reply] = deque()
+        self._scripts: dict[str, deque[SmsResponse]] = defaultdict(deque)
+        self._list_script: deque[SmsResponse] = deque()
         self._changed = asyncio.Condition()
         self._closing = asyncio.Event()
 
@@ -102,15 +102,15 @@ class TwilioDouble:
     def url(self) -> str:
         return f"http://{self.host}:{self.port}"
 
-    def script(self, to: str, *replies: Reply) -> None:
+    def script(self, to: str, *replies: SmsResponse) -> None:
         """Answer the next requests to send to this number so, in turn; later ones are accepted."""
         self._scripts[to].extend(replies)
 
-    def script_list(self, *replies: Reply) -> None:
+    def script_list(self, *replies: SmsResponse) -> None:
         """Answer the next requests to list so, in turn; replies below 400 mean the usual page."""
         self._list_script.extend(replies)
 
-    def plant(
+    def add_message(
         self, to: str, sender: str, body: str, *, created_at: datetime | None = None, callback: str | None = None
     ) -> Sent:
         """A message that was accepted without a request that this double saw."""
@@ -120,21 +120,21 @@ class TwilioDouble:
         self.messages.append(sent)
         return sent
 
-    def mark(self, sid: str, status: str, error_code: int | None = None, *, price: str | None = None) -> None:
+    def set_status(self, sid: str, status: str, error_code: int | None = None, *, price: str | None = None) -> None:
         """Let a message have this status from now on."""
         self.messages[:] = [
             replace(sent, status=status, error_code=error_code, price=price) if sent.sid == sid else sent
             for sent in self.messages
         ]
 
-    async def call_back(self, sent: Sent, status: str, **fields: str) -> int:
+    async def send_status_callback(self, sent: Sent, status: str, **fields: str) -> int:
         """Tell the sender that a message has this status; the answer's status."""
         assert sent.callback is not None
         service = {"MessagingServiceSid": sent.sender} if sent.sender.startswith("MG") else {"From": sent.sender}
         about = {"MessageSid": sent.sid, "MessageStatus": status, "To": sent.to, **service}
         return await self.post(sent.callback, {**about, "AccountSid": self.account_sid, **fields})
 
-    async def receive(self, url: str, body: str, **fields: str) -> int:
+    async def send_inbound(self, url: str, body: str, **fields: str) -> int:
         """Pass on an SMS that somebody wrote to a number of the account; the answer's status."""
         return await self.post(url, {"Body": body, "AccountSid": self.account_sid, **fields})
 
@@ -142,7 +142,7 @@ class TwilioDouble:
         """Call a URL, signed over it unless there is a `signature`; the answer's status."""
         signed = RequestValidator(self.auth_token).compute_signature(url, fields) if signature is None else signature
         found = next(
-            (f"{at}{url[len(public) :]}" for public, at in self.found_at.items() if url.startswith(public)), url
+            (f"{at}{url[len(public) :]}" for public, at in self.local_urls.items() if url.startswith(public)), url
         )
         async with (
             ClientSession() as session,
@@ -155,7 +155,7 @@ class TwilioDouble:
         async with self._changed:
             await self._changed.wait_for(lambda: len(self.messages) >= number)
 
-    async def asked(self, number: int) -> None:
+    async def requested(self, number: int) -> None:
         """Wait until this many requests to send came, accepted or not."""
         async with self._changed:
             await self._changed.wait_for(lambda: self.posts >= number)
@@ -172,11 +172,11 @@ class TwilioDouble:
             (sender, 21603, "'From'"),
         ):
             if not value:
-                return _refusal(Reply(status=400, code=code, message=f"{name} is required."))
-        reply = self._scripts[to].popleft() if self._scripts[to] else Reply()
+                return _refusal(SmsResponse(status=400, code=code, message=f"{name} is required."))
+        reply = self._scripts[to].popleft() if self._scripts[to] else SmsResponse()
         accepted = reply.accept if reply.accept is not None else reply.status < 300
         callback = str(form["StatusCallback"]) if "StatusCallback" in form else None
-        sent = self.plant(to, sender, body, callback=callback) if accepted else None
+        sent = self.add_message(to, sender, body, callback=callback) if accepted else None
         async with self._changed:
             self.posts += 1
             self._changed.notify_all()
@@ -189,7 +189,7 @@ class TwilioDouble:
         if refusal := self._unauthorized(request):
             return refusal
         self.lists += 1
-        reply = self._list_script.popleft() if self._list_script else Reply()
+        reply = self._list_script.popleft() if self._list_script else SmsResponse()
         await self._hold(request, reply)
         if reply.status >= 300:
             return _refusal(reply)
@@ -223,9 +223,9 @@ class TwilioDouble:
         for sent in self.messages:
             if sent.sid == request.match_info["sid"]:
                 return web.json_response(self._resource(sent))
-        return _refusal(Reply(status=404, message="The requested resource was not found"))
+        return _refusal(SmsResponse(status=404, message="The requested resource was not found"))
 
-    async def _hold(self, request: web.Request, reply: Reply) -> None:
+    async def _hold(self, request: web.Request, reply: SmsResponse) -> None:
         if reply.delay:
             await asyncio.sleep(reply.delay)
         if reply.reset and request.transport is not None:
@@ -236,9 +236,9 @@ class TwilioDouble:
     def _unauthorized(self, request: web.Request) -> web.Response | None:
         expected = base64.b64encode(f"{self.account_sid}:{self.auth_token}".encode()).decode()
         if request.headers.get("Authorization") != f"Basic {expected}":
-            return _refusal(Reply(status=401, message="Authenticate"))
+            return _refusal(SmsResponse(status=401, message="Authenticate"))
         if request.match_info["account"] != self.account_sid:
-            return _refusal(Reply(status=404, message="The requested resource was not found"))
+            return _refusal(SmsResponse(status=404, message="The requested resource was not found"))
         return None
 
     def _resource(self, sent: Sent) -> dict[str, Any]:
@@ -285,7 +285,7 @@ def _wanted(sent: Sent, query: Any) -> bool:
     )
 
 
-def _refusal(reply: Reply) -> web.Response:
+def _refusal(reply: SmsResponse) -> web.Response:
     headers = {} if reply.retry_after is None else {"Retry-After": str(reply.retry_after)}
     code = reply.code or _CODES.get(reply.status)
     if code is None:

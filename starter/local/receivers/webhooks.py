@@ -1,4 +1,4 @@
-"""HookReceiver: a real HTTP server that receives webhooks, answers as told, and checks signatures with another's
+"""WebhookReceiver: a real HTTP server that receives webhooks, answers as told, and checks signatures with another's
 library.
 
 The demo shows it to people; tests make it misbehave.
@@ -23,7 +23,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 class Behaviour(StrEnum):
     """How an answer is given."""
 
-    ANSWER = "answer"
+    NORMAL = "normal"
     #: None is, until the receiver closes.
     HANG = "hang"
     #: The connection is reset (TCP RST).
@@ -31,7 +31,7 @@ class Behaviour(StrEnum):
     #: Bytes that are not HTTP.
     GARBAGE = "garbage"
     #: The status and less of the body than was announced.
-    HALF = "half"
+    INCOMPLETE = "incomplete"
     #: A body without end, as fast as it is taken.
     HUGE = "huge"
     #: A body without end, a byte every 20 ms.
@@ -39,13 +39,13 @@ class Behaviour(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class WebhookResponse:
     status: int = 204
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     #: Seconds to wait before answering.
     delay: float = 0.0
-    behaviour: Behaviour = Behaviour.ANSWER
+    behaviour: Behaviour = Behaviour.NORMAL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,19 +67,19 @@ class Received:
     method: str = "POST"
 
 
-class HookReceiver:
+class WebhookReceiver:
     """Use as an async context manager; then `url(path)` is where it listens. Answers 204 unless told otherwise."""
 
     def __init__(self, *, host: str = "127.0.0.1", port: int = 0) -> None:
         self.received: list[Received] = []
         #: Requests that have no answer yet, and the most at one time.
-        self.open = self.most_open = 0
+        self.open = self.max_open = 0
         self._host = host
         self._port = port
         self._verifiers: dict[str, Webhook] = {}
-        self._scripts: dict[str, deque[Answer]] = defaultdict(deque)
-        self._repeated: dict[str, Answer] = {}
-        self._welcomes: dict[str, deque[Answer]] = {}
+        self._scripts: dict[str, deque[WebhookResponse]] = defaultdict(deque)
+        self._repeated: dict[str, WebhookResponse] = {}
+        self._welcomes: dict[str, deque[WebhookResponse]] = {}
         self._arrival = asyncio.Condition()
         self._closing = asyncio.Event()
         self._runner: web.AppRunner | None = None
@@ -110,16 +110,16 @@ class HookReceiver:
         """Check each request at the path against the secret; one that fails is recorded and answered 401."""
         self._verifiers[path] = Webhook(secret)
 
-    def script(self, path: str, *answers: int | Answer, repeat: bool = False) -> None:
+    def script(self, path: str, *answers: int | WebhookResponse, repeat: bool = False) -> None:
         """Give these answers in turn at the path, a number being a status; then 204, or with `repeat` the last one."""
-        given = [Answer(status=answer) if isinstance(answer, int) else answer for answer in answers]
+        given = [WebhookResponse(status=answer) if isinstance(answer, int) else answer for answer in answers]
         self._scripts[path].extend(given)
         if repeat:
             self._repeated[path] = given[-1]
         else:
             self._repeated.pop(path, None)
 
-    def welcome(self, path: str, *answers: Answer) -> None:
+    def script_options(self, path: str, *answers: WebhookResponse) -> None:
         """Give these answers in turn to OPTIONS at the path, then the last one again and again."""
         self._welcomes[path] = deque(answers)
 
@@ -148,7 +148,7 @@ class HookReceiver:
         if welcomes:
             answer = welcomes.popleft() if len(welcomes) > 1 else welcomes[0]
         else:
-            answer = self._next(request.path) if verified or verifier is None else Answer(status=401)
+            answer = self._next(request.path) if verified or verifier is None else WebhookResponse(status=401)
         peer = request.transport.get_extra_info("peername") if request.transport else ("", 0)
         async with self._arrival:
             self.received.append(
@@ -166,7 +166,7 @@ class HookReceiver:
             )
             self._arrival.notify_all()
         self.open += 1
-        self.most_open = max(self.most_open, self.open)
+        self.max_open = max(self.max_open, self.open)
         try:
             if answer.delay:
                 await self._pause(answer.delay)
@@ -174,13 +174,13 @@ class HookReceiver:
         finally:
             self.open -= 1
 
-    def _next(self, path: str) -> Answer:
+    def _next(self, path: str) -> WebhookResponse:
         script = self._scripts[path]
-        return script.popleft() if script else self._repeated.get(path, Answer())
+        return script.popleft() if script else self._repeated.get(path, WebhookResponse())
 
-    async def _answer(self, request: web.Request, answer: Answer) -> web.StreamResponse:
+    async def _answer(self, request: web.Request, answer: WebhookResponse) -> web.StreamResponse:
         match answer.behaviour:
-            case Behaviour.ANSWER:
+            case Behaviour.NORMAL:
                 return web.Response(status=answer.status, headers=answer.headers, body=answer.body)
             case Behaviour.HUGE | Behaviour.DRIP:
                 return await self._stream(request, answer)
@@ -190,12 +190,12 @@ class HookReceiver:
                 _reset(request)
             case Behaviour.GARBAGE:
                 _write_raw(request, b"\x16\x03\x01 this is not HTTP \xff\r\n\r\n")
-            case Behaviour.HALF:
+            case Behaviour.INCOMPLETE:
                 head = f"HTTP/1.1 {answer.status} Cut\r\nContent-Length: {len(answer.body) + 100}\r\n\r\n"
                 _write_raw(request, head.encode() + answer.body)
         return web.Response(status=answer.status)
 
-    async def _stream(self, request: web.Request, answer: Answer) -> web.StreamResponse:
+    async def _stream(self, request: web.Request, answer: WebhookResponse) -> web.StreamResponse:
         response = web.StreamResponse(status=answer.status, headers=answer.headers)
         drip = answer.behaviour is Behaviour.DRIP
         with _until_gone():

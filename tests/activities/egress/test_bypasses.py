@@ -20,7 +20,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from activities.egress.policy import Egress, EgressRefused
-from starter.local.receivers.webhooks import Answer, HookReceiver
+from starter.local.receivers.webhooks import WebhookReceiver, WebhookResponse
 from tests.activities.listeners import GOODBYE, NO_CONTENT, Listener, listening, name_server, pool_of
 
 LOOPBACK = ip_network("127.0.0.1/32")
@@ -233,8 +233,8 @@ async def test_control_characters_in_a_path_add_no_header() -> None:
 async def test_even_a_request_that_follows_redirects_is_not_led_inside(status: int, location: str) -> None:
     """No channel follows them; whoever once does has the socket behind it."""
     names = {"app.example": [["127.0.0.1"]], "inside.example": [["127.0.0.2"]]}
-    async with hosts() as here, name_server(names) as (_, resolver), HookReceiver() as hooks:
-        hooks.script("/", Answer(status=status, headers={"location": location.format(port=here.port)}))
+    async with hosts() as here, name_server(names) as (_, resolver), WebhookReceiver() as hooks:
+        hooks.script("/", WebhookResponse(status=status, headers={"location": location.format(port=here.port)}))
         async with guard().session(timeout=5, resolver=resolver) as session:
             try:
                 await session.get(f"http://app.example:{hooks.port}/")
@@ -362,8 +362,8 @@ async def test_a_connection_that_is_kept_stays_with_the_host_that_was_judged() -
 
 async def test_once_the_kept_connection_is_gone_the_next_is_judged_anew() -> None:
     names = {"rebind.example": [["127.0.0.1"], ["127.0.0.2"]]}
-    async with HookReceiver() as outside, listening("127.0.0.2", outside.port) as inside:
-        outside.script("/", 204, Answer(headers={"connection": "close"}))
+    async with WebhookReceiver() as outside, listening("127.0.0.2", outside.port) as inside:
+        outside.script("/", 204, WebhookResponse(headers={"connection": "close"}))
         async with name_server(names) as (_, resolver), guard().session(timeout=5, resolver=resolver) as session:
             url = f"http://rebind.example:{outside.port}/"
             for _ in range(2):
@@ -414,8 +414,8 @@ async def test_no_proxy_of_the_environment_lets_a_private_address_through(monkey
 async def test_an_answer_that_would_unpack_to_much_stays_packed(encoding: str) -> None:
     bomb = gzip.compress(b"\0" * 100_000_000)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    async with HookReceiver() as hooks, guard().session() as session:
-        hooks.script("/", Answer(status=200, headers={"content-encoding": encoding}, body=bomb))
+    async with WebhookReceiver() as hooks, guard().session() as session:
+        hooks.script("/", WebhookResponse(status=200, headers={"content-encoding": encoding}, body=bomb))
         async with session.post(hooks.url(), headers={"accept-encoding": "identity"}) as answer:
             assert await answer.read() == bomb
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KiB

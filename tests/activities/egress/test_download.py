@@ -11,7 +11,7 @@ import pytest
 from activities.egress.download import Downloader, DownloadFailed
 from activities.egress.policy import Egress, EgressRefused
 from bellwire.media_types import UNKNOWN as UNKNOWN_TYPE
-from starter.local.receivers.webhooks import Answer, Behaviour, HookReceiver
+from starter.local.receivers.webhooks import Behaviour, WebhookReceiver, WebhookResponse
 from tests.activities.listeners import listening
 
 LOOPBACK = ip_network("127.0.0.1/32")
@@ -47,8 +47,8 @@ async def refused(url: str, *, limit: int = 100, timeout: float = 5, **options: 
     ],
 )
 async def test_content_comes_with_its_media_type(given: str, told: str) -> None:
-    async with HookReceiver() as hooks, fetching() as downloader:
-        hooks.script("/logo", Answer(status=200, headers={"content-type": given}, body=b"\0\xff" * 50))
+    async with WebhookReceiver() as hooks, fetching() as downloader:
+        hooks.script("/logo", WebhookResponse(status=200, headers={"content-type": given}, body=b"\0\xff" * 50))
         assert await downloader.download(hooks.url("/logo"), limit=100, timeout=5) == (told, b"\0\xff" * 50)
         [got] = hooks.received
     assert got.headers["accept-encoding"] == "identity"
@@ -75,8 +75,8 @@ async def test_up_to_the_limit_is_whole_and_a_byte_more_is_refused_whether_it_wa
     ("status", "passing"), [(204, False), (302, False), (404, False), (410, False), (429, True), (503, True)]
 )
 async def test_only_an_answer_200_is_content(status: int, passing: bool) -> None:
-    async with HookReceiver() as hooks:
-        hooks.script("/", Answer(status=status, headers={"location": hooks.url("/elsewhere")}))
+    async with WebhookReceiver() as hooks:
+        hooks.script("/", WebhookResponse(status=status, headers={"location": hooks.url("/elsewhere")}))
         failure = await refused(hooks.url())
         assert (failure.reason, failure.temporary, failure.operator_fault) == (f"HTTP {status}", passing, False)
         assert [one.path for one in hooks.received] == ["/"]
@@ -89,21 +89,21 @@ async def test_only_an_answer_200_is_content(status: int, passing: bool) -> None
         (Behaviour.DRIP, "timeout"),
         (Behaviour.RESET, "connection lost"),
         (Behaviour.GARBAGE, "invalid response"),
-        (Behaviour.HALF, "incomplete response"),
+        (Behaviour.INCOMPLETE, "incomplete response"),
         (Behaviour.HUGE, "larger than 1000 bytes"),
     ],
 )
 async def test_a_misbehaving_server_ends_in_time_and_within_the_limit(behaviour: Behaviour, reason: str) -> None:
-    async with HookReceiver() as hooks:
-        hooks.script("/", Answer(status=200, body=b"begun", behaviour=behaviour), repeat=True)
+    async with WebhookReceiver() as hooks:
+        hooks.script("/", WebhookResponse(status=200, body=b"begun", behaviour=behaviour), repeat=True)
         failure = await refused(hooks.url(), limit=1000, timeout=0.3)
     assert (failure.reason, failure.temporary) == (reason, behaviour is not Behaviour.HUGE)
 
 
 async def test_what_is_packed_is_refused_and_not_unpacked() -> None:
-    async with HookReceiver() as hooks:
+    async with WebhookReceiver() as hooks:
         packed = gzip.compress(b"\0" * 10_000_000)
-        hooks.script("/", Answer(status=200, headers={"content-encoding": "gzip"}, body=packed))
+        hooks.script("/", WebhookResponse(status=200, headers={"content-encoding": "gzip"}, body=packed))
         assert (await refused(hooks.url(), limit=50_000_000)).reason == "unexpected content-encoding"
 
 
@@ -115,7 +115,7 @@ async def test_what_the_policy_refuses_by_its_url_is_not_fetched(url: str) -> No
 
 
 async def test_a_name_that_leads_inside_is_refused_at_the_socket() -> None:
-    async with HookReceiver() as hooks, fetching(allow=()) as downloader:
+    async with WebhookReceiver() as hooks, fetching(allow=()) as downloader:
         with pytest.raises(EgressRefused, match="address not allowed"):
             await downloader.download(f"http://localhost:{hooks.port}/", limit=100, timeout=5)
         assert hooks.received == []
@@ -123,9 +123,9 @@ async def test_a_name_that_leads_inside_is_refused_at_the_socket() -> None:
 
 async def test_content_from_networks_that_only_the_operator_allows_is_not_for_strangers_to_read() -> None:
     """Whether something listens there or not, and whatever it says."""
-    async with HookReceiver() as hooks, fetching(details=False) as downloader:
-        hooks.script("/secret", Answer(status=200, body=b"secret"))
-        hooks.script("/garbage", Answer(behaviour=Behaviour.GARBAGE))
+    async with WebhookReceiver() as hooks, fetching(details=False) as downloader:
+        hooks.script("/secret", WebhookResponse(status=200, body=b"secret"))
+        hooks.script("/garbage", WebhookResponse(behaviour=Behaviour.GARBAGE))
         for url in (hooks.url("/secret"), hooks.url("/secret"), hooks.url("/garbage"), "http://127.0.0.1:1/"):
             with pytest.raises(EgressRefused, match="address not allowed"):
                 await downloader.download(url, limit=100, timeout=5)

@@ -6,7 +6,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 import pytest
 
 from activities.egress.policy import Egress, EgressRefused
-from starter.local.receivers.webhooks import Answer, HookReceiver
+from starter.local.receivers.webhooks import WebhookReceiver, WebhookResponse
 from tests.activities.listeners import name_server
 
 LOOPBACK = ip_network("127.0.0.1/32")
@@ -107,11 +107,11 @@ def test_no_socket_is_made_for_what_is_refused(family: int, target: tuple[object
 async def test_cookies_of_one_receiver_are_not_kept() -> None:
     egress = Egress(allow=[LOOPBACK], allow_http=True, ports=None)
     async with (
-        HookReceiver() as hooks,
+        WebhookReceiver() as hooks,
         name_server({"cookies.example": [["127.0.0.1"]]}) as (_, resolver),
         egress.session(resolver=resolver) as session,
     ):
-        hooks.script("/", Answer(headers={"set-cookie": "session=1; Path=/"}), repeat=True)
+        hooks.script("/", WebhookResponse(headers={"set-cookie": "session=1; Path=/"}), repeat=True)
         for _ in range(2):
             async with session.post(f"http://cookies.example:{hooks.port}/") as answer:
                 assert "set-cookie" in answer.headers

@@ -22,7 +22,7 @@ from bellwire.registry import Registry
 from bellwire.service.settings import Settings
 from bellwire.webhooks import generate_secret
 from starter.local.processes import free_port
-from starter.local.receivers.webhooks import HookReceiver
+from starter.local.receivers.webhooks import WebhookReceiver
 from tests.activities.listeners import forward_proxy, listening, serving
 from tests.activities.webhook.test_webhook import self_signed
 from tests.factories import due, subscription
@@ -43,7 +43,7 @@ async def attempt(webhook: WebhookChannel, url: str) -> Outcome:
 
 
 async def test_plain_http_goes_to_the_proxy_by_name_and_is_resolved_there() -> None:
-    async with HookReceiver() as hooks, forward_proxy() as proxy, channel(proxy.port) as webhook:
+    async with WebhookReceiver() as hooks, forward_proxy() as proxy, channel(proxy.port) as webhook:
         outcome = await attempt(webhook, f"http://app.invalid:{hooks.port}/hooks")
         assert outcome == Outcome(kind=OutcomeKind.DELIVERED, reason="HTTP 204")
         assert proxy.asked == [f"POST http://app.invalid:{hooks.port}/hooks HTTP/1.1"]
@@ -122,7 +122,7 @@ async def test_a_receiver_that_the_proxy_cannot_reach_is_the_receivers_fault(sta
     "url", ["http://127.0.0.1:{port}/", "http://[::ffff:7f00:1]:{port}/", "http://2130706433:{port}/"]
 )
 async def test_literals_are_still_judged_here(url: str) -> None:
-    async with HookReceiver() as hooks, forward_proxy() as proxy, channel(proxy.port) as webhook:
+    async with WebhookReceiver() as hooks, forward_proxy() as proxy, channel(proxy.port) as webhook:
         outcome = await attempt(webhook, url.format(port=hooks.port))
         assert (outcome.kind, outcome.reason) == (OutcomeKind.REJECTED, "address not allowed")
         assert proxy.asked == []
@@ -139,7 +139,7 @@ async def test_schemes_and_ports_are_too() -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 async def test_nothing_but_the_proxy_is_dialled_even_by_a_request_that_goes_round_it(host: str) -> None:
     """Its address is private, which is the operator's choice; and nothing else is reached, not even on its machine."""
-    async with listening("127.0.0.1") as other, HookReceiver() as hooks, forward_proxy() as proxy:
+    async with listening("127.0.0.1") as other, WebhookReceiver() as hooks, forward_proxy() as proxy:
         egress = Egress(allow_http=True, ports=None, proxy=f"http://{host}:{proxy.port}")
         async with egress.session(timeout=5) as session:
             async with session.post(f"http://app.invalid:{hooks.port}/") as answer:

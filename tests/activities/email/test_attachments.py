@@ -24,7 +24,7 @@ from activities.email.attachments import (
 )
 from activities.rendering.renderer import EmailText
 from bellwire.events import Event
-from starter.local.receivers.webhooks import Answer, HookReceiver
+from starter.local.receivers.webhooks import WebhookReceiver, WebhookResponse
 from tests.factories import event
 
 PDF = "application/pdf"
@@ -283,8 +283,8 @@ async def test_few_mails_with_files_are_in_memory_at_the_same_time() -> None:
 
 async def test_files_come_from_real_servers_through_the_guard() -> None:
     egress = Egress(allow=[ip_network("127.0.0.1/32")], allow_http=True, ports=None)
-    async with HookReceiver() as hooks, egress.session() as session:
-        hooks.script("/a", Answer(status=200, headers={"content-type": "application/pdf"}, body=b"%PDF-"))
+    async with WebhookReceiver() as hooks, egress.session() as session:
+        hooks.script("/a", WebhookResponse(status=200, headers={"content-type": "application/pdf"}, body=b"%PDF-"))
         hooks.script("/gone", 404)
         hooks.script("/busy", 503)
         fetch = fetching(Downloader(session, egress), timeout=5)

@@ -18,7 +18,7 @@ from activities.email.relays import (
 )
 from activities.email.smtp_pool import AnswerLost, NoRelay
 from bellwire.email.relay_urls import Relay
-from starter.local.receivers.mailbox import ANYONE, Mailbox
+from starter.local.receivers.mailbox import ANY_ADDRESS, Mailbox
 
 ANN, BOB, SENDER = "ann@example.com", "bob@example.com", "bellwire@example.com"
 MAIL = b"Subject: Hi\r\n\r\nHello\r\n"
@@ -203,7 +203,7 @@ async def test_a_mail_whose_answer_was_lost_goes_to_no_other_relay_and_the_next_
 
 async def test_a_relay_that_falls_silent_is_passed_over() -> None:
     async with two(timeout=0.2) as (first, second, relays, _):
-        first.stall(ANYONE)
+        first.stall(ANY_ADDRESS)
         for _ in range(3):
             await relays.send(SENDER, ANN, MAIL)
         assert (first.connections, len(second.mails)) == (1, 3)
@@ -211,7 +211,7 @@ async def test_a_relay_that_falls_silent_is_passed_over() -> None:
 
 async def test_mails_that_wait_for_a_relay_that_fails_go_to_another() -> None:
     async with two(timeout=0.2, connections=1) as (first, second, relays, _):
-        first.stall(ANYONE)
+        first.stall(ANY_ADDRESS)
         await asyncio.gather(*(relays.send(SENDER, ANN, MAIL) for _ in range(10)))
         assert (first.connections, len(second.mails)) == (1, 10)
 

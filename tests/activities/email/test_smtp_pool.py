@@ -79,7 +79,7 @@ async def test_a_connection_is_replaced_before_the_server_tires_of_it(options: d
     async with Mailbox() as box, pool_to(box, **options) as pool:
         for _ in range(3):
             await pool.send(SENDER, ANN, MAIL)
-        assert (box.connections, box.most_connections) == (3, 1)
+        assert (box.connections, box.max_connections) == (3, 1)
 
 
 async def test_an_answer_lost_after_data_is_told_apart_and_never_sent_again_by_itself() -> None:

@@ -64,7 +64,7 @@ def ids(found: list[Due]) -> list[str]:
 
 
 async def test_what_has_no_limit_goes_and_the_registry_is_not_asked() -> None:
-    dues = [due(happened=event(id=str(number)), not_before=NOW + timedelta(days=1)) for number in range(3)]
+    dues = [due(of_event=event(id=str(number)), not_before=NOW + timedelta(days=1)) for number in range(3)]
     assert await hold_back(UNASKED, dues, now=NOW) == (dues, [])
     assert await hold_back(UNASKED, [], now=NOW) == ([], [])
 

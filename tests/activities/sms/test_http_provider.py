@@ -20,8 +20,8 @@ from activities.sms.provider_config import (
 from activities.sms.providers import LOST_REASON, Sms
 from bellwire.deliveries import OutcomeKind
 from bellwire.suppressions import SuppressionReason
-from starter.local.receivers.sms_gateway import TextGateway
-from starter.local.receivers.twilio import Reply
+from starter.local.receivers.sms_gateway import FakeSmsGateway
+from starter.local.receivers.twilio import SmsResponse
 
 TO, SENDER = "+14155550123", "+14155550100"
 SECRET = "BELLWIRE_SMS_SECRETS__ACME"
@@ -49,8 +49,8 @@ def looked_up(url: str, **changes: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-async def gateway() -> AsyncIterator[TextGateway]:
-    async with TextGateway() as opened:
+async def gateway() -> AsyncIterator[FakeSmsGateway]:
+    async with FakeSmsGateway() as opened:
         yield opened
 
 
@@ -60,16 +60,18 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
         yield opened
 
 
-def provider(gateway: TextGateway, session: aiohttp.ClientSession, *, token: str = "", **changes: Any) -> HttpProvider:
+def provider(
+    gateway: FakeSmsGateway, session: aiohttp.ClientSession, *, token: str = "", **changes: Any
+) -> HttpProvider:
     described = Description.model_validate(description(gateway.url, **changes))
     return HttpProvider(described, session, secrets={"acme": SecretStr(token or gateway.token)})
 
 
 @pytest.mark.parametrize("form", ["json", "form"])
-async def test_an_sms_is_sent_as_described(gateway: TextGateway, session: aiohttp.ClientSession, form: str) -> None:
+async def test_an_sms_is_sent_as_described(gateway: FakeSmsGateway, session: aiohttp.ClientSession, form: str) -> None:
     body = {**description()["body"], "format": form}
     verdict = await provider(gateway, session, body=body, headers={"X-Ref": "{delivery}"}, **KEYED).send(SMS)
-    (taken,) = gateway.taken
+    (taken,) = gateway.accepted
     assert (taken.to, taken.sender, taken.text, taken.reference) == (TO, SENDER, SMS.text, SMS.reference)
     assert (verdict.outcome.kind, verdict.outcome.reason) == (DELIVERED, "acme 202")
     assert verdict.outcome.provider_id == taken.id
@@ -79,26 +81,26 @@ async def test_an_sms_is_sent_as_described(gateway: TextGateway, session: aiohtt
 @pytest.mark.parametrize(
     ("reply", "kind", "reason", "outage", "suppress"),
     [
-        (Reply(status=429, retry_after=30), DEFERRED, "acme 429", True, None),
-        (Reply(status=500), DEFERRED, "acme 500", True, None),
-        (Reply(status=503, retry_after=7), DEFERRED, "acme 503", True, None),
-        (Reply(status=502), UNKNOWN, LOST_REASON, False, None),
-        (Reply(status=504), UNKNOWN, LOST_REASON, False, None),
-        (Reply(status=409), DEFERRED, "acme 409", False, None),
-        (Reply(status=422), REJECTED, "acme 422", False, None),
-        (Reply(status=400, code=7001), REJECTED, "acme 400 7001", False, SuppressionReason.BOUNCED),
-        (Reply(status=403, code=7002), REJECTED, "acme 403 7002", False, SuppressionReason.UNSUBSCRIBED),
-        (Reply(status=400, code=4155550123), REJECTED, "acme 400", False, None),
-        (Reply(status=404), DEFERRED, "acme 404", False, None),
-        (Reply(status=302), DEFERRED, "acme 302", False, None),
-        (Reply(accept=True, never=True), UNKNOWN, LOST_REASON, False, None),
-        (Reply(accept=True, reset=True), UNKNOWN, LOST_REASON, False, None),
+        (SmsResponse(status=429, retry_after=30), DEFERRED, "acme 429", True, None),
+        (SmsResponse(status=500), DEFERRED, "acme 500", True, None),
+        (SmsResponse(status=503, retry_after=7), DEFERRED, "acme 503", True, None),
+        (SmsResponse(status=502), UNKNOWN, LOST_REASON, False, None),
+        (SmsResponse(status=504), UNKNOWN, LOST_REASON, False, None),
+        (SmsResponse(status=409), DEFERRED, "acme 409", False, None),
+        (SmsResponse(status=422), REJECTED, "acme 422", False, None),
+        (SmsResponse(status=400, code=7001), REJECTED, "acme 400 7001", False, SuppressionReason.BOUNCED),
+        (SmsResponse(status=403, code=7002), REJECTED, "acme 403 7002", False, SuppressionReason.UNSUBSCRIBED),
+        (SmsResponse(status=400, code=4155550123), REJECTED, "acme 400", False, None),
+        (SmsResponse(status=404), DEFERRED, "acme 404", False, None),
+        (SmsResponse(status=302), DEFERRED, "acme 302", False, None),
+        (SmsResponse(accept=True, never=True), UNKNOWN, LOST_REASON, False, None),
+        (SmsResponse(accept=True, reset=True), UNKNOWN, LOST_REASON, False, None),
     ],
 )
 async def test_an_answer_becomes_a_verdict(
-    gateway: TextGateway,
+    gateway: FakeSmsGateway,
     session: aiohttp.ClientSession,
-    reply: Reply,
+    reply: SmsResponse,
     kind: OutcomeKind,
     reason: str,
     outage: bool,
@@ -127,76 +129,80 @@ async def test_an_answer_becomes_a_verdict(
     ],
 )
 async def test_a_provider_that_answers_200_to_everything_is_understood_by_what_it_says(
-    gateway: TextGateway, session: aiohttp.ClientSession, body: Any, kind: OutcomeKind
+    gateway: FakeSmsGateway, session: aiohttp.ClientSession, body: Any, kind: OutcomeKind
 ) -> None:
     results = {"accepted_results": ["ok"], "rejected_results": ["no"], "retry_results": ["later"]}
-    gateway.script(Reply(status=200), body=body)
+    gateway.script(SmsResponse(status=200), body=body)
     verdict = await provider(gateway, session, answer={"result": "/state", **results}).send(SMS)
     assert verdict.outcome.kind is kind
     assert verdict.suppress is (SuppressionReason.BOUNCED if kind is REJECTED else None)
 
 
 async def test_a_provider_that_is_gone_was_sent_nothing(session: aiohttp.ClientSession) -> None:
-    async with TextGateway() as gone:
+    async with FakeSmsGateway() as gone:
         pass
     verdict = await provider(gone, session).send(SMS)
     assert (verdict.outcome.kind, verdict.outage, verdict.outcome.ours) == (DEFERRED, True, True)
     assert verdict.outcome.reason == "acme unreachable: connect failed"
 
 
-async def test_wrong_credentials_are_for_the_operator(gateway: TextGateway, session: aiohttp.ClientSession) -> None:
+async def test_wrong_credentials_are_for_the_operator(gateway: FakeSmsGateway, session: aiohttp.ClientSession) -> None:
     verdict = await provider(gateway, session, token="wrong").send(SMS)
     assert (verdict.outcome.kind, verdict.obstacle) == (DEFERRED, "acme 401 bad_token")
 
 
-async def test_a_lost_sms_is_found_by_its_reference(gateway: TextGateway, session: aiohttp.ClientSession) -> None:
+async def test_a_lost_sms_is_found_by_its_reference(gateway: FakeSmsGateway, session: aiohttp.ClientSession) -> None:
     acme = provider(gateway, session, **looked_up(gateway.url))
-    gateway.script(Reply(accept=True, reset=True))
+    gateway.script(SmsResponse(accept=True, reset=True))
     assert (await acme.send(SMS)).outcome.kind is UNKNOWN
     found = await acme.find(SMS, datetime.now(UTC))
     assert found is not None
-    assert (found.outcome.kind, found.outcome.provider_id) == (DELIVERED, gateway.taken[0].id)
+    assert (found.outcome.kind, found.outcome.provider_id) == (DELIVERED, gateway.accepted[0].id)
     other = Sms(delivery_id=SMS.delivery_id, number=2, to=TO, text=SMS.text)
     assert await acme.find(other, datetime.now(UTC)) is None
     assert len(gateway.posts) == 1
 
 
-@pytest.mark.parametrize("reply", [Reply(status=404), Reply(status=500), Reply(status=401), Reply(status=302)])
+@pytest.mark.parametrize(
+    "reply", [SmsResponse(status=404), SmsResponse(status=500), SmsResponse(status=401), SmsResponse(status=302)]
+)
 async def test_a_look_up_that_fails_tells_nothing(
-    gateway: TextGateway, session: aiohttp.ClientSession, reply: Reply
+    gateway: FakeSmsGateway, session: aiohttp.ClientSession, reply: SmsResponse
 ) -> None:
-    gateway.script_look_up(reply)
+    gateway.script_lookup(reply)
     found = await provider(gateway, session, **looked_up(gateway.url)).find(SMS, datetime.now(UTC))
     assert found is not None
     assert found.outcome.kind is UNKNOWN
 
 
 async def test_a_status_that_means_that_it_is_absent_is_believed_if_it_is_described(
-    gateway: TextGateway, session: aiohttp.ClientSession
+    gateway: FakeSmsGateway, session: aiohttp.ClientSession
 ) -> None:
-    gateway.script_look_up(Reply(status=404))
+    gateway.script_lookup(SmsResponse(status=404))
     acme = provider(gateway, session, **looked_up(gateway.url, absent=[404]))
     assert await acme.find(SMS, datetime.now(UTC)) is None
 
 
 @pytest.mark.parametrize("accept", [True, False])
 async def test_without_a_look_up_it_is_told_again_under_the_same_key(
-    gateway: TextGateway, session: aiohttp.ClientSession, accept: bool
+    gateway: FakeSmsGateway, session: aiohttp.ClientSession, accept: bool
 ) -> None:
     acme = provider(gateway, session, **KEYED)
-    gateway.script(Reply(accept=accept, reset=True))
+    gateway.script(SmsResponse(accept=accept, reset=True))
     await acme.send(SMS)
     assert acme.repeats
     found = await acme.find(SMS, datetime.now(UTC))
     assert found is not None
-    assert (found.outcome.kind, len(gateway.taken)) == (DELIVERED, 1)
+    assert (found.outcome.kind, len(gateway.accepted)) == (DELIVERED, 1)
 
 
-@pytest.mark.parametrize("reply", [Reply(status=503), Reply(status=409), Reply(status=422), Reply(status=429)])
+@pytest.mark.parametrize(
+    "reply", [SmsResponse(status=503), SmsResponse(status=409), SmsResponse(status=422), SmsResponse(status=429)]
+)
 async def test_a_refusal_of_the_repetition_says_nothing_about_what_went_before(
-    gateway: TextGateway, session: aiohttp.ClientSession, reply: Reply
+    gateway: FakeSmsGateway, session: aiohttp.ClientSession, reply: SmsResponse
 ) -> None:
-    gateway.script(Reply(accept=True, reset=True), reply)
+    gateway.script(SmsResponse(accept=True, reset=True), reply)
     acme = provider(gateway, session, **KEYED)
     await acme.send(SMS)
     found = await acme.find(SMS, datetime.now(UTC))
@@ -204,14 +210,16 @@ async def test_a_refusal_of_the_repetition_says_nothing_about_what_went_before(
     assert (found.outcome.kind, found.outage) == (UNKNOWN, False)
 
 
-async def test_who_can_be_asked_in_no_way_stays_unknown(gateway: TextGateway, session: aiohttp.ClientSession) -> None:
+async def test_who_can_be_asked_in_no_way_stays_unknown(
+    gateway: FakeSmsGateway, session: aiohttp.ClientSession
+) -> None:
     found = await provider(gateway, session).find(SMS, datetime.now(UTC))
     assert found is not None
     assert (found.outcome.kind, gateway.posts) == (UNKNOWN, [])
 
 
 async def test_a_messaging_service_of_twilio_is_no_sender_elsewhere(
-    gateway: TextGateway, session: aiohttp.ClientSession
+    gateway: FakeSmsGateway, session: aiohttp.ClientSession
 ) -> None:
     acme = provider(gateway, session)
     senders = [None, "Acme", "MG" + "1" * 32]
@@ -228,7 +236,7 @@ async def test_a_messaging_service_of_twilio_is_no_sender_elsewhere(
     ],
 )
 async def test_the_secret_goes_where_it_is_described(
-    gateway: TextGateway, session: aiohttp.ClientSession, auth: dict[str, str], header: str, value: str
+    gateway: FakeSmsGateway, session: aiohttp.ClientSession, auth: dict[str, str], header: str, value: str
 ) -> None:
     acme = provider(gateway, session, token="s3cret", auth={**auth, "secret": SECRET})
     await acme.send(SMS)

@@ -20,7 +20,7 @@ from bellwire.deliveries import DeliveryState, Due, Outcome, OutcomeKind
 from bellwire.registry import Registry
 from bellwire.subscriptions import Channel, Subscription
 from bellwire.suppressions import EVERYWHERE, Suppression, SuppressionReason
-from starter.local.receivers.twilio import Reply, TwilioDouble
+from starter.local.receivers.twilio import FakeTwilio, SmsResponse
 from tests.factories import due, event, subscription
 
 TO, SENDER = "+14155550123", "+14155550100"
@@ -56,8 +56,8 @@ class Claims:
 
 
 @pytest.fixture
-async def twilio() -> AsyncIterator[TwilioDouble]:
-    async with TwilioDouble() as double:
+async def twilio() -> AsyncIterator[FakeTwilio]:
+    async with FakeTwilio() as double:
         yield double
 
 
@@ -73,12 +73,12 @@ def claims() -> Claims:
 
 
 @pytest.fixture
-def channel(twilio: TwilioDouble, session: aiohttp.ClientSession, claims: Claims) -> SmsChannel:
+def channel(twilio: FakeTwilio, session: aiohttp.ClientSession, claims: Claims) -> SmsChannel:
     return sms_channel(twilio, session, claims)
 
 
 def sms_channel(
-    twilio: TwilioDouble,
+    twilio: FakeTwilio,
     session: aiohttp.ClientSession,
     registry: object,
     *,
@@ -123,7 +123,7 @@ def killed(wish: Subscription = WISH, **fields: Any) -> Due:
     return due(wish, HAPPENED, state=DeliveryState.SENDING, intent_at=intent, **fields)
 
 
-async def test_an_accepted_sms_is_delivered_under_its_sid(channel: SmsChannel, twilio: TwilioDouble) -> None:
+async def test_an_accepted_sms_is_delivered_under_its_sid(channel: SmsChannel, twilio: FakeTwilio) -> None:
     outcome = await channel.attempt(first())
     assert [(sent.to, sent.sender, sent.body) for sent in twilio.messages] == [(TO, SENDER, TEXT)]
     assert outcome.model_copy(update={"sms": None}) == Outcome(
@@ -131,16 +131,16 @@ async def test_an_accepted_sms_is_delivered_under_its_sid(channel: SmsChannel, t
     )
 
 
-async def test_a_messaging_service_can_be_the_sender(twilio: TwilioDouble, session: aiohttp.ClientSession) -> None:
+async def test_a_messaging_service_can_be_the_sender(twilio: FakeTwilio, session: aiohttp.ClientSession) -> None:
     channel = sms_channel(twilio, session, Claims(), sender="MG" + "1" * 32)
-    twilio.script(TO, Reply(accept=True, never=True))
+    twilio.script(TO, SmsResponse(accept=True, never=True))
     lost = await channel.attempt(first())
     assert (await channel.attempt(next_after(lost))).provider_id == twilio.messages[0].sid
     assert [sent.sender for sent in twilio.messages] == ["MG" + "1" * 32]
 
 
-async def test_too_many_requests_are_tried_again_when_twilio_says(channel: SmsChannel, twilio: TwilioDouble) -> None:
-    twilio.script(TO, Reply(status=429, retry_after=30))
+async def test_too_many_requests_are_tried_again_when_twilio_says(channel: SmsChannel, twilio: FakeTwilio) -> None:
+    twilio.script(TO, SmsResponse(status=429, retry_after=30))
     outcome = await channel.attempt(first())
     assert (outcome.kind, outcome.reason, outcome.retry_after) == (OutcomeKind.DEFERRED, "Twilio 429 20429", 30)
 
@@ -161,14 +161,14 @@ async def test_too_many_requests_are_tried_again_when_twilio_says(channel: SmsCh
 )
 async def test_a_refusal_becomes_an_outcome(
     channel: SmsChannel,
-    twilio: TwilioDouble,
+    twilio: FakeTwilio,
     status: int,
     code: int | None,
     kind: OutcomeKind,
     disable: bool,
     reason: str,
 ) -> None:
-    twilio.script(TO, Reply(status=status, code=code, message=f"The number {TO} is no good"))
+    twilio.script(TO, SmsResponse(status=status, code=code, message=f"The number {TO} is no good"))
     outcome = await channel.attempt(first())
     assert (outcome.kind, outcome.disable, outcome.reason) == (kind, disable, reason)
     assert code is None or TO in (outcome.answer or "")
@@ -177,9 +177,9 @@ async def test_a_refusal_becomes_an_outcome(
 
 @pytest.mark.parametrize("code", [21212, 21408, 21606, 21608, 21659, 30002])
 async def test_what_only_the_operator_can_mend_is_deferred_and_loud(
-    channel: SmsChannel, twilio: TwilioDouble, code: int
+    channel: SmsChannel, twilio: FakeTwilio, code: int
 ) -> None:
-    twilio.script(TO, Reply(status=400, code=code, message=f"{TO} is unverified"))
+    twilio.script(TO, SmsResponse(status=400, code=code, message=f"{TO} is unverified"))
     with capture_logs() as logs:
         outcome = await channel.attempt(first())
     assert (outcome.kind, outcome.disable) == (OutcomeKind.DEFERRED, False)
@@ -187,7 +187,7 @@ async def test_what_only_the_operator_can_mend_is_deferred_and_loud(
     assert TO not in str(logs)
 
 
-async def test_wrong_credentials_are_deferred_and_loud(twilio: TwilioDouble, session: aiohttp.ClientSession) -> None:
+async def test_wrong_credentials_are_deferred_and_loud(twilio: FakeTwilio, session: aiohttp.ClientSession) -> None:
     channel = sms_channel(twilio, session, Claims(), token="wrong")
     with capture_logs() as logs:
         outcome = await channel.attempt(first())
@@ -205,7 +205,7 @@ async def test_without_a_provider_deliveries_wait_loudly() -> None:
 
 
 async def test_a_template_that_does_not_render_waits_loudly(
-    twilio: TwilioDouble, session: aiohttp.ClientSession, tmp_path: Path
+    twilio: FakeTwilio, session: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
     channel = sms_channel(twilio, session, Claims(), renderer=broken_templates(tmp_path))
     with capture_logs() as logs:
@@ -216,7 +216,7 @@ async def test_a_template_that_does_not_render_waits_loudly(
 
 
 async def test_a_refused_connection_is_deferred_since_nothing_was_sent(session: aiohttp.ClientSession) -> None:
-    async with TwilioDouble() as gone:
+    async with FakeTwilio() as gone:
         pass
     outcome = await sms_channel(gone, session, Claims()).attempt(first())
     assert (outcome.kind, outcome.reason) == (OutcomeKind.DEFERRED, "Twilio unreachable: connect failed")
@@ -225,15 +225,15 @@ async def test_a_refused_connection_is_deferred_since_nothing_was_sent(session: 
 @pytest.mark.parametrize(
     "reply",
     [
-        Reply(accept=True, never=True),
-        Reply(accept=True, reset=True),
-        Reply(accept=True, status=502),
-        Reply(accept=True, status=504),
+        SmsResponse(accept=True, never=True),
+        SmsResponse(accept=True, reset=True),
+        SmsResponse(accept=True, status=502),
+        SmsResponse(accept=True, status=504),
     ],
     ids=["timeout", "reset", "bad gateway", "gateway timeout"],
 )
 async def test_a_lost_answer_is_reconciled_without_a_second_sms(
-    channel: SmsChannel, twilio: TwilioDouble, reply: Reply
+    channel: SmsChannel, twilio: FakeTwilio, reply: SmsResponse
 ) -> None:
     twilio.script(TO, reply)
     lost = await channel.attempt(first())
@@ -246,9 +246,9 @@ async def test_a_lost_answer_is_reconciled_without_a_second_sms(
 
 
 async def test_a_lost_answer_to_what_twilio_never_took_is_sent_once_more(
-    channel: SmsChannel, twilio: TwilioDouble
+    channel: SmsChannel, twilio: FakeTwilio
 ) -> None:
-    twilio.script(TO, Reply(accept=False, never=True))
+    twilio.script(TO, SmsResponse(accept=False, never=True))
     lost = await channel.attempt(first())
     assert lost.kind is OutcomeKind.UNKNOWN
     outcome = await channel.attempt(next_after(lost))
@@ -258,13 +258,19 @@ async def test_a_lost_answer_to_what_twilio_never_took_is_sent_once_more(
 
 @pytest.mark.parametrize(
     "reply",
-    [Reply(never=True), Reply(reset=True), Reply(status=500), Reply(status=429, retry_after=60), Reply(status=502)],
+    [
+        SmsResponse(never=True),
+        SmsResponse(reset=True),
+        SmsResponse(status=500),
+        SmsResponse(status=429, retry_after=60),
+        SmsResponse(status=502),
+    ],
     ids=["timeout", "reset", "500", "429", "502"],
 )
 async def test_nothing_is_sent_while_twilio_cannot_say_what_it_has(
-    channel: SmsChannel, twilio: TwilioDouble, reply: Reply
+    channel: SmsChannel, twilio: FakeTwilio, reply: SmsResponse
 ) -> None:
-    twilio.script(TO, Reply(accept=True, never=True))
+    twilio.script(TO, SmsResponse(accept=True, never=True))
     lost = await channel.attempt(first())
     twilio.script_list(*[reply] * (2 if reply.reset else 1))  # aiohttp repeats a GET once when its connection breaks
     still = await channel.attempt(next_after(lost))
@@ -275,11 +281,11 @@ async def test_nothing_is_sent_while_twilio_cannot_say_what_it_has(
 
 
 async def test_nothing_is_sent_while_twilio_is_gone_and_the_lost_sms_is_found_hours_later(
-    channel: SmsChannel, twilio: TwilioDouble, session: aiohttp.ClientSession
+    channel: SmsChannel, twilio: FakeTwilio, session: aiohttp.ClientSession
 ) -> None:
-    sent = twilio.plant(TO, SENDER, TEXT, created_at=datetime.now(UTC) - timedelta(hours=9))
+    sent = twilio.add_message(TO, SENDER, TEXT, created_at=datetime.now(UTC) - timedelta(hours=9))
     lost = first(number=2, reason=LOST_REASON, intent_at=sent.created_at, updated_at=sent.created_at)
-    async with TwilioDouble() as gone:
+    async with FakeTwilio() as gone:
         pass
     still = await sms_channel(gone, session, Claims()).attempt(lost)
     assert (still.kind, still.reason) == (OutcomeKind.UNKNOWN, lost.delivery.reason)
@@ -288,7 +294,7 @@ async def test_nothing_is_sent_while_twilio_is_gone_and_the_lost_sms_is_found_ho
 
 
 async def test_wrong_credentials_while_reconciling_are_loud_and_send_nothing(
-    twilio: TwilioDouble, session: aiohttp.ClientSession
+    twilio: FakeTwilio, session: aiohttp.ClientSession
 ) -> None:
     with capture_logs() as logs:
         outcome = await sms_channel(twilio, session, Claims(), token="wrong").attempt(killed())
@@ -299,9 +305,9 @@ async def test_wrong_credentials_while_reconciling_are_loud_and_send_nothing(
 
 @pytest.mark.parametrize("lacking", ["provider", "template"])
 async def test_a_lost_sms_stays_lost_while_the_operator_owes_something(
-    channel: SmsChannel, twilio: TwilioDouble, session: aiohttp.ClientSession, tmp_path: Path, lacking: str
+    channel: SmsChannel, twilio: FakeTwilio, session: aiohttp.ClientSession, tmp_path: Path, lacking: str
 ) -> None:
-    twilio.script(TO, Reply(accept=True, never=True))
+    twilio.script(TO, SmsResponse(accept=True, never=True))
     lost = await channel.attempt(first())
     if lacking == "provider":
         bare = channel_of(Providers([]), Claims())
@@ -311,22 +317,20 @@ async def test_a_lost_sms_stays_lost_while_the_operator_owes_something(
     assert (outcome.kind, outcome.reason) == (OutcomeKind.UNKNOWN, lost.reason)
 
 
-async def test_a_killed_worker_leaves_an_intent_that_is_reconciled(channel: SmsChannel, twilio: TwilioDouble) -> None:
-    sent = twilio.plant(TO, SENDER, TEXT)
+async def test_a_killed_worker_leaves_an_intent_that_is_reconciled(channel: SmsChannel, twilio: FakeTwilio) -> None:
+    sent = twilio.add_message(TO, SENDER, TEXT)
     outcome = await channel.attempt(killed())
     assert (outcome.kind, outcome.provider_id) == (OutcomeKind.DELIVERED, sent.sid)
     assert twilio.posts == 0
 
 
-async def test_a_killed_worker_that_had_sent_nothing_leads_to_one_sms(
-    channel: SmsChannel, twilio: TwilioDouble
-) -> None:
+async def test_a_killed_worker_that_had_sent_nothing_leads_to_one_sms(channel: SmsChannel, twilio: FakeTwilio) -> None:
     outcome = await channel.attempt(killed())
     assert (outcome.kind, len(twilio.messages)) == (OutcomeKind.DELIVERED, 1)
 
 
-async def test_equal_texts_to_one_number_each_claim_their_own_sms(channel: SmsChannel, twilio: TwilioDouble) -> None:
-    planted = {twilio.plant(TO, SENDER, TEXT).sid for _ in range(2)}
+async def test_equal_texts_to_one_number_each_claim_their_own_sms(channel: SmsChannel, twilio: FakeTwilio) -> None:
+    planted = {twilio.add_message(TO, SENDER, TEXT).sid for _ in range(2)}
     wishes = [subscription({"channel": "sms", "to": TO}, id=f"sub_{number}") for number in range(2)]
     outcomes = await asyncio.gather(*(channel.attempt(killed(wish)) for wish in wishes))
     assert {outcome.provider_id for outcome in outcomes} == planted
@@ -334,9 +338,9 @@ async def test_equal_texts_to_one_number_each_claim_their_own_sms(channel: SmsCh
 
 
 async def test_an_sms_that_is_just_being_sent_is_not_taken_for_an_equal_one_that_was_lost(
-    channel: SmsChannel, twilio: TwilioDouble
+    channel: SmsChannel, twilio: FakeTwilio
 ) -> None:
-    twilio.script(TO, Reply(accept=True, delay=0.1))
+    twilio.script(TO, SmsResponse(accept=True, delay=0.1))
     sending = asyncio.create_task(channel.attempt(first()))
     await asyncio.wait_for(twilio.arrived(1), 5)
     lost = await channel.attempt(killed(subscription({"channel": "sms", "to": TO}, id="sub_other")))
@@ -344,20 +348,18 @@ async def test_an_sms_that_is_just_being_sent_is_not_taken_for_an_equal_one_that
     assert len(twilio.messages) == 2
 
 
-async def test_a_claim_that_was_not_recorded_is_kept_for_its_delivery(
-    channel: SmsChannel, twilio: TwilioDouble
-) -> None:
+async def test_a_claim_that_was_not_recorded_is_kept_for_its_delivery(channel: SmsChannel, twilio: FakeTwilio) -> None:
     mine, other = (subscription({"channel": "sms", "to": TO}, id=name) for name in ("sub_mine", "sub_other"))
-    older = twilio.plant(TO, SENDER, TEXT, created_at=datetime.now(UTC) - timedelta(seconds=30))
+    older = twilio.add_message(TO, SENDER, TEXT, created_at=datetime.now(UTC) - timedelta(seconds=30))
     sent = await channel.attempt(due(mine, HAPPENED))
     again, others = await asyncio.gather(channel.attempt(killed(mine)), channel.attempt(killed(other)))
     assert (again.provider_id, others.provider_id) == (sent.provider_id, older.sid)
 
 
 async def test_an_sms_that_another_delivery_has_on_record_is_not_claimed(
-    channel: SmsChannel, twilio: TwilioDouble, claims: Claims
+    channel: SmsChannel, twilio: FakeTwilio, claims: Claims
 ) -> None:
-    claims.sids.add(twilio.plant(TO, SENDER, TEXT).sid)
+    claims.sids.add(twilio.add_message(TO, SENDER, TEXT).sid)
     outcome = await channel.attempt(killed())
     assert outcome.provider_id == twilio.messages[1].sid
 
@@ -368,10 +370,10 @@ async def test_an_sms_that_another_delivery_has_on_record_is_not_claimed(
     ids=["text", "sender", "number", "too early"],
 )
 async def test_another_sms_is_not_taken_for_the_lost_one(
-    channel: SmsChannel, twilio: TwilioDouble, changes: dict[str, str], minutes: int
+    channel: SmsChannel, twilio: FakeTwilio, changes: dict[str, str], minutes: int
 ) -> None:
     created = datetime.now(UTC) - timedelta(minutes=minutes)
-    other = twilio.plant(**{"to": TO, "sender": SENDER, "body": TEXT, **changes}, created_at=created)
+    other = twilio.add_message(**{"to": TO, "sender": SENDER, "body": TEXT, **changes}, created_at=created)
     outcome = await channel.attempt(killed())
     assert outcome.kind is OutcomeKind.DELIVERED
     assert outcome.provider_id != other.sid
@@ -379,25 +381,23 @@ async def test_another_sms_is_not_taken_for_the_lost_one(
 
 
 async def test_the_prefix_of_a_trial_account_does_not_hide_the_lost_sms(
-    channel: SmsChannel, twilio: TwilioDouble
+    channel: SmsChannel, twilio: FakeTwilio
 ) -> None:
-    sent = twilio.plant(TO, SENDER, f"Sent from your Twilio trial account - {TEXT}")
+    sent = twilio.add_message(TO, SENDER, f"Sent from your Twilio trial account - {TEXT}")
     assert (await channel.attempt(killed())).provider_id == sent.sid
 
 
-async def test_a_lost_sms_is_found_behind_pages_of_later_ones(channel: SmsChannel, twilio: TwilioDouble) -> None:
-    sent = twilio.plant(TO, SENDER, TEXT)
+async def test_a_lost_sms_is_found_behind_pages_of_later_ones(channel: SmsChannel, twilio: FakeTwilio) -> None:
+    sent = twilio.add_message(TO, SENDER, TEXT)
     for number in range(450):
-        twilio.plant(TO, SENDER, f"Text {number}")
+        twilio.add_message(TO, SENDER, f"Text {number}")
     assert (await channel.attempt(killed())).provider_id == sent.sid
     assert twilio.lists == 3
 
 
-async def test_nothing_is_sent_when_there_is_too_much_to_look_through(
-    channel: SmsChannel, twilio: TwilioDouble
-) -> None:
+async def test_nothing_is_sent_when_there_is_too_much_to_look_through(channel: SmsChannel, twilio: FakeTwilio) -> None:
     for number in range(2_001):
-        twilio.plant(TO, SENDER, f"Text {number}")
+        twilio.add_message(TO, SENDER, f"Text {number}")
     assert (await channel.attempt(killed())).kind is OutcomeKind.UNKNOWN
     assert twilio.posts == 0
 
@@ -413,16 +413,16 @@ async def test_nothing_is_sent_when_there_is_too_much_to_look_through(
     ],
 )
 async def test_the_fate_of_a_reconciled_sms_is_taken_over(
-    channel: SmsChannel, twilio: TwilioDouble, status: str, code: int | None, kind: OutcomeKind, disable: bool
+    channel: SmsChannel, twilio: FakeTwilio, status: str, code: int | None, kind: OutcomeKind, disable: bool
 ) -> None:
-    sent = twilio.plant(TO, SENDER, TEXT)
-    twilio.mark(sent.sid, status, code)
+    sent = twilio.add_message(TO, SENDER, TEXT)
+    twilio.set_status(sent.sid, status, code)
     outcome = await channel.attempt(killed())
     assert (outcome.kind, outcome.disable, outcome.provider_id) == (kind, disable, sent.sid)
     assert twilio.posts == 0
 
 
-async def test_a_lost_sms_rests_before_twilio_is_asked(twilio: TwilioDouble, session: aiohttp.ClientSession) -> None:
+async def test_a_lost_sms_rests_before_twilio_is_asked(twilio: FakeTwilio, session: aiohttp.ClientSession) -> None:
     channel = sms_channel(twilio, session, Claims(), reconcile_after=0.3)
     begun = asyncio.get_running_loop().time()
     await channel.attempt(killed())
@@ -434,7 +434,7 @@ async def test_a_lost_sms_rests_before_twilio_is_asked(twilio: TwilioDouble, ses
 
 
 async def test_a_send_that_is_cut_short_is_reconciled_by_its_next_try(
-    twilio: TwilioDouble, session: aiohttp.ClientSession, tmp_path: Path
+    twilio: FakeTwilio, session: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
     registry = await Registry.open(f"sqlite:///{tmp_path / 'registry.db'}")
     try:
@@ -448,7 +448,7 @@ async def test_a_send_that_is_cut_short_is_reconciled_by_its_next_try(
         await registry.deliveries.add("event//shop/1", [group])
         chunk = Chunk(groups=(group,), schedule=(1.0,))
         for to in numbers:
-            twilio.script(to, Reply(accept=True, delay=0.2))
+            twilio.script(to, SmsResponse(accept=True, delay=0.2))
         killed_try = asyncio.create_task(run(sms_channel(twilio, session, registry), chunk))
         await asyncio.wait_for(twilio.arrived(2), 5)
         killed_try.cancel()
@@ -468,13 +468,13 @@ async def run(channel: SmsChannel, chunk: Chunk) -> Any:
     return await ActivityEnvironment().run(channel.send_sms, chunk)
 
 
-async def test_the_double_answers_as_twilio_does(twilio: TwilioDouble, session: aiohttp.ClientSession) -> None:
+async def test_the_double_answers_as_twilio_does(twilio: FakeTwilio, session: aiohttp.ClientSession) -> None:
     client = twilio_client(twilio.account_sid, twilio.auth_token, url=twilio.url, timeout=5, session=session)
     made = await client.messages.create_async(to=TO, from_=SENDER, body="Hello")
     fetched = await client.messages(made.sid).fetch_async()
     assert (fetched.sid, fetched.status, fetched.body, fetched.error_code) == (made.sid, "queued", "Hello", None)
     assert abs(fetched.date_created - datetime.now(UTC)) < timedelta(seconds=5)
-    twilio.mark(made.sid, "sent")
+    twilio.set_status(made.sid, "sent")
     yesterday, tomorrow = (datetime.now(UTC) + timedelta(days=days) for days in (-1, 1))
     assert len(await client.messages.list_async(to=TO, from_=SENDER, date_sent_after=yesterday)) == 1
     assert await client.messages.list_async(date_sent_before=yesterday) == []

@@ -20,7 +20,7 @@ from bellwire.registry import Registry
 from bellwire.subscriptions import Channel
 from bellwire.suppressions import EVERYWHERE, Suppression, SuppressionReason, by_sender
 from bellwire.targets.sms_segments import Encoding
-from starter.local.receivers.twilio import Reply, TwilioDouble
+from starter.local.receivers.twilio import FakeTwilio, SmsResponse
 from tests.factories import NOW, due, event, subscription
 
 TO, SENDER, SERVICE = "+4915112345678", "+14155550100", "MG" + "1" * 32
@@ -31,7 +31,7 @@ GERMANY, MOBILE = (
 
 class Setting(NamedTuple):
     registry: Registry
-    twilio: TwilioDouble
+    twilio: FakeTwilio
     session: aiohttp.ClientSession
     folder: Path
 
@@ -50,7 +50,7 @@ async def setting(tmp_path: Path) -> AsyncIterator[Setting]:
     (tmp_path / "templates" / "said" / "sms.txt").write_text("{{ data.text }}")
     registry = await Registry.open(f"sqlite:///{tmp_path / 'registry.db'}")
     await registry.migrate()
-    async with TwilioDouble() as twilio, aiohttp.ClientSession() as session:
+    async with FakeTwilio() as twilio, aiohttp.ClientSession() as session:
         yield Setting(registry, twilio, session, tmp_path / "templates")
     await registry.close()
 
@@ -97,8 +97,8 @@ async def test_segments_and_their_price_are_recorded(setting: Setting) -> None:
 
 
 async def test_what_twilio_bills_is_recorded_once_it_says_so(setting: Setting) -> None:
-    sent = setting.twilio.plant(TO, SENDER, "Hello")
-    setting.twilio.mark(sent.sid, "delivered", price="-0.0158")
+    sent = setting.twilio.add_message(TO, SENDER, "Hello")
+    setting.twilio.set_status(sent.sid, "delivered", price="-0.0158")
     lost = wanted()
     delivery = lost.delivery.model_copy(update={"intent_at": NOW, "asked": "twilio/1"})
     outcome = await setting.channel().attempt(due(lost.subscription, lost.event, **delivery.model_dump()))
@@ -110,16 +110,16 @@ async def test_what_twilio_bills_is_recorded_once_it_says_so(setting: Setting) -
 @pytest.mark.parametrize(
     ("reply", "ours"),
     [
-        (Reply(status=400, code=30007), False),
-        (Reply(status=400, code=21614), False),
-        (Reply(status=400, code=21617), True),
-        (Reply(status=401, code=20003), True),
-        (Reply(status=429, code=20429), True),
-        (Reply(status=503), True),
+        (SmsResponse(status=400, code=30007), False),
+        (SmsResponse(status=400, code=21614), False),
+        (SmsResponse(status=400, code=21617), True),
+        (SmsResponse(status=401, code=20003), True),
+        (SmsResponse(status=429, code=20429), True),
+        (SmsResponse(status=503), True),
     ],
 )
 async def test_a_refusal_by_twilio_is_the_receivers_only_if_it_is_about_the_number(
-    setting: Setting, reply: Reply, ours: bool
+    setting: Setting, reply: SmsResponse, ours: bool
 ) -> None:
     setting.twilio.script(TO, reply)
     outcome = await setting.channel().attempt(wanted())
@@ -128,15 +128,15 @@ async def test_a_refusal_by_twilio_is_the_receivers_only_if_it_is_about_the_numb
 
 
 async def test_an_sms_that_twilio_failed_to_deliver_says_whose_fault_it_was(setting: Setting) -> None:
-    sent = setting.twilio.plant(TO, SENDER, "Hello")
-    setting.twilio.mark(sent.sid, "undelivered", 30003)
+    sent = setting.twilio.add_message(TO, SENDER, "Hello")
+    setting.twilio.set_status(sent.sid, "undelivered", 30003)
     lost = wanted()
     outcome = await setting.channel().attempt(due(lost.subscription, lost.event, intent_at=NOW, asked="twilio/1"))
     assert (outcome.kind, outcome.ours) == (OutcomeKind.DEFERRED, False)
 
 
 async def test_what_was_refused_costs_nothing(setting: Setting) -> None:
-    setting.twilio.script(TO, Reply(status=400, code=21617))
+    setting.twilio.script(TO, SmsResponse(status=400, code=21617))
     facts = (await setting.channel(prices=Prices([MOBILE])).attempt(wanted())).sms
     assert facts is not None
     assert (facts.segments, facts.estimate) == (1, None)
@@ -180,7 +180,7 @@ async def test_what_was_said_to_others_suppresses_nothing_here(setting: Setting,
 
 
 async def test_who_has_said_stop_is_not_written_to_again_until_start(setting: Setting) -> None:
-    setting.twilio.script(TO, Reply(status=400, code=21610))
+    setting.twilio.script(TO, SmsResponse(status=400, code=21610))
     channel = setting.channel()
     stopped = await channel.attempt(wanted())
     assert (stopped.kind, stopped.disable, stopped.ours) == (OutcomeKind.REJECTED, False, True)
@@ -193,7 +193,7 @@ async def test_who_has_said_stop_is_not_written_to_again_until_start(setting: Se
 
 
 async def test_a_number_that_does_not_exist_is_suppressed_for_all(setting: Setting) -> None:
-    setting.twilio.script(TO, Reply(status=400, code=21614))
+    setting.twilio.script(TO, SmsResponse(status=400, code=21614))
     assert (await setting.channel().attempt(wanted())).disable
     (listed,) = await setting.registry.suppressions.list()
     assert (listed.reason, listed.subscription_id) == (SuppressionReason.BOUNCED, EVERYWHERE)
@@ -201,7 +201,7 @@ async def test_a_number_that_does_not_exist_is_suppressed_for_all(setting: Setti
 
 async def test_an_sms_that_is_out_already_counts_though_the_number_is_suppressed_by_now(setting: Setting) -> None:
     this = wanted()
-    sent = setting.twilio.plant(TO, SENDER, "Hello")
+    sent = setting.twilio.add_message(TO, SENDER, "Hello")
     await setting.registry.suppressions.add(suppression(EVERYWHERE))
     killed = due(this.subscription, this.event, state=DeliveryState.SENDING, intent_at=sent.created_at)
     outcome = await setting.channel().attempt(killed)

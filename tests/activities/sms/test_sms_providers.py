@@ -28,8 +28,8 @@ from bellwire.contract import Chunk, Group
 from bellwire.deliveries import DeliveryState, Due, OutcomeKind
 from bellwire.registry import Registry
 from bellwire.subscriptions import Channel
-from starter.local.receivers.sms_gateway import TextGateway
-from starter.local.receivers.twilio import Reply, TwilioDouble
+from starter.local.receivers.sms_gateway import FakeSmsGateway
+from starter.local.receivers.twilio import FakeTwilio, SmsResponse
 from tests.activities.sms.test_http_provider import KEYED, description, looked_up
 from tests.factories import event, subscription
 
@@ -54,8 +54,8 @@ class Setting(NamedTuple):
     """Twilio first, then acme, over one registry with one delivery."""
 
     registry: Registry
-    twilio: TwilioDouble
-    acme: TextGateway
+    twilio: FakeTwilio
+    acme: FakeSmsGateway
     session: aiohttp.ClientSession
     clock: Clock
 
@@ -85,7 +85,7 @@ class Setting(NamedTuple):
     @property
     def sent(self) -> tuple[int, int]:
         """How many SMS went out by each."""
-        return len(self.twilio.messages), len(self.acme.taken)
+        return len(self.twilio.messages), len(self.acme.accepted)
 
 
 @pytest.fixture
@@ -95,18 +95,20 @@ async def setting(tmp_path: Path) -> AsyncIterator[Setting]:
     await registry.subscriptions.create(WISH)
     await registry.events.accept([HAPPENED], "run")
     await registry.deliveries.add("run", [GROUP])
-    async with TwilioDouble() as twilio, TextGateway() as acme, aiohttp.ClientSession() as session:
+    async with FakeTwilio() as twilio, FakeSmsGateway() as acme, aiohttp.ClientSession() as session:
         yield Setting(registry, twilio, acme, session, Clock())
     await registry.close()
 
 
-@pytest.mark.parametrize("reply", [Reply(status=503), Reply(status=500), Reply(status=429, retry_after=60)])
-async def test_after_an_outage_the_same_attempt_goes_on_with_the_next(setting: Setting, reply: Reply) -> None:
+@pytest.mark.parametrize(
+    "reply", [SmsResponse(status=503), SmsResponse(status=500), SmsResponse(status=429, retry_after=60)]
+)
+async def test_after_an_outage_the_same_attempt_goes_on_with_the_next(setting: Setting, reply: SmsResponse) -> None:
     setting.twilio.script(TO, reply)
     with capture_logs() as logs:
         made = await setting.run(setting.channel())
     assert (made.state, made.outcome.reason) == (DeliveryState.DELIVERED, "acme 202")
-    assert (made.outcome.sms.provider, made.outcome.provider_id) == ("acme", setting.acme.taken[0].id)
+    assert (made.outcome.sms.provider, made.outcome.provider_id) == ("acme", setting.acme.accepted[0].id)
     assert setting.sent == (0, 1)
     passed_on = [line for line in logs if line["event"] == "sms.passed_on"]
     assert [line["provider"] for line in passed_on] == ["twilio"]
@@ -114,17 +116,18 @@ async def test_after_an_outage_the_same_attempt_goes_on_with_the_next(setting: S
 
 
 async def test_a_provider_that_is_gone_is_followed_by_the_next(setting: Setting) -> None:
-    async with TwilioDouble() as gone:
+    async with FakeTwilio() as gone:
         pass
     made = await setting.run(setting._replace(twilio=gone).channel())
     assert (made.state, setting.sent) == (DeliveryState.DELIVERED, (0, 1))
 
 
 @pytest.mark.parametrize(
-    "reply", [Reply(accept=True, never=True), Reply(accept=True, reset=True), Reply(accept=True, status=504)]
+    "reply",
+    [SmsResponse(accept=True, never=True), SmsResponse(accept=True, reset=True), SmsResponse(accept=True, status=504)],
 )
 async def test_after_a_lost_answer_nobody_else_is_asked_and_the_sms_is_found_where_it_is(
-    setting: Setting, reply: Reply
+    setting: Setting, reply: SmsResponse
 ) -> None:
     setting.twilio.script(TO, reply)
     lost = await setting.run(setting.channel())
@@ -136,7 +139,7 @@ async def test_after_a_lost_answer_nobody_else_is_asked_and_the_sms_is_found_whe
 
 
 async def test_what_was_lost_and_not_accepted_may_then_go_by_another(setting: Setting) -> None:
-    setting.twilio.script(TO, Reply(accept=False, reset=True), Reply(status=503))
+    setting.twilio.script(TO, SmsResponse(accept=False, reset=True), SmsResponse(status=503))
     await setting.run(setting.channel())
     made = await setting.run(setting.channel(), 2)
     assert (made.state, setting.sent) == (DeliveryState.DELIVERED, (0, 1))
@@ -146,8 +149,8 @@ async def test_what_was_lost_and_not_accepted_may_then_go_by_another(setting: Se
 @pytest.mark.parametrize("accept", [True, False])
 async def test_what_the_second_provider_may_have_is_looked_for_there(setting: Setting, way: str, accept: bool) -> None:
     described = looked_up(setting.acme.url) if way == "look-up" else KEYED
-    setting.twilio.script(TO, Reply(status=503))
-    setting.acme.script(Reply(accept=accept, reset=True))
+    setting.twilio.script(TO, SmsResponse(status=503))
+    setting.acme.script(SmsResponse(accept=accept, reset=True))
     lost = await setting.run(setting.channel(**described))
     assert (lost.outcome.reason, lost.outcome.sms.provider) == (LOST_REASON, "acme")
     assert (await setting.due()).delivery.asked == "acme/1"
@@ -160,10 +163,10 @@ async def test_what_the_second_provider_may_have_is_looked_for_there(setting: Se
 @pytest.mark.parametrize("gone", ["twilio", "acme"])
 async def test_what_cannot_be_asked_for_is_never_sent_again(setting: Setting, gone: str) -> None:
     if gone == "twilio":
-        setting.twilio.script(TO, Reply(accept=True, reset=True))
+        setting.twilio.script(TO, SmsResponse(accept=True, reset=True))
     else:
-        setting.twilio.script(TO, Reply(status=503))
-        setting.acme.script(Reply(accept=True, reset=True))
+        setting.twilio.script(TO, SmsResponse(status=503))
+        setting.acme.script(SmsResponse(accept=True, reset=True))
     await setting.run(setting.channel())
     for number in (2, 3):
         # Acme has neither a look-up nor a key here; Twilio was taken out of the configuration.
@@ -177,8 +180,8 @@ async def test_a_worker_killed_while_the_second_provider_was_asked_leads_to_one_
     setting: Setting, accept: bool
 ) -> None:
     described = looked_up(setting.acme.url)
-    setting.twilio.script(TO, Reply(status=503), Reply(status=503))
-    setting.acme.script(Reply(accept=accept, never=True))
+    setting.twilio.script(TO, SmsResponse(status=503), SmsResponse(status=503))
+    setting.acme.script(SmsResponse(accept=accept, never=True))
     killed = asyncio.create_task(setting.run(setting.channel(**described)))
     async with asyncio.timeout(5):
         while not setting.acme.posts:
@@ -190,21 +193,21 @@ async def test_a_worker_killed_while_the_second_provider_was_asked_leads_to_one_
 
 
 async def test_a_refusal_is_no_outage(setting: Setting) -> None:
-    setting.twilio.script(TO, Reply(status=400, code=21617))
+    setting.twilio.script(TO, SmsResponse(status=400, code=21617))
     made = await setting.run(setting.channel())
     assert (made.state, setting.sent, setting.acme.posts) == (DeliveryState.REJECTED, (0, 0), [])
 
 
 async def test_when_all_have_an_outage_the_delivery_waits(setting: Setting) -> None:
-    setting.twilio.script(TO, Reply(status=503))
-    setting.acme.script(Reply(status=503, retry_after=40))
+    setting.twilio.script(TO, SmsResponse(status=503))
+    setting.acme.script(SmsResponse(status=503, retry_after=40))
     made = await setting.run(setting.channel())
     assert (made.state, made.outcome.kind, made.delay) == (DeliveryState.WAITING, OutcomeKind.DEFERRED, 40)
 
 
 async def test_a_provider_with_an_outage_is_passed_over_for_a_while_and_tried_again(setting: Setting) -> None:
     channel = setting.channel()
-    setting.twilio.script(TO, Reply(status=503))
+    setting.twilio.script(TO, SmsResponse(status=503))
     wishes = [replace_id(f"sub_{number}") for number in range(3)]
 
     async def attempt(number: int) -> str | None:
@@ -225,17 +228,17 @@ def replace_id(name: str) -> Any:
 
 async def test_one_that_was_passed_over_is_asked_when_nobody_else_is_left(setting: Setting) -> None:
     channel = setting.channel(without="acme")
-    setting.twilio.script(TO, Reply(status=503))
+    setting.twilio.script(TO, SmsResponse(status=503))
     assert (await setting.run(channel)).state is DeliveryState.WAITING
     assert (await setting.run(channel, 2)).state is DeliveryState.DELIVERED
 
 
 async def test_a_delivery_that_another_worker_has_taken_over_goes_to_no_second_provider(setting: Setting) -> None:
     due = await setting.due()
-    setting.twilio.script(TO, Reply(status=503, delay=0.3))
+    setting.twilio.script(TO, SmsResponse(status=503, delay=0.3))
     channel = setting.channel()
     attempting = asyncio.create_task(channel.attempt(due, claim_attempt=setting.registry.attempts.claim))
-    await asyncio.wait_for(setting.twilio.asked(1), 5)
+    await asyncio.wait_for(setting.twilio.requested(1), 5)
     other = await setting.due()
     assert await setting.registry.attempts.claim(other, asking="twilio")
     with pytest.raises(Superseded):
@@ -252,7 +255,7 @@ async def test_an_intent_from_before_anything_was_asked_leads_to_one_sms(setting
 
 
 async def test_what_was_asked_for_an_attempt_that_ended_is_forgotten_by_the_next(setting: Setting) -> None:
-    setting.twilio.script(TO, Reply(status=400, code=20404))
+    setting.twilio.script(TO, SmsResponse(status=400, code=20404))
     await setting.run(setting.channel())
     assert (await setting.due()).delivery.asked == "twilio/1"
     await setting.registry.attempts.record_intent([replace(await setting.due(), number=2)])

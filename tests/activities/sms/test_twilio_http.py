@@ -20,15 +20,15 @@ from activities.sms.twilio_http import TwilioTransport, from_retry_after, retry_
 from bellwire.deliveries import OutcomeKind
 from bellwire.sms.twilio_codes import ruling
 from bellwire.suppressions import SuppressionReason
-from starter.local.receivers.twilio import Reply, TwilioDouble
+from starter.local.receivers.twilio import FakeTwilio, SmsResponse
 
 TO, SENDER = "+14155550123", "+14155550100"
 FORM = {"To": TO, "From": SENDER, "Body": "Order 42 & more"}
 
 
 @pytest.fixture
-async def twilio() -> AsyncIterator[TwilioDouble]:
-    async with TwilioDouble() as double:
+async def twilio() -> AsyncIterator[FakeTwilio]:
+    async with FakeTwilio() as double:
         yield double
 
 
@@ -38,7 +38,7 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
         yield opened
 
 
-async def post(session: aiohttp.ClientSession, twilio: TwilioDouble, *, timeout: float = 5) -> Response:
+async def post(session: aiohttp.ClientSession, twilio: FakeTwilio, *, timeout: float = 5) -> Response:
     url = f"{twilio.url}/2010-04-01/Accounts/{twilio.account_sid}/Messages.json"
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
     transport = TwilioTransport(session, timeout=timeout)
@@ -48,7 +48,7 @@ async def post(session: aiohttp.ClientSession, twilio: TwilioDouble, *, timeout:
 
 
 async def test_an_answer_comes_back_with_its_status_and_text(
-    session: aiohttp.ClientSession, twilio: TwilioDouble
+    session: aiohttp.ClientSession, twilio: FakeTwilio
 ) -> None:
     answer = await post(session, twilio)
     assert answer.status_code == 201
@@ -57,9 +57,9 @@ async def test_an_answer_comes_back_with_its_status_and_text(
 
 
 async def test_a_refusal_is_an_answer_and_its_retry_after_is_kept(
-    session: aiohttp.ClientSession, twilio: TwilioDouble
+    session: aiohttp.ClientSession, twilio: FakeTwilio
 ) -> None:
-    twilio.script(TO, Reply(status=429, retry_after=17))
+    twilio.script(TO, SmsResponse(status=429, retry_after=17))
     assert (await post(session, twilio)).status_code == 429
     assert retry_after() == 17
     await post(session, twilio)
@@ -67,35 +67,35 @@ async def test_a_refusal_is_an_answer_and_its_retry_after_is_kept(
 
 
 async def test_the_timeout_works_and_says_that_the_answer_was_lost(
-    session: aiohttp.ClientSession, twilio: TwilioDouble
+    session: aiohttp.ClientSession, twilio: FakeTwilio
 ) -> None:
-    twilio.script(TO, Reply(never=True))
+    twilio.script(TO, SmsResponse(never=True))
     with pytest.raises(AnswerLost, match="timeout"):
         await asyncio.wait_for(post(session, twilio, timeout=0.2), 2)
 
 
 async def test_a_reset_connection_says_that_the_answer_was_lost_and_nothing_is_repeated(
-    session: aiohttp.ClientSession, twilio: TwilioDouble
+    session: aiohttp.ClientSession, twilio: FakeTwilio
 ) -> None:
     await post(session, twilio)  # so that the next request meets a kept connection, which aiohttp could try again
-    twilio.script(TO, Reply(reset=True))
+    twilio.script(TO, SmsResponse(reset=True))
     with pytest.raises(AnswerLost, match="connection lost"):
         await post(session, twilio)
     assert twilio.posts == 2
 
 
 async def test_a_refused_connection_says_that_nothing_was_sent(session: aiohttp.ClientSession) -> None:
-    async with TwilioDouble() as gone:
+    async with FakeTwilio() as gone:
         pass
     with pytest.raises(NotSent, match="connect failed"):
         await post(session, gone)
 
 
-async def test_dialling_that_takes_too_long_says_that_nothing_was_sent(twilio: TwilioDouble) -> None:
-    twilio.script(TO, Reply(never=True))
+async def test_dialling_that_takes_too_long_says_that_nothing_was_sent(twilio: FakeTwilio) -> None:
+    twilio.script(TO, SmsResponse(never=True))
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as narrow:
         first = asyncio.create_task(post(narrow, twilio, timeout=30))
-        await asyncio.wait_for(twilio.asked(1), 5)
+        await asyncio.wait_for(twilio.requested(1), 5)
         with pytest.raises(NotSent, match="connect timeout"):
             await asyncio.wait_for(post(narrow, twilio, timeout=0.3), 2)
         first.cancel()
@@ -103,7 +103,7 @@ async def test_dialling_that_takes_too_long_says_that_nothing_was_sent(twilio: T
     assert twilio.posts == 1
 
 
-async def test_a_closed_session_says_that_nothing_was_sent(twilio: TwilioDouble) -> None:
+async def test_a_closed_session_says_that_nothing_was_sent(twilio: FakeTwilio) -> None:
     async with aiohttp.ClientSession() as closed:
         pass
     with pytest.raises(NotSent, match="session closed"):

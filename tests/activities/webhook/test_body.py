@@ -13,7 +13,7 @@ from bellwire.deliveries import OutcomeKind
 from bellwire.events import Event
 from bellwire.subscriptions import Channel
 from bellwire.webhooks import generate_secret, verify
-from starter.local.receivers.webhooks import HookReceiver, Received
+from starter.local.receivers.webhooks import Received, WebhookReceiver
 from tests.activities.webhook.test_webhook import channel
 from tests.factories import due, event, subscription
 
@@ -21,7 +21,7 @@ from tests.factories import due, event, subscription
 async def posted(happened: Event, *, renderer: Renderer | None = None, **target: Any) -> Received:
     """The request of one attempt, whose signature an independent library has checked."""
     secret = generate_secret()
-    async with HookReceiver() as hooks, channel(renderer=renderer) as webhook:
+    async with WebhookReceiver() as hooks, channel(renderer=renderer) as webhook:
         hooks.expect("/", secret)
         wish = subscription({"channel": "webhook", "url": hooks.url(), **target})
         outcome = await webhook.attempt(due(wish, happened, secret=secret))
@@ -145,7 +145,7 @@ async def test_a_template_makes_the_body_of_its_own(tmp_path: Path) -> None:
 async def test_the_subscription_may_name_the_template_and_the_language_counts(tmp_path: Path) -> None:
     template(tmp_path, '{"lang": "any"}', name="chat")
     renderer = template(tmp_path, '{"lang": "zh"}', name="chat/zh-CN")
-    async with HookReceiver() as hooks, channel(renderer=renderer) as webhook:
+    async with WebhookReceiver() as hooks, channel(renderer=renderer) as webhook:
         for locale in ("zh-CN", "en"):
             target = {"channel": "webhook", "url": hooks.url(), "format": "template"}
             wish = subscription(target, template="chat", locale=locale)
@@ -177,7 +177,7 @@ async def test_a_template_that_makes_no_json_is_mended_and_tried_again(
     text: str | None, reason: str, tmp_path: Path
 ) -> None:
     renderer = Renderer() if text is None else template(tmp_path, text)
-    async with HookReceiver() as hooks, channel(renderer=renderer) as webhook:
+    async with WebhookReceiver() as hooks, channel(renderer=renderer) as webhook:
         target = {"channel": "webhook", "url": hooks.url(), "format": "template"}
         outcome = await webhook.attempt(due(subscription(target), secret=generate_secret()))
         assert hooks.received == []

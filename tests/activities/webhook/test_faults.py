@@ -17,7 +17,7 @@ from bellwire.deliveries import OutcomeKind
 from bellwire.registry import Registry
 from bellwire.sms.twilio_codes import BY_CODE, ruling
 from starter.local.receivers.mailbox import Mailbox
-from starter.local.receivers.webhooks import Answer, HookReceiver
+from starter.local.receivers.webhooks import WebhookReceiver, WebhookResponse
 from tests.activities.webhook.test_webhook import attempt
 from tests.factories import due, event, subscription
 
@@ -117,8 +117,8 @@ def test_of_twilios_answers_only_those_about_the_number_are_its_own() -> None:
     ("status", "throttles"), [(429, True), (502, True), (504, True), (500, False), (503, False), (408, False)]
 )
 async def test_a_receiver_that_has_too_much_to_do_throttles(status: int, throttles: bool) -> None:
-    async with HookReceiver() as hooks:
-        hooks.script("/", Answer(status=status, headers={"Retry-After": "7"}))
+    async with WebhookReceiver() as hooks:
+        hooks.script("/", WebhookResponse(status=status, headers={"Retry-After": "7"}))
         outcome = await attempt(hooks.url())
     assert (outcome.throttle, outcome.retry_after, outcome.ours) == (throttles, 7, False)
 

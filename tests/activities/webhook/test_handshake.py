@@ -22,15 +22,15 @@ from bellwire.endpoint_health import Consent
 from bellwire.registry import Registry
 from bellwire.subscriptions import Channel
 from starter.local.receivers.webhooks import (
-    Answer,
     Behaviour,
-    HookReceiver,
     Received,
+    WebhookReceiver,
+    WebhookResponse,
 )
 from tests.factories import event, subscription
 
 ORIGIN = "notifications.example.com"
-WELCOME = Answer(status=200, headers={"WebHook-Allowed-Origin": ORIGIN, "WebHook-Allowed-Rate": "*"})
+WELCOME = WebhookResponse(status=200, headers={"WebHook-Allowed-Origin": ORIGIN, "WebHook-Allowed-Rate": "*"})
 DELIVERED, DEFERRED = OutcomeKind.DELIVERED, OutcomeKind.DEFERRED
 
 
@@ -50,7 +50,7 @@ class Clock:
 class Bench:
     """A receiver, a registry, and a channel that asks in the name of ORIGIN."""
 
-    def __init__(self, registry: Registry, hooks: HookReceiver, clock: Clock) -> None:
+    def __init__(self, registry: Registry, hooks: WebhookReceiver, clock: Clock) -> None:
         self.registry, self.hooks, self.clock = registry, hooks, clock
         self.channel: WebhookChannel
         self.events = 0
@@ -86,7 +86,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     registry = await Registry.open(f"sqlite:///{tmp_path}/registry.db")
     await registry.migrate()
     egress = Egress(allow=[ip_network("127.0.0.1/32")], allow_http=True, ports=None)
-    async with HookReceiver() as hooks, egress.session() as session:
+    async with WebhookReceiver() as hooks, egress.session() as session:
         made = Bench(registry, hooks, Clock())
         made.channel = WebhookChannel(
             registry, session, egress, timeout=5, concurrency=50, origin=ORIGIN, clock=made.clock
@@ -97,7 +97,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
 
 async def test_a_receiver_is_asked_before_the_first_post_and_then_no_more(bench: Bench) -> None:
     await bench.subscribe(path="/hook?tenant=acme")
-    bench.hooks.welcome("/hook", WELCOME)
+    bench.hooks.script_options("/hook", WELCOME)
     for _ in range(3):
         assert await bench.attempt() == Outcome(kind=DELIVERED, reason="HTTP 204")
     assert [one.method for one in bench.hooks.received] == ["OPTIONS", "POST", "POST", "POST"]
@@ -142,8 +142,8 @@ async def test_the_headers_are_consent_and_nothing_else(
     bench: Bench, status: int, headers: dict[str, str], consents: bool
 ) -> None:
     await bench.subscribe()
-    bench.hooks.welcome("/hook", Answer(status=status, headers=headers))
-    bench.hooks.welcome("/welcome", WELCOME)
+    bench.hooks.script_options("/hook", WebhookResponse(status=status, headers=headers))
+    bench.hooks.script_options("/welcome", WELCOME)
     outcome = await bench.attempt()
     assert outcome.kind is (DELIVERED if consents else DEFERRED)
     assert bench.counts == (1, 1 if consents else 0)
@@ -153,27 +153,27 @@ async def test_the_headers_are_consent_and_nothing_else(
 @pytest.mark.parametrize(
     ("answer", "outcome"),
     [
-        (Answer(status=405), Outcome(kind=DEFERRED, reason="no consent (OPTIONS: HTTP 405)")),
-        (Answer(status=410), Outcome(kind=DEFERRED, reason="no consent (OPTIONS: HTTP 410)")),
+        (WebhookResponse(status=405), Outcome(kind=DEFERRED, reason="no consent (OPTIONS: HTTP 405)")),
+        (WebhookResponse(status=410), Outcome(kind=DEFERRED, reason="no consent (OPTIONS: HTTP 410)")),
         (
-            Answer(status=200, headers={"WebHook-Allowed-Origin": "<script>"}),
+            WebhookResponse(status=200, headers={"WebHook-Allowed-Origin": "<script>"}),
             Outcome(kind=DEFERRED, reason="consent for another origin (OPTIONS: HTTP 200)"),
         ),
         (
-            Answer(status=200, headers={"WebHook-Allowed-Origin": "*", "WebHook-Allowed-Rate": "1.5"}),
+            WebhookResponse(status=200, headers={"WebHook-Allowed-Origin": "*", "WebHook-Allowed-Rate": "1.5"}),
             Outcome(kind=DEFERRED, reason="invalid WebHook-Allowed-Rate"),
         ),
         (
-            Answer(status=429, headers={"Retry-After": "70"}),
+            WebhookResponse(status=429, headers={"Retry-After": "70"}),
             Outcome(kind=DEFERRED, reason="no consent (OPTIONS: HTTP 429)", throttle=True, retry_after=70.0),
         ),
-        (Answer(behaviour=Behaviour.RESET), Outcome(kind=DEFERRED, reason="connection lost")),
-        (Answer(behaviour=Behaviour.GARBAGE), Outcome(kind=DEFERRED, reason="invalid response")),
+        (WebhookResponse(behaviour=Behaviour.RESET), Outcome(kind=DEFERRED, reason="connection lost")),
+        (WebhookResponse(behaviour=Behaviour.GARBAGE), Outcome(kind=DEFERRED, reason="invalid response")),
     ],
 )
-async def test_a_refusal_is_told_in_a_bounded_reason(bench: Bench, answer: Answer, outcome: Outcome) -> None:
+async def test_a_refusal_is_told_in_a_bounded_reason(bench: Bench, answer: WebhookResponse, outcome: Outcome) -> None:
     await bench.subscribe()
-    bench.hooks.welcome("/hook", answer)
+    bench.hooks.script_options("/hook", answer)
     assert await bench.attempt() == outcome
     assert not bench.got("POST")
 
@@ -181,14 +181,14 @@ async def test_a_refusal_is_told_in_a_bounded_reason(bench: Bench, answer: Answe
 async def test_an_answer_without_end_is_not_read(bench: Bench) -> None:
     await bench.subscribe()
     headers = {"WebHook-Allowed-Origin": "*"}
-    bench.hooks.welcome("/hook", Answer(status=200, headers=headers, behaviour=Behaviour.HUGE))
+    bench.hooks.script_options("/hook", WebhookResponse(status=200, headers=headers, behaviour=Behaviour.HUGE))
     async with asyncio.timeout(3):
         assert (await bench.attempt()).kind is DELIVERED
 
 
 async def test_the_schedule_asks_again_and_a_receiver_may_come_to_consent(bench: Bench) -> None:
     await bench.subscribe()
-    bench.hooks.welcome("/hook", Answer(status=404), WELCOME)
+    bench.hooks.script_options("/hook", WebhookResponse(status=404), WELCOME)
     assert (await bench.attempt()).kind is DEFERRED
     bench.clock.skip(REFUSAL_HOLDS / 2)
     assert (await bench.attempt()).kind is DEFERRED
@@ -200,7 +200,7 @@ async def test_the_schedule_asks_again_and_a_receiver_may_come_to_consent(bench:
 
 async def test_consent_is_kept_in_the_registry_for_every_worker(bench: Bench) -> None:
     await bench.subscribe()
-    bench.hooks.welcome("/hook", WELCOME)
+    bench.hooks.script_options("/hook", WELCOME)
     assert (await bench.attempt()).kind is DELIVERED
     egress = Egress(allow=[ip_network("127.0.0.1/32")], allow_http=True, ports=None)
     async with egress.session() as session:
@@ -217,7 +217,7 @@ async def test_consent_is_kept_in_the_registry_for_every_worker(bench: Bench) ->
 @pytest.mark.parametrize("change", ["url", "rate"])
 async def test_after_a_change_it_is_asked_anew(bench: Bench, change: str) -> None:
     await bench.subscribe()
-    bench.hooks.welcome("/hook", WELCOME)
+    bench.hooks.script_options("/hook", WELCOME)
     assert (await bench.attempt()).kind is DELIVERED
     (due,) = await bench.dues()
     target = due.subscription.target.model_copy(update={"url": bench.hooks.url("/moved")})
@@ -229,7 +229,7 @@ async def test_after_a_change_it_is_asked_anew(bench: Bench, change: str) -> Non
 
 async def test_consent_is_renewed_after_a_day(bench: Bench) -> None:
     await bench.subscribe()
-    bench.hooks.welcome("/hook", WELCOME, WELCOME, Answer(status=403))
+    bench.hooks.script_options("/hook", WELCOME, WELCOME, WebhookResponse(status=403))
     assert (await bench.attempt()).kind is DELIVERED
     bench.clock.skip(CONSENT_HOLDS - timedelta(minutes=1))
     assert (await bench.attempt()).kind is DELIVERED
@@ -241,10 +241,10 @@ async def test_consent_is_renewed_after_a_day(bench: Bench) -> None:
     assert bench.counts == (3, 3)
 
 
-@pytest.mark.parametrize(("answer", "posted"), [(WELCOME, 20), (Answer(status=404), 0)])
-async def test_deliveries_side_by_side_ask_once(bench: Bench, answer: Answer, posted: int) -> None:
+@pytest.mark.parametrize(("answer", "posted"), [(WELCOME, 20), (WebhookResponse(status=404), 0)])
+async def test_deliveries_side_by_side_ask_once(bench: Bench, answer: WebhookResponse, posted: int) -> None:
     await bench.subscribe()
-    bench.hooks.welcome("/hook", dataclasses.replace(answer, delay=0.2))
+    bench.hooks.script_options("/hook", dataclasses.replace(answer, delay=0.2))
     outcomes = await asyncio.gather(*map(bench.channel.attempt, await bench.dues(20)))
     assert len({outcome.kind for outcome in outcomes}) == 1
     assert bench.counts == (1, posted)
@@ -252,7 +252,7 @@ async def test_deliveries_side_by_side_ask_once(bench: Bench, answer: Answer, po
 
 async def test_a_receiver_that_hangs_is_not_waited_for_by_one_after_the_other(bench: Bench) -> None:
     await bench.subscribe()
-    bench.hooks.welcome("/hook", Answer(behaviour=Behaviour.HANG))
+    bench.hooks.script_options("/hook", WebhookResponse(behaviour=Behaviour.HANG))
     async with asyncio.timeout(8):  # the timeout is 5 s
         outcomes = await asyncio.gather(*map(bench.channel.attempt, await bench.dues(20)))
     assert {outcome.reason for outcome in outcomes} == {"timeout"}
@@ -262,7 +262,7 @@ async def test_a_receiver_that_hangs_is_not_waited_for_by_one_after_the_other(be
 async def test_the_rate_limit_is_told_and_the_answer_bounds_what_follows(bench: Bench) -> None:
     await bench.subscribe(rate_limit=50.0)
     headers = {"WebHook-Allowed-Origin": "*", "WebHook-Allowed-Rate": "6"}
-    bench.hooks.welcome("/hook", Answer(status=200, headers=headers, delay=0.1))
+    bench.hooks.script_options("/hook", WebhookResponse(status=200, headers=headers, delay=0.1))
     first, second = await bench.dues(2)
     outcomes = await asyncio.gather(bench.channel.attempt(first), bench.channel.attempt(second), return_exceptions=True)
     assert bench.got("OPTIONS")[0].headers["webhook-request-rate"] == "3000"
@@ -277,7 +277,7 @@ async def test_the_rate_limit_is_told_and_the_answer_bounds_what_follows(bench: 
 async def test_a_backlog_goes_at_the_rate_that_the_receiver_consents_to(bench: Bench) -> None:
     await bench.subscribe()
     headers = {"WebHook-Allowed-Origin": ORIGIN, "WebHook-Allowed-Rate": "6"}
-    bench.hooks.welcome("/hook", Answer(status=200, headers=headers))
+    bench.hooks.script_options("/hook", WebhookResponse(status=200, headers=headers))
     dues = await bench.dues(5)
     groups = tuple(Group(event_key=due.event.key, channel=Channel.WEBHOOK, subscription_ids=("sub",)) for due in dues)
     first = await ActivityEnvironment().run(bench.channel.send_webhook, Chunk(groups=groups, schedule=(5.0,)))
@@ -293,7 +293,7 @@ async def test_two_policies_side_by_side_both_make_progress(bench: Bench) -> Non
     """As while workers are replaced by such of another origin: each asks for itself, and neither is held back for ever."""
     await bench.subscribe()
     headers = {"WebHook-Allowed-Origin": "*", "WebHook-Allowed-Rate": "6000"}
-    bench.hooks.welcome("/hook", Answer(status=200, headers=headers))
+    bench.hooks.script_options("/hook", WebhookResponse(status=200, headers=headers))
     egress = Egress(allow=[ip_network("127.0.0.1/32")], allow_http=True, ports=None)
     async with egress.session() as session:
         other = WebhookChannel(
@@ -310,7 +310,7 @@ async def test_a_registry_that_has_lost_a_consent_is_told_again(bench: Bench) ->
     """As after a subscription was made anew: what is held back to be paced must find the rate when it comes back."""
     await bench.subscribe()
     headers = {"WebHook-Allowed-Origin": "*", "WebHook-Allowed-Rate": "6000"}
-    bench.hooks.welcome("/hook", Answer(status=200, headers=headers))
+    bench.hooks.script_options("/hook", WebhookResponse(status=200, headers=headers))
     first, second = await bench.dues(2)
     assert (await bench.channel.attempt(first)).kind is DELIVERED
     await bench.registry.subscriptions.record_consent("sub", Consent("another", first.delivery.updated_at))

@@ -21,7 +21,7 @@ from bellwire.registry import Registry
 from bellwire.service.settings import Settings
 from bellwire.webhooks import generate_secret
 from starter.local.processes import free_port
-from starter.local.receivers.webhooks import Answer, Behaviour, HookReceiver
+from starter.local.receivers.webhooks import Behaviour, WebhookReceiver, WebhookResponse
 from tests.activities.listeners import listening, name_server, serving
 from tests.factories import due, subscription
 
@@ -65,10 +65,10 @@ async def failing_ways() -> AsyncIterator[dict[str, str]]:
     async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
 
-    async with HookReceiver() as hooks, serving(mute) as silent:
-        hooks.script("/lost", Answer(behaviour=Behaviour.RESET))
-        hooks.script("/garbage", Answer(behaviour=Behaviour.GARBAGE))
-        hooks.script("/half", Answer(status=200, behaviour=Behaviour.HALF))
+    async with WebhookReceiver() as hooks, serving(mute) as silent:
+        hooks.script("/lost", WebhookResponse(behaviour=Behaviour.RESET))
+        hooks.script("/garbage", WebhookResponse(behaviour=Behaviour.GARBAGE))
+        hooks.script("/half", WebhookResponse(status=200, behaviour=Behaviour.INCOMPLETE))
         yield {
             "timeout": f"http://127.0.0.1:{silent}/",
             "connection lost": hooks.url("/lost"),
@@ -101,8 +101,12 @@ async def test_where_only_the_operator_allows_it_all_failures_read_alike_unless_
 
 async def test_an_answer_from_there_is_judged_and_not_shown_on_a_new_connection_or_a_kept_one() -> None:
     egress = Egress(allow=[LOOPBACK], allow_http=True, ports=None, details=False)
-    async with HookReceiver() as hooks, channel(egress) as webhook:
-        hooks.script("/", *[Answer(status=503, body=b"db-7.internal is down")] * 2, Answer(behaviour=Behaviour.RESET))
+    async with WebhookReceiver() as hooks, channel(egress) as webhook:
+        hooks.script(
+            "/",
+            *[WebhookResponse(status=503, body=b"db-7.internal is down")] * 2,
+            WebhookResponse(behaviour=Behaviour.RESET),
+        )
         outcomes = [await attempt(webhook, hooks.url()) for _ in range(3)]
         assert len({one.peer for one in hooks.received}) == 1
     shown = Outcome(kind=OutcomeKind.DEFERRED, reason="HTTP 503")
@@ -112,11 +116,11 @@ async def test_an_answer_from_there_is_judged_and_not_shown_on_a_new_connection_
 async def test_a_name_that_leads_there_is_treated_as_the_address_is_and_one_that_leads_nowhere_is_named() -> None:
     egress = Egress(allow=[LOOPBACK], allow_http=True, ports=None, details=False)
     async with (
-        HookReceiver() as hooks,
+        WebhookReceiver() as hooks,
         name_server({"inside.example": [["127.0.0.1"]], "both.example": [["127.0.0.2", "127.0.0.1"]]}) as (_, resolver),
         channel(egress, resolver=resolver) as webhook,
     ):
-        hooks.script("/", Answer(status=400, body=b"secret"), Answer(status=400, body=b"secret"))
+        hooks.script("/", WebhookResponse(status=400, body=b"secret"), WebhookResponse(status=400, body=b"secret"))
         for name in ("inside.example", "both.example"):
             outcome = await attempt(webhook, f"http://{name}:{hooks.port}/")
             assert outcome == Outcome(kind=OutcomeKind.REJECTED, reason="HTTP 400")
@@ -127,8 +131,8 @@ async def test_a_name_that_leads_there_is_treated_as_the_address_is_and_one_that
 async def test_attempts_side_by_side_do_not_blur_each_other() -> None:
     """One goes inside, one to an address that is not there: each has the text of its own."""
     egress = Egress(allow=[LOOPBACK], allow_http=True, ports=None, details=False)
-    async with HookReceiver() as hooks, channel(egress) as webhook:
-        hooks.script("/", *[Answer(status=200, delay=0.1, body=b"secret")] * 5)
+    async with WebhookReceiver() as hooks, channel(egress) as webhook:
+        hooks.script("/", *[WebhookResponse(status=200, delay=0.1, body=b"secret")] * 5)
         outcomes = await asyncio.gather(*(attempt(webhook, url) for url in [hooks.url(), "http://nobody.invalid/"] * 5))
     assert {one.answer for one in outcomes} == {None}
     assert sorted(one.reason for one in outcomes) == ["HTTP 200"] * 5 + ["name not resolved"] * 5

@@ -32,7 +32,7 @@ from bellwire.events import Event
 from bellwire.registry import Registry
 from bellwire.subscriptions import Channel, SubscriptionState
 from bellwire.webhooks import generate_secret, verify
-from starter.local.receivers.webhooks import Answer, Behaviour, HookReceiver
+from starter.local.receivers.webhooks import Behaviour, WebhookReceiver, WebhookResponse
 from tests.factories import due, event, subscription
 
 LOOPBACK = ip_network("127.0.0.1/32")
@@ -63,7 +63,7 @@ async def attempt(url: str, **options: Any) -> Outcome:
 
 async def test_a_signed_cloudevent_is_posted_and_delivered() -> None:
     secret, happened = generate_secret(), event(subject="Größe 42", data={"text": "naïve 你好 \u2028"})
-    async with HookReceiver() as hooks, channel() as webhook:
+    async with WebhookReceiver() as hooks, channel() as webhook:
         hooks.expect("/hooks", secret)
         sent = due_at(hooks.url("/hooks?tenant=acme"), happened, secret=secret)
         assert await webhook.attempt(sent) == Outcome(kind=DELIVERED, reason="HTTP 204")
@@ -80,7 +80,7 @@ async def test_a_signed_cloudevent_is_posted_and_delivered() -> None:
 
 
 async def test_a_receiver_with_another_secret_refuses() -> None:
-    async with HookReceiver() as hooks, channel() as webhook:
+    async with WebhookReceiver() as hooks, channel() as webhook:
         hooks.expect("/", generate_secret())
         assert (await webhook.attempt(due_at(hooks.url()))).reason == "HTTP 401"
         assert [(one.verified, one.status) for one in hooks.received] == [(False, 401)]
@@ -89,7 +89,7 @@ async def test_a_receiver_with_another_secret_refuses() -> None:
 async def test_two_attempts_have_one_id_and_two_timestamps() -> None:
     secret, start = generate_secret(), datetime.now(UTC).timestamp()
     ticks = iter([start, start, start + 60, start + 60])
-    async with HookReceiver() as hooks, channel(clock=lambda: next(ticks)) as webhook:
+    async with WebhookReceiver() as hooks, channel(clock=lambda: next(ticks)) as webhook:
         hooks.expect("/", secret)
         hooks.script("/", 503, 204)
         happened = event()
@@ -106,8 +106,8 @@ async def test_two_attempts_have_one_id_and_two_timestamps() -> None:
 
 
 async def test_attempts_in_a_row_share_a_connection() -> None:
-    async with HookReceiver() as hooks, channel() as webhook:
-        hooks.script("/", 204, Answer(status=200, body=b"x" * 100), 503, 410)
+    async with WebhookReceiver() as hooks, channel() as webhook:
+        hooks.script("/", 204, WebhookResponse(status=200, body=b"x" * 100), 503, 410)
         for _ in range(5):
             await webhook.attempt(due_at(hooks.url()))
         assert len(hooks.received) == 5
@@ -130,8 +130,8 @@ def test_each_class_of_status_has_its_outcome(status: int, kind: OutcomeKind) ->
 
 @pytest.mark.parametrize("status", [200, 302, 400, 410, 429, 500, 503])
 async def test_statuses_of_a_real_answer_are_judged_and_named(status: int) -> None:
-    async with HookReceiver() as hooks:
-        hooks.script("/", Answer(status=status, body=b"so be it"))
+    async with WebhookReceiver() as hooks:
+        hooks.script("/", WebhookResponse(status=status, body=b"so be it"))
         outcome = await attempt(hooks.url())
     assert outcome == Outcome(
         kind=classify_status(status),
@@ -144,8 +144,8 @@ async def test_statuses_of_a_real_answer_are_judged_and_named(status: int) -> No
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_redirects_are_not_followed(status: int) -> None:
-    async with HookReceiver() as hooks:
-        hooks.script("/old", Answer(status=status, headers={"location": hooks.url("/new")}))
+    async with WebhookReceiver() as hooks:
+        hooks.script("/old", WebhookResponse(status=status, headers={"location": hooks.url("/new")}))
         outcome = await attempt(hooks.url("/old"))
         assert (outcome.kind, outcome.reason) == (DEFERRED, f"HTTP {status}")
         assert [one.path for one in hooks.received] == ["/old"]
@@ -193,15 +193,15 @@ def test_a_date_without_zone_is_in_utc_wherever_the_worker_runs(monkeypatch: pyt
     ("status", "wait"), [(429, 120.0), (503, 120.0), (500, 120.0), (302, 120.0), (200, None), (404, None), (410, None)]
 )
 async def test_any_deferred_answer_may_state_when_to_try_again(status: int, wait: float | None) -> None:
-    async with HookReceiver() as hooks:
-        hooks.script("/", Answer(status=status, headers={"retry-after": "120"}))
+    async with WebhookReceiver() as hooks:
+        hooks.script("/", WebhookResponse(status=status, headers={"retry-after": "120"}))
         assert (await attempt(hooks.url())).retry_after == wait
 
 
 async def test_a_date_to_try_again_counts_from_the_answer() -> None:
     later = format_datetime(NOW + timedelta(minutes=3), usegmt=True)
-    async with HookReceiver() as hooks:
-        hooks.script("/", Answer(status=503, headers={"retry-after": later}))
+    async with WebhookReceiver() as hooks:
+        hooks.script("/", WebhookResponse(status=503, headers={"retry-after": later}))
         assert (await attempt(hooks.url(), clock=NOW.timestamp)).retry_after == 180
 
 
@@ -212,34 +212,34 @@ async def test_a_date_to_try_again_counts_from_the_answer() -> None:
         (Behaviour.DRIP, "timeout"),
         (Behaviour.RESET, "connection lost"),
         (Behaviour.GARBAGE, "invalid response"),
-        (Behaviour.HALF, "incomplete response"),
+        (Behaviour.INCOMPLETE, "incomplete response"),
     ],
 )
 async def test_a_misbehaving_receiver_is_tried_again(behaviour: Behaviour, reason: str) -> None:
-    async with HookReceiver() as hooks:
-        hooks.script("/", Answer(status=200, body=b"begun", behaviour=behaviour))
+    async with WebhookReceiver() as hooks:
+        hooks.script("/", WebhookResponse(status=200, body=b"begun", behaviour=behaviour))
         outcome = await attempt(hooks.url(), timeout=0.3)
         assert len(hooks.received) == 1
     assert outcome == Outcome(kind=DEFERRED, reason=reason)
 
 
 async def test_a_slow_answer_within_the_time_is_delivered_and_after_it_a_timeout() -> None:
-    async with HookReceiver() as hooks:
-        hooks.script("/", Answer(delay=0.05), Answer(delay=30))
+    async with WebhookReceiver() as hooks:
+        hooks.script("/", WebhookResponse(delay=0.05), WebhookResponse(delay=30))
         assert (await attempt(hooks.url(), timeout=10)).kind is DELIVERED
         assert (await attempt(hooks.url(), timeout=0.2)).reason == "timeout"
 
 
 async def test_an_endless_answer_is_read_no_further_than_the_cap() -> None:
-    async with HookReceiver() as hooks:
-        hooks.script("/", Answer(status=200, behaviour=Behaviour.HUGE))
+    async with WebhookReceiver() as hooks:
+        hooks.script("/", WebhookResponse(status=200, behaviour=Behaviour.HUGE))
         outcome = await attempt(hooks.url())
     assert outcome == Outcome(kind=DELIVERED, reason="HTTP 200", answer="." * MAX_ANSWER)
 
 
 async def test_after_a_huge_answer_the_next_attempt_has_a_connection_of_its_own() -> None:
-    async with HookReceiver() as hooks, channel() as webhook:
-        hooks.script("/", Answer(status=500, body=b"x" * 10_000_000), 204)
+    async with WebhookReceiver() as hooks, channel() as webhook:
+        hooks.script("/", WebhookResponse(status=500, body=b"x" * 10_000_000), 204)
         outcomes = [(await webhook.attempt(due_at(hooks.url()))).reason for _ in range(2)]
         assert outcomes == ["HTTP 500", "HTTP 204"]
         assert len({one.peer for one in hooks.received}) == 2
@@ -247,8 +247,8 @@ async def test_after_a_huge_answer_the_next_attempt_has_a_connection_of_its_own(
 
 async def test_a_gzip_bomb_is_not_unpacked() -> None:
     bomb = gzip.compress(b"\0" * 50_000_000)
-    async with HookReceiver() as hooks:
-        hooks.script("/", Answer(status=500, headers={"content-encoding": "gzip"}, body=bomb))
+    async with WebhookReceiver() as hooks:
+        hooks.script("/", WebhookResponse(status=500, headers={"content-encoding": "gzip"}, body=bomb))
         assert await attempt(hooks.url()) == Outcome(kind=DEFERRED, reason="HTTP 500")
 
 
@@ -264,8 +264,8 @@ async def test_a_gzip_bomb_is_not_unpacked() -> None:
     ],
 )
 async def test_the_start_of_the_answer_is_kept_as_text_that_any_database_holds(body: bytes, answer: str | None) -> None:
-    async with HookReceiver() as hooks:
-        hooks.script("/", Answer(status=400, body=body))
+    async with WebhookReceiver() as hooks:
+        hooks.script("/", WebhookResponse(status=400, body=body))
         assert (await attempt(hooks.url())).answer == answer
 
 
@@ -327,7 +327,7 @@ async def test_what_the_policy_refuses_is_never_dialled(url: str, kind: OutcomeK
 
 
 async def test_refusals_do_not_tell_an_open_port_from_a_closed_one() -> None:
-    async with HookReceiver() as hooks:
+    async with WebhookReceiver() as hooks:
         egress = Egress(allow_http=True, ports=None)
         open_port, closed_port = hooks.port, 1
         for host in ("127.0.0.1", "localhost"):
@@ -350,7 +350,7 @@ async def test_a_host_that_is_no_name_does_not_raise(host: str) -> None:
 
 @pytest.mark.parametrize("secret", [None, "whsec_short"])
 async def test_without_a_valid_secret_nothing_is_sent(secret: str | None) -> None:
-    async with HookReceiver() as hooks, channel() as webhook:
+    async with WebhookReceiver() as hooks, channel() as webhook:
         wish = subscription({"channel": "webhook", "url": hooks.url()})
         assert await webhook.attempt(due(wish, secret=secret)) == Outcome(
             kind=DEFERRED, reason="no valid signing secret", ours=True
@@ -359,7 +359,7 @@ async def test_without_a_valid_secret_nothing_is_sent(secret: str | None) -> Non
 
 
 async def test_plain_http_behind_https_is_a_tls_failure() -> None:
-    async with HookReceiver() as hooks:
+    async with WebhookReceiver() as hooks:
         outcome = await attempt(f"https://127.0.0.1:{hooks.port}/")
     assert outcome == Outcome(kind=DEFERRED, reason="TLS failed")
 
@@ -396,7 +396,7 @@ async def test_the_activity_settles_what_it_can_and_returns_what_it_cannot(tmp_p
     try:
         await registry.migrate()
         happened, egress = event(), Egress(allow=[LOOPBACK], allow_http=True, ports=None)
-        async with HookReceiver() as hooks, egress.session() as session:
+        async with WebhookReceiver() as hooks, egress.session() as session:
             for name, status in {"fine": 204, "busy": 503, "gone": 410}.items():
                 wish = subscription({"channel": "webhook", "url": hooks.url(f"/{name}")}, id=name)
                 secret = await registry.subscriptions.create(wish)

@@ -22,7 +22,7 @@ from bellwire.endpoint_health import RETRY_AFTER_BOUNDS
 from bellwire.registry import Registry
 from bellwire.subscriptions import Channel, SubscriptionState
 from bellwire.webhooks import generate_secret, public_key, verify
-from starter.local.receivers.webhooks import Answer, HookReceiver
+from starter.local.receivers.webhooks import WebhookReceiver, WebhookResponse
 from tests.activities.webhook.test_webhook import LOOPBACK, channel
 from tests.certificates import Authority, parts
 from tests.factories import due, event, subscription
@@ -37,7 +37,7 @@ def due_at(url: str, *secrets: str, **target: Any) -> Due:
 
 
 async def test_extra_headers_are_sent_and_leave_ours_alone() -> None:
-    async with HookReceiver() as hooks, channel() as webhook:
+    async with WebhookReceiver() as hooks, channel() as webhook:
         extra = {"Authorization": "Bearer abc=", "x-odd": "a  b", "Accept": "text/plain"}
         await webhook.attempt(due_at(hooks.url(), headers=extra))
         await webhook.attempt(due_at(hooks.url()))
@@ -49,8 +49,8 @@ async def test_extra_headers_are_sent_and_leave_ours_alone() -> None:
 
 
 async def test_a_subscription_may_have_less_patience_than_the_worker() -> None:
-    async with HookReceiver() as hooks, channel(timeout=20) as webhook:
-        hooks.script("/", Answer(delay=60), 204)
+    async with WebhookReceiver() as hooks, channel(timeout=20) as webhook:
+        hooks.script("/", WebhookResponse(delay=60), 204)
         begun = time.monotonic()
         outcome = await webhook.attempt(due_at(hooks.url(), timeout=1))
         assert outcome == Outcome(kind=DEFERRED, reason="timeout")
@@ -60,7 +60,7 @@ async def test_a_subscription_may_have_less_patience_than_the_worker() -> None:
 
 async def test_every_live_secret_signs_and_each_receiver_finds_its_own() -> None:
     shared, older, pair = generate_secret(), generate_secret(), generate_secret("asymmetric")
-    async with HookReceiver() as hooks, channel() as webhook:
+    async with WebhookReceiver() as hooks, channel() as webhook:
         for path, secret in {"/new": shared, "/old": older}.items():
             hooks.expect(path, secret)
             await webhook.attempt(due_at(hooks.url(path), pair, shared, older))
@@ -95,8 +95,8 @@ async def test_every_live_secret_signs_and_each_receiver_finds_its_own() -> None
 async def test_a_receiver_may_stop_a_delivery_or_all_of_them(
     status: int, asked: str, kind: OutcomeKind, disable: bool, reason: str
 ) -> None:
-    async with HookReceiver() as hooks, channel() as webhook:
-        hooks.script("/", Answer(status=status, headers={"Webhook-Delivery": asked, "retry-after": "7"}))
+    async with WebhookReceiver() as hooks, channel() as webhook:
+        hooks.script("/", WebhookResponse(status=status, headers={"Webhook-Delivery": asked, "retry-after": "7"}))
         outcome = await webhook.attempt(due_at(hooks.url()))
     from_retry_after = 7 if kind is DEFERRED else None
     assert outcome == Outcome(
@@ -109,12 +109,12 @@ async def test_what_a_receiver_stops_is_disabled_with_the_reason_although_it_too
     try:
         await registry.migrate()
         happened, egress = event(), Egress(allow=[LOOPBACK], allow_http=True, ports=None)
-        async with HookReceiver() as hooks, egress.session() as session:
+        async with WebhookReceiver() as hooks, egress.session() as session:
             for name, status, asked in (("enough", 204, "disable"), ("not-this", 503, "abort-message")):
                 await registry.subscriptions.create(
                     subscription({"channel": "webhook", "url": hooks.url(f"/{name}")}, id=name)
                 )
-                hooks.script(f"/{name}", Answer(status=status, headers={"webhook-delivery": asked}))
+                hooks.script(f"/{name}", WebhookResponse(status=status, headers={"webhook-delivery": asked}))
             group = Group(event_key=happened.key, channel=Channel.WEBHOOK, subscription_ids=("enough", "not-this"))
             await registry.events.accept([happened], "run")
             await registry.deliveries.add("run", [group])
@@ -151,8 +151,8 @@ async def test_what_a_receiver_stops_is_disabled_with_the_reason_although_it_too
     ],
 )
 async def test_an_odd_time_to_try_again_is_clamped_or_the_schedule_holds(value: str, wait: float | None) -> None:
-    async with HookReceiver() as hooks, channel() as webhook:
-        hooks.script("/", Answer(status=503, headers={"retry-after": value}))
+    async with WebhookReceiver() as hooks, channel() as webhook:
+        hooks.script("/", WebhookResponse(status=503, headers={"retry-after": value}))
         sent = due_at(hooks.url())
         outcome = await webhook.attempt(sent)
     from_retry_after = wait is not None
