@@ -48,7 +48,7 @@ async def run(*, keep: bool, as_json: bool) -> None:
     finished = False
     async with interruptible(), AsyncExitStack() as running:
         receivers = Receivers(
-            mailmailbox=await running.enter_async_context(Mailbox()),
+            mailbox=await running.enter_async_context(Mailbox()),
             twilio=await running.enter_async_context(FakeTwilio()),
             hooks=await running.enter_async_context(WebhookReceiver()),
         )
