@@ -16,25 +16,26 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[app,dev,docs]'
 	@touch $(READY)
 
-demo: $(READY) ## Publish real events to real receivers and check what arrived (KEEP=1 stays up)
+demo: $(READY) ## Publish events to local receivers and check what arrives (KEEP=1 keeps the stack running)
 	$(BIN)/python -m starter demo $(if $(KEEP),--keep)
 
-dev: $(READY) ## The whole stack in the foreground: Temporal with its UI, registry, worker
+dev: $(READY) ## Run the whole stack in the foreground: Temporal with its UI, registry, worker
 	$(BIN)/python -m starter dev
 
-test: $(READY) ## All tests but the slow ones, in TESTERS=2 processes
+test: $(READY) ## Run all tests except the slow ones, in TESTERS=2 processes
 	$(BIN)/python -m pytest -m "not slow" -n $(TESTERS) --dist loadfile $(ARGS)
 
-test-slow: $(READY) ## The slow tests: crashes and large fan-outs
+test-slow: $(READY) ## Run the slow tests: crashes and large fan-outs
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
 lint: $(READY) ## Check style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-format: $(READY) ## Mend style
-	$(BIN)/ruff check --fix .
+format: $(READY) ## Fix style; what no tool can fix is listed and left to you
 	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix --exit-zero .
+	$(BIN)/ruff format --quiet .
 
 typecheck: $(READY) ## Check types, strictly
 	$(BIN)/mypy
@@ -43,11 +44,11 @@ docs: $(READY) ## Build the documentation into build/site; warnings fail
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 	@echo "Read it: $(BIN)/python -m http.server --bind 127.0.0.1 --directory build/site 8080"
 
-reference: $(READY) ## Write the reference pages again that are made from the code
+reference: $(READY) ## Generate the reference pages from the code
 	$(BIN)/python -m docs.generate
 
-bench: $(READY) ## Measure, as ratios within one run
+bench: $(READY) ## Run the benchmarks; figures are ratios within one run
 	$(BIN)/python -m benchmarks
 
-clean: ## Remove what the targets made
+clean: ## Remove what the targets create
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache
