@@ -1,4 +1,4 @@
-"""Listeners: real servers on this machine's addresses, which play hosts inside and outside, a name server, and a proxy."""
+"""Real servers on this machine's addresses: public and private hosts, a name server, a proxy."""
 
 import asyncio
 import socket
@@ -29,7 +29,7 @@ async def serving(
     *,
     context: ssl.SSLContext | None = None,
 ) -> AsyncIterator[int]:
-    """A server on the port that is given, or a free one; in the end its connections are closed."""
+    """A server on the given port or a free one; on exit its connections are closed."""
     conversations: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -66,7 +66,7 @@ class Listener:
 
 @asynccontextmanager
 async def listening(host: str, port: int = 0, *, answer: bytes = GOODBYE) -> AsyncIterator[Listener]:
-    """A server that counts the connections it gets, and gives `answer` to each request without a body."""
+    """A server that counts connections and sends `response` to each request without a body."""
     here = Listener(port)
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -101,7 +101,7 @@ class NameServer(asyncio.DatagramProtocol):
         answer.flags |= dns.flags.AA | dns.flags.RA
         question = query.question[0]
         name = question.name.to_text()
-        # Of the queries for both kinds of address, which come in one look-up, that for IPv4 moves on.
+        # One look-up sends two queries; the one for IPv4 moves to the next answer.
         if question.rdtype == dns.rdatatype.A:
             self.asked.append(name)
         while name and question.rdtype == dns.rdatatype.A:
@@ -121,7 +121,7 @@ class NameServer(asyncio.DatagramProtocol):
 
 
 class Asking(AbstractResolver):
-    """The client's resolver: it asks the name server at the port, and remembers nothing."""
+    """A resolver that queries the name server at the port, without a cache."""
 
     def __init__(self, port: int) -> None:
         self._resolver = dns.asyncresolver.Resolver(configure=False)
@@ -149,7 +149,7 @@ class Asking(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Nothing to close."""
 
 
 @asynccontextmanager
@@ -165,7 +165,7 @@ async def name_server(names: Mapping[str, list[list[str]]]) -> AsyncIterator[tup
 
 @dataclass
 class ForwardProxyServer:
-    """A forward proxy: CONNECT, and http requests in absolute form, one each connection. `dial` says where names are."""
+    """A forward proxy: CONNECT, and http requests in absolute form, one per connection. `dial` resolves names."""
 
     dial: Callable[[str, int], tuple[str, int]]
     #: First lines of the requests.
@@ -215,7 +215,7 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 async def forward_proxy(
     dial: Callable[[str, int], tuple[str, int]] = lambda host, port: ("127.0.0.1", port),
 ) -> AsyncIterator[ForwardProxyServer]:
-    """Without `dial`, every name is on this machine."""
+    """Without `dial`, every name is this machine."""
     proxy = ForwardProxyServer(dial)
     async with serving(proxy.serve) as proxy.port:
         yield proxy

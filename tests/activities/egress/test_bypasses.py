@@ -1,4 +1,4 @@
-"""Each known way around a guard against dialling inside, through the real client, at real listeners and a real name server.
+"""Known bypasses of an egress guard, through the real client, at real listeners and a real name server.
 
 127.0.0.1 plays a host of the public internet; all other addresses of this machine play hosts inside.
 """
@@ -43,7 +43,7 @@ class Hosts:
 
 @asynccontextmanager
 async def hosts(answer: bytes = GOODBYE) -> AsyncIterator[Hosts]:
-    """One listener outside and several inside, all on the same port."""
+    """One public listener and several private ones, all on the same port."""
     async with AsyncExitStack() as stack:
         outside = await stack.enter_async_context(listening("127.0.0.1", answer=answer))
         inside = [await stack.enter_async_context(listening(host, outside.port, answer=answer)) for host in INSIDE]
@@ -135,19 +135,19 @@ ELSEWHERE = [
 
 
 async def tried(session: aiohttp.ClientSession, url: str) -> Exception:
-    """What the request fails with, which must be an error that channels translate."""
+    """The error of the request, which must be one that channels classify."""
     with pytest.raises((aiohttp.ClientError, UnicodeError)) as caught:
         await session.post(url, allow_redirects=False)
     return caught.value
 
 
 @pytest.mark.parametrize("host", [*LITERALS, *ELSEWHERE])
-async def test_the_socket_refuses_what_a_url_smuggles_in(host: str) -> None:
-    """Without `checked`, so that the last line of defence stands alone."""
+async def test_socket_refuses_disguised_addresses(host: str) -> None:
+    """Without `checked`, so that only the socket guards."""
     async with listening("127.0.0.1") as four, listening("::1", four.port) as six:
         async with Egress(allow_http=True, ports=None).session(timeout=5) as session:
             await tried(session, f"http://{host}:{four.port}/")
-        # One connection that is allowed comes after all that were refused: it is the first that arrives.
+        # An allowed connection follows the refused ones: it must be the first to arrive.
         allowed = Egress(allow=[LOOPBACK, IPv6Network("::1/128")], allow_http=True, ports=None)
         async with allowed.session(timeout=5) as session:
             await session.post(f"http://127.0.0.1:{four.port}/")
@@ -156,13 +156,13 @@ async def test_the_socket_refuses_what_a_url_smuggles_in(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", [*LITERALS, *ELSEWHERE])
-def test_the_check_before_it_refuses_the_same_unless_it_is_a_name(host: str) -> None:
+def test_url_check_refuses_disguised_addresses_that_are_not_names(host: str) -> None:
     egress = Egress(ports=None)
     try:
         url = egress.checked(f"https://{host}/")
     except EgressRefused:
         return
-    # What is left for the socket is a name, not an address in disguise.
+    # What passes is a name, not a disguised address.
     assert url.raw_host in {"localhost", "localhost."}
 
 
@@ -196,7 +196,7 @@ def test_the_check_before_it_refuses_the_same_unless_it_is_a_name(host: str) -> 
         "data:text/plain,inside",
     ],
 )
-async def test_two_readings_of_one_url_lead_inside_by_neither(url: str) -> None:
+async def test_ambiguous_url_never_reaches_a_private_address(url: str) -> None:
     async with hosts() as here, name_server({"app.example": [["127.0.0.1"]]}) as (_, resolver):
         egress = guard()
         async with egress.session(timeout=5, resolver=resolver) as session:
@@ -230,8 +230,8 @@ async def test_control_characters_in_a_path_add_no_header() -> None:
         "\\\\127.0.0.2:{port}\\",
     ],
 )
-async def test_even_a_request_that_follows_redirects_is_not_led_inside(status: int, location: str) -> None:
-    """No channel follows them; whoever once does has the socket behind it."""
+async def test_redirect_to_a_private_address_is_refused_at_the_socket(status: int, location: str) -> None:
+    """No channel follows redirects; if one ever does, the socket still guards."""
     names = {"app.example": [["127.0.0.1"]], "inside.example": [["127.0.0.2"]]}
     async with hosts() as here, name_server(names) as (_, resolver), WebhookReceiver() as hooks:
         hooks.script("/", WebhookResponse(status=status, headers={"location": location.format(port=here.port)}))
@@ -244,7 +244,7 @@ async def test_even_a_request_that_follows_redirects_is_not_led_inside(status: i
 
 
 @pytest.mark.parametrize("location", ["http://127.0.0.2/", "file:///etc/passwd", "\x00", "", "http://[", "a" * 7000])
-async def test_where_a_redirect_leads_is_not_even_read(location: str) -> None:
+async def test_redirect_location_is_not_parsed(location: str) -> None:
     head = f"HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode()
     async with listening("127.0.0.1", answer=head) as here, guard().session(timeout=5) as session:
         try:
@@ -256,7 +256,7 @@ async def test_where_a_redirect_leads_is_not_even_read(location: str) -> None:
 
 
 class Names(AbstractResolver):
-    """A resolver that gives addresses of both kinds, in the order they have here."""
+    """A resolver that returns public and private addresses in the given order."""
 
     def __init__(self, addresses: Sequence[str]) -> None:
         self.addresses = addresses
@@ -277,18 +277,18 @@ class Names(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Nothing to close."""
 
 
 @pytest.mark.parametrize("order", [["127.0.0.1", "127.0.0.2"], ["127.0.0.2", "127.0.0.1"], ["::1", "127.0.0.1"]])
-async def test_of_a_name_with_public_and_private_addresses_only_the_public_is_dialled(order: list[str]) -> None:
+async def test_only_public_addresses_of_a_name_are_dialled(order: list[str]) -> None:
     async with hosts() as here, guard().session(timeout=5, resolver=Names(order)) as session:
         async with session.post(f"http://both.example:{here.port}/") as answer:
             assert answer.status == 204
         assert (here.outside.accepted, here.breaches) == (1, 0)
 
 
-async def test_a_name_with_private_addresses_only_is_refused_by_policy() -> None:
+async def test_name_with_only_private_addresses_is_refused() -> None:
     resolver = Names(["10.0.0.1", "fd00:ec2::254", "169.254.169.254"])
     async with Egress(allow_http=True, ports=None).session(timeout=5, resolver=resolver) as session:
         with pytest.raises(aiohttp.ClientConnectorError) as caught:
@@ -308,7 +308,7 @@ async def test_a_name_with_private_addresses_only_is_refused_by_policy() -> None
         "0x7f.0.0.2.example",
     ],
 )
-async def test_a_name_that_leads_inside_by_whatever_records_is_refused(name: str) -> None:
+async def test_name_that_resolves_to_a_private_address_is_refused_for_every_record_type(name: str) -> None:
     names = {
         "inside.example": [["127.0.0.2"]],
         "alias.example": [["inside.example"]],
@@ -323,7 +323,7 @@ async def test_a_name_that_leads_inside_by_whatever_records_is_refused(name: str
         assert here.breaches == 0
 
 
-async def test_a_name_with_one_public_and_one_private_record_is_reached_at_the_public_one_only() -> None:
+async def test_name_with_a_public_and_a_private_record_is_reached_at_the_public_one() -> None:
     names = {"both.example": [["127.0.0.2", "127.0.0.1"]]}
     async with hosts() as here, name_server(names) as (_, resolver):
         async with guard().session(timeout=5, resolver=resolver) as session:
@@ -331,7 +331,7 @@ async def test_a_name_with_one_public_and_one_private_record_is_reached_at_the_p
         assert (here.outside.accepted, here.breaches) == (1, 0)
 
 
-async def test_a_name_that_rebinds_to_a_private_address_is_refused_at_the_second_connection() -> None:
+async def test_dns_rebinding_is_refused_at_the_next_connection() -> None:
     names = {"rebind.example": [["127.0.0.1"], ["127.0.0.2"]]}
     async with hosts() as here, name_server(names) as (server, resolver):
         egress = guard()
@@ -346,21 +346,21 @@ async def test_a_name_that_rebinds_to_a_private_address_is_refused_at_the_second
         assert (here.outside.accepted, here.breaches) == (1, 0)
 
 
-async def test_a_connection_that_is_kept_stays_with_the_host_that_was_judged() -> None:
-    """The name means an address inside by now; the connection was made before, and is still to the host outside."""
+async def test_reused_connection_stays_with_the_checked_host() -> None:
+    """The name now resolves to a private address, but the reused connection still leads to the public host."""
     names = {"rebind.example": [["127.0.0.1"], ["127.0.0.2"]]}
     async with hosts(NO_CONTENT) as here, name_server(names) as (_, resolver):
         async with guard().session(timeout=5, resolver=resolver) as session:
             for _ in range(2):
                 await session.post(f"http://rebind.example:{here.port}/")
                 pool_of(session).clear_dns_cache()
-            # With the connection in use a second one is needed.
+            # The first connection is in use, so a second one is opened.
             async with session.post(f"http://rebind.example:{here.port}/"):
                 pass
         assert (here.outside.accepted, len(here.outside.heads), here.breaches) == (1, 3, 0)
 
 
-async def test_once_the_kept_connection_is_gone_the_next_is_judged_anew() -> None:
+async def test_new_connection_is_checked_again() -> None:
     names = {"rebind.example": [["127.0.0.1"], ["127.0.0.2"]]}
     async with WebhookReceiver() as outside, listening("127.0.0.2", outside.port) as inside:
         outside.script("/", 204, WebhookResponse(headers={"connection": "close"}))
@@ -374,7 +374,7 @@ async def test_once_the_kept_connection_is_gone_the_next_is_judged_anew() -> Non
         assert inside.accepted == 0
 
 
-async def test_one_port_that_is_allowed_opens_no_other() -> None:
+async def test_allowing_one_port_allows_no_other() -> None:
     async with hosts() as here, listening("127.0.0.1") as other:
         egress = Egress(allow=[LOOPBACK], allow_http=True, ports=frozenset({here.port}))
         async with egress.session(timeout=5) as session:
@@ -383,7 +383,7 @@ async def test_one_port_that_is_allowed_opens_no_other() -> None:
         assert (here.outside.accepted, other.accepted) == (1, 0)
 
 
-async def test_proxies_and_logins_of_the_environment_are_ignored(
+async def test_proxies_and_credentials_from_the_environment_are_ignored(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     logins = tmp_path / "netrc"
@@ -403,7 +403,7 @@ async def test_proxies_and_logins_of_the_environment_are_ignored(
         assert proxy.accepted == 0
 
 
-async def test_no_proxy_of_the_environment_lets_a_private_address_through(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_proxy_variable_does_not_allow_a_private_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "*")
     async with hosts() as here, guard().session(timeout=5) as session:
         assert isinstance((await tried(session, f"http://127.0.0.2:{here.port}/")).__cause__, EgressRefused)
@@ -411,7 +411,7 @@ async def test_no_proxy_of_the_environment_lets_a_private_address_through(monkey
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "gzip, gzip"])
-async def test_an_answer_that_would_unpack_to_much_stays_packed(encoding: str) -> None:
+async def test_compressed_response_is_not_decompressed(encoding: str) -> None:
     bomb = gzip.compress(b"\0" * 100_000_000)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     async with WebhookReceiver() as hooks, guard().session() as session:
@@ -421,8 +421,8 @@ async def test_an_answer_that_would_unpack_to_much_stays_packed(encoding: str) -
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KiB
 
 
-async def test_the_url_that_is_dialled_is_the_one_that_was_checked() -> None:
-    """Normalised once: what is sent is the parsed URL, not the text."""
+async def test_dialled_url_is_the_checked_one() -> None:
+    """The URL is parsed once; the request uses the parsed URL, not the text."""
     url = guard().checked("http://ＡＰＰ.example:8080/%7Eann?q=ü#secret")
     assert url == URL("http://app.example:8080/~ann?q=ü#secret")
     assert URL(str(url)) == url

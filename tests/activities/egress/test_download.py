@@ -1,4 +1,4 @@
-"""Fetching what a stranger names: what comes back, and what of a bad server, a big one, or one inside."""
+"""Downloads from untrusted URLs: content, misbehaving servers, size limits, private addresses."""
 
 import gzip
 from collections.abc import AsyncIterator
@@ -46,7 +46,7 @@ async def refused(url: str, *, limit: int = 100, timeout: float = 5, **options: 
         ("x" * 100 + "/y", UNKNOWN_TYPE),
     ],
 )
-async def test_content_comes_with_its_media_type(given: str, told: str) -> None:
+async def test_download_returns_the_media_type(given: str, told: str) -> None:
     async with WebhookReceiver() as hooks, fetching() as downloader:
         hooks.script("/logo", WebhookResponse(status=200, headers={"content-type": given}, body=b"\0\xff" * 50))
         assert await downloader.download(hooks.url("/logo"), limit=100, timeout=5) == (told, b"\0\xff" * 50)
@@ -55,7 +55,7 @@ async def test_content_comes_with_its_media_type(given: str, told: str) -> None:
     assert got.headers["user-agent"].startswith("Bellwire/")
 
 
-async def test_up_to_the_limit_is_whole_and_a_byte_more_is_refused_whether_it_was_announced_or_not() -> None:
+async def test_content_over_the_limit_is_refused_with_and_without_content_length() -> None:
     for size in (99, 100, 101):
         for head in (f"Content-Length: {size}\r\n", "Connection: close\r\n"):
             answer = f"HTTP/1.1 200 OK\r\n{head}\r\n".encode() + b"x" * size
@@ -74,7 +74,7 @@ async def test_up_to_the_limit_is_whole_and_a_byte_more_is_refused_whether_it_wa
 @pytest.mark.parametrize(
     ("status", "passing"), [(204, False), (302, False), (404, False), (410, False), (429, True), (503, True)]
 )
-async def test_only_an_answer_200_is_content(status: int, passing: bool) -> None:
+async def test_only_status_200_counts(status: int, passing: bool) -> None:
     async with WebhookReceiver() as hooks:
         hooks.script("/", WebhookResponse(status=status, headers={"location": hooks.url("/elsewhere")}))
         failure = await refused(hooks.url())
@@ -93,14 +93,14 @@ async def test_only_an_answer_200_is_content(status: int, passing: bool) -> None
         (Behaviour.HUGE, "larger than 1000 bytes"),
     ],
 )
-async def test_a_misbehaving_server_ends_in_time_and_within_the_limit(behaviour: Behaviour, reason: str) -> None:
+async def test_misbehaving_server_cannot_exceed_time_or_size(behaviour: Behaviour, reason: str) -> None:
     async with WebhookReceiver() as hooks:
         hooks.script("/", WebhookResponse(status=200, body=b"begun", behaviour=behaviour), repeat=True)
         failure = await refused(hooks.url(), limit=1000, timeout=0.3)
     assert (failure.reason, failure.temporary) == (reason, behaviour is not Behaviour.HUGE)
 
 
-async def test_what_is_packed_is_refused_and_not_unpacked() -> None:
+async def test_compressed_content_is_refused() -> None:
     async with WebhookReceiver() as hooks:
         packed = gzip.compress(b"\0" * 10_000_000)
         hooks.script("/", WebhookResponse(status=200, headers={"content-encoding": "gzip"}, body=packed))
@@ -108,21 +108,21 @@ async def test_what_is_packed_is_refused_and_not_unpacked() -> None:
 
 
 @pytest.mark.parametrize("url", ["https://127.0.0.1/", "http://app.example/", "https://app.example:22/", "file:///etc"])
-async def test_what_the_policy_refuses_by_its_url_is_not_fetched(url: str) -> None:
+async def test_url_that_breaks_the_policy_is_not_downloaded(url: str) -> None:
     async with fetching(allow=(), allow_http=False, ports=frozenset({443})) as downloader:
         with pytest.raises(EgressRefused):
             await downloader.download(url, limit=100, timeout=5)
 
 
-async def test_a_name_that_leads_inside_is_refused_at_the_socket() -> None:
+async def test_name_of_a_private_address_is_refused_at_the_socket() -> None:
     async with WebhookReceiver() as hooks, fetching(allow=()) as downloader:
         with pytest.raises(EgressRefused, match="address not allowed"):
             await downloader.download(f"http://localhost:{hooks.port}/", limit=100, timeout=5)
         assert hooks.received == []
 
 
-async def test_content_from_networks_that_only_the_operator_allows_is_not_for_strangers_to_read() -> None:
-    """Whether something listens there or not, and whatever it says."""
+async def test_content_of_allowed_private_networks_is_never_returned() -> None:
+    """Whether something listens there or not, and whatever it responds."""
     async with WebhookReceiver() as hooks, fetching(details=False) as downloader:
         hooks.script("/secret", WebhookResponse(status=200, body=b"secret"))
         hooks.script("/garbage", WebhookResponse(behaviour=Behaviour.GARBAGE))

@@ -1,4 +1,4 @@
-"""What may be dialled: the rules for addresses and URLs, and what the operator opens."""
+"""The egress policy: rules for addresses and URLs, and what the operator allows."""
 
 import socket
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -28,7 +28,7 @@ LOOPBACK = ip_network("127.0.0.1/32")
         ("0.0.0.0/0", "nonsense", False),
     ],
 )
-def test_the_operator_can_allow_networks(network: str, address: str, permitted: bool) -> None:
+def test_operator_can_allow_networks(network: str, address: str, permitted: bool) -> None:
     assert Egress(allow=[ip_network(network)], ports=None).permits(address) is permitted
 
 
@@ -73,7 +73,7 @@ def test_the_operator_can_allow_networks(network: str, address: str, permitted: 
         ("https://[v1.x]/", None),
     ],
 )
-def test_a_url_that_breaks_the_policy_by_itself_is_refused(url: str, reason: str | None) -> None:
+def test_url_that_breaks_the_policy_is_refused(url: str, reason: str | None) -> None:
     egress = Egress(ports=frozenset({443, 8443}))
     if reason is None:
         egress.checked(url)
@@ -83,7 +83,7 @@ def test_a_url_that_breaks_the_policy_by_itself_is_refused(url: str, reason: str
     assert caught.value.reason == str(caught.value) == reason
 
 
-def test_http_and_all_ports_are_for_the_operator_to_allow() -> None:
+def test_operator_can_allow_http_and_all_ports() -> None:
     Egress(allow_http=True, ports=None).checked("http://app.example:22/")
     Egress(allow=[LOOPBACK], allow_http=True, ports=None).checked("http://127.0.0.1:8000/")
     with pytest.raises(EgressRefused, match="port not allowed"):
@@ -99,12 +99,12 @@ def test_http_and_all_ports_are_for_the_operator_to_allow() -> None:
         (socket.AF_UNIX, ("/run/docker.sock",), "address not allowed"),
     ],
 )
-def test_no_socket_is_made_for_what_is_refused(family: int, target: tuple[object, ...], reason: str) -> None:
+def test_no_socket_is_created_for_a_refused_address(family: int, target: tuple[object, ...], reason: str) -> None:
     with pytest.raises(EgressRefused, match=reason):
         Egress(ports=frozenset({443})).socket_factory((family, socket.SOCK_STREAM, 0, "", target))
 
 
-async def test_cookies_of_one_receiver_are_not_kept() -> None:
+async def test_cookies_are_not_stored() -> None:
     egress = Egress(allow=[LOOPBACK], allow_http=True, ports=None)
     async with (
         WebhookReceiver() as hooks,
@@ -118,7 +118,7 @@ async def test_cookies_of_one_receiver_are_not_kept() -> None:
         assert not any("cookie" in one.headers for one in hooks.received)
 
 
-def test_networks_of_both_kinds_can_be_allowed() -> None:
+def test_ipv4_and_ipv6_networks_can_be_allowed() -> None:
     egress = Egress(allow=(IPv4Network("10.0.0.0/8"), IPv6Network("fd00::/8")), ports=None)
     assert egress.permits("10.0.0.1")
     assert egress.permits("fd00::1")

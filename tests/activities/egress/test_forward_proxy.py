@@ -1,4 +1,4 @@
-"""Through a forward proxy: everything goes there, and what fails there is told from what fails behind it."""
+"""The forward proxy: every request goes through it, and its failures differ from those of endpoints behind it."""
 
 import asyncio
 import socket
@@ -32,7 +32,7 @@ DEFERRED = OutcomeKind.DEFERRED
 
 @asynccontextmanager
 async def channel(proxy_port: int, *, host: str = "127.0.0.1", timeout: float = 5) -> AsyncIterator[WebhookChannel]:
-    """A channel that may dial nothing by itself: no network is allowed."""
+    """A channel that may dial only the proxy: no network is allowed."""
     egress = Egress(allow_http=True, ports=None, proxy=f"http://{host}:{proxy_port}")
     async with egress.session() as session:
         yield WebhookChannel(cast(Registry, None), session, egress, timeout=timeout, concurrency=1)
@@ -42,7 +42,7 @@ async def attempt(webhook: WebhookChannel, url: str) -> Outcome:
     return await webhook.attempt(due(subscription({"channel": "webhook", "url": url}), secret=generate_secret()))
 
 
-async def test_plain_http_goes_to_the_proxy_by_name_and_is_resolved_there() -> None:
+async def test_plain_http_is_resolved_by_the_proxy() -> None:
     async with WebhookReceiver() as hooks, forward_proxy() as proxy, channel(proxy.port) as webhook:
         outcome = await attempt(webhook, f"http://app.invalid:{hooks.port}/hooks")
         assert outcome == Outcome(kind=OutcomeKind.DELIVERED, reason="HTTP 204")
@@ -50,8 +50,8 @@ async def test_plain_http_goes_to_the_proxy_by_name_and_is_resolved_there() -> N
         assert [one.path for one in hooks.received] == ["/hooks"]
 
 
-async def test_https_is_a_tunnel_whose_end_is_the_receiver(tmp_path: Path) -> None:
-    """The receiver's certificate counts, and the proxy sees a name and a port only."""
+async def test_https_tunnels_to_the_endpoint(tmp_path: Path) -> None:
+    """The endpoint's certificate is verified; the proxy sees only a name and a port."""
     context, trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
     certificate = self_signed(tmp_path)
     context.load_cert_chain(certificate)
@@ -80,7 +80,7 @@ async def test_https_is_a_tunnel_whose_end_is_the_receiver(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "answer", ["407 Request rejected by proxy", "403 Forbidden", "401 No", "500 Oops", "302 Elsewhere"]
 )
-async def test_a_proxy_that_refuses_to_connect_is_the_operators_fault(answer: str) -> None:
+async def test_refusing_proxy_is_the_operators_fault(answer: str) -> None:
     async with forward_proxy() as proxy, channel(proxy.port) as webhook:
         proxy.refuse = answer
         with capture_logs() as logs:
@@ -91,7 +91,7 @@ async def test_a_proxy_that_refuses_to_connect_is_the_operators_fault(answer: st
     assert "app.invalid" not in str(logs)
 
 
-async def test_so_is_one_that_wants_a_login_for_plain_http() -> None:
+async def test_proxy_authentication_for_plain_http_is_the_operators_fault() -> None:
     async with forward_proxy() as proxy, channel(proxy.port) as webhook:
         proxy.refuse = '407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm="out"'
         with capture_logs() as logs:
@@ -101,7 +101,7 @@ async def test_so_is_one_that_wants_a_login_for_plain_http() -> None:
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "proxy.invalid"])
-async def test_a_proxy_that_is_not_there_is_the_operators_fault(scheme: str, host: str) -> None:
+async def test_unreachable_proxy_is_the_operators_fault(scheme: str, host: str) -> None:
     async with channel(free_port(), host=host) as webhook:
         with capture_logs() as logs:
             outcome = await attempt(webhook, f"{scheme}://app.invalid/hooks")
@@ -110,7 +110,7 @@ async def test_a_proxy_that_is_not_there_is_the_operators_fault(scheme: str, hos
 
 
 @pytest.mark.parametrize("status", ["502 Bad Gateway", "503 Service Unavailable", "504 Gateway Timeout"])
-async def test_a_receiver_that_the_proxy_cannot_reach_is_the_receivers_fault(status: str) -> None:
+async def test_endpoint_that_the_proxy_cannot_reach_counts_against_the_endpoint(status: str) -> None:
     async with forward_proxy() as proxy, channel(proxy.port) as webhook:
         proxy.refuse = status
         with capture_logs() as logs:
@@ -121,14 +121,14 @@ async def test_a_receiver_that_the_proxy_cannot_reach_is_the_receivers_fault(sta
 @pytest.mark.parametrize(
     "url", ["http://127.0.0.1:{port}/", "http://[::ffff:7f00:1]:{port}/", "http://2130706433:{port}/"]
 )
-async def test_literals_are_still_judged_here(url: str) -> None:
+async def test_address_literals_are_checked_before_the_proxy(url: str) -> None:
     async with WebhookReceiver() as hooks, forward_proxy() as proxy, channel(proxy.port) as webhook:
         outcome = await attempt(webhook, url.format(port=hooks.port))
         assert (outcome.kind, outcome.reason) == (OutcomeKind.REJECTED, "address not allowed")
         assert proxy.asked == []
 
 
-async def test_schemes_and_ports_are_too() -> None:
+async def test_schemes_and_ports_are_checked_before_the_proxy() -> None:
     egress = Egress(ports=frozenset({443}), proxy="http://127.0.0.1:3128")
     with pytest.raises(EgressRefused, match="port not allowed"):
         egress.checked("https://app.example:22/")
@@ -137,8 +137,8 @@ async def test_schemes_and_ports_are_too() -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-async def test_nothing_but_the_proxy_is_dialled_even_by_a_request_that_goes_round_it(host: str) -> None:
-    """Its address is private, which is the operator's choice; and nothing else is reached, not even on its machine."""
+async def test_only_the_proxy_is_dialled(host: str) -> None:
+    """Its address is private, as the operator chose; nothing else is reached, not even on the same machine."""
     async with listening("127.0.0.1") as other, WebhookReceiver() as hooks, forward_proxy() as proxy:
         egress = Egress(allow_http=True, ports=None, proxy=f"http://{host}:{proxy.port}")
         async with egress.session(timeout=5) as session:
@@ -154,7 +154,7 @@ async def test_nothing_but_the_proxy_is_dialled_even_by_a_request_that_goes_roun
         assert other.accepted == 0
 
 
-def test_a_socket_is_made_for_the_proxys_own_address_and_port_only() -> None:
+def test_sockets_are_created_only_for_the_proxys_address_and_port() -> None:
     proxy = ForwardProxy("http://10.0.0.7:4750")
     proxy.socket_factory((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("10.0.0.7", 4750))).close()
     for target in (("10.0.0.7", 4751), ("10.0.0.8", 4750), ("8.8.8.8", 443)):
@@ -162,7 +162,7 @@ def test_a_socket_is_made_for_the_proxys_own_address_and_port_only() -> None:
             proxy.socket_factory((socket.AF_INET, socket.SOCK_STREAM, 0, "", target))
 
 
-async def test_a_fetch_says_that_the_proxy_is_the_operators_to_mend() -> None:
+async def test_download_reports_a_proxy_failure_as_operator_fault() -> None:
     egress = Egress(ports=None, proxy=f"http://127.0.0.1:{free_port()}")
     async with egress.session() as session:
         with pytest.raises(DownloadFailed) as caught:
@@ -170,7 +170,7 @@ async def test_a_fetch_says_that_the_proxy_is_the_operators_to_mend() -> None:
     assert (caught.value.reason, caught.value.temporary, caught.value.operator_fault) == (UNREACHABLE, True, True)
 
 
-async def test_the_worker_takes_the_proxy_from_its_settings() -> None:
+async def test_worker_reads_the_proxy_from_its_settings() -> None:
     settings = Settings.read(egress_proxy=f"http://127.0.0.1:{free_port()}")
     async with worker.open_channels(settings, cast(Registry, None)) as opened:
         assert (await attempt(opened.webhook, "https://app.invalid/")).reason == UNREACHABLE

@@ -1,4 +1,4 @@
-"""Which addresses belong to the public internet: IANA's registries entry by entry, and each way to wrap one in another."""
+"""Which addresses are public: IANA's registries entry by entry, and every way to embed one address in another."""
 
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -114,13 +114,13 @@ NOT_PUBLIC = [
 
 
 @pytest.mark.parametrize("address", PUBLIC)
-def test_addresses_of_the_public_internet_are_public(address: str) -> None:
+def test_public_addresses_are_public(address: str) -> None:
     assert is_public(address)
     assert is_public(ip_address(address))
 
 
 @pytest.mark.parametrize("address", NOT_PUBLIC)
-def test_special_private_and_oddly_written_addresses_are_not(address: str) -> None:
+def test_special_private_and_unusually_written_addresses_are_not_public(address: str) -> None:
     assert not is_public(address)
 
 
@@ -177,7 +177,7 @@ METADATA = {
 
 
 @pytest.mark.parametrize("block", [*REGISTRY_V4, *REGISTRY_V6, *BESIDE_THEM])
-def test_no_entry_of_the_registries_is_public_from_its_first_address_to_its_last(block: str) -> None:
+def test_no_registry_block_contains_a_public_address(block: str) -> None:
     network = ip_network(block)
     for number in {0, 1, network.num_addresses // 2, network.num_addresses - 1}:
         if number < network.num_addresses:
@@ -185,7 +185,7 @@ def test_no_entry_of_the_registries_is_public_from_its_first_address_to_its_last
 
 
 @pytest.mark.parametrize("cloud", METADATA)
-def test_no_metadata_service_of_a_cloud_is_public(cloud: str) -> None:
+def test_no_cloud_metadata_service_is_public(cloud: str) -> None:
     assert not is_public(METADATA[cloud])
 
 
@@ -227,7 +227,7 @@ def test_no_metadata_service_of_a_cloud_is_public(cloud: str) -> None:
         ),
     ],
 )
-def test_text_in_an_odd_notation_is_no_address_at_all(text: str) -> None:
+def test_unusual_notation_is_not_an_address(text: str) -> None:
     assert reached(text) is None
     assert not is_public(text)
 
@@ -260,14 +260,14 @@ PRIVATE_V4 = st.sampled_from([*map(IPv4Network, REGISTRY_V4), IPv4Network("224.0
 @example(inner=int(IPv4Address("127.0.0.1")))
 @example(inner=int(IPv4Address("169.254.169.254")))
 @example(inner=int(IPv4Address("168.63.129.16")))
-def test_an_address_that_is_not_public_is_not_in_any_wrapping_either(form: str, inner: int) -> None:
+def test_private_address_stays_private_when_embedded(form: str, inner: int) -> None:
     wrapped = {**DECIDED_INSIDE, **NEVER_PUBLIC}[form](inner)
     for written in (wrapped, str(wrapped), wrapped.exploded, str(wrapped).upper(), f"{wrapped}%1"):
         assert not is_public(written)
 
 
 @given(inner=EVERY_V4)
-def test_what_a_translator_reaches_is_judged_as_itself_and_what_a_tunnel_reaches_never_is_public(inner: int) -> None:
+def test_nat64_addresses_are_checked_by_the_embedded_address_and_tunnels_are_never_public(inner: int) -> None:
     plain = is_public(IPv4Address(inner))
     assert {form(inner) for form in DECIDED_INSIDE.values()} == {
         wrapped for wrapped in (form(inner) for form in DECIDED_INSIDE.values()) if is_public(wrapped) is plain
@@ -276,7 +276,7 @@ def test_what_a_translator_reaches_is_judged_as_itself_and_what_a_tunnel_reaches
 
 
 def by_the_standard_library(address: IPv4Address | IPv6Address) -> bool:
-    """The rule said in another way: what Python thinks of it, and each thing that it is known to overlook."""
+    """An independent form of the rule: the standard library's judgement, and its known gaps."""
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped or address in IPv6Network("64:ff9b::/96"):
             return by_the_standard_library(IPv4Address(int(address) % 2**32))
@@ -309,17 +309,17 @@ EVERY_V6 = st.one_of(
 
 @given(number=EVERY_V6)
 @example(number=int(IPv6Address("2606:4700:4700::1111")))
-def test_of_ipv6_the_table_and_the_standard_library_with_its_gaps_filled_say_the_same(number: int) -> None:
+def test_ipv6_table_agrees_with_the_standard_library_except_for_known_gaps(number: int) -> None:
     assert is_public(IPv6Address(number)) is by_the_standard_library(IPv6Address(number))
 
 
 @given(number=st.one_of(EVERY_V4, PRIVATE_V4))
 @example(number=int(IPv4Address("192.0.0.9")))
-def test_of_ipv4_they_do_too(number: int) -> None:
+def test_ipv4_table_agrees_with_the_standard_library_except_for_known_gaps(number: int) -> None:
     assert is_public(IPv4Address(number)) is by_the_standard_library(IPv4Address(number))
 
 
-def test_at_the_edges_of_each_block_they_agree_as_well() -> None:
+def test_tables_agree_at_the_edges_of_each_block() -> None:
     for network in map(ip_network, [*REGISTRY_V4, *REGISTRY_V6, *BESIDE_THEM]):
         kind = IPv4Address if network.version == 4 else IPv6Address
         last = 2**network.max_prefixlen - 1

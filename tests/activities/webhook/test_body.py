@@ -1,4 +1,4 @@
-"""Bodies of webhooks as real receivers get them, in each format; signed whatever they are."""
+"""Webhook bodies as real endpoints receive them, signed in every format."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ from tests.factories import due, event, subscription
 
 
 async def posted(happened: Event, *, renderer: Renderer | None = None, **target: Any) -> Received:
-    """The request of one attempt, whose signature an independent library has checked."""
+    """The request of one attempt, its signature verified by an independent library."""
     secret = generate_secret()
     async with WebhookReceiver() as hooks, channel(renderer=renderer) as webhook:
         hooks.expect("/", secret)
@@ -33,14 +33,14 @@ async def posted(happened: Event, *, renderer: Renderer | None = None, **target:
 
 
 def attributes(got: Received) -> dict[str, str]:
-    """The attributes that the headers of a request in binary mode say, by the rules of the HTTP binding §3.1.3.2."""
+    """The attributes in the headers of a binary-mode request, by the HTTP binding §3.1.3.2."""
     found = {name.removeprefix("ce-"): value for name, value in got.headers.items() if name.startswith("ce-")}
     for value in found.values():
         assert all("!" <= character <= "~" and character != '"' for character in value), value
     return {name: unquote(value, errors="strict") for name, value in found.items()}
 
 
-async def test_the_whole_event_is_one_object_unless_another_format_is_asked_for() -> None:
+async def test_default_format_is_structured_cloudevents() -> None:
     happened = event(subject="42")
     for got in (await posted(happened), await posted(happened, format="cloudevents")):
         assert got.headers["content-type"] == STRUCTURED
@@ -48,7 +48,7 @@ async def test_the_whole_event_is_one_object_unless_another_format_is_asked_for(
         assert attributes(got) == {}
 
 
-async def test_in_binary_mode_the_data_is_the_body_and_attributes_are_headers() -> None:
+async def test_binary_mode_sends_data_as_body_and_attributes_as_headers() -> None:
     happened = event(
         subject='Größe "42" 100% 你好 😀',
         dataschema="https://schemas.example/order%20paid",
@@ -86,7 +86,7 @@ async def test_in_binary_mode_the_data_is_the_body_and_attributes_are_headers() 
         ({"data": 1.5}, "application/json", b"1.5"),
     ],
 )
-async def test_data_of_each_kind_is_a_body_in_binary_mode(
+async def test_binary_mode_sends_every_kind_of_data(
     fields: dict[str, Any], content_type: str | None, body: bytes
 ) -> None:
     got = await posted(event(**fields), format="cloudevents-binary")
@@ -104,7 +104,7 @@ async def test_data_of_each_kind_is_a_body_in_binary_mode(
         {"subject": "你" * 1000},
     ],
 )
-async def test_an_event_that_does_not_fit_into_headers_goes_as_one_object(fields: dict[str, Any]) -> None:
+async def test_event_that_does_not_fit_into_headers_is_sent_structured(fields: dict[str, Any]) -> None:
     happened = event(**fields)
     got = await posted(happened, format="cloudevents-binary")
     assert got.headers["content-type"] == STRUCTURED
@@ -112,7 +112,7 @@ async def test_an_event_that_does_not_fit_into_headers_goes_as_one_object(fields
     assert attributes(got) == {}
 
 
-async def test_the_standard_format_is_type_timestamp_and_data() -> None:
+async def test_standard_format_has_type_timestamp_and_data() -> None:
     happened = event(subject="left out")
     got = await posted(happened, format="standard")
     assert got.headers["content-type"] == JSON
@@ -130,7 +130,7 @@ def template(folder: Path, text: str, *, name: str = "order.paid", part: str = "
     return renderer
 
 
-async def test_a_template_makes_the_body_of_its_own(tmp_path: Path) -> None:
+async def test_template_renders_the_body(tmp_path: Path) -> None:
     renderer = template(
         tmp_path,
         '{# a comment #}\n{"id": {{ id }}, "text": {{ "Order " ~ data.order }}, "all": {{ data }}, "who": {{ tenant }}}\n',
@@ -142,7 +142,7 @@ async def test_a_template_makes_the_body_of_its_own(tmp_path: Path) -> None:
     assert "你好".encode() in got.body
 
 
-async def test_the_subscription_may_name_the_template_and_the_language_counts(tmp_path: Path) -> None:
+async def test_template_and_locale_of_the_subscription_are_used(tmp_path: Path) -> None:
     template(tmp_path, '{"lang": "any"}', name="chat")
     renderer = template(tmp_path, '{"lang": "zh"}', name="chat/zh-CN")
     async with WebhookReceiver() as hooks, channel(renderer=renderer) as webhook:
@@ -173,7 +173,7 @@ async def test_the_subscription_may_name_the_template_and_the_language_counts(tm
         (None, "template default/webhook.json does not exist"),
     ],
 )
-async def test_a_template_that_makes_no_json_is_mended_and_tried_again(
+async def test_template_that_renders_invalid_json_is_deferred_until_fixed(
     text: str | None, reason: str, tmp_path: Path
 ) -> None:
     renderer = Renderer() if text is None else template(tmp_path, text)
@@ -197,7 +197,7 @@ async def test_a_template_that_makes_no_json_is_mended_and_tried_again(
         ("{% include '_name.json' %}", '", "admin": true, "x": "'),
     ],
 )
-async def test_data_never_becomes_structure(expression: str, value: str, tmp_path: Path) -> None:
+async def test_event_data_never_becomes_json_structure(expression: str, value: str, tmp_path: Path) -> None:
     (tmp_path / "order.paid").mkdir()
     (tmp_path / "_name.json").write_text("{{ data.name }}")
     renderer = template(tmp_path, f'{{"name": {expression}}}')
@@ -205,6 +205,6 @@ async def test_data_never_becomes_structure(expression: str, value: str, tmp_pat
     assert (await posted(happened, renderer=renderer, format="template")).event == {"name": value}
 
 
-def test_a_part_of_webhooks_belongs_to_webhooks_only(tmp_path: Path) -> None:
+def test_webhook_template_part_is_only_for_webhooks(tmp_path: Path) -> None:
     renderer = template(tmp_path, "{}", name="a")
     assert [kind for kind in Channel if renderer.has("a", kind)] == [Channel.WEBHOOK]

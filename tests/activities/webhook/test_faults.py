@@ -1,4 +1,4 @@
-"""Whose doing a failure is: only the receiver's count against its subscription, and only a receiver throttles it."""
+"""Whose fault a failure is: only the receiver's counts against a subscription, and only an endpoint throttles it."""
 
 from pathlib import Path
 from typing import cast
@@ -41,7 +41,7 @@ def rcpt(code: int, message: str) -> Exception:
         (rcpt(452, "4.2.2 full"), False),
         (rcpt(451, "4.7.1 greylisted"), False),
         (aiosmtplib.SMTPDataError(554, "5.6.0 content"), False),
-        # The relay speaks of itself, or does not want us.
+        # The relay reports its own state, or refuses the sender.
         (rcpt(421, "going down"), True),
         (rcpt(452, "4.3.1 no room on this disk"), True),
         (rcpt(550, "5.7.1 blocked"), True),
@@ -60,7 +60,7 @@ def rcpt(code: int, message: str) -> Exception:
         (OSError(), True),
     ],
 )
-def test_of_a_relays_answers_only_those_about_the_recipient_are_its_own(error: Exception, ours: bool) -> None:
+def test_only_smtp_replies_about_the_recipient_count_against_it(error: Exception, ours: bool) -> None:
     assert outcome_of(error).ours is ours
 
 
@@ -69,12 +69,12 @@ def test_of_a_relays_answers_only_those_about_the_recipient_are_its_own(error: E
     [
         ("550 5.1.1 unknown", "550 5.1.1 unknown", False),
         ("450 4.2.2 full", "550 5.1.1 unknown", False),
-        # Somebody has the mail, so the subscription is not failing.
+        # One recipient has the mail, so the subscription is not failing.
         (None, "450 4.2.2 full", True),
         ("550 5.7.1 blocked", "550 5.7.1 blocked", True),
     ],
 )
-async def test_of_several_recipients_all_must_fail_by_themselves(ann: str | None, bob: str, ours: bool) -> None:
+async def test_subscription_fails_only_if_every_recipient_does(ann: str | None, bob: str, ours: bool) -> None:
     async with Mailbox() as box:
         pool = SmtpPool(box.host, box.port, timeout=5)
         channel = EmailChannel(NO_REGISTRY, pool, Renderer(), sender="Bell <bell@example.net>", concurrency=1)
@@ -87,7 +87,7 @@ async def test_of_several_recipients_all_must_fail_by_themselves(ann: str | None
     assert outcome.ours is ours
 
 
-async def test_a_template_that_fails_is_ours(tmp_path: Path) -> None:
+async def test_failing_template_is_the_operators_fault(tmp_path: Path) -> None:
     (tmp_path / "order.paid").mkdir()
     for name in ("email.txt", "sms.txt"):
         (tmp_path / "order.paid" / name).write_text("Order {{ nobody_knows }}")
@@ -99,15 +99,15 @@ async def test_a_template_that_fails_is_ours(tmp_path: Path) -> None:
     await pool.close()
 
 
-async def test_a_channel_without_a_provider_is_ours() -> None:
+async def test_channel_without_a_provider_is_the_operators_fault() -> None:
     text = sms_without_provider(Renderer())
     outcome = await text.attempt(due(subscription({"channel": "sms", "to": "+14155550123"}), event()))
     assert (outcome.kind, outcome.ours) == (OutcomeKind.DEFERRED, True)
 
 
-def test_of_twilios_answers_only_those_about_the_number_are_its_own() -> None:
+def test_only_twilio_codes_about_the_number_count_against_it() -> None:
     about = {code for code, judged in BY_CODE.items() if judged.number}
-    # Who says STOP (21610) is written to no more, and has not failed.
+    # STOP (21610) suppresses the number and is not a failure.
     assert about == {21211, 21614, 30003, 30004, 30005, 30006, 30007, 30036}
     assert not any(BY_CODE[code].operator for code in about)
     assert not any(ruling(status, None).number for status in (400, 401, 403, 404, 408, 422, 429, 500, 503))
@@ -116,7 +116,7 @@ def test_of_twilios_answers_only_those_about_the_number_are_its_own() -> None:
 @pytest.mark.parametrize(
     ("status", "throttles"), [(429, True), (502, True), (504, True), (500, False), (503, False), (408, False)]
 )
-async def test_a_receiver_that_has_too_much_to_do_throttles(status: int, throttles: bool) -> None:
+async def test_overload_statuses_throttle(status: int, throttles: bool) -> None:
     async with WebhookReceiver() as hooks:
         hooks.script("/", WebhookResponse(status=status, headers={"Retry-After": "7"}))
         outcome = await attempt(hooks.url())
@@ -124,5 +124,5 @@ async def test_a_receiver_that_has_too_much_to_do_throttles(status: int, throttl
 
 
 @pytest.mark.parametrize("error", [TimeoutError(), ConnectionResetError(), UnicodeError()])
-def test_a_receiver_that_cannot_be_reached_fails_by_itself(error: Exception) -> None:
+def test_unreachable_endpoint_counts_against_itself(error: Exception) -> None:
     assert not classify_error(error).ours

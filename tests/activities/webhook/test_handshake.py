@@ -1,4 +1,4 @@
-"""Asking receivers for their consent, against real ones and a real registry."""
+"""The validation handshake, with real endpoints and a real registry."""
 
 import asyncio
 import dataclasses
@@ -35,7 +35,7 @@ DELIVERED, DEFERRED = OutcomeKind.DELIVERED, OutcomeKind.DEFERRED
 
 
 class Clock:
-    """Seconds since 1970, that go on only when told to."""
+    """A clock in Unix seconds that the test advances."""
 
     def __init__(self) -> None:
         self.now = time.time()
@@ -48,7 +48,7 @@ class Clock:
 
 
 class Bench:
-    """A receiver, a registry, and a channel that asks in the name of ORIGIN."""
+    """An endpoint, a registry, and a channel whose origin is ORIGIN."""
 
     def __init__(self, registry: Registry, hooks: WebhookReceiver, clock: Clock) -> None:
         self.registry, self.hooks, self.clock = registry, hooks, clock
@@ -60,7 +60,7 @@ class Bench:
         await self.registry.subscriptions.create(subscription(target, id=name, types=["*"], **fields))
 
     async def dues(self, number: int = 1, *, name: str = "sub") -> Sequence[Due]:
-        """New deliveries to a subscription, as they are loaded now."""
+        """New deliveries of a subscription, as loaded now."""
         happened = [event(id=str(self.events + nth)) for nth in range(number)]
         self.events += number
         await self.registry.events.accept(happened, "run")
@@ -77,7 +77,7 @@ class Bench:
 
     @property
     def counts(self) -> tuple[int, int]:
-        """How often it was asked, and how often something was posted."""
+        """The number of handshakes and of posts."""
         return len(self.got("OPTIONS")), len(self.got("POST"))
 
 
@@ -95,7 +95,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     await registry.close()
 
 
-async def test_a_receiver_is_asked_before_the_first_post_and_then_no_more(bench: Bench) -> None:
+async def test_handshake_precedes_the_first_post_only(bench: Bench) -> None:
     await bench.subscribe(path="/hook?tenant=acme")
     bench.hooks.script_options("/hook", WELCOME)
     for _ in range(3):
@@ -110,7 +110,7 @@ async def test_a_receiver_is_asked_before_the_first_post_and_then_no_more(bench:
     assert {one.headers["webhook-request-origin"] for one in posted} == {ORIGIN}
 
 
-async def test_who_does_not_want_to_be_asked_is_not(bench: Bench) -> None:
+async def test_no_handshake_unless_the_target_asks_for_it(bench: Bench) -> None:
     wish = subscription({"channel": "webhook", "url": bench.hooks.url("/hook")}, id="sub", types=["*"])
     await bench.registry.subscriptions.create(wish)
     assert (await bench.attempt()).kind is DELIVERED
@@ -124,7 +124,7 @@ async def test_who_does_not_want_to_be_asked_is_not(bench: Bench) -> None:
         (204, {"WebHook-Allowed-Origin": ORIGIN}, True),
         (204, {"WebHook-Allowed-Origin": f" {ORIGIN.upper()} "}, True),
         (200, {"WebHook-Allowed-Origin": "*", "WebHook-Allowed-Rate": "120"}, True),
-        # The status is not consent, nor is it a refusal.
+        # The status is neither consent nor refusal.
         (405, {"WebHook-Allowed-Origin": "*"}, True),
         (500, {"WebHook-Allowed-Origin": ORIGIN}, True),
         (200, {}, False),
@@ -138,7 +138,7 @@ async def test_who_does_not_want_to_be_asked_is_not(bench: Bench) -> None:
         (301, {"Location": "/welcome"}, False),
     ],
 )
-async def test_the_headers_are_consent_and_nothing_else(
+async def test_only_the_headers_give_consent(
     bench: Bench, status: int, headers: dict[str, str], consents: bool
 ) -> None:
     await bench.subscribe()
@@ -171,14 +171,14 @@ async def test_the_headers_are_consent_and_nothing_else(
         (WebhookResponse(behaviour=Behaviour.GARBAGE), Outcome(kind=DEFERRED, reason="invalid response")),
     ],
 )
-async def test_a_refusal_is_told_in_a_bounded_reason(bench: Bench, answer: WebhookResponse, outcome: Outcome) -> None:
+async def test_refusal_has_a_bounded_reason(bench: Bench, answer: WebhookResponse, outcome: Outcome) -> None:
     await bench.subscribe()
     bench.hooks.script_options("/hook", answer)
     assert await bench.attempt() == outcome
     assert not bench.got("POST")
 
 
-async def test_an_answer_without_end_is_not_read(bench: Bench) -> None:
+async def test_endless_handshake_response_is_not_read(bench: Bench) -> None:
     await bench.subscribe()
     headers = {"WebHook-Allowed-Origin": "*"}
     bench.hooks.script_options("/hook", WebhookResponse(status=200, headers=headers, behaviour=Behaviour.HUGE))
@@ -186,7 +186,7 @@ async def test_an_answer_without_end_is_not_read(bench: Bench) -> None:
         assert (await bench.attempt()).kind is DELIVERED
 
 
-async def test_the_schedule_asks_again_and_a_receiver_may_come_to_consent(bench: Bench) -> None:
+async def test_next_attempt_repeats_a_refused_handshake(bench: Bench) -> None:
     await bench.subscribe()
     bench.hooks.script_options("/hook", WebhookResponse(status=404), WELCOME)
     assert (await bench.attempt()).kind is DEFERRED
@@ -198,7 +198,7 @@ async def test_the_schedule_asks_again_and_a_receiver_may_come_to_consent(bench:
     assert bench.counts == (2, 1)
 
 
-async def test_consent_is_kept_in_the_registry_for_every_worker(bench: Bench) -> None:
+async def test_consent_is_shared_through_the_registry(bench: Bench) -> None:
     await bench.subscribe()
     bench.hooks.script_options("/hook", WELCOME)
     assert (await bench.attempt()).kind is DELIVERED
@@ -210,12 +210,12 @@ async def test_consent_is_kept_in_the_registry_for_every_worker(bench: Bench) ->
         assert bench.counts == (1, 2)
         renamed = WebhookChannel(bench.registry, session, egress, timeout=5, concurrency=1, origin="example.org")
         (due,) = await bench.dues()
-        # Another name has to ask for itself.
+        # Another origin needs a handshake of its own.
         assert (await renamed.attempt(due)).reason == "consent for another origin (OPTIONS: HTTP 200)"
 
 
 @pytest.mark.parametrize("change", ["url", "rate"])
-async def test_after_a_change_it_is_asked_anew(bench: Bench, change: str) -> None:
+async def test_change_of_url_or_rate_repeats_the_handshake(bench: Bench, change: str) -> None:
     await bench.subscribe()
     bench.hooks.script_options("/hook", WELCOME)
     assert (await bench.attempt()).kind is DELIVERED
@@ -242,7 +242,7 @@ async def test_consent_is_renewed_after_a_day(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(("answer", "posted"), [(WELCOME, 20), (WebhookResponse(status=404), 0)])
-async def test_deliveries_side_by_side_ask_once(bench: Bench, answer: WebhookResponse, posted: int) -> None:
+async def test_concurrent_deliveries_share_one_handshake(bench: Bench, answer: WebhookResponse, posted: int) -> None:
     await bench.subscribe()
     bench.hooks.script_options("/hook", dataclasses.replace(answer, delay=0.2))
     outcomes = await asyncio.gather(*map(bench.channel.attempt, await bench.dues(20)))
@@ -250,7 +250,7 @@ async def test_deliveries_side_by_side_ask_once(bench: Bench, answer: WebhookRes
     assert bench.counts == (1, posted)
 
 
-async def test_a_receiver_that_hangs_is_not_waited_for_by_one_after_the_other(bench: Bench) -> None:
+async def test_hanging_endpoint_does_not_block_waiting_deliveries_one_by_one(bench: Bench) -> None:
     await bench.subscribe()
     bench.hooks.script_options("/hook", WebhookResponse(behaviour=Behaviour.HANG))
     async with asyncio.timeout(8):  # the timeout is 5 s
@@ -259,14 +259,14 @@ async def test_a_receiver_that_hangs_is_not_waited_for_by_one_after_the_other(be
     assert bench.counts == (1, 0)
 
 
-async def test_the_rate_limit_is_told_and_the_answer_bounds_what_follows(bench: Bench) -> None:
+async def test_handshake_sends_the_rate_limit_and_obeys_the_allowed_rate(bench: Bench) -> None:
     await bench.subscribe(rate_limit=50.0)
     headers = {"WebHook-Allowed-Origin": "*", "WebHook-Allowed-Rate": "6"}
     bench.hooks.script_options("/hook", WebhookResponse(status=200, headers=headers, delay=0.1))
     first, second = await bench.dues(2)
     outcomes = await asyncio.gather(bench.channel.attempt(first), bench.channel.attempt(second), return_exceptions=True)
     assert bench.got("OPTIONS")[0].headers["webhook-request-rate"] == "3000"
-    # Who asked goes; who waited for the answer was not paced by it, and has to wait its turn.
+    # The delivery that made the handshake is sent; one that waited was not rate-limited yet, and is throttled.
     assert [type(outcome) for outcome in outcomes] == [Outcome, Throttled]
     (loaded, *_) = await bench.dues()
     assert loaded.rate == pytest.approx(0.1)
@@ -274,7 +274,7 @@ async def test_the_rate_limit_is_told_and_the_answer_bounds_what_follows(bench: 
     assert bench.counts == (1, 2)
 
 
-async def test_a_backlog_goes_at_the_rate_that_the_receiver_consents_to(bench: Bench) -> None:
+async def test_backlog_is_sent_at_the_allowed_rate(bench: Bench) -> None:
     await bench.subscribe()
     headers = {"WebHook-Allowed-Origin": ORIGIN, "WebHook-Allowed-Rate": "6"}
     bench.hooks.script_options("/hook", WebhookResponse(status=200, headers=headers))
@@ -289,8 +289,8 @@ async def test_a_backlog_goes_at_the_rate_that_the_receiver_consents_to(bench: B
     assert bench.counts == (1, 2)
 
 
-async def test_two_policies_side_by_side_both_make_progress(bench: Bench) -> None:
-    """As while workers are replaced by such of another origin: each asks for itself, and neither is held back for ever."""
+async def test_workers_with_different_origins_both_make_progress(bench: Bench) -> None:
+    """As while workers are replaced by ones with another origin: each makes its own handshake, and neither blocks forever."""
     await bench.subscribe()
     headers = {"WebHook-Allowed-Origin": "*", "WebHook-Allowed-Rate": "6000"}
     bench.hooks.script_options("/hook", WebhookResponse(status=200, headers=headers))
@@ -306,8 +306,8 @@ async def test_two_policies_side_by_side_both_make_progress(bench: Bench) -> Non
                 assert (await channel.attempt(due)).kind is DELIVERED
 
 
-async def test_a_registry_that_has_lost_a_consent_is_told_again(bench: Bench) -> None:
-    """As after a subscription was made anew: what is held back to be paced must find the rate when it comes back."""
+async def test_lost_consent_is_recorded_again(bench: Bench) -> None:
+    """As after a subscription was created again: a throttled delivery must find the rate when it returns."""
     await bench.subscribe()
     headers = {"WebHook-Allowed-Origin": "*", "WebHook-Allowed-Rate": "6000"}
     bench.hooks.script_options("/hook", WebhookResponse(status=200, headers=headers))
@@ -321,7 +321,7 @@ async def test_a_registry_that_has_lost_a_consent_is_told_again(bench: Bench) ->
     assert bench.counts == (1, 2)
 
 
-async def test_without_a_name_to_ask_in_the_delivery_waits_for_the_operator(bench: Bench) -> None:
+async def test_without_an_origin_the_delivery_is_deferred_as_operator_fault(bench: Bench) -> None:
     await bench.subscribe()
     egress = Egress(allow=[ip_network("127.0.0.1/32")], allow_http=True, ports=None)
     async with egress.session() as session:
@@ -334,7 +334,7 @@ async def test_without_a_name_to_ask_in_the_delivery_waits_for_the_operator(benc
     assert bench.counts == (0, 0)
 
 
-async def test_asking_goes_through_the_guard(bench: Bench) -> None:
+async def test_handshake_obeys_the_egress_policy(bench: Bench) -> None:
     await bench.subscribe()
     egress = Egress(allow_http=True, ports=None)
     async with egress.session() as session:
@@ -347,5 +347,5 @@ async def test_asking_goes_through_the_guard(bench: Bench) -> None:
     assert bench.counts == (0, 0)
 
 
-def test_a_refusal_is_forgotten_before_the_schedule_asks_again() -> None:
+def test_refusal_expires_before_the_next_attempt() -> None:
     assert timedelta(seconds=5) > REFUSAL_HOLDS

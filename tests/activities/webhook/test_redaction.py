@@ -1,4 +1,4 @@
-"""What a stranger may learn from outcomes: nothing of what may not be dialled, little of what only the operator allows."""
+"""What outcomes reveal to tenants: nothing about refused addresses, little about allowed private networks."""
 
 import asyncio
 import socket
@@ -38,8 +38,8 @@ async def attempt(webhook: WebhookChannel, url: str) -> Outcome:
     return await webhook.attempt(due(subscription({"channel": "webhook", "url": url}), secret=generate_secret()))
 
 
-async def test_of_what_may_not_be_dialled_neither_text_nor_time_tells_what_is_there() -> None:
-    """An open port, a closed one, and an address from which nothing ever comes back."""
+async def test_refused_addresses_fail_alike_whatever_listens_there() -> None:
+    """An open port, a closed one, and an address that never responds."""
     egress = Egress(allow_http=True, ports=None)
     async with listening("127.0.0.1") as here, name_server({"far.example": [["10.255.255.1"]]}) as (_, resolver):
         async with channel(egress, resolver=resolver) as webhook:
@@ -60,7 +60,7 @@ async def test_of_what_may_not_be_dialled_neither_text_nor_time_tells_what_is_th
 
 @asynccontextmanager
 async def failing_ways() -> AsyncIterator[dict[str, str]]:
-    """URLs inside that fail, each in its own way, by the text that says so to those who may know."""
+    """Private URLs that fail in different ways, by the reason that operators see."""
 
     async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
@@ -80,7 +80,7 @@ async def failing_ways() -> AsyncIterator[dict[str, str]]:
 
 
 @pytest.mark.parametrize("details", [True, False])
-async def test_where_only_the_operator_allows_it_all_failures_read_alike_unless_tenants_may_know(details: bool) -> None:
+async def test_failures_in_allowed_private_networks_have_one_reason_unless_details_are_on(details: bool) -> None:
     egress = Egress(allow=[LOOPBACK], allow_http=True, ports=None, details=details)
     async with failing_ways() as ways, channel(egress) as webhook:
         with capture_logs() as logs:
@@ -92,14 +92,14 @@ async def test_where_only_the_operator_allows_it_all_failures_read_alike_unless_
         assert logs == []
     else:
         assert set(told.values()) == {REDACTED_REASON}
-        # The operator still reads what it was.
+        # The operator's log has the reason.
         assert [(one["event"], one["reason"]) for one in logs] == [
             ("egress.private_request_failed", each) for each in ways
         ]
         assert "127.0.0.1" not in str(logs)
 
 
-async def test_an_answer_from_there_is_judged_and_not_shown_on_a_new_connection_or_a_kept_one() -> None:
+async def test_private_response_counts_but_its_body_is_hidden_on_new_and_reused_connections() -> None:
     egress = Egress(allow=[LOOPBACK], allow_http=True, ports=None, details=False)
     async with WebhookReceiver() as hooks, channel(egress) as webhook:
         hooks.script(
@@ -113,7 +113,7 @@ async def test_an_answer_from_there_is_judged_and_not_shown_on_a_new_connection_
     assert outcomes == [shown, shown, Outcome(kind=OutcomeKind.DEFERRED, reason=REDACTED_REASON)]
 
 
-async def test_a_name_that_leads_there_is_treated_as_the_address_is_and_one_that_leads_nowhere_is_named() -> None:
+async def test_private_names_are_redacted_and_unknown_names_are_not() -> None:
     egress = Egress(allow=[LOOPBACK], allow_http=True, ports=None, details=False)
     async with (
         WebhookReceiver() as hooks,
@@ -128,8 +128,8 @@ async def test_a_name_that_leads_there_is_treated_as_the_address_is_and_one_that
         assert (await attempt(webhook, "http://nowhere.example/")).reason == "name not resolved"
 
 
-async def test_attempts_side_by_side_do_not_blur_each_other() -> None:
-    """One goes inside, one to an address that is not there: each has the text of its own."""
+async def test_concurrent_attempts_are_redacted_independently() -> None:
+    """One attempt goes to a private address, one to an unknown name: each has its own reason."""
     egress = Egress(allow=[LOOPBACK], allow_http=True, ports=None, details=False)
     async with WebhookReceiver() as hooks, channel(egress) as webhook:
         hooks.script("/", *[WebhookResponse(status=200, delay=0.1, body=b"secret")] * 5)
@@ -138,7 +138,7 @@ async def test_attempts_side_by_side_do_not_blur_each_other() -> None:
     assert sorted(one.reason for one in outcomes) == ["HTTP 200"] * 5 + ["name not resolved"] * 5
 
 
-async def test_only_sockets_to_addresses_that_are_not_public_count_as_inside() -> None:
+async def test_only_private_addresses_are_redacted() -> None:
     egress = Egress(allow=[ip_network("10.0.0.0/8")], ports=None, details=False)
     for address, inside in (("8.8.8.8", False), ("10.0.0.1", True), ("2606:4700:4700::1111", False)):
         dialled = egress.dialling()
@@ -148,15 +148,15 @@ async def test_only_sockets_to_addresses_that_are_not_public_count_as_inside() -
 
 
 @pytest.mark.parametrize(("details", "reason"), [(None, REDACTED_REASON), ("true", "connect failed")])
-async def test_the_worker_is_discreet_unless_its_settings_say_otherwise(details: str | None, reason: str) -> None:
+async def test_worker_redacts_unless_its_settings_show_details(details: str | None, reason: str) -> None:
     given = {"egress_allow": "127.0.0.0/8", "webhook_ports": "*", "webhook_allow_http": True}
     settings = Settings.read(**given, **({"egress_details": details} if details else {}))
     async with worker.open_channels(settings, cast(Registry, None)) as opened:
         assert (await attempt(opened.webhook, f"http://127.0.0.1:{free_port()}/")).reason == reason
 
 
-async def test_a_url_that_was_changed_since_it_was_validated_is_judged_as_it_is_now() -> None:
-    """An address is loaded with each attempt; what was checked when it was stored counts for nothing."""
+async def test_stored_url_is_checked_at_each_attempt() -> None:
+    """The address is loaded and checked at each attempt."""
     sound = due(secret=generate_secret())
     changed = sound.subscription.target.model_copy(update={"url": "https://169.254.169.254/latest/meta-data"})
     changed_due = replace(sound, subscription=sound.subscription.model_copy(update={"target": changed}))

@@ -1,4 +1,4 @@
-"""One webhook attempt against real receivers, good and bad ones: what is sent, and what each answer comes to."""
+"""One webhook attempt against real endpoints: what is sent, and the outcome of each response."""
 
 import asyncio
 import gzip
@@ -61,7 +61,7 @@ async def attempt(url: str, **options: Any) -> Outcome:
         return await webhook.attempt(due_at(url))
 
 
-async def test_a_signed_cloudevent_is_posted_and_delivered() -> None:
+async def test_signed_cloudevent_is_delivered() -> None:
     secret, happened = generate_secret(), event(subject="Größe 42", data={"text": "naïve 你好 \u2028"})
     async with WebhookReceiver() as hooks, channel() as webhook:
         hooks.expect("/hooks", secret)
@@ -79,14 +79,14 @@ async def test_a_signed_cloudevent_is_posted_and_delivered() -> None:
     assert "你好".encode() in got.body
 
 
-async def test_a_receiver_with_another_secret_refuses() -> None:
+async def test_endpoint_with_another_secret_refuses() -> None:
     async with WebhookReceiver() as hooks, channel() as webhook:
         hooks.expect("/", generate_secret())
         assert (await webhook.attempt(due_at(hooks.url()))).reason == "HTTP 401"
         assert [(one.verified, one.status) for one in hooks.received] == [(False, 401)]
 
 
-async def test_two_attempts_have_one_id_and_two_timestamps() -> None:
+async def test_attempts_share_the_id_but_not_the_timestamp() -> None:
     secret, start = generate_secret(), datetime.now(UTC).timestamp()
     ticks = iter([start, start, start + 60, start + 60])
     async with WebhookReceiver() as hooks, channel(clock=lambda: next(ticks)) as webhook:
@@ -105,7 +105,7 @@ async def test_two_attempts_have_one_id_and_two_timestamps() -> None:
     assert one.body == two.body
 
 
-async def test_attempts_in_a_row_share_a_connection() -> None:
+async def test_consecutive_attempts_share_a_connection() -> None:
     async with WebhookReceiver() as hooks, channel() as webhook:
         hooks.script("/", 204, WebhookResponse(status=200, body=b"x" * 100), 503, 410)
         for _ in range(5):
@@ -124,12 +124,12 @@ STATUSES = [
 
 
 @pytest.mark.parametrize(("status", "kind"), STATUSES)
-def test_each_class_of_status_has_its_outcome(status: int, kind: OutcomeKind) -> None:
+def test_each_status_has_an_outcome(status: int, kind: OutcomeKind) -> None:
     assert classify_status(status) is kind
 
 
 @pytest.mark.parametrize("status", [200, 302, 400, 410, 429, 500, 503])
-async def test_statuses_of_a_real_answer_are_judged_and_named(status: int) -> None:
+async def test_outcome_names_the_status(status: int) -> None:
     async with WebhookReceiver() as hooks:
         hooks.script("/", WebhookResponse(status=status, body=b"so be it"))
         outcome = await attempt(hooks.url())
@@ -177,7 +177,7 @@ NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
         (None, None),
     ],
 )
-def test_retry_after_is_seconds_or_a_date_and_garbage_is_ignored(value: str | None, seconds: float | None) -> None:
+def test_retry_after_is_seconds_or_a_date_and_else_ignored(value: str | None, seconds: float | None) -> None:
     assert retry_after(value, now=NOW.timestamp()) == seconds
 
 
@@ -192,13 +192,13 @@ def test_a_date_without_zone_is_in_utc_wherever_the_worker_runs(monkeypatch: pyt
 @pytest.mark.parametrize(
     ("status", "wait"), [(429, 120.0), (503, 120.0), (500, 120.0), (302, 120.0), (200, None), (404, None), (410, None)]
 )
-async def test_any_deferred_answer_may_state_when_to_try_again(status: int, wait: float | None) -> None:
+async def test_any_deferred_response_may_carry_retry_after(status: int, wait: float | None) -> None:
     async with WebhookReceiver() as hooks:
         hooks.script("/", WebhookResponse(status=status, headers={"retry-after": "120"}))
         assert (await attempt(hooks.url())).retry_after == wait
 
 
-async def test_a_date_to_try_again_counts_from_the_answer() -> None:
+async def test_retry_after_date_is_relative_to_the_response() -> None:
     later = format_datetime(NOW + timedelta(minutes=3), usegmt=True)
     async with WebhookReceiver() as hooks:
         hooks.script("/", WebhookResponse(status=503, headers={"retry-after": later}))
@@ -215,7 +215,7 @@ async def test_a_date_to_try_again_counts_from_the_answer() -> None:
         (Behaviour.INCOMPLETE, "incomplete response"),
     ],
 )
-async def test_a_misbehaving_receiver_is_tried_again(behaviour: Behaviour, reason: str) -> None:
+async def test_misbehaving_endpoint_is_deferred(behaviour: Behaviour, reason: str) -> None:
     async with WebhookReceiver() as hooks:
         hooks.script("/", WebhookResponse(status=200, body=b"begun", behaviour=behaviour))
         outcome = await attempt(hooks.url(), timeout=0.3)
@@ -223,21 +223,21 @@ async def test_a_misbehaving_receiver_is_tried_again(behaviour: Behaviour, reaso
     assert outcome == Outcome(kind=DEFERRED, reason=reason)
 
 
-async def test_a_slow_answer_within_the_time_is_delivered_and_after_it_a_timeout() -> None:
+async def test_slow_response_is_delivered_within_the_timeout_and_deferred_after_it() -> None:
     async with WebhookReceiver() as hooks:
         hooks.script("/", WebhookResponse(delay=0.05), WebhookResponse(delay=30))
         assert (await attempt(hooks.url(), timeout=10)).kind is DELIVERED
         assert (await attempt(hooks.url(), timeout=0.2)).reason == "timeout"
 
 
-async def test_an_endless_answer_is_read_no_further_than_the_cap() -> None:
+async def test_endless_response_is_read_up_to_the_cap() -> None:
     async with WebhookReceiver() as hooks:
         hooks.script("/", WebhookResponse(status=200, behaviour=Behaviour.HUGE))
         outcome = await attempt(hooks.url())
     assert outcome == Outcome(kind=DELIVERED, reason="HTTP 200", answer="." * MAX_ANSWER)
 
 
-async def test_after_a_huge_answer_the_next_attempt_has_a_connection_of_its_own() -> None:
+async def test_connection_is_not_reused_after_a_huge_response() -> None:
     async with WebhookReceiver() as hooks, channel() as webhook:
         hooks.script("/", WebhookResponse(status=500, body=b"x" * 10_000_000), 204)
         outcomes = [(await webhook.attempt(due_at(hooks.url()))).reason for _ in range(2)]
@@ -245,7 +245,7 @@ async def test_after_a_huge_answer_the_next_attempt_has_a_connection_of_its_own(
         assert len({one.peer for one in hooks.received}) == 2
 
 
-async def test_a_gzip_bomb_is_not_unpacked() -> None:
+async def test_gzip_bomb_is_not_decompressed() -> None:
     bomb = gzip.compress(b"\0" * 50_000_000)
     async with WebhookReceiver() as hooks:
         hooks.script("/", WebhookResponse(status=500, headers={"content-encoding": "gzip"}, body=bomb))
@@ -263,7 +263,7 @@ async def test_a_gzip_bomb_is_not_unpacked() -> None:
         ("😀".encode() * 5000, "😀" * MAX_ANSWER),
     ],
 )
-async def test_the_start_of_the_answer_is_kept_as_text_that_any_database_holds(body: bytes, answer: str | None) -> None:
+async def test_start_of_the_response_is_stored_as_valid_text(body: bytes, answer: str | None) -> None:
     async with WebhookReceiver() as hooks:
         hooks.script("/", WebhookResponse(status=400, body=body))
         assert (await attempt(hooks.url())).answer == answer
@@ -287,7 +287,7 @@ async def test_the_start_of_the_answer_is_kept_as_text_that_any_database_holds(b
         b"\x15\x03\x01\x00\x02\x02\x46",
     ],
 )
-async def test_whatever_bytes_come_back_the_attempt_is_deferred(garbage: bytes) -> None:
+async def test_invalid_responses_are_deferred(garbage: bytes) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(garbage)
@@ -300,7 +300,7 @@ async def test_whatever_bytes_come_back_the_attempt_is_deferred(garbage: bytes) 
     assert outcome.reason in {"invalid response", "incomplete response", "connection lost"}
 
 
-async def test_a_closed_port_and_an_unknown_name_are_tried_again() -> None:
+async def test_closed_port_and_unknown_name_are_deferred() -> None:
     server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1")
     port = server.sockets[0].getsockname()[1]
     server.close()
@@ -321,12 +321,12 @@ async def test_a_closed_port_and_an_unknown_name_are_tried_again() -> None:
         ("https://localhost/", DEFERRED, "address not allowed"),
     ],
 )
-async def test_what_the_policy_refuses_is_never_dialled(url: str, kind: OutcomeKind, reason: str) -> None:
+async def test_refused_url_is_never_dialled(url: str, kind: OutcomeKind, reason: str) -> None:
     outcome = await attempt(url, egress=Egress(ports=frozenset({443})))
     assert outcome == Outcome(kind=kind, reason=reason)
 
 
-async def test_refusals_do_not_tell_an_open_port_from_a_closed_one() -> None:
+async def test_refusals_do_not_distinguish_open_from_closed_ports() -> None:
     async with WebhookReceiver() as hooks:
         egress = Egress(allow_http=True, ports=None)
         open_port, closed_port = hooks.port, 1
@@ -338,7 +338,7 @@ async def test_refusals_do_not_tell_an_open_port_from_a_closed_one() -> None:
 
 
 @pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".example", "a b", "%00", "é" * 80 + ".example"])
-async def test_a_host_that_is_no_name_does_not_raise(host: str) -> None:
+async def test_invalid_host_does_not_raise(host: str) -> None:
     target = due_at("https://app.example/")
     odd = target.subscription.target.model_copy(update={"url": f"http://{host}/"})
     async with channel() as webhook:
@@ -358,13 +358,13 @@ async def test_without_a_valid_secret_nothing_is_sent(secret: str | None) -> Non
         assert hooks.received == []
 
 
-async def test_plain_http_behind_https_is_a_tls_failure() -> None:
+async def test_plain_http_server_behind_https_is_a_tls_failure() -> None:
     async with WebhookReceiver() as hooks:
         outcome = await attempt(f"https://127.0.0.1:{hooks.port}/")
     assert outcome == Outcome(kind=DEFERRED, reason="TLS failed")
 
 
-async def test_a_certificate_that_nobody_vouches_for_is_a_tls_failure(tmp_path: Path) -> None:
+async def test_untrusted_certificate_is_a_tls_failure(tmp_path: Path) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(self_signed(tmp_path))
     server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", ssl=context)
@@ -391,7 +391,7 @@ def self_signed(folder: Path) -> Path:
     return path
 
 
-async def test_the_activity_settles_what_it_can_and_returns_what_it_cannot(tmp_path: Path) -> None:
+async def test_activity_returns_what_did_not_settle(tmp_path: Path) -> None:
     registry = await Registry.open(f"sqlite:///{tmp_path}/registry.db")
     try:
         await registry.migrate()
@@ -461,7 +461,7 @@ def classes_below(kind: type[BaseException]) -> set[type[BaseException]]:
     return {kind}.union(*(classes_below(below) for below in kind.__subclasses__()))
 
 
-def test_every_exception_of_the_client_has_an_outcome() -> None:
+def test_every_client_exception_has_an_outcome() -> None:
     library = {kind for kind in classes_below(aiohttp.ClientError) if kind.__module__.startswith("aiohttp.")}
     assert library <= FAILURES.keys()
     for kind, (outcome, reason) in FAILURES.items():
@@ -471,7 +471,7 @@ def test_every_exception_of_the_client_has_an_outcome() -> None:
         assert len(reason) <= MAX_REASON
 
 
-def test_a_refused_dial_is_told_from_a_failed_one() -> None:
+def test_refused_address_differs_from_a_failed_connect() -> None:
     error = aiohttp.ClientConnectorError.__new__(aiohttp.ClientConnectorError)
     error.__cause__ = EgressRefused("address not allowed")
     assert classify_error(error) == Outcome(kind=DEFERRED, reason="address not allowed")

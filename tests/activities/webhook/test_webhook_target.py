@@ -1,4 +1,4 @@
-"""What a subscription asks of its webhooks, and what a receiver answers to stop them, over real connections."""
+"""A subscription's webhook options, and responses that stop deliveries, over real connections."""
 
 import ssl
 import time
@@ -31,12 +31,12 @@ DELIVERED, REJECTED, DEFERRED = OutcomeKind.DELIVERED, OutcomeKind.REJECTED, Out
 
 
 def due_at(url: str, *secrets: str, **target: Any) -> Due:
-    """A delivery that is signed by the secrets."""
+    """A delivery signed with the secrets."""
     made = due(subscription({"channel": "webhook", "url": url, **target}))
     return replace(made, secrets=tuple(SecretStr(secret) for secret in secrets or (generate_secret(),)))
 
 
-async def test_extra_headers_are_sent_and_leave_ours_alone() -> None:
+async def test_extra_headers_do_not_replace_bellwires() -> None:
     async with WebhookReceiver() as hooks, channel() as webhook:
         extra = {"Authorization": "Bearer abc=", "x-odd": "a  b", "Accept": "text/plain"}
         await webhook.attempt(due_at(hooks.url(), headers=extra))
@@ -48,7 +48,7 @@ async def test_extra_headers_are_sent_and_leave_ours_alone() -> None:
     assert first.headers.keys() - {"authorization", "x-odd"} == second.headers.keys()
 
 
-async def test_a_subscription_may_have_less_patience_than_the_worker() -> None:
+async def test_subscription_may_have_a_shorter_timeout() -> None:
     async with WebhookReceiver() as hooks, channel(timeout=20) as webhook:
         hooks.script("/", WebhookResponse(delay=60), 204)
         begun = time.monotonic()
@@ -58,7 +58,7 @@ async def test_a_subscription_may_have_less_patience_than_the_worker() -> None:
         assert (await webhook.attempt(due_at(hooks.url(), timeout=30))).kind is DELIVERED
 
 
-async def test_every_live_secret_signs_and_each_receiver_finds_its_own() -> None:
+async def test_every_active_secret_signs() -> None:
     shared, older, pair = generate_secret(), generate_secret(), generate_secret("asymmetric")
     async with WebhookReceiver() as hooks, channel() as webhook:
         for path, secret in {"/new": shared, "/old": older}.items():
@@ -92,7 +92,7 @@ async def test_every_live_secret_signs_and_each_receiver_finds_its_own() -> None
         (200, "x" * 1000, DELIVERED, False, "HTTP 200"),
     ],
 )
-async def test_a_receiver_may_stop_a_delivery_or_all_of_them(
+async def test_endpoint_can_abort_a_delivery_or_disable_the_subscription(
     status: int, asked: str, kind: OutcomeKind, disable: bool, reason: str
 ) -> None:
     async with WebhookReceiver() as hooks, channel() as webhook:
@@ -104,7 +104,7 @@ async def test_a_receiver_may_stop_a_delivery_or_all_of_them(
     )
 
 
-async def test_what_a_receiver_stops_is_disabled_with_the_reason_although_it_took_the_delivery(tmp_path: Path) -> None:
+async def test_delivered_response_with_disable_disables_the_subscription(tmp_path: Path) -> None:
     registry = await Registry.open(f"sqlite:///{tmp_path}/registry.db")
     try:
         await registry.migrate()
@@ -150,7 +150,7 @@ async def test_what_a_receiver_stops_is_disabled_with_the_reason_although_it_too
         ("9" * 500, None),
     ],
 )
-async def test_an_odd_time_to_try_again_is_clamped_or_the_schedule_holds(value: str, wait: float | None) -> None:
+async def test_retry_after_is_clamped_or_ignored(value: str, wait: float | None) -> None:
     async with WebhookReceiver() as hooks, channel() as webhook:
         hooks.script("/", WebhookResponse(status=503, headers={"retry-after": value}))
         sent = due_at(hooks.url())
@@ -164,7 +164,7 @@ async def test_an_odd_time_to_try_again_is_clamped_or_the_schedule_holds(value: 
 
 @asynccontextmanager
 async def demanding(authority: Authority, folder: Path) -> AsyncIterator[tuple[str, list[tuple[str, int]]]]:
-    """A receiver that asks who calls: its URL, and for each request the name on the certificate and the caller's port."""
+    """An endpoint that requires client certificates; its URL, and per request the certificate's name and the client's port."""
     own, trusted = folder / "server.pem", folder / "authority.pem"
     own.write_text(authority.certificate("receiver"))
     trusted.write_text(authority.pem)
@@ -190,12 +190,12 @@ async def demanding(authority: Authority, folder: Path) -> AsyncIterator[tuple[s
         await runner.cleanup()
 
 
-async def test_a_receiver_that_asks_who_calls_is_shown_the_subscriptions_certificate(
+async def test_client_certificate_of_the_subscription_is_presented(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     authority = Authority()
     async with demanding(authority, tmp_path) as (url, seen), channel() as webhook:
-        # OpenSSL's own variable: whom this process trusts, asked when a context is made.
+        # OpenSSL's own variable for trusted certificates; it is read when a context is created.
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
         acme, other = (
             due_at(url, client_certificate=authority.certificate(name), timeout=10) for name in ("acme", "other")
@@ -207,20 +207,20 @@ async def test_a_receiver_that_asks_who_calls_is_shown_the_subscriptions_certifi
     assert seen[0][1] != seen[1][1], "two certificates never share a connection"
 
 
-async def test_a_receiver_that_does_not_trust_the_certificate_gets_nothing_and_is_tried_again(
+async def test_endpoint_that_rejects_the_client_certificate_is_deferred(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     authority, stranger = Authority(), Authority("Stranger")
     async with demanding(authority, tmp_path) as (url, seen), channel() as webhook:
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
         outcome = await webhook.attempt(due_at(url, client_certificate=stranger.certificate("acme")))
-    # In TLS 1.3 the client is through with its part before the receiver looks at the certificate and hangs up.
+    # In TLS 1.3 the client finishes its handshake before the endpoint checks the certificate and closes the connection.
     assert outcome.kind is DEFERRED
     assert outcome.reason in {"connection lost", "TLS failed"}
     assert seen == []
 
 
-async def test_a_client_certificate_does_not_make_us_trust_the_receiver(tmp_path: Path) -> None:
+async def test_client_certificate_does_not_disable_server_verification(tmp_path: Path) -> None:
     authority = Authority()
     async with demanding(authority, tmp_path) as (url, seen), channel() as webhook:
         outcome = await webhook.attempt(due_at(url, client_certificate=authority.certificate("acme")))
@@ -228,7 +228,7 @@ async def test_a_client_certificate_does_not_make_us_trust_the_receiver(tmp_path
     assert seen == []
 
 
-async def test_a_stored_certificate_that_is_no_good_any_more_fails_its_own_delivery_only() -> None:
+async def test_invalid_stored_certificate_fails_only_its_own_delivery() -> None:
     sent = due_at("https://127.0.0.1:1/")
     certificate, _ = parts(Authority().certificate("acme"))
     target = sent.subscription.target.model_copy(update={"client_certificate": SecretStr(certificate)})
