@@ -28,7 +28,7 @@ from temporalio.worker import (
 
 from activities.egress.download import Downloader
 from activities.egress.policy import Egress
-from activities.email.attachments import fetching
+from activities.email.attachments import attachment_fetch
 from activities.email.channel import EmailChannel
 from activities.email.dkim import DkimSigner
 from activities.email.relays import Relays
@@ -156,7 +156,7 @@ async def open_channels(settings: Settings, registry: Registry) -> AsyncIterator
             concurrency=concurrency,
             links=settings.links,
             signer=signer_of(settings),
-            fetch=fetching(Downloader(strangers, egress), timeout=settings.webhook_timeout),
+            fetch=attachment_fetch(Downloader(strangers, egress), timeout=settings.webhook_timeout),
             return_path=settings.return_path,
         )
 

@@ -1,9 +1,9 @@
-"""Attachments: files that an event names by URL, fetched at each attempt, within limits.
+"""Attachments: files that an event names by URL. Each attempt fetches them, within limits.
 
     "data": {"attachments": [{"url": "https://…/invoice.pdf", "name": "Invoice 42.pdf", "type": "application/pdf"}]}
 
-A file that cannot be had now keeps the mail back, until the schedule tries again. One that never will be, is too large or
-would be refused by receivers, is left out, and the mail says so with its link.
+A temporary failure to fetch a file defers the delivery. A file that fails permanently, is too large or would be refused by
+receivers is left out, and the mail says so with a link to it.
 """
 
 import asyncio
@@ -18,41 +18,41 @@ from urllib.parse import unquote, urlsplit
 
 from activities.egress.download import Downloader, DownloadFailed
 from activities.egress.policy import EgressRefused
-from activities.email.message import File, file_name, media_type
-from activities.rendering.html import with_more
+from activities.email.files import File, file_name, media_type
+from activities.rendering.html import append_to_body
 from activities.rendering.renderer import EmailText
 from bellwire.events import Event
 
-#: Most files of a mail; bytes of one, and of all. In base64 that is 20 MB, and relays commonly take 25.
+#: Files of a mail, bytes of one file, and bytes of all files. In base64 that is 20 MB; relays commonly accept 25.
 MAX_FILES, MAX_FILE_BYTES, MAX_TOTAL_BYTES = 10, 7_000_000, 15_000_000
-#: Mails with files that one process has in memory at the same time.
-MAX_AT_ONCE = 4
-#: Longest URL that is fetched.
+#: Mails with files that one process holds in memory at the same time.
+MAX_CONCURRENT = 4
+#: Longest URL in characters.
 MAX_URL = 2048
 
-#: Fetches one URL through the egress guard: its content type and its content, MAX_FILE_BYTES at most. Raises EgressRefused
-#: or FileRefused for what will not be had later either, NotNow for what may be.
+#: Fetches one URL under the egress policy and returns its content type and at most MAX_FILE_BYTES of content. Raises
+#: EgressRefused or AttachmentRejected for a permanent failure, AttachmentUnavailable for a temporary one.
 Fetch = Callable[[str], Awaitable[tuple[str, bytes]]]
 
-#: Endings that mail services refuse whatever is inside, since a click runs it.
-_ENDINGS = """
+#: File name extensions that mail services refuse whatever the content, since a click runs the file.
+_EXTENSIONS = """
 ade adp apk app appx appxbundle bat cab chm cmd com command cpl desktop diagcab dll dmg exe hta img ins iso isp jar jnlp js
 jse lib lnk mde mjs msc msi msix msp mst nsh pif pkg ps1 ps2 psc1 psc2 reg scf scr sct settingcontent-ms sh shb shs sys url
 vb vbe vbs vhd vhdx vxd ws wsc wsf wsh xll xnk
 """
-_EXECUTABLE = frozenset(_ENDINGS.split())
+_EXECUTABLE_EXTENSIONS = frozenset(_EXTENSIONS.split())
 _EXECUTABLE_TYPES = re.compile(
     r"application/(?:x-(?:ms-?dos-program|ms-?download|dosexec|executable|sh|csh|bat|msi|elf|mach-binary|ms-?installer|"
     r"sharedlib|java-archive|ms-shortcut)|vnd\.microsoft\.portable-executable|vnd\.android\.package-archive|java-archive|"
     r"(?:x-|ecma|java)script|javascript|hta)|text/(?:(?:x-)?(?:java|ecma|vb|shell)script|x-(?:sh|python|msdos-batch))"
 )
-#: What programs begin with: Windows, Linux, macOS (both orders, and several in one), scripts, Windows shortcuts.
-_PROGRAMS = (b"MZ", b"\x7fELF", b"\xfe\xed\xfa\xce", b"\xfe\xed\xfa\xcf", b"\xce\xfa\xed\xfe", b"\xcf\xfa\xed\xfe",
+#: Magic bytes of programs: Windows, Linux, macOS (both byte orders, universal), scripts, Windows shortcuts.
+_EXECUTABLE_MAGIC = (b"MZ", b"\x7fELF", b"\xfe\xed\xfa\xce", b"\xfe\xed\xfa\xcf", b"\xce\xfa\xed\xfe", b"\xcf\xfa\xed\xfe",
              b"\xca\xfe\xba\xbe", b"#!", b"L\x00\x00\x00\x01\x14\x02\x00")  # fmt: skip
 
 
 class AttachmentRejected(Exception):
-    """The file will not be had, now or later. `reason` is a few words without address or content."""
+    """A file is refused or cannot be fetched, now or later. `reason` contains no address and no content."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -60,15 +60,15 @@ class AttachmentRejected(Exception):
 
 
 class AttachmentUnavailable(Exception):
-    """A file cannot be had now; `reason` is a few words without address or content."""
+    """A file cannot be fetched now, but perhaps later. `reason` contains no address and no content."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = f"attachment: {reason}"
 
 
-def fetching(downloader: Downloader, *, timeout: float) -> Fetch:
-    """What fetches files from strangers, within `timeout` seconds for each."""
+def attachment_fetch(downloader: Downloader, *, timeout: float) -> Fetch:
+    """A Fetch that uses `downloader`, within `timeout` seconds for each file."""
 
     async def fetch(url: str) -> tuple[str, bytes]:
         try:
@@ -83,95 +83,95 @@ def fetching(downloader: Downloader, *, timeout: float) -> Fetch:
 
 @dataclass(kw_only=True)
 class AttachmentSet:
-    """The files that go with a mail, and those that do not: a line for each."""
+    """The files to attach to a mail, and the files that are left out."""
 
     files: list[File] = field(default_factory=list)
-    #: Name, link or None, and why.
+    #: Name, link or None, and reason of each file that is left out.
     left_out: list[tuple[str, str | None, str]] = field(default_factory=list)
 
-    def told(self, text: EmailText) -> EmailText:
-        """The text with what was left out at its end."""
+    def add_notice(self, text: EmailText) -> EmailText:
+        """The text with a list of the files that are left out at its end."""
         if not self.left_out:
             return text
-        lines = [f"{name}, {why}{f': {url}' if url else ''}" for name, url, why in self.left_out]
+        lines = [f"{name}, {reason}{f': {url}' if url else ''}" for name, url, reason in self.left_out]
         items = "".join(f"<li>{_item(*each)}</li>" for each in self.left_out)
         return EmailText(
             subject=text.subject,
             text="\n".join([text.plain.rstrip(), "", "Not attached:", *(f"* {line}" for line in lines), ""]),
-            html=None if text.html is None else with_more(text.html, f"<p>Not attached:</p><ul>{items}</ul>"),
+            html=None if text.html is None else append_to_body(text.html, f"<p>Not attached:</p><ul>{items}</ul>"),
         )
 
 
 class Attachments:
-    """Gathers the files of events by `fetch`; with None nothing is fetched, and all are left out."""
+    """Loads the files of events by `fetch`. Without `fetch`, all files are left out."""
 
     def __init__(self, fetch: Fetch | None) -> None:
         self._fetch = fetch
-        self._room = asyncio.Semaphore(MAX_AT_ONCE)
+        self._slots = asyncio.Semaphore(MAX_CONCURRENT)
 
     @asynccontextmanager
-    async def of(self, event: Event, *, wanted: bool) -> AsyncIterator[AttachmentSet]:
-        """The files of an event, for as long as they are needed; none unless `wanted`. Raises NotNow."""
-        named = _named(event) if wanted else []
-        if not named:
+    async def load(self, event: Event, *, wanted: bool) -> AsyncIterator[AttachmentSet]:
+        """The files of an event, held in memory within the context. Empty unless `wanted`. Raises AttachmentUnavailable."""
+        entries = _entries(event) if wanted else []
+        if not entries:
             yield AttachmentSet()
             return
-        async with self._room:
-            yield await self._gathered(named)
+        async with self._slots:
+            yield await self._load_all(entries)
 
-    async def _gathered(self, named: list[Any]) -> AttachmentSet:
+    async def _load_all(self, entries: list[Any]) -> AttachmentSet:
         found = AttachmentSet()
-        room = MAX_TOTAL_BYTES
-        for number, given in enumerate(named, start=1):
-            url, name, kind = _read(given)
+        bytes_left = MAX_TOTAL_BYTES
+        for number, entry in enumerate(entries, start=1):
+            url, name, kind = _parse(entry)
             name = name or f"file {number}"
             try:
                 if number > MAX_FILES:
                     raise AttachmentRejected(f"more than {MAX_FILES} files")  # noqa: TRY301
-                file = await self._one(url, name, kind, room=room)
-            except AttachmentRejected as refusal:
-                found.left_out.append((name, url, refusal.reason))
-                if number > MAX_FILES and len(named) > number:
-                    found.left_out.append((f"{len(named) - number} more", None, refusal.reason))
+                file = await self._load_one(url, name, kind, bytes_left=bytes_left)
+            except AttachmentRejected as rejection:
+                found.left_out.append((name, url, rejection.reason))
+                if number > MAX_FILES and len(entries) > number:
+                    found.left_out.append((f"{len(entries) - number} more", None, rejection.reason))
                     break
             else:
-                room -= len(file.content)
+                bytes_left -= len(file.content)
                 found.files.append(file)
         return found
 
-    async def _one(self, url: str | None, name: str, kind: str | None, *, room: int) -> File:
+    async def _load_one(self, url: str | None, name: str, kind: str | None, *, bytes_left: int) -> File:
         if url is None:
             raise AttachmentRejected("no https link")
-        _check_kind(name, media_type(kind))
+        _refuse_programs(name, media_type(kind))
         if self._fetch is None:
-            raise AttachmentRejected("files are not fetched here")
-        if room <= 0:
+            raise AttachmentRejected("attachments are disabled")
+        if bytes_left <= 0:
             raise AttachmentRejected("too large together")
         try:
-            from_retry_after, content = await self._fetch(url)
+            content_type, content = await self._fetch(url)
         except EgressRefused as refusal:
             raise AttachmentRejected(refusal.reason) from None
         if len(content) > MAX_FILE_BYTES:
             raise AttachmentRejected(f"larger than {MAX_FILE_BYTES // 1_000_000} MB")
-        if len(content) > room:
+        if len(content) > bytes_left:
             raise AttachmentRejected(f"larger than {MAX_TOTAL_BYTES // 1_000_000} MB together")
-        _check_kind(name, media_type(from_retry_after))
-        kind = media_type(kind or from_retry_after)
+        _refuse_programs(name, media_type(content_type))
+        kind = media_type(kind or content_type)
         if "." not in name:
             name += mimetypes.guess_extension(kind) or ""
-        _check_kind(name, kind)
-        if content.startswith(_PROGRAMS):
+        _refuse_programs(name, kind)
+        if content.startswith(_EXECUTABLE_MAGIC):
             raise AttachmentRejected("programs are not sent")
         return File(name=name, type=kind, content=content)
 
 
-def _named(event: Event) -> list[Any]:
+def _entries(event: Event) -> list[Any]:
     given = event.data.get("attachments") if isinstance(event.data, dict) else None
     return given if isinstance(given, list) else []
 
 
-def _read(given: Any) -> tuple[str | None, str, str | None]:
-    """Link, name and stated type of what an event names; a link that no browser should open is none."""
+def _parse(given: Any) -> tuple[str | None, str, str | None]:
+    """Link, name and media type of an entry in the event; None for a link that browsers should not open."""
     fields = given if isinstance(given, dict) else {}
     url, name, kind = (fields.get(key) if isinstance(fields.get(key), str) else None for key in ("url", "name", "type"))
     try:
@@ -185,12 +185,12 @@ def _read(given: Any) -> tuple[str | None, str, str | None]:
     return url, file_name(name or last) if name or last else "", kind
 
 
-def _check_kind(name: str, kind: str) -> None:
-    """Raise FileRefused for a program, by the ending of its name or by its type."""
-    if name.rpartition(".")[2].strip().lower() in _EXECUTABLE or _EXECUTABLE_TYPES.fullmatch(kind):
+def _refuse_programs(name: str, kind: str) -> None:
+    """Raise AttachmentRejected for a program, recognized by its extension or its media type."""
+    if name.rpartition(".")[2].strip().lower() in _EXECUTABLE_EXTENSIONS or _EXECUTABLE_TYPES.fullmatch(kind):
         raise AttachmentRejected("programs are not sent")
 
 
-def _item(name: str, url: str | None, why: str) -> str:
-    name, why = escaping.escape(name), escaping.escape(why)
-    return f'<a href="{escaping.escape(url)}">{name}</a>, {why}' if url else f"{name}, {why}"
+def _item(name: str, url: str | None, reason: str) -> str:
+    name, reason = escaping.escape(name), escaping.escape(reason)
+    return f'<a href="{escaping.escape(url)}">{name}</a>, {reason}' if url else f"{name}, {reason}"

@@ -17,10 +17,9 @@ from activities.email.relays import Relays
 from activities.email.smtp_pool import SmtpPool
 from activities.email.smtp_replies import (
     ERRORS,
-    GONE,
-    OURS,
-    judge,
-    line_of,
+    Meaning,
+    classify_smtp_error,
+    reply_codes,
 )
 from activities.rendering.renderer import Renderer
 from activities.sending.in_flight import InFlightAttempts
@@ -99,9 +98,12 @@ class EmailChannel:
             return _not_now(due, str(error))
         message_id = f"<{due.delivery.id}@{self._mail.domain}>"
         try:
-            async with self._attachments.of(due.event, wanted=target.attachments) as found:
+            async with self._attachments.load(due.event, wanted=target.attachments) as found:
                 draft = await self._mail.draft(
-                    found.told(text), message_id=message_id, subscription_id=due.subscription.id, files=found.files
+                    found.add_notice(text),
+                    message_id=message_id,
+                    subscription_id=due.subscription.id,
+                    files=found.files,
                 )
                 made = [
                     (recipient, await self._send(due, recipient, draft, message_id))
@@ -120,11 +122,11 @@ class EmailChannel:
         try:
             answer = await self._pool.send(sender, address, mail)
         except ERRORS as error:
-            meaning, outcome = judge(error)
-            if meaning == GONE:
+            meaning, outcome = classify_smtp_error(error)
+            if meaning is Meaning.GONE:
                 gone = Suppression(channel=Channel.EMAIL, address=recipient, reason=SuppressionReason.BOUNCED)
                 return outcome.model_copy(update={"suppress": (gone,)})
-            if meaning == OURS:
+            if meaning is Meaning.OPERATOR:
                 # Without the traceback, whose last line may hold an address.
                 log.error("relay.refused", delivery=due.delivery.id, reason=outcome.reason)  # noqa: TRY400
             return outcome
@@ -132,7 +134,7 @@ class EmailChannel:
         queued = _QUEUED_AS.search(words)
         return Outcome(
             kind=OutcomeKind.DELIVERED,
-            reason=f"SMTP {line_of(int(code), words)}",
+            reason=f"SMTP {reply_codes(int(code), words)}",
             provider_id=queued[1] if queued else message_id,
             answer=answer[:MAX_ANSWER],
         )

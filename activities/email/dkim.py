@@ -1,7 +1,7 @@
-"""DKIM signatures (RFC 6376, 8301, 8463): the receiver learns that the domain sent this mail, and that it is as it was.
+"""DKIM signatures (RFC 6376, 8301, 8463): they prove that the domain sent a mail and that nobody changed it.
 
-Body and headers are put into canonical form by dkimpy and signed by OpenSSL, in 0.4 ms for RSA of 2048 bits and without
-holding up other threads; dkimpy's own signing takes 8 ms and does.
+dkimpy canonicalizes body and headers, and OpenSSL signs them: 0.4 ms with a 2048-bit RSA key, without blocking other
+threads. dkimpy's own signing takes 8 ms and blocks them.
 """
 
 import base64
@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
 from dkim.canonicalization import Relaxed  # type: ignore[import-untyped]
 
-#: What is signed, each once more than it is there, so that nobody can add another one. RFC 8058 §4 wants both headers of
-#: the list among them; the rest is RFC 6376 §5.4.1.
+#: Headers that are signed. The signature names each once more than the mail has it, so that adding another one breaks the
+#: signature. RFC 8058 §4 requires both List- headers; the rest is RFC 6376 §5.4.1.
 SIGNED = (
     "from",
     "to",
@@ -35,9 +35,9 @@ SIGNED = (
     "list-unsubscribe",
     "list-unsubscribe-post",
 )
-#: Bits of RSA keys that every verifier takes (RFC 8301 §3.2).
+#: Sizes of RSA keys in bits that every verifier supports (RFC 8301 §3.2).
 RSA_BITS = range(1024, 4097)
-#: Longest RSA key that signs in less than a millisecond; one of 4096 bits takes two.
+#: Size of the largest RSA key that signs in less than a millisecond; a 4096-bit key takes two.
 FAST_BITS = 2048
 
 _FIELD_ENDS = re.compile(rb"\r\n(?![ \t])")
@@ -47,32 +47,32 @@ Sign = Callable[[bytes], bytes]
 
 
 class DkimSigner:
-    """Signs mails for `domain` with a key whose public half is published at SELECTOR._domainkey.DOMAIN.
+    """Signs mails for `domain`, whose public key is published at SELECTOR._domainkey.DOMAIN.
 
-    `key` is a private key as PEM, RSA or Ed25519, or the path of a file with one. Raises ValueError, which names the
-    variable that is wrong and shows nothing of the key.
+    `key` is an RSA or Ed25519 private key in PEM, or the path of a PEM file. Raises ValueError, which names the environment
+    variable and never contains the key.
     """
 
     def __init__(self, domain: str, selector: str, key: str) -> None:
-        #: `slow`: whether signing takes more than a millisecond, whatever the mail.
+        #: `slow`: whether each signature takes more than a millisecond.
         self._algorithm, self._sign, self.slow = _signing(key)
-        self._place = f"d={domain}; s={selector};"
+        self._domain_tags = f"d={domain}; s={selector};"
 
     def sign(self, mail: bytes) -> bytes:
-        """The mail with its signature in front. Lines must end in CR LF."""
+        """The mail with a DKIM-Signature header in front. Lines must end with CR LF."""
         head, _, body = mail.partition(b"\r\n\r\n")
         digest = hashlib.sha256(Relaxed.canonicalize_body(body)).digest()
         fields = _FIELD_ENDS.split(head)
         present = {name: field for field in fields if (name := field.partition(b":")[0].strip().lower().decode())}
         named = [name for name in SIGNED for _ in range(2 if name in present else 1)]
         signature = (
-            f"DKIM-Signature: v=1; a={self._algorithm}; c=relaxed/relaxed;\r\n {self._place}\r\n t={int(time.time())};"
+            f"DKIM-Signature: v=1; a={self._algorithm}; c=relaxed/relaxed;\r\n {self._domain_tags}\r\n t={int(time.time())};"
             f"\r\n h={_folded(named)};\r\n bh={base64.b64encode(digest).decode()};\r\n b="
         ).encode("ascii")
-        # RFC 6376 §3.7: of a header that is named more often than it is there, the rest is the empty string.
+        # RFC 6376 §3.7: a header that is named more often than it occurs counts as the empty string.
         signed = b"".join(_canonical(present[name]) for name in SIGNED if name in present)
-        made = base64.b64encode(self._sign(signed + _canonical(signature).removesuffix(b"\r\n")))
-        lines = [made[at : at + _LINE] for at in range(0, len(made), _LINE)]
+        encoded = base64.b64encode(self._sign(signed + _canonical(signature).removesuffix(b"\r\n")))
+        lines = [encoded[start : start + _LINE] for start in range(0, len(encoded), _LINE)]
         return signature + b"\r\n ".join(lines) + b"\r\n" + mail
 
 
@@ -83,28 +83,28 @@ def _canonical(field: bytes) -> bytes:
 
 
 def _folded(names: list[str]) -> str:
-    """Names with colons between them, in lines that are not too long."""
-    lines = [names[at : at + 4] for at in range(0, len(names), 4)]
+    """The names with colons between them, folded into several lines."""
+    lines = [names[start : start + 4] for start in range(0, len(names), 4)]
     return ":\r\n  ".join(":".join(line) for line in lines)
 
 
 def _signing(key: str) -> tuple[str, Sign, bool]:
-    """The algorithm of the key, what signs with it, and whether that takes more than a millisecond."""
+    """The algorithm of the key, its signing function, and whether that takes more than a millisecond."""
     pem = _pem(key)
     try:
         loaded = serialization.load_pem_private_key(pem, password=None)
     except TypeError as error:
-        raise ValueError("BELLWIRE_DKIM_KEY: the key is encrypted; give it without a passphrase") from error
+        raise ValueError("BELLWIRE_DKIM_KEY: the key is encrypted; remove its passphrase") from error
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise ValueError("BELLWIRE_DKIM_KEY: holds no private key as PEM: openssl genrsa 2048") from error
+        raise ValueError("BELLWIRE_DKIM_KEY: is not a private key in PEM: openssl genrsa 2048") from error
     if isinstance(loaded, ed25519.Ed25519PrivateKey):
-        # RFC 8463 §3: what is signed is the hash.
+        # RFC 8463 §3: Ed25519 signs the hash.
         return "ed25519-sha256", lambda text: loaded.sign(hashlib.sha256(text).digest()), False
     if not isinstance(loaded, rsa.RSAPrivateKey):
         raise ValueError("BELLWIRE_DKIM_KEY: the key is neither RSA nor Ed25519: openssl genrsa 2048")  # noqa: TRY004
     if loaded.key_size not in RSA_BITS:
         raise ValueError(
-            f"BELLWIRE_DKIM_KEY: the key has {loaded.key_size} bits; receivers take 1024 to 4096, use 2048"
+            f"BELLWIRE_DKIM_KEY: the key has {loaded.key_size} bits; receivers accept 1024 to 4096, use 2048"
         )
     return (
         "rsa-sha256",
@@ -115,11 +115,11 @@ def _signing(key: str) -> tuple[str, Sign, bool]:
 
 def _pem(key: str) -> bytes:
     if "-----BEGIN" in key:
-        return key.replace("\\n", "\n").encode()  # as files of variables hold it, on one line
+        return key.replace("\\n", "\n").encode()  # on one line, as in .env files
     try:
         return Path(key).read_bytes()
     except (OSError, ValueError) as error:
-        # Without its text, which holds what may be a key.
+        # Without the error's text, which may contain the key.
         raise ValueError(
-            f"BELLWIRE_DKIM_KEY: is neither a PEM (-----BEGIN …) nor a file that can be read ({type(error).__name__})"
+            f"BELLWIRE_DKIM_KEY: is neither PEM (-----BEGIN …) nor a readable file ({type(error).__name__})"
         ) from None

@@ -1,7 +1,7 @@
-"""Mail: what is handed to a relay, byte for byte: headers, text and HTML, files, the way out, the signature.
+"""Composer: composes the bytes of a mail: headers, text, HTML, attached files, unsubscribe link and DKIM signature.
 
-It is put together so that the strictest receiver accepts it: seven bits, lines that are short enough, one of each header,
-and no character of anybody's data that could end a header and begin another.
+Strict receivers accept the result: 7-bit bodies, short lines, one of each header. Data of an event cannot end a header or
+start another one.
 """
 
 import asyncio
@@ -17,44 +17,32 @@ from email.utils import format_datetime, formataddr, parseaddr
 from pydantic import TypeAdapter, ValidationError
 
 from activities.email.dkim import DkimSigner
-from activities.rendering.html import inlined
+from activities.email.files import File, file_name, media_type
+from activities.rendering.html import inline_styles
 from activities.rendering.renderer import EmailText
-from activities.rendering.sandbox.filters import one_line, printable
+from activities.rendering.text import one_line, printable, valid_unicode, without_invisible
 from bellwire.email.unsubscribe_links import ONE_CLICK, Links
 from bellwire.subscriptions import EmailAddress
 
-#: Longest subject, name of a sender and name of a file, in characters: the lines they stand in stay below the 998 of
-#: RFC 5322 §2.1.1 however they are encoded.
-MAX_SUBJECT, MAX_NAME, MAX_FILE_NAME = 500, 100, 100
-#: Bytes from which a mail is put together and signed in a thread: a millisecond's work.
+#: Longest subject and sender name in characters. Encoded, they keep their header lines below the 998 characters of
+#: RFC 5322 §2.1.1.
+MAX_SUBJECT, MAX_NAME = 500, 100
+#: Size in bytes from which a mail is composed and signed in a thread: that takes about a millisecond.
 LARGE = 16 * 1024
 
-#: 7-bit bodies, so that any relay takes them.
+#: 7-bit bodies, which every relay accepts.
 _POLICY = policy.SMTP.clone(cte_type="7bit")
-_TYPE = re.compile(r"([a-z0-9][a-z0-9.+-]{0,63})/([a-z0-9][a-z0-9.+-]{0,99})")
-#: Types that are structure and not content.
-_STRUCTURE = frozenset({"multipart", "message"})
 _NOT_VISIBLE = re.compile(r"[^\x21-\x7e]")
-_NOT_IN_FILE_NAMES = re.compile(r"[\\/:*?\"<>|]+")
 _CRLF = "\r\n"
-#: Longest name that stands in its line as it is, with quotes and each of its letters escaped.
+#: Longest name that fits into its header line even if it is quoted and each character is escaped.
 _SHORT_NAME = 34
-#: Name and address that do not fit into one line of 78 characters.
+#: Length from which name and address go on two lines, because of the limit of 78 characters.
 _LONG = 70
 
 
 @dataclass(frozen=True, kw_only=True)
-class File:
-    """A file that goes with a mail. `type` is a media type without parameters."""
-
-    name: str
-    type: str
-    content: bytes
-
-
-@dataclass(frozen=True, kw_only=True)
 class Draft:
-    """A mail as it is for all its recipients."""
+    """The part of a mail that is the same for all recipients."""
 
     subscription_id: str
     head: bytes
@@ -63,29 +51,29 @@ class Draft:
 
 
 class Composer:
-    """Composes mails from `sender` ("Name <address>"), with links to unsubscribe and signed, if those are given.
+    """Composes mails from `sender` ("Name <address>"), with unsubscribe `links` and a signature of `signer`, if given.
 
-    Raises ValueError at once if `sender` is not an address that a header can hold.
+    The constructor raises ValueError if `sender` is not a valid address.
     """
 
     def __init__(self, sender: str, *, links: Links | None = None, signer: DkimSigner | None = None) -> None:
         self._links, self._signer = links, signer
-        name, address = parseaddr(_visible(_whole(sender)))
+        name, address = parseaddr(without_invisible(valid_unicode(sender)))
         try:
             #: The bare address, in ASCII.
             self.address = ascii_domain(TypeAdapter(EmailAddress).validate_python(address))
         except ValidationError as error:
             raise ValueError(f"sender: {sender!r} is not an address; write Name <address>") from error
         if not self.address.isascii():
-            raise ValueError(f"sender: {sender!r} has letters before the @ that are not ASCII")
-        #: What Message-IDs end in.
+            raise ValueError(f"sender: {sender!r} has non-ASCII letters before the @")
+        #: The domain of Message-IDs.
         self.domain = self.address.rpartition("@")[2]
         self._from = _mailbox(one_line(name, limit=MAX_NAME), self.address)
 
     async def draft(
         self, text: EmailText, *, message_id: str, subscription_id: str, files: Sequence[File] = ()
     ) -> Draft:
-        """What all recipients get alike. `message_id` is in angle brackets."""
+        """Compose the part that is the same for all recipients. `message_id` is in angle brackets."""
         head = (
             f"From: {self._from}",
             f"Subject: {_subject(text.subject)}",
@@ -98,8 +86,8 @@ class Composer:
         return Draft(subscription_id=subscription_id, head=_lines(head), body=body)
 
     async def compose(self, draft: Draft, recipient: str) -> bytes:
-        """The whole mail for one recipient, whose address is as the subscription has it."""
-        head = [f"To: {_visible(ascii_domain(recipient))}"]
+        """Compose the whole mail for one recipient. `recipient` is the address as the subscription has it."""
+        head = [f"To: {without_invisible(ascii_domain(recipient))}"]
         if self._links is not None:
             url = self._links.unsubscribe_url(draft.subscription_id, recipient)
             head += [
@@ -115,7 +103,7 @@ class Composer:
 
 
 def ascii_domain(address: str) -> str:
-    """The address with its domain in ASCII (IDNA), so that only a local part that is not ASCII needs SMTPUTF8."""
+    """The address with its domain in ASCII (IDNA). Then only a non-ASCII local part needs SMTPUTF8."""
     local, _, domain = address.rpartition("@")
     try:
         return f"{local}@{domain.encode('idna').decode()}"
@@ -123,31 +111,11 @@ def ascii_domain(address: str) -> str:
         return address
 
 
-def file_name(text: str) -> str:
-    """A name that is one, and only that, on every system: no folder, no control character, no dot at either end."""
-    last = _visible(_whole(text)).replace("\\", "/").rstrip("/").rpartition("/")[2]
-    name = _NOT_IN_FILE_NAMES.sub("_", last).strip(" .")
-    if len(name) > MAX_FILE_NAME:
-        stem, dot, ending = name.rpartition(".")
-        name = (
-            stem[: MAX_FILE_NAME - 1 - len(ending)] + dot + ending
-            if dot and len(ending) <= 10
-            else name[:MAX_FILE_NAME]
-        )
-    return name.strip(" .") or "file"
-
-
-def media_type(text: str | None) -> str:
-    """A media type without its parameters; application/octet-stream for what is none, or is structure."""
-    found = _TYPE.fullmatch((text or "").partition(";")[0].strip().lower())
-    return found[0] if found and found[1] not in _STRUCTURE else "application/octet-stream"
-
-
 def _body(text: EmailText, files: Sequence[File]) -> bytes:
     body = EmailMessage(policy=_POLICY)
-    body.set_content(printable(_whole(text.plain)))
+    body.set_content(printable(valid_unicode(text.plain)))
     if text.html is not None:
-        body.add_alternative(printable(inlined(_whole(text.html))), subtype="html")
+        body.add_alternative(printable(inline_styles(valid_unicode(text.html))), subtype="html")
     for file in files:
         main, _, sub = media_type(file.type).partition("/")
         body.add_attachment(file.content, maintype=main, subtype=sub, filename=file_name(file.name))
@@ -155,7 +123,7 @@ def _body(text: EmailText, files: Sequence[File]) -> bytes:
 
 
 def _subject(text: str) -> str:
-    line = one_line(_whole(text), limit=MAX_SUBJECT)
+    line = one_line(valid_unicode(text), limit=MAX_SUBJECT)
     plain = line.isascii() and "=?" not in line
     return Header(line, "us-ascii" if plain else "utf-8", header_name="Subject").encode(linesep=_CRLF)
 
@@ -168,16 +136,6 @@ def _mailbox(name: str, address: str) -> str:
     words, _, last = whole.rpartition(" ")
     long = len(words.rpartition("\n")[2]) + len(last) > _LONG
     return f"{words}{_CRLF} {last}" if words and long else whole
-
-
-def _whole(text: str) -> str:
-    """The text with pairs of surrogates joined, and lone ones, which no encoding has, replaced."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def _visible(text: str) -> str:
-    """The text without control characters, line ends of any script, and marks that change its direction."""
-    return "".join(character for character in text if character.isprintable())
 
 
 def _lines(fields: Sequence[str]) -> bytes:

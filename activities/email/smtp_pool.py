@@ -1,7 +1,8 @@
-"""SmtpPool: a few connections to the mail relay, kept open between mails.
+"""SmtpPool: a pool of connections to one mail relay.
 
 A connection carries one mail at a time, and opening one costs as much as sending a mail, with TLS more. So connections
-are kept, and replaced before the relay tires of them: after so many mails or seconds, or once they no longer answer.
+stay open between mails. The pool replaces them before the relay closes them: after a number of mails or seconds, or when
+they no longer respond.
 """
 
 import asyncio
@@ -18,30 +19,30 @@ from aiosmtplib import (
     SMTPServerDisconnected,
 )
 
-#: Seconds of rest after which a connection is asked (NOOP) whether it still lives.
+#: Idle seconds after which a connection is checked with NOOP before it is used.
 NOOP_AFTER = 5.0
-#: Seconds of rest after which it is not asked but replaced; many relays hang up after 60 to 300.
+#: Idle seconds after which a connection is replaced without a check; many relays hang up after 60 to 300.
 MAX_IDLE = 45.0
-#: Seconds that one connection is used in all, so that a change of DNS or of the relay's members arrives.
+#: Lifetime of a connection in seconds, so that changes of DNS and of a load-balanced relay take effect.
 MAX_AGE = 600.0
-#: Mails over one connection; relays commonly refuse more than 100.
+#: Mails per connection; relays commonly refuse more than 100.
 MAX_MAILS = 100
-#: Seconds to say goodbye in.
+#: Timeout of QUIT in seconds.
 QUIT_SECONDS = 2.0
 
 _SECURITY = ("none", "starttls", "tls")
 
 
-class AnswerLost(Exception):
-    """The relay was given the mail and no answer came, so it may have been accepted or not."""
+class ReplyLost(Exception):
+    """The connection failed after DATA, before the relay's reply. The relay may have accepted the mail."""
 
 
-class NoRelay(Exception):
-    """The mail was given to nobody, since every relay has failed lately."""
+class NoRelayAvailable(Exception):
+    """The circuits of all relays are open, so the mail was not sent."""
 
 
 class _Connection:
-    """One conversation with the relay."""
+    """One SMTP session with the relay."""
 
     def __init__(self, client: aiosmtplib.SMTP) -> None:
         self.client = client
@@ -49,7 +50,7 @@ class _Connection:
         self.opened_at = self.used_at = time.monotonic()
 
     async def send(self, sender: str, recipient: str, mail: bytes) -> str:
-        """One mail in one envelope; returns the relay's words. Leaves the connection ready for the next, or closed."""
+        """Send one mail in one envelope and return the reply. Leaves the connection ready for the next mail, or closed."""
         client = self.client
         try:
             options, encoding = self._options(recipient, mail)
@@ -69,17 +70,17 @@ class _Connection:
         return f"{reply.code} {reply.message}"
 
     async def _data(self, mail: bytes) -> aiosmtplib.SMTPResponse:
-        """DATA and the mail. A clear refusal is an SMTPDataError; whatever else goes wrong here is an AnswerLost."""
+        """Send DATA and the mail. Raises SMTPDataError for a 4yz or 5yz reply, and ReplyLost for any other failure."""
         try:
             return await self.client.data(mail)
         except SMTPDataError as error:
             if error.code >= 400:
                 raise
             self.client.close()
-            raise AnswerLost from error
+            raise ReplyLost from error
         except (SMTPException, OSError) as error:
             self.client.close()
-            raise AnswerLost from error
+            raise ReplyLost from error
 
     def _options(self, recipient: str, mail: bytes) -> tuple[list[str], str]:
         options = [f"SIZE={len(mail)}"] if self.client.supports_extension("size") else []
@@ -90,7 +91,7 @@ class _Connection:
         return [*options, "SMTPUTF8", "BODY=8BITMIME"], "utf-8"
 
     async def _reset(self, error: SMTPResponseException) -> None:
-        """End the refused envelope, so that the next one can begin. After 421 or nonsense there is no next one."""
+        """Reset the session after a refusal, so that it can carry the next mail. Close it after 421 or an invalid reply."""
         self.used_at = time.monotonic()
         if not 400 <= error.code < 600 or error.code == 421:
             self.client.close()
@@ -102,10 +103,10 @@ class _Connection:
 
 
 class SmtpPool:
-    """At most `connections` connections to one relay. Mails beyond that wait for one to become free.
+    """At most `connections` connections to one relay. Further mails wait for a free connection.
 
     `security`: "none", "starttls" (required, not opportunistic) or "tls" (from the first byte).
-    `timeout`: seconds for each step of a conversation: connecting, the handshake, each answer.
+    `timeout`: seconds for each step: connecting, the TLS handshake, each reply.
     """
 
     def __init__(
@@ -131,55 +132,55 @@ class SmtpPool:
         self._timeout = timeout
         self._noop_after, self._max_idle, self._max_age, self._max_mails = noop_after, max_idle, max_age, max_mails
         self._slots = asyncio.Semaphore(connections)
-        self._resting: list[_Connection] = []
+        self._idle: list[_Connection] = []
         self._local_hostname: str | None = None
         self._tls = _tls_context(verify=verify) if security != "none" else None
 
     async def send(self, sender: str, recipient: str, mail: bytes) -> str:
-        """Send one mail in one envelope; returns the relay's answer, "250 2.0.0 OK queued as 4F1".
+        """Send one mail in one envelope and return the relay's reply, such as "250 2.0.0 OK queued as 4F1".
 
-        Raises aiosmtplib's exceptions and OSError if it was not accepted, AnswerLost if that is not known.
+        Raises aiosmtplib's exceptions and OSError if the relay did not accept the mail, ReplyLost if that is unknown.
         """
         async with self._slots:
-            resting = await self._awake()
-            if resting is not None:
+            idle = await self._usable_idle()
+            if idle is not None:
                 try:
-                    return await self._send_over(resting, sender, recipient, mail)
+                    return await self._send_over(idle, sender, recipient, mail)
                 except SMTPServerDisconnected:
-                    pass  # it hung up while resting: nothing was handed over
+                    pass  # the relay hung up while the connection was idle, so it has not got the mail
                 except SMTPResponseException as error:
                     if error.code != 421 or isinstance(error, SMTPDataError):
-                        raise  # 421 is how a relay ends a conversation that it has had enough of
+                        raise  # a relay ends a session with 421, for example after its limit of mails
             return await self._send_over(await self._open(), sender, recipient, mail)
 
     async def close(self) -> None:
-        """Say goodbye on all resting connections."""
-        resting, self._resting = self._resting, []
-        await asyncio.gather(*(_quit(connection) for connection in resting))
+        """Close all idle connections with QUIT."""
+        idle, self._idle = self._idle, []
+        await asyncio.gather(*(_quit(connection) for connection in idle))
 
     async def _send_over(self, connection: _Connection, sender: str, recipient: str, mail: bytes) -> str:
         try:
             return await connection.send(sender, recipient, mail)
         finally:
             if connection.client.is_connected:
-                self._resting.append(connection)
+                self._idle.append(connection)
 
-    async def _awake(self) -> _Connection | None:
-        """The connection that was used last, if it still answers; None if there is none."""
-        while self._resting:
-            connection = self._resting.pop()
+    async def _usable_idle(self) -> _Connection | None:
+        """The most recently used idle connection that still responds; None if there is none."""
+        while self._idle:
+            connection = self._idle.pop()
             now = time.monotonic()
-            rested = now - connection.used_at
+            idle_seconds = now - connection.used_at
             if not connection.client.is_connected:
                 continue
             if (
-                rested > self._max_idle
+                idle_seconds > self._max_idle
                 or now - connection.opened_at > self._max_age
                 or connection.mails >= self._max_mails
             ):
                 await _quit(connection)
                 continue
-            if rested > self._noop_after and not await _answers(connection):
+            if idle_seconds > self._noop_after and not await _responds(connection):
                 continue
             return connection
         return None
@@ -199,7 +200,7 @@ class SmtpPool:
         await client.connect()
         if client.is_ehlo_or_helo_needed:
             await _greet(client)
-        self._local_hostname = client.local_hostname  # found by a look-up in DNS; once is enough
+        self._local_hostname = client.local_hostname  # aiosmtplib looks it up in DNS; do so once
         return _Connection(client)
 
 
@@ -212,7 +213,7 @@ def _tls_context(*, verify: bool) -> ssl.SSLContext:
 
 
 async def _greet(client: aiosmtplib.SMTP) -> None:
-    """EHLO, which tells what the relay offers; HELO for one that knows no EHLO."""
+    """Send EHLO, which lists the relay's extensions; HELO to a relay without EHLO."""
     try:
         try:
             await client.ehlo()
@@ -223,7 +224,7 @@ async def _greet(client: aiosmtplib.SMTP) -> None:
         raise
 
 
-async def _answers(connection: _Connection) -> bool:
+async def _responds(connection: _Connection) -> bool:
     try:
         await connection.client.noop()
     except (SMTPException, OSError):
@@ -239,6 +240,6 @@ async def _quit(connection: _Connection) -> None:
     try:
         await connection.client.quit(timeout=QUIT_SECONDS)
     except (SMTPException, OSError):
-        pass  # it is leaving anyway
+        pass  # the connection is closed anyway
     finally:
         connection.client.close()

@@ -1,4 +1,4 @@
-"""What a mail relay's answers and failures mean: translated here, once, by the two tables below."""
+"""SMTP replies and errors: two tables that say what each means for a delivery."""
 
 import re
 import ssl
@@ -6,78 +6,109 @@ from enum import Enum
 
 import aiosmtplib
 
-from activities.email.smtp_pool import AnswerLost, NoRelay
+from activities.email.smtp_pool import NoRelayAvailable, ReplyLost
 from bellwire.deliveries import MAX_ANSWER, Outcome, OutcomeKind
 
-GONE = "gone"  # rejected, and the subscription disabled
-_REFUSED = "refused"  # rejected
-_LATER = "later"  # deferred
-OURS = "ours"  # deferred, and the operator is told: not the recipient's fault
 
-#: What an answer to RCPT or DATA means: the first pattern that matches "550 5.1.1" (RFC 5321 §4.2, RFC 3463).
-_ANSWERS = tuple(
+class Meaning(Enum):
+    """What a reply or an error means for the delivery."""
+
+    #: Deferred: the next attempt may succeed.
+    LATER = "later"
+    #: Deferred and logged as an error: the operator has to fix the relay or the configuration.
+    OPERATOR = "operator"
+    #: Rejected: the relay or the recipient's mail system refuses this mail.
+    REFUSED = "refused"
+    #: Rejected, and the address is suppressed: the mailbox does not exist.
+    GONE = "gone"
+    #: The relay may have accepted the mail.
+    UNKNOWN = "unknown"
+
+
+class FailureScope(Enum):
+    """What an error concerns: the mail, the relay, or one of the two."""
+
+    #: This mail or its recipient: another relay would reply the same.
+    MAIL = "mail"
+    #: The relay, or the sender at this relay: another relay may accept the mail.
+    RELAY = "relay"
+    #: Either of them.
+    EITHER = "either"
+
+
+#: Meanings of replies to RCPT and DATA. The first pattern that matches the codes, "550 5.1.1", applies (RFC 5321 §4.2,
+#: RFC 3463).
+_REPLIES = tuple(
     (re.compile(pattern), meaning)
     for pattern, meaning in (
-        (r"4..\b.*", _LATER),
-        (r"53[0458]\b.*", OURS),  # authentication
-        (r"5.. 5\.7\..*", OURS),  # policy: a blocked sender, no SPF, no DKIM
-        (r"5.. 5\.1\.[78]", OURS),  # the sender's address; many relays say so only after RCPT
-        (r"5.. 4\..*", _LATER),
-        (r"5.. 5\.2\.2", _LATER),  # mailbox full
-        (r"5.. 5\.(1\..*|2\.1)", GONE),
-        (r"5..\b.*", _REFUSED),  # with 552 and 5.3.4, too large, among them
-        (r".*", _LATER),
+        (r"4..\b.*", Meaning.LATER),
+        (r"53[0458]\b.*", Meaning.OPERATOR),  # authentication
+        (r"5.. 5\.7\..*", Meaning.OPERATOR),  # policy: a blocked sender, no SPF, no DKIM
+        (r"5.. 5\.1\.[78]", Meaning.OPERATOR),  # the sender's address; many relays check it only at RCPT
+        (r"5.. 4\..*", Meaning.LATER),
+        (r"5.. 5\.2\.2", Meaning.LATER),  # mailbox full
+        (r"5.. 5\.(1\..*|2\.1)", Meaning.GONE),
+        (r"5..\b.*", Meaning.REFUSED),  # including 552 and 5.3.4, too large
+        (r".*", Meaning.LATER),
     )
 )
 
-#: What an error means that carries no answer. Looked up by the error's classes, the most derived first.
-FAILURES: dict[type[BaseException], tuple[str, str]] = {
-    AnswerLost: ("unknown", "SMTP answer lost after DATA"),
-    NoRelay: (_LATER, "every SMTP relay is passed over"),
-    aiosmtplib.SMTPNotSupported: (_REFUSED, "address needs SMTPUTF8, which the relay lacks"),
-    aiosmtplib.SMTPConnectTimeoutError: (_LATER, "SMTP connect timeout"),
-    aiosmtplib.SMTPConnectError: (_LATER, "SMTP connect error"),
-    aiosmtplib.SMTPReadTimeoutError: (_LATER, "SMTP timeout"),
-    aiosmtplib.SMTPTimeoutError: (_LATER, "SMTP timeout"),
-    aiosmtplib.SMTPServerDisconnected: (_LATER, "SMTP connection lost"),
-    ssl.SSLError: (OURS, "SMTP TLS handshake failed"),
-    OSError: (_LATER, "SMTP connection error"),
-    # aiosmtplib raises the bare class if the relay offers no STARTTLS, no AUTH or no method of AUTH that it knows.
-    aiosmtplib.SMTPException: (OURS, "SMTP relay lacks STARTTLS or AUTH"),
+#: Meanings and reasons of errors without a reply, by class. The most derived class applies.
+FAILURES: dict[type[BaseException], tuple[Meaning, str]] = {
+    ReplyLost: (Meaning.UNKNOWN, "SMTP reply lost after DATA"),
+    NoRelayAvailable: (Meaning.LATER, "no SMTP relay available"),
+    aiosmtplib.SMTPNotSupported: (Meaning.REFUSED, "address needs SMTPUTF8, which the relay lacks"),
+    aiosmtplib.SMTPConnectTimeoutError: (Meaning.LATER, "SMTP connect timeout"),
+    aiosmtplib.SMTPConnectError: (Meaning.LATER, "SMTP connect error"),
+    aiosmtplib.SMTPReadTimeoutError: (Meaning.LATER, "SMTP timeout"),
+    aiosmtplib.SMTPTimeoutError: (Meaning.LATER, "SMTP timeout"),
+    aiosmtplib.SMTPServerDisconnected: (Meaning.LATER, "SMTP connection lost"),
+    ssl.SSLError: (Meaning.OPERATOR, "SMTP TLS handshake failed"),
+    OSError: (Meaning.LATER, "SMTP connection error"),
+    # aiosmtplib raises the bare class if the relay offers no STARTTLS, no AUTH or no AUTH method that it supports.
+    aiosmtplib.SMTPException: (Meaning.OPERATOR, "SMTP relay lacks STARTTLS or AUTH"),
 }
-ERRORS = (aiosmtplib.SMTPException, AnswerLost, NoRelay, OSError)
+#: What `SmtpPool.send` and `Relays.send` raise.
+ERRORS = (aiosmtplib.SMTPException, ReplyLost, NoRelayAvailable, OSError)
 
-_KINDS = {GONE: OutcomeKind.REJECTED, _REFUSED: OutcomeKind.REJECTED, "unknown": OutcomeKind.UNKNOWN}
-#: Authentication: wanted, failed or too weak (RFC 4954).
-_LOGIN = re.compile(r"(454|53[0458])\b")
-#: The state of a mail system (RFC 3463, class X.3), and not of a mailbox.
+_KINDS = {
+    Meaning.LATER: OutcomeKind.DEFERRED,
+    Meaning.OPERATOR: OutcomeKind.DEFERRED,
+    Meaning.REFUSED: OutcomeKind.REJECTED,
+    Meaning.GONE: OutcomeKind.REJECTED,
+    Meaning.UNKNOWN: OutcomeKind.UNKNOWN,
+}
+#: Authentication required, failed or too weak (RFC 4954).
+_AUTHENTICATION = re.compile(r"(454|53[0458])\b")
+#: The state of a mail system (RFC 3463, class X.3), not of a mailbox.
 _SYSTEM = re.compile(r"... [245]\.3\.")
-#: Errors that carry an answer to RCPT or DATA, when the relay has heard of the recipient.
+#: Errors with a reply to RCPT or DATA: the relay knows the recipient.
 _ABOUT_RECIPIENT = (aiosmtplib.SMTPRecipientRefused, aiosmtplib.SMTPDataError)
 _ENHANCED = re.compile(r"\s*([245]\.\d{1,3}\.\d{1,3})\b")
 
 
-def outcome_of(error: BaseException) -> Outcome:
-    """What an error of `SmtpPool.send` means for the delivery."""
-    return judge(error)[1]
+def classify_smtp_error(error: BaseException) -> tuple[Meaning, Outcome]:
+    """What an error of `SmtpPool.send` means, and its outcome."""
+    if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
+        error = error.recipients[0]
+    theirs = False
+    if isinstance(error, aiosmtplib.SMTPResponseException):
+        meaning, reason = _classify_reply(error)
+        theirs = meaning is not Meaning.OPERATOR and _theirs(error)
+        reply: str | None = f"{error.code} {error.message}"[:MAX_ANSWER]
+    else:
+        cause = error.__cause__ if isinstance(error.__cause__, ssl.SSLError) else error
+        meaning, reason = next(FAILURES[kind] for kind in type(cause).__mro__ if kind in FAILURES)
+        reply = None
+    kind = _KINDS[meaning]
+    return meaning, Outcome(kind=kind, reason=reason, disable=meaning is Meaning.GONE, ours=not theirs, answer=reply)
 
 
-class FailureScope(Enum):
-    """Whom an error of sending is about."""
+def failure_scope(error: BaseException) -> FailureScope:
+    """What an error of `SmtpPool.send` concerns.
 
-    #: This mail or its recipient: no other relay would say otherwise.
-    MAIL = "mail"
-    #: The relay, or us at this relay: another may take the mail.
-    RELAY = "relay"
-    #: One or the other.
-    EITHER = "either"
-
-
-def concern_of(error: BaseException) -> FailureScope:
-    """Whom an error of `SmtpPool.send` is about.
-
-    A temporary answer is about the relay until it has heard of the recipient; from then on only 4.3.x (its own state) may
-    be, since 4.7.x is how recipients greylist.
+    A temporary reply before RCPT concerns the relay. From RCPT on only 4.3.x, the system's own state, may concern the
+    relay, since recipients greylist with 4.7.x.
     """
     if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
         error = error.recipients[0]
@@ -85,55 +116,39 @@ def concern_of(error: BaseException) -> FailureScope:
         return FailureScope.MAIL
     if not isinstance(error, aiosmtplib.SMTPResponseException) or not 200 <= error.code < 600 or error.code == 421:
         return FailureScope.RELAY
-    line = line_of(error.code, error.message)
-    if _LOGIN.match(line):
+    codes = reply_codes(error.code, error.message)
+    if _AUTHENTICATION.match(codes):
         return FailureScope.RELAY
     if isinstance(error, _ABOUT_RECIPIENT):
-        return FailureScope.EITHER if error.code < 500 and _SYSTEM.match(line) else FailureScope.MAIL
-    return FailureScope.MAIL if _too_large(line) else FailureScope.RELAY
+        return FailureScope.EITHER if error.code < 500 and _SYSTEM.match(codes) else FailureScope.MAIL
+    return FailureScope.MAIL if _too_large(codes) else FailureScope.RELAY
 
 
-def judge(error: BaseException) -> tuple[str, Outcome]:
-    """What an error means, in one word of this module, and for the delivery."""
-    if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
-        error = error.recipients[0]
-    theirs = False
-    if isinstance(error, aiosmtplib.SMTPResponseException):
-        meaning, reason = _meaning(error)
-        theirs = meaning != OURS and _theirs(error)
-        answer: str | None = f"{error.code} {error.message}"[:MAX_ANSWER]
-    else:
-        cause = error.__cause__ if isinstance(error.__cause__, ssl.SSLError) else error
-        meaning, reason = next(FAILURES[kind] for kind in type(cause).__mro__ if kind in FAILURES)
-        answer = None
-    kind = _KINDS.get(meaning, OutcomeKind.DEFERRED)
-    return meaning, Outcome(kind=kind, reason=reason, disable=meaning == GONE, ours=not theirs, answer=answer)
+def reply_codes(code: int, message: str) -> str:
+    """The codes of a reply without its text: "550 5.1.1"."""
+    enhanced = _ENHANCED.match(message)
+    return f"{code} {enhanced[1]}" if enhanced else str(code)
+
+
+def _classify_reply(error: aiosmtplib.SMTPResponseException) -> tuple[Meaning, str]:
+    if not 200 <= error.code < 600:
+        return Meaning.LATER, "SMTP invalid reply"
+    codes = reply_codes(error.code, error.message)
+    meaning = next(meaning for pattern, meaning in _REPLIES if pattern.fullmatch(codes))
+    if not isinstance(error, _ABOUT_RECIPIENT) and not _too_large(codes) and meaning is not Meaning.LATER:
+        # A reply to the greeting, HELO, STARTTLS, AUTH or MAIL: the relay does not know the recipient yet.
+        meaning = Meaning.OPERATOR
+    return meaning, f"SMTP {codes}"
 
 
 def _theirs(error: aiosmtplib.SMTPResponseException) -> bool:
-    """Whether an answer is of the recipient's doing, rather than of the relay's or ours."""
+    """Whether the recipient's side caused the reply, and not the relay or the sender."""
     return (
         isinstance(error, _ABOUT_RECIPIENT)
-        and concern_of(error) is FailureScope.MAIL
-        and not _SYSTEM.match(line_of(error.code, error.message))
+        and failure_scope(error) is FailureScope.MAIL
+        and not _SYSTEM.match(reply_codes(error.code, error.message))
     )
 
 
-def _meaning(error: aiosmtplib.SMTPResponseException) -> tuple[str, str]:
-    if not 200 <= error.code < 600:
-        return _LATER, "SMTP malformed answer"
-    line = line_of(error.code, error.message)
-    meaning = next(meaning for pattern, meaning in _ANSWERS if pattern.fullmatch(line))
-    if not isinstance(error, _ABOUT_RECIPIENT) and not _too_large(line) and meaning != _LATER:
-        meaning = OURS  # greeting, HELO, STARTTLS, AUTH, MAIL: the relay has not heard of the recipient yet
-    return meaning, f"SMTP {line}"
-
-
-def _too_large(line: str) -> bool:
-    return line.startswith("552") or line.endswith(" 5.3.4")
-
-
-def line_of(code: int, message: str) -> str:
-    """An answer without its words: "550 5.1.1"."""
-    enhanced = _ENHANCED.match(message)
-    return f"{code} {enhanced[1]}" if enhanced else str(code)
+def _too_large(codes: str) -> bool:
+    return codes.startswith("552") or codes.endswith(" 5.3.4")

@@ -22,12 +22,12 @@ from typing import Any
 
 from jinja2 import FileSystemLoader, TemplateError, TemplateNotFound, meta
 
-from activities.rendering.html import text_of
+from activities.rendering.html import html_to_text
 from activities.rendering.sandbox.environment import TemplateEnvironment
-from activities.rendering.sandbox.filters import one_line
 from activities.rendering.sandbox.output import MAX_OUTPUT_BYTES as MAX_OUTPUT_BYTES
 from activities.rendering.sandbox.output import fault_of, render
 from activities.rendering.tenant_renderer import TenantTemplates
+from activities.rendering.text import one_line
 from bellwire.errors import TemplateInvalid
 from bellwire.events import Event
 from bellwire.subscriptions import Channel, Subscription
@@ -57,7 +57,7 @@ class EmailText:
     @cached_property
     def plain(self) -> str:
         """The text; what can be read of the HTML, if there is no other."""
-        return text_of(self.html or "") + "\n" if self.text is None else self.text
+        return html_to_text(self.html or "") + "\n" if self.text is None else self.text
 
 
 class Renderer:

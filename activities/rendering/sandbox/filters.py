@@ -1,32 +1,18 @@
-"""What templates can call, and how text is made fit to send. Pure functions of JSON values and strings."""
+"""The filters that Bellwire adds to Jinja2: pure functions of JSON values."""
 
-import re
 from datetime import UTC, datetime
 from typing import Any
 
-#: Most rows that `rows` gives, and most characters of a label and of a value: no event makes a mail of insane size.
+from activities.rendering.text import one_line
+
+#: Rows of the filter `rows`, and characters of a label and of a value. They bound the size of a mail.
 MAX_ROWS = 100
 MAX_LABEL = 100
 MAX_VALUE = 300
 
-#: Control characters other than tab and line feed, and the marks that reverse the direction of what follows.
-_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-_SPACES = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")
-
-
-def printable(text: str) -> str:
-    """`text` with line feeds only, and without what terminals, phones and mail readers could take for a command."""
-    return _UNPRINTABLE.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
-
-
-def one_line(text: str, *, limit: int) -> str:
-    """`text` as one line of at most `limit` characters: white space and control characters collapse to one space."""
-    line = _SPACES.sub(" ", text).strip()
-    return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
-
 
 def moment(value: str) -> str:
-    """An RFC 3339 time for people: 2026-11-23 08:00 UTC. What is not one is returned as it is."""
+    """An RFC 3339 time for people: 2026-11-23 08:00 UTC. Other values are returned unchanged."""
     try:
         time = datetime.fromisoformat(value)
     except (TypeError, ValueError):
@@ -35,9 +21,9 @@ def moment(value: str) -> str:
 
 
 def rows(data: Any) -> list[tuple[str, str]]:
-    """JSON as labelled lines, `order.total: 19.90 EUR`. A value that has no name has an empty label.
+    """JSON as rows of label and value, `order.total: 19.90 EUR`. A value without a name has an empty label.
 
-    At most MAX_ROWS of them; if there is more, the last one says so.
+    At most MAX_ROWS rows; the last one is "…" if there are more.
     """
     found: list[tuple[str, str]] = []
     _collect(data, "", found)

@@ -10,8 +10,8 @@ from jinja2 import Template, TemplateError, TemplateNotFound, TemplateSyntaxErro
 
 from activities.rendering.sandbox.budget import LimitExceeded
 from activities.rendering.sandbox.environment import TemplateEnvironment
-from activities.rendering.sandbox.filters import printable
 from activities.rendering.sandbox.link_safety import safe_links
+from activities.rendering.text import printable
 
 #: Largest rendered part, in bytes of UTF-8.
 MAX_OUTPUT_BYTES = 256 * 1024

@@ -12,7 +12,7 @@ from aiohttp import web
 from activities.egress.download import Downloader
 from activities.egress.policy import Egress, EgressRefused
 from activities.email.attachments import (
-    MAX_AT_ONCE,
+    MAX_CONCURRENT,
     MAX_FILE_BYTES,
     MAX_FILES,
     AttachmentRejected,
@@ -20,7 +20,7 @@ from activities.email.attachments import (
     AttachmentSet,
     AttachmentUnavailable,
     Fetch,
-    fetching,
+    attachment_fetch,
 )
 from activities.rendering.renderer import EmailText
 from bellwire.events import Event
@@ -89,7 +89,7 @@ def naming(*attachments: Any) -> Event:
 
 
 async def gathered(fetch: Fetch | None, happened: Event, *, wanted: bool = True) -> AttachmentSet:
-    async with Attachments(fetch).of(happened, wanted=wanted) as found:
+    async with Attachments(fetch).load(happened, wanted=wanted) as found:
         return found
 
 
@@ -107,7 +107,7 @@ async def test_files_are_fetched_and_named_by_the_event_by_their_link_or_by_thei
         ("发.csv", "text/csv", b"a;b"),
         ("file 3.pdf", PDF, b"%PDF 3"),
     ]
-    assert found.told(TEXT) is TEXT
+    assert found.add_notice(TEXT) is TEXT
 
 
 async def test_nothing_is_fetched_for_a_target_that_wants_no_files() -> None:
@@ -123,13 +123,13 @@ async def test_data_of_another_shape_names_no_files(data: Any) -> None:
 
 async def test_without_a_way_to_fetch_the_mail_has_the_links() -> None:
     found = await gathered(None, naming({"url": "https://x.example/a.pdf?a=1&b=2", "name": "A <b>.pdf"}))
-    told = found.told(TEXT)
-    assert told.text == (
-        "Paid.\n\nNot attached:\n* A _b_.pdf, files are not fetched here: https://x.example/a.pdf?a=1&b=2\n"
+    text = found.add_notice(TEXT)
+    assert text.text == (
+        "Paid.\n\nNot attached:\n* A _b_.pdf, attachments are disabled: https://x.example/a.pdf?a=1&b=2\n"
     )
-    assert told.html == (
+    assert text.html == (
         '<body><p>Paid.</p><p>Not attached:</p><ul><li><a href="https://x.example/a.pdf?a=1&amp;b=2">A _b_.pdf</a>, '
-        "files are not fetched here</li></ul></body>"
+        "attachments are disabled</li></ul></body>"
     )
 
 
@@ -155,7 +155,7 @@ async def test_what_is_no_link_is_left_out_without_one(given: Any) -> None:
     found = await gathered(never, naming(given))
     assert found.files == []
     assert found.left_out == [("file 1", None, "no https link")]
-    assert found.told(TEXT).plain.endswith("* file 1, no https link\n")
+    assert found.add_notice(TEXT).plain.endswith("* file 1, no https link\n")
 
 
 @pytest.mark.parametrize(
@@ -266,19 +266,19 @@ async def test_few_mails_with_files_are_in_memory_at_the_same_time() -> None:
 
     async def one() -> None:
         nonlocal inside, most
-        async with attachments.of(naming({"url": "https://x.example/a.pdf"}), wanted=True):
+        async with attachments.load(naming({"url": "https://x.example/a.pdf"}), wanted=True):
             inside += 1
             most = max(most, inside)
-            if inside == MAX_AT_ONCE:
+            if inside == MAX_CONCURRENT:
                 full.set()
             await free.wait()
             inside -= 1
 
-    sending = [asyncio.create_task(one()) for _ in range(3 * MAX_AT_ONCE)]
+    sending = [asyncio.create_task(one()) for _ in range(3 * MAX_CONCURRENT)]
     await full.wait()
     free.set()
     await asyncio.gather(*sending)
-    assert most == MAX_AT_ONCE
+    assert most == MAX_CONCURRENT
 
 
 async def test_files_come_from_real_servers_through_the_guard() -> None:
@@ -287,7 +287,7 @@ async def test_files_come_from_real_servers_through_the_guard() -> None:
         hooks.script("/a", WebhookResponse(status=200, headers={"content-type": "application/pdf"}, body=b"%PDF-"))
         hooks.script("/gone", 404)
         hooks.script("/busy", 503)
-        fetch = fetching(Downloader(session, egress), timeout=5)
+        fetch = attachment_fetch(Downloader(session, egress), timeout=5)
         assert await fetch(hooks.url("/a")) == ("application/pdf", b"%PDF-")
         with pytest.raises(AttachmentRejected, match="HTTP 404"):
             await fetch(hooks.url("/gone"))

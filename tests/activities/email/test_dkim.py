@@ -152,7 +152,7 @@ def test_a_bad_key_is_refused_by_the_name_of_its_variable_and_not_shown(key: str
 
 def test_a_key_that_receivers_ignore_is_refused() -> None:
     DkimSigner("example.net", "bell1", pem(WEAK))
-    with pytest.raises(ValueError, match="4608 bits; receivers take 1024 to 4096"):
+    with pytest.raises(ValueError, match="4608 bits; receivers accept 1024 to 4096"):
         DkimSigner("example.net", "bell1", pem(rsa.generate_private_key(65537, 4608)))
 
 

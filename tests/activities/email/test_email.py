@@ -15,8 +15,8 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.email.attachments import AttachmentUnavailable
 from activities.email.channel import EmailChannel
-from activities.email.smtp_pool import AnswerLost, SmtpPool
-from activities.email.smtp_replies import FAILURES, outcome_of
+from activities.email.smtp_pool import ReplyLost, SmtpPool
+from activities.email.smtp_replies import FAILURES, classify_smtp_error
 from activities.rendering.renderer import Renderer
 from bellwire.contract import Chunk, Group
 from bellwire.deliveries import MAX_REASON, DeliveryState, Due, Outcome, OutcomeKind
@@ -122,7 +122,7 @@ async def test_a_connection_dropped_after_data_is_unknown_and_the_next_attempt_h
     async with Mailbox() as box, channel_to(box) as channel:
         box.drop_after_data(ANN)
         lost = await channel.attempt(owed_to(ANN))
-        assert (lost.kind, lost.reason) == (UNKNOWN, "SMTP answer lost after DATA")
+        assert (lost.kind, lost.reason) == (UNKNOWN, "SMTP reply lost after DATA")
         assert (await channel.attempt(again(owed_to(ANN), lost))).kind is DELIVERED
         assert box.mails[0].message_id == f"<{owed_to(ANN).delivery.id}@example.net>"
 
@@ -373,7 +373,7 @@ GREETING, OTHER = aiosmtplib.SMTPConnectResponseError, aiosmtplib.SMTPResponseEx
 def test_each_answer_of_a_relay_has_its_meaning(
     stage: type[aiosmtplib.SMTPResponseException], code: int, message: str, kind: OutcomeKind, disable: bool
 ) -> None:
-    outcome = outcome_of(response(stage, code, message))
+    _, outcome = classify_smtp_error(response(stage, code, message))
     assert (outcome.kind, outcome.disable) == (kind, disable)
     assert outcome.reason.startswith("SMTP ")
     assert len(outcome.reason) <= len("SMTP malformed answer")
@@ -393,7 +393,7 @@ def test_every_exception_of_the_library_is_mapped(kind: Any) -> None:
     else:
         assert kind in FAILURES or kind is TimeoutError
         error = kind("ann@example.com did this")
-    outcome = outcome_of(error)
+    _, outcome = classify_smtp_error(error)
     assert outcome.kind is (REJECTED if kind is aiosmtplib.SMTPNotSupported else DEFERRED)
     assert outcome.reason
     assert "ann@" not in outcome.reason
@@ -402,7 +402,7 @@ def test_every_exception_of_the_library_is_mapped(kind: Any) -> None:
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
-        (AnswerLost(), "SMTP answer lost after DATA"),
+        (ReplyLost(), "SMTP reply lost after DATA"),
         (ssl.SSLError("x"), "SMTP TLS handshake failed"),
         (ConnectionResetError(), "SMTP connection error"),
         (TimeoutError(), "SMTP connection error"),
@@ -410,7 +410,7 @@ def test_every_exception_of_the_library_is_mapped(kind: Any) -> None:
     ids=repr,
 )
 def test_errors_from_below_the_library_are_mapped_too(error: Exception, reason: str) -> None:
-    assert outcome_of(error).reason == reason
+    assert classify_smtp_error(error)[1].reason == reason
 
 
 def test_no_reason_is_longer_than_a_reason_may_be() -> None:

@@ -14,15 +14,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from activities.email.dkim import DkimSigner
-from activities.email.message import (
-    Composer,
-    File,
-    ascii_domain,
-    file_name,
-    media_type,
-)
+from activities.email.files import File, file_name, media_type
+from activities.email.message import Composer, ascii_domain
 from activities.rendering.renderer import EmailText, Renderer
-from activities.rendering.sandbox.filters import one_line
+from activities.rendering.text import one_line
 from bellwire.email.unsubscribe_links import LinkKeys, Links
 from tests.activities.email.test_dkim import RSA, pem, record
 from tests.factories import event, subscription

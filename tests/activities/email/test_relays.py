@@ -10,13 +10,9 @@ import aiosmtplib
 import pytest
 from structlog.testing import capture_logs
 
-from activities.email.relays import (
-    ENOUGH,
-    MAX_PAUSE,
-    PAUSE,
-    Relays,
-)
-from activities.email.smtp_pool import AnswerLost, NoRelay
+from activities.email.relay_circuit import MAX_OPEN_SECONDS, MIN_SAMPLES, OPEN_SECONDS
+from activities.email.relays import Relays
+from activities.email.smtp_pool import NoRelayAvailable, ReplyLost
 from bellwire.email.relay_urls import Relay
 from starter.local.receivers.mailbox import ANY_ADDRESS, Mailbox
 
@@ -118,11 +114,11 @@ async def test_a_mail_that_no_connection_takes_goes_to_the_next_relay_at_once(cl
         assert len(second.mails) == 3
     assert logs == [
         {
-            "event": "relay.passed_over",
+            "event": "relay.circuit_opened",
             "log_level": "warning",
             "relay": closed.name,
             "reason": "SMTP connect error",
-            "seconds": PAUSE,
+            "seconds": OPEN_SECONDS,
         }
     ]
 
@@ -194,7 +190,7 @@ async def test_a_doubtful_answer_goes_on_to_the_next_relay_and_counts_only_if_it
 async def test_a_mail_whose_answer_was_lost_goes_to_no_other_relay_and_the_next_mail_does() -> None:
     async with two() as (first, second, relays, _):
         first.drop_after_data(ANN)
-        with pytest.raises(AnswerLost):
+        with pytest.raises(ReplyLost):
             await relays.send(SENDER, ANN, MAIL)
         assert (first.mails, second.connections) == ([], 0)
         await relays.send(SENDER, BOB, MAIL)
@@ -243,7 +239,7 @@ async def test_a_relay_that_is_passed_over_is_tried_again_with_one_mail_after_lo
                 await relays.send(SENDER, ANN, MAIL)
                 assert first.connections == connections
                 clock.now += 0.01
-        assert pauses == [5, 10, 20, 40, 80, 160, MAX_PAUSE, MAX_PAUSE, MAX_PAUSE]
+        assert pauses == [5, 10, 20, 40, 80, 160, MAX_OPEN_SECONDS, MAX_OPEN_SECONDS, MAX_OPEN_SECONDS]
         assert len(logs) == 9
         assert (first.mails, len(second.mails)) == ([], 36)
 
@@ -252,7 +248,7 @@ async def test_one_mail_is_on_trial_while_the_others_go_elsewhere() -> None:
     async with two() as (first, second, relays, clock):
         first.script(SENDER, "421 4.3.2 closing", at="MAIL")
         await relays.send(SENDER, ANN, MAIL)
-        clock.now += PAUSE
+        clock.now += OPEN_SECONDS
         first.stall(BOB)
         trial = asyncio.create_task(relays.send(SENDER, BOB, MAIL))
         await asyncio.wait_for(first.stalled.wait(), 5)
@@ -264,7 +260,12 @@ async def test_one_mail_is_on_trial_while_the_others_go_elsewhere() -> None:
             await relays.send(SENDER, ANN, MAIL)
         assert (len(first.mails), len(second.mails)) == (1, 2)
     assert logs == [
-        {"event": "relay.restored", "log_level": "info", "relay": f"{first.host}:{first.port}", "after_seconds": 5}
+        {
+            "event": "relay.circuit_closed",
+            "log_level": "info",
+            "relay": f"{first.host}:{first.port}",
+            "after_seconds": 5,
+        }
     ]
 
 
@@ -274,16 +275,16 @@ async def test_a_restored_relay_begins_with_a_short_pause_when_it_fails_again() 
             for _ in range(3):
                 first.script(SENDER, "451 4.3.2 closing", at="MAIL")
                 await relays.send(SENDER, ANN, MAIL)
-                clock.now += PAUSE
+                clock.now += OPEN_SECONDS
                 await relays.send(SENDER, ANN, MAIL)
-    assert [entry.get("seconds") for entry in logs] == [PAUSE, None] * 3
+    assert [entry.get("seconds") for entry in logs] == [OPEN_SECONDS, None] * 3
 
 
 async def test_a_refusal_of_the_recipient_restores_a_relay_too() -> None:
     async with two() as (first, _, relays, clock):
         first.script(SENDER, "421 4.3.2 closing", at="MAIL")
         await relays.send(SENDER, ANN, MAIL)
-        clock.now += PAUSE
+        clock.now += OPEN_SECONDS
         first.script(BOB, "550 5.1.1 unknown")
         with pytest.raises(aiosmtplib.SMTPRecipientRefused):
             await relays.send(SENDER, BOB, MAIL)
@@ -297,10 +298,10 @@ async def test_if_all_fail_the_first_ones_error_is_told_and_then_nobody_is_asked
         second.script(SENDER, "451 4.3.0 no disk", at="MAIL")
         with pytest.raises(aiosmtplib.SMTPSenderRefused, match="closing"):
             await relays.send(SENDER, ANN, MAIL)
-        with pytest.raises(NoRelay):
+        with pytest.raises(NoRelayAvailable):
             await relays.send(SENDER, ANN, MAIL)
         assert (first.connections, second.connections) == (1, 1)
-        clock.now += PAUSE
+        clock.now += OPEN_SECONDS
         await relays.send(SENDER, ANN, MAIL)
         assert len(first.mails) == 1
 
@@ -322,19 +323,19 @@ async def test_a_relay_far_slower_than_another_is_passed_over_until_it_is_quick_
         first.seconds, second.seconds = 3.0, 0.1
         async with relays_to(relay_to(first), relay_to(second), clock=clock) as relays:
             with capture_logs() as logs:
-                for _ in range(2 * ENOUGH + 2):
+                for _ in range(2 * MIN_SAMPLES + 2):
                     await relays.send(SENDER, ANN, MAIL)
                 assert [entry["reason"] for entry in logs] == ["slow: 3.0 s for a mail"]
-                clock.now += PAUSE
+                clock.now += OPEN_SECONDS
                 taken = len(first.mails)
                 await relays.send(SENDER, ANN, MAIL)
                 assert len(first.mails) == taken + 1
-                assert [entry.get("seconds") for entry in logs] == [PAUSE, 2 * PAUSE]
+                assert [entry.get("seconds") for entry in logs] == [OPEN_SECONDS, 2 * OPEN_SECONDS]
                 first.seconds = 0.2
-                clock.now += 2 * PAUSE
+                clock.now += 2 * OPEN_SECONDS
                 for _ in range(2):
                     await relays.send(SENDER, ANN, MAIL)
-                assert logs[-1]["event"] == "relay.restored"
+                assert logs[-1]["event"] == "relay.circuit_closed"
                 await asyncio.gather(*(relays.send(SENDER, ANN, MAIL) for _ in range(10)))
             assert len(first.mails) == taken + 7
 
@@ -344,13 +345,13 @@ async def test_a_slow_relay_is_better_than_none() -> None:
     async with SlowMailbox(clock) as first, Mailbox() as second:
         first.seconds = 20.0
         async with relays_to(relay_to(first), relay_to(second, priority=20), clock=clock) as relays:
-            for _ in range(ENOUGH + 1):
+            for _ in range(MIN_SAMPLES + 1):
                 await relays.send(SENDER, ANN, MAIL)
-            assert (len(first.mails), len(second.mails)) == (ENOUGH, 1)
+            assert (len(first.mails), len(second.mails)) == (MIN_SAMPLES, 1)
             second.script(SENDER, "421 4.3.2 closing", at="MAIL", repeat=True)
             for _ in range(3):
                 await relays.send(SENDER, ANN, MAIL)
-            assert len(first.mails) == ENOUGH + 3
+            assert len(first.mails) == MIN_SAMPLES + 3
 
 
 async def test_an_address_that_is_not_ascii_goes_to_the_relay_that_takes_it_and_is_refused_only_if_none_does() -> None:
@@ -360,7 +361,7 @@ async def test_an_address_that_is_not_ascii_goes_to_the_relay_that_takes_it_and_
             await relays.send(SENDER, "jürgen@example.com", MAIL)
             assert len(second.mails) == 1
             second.script(SENDER, "421 4.3.2 closing", at="MAIL", repeat=True)
-            for error in (aiosmtplib.SMTPSenderRefused, NoRelay):
+            for error in (aiosmtplib.SMTPSenderRefused, NoRelayAvailable):
                 second.hang_up()
                 with pytest.raises(error):
                     await relays.send(SENDER, "jürgen@example.com", MAIL)

@@ -8,7 +8,7 @@ from typing import Any
 import aiosmtplib
 import pytest
 
-from activities.email.smtp_pool import AnswerLost, SmtpPool
+from activities.email.smtp_pool import ReplyLost, SmtpPool
 from starter.local.receivers.mailbox import Mailbox
 
 ANN, BOB, SENDER = "ann@example.com", "bob@example.com", "bellwire@example.com"
@@ -86,7 +86,7 @@ async def test_an_answer_lost_after_data_is_told_apart_and_never_sent_again_by_i
     async with Mailbox() as box, pool_to(box) as pool:
         await pool.send(SENDER, BOB, MAIL)
         box.drop_after_data(ANN)
-        with pytest.raises(AnswerLost):
+        with pytest.raises(ReplyLost):
             await pool.send(SENDER, ANN, MAIL)
         assert [mail.to for mail in box.mails] == [BOB]
         await pool.send(SENDER, ANN, MAIL)
@@ -96,7 +96,7 @@ async def test_an_answer_lost_after_data_is_told_apart_and_never_sent_again_by_i
 async def test_a_server_that_falls_silent_after_data_is_an_answer_lost() -> None:
     async with Mailbox() as box:
         box.stall(ANN, at="DATA")
-        with pytest.raises(AnswerLost):
+        with pytest.raises(ReplyLost):
             await SmtpPool(box.host, box.port, timeout=0.2).send(SENDER, ANN, MAIL)
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from activities.rendering.html import inlined, text_of, with_more
+from activities.rendering.html import append_to_body, html_to_text, inline_styles
 
 PAGE = """<!doctype html><html><head><title>t</title><style>
 h1 { color: red } .total > td { padding: 4px } p:hover { color: green } @media (max-width: 9px) { h1 { color: blue } }
@@ -15,8 +15,8 @@ h1 { color: red } .total > td { padding: 4px } p:hover { color: green } @media (
 
 
 def test_hidden_parts_of_html_are_not_text() -> None:
-    assert text_of("<head><title>t</title></head><script>x</script><p>a</p>\n\n\n<p>b") == "a\n\nb"
-    assert text_of(PAGE) == "Paid\n\nTotal 19.90"
+    assert html_to_text("<head><title>t</title></head><script>x</script><p>a</p>\n\n\n<p>b") == "a\n\nb"
+    assert html_to_text(PAGE) == "Paid\n\nTotal 19.90"
 
 
 @pytest.mark.parametrize(
@@ -34,16 +34,16 @@ def test_hidden_parts_of_html_are_not_text() -> None:
     ],
 )  # fmt: skip
 def test_html_reads_as_text_with_its_links(html: str, text: str) -> None:
-    assert text_of(html) == text
+    assert html_to_text(html) == text
 
 
 @given(st.text(alphabet=st.sampled_from('<>/!-="a&;# \n?pdivtrl')))
 def test_any_tangle_of_tags_has_a_text(html: str) -> None:
-    assert text_of(html) == text_of(html).strip()
+    assert html_to_text(html) == html_to_text(html).strip()
 
 
 def test_styles_move_into_the_elements_and_media_queries_stay() -> None:
-    page = inlined(PAGE)
+    page = inline_styles(PAGE)
     assert '<h1 style="color: red' in page
     assert page.count('<td style="padding: 4px') == 2
     assert "@media (max-width: 9px) { h1 { color: blue } }" in page
@@ -51,14 +51,14 @@ def test_styles_move_into_the_elements_and_media_queries_stay() -> None:
 
 
 def test_a_page_without_styles_stays_as_it_is() -> None:
-    assert inlined("<P>Hi") == "<P>Hi"
+    assert inline_styles("<P>Hi") == "<P>Hi"
 
 
 @pytest.mark.parametrize(
     "page", ["<style>", "<style>}}}{{{</style><p>a", "<style>a{b:c", "<div>" * 3000 + "<style>p{}</style>"]
 )
 def test_styles_that_are_not_css_keep_no_mail_back(page: str) -> None:
-    assert inlined(page)
+    assert inline_styles(page)
 
 
 async def test_no_style_sheet_is_loaded_from_the_network_or_the_disk(tmp_path: Path) -> None:
@@ -74,12 +74,12 @@ async def test_no_style_sheet_is_loaded_from_the_network_or_the_disk(tmp_path: P
     async with server:
         for place in (url, (tmp_path / "a.css").as_uri(), str(tmp_path / "a.css")):
             sheet = f'<link rel="stylesheet" href="{place}"><style>@import "{place}"; b {{ color: blue }}</style>'
-            page = await asyncio.to_thread(inlined, f"<html><head>{sheet}</head><body><p>a<b>c</b></body></html>")
+            page = await asyncio.to_thread(inline_styles, f"<html><head>{sheet}</head><body><p>a<b>c</b></body></html>")
             assert '<b style="color: blue' in page
             assert "<p>" in page
     assert asked == []
 
 
 def test_what_is_added_stands_at_the_end_of_the_body() -> None:
-    assert with_more("<body>a</BODY ></html>", "<p>b</p>") == "<body>a<p>b</p></BODY ></html>"
-    assert with_more("a", "<p>b</p>") == "a<p>b</p>"
+    assert append_to_body("<body>a</BODY ></html>", "<p>b</p>") == "<body>a<p>b</p></BODY ></html>"
+    assert append_to_body("a", "<p>b</p>") == "a<p>b</p>"

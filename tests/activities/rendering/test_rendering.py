@@ -16,10 +16,9 @@ from activities.rendering.sandbox.environment import TemplateEnvironment
 from activities.rendering.sandbox.filters import (
     MAX_ROWS,
     moment,
-    one_line,
-    printable,
     rows,
 )
+from activities.rendering.text import one_line, printable
 from bellwire.errors import TemplateInvalid
 from bellwire.events import Event
 from bellwire.subscriptions import PARTS as WRITTEN

@@ -8,8 +8,8 @@ import pytest
 
 from activities.egress.failures import classify_error
 from activities.email.channel import EmailChannel
-from activities.email.smtp_pool import AnswerLost, NoRelay, SmtpPool
-from activities.email.smtp_replies import outcome_of
+from activities.email.smtp_pool import NoRelayAvailable, ReplyLost, SmtpPool
+from activities.email.smtp_replies import classify_smtp_error
 from activities.rendering.renderer import Renderer
 from activities.sms.channel import SmsChannel
 from activities.sms.providers import Providers
@@ -55,13 +55,13 @@ def rcpt(code: int, message: str) -> Exception:
         (aiosmtplib.SMTPServerDisconnected("no"), True),
         (aiosmtplib.SMTPReadTimeoutError("no"), True),
         (aiosmtplib.SMTPNotSupported("no SMTPUTF8"), True),
-        (AnswerLost(), True),
-        (NoRelay(), True),
+        (ReplyLost(), True),
+        (NoRelayAvailable(), True),
         (OSError(), True),
     ],
 )
 def test_only_smtp_replies_about_the_recipient_count_against_it(error: Exception, ours: bool) -> None:
-    assert outcome_of(error).ours is ours
+    assert classify_smtp_error(error)[1].ours is ours
 
 
 @pytest.mark.parametrize(

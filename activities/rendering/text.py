@@ -1,0 +1,28 @@
+"""Text that is safe to send: without control characters, in one line, in valid Unicode."""
+
+import re
+
+#: Control characters other than tab and line feed, and marks that change the direction of the text after them.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_SPACES = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")
+
+
+def printable(text: str) -> str:
+    """`text` with LF line ends and without characters that terminals, phones or mail readers take for commands."""
+    return _CONTROLS.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def one_line(text: str, *, limit: int) -> str:
+    """`text` as one line of at most `limit` characters: runs of white space and control characters become one space."""
+    line = _SPACES.sub(" ", text).strip()
+    return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
+
+
+def valid_unicode(text: str) -> str:
+    """`text` with pairs of surrogates joined, and lone ones, which cannot be encoded, replaced."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def without_invisible(text: str) -> str:
+    """`text` without control characters, line ends of any script, and marks that change its direction."""
+    return "".join(character for character in text if character.isprintable())
