@@ -134,10 +134,10 @@ GARBLED = "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----"
 @pytest.mark.parametrize(
     ("key", "problem"),
     [
-        ("c2VjcmV0", "neither a PEM"),
-        ("/", "neither a PEM"),
-        ("secret\0", "neither a PEM"),
-        (GARBLED, "no private key"),
+        ("c2VjcmV0", "neither PEM"),
+        ("/", "neither PEM"),
+        ("secret\0", "neither PEM"),
+        (GARBLED, "not a private key"),
         (pem(RSA, passphrase=b"x"), "encrypted"),
         (pem(dsa.generate_private_key(1024)), "neither RSA nor Ed25519"),
     ],
