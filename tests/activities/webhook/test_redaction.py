@@ -2,7 +2,6 @@
 
 import asyncio
 import socket
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -39,23 +38,20 @@ async def attempt(webhook: WebhookChannel, url: str) -> Outcome:
 
 
 async def test_refused_addresses_fail_alike_whatever_listens_there() -> None:
-    """An open port, a closed one, and an address that never responds."""
+    """An open port, a closed one, and an address that never responds: dialled, the three would have three reasons."""
     egress = Egress(allow_http=True, ports=None)
     async with listening("127.0.0.1") as here, name_server({"far.example": [["10.255.255.1"]]}) as (_, resolver):
         async with channel(egress, resolver=resolver) as webhook:
-            began = time.monotonic()
             by_literal = [
                 await attempt(webhook, url)
                 for url in (f"http://127.0.0.1:{here.port}/", "http://127.0.0.1:1/", "http://10.255.255.1/")
             ]
             by_name = await attempt(webhook, "http://far.example/")
-            took = time.monotonic() - began
         async with channel(egress) as webhook:
             by_local_name = [await attempt(webhook, f"http://localhost:{port}/") for port in (here.port, 1)]
         assert here.accepted == 0
     assert by_literal == [Outcome(kind=OutcomeKind.REJECTED, reason="address not allowed")] * 3
     assert [by_name, *by_local_name] == [Outcome(kind=OutcomeKind.DEFERRED, reason="address not allowed")] * 3
-    assert took < 0.5  # a dial that hangs takes as long as may be: 0.5 s here
 
 
 @asynccontextmanager

@@ -1,7 +1,6 @@
 """A subscription's webhook options, and responses that stop deliveries, over real connections."""
 
 import ssl
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -49,12 +48,11 @@ async def test_extra_headers_do_not_replace_bellwires() -> None:
 
 
 async def test_subscription_may_have_a_shorter_timeout() -> None:
-    async with WebhookReceiver() as hooks, channel(timeout=20) as webhook:
-        hooks.script("/", WebhookResponse(delay=60), 204)
-        begun = time.monotonic()
+    # With the worker's timeout, the test itself would time out.
+    async with WebhookReceiver() as hooks, channel(timeout=600) as webhook:
+        hooks.script("/", WebhookResponse(delay=600), 204)
         outcome = await webhook.attempt(due_at(hooks.url(), timeout=1))
         assert outcome == Outcome(kind=DEFERRED, reason="timeout")
-        assert time.monotonic() - begun < 15
         assert (await webhook.attempt(due_at(hooks.url(), timeout=30))).kind is DELIVERED
 
 
