@@ -1,0 +1,297 @@
+"""Where texts come from: follows an expression back to the literals, templates and tables that it can be.
+
+`"HTTP 503"` may be written as `f"HTTP {status}"`, stand in a table, or be passed through three functions. A placeholder of a
+template is shown as `<status>`. What cannot be followed is returned as such, so that no text goes missing silently.
+"""
+
+import ast
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import product
+
+from docs.generator.sources import Function, Module, argument, assignments, called_name, default, parameters
+
+
+@dataclass(frozen=True)
+class Text:
+    """One text that an expression can be."""
+
+    pattern: str
+    #: Whether this is the source of an expression that cannot be followed.
+    opaque: bool = False
+    #: File and line of such an expression.
+    where: str = field(default="", compare=False)
+
+
+Found = set[Text]
+#: An expression and the module that it is in.
+Place = tuple[ast.expr, Module]
+
+
+class Flow:
+    """Follows expressions through the given modules.
+
+    `settled` are names of attributes whose values are collected where they are assigned, so that reading one adds nothing.
+    """
+
+    def __init__(self, modules: Sequence[Module], *, settled: frozenset[str] = frozenset()) -> None:
+        self._settled = settled
+        self._modules = modules
+        self._functions: dict[str, list[tuple[Function, Module]]] = {}
+        self._calls: dict[str, list[tuple[ast.Call, Module]]] = {}
+        self._constants: dict[str, list[Place]] = {}
+        self._classes: dict[str, list[tuple[ast.ClassDef, Module]]] = {}
+        for module in modules:
+            for name, value in module.constants.items():
+                self._constants.setdefault(name, []).append((value, module))
+            for node in ast.walk(module.tree):
+                if isinstance(node, Function):
+                    self._functions.setdefault(node.name, []).append((node, module))
+                elif isinstance(node, ast.ClassDef):
+                    self._classes.setdefault(node.name, []).append((node, module))
+                elif isinstance(node, ast.Call):
+                    self._calls.setdefault(called_name(node), []).append((node, module))
+        self._open: set[tuple[int, int]] = set()
+
+    def texts(self, expression: ast.expr, module: Module) -> Found:
+        """All texts that the expression can be; empty for None, and for what is collected elsewhere."""
+        match expression:
+            case ast.Constant(value=None):
+                return set()
+            case ast.Constant(value=value):
+                return {Text(str(value))}
+            case ast.JoinedStr(values=parts):
+                with self._following(expression) as is_new:
+                    pieces = [self._piece(part, module) for part in parts if is_new]
+                    return {Text("".join(chosen)) for chosen in product(*pieces)} if is_new else set()
+            case ast.IfExp(body=first, orelse=second):
+                return self.texts(first, module) | self.texts(second, module)
+            case ast.BoolOp(values=values):
+                return set().union(*(self.texts(value, module) for value in values))
+            case ast.NamedExpr(value=value):
+                return self.texts(value, module)
+            case ast.Subscript(value=value, slice=ast.Slice()):
+                return self.texts(value, module)
+            case ast.Attribute(attr=name) if name in self._settled:
+                return set()
+            case ast.Name() | ast.Attribute() | ast.Call() | ast.Subscript():
+                with self._following(expression) as is_new:
+                    places = self._origins(expression, module) if is_new else []
+                    if places is not None:
+                        return set().union(*(self.texts(*place) for place in places))
+        return {Text(ast.unparse(expression), opaque=True, where=f"{module.name}:{expression.lineno}")}
+
+    def _piece(self, part: ast.expr, module: Module) -> list[str]:
+        """What a part of an f-string can be: its text, the constants behind a name, or a placeholder."""
+        if isinstance(part, ast.Constant):
+            return [str(part.value)]
+        assert isinstance(part, ast.FormattedValue)
+        if (number := self._number(part.value, module)) is not None:
+            return [str(number)]
+        found = self.texts(part.value, module)
+        short = all(not text.opaque and len(text.pattern) <= 40 for text in found)
+        if found and short and isinstance(part.value, ast.Name):
+            return sorted(text.pattern for text in found)
+        return [f"<{placeholder(part.value)}>"]
+
+    def _number(self, expression: ast.expr, module: Module) -> int | None:
+        """The value of whole numbers and constants, multiplied or divided."""
+        match expression:
+            case ast.Constant(value=int(value)):
+                return value
+            case ast.Name(id=name) if name.isupper():
+                values = {self._number(value, where) for value, where in self._of_name(name, expression, module) or []}
+                return values.pop() if len(values) == 1 else None
+            case ast.BinOp(left=left, op=ast.Mult() | ast.FloorDiv() as operator, right=right):
+                first, second = self._number(left, module), self._number(right, module)
+                if first is not None and second is not None:
+                    return first * second if isinstance(operator, ast.Mult) else first // second
+        return None
+
+    def _origins(self, expression: ast.expr, module: Module) -> list[Place] | None:
+        """Where the expression's value comes from; None if that is not known."""
+        match expression:
+            case ast.Name(id=name):
+                return self._of_name(name, expression, module)
+            case ast.Attribute(value=ast.Name(id=owner), attr=name) if owner in self._classes:
+                return self._of_class(owner, name)
+            case ast.Call():
+                return self._of_call(expression, module)
+            case ast.Subscript(value=container):
+                return self._items(container, module)
+        return None
+
+    @contextmanager
+    def _following(self, expression: ast.expr, at: int = -1) -> Iterator[bool]:
+        """Whether the expression is not being followed already, as it is in functions that call each other."""
+        key = (id(expression), at)
+        if key in self._open:
+            yield False
+            return
+        self._open.add(key)
+        try:
+            yield True
+        finally:
+            self._open.discard(key)
+
+    def _of_name(self, name: str, at: ast.expr, module: Module) -> list[Place] | None:
+        function = module.function_around(at)
+        while function is not None:
+            if found := self._assigned(name, function, module):
+                return found
+            if name in parameters(function):
+                return self._passed(name, function, module)
+            function = module.function_around(function)
+        if name in module.constants:
+            return [(module.constants[name], module)]
+        return self._constants.get(name)
+
+    def _of_class(self, owner: str, name: str) -> list[Place] | None:
+        found = [
+            (value, module)
+            for definition, module in self._classes[owner]
+            for statement in definition.body
+            for target, value in assignments(statement)
+            if target == name
+        ]
+        return found or None
+
+    def _of_call(self, call: ast.Call, module: Module) -> list[Place] | None:
+        name = called_name(call)
+        if name == "next" and call.args:
+            rows = self._items(call.args[0], module)
+            return None if rows is None else [*rows, *((each, module) for each in call.args[1:])]
+        if name == "join" and isinstance(call.func, ast.Attribute):
+            return self._items(call.args[0], module)
+        if name == "str" and len(call.args) == 1 and not isinstance(call.args[0], ast.Name):
+            return [(call.args[0], module)]
+        found = [
+            (node.value, where)
+            for function, where in self._reachable(call, module)
+            for node in ast.walk(function)
+            if isinstance(node, ast.Return) and node.value is not None and where.function_around(node) is function
+        ]
+        return found or None
+
+    def _reachable(self, call: ast.Call, module: Module) -> list[tuple[Function, Module]]:
+        """The functions that a call may mean: those of its module, or else all of that name."""
+        found = self._functions.get(called_name(call), [])
+        match call.func:
+            case ast.Name() | ast.Attribute(value=ast.Name(id="self" | "cls")):
+                return [each for each in found if each[1] is module] or found
+        return found
+
+    def _passed(self, name: str, function: Function, module: Module) -> list[Place] | None:
+        """What callers pass for a parameter."""
+        owner = module.class_around(function)
+        called = owner.name if owner is not None and function.name == "__init__" else function.name
+        names = {called, *(self._subclasses(called) if called != function.name else ())}
+        calls = [each for each_name in names for each in self._calls.get(each_name, [])]
+        if function.name.startswith("_") and called == function.name:
+            calls = [each for each in calls if each[1] is module]
+        fallback = default(function, name)
+        found = [] if fallback is None else [(fallback, module)]
+        for call, where in calls:
+            if called == function.name and (function, module) not in self._reachable(call, where):
+                continue
+            passed = argument(call, function, name, bound=owner is not None)
+            found += [] if passed is None else [(passed, where)]
+        return found or None
+
+    def _subclasses(self, name: str) -> Iterator[str]:
+        for other, definitions in self._classes.items():
+            for definition, _ in definitions:
+                own_init = any(isinstance(each, Function) and each.name == "__init__" for each in definition.body)
+                if not own_init and any(isinstance(base, ast.Name) and base.id == name for base in definition.bases):
+                    yield other
+
+    def _assigned(self, name: str, function: Function, module: Module) -> list[Place]:
+        """What a function assigns to a name, in whatever way."""
+        found: list[Place] = []
+        for node in ast.walk(function):
+            match node:
+                case ast.NamedExpr(target=ast.Name(id=target), value=value) if target == name:
+                    found.append((value, module))
+                case ast.Assign(targets=targets, value=value):
+                    for target in targets:
+                        found += self._bound(name, target, [(value, module)])
+                case ast.For(target=target, iter=source) | ast.comprehension(target=target, iter=source):
+                    if name in _names(target):
+                        found += self._bound(name, target, self._items(source, module) or [])
+        return found
+
+    def _appended(self, container: ast.expr, module: Module) -> list[Place]:
+        """What a function appends to a list of its own."""
+        function, name = module.function_around(container), ast.unparse(container)
+        calls = [node for node in ast.walk(function) if isinstance(node, ast.Call)] if function is not None else []
+        return [
+            (call.args[0], module)
+            for call in calls
+            if called_name(call) == "append" and ast.unparse(call.func) == f"{name}.append"
+        ]
+
+    def _bound(self, name: str, target: ast.expr, places: list[Place]) -> list[Place]:
+        """What a name gets when the target that it is part of is assigned each of these."""
+        match target:
+            case ast.Name(id=found) if found == name:
+                return places
+            case ast.Tuple(elts=elements):
+                for at, element in enumerate(elements):
+                    if name in _names(element):
+                        parts = [part for place in places for part in self._element(*place, at)]
+                        return self._bound(name, element, parts)
+        return []
+
+    def _element(self, expression: ast.expr, module: Module, at: int) -> list[Place]:
+        """The element of a tuple at an index."""
+        match expression:
+            case ast.Tuple(elts=elements):
+                return [(elements[at], module)] if at < len(elements) else []
+            case ast.IfExp(body=first, orelse=second):
+                return [*self._element(first, module, at), *self._element(second, module, at)]
+            case ast.Call() | ast.Subscript() | ast.Name():
+                with self._following(expression, at) as is_new:
+                    places = self._origins(expression, module) if is_new else []
+                    return [part for place in places or [] for part in self._element(*place, at)]
+        return []
+
+    def _items(self, container: ast.expr, module: Module) -> list[Place] | None:
+        """The items of a sequence, the values of a mapping, what a generator yields."""
+        match container:
+            case ast.Tuple(elts=elements) | ast.List(elts=elements) | ast.Set(elts=elements):
+                return [(element, module) for element in elements]
+            case ast.Dict(values=values):
+                return [(value, module) for value in values]
+            case ast.GeneratorExp(elt=element) | ast.ListComp(elt=element):
+                return [(element, module)]
+            case ast.IfExp(body=first, orelse=second):
+                return [*(self._items(first, module) or []), *(self._items(second, module) or [])]
+            case ast.Name() | ast.Attribute():
+                with self._following(container, -2) as is_new:
+                    places = self._origins(container, module) if is_new else []
+                    rows = [self._items(*place) for place in places or []]
+                    return [item for row in rows if row for item in row] + self._appended(container, module) or None
+            case ast.Call(func=ast.Name(id="tuple" | "list" | "sorted"), args=[inner, *_]):
+                return self._items(inner, module)
+        return None
+
+
+def placeholder(expression: ast.expr) -> str:
+    """How a page calls the value of an expression: by the last name in it."""
+    match expression:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name.strip("_")
+        case ast.Call(func=ast.Name(id="len"), args=[inner]):
+            return f"number of {placeholder(inner)}"
+        case ast.Call(args=[inner, *_]) | ast.Subscript(value=inner) | ast.FormattedValue(value=inner):
+            return placeholder(inner)
+        case ast.Call(func=inner):
+            return placeholder(inner)
+        case ast.BinOp(left=inner):
+            return placeholder(inner)
+    return "…"
+
+
+def _names(target: ast.expr) -> set[str]:
+    return {node.id for node in ast.walk(target) if isinstance(node, ast.Name)}
