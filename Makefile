@@ -45,7 +45,7 @@ docs: $(READY) ## Build the documentation into build/site; warnings fail
 	@echo "Read it: $(BIN)/python -m http.server --bind 127.0.0.1 --directory build/site 8080"
 
 reference: $(READY) ## Generate the reference pages from the code
-	$(BIN)/python -m docs.generate
+	$(BIN)/python -m docs.generator
 
 bench: $(READY) ## Run the benchmarks; figures are ratios within one run
 	$(BIN)/python -m benchmarks

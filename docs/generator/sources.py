@@ -55,11 +55,7 @@ class Module:
     @cached_property
     def constants(self) -> dict[str, ast.expr]:
         """What is assigned to names at the top of the module."""
-        found: dict[str, ast.expr] = {}
-        for node in self.tree.body:
-            for name, value in assignments(node):
-                found[name] = value
-        return found
+        return {name: value for node in self.tree.body for name, value in assignments(node)}
 
 
 def assignments(node: ast.stmt) -> Iterator[tuple[str, ast.expr]]:
