@@ -17,7 +17,6 @@ from typer.main import get_command
 
 from bellwire.contract import SEARCH_ATTRIBUTES
 from bellwire.service.settings import Settings
-from docs import generate
 from starter.cli.main import _with_seconds, app
 
 CHECKOUT = Path(__file__).parents[2]
@@ -219,22 +218,6 @@ def test_names_in_documents_exist(page: Path) -> None:
     named = {name.partition("__")[0] for name in re.findall(r"\bBELLWIRE_[A-Z_]+\b", text)}
     assert named <= settings | OTHER_VARIABLES
     assert set(re.findall(r"\bBellwire[A-Z]\w+", text)) <= {key.name for key in SEARCH_ATTRIBUTES}
-
-
-def test_the_page_of_settings_is_up_to_date() -> None:
-    assert (CHECKOUT / "docs" / "settings.md").read_text() == generate.settings_page(), "run python -m docs.generate"
-
-
-def test_the_table_of_schedules_is_up_to_date() -> None:
-    page = (CHECKOUT / "docs" / "operating.md").read_text()
-    assert generate.schedules_table() in page, "run python -m docs.generate"
-    assert generate.with_schedules(page) == page
-
-
-def test_the_promised_schedule_is_the_one_in_force() -> None:
-    (row,) = (row for row in generate.schedules_table().splitlines() if row.startswith("| webhook"))
-    assert "| 10 | 75 h 35 min |" in row
-    assert "10 attempts over 75 h 35 min" in (CHECKOUT / "README.md").read_text()
 
 
 def test_no_file_names_a_registry_or_a_path_of_one_machine() -> None:
