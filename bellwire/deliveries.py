@@ -1,18 +1,13 @@
 """Delivery: one event for one subscription; Attempt: one try at it; Outcome: what the attempt came to."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 
-from pydantic import SecretStr
-
-from bellwire.endpoint_health import HEALTHY, EndpointHealth
-from bellwire.events import Event
 from bellwire.models import Payload
-from bellwire.subscriptions import Channel, Subscription, WebhookTarget
-from bellwire.suppressions import Suppression, SuppressionReason
+from bellwire.subscriptions import Channel
+from bellwire.suppressions import Suppression
 from bellwire.targets.sms_segments import Encoding
 
 #: Longest reason, in characters. Reasons reach logs, histories and the Temporal UI, and hold no address and no body.
@@ -217,36 +212,3 @@ class Delivery(Payload):
     def leased(self, now: datetime) -> bool:
         """Whether some process said not long ago that it is attempting this delivery."""
         return self.state is DeliveryState.SENDING and self.intent_at is not None and now - self.intent_at < LEASE
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Due:
-    """A delivery to attempt now, with all that an attempt needs, read afresh for each one."""
-
-    delivery: Delivery
-    event: Event
-    #: The event as CloudEvents JSON.
-    event_json: str
-    subscription: Subscription
-    #: The number of the attempt to make.
-    number: int
-    #: What webhooks are signed with, newest first, of those that have not run out; empty on other channels.
-    secrets: tuple[SecretStr, ...] = ()
-    #: Those of its target's addresses that must not be written to, as the target has them, and why.
-    suppressed: Mapping[str, SuppressionReason] = field(default_factory=dict)
-    #: How the receiver of the subscription has fared.
-    health: EndpointHealth = HEALTHY
-
-    @property
-    def rate(self) -> float | None:
-        """Most deliveries per second, by the subscription and by what its receiver has consented to; None: no limit."""
-        own, consented = self.subscription.rate_limit, self.consented_rate
-        return own if consented is None else consented if own is None else min(own, consented)
-
-    @property
-    def consented_rate(self) -> float | None:
-        """Most deliveries per second that the receiver takes, if it is asked for consent and has named a number."""
-        target = self.subscription.target
-        if self.health.consent is None or not isinstance(target, WebhookTarget) or not target.handshake:
-            return None
-        return self.health.consent.rate

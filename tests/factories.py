@@ -5,8 +5,9 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from bellwire.deliveries import Delivery, DeliveryState, Due
+from bellwire.deliveries import Delivery, DeliveryState
 from bellwire.events import Event
+from bellwire.sends import SendRequest
 from bellwire.subscriptions import Subscription
 
 NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
@@ -21,14 +22,14 @@ def subscription(target: dict[str, Any] | None = None, **fields: Any) -> Subscri
     return Subscription.model_validate({"tenant": "acme", "types": ["order.*"], "target": target, **fields})
 
 
-def due(
+def send_request(
     to: Subscription | None = None,
     of_event: Event | None = None,
     *,
     number: int = 1,
     secret: str | None = None,
     **fields: Any,
-) -> Due:
+) -> SendRequest:
     to, of_event = to or subscription(), of_event or event()
     delivery = Delivery(
         **{
@@ -42,10 +43,10 @@ def due(
             **fields,
         }
     )
-    return Due(
+    return SendRequest(
         delivery=delivery,
-        event=of_event,
-        event_json=of_event.to_json(),
+        events=(of_event,),
+        events_json=(of_event.to_json(),),
         subscription=to,
         number=number,
         secrets=(SecretStr(secret),) if secret else (),

@@ -25,11 +25,12 @@ from activities.rendering.renderer import Renderer
 from activities.sending.in_flight import InFlightAttempts
 from activities.sending.loop import send
 from bellwire.contract import Chunk, ChunkResult
-from bellwire.deliveries import MAX_ANSWER, MAX_REASON, Due, Outcome, OutcomeKind
+from bellwire.deliveries import MAX_ANSWER, MAX_REASON, Outcome, OutcomeKind
 from bellwire.email.return_path import ReturnPath
 from bellwire.email.unsubscribe_links import Links
 from bellwire.errors import TemplateInvalid
 from bellwire.registry import Registry
+from bellwire.sends import SendRequest
 from bellwire.subscriptions import Channel, EmailTarget
 from bellwire.suppressions import Suppression, SuppressionReason
 
@@ -78,46 +79,48 @@ class EmailChannel:
             in_flight=self.in_flight,
         )
 
-    async def attempt(self, due: Due) -> Outcome:
+    async def attempt(self, request: SendRequest) -> Outcome:
         """Send the mail to each recipient who is owed it. A relay that refuses is an outcome, never an exception."""
-        target = due.subscription.target
+        target = request.subscription.target
         if not isinstance(target, EmailTarget):
             return Outcome(kind=OutcomeKind.REJECTED, reason="target is no longer an email address", ours=True)
-        remaining_recipients = _owed(due, target.recipients)
+        remaining_recipients = _owed(request, target.recipients)
         unwanted = [
-            (recipient, _suppressed(due, recipient))
+            (recipient, _suppressed(request, recipient))
             for recipient in remaining_recipients
-            if recipient in due.suppressed
+            if recipient in request.suppressed
         ]
         if len(unwanted) == len(target.recipients):
             return unwanted[0][1]
         try:
-            text = await self._renderer.email(due.event, due.subscription)
+            text = await self._renderer.email(request)
         except TemplateInvalid as error:
-            log.error("template.failed", delivery=due.delivery.id, reason=str(error))  # noqa: TRY400 - it says where
-            return _not_now(due, str(error))
-        message_id = f"<{due.delivery.id}@{self._mail.domain}>"
+            log.error("template.failed", delivery=request.id, reason=str(error))  # noqa: TRY400 - it says where
+            return _not_now(request, str(error))
+        message_id = f"<{request.id}@{self._mail.domain}>"
         try:
-            async with self._attachments.load(due.event, wanted=target.attachments) as found:
+            async with self._attachments.load(request.event, wanted=target.attachments) as found:
                 draft = await self._mail.draft(
                     found.add_notice(text),
                     message_id=message_id,
-                    subscription_id=due.subscription.id,
+                    subscription_id=request.subscription.id,
                     files=found.files,
                 )
                 made = [
-                    (recipient, await self._send(due, recipient, draft, message_id))
+                    (recipient, await self._send(request, recipient, draft, message_id))
                     for recipient in remaining_recipients
-                    if recipient not in due.suppressed
+                    if recipient not in request.suppressed
                 ]
         except AttachmentUnavailable as late:
-            return _not_now(due, late.reason)
-        return _together([*made, *unwanted], due, target.recipients)
+            return _not_now(request, late.reason)
+        return _together([*made, *unwanted], request, target.recipients)
 
-    async def _send(self, due: Due, recipient: str, draft: Draft, message_id: str) -> Outcome:
+    async def _send(self, request: SendRequest, recipient: str, draft: Draft, message_id: str) -> Outcome:
         address = ascii_domain(recipient)
         path = self._return_path
-        sender = path.sender(due.event.key, due.subscription.id, recipient) if path else self._mail.address
+        sender = (
+            path.sender(request.delivery.event_key, request.subscription.id, recipient) if path else self._mail.address
+        )
         mail = await self._mail.compose(draft, recipient)
         try:
             answer = await self._pool.send(sender, address, mail)
@@ -128,7 +131,7 @@ class EmailChannel:
                 return outcome.model_copy(update={"suppress": (gone,)})
             if meaning is Meaning.OPERATOR:
                 # Without the traceback, whose last line may hold an address.
-                log.error("relay.refused", delivery=due.delivery.id, reason=outcome.reason)  # noqa: TRY400
+                log.error("relay.refused", delivery=request.id, reason=outcome.reason)  # noqa: TRY400
             return outcome
         code, _, words = answer.partition(" ")
         queued = _QUEUED_AS.search(words)
@@ -140,28 +143,30 @@ class EmailChannel:
         )
 
 
-def _not_now(due: Due, reason: str) -> Outcome:
+def _not_now(request: SendRequest, reason: str) -> Outcome:
     """Deferred before anything was sent: whoever is owed the mail still is, and whoever has it is not owed it again."""
     return Outcome(
         kind=OutcomeKind.DEFERRED,
         reason=reason[:MAX_REASON],
         ours=True,
-        remaining_recipients=due.delivery.remaining_recipients,
-        provider_id=due.delivery.provider_id,
+        remaining_recipients=request.delivery.remaining_recipients,
+        provider_id=request.delivery.provider_id,
     )
 
 
-def _owed(due: Due, recipients: Sequence[str]) -> Sequence[str]:
+def _owed(request: SendRequest, recipients: Sequence[str]) -> Sequence[str]:
     """Who is to get the mail now. If the target has changed since a partial refusal: all, rather twice than never."""
-    remaining_recipients = due.delivery.remaining_recipients
+    remaining_recipients = request.delivery.remaining_recipients
     return remaining_recipients if remaining_recipients and set(remaining_recipients) <= set(recipients) else recipients
 
 
-def _suppressed(due: Due, recipient: str) -> Outcome:
-    return Outcome(kind=OutcomeKind.REJECTED, reason=f"recipient suppressed: {due.suppressed[recipient]}", ours=True)
+def _suppressed(request: SendRequest, recipient: str) -> Outcome:
+    return Outcome(
+        kind=OutcomeKind.REJECTED, reason=f"recipient suppressed: {request.suppressed[recipient]}", ours=True
+    )
 
 
-def _together(made: Sequence[tuple[str, Outcome]], due: Due, recipients: Sequence[str]) -> Outcome:
+def _together(made: Sequence[tuple[str, Outcome]], request: SendRequest, recipients: Sequence[str]) -> Outcome:
     """One outcome out of one for each recipient.
 
     That someone accepted on an earlier attempt shows in the delivery's provider id, which only an acceptance sets.
@@ -171,7 +176,7 @@ def _together(made: Sequence[tuple[str, Outcome]], due: Due, recipients: Sequenc
     accepted = [outcome for _, outcome in made if outcome.kind is OutcomeKind.DELIVERED]
     refused = [(recipient, outcome) for recipient, outcome in made if outcome.kind is OutcomeKind.REJECTED]
     remaining_recipients = [(recipient, outcome) for recipient, outcome in made if outcome.kind not in _DONE]
-    before = due.delivery.provider_id if len(made) < len(recipients) else None
+    before = request.delivery.provider_id if len(made) < len(recipients) else None
     provider_id = accepted[-1].provider_id if accepted else before
     notes = [f"{len(refused)} of {len(recipients)} refused: {refused[0][1].reason}"] if refused else []
     if remaining_recipients:
@@ -181,7 +186,7 @@ def _together(made: Sequence[tuple[str, Outcome]], due: Due, recipients: Sequenc
     else:
         kind = OutcomeKind.DELIVERED if provider_id else OutcomeKind.REJECTED
     nobody_is_left = len(refused) == len(recipients) and all(
-        outcome.disable or recipient in due.suppressed for recipient, outcome in refused
+        outcome.disable or recipient in request.suppressed for recipient, outcome in refused
     )
     return Outcome(
         kind=kind,

@@ -20,6 +20,7 @@ from activities.rendering.tenant_renderer import TenantTemplates
 from bellwire.errors import TemplateInvalid, fields_in_error
 from bellwire.events import Event
 from bellwire.models import TRUSTED
+from bellwire.sends import SendRequest
 from bellwire.subscriptions import Channel, Subscription
 
 #: A target of each channel, which nothing is sent to.
@@ -41,14 +42,15 @@ async def preview(request: dict[str, Any]) -> dict[str, str | None]:
     found: dict[str, str | None] = dict.fromkeys(("subject", "text", "html", "sms", "webhook"))
     try:
         for wish in wishes:
+            sent = SendRequest.unrecorded(wish, event)
             match wish.channel:
                 case Channel.EMAIL:
-                    email = await renderer.email(event, wish)
+                    email = await renderer.email(sent)
                     found.update(subject=email.subject, text=email.plain, html=email.html)
                 case Channel.SMS:
-                    found.update(sms=await renderer.sms(event, wish))
+                    found.update(sms=await renderer.sms(sent))
                 case Channel.WEBHOOK:
-                    found.update(webhook=await renderer.webhook(event, wish))
+                    found.update(webhook=await renderer.webhook(sent))
     finally:
         await renderer.close()
     return found

@@ -30,6 +30,7 @@ from activities.rendering.tenant_renderer import TenantTemplates
 from activities.rendering.text import one_line
 from bellwire.errors import TemplateInvalid
 from bellwire.events import Event
+from bellwire.sends import SendRequest
 from bellwire.subscriptions import Channel, Subscription
 
 #: Longest subject, in characters.
@@ -76,8 +77,9 @@ class Renderer:
         """End the processes that render for tenants."""
         await self._tenants.close()
 
-    async def email(self, event: Event, subscription: Subscription) -> EmailText:
-        """The mail for this event. Text and HTML come from one hand, so that they never tell two stories."""
+    async def email(self, request: SendRequest) -> EmailText:
+        """The mail for this request. Text and HTML come from one hand, so that they never tell two stories."""
+        event, subscription = request.event, request.subscription
         context = _context(event, subscription)
         own = await self._own(subscription, context)
         subject = own.get("email.subject")
@@ -94,15 +96,16 @@ class Renderer:
             html=html,
         )
 
-    async def sms(self, event: Event, subscription: Subscription) -> str:
-        """The SMS for this event, of any length: what is too long is for the channel to say."""
-        return (await self._only(event, subscription, "sms.text", SMS)).strip()
+    async def sms(self, request: SendRequest) -> str:
+        """The SMS for this request, of any length: what is too long is for the channel to say."""
+        return (await self._only(request, "sms.text", SMS)).strip()
 
-    async def webhook(self, event: Event, subscription: Subscription) -> str:
+    async def webhook(self, request: SendRequest) -> str:
         """The JSON body of a webhook that is rendered."""
-        return (await self._only(event, subscription, "webhook.json", WEBHOOK)).strip()
+        return (await self._only(request, "webhook.json", WEBHOOK)).strip()
 
-    async def _only(self, event: Event, subscription: Subscription, part: str, file: str) -> str:
+    async def _only(self, request: SendRequest, part: str, file: str) -> str:
+        event, subscription = request.event, request.subscription
         context = _context(event, subscription)
         own = await self._own(subscription, context)
         return own[part] if part in own else self._part(event, subscription, file, context)

@@ -13,9 +13,10 @@ from datetime import UTC, datetime
 import structlog
 
 from bellwire.contract import Group
-from bellwire.deliveries import LEASE, Attempt, Due
+from bellwire.deliveries import LEASE, Attempt
 from bellwire.errors import BellwireError
 from bellwire.registry import Registry
+from bellwire.sends import AttemptKey, SendRequest
 
 log = structlog.get_logger("bellwire")
 
@@ -25,41 +26,34 @@ LOOK_SECONDS = 0.5
 #: Seconds that a process which ends still has to put flights on record.
 CLOSE_SECONDS = 2.0
 
-#: An attempt at a delivery: event key, subscription id, number.
-Key = tuple[str, str, int]
-
-
-def key_of(due: Due) -> Key:
-    return due.event.key, due.subscription.id, due.number
-
 
 class InFlightAttempts:
     """The flights of one process."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._flying: dict[Key, asyncio.Task[Attempt]] = {}
+        self._flying: dict[AttemptKey, asyncio.Task[Attempt]] = {}
         self._keepers: set[asyncio.Task[None]] = set()
 
-    def among(self, groups: Iterable[Group]) -> dict[Key, asyncio.Task[Attempt]]:
+    def among(self, groups: Iterable[Group]) -> dict[AttemptKey, asyncio.Task[Attempt]]:
         """Those of the attempts that go on here, or have ended and are not on record yet.
 
         Asked before the registry is, it misses none that the registry does not have.
         """
-        keys = ((group.event_key, name, group.attempt) for group in groups for name in group.subscription_ids)
+        keys = (AttemptKey(group.event_key, name, group.attempt) for group in groups for name in group.subscription_ids)
         return {key: self._flying[key] for key in keys if key in self._flying}
 
-    def keep(self, due: Due, attempt: asyncio.Task[Attempt], *, leased: bool = False) -> None:
+    def keep(self, request: SendRequest, attempt: asyncio.Task[Attempt], *, leased: bool = False) -> None:
         """See to it that the attempt goes on, stays leased, and is put on record when it has ended.
 
         Unless it is `leased` already, that comes first.
         """
-        self._flying[key_of(due)] = attempt
-        keeper = asyncio.create_task(self._keep(due, attempt, RENEW_SECONDS if leased else 0.0))
+        self._flying[request.key] = attempt
+        keeper = asyncio.create_task(self._keep(request, attempt, RENEW_SECONDS if leased else 0.0))
         self._keepers.add(keeper)
         keeper.add_done_callback(self._keepers.discard)
 
-    async def _keep(self, due: Due, attempt: asyncio.Task[Attempt], rest: float) -> None:
+    async def _keep(self, request: SendRequest, attempt: asyncio.Task[Attempt], rest: float) -> None:
         """`rest` is how many seconds may pass until the next lease."""
         try:
             while True:
@@ -67,30 +61,24 @@ class InFlightAttempts:
                 rest = RENEW_SECONDS
                 try:
                     if not attempt.done():
-                        await self._registry.attempts.lease([due])
+                        await self._registry.attempts.lease([request])
                         continue
                     if has_outcome(attempt):
                         await self._registry.attempts.record([attempt.result()])
                 except BellwireError as error:
-                    log.warning("flight.unrecorded", delivery=due.delivery.id, error=type(error).__name__)
+                    log.warning("flight.unrecorded", delivery=request.id, error=type(error).__name__)
                     await asyncio.sleep(LOOK_SECONDS)
                     rest = 0.0
                 else:
                     return
         finally:
             attempt.cancel()
-            del self._flying[key_of(due)]
+            del self._flying[request.key]
 
-    async def wait_for_other_worker(self, due: Due) -> Due | None:
+    async def wait_for_other_worker(self, request: SendRequest) -> SendRequest | None:
         """Wait while another process attempts the delivery; how it stands then. None if it is gone."""
-        group = Group(
-            event_key=due.event.key,
-            channel=due.delivery.channel,
-            subscription_ids=(due.subscription.id,),
-            attempt=due.number,
-        )
         while True:
-            found = await self._registry.attempts.load((group,))
+            found = await self._registry.attempts.load((request.group,))
             if not found or not found[0].delivery.leased(datetime.now(UTC)):
                 return found[0] if found else None
             await asyncio.sleep(LOOK_SECONDS)

@@ -12,11 +12,12 @@ from typing import Protocol
 
 from temporalio import activity
 
-from activities.sending.in_flight import InFlightAttempts, has_outcome, key_of
+from activities.sending.in_flight import InFlightAttempts, has_outcome
 from activities.sending.loop import FLUSH_SECONDS, AttemptLedger, make
-from bellwire.contract import Group, InlineSend, InlineSendResult
-from bellwire.deliveries import Attempt, Due, Outcome
+from bellwire.contract import InlineSend, InlineSendResult
+from bellwire.deliveries import Attempt, Outcome
 from bellwire.registry import Registry
+from bellwire.sends import AttemptKey, SendRequest
 from bellwire.subscriptions import Channel
 
 #: Seconds that a workflow task waits for receivers.
@@ -32,7 +33,7 @@ class Attempting(Protocol):
     @property
     def in_flight(self) -> InFlightAttempts: ...
 
-    async def attempt(self, due: Due) -> Outcome: ...
+    async def attempt(self, request: SendRequest) -> Outcome: ...
 
 
 class InlineSender:
@@ -58,21 +59,23 @@ class InlineSender:
         left = [group for group in round.groups if group.channel not in self._channels]
         flying = {key for channel in self._channels.values() for key in channel.in_flight.among(mine)}
         book = AttemptLedger(self._registry)
-        dues: dict[tuple[str, str, int], Due] = {}
+        requests: dict[AttemptKey, SendRequest] = {}
         todo = await book.load_due(mine, await self._registry.attempts.load(mine))
         # All of them or none, or those that are left would wait here for the others.
         full = len(self._under_way) + len(todo) > self._most
-        for due in todo:
-            slow = self._slow_until.get(due.subscription.id, 0.0) > time.monotonic()
-            if full or slow or key_of(due) in flying or due.delivery.leased(datetime.now(UTC)):
-                left.append(_group(due))
+        for request in todo:
+            slow = self._slow_until.get(request.subscription.id, 0.0) > time.monotonic()
+            if full or slow or request.key in flying or request.delivery.leased(datetime.now(UTC)):
+                left.append(request.group)
             else:
-                dues[key_of(due)] = due
+                requests[request.key] = request
         attempts = {
             key: asyncio.create_task(
-                make(due, self._channels[due.delivery.channel].attempt, round.schedules[due.delivery.channel])
+                make(
+                    request, self._channels[request.delivery.channel].attempt, round.schedules[request.delivery.channel]
+                )
             )
-            for key, due in dues.items()
+            for key, request in requests.items()
         }
         for attempt in attempts.values():
             self._under_way.add(attempt)
@@ -80,26 +83,26 @@ class InlineSender:
         recorded, leased = set[asyncio.Task[Attempt]](), False
         try:
             await self._await(set(attempts.values()), book, recorded)
-            unrecorded = [(dues[key], attempt) for key, attempt in attempts.items() if attempt not in recorded]
+            unrecorded = [(requests[key], attempt) for key, attempt in attempts.items() if attempt not in recorded]
             # Also what ends meanwhile: until it is on record, no other process may make it.
-            if going_on := [due for due, attempt in unrecorded if not attempt.done() or has_outcome(attempt)]:
+            if going_on := [request for request, attempt in unrecorded if not attempt.done() or has_outcome(attempt)]:
                 await self._registry.attempts.lease(going_on)
             leased = True
         finally:
             for key, attempt in attempts.items():
                 if attempt not in recorded:
-                    self._channels[dues[key].delivery.channel].in_flight.keep(dues[key], attempt, leased=leased)
-        late = [dues[key] for key, attempt in attempts.items() if attempt not in recorded]
+                    self._channels[requests[key].delivery.channel].in_flight.keep(requests[key], attempt, leased=leased)
+        late = [requests[key] for key, attempt in attempts.items() if attempt not in recorded]
         self._remember_slow(late)
-        left += map(_group, late)
+        left += (request.group for request in late)
         result = book.result
         return InlineSendResult(settled=result.settled, deferred=result.deferred, left=tuple(left))
 
-    def _remember_slow(self, late: Sequence[Due]) -> None:
+    def _remember_slow(self, late: Sequence[SendRequest]) -> None:
         now = time.monotonic()
         if len(self._slow_until) > SLOW_REMEMBERED:
             self._slow_until = {name: until for name, until in self._slow_until.items() if until > now}
-        self._slow_until.update((due.subscription.id, now + SLOW_FOR_SECONDS) for due in late)
+        self._slow_until.update((request.subscription.id, now + SLOW_FOR_SECONDS) for request in late)
 
     async def _await(
         self, attempts: set[asyncio.Task[Attempt]], book: AttemptLedger, recorded: set[asyncio.Task[Attempt]]
@@ -117,12 +120,3 @@ class InlineSender:
                 book.enter(attempt.result())
             await book.write()
             recorded |= made
-
-
-def _group(due: Due) -> Group:
-    return Group(
-        event_key=due.event.key,
-        channel=due.delivery.channel,
-        subscription_ids=(due.subscription.id,),
-        attempt=due.number,
-    )

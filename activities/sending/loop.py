@@ -1,7 +1,7 @@
 """The loop that all send activities share: skip what is settled, attempt the rest side by side, record outcomes as they come.
 
-A channel brings one function, `attempt(due) -> Outcome`. Killed half-way, the activity's retry repeats only what was in flight:
-what has been recorded is answered from the record.
+A channel brings one function, `attempt(request) -> Outcome`. Killed half-way, the activity's retry repeats only what was in
+flight: what has been recorded is answered from the record.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ import structlog
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
-from activities.sending.in_flight import InFlightAttempts, key_of
+from activities.sending.in_flight import InFlightAttempts
 from activities.sending.throttling import (
     Throttled,
     hold_back,
@@ -24,9 +24,10 @@ from activities.sending.throttling import (
     throttled,
 )
 from bellwire.contract import Chunk, ChunkResult, Deferred, Group
-from bellwire.deliveries import MAX_ANSWER, MAX_REASON, Attempt, DeliveryState, Due, Outcome, OutcomeKind
+from bellwire.deliveries import MAX_ANSWER, MAX_REASON, Attempt, DeliveryState, Outcome, OutcomeKind
 from bellwire.endpoint_health import RETRY_AFTER_BOUNDS, window
 from bellwire.registry import Registry
+from bellwire.sends import SendRequest
 from bellwire.subscriptions import Channel, SubscriptionState
 
 log = structlog.get_logger("bellwire")
@@ -45,7 +46,7 @@ async def send(
     *,
     channel: Channel,
     registry: Registry,
-    attempt: Callable[[Due], Awaitable[Outcome]],
+    attempt: Callable[[SendRequest], Awaitable[Outcome]],
     concurrency: int,
     in_flight: InFlightAttempts | None = None,
     intent: bool = False,
@@ -57,35 +58,35 @@ async def send(
     error is raised. A worker that is told to stop begins no more attempts, ends those in flight, and leaves the rest to
     the next try, which is another worker's.
     """
-    book, failures, left = AttemptLedger(registry), list[Exception](), list[Due]()
+    book, failures, left = AttemptLedger(registry), list[Exception](), list[SendRequest]()
     runners: set[asyncio.Task[None]] = set()
 
-    async def one(due: Due) -> None:
-        if flight := flying.get(key_of(due)):
+    async def one(request: SendRequest) -> None:
+        if flight := flying.get(request.key):
             # It goes on though this activity is cancelled: another try may take part in it.
             book.enter(await asyncio.shield(flight))
             return
-        if in_flight and due.delivery.state is DeliveryState.SENDING:
-            now_standing = await in_flight.wait_for_other_worker(due)
+        if in_flight and request.delivery.state is DeliveryState.SENDING:
+            now_standing = await in_flight.wait_for_other_worker(request)
             if now_standing is None:
-                book.miss(due.event.key)
+                book.miss(request.delivery.event_key)
                 return
             todo = book.open([now_standing])
             if not todo:
                 return
-            (due,) = todo
-        if not book.holds(due):
-            book.enter(await make(due, attempt, chunk.schedule))
+            (request,) = todo
+        if not book.holds(request):
+            book.enter(await make(request, attempt, chunk.schedule))
 
-    async def run(dues: Iterator[Due]) -> None:
-        for due in dues:
+    async def run(requests: Iterator[SendRequest]) -> None:
+        for request in requests:
             if activity.is_worker_shutdown():
-                left.append(due)
+                left.append(request)
                 continue
             try:
-                await one(due)
+                await one(request)
             except Throttled:
-                book.hold(due)
+                book.hold(request)
             except Exception as error:
                 failures.append(error)
 
@@ -108,8 +109,8 @@ async def send(
         elif todo and activity.info().attempt > 1:
             # While the registry takes no writes, each try would send the same again.
             await registry.attempts.probe(todo[0])
-        dues = iter(todo)
-        runners |= {asyncio.create_task(run(dues)) for _ in range(min(concurrency, len(todo)))}
+        requests = iter(todo)
+        runners |= {asyncio.create_task(run(requests)) for _ in range(min(concurrency, len(todo)))}
         try:
             pending = runners
             while pending:
@@ -145,13 +146,13 @@ class AttemptLedger:
         #: Attempts entered so far.
         self.made = 0
 
-    async def load_due(self, groups: Sequence[Group], loaded: Sequence[Due]) -> list[Due]:
+    async def load_due(self, groups: Sequence[Group], loaded: Sequence[SendRequest]) -> list[SendRequest]:
         """What of it is to be attempted now: neither on record already, nor held back by the limit of its subscription.
 
         What of the groups was not loaded is gone from the registry.
         """
         if len(loaded) < sum(len(group.subscription_ids) for group in groups):
-            there = Counter(due.event.key for due in loaded)
+            there = Counter(request.delivery.event_key for request in loaded)
             asked = Counter(group.event_key for group in groups for _ in group.subscription_ids)
             for event_key, number in (asked - there).items():
                 self.miss(event_key, number)
@@ -159,16 +160,16 @@ class AttemptLedger:
         self._deferred += held
         return todo
 
-    def open(self, loaded: Sequence[Due]) -> list[Due]:
+    def open(self, loaded: Sequence[SendRequest]) -> list[SendRequest]:
         """Enter what is on record already; the rest is to be attempted."""
         todo = []
-        for due in loaded:
-            if due.delivery.state.settled:
-                self._settled[due.event.key][due.delivery.state] += 1
-            elif due.delivery.attempts >= due.number:
-                self._deferred.append(_recorded(due))
+        for request in loaded:
+            if request.delivery.state.settled:
+                self._settled[request.delivery.event_key][request.delivery.state] += 1
+            elif request.delivery.attempts >= request.number:
+                self._deferred.append(_recorded(request))
             else:
-                todo.append(due)
+                todo.append(request)
         return todo
 
     def miss(self, event_key: str, number: int = 1) -> None:
@@ -182,17 +183,17 @@ class AttemptLedger:
             # At least; the registry knows how often it has been throttled before.
             self._throttled[made.subscription_id] = made.ended_at + window(1, retry_after=made.outcome.retry_after)
 
-    def holds(self, due: Due) -> bool:
+    def holds(self, request: SendRequest) -> bool:
         """Whether it is not to be attempted after all: since it was admitted, its receiver was found to be throttled."""
-        until, now = self._throttled.get(due.subscription.id), datetime.now(UTC)
+        until, now = self._throttled.get(request.subscription.id), datetime.now(UTC)
         if until is None or until <= now:
             return False
-        self._deferred.append(throttled(due, until, now=now))
+        self._deferred.append(throttled(request, until, now=now))
         return True
 
-    def hold(self, due: Due) -> None:
+    def hold(self, request: SendRequest) -> None:
         """It is not attempted now, and comes back at once to be paced."""
-        self._deferred.append(paced(due))
+        self._deferred.append(paced(request))
 
     async def write(self) -> None:
         """Record what was entered. What an error or a cancel keeps from being recorded stays for the next call."""
@@ -238,34 +239,36 @@ async def _despite_cancels(work: Coroutine[Any, Any, None]) -> None:
             await asyncio.shield(task)
 
 
-async def make(due: Due, attempt: Callable[[Due], Awaitable[Outcome]], default: Sequence[float]) -> Attempt:
+async def make(
+    request: SendRequest, attempt: Callable[[SendRequest], Awaitable[Outcome]], default: Sequence[float]
+) -> Attempt:
     """One attempt, judged and told. `default` is the channel's schedule."""
     started, begun = datetime.now(UTC), time.perf_counter()
-    if due.subscription.state is SubscriptionState.DISABLED:
+    if request.subscription.state is SubscriptionState.DISABLED:
         outcome = Outcome(kind=OutcomeKind.REJECTED, reason="subscription disabled", ours=True)
     else:
-        outcome = await attempt(due)
+        outcome = await attempt(request)
     if len(outcome.reason) > MAX_REASON or len(outcome.answer or "") > MAX_ANSWER:
         cut = {"reason": outcome.reason[:MAX_REASON], "answer": outcome.answer and outcome.answer[:MAX_ANSWER]}
         outcome = outcome.model_copy(update=cut)
-    state, delay, from_retry_after = judge(outcome, due, default)
+    state, delay, from_retry_after = judge(outcome, request, default)
     made = Attempt(
-        event_key=due.event.key,
-        subscription_id=due.subscription.id,
-        number=due.number,
+        event_key=request.delivery.event_key,
+        subscription_id=request.subscription.id,
+        number=request.number,
         started_at=started,
         duration=time.perf_counter() - begun,
         outcome=outcome,
         state=state,
         delay=delay,
         from_retry_after=from_retry_after,
-        degraded=due.health.degraded,
+        degraded=request.health.degraded,
     )
-    _tell(due, made)
+    _tell(request, made)
     return made
 
 
-def judge(outcome: Outcome, due: Due, default: Sequence[float]) -> tuple[DeliveryState, float | None, bool]:
+def judge(outcome: Outcome, request: SendRequest, default: Sequence[float]) -> tuple[DeliveryState, float | None, bool]:
     """Where an outcome leaves a delivery: its state, the seconds until the next attempt, and whether the receiver named them.
 
     A stated time replaces the schedule's wait, shorter or longer; the attempt counts all the same, so that the schedule's
@@ -275,8 +278,8 @@ def judge(outcome: Outcome, due: Due, default: Sequence[float]) -> tuple[Deliver
         return DeliveryState.DELIVERED, None, False
     if outcome.kind is OutcomeKind.REJECTED:
         return DeliveryState.REJECTED, None, False
-    schedule = due.subscription.retry_schedule if due.subscription.retry_schedule is not None else default
-    step = due.number - due.delivery.schedule_from - 1
+    schedule = request.subscription.retry_schedule if request.subscription.retry_schedule is not None else default
+    step = request.number - request.delivery.schedule_from - 1
     if step >= len(schedule):
         return DeliveryState.EXHAUSTED, None, False
     if outcome.retry_after is None:
@@ -297,29 +300,29 @@ def _deferred(made: Attempt) -> Deferred:
     )
 
 
-def _recorded(due: Due) -> Deferred:
+def _recorded(request: SendRequest) -> Deferred:
     """What an earlier try of this activity recorded for the attempt that it is asked for again."""
     return Deferred(
-        event_key=due.event.key,
-        subscription_id=due.subscription.id,
-        attempts=due.delivery.attempts,
-        delay=due.delivery.delay or 0.0,
-        from_retry_after=due.delivery.from_retry_after,
-        reason=due.delivery.reason,
+        event_key=request.delivery.event_key,
+        subscription_id=request.subscription.id,
+        attempts=request.delivery.attempts,
+        delay=request.delivery.delay or 0.0,
+        from_retry_after=request.delivery.from_retry_after,
+        reason=request.delivery.reason,
     )
 
 
-def _tell(due: Due, made: Attempt) -> None:
+def _tell(request: SendRequest, made: Attempt) -> None:
     """One wide line and the counters per attempt."""
-    channel = due.delivery.channel
+    channel = request.delivery.channel
     log.info(
         "delivery.attempted",
-        delivery=due.delivery.id,
-        event_source=due.event.source,
-        event_id=due.event.id,
-        event_type=due.event.type,
-        tenant=due.subscription.tenant,
-        subscription=due.subscription.id,
+        delivery=request.id,
+        event_source=request.event.source,
+        event_id=request.event.id,
+        event_type=request.event.type,
+        tenant=request.subscription.tenant,
+        subscription=request.subscription.id,
         channel=str(channel),
         attempt=made.number,
         outcome=str(made.outcome.kind),
@@ -328,7 +331,7 @@ def _tell(due: Due, made: Attempt) -> None:
         duration_ms=round(made.duration * 1000),
         next_attempt_in=made.delay,
         provider_id=made.outcome.provider_id,
-        workflow=due.delivery.workflow_id,
+        workflow=request.delivery.workflow_id,
     )
     meter = activity.metric_meter()
     labels = {"channel": str(channel), "outcome": str(made.outcome.kind)}

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime
 
 import structlog
 from temporalio import activity
@@ -17,10 +16,11 @@ from bellwire.contract.test_sends import (
     TestSendInput,
     TestSendResult,
 )
-from bellwire.deliveries import MAX_REASON, Delivery, DeliveryState, Due, Outcome, OutcomeKind
+from bellwire.deliveries import MAX_REASON, Outcome, OutcomeKind
 from bellwire.errors import SubscriptionNotFound
 from bellwire.events import Event
 from bellwire.registry import Registry
+from bellwire.sends import SendRequest
 from bellwire.subscriptions import Channel, Subscription
 from bellwire.suppressions import addresses_of
 
@@ -30,7 +30,9 @@ log = structlog.get_logger("bellwire")
 class TestSends:
     """The activity, over the attempts of the channels that this process sends by."""
 
-    def __init__(self, registry: Registry, attempts: Mapping[Channel, Callable[[Due], Awaitable[Outcome]]]) -> None:
+    def __init__(
+        self, registry: Registry, attempts: Mapping[Channel, Callable[[SendRequest], Awaitable[Outcome]]]
+    ) -> None:
         self._registry, self._attempts = registry, attempts
 
     @activity.defn
@@ -43,26 +45,17 @@ class TestSends:
         addresses = addresses_of(wish.target)
         unwanted = await self._registry.suppressions.among(wish.channel, addresses, subscription_id=wish.id)
         event = trial.event or sample(wish)
-        due = Due(
-            delivery=Delivery(
-                event_key=event.key,
-                subscription_id=wish.id,
-                channel=wish.channel,
-                state=DeliveryState.PENDING,
-                workflow_id=activity.info().workflow_id or "",
-                updated_at=datetime.now(UTC),
-            ),
-            event=event,
-            event_json=event.to_json(),
-            subscription=wish,
-            number=1,
+        request = SendRequest.unrecorded(
+            wish,
+            event,
+            workflow_id=activity.info().workflow_id or "",
             secrets=secrets,
             suppressed=unwanted,
             health=health,
         )
         begun = time.perf_counter()
         try:
-            outcome = await self._attempts[wish.channel](due)
+            outcome = await self._attempts[wish.channel](request)
         except Throttled:
             outcome = Outcome(kind=OutcomeKind.DEFERRED, reason=RATE_LIMIT)
         duration, reason = time.perf_counter() - begun, outcome.reason[:MAX_REASON]

@@ -28,9 +28,10 @@ from activities.sms.providers import (
 )
 from activities.sms.twilio import TWILIO
 from bellwire.contract import Chunk, ChunkResult
-from bellwire.deliveries import MAX_ANSWER, DeliveryState, Due, Outcome, OutcomeKind, SmsFacts
+from bellwire.deliveries import MAX_ANSWER, DeliveryState, Outcome, OutcomeKind, SmsFacts
 from bellwire.errors import TemplateInvalid
 from bellwire.registry import Registry
+from bellwire.sends import SendRequest
 from bellwire.subscriptions import Channel, SmsTarget
 from bellwire.suppressions import EVERYWHERE, Suppression, SuppressionReason, by_sender
 from bellwire.targets.sms_segments import Segments, segments
@@ -44,7 +45,7 @@ SHORTEST_REST = timedelta(seconds=1)
 class ClaimAttempt(Protocol):
     """Claims one attempt for the provider that is asked next: the moment of it, or None if others have taken it over."""
 
-    def __call__(self, due: Due, *, asking: str) -> Awaitable[datetime | None]: ...
+    def __call__(self, request: SendRequest, *, asking: str) -> Awaitable[datetime | None]: ...
 
 
 class Superseded(Exception):
@@ -95,78 +96,84 @@ class SmsChannel:
         )
 
     async def attempt(
-        self, due: Due, *, begun: datetime | None = None, claim_attempt: ClaimAttempt | None = None
+        self, request: SendRequest, *, begun: datetime | None = None, claim_attempt: ClaimAttempt | None = None
     ) -> Outcome:
         """Send one SMS, unless a provider has it already. `begun`: when this try of the activity began; None is now.
 
         `announce` has the last word before anything is sent; None for a delivery that nobody else can hold. Raises
         Superseded if it objects.
         """
-        target = due.subscription.target
+        target = request.subscription.target
         assert isinstance(target, SmsTarget)
         # When the first attempt was announced whose outcome is not known yet, if any: an SMS may have gone out since.
-        since = due.delivery.intent_at
+        since = request.delivery.intent_at
         try:
-            text = await self._renderer.sms(due.event, due.subscription)
+            text = await self._renderer.sms(request)
         except TemplateInvalid as error:
-            return self._not_ready(due, "template invalid", str(error))
+            return self._not_ready(request, "template invalid", str(error))
         if not self._providers:
             remedy = "set the BELLWIRE_TWILIO_* variables, or BELLWIRE_SMS_PROVIDERS"
-            return self._not_ready(due, "no SMS provider configured", remedy)
-        sms = Sms(delivery_id=due.delivery.id, number=due.number, to=target.to, text=text, sender=target.sender)
+            return self._not_ready(request, "no SMS provider configured", remedy)
+        sms = Sms(delivery_id=request.id, number=request.number, to=target.to, text=text, sender=target.sender)
         taken = segments(text)
         if since is not None:
-            await asyncio.sleep(self._remaining_rest(due, begun or datetime.now(UTC)))
+            await asyncio.sleep(self._remaining_rest(request, begun or datetime.now(UTC)))
         turn = self._turns.setdefault((sms.to, sms.text), asyncio.Lock())
         async with turn:
-            if since is not None and (outcome := await self._reconcile(due, sms, taken, since)):
+            if since is not None and (outcome := await self._reconcile(request, sms, taken, since)):
                 return outcome
-            if outcome := await self._barred(due, target, sms, taken):
+            if outcome := await self._barred(request, target, sms, taken):
                 return outcome
-            return await self._send(due, sms, taken, claim_attempt)
+            return await self._send(request, sms, taken, claim_attempt)
 
-    async def _reconcile(self, due: Due, sms: Sms, taken: Segments, since: datetime) -> Outcome | None:
+    async def _reconcile(self, request: SendRequest, sms: Sms, taken: Segments, since: datetime) -> Outcome | None:
         """What became of an SMS that may have gone out at or after `since`; None if it did not."""
         # What was announced before providers had names went to Twilio.
-        name, _, number = (due.delivery.asked or f"{TWILIO}/{due.number}").rpartition("/")
+        name, _, number = (request.delivery.asked or f"{TWILIO}/{request.number}").rpartition("/")
         provider = self._providers.named(name)
         if provider is None:
-            if due.delivery.asked is None:
+            if request.delivery.asked is None:
                 return None
-            return self._not_ready(due, f"SMS provider {name} is gone", "describe it again in BELLWIRE_SMS_PROVIDERS")
+            return self._not_ready(
+                request, f"SMS provider {name} is gone", "describe it again in BELLWIRE_SMS_PROVIDERS"
+            )
         asked = replace(sms, number=int(number))
-        if provider.repeats and (reason := await self._suppressed(due, sms)):
+        if provider.repeats and (reason := await self._suppressed(request, sms)):
             return lost(f"not repeated: {reason}").outcome
         verdict = await provider.find(asked, since)
-        return None if verdict is None else await self._outcome(due, provider, asked, taken, verdict)
+        return None if verdict is None else await self._outcome(request, provider, asked, taken, verdict)
 
-    async def _barred(self, due: Due, target: SmsTarget, sms: Sms, taken: Segments) -> Outcome | None:
+    async def _barred(self, request: SendRequest, target: SmsTarget, sms: Sms, taken: Segments) -> Outcome | None:
         """Why this SMS is not to be sent; None if it is."""
         if target.sender is not None and self._senders is not None and target.sender not in self._senders:
-            return self._not_ready(due, "sender not allowed", "add the subscription's sender to BELLWIRE_SMS_SENDERS")
+            return self._not_ready(
+                request, "sender not allowed", "add the subscription's sender to BELLWIRE_SMS_SENDERS"
+            )
         facts = SmsFacts(encoding=taken.encoding, segments=taken.count)
         most = target.max_segments or self._max_segments
         if taken.count > most:
             reason = f"too long: {taken.count} segments ({taken.encoding}), at most {most}"
             return Outcome(kind=OutcomeKind.REJECTED, reason=reason, ours=True, sms=facts)
-        if suppressed := await self._suppressed(due, sms):
+        if suppressed := await self._suppressed(request, sms):
             reason = f"recipient suppressed: {suppressed}"
             return Outcome(kind=OutcomeKind.REJECTED, reason=reason, ours=True, sms=facts)
         return None
 
-    async def _suppressed(self, due: Due, sms: Sms) -> SuppressionReason | None:
+    async def _suppressed(self, request: SendRequest, sms: Sms) -> SuppressionReason | None:
         """Why the recipient is written to no more, for this subscription or by any sender that the SMS could have."""
         scopes = [by_sender(sender) for sender in self._providers.senders(sms)]
         found = await self._registry.suppressions.among(
-            Channel.SMS, [sms.to], subscription_id=due.subscription.id, also_for=scopes
+            Channel.SMS, [sms.to], subscription_id=request.subscription.id, also_for=scopes
         )
         return found.get(sms.to)
 
-    async def _send(self, due: Due, sms: Sms, taken: Segments, claim_attempt: ClaimAttempt | None) -> Outcome:
+    async def _send(
+        self, request: SendRequest, sms: Sms, taken: Segments, claim_attempt: ClaimAttempt | None
+    ) -> Outcome:
         turns = self._providers.in_turn()
         for left, provider in zip(reversed(range(len(turns))), turns, strict=True):
             if claim_attempt is not None:
-                due = await self._claim_attempt(due, claim_attempt, provider)
+                request = await self._claim_attempt(request, claim_attempt, provider)
             verdict = await provider.send(sms)
             self._providers.note(provider, outage=verdict.outage)
             if not verdict.outage or not left:
@@ -174,23 +181,27 @@ class SmsChannel:
             log.warning(
                 "sms.passed_on", provider=provider.name, reason=verdict.outcome.reason, delivery=sms.delivery_id
             )
-        return await self._outcome(due, provider, sms, taken, verdict)
+        return await self._outcome(request, provider, sms, taken, verdict)
 
-    async def _claim_attempt(self, due: Due, claim_attempt: ClaimAttempt, provider: Provider) -> Due:
+    async def _claim_attempt(
+        self, request: SendRequest, claim_attempt: ClaimAttempt, provider: Provider
+    ) -> SendRequest:
         """A worker that was frozen or cut off is taken for dead, and goes on later with what another has sent by then.
 
         Nor may it send late what it announced in time: who takes over waits `reconcile_after` and then asks the provider.
         """
         before = datetime.now(UTC)
-        claimed = await claim_attempt(due, asking=provider.name)
+        claimed = await claim_attempt(request, asking=provider.name)
         if claimed is None or datetime.now(UTC) - before > max(self._rest, SHORTEST_REST):
             raise Superseded
-        return replace(due, delivery=due.delivery.model_copy(update={"updated_at": claimed}))
+        return replace(request, delivery=request.delivery.model_copy(update={"updated_at": claimed}))
 
-    async def _outcome(self, due: Due, provider: Provider, sms: Sms, taken: Segments, verdict: SendResult) -> Outcome:
+    async def _outcome(
+        self, request: SendRequest, provider: Provider, sms: Sms, taken: Segments, verdict: SendResult
+    ) -> Outcome:
         """The verdict's, with what the SMS took; the operator is told, the number suppressed."""
         if verdict.obstacle:
-            self._tell_operator(due, verdict.obstacle)
+            self._tell_operator(request, verdict.obstacle)
         if verdict.suppress:
             stopped = verdict.suppress is SuppressionReason.UNSUBSCRIBED
             scope = by_sender(provider.sender_of(sms)) if stopped else EVERYWHERE
@@ -212,20 +223,20 @@ class SmsChannel:
         )
         return verdict.outcome.model_copy(update={"sms": facts})
 
-    def _remaining_rest(self, due: Due, begun: datetime) -> float:
+    def _remaining_rest(self, request: SendRequest, begun: datetime) -> float:
         """Seconds. After a killed worker it counts from `begun`: its intent is older than its last request."""
-        rested_from = begun if due.delivery.state is DeliveryState.SENDING else due.delivery.updated_at
+        rested_from = begun if request.delivery.state is DeliveryState.SENDING else request.delivery.updated_at
         left = rested_from + self._rest - datetime.now(UTC)
         return max(0.0, min(left, self._rest).total_seconds())
 
-    def _not_ready(self, due: Due, reason: str, words: str) -> Outcome:
+    def _not_ready(self, request: SendRequest, reason: str, words: str) -> Outcome:
         """Deferred, and the operator is told; what may have been sent before stays unknown."""
-        self._tell_operator(due, reason, words)
-        if due.delivery.intent_at is not None:
+        self._tell_operator(request, reason, words)
+        if request.delivery.intent_at is not None:
             return lost(f"{reason}: {words}").outcome
         return Outcome(kind=OutcomeKind.DEFERRED, reason=reason, ours=True, answer=words[:MAX_ANSWER])
 
-    def _tell_operator(self, due: Due, reason: str, detail: str = "") -> None:
+    def _tell_operator(self, request: SendRequest, reason: str, detail: str = "") -> None:
         """One line at ERROR. A provider's words are no `detail`: they may hold the number, and stay with the attempt."""
-        ids = {"delivery": due.delivery.id, "subscription": due.subscription.id, "tenant": due.subscription.tenant}
+        ids = {"delivery": request.id, "subscription": request.subscription.id, "tenant": request.subscription.tenant}
         log.error("sms.obstructed", reason=reason, detail=detail, **ids)

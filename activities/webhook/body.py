@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from activities.rendering.renderer import Renderer
-from bellwire.deliveries import Due
 from bellwire.media_types import essence, is_header_value
+from bellwire.sends import SendRequest
 from bellwire.subscriptions import WebhookFormat, WebhookTarget
 
 STRUCTURED = "application/cloudevents+json; charset=utf-8"
@@ -33,29 +33,29 @@ class Body:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-async def body_of(due: Due, target: WebhookTarget, renderer: Renderer) -> Body:
+async def body_of(request: SendRequest, target: WebhookTarget, renderer: Renderer) -> Body:
     """The body for this delivery. Raises TemplateInvalid if its format is a template that fails."""
     match target.format:
         case WebhookFormat.CLOUDEVENTS:
-            return _structured(due)
+            return _structured(request)
         case WebhookFormat.CLOUDEVENTS_BINARY:
-            return _binary(due) or _structured(due)
+            return _binary(request) or _structured(request)
         case WebhookFormat.STANDARD:
-            return Body(_standard(due), {"content-type": JSON})
+            return Body(_standard(request), {"content-type": JSON})
         case WebhookFormat.TEMPLATE:
-            return Body((await renderer.webhook(due.event, due.subscription)).encode(), {"content-type": JSON})
+            return Body((await renderer.webhook(request)).encode(), {"content-type": JSON})
 
 
-def _structured(due: Due) -> Body:
-    return Body(due.event_json.encode(), {"content-type": STRUCTURED})
+def _structured(request: SendRequest) -> Body:
+    return Body(request.events_json[0].encode(), {"content-type": STRUCTURED})
 
 
-def _binary(due: Due) -> Body | None:
+def _binary(request: SendRequest) -> Body | None:
     """Binary mode; None if the attributes do not fit into headers: an invalid media type, or too many bytes.
 
     The event is then sent in structured mode, which receivers recognise by the content type (HTTP binding §3).
     """
-    attributes = due.event.structured()
+    attributes = request.event.structured()
     data = attributes.pop("data", None)
     media_type = attributes.pop("datacontenttype", None)
     if media_type is not None and not is_header_value(media_type):
@@ -87,8 +87,8 @@ def _header_value(value: str | int | bool) -> str:
     return _ENCODED.sub(lambda found: b"%%%02X" % found[0][0], text.encode()).decode()
 
 
-def _standard(due: Due) -> bytes:
-    event = due.event.structured()
+def _standard(request: SendRequest) -> bytes:
+    event = request.event.structured()
     return _json({"type": event["type"], "timestamp": event["time"], "data": event.get("data", {})})
 
 

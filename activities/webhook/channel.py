@@ -26,10 +26,11 @@ from activities.webhook.handshake import Handshakes
 from activities.webhook.responses import RESPONSE_BYTES, classify_response
 from bellwire import webhooks
 from bellwire.contract import Chunk, ChunkResult
-from bellwire.deliveries import MAX_REASON, Due, Outcome, OutcomeKind
+from bellwire.deliveries import MAX_REASON, Outcome, OutcomeKind
 from bellwire.errors import TemplateInvalid
 from bellwire.keys import certificates
 from bellwire.registry import Registry
+from bellwire.sends import SendRequest
 from bellwire.subscriptions import Channel, WebhookTarget
 
 log = structlog.get_logger("bellwire")
@@ -79,24 +80,24 @@ class WebhookChannel:
             in_flight=self.in_flight,
         )
 
-    async def attempt(self, due: Due) -> Outcome:
+    async def attempt(self, request: SendRequest) -> Outcome:
         """Make one POST. The response counts once it is complete, or its first RESPONSE_BYTES are; else it is deferred.
 
         A URL that breaks the egress policy is rejected, since waiting does not help. A name that resolves to a refused
         address is deferred, since names can be changed.
         """
-        target = due.subscription.target
+        target = request.subscription.target
         assert isinstance(target, WebhookTarget)
         now = int(self._clock())
         try:
             url = self._egress.checked(target.url)
-            body = await body_of(due, target, self._renderer)
-            secrets = [secret.get_secret_value() for secret in due.secrets]
-            signature = webhooks.sign(secrets, due.delivery.id, now, body.content)
+            body = await body_of(request, target, self._renderer)
+            secrets = [secret.get_secret_value() for secret in request.secrets]
+            signature = webhooks.sign(secrets, request.id, now, body.content)
         except EgressRefused as refusal:
             return Outcome(kind=OutcomeKind.REJECTED, reason=refusal.reason)
         except TemplateInvalid as error:
-            log.error("template.failed", delivery=due.delivery.id, reason=str(error))  # noqa: TRY400 - it says where
+            log.error("template.failed", delivery=request.id, reason=str(error))  # noqa: TRY400 - it says where
             return _ours(str(error))
         except ValueError:
             # A fault of the registry or the operator; the other deliveries of the chunk must not fail.
@@ -109,14 +110,14 @@ class WebhookChannel:
             **{name: value.get_secret_value() for name, value in target.headers.items()},
             **body.headers,
             **COMMON_HEADERS,
-            webhooks.ID_HEADER: due.delivery.id,
+            webhooks.ID_HEADER: request.id,
             webhooks.TIMESTAMP_HEADER: str(now),
             webhooks.SIGNATURE_HEADER: signature,
         }
         dialled = self._egress.dialling()
         try:
             if target.handshake:
-                outcome = await self._handshakes.refusal(due, url, self._session, headers, self._timeouts)
+                outcome = await self._handshakes.refusal(request, url, self._session, headers, self._timeouts)
                 if outcome is not None:
                     return outcome
             async with self._session.post(
@@ -133,7 +134,7 @@ class WebhookChannel:
                 body_start = b"" if dialled.private else start
                 return classify_response(response.status, response.headers, body_start, now=self._clock())
         except CLIENT_ERRORS as error:
-            return redact(classify_error(error), error, dialled, delivery=due.delivery.id)
+            return redact(classify_error(error), error, dialled, delivery=request.id)
 
 
 def _ours(reason: str) -> Outcome:

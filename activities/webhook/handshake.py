@@ -19,9 +19,10 @@ from yarl import URL
 from activities.egress.failures import CLIENT_ERRORS, classify_error
 from activities.egress.retry_after import THROTTLING, retry_after
 from activities.sending.throttling import Throttled
-from bellwire.deliveries import Due, Outcome, OutcomeKind
+from bellwire.deliveries import Outcome, OutcomeKind
 from bellwire.endpoint_health import Consent
 from bellwire.registry import Registry
+from bellwire.sends import SendRequest
 from bellwire.subscriptions import RATE_BOUNDS
 
 REQUEST_ORIGIN, REQUEST_RATE = "webhook-request-origin", "webhook-request-rate"
@@ -64,7 +65,7 @@ class Handshakes:
 
     async def refusal(
         self,
-        due: Due,
+        request: SendRequest,
         url: URL,
         session: aiohttp.ClientSession,
         headers: dict[str, str],
@@ -76,14 +77,14 @@ class Handshakes:
         """
         if self._origin is None:
             return _deferred("BELLWIRE_WEBHOOK_ORIGIN is not set; the handshake needs it", ours=True)
-        rate = due.subscription.rate_limit
+        rate = request.subscription.rate_limit
         asking = {REQUEST_ORIGIN: self._origin}
         if rate is not None:
             asking[REQUEST_RATE] = str(max(1, int(rate * 60)))
         requested = _digest(str(url), *asking.values())
-        known = due.health.consent
+        known = request.health.consent
         if known is None or known.given_for != requested or self._now() >= known.given_at + CONSENT_HOLDS:
-            name = due.subscription.id
+            name = request.subscription.id
             lock = self._locks.setdefault(name, asyncio.Lock())
             async with lock:
                 handshake = self._handshakes.get(name)

@@ -8,7 +8,7 @@ from sqlalchemy import Boolean, ColumnElement, bindparam, case, func, select, up
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.contract import Group
-from bellwire.deliveries import SETTLED, Attempt, DeliveryState, Due, Outcome, OutcomeKind
+from bellwire.deliveries import SETTLED, Attempt, DeliveryState, Outcome, OutcomeKind
 from bellwire.endpoint_health import DisablePolicy
 from bellwire.registry import deliveries as rows_of
 from bellwire.registry import events, subscriptions, suppressions
@@ -17,6 +17,7 @@ from bellwire.registry.db.bulk import execute_many
 from bellwire.registry.db.engine import Database, insert_missing
 from bellwire.registry.db.tables import attempts, deliveries
 from bellwire.registry.endpoint_health import record_health
+from bellwire.sends import SendRequest
 
 #: One delivery, so long as it is not settled and the attempt in question is not recorded.
 _OPEN = (
@@ -45,24 +46,24 @@ _MOVED = (
 )
 
 
-async def load(connection: AsyncConnection, groups: Sequence[Group]) -> list[Due]:
+async def load(connection: AsyncConnection, groups: Sequence[Group]) -> list[SendRequest]:
     """What is needed to attempt each delivery now, in the order of the groups; what no longer exists is left out."""
     found = await rows_of.by_pairs(connection, rows_of.pairs_of(groups))
     happened = await events.by_keys(connection, (key for key, _ in found))
     wishes = await subscriptions.by_ids(connection, (subscription_id for _, subscription_id in found))
     unwanted = await suppressions.of_subscriptions(connection, (wish for wish, _, _ in wishes.values()))
-    dues = []
+    requests = []
     for group in groups:
         for subscription_id in group.subscription_ids:
             delivery = found.get((group.event_key, subscription_id))
             if delivery is not None and group.event_key in happened and subscription_id in wishes:
                 wish, secrets, health = wishes[subscription_id]
                 event, event_json = happened[group.event_key]
-                dues.append(
-                    Due(
+                requests.append(
+                    SendRequest(
                         delivery=delivery,
-                        event=event,
-                        event_json=event_json,
+                        events=(event,),
+                        events_json=(event_json,),
                         subscription=wish,
                         number=group.attempt,
                         secrets=secrets,
@@ -70,10 +71,10 @@ async def load(connection: AsyncConnection, groups: Sequence[Group]) -> list[Due
                         health=health,
                     )
                 )
-    return dues
+    return requests
 
 
-async def record_intent(connection: AsyncConnection, dues: Sequence[Due]) -> None:
+async def record_intent(connection: AsyncConnection, requests: Sequence[SendRequest]) -> None:
     """Note that these attempts are about to be made, where they have not been recorded already.
 
     `updated_at` stays: until `announce`, nothing has been sent, and whoever has read the same rows may still send.
@@ -81,36 +82,41 @@ async def record_intent(connection: AsyncConnection, dues: Sequence[Due]) -> Non
     # An earlier intent that was never answered for stays: what it sent is looked for from then on, where it was asked for.
     still = case((deliveries.c.intent_at.is_not(None), deliveries.c.asked), else_=None)
     since = func.coalesce(deliveries.c.intent_at, datetime.now(UTC))
-    await _mark_sending(connection, dues, since=since, asked=still)
+    await _mark_sending(connection, requests, since=since, asked=still)
 
 
-async def lease(connection: AsyncConnection, dues: Sequence[Due]) -> None:
+async def lease(connection: AsyncConnection, requests: Sequence[SendRequest]) -> None:
     """Note that these attempts are under way now, where they have not been recorded already."""
-    await _mark_sending(connection, dues, since=datetime.now(UTC))
+    await _mark_sending(connection, requests, since=datetime.now(UTC))
 
 
 async def _mark_sending(
     connection: AsyncConnection,
-    dues: Sequence[Due],
+    requests: Sequence[SendRequest],
     *,
     since: datetime | ColumnElement[datetime],
     **more: ColumnElement[str | None],
 ) -> None:
     marked = update(deliveries).where(*_OPEN).values(state=str(DeliveryState.SENDING), intent_at=since, **more)
-    rows = sorted((due.event.key, due.subscription.id, due.number) for due in dues)
+    rows = sorted((request.delivery.event_key, request.subscription.id, request.number) for request in requests)
     if rows:
         await connection.execute(
             marked, [{"key": key, "subscription": wish, "number": number} for key, wish, number in rows]
         )
 
 
-async def touch(connection: AsyncConnection, due: Due) -> None:
+async def touch(connection: AsyncConnection, request: SendRequest) -> None:
     """Write that the delivery was looked at."""
-    this = (deliveries.c.event_key == due.event.key, deliveries.c.subscription_id == due.subscription.id)
+    this = (
+        deliveries.c.event_key == request.delivery.event_key,
+        deliveries.c.subscription_id == request.subscription.id,
+    )
     await connection.execute(update(deliveries).where(*this).values(updated_at=datetime.now(UTC)))
 
 
-async def claim_attempt(connection: AsyncConnection, due: Due, *, asking: str | None = None) -> datetime | None:
+async def claim_attempt(
+    connection: AsyncConnection, request: SendRequest, *, asking: str | None = None
+) -> datetime | None:
     """Note that this attempt is made now, `asking` a provider; None if anybody has touched the delivery since it was read.
 
     Of several workers that have read the same row, one that was taken for dead among them, only one hears the moment that
@@ -119,16 +125,16 @@ async def claim_attempt(connection: AsyncConnection, due: Due, *, asking: str | 
     now = datetime.now(UTC)
     mine = (
         update(deliveries)
-        .where(*_OPEN, deliveries.c.updated_at == due.delivery.updated_at)
+        .where(*_OPEN, deliveries.c.updated_at == request.delivery.updated_at)
         .values(
             state=str(DeliveryState.SENDING),
             intent_at=func.coalesce(deliveries.c.intent_at, now),
-            asked=asking and f"{asking}/{due.number}",
+            asked=asking and f"{asking}/{request.number}",
             updated_at=now,
         )
     )
     made = await connection.execute(
-        mine, {"key": due.event.key, "subscription": due.subscription.id, "number": due.number}
+        mine, {"key": request.delivery.event_key, "subscription": request.subscription.id, "number": request.number}
     )
     return now if made.rowcount == 1 else None
 
@@ -211,28 +217,28 @@ class Attempts:
         """Wait for the attempts that are being written."""
         await self._batcher.close()
 
-    async def load(self, groups: Sequence[Group]) -> Sequence[Due]:
+    async def load(self, groups: Sequence[Group]) -> Sequence[SendRequest]:
         """Deliveries with all that an attempt needs, in the order of the groups."""
         return await self._database.read(load, groups)
 
-    async def record_intent(self, dues: Sequence[Due]) -> None:
+    async def record_intent(self, requests: Sequence[SendRequest]) -> None:
         """Announce attempts whose repetition would do harm, before they are made."""
-        await self._database.write(record_intent, dues)
+        await self._database.write(record_intent, requests)
 
-    async def lease(self, dues: Sequence[Due]) -> None:
+    async def lease(self, requests: Sequence[SendRequest]) -> None:
         """Tell other processes that these attempts are under way here, now; `Delivery.leased` reads it."""
-        await self._database.write(lease, dues)
+        await self._database.write(lease, requests)
 
-    async def probe(self, due: Due) -> None:
+    async def probe(self, request: SendRequest) -> None:
         """Write something about a delivery, to find out whether the registry takes writes before anything is sent."""
-        await self._database.write(touch, due)
+        await self._database.write(touch, request)
 
-    async def claim(self, due: Due, *, asking: str | None = None) -> datetime | None:
+    async def claim(self, request: SendRequest, *, asking: str | None = None) -> datetime | None:
         """Claim one attempt, at once before a provider is asked for it; what `updated_at` is from now on.
 
-        None if the delivery is not as it was when `due` was read.
+        None if the delivery is not as it was when `request` was read.
         """
-        return await self._database.write(claim_attempt, due, asking=asking)
+        return await self._database.write(claim_attempt, request, asking=asking)
 
     async def record(self, attempts: Sequence[Attempt]) -> None:
         """Put attempts on record: deliveries move on, never back from settled.

@@ -12,10 +12,10 @@ from datetime import datetime, timedelta
 from sqlalchemy import bindparam, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bellwire.deliveries import Due
 from bellwire.registry.db.engine import Database, insert_missing
 from bellwire.registry.db.tables import deliveries, limits, subscriptions
 from bellwire.registry.deliveries import Pair, by_pairs
+from bellwire.sends import SendRequest
 from bellwire.subscriptions import Channel
 
 #: Seconds for which `limited_channels` answers from memory.
@@ -41,14 +41,16 @@ async def clear_limit(connection: AsyncConnection, channel: Channel) -> None:
     await connection.execute(delete(limits).where(limits.c.channel == str(channel)))
 
 
-async def reserve(connection: AsyncConnection, dues: Sequence[Due], *, now: datetime) -> dict[Pair, datetime]:
+async def reserve(
+    connection: AsyncConnection, requests: Sequence[SendRequest], *, now: datetime
+) -> dict[Pair, datetime]:
     """Each limited delivery's moment: the one it has, or the next that its subscription has free from `now` on.
 
     Locks deliveries before subscriptions, each in order of their keys, as `attempts.record` does.
     """
-    limited = [due for due in dues if due.rate is not None]
-    consented = {due.subscription.id: due.consented_rate for due in limited}
-    pairs = list(dict.fromkeys((due.event.key, due.subscription.id) for due in limited))
+    limited = [request for request in requests if request.rate is not None]
+    consented = {request.subscription.id: request.consented_rate for request in limited}
+    pairs = list(dict.fromkeys((request.delivery.event_key, request.subscription.id) for request in limited))
     found = await by_pairs(connection, pairs, lock=True)
     slots = {pair: slot for pair, delivery in found.items() if (slot := delivery.slot(now))}
     asking: dict[str, list[Pair]] = defaultdict(list)
@@ -121,9 +123,9 @@ class RateLimits:
         """Leave the channel without a limit, whether or not it had one."""
         await self._database.write(clear_limit, channel)
 
-    async def reserve(self, dues: Sequence[Due], *, now: datetime) -> dict[tuple[str, str], datetime]:
+    async def reserve(self, requests: Sequence[SendRequest], *, now: datetime) -> dict[tuple[str, str], datetime]:
         """A moment from `now` on for each delivery whose subscription has a rate limit, by event key and subscription id.
 
         One that has a moment already that has not lapsed, and has not been attempted since, keeps it.
         """
-        return await self._database.write(reserve, dues, now=now)
+        return await self._database.write(reserve, requests, now=now)

@@ -12,17 +12,18 @@ from activities.email.channel import EmailChannel
 from activities.email.relays import Relays
 from activities.rendering.renderer import Renderer
 from bellwire.contract import Group
-from bellwire.deliveries import Due, OutcomeKind
+from bellwire.deliveries import OutcomeKind
 from bellwire.email.bounce_reports import Action, parse
 from bellwire.email.relay_urls import Relay
 from bellwire.email.return_path import ReturnPath
 from bellwire.email.unsubscribe_links import LinkKeys
 from bellwire.registry import Registry
+from bellwire.sends import SendRequest
 from bellwire.subscriptions import Channel
 from bellwire.suppressions import SuppressionReason
 from starter.cli.admin.bounces import take
 from starter.local.receivers.mailbox import Mailbox, read
-from tests.factories import due, event, subscription
+from tests.factories import event, send_request, subscription
 from tests.mtas.servers import MailServer, Postfix
 
 pytestmark = pytest.mark.mta
@@ -33,8 +34,8 @@ PATH = ReturnPath("bounces@here.test", LinkKeys(base64.b64encode(b"k" * 32).deco
 HAPPENED = event(id="1", data={"order": "订单 42"})
 
 
-def to(*addresses: str) -> Due:
-    return due(subscription({"channel": "email", "to": addresses}, id="sub_" + "0f" * 16), HAPPENED)
+def to(*addresses: str) -> SendRequest:
+    return send_request(subscription({"channel": "email", "to": addresses}, id="sub_" + "0f" * 16), HAPPENED)
 
 
 @asynccontextmanager

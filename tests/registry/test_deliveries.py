@@ -69,13 +69,13 @@ async def test_a_delivery_is_loaded_with_all_that_an_attempt_needs(three: Regist
     secret = await three.subscriptions.create(subscription(id="d"))
     await three.subscriptions.create(subscription({"channel": "sms", "to": "+14155550123"}, id="e"))
     await three.deliveries.add("run", [group("d"), Group(event_key=KEY, channel=Channel.SMS, subscription_ids=("e",))])
-    dues = await three.attempts.load([group("d", "a", attempt=3), group("nobody"), group("e", attempt=2)])
-    assert [(due.subscription.id, due.number) for due in dues] == [("d", 3), ("a", 3), ("e", 2)]
-    assert [due.event for due in dues] == [EVENT] * 3
-    assert dues[0].secrets == (secret,)
-    assert dues[2].secrets == ()
-    assert dues[2].delivery.channel is Channel.SMS
-    assert dues[0].delivery.updated_at.utcoffset() is not None
+    requests = await three.attempts.load([group("d", "a", attempt=3), group("nobody"), group("e", attempt=2)])
+    assert [(request.subscription.id, request.number) for request in requests] == [("d", 3), ("a", 3), ("e", 2)]
+    assert [request.event for request in requests] == [EVENT] * 3
+    assert requests[0].secrets == (secret,)
+    assert requests[2].secrets == ()
+    assert requests[2].delivery.channel is Channel.SMS
+    assert requests[0].delivery.updated_at.utcoffset() is not None
     assert await three.attempts.load([]) == []
 
 
@@ -84,8 +84,10 @@ async def test_many_events_are_loaded_at_once(three: Registry) -> None:
     await three.events.accept(happened, "run")
     groups = [group("a", "c", of=item) for item in happened]
     await three.deliveries.add("run", groups)
-    dues = await three.attempts.load(groups)
-    assert [(due.event.id, due.subscription.id) for due in dues] == [(e.id, name) for e in happened for name in "ac"]
+    requests = await three.attempts.load(groups)
+    assert [(request.event.id, request.subscription.id) for request in requests] == [
+        (e.id, name) for e in happened for name in "ac"
+    ]
 
 
 async def test_an_attempt_moves_its_delivery_on(three: Registry) -> None:
@@ -151,9 +153,9 @@ async def test_an_attempt_that_ends_after_cancelling_is_on_record_and_moves_noth
 
 async def test_an_intent_stands_until_its_attempt_is_recorded(three: Registry) -> None:
     begun = datetime.now(UTC)
-    dues = await three.attempts.load([group("a", "b")])
+    requests = await three.attempts.load([group("a", "b")])
     await three.attempts.record([attempt("b", 1)])
-    await three.attempts.record_intent(dues)
+    await three.attempts.record_intent(requests)
     announced = await one(three)
     assert announced.state is DeliveryState.SENDING
     assert announced.intent_at is not None

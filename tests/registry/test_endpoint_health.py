@@ -131,8 +131,8 @@ async def test_a_throttled_subscription_is_read_with_its_deliveries(registry: Re
     assert (await registry.attempts.load([group]))[0].health is HEALTHY
     # Side by side, so they count once.
     await registry.attempts.record([ill.attempt(NOW, "HTTP 429", throttle=True, degraded=False) for _ in range(3)])
-    (due,) = await registry.attempts.load([group])
-    assert due.health == EndpointHealth(
+    (request,) = await registry.attempts.load([group])
+    assert request.health == EndpointHealth(
         throttled_until=NOW + timedelta(seconds=5), throttles=1, failing_since=NOW, failures=3
     )
     await ill.fails(NOW + MINUTE, "HTTP 429", throttle=True, retry_after=90.0)

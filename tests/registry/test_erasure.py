@@ -190,8 +190,8 @@ async def test_a_run_that_still_holds_a_delivery_loads_it_as_cancelled(
     await deliver(registry, happened, (alone, WAITING, {}))
     await retention.erase(Channel.EMAIL, ANN)
     group = Group(event_key=happened.key, channel=Channel.EMAIL, subscription_ids=("alone",), attempt=2)
-    (due,) = await registry.attempts.load([group])
-    assert (due.delivery.state, due.subscription.state) == (CANCELLED, SubscriptionState.DISABLED)
+    (request,) = await registry.attempts.load([group])
+    assert (request.delivery.state, request.subscription.state) == (CANCELLED, SubscriptionState.DISABLED)
 
 
 async def test_an_emptied_subscription_matches_nothing_and_is_never_active_again(

@@ -12,10 +12,11 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.contract import Group
-from bellwire.deliveries import Attempt, DeliveryState, Due, Outcome, OutcomeKind
+from bellwire.deliveries import Attempt, DeliveryState, Outcome, OutcomeKind
 from bellwire.registry import Registry
 from bellwire.registry.db.engine import Database
 from bellwire.registry.limits import reserve
+from bellwire.sends import SendRequest
 from bellwire.subscriptions import Channel
 from tests.factories import NOW, event, subscription
 from tests.registry.conftest import tell
@@ -42,7 +43,7 @@ asyncio.run(main())
 """
 
 
-async def deliveries(registry: Registry, rates: dict[str, float | None], *, events: int) -> Sequence[Due]:
+async def deliveries(registry: Registry, rates: dict[str, float | None], *, events: int) -> Sequence[SendRequest]:
     """Deliveries of `events` events to a subscription per rate, stored, and read as for a first attempt."""
     for name, rate in rates.items():
         await registry.subscriptions.create(subscription(id=name, rate_limit=rate))
@@ -55,27 +56,27 @@ async def deliveries(registry: Registry, rates: dict[str, float | None], *, even
     return await registry.attempts.load(groups)
 
 
-async def again(registry: Registry, dues: Sequence[Due]) -> Sequence[Due]:
+async def again(registry: Registry, requests: Sequence[SendRequest]) -> Sequence[SendRequest]:
     """The same deliveries, read once more."""
     return await registry.attempts.load(
         [
             Group(
-                event_key=due.event.key,
-                channel=due.delivery.channel,
-                subscription_ids=(due.subscription.id,),
-                attempt=due.number,
+                event_key=request.delivery.event_key,
+                channel=request.delivery.channel,
+                subscription_ids=(request.subscription.id,),
+                attempt=request.number,
             )
-            for due in dues
+            for request in requests
         ]
     )
 
 
-def deferred(due: Due, **fields: Any) -> Attempt:
+def deferred(request: SendRequest, **fields: Any) -> Attempt:
     return Attempt(
         **{
-            "event_key": due.event.key,
-            "subscription_id": due.subscription.id,
-            "number": due.number,
+            "event_key": request.delivery.event_key,
+            "subscription_id": request.subscription.id,
+            "number": request.number,
             "started_at": NOW,
             "duration": 0.1,
             "outcome": Outcome(kind=OutcomeKind.DEFERRED, reason="HTTP 503"),
@@ -115,63 +116,65 @@ async def test_the_limit_of_a_channel_that_this_version_does_not_know_is_left_ou
 
 
 async def test_each_limited_delivery_gets_a_moment_of_its_own_from_now_on(registry: Registry) -> None:
-    dues = await deliveries(registry, {"slow": RATE, "slower": RATE / 2, "free": None}, events=4)
+    requests = await deliveries(registry, {"slow": RATE, "slower": RATE / 2, "free": None}, events=4)
     before = datetime.now(UTC)
-    slots = await registry.limits.reserve(dues, now=datetime.now(UTC))
+    slots = await registry.limits.reserve(requests, now=datetime.now(UTC))
     after = datetime.now(UTC)
     for name, interval in (("slow", INTERVAL), ("slower", 2 * INTERVAL)):
-        mine = [slots[due.event.key, name] for due in dues if due.subscription.id == name]
+        mine = [slots[request.delivery.event_key, name] for request in requests if request.subscription.id == name]
         assert before <= mine[0] <= after
         assert steps(mine) == [interval] * 3
     assert {name for _, name in slots} == {"slow", "slower"}
 
 
 async def test_what_comes_later_queues_behind_what_came_before(registry: Registry) -> None:
-    dues = await deliveries(registry, {"slow": RATE}, events=6)
+    requests = await deliveries(registry, {"slow": RATE}, events=6)
     slots = [
-        moment for due in dues for moment in (await registry.limits.reserve([due], now=datetime.now(UTC))).values()
+        moment
+        for request in requests
+        for moment in (await registry.limits.reserve([request], now=datetime.now(UTC))).values()
     ]
     assert steps(slots) == [INTERVAL] * 5
 
 
 async def test_a_delivery_keeps_its_moment_however_often_it_asks(registry: Registry) -> None:
-    dues = await deliveries(registry, {"slow": RATE}, events=3)
-    first = await registry.limits.reserve(dues[:2], now=datetime.now(UTC))
-    assert await registry.limits.reserve([*dues[:2], *dues[:2]], now=datetime.now(UTC)) == first
-    fresh = await again(registry, dues)
-    assert [due.delivery.not_before for due in fresh] == [*first.values(), None]
+    requests = await deliveries(registry, {"slow": RATE}, events=3)
+    first = await registry.limits.reserve(requests[:2], now=datetime.now(UTC))
+    assert await registry.limits.reserve([*requests[:2], *requests[:2]], now=datetime.now(UTC)) == first
+    fresh = await again(registry, requests)
+    assert [request.delivery.not_before for request in fresh] == [*first.values(), None]
     assert await registry.limits.reserve(fresh, now=datetime.now(UTC)) == {
         **first,
-        (dues[2].event.key, "slow"): max(first.values()) + INTERVAL,
+        (requests[2].event.key, "slow"): max(first.values()) + INTERVAL,
     }
 
 
 async def test_an_attempt_on_record_gives_the_moment_back_and_the_next_one_reserves_its_own(registry: Registry) -> None:
-    dues = await deliveries(registry, {"slow": RATE}, events=2)
-    slots = await registry.limits.reserve(dues, now=datetime.now(UTC))
-    await registry.attempts.record([deferred(dues[0])])
-    fresh = await again(registry, dues)
-    assert [due.delivery.not_before for due in fresh] == [None, slots[dues[1].event.key, "slow"]]
-    assert (await registry.limits.reserve(fresh, now=datetime.now(UTC)))[dues[0].event.key, "slow"] == max(
+    requests = await deliveries(registry, {"slow": RATE}, events=2)
+    slots = await registry.limits.reserve(requests, now=datetime.now(UTC))
+    await registry.attempts.record([deferred(requests[0])])
+    fresh = await again(registry, requests)
+    assert [request.delivery.not_before for request in fresh] == [None, slots[requests[1].event.key, "slow"]]
+    assert (await registry.limits.reserve(fresh, now=datetime.now(UTC)))[requests[0].event.key, "slow"] == max(
         slots.values()
     ) + INTERVAL
 
 
 async def test_moments_that_nobody_reserved_are_not_saved_up(registry: Registry) -> None:
-    dues = await deliveries(registry, {"fast": 1_000}, events=3)
-    await registry.limits.reserve(dues[:1], now=datetime.now(UTC))
-    while datetime.now(UTC) < (await registry.limits.reserve(dues[:1], now=datetime.now(UTC)))[
-        dues[0].event.key, "fast"
+    requests = await deliveries(registry, {"fast": 1_000}, events=3)
+    await registry.limits.reserve(requests[:1], now=datetime.now(UTC))
+    while datetime.now(UTC) < (await registry.limits.reserve(requests[:1], now=datetime.now(UTC)))[
+        requests[0].event.key, "fast"
     ] + timedelta(seconds=0.01):
         await asyncio.sleep(0)
     before = datetime.now(UTC)
-    slots = await registry.limits.reserve(dues[1:], now=datetime.now(UTC))
+    slots = await registry.limits.reserve(requests[1:], now=datetime.now(UTC))
     assert min(slots.values()) >= before
     assert steps(sorted(slots.values())) == [timedelta(milliseconds=1)]
 
 
 async def test_the_limit_that_holds_is_the_one_in_the_registry(registry: Registry, url: str) -> None:
-    dues = await deliveries(registry, {"changed": RATE, "freed": RATE}, events=2)
+    requests = await deliveries(registry, {"changed": RATE, "freed": RATE}, events=2)
     database = Database.at(url, pool=1)
     await tell(
         database,
@@ -179,32 +182,32 @@ async def test_the_limit_that_holds_is_the_one_in_the_registry(registry: Registr
         "UPDATE subscriptions SET rate_limit = NULL WHERE id = 'freed'",
     )
     await database.close()
-    slots = await registry.limits.reserve(dues, now=datetime.now(UTC))
+    slots = await registry.limits.reserve(requests, now=datetime.now(UTC))
     assert {name for _, name in slots} == {"changed"}
     assert steps(sorted(slots.values())) == [timedelta(seconds=100)]
 
 
 async def test_reserving_changes_nothing_else(registry: Registry) -> None:
-    dues = await deliveries(registry, {"slow": RATE, "free": None}, events=1)
-    before = [due.delivery.model_dump(exclude={"not_before"}) for due in dues]
-    await registry.limits.reserve(dues, now=datetime.now(UTC))
-    fresh = await again(registry, dues)
-    assert [due.delivery.model_dump(exclude={"not_before"}) for due in fresh] == before
+    requests = await deliveries(registry, {"slow": RATE, "free": None}, events=1)
+    before = [request.delivery.model_dump(exclude={"not_before"}) for request in requests]
+    await registry.limits.reserve(requests, now=datetime.now(UTC))
+    fresh = await again(registry, requests)
+    assert [request.delivery.model_dump(exclude={"not_before"}) for request in fresh] == before
     assert await registry.limits.reserve([], now=datetime.now(UTC)) == {}
 
 
 async def test_a_delivery_that_is_gone_gets_no_moment(registry: Registry, url: str) -> None:
-    dues = await deliveries(registry, {"slow": RATE}, events=2)
+    requests = await deliveries(registry, {"slow": RATE}, events=2)
     database = Database.at(url, pool=1)
-    await tell(database, f"DELETE FROM events WHERE key = '{dues[0].event.key}'")
+    await tell(database, f"DELETE FROM events WHERE key = '{requests[0].event.key}'")
     await database.close()
-    assert [key for key, _ in await registry.limits.reserve(dues, now=datetime.now(UTC))] == [dues[1].event.key]
+    assert [key for key, _ in await registry.limits.reserve(requests, now=datetime.now(UTC))] == [requests[1].event.key]
 
 
 async def test_no_moment_is_given_twice_by_several_processes(registry: Registry, url: str) -> None:
     """Each asks for deliveries of both subscriptions, some of which others ask for as well."""
-    dues = await deliveries(registry, {"a": RATE, "b": RATE}, events=60)
-    keys = list(dict.fromkeys(due.event.key for due in dues))
+    requests = await deliveries(registry, {"a": RATE, "b": RATE}, events=60)
+    keys = list(dict.fromkeys(request.delivery.event_key for request in requests))
     processes = [
         await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", RESERVE, url, *keys[start : start + 30]),
@@ -215,22 +218,22 @@ async def test_no_moment_is_given_twice_by_several_processes(registry: Registry,
     ]
     said = [(await process.communicate())[1].decode() for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], said
-    fresh = await again(registry, dues)
+    fresh = await again(registry, requests)
     for name in ("a", "b"):
-        moments = sorted(due.delivery.not_before or NOW for due in fresh if due.subscription.id == name)
+        moments = sorted(request.delivery.not_before or NOW for request in fresh if request.subscription.id == name)
         assert steps(moments) == [INTERVAL] * 59
 
 
 @pytest.mark.parametrize("url", ["postgresql"], indirect=True)  # SQLite has one writer at a time
 async def test_new_deliveries_need_not_wait_for_who_reserves(registry: Registry, url: str) -> None:
-    dues = await deliveries(registry, {"a": RATE, "b": RATE}, events=1)
+    requests = await deliveries(registry, {"a": RATE, "b": RATE}, events=1)
     fresh = event(id="fresh")
     await registry.events.accept([fresh], "run")
     both = Group(event_key=fresh.key, channel=Channel.WEBHOOK, subscription_ids=("b", "a"))
     database = Database.at(url, pool=1)
 
     async def reserve_and_meanwhile_add(connection: AsyncConnection) -> None:
-        await reserve(connection, dues, now=NOW)
+        await reserve(connection, requests, now=NOW)
         await asyncio.wait_for(registry.deliveries.add("run", [both]), 10)
 
     await database.write(reserve_and_meanwhile_add)
@@ -239,18 +242,18 @@ async def test_new_deliveries_need_not_wait_for_who_reserves(registry: Registry,
 
 
 async def test_reserving_adding_and_recording_at_once_never_wait_for_each_other_in_a_circle(registry: Registry) -> None:
-    dues = await deliveries(registry, {"a": 10_000, "b": 10_000}, events=10)
+    requests = await deliveries(registry, {"a": 10_000, "b": 10_000}, events=10)
 
-    async def work(due: Due) -> None:
-        await registry.limits.reserve([due, *dues], now=datetime.now(UTC))
-        fresh = event(id=f"of-{due.event.id}-{due.subscription.id}")
+    async def work(request: SendRequest) -> None:
+        await registry.limits.reserve([request, *requests], now=datetime.now(UTC))
+        fresh = event(id=f"of-{request.event.id}-{request.subscription.id}")
         await registry.events.accept([fresh], "run")
         both = Group(event_key=fresh.key, channel=Channel.WEBHOOK, subscription_ids=("b", "a"))
         await registry.deliveries.add("run", [both])
         gone = Outcome(kind=OutcomeKind.REJECTED, reason="HTTP 410", disable=True)
-        await registry.attempts.record([deferred(due, outcome=gone, state=DeliveryState.REJECTED, delay=None)])
+        await registry.attempts.record([deferred(request, outcome=gone, state=DeliveryState.REJECTED, delay=None)])
 
-    await asyncio.gather(*map(work, dues))
+    await asyncio.gather(*map(work, requests))
     assert [found.state for found in await registry.deliveries.list(state=DeliveryState.REJECTED)] == [
         DeliveryState.REJECTED
-    ] * len(dues)
+    ] * len(requests)

@@ -109,11 +109,11 @@ async def test_what_an_sms_took_comes_back_as_it_was(one: Registry) -> None:
 
 
 async def test_who_was_asked_is_kept_with_the_delivery(one: Registry) -> None:
-    (due,) = await one.attempts.load([GROUP])
-    assert await one.attempts.claim(due, asking="acme")
-    (due,) = await one.attempts.load([GROUP])
-    assert due.delivery.asked == "acme/1"
-    await one.attempts.record_intent([due])
+    (request,) = await one.attempts.load([GROUP])
+    assert await one.attempts.claim(request, asking="acme")
+    (request,) = await one.attempts.load([GROUP])
+    assert request.delivery.asked == "acme/1"
+    await one.attempts.record_intent([request])
     assert (await the_one(one)).asked == "acme/1", "what it has is looked for there"
 
 

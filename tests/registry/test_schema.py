@@ -160,9 +160,9 @@ async def test_a_database_from_before_rate_limits_asks_for_setup_and_keeps_what_
     assert await registry.limits.by_channel() == {}
     assert await registry.subscriptions.list() == [wish]
     group = Group(event_key=happened.key, channel=Channel.EMAIL, subscription_ids=("a",), attempt=2)
-    (due,) = await registry.attempts.load([group])
-    assert (due.event, due.subscription) == (happened, wish)
-    assert (due.delivery.reason, due.delivery.not_before) == ("SMTP 451", None)
+    (request,) = await registry.attempts.load([group])
+    assert (request.event, request.subscription) == (happened, wish)
+    assert (request.delivery.reason, request.delivery.not_before) == ("SMTP 451", None)
     await registry.close()
 
 
@@ -192,8 +192,8 @@ async def test_a_secret_from_before_rotation_goes_on_signing(url: str) -> None:
     group = Group(event_key=happened.key, channel=Channel.WEBHOOK, subscription_ids=("hook",))
     await registry.events.accept([happened], "run")
     await registry.deliveries.add("run", [group])
-    (due,) = await registry.attempts.load([group])
-    assert due.secrets == (new, SecretStr(secret))
+    (request,) = await registry.attempts.load([group])
+    assert request.secrets == (new, SecretStr(secret))
     await registry.close()
 
 

@@ -80,13 +80,13 @@ def suppression(address: str = PRIVATE, **fields: Any) -> Suppression:
 
 async def read_back(registry: Registry, *, name: str = "a") -> tuple[object, ...]:
     """All of it, as people and runs read it."""
-    (due,) = await registry.attempts.load(
+    (request,) = await registry.attempts.load(
         [Group(event_key=EVENT.key, channel=Channel.WEBHOOK, subscription_ids=(name,))]
     )
     attempts = await registry.attempts.list(EVENT.key, name)
     listed = [(one.address, one.reason) for one in await registry.suppressions.list()]
     events = [stored.event for stored in await registry.events.list()]
-    return due, [secret.get_secret_value() for secret in due.secrets], attempts, sorted(listed), events
+    return request, [secret.get_secret_value() for secret in request.secrets], attempts, sorted(listed), events
 
 
 async def raw(url: str, column: str) -> list[str]:

@@ -31,8 +31,8 @@ async def signing(registry: Registry) -> list[str]:
     group = Group(event_key=happened.key, channel=Channel.WEBHOOK, subscription_ids=("hook",))
     await registry.events.accept([happened], "run")
     await registry.deliveries.add("run", [group])
-    (due,) = await registry.attempts.load([group])
-    return [secret.get_secret_value() for secret in due.secrets]
+    (request,) = await registry.attempts.load([group])
+    return [secret.get_secret_value() for secret in request.secrets]
 
 
 async def rotated(registry: Registry, **options: object) -> str:

@@ -85,7 +85,7 @@ async def test_deliveries_are_loaded_with_those_of_their_addresses_that_are_supp
         for name, target in targets.items()
     ]
     await registry.deliveries.add("event//shop/1", groups)
-    assert [dict(due.suppressed) for due in await registry.attempts.load(groups)] == [{}] * 4
+    assert [dict(request.suppressed) for request in await registry.attempts.load(groups)] == [{}] * 4
     await registry.suppressions.add(suppression())
     await registry.suppressions.add(
         suppression("bob@example.com", subscription_id="several", reason=SuppressionReason.UNSUBSCRIBED)
@@ -93,7 +93,7 @@ async def test_deliveries_are_loaded_with_those_of_their_addresses_that_are_supp
     await registry.suppressions.add(
         suppression("+14155550123", channel=Channel.SMS, reason=SuppressionReason.UNSUBSCRIBED)
     )
-    assert {due.subscription.id: dict(due.suppressed) for due in await registry.attempts.load(groups)} == {
+    assert {request.subscription.id: dict(request.suppressed) for request in await registry.attempts.load(groups)} == {
         "several": {
             "Ann@example.com": SuppressionReason.BOUNCED,
             "bob@example.com": SuppressionReason.UNSUBSCRIBED,

@@ -9,41 +9,34 @@ from temporalio.testing import ActivityEnvironment
 from activities.sending.in_flight import InFlightAttempts
 from activities.sending.loop import send
 from bellwire.contract import Chunk, ChunkResult, Group
-from bellwire.deliveries import Attempt, Due, Outcome, OutcomeKind
+from bellwire.deliveries import Attempt, Outcome, OutcomeKind
 from bellwire.registry import Registry
+from bellwire.sends import SendRequest
 from bellwire.subscriptions import Channel
-from tests.factories import due, event, subscription
+from tests.factories import event, send_request, subscription
 
 OK = Outcome(kind=OutcomeKind.DELIVERED, reason="HTTP 204")
 BUSY = Outcome(kind=OutcomeKind.DEFERRED, reason="HTTP 503")
 SCHEDULE = (5.0, 300.0)
 EVENT = event(id="42")
 
-Attempting = Callable[[Due], Awaitable[Outcome]]
+Attempting = Callable[[SendRequest], Awaitable[Outcome]]
 
 
-def of(name: str, *, number: int = 1, wish: dict[str, Any] | None = None, **fields: Any) -> Due:
-    return due(subscription(id=name, **(wish or {})), EVENT, number=number, **fields)
+def of(name: str, *, number: int = 1, wish: dict[str, Any] | None = None, **fields: Any) -> SendRequest:
+    return send_request(subscription(id=name, **(wish or {})), EVENT, number=number, **fields)
 
 
-def groups_of(*dues: Due) -> tuple[Group, ...]:
-    return tuple(
-        Group(
-            event_key=one.event.key,
-            channel=one.delivery.channel,
-            subscription_ids=(one.subscription.id,),
-            attempt=one.number,
-        )
-        for one in dues
-    )
+def groups_of(*requests: SendRequest) -> tuple[Group, ...]:
+    return tuple(one.group for one in requests)
 
 
 class Ledger:
     """A registry in memory. Failures are raised by the next calls of `record` and `lease`; gates hold `load` and `record` up."""
 
-    def __init__(self, *dues: Due) -> None:
+    def __init__(self, *requests: SendRequest) -> None:
         self.attempts = self.limits = self
-        self.dues = dues
+        self.requests = requests
         self.calls: list[str] = []
         self.announced: list[str] = []
         self.leased: list[str] = []
@@ -55,25 +48,25 @@ class Ledger:
         self.record_gate.set()
         self.recording, self.written = asyncio.Event(), asyncio.Event()
 
-    async def load(self, groups: Sequence[Group]) -> list[Due]:
+    async def load(self, groups: Sequence[Group]) -> list[SendRequest]:
         await self.load_gate.wait()
         wanted = {(group.event_key, name) for group in groups for name in group.subscription_ids}
-        return [one for one in self.dues if (one.event.key, one.subscription.id) in wanted]
+        return [one for one in self.requests if (one.event.key, one.subscription.id) in wanted]
 
     async def limited_channels(self) -> tuple[Channel, ...]:
         return ()
 
-    async def probe(self, one: Due) -> None:
+    async def probe(self, one: SendRequest) -> None:
         self.calls.append("probe")
 
-    async def record_intent(self, dues: Sequence[Due]) -> None:
+    async def record_intent(self, requests: Sequence[SendRequest]) -> None:
         self.calls.append("intent")
-        self.announced += [one.subscription.id for one in dues]
+        self.announced += [one.subscription.id for one in requests]
 
-    async def lease(self, dues: Sequence[Due]) -> None:
+    async def lease(self, requests: Sequence[SendRequest]) -> None:
         if self.lease_failures:
             raise self.lease_failures.pop(0)
-        self.leased += [one.subscription.id for one in dues]
+        self.leased += [one.subscription.id for one in requests]
 
     async def record(self, attempts: Sequence[Attempt]) -> None:
         self.calls.append("record")
@@ -97,7 +90,7 @@ class Sender:
         self.attempted: list[str] = []
         self.in_flight = self.most_in_flight = 0
 
-    async def __call__(self, one: Due) -> Outcome:
+    async def __call__(self, one: SendRequest) -> Outcome:
         name = one.subscription.id
         self.attempted.append(name)
         self.in_flight += 1
@@ -126,7 +119,7 @@ async def sent(
     running: list[asyncio.Task[Any]] | None = None,
 ) -> ChunkResult:
     """What `send` makes of all that the ledger holds; the task of the activity is put into `running`."""
-    chunk = Chunk(groups=groups_of(*ledger.dues), schedule=SCHEDULE)
+    chunk = Chunk(groups=groups_of(*ledger.requests), schedule=SCHEDULE)
 
     async def run() -> ChunkResult:
         if running is not None and (task := asyncio.current_task()):

@@ -14,9 +14,10 @@ from activities.sending import in_flight as module
 from activities.sending.in_flight import InFlightAttempts
 from activities.sending.loop import make
 from bellwire.contract import ChunkResult
-from bellwire.deliveries import LEASE, Attempt, DeliveryState, Due, Outcome
+from bellwire.deliveries import LEASE, Attempt, DeliveryState, Outcome
 from bellwire.errors import RegistryUnavailable
 from bellwire.registry import Registry
+from bellwire.sends import SendRequest
 from tests.unit.ledger import BUSY, EVENT, OK, SCHEDULE, Ledger, Sender, groups_of, of, sent, until
 
 AWAY = RegistryUnavailable("away")
@@ -34,7 +35,7 @@ def flights_of(ledger: Ledger) -> InFlightAttempts:
     return InFlightAttempts(cast("Registry", ledger))
 
 
-async def begun(one: Due, attempt: Sender) -> asyncio.Task[Attempt]:
+async def begun(one: SendRequest, attempt: Sender) -> asyncio.Task[Attempt]:
     """An attempt under way, as an activity that has returned meanwhile left it."""
 
     async def begin() -> asyncio.Task[Attempt]:
@@ -50,7 +51,7 @@ def gate() -> asyncio.Event:
 
 
 @pytest.fixture
-async def flying(gate: asyncio.Event) -> AsyncIterator[tuple[Ledger, Sender, InFlightAttempts, Due]]:
+async def flying(gate: asyncio.Event) -> AsyncIterator[tuple[Ledger, Sender, InFlightAttempts, SendRequest]]:
     """One delivery whose attempt goes on until `gate` opens, leased and kept."""
     one = of("a")
     ledger, sender = Ledger(one), Sender(a=gate)
@@ -60,7 +61,7 @@ async def flying(gate: asyncio.Event) -> AsyncIterator[tuple[Ledger, Sender, InF
     await in_flight.close(0)
 
 
-Flying = tuple[Ledger, Sender, InFlightAttempts, Due]
+Flying = tuple[Ledger, Sender, InFlightAttempts, SendRequest]
 
 
 async def test_an_attempt_that_is_kept_goes_on_is_leased_again_and_again_and_put_on_record_when_it_ends(
@@ -216,7 +217,7 @@ async def test_a_flight_that_ends_while_the_registry_is_asked_is_not_made_again(
 async def test_a_flight_that_failed_by_a_bug_is_not_recorded_and_who_takes_part_hears_of_it() -> None:
     one, failing = of("a"), asyncio.Event()
 
-    async def attempt(_: Due) -> Outcome:
+    async def attempt(_: SendRequest) -> Outcome:
         await failing.wait()
         raise ValueError("bug")
 
@@ -275,7 +276,7 @@ async def test_a_flight_that_is_broken_off_is_not_taken_for_settled(flying: Flyi
     assert ledger.recorded == []
 
 
-def leased(**fields: object) -> Due:
+def leased(**fields: object) -> SendRequest:
     """A delivery that another process attempts, or has attempted."""
     return of("a", **{"state": DeliveryState.SENDING, "intent_at": datetime.now(UTC), **fields})  # type: ignore[arg-type]
 
@@ -288,20 +289,20 @@ def leased(**fields: object) -> Due:
         pytest.param((), id="until the row is gone"),
     ],
 )
-async def test_what_another_process_attempts_is_waited_for(later: tuple[Due, ...]) -> None:
+async def test_what_another_process_attempts_is_waited_for(later: tuple[SendRequest, ...]) -> None:
     ledger = Ledger(leased())
     waiting = asyncio.create_task(flights_of(ledger).wait_for_other_worker(leased()))
     await asyncio.wait([waiting], timeout=0.02)
     assert not waiting.done()
-    ledger.dues = later
+    ledger.requests = later
     assert await asyncio.wait_for(waiting, 10) == (later[0] if later else None)
 
 
 async def test_what_another_process_attempts_is_waited_for_until_its_lease_has_run_out() -> None:
     nearly = datetime.now(UTC) - LEASE + timedelta(seconds=0.1)
     ledger = Ledger(leased(intent_at=nearly))
-    stands = await asyncio.wait_for(flights_of(ledger).wait_for_other_worker(ledger.dues[0]), 10)
-    assert stands == ledger.dues[0]
+    stands = await asyncio.wait_for(flights_of(ledger).wait_for_other_worker(ledger.requests[0]), 10)
+    assert stands == ledger.requests[0]
     assert datetime.now(UTC) - nearly >= LEASE
 
 
@@ -310,7 +311,7 @@ async def test_an_activity_answers_from_the_record_of_another_process() -> None:
     sending = asyncio.create_task(sent(ledger, own, in_flight=flights_of(ledger)))
     await asyncio.wait([sending], timeout=0.02)
     assert not sending.done()
-    ledger.dues = (of("a", state=DeliveryState.DELIVERED, attempts=1),)
+    ledger.requests = (of("a", state=DeliveryState.DELIVERED, attempts=1),)
     assert await sending == DELIVERED_ONCE
     assert own.attempted == []
 
@@ -319,7 +320,7 @@ async def test_a_delivery_that_is_deleted_meanwhile_counts_as_cancelled() -> Non
     ledger, own = Ledger(leased()), Sender()
     sending = asyncio.create_task(sent(ledger, own, in_flight=flights_of(ledger)))
     await asyncio.wait([sending], timeout=0.02)
-    ledger.dues = ()
+    ledger.requests = ()
     assert await sending == ChunkResult(settled={EVENT.key: {DeliveryState.CANCELLED: 1}})
     assert own.attempted == []
 
@@ -336,7 +337,7 @@ async def test_how_another_process_stands_is_asked_when_its_turn_comes_and_not_b
     own = Sender(first=gate)
     sending = asyncio.create_task(sent(ledger, own, concurrency=1, in_flight=flights_of(ledger)))
     await until(lambda: own.in_flight == 1)
-    ledger.dues = (ledger.dues[0], of("a", state=DeliveryState.DELIVERED, attempts=1))
+    ledger.requests = (ledger.requests[0], of("a", state=DeliveryState.DELIVERED, attempts=1))
     gate.set()
     result = await sending
     assert own.attempted == ["first"]

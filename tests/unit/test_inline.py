@@ -15,9 +15,10 @@ from activities.sending.inline import InlineSender
 from activities.sending.loop import AttemptLedger, send
 from activities.sending.throttling import Throttled
 from bellwire.contract import RATE_LIMIT, Chunk, ChunkResult, Deferred, Group, InlineSend, InlineSendResult
-from bellwire.deliveries import LEASE, Attempt, Delivery, DeliveryState, Due, Outcome
+from bellwire.deliveries import LEASE, Attempt, Delivery, DeliveryState, Outcome
 from bellwire.errors import RegistryUnavailable
 from bellwire.registry import Registry
+from bellwire.sends import SendRequest
 from bellwire.subscriptions import Channel
 from tests.factories import event, subscription
 from tests.unit.ledger import BUSY, Sender
@@ -85,10 +86,10 @@ class Faulty(Registry):
                 raise self.record_errors.pop(0)
             await record(attempts)
 
-        async def lease_or_fail(dues: Any) -> None:
+        async def lease_or_fail(requests: Any) -> None:
             if self.lease_errors:
                 raise self.lease_errors.pop(0)
-            await lease(dues)
+            await lease(requests)
 
         self.attempts.record = record_or_fail  # type: ignore[method-assign]
         self.attempts.lease = lease_or_fail  # type: ignore[method-assign]
@@ -241,9 +242,9 @@ async def test_what_ends_between_the_last_look_and_the_return_is_leased_too(
     leased: list[str] = []
     lease = registry.attempts.lease
 
-    async def noted(dues: list[Due]) -> None:
-        leased.extend(due.subscription.id for due in dues)
-        await lease(dues)
+    async def noted(requests: list[SendRequest]) -> None:
+        leased.extend(request.subscription.id for request in requests)
+        await lease(requests)
 
     monkeypatch.setattr(registry, "lease", noted)
     assert (await process.at_once(group)).left == (group,)
@@ -333,7 +334,7 @@ async def test_what_is_put_on_record_while_a_next_try_reads_is_not_sent_twice(
     with pytest.raises(RegistryUnavailable):
         await process.at_once(group)
 
-    async def load_slowly(groups: Any) -> Sequence[Due]:
+    async def load_slowly(groups: Any) -> Sequence[SendRequest]:
         read = await load(groups)
         await fact(lambda: not process.hooks.in_flight.among([group]))
         return read

@@ -12,10 +12,11 @@ from temporalio.testing import ActivityEnvironment
 from activities.sending.loop import STOPPING, judge
 from activities.sending.throttling import Throttled
 from bellwire.contract import ChunkResult, Deferred
-from bellwire.deliveries import MAX_ANSWER, MAX_REASON, DeliveryState, Due, Outcome, OutcomeKind
+from bellwire.deliveries import MAX_ANSWER, MAX_REASON, DeliveryState, Outcome, OutcomeKind
 from bellwire.endpoint_health import HEALTHY, Consent, EndpointHealth
 from bellwire.errors import RegistryUnavailable
-from tests.factories import NOW, due, event, subscription
+from bellwire.sends import SendRequest
+from tests.factories import NOW, event, send_request, subscription
 from tests.unit.ledger import BUSY, EVENT, OK, SCHEDULE, Ledger, Sender, of, sent, until
 
 
@@ -60,7 +61,7 @@ async def test_what_was_deleted_while_its_run_waited_counts_as_cancelled() -> No
     ledger.load_gate.clear()
     sending = asyncio.create_task(sent(ledger, sender))
     await asyncio.wait([sending], timeout=0.02)
-    ledger.dues = ledger.dues[:1]
+    ledger.requests = ledger.requests[:1]
     ledger.load_gate.set()
     result = await sending
     assert sender.attempted == ["a"]
@@ -115,7 +116,7 @@ async def test_a_disabled_subscription_is_rejected_without_an_attempt() -> None:
 async def test_an_intent_is_recorded_before_the_first_attempt_and_only_for_what_is_attempted() -> None:
     ledger = Ledger(of("a"), of("b", state=DeliveryState.DELIVERED), of("c"))
 
-    async def attempt(one: Due) -> Outcome:
+    async def attempt(one: SendRequest) -> Outcome:
         ledger.calls.append("attempt")
         return OK
 
@@ -360,10 +361,10 @@ async def test_after_a_failed_try_nothing_is_sent_before_the_registry_has_taken_
     assert ledger.calls == ["probe", "record"]
 
 
-def two_for(name: str) -> tuple[Due, ...]:
+def two_for(name: str) -> tuple[SendRequest, ...]:
     """Deliveries of three events to one subscription."""
     wish = subscription(id=name)
-    return tuple(due(wish, event(id=str(number)), number=2) for number in range(3))
+    return tuple(send_request(wish, event(id=str(number)), number=2) for number in range(3))
 
 
 async def test_what_is_left_of_a_chunk_is_held_back_once_the_receiver_throttles() -> None:
@@ -390,7 +391,7 @@ async def test_what_has_to_wait_its_turn_after_all_comes_back_at_once_and_is_no_
 
 
 @pytest.mark.parametrize(
-    ("condition", "degraded"),
+    ("health", "degraded"),
     [
         (HEALTHY, False),
         (EndpointHealth(consent=Consent("digest", NOW)), False),

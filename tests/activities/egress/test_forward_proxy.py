@@ -25,7 +25,7 @@ from starter.local.processes import free_port
 from starter.local.receivers.webhooks import WebhookReceiver
 from tests.activities.listeners import forward_proxy, listening, serving
 from tests.activities.webhook.test_webhook import self_signed
-from tests.factories import due, subscription
+from tests.factories import send_request, subscription
 
 DEFERRED = OutcomeKind.DEFERRED
 
@@ -39,7 +39,9 @@ async def channel(proxy_port: int, *, host: str = "127.0.0.1", timeout: float = 
 
 
 async def attempt(webhook: WebhookChannel, url: str) -> Outcome:
-    return await webhook.attempt(due(subscription({"channel": "webhook", "url": url}), secret=generate_secret()))
+    return await webhook.attempt(
+        send_request(subscription({"channel": "webhook", "url": url}), secret=generate_secret())
+    )
 
 
 async def test_plain_http_is_resolved_by_the_proxy() -> None:

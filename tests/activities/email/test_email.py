@@ -19,30 +19,31 @@ from activities.email.smtp_pool import ReplyLost, SmtpPool
 from activities.email.smtp_replies import FAILURES, classify_smtp_error
 from activities.rendering.renderer import Renderer
 from bellwire.contract import Chunk, Group
-from bellwire.deliveries import MAX_REASON, DeliveryState, Due, Outcome, OutcomeKind
+from bellwire.deliveries import MAX_REASON, DeliveryState, Outcome, OutcomeKind
 from bellwire.registry import Registry
+from bellwire.sends import SendRequest
 from bellwire.subscriptions import Channel
 from starter.local.receivers.mailbox import Mailbox
-from tests.factories import due, event, subscription
+from tests.factories import event, send_request, subscription
 
 ANN, BOB, CAT = "ann@example.com", "bob@example.com", "cat@example.com"
 DELIVERED, REJECTED, DEFERRED, UNKNOWN = OutcomeKind
 NO_REGISTRY = cast(Registry, None)
 
 
-def owed_to(*addresses: str, **fields: Any) -> Due:
+def owed_to(*addresses: str, **fields: Any) -> SendRequest:
     wish = subscription({"channel": "email", "to": addresses[0] if len(addresses) == 1 else addresses}, id="wish")
-    return due(wish, fields.pop("happened", None) or event(id="1"), **fields)
+    return send_request(wish, fields.pop("happened", None) or event(id="1"), **fields)
 
 
-def again(first: Due, outcome: Outcome, number: int = 2) -> Due:
+def again(first: SendRequest, outcome: Outcome, number: int = 2) -> SendRequest:
     """The next attempt, as the registry loads it after `outcome`."""
     fields: dict[str, Any] = {
         "reason": outcome.reason,
         "remaining_recipients": outcome.remaining_recipients,
         "provider_id": outcome.provider_id,
     }
-    return due(first.subscription, first.event, number=number, **fields)
+    return send_request(first.subscription, first.event, number=number, **fields)
 
 
 @asynccontextmanager
@@ -282,7 +283,7 @@ async def test_a_template_that_fails_defers_and_is_the_operators_to_mend(tmp_pat
 
 async def test_a_subscription_that_went_to_another_channel_is_rejected() -> None:
     async with Mailbox() as box, channel_to(box) as channel:
-        outcome = await channel.attempt(due())
+        outcome = await channel.attempt(send_request())
     assert (outcome.kind, outcome.reason) == (REJECTED, "target is no longer an email address")
 
 
@@ -443,7 +444,7 @@ async def test_files_go_along_for_a_target_that_wants_them_and_keep_the_mail_bac
 
     happened = event(id="1", data={"order": "42", "attachments": [{"url": "https://files.example/a.pdf"}]})
     plain, wanted = (
-        due(subscription({"channel": "email", "to": ANN, "attachments": wants}, id="wish"), happened)
+        send_request(subscription({"channel": "email", "to": ANN, "attachments": wants}, id="wish"), happened)
         for wants in (False, True)
     )
     async with Mailbox() as box:

@@ -10,10 +10,11 @@ from structlog.testing import capture_logs
 from activities.email.channel import EmailChannel
 from activities.email.relays import Relays
 from activities.rendering.renderer import Renderer
-from bellwire.deliveries import Due, OutcomeKind
+from bellwire.deliveries import OutcomeKind
 from bellwire.email.relay_urls import Relay
 from bellwire.email.return_path import ReturnPath
 from bellwire.email.unsubscribe_links import LinkKeys
+from bellwire.sends import SendRequest
 from bellwire.subscriptions import Channel
 from bellwire.suppressions import EVERYWHERE, Suppression, SuppressionReason
 from starter.local.receivers.mailbox import Mailbox
@@ -31,9 +32,9 @@ DELIVERED, REJECTED, DEFERRED, UNKNOWN = OutcomeKind
 BOUNCED, COMPLAINED = SuppressionReason.BOUNCED, SuppressionReason.COMPLAINED
 
 
-def without(due: Due, **suppressed: SuppressionReason) -> Due:
+def without(request: SendRequest, **suppressed: SuppressionReason) -> SendRequest:
     """The delivery as the registry loads it once these are suppressed; `ann` stands for her address."""
-    return replace(due, suppressed={f"{name}@example.com": reason for name, reason in suppressed.items()})
+    return replace(request, suppressed={f"{name}@example.com": reason for name, reason in suppressed.items()})
 
 
 def suppressing(*addresses: str) -> tuple[Suppression, ...]:
@@ -107,14 +108,14 @@ async def test_each_envelope_comes_from_a_return_path_of_its_own_and_the_from_ad
         channel = EmailChannel(
             NO_REGISTRY, relays, Renderer(None), sender="Bell <bell@example.net>", concurrency=1, return_path=path
         )
-        due = owed_to(ANN, BOB)
-        assert (await channel.attempt(due)).kind is DELIVERED
+        request = owed_to(ANN, BOB)
+        assert (await channel.attempt(request)).kind is DELIVERED
         await relays.close()
         for mail in box.mails:
             token = path.read(mail.envelope_from)
             assert token is not None
-            assert (token.event_key, token.subscription_id) == (due.event.key, due.subscription.id)
-            assert path.signed(token, due.subscription.id, mail.to)
+            assert (token.event_key, token.subscription_id) == (request.delivery.event_key, request.subscription.id)
+            assert path.signed(token, request.subscription.id, mail.to)
             assert mail.headers["From"] == "Bell <bell@example.net>"
         assert len({mail.envelope_from for mail in box.mails}) == 2
 

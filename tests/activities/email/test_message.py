@@ -20,7 +20,7 @@ from activities.rendering.renderer import EmailText, Renderer
 from activities.rendering.text import one_line
 from bellwire.email.unsubscribe_links import LinkKeys, Links
 from tests.activities.email.test_dkim import RSA, pem, record
-from tests.factories import event, subscription
+from tests.factories import event, send_request, subscription
 
 KEY = base64.b64encode(b"k" * 32).decode()
 LINKS = Links("https://bell.example", KEY)
@@ -123,7 +123,7 @@ async def test_no_value_ends_the_header_it_stands_in(
 @given(order=st.text(max_size=120), name=st.text(max_size=40))
 async def test_any_data_makes_a_mail_with_the_same_subject_and_text_when_read(order: str, name: str) -> None:
     data = {"order": order.encode(errors="replace").decode(), name.encode(errors="replace").decode(): 1}
-    text = await Renderer(None).email(event(data=data), subscription({"channel": "email", "to": ANN}))
+    text = await Renderer(None).email(send_request(subscription({"channel": "email", "to": ANN}), event(data=data)))
     message = read(await made(text))
     assert one_line(str(message["Subject"]), limit=300) == text.subject
     assert said(message, "plain") == text.text

@@ -11,7 +11,7 @@ from activities.rendering.renderer import Renderer
 from activities.rendering.sandbox.output import MAX_OUTPUT_BYTES
 from activities.rendering.tenant_renderer import TenantTemplates
 from bellwire.errors import TemplateInvalid
-from tests.factories import event, subscription
+from tests.factories import event, send_request, subscription
 
 #: Bounds and no benchmark: seconds of processor time, under a profiler of memory that makes it four times as slow, and bytes.
 MAX_SECONDS, MAX_MEMORY = 6.0, 100_000_000
@@ -164,7 +164,7 @@ async def test_a_hostile_template_of_an_operator_ends_within_bounds_of_time_and_
     began = time.process_time()
     try:
         with pytest.raises(TemplateInvalid) as caught:
-            await renderer.sms(event(type="a"), wish)
+            await renderer.sms(send_request(wish, event(type="a")))
         spent, (_, memory) = time.process_time() - began, tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -190,7 +190,7 @@ async def test_a_modest_template_is_far_from_all_bounds(tmp_path: Path, tenants:
     (tmp_path / "a" / "sms.txt").write_text(MODEST)
     renderer, happened = Renderer(tmp_path), event(type="a")
     wish = subscription({"channel": "sms", "to": "+14155550123"})
-    text = await renderer.sms(happened, wish)
+    text = await renderer.sms(send_request(wish, happened))
     assert text.count("    52    ") == 499
     assert renderer._environment.budget.spent < 25_000
     texts = await tenants.render({"sms.text": MODEST}, ["sms.text"], {"data": {"order": "42"}})

@@ -8,7 +8,7 @@ from lxml import etree  # type: ignore[import-untyped]
 
 from activities.rendering.renderer import Renderer
 from activities.rendering.sandbox.link_safety import safe_links
-from tests.factories import event, subscription
+from tests.factories import event, send_request, subscription
 
 #: Spellings of an address that some reader runs or opens.
 BYPASSES = [
@@ -160,7 +160,7 @@ async def test_data_in_a_link_of_an_operators_template_loses_the_link_and_not_th
     renderer, wish = Renderer(tmp_path), subscription({"channel": "email", "to": "ann@example.com"})
 
     async def html(url: str) -> str:
-        return (await renderer.email(event(type="a", data={"url": url, "name": "Ann"}), wish)).html or ""
+        return (await renderer.email(send_request(wish, event(type="a", data={"url": url, "name": "Ann"})))).html or ""
 
     assert (
         await html("https://app.example/?a=1&b=2") == '<p>Hello <a href="https://app.example/?a=1&amp;b=2">Ann</a></p>'

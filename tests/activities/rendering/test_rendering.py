@@ -23,7 +23,7 @@ from bellwire.errors import TemplateInvalid
 from bellwire.events import Event
 from bellwire.subscriptions import PARTS as WRITTEN
 from bellwire.subscriptions import Channel, Subscription
-from tests.factories import event, subscription
+from tests.factories import event, send_request, subscription
 
 EMAIL = {"channel": "email", "to": "ann@example.com"}
 PLATFORM = ["app.authorized", "order.paid", "order.refunded", "user.registered"]
@@ -56,12 +56,12 @@ def test_the_built_in_templates_compile() -> None:
 @pytest.mark.parametrize("data", ODD, ids=repr)
 async def test_every_event_has_a_text(name: str, locale: str, data: Any) -> None:
     renderer, happened, wanted = Renderer(None), event(type=name, data=data), wish(locale=locale)
-    mail = await renderer.email(happened, wanted)
+    mail = await renderer.email(send_request(wanted, happened))
     assert mail.subject
     assert mail.html
     assert mail.text
     assert mail.text.strip()
-    assert await renderer.sms(happened, wanted)
+    assert await renderer.sms(send_request(wanted, happened))
 
 
 async def test_the_default_tells_what_happened_when_and_where_with_the_data_as_a_list() -> None:
@@ -71,7 +71,7 @@ async def test_the_default_tells_what_happened_when_and_where_with_the_data_as_a
         time="2026-11-23T10:00:00+02:00",
         data={"left": 3, "shop": {"city": "Köln"}},
     )
-    mail = await Renderer(None).email(happened, wish())
+    mail = await Renderer(None).email(send_request(wish(), happened))
     assert mail.subject == "stock.low: bolt <M4>"
     assert mail.text is not None
     for words in ("stock.low", "bolt <M4>", "/shop", "2026-11-23 08:00 UTC", "left: 3", "shop.city: Köln"):
@@ -83,10 +83,10 @@ async def test_the_default_tells_what_happened_when_and_where_with_the_data_as_a
 
 async def test_a_platform_event_is_told_in_the_subscriptions_language() -> None:
     renderer = Renderer(None)
-    assert (await renderer.email(event(), wish())).subject == "Order 42 is paid"
-    assert (await renderer.email(event(), wish(locale="zh-CN"))).subject == "订单 42 已付款"
-    assert await renderer.sms(event(), wish(locale="zh-CN")) == "订单 42 已付款，金额 19.90 EUR。"  # noqa: RUF001
-    assert await renderer.sms(event(), wish(locale="fr")) == "Order 42 is paid: 19.90 EUR."
+    assert (await renderer.email(send_request(wish(), event()))).subject == "Order 42 is paid"
+    assert (await renderer.email(send_request(wish(locale="zh-CN"), event()))).subject == "订单 42 已付款"
+    assert await renderer.sms(send_request(wish(locale="zh-CN"), event())) == "订单 42 已付款，金额 19.90 EUR。"  # noqa: RUF001
+    assert await renderer.sms(send_request(wish(locale="fr"), event())) == "Order 42 is paid: 19.90 EUR."
 
 
 async def test_the_most_specific_template_wins_part_by_part(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ async def test_the_most_specific_template_wins_part_by_part(tmp_path: Path) -> N
     renderer = Renderer(folder)
 
     async def sms(name: str, locale: str) -> str:
-        return await renderer.sms(event(type=name), wish(locale=locale))
+        return await renderer.sms(send_request(wish(locale=locale), event(type=name)))
 
     assert [await sms("a", locale) for locale in ("pt-BR", "pt-br", "pt-PT", "en")] == [
         "a pt-BR",
@@ -114,12 +114,12 @@ async def test_the_most_specific_template_wins_part_by_part(tmp_path: Path) -> N
 
 async def test_a_subscription_can_name_another_template(tmp_path: Path) -> None:
     renderer = Renderer(write(tmp_path, terse__sms_txt="{{ type }}!"))
-    assert await renderer.sms(event(), wish(template="terse")) == "order.paid!"
+    assert await renderer.sms(send_request(wish(template="terse"), event())) == "order.paid!"
 
 
 async def test_a_folder_with_text_only_is_not_given_the_html_of_a_more_general_one(tmp_path: Path) -> None:
     folder = write(tmp_path, **{"order.paid__email_txt": "mine"})
-    assert await Renderer(folder).email(event(), wish()) == EmailText(
+    assert await Renderer(folder).email(send_request(wish(), event())) == EmailText(
         subject="Order 42 is paid", text="mine\n", html=None
     )
 
@@ -127,7 +127,7 @@ async def test_a_folder_with_text_only_is_not_given_the_html_of_a_more_general_o
 async def test_a_template_of_html_only_has_no_text_but_what_can_be_derived_from_it(tmp_path: Path) -> None:
     html = "<style>p{}</style><h1>Hi</h1><p>Fish &amp; chips,<br>{{ data.order }}</p><ul><li>one</li></ul>"
     html += "<a href='https://x.example/y'>go</a>"
-    mail = await Renderer(write(tmp_path, a__email_html=html)).email(event(type="a"), wish())
+    mail = await Renderer(write(tmp_path, a__email_html=html)).email(send_request(wish(), event(type="a")))
     assert mail.text is None
     assert mail.plain == "Hi\n\nFish & chips,\n42\n\n* one\ngo (https://x.example/y)\n"
 
@@ -136,25 +136,28 @@ async def test_html_is_escaped_and_text_is_not(tmp_path: Path) -> None:
     folder = write(tmp_path, a__email_html="<p>{{ data }}</p>", a__email_txt="{{ data }}", a__sms_txt="{{ data }}")
     happened = event(type="a", data="<script>alert('hi')</script>")
     renderer = Renderer(folder)
-    mail = await renderer.email(happened, wish())
+    mail = await renderer.email(send_request(wish(), happened))
     assert mail.html == "<p>&lt;script&gt;alert(&#39;hi&#39;)&lt;/script&gt;</p>"
     assert mail.text is not None
-    assert mail.text.strip() == await renderer.sms(happened, wish()) == "<script>alert('hi')</script>"
+    assert mail.text.strip() == await renderer.sms(send_request(wish(), happened)) == "<script>alert('hi')</script>"
 
 
 async def test_data_is_never_taken_for_a_template() -> None:
-    mail = await Renderer(None).email(event(data={"order": "{{ 6 * 7 }}"}), wish())
+    mail = await Renderer(None).email(send_request(wish(), event(data={"order": "{{ 6 * 7 }}"})))
     assert mail.subject == "Order {{ 6 * 7 }} is paid"
 
 
 async def test_a_field_named_like_a_method_is_the_field(tmp_path: Path) -> None:
     folder = write(tmp_path, a__sms_txt="{% for item in data.items %}{{ item }} {% endfor %}{{ data.keys }}")
-    assert await Renderer(folder).sms(event(type="a", data={"items": [1, 2], "keys": "k"}), wish()) == "1 2 k"
+    assert (
+        await Renderer(folder).sms(send_request(wish(), event(type="a", data={"items": [1, 2], "keys": "k"})))
+        == "1 2 k"
+    )
 
 
 async def test_a_subject_is_one_line_of_bounded_length() -> None:
     data = {"order": "1\r\nBcc: eve@example.com\n\n \u2028\x00 body " + "x" * 500}
-    subject = (await Renderer(None).email(event(data=data), wish())).subject
+    subject = (await Renderer(None).email(send_request(wish(), event(data=data)))).subject
     assert subject.startswith("Order 1 Bcc: eve@example.com body xxx")
     assert subject.endswith("…")
     assert len(subject) == MAX_SUBJECT
@@ -183,7 +186,7 @@ async def test_a_template_that_fails_says_where_and_why_and_names_no_data(
 ) -> None:
     renderer = Renderer(write(tmp_path, a__email_txt=source))
     with pytest.raises(TemplateInvalid) as caught:
-        await renderer.email(event(type="a", data={"secret": "ann@example.com", "word": "ann"}), wish())
+        await renderer.email(send_request(wish(), event(type="a", data={"secret": "ann@example.com", "word": "ann"})))
     assert message in str(caught.value)
     assert "ann@" not in str(caught.value)
 
@@ -191,7 +194,7 @@ async def test_a_template_that_fails_says_where_and_why_and_names_no_data(
 async def test_an_error_inside_an_included_template_names_that_file(tmp_path: Path) -> None:
     folder = write(tmp_path, a__sms_txt="{% include 'a/part.txt' %}", a__part_txt="\n{{ gone }}")
     with pytest.raises(TemplateInvalid, match=r"template a/part\.txt line 2: gone is missing"):
-        await Renderer(folder).sms(event(type="a"), wish())
+        await Renderer(folder).sms(send_request(wish(), event(type="a")))
 
 
 @pytest.mark.parametrize(
@@ -230,16 +233,16 @@ def test_check_finds_that_the_folder_does_not_exist(tmp_path: Path) -> None:
 async def test_a_mended_template_works_at_once(tmp_path: Path) -> None:
     renderer = Renderer(write(tmp_path, a__sms_txt="{{ gone }}"))
     with pytest.raises(TemplateInvalid):
-        await renderer.sms(event(type="a"), wish())
+        await renderer.sms(send_request(wish(), event(type="a")))
     write(tmp_path, a__sms_txt="mended, and longer than before")
-    assert await renderer.sms(event(type="a"), wish()) == "mended, and longer than before"
+    assert await renderer.sms(send_request(wish(), event(type="a"))) == "mended, and longer than before"
 
 
 async def test_the_layout_can_be_replaced(tmp_path: Path) -> None:
     (tmp_path / "_layout.html").write_text("<b>{% block title %}{% endblock %}</b>")
     renderer = Renderer(tmp_path)
     renderer.check()
-    assert (await renderer.email(event(), wish())).html == "<b>Order 42 is paid</b>"
+    assert (await renderer.email(send_request(wish(), event()))).html == "<b>Order 42 is paid</b>"
 
 
 def test_has_tells_for_which_channel_there_is_a_template(tmp_path: Path) -> None:
@@ -277,7 +280,7 @@ def test_large_data_becomes_a_bounded_number_of_rows() -> None:
 
 async def test_the_largest_event_makes_a_mail_of_sane_size() -> None:
     happened = Event(source="/a", type="a", subject="s" * 1024, data={f"&{n}" * 20: "&😀" * 500 for n in range(90)})
-    mail = await Renderer(None).email(happened, wish())
+    mail = await Renderer(None).email(send_request(wish(), happened))
     assert mail.html is not None
     assert len(mail.html.encode()) < MAX_OUTPUT_BYTES
 

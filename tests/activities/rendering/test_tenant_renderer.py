@@ -18,7 +18,7 @@ from activities.rendering.tenant_renderer import TenantTemplates
 from bellwire.deliveries import OutcomeKind
 from bellwire.errors import TemplateInvalid
 from tests.activities.email.test_email import NO_REGISTRY
-from tests.factories import due, event, subscription
+from tests.factories import event, send_request, subscription
 
 EMAIL = {"channel": "email", "to": "ann@example.com"}
 HOOK = {"channel": "webhook", "url": "https://app.example/hooks"}
@@ -59,34 +59,39 @@ def wish(target: dict[str, Any], **parts: str) -> Any:
 
 async def test_parts_of_a_tenant_win_over_the_operators_and_the_rest_comes_from_those(tenants: TenantTemplates) -> None:
     renderer = Renderer(None, tenants=tenants)
-    own = await renderer.email(event(), wish(EMAIL, email_text="Hello {{ data.order }}"))
+    own = await renderer.email(send_request(wish(EMAIL, email_text="Hello {{ data.order }}"), event()))
     assert (own.subject, own.text, own.html) == ("Order 42 is paid", "Hello 42\n", None)
-    own = await renderer.email(event(), wish(EMAIL, email_subject="Yours: {{ data.order }}\nBcc: eve@example.com"))
+    own = await renderer.email(
+        send_request(wish(EMAIL, email_subject="Yours: {{ data.order }}\nBcc: eve@example.com"), event())
+    )
     assert own.subject == "Yours: 42 Bcc: eve@example.com"
     assert own.text is not None
     assert own.text.startswith("Order 42 is paid")
-    own = await renderer.email(event(data={"a": "<b>"}), wish(EMAIL, email_html="<p>{{ data.a }}</p>"))
+    own = await renderer.email(send_request(wish(EMAIL, email_html="<p>{{ data.a }}</p>"), event(data={"a": "<b>"})))
     assert (own.text, own.html) == (None, "<p>&lt;b&gt;</p>")
     sms = {"channel": "sms", "to": "+14155550123"}
-    assert await renderer.sms(event(), wish(sms, sms_text=" {{ data | rows | length }} {{ type }} ")) == "2 order.paid"
+    assert (
+        await renderer.sms(send_request(wish(sms, sms_text=" {{ data | rows | length }} {{ type }} "), event()))
+        == "2 order.paid"
+    )
 
 
 async def test_a_rendered_webhook_is_json_or_a_clear_error(tenants: TenantTemplates, tmp_path: Path) -> None:
     renderer = Renderer(tmp_path, tenants=tenants)
     good = '{"text": {{ "Order " ~ data.order }}, "id": {{ id | tojson }}}'
     happened = event(id="1", data={"order": 'a"b</script>é'})
-    assert await renderer.webhook(happened, wish(HOOK, webhook_json=good)) == (
+    assert await renderer.webhook(send_request(wish(HOOK, webhook_json=good), happened)) == (
         '{"text": "Order a\\"b</script>é", "id": "1"}'
     )
     bad = '{\n"text": "{{ data.order }}"}'
     with pytest.raises(TemplateInvalid, match=r"webhook\.json: the result is not JSON: line 2: "):
-        await renderer.webhook(happened, wish(HOOK, webhook_json=bad))
+        await renderer.webhook(send_request(wish(HOOK, webhook_json=bad), happened))
     with pytest.raises(TemplateInvalid, match=r"template default/webhook\.json does not exist"):
-        await renderer.webhook(happened, subscription(HOOK))
+        await renderer.webhook(send_request(subscription(HOOK), happened))
     (tmp_path / "order.paid").mkdir()
     (tmp_path / "order.paid" / "webhook.json").write_text("[{{ type | tojson }}]")
     renderer.check()
-    assert await renderer.webhook(happened, subscription(HOOK)) == '["order.paid"]'
+    assert await renderer.webhook(send_request(subscription(HOOK), happened)) == '["order.paid"]'
 
 
 @pytest.mark.parametrize(
@@ -98,7 +103,7 @@ async def test_what_stands_in_brackets_is_not_told_for_it_may_come_from_data(
 ) -> None:
     happened = event(data={"word": "ann"})
     with pytest.raises(TemplateInvalid, match=r"^template email\.text line 1: a variable is missing$"):
-        await Renderer(None, tenants=tenants).email(happened, wish(EMAIL, email_text=source))
+        await Renderer(None, tenants=tenants).email(send_request(wish(EMAIL, email_text=source), happened))
 
 
 @pytest.mark.parametrize(
@@ -223,6 +228,6 @@ async def test_a_worker_that_is_killed_leaves_no_child_behind() -> None:
 async def test_a_tenants_template_that_fails_defers_the_delivery(tenants: TenantTemplates) -> None:
     renderer = Renderer(None, tenants=tenants)
     channel = EmailChannel(NO_REGISTRY, SmtpPool("127.0.0.1", 1), renderer, sender="bell@example.net", concurrency=1)
-    outcome = await channel.attempt(due(wish(EMAIL, email_text="{{ 'a' * 200000000 }}")))
+    outcome = await channel.attempt(send_request(wish(EMAIL, email_text="{{ 'a' * 200000000 }}")))
     assert outcome.kind is OutcomeKind.DEFERRED
     assert outcome.reason == "template email.text line 1: too large: a value of more than 524,288 characters"

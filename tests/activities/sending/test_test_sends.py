@@ -13,9 +13,10 @@ from temporalio.testing import ActivityEnvironment
 from activities.sending.test_sends import TestSends
 from activities.sending.throttling import Throttled
 from bellwire.contract.test_sends import SUBSCRIPTION_NOT_FOUND, TestSendInput, TestSendResult
-from bellwire.deliveries import MAX_REASON, Due, Outcome, OutcomeKind
+from bellwire.deliveries import MAX_REASON, Outcome, OutcomeKind
 from bellwire.errors import SubscriptionNotFound
 from bellwire.registry import Registry
+from bellwire.sends import SendRequest
 from bellwire.subscriptions import Channel, SubscriptionState
 from bellwire.suppressions import Suppression, SuppressionReason
 from starter.cli.main import main
@@ -43,10 +44,10 @@ class Attempts:
 
     def __init__(self, answer: Outcome | Exception) -> None:
         self.answer = answer
-        self.dues: list[Due] = []
+        self.requests: list[SendRequest] = []
 
-    async def __call__(self, due: Due) -> Outcome:
-        self.dues.append(due)
+    async def __call__(self, request: SendRequest) -> Outcome:
+        self.requests.append(request)
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
@@ -69,10 +70,14 @@ async def test_a_sample_is_attempted_whatever_the_state_and_nothing_is_on_record
     attempts = Attempts(OK)
     result = await tried(registry, attempts, GIVEN)
     assert (result.kind, result.reason) == (OutcomeKind.DELIVERED, "HTTP 204")
-    (due,) = attempts.dues
-    assert (due.event.type, due.event.tenant, due.event.subject) == ("bellwire.subscription.test", "acme", "sub")
-    assert due.secrets
-    assert due.number == 1
+    (request,) = attempts.requests
+    assert (request.event.type, request.event.tenant, request.event.subject) == (
+        "bellwire.subscription.test",
+        "acme",
+        "sub",
+    )
+    assert request.secrets
+    assert request.number == 1
     assert await registry.events.list() == []
     assert await registry.deliveries.list() == []
 
@@ -80,7 +85,9 @@ async def test_a_sample_is_attempted_whatever_the_state_and_nothing_is_on_record
 async def test_the_given_event_is_sent_as_it_is(registry: Registry) -> None:
     attempts, happened = Attempts(OK), event(id="mine", data={"order": 7})
     await tried(registry, attempts, GIVEN.model_copy(update={"event": happened}))
-    assert [(due.event, due.event_json) for due in attempts.dues] == [(happened, happened.to_json())]
+    assert [(request.events, request.events_json) for request in attempts.requests] == [
+        ((happened,), (happened.to_json(),))
+    ]
 
 
 async def test_a_suppressed_address_is_known_to_the_attempt(registry: Registry) -> None:
@@ -92,7 +99,7 @@ async def test_a_suppressed_address_is_known_to_the_attempt(registry: Registry) 
     attempts = Attempts(OK)
     trials = TestSends(registry, {Channel.EMAIL: attempts})
     await ActivityEnvironment().run(trials.send_test, TestSendInput(subscription_id="mail", channel=Channel.EMAIL))
-    assert attempts.dues[0].suppressed == {"bob@example.com": SuppressionReason.BOUNCED}
+    assert attempts.requests[0].suppressed == {"bob@example.com": SuppressionReason.BOUNCED}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 from activities.sending.throttling import SPREAD_BOUNDS, hold_back
 from bellwire.contract import Deferred, Group
-from bellwire.deliveries import SLOT_LAPSES, Attempt, DeliveryState, Due, Outcome, OutcomeKind
+from bellwire.deliveries import SLOT_LAPSES, Attempt, DeliveryState, Outcome, OutcomeKind
 from bellwire.endpoint_health import (
     HEALTHY,
     WITHIN,
@@ -19,8 +19,9 @@ from bellwire.endpoint_health import (
     EndpointHealth,
 )
 from bellwire.registry import Registry
+from bellwire.sends import SendRequest
 from bellwire.subscriptions import Channel
-from tests.factories import NOW, due, event, subscription
+from tests.factories import NOW, event, send_request, subscription
 
 #: Whoever asks this registry for anything fails.
 UNASKED = cast(Registry, None)
@@ -44,7 +45,7 @@ async def backlog(registry: Registry, *, rate: float | None, size: int) -> list[
     return groups
 
 
-async def recorded(registry: Registry, made: Due, state: DeliveryState) -> None:
+async def recorded(registry: Registry, made: SendRequest, state: DeliveryState) -> None:
     kind = OutcomeKind.DELIVERED if state is DeliveryState.DELIVERED else OutcomeKind.DEFERRED
     attempt = Attempt(
         event_key=made.event.key,
@@ -59,13 +60,13 @@ async def recorded(registry: Registry, made: Due, state: DeliveryState) -> None:
     await registry.attempts.record([attempt])
 
 
-def ids(found: list[Due]) -> list[str]:
+def ids(found: list[SendRequest]) -> list[str]:
     return [one.event.id for one in found]
 
 
 async def test_what_has_no_limit_goes_and_the_registry_is_not_asked() -> None:
-    dues = [due(of_event=event(id=str(number)), not_before=NOW + timedelta(days=1)) for number in range(3)]
-    assert await hold_back(UNASKED, dues, now=NOW) == (dues, [])
+    requests = [send_request(of_event=event(id=str(number)), not_before=NOW + timedelta(days=1)) for number in range(3)]
+    assert await hold_back(UNASKED, requests, now=NOW) == (requests, [])
     assert await hold_back(UNASKED, [], now=NOW) == ([], [])
 
 
@@ -75,8 +76,8 @@ async def test_what_has_no_limit_goes_and_the_registry_is_not_asked() -> None:
 async def test_a_moment_that_was_reserved_before_is_waited_for_and_the_registry_is_not_asked(
     seconds: float, goes: bool
 ) -> None:
-    paced = due(subscription(rate_limit=1), number=3, not_before=NOW + timedelta(seconds=seconds))
-    free = due()
+    paced = send_request(subscription(rate_limit=1), number=3, not_before=NOW + timedelta(seconds=seconds))
+    free = send_request()
     go, held = await hold_back(UNASKED, [paced, free], now=NOW)
     assert go == ([paced, free] if goes else [free])
     expected = Deferred(
@@ -92,9 +93,9 @@ async def test_a_moment_that_was_reserved_before_is_waited_for_and_the_registry_
 
 async def test_after_an_outage_a_backlog_does_not_go_all_at_once(registry: Registry) -> None:
     groups = await backlog(registry, rate=2, size=4)
-    dues = await registry.attempts.load(groups)
+    requests = await registry.attempts.load(groups)
     now = datetime.now(UTC)
-    assert len((await hold_back(registry, dues, now=now))[0]) == 1
+    assert len((await hold_back(registry, requests, now=now))[0]) == 1
     go, held = await hold_back(registry, await registry.attempts.load(groups), now=now + 2 * SLOT_LAPSES)
     assert (len(go), len(held)) == (1, 3)
 
@@ -117,10 +118,10 @@ async def test_a_backlog_goes_at_the_rate_of_its_subscription(registry: Registry
 async def test_an_activity_that_is_tried_again_reserves_nothing_twice(registry: Registry) -> None:
     groups = await backlog(registry, rate=2, size=4)
     now = datetime.now(UTC)
-    dues = await registry.attempts.load(groups)
-    first = await hold_back(registry, dues, now=now)
+    requests = await registry.attempts.load(groups)
+    first = await hold_back(registry, requests, now=now)
     # By a worker that has read the rows before the first one wrote them, and by one that reads them now.
-    go, held = await hold_back(registry, dues, now=now)
+    go, held = await hold_back(registry, requests, now=now)
     assert (ids(go), held) == (ids(first[0]), first[1])
     go, held = await hold_back(registry, await registry.attempts.load(groups), now=now)
     assert (ids(go), held) == (ids(first[0]), first[1])
@@ -154,12 +155,12 @@ async def test_what_goes_to_a_throttled_receiver_waits_until_then_and_comes_back
     # Its rate limit has no say meanwhile: the registry is not asked.
     ill = [
         dataclasses.replace(
-            due(subscription(rate_limit=1), event(id=str(number)), number=4),
+            send_request(subscription(rate_limit=1), event(id=str(number)), number=4),
             health=EndpointHealth(throttled_until=until),
         )
         for number in range(200)
     ]
-    go, held = await hold_back(UNASKED, [*ill, well := due()], now=NOW)
+    go, held = await hold_back(UNASKED, [*ill, well := send_request()], now=NOW)
     assert go == [well]
     assert {(item.attempts, item.from_retry_after, item.reason) for item in held} == {(3, True, "throttled")}
     delays = sorted(item.delay for item in held)
@@ -174,7 +175,7 @@ async def test_what_goes_to_a_throttled_receiver_waits_until_then_and_comes_back
 @pytest.mark.parametrize("seconds", [-60.0, 0.0, WITHIN])
 async def test_what_was_throttled_before_goes(seconds: float) -> None:
     until = NOW + timedelta(seconds=seconds)
-    better = dataclasses.replace(due(), health=EndpointHealth(throttled_until=until, throttles=3))
+    better = dataclasses.replace(send_request(), health=EndpointHealth(throttled_until=until, throttles=3))
     assert await hold_back(UNASKED, [better], now=NOW) == ([better], [])
 
 
@@ -182,7 +183,7 @@ def test_the_lower_one_of_two_rates_counts_and_consent_only_where_it_is_asked_fo
     def rate(own: float | None, consented: float | None, *, handshake: bool = True) -> float | None:
         target = {"channel": "webhook", "url": "https://app.example/hooks", "handshake": handshake}
         health = EndpointHealth(consent=Consent("digest", NOW, consented))
-        return dataclasses.replace(due(subscription(target, rate_limit=own)), health=health).rate
+        return dataclasses.replace(send_request(subscription(target, rate_limit=own)), health=health).rate
 
     assert [rate(own, consented) for own, consented in ((None, None), (2, None), (None, 3), (2, 3), (4, 3))] == [
         None,
@@ -192,5 +193,5 @@ def test_the_lower_one_of_two_rates_counts_and_consent_only_where_it_is_asked_fo
         3,
     ]
     assert rate(4, 3, handshake=False) == 4
-    assert due().health is HEALTHY
-    assert due().rate is None
+    assert send_request().health is HEALTHY
+    assert send_request().rate is None

@@ -16,18 +16,19 @@ from activities.sms.channel import SmsChannel
 from activities.sms.providers import LOST_REASON, Providers
 from activities.sms.twilio import TwilioProvider, twilio_client
 from bellwire.contract import Chunk, Group
-from bellwire.deliveries import DeliveryState, Due, Outcome, OutcomeKind
+from bellwire.deliveries import DeliveryState, Outcome, OutcomeKind
 from bellwire.registry import Registry
+from bellwire.sends import SendRequest
 from bellwire.subscriptions import Channel, Subscription
 from bellwire.suppressions import EVERYWHERE, Suppression, SuppressionReason
 from starter.local.receivers.twilio import FakeTwilio, SmsResponse
-from tests.factories import due, event, subscription
+from tests.factories import event, send_request, subscription
 
 TO, SENDER = "+14155550123", "+14155550100"
 TIMEOUT = 0.4
 WISH = subscription({"channel": "sms", "to": TO}, id="sub_sms")
 HAPPENED = event(id="1")
-TEXT = asyncio.run(Renderer().sms(HAPPENED, WISH))
+TEXT = asyncio.run(Renderer().sms(send_request(WISH, HAPPENED)))
 
 
 class Claims:
@@ -107,20 +108,20 @@ def broken_templates(folder: Path) -> Renderer:
     return Renderer(folder)
 
 
-def first(**fields: Any) -> Due:
-    return due(WISH, HAPPENED, **fields)
+def first(**fields: Any) -> SendRequest:
+    return send_request(WISH, HAPPENED, **fields)
 
 
-def next_after(outcome: Outcome, number: int = 2) -> Due:
+def next_after(outcome: Outcome, number: int = 2) -> SendRequest:
     """The delivery as the registry has it after an attempt that is to be followed by another."""
     lost = datetime.now(UTC) - timedelta(seconds=1) if outcome.kind is OutcomeKind.UNKNOWN else None
     return first(number=number, reason=outcome.reason, updated_at=datetime.now(UTC), intent_at=lost)
 
 
-def killed(wish: Subscription = WISH, **fields: Any) -> Due:
+def killed(wish: Subscription = WISH, **fields: Any) -> SendRequest:
     """A delivery that an earlier try, killed since, had announced."""
     intent = datetime.now(UTC) - timedelta(seconds=3)
-    return due(wish, HAPPENED, state=DeliveryState.SENDING, intent_at=intent, **fields)
+    return send_request(wish, HAPPENED, state=DeliveryState.SENDING, intent_at=intent, **fields)
 
 
 async def test_an_accepted_sms_is_delivered_under_its_sid(channel: SmsChannel, twilio: FakeTwilio) -> None:
@@ -351,7 +352,7 @@ async def test_an_sms_that_is_just_being_sent_is_not_taken_for_an_equal_one_that
 async def test_a_claim_that_was_not_recorded_is_kept_for_its_delivery(channel: SmsChannel, twilio: FakeTwilio) -> None:
     mine, other = (subscription({"channel": "sms", "to": TO}, id=name) for name in ("sub_mine", "sub_other"))
     older = twilio.add_message(TO, SENDER, TEXT, created_at=datetime.now(UTC) - timedelta(seconds=30))
-    sent = await channel.attempt(due(mine, HAPPENED))
+    sent = await channel.attempt(send_request(mine, HAPPENED))
     again, others = await asyncio.gather(channel.attempt(killed(mine)), channel.attempt(killed(other)))
     assert (again.provider_id, others.provider_id) == (sent.provider_id, older.sid)
 

@@ -15,13 +15,14 @@ from activities.sms.channel import SmsChannel
 from activities.sms.prices import Price, Prices
 from activities.sms.providers import Providers
 from activities.sms.twilio import TwilioProvider, twilio_client
-from bellwire.deliveries import DeliveryState, Due, OutcomeKind
+from bellwire.deliveries import DeliveryState, OutcomeKind
 from bellwire.registry import Registry
+from bellwire.sends import SendRequest
 from bellwire.subscriptions import Channel
 from bellwire.suppressions import EVERYWHERE, Suppression, SuppressionReason, by_sender
 from bellwire.targets.sms_segments import Encoding
 from starter.local.receivers.twilio import FakeTwilio, SmsResponse
-from tests.factories import NOW, due, event, subscription
+from tests.factories import NOW, event, send_request, subscription
 
 TO, SENDER, SERVICE = "+4915112345678", "+14155550100", "MG" + "1" * 32
 GERMANY, MOBILE = (
@@ -55,9 +56,9 @@ async def setting(tmp_path: Path) -> AsyncIterator[Setting]:
     await registry.close()
 
 
-def wanted(text: str = "Hello", **target: Any) -> Due:
+def wanted(text: str = "Hello", **target: Any) -> SendRequest:
     wish = subscription({"channel": "sms", "to": TO, **target}, id="sub_sms", types=["said"])
-    return due(wish, event(type="said", data={"text": text}))
+    return send_request(wish, event(type="said", data={"text": text}))
 
 
 def suppression(scope: str, reason: SuppressionReason = SuppressionReason.OPERATOR) -> Suppression:
@@ -101,7 +102,7 @@ async def test_what_twilio_bills_is_recorded_once_it_says_so(setting: Setting) -
     setting.twilio.set_status(sent.sid, "delivered", price="-0.0158")
     lost = wanted()
     delivery = lost.delivery.model_copy(update={"intent_at": NOW, "asked": "twilio/1"})
-    outcome = await setting.channel().attempt(due(lost.subscription, lost.event, **delivery.model_dump()))
+    outcome = await setting.channel().attempt(send_request(lost.subscription, lost.event, **delivery.model_dump()))
     facts = outcome.sms
     assert facts is not None
     assert (facts.reported_segments, facts.reported_price, facts.reported_currency) == (1, Decimal("0.0158"), "USD")
@@ -131,7 +132,9 @@ async def test_an_sms_that_twilio_failed_to_deliver_says_whose_fault_it_was(sett
     sent = setting.twilio.add_message(TO, SENDER, "Hello")
     setting.twilio.set_status(sent.sid, "undelivered", 30003)
     lost = wanted()
-    outcome = await setting.channel().attempt(due(lost.subscription, lost.event, intent_at=NOW, asked="twilio/1"))
+    outcome = await setting.channel().attempt(
+        send_request(lost.subscription, lost.event, intent_at=NOW, asked="twilio/1")
+    )
     assert (outcome.kind, outcome.ours) == (OutcomeKind.DEFERRED, False)
 
 
@@ -203,7 +206,7 @@ async def test_an_sms_that_is_out_already_counts_though_the_number_is_suppressed
     this = wanted()
     sent = setting.twilio.add_message(TO, SENDER, "Hello")
     await setting.registry.suppressions.add(suppression(EVERYWHERE))
-    killed = due(this.subscription, this.event, state=DeliveryState.SENDING, intent_at=sent.created_at)
+    killed = send_request(this.subscription, this.event, state=DeliveryState.SENDING, intent_at=sent.created_at)
     outcome = await setting.channel().attempt(killed)
     assert (outcome.kind, outcome.provider_id) == (OutcomeKind.DELIVERED, sent.sid)
 

@@ -25,8 +25,9 @@ from activities.sms.providers import (
 )
 from activities.sms.twilio import TwilioProvider, twilio_client
 from bellwire.contract import Chunk, Group
-from bellwire.deliveries import DeliveryState, Due, OutcomeKind
+from bellwire.deliveries import DeliveryState, OutcomeKind
 from bellwire.registry import Registry
+from bellwire.sends import SendRequest
 from bellwire.subscriptions import Channel
 from starter.local.receivers.sms_gateway import FakeSmsGateway
 from starter.local.receivers.twilio import FakeTwilio, SmsResponse
@@ -78,9 +79,9 @@ class Setting(NamedTuple):
         await ActivityEnvironment().run(channel.send_sms, Chunk(groups=(group,), schedule=(1.0,) * 9))
         return (await self.registry.attempts.list(HAPPENED.key))[attempt - 1]
 
-    async def due(self) -> Due:
-        (due,) = await self.registry.attempts.load([GROUP])
-        return due
+    async def send_request(self) -> SendRequest:
+        (request,) = await self.registry.attempts.load([GROUP])
+        return request
 
     @property
     def sent(self) -> tuple[int, int]:
@@ -132,7 +133,7 @@ async def test_after_a_lost_answer_nobody_else_is_asked_and_the_sms_is_found_whe
     setting.twilio.script(TO, reply)
     lost = await setting.run(setting.channel())
     assert (lost.state, lost.outcome.reason) == (DeliveryState.WAITING, LOST_REASON)
-    assert (await setting.due()).delivery.asked == "twilio/1"
+    assert (await setting.send_request()).delivery.asked == "twilio/1"
     found = await setting.run(setting.channel(), 2)
     assert (found.state, found.outcome.provider_id) == (DeliveryState.DELIVERED, setting.twilio.messages[0].sid)
     assert setting.sent == (1, 0)
@@ -153,7 +154,7 @@ async def test_what_the_second_provider_may_have_is_looked_for_there(setting: Se
     setting.acme.script(SmsResponse(accept=accept, reset=True))
     lost = await setting.run(setting.channel(**described))
     assert (lost.outcome.reason, lost.outcome.sms.provider) == (LOST_REASON, "acme")
-    assert (await setting.due()).delivery.asked == "acme/1"
+    assert (await setting.send_request()).delivery.asked == "acme/1"
     made = await setting.run(setting.channel(**described), 2)
     assert made.state is DeliveryState.DELIVERED
     # A look-up that finds nothing frees it for whoever comes first.
@@ -211,8 +212,8 @@ async def test_a_provider_with_an_outage_is_passed_over_for_a_while_and_tried_ag
     wishes = [replace_id(f"sub_{number}") for number in range(3)]
 
     async def attempt(number: int) -> str | None:
-        due = replace(await setting.due(), subscription=wishes[number])
-        facts = (await channel.attempt(due)).sms
+        request = replace(await setting.send_request(), subscription=wishes[number])
+        facts = (await channel.attempt(request)).sms
         return facts.provider if facts else None
 
     assert await attempt(0) == "acme"
@@ -234,12 +235,12 @@ async def test_one_that_was_passed_over_is_asked_when_nobody_else_is_left(settin
 
 
 async def test_a_delivery_that_another_worker_has_taken_over_goes_to_no_second_provider(setting: Setting) -> None:
-    due = await setting.due()
+    request = await setting.send_request()
     setting.twilio.script(TO, SmsResponse(status=503, delay=0.3))
     channel = setting.channel()
-    attempting = asyncio.create_task(channel.attempt(due, claim_attempt=setting.registry.attempts.claim))
+    attempting = asyncio.create_task(channel.attempt(request, claim_attempt=setting.registry.attempts.claim))
     await asyncio.wait_for(setting.twilio.requested(1), 5)
-    other = await setting.due()
+    other = await setting.send_request()
     assert await setting.registry.attempts.claim(other, asking="twilio")
     with pytest.raises(Superseded):
         await attempting
@@ -247,9 +248,9 @@ async def test_a_delivery_that_another_worker_has_taken_over_goes_to_no_second_p
 
 
 async def test_an_intent_from_before_anything_was_asked_leads_to_one_sms(setting: Setting) -> None:
-    await setting.registry.attempts.record_intent([await setting.due()])
-    due = await setting.due()
-    assert (due.delivery.asked, due.delivery.intent_at is not None) == (None, True)
+    await setting.registry.attempts.record_intent([await setting.send_request()])
+    request = await setting.send_request()
+    assert (request.delivery.asked, request.delivery.intent_at is not None) == (None, True)
     made = await setting.run(setting.channel(without="twilio"))
     assert (made.state, setting.sent) == (DeliveryState.DELIVERED, (0, 1))
 
@@ -257,8 +258,8 @@ async def test_an_intent_from_before_anything_was_asked_leads_to_one_sms(setting
 async def test_what_was_asked_for_an_attempt_that_ended_is_forgotten_by_the_next(setting: Setting) -> None:
     setting.twilio.script(TO, SmsResponse(status=400, code=20404))
     await setting.run(setting.channel())
-    assert (await setting.due()).delivery.asked == "twilio/1"
-    await setting.registry.attempts.record_intent([replace(await setting.due(), number=2)])
-    delivery = (await setting.due()).delivery
+    assert (await setting.send_request()).delivery.asked == "twilio/1"
+    await setting.registry.attempts.record_intent([replace(await setting.send_request(), number=2)])
+    delivery = (await setting.send_request()).delivery
     assert (delivery.attempts, delivery.asked) == (1, None)
     assert cast(datetime, delivery.intent_at) <= datetime.now(UTC)

@@ -15,7 +15,7 @@ from bellwire.subscriptions import Channel
 from bellwire.webhooks import generate_secret, verify
 from starter.local.receivers.webhooks import Received, WebhookReceiver
 from tests.activities.webhook.test_webhook import channel
-from tests.factories import due, event, subscription
+from tests.factories import event, send_request, subscription
 
 
 async def posted(happened: Event, *, renderer: Renderer | None = None, **target: Any) -> Received:
@@ -24,7 +24,7 @@ async def posted(happened: Event, *, renderer: Renderer | None = None, **target:
     async with WebhookReceiver() as hooks, channel(renderer=renderer) as webhook:
         hooks.expect("/", secret)
         wish = subscription({"channel": "webhook", "url": hooks.url(), **target})
-        outcome = await webhook.attempt(due(wish, happened, secret=secret))
+        outcome = await webhook.attempt(send_request(wish, happened, secret=secret))
         assert outcome.kind is OutcomeKind.DELIVERED, outcome
         (got,) = hooks.received
     assert got.verified
@@ -149,7 +149,7 @@ async def test_template_and_locale_of_the_subscription_are_used(tmp_path: Path) 
         for locale in ("zh-CN", "en"):
             target = {"channel": "webhook", "url": hooks.url(), "format": "template"}
             wish = subscription(target, template="chat", locale=locale)
-            await webhook.attempt(due(wish, secret=generate_secret()))
+            await webhook.attempt(send_request(wish, secret=generate_secret()))
         assert [got.event["lang"] for got in hooks.received] == ["zh", "any"]
 
 
@@ -179,7 +179,7 @@ async def test_template_that_renders_invalid_json_is_deferred_until_fixed(
     renderer = Renderer() if text is None else template(tmp_path, text)
     async with WebhookReceiver() as hooks, channel(renderer=renderer) as webhook:
         target = {"channel": "webhook", "url": hooks.url(), "format": "template"}
-        outcome = await webhook.attempt(due(subscription(target), secret=generate_secret()))
+        outcome = await webhook.attempt(send_request(subscription(target), secret=generate_secret()))
         assert hooks.received == []
     assert outcome.kind is OutcomeKind.DEFERRED
     assert outcome.reason.startswith(reason)

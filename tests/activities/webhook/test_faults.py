@@ -19,7 +19,7 @@ from bellwire.sms.twilio_codes import BY_CODE, ruling
 from starter.local.receivers.mailbox import Mailbox
 from starter.local.receivers.webhooks import WebhookReceiver, WebhookResponse
 from tests.activities.webhook.test_webhook import attempt
-from tests.factories import due, event, subscription
+from tests.factories import event, send_request, subscription
 
 NO_REGISTRY = cast(Registry, None)
 ANN, BOB = "ann@example.com", "bob@example.com"
@@ -81,7 +81,7 @@ async def test_subscription_fails_only_if_every_recipient_does(ann: str | None, 
         for address, answer in ((ANN, ann), (BOB, bob)):
             if answer:
                 box.script(address, answer)
-        outcome = await channel.attempt(due(subscription({"channel": "email", "to": [ANN, BOB]})))
+        outcome = await channel.attempt(send_request(subscription({"channel": "email", "to": [ANN, BOB]})))
         await pool.close()
     assert outcome.kind is not OutcomeKind.DELIVERED
     assert outcome.ours is ours
@@ -94,14 +94,14 @@ async def test_failing_template_is_the_operators_fault(tmp_path: Path) -> None:
     pool = SmtpPool("127.0.0.1", 1, timeout=1)
     mail = EmailChannel(NO_REGISTRY, pool, Renderer(tmp_path), sender="Bell <bell@example.net>", concurrency=1)
     text = sms_without_provider(Renderer(tmp_path))
-    assert (await mail.attempt(due(subscription({"channel": "email", "to": ANN}), event()))).ours
-    assert (await text.attempt(due(subscription({"channel": "sms", "to": "+14155550123"}), event()))).ours
+    assert (await mail.attempt(send_request(subscription({"channel": "email", "to": ANN}), event()))).ours
+    assert (await text.attempt(send_request(subscription({"channel": "sms", "to": "+14155550123"}), event()))).ours
     await pool.close()
 
 
 async def test_channel_without_a_provider_is_the_operators_fault() -> None:
     text = sms_without_provider(Renderer())
-    outcome = await text.attempt(due(subscription({"channel": "sms", "to": "+14155550123"}), event()))
+    outcome = await text.attempt(send_request(subscription({"channel": "sms", "to": "+14155550123"}), event()))
     assert (outcome.kind, outcome.ours) == (OutcomeKind.DEFERRED, True)
 
 

@@ -17,9 +17,10 @@ from activities.sending.throttling import Throttled
 from activities.webhook.channel import WebhookChannel
 from activities.webhook.handshake import CONSENT_HOLDS, REFUSAL_HOLDS
 from bellwire.contract import Chunk, Group
-from bellwire.deliveries import DeliveryState, Due, Outcome, OutcomeKind
+from bellwire.deliveries import DeliveryState, Outcome, OutcomeKind
 from bellwire.endpoint_health import Consent
 from bellwire.registry import Registry
+from bellwire.sends import SendRequest
 from bellwire.subscriptions import Channel
 from starter.local.receivers.webhooks import (
     Behaviour,
@@ -59,7 +60,7 @@ class Bench:
         target = {"channel": "webhook", "url": self.hooks.url(path), "handshake": True}
         await self.registry.subscriptions.create(subscription(target, id=name, types=["*"], **fields))
 
-    async def dues(self, number: int = 1, *, name: str = "sub") -> Sequence[Due]:
+    async def requests(self, number: int = 1, *, name: str = "sub") -> Sequence[SendRequest]:
         """New deliveries of a subscription, as loaded now."""
         happened = [event(id=str(self.events + nth)) for nth in range(number)]
         self.events += number
@@ -69,8 +70,8 @@ class Bench:
         return await self.registry.attempts.load(groups)
 
     async def attempt(self) -> Outcome:
-        (due,) = await self.dues()
-        return await self.channel.attempt(due)
+        (request,) = await self.requests()
+        return await self.channel.attempt(request)
 
     def got(self, method: str) -> list[Received]:
         return [one for one in self.hooks.received if one.method == method]
@@ -205,13 +206,13 @@ async def test_consent_is_shared_through_the_registry(bench: Bench) -> None:
     egress = Egress(allow=[ip_network("127.0.0.1/32")], allow_http=True, ports=None)
     async with egress.session() as session:
         another = WebhookChannel(bench.registry, session, egress, timeout=5, concurrency=1, origin=ORIGIN)
-        (due,) = await bench.dues()
-        assert (await another.attempt(due)).kind is DELIVERED
+        (request,) = await bench.requests()
+        assert (await another.attempt(request)).kind is DELIVERED
         assert bench.counts == (1, 2)
         renamed = WebhookChannel(bench.registry, session, egress, timeout=5, concurrency=1, origin="example.org")
-        (due,) = await bench.dues()
+        (request,) = await bench.requests()
         # Another origin needs a handshake of its own.
-        assert (await renamed.attempt(due)).reason == "consent for another origin (OPTIONS: HTTP 200)"
+        assert (await renamed.attempt(request)).reason == "consent for another origin (OPTIONS: HTTP 200)"
 
 
 @pytest.mark.parametrize("change", ["url", "rate"])
@@ -219,10 +220,10 @@ async def test_change_of_url_or_rate_repeats_the_handshake(bench: Bench, change:
     await bench.subscribe()
     bench.hooks.script_options("/hook", WELCOME)
     assert (await bench.attempt()).kind is DELIVERED
-    (due,) = await bench.dues()
-    target = due.subscription.target.model_copy(update={"url": bench.hooks.url("/moved")})
+    (request,) = await bench.requests()
+    target = request.subscription.target.model_copy(update={"url": bench.hooks.url("/moved")})
     changed = {"target": target} if change == "url" else {"rate_limit": 2.0}
-    moved = dataclasses.replace(due, subscription=due.subscription.model_copy(update=changed))
+    moved = dataclasses.replace(request, subscription=request.subscription.model_copy(update=changed))
     assert (await bench.channel.attempt(moved)).kind is (DEFERRED if change == "url" else DELIVERED)
     assert [one.path for one in bench.got("OPTIONS")] == ["/hook", "/moved" if change == "url" else "/hook"]
 
@@ -245,7 +246,7 @@ async def test_consent_is_renewed_after_a_day(bench: Bench) -> None:
 async def test_concurrent_deliveries_share_one_handshake(bench: Bench, answer: WebhookResponse, posted: int) -> None:
     await bench.subscribe()
     bench.hooks.script_options("/hook", dataclasses.replace(answer, delay=0.2))
-    outcomes = await asyncio.gather(*map(bench.channel.attempt, await bench.dues(20)))
+    outcomes = await asyncio.gather(*map(bench.channel.attempt, await bench.requests(20)))
     assert len({outcome.kind for outcome in outcomes}) == 1
     assert bench.counts == (1, posted)
 
@@ -254,7 +255,7 @@ async def test_hanging_endpoint_does_not_block_waiting_deliveries_one_by_one(ben
     await bench.subscribe()
     bench.hooks.script_options("/hook", WebhookResponse(behaviour=Behaviour.HANG))
     async with asyncio.timeout(60):  # one by one, 20 timeouts of 5 s would take longer
-        outcomes = await asyncio.gather(*map(bench.channel.attempt, await bench.dues(20)))
+        outcomes = await asyncio.gather(*map(bench.channel.attempt, await bench.requests(20)))
     assert {outcome.reason for outcome in outcomes} == {"timeout"}
     assert bench.counts == (1, 0)
 
@@ -263,12 +264,12 @@ async def test_handshake_sends_the_rate_limit_and_obeys_the_allowed_rate(bench: 
     await bench.subscribe(rate_limit=50.0)
     headers = {"WebHook-Allowed-Origin": "*", "WebHook-Allowed-Rate": "6"}
     bench.hooks.script_options("/hook", WebhookResponse(status=200, headers=headers, delay=0.1))
-    first, second = await bench.dues(2)
+    first, second = await bench.requests(2)
     outcomes = await asyncio.gather(bench.channel.attempt(first), bench.channel.attempt(second), return_exceptions=True)
     assert bench.got("OPTIONS")[0].headers["webhook-request-rate"] == "3000"
     # The delivery that made the handshake is sent; one that waited was not rate-limited yet, and is throttled.
     assert [type(outcome) for outcome in outcomes] == [Outcome, Throttled]
-    (loaded, *_) = await bench.dues()
+    (loaded, *_) = await bench.requests()
     assert loaded.rate == pytest.approx(0.1)
     assert (await bench.channel.attempt(loaded)).kind is DELIVERED
     assert bench.counts == (1, 2)
@@ -278,8 +279,11 @@ async def test_backlog_is_sent_at_the_allowed_rate(bench: Bench) -> None:
     await bench.subscribe()
     headers = {"WebHook-Allowed-Origin": ORIGIN, "WebHook-Allowed-Rate": "6"}
     bench.hooks.script_options("/hook", WebhookResponse(status=200, headers=headers))
-    dues = await bench.dues(5)
-    groups = tuple(Group(event_key=due.event.key, channel=Channel.WEBHOOK, subscription_ids=("sub",)) for due in dues)
+    requests = await bench.requests(5)
+    groups = tuple(
+        Group(event_key=request.delivery.event_key, channel=Channel.WEBHOOK, subscription_ids=("sub",))
+        for request in requests
+    )
     first = await ActivityEnvironment().run(bench.channel.send_webhook, Chunk(groups=groups, schedule=(5.0,)))
     assert list(first.settled.values()) == [{DeliveryState.DELIVERED: 1}]
     assert [(item.reason, item.attempts, item.delay) for item in first.deferred] == [("rate limit", 0, 0.0)] * 4
@@ -301,9 +305,9 @@ async def test_workers_with_different_origins_both_make_progress(bench: Bench) -
         )
         for _ in range(4):
             for channel in (bench.channel, other):
-                (due,) = await bench.dues()
+                (request,) = await bench.requests()
                 bench.clock.skip(timedelta(seconds=1))
-                assert (await channel.attempt(due)).kind is DELIVERED
+                assert (await channel.attempt(request)).kind is DELIVERED
 
 
 async def test_lost_consent_is_recorded_again(bench: Bench) -> None:
@@ -311,12 +315,12 @@ async def test_lost_consent_is_recorded_again(bench: Bench) -> None:
     await bench.subscribe()
     headers = {"WebHook-Allowed-Origin": "*", "WebHook-Allowed-Rate": "6000"}
     bench.hooks.script_options("/hook", WebhookResponse(status=200, headers=headers))
-    first, second = await bench.dues(2)
+    first, second = await bench.requests(2)
     assert (await bench.channel.attempt(first)).kind is DELIVERED
     await bench.registry.subscriptions.record_consent("sub", Consent("another", first.delivery.updated_at))
     with pytest.raises(Throttled):
         await bench.channel.attempt(second)
-    (again,) = await bench.dues()
+    (again,) = await bench.requests()
     assert (await bench.channel.attempt(again)).kind is DELIVERED
     assert bench.counts == (1, 2)
 
@@ -326,8 +330,8 @@ async def test_without_an_origin_the_delivery_is_deferred_as_operator_fault(benc
     egress = Egress(allow=[ip_network("127.0.0.1/32")], allow_http=True, ports=None)
     async with egress.session() as session:
         nameless = WebhookChannel(bench.registry, session, egress, timeout=5, concurrency=1)
-        (due,) = await bench.dues()
-        outcome = await nameless.attempt(due)
+        (request,) = await bench.requests()
+        outcome = await nameless.attempt(request)
     assert outcome == Outcome(
         kind=DEFERRED, reason="BELLWIRE_WEBHOOK_ORIGIN is not set; the handshake needs it", ours=True
     )
@@ -339,10 +343,10 @@ async def test_handshake_obeys_the_egress_policy(bench: Bench) -> None:
     egress = Egress(allow_http=True, ports=None)
     async with egress.session() as session:
         guarded = WebhookChannel(bench.registry, session, egress, timeout=5, concurrency=1, origin=ORIGIN)
-        (due,) = await bench.dues()
-        named = due.subscription.target.model_copy(update={"url": f"http://localhost:{bench.hooks.port}/hook"})
-        wish = due.subscription.model_copy(update={"target": named})
-        outcome = await guarded.attempt(dataclasses.replace(due, subscription=wish))
+        (request,) = await bench.requests()
+        named = request.subscription.target.model_copy(update={"url": f"http://localhost:{bench.hooks.port}/hook"})
+        wish = request.subscription.model_copy(update={"target": named})
+        outcome = await guarded.attempt(dataclasses.replace(request, subscription=wish))
     assert outcome.reason == "address not allowed"
     assert bench.counts == (0, 0)
 

@@ -22,7 +22,7 @@ from bellwire.webhooks import generate_secret
 from starter.local.processes import free_port
 from starter.local.receivers.webhooks import Behaviour, WebhookReceiver, WebhookResponse
 from tests.activities.listeners import listening, name_server, serving
-from tests.factories import due, subscription
+from tests.factories import send_request, subscription
 
 LOOPBACK = ip_network("127.0.0.0/8")
 
@@ -34,7 +34,9 @@ async def channel(egress: Egress, **options: object) -> AsyncIterator[WebhookCha
 
 
 async def attempt(webhook: WebhookChannel, url: str) -> Outcome:
-    return await webhook.attempt(due(subscription({"channel": "webhook", "url": url}), secret=generate_secret()))
+    return await webhook.attempt(
+        send_request(subscription({"channel": "webhook", "url": url}), secret=generate_secret())
+    )
 
 
 async def test_refused_addresses_fail_alike_whatever_listens_there() -> None:
@@ -153,7 +155,7 @@ async def test_worker_redacts_unless_its_settings_show_details(details: str | No
 
 async def test_stored_url_is_checked_at_each_attempt() -> None:
     """The address is loaded and checked at each attempt."""
-    sound = due(secret=generate_secret())
+    sound = send_request(secret=generate_secret())
     changed = sound.subscription.target.model_copy(update={"url": "https://169.254.169.254/latest/meta-data"})
     changed_due = replace(sound, subscription=sound.subscription.model_copy(update={"target": changed}))
     async with channel(Egress(ports=None)) as webhook:

@@ -27,13 +27,14 @@ from activities.webhook.body import STRUCTURED
 from activities.webhook.channel import WebhookChannel
 from activities.webhook.responses import classify_status
 from bellwire.contract import Chunk, Group
-from bellwire.deliveries import MAX_ANSWER, MAX_REASON, DeliveryState, Due, Outcome, OutcomeKind
+from bellwire.deliveries import MAX_ANSWER, MAX_REASON, DeliveryState, Outcome, OutcomeKind
 from bellwire.events import Event
 from bellwire.registry import Registry
+from bellwire.sends import SendRequest
 from bellwire.subscriptions import Channel, SubscriptionState
 from bellwire.webhooks import generate_secret, verify
 from starter.local.receivers.webhooks import Behaviour, WebhookReceiver, WebhookResponse
-from tests.factories import due, event, subscription
+from tests.factories import event, send_request, subscription
 
 LOOPBACK = ip_network("127.0.0.1/32")
 #: `attempt` uses no registry.
@@ -42,9 +43,9 @@ NO_REGISTRY = cast(Registry, None)
 DELIVERED, REJECTED, DEFERRED = OutcomeKind.DELIVERED, OutcomeKind.REJECTED, OutcomeKind.DEFERRED
 
 
-def due_at(url: str, happened: Event | None = None, *, secret: str | None = None, number: int = 1) -> Due:
+def due_at(url: str, happened: Event | None = None, *, secret: str | None = None, number: int = 1) -> SendRequest:
     wish = subscription({"channel": "webhook", "url": url}, id="sub_1")
-    return due(wish, happened, secret=secret or generate_secret(), number=number)
+    return send_request(wish, happened, secret=secret or generate_secret(), number=number)
 
 
 @asynccontextmanager
@@ -352,7 +353,7 @@ async def test_invalid_host_does_not_raise(host: str) -> None:
 async def test_without_a_valid_secret_nothing_is_sent(secret: str | None) -> None:
     async with WebhookReceiver() as hooks, channel() as webhook:
         wish = subscription({"channel": "webhook", "url": hooks.url()})
-        assert await webhook.attempt(due(wish, secret=secret)) == Outcome(
+        assert await webhook.attempt(send_request(wish, secret=secret)) == Outcome(
             kind=DEFERRED, reason="no valid signing secret", ours=True
         )
         assert hooks.received == []

@@ -16,22 +16,23 @@ from activities.egress.policy import Egress
 from activities.sending.loop import judge
 from activities.webhook.channel import WebhookChannel
 from bellwire.contract import Chunk, Group
-from bellwire.deliveries import DeliveryState, Due, Outcome, OutcomeKind
+from bellwire.deliveries import DeliveryState, Outcome, OutcomeKind
 from bellwire.endpoint_health import RETRY_AFTER_BOUNDS
 from bellwire.registry import Registry
+from bellwire.sends import SendRequest
 from bellwire.subscriptions import Channel, SubscriptionState
 from bellwire.webhooks import generate_secret, public_key, verify
 from starter.local.receivers.webhooks import WebhookReceiver, WebhookResponse
 from tests.activities.webhook.test_webhook import LOOPBACK, channel
 from tests.certificates import Authority, parts
-from tests.factories import due, event, subscription
+from tests.factories import event, send_request, subscription
 
 DELIVERED, REJECTED, DEFERRED = OutcomeKind.DELIVERED, OutcomeKind.REJECTED, OutcomeKind.DEFERRED
 
 
-def due_at(url: str, *secrets: str, **target: Any) -> Due:
+def due_at(url: str, *secrets: str, **target: Any) -> SendRequest:
     """A delivery signed with the secrets."""
-    made = due(subscription({"channel": "webhook", "url": url, **target}))
+    made = send_request(subscription({"channel": "webhook", "url": url, **target}))
     return replace(made, secrets=tuple(SecretStr(secret) for secret in secrets or (generate_secret(),)))
 
 

@@ -1,0 +1,116 @@
+"""SendRequest: what a channel is asked to send, in one attempt."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import NamedTuple, Self
+
+from pydantic import SecretStr
+
+from bellwire.contract import Group
+from bellwire.deliveries import Delivery, DeliveryState
+from bellwire.endpoint_health import HEALTHY, EndpointHealth
+from bellwire.events import Event
+from bellwire.subscriptions import Subscription, WebhookTarget
+from bellwire.suppressions import SuppressionReason
+
+
+class AttemptKey(NamedTuple):
+    """Identifies one attempt at one delivery."""
+
+    event_key: str
+    subscription_id: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendRequest:
+    """One attempt at one delivery, with everything that a channel needs, read from the registry just before the attempt.
+
+    A send of several events, such as a digest, is a request like any other: its delivery identifies it, never one of its
+    events.
+    """
+
+    #: The delivery as the registry has it: what earlier attempts came to.
+    delivery: Delivery
+    #: The events to send, at least one, in the order in which they are told.
+    events: tuple[Event, ...]
+    #: Each event as CloudEvents JSON, as it was stored.
+    events_json: tuple[str, ...]
+    subscription: Subscription
+    #: The number of this attempt, from 1.
+    number: int
+    #: The secrets to sign with that have not expired, newest first; empty on channels that do not sign.
+    secrets: tuple[SecretStr, ...] = ()
+    #: The target's addresses that must not be sent to, as the target spells them, each with the reason.
+    suppressed: Mapping[str, SuppressionReason] = field(default_factory=dict)
+    #: The health of the subscription's endpoint when the request was loaded.
+    health: EndpointHealth = HEALTHY
+
+    @classmethod
+    def unrecorded(
+        cls,
+        subscription: Subscription,
+        event: Event,
+        *,
+        workflow_id: str = "",
+        secrets: tuple[SecretStr, ...] = (),
+        suppressed: Mapping[str, SuppressionReason] | None = None,
+        health: EndpointHealth = HEALTHY,
+    ) -> Self:
+        """The first attempt at a delivery that the registry does not have: a test send or a preview."""
+        return cls(
+            delivery=Delivery(
+                event_key=event.key,
+                subscription_id=subscription.id,
+                channel=subscription.channel,
+                state=DeliveryState.PENDING,
+                workflow_id=workflow_id,
+                updated_at=datetime.now(UTC),
+            ),
+            events=(event,),
+            events_json=(event.to_json(),),
+            subscription=subscription,
+            number=1,
+            secrets=secrets,
+            suppressed=suppressed or {},
+            health=health,
+        )
+
+    @property
+    def id(self) -> str:
+        """The delivery's id: the same on every attempt, so receivers and providers deduplicate on it."""
+        return self.delivery.id
+
+    @property
+    def key(self) -> AttemptKey:
+        return AttemptKey(self.delivery.event_key, self.delivery.subscription_id, self.number)
+
+    @property
+    def event(self) -> Event:
+        """The first event, which is the only one unless the send is a digest."""
+        return self.events[0]
+
+    @property
+    def group(self) -> Group:
+        """The delivery as workflows name it."""
+        return Group(
+            event_key=self.delivery.event_key,
+            channel=self.delivery.channel,
+            subscription_ids=(self.delivery.subscription_id,),
+            attempt=self.number,
+        )
+
+    @property
+    def rate(self) -> float | None:
+        """Maximum deliveries per second, by the subscription and by the endpoint's consent; None: no limit."""
+        own, consented = self.subscription.rate_limit, self.consented_rate
+        return own if consented is None else consented if own is None else min(own, consented)
+
+    @property
+    def consented_rate(self) -> float | None:
+        """Maximum deliveries per second that the endpoint consented to, if it is asked for consent and named a rate."""
+        target = self.subscription.target
+        if self.health.consent is None or not isinstance(target, WebhookTarget) or not target.handshake:
+            return None
+        return self.health.consent.rate
