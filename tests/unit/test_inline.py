@@ -246,7 +246,7 @@ async def test_what_ends_between_the_last_look_and_the_return_is_leased_too(
         leased.extend(request.subscription.id for request in requests)
         await lease(requests)
 
-    monkeypatch.setattr(registry, "lease", noted)
+    monkeypatch.setattr(registry.attempts, "lease", noted)
     assert (await process.at_once(group)).left == (group,)
     assert leased == ["slow"]
     assert (await on_record(registry, "slow")).state is DeliveryState.DELIVERED
