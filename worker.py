@@ -109,7 +109,7 @@ def local_activities(registry: Registry, first: InlineSender) -> list[Implementa
     return [
         resolver.resolve,
         resolver.open_page,
-        resolver.reopen,
+        resolver.redeliver,
         resolver.settle,
         resolver.lookup,
         first.send_inline,

@@ -11,18 +11,18 @@ from bellwire.contract import (
     EVENT_NOT_FOUND,
     PAGE_SIZE,
     Group,
-    Groups,
     LookupInput,
     LookupResult,
+    OpenPageInput,
     Page,
-    PageInput,
+    PendingGroups,
     PublishResult,
     RedeliverInput,
     Remainder,
-    Resolution,
     ResolveInput,
-    Settled,
-    Settlement,
+    ResolveResult,
+    SettleInput,
+    SettleResult,
 )
 from bellwire.errors import DeliveryNotFound, EventNotFound
 from bellwire.events import Event
@@ -48,7 +48,7 @@ class Resolver:
         self._max_pages = max_pages
 
     @activity.defn
-    async def resolve(self, request: ResolveInput) -> Resolution:
+    async def resolve(self, request: ResolveInput) -> ResolveResult:
         summaries = (
             await self._registry.events.accept(request.events, request.workflow_id, request.run_id)
             if request.events
@@ -62,40 +62,40 @@ class Resolver:
         remainders = [remainder for remainder in remainders if remainder.event_key in events]
 
         survey = MatchPlanner(
-            self._registry, events, room=request.room, budget=self._scan_budget, max_pages=self._max_pages
+            self._registry, events, room=request.max_deliveries, budget=self._scan_budget, max_pages=self._max_pages
         )
         await survey.go_over(remainders)
         if survey.groups:
             await self._registry.deliveries.add(request.workflow_id, survey.groups)
-        return Resolution(
+        return ResolveResult(
             events=summaries,
             groups=tuple(survey.groups),
             pages=tuple(survey.pages),
             remainders=tuple(survey.left),
-            limited=await self._registry.limits.limited_channels(),
+            limited_channels=await self._registry.limits.limited_channels(),
         )
 
     @activity.defn
-    async def open_page(self, request: PageInput) -> Groups:
+    async def open_page(self, request: OpenPageInput) -> PendingGroups:
         page = request.page
         events = await self._registry.events.by_keys([page.event_key])
         if page.event_key not in events:
-            return Groups(groups=())  # purged by force, so nobody is to get it any more
+            return PendingGroups(groups=())  # purged by force, so nobody is to get it any more
         found = await self._registry.matching.match_range(events[page.event_key], after=page.after, until=page.until)
         groups = by_channel(page.event_key, found)
         await self._registry.deliveries.add(request.workflow_id, groups)
-        return Groups(groups=groups, limited=await self._registry.limits.limited_channels())
+        return PendingGroups(groups=groups, limited_channels=await self._registry.limits.limited_channels())
 
     @activity.defn
-    async def reopen(self, request: RedeliverInput) -> Groups:
+    async def redeliver(self, request: RedeliverInput) -> PendingGroups:
         groups = await self._registry.deliveries.redeliver(
             request.workflow_id, request.groups, abandoned=request.abandoned
         )
-        return Groups(groups=groups, limited=await self._registry.limits.limited_channels())
+        return PendingGroups(groups=groups, limited_channels=await self._registry.limits.limited_channels())
 
     @activity.defn
-    async def settle(self, request: Settlement) -> Settled:
-        return Settled(settled=await self._registry.deliveries.settle(request.groups, reason=request.reason))
+    async def settle(self, request: SettleInput) -> SettleResult:
+        return SettleResult(settled=await self._registry.deliveries.settle(request.groups, reason=request.reason))
 
     @activity.defn
     async def lookup(self, request: LookupInput) -> LookupResult:

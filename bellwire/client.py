@@ -24,7 +24,7 @@ from bellwire.contract import (
     PublishResult,
     Summary,
 )
-from bellwire.deliveries import Counts, Unsettled, delivery_id
+from bellwire.deliveries import Counts, Unsettled
 from bellwire.errors import (
     DeliveryNotFound,
     EventConflict,
@@ -32,7 +32,7 @@ from bellwire.errors import (
     TemporalUnavailable,
     WaitTimeout,
 )
-from bellwire.events import Event, event_key, uuid7
+from bellwire.events import Event, event_key
 from bellwire.keys.keyring import KeyRing
 from bellwire.models import Payload
 from bellwire.temporal.connection import connect, translated
@@ -149,27 +149,34 @@ class Client:
 
         Raises EventNotFound, EventConflict, TemporalUnavailable.
         """
-        source, event_id, run = _address(target)
+        source, event_id, workflow_id = _address(target)
         key = event_key(source, event_id)
-        summary = await self._summary(run)
+        summary = await self._summary(workflow_id)
         if summary is None:
-            located = await self._locate(LookupInput(source=source, id=event_id))
-            run, summary = located.workflow_id, await self._summary(located.workflow_id)
+            found = await self._lookup(LookupInput(source=source, id=event_id))
+            workflow_id, summary = found.workflow_id, await self._summary(found.workflow_id)
             if summary is None:
-                return _on_record(source, event_id, located)
+                return _recorded_status(source, event_id, found)
         known = summary.events.get(key)
         if known and known.result is PublishResult.CONFLICT:
             raise EventConflict(
                 f"event {event_id} of {source} was published before with other content, by {known.workflow_id}"
             )
         if known and known.result is PublishResult.DUPLICATE:
-            if known.workflow_id == run:  # a namesake of the run that delivered it, which Temporal has forgotten
-                return _on_record(source, event_id, await self._locate(LookupInput(source=source, id=event_id)))
+            if (
+                known.workflow_id == workflow_id
+            ):  # a later run with the same workflow id; Temporal has deleted the first
+                return _recorded_status(source, event_id, await self._lookup(LookupInput(source=source, id=event_id)))
             return await self.status(Receipt(source=source, event_id=event_id, workflow_id=known.workflow_id))
-        counts, unsettled = await self._with_runs_below(summary, key)
-        settled = known is not None and summary.resolved and not summary.open_runs and not counts.unsettled
+        counts, unsettled = await self._with_children(summary, key)
+        settled = known is not None and summary.resolved and not summary.open_children and not counts.unsettled
         return Status(
-            source=source, id=event_id, workflow_id=run, counts=counts, settled=settled, unsettled=tuple(unsettled)
+            source=source,
+            id=event_id,
+            workflow_id=workflow_id,
+            counts=counts,
+            settled=settled,
+            unsettled=tuple(unsettled),
         )
 
     async def wait(self, target: Target, timeout: float | None = None) -> Status:
@@ -177,18 +184,18 @@ class Client:
 
         Raises WaitTimeout and what `status` raises.
         """
-        _, _, run = _address(target)
+        _, _, workflow_id = _address(target)
         try:
             async with asyncio.timeout(timeout):
                 while True:
-                    shared = contract.is_batch(run)
+                    shared = contract.is_batch(workflow_id)
                     if not shared:
-                        await self._end(run)
+                        await self._wait_for_end(workflow_id)
                     status = await self.status(target)
-                    if status.settled or (status.workflow_id == run and not shared):
+                    if status.settled or (status.workflow_id == workflow_id and not shared):
                         return status
-                    # It is delivered by another run, or by one that delivers others too.
-                    run = status.workflow_id
+                    # Another workflow delivers it, or one that delivers other events too.
+                    workflow_id = status.workflow_id
                     await asyncio.sleep(POLL_SECONDS)
         except TimeoutError as error:
             raise WaitTimeout(f"not settled within {timeout:g} s; see `status` for what is unsettled") from error
@@ -216,32 +223,32 @@ class Client:
         Raises EventNotFound, DeliveryNotFound, TemporalUnavailable.
         """
         source, event_id, _ = _address(target)
-        located = await self._locate(LookupInput(source=source, id=event_id, subscription_id=subscription_id))
-        assert located.delivery
-        assert located.delivery_state
-        assert located.delivery_workflow_id
-        orphan = False
-        if not located.delivery_state.settled:
-            if await self._retry_now(located.delivery_workflow_id, subscription_id):
-                return located.delivery_workflow_id
-            orphan = True
-        again = f"redeliver/{delivery_id(located.event_key, subscription_id)}/{located.delivery.attempt}"
+        found = await self._lookup(LookupInput(source=source, id=event_id, subscription_id=subscription_id))
+        assert found.delivery
+        assert found.delivery_state
+        assert found.delivery_workflow_id
+        abandoned = False
+        if not found.delivery_state.settled:
+            if await self._retry_now(found.delivery_workflow_id, subscription_id):
+                return found.delivery_workflow_id
+            abandoned = True
+        workflow_id = contract.redelivery_workflow_id(found.event_key, subscription_id, found.delivery.attempt)
         with translated():
             await self.temporal.start_workflow(
                 contract.DISPATCH,
-                DispatchInput(redeliver=(located.delivery,), abandoned=orphan),
-                id=again,
+                DispatchInput(redeliver=(found.delivery,), abandoned=abandoned),
+                id=workflow_id,
                 task_queue=contract.QUEUE,
                 id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                static_summary="made again",
+                static_summary="redelivery",
             )
-        return again
+        return workflow_id
 
-    async def _retry_now(self, run: str, subscription_id: str) -> bool:
-        """Tell a run to end a delivery's wait; False if the run was terminated, or deleted."""
+    async def _retry_now(self, workflow_id: str, subscription_id: str) -> bool:
+        """Attempt a waiting delivery now; False if its workflow was terminated or deleted."""
         try:
             with translated():
-                await self.temporal.get_workflow_handle(run).execute_update("retry_now", subscription_id)
+                await self.temporal.get_workflow_handle(workflow_id).execute_update("retry_now", subscription_id)
         except WorkflowUpdateFailedError as error:
             raise DeliveryNotFound(f"the delivery settled or is being attempted just now: {error.cause}") from error
         except RPCError as error:
@@ -280,9 +287,9 @@ class Client:
             return True
         return False
 
-    async def _summary(self, run: str) -> Summary | None:
-        """What a run says of itself; None if Temporal does not know it."""
-        handle: WorkflowHandle[Any, Summary] = self.temporal.get_workflow_handle(run, result_type=Summary)
+    async def _summary(self, workflow_id: str) -> Summary | None:
+        """The summary of a workflow; None if Temporal does not know it."""
+        handle: WorkflowHandle[Any, Summary] = self.temporal.get_workflow_handle(workflow_id, result_type=Summary)
         try:
             with translated():
                 summary: Summary = await handle.query("status", result_type=Summary, rpc_timeout=QUERY_TIMEOUT)
@@ -292,40 +299,40 @@ class Client:
             raise
         return summary
 
-    async def _with_runs_below(self, summary: Summary, key: str) -> tuple[Counts, list[Unsettled]]:
-        """Counts and unsettled deliveries of an event in a run and, level by level, in those below it that are open."""
+    async def _with_children(self, summary: Summary, key: str) -> tuple[Counts, list[Unsettled]]:
+        """Counts and unsettled deliveries of an event in a workflow and, level by level, in its open children."""
         counts = summary.counts.get(key, Counts())
         unsettled = [item for item in summary.unsettled if item.event_key == key]
         slots = asyncio.Semaphore(CONCURRENCY)
 
-        async def ask(run: str) -> tuple[Counts, list[Unsettled]]:
+        async def query(workflow_id: str) -> tuple[Counts, list[Unsettled]]:
             async with slots:
-                below = await self._summary(run)
-            return await self._with_runs_below(below, key) if below else (Counts(), [])
+                child = await self._summary(workflow_id)
+            return await self._with_children(child, key) if child else (Counts(), [])
 
-        for more, waiting in await asyncio.gather(*map(ask, summary.open_runs)):
+        for more, waiting in await asyncio.gather(*map(query, summary.open_children)):
             counts = counts.plus(more)
             unsettled += waiting
         return counts, unsettled
 
-    async def _end(self, run: str) -> None:
-        """Wait until a run has ended, in whatever way; a run that Temporal does not know has."""
+    async def _wait_for_end(self, workflow_id: str) -> None:
+        """Wait until a workflow has ended, with or without success. One that Temporal does not know has ended."""
         try:
             with translated():
-                await self.temporal.get_workflow_handle(run).result()
+                await self.temporal.get_workflow_handle(workflow_id).result()
         except WorkflowFailureError:
             return
         except RPCError as error:
             if error.status is not RPCStatusCode.NOT_FOUND:
                 raise
 
-    async def _locate(self, request: LookupInput) -> LookupResult:
+    async def _lookup(self, request: LookupInput) -> LookupResult:
         try:
             with translated():
-                located: LookupResult = await self.temporal.execute_workflow(
+                found: LookupResult = await self.temporal.execute_workflow(
                     contract.LOOKUP,
                     request,
-                    id=f"locate/{uuid7()}",
+                    id=contract.new_lookup_id(),
                     task_queue=contract.QUEUE,
                     result_type=LookupResult,
                 )
@@ -337,20 +344,20 @@ class Client:
                     raise kinds[cause.type](cause.message) from None
                 cause = cause.__cause__
             raise TemporalUnavailable(f"the worker could not look the event up: {error.cause}") from error
-        return located
+        return found
 
 
 def _address(target: Target) -> tuple[str, str, str]:
-    """Source, id and the run where to look first."""
+    """Source, id and the workflow id to query first."""
     if isinstance(target, Receipt):
         return target.source, target.event_id, target.workflow_id
     source, event_id = (target.source, target.id) if isinstance(target, Event) else target
-    return source, event_id, contract.workflow_id(source, event_id)
+    return source, event_id, contract.event_workflow_id(source, event_id)
 
 
-def _on_record(source: str, event_id: str, located: LookupResult) -> Status:
-    """How the registry has an event whose run Temporal has forgotten."""
-    counts = located.counts
+def _recorded_status(source: str, event_id: str, found: LookupResult) -> Status:
+    """The status by the registry, for an event whose workflow Temporal has deleted."""
+    counts = found.counts
     return Status(
-        source=source, id=event_id, workflow_id=located.workflow_id, counts=counts, settled=not counts.unsettled
+        source=source, id=event_id, workflow_id=found.workflow_id, counts=counts, settled=not counts.unsettled
     )

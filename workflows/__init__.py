@@ -1,4 +1,4 @@
-"""What decides: deterministic workflow code. It imports bellwire, temporalio and the standard library, and never does I/O."""
+"""Workflow definitions: deterministic code that imports bellwire, temporalio and the standard library, and does no I/O."""
 
 from workflows.dispatch import Dispatch
 from workflows.lookup import Lookup

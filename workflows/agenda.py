@@ -1,7 +1,7 @@
-"""Agenda: the unsettled deliveries of one run, and when each is due. Plain data and arithmetic; no workflow calls."""
+"""Agenda: the unsettled deliveries of one workflow, and when each is due. Plain data and arithmetic, without workflow calls."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
@@ -9,10 +9,10 @@ from itertools import groupby
 from bellwire.contract import CHUNK_SIZE, RATE_LIMIT, THROTTLED, Action, ControlRequest, Deferred, Group
 from bellwire.deliveries import Unsettled
 from bellwire.subscriptions import Channel
-from workflows.policies import JITTER, SLACK_PART, SLACK_SECONDS
+from workflows.policies import JITTER, SLACK_FRACTION, SLACK_SECONDS
 
-#: Reasons of deliveries that were spread out over time on purpose.
-_PACED = frozenset({RATE_LIMIT, THROTTLED})
+#: Reasons of deliveries that are spread over time on purpose.
+_SPREAD_REASONS = frozenset({RATE_LIMIT, THROTTLED})
 
 
 @dataclass(slots=True)
@@ -28,14 +28,15 @@ class Entry:
     reason: str = ""
     paused: bool = False
     in_flight: bool = False
-    #: An operator cancelled it; it settles as soon as it is not in flight.
+    #: It settles as cancelled once it is not in flight.
     cancel_requested: bool = False
 
     @property
     def is_waiting(self) -> bool:
         return not (self.paused or self.in_flight or self.cancel_requested)
 
-    def as_data(self, *, due: bool) -> Unsettled:
+    def as_unsettled(self, *, due: bool) -> Unsettled:
+        """The entry as a payload, with or without its due time."""
         return Unsettled(
             event_key=self.event_key,
             subscription_id=self.subscription_id,
@@ -48,7 +49,7 @@ class Entry:
 
 
 class Agenda:
-    """Holds up to a page of entries, so that looking at all of them is cheap and no index is kept."""
+    """Up to PAGE_SIZE entries. Scanning them all is cheap, so there is no index."""
 
     def __init__(self) -> None:
         self._entries: dict[tuple[str, str], Entry] = {}
@@ -59,7 +60,7 @@ class Agenda:
     def __iter__(self) -> Iterator[Entry]:
         return iter(self._entries.values())
 
-    def holds(self, subscription_id: str) -> bool:
+    def has_delivery_to(self, subscription_id: str) -> bool:
         return any(entry.subscription_id == subscription_id for entry in self)
 
     def add(self, group: Group, *, due: float) -> None:
@@ -69,7 +70,7 @@ class Agenda:
             )
 
     def restore(self, unsettled: Unsettled, *, now: float) -> None:
-        """Take over an entry of the run before this one."""
+        """Add an entry of the run before this one, as `carried` returned it."""
         self._entries[unsettled.event_key, unsettled.subscription_id] = Entry(
             unsettled.event_key,
             unsettled.subscription_id,
@@ -80,70 +81,73 @@ class Agenda:
             paused=unsettled.paused,
         )
 
-    def take_due(self, now: float, *, but: frozenset[Channel] = frozenset()) -> list[Entry]:
-        """The entries that are due, but those of some channels, marked as in flight."""
-        due = [entry for entry in self if entry.is_waiting and entry.due <= now and entry.channel not in but]
+    def take_due(self, now: float, *, except_channels: frozenset[Channel] = frozenset()) -> list[Entry]:
+        """Mark the entries that are due as in flight, and return them."""
+        due = [e for e in self if e.is_waiting and e.due <= now and e.channel not in except_channels]
         for entry in due:
             entry.in_flight = True
         return due
 
     def cancel_requested(self) -> list[Entry]:
-        """The cancelled entries that are not in flight. Until they have settled they stay, since a cancel may break that off."""
+        """The cancelled entries that are not in flight.
+
+        They stay on the agenda until they have settled: a cancel of the workflow may interrupt the settling.
+        """
         return [entry for entry in self if entry.cancel_requested and not entry.in_flight]
 
     def take_all(self) -> list[Entry]:
+        """Remove all entries, and return them."""
         entries = list(self)
         self._entries.clear()
         return entries
 
     def apply_results(
-        self, sent: Iterable[Entry], deferred: Iterable[Deferred], *, now: float, chance: Iterator[float]
+        self, sent: Iterable[Entry], deferred: Iterable[Deferred], *, now: float, random: Callable[[], float]
     ) -> None:
-        """Take back what was in flight: what was deferred is due again, the rest is settled and goes.
+        """End the flight of the entries that were sent: those that were deferred are due again, the others have settled.
 
-        `chance` yields random numbers in [0, 1) for the jitter.
+        `random` returns a number in [0, 1) for the jitter.
         """
-        again = {(item.event_key, item.subscription_id): item for item in deferred}
+        deferred_by_id = {(item.event_key, item.subscription_id): item for item in deferred}
         settled = []
         for entry in sent:
             entry.in_flight = False
-            if item := again.get((entry.event_key, entry.subscription_id)):
+            if item := deferred_by_id.get((entry.event_key, entry.subscription_id)):
                 entry.attempts = item.attempts
                 entry.reason = item.reason
-                entry.due = now + item.delay * (1 if item.from_retry_after else 1 + JITTER * next(chance))
+                entry.due = now + item.delay * (1 if item.from_retry_after else 1 + JITTER * random())
             else:
                 settled.append(entry)
         self.remove(settled)
 
-    def wake_at(self, now: float, *, but: frozenset[Channel] = frozenset()) -> float | None:
-        """When the next round is: as soon as the first entry and all those due shortly after it are due. None if none waits.
+    def wake_at(self, now: float, *, except_channels: frozenset[Channel] = frozenset()) -> float | None:
+        """When the next round starts; None if no entry waits.
 
-        What waits for a rate limit, or for a receiver that is throttled, must not pile up meanwhile.
+        It starts when the first entry is due, or up to the slack later if more entries are due by then. Entries that wait for a
+        rate limit or a throttled endpoint get SLACK_SECONDS only, so that they do not pile up.
         """
-        waiting = [entry for entry in self if entry.is_waiting and entry.channel not in but]
+        waiting = [entry for entry in self if entry.is_waiting and entry.channel not in except_channels]
         if not waiting:
             return None
         first = min(entry.due for entry in waiting)
-        paced = min((entry.due for entry in waiting if entry.reason in _PACED), default=math.inf)
-        last_together = min(first + max(SLACK_SECONDS, SLACK_PART * (first - now)), paced + SLACK_SECONDS)
-        return max(entry.due for entry in waiting if entry.due <= last_together)
+        first_spread = min((entry.due for entry in waiting if entry.reason in _SPREAD_REASONS), default=math.inf)
+        latest = min(first + max(SLACK_SECONDS, SLACK_FRACTION * (first - now)), first_spread + SLACK_SECONDS)
+        return max(entry.due for entry in waiting if entry.due <= latest)
 
     def put_back(self, entries: Iterable[Entry]) -> None:
-        """They were taken, and are not attempted now."""
+        """Return entries that were taken and are not attempted now."""
         for entry in entries:
             entry.in_flight = False
 
-    def control(self, control: ControlRequest, *, now: float) -> int:
-        """Obey an operator; the number of entries that changed."""
+    def apply(self, request: ControlRequest, *, now: float) -> int:
+        """Apply an operator's action, and return how many entries it changed."""
         changed = 0
         for entry in self:
-            meant = control.subscription_id in {None, entry.subscription_id} and control.event_key in {
-                None,
-                entry.event_key,
-            }
-            if not meant or entry.cancel_requested:
+            if request.subscription_id not in {None, entry.subscription_id}:
                 continue
-            match control.action:
+            if request.event_key not in {None, entry.event_key} or entry.cancel_requested:
+                continue
+            match request.action:
                 case Action.RETRY_NOW if not entry.in_flight:
                     entry.due, entry.paused = min(entry.due, now), False
                 case Action.PAUSE if not entry.paused:
@@ -158,13 +162,13 @@ class Agenda:
         return changed
 
     def unsettled(self, limit: int | None = None) -> tuple[Unsettled, ...]:
-        """The entries as data, the earliest due first."""
+        """The first entries as payloads: those that wait by due time, then the others."""
         entries = sorted(self, key=lambda entry: (not entry.is_waiting, entry.due, entry.subscription_id))
-        return tuple(entry.as_data(due=entry.is_waiting) for entry in entries[:limit])
+        return tuple(entry.as_unsettled(due=entry.is_waiting) for entry in entries[:limit])
 
     def carried(self) -> tuple[Unsettled, ...]:
-        """The entries for `restore`: those that are paused keep the time at which they would be due."""
-        return tuple(entry.as_data(due=True) for entry in self)
+        """All entries as payloads for `restore`; a paused entry keeps its due time."""
+        return tuple(entry.as_unsettled(due=True) for entry in self)
 
     def remove(self, entries: Iterable[Entry]) -> None:
         for entry in entries:
@@ -172,26 +176,30 @@ class Agenda:
 
 
 def groups(entries: Iterable[Entry]) -> tuple[Group, ...]:
-    """The entries as groups of equal event, channel and attempt."""
-
-    def likeness(entry: Entry) -> tuple[str, str, int]:
-        return entry.channel, entry.event_key, entry.attempts
-
+    """The entries in groups of one event, channel and attempt number."""
     return tuple(
         Group(
             event_key=event_key,
             channel=Channel(channel),
             attempt=attempts + 1,
-            subscription_ids=tuple(entry.subscription_id for entry in alike),
+            subscription_ids=tuple(entry.subscription_id for entry in members),
         )
-        for (channel, event_key, attempts), alike in groupby(sorted(entries, key=likeness), key=likeness)
+        for (channel, event_key, attempts), members in groupby(sorted(entries, key=_group_key), key=_group_key)
     )
 
 
 def chunks(entries: Iterable[Entry]) -> list[list[Entry]]:
-    """The entries in lists of one channel and at most CHUNK_SIZE."""
+    """The entries in lists of one channel and up to CHUNK_SIZE."""
     found = []
-    for _, of_channel in groupby(sorted(entries, key=lambda entry: entry.channel), key=lambda entry: entry.channel):
-        ordered = list(of_channel)
-        found += [ordered[start : start + CHUNK_SIZE] for start in range(0, len(ordered), CHUNK_SIZE)]
+    for _, members in groupby(sorted(entries, key=_channel), key=_channel):
+        of_channel = list(members)
+        found += [of_channel[start : start + CHUNK_SIZE] for start in range(0, len(of_channel), CHUNK_SIZE)]
     return found
+
+
+def _group_key(entry: Entry) -> tuple[str, str, int]:
+    return entry.channel, entry.event_key, entry.attempts
+
+
+def _channel(entry: Entry) -> str:
+    return entry.channel

@@ -1,4 +1,4 @@
-"""Dispatch: one page of the deliveries of a large fan-out, or deliveries that are made again."""
+"""Dispatch: delivers one page of a large fan-out, or redelivers settled deliveries."""
 
 import asyncio
 
@@ -9,51 +9,51 @@ with workflow.unsafe.imports_passed_through():
     from bellwire.contract import (
         DISPATCH,
         DispatchInput,
-        PageInput,
+        OpenPageInput,
         RedeliverInput,
         Summary,
         open_page,
-        reopen,
+        redeliver,
     )
-    from workflows.policies import REGISTRY
+    from workflows.policies import REGISTRY_OPTIONS
     from workflows.rounds.run import Rounds
 
 
 @workflow.defn(name=DISPATCH)
 class Dispatch(Rounds):
-    """Tells its Notify once if anything is unsettled after the first round, so that the next page can start."""
+    """Runs its deliveries, and signals its Notify after the first round if any is unsettled, so that the next page starts."""
 
     @workflow.run
-    async def run(self, given: DispatchInput) -> Summary:
+    async def run(self, request: DispatchInput) -> Summary:
         try:
-            await self._open(given)
-            self.filling = False
+            await self._fill_agenda(request)
+            self.is_resolving = False
             if await self.run_until_settled():
                 await workflow.wait_condition(workflow.all_handlers_finished)
                 workflow.continue_as_new(DispatchInput(carried=self.carried_state()))
         except (asyncio.CancelledError, FailureError):
             if workflow.cancellation_reason() is None:
                 raise
-        await self.settle_the_rest()
+        await self.settle_remaining()
         await self.finish()
         return self.summary()
 
-    async def _open(self, given: DispatchInput) -> None:
-        own_id = workflow.info().workflow_id
-        if given.carried:
-            self.restore(given.carried)
-        if given.page:
-            request = PageInput(workflow_id=own_id, page=given.page)
-            found = await workflow.execute_local_activity(open_page, request, **REGISTRY)
-            self.add_due(found.groups, found.limited)
-        if given.redeliver:
-            again = RedeliverInput(workflow_id=own_id, groups=given.redeliver, abandoned=given.abandoned)
-            found = await workflow.execute_local_activity(reopen, again, **REGISTRY)
-            self.add_due(found.groups, found.limited)
+    async def _fill_agenda(self, request: DispatchInput) -> None:
+        workflow_id = workflow.info().workflow_id
+        if request.carried:
+            self.restore(request.carried)
+        if request.page:
+            page = OpenPageInput(workflow_id=workflow_id, page=request.page)
+            opened = await workflow.execute_local_activity(open_page, page, **REGISTRY_OPTIONS)
+            self.add_due(opened.groups, opened.limited_channels)
+        if request.redeliver:
+            again = RedeliverInput(workflow_id=workflow_id, groups=request.redeliver, abandoned=request.abandoned)
+            opened = await workflow.execute_local_activity(redeliver, again, **REGISTRY_OPTIONS)
+            self.add_due(opened.groups, opened.limited_channels)
 
     async def after_first_round(self) -> None:
         parent = workflow.info().parent
         if parent and self.agenda:
-            # Without a run id: the signal also finds a parent that was reset.
-            above = workflow.get_external_workflow_handle(parent.workflow_id)
-            await above.signal("first_round_done", workflow.info().workflow_id)
+            # Without a run id, so that the signal also reaches a parent that was reset.
+            notify = workflow.get_external_workflow_handle(parent.workflow_id)
+            await notify.signal("first_round_done", workflow.info().workflow_id)

@@ -1,4 +1,4 @@
-"""Locate: answers a client that has no database which run delivers an event, and how the registry has it."""
+"""Lookup: answers clients, which have no database, from the registry: which workflow delivers an event, and its counts."""
 
 from temporalio import workflow
 
@@ -10,5 +10,5 @@ with workflow.unsafe.imports_passed_through():
 @workflow.defn(name=LOOKUP)
 class Lookup:
     @workflow.run
-    async def run(self, given: LookupInput) -> LookupResult:
-        return await workflow.execute_local_activity(lookup, given, **LOOKUP_OPTIONS)
+    async def run(self, request: LookupInput) -> LookupResult:
+        return await workflow.execute_local_activity(lookup, request, **LOOKUP_OPTIONS)

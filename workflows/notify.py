@@ -1,4 +1,4 @@
-"""Notify: one run per publication. It stores the events, finds who wants them, and delivers or has delivered."""
+"""Notify: one workflow per publication. It stores the events, matches subscriptions, and runs or starts the deliveries."""
 
 import asyncio
 from collections.abc import Sequence
@@ -26,39 +26,44 @@ with workflow.unsafe.imports_passed_through():
         Summary,
         resolve,
     )
-    from workflows.policies import OPEN_PAGES, REGISTRY
+    from workflows.policies import MAX_PAGES_IN_FIRST_ROUND, REGISTRY_OPTIONS
     from workflows.rounds import visibility
     from workflows.rounds.run import Rounds
 
 
 @workflow.defn(name=NOTIFY)
 class Notify(Rounds):
-    """Deliveries of small publications are its own; each page of a large one is a Dispatch child's; more than MAX_PAGES nest."""
+    """Runs up to PAGE_SIZE deliveries itself. More are divided into pages, one Dispatch child each.
+
+    After MAX_PAGES children, one more Notify child takes the remaining subscriptions.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._events: dict[str, EventSummary] = {}
-        #: Children in their first round.
+        #: Workflow ids of the children in their first round.
         self._pages_in_first_round: set[str] = set()
-        self._pages = 0
+        self._page_count = 0
 
     @workflow.run
-    async def run(self, given: NotifyInput) -> Summary:
-        self._events.update(given.known)
+    async def run(self, request: NotifyInput) -> Summary:
+        self._events.update(request.resolved_events)
         try:
-            if given.carried:
-                self.restore(given.carried)
-            outcomes = await asyncio.gather(self._fan_out(given), self.run_until_settled(), return_exceptions=True)
-            for outcome in outcomes:
-                if isinstance(outcome, BaseException):
-                    raise outcome
-            if outcomes[1]:
+            if request.carried:
+                self.restore(request.carried)
+            fan_out, rounds = await asyncio.gather(
+                self._fan_out(request), self.run_until_settled(), return_exceptions=True
+            )
+            for result in (fan_out, rounds):
+                if isinstance(result, BaseException):
+                    raise result
+            if rounds:
                 await workflow.wait_condition(workflow.all_handlers_finished)
-                workflow.continue_as_new(NotifyInput(known=self._events, carried=self.carried_state()))
+                workflow.continue_as_new(NotifyInput(resolved_events=self._events, carried=self.carried_state()))
         except (asyncio.CancelledError, FailureError):
             if workflow.cancellation_reason() is None:
                 raise
-        await self.settle_the_rest()
+        await self.settle_remaining()
         await self.finish()
         if workflow.cancellation_reason() is not None:
             raise asyncio.CancelledError
@@ -68,61 +73,62 @@ class Notify(Rounds):
         return super().summary().model_copy(update={"events": dict(self._events)})
 
     @workflow.signal(
-        description="From a page: its first round is over and something is unsettled, so the next page may start."
+        description="From a page: its first round is done and a delivery is unsettled; start the next page."
     )
-    def first_round_done(self, child: str) -> None:
-        self._pages_in_first_round.discard(child)
+    def first_round_done(self, child_id: str) -> None:
+        self._pages_in_first_round.discard(child_id)
 
-    async def _fan_out(self, given: NotifyInput) -> None:
-        """Resolve until nothing remains, starting a child per page as pages come."""
-        following: list[asyncio.Task[None]] = []
-        events, remainders, room = given.events, given.remainders, PAGE_SIZE
+    async def _fan_out(self, request: NotifyInput) -> None:
+        """Match subscriptions until no remainder is left, and start a child for each page found."""
+        children: list[asyncio.Task[None]] = []
+        events, remainders, max_deliveries = request.events, request.remainders, PAGE_SIZE
         try:
             while (events or remainders) and workflow.cancellation_reason() is None:
-                if self._pages >= MAX_PAGES:
-                    rest = NotifyInput(remainders=remainders)
-                    following.append(await self._start(NOTIFY, rest, "rest", f"events beyond {MAX_PAGES:,} pages"))
+                if self._page_count >= MAX_PAGES:
+                    beyond = NotifyInput(remainders=remainders)
+                    summary = f"subscriptions beyond {MAX_PAGES:,} pages"
+                    children.append(await self._start_child(NOTIFY, beyond, "remaining", summary))
                     break
-                request = ResolveInput(
+                resolve_input = ResolveInput(
                     workflow_id=workflow.info().workflow_id,
                     run_id=workflow.info().original_execution_run_id,
                     events=events,
                     remainders=remainders,
-                    room=room,
+                    max_deliveries=max_deliveries,
                 )
-                found = await workflow.execute_local_activity(
-                    resolve, request, summary="match subscriptions", **REGISTRY
+                result = await workflow.execute_local_activity(
+                    resolve, resolve_input, summary="match subscriptions", **REGISTRY_OPTIONS
                 )
-                self._events.update(found.events)
-                self.add_due(found.groups, found.limited)
-                room -= sum(len(group.subscription_ids) for group in found.groups)
-                following += await self._start_pages(found.pages)
-                events, remainders = (), found.remainders
+                self._events.update(result.events)
+                self.add_due(result.groups, result.limited_channels)
+                max_deliveries -= sum(len(group.subscription_ids) for group in result.groups)
+                children += await self._start_pages(result.pages)
+                events, remainders = (), result.remainders
         finally:
-            self.filling = False
-            self._wake_requested = True
-        await asyncio.gather(*following)
+            self.is_resolving = False
+            self.wake_requested = True
+        await asyncio.gather(*children)
 
     async def _start_pages(self, pages: Sequence[Page]) -> list[asyncio.Task[None]]:
-        following = []
+        children = []
         for page in pages:
-            await workflow.wait_condition(lambda: len(self._pages_in_first_round) < OPEN_PAGES)
-            self._pages += 1
-            name = f"page-{self._pages}"
-            following.append(
-                await self._start(DISPATCH, DispatchInput(page=page), name, visibility.count(page.size, "delivery"))
-            )
-        return following
+            await workflow.wait_condition(lambda: len(self._pages_in_first_round) < MAX_PAGES_IN_FIRST_ROUND)
+            self._page_count += 1
+            summary = visibility.count(page.size, "delivery")
+            child = await self._start_child(DISPATCH, DispatchInput(page=page), f"page-{self._page_count}", summary)
+            children.append(child)
+        return children
 
-    async def _start(
-        self, kind: str, given: DispatchInput | NotifyInput, name: str, summary: str
+    async def _start_child(
+        self, workflow_type: str, request: DispatchInput | NotifyInput, name: str, summary: str
     ) -> asyncio.Task[None]:
+        """Start a child workflow with this workflow's search attributes; the task ends when the child does."""
         own = workflow.info().typed_search_attributes
         child_id = f"{workflow.info().workflow_id}/{name}"
         self._pages_in_first_round.add(child_id)
         child: workflow.ChildWorkflowHandle[Any, Summary] = await workflow.start_child_workflow(
-            kind,
-            given,
+            workflow_type,
+            request,
             id=child_id,
             result_type=Summary,
             parent_close_policy=ParentClosePolicy.REQUEST_CANCEL,
@@ -132,13 +138,14 @@ class Notify(Rounds):
             static_summary=summary,
         )
         self.children[child_id] = child
-        return asyncio.create_task(self._follow(child_id, child))
+        return asyncio.create_task(self._add_counts_of(child_id, child))
 
-    async def _follow(self, child_id: str, child: workflow.ChildWorkflowHandle[Any, Summary]) -> None:
+    async def _add_counts_of(self, child_id: str, child: workflow.ChildWorkflowHandle[Any, Summary]) -> None:
+        """Wait for a child to end, and add its counts to those of this workflow."""
         try:
-            below = await child
+            summary = await child
         finally:
             self._pages_in_first_round.discard(child_id)
             self.children.pop(child_id, None)
-        for event_key, counts in below.counts.items():
-            self._count(event_key, counts.model_dump())
+        for event_key, counts in summary.counts.items():
+            self.add_counts(event_key, counts)

@@ -1,26 +1,20 @@
-"""Trial: sends an event to one subscription now, for whoever wants to see what its receiver answers."""
+"""TestSend: sends an event to one subscription now and returns the outcome."""
 
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from bellwire.contract import channel_queue
-    from bellwire.contract.test_sends import (
-        TEST_SEND,
-        TestSendInput,
-        TestSendResult,
-        send_test,
-    )
-    from workflows.policies import TEST_SENDING
+    from bellwire.contract import TEST_SEND, TestSendInput, TestSendResult, channel_queue, send_test
+    from workflows.policies import TEST_SEND_OPTIONS
 
 
 @workflow.defn(name=TEST_SEND)
 class TestSend:
     @workflow.run
-    async def run(self, given: TestSendInput) -> TestSendResult:
+    async def run(self, request: TestSendInput) -> TestSendResult:
         return await workflow.execute_activity(
             send_test,
-            given,
-            task_queue=channel_queue(given.channel),
-            summary=f"{given.channel}: trial",
-            **TEST_SENDING,
+            request,
+            task_queue=channel_queue(request.channel),
+            summary=f"{request.channel}: test send",
+            **TEST_SEND_OPTIONS,
         )

@@ -53,10 +53,10 @@ class InlineSender:
         self.waiting = 0
 
     @activity.defn
-    async def send_inline(self, round: InlineSend) -> InlineSendResult:  # noqa: A002 - the word for it
-        """Attempt what this process can attempt; what has not ended within PATIENCE_SECONDS is left, and goes on."""
-        mine = [group for group in round.groups if group.channel in self._channels]
-        left = [group for group in round.groups if group.channel not in self._channels]
+    async def send_inline(self, inline: InlineSend) -> InlineSendResult:
+        """Attempt what this process can attempt; what has not ended within PATIENCE_SECONDS is returned as remaining."""
+        mine = [group for group in inline.groups if group.channel in self._channels]
+        remaining = [group for group in inline.groups if group.channel not in self._channels]
         flying = {key for channel in self._channels.values() for key in channel.in_flight.among(mine)}
         book = AttemptLedger(self._registry)
         requests: dict[AttemptKey, SendRequest] = {}
@@ -66,13 +66,15 @@ class InlineSender:
         for request in todo:
             slow = self._slow_until.get(request.subscription.id, 0.0) > time.monotonic()
             if full or slow or request.key in flying or request.delivery.leased(datetime.now(UTC)):
-                left.append(request.group)
+                remaining.append(request.group)
             else:
                 requests[request.key] = request
         attempts = {
             key: asyncio.create_task(
                 make(
-                    request, self._channels[request.delivery.channel].attempt, round.schedules[request.delivery.channel]
+                    request,
+                    self._channels[request.delivery.channel].attempt,
+                    inline.schedules[request.delivery.channel],
                 )
             )
             for key, request in requests.items()
@@ -94,9 +96,9 @@ class InlineSender:
                     self._channels[requests[key].delivery.channel].in_flight.keep(requests[key], attempt, leased=leased)
         late = [requests[key] for key, attempt in attempts.items() if attempt not in recorded]
         self._remember_slow(late)
-        left += (request.group for request in late)
+        remaining += (request.group for request in late)
         result = book.result
-        return InlineSendResult(settled=result.settled, deferred=result.deferred, left=tuple(left))
+        return InlineSendResult(settled=result.settled, deferred=result.deferred, remaining=tuple(remaining))
 
     def _remember_slow(self, late: Sequence[SendRequest]) -> None:
         now = time.monotonic()

@@ -130,7 +130,7 @@ async def send(
         finally:
             # Cancelled or shutting down: what was sent is recorded, or the next try would send it again.
             await _despite_cancels(wind_up())
-    return book.result.model_copy(update={"limited": limited})
+    return book.result.model_copy(update={"limited_channels": limited})
 
 
 class AttemptLedger:

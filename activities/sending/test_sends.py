@@ -8,8 +8,8 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities.sending.throttling import Throttled
-from bellwire.contract import RATE_LIMIT
-from bellwire.contract.test_sends import (
+from bellwire.contract import (
+    RATE_LIMIT,
     SAMPLE_SOURCE,
     SAMPLE_TYPE,
     SUBSCRIPTION_NOT_FOUND,
@@ -36,15 +36,15 @@ class TestSends:
         self._registry, self._attempts = registry, attempts
 
     @activity.defn
-    async def send_test(self, trial: TestSendInput) -> TestSendResult:
+    async def send_test(self, test_send: TestSendInput) -> TestSendResult:
         """Attempt it once, whatever the state of the subscription. Fails with SUBSCRIPTION_NOT_FOUND."""
         try:
-            wish, secrets, health = await self._registry.subscriptions.context(trial.subscription_id)
+            wish, secrets, health = await self._registry.subscriptions.context(test_send.subscription_id)
         except SubscriptionNotFound as error:
             raise ApplicationError(str(error), type=SUBSCRIPTION_NOT_FOUND, non_retryable=True) from error
         addresses = addresses_of(wish.target)
         unwanted = await self._registry.suppressions.among(wish.channel, addresses, subscription_id=wish.id)
-        event = trial.event or sample(wish)
+        event = test_send.event or sample(wish)
         request = SendRequest.unrecorded(
             wish,
             event,

@@ -17,12 +17,12 @@ class Publication(Payload):
     @property
     def workflow_id(self) -> str:
         if len(self.events) == 1:
-            return contract.workflow_id(self.events[0].source, self.events[0].id)
+            return contract.event_workflow_id(self.events[0].source, self.events[0].id)
         return contract.batch_workflow_id(self.events)
 
     @property
     def digest(self) -> str:
-        return contract.digest_of(self.events)
+        return contract.publication_digest(self.events)
 
     @property
     def summary(self) -> str:

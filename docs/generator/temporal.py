@@ -1,10 +1,10 @@
 """The pages of search attributes and of retry schedules."""
 
 from bellwire.contract import SEARCH_ATTRIBUTES
+from bellwire.durations import format_duration
 from docs.generator import meanings
 from docs.generator.markdown import code, document, table
 from workflows.policies import HOUR, JITTER, MINUTE, SCHEDULES
-from workflows.rounds.visibility import span
 
 
 def search_attributes_page() -> str:
@@ -40,7 +40,7 @@ def schedules_page() -> str:
 def schedules_table() -> str:
     """A row per channel: how many attempts, over how long, and the delays between them."""
     rows = [
-        (str(channel), str(len(delays) + 1), _total(sum(delays)), ", ".join(map(span, delays)))
+        (str(channel), str(len(delays) + 1), _total(sum(delays)), ", ".join(map(format_duration, delays)))
         for channel, delays in SCHEDULES.items()
     ]
     return table(("channel", "attempts", "over", "delays between attempts"), rows)
@@ -48,4 +48,4 @@ def schedules_table() -> str:
 
 def _total(seconds: float) -> str:
     hours, minutes = divmod(int(seconds / MINUTE + 0.5), int(HOUR / MINUTE))
-    return f"{hours} h {minutes} min" if hours else span(seconds)
+    return f"{hours}h{minutes}m" if hours else format_duration(seconds)

@@ -13,7 +13,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from bellwire import Client, Event, Receipt
 from bellwire.client import CONCURRENCY, HAND_OVER_TIMEOUT
-from bellwire.contract import MAX_EVENTS, workflow_id
+from bellwire.contract import MAX_EVENTS, event_workflow_id
 from bellwire.errors import TemporalUnavailable
 from bellwire.temporal.connection import connect
 from tests.conftest import start_dev_server
@@ -87,7 +87,7 @@ async def until_started(env: WorkflowEnvironment, events: Sequence[Event]) -> No
         for one in events:
             while True:
                 try:
-                    await env.client.get_workflow_handle(workflow_id(one.source, one.id)).describe()
+                    await env.client.get_workflow_handle(event_workflow_id(one.source, one.id)).describe()
                     break
                 except RPCError:
                     await asyncio.sleep(0.02)

@@ -14,14 +14,14 @@ from bellwire.contract import (
     PAGE_SIZE,
     Group,
     LookupInput,
+    OpenPageInput,
     Page,
-    PageInput,
     PublishResult,
     RedeliverInput,
     Remainder,
-    Resolution,
     ResolveInput,
-    Settlement,
+    ResolveResult,
+    SettleInput,
 )
 from bellwire.deliveries import Counts, DeliveryState
 from bellwire.events import Event
@@ -66,7 +66,7 @@ async def registry(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Re
     await opened.close()
 
 
-async def _all(resolver: Resolver, request: ResolveInput) -> list[Resolution]:
+async def _all(resolver: Resolver, request: ResolveInput) -> list[ResolveResult]:
     answers = [await resolver.resolve(request)]
     while answers[-1].remainders:
         assert len(answers) < 50
@@ -133,10 +133,10 @@ async def test_an_event_that_many_want_comes_back_as_pages_and_nothing_is_record
     await _pages_cover(registry, happened, list(answer.pages), _crowd(few=True))
     assert await registry.deliveries.list(event_key=happened.key) == []
 
-    opened = await resolver.open_page(PageInput(workflow_id="page", page=answer.pages[2]))
+    opened = await resolver.open_page(OpenPageInput(workflow_id="page", page=answer.pages[2]))
     ids = tuple(_crowd(few=True)[2000:])
     assert opened.groups == (Group(event_key=happened.key, channel=Channel.WEBHOOK, subscription_ids=ids),)
-    assert await resolver.open_page(PageInput(workflow_id="page", page=answer.pages[2])) == opened
+    assert await resolver.open_page(OpenPageInput(workflow_id="page", page=answer.pages[2])) == opened
     recorded = await registry.deliveries.list(event_key=happened.key, limit=1000)
     assert tuple(found.subscription_id for found in recorded) == ids
     assert {found.workflow_id for found in recorded} == {"page"}
@@ -144,7 +144,7 @@ async def test_an_event_that_many_want_comes_back_as_pages_and_nothing_is_record
 
 async def test_the_room_is_for_all_events_together(registry: Registry) -> None:
     happened = [event() for _ in range(3)]
-    answer = await Resolver(registry).resolve(ResolveInput(workflow_id="run", events=tuple(happened), room=7))
+    answer = await Resolver(registry).resolve(ResolveInput(workflow_id="run", events=tuple(happened), max_deliveries=7))
     assert {found.event_key for found in answer.groups} == {happened[0].key, happened[1].key}
     assert answer.pages == (Page(event_key=happened[2].key, after="", until="mail-1", size=3),)
     assert await registry.deliveries.list(event_key=happened[2].key) == []
@@ -152,7 +152,7 @@ async def test_the_room_is_for_all_events_together(registry: Registry) -> None:
 
 async def test_without_room_everything_becomes_pages(registry: Registry) -> None:
     happened = event()
-    answer = await Resolver(registry).resolve(ResolveInput(workflow_id="run", events=(happened,), room=0))
+    answer = await Resolver(registry).resolve(ResolveInput(workflow_id="run", events=(happened,), max_deliveries=0))
     assert answer.groups == ()
     assert [page.size for page in answer.pages] == [3]
 
@@ -222,9 +222,9 @@ async def test_deliveries_are_settled_and_opened_again(registry: Registry) -> No
     happened = event()
     resolver = Resolver(registry)
     groups = (await resolver.resolve(ResolveInput(workflow_id="run", events=(happened,)))).groups
-    settled = await resolver.settle(Settlement(groups=groups, reason="cancelled"))
+    settled = await resolver.settle(SettleInput(groups=groups, reason="cancelled"))
     assert settled.settled == {happened.key: {DeliveryState.CANCELLED: 3}}
-    opened = await resolver.reopen(RedeliverInput(workflow_id="replay", groups=groups[:1]))
+    opened = await resolver.redeliver(RedeliverInput(workflow_id="replay", groups=groups[:1]))
     assert opened.groups == groups[:1]
     located = await resolver.lookup(LookupInput(source="/shop", id=happened.id, subscription_id="hook-1"))
     assert located.delivery == Group(event_key=happened.key, channel=Channel.WEBHOOK, subscription_ids=("hook-1",))
@@ -255,4 +255,4 @@ async def test_an_event_that_was_purged_by_force_while_its_run_was_finding_subsc
     found = await resolver.resolve(request)
     assert (found.groups, found.pages, found.remainders) == ((), (), ())
     page = Page(event_key=gone, after="", until="crowd-00100", size=100)
-    assert (await resolver.open_page(PageInput(workflow_id="run", page=page))).groups == ()
+    assert (await resolver.open_page(OpenPageInput(workflow_id="run", page=page))).groups == ()

@@ -12,7 +12,7 @@ from temporalio.client import WorkflowExecutionStatus
 from temporalio.testing import WorkflowEnvironment
 
 from bellwire.client import Client
-from bellwire.contract import workflow_id
+from bellwire.contract import event_workflow_id
 from bellwire.errors import TemporalUnavailable
 from bellwire.events import Event
 from bellwire.registry import Registry, operational_events
@@ -53,7 +53,7 @@ async def execute(database: Database, statement: str) -> None:
 
 async def started(client: Client, one: Event) -> bool:
     """Whether Temporal has a run of the event."""
-    handle = client.temporal.get_workflow_handle(workflow_id(one.source, one.id))
+    handle = client.temporal.get_workflow_handle(event_workflow_id(one.source, one.id))
     return (await handle.describe()).status is WorkflowExecutionStatus.RUNNING
 
 

@@ -1,7 +1,7 @@
 """Records the histories that test_replay.py replays: `python -m tests.replay.record`, on a dev server of its own.
 
-Record anew only after a change that `workflow.patched` guards, or to add a path; the files prove that runs which are under way
-survive a deployment. Keep the old file beside the new one as long as such runs may exist.
+The files prove that open workflows survive a deployment. Record again only to add a path, or after a change that
+`workflow.patched` guards; keep the old file beside the new one as long as workflows of the old version may be open.
 """
 
 import asyncio
@@ -12,8 +12,7 @@ from pathlib import Path
 from temporalio.testing import WorkflowEnvironment
 
 from bellwire import Client, EventNotFound, Receipt
-from bellwire.contract import DISPATCH, QUEUE, DispatchInput, Group
-from bellwire.contract.test_sends import TEST_SEND, TestSendInput
+from bellwire.contract import DISPATCH, LOOKUP, QUEUE, TEST_SEND, DispatchInput, Group, TestSendInput
 from bellwire.subscriptions import Channel
 from tests.conftest import start_dev_server
 from tests.factories import event
@@ -31,20 +30,20 @@ async def delivered(platform: Platform, client: Client) -> dict[str, str]:
     return {"notify-delivered": receipt.workflow_id}
 
 
-async def unwanted(platform: Platform, client: Client) -> dict[str, str]:
+async def unmatched(platform: Platform, client: Client) -> dict[str, str]:
     platform.subscribers = {}
     receipt = await client.publish(event())
     await client.wait(receipt, timeout=30)
-    return {"notify-unwanted": receipt.workflow_id}
+    return {"notify-unmatched": receipt.workflow_id}
 
 
-async def refused(platform: Platform, client: Client) -> dict[str, str]:
+async def deferred(platform: Platform, client: Client) -> dict[str, str]:
     platform.subscribers = {Channel.WEBHOOK: ["a", "b", "c"]}
     platform.answer = lambda name, attempt: (0.3 * attempt, "HTTP 503") if attempt < 3 and name != "c" else DELIVERED
     receipts = await client.publish_many([event(), event()])
     await client.wait(receipts[0], timeout=30)
     await client.temporal.get_workflow_handle(receipts[0].workflow_id).result()
-    return {"notify-refused": receipts[0].workflow_id}
+    return {"notify-deferred": receipts[0].workflow_id}
 
 
 async def controlled(platform: Platform, client: Client) -> dict[str, str]:
@@ -71,16 +70,16 @@ async def cancelled(platform: Platform, client: Client) -> dict[str, str]:
     return {"notify-cancelled": receipt.workflow_id}
 
 
-async def in_pages(platform: Platform, client: Client) -> dict[str, str]:
+async def paged(platform: Platform, client: Client) -> dict[str, str]:
     platform.subscribers = {Channel.WEBHOOK: [f"s{number:04}" for number in range(1_010)]}
     platform.answer = lambda name, attempt: (0.3, "HTTP 503") if name == "s0007" and attempt == 1 else DELIVERED
     receipt = await client.publish(event())
     await client.wait(receipt, timeout=30)
-    run = receipt.workflow_id
-    return {"notify-in-pages": run, "dispatch-refused": f"{run}/page-1", "dispatch-delivered": f"{run}/page-2"}
+    notify = receipt.workflow_id
+    return {"notify-paged": notify, "dispatch-deferred": f"{notify}/page-1", "dispatch-delivered": f"{notify}/page-2"}
 
 
-async def continued(platform: Platform, client: Client) -> dict[str, str]:
+async def continued_as_new(platform: Platform, client: Client) -> dict[str, str]:
     platform.subscribers = {Channel.WEBHOOK: ["a", "b"]}
     failures = {"a": 3, "b": 8}
 
@@ -90,51 +89,52 @@ async def continued(platform: Platform, client: Client) -> dict[str, str]:
     platform.answer = answer
     receipt = await client.publish(event())
     await client.wait(receipt, timeout=60)
-    return {"notify-continued": receipt.workflow_id}
+    return {"notify-continued-as-new": receipt.workflow_id}
 
 
-async def made_again(platform: Platform, client: Client) -> dict[str, str]:
+async def redelivered(platform: Platform, client: Client) -> dict[str, str]:
     platform.subscribers = {Channel.SMS: ["a"]}
     group = Group(event_key="k", channel=Channel.SMS, subscription_ids=("a",), attempt=2)
     await client.temporal.execute_workflow(
         DISPATCH, DispatchInput(redeliver=(group,)), id="redeliver/example", task_queue=QUEUE
     )
-    return {"dispatch-made-again": "redeliver/example"}
+    return {"dispatch-redelivered": "redeliver/example"}
 
 
-async def limited(platform: Platform, client: Client) -> dict[str, str]:
+async def rate_limited(platform: Platform, client: Client) -> dict[str, str]:
     platform.subscribers = {Channel.SMS: [f"s{number}" for number in range(3)], Channel.WEBHOOK: ["w"]}
-    platform.limited = (Channel.SMS,)
+    platform.limited_channels = (Channel.SMS,)
     platform.answer = lambda name, attempt: (0.3, "HTTP 503") if name in {"s1", "w"} and attempt == 1 else DELIVERED
     receipt = await client.publish(event())
     await client.wait(receipt, timeout=30)
-    return {"notify-limited": receipt.workflow_id}
+    return {"notify-rate-limited": receipt.workflow_id}
 
 
-async def left(platform: Platform, client: Client) -> dict[str, str]:
+async def inline_remaining(platform: Platform, client: Client) -> dict[str, str]:
     platform.subscribers = {Channel.EMAIL: ["e"], Channel.WEBHOOK: ["w"]}
     platform.not_at_once = {Channel.EMAIL}
     receipt = await client.publish(event())
     await client.wait(receipt, timeout=30)
-    return {"notify-left": receipt.workflow_id}
+    return {"notify-inline-remaining": receipt.workflow_id}
 
 
-async def located(platform: Platform, client: Client) -> dict[str, str]:
+async def not_found(platform: Platform, client: Client) -> dict[str, str]:
     try:
-        await client.status(("/nobody", "nothing"))
+        await client.status(("/unknown", "unknown"))
     except EventNotFound:
-        runs = [run.id async for run in client.temporal.list_workflows("WorkflowType = 'Locate'")]
-        while not runs:
-            await asyncio.sleep(0.1)
-            runs = [run.id async for run in client.temporal.list_workflows("WorkflowType = 'Locate'")]
-        return {"locate-unknown": runs[0]}
+        query = f"WorkflowType = '{LOOKUP}'"
+        async with asyncio.timeout(20):
+            while not (found := [each.id async for each in client.temporal.list_workflows(query)]):
+                await asyncio.sleep(0.1)
+        return {"lookup-not-found": found[0]}
     raise AssertionError("an unknown event was found")
 
 
-async def tried(platform: Platform, client: Client) -> dict[str, str]:
-    given = TestSendInput(subscription_id="w", channel=Channel.WEBHOOK)
-    await client.temporal.execute_workflow(TEST_SEND, given, id="trial/w/example", task_queue=QUEUE)
-    return {"trial-answered": "trial/w/example"}
+async def test_send(platform: Platform, client: Client) -> dict[str, str]:
+    request = TestSendInput(subscription_id="w", channel=Channel.WEBHOOK)
+    workflow_id = "test-send/w/example"
+    await client.temporal.execute_workflow(TEST_SEND, request, id=workflow_id, task_queue=QUEUE)
+    return {"test-send-deferred": workflow_id}
 
 
 async def waiting(client: Client, receipt: Receipt, number: int) -> None:
@@ -145,22 +145,22 @@ async def waiting(client: Client, receipt: Receipt, number: int) -> None:
 
 SCENARIOS: tuple[Scenario, ...] = (
     delivered,
-    unwanted,
-    refused,
+    unmatched,
+    deferred,
     controlled,
     cancelled,
-    in_pages,
-    continued,
-    made_again,
-    limited,
-    left,
-    located,
-    tried,
+    paged,
+    continued_as_new,
+    redelivered,
+    rate_limited,
+    inline_remaining,
+    not_found,
+    test_send,
 )
 
 
 async def play(env: WorkflowEnvironment, scenario: Scenario, *, max_cached_workflows: int = 1_000) -> dict[str, str]:
-    """Run a scenario; the names of its runs and their workflow ids."""
+    """Run a scenario, and return its workflow ids by the name of the history file."""
     platform = Platform(env)
     async with platform.working(max_cached_workflows=max_cached_workflows):
         return await scenario(platform, Client(env.client))
@@ -170,14 +170,14 @@ async def main() -> None:
     HISTORIES.mkdir(exist_ok=True)
     async with await start_dev_server(limit__historyCount__suggestContinueAsNew=60) as env:
         for scenario in SCENARIOS:
-            for name, run in (await play(env, scenario)).items():
-                history = await env.client.get_workflow_handle(run).fetch_history()
+            for name, workflow_id in (await play(env, scenario)).items():
+                history = await env.client.get_workflow_handle(workflow_id).fetch_history()
                 (HISTORIES / f"{name}.json").write_text(_without_paths(history.to_json()) + "\n")
                 print(f"{name}: {len(history.events)} events")  # noqa: T201
 
 
 def _without_paths(text: str) -> str:
-    """Stack traces name files of this machine."""
+    """Without the folders of this machine, which stack traces contain."""
     return text.replace(sys.prefix, ".venv").replace(str(Path.cwd()), ".").replace(sys.base_prefix, "python")
 
 

@@ -1,7 +1,7 @@
-"""Every change of workflow code is replayed over histories of runs that began before it.
+"""The workflow code replays the recorded histories of workflows that started before it was changed.
 
-If a test here fails, runs that are under way would wedge after a deployment: guard the change with `workflow.patched("name")`
-so that old runs take the old path, and record the new path beside it (`python -m tests.replay.record`).
+If a test here fails, open workflows would be stuck after a deployment. Guard the change with `workflow.patched("name")`, so that
+open workflows take the old path, and record the new path beside it (`python -m tests.replay.record`).
 """
 
 import json
@@ -22,7 +22,7 @@ FILES = sorted(HISTORIES.glob("*.json"))
 
 
 def started(file: Path) -> dict[str, Any]:
-    """What the run was started with."""
+    """The attributes of the start event."""
     attributes: dict[str, Any] = json.loads(file.read_text())["events"][0]["workflowExecutionStartedEventAttributes"]
     return attributes
 
@@ -32,19 +32,19 @@ def history(file: Path, text: str | None = None) -> WorkflowHistory:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-async def test_a_recorded_run_replays(file: Path) -> None:
+async def test_a_recorded_history_replays(file: Path) -> None:
     replayer = Replayer(workflows=WORKFLOWS, data_converter=pydantic_data_converter)
     result = await replayer.replay_workflow(history(file))
     assert result.replay_failure is None
 
 
-def test_every_workflow_has_a_recorded_run() -> None:
+def test_every_workflow_has_a_recorded_history() -> None:
     recorded = {started(file)["workflowType"]["name"] for file in FILES}
     assert recorded == {workflow.__name__ for workflow in WORKFLOWS}
 
 
-async def test_a_change_of_commands_would_be_noticed() -> None:
-    """The guard itself: a history whose activity has another name does not replay."""
+async def test_a_change_of_commands_fails_the_replay() -> None:
+    """A history whose activity has another name does not replay."""
     file = next(file for file in FILES if file.stem == "notify-delivered")
     replayer = Replayer(workflows=WORKFLOWS, data_converter=pydantic_data_converter)
     changed = file.read_text().replace("send_sms", "send_telegram")
@@ -53,21 +53,19 @@ async def test_a_change_of_commands_would_be_noticed() -> None:
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
-async def test_a_worker_that_remembers_nothing_replays_at_every_step(
-    dev_server: WorkflowEnvironment, scenario: Scenario
-) -> None:
-    """What a worker is given that takes a run over: its history up to the task that it is to do."""
-    runs = await play(dev_server, scenario)
+async def test_every_workflow_task_replays_without_a_cache(dev_server: WorkflowEnvironment, scenario: Scenario) -> None:
+    """A worker that takes a workflow over gets its history up to the workflow task it must run."""
+    workflow_ids = await play(dev_server, scenario)
     replayer = Replayer(workflows=WORKFLOWS, data_converter=pydantic_data_converter)
-    for run in runs.values():
-        handle = dev_server.client.get_workflow_handle(run)
+    for workflow_id in workflow_ids.values():
+        handle = dev_server.client.get_workflow_handle(workflow_id)
         events = (await handle.fetch_history()).events
         steps = [
             n for n, event in enumerate(events, 1) if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED
         ]
         assert steps
         for step in steps:
-            await replayer.replay_workflow(WorkflowHistory(run, events[:step]))
+            await replayer.replay_workflow(WorkflowHistory(workflow_id, events[:step]))
         description = await handle.describe()
         assert description.status is not None
         assert description.status.name in {"COMPLETED", "CANCELED", "FAILED"}

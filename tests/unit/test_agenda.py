@@ -1,8 +1,8 @@
 """The agenda: nothing is lost, nothing comes early, and what is due at nearly the same time goes together."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
-from itertools import count, repeat
+from itertools import count
 
 import pytest
 from hypothesis import given
@@ -12,7 +12,7 @@ from bellwire.contract import CHUNK_SIZE, RATE_LIMIT, THROTTLED, Action, Control
 from bellwire.deliveries import Unsettled
 from bellwire.subscriptions import Channel
 from workflows.agenda import Agenda, Entry, chunks, groups
-from workflows.policies import JITTER, SLACK_PART, SLACK_SECONDS
+from workflows.policies import JITTER, SLACK_FRACTION, SLACK_SECONDS
 
 NOW = 1_800_000_000.0
 #: Over days, and many close together, where the slack decides.
@@ -42,8 +42,8 @@ def control(action: Action, subscription_id: str | None = None, event_key: str |
     return ControlRequest(action=action, subscription_id=subscription_id, event_key=event_key)
 
 
-def chances(*values: float) -> Iterator[float]:
-    return iter(values) if values else repeat(0.0)
+def randoms(*values: float) -> Callable[[], float]:
+    return iter(values).__next__ if values else lambda: 0.0
 
 
 @given(st.lists(MOMENTS, max_size=30))
@@ -54,7 +54,7 @@ def test_every_entry_is_taken_once_and_never_early(moments: list[float]) -> None
             assert entry.subscription_id not in taken
             assert now >= entry.due
             taken[entry.subscription_id] = entry.due
-        agenda.apply_results(due, [], now=now, chance=chances())
+        agenda.apply_results(due, [], now=now, random=randoms())
         wake_at = agenda.wake_at(now)
         if wake_at is None:
             break
@@ -66,7 +66,7 @@ def test_every_entry_is_taken_once_and_never_early(moments: list[float]) -> None
 @given(st.lists(MOMENTS, min_size=1, max_size=30))
 def test_a_round_waits_for_what_is_due_within_the_slack_and_for_nothing_else(moments: list[float]) -> None:
     first = min(moments)
-    together = first + max(SLACK_SECONDS, SLACK_PART * (first - NOW))
+    together = first + max(SLACK_SECONDS, SLACK_FRACTION * (first - NOW))
     wake_at = agenda_of(moments).wake_at(NOW)
     assert wake_at is not None
     assert first <= wake_at <= together
@@ -97,7 +97,7 @@ def waiting(*drawn: tuple[float, str]) -> Agenda:
         deferred(entry, delay, from_retry_after=True, reason=reason)
         for entry, (delay, reason) in zip(flown, drawn, strict=True)
     ]
-    agenda.apply_results(flown, answers, now=NOW, chance=chances())
+    agenda.apply_results(flown, answers, now=NOW, random=randoms())
     return agenda
 
 
@@ -133,11 +133,11 @@ def test_what_is_paced_is_late_by_the_slack_at_most(drawn: list[tuple[float, str
 def test_some_channels_are_left_out_of_a_round_and_do_not_end_a_wait() -> None:
     agenda = agenda_of([NOW])
     agenda.add(Group(event_key="e", channel=Channel.SMS, subscription_ids=("s", "t")), due=NOW - 5)
-    but = frozenset({Channel.SMS})
-    assert agenda.wake_at(NOW, but=but) == NOW
-    assert [entry.channel for entry in agenda.take_due(NOW, but=but)] == [Channel.WEBHOOK]
-    assert agenda.wake_at(NOW, but=but) is None
-    assert agenda.take_due(NOW, but=frozenset(Channel)) == []
+    except_channels = frozenset({Channel.SMS})
+    assert agenda.wake_at(NOW, except_channels=except_channels) == NOW
+    assert [entry.channel for entry in agenda.take_due(NOW, except_channels=except_channels)] == [Channel.WEBHOOK]
+    assert agenda.wake_at(NOW, except_channels=except_channels) is None
+    assert agenda.take_due(NOW, except_channels=frozenset(Channel)) == []
     assert agenda.wake_at(NOW) == NOW - 5
     assert [entry.subscription_id for entry in agenda.take_due(NOW)] == ["s", "t"]
 
@@ -147,7 +147,7 @@ def test_what_is_put_back_is_due_as_before_and_obeys_operators() -> None:
     taken = agenda.take_due(NOW)
     agenda.put_back(taken[1:])
     assert agenda.wake_at(NOW) == NOW - 3
-    agenda.control(control(Action.CANCEL, "s1"), now=NOW)
+    agenda.apply(control(Action.CANCEL, "s1"), now=NOW)
     assert [entry.subscription_id for entry in agenda.cancel_requested()] == ["s1"]
     assert [(entry.subscription_id, entry.due, entry.attempts) for entry in agenda.take_due(NOW)] == [
         ("s2", NOW - 3, 0)
@@ -165,8 +165,8 @@ def test_what_was_deferred_is_due_again_in_its_time_and_the_rest_is_gone(
         for entry, (delay, from_retry_after, chance) in zip(flown, drawn, strict=True)
         if delay is not None
     ]
-    chance = chances(*(chance for answer, chance in answers if not answer.from_retry_after), 0.0)
-    agenda.apply_results(flown, [answer for answer, _ in answers], now=NOW, chance=chance)
+    random = randoms(*(chance for answer, chance in answers if not answer.from_retry_after), 0.0)
+    agenda.apply_results(flown, [answer for answer, _ in answers], now=NOW, random=random)
     left = {entry.subscription_id: entry for entry in agenda}
     assert set(left) == {answer.subscription_id for answer, _ in answers}
     for answer, _ in answers:
@@ -189,7 +189,7 @@ def test_what_the_next_run_takes_over_is_all_that_waited(
         group = Group(event_key="e", channel=Channel.SMS, subscription_ids=(f"s{number}",), attempt=attempts + 1)
         agenda.add(group, due=due)
         if action is not None:
-            agenda.control(control(action, f"s{number}"), now=NOW)
+            agenda.apply(control(action, f"s{number}"), now=NOW)
     agenda.remove(agenda.cancel_requested())
     after = Agenda()
     for item in agenda.carried():
@@ -207,7 +207,7 @@ def test_entries_in_flight_are_not_taken_again_and_do_not_wake_anyone() -> None:
     (flown,) = agenda.take_due(NOW)
     assert agenda.take_due(NOW) == []
     assert agenda.wake_at(NOW) == NOW + 60
-    agenda.apply_results([flown], [deferred(flown, 5.0)], now=NOW + 1, chance=chances())
+    agenda.apply_results([flown], [deferred(flown, 5.0)], now=NOW + 1, random=randoms())
     assert agenda.wake_at(NOW + 1) == NOW + 6
 
 
@@ -216,10 +216,10 @@ def test_two_events_for_one_subscription_are_two_entries() -> None:
     for key in ("e1", "e2"):
         agenda.add(Group(event_key=key, channel=Channel.EMAIL, subscription_ids=("s",)), due=NOW)
     flown = agenda.take_due(NOW)
-    agenda.apply_results(flown, [deferred(flown[0], 5.0)], now=NOW, chance=chances())
+    agenda.apply_results(flown, [deferred(flown[0], 5.0)], now=NOW, random=randoms())
     assert [entry.event_key for entry in agenda] == ["e1"]
-    assert agenda.holds("s")
-    assert not agenda.holds("t")
+    assert agenda.has_delivery_to("s")
+    assert not agenda.has_delivery_to("t")
 
 
 @pytest.mark.parametrize(
@@ -237,38 +237,38 @@ def test_two_events_for_one_subscription_are_two_entries() -> None:
     ],
 )
 def test_an_operator_means_one_subscription_one_event_or_all(given_control: ControlRequest, changed: int) -> None:
-    assert agenda_of([NOW + 60] * 3).control(given_control, now=NOW) == changed
+    assert agenda_of([NOW + 60] * 3).apply(given_control, now=NOW) == changed
 
 
 def test_retry_now_makes_due_and_ends_a_pause() -> None:
     agenda = agenda_of([NOW + 60, NOW - 5])
-    agenda.control(control(Action.PAUSE, "s0"), now=NOW)
-    assert agenda.control(control(Action.RETRY_NOW), now=NOW) == 2
+    agenda.apply(control(Action.PAUSE, "s0"), now=NOW)
+    assert agenda.apply(control(Action.RETRY_NOW), now=NOW) == 2
     assert [entry.due for entry in agenda.take_due(NOW)] == [NOW, NOW - 5]
 
 
 def test_retry_now_leaves_what_is_in_flight_alone() -> None:
     agenda = agenda_of([NOW])
     agenda.take_due(NOW)
-    assert agenda.control(control(Action.RETRY_NOW), now=NOW) == 0
+    assert agenda.apply(control(Action.RETRY_NOW), now=NOW) == 0
 
 
 def test_what_is_paused_waits_for_resume_and_keeps_its_time() -> None:
     agenda = agenda_of([NOW + 60])
-    assert agenda.control(control(Action.PAUSE), now=NOW) == 1
-    assert agenda.control(control(Action.PAUSE), now=NOW) == 0
+    assert agenda.apply(control(Action.PAUSE), now=NOW) == 1
+    assert agenda.apply(control(Action.PAUSE), now=NOW) == 0
     assert agenda.wake_at(NOW) is None
     assert agenda.take_due(NOW + 100) == []
     assert agenda.unsettled()[0].due is None
-    assert agenda.control(control(Action.RESUME), now=NOW) == 1
+    assert agenda.apply(control(Action.RESUME), now=NOW) == 1
     assert agenda.wake_at(NOW) == NOW + 60
 
 
 def test_what_is_paused_in_flight_lands_paused() -> None:
     agenda = agenda_of([NOW])
     flown = agenda.take_due(NOW)
-    agenda.control(control(Action.PAUSE), now=NOW)
-    agenda.apply_results(flown, [deferred(flown[0], 5.0)], now=NOW, chance=chances())
+    agenda.apply(control(Action.PAUSE), now=NOW)
+    agenda.apply_results(flown, [deferred(flown[0], 5.0)], now=NOW, random=randoms())
     assert agenda.wake_at(NOW) is None
     assert len(agenda) == 1
 
@@ -276,12 +276,12 @@ def test_what_is_paused_in_flight_lands_paused() -> None:
 def test_what_is_cancelled_in_flight_settles_when_it_lands() -> None:
     agenda = agenda_of([NOW, NOW + 60])
     flown = agenda.take_due(NOW)
-    assert agenda.control(control(Action.CANCEL), now=NOW) == 2
-    assert agenda.control(control(Action.RETRY_NOW), now=NOW) == 0
+    assert agenda.apply(control(Action.CANCEL), now=NOW) == 2
+    assert agenda.apply(control(Action.RETRY_NOW), now=NOW) == 0
     assert [entry.subscription_id for entry in agenda.cancel_requested()] == ["s1"]
     assert len(agenda) == 2, "what is doomed stays until it has settled"
     agenda.remove(agenda.cancel_requested())
-    agenda.apply_results(flown, [deferred(flown[0], 5.0)], now=NOW, chance=chances())
+    agenda.apply_results(flown, [deferred(flown[0], 5.0)], now=NOW, random=randoms())
     assert agenda.wake_at(NOW) is None
     assert [entry.subscription_id for entry in agenda.cancel_requested()] == ["s0"]
     agenda.remove(agenda.cancel_requested())
@@ -290,7 +290,7 @@ def test_what_is_cancelled_in_flight_settles_when_it_lands() -> None:
 
 def test_what_is_unsettled_comes_earliest_first_and_what_does_not_wait_last() -> None:
     agenda = agenda_of([NOW + 30, NOW + 10, NOW + 20])
-    agenda.control(control(Action.PAUSE, "s1"), now=NOW)
+    agenda.apply(control(Action.PAUSE, "s1"), now=NOW)
     assert [item.subscription_id for item in agenda.unsettled()] == ["s2", "s0", "s1"]
     assert [item.subscription_id for item in agenda.unsettled(1)] == ["s2"]
     assert agenda.unsettled()[0].due == datetime.fromtimestamp(NOW + 20, UTC)

@@ -22,7 +22,6 @@ from temporalio.testing import WorkflowEnvironment
 import worker
 from activities.sending.inline import InlineSender
 from bellwire import contract
-from bellwire.contract import test_sends
 from bellwire.registry import Registry
 from bellwire.service.settings import Settings
 from bellwire.subscriptions import Channel
@@ -67,8 +66,7 @@ NO_REGISTRY = cast(Registry, None)
 
 STUBS = {
     definition.name: stub
-    for module in (contract, test_sends)
-    for _, stub in inspect.getmembers(module, inspect.isfunction)
+    for _, stub in inspect.getmembers(contract, inspect.isfunction)
     if (definition := activity._Definition.from_callable(stub)) and definition.name
 }
 
@@ -187,7 +185,7 @@ def test_every_stub_has_exactly_one_channel_or_is_run_by_the_workflow_worker() -
     assert len(sends) == len(contract.SEND)
     assert not sends & local
     # Every channel makes trials, by one implementation.
-    assert sends | local | {test_sends.send_test.__name__} == STUBS.keys()
+    assert sends | local | {contract.send_test.__name__} == STUBS.keys()
 
 
 async def test_every_stub_has_one_implementation_of_its_name_and_types() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bellwire.contract import batch_workflow_id, channel_queue, digest_of, workflow_id
+from bellwire.contract import batch_workflow_id, channel_queue, event_workflow_id, publication_digest
 from bellwire.deliveries import delivery_id
 from bellwire.events import event_key
 from bellwire.subscriptions import Channel
@@ -44,7 +44,7 @@ TRICKY = [
 ]
 
 
-@pytest.mark.parametrize("identify", [event_key, workflow_id])
+@pytest.mark.parametrize("identify", [event_key, event_workflow_id])
 def test_tricky_pairs_have_ids_of_their_own(identify: object) -> None:
     assert callable(identify)
     for one, other in combinations(TRICKY, 2):
@@ -55,7 +55,7 @@ def test_tricky_pairs_have_ids_of_their_own(identify: object) -> None:
 @example(("a", "b/c"), ("a/b", "c"))
 def test_pairs_share_an_id_only_if_they_are_the_same(one: tuple[str, str], other: tuple[str, str]) -> None:
     assert (event_key(*one) == event_key(*other)) is (one == other)
-    assert (workflow_id(*one) == workflow_id(*other)) is (one == other)
+    assert (event_workflow_id(*one) == event_workflow_id(*other)) is (one == other)
 
 
 @given(PAIRS, PAIRS, st.sampled_from(["a", "a_a", "_", "a-b"]), st.sampled_from(["a", "a_a", "_", "a-b"]))
@@ -69,14 +69,14 @@ def test_deliveries_share_an_id_only_if_event_and_subscription_are_the_same(
 @given(st.text("ab/%", min_size=1, max_size=512), st.text(st.characters(codec="utf-8"), min_size=1, max_size=256))
 def test_ids_fit_where_they_go(source: str, event_id: str) -> None:
     assert re.fullmatch(r"[a-z2-7]{26}", event_key(source, event_id))
-    assert len(workflow_id(source, event_id)) <= 400
-    assert workflow_id(source, event_id).startswith("event/")
+    assert len(event_workflow_id(source, event_id)) <= 400
+    assert event_workflow_id(source, event_id).startswith("event/")
     assert "." not in delivery_id(event_key(source, event_id), "sub")
 
 
 def test_a_readable_id_says_source_and_id() -> None:
-    assert workflow_id("/shop/orders", "42:paid") == "event//shop/orders/42:paid"
-    assert workflow_id("https://shop.example", "a/b c") == "event/https://shop.example/a%2Fb%20c"
+    assert event_workflow_id("/shop/orders", "42:paid") == "event//shop/orders/42:paid"
+    assert event_workflow_id("https://shop.example", "a/b c") == "event/https://shop.example/a%2Fb%20c"
 
 
 def test_ids_stay_what_they_are_over_releases() -> None:
@@ -93,8 +93,8 @@ def test_a_batch_is_known_by_its_events_and_their_order() -> None:
 
 def test_the_digest_of_a_batch_changes_with_each_event() -> None:
     one, other = event(id="1"), event(id="2")
-    assert digest_of([one, other]) != digest_of([one, event(id="2", data="changed")])
-    assert digest_of([one]) != one.digest
+    assert publication_digest([one, other]) != publication_digest([one, event(id="2", data="changed")])
+    assert publication_digest([one]) != one.digest
 
 
 def test_each_channel_has_a_queue_of_its_own() -> None:

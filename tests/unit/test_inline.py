@@ -195,10 +195,10 @@ async def test_what_takes_longer_is_left_leased_and_its_activity_takes_part_in_i
     result = await process.at_once(*groups)
     assert (datetime.now(UTC) - began).total_seconds() < PATIENCE + 1
     assert result.settled == {EVENT.key: {DeliveryState.DELIVERED: 1}}
-    assert result.left == (groups[1],)
+    assert result.remaining == (groups[1],)
     assert await is_leased(registry, "slow")
     assert not await is_leased(registry, "fast")
-    sending = asyncio.create_task(process.send(*result.left))
+    sending = asyncio.create_task(process.send(*result.remaining))
     await asyncio.wait([sending], timeout=0.05)
     assert not sending.done()
     gate.set()
@@ -212,8 +212,8 @@ async def test_another_process_makes_no_attempt_of_its_own_and_answers_from_the_
 ) -> None:
     gate, (group,) = asyncio.Event(), await stored(registry, "slow")
     process, other = running(slow=gate), running()
-    left = (await process.at_once(group)).left
-    assert (await other.at_once(group)).left == left, "nor does its first round"
+    left = (await process.at_once(group)).remaining
+    assert (await other.at_once(group)).remaining == left, "nor does its first round"
     sending = asyncio.create_task(other.send(*left))
     await asyncio.wait([sending], timeout=0.05)
     assert not sending.done()
@@ -247,7 +247,7 @@ async def test_what_ends_between_the_last_look_and_the_return_is_leased_too(
         await lease(requests)
 
     monkeypatch.setattr(registry.attempts, "lease", noted)
-    assert (await process.at_once(group)).left == (group,)
+    assert (await process.at_once(group)).remaining == (group,)
     assert leased == ["slow"]
     assert (await on_record(registry, "slow")).state is DeliveryState.DELIVERED
 
@@ -257,10 +257,10 @@ async def test_what_a_dead_process_was_attempting_is_taken_over_when_its_lease_h
 ) -> None:
     (group,) = await stored(registry, "slow")
     dead, other = running(slow=asyncio.Event()), running()
-    left = (await dead.at_once(group)).left
+    left = (await dead.at_once(group)).remaining
     await dead.hooks.in_flight.close(0)
     assert await is_leased(registry, "slow"), "it could not say so any more"
-    assert (await other.at_once(group)).left == left
+    assert (await other.at_once(group)).remaining == left
     assert other.sender.attempted == []
     monkeypatch.setattr("bellwire.deliveries.LEASE", LEASE / 100)
     assert (await other.send(*left)).settled == {EVENT.key: {DeliveryState.DELIVERED: 1}}
@@ -271,7 +271,7 @@ async def test_a_channel_that_is_not_at_hand_is_left_untouched(registry: Faulty,
     hooks, mails = await stored(registry, "a"), await stored(registry, "m", target=MAIL)
     process, before = running(), await delivery(registry, "m")
     result = await process.at_once(*hooks, *mails)
-    assert result.left == mails
+    assert result.remaining == mails
     assert process.sender.attempted == ["a"]
     assert await delivery(registry, "m") == before
 
@@ -279,12 +279,12 @@ async def test_a_channel_that_is_not_at_hand_is_left_untouched(registry: Faulty,
 async def test_an_attempt_that_raises_is_left_and_its_activity_shows_why(registry: Faulty, running: Running) -> None:
     groups, process = await stored(registry, "bad", "good"), running(bad=ValueError("bug"))
     result = await process.at_once(*groups)
-    assert result.left == (groups[0],)
+    assert result.remaining == (groups[0],)
     assert result.settled == {EVENT.key: {DeliveryState.DELIVERED: 1}}
     assert await attempts(registry, "bad") == []
     assert not await is_leased(registry, "bad"), "nobody would wait for anything"
     with pytest.raises(ValueError, match="bug"):
-        await process.send(*result.left)
+        await process.send(*result.remaining)
     assert await attempts(registry, "bad") == []
 
 
@@ -317,7 +317,7 @@ async def test_a_registry_that_fails_meanwhile_leads_to_nothing_sent_twice(
     with pytest.raises(RegistryUnavailable, match="away"):
         await process.at_once(group)
     again = await process.at_once(group)
-    assert again.left == (group,)
+    assert again.remaining == (group,)
     sending = asyncio.create_task(process.send(group))
     gate.set()
     assert (await sending).settled == {EVENT.key: {DeliveryState.DELIVERED: 1}}
@@ -340,7 +340,7 @@ async def test_what_is_put_on_record_while_a_next_try_reads_is_not_sent_twice(
         return read
 
     monkeypatch.setattr(registry.attempts, "load", load_slowly)
-    assert (await process.at_once(group)).left == (group,)
+    assert (await process.at_once(group)).remaining == (group,)
     assert process.sender.attempted == ["a"]
 
 
@@ -357,7 +357,7 @@ async def test_a_limited_subscription_is_held_back(registry: Faulty, running: Ru
     (held,) = result.deferred
     assert (held.reason, held.from_retry_after, held.attempts) == (RATE_LIMIT, True, 0)
     assert held.delay == pytest.approx(10, abs=1)
-    assert result.left == ()
+    assert result.remaining == ()
 
 
 async def test_no_more_are_under_way_than_allowed_and_those_that_go_on_count(
@@ -366,13 +366,13 @@ async def test_no_more_are_under_way_than_allowed_and_those_that_go_on_count(
     gate = asyncio.Event()
     process = running(most=2, slow=gate)
     slow, a, b = await stored(registry, "slow", "a", "b")
-    assert {group.subscription_ids for group in (await process.at_once(slow)).left} == {("slow",)}
+    assert {group.subscription_ids for group in (await process.at_once(slow)).remaining} == {("slow",)}
     # Both or none: the one that is left would wait for the other.
-    assert {group.subscription_ids for group in (await process.at_once(a, b)).left} == {("a",), ("b",)}
+    assert {group.subscription_ids for group in (await process.at_once(a, b)).remaining} == {("a",), ("b",)}
     assert process.sender.attempted == ["slow"]
     gate.set()
     await process.send(slow)
-    assert (await process.at_once(a, b)).left == ()
+    assert (await process.at_once(a, b)).remaining == ()
     assert process.sender.attempted == ["slow", "a", "b"]
 
 
@@ -390,17 +390,17 @@ async def test_a_receiver_that_was_slow_begins_with_an_activity_for_a_while(
     await registry.events.accept([again], "run")
     group = Group(event_key=again.key, channel=Channel.WEBHOOK, subscription_ids=("slow",))
     await registry.deliveries.add("run", [group])
-    assert [one.subscription_ids for one in (await process.at_once(group)).left] == [("slow",)]
+    assert [one.subscription_ids for one in (await process.at_once(group)).remaining] == [("slow",)]
     assert process.sender.attempted == ["slow"]
     await asyncio.sleep(0.3)
-    assert (await process.at_once(group)).left == ()
+    assert (await process.at_once(group)).remaining == ()
     assert process.sender.attempted == ["slow", "slow"]
 
 
 async def test_what_has_to_wait_its_turn_is_left_and_comes_back_to_be_paced(registry: Faulty, running: Running) -> None:
     groups, process = await stored(registry, "a", "b"), running(b=Throttled())
     result = await process.at_once(*groups)
-    assert result.left == groups[1:]
-    sent = await process.send(*result.left)
+    assert result.remaining == groups[1:]
+    sent = await process.send(*result.remaining)
     assert [(item.subscription_id, item.reason, item.attempts) for item in sent.deferred] == [("b", RATE_LIMIT, 0)]
     assert await attempts(registry, "b") == []

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bellwire.contract import MAX_EVENTS, MAX_PUBLICATION_BYTES, workflow_id
+from bellwire.contract import MAX_EVENTS, MAX_PUBLICATION_BYTES, event_workflow_id
 from bellwire.errors import EventConflict
 from bellwire.events import Event
 from bellwire.temporal.publications import Publication, publications
@@ -82,7 +82,7 @@ def test_publishing_the_same_again_names_the_same_runs() -> None:
 
 
 def test_a_publication_of_one_event_is_named_after_it() -> None:
-    assert Publication(events=(numbered(42),)).workflow_id == workflow_id("/shop", "42")
+    assert Publication(events=(numbered(42),)).workflow_id == event_workflow_id("/shop", "42")
 
 
 @pytest.mark.parametrize(

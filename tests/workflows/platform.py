@@ -21,21 +21,22 @@ from bellwire.contract import (
     Deferred,
     EventSummary,
     Group,
-    Groups,
     InlineSend,
     InlineSendResult,
     LookupInput,
     LookupResult,
+    OpenPageInput,
     Page,
-    PageInput,
+    PendingGroups,
     RedeliverInput,
     Remainder,
-    Resolution,
     ResolveInput,
-    Settled,
-    Settlement,
+    ResolveResult,
+    SettleInput,
+    SettleResult,
+    TestSendInput,
+    TestSendResult,
 )
-from bellwire.contract.test_sends import TestSendInput, TestSendResult
 from bellwire.deliveries import DeliveryState, OutcomeKind
 from bellwire.subscriptions import Channel
 from workflows import WORKFLOWS
@@ -57,7 +58,7 @@ class Platform:
         self.pages_per_resolve = 200
         #: Channels whose first round no workflow worker can make.
         self.not_at_once: set[Channel] = set()
-        self.limited: tuple[Channel, ...] = ()
+        self.limited_channels: tuple[Channel, ...] = ()
         self.answer: Callable[[str, int], Answer] = lambda subscription_id, attempt: DELIVERED
         #: Attempts for these subscriptions do not end before their gate opens.
         self.gates: dict[str, asyncio.Event] = {}
@@ -93,7 +94,7 @@ class Platform:
         )
 
     @activity.defn
-    async def resolve(self, request: ResolveInput) -> Resolution:
+    async def resolve(self, request: ResolveInput) -> ResolveResult:
         summaries = {}
         remainders = list(request.remainders)
         for event in request.events:
@@ -104,7 +105,7 @@ class Platform:
         groups: list[Group] = []
         pages: list[Page] = []
         left: list[Remainder] = []
-        room = request.room
+        room = request.max_deliveries
         for remainder in remainders:
             everyone = sorted(name for names in self.subscribers.values() for name in names)
             names = [name for name in everyone if name > remainder.after]
@@ -119,32 +120,36 @@ class Platform:
                 pages.append(Page(event_key=remainder.event_key, after=after, until=page[-1], size=len(page)))
             if len(starts) > self.pages_per_resolve:
                 left.append(Remainder(event_key=remainder.event_key, after=pages[-1].until))
-        return Resolution(
-            events=summaries, groups=tuple(groups), pages=tuple(pages), remainders=tuple(left), limited=self.limited
+        return ResolveResult(
+            events=summaries,
+            groups=tuple(groups),
+            pages=tuple(pages),
+            remainders=tuple(left),
+            limited_channels=self.limited_channels,
         )
 
     @activity.defn
-    async def open_page(self, request: PageInput) -> Groups:
+    async def open_page(self, request: OpenPageInput) -> PendingGroups:
         everyone = sorted(name for names in self.subscribers.values() for name in names)
         names = [name for name in everyone if request.page.after < name <= request.page.until]
-        return Groups(groups=self._groups(request.page.event_key, names), limited=self.limited)
+        return PendingGroups(groups=self._groups(request.page.event_key, names), limited_channels=self.limited_channels)
 
     @activity.defn
-    async def reopen(self, request: RedeliverInput) -> Groups:
+    async def redeliver(self, request: RedeliverInput) -> PendingGroups:
         for group in request.groups:
             for name in group.subscription_ids:
                 self.states[group.event_key, name] = DeliveryState.PENDING
-        return Groups(groups=request.groups, limited=self.limited)
+        return PendingGroups(groups=request.groups, limited_channels=self.limited_channels)
 
     @activity.defn
-    async def settle(self, request: Settlement) -> Settled:
+    async def settle(self, request: SettleInput) -> SettleResult:
         found: dict[str, dict[DeliveryState, int]] = defaultdict(lambda: defaultdict(int))
         for group in request.groups:
             for name in group.subscription_ids:
                 if not self.states[group.event_key, name].settled:
                     self.states[group.event_key, name] = DeliveryState.CANCELLED
                 found[group.event_key][self.states[group.event_key, name]] += 1
-        return Settled(settled=found)
+        return SettleResult(settled=found)
 
     @activity.defn
     async def lookup(self, request: LookupInput) -> LookupResult:
@@ -182,23 +187,23 @@ class Platform:
                                 reason=reason,
                             )
                         )
-        return ChunkResult(settled=settled, deferred=tuple(deferred), limited=self.limited)
+        return ChunkResult(settled=settled, deferred=tuple(deferred), limited_channels=self.limited_channels)
 
     @activity.defn
-    async def send_inline(self, round: InlineSend) -> InlineSendResult:  # noqa: A002 - the word for it
+    async def send_inline(self, inline: InlineSend) -> InlineSendResult:
         settled: dict[str, dict[DeliveryState, int]] = defaultdict(lambda: defaultdict(int))
         deferred: list[Deferred] = []
-        left = []
-        for group in round.groups:
+        remaining = []
+        for group in inline.groups:
             if group.channel in self.not_at_once:
-                left.append(group)
+                remaining.append(group)
                 continue
-            result = await self._send(Chunk(groups=(group,), schedule=round.schedules[group.channel]))
+            result = await self._send(Chunk(groups=(group,), schedule=inline.schedules[group.channel]))
             for key, states in result.settled.items():
                 for state, number in states.items():
                     settled[key][state] += number
             deferred += result.deferred
-        return InlineSendResult(settled=settled, deferred=tuple(deferred), left=tuple(left))
+        return InlineSendResult(settled=settled, deferred=tuple(deferred), remaining=tuple(remaining))
 
     @activity.defn
     async def send_email(self, chunk: Chunk) -> ChunkResult:
@@ -213,7 +218,7 @@ class Platform:
         return await self._send(chunk)
 
     @activity.defn
-    async def send_test(self, trial: TestSendInput) -> TestSendResult:
+    async def send_test(self, test_send: TestSendInput) -> TestSendResult:
         return TestSendResult(kind=OutcomeKind.DEFERRED, reason="HTTP 503", duration=0.25)
 
     @asynccontextmanager
@@ -232,7 +237,7 @@ class Platform:
         """Workers for every queue, with these activities."""
         client = client or self.env.client
         local: list[Callable[..., Any]] = [
-            *(self.resolve, self.open_page, self.reopen, self.settle, self.lookup, self.send_inline),
+            *(self.resolve, self.open_page, self.redeliver, self.settle, self.lookup, self.send_inline),
         ]
         sends = {Channel.EMAIL: self.send_email, Channel.SMS: self.send_sms, Channel.WEBHOOK: self.send_webhook}
         main = Worker(client, task_queue=contract.QUEUE, workflows=WORKFLOWS, activities=local, **options)

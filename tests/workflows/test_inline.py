@@ -146,7 +146,7 @@ async def test_a_limited_channel_gets_one_delivery_per_activity_while_others_are
 ) -> None:
     texts = ["s1", "s2", "s3"]
     platform.subscribers = {Channel.SMS: texts, Channel.WEBHOOK: ["a"]}
-    platform.limited = (Channel.SMS,)
+    platform.limited_channels = (Channel.SMS,)
     gate = closed(platform, *texts)
     platform.answer = lambda name, attempt: (0.2, "HTTP 503", True) if name == "a" and attempt < 4 else DELIVERED
     receipt = await client.publish(event())
@@ -163,7 +163,7 @@ async def test_a_webhook_is_not_limited_by_the_limit_of_another_channel_nor_sent
     platform: Platform, client: Client
 ) -> None:
     platform.subscribers = {Channel.EMAIL: ["m"], Channel.WEBHOOK: ["a", "b"]}
-    platform.limited = (Channel.WEBHOOK,)
+    platform.limited_channels = (Channel.WEBHOOK,)
     receipt = await client.publish(event())
     await delivered(platform, client, receipt, 3)
     assert await activities(client, receipt) == ["send_webhook"] * 2
@@ -171,7 +171,7 @@ async def test_a_webhook_is_not_limited_by_the_limit_of_another_channel_nor_sent
 
 async def test_what_a_limited_channel_defers_is_tried_again_one_by_one(platform: Platform, client: Client) -> None:
     platform.subscribers = {Channel.SMS: ["s1", "s2"]}
-    platform.limited = (Channel.SMS,)
+    platform.limited_channels = (Channel.SMS,)
     platform.answer = lambda name, attempt: (30.0, "Twilio 500") if attempt == 1 else DELIVERED
     receipt = await client.publish(event())
     await delivered(platform, client, receipt, 2)
@@ -181,7 +181,7 @@ async def test_what_a_limited_channel_defers_is_tried_again_one_by_one(platform:
 async def test_a_limited_channel_has_a_bounded_number_of_activities_pending(platform: Platform, client: Client) -> None:
     texts = [f"s{serial:03}" for serial in range(MAX_CONCURRENT_LIMITED + 5)]
     platform.subscribers = {Channel.SMS: texts}
-    platform.limited = (Channel.SMS,)
+    platform.limited_channels = (Channel.SMS,)
     gate = closed(platform, *texts)
     receipt = await client.publish(event())
     async with asyncio.timeout(20):
@@ -200,7 +200,7 @@ async def test_cancelling_an_event_waits_for_what_is_in_flight_over_a_limited_ch
     platform: Platform, client: Client
 ) -> None:
     platform.subscribers = {Channel.SMS: ["s1", "s2"], Channel.WEBHOOK: ["a"]}
-    platform.limited = (Channel.SMS,)
+    platform.limited_channels = (Channel.SMS,)
     platform.answer = lambda name, _: DELIVERED if name == "s1" else (3600.0, "HTTP 503", True)
     gate = closed(platform, "s1")
     receipt = await client.publish(event())
@@ -219,7 +219,7 @@ async def test_what_is_cancelled_in_flight_settles_when_it_lands_though_others_a
     platform: Platform, client: Client
 ) -> None:
     platform.subscribers = {Channel.SMS: ["s1", "s2"]}
-    platform.limited = (Channel.SMS,)
+    platform.limited_channels = (Channel.SMS,)
     platform.answer = lambda name, _: DELIVERED if name == "s2" else (3600.0, "Twilio 500", True)
     first, second = closed(platform, "s1"), closed(platform, "s2")
     published = event()
@@ -238,7 +238,7 @@ async def test_what_is_paused_in_flight_over_a_limited_channel_rests_until_resum
     platform: Platform, client: Client
 ) -> None:
     platform.subscribers = {Channel.SMS: ["s1", "s2"]}
-    platform.limited = (Channel.SMS,)
+    platform.limited_channels = (Channel.SMS,)
 
     def answer(_: str, attempt: int) -> Answer:
         return (0.3, "Twilio 500", True) if attempt == 1 else DELIVERED
@@ -261,7 +261,7 @@ async def test_a_limited_activity_that_fails_for_good_fails_the_run(
     platform: Platform, client: Client, others: int
 ) -> None:
     platform.subscribers = {Channel.SMS: ["s1"], Channel.WEBHOOK: ["a"] * others}
-    platform.limited = (Channel.SMS,)
+    platform.limited_channels = (Channel.SMS,)
 
     def answer(name: str, _: int) -> Answer:
         if name == "s1":

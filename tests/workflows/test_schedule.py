@@ -11,7 +11,7 @@ from bellwire import Client
 from bellwire.subscriptions import Channel
 from tests.factories import event
 from tests.workflows.platform import DELIVERED, Answer, Platform, by_schedule
-from workflows.policies import JITTER, SCHEDULES, SLACK_PART, SLACK_SECONDS
+from workflows.policies import JITTER, SCHEDULES, SLACK_FRACTION, SLACK_SECONDS
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def waits(platform: Platform, subscription_id: str) -> list[float]:
 def assert_as_scheduled(measured: list[float], schedule: tuple[float, ...]) -> None:
     assert len(measured) == len(schedule)
     for wait, planned in zip(measured, schedule, strict=True):
-        longest = planned * (1 + JITTER) + max(SLACK_SECONDS, SLACK_PART * planned) + 1
+        longest = planned * (1 + JITTER) + max(SLACK_SECONDS, SLACK_FRACTION * planned) + 1
         assert planned <= wait <= longest
 
 

@@ -1,1 +1,1 @@
-"""Rounds: the delivery loop of a run, its controls, and what it shows in the Temporal UI."""
+"""Rounds: the delivery loop that workflows share, the handlers that control it, and what it shows in the Temporal UI."""

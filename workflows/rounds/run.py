@@ -1,188 +1,182 @@
-"""Rounds: the loop that every run of deliveries shares, and the handlers by which it is asked and told.
+"""Rounds: the loop that delivers.
 
-All that is due now goes out, as one activity per channel and chunk; what did not settle falls due again by its own schedule;
-one timer waits for the earliest. Neither success nor failure costs a run of its own.
+A round attempts all deliveries that are due, with one activity per channel and chunk. A delivery that did not settle is due
+again by its own schedule, and one timer waits for the earliest. So neither success nor failure costs a workflow of its own.
 """
 
 import asyncio
 import math
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any
 
 from temporalio import workflow
-from temporalio.exceptions import ApplicationError, FailureError
 
 with workflow.unsafe.imports_passed_through():
     from bellwire.contract import (
-        NOT_UNSETTLED,
         SEND,
-        UNSETTLED,
-        WAITING,
         Action,
-        Carried,
+        CarriedState,
         Chunk,
         ChunkResult,
         ControlRequest,
-        ControlResult,
         Group,
         InlineSend,
         InlineSendResult,
-        Limited,
-        Settlement,
-        Summary,
+        SettleInput,
         channel_queue,
         send_inline,
         settle,
     )
     from bellwire.deliveries import Counts, DeliveryState
     from bellwire.subscriptions import Channel
-    from workflows.agenda import Agenda, Entry, chunks, groups
-    from workflows.policies import INLINE_CHANNELS, INLINE_LIMIT, MAX_CONCURRENT_LIMITED, REGISTRY, SCHEDULES, SENDING
+    from workflows.agenda import Entry, chunks, groups
+    from workflows.policies import (
+        INLINE_CHANNELS,
+        INLINE_LIMIT,
+        MAX_CONCURRENT_LIMITED,
+        REGISTRY_OPTIONS,
+        SCHEDULES,
+        SEND_OPTIONS,
+    )
     from workflows.rounds import visibility
-
-#: Unsettled deliveries that a query answers with, and subscription ids in the search attribute.
-SHOWN, SHOWN_IN_SEARCH = 100, 20
+    from workflows.rounds.controls import Controls
 
 
-class Rounds:
-    """What Notify and Dispatch have in common. Subclasses fill the agenda and call `attend`."""
+class Rounds(Controls):
+    """The loop of Notify and Dispatch. They fill the agenda and call `run_until_settled`."""
 
     def __init__(self) -> None:
-        self.agenda = Agenda()
-        self.counts: dict[str, Counts] = defaultdict(Counts)
-        #: Whether more may come onto the agenda, so that an empty one does not end the rounds.
-        self.filling = True
-        #: Children that are open, by workflow id. A run with open children never continues as new.
-        self.children: dict[str, workflow.ChildWorkflowHandle[Any, Summary]] = {}
-        #: Events that were cancelled while some of their deliveries may still be on their way here.
-        self._cancelled_events: set[str] = set()
-        #: Whether something happened that the rounds should look at before their next timer.
-        self._wake_requested = False
-        self._begun = self._first_round_over = False
-        #: Channels with a rate limit: one delivery per activity, or the limit would count chunks.
-        self._limited: frozenset[Channel] = frozenset()
-        #: What goes out over limited channels while the rounds go on, since a limit may take hours.
-        self._rate_limited_task: asyncio.Task[None] | None = None
-        #: When the rounds look again by themselves.
-        self._wakes_at: float | None = None
-        self._searchable: list[str] = []
+        super().__init__()
+        self._first_round_started = self._first_round_done = False
+        #: Channels with a rate limit: one delivery per activity, since the limit counts activities.
+        self._limited_channels: frozenset[Channel] = frozenset()
+        #: The send over limited channels. The loop does not wait for it, since a limit may take hours.
+        self._limited_send: asyncio.Task[None] | None = None
+        #: Unix time at which the timer of the loop fires.
+        self._wake_at: float | None = None
+        self._search_attributes = visibility.SearchAttributes()
 
-    def add_due(self, found: Sequence[Group], limited: Limited) -> None:
+    def add_due(self, new: Sequence[Group], limited_channels: Sequence[Channel]) -> None:
         """Put deliveries on the agenda, due now."""
-        self._limited = frozenset(limited)
-        for group in found:
+        self._limited_channels = frozenset(limited_channels)
+        for group in new:
             self.agenda.add(group, due=workflow.time())
-            self._count(group.event_key, {"matched": len(group.subscription_ids)})
-        for event_key in self._cancelled_events:
-            self.agenda.control(ControlRequest(action=Action.CANCEL, event_key=event_key), now=workflow.time())
-        self._wake_requested = True
+            self.add_counts(group.event_key, {"matched": len(group.subscription_ids)})
+        for event_key in self.cancelled_events:
+            self.agenda.apply(ControlRequest(action=Action.CANCEL, event_key=event_key), now=workflow.time())
+        self.wake_requested = True
 
-    def restore(self, carried: Carried) -> None:
-        """Go on where the run before this one continued as new."""
-        self._first_round_over = True
-        self._limited = frozenset(carried.limited)
+    def restore(self, carried: CarriedState) -> None:
+        """Continue with the state of the run before this one."""
+        self._first_round_done = True
+        self._limited_channels = frozenset(carried.limited_channels)
         self.counts.update(carried.counts)
-        for item in carried.waiting:
+        for item in carried.unsettled:
             self.agenda.restore(item, now=workflow.time())
 
-    def carried_state(self) -> Carried:
-        return Carried(waiting=self.agenda.carried(), counts=dict(self.counts), limited=tuple(sorted(self._limited)))
+    def carried_state(self) -> CarriedState:
+        """The state for the next run."""
+        return CarriedState(
+            unsettled=self.agenda.carried(),
+            counts=dict(self.counts),
+            limited_channels=tuple(sorted(self._limited_channels)),
+        )
 
     async def run_until_settled(self) -> bool:
-        """Hold rounds until everything is settled; True if the run is to continue as new first. A cancel ends them early."""
+        """Run rounds until every delivery is settled, or until the workflow is cancelled.
+
+        Returns True if the workflow must continue as new first.
+        """
         try:
             while workflow.cancellation_reason() is None:
-                self._wake_requested = False
-                if self._rate_limited_task and self._rate_limited_task.done():
-                    self._rate_limited_task.result()
-                    self._rate_limited_task = None
-                if cancel_requested := self.agenda.cancel_requested():
-                    await self._settle(cancel_requested, "cancelled by an operator")
-                    self.agenda.remove(cancel_requested)
-                elif due := self.agenda.take_due(workflow.time(), but=self._blocked_channels):
-                    self._begun = True
+                self.wake_requested = False
+                if self._limited_send and self._limited_send.done():
+                    self._limited_send.result()
+                    self._limited_send = None
+                if cancelled := self.agenda.cancel_requested():
+                    await self._settle(cancelled, "cancelled by operator")
+                    self.agenda.remove(cancelled)
+                elif due := self.agenda.take_due(workflow.time(), except_channels=self._blocked_channels):
+                    self._first_round_started = True
                     await self._round(due)
-                elif self._begun and not self._first_round_over and not self._rate_limited_task:
-                    self._first_round_over = True
+                elif self._first_round_started and not self._first_round_done and not self._limited_send:
+                    self._first_round_done = True
                     await self.after_first_round()
-                elif self._should_continue_as_new and self.agenda and not self._rate_limited_task:
+                elif self._should_continue_as_new and self.agenda and not self._limited_send:
                     return True
-                elif self.agenda or self.filling:
+                elif self.agenda or self.is_resolving:
                     await self._wait()
                 else:
                     break
         finally:
-            if self._rate_limited_task:
-                self._rate_limited_task.cancel()
-                await asyncio.gather(self._rate_limited_task, return_exceptions=True)
+            if self._limited_send:
+                self._limited_send.cancel()
+                await asyncio.gather(self._limited_send, return_exceptions=True)
         return False
 
     @property
     def _should_continue_as_new(self) -> bool:
-        """Whether the history has become so long that the run should continue as new, and it may."""
-        return workflow.info().is_continue_as_new_suggested() and not self.children and not self.filling
+        """Whether the history is long enough to continue as new, and no child or fan-out forbids it."""
+        return workflow.info().is_continue_as_new_suggested() and not self.children and not self.is_resolving
 
     @property
     def _blocked_channels(self) -> frozenset[Channel]:
-        """Channels over which nothing more is sent for now."""
+        """Channels that start no new send for now."""
         if self._should_continue_as_new:
             return frozenset(Channel)
-        return self._limited if self._rate_limited_task else frozenset()
+        return self._limited_channels if self._limited_send else frozenset()
 
     async def after_first_round(self) -> None:
-        """Called once, when everything has been attempted once."""
+        """Called once, after every delivery has been attempted once."""
 
-    async def settle_the_rest(self) -> None:
-        """After a cancel: what was not sent settles as cancelled."""
-        if rest := self.agenda.take_all():
-            await self._settle(rest, "event cancelled")
+    async def settle_remaining(self) -> None:
+        """After a cancel of the workflow: settle every unsettled delivery as cancelled."""
+        if remaining := self.agenda.take_all():
+            await self._settle(remaining, "event cancelled")
 
     async def finish(self) -> None:
-        """Clear what the search shows, and let handlers that are under way end."""
-        self._show_in_search()
+        """Clear what the Temporal UI shows, and wait for running handlers."""
+        self._search_attributes.update(self.agenda)
         workflow.set_current_details("")
         await workflow.wait_condition(workflow.all_handlers_finished)
 
     async def _round(self, due: list[Entry]) -> None:
-        """Attempt all that is due: a small first round within this workflow task, so far as it ends soon, else by activities."""
-        at_once = not self._first_round_over and not self._rate_limited_task
-        if slow := [entry for entry in due if entry.channel in self._limited]:
-            self.agenda.put_back(slow[MAX_CONCURRENT_LIMITED:])
-            self._rate_limited_task = asyncio.create_task(self._send_one_by_one(slow[:MAX_CONCURRENT_LIMITED]))
-            due = [entry for entry in due if entry.channel not in self._limited]
-        if at_once and len(due) <= INLINE_LIMIT:
+        """Attempt all that is due: a small first round inline, everything else by activities."""
+        inline = not self._first_round_done and not self._limited_send
+        if limited := [entry for entry in due if entry.channel in self._limited_channels]:
+            self.agenda.put_back(limited[MAX_CONCURRENT_LIMITED:])
+            self._limited_send = asyncio.create_task(self._send_limited(limited[:MAX_CONCURRENT_LIMITED]))
+            due = [entry for entry in due if entry.channel not in self._limited_channels]
+        if inline and len(due) <= INLINE_LIMIT:
             due = await self._send_inline(due)
-        sent = await asyncio.gather(*(self._send(chunk) for chunk in chunks(due)), return_exceptions=True)
-        for outcome in sent:
-            if isinstance(outcome, BaseException):
-                raise outcome
+        results = await asyncio.gather(*(self._send(chunk) for chunk in chunks(due)), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
 
-    async def _send_one_by_one(self, entries: list[Entry]) -> None:
-        """Over a limited channel, an activity for each, while the rounds go on."""
+    async def _send_limited(self, entries: list[Entry]) -> None:
+        """Send over limited channels, with one activity per delivery, beside the loop."""
         try:
             await asyncio.gather(*(self._send([entry]) for entry in entries))
         finally:
-            self._wake_requested = True
+            self.wake_requested = True
 
     async def _send_inline(self, due: list[Entry]) -> list[Entry]:
-        """Attempt what may go without an activity of its own; the entries that need one come back."""
-        now = [entry for entry in due if entry.channel in INLINE_CHANNELS]
-        if not now:
+        """Attempt deliveries within the workflow task, and return those that need an activity."""
+        inline = [entry for entry in due if entry.channel in INLINE_CHANNELS]
+        if not inline:
             return due
-        schedules = {channel: SCHEDULES[channel] for channel in sorted({entry.channel for entry in now})}
+        schedules = {channel: SCHEDULES[channel] for channel in sorted({entry.channel for entry in inline})}
         result: InlineSendResult = await workflow.execute_local_activity(
             send_inline,
-            InlineSend(groups=groups(now), schedules=schedules),
-            summary=visibility.count(len(now), "delivery"),
-            **REGISTRY,
+            InlineSend(groups=groups(inline), schedules=schedules),
+            summary=visibility.count(len(inline), "delivery"),
+            **REGISTRY_OPTIONS,
         )
-        left = {(group.event_key, name) for group in result.left for name in group.subscription_ids}
-        sent = [entry for entry in now if (entry.event_key, entry.subscription_id) not in left]
-        self.agenda.apply_results(sent, result.deferred, now=workflow.time(), chance=_chance())
-        self._count_settled(result.settled)
+        remaining = {(group.event_key, name) for group in result.remaining for name in group.subscription_ids}
+        sent = [entry for entry in inline if (entry.event_key, entry.subscription_id) not in remaining]
+        self._apply_results(sent, result)
         return [entry for entry in due if entry not in sent]
 
     async def _send(self, entries: list[Entry]) -> None:
@@ -191,120 +185,53 @@ class Rounds:
             SEND[channel],
             Chunk(groups=groups(entries), schedule=SCHEDULES[channel]),
             task_queue=channel_queue(channel),
-            summary=visibility.sending(entries),
-            **SENDING,
+            summary=visibility.send_summary(entries),
+            **SEND_OPTIONS,
         )
-        self._limited = frozenset(result.limited)
-        self.agenda.apply_results(entries, result.deferred, now=workflow.time(), chance=_chance())
+        self._limited_channels = frozenset(result.limited_channels)
+        self._apply_results(entries, result)
+        if self._limited_send:
+            # The timer of the loop may fire later than these are due again.
+            wake_at = self.agenda.wake_at(workflow.time(), except_channels=self._blocked_channels)
+            self.wake_requested |= wake_at is not None and wake_at < (self._wake_at or math.inf)
+            # Deliveries that were cancelled in flight settle now.
+            self.wake_requested |= any(entry.cancel_requested for entry in entries)
+
+    def _apply_results(self, sent: list[Entry], result: ChunkResult) -> None:
+        self.agenda.apply_results(sent, result.deferred, now=workflow.time(), random=workflow.random().random)
         self._count_settled(result.settled)
-        if self._rate_limited_task:
-            # The rounds may be waiting for something later than this.
-            wakes_at = self.agenda.wake_at(workflow.time(), but=self._blocked_channels)
-            self._wake_requested |= wakes_at is not None and wakes_at < (self._wakes_at or math.inf)
-            # What was cancelled in flight settles now.
-            self._wake_requested |= any(entry.cancel_requested for entry in entries)
 
     async def _settle(self, entries: list[Entry], reason: str) -> None:
-        answer = await workflow.execute_local_activity(
+        result = await workflow.execute_local_activity(
             settle,
-            Settlement(groups=groups(entries), reason=reason),
+            SettleInput(groups=groups(entries), reason=reason),
             summary=f"cancel {visibility.count(len(entries), 'delivery')}",
-            **REGISTRY,
+            **REGISTRY_OPTIONS,
         )
-        self._count_settled(answer.settled)
+        self._count_settled(result.settled)
 
     async def _wait(self) -> None:
-        self._show_in_search()
+        """Wait until the next delivery is due, or until `wake_requested`."""
+        self._search_attributes.update(self.agenda)
         now = workflow.time()
-        self._wakes_at = wake_at = self.agenda.wake_at(now, but=self._blocked_channels)
+        self._wake_at = wake_at = self.agenda.wake_at(now, except_channels=self._blocked_channels)
         waiting = [entry for entry in self.agenda if entry.is_waiting]
-        workflow.set_current_details(visibility.table(self.agenda.unsettled(visibility.ROWS), len(self.agenda)))
+        workflow.set_current_details(visibility.details(self.agenda.unsettled(visibility.MAX_ROWS), len(self.agenda)))
         if wake_at is None:
-            await workflow.wait_condition(lambda: self._wake_requested)
+            await workflow.wait_condition(lambda: self.wake_requested)
             return
         seconds = max(wake_at - now, 0.001)
         with suppress(TimeoutError):
             await workflow.wait_condition(
-                lambda: self._wake_requested,
+                lambda: self.wake_requested,
                 timeout=timedelta(seconds=seconds),
-                timeout_summary=visibility.waiting(waiting, seconds),
+                timeout_summary=visibility.timer_summary(waiting, seconds),
             )
 
-    def _show_in_search(self) -> None:
-        """Upsert what operators search for, only once something was deferred: the happy path pays nothing."""
-        waiting = sorted({entry.subscription_id for entry in self.agenda if entry.attempts})
-        state = [str(len(waiting)), *waiting[:SHOWN_IN_SEARCH]] if waiting else []
-        if state != self._searchable:
-            self._searchable = state
-            workflow.upsert_search_attributes(
-                [UNSETTLED.value_set(len(self.agenda)), WAITING.value_set(waiting[:SHOWN_IN_SEARCH])]
-            )
-
-    def _count(self, event_key: str, more: Mapping[str, int]) -> None:
+    def add_counts(self, event_key: str, more: Counts | Mapping[str, int]) -> None:
+        """Add to the counts of an event."""
         self.counts[event_key] = self.counts[event_key].plus(more)
 
     def _count_settled(self, settled: Mapping[str, Mapping[DeliveryState, int]]) -> None:
         for event_key, states in settled.items():
-            self._count(event_key, {str(state): number for state, number in states.items()})
-
-    def summary(self) -> Summary:
-        """How the run stands: its result, and the answer to the query `status`."""
-        return Summary(
-            counts=dict(self.counts),
-            unsettled=self.agenda.unsettled(SHOWN),
-            open_runs=tuple(self.children),
-            resolved=not self.filling,
-        )
-
-    @workflow.query(description="Counts and the first unsettled deliveries of this run, and the runs below it.")
-    def status(self) -> Summary:
-        return self.summary()
-
-    @workflow.update(description="Attempt again now: one subscription's delivery, or all that wait.")
-    async def retry_now(self, subscription_id: str | None = None) -> ControlResult:
-        return await self._control(ControlRequest(action=Action.RETRY_NOW, subscription_id=subscription_id))
-
-    @workflow.update(description="Attempt nothing until resume: one subscription's delivery, or all.")
-    async def pause(self, subscription_id: str | None = None) -> ControlResult:
-        return await self._control(ControlRequest(action=Action.PAUSE, subscription_id=subscription_id))
-
-    @workflow.update(description="End a pause.")
-    async def resume(self, subscription_id: str | None = None) -> ControlResult:
-        return await self._control(ControlRequest(action=Action.RESUME, subscription_id=subscription_id))
-
-    @workflow.update(description="Give up: settle one subscription's delivery, or all, as cancelled.")
-    async def cancel(self, subscription_id: str | None = None) -> ControlResult:
-        return await self._control(ControlRequest(action=Action.CANCEL, subscription_id=subscription_id))
-
-    @workflow.signal(description="The same verbs, from the run above.")
-    async def control(self, control: ControlRequest) -> None:
-        await self._control(control)
-
-    @retry_now.validator
-    @pause.validator
-    @resume.validator
-    @cancel.validator
-    def _holds(self, subscription_id: str | None = None) -> None:
-        if subscription_id is not None and not self.children and not self.agenda.holds(subscription_id):
-            raise ApplicationError(
-                f"no unsettled delivery of subscription {subscription_id} is here", type=NOT_UNSETTLED
-            )
-
-    async def _control(self, control: ControlRequest) -> ControlResult:
-        if control.action is Action.CANCEL and control.event_key:
-            self._cancelled_events.add(control.event_key)
-        changed = self.agenda.control(control, now=workflow.time())
-        self._wake_requested = True
-        forwarded = 0
-        for child in list(self.children.values()):
-            try:
-                await child.signal("control", control)
-                forwarded += 1
-            except FailureError:
-                continue  # it has closed meanwhile, so it holds nothing
-        return ControlResult(deliveries=changed, forwarded=forwarded)
-
-
-def _chance() -> Iterator[float]:
-    while True:
-        yield workflow.random().random()
+            self.add_counts(event_key, {str(state): number for state, number in states.items()})

@@ -9,16 +9,17 @@ from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import ActivityError, ApplicationError, TimeoutType
 from temporalio.exceptions import TimeoutError as Timeout
 
-from bellwire.contract import QUEUE
-from bellwire.contract.test_sends import (
+from bellwire.contract import (
+    QUEUE,
     SUBSCRIPTION_NOT_FOUND,
     TEST_SEND,
     TestSendInput,
     TestSendResult,
+    new_test_send_id,
 )
 from bellwire.deliveries import OutcomeKind
 from bellwire.errors import SubscriptionNotFound
-from bellwire.events import Event, uuid7
+from bellwire.events import Event
 from bellwire.service.settings import Settings
 from bellwire.subscriptions import Channel
 from bellwire.temporal.connection import translated
@@ -77,11 +78,11 @@ async def try_out(trial: TestSendInput) -> TestSendResult:
             result: TestSendResult = await client.execute_workflow(
                 TEST_SEND,
                 trial,
-                id=f"trial/{trial.subscription_id}/{uuid7()}",
+                id=new_test_send_id(trial.subscription_id),
                 task_queue=QUEUE,
                 result_type=TestSendResult,
                 execution_timeout=WHOLE,
-                static_summary=f"trial of {trial.subscription_id}",
+                static_summary=f"test send to {trial.subscription_id}",
             )
     except WorkflowFailureError as failure:
         raise _told(failure.cause, trial.channel) from failure

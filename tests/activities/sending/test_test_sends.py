@@ -12,7 +12,7 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.sending.test_sends import TestSends
 from activities.sending.throttling import Throttled
-from bellwire.contract.test_sends import SUBSCRIPTION_NOT_FOUND, TestSendInput, TestSendResult
+from bellwire.contract import SUBSCRIPTION_NOT_FOUND, TestSendInput, TestSendResult
 from bellwire.deliveries import MAX_REASON, Outcome, OutcomeKind
 from bellwire.errors import SubscriptionNotFound
 from bellwire.registry import Registry

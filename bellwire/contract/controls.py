@@ -1,0 +1,33 @@
+"""Controls: what an operator can tell a running workflow to do with its unsettled deliveries."""
+
+from enum import StrEnum
+
+from bellwire.models import Payload
+
+
+class Action(StrEnum):
+    """What to do with a delivery that is not settled."""
+
+    RETRY_NOW = "retry_now"
+    PAUSE = "pause"
+    RESUME = "resume"
+    CANCEL = "cancel"
+
+
+class ControlRequest(Payload):
+    """An action on the deliveries of one subscription, of one event, or on all deliveries of the workflow."""
+
+    action: Action
+    #: None: all subscriptions.
+    subscription_id: str | None = None
+    #: None: all events.
+    event_key: str | None = None
+
+
+class ControlResult(Payload):
+    """What a ControlRequest changed."""
+
+    #: Deliveries of this workflow that it changed.
+    deliveries: int
+    #: Child workflows that it was forwarded to.
+    forwarded: int = 0

@@ -1,0 +1,52 @@
+"""Workflow ids, and the digest of a publication."""
+
+import hashlib
+from collections.abc import Sequence
+from urllib.parse import quote
+
+from bellwire.deliveries import delivery_id
+from bellwire.events import Event, event_key, uuid7
+
+_BATCH_PREFIX = "events/"
+
+
+def event_workflow_id(source: str, event_id: str) -> str:
+    """The id of the Notify of an event that was published alone: event/<source>/<id>.
+
+    Equal for: the same (source, id), published any number of times. Different for: ("a", "b/c") and ("a/b", "c"), so a slash
+    in the id is escaped. A pair that is too long to read is hashed; Temporal's limit is 1,000 characters.
+    """
+    escaped = quote(event_id, safe=":@!$&'()*+,;=")
+    readable = f"event/{source}/{escaped}"
+    return readable if len(readable) <= 400 else f"event/{event_key(source, event_id)}"
+
+
+def batch_workflow_id(events: Sequence[Event]) -> str:
+    """The id of the Notify of several events: the same events in the same order have the same id."""
+    keys = "\n".join(event.key for event in events)
+    return f"{_BATCH_PREFIX}{hashlib.sha256(keys.encode()).hexdigest()[:32]}"
+
+
+def is_batch(workflow_id: str) -> bool:
+    """Whether a workflow id belongs to a publication of several events."""
+    return workflow_id.startswith(_BATCH_PREFIX)
+
+
+def publication_digest(events: Sequence[Event]) -> str:
+    """A hash of the content of a publication."""
+    return hashlib.sha256("\n".join(event.digest for event in events).encode()).hexdigest()
+
+
+def redelivery_workflow_id(key: str, subscription_id: str, attempt: int) -> str:
+    """The id of the Dispatch that redelivers from this attempt on: two requests for the same redelivery start one."""
+    return f"redeliver/{delivery_id(key, subscription_id)}/{attempt}"
+
+
+def new_lookup_id() -> str:
+    """The id of a new Lookup."""
+    return f"lookup/{uuid7()}"
+
+
+def new_test_send_id(subscription_id: str) -> str:
+    """The id of a new TestSend."""
+    return f"test-send/{subscription_id}/{uuid7()}"

@@ -1,0 +1,53 @@
+"""Names and limits that workflows, activities and clients agree on: task queues, workflow types, search attributes, sizes."""
+
+from typing import Any
+
+from temporalio.common import SearchAttributeKey
+
+from bellwire.subscriptions import Channel
+
+#: Task queue of workflows and of the activities on the registry.
+QUEUE = "bellwire"
+
+# Workflow types, as strings, so that clients start workflows without importing them.
+NOTIFY = "Notify"
+DISPATCH = "Dispatch"
+LOOKUP = "Lookup"
+TEST_SEND = "TestSend"
+
+# Search attributes, registered by `python -m starter setup`.
+TENANT = SearchAttributeKey.for_keyword("BellwireTenant")
+EVENT_TYPE = SearchAttributeKey.for_keyword_list("BellwireEventType")
+EVENT_ID = SearchAttributeKey.for_keyword_list("BellwireEventId")
+UNSETTLED = SearchAttributeKey.for_int("BellwireUnsettled")
+WAITING = SearchAttributeKey.for_keyword_list("BellwireWaiting")
+SEARCH_ATTRIBUTES: tuple[SearchAttributeKey[Any], ...] = (TENANT, EVENT_TYPE, EVENT_ID, UNSETTLED, WAITING)
+
+#: Memo field of a Notify: the digest of the publication it was started with.
+DIGEST_MEMO = "bellwire_digest"
+
+#: Maximum deliveries in one send activity.
+CHUNK_SIZE = 200
+#: Maximum deliveries that one workflow runs itself.
+PAGE_SIZE = 1_000
+#: Maximum Dispatch children of one Notify; a Notify below it takes the remaining subscriptions.
+MAX_PAGES = 1_000
+#: Maximum events in one publication, and their maximum size as JSON.
+MAX_EVENTS = 100
+MAX_PUBLICATION_BYTES = 1_000_000
+
+#: Reason of a delivery that waits for its subscription's rate limit.
+RATE_LIMIT = "rate limit"
+#: Reason of a delivery that waits because its endpoint was overloaded a short time ago.
+THROTTLED = "throttled"
+
+# `type` strings of ApplicationErrors. Temporal matches them as strings.
+EVENT_NOT_FOUND = "EventNotFound"
+DELIVERY_NOT_FOUND = "DeliveryNotFound"
+SUBSCRIPTION_NOT_FOUND = "SubscriptionNotFound"
+NOT_UNSETTLED = "NotUnsettled"
+
+
+def channel_queue(channel: Channel) -> str:
+    """The task queue of a channel's send activity: each fleet scales, is rate-limited and fails alone."""
+    return f"{QUEUE}-{channel}"

@@ -1,0 +1,232 @@
+"""Payloads: what workflows and activities take and return.
+
+Payloads evolve by addition: one model in, one out; a new field has a default and a comment about runs that predate it. They are
+written to histories thousands of times, so deliveries are ids, without addresses or content.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import Field
+
+from bellwire.contract.names import PAGE_SIZE
+from bellwire.deliveries import Counts, DeliveryState, Unsettled
+from bellwire.events import Checked, Received
+from bellwire.models import Payload
+from bellwire.subscriptions import Channel
+
+
+class Group(Payload):
+    """Deliveries of one event over one channel that have the same attempt number."""
+
+    event_key: str
+    channel: Channel
+    subscription_ids: tuple[str, ...]
+    #: The number of the next attempt, from 1.
+    attempt: int = 1
+
+
+class Page(Payload):
+    """A range of subscription ids that holds about PAGE_SIZE deliveries of one event."""
+
+    event_key: str
+    #: Exclusive lower bound; empty for the first page.
+    after: str = ""
+    #: Inclusive upper bound.
+    until: str
+    size: int
+
+
+class Remainder(Payload):
+    """The subscriptions of an event that have not been matched yet: all whose id is greater than `after`."""
+
+    event_key: str
+    after: str = ""
+
+
+class PublishResult(StrEnum):
+    """Which workflow delivers a published event."""
+
+    #: This workflow delivers it.
+    OWNED = "owned"
+    #: It was published before: another workflow delivers it, or has delivered it.
+    DUPLICATE = "duplicate"
+    #: An event with its source and id, but other content, was published before. This event is not delivered.
+    CONFLICT = "conflict"
+
+
+class EventSummary(Payload):
+    """One event of a publication."""
+
+    source: str
+    id: str
+    result: PublishResult = PublishResult.OWNED
+    #: The workflow that delivers it.
+    workflow_id: str
+
+
+class Summary(Payload):
+    """Result of a Notify or Dispatch, and of its query `status`. Keys are event keys."""
+
+    events: dict[str, EventSummary] = Field(default_factory=dict)
+    counts: dict[str, Counts] = Field(default_factory=dict)
+    #: Up to 100 unsettled deliveries of this workflow, without those of its children.
+    unsettled: tuple[Unsettled, ...] = ()
+    #: Workflow ids of the children that are open.
+    open_children: tuple[str, ...] = ()
+    #: Whether all subscriptions have been matched.
+    resolved: bool = True
+
+
+# Workflows.
+
+
+class CarriedState(Payload):
+    """What a run hands to its successor when it continues as new."""
+
+    unsettled: tuple[Unsettled, ...]
+    #: Counts by event key.
+    counts: dict[str, Counts]
+    limited_channels: tuple[Channel, ...] = ()
+
+
+class NotifyInput(Payload):
+    """A publication, or what an earlier run or a parent left of one."""
+
+    events: tuple[Received, ...] = ()
+    remainders: tuple[Remainder, ...] = ()
+    carried: CarriedState | None = None
+    #: The events that an earlier run of this publication has resolved, by event key.
+    resolved_events: dict[str, EventSummary] = Field(default_factory=dict)
+
+
+class DispatchInput(Payload):
+    """The deliveries to run: those of a page, those to redeliver, or those carried over from the run before."""
+
+    page: Page | None = None
+    redeliver: tuple[Group, ...] = ()
+    #: Whether `redeliver` names unsettled deliveries whose workflow was terminated or deleted.
+    abandoned: bool = False
+    carried: CarriedState | None = None
+
+
+# Activities on the registry.
+
+
+class ResolveInput(Payload):
+    workflow_id: str
+    #: Separates the run from a later one with the same workflow id, started after Temporal deleted the first. A reset keeps it.
+    run_id: str = ""
+    #: Published events to store; empty when only remainders are left.
+    events: tuple[Checked, ...] = ()
+    remainders: tuple[Remainder, ...] = ()
+    #: Maximum deliveries to return as groups; an event that has more comes back as pages.
+    max_deliveries: int = PAGE_SIZE
+
+
+class ResolveResult(Payload):
+    events: dict[str, EventSummary] = Field(default_factory=dict)
+    groups: tuple[Group, ...] = ()
+    pages: tuple[Page, ...] = ()
+    #: What this call did not match; the next call continues with it.
+    remainders: tuple[Remainder, ...] = ()
+    #: Channels that have a rate limit now: one delivery per activity, since the limit counts activities.
+    limited_channels: tuple[Channel, ...] = ()
+
+
+class OpenPageInput(Payload):
+    workflow_id: str
+    page: Page
+
+
+class RedeliverInput(Payload):
+    workflow_id: str
+    groups: tuple[Group, ...]
+    #: Also take over deliveries that are not settled: their workflow was terminated or deleted.
+    abandoned: bool = False
+
+
+class PendingGroups(Payload):
+    """Deliveries that are recorded as pending."""
+
+    groups: tuple[Group, ...]
+    limited_channels: tuple[Channel, ...] = ()
+
+
+class SettleInput(Payload):
+    """Deliveries to settle as cancelled, unless they have settled otherwise."""
+
+    groups: tuple[Group, ...]
+    reason: str
+
+
+class SettleResult(Payload):
+    """How many of the deliveries are in which settled state, by event key."""
+
+    settled: dict[str, dict[DeliveryState, int]]
+
+
+class LookupInput(Payload):
+    source: str
+    id: str
+    subscription_id: str | None = None
+
+
+class LookupResult(Payload):
+    """The registry's record of an event and, if requested, of one of its deliveries."""
+
+    event_key: str
+    workflow_id: str
+    digest: str
+    accepted_at: datetime
+    counts: Counts
+    delivery: Group | None = None
+    delivery_state: DeliveryState | None = None
+    #: The workflow that runs the delivery, or ran it last.
+    delivery_workflow_id: str | None = None
+
+
+# Send activities.
+
+
+class Chunk(Payload):
+    """Deliveries over one channel that are due now."""
+
+    groups: tuple[Group, ...]
+    #: Delays in seconds, for subscriptions without a schedule.
+    schedule: tuple[float, ...]
+
+
+class Deferred(Payload):
+    """A delivery that needs another attempt."""
+
+    event_key: str
+    subscription_id: str
+    #: Attempts made so far.
+    attempts: int
+    #: Seconds until the next attempt, before jitter.
+    delay: float
+    #: Whether the delay is the receiver's Retry-After; it gets no jitter.
+    from_retry_after: bool = False
+    reason: str
+
+
+class ChunkResult(Payload):
+    """How many deliveries settled, by event key and state, and each delivery that did not settle."""
+
+    settled: dict[str, dict[DeliveryState, int]]
+    deferred: tuple[Deferred, ...] = ()
+    limited_channels: tuple[Channel, ...] = ()
+
+
+class InlineSend(Payload):
+    """Deliveries of a small publication, to attempt within the workflow task that found them."""
+
+    groups: tuple[Group, ...]
+    #: By channel, delays in seconds for subscriptions without a schedule.
+    schedules: dict[Channel, tuple[float, ...]]
+
+
+class InlineSendResult(ChunkResult):
+    #: Deliveries for the channel's own activity: they take too long for a workflow task, or another worker sends them.
+    remaining: tuple[Group, ...] = ()

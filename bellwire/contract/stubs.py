@@ -1,0 +1,93 @@
+"""Activity stubs: the signature and registered name of each activity, without a body.
+
+Workflow code names an activity by its stub, with its types and without importing what it needs to run. `worker.py` registers
+exactly one implementation per stub.
+"""
+
+from temporalio import activity
+
+from bellwire.contract.payloads import (
+    Chunk,
+    ChunkResult,
+    InlineSend,
+    InlineSendResult,
+    LookupInput,
+    LookupResult,
+    OpenPageInput,
+    PendingGroups,
+    RedeliverInput,
+    ResolveInput,
+    ResolveResult,
+    SettleInput,
+    SettleResult,
+)
+from bellwire.contract.test_sends import TestSendInput, TestSendResult
+from bellwire.subscriptions import Channel
+
+
+def _stub(name: str) -> NotImplementedError:
+    return NotImplementedError(f"{name} is a stub; worker.py registers the implementation")
+
+
+@activity.defn
+async def resolve(request: ResolveInput) -> ResolveResult:
+    """Store the events, match subscriptions, record up to `max_deliveries` as pending, and divide the rest into pages."""
+    raise _stub("resolve")
+
+
+@activity.defn
+async def open_page(request: OpenPageInput) -> PendingGroups:
+    """Record the deliveries of a page as pending, and return them."""
+    raise _stub("open_page")
+
+
+@activity.defn
+async def redeliver(request: RedeliverInput) -> PendingGroups:
+    """Make settled deliveries pending again, with a new schedule; those that are not settled are left out."""
+    raise _stub("redeliver")
+
+
+@activity.defn
+async def settle(request: SettleInput) -> SettleResult:
+    """Settle deliveries as cancelled."""
+    raise _stub("settle")
+
+
+@activity.defn
+async def lookup(request: LookupInput) -> LookupResult:
+    """Look an event up in the registry. Fails with EVENT_NOT_FOUND or DELIVERY_NOT_FOUND."""
+    raise _stub("lookup")
+
+
+@activity.defn
+async def send_inline(inline: InlineSend) -> InlineSendResult:
+    """Attempt deliveries within a workflow task; those that take longer are returned as `remaining`, for an activity."""
+    raise _stub("send_inline")
+
+
+@activity.defn
+async def send_email(chunk: Chunk) -> ChunkResult:
+    """Attempt each delivery of the chunk that is not settled, by SMTP."""
+    raise _stub("send_email")
+
+
+@activity.defn
+async def send_sms(chunk: Chunk) -> ChunkResult:
+    """Attempt each delivery of the chunk that is not settled, by SMS; one whose last outcome is unknown is reconciled first."""
+    raise _stub("send_sms")
+
+
+@activity.defn
+async def send_webhook(chunk: Chunk) -> ChunkResult:
+    """Attempt each delivery of the chunk that is not settled, by HTTP POST."""
+    raise _stub("send_webhook")
+
+
+@activity.defn
+async def send_test(test_send: TestSendInput) -> TestSendResult:
+    """Attempt one delivery, whatever the state of the subscription, and record nothing. Fails with SUBSCRIPTION_NOT_FOUND."""
+    raise _stub("send_test")
+
+
+#: The stub of each channel's send activity.
+SEND = {Channel.EMAIL: send_email, Channel.SMS: send_sms, Channel.WEBHOOK: send_webhook}

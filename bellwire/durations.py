@@ -1,0 +1,26 @@
+"""Durations as text: 90s, 5m, 1h30m, 2d. What `format_duration` writes, `parse_duration` reads."""
+
+import re
+
+_SECONDS_PER_UNIT = {"d": 86_400, "h": 3600, "m": 60, "s": 1}
+_PART = r"([0-9]+(?:\.[0-9]+)?)\s*([dhms])"
+_DURATION = re.compile(rf"{_PART}(?:\s*{_PART})*")
+
+
+def parse_duration(text: str) -> float:
+    """The seconds of a duration such as 90s, 5m, 2h, 1d or 1h30m. Raises ValueError."""
+    if not _DURATION.fullmatch(text.strip()):
+        raise ValueError(f"{text.strip()!r} is not a valid duration; write 90s, 5m, 2h, 1d or 1h30m")
+    return sum(float(number) * _SECONDS_PER_UNIT[unit] for number, unit in re.findall(_PART, text))
+
+
+def format_duration(seconds: float) -> str:
+    """Seconds as text: 0.5s, 30m, 1h30m, 3d3h35m. Below a minute to three digits, above to the second."""
+    if (rest := round(seconds)) < 60:
+        return f"{seconds:.3g}s"
+    parts = []
+    for unit, size in _SECONDS_PER_UNIT.items():
+        number, rest = divmod(rest, size)
+        if number:
+            parts.append(f"{number}{unit}")
+    return "".join(parts)

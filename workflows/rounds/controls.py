@@ -1,0 +1,90 @@
+"""Handlers that every workflow with deliveries has: a query for its status, and updates and a signal to control it."""
+
+from collections import defaultdict
+from typing import Any
+
+from temporalio import workflow
+from temporalio.exceptions import ApplicationError, FailureError
+
+with workflow.unsafe.imports_passed_through():
+    from bellwire.contract import NOT_UNSETTLED, Action, ControlRequest, ControlResult, Summary
+    from bellwire.deliveries import Counts
+    from workflows.agenda import Agenda
+
+#: Maximum unsettled deliveries in the result of the query.
+MAX_SHOWN = 100
+
+
+class Controls:
+    """The deliveries of a workflow and its children, and the handlers on them. Rounds runs the deliveries."""
+
+    def __init__(self) -> None:
+        self.agenda = Agenda()
+        #: Counts by event key.
+        self.counts: dict[str, Counts] = defaultdict(Counts)
+        #: Whether deliveries may still be added, so that an empty agenda does not end the workflow.
+        self.is_resolving = True
+        #: Open children by workflow id. A workflow with open children never continues as new.
+        self.children: dict[str, workflow.ChildWorkflowHandle[Any, Summary]] = {}
+        #: Keys of events that were cancelled before all their deliveries were added.
+        self.cancelled_events: set[str] = set()
+        #: Whether the loop must look at the agenda before its timer fires.
+        self.wake_requested = False
+
+    def summary(self) -> Summary:
+        """The result of the workflow, and of its query `status`."""
+        return Summary(
+            counts=dict(self.counts),
+            unsettled=self.agenda.unsettled(MAX_SHOWN),
+            open_children=tuple(self.children),
+            resolved=not self.is_resolving,
+        )
+
+    @workflow.query(description="Counts by event, the first unsettled deliveries, and the open child workflows.")
+    def status(self) -> Summary:
+        return self.summary()
+
+    @workflow.update(description="Attempt waiting deliveries now: those of one subscription, or all.")
+    async def retry_now(self, subscription_id: str | None = None) -> ControlResult:
+        return await self._apply(ControlRequest(action=Action.RETRY_NOW, subscription_id=subscription_id))
+
+    @workflow.update(description="Make no more attempts until `resume`: for one subscription, or for all.")
+    async def pause(self, subscription_id: str | None = None) -> ControlResult:
+        return await self._apply(ControlRequest(action=Action.PAUSE, subscription_id=subscription_id))
+
+    @workflow.update(description="Continue paused deliveries: those of one subscription, or all.")
+    async def resume(self, subscription_id: str | None = None) -> ControlResult:
+        return await self._apply(ControlRequest(action=Action.RESUME, subscription_id=subscription_id))
+
+    @workflow.update(description="Settle unsettled deliveries as cancelled: those of one subscription, or all.")
+    async def cancel(self, subscription_id: str | None = None) -> ControlResult:
+        return await self._apply(ControlRequest(action=Action.CANCEL, subscription_id=subscription_id))
+
+    @workflow.signal(
+        description="The same actions, forwarded by the parent workflow or sent by a client for one event."
+    )
+    async def control(self, request: ControlRequest) -> None:
+        await self._apply(request)
+
+    @retry_now.validator
+    @pause.validator
+    @resume.validator
+    @cancel.validator
+    def _has_delivery(self, subscription_id: str | None = None) -> None:
+        """Reject an update for a subscription that has no unsettled delivery. With children it is accepted: they may have one."""
+        if subscription_id is not None and not self.children and not self.agenda.has_delivery_to(subscription_id):
+            raise ApplicationError(f"no unsettled delivery for subscription {subscription_id}", type=NOT_UNSETTLED)
+
+    async def _apply(self, request: ControlRequest) -> ControlResult:
+        if request.action is Action.CANCEL and request.event_key:
+            self.cancelled_events.add(request.event_key)
+        changed = self.agenda.apply(request, now=workflow.time())
+        self.wake_requested = True
+        forwarded = 0
+        for child in list(self.children.values()):
+            try:
+                await child.signal("control", request)
+                forwarded += 1
+            except FailureError:
+                continue  # the child has closed, so it has no unsettled deliveries
+        return ControlResult(deliveries=changed, forwarded=forwarded)
