@@ -26,7 +26,7 @@ def test_every_page_of_the_reference_is_generated_but_its_first() -> None:
 
 
 def test_the_promised_schedule_is_the_one_in_force() -> None:
-    assert "| webhook | 10 | 75 h 35 min |" in temporal.schedules_table()
+    assert "| webhook | 10 | 75h35m |" in temporal.schedules_table()
     assert "10 attempts over 75 h 35 min" in (CHECKOUT / "README.md").read_text()
 
 
