@@ -16,8 +16,8 @@ MAX_REASON = 120
 LEASE = timedelta(seconds=15)
 #: How long a reserved moment may be past.
 SLOT_LAPSES = timedelta(seconds=30)
-#: Longest piece of a receiver's answer that is kept with an attempt, in characters.
-MAX_ANSWER = 1000
+#: Longest excerpt of a response that is kept with an attempt, in characters.
+MAX_RESPONSE = 1000
 
 
 def delivery_id(event_key: str, subscription_id: str) -> str:
@@ -94,8 +94,8 @@ class Outcome(Payload):
     ours: bool = False
     #: The provider's own id of what was sent (a Twilio SID); None if it gave none.
     provider_id: str | None = None
-    #: The first characters of the receiver's answer, for the people who look into one delivery. May hold private data.
-    answer: str | None = None
+    #: The start of the response or reply, for debugging one delivery. May hold private data.
+    response: str | None = None
     #: Addresses that are still owed the mail after a partial refusal; None if all of them are.
     remaining_recipients: tuple[str, ...] | None = None
     #: What an SMS took; None on other channels, and where it was not rendered.
@@ -195,8 +195,8 @@ class Delivery(Payload):
     remaining_recipients: tuple[str, ...] | None = None
     #: The provider's id of what was sent last.
     provider_id: str | None = None
-    #: The provider that was asked last to send it, and by which attempt: twilio/1. Counts while `intent_at` is set.
-    asked: str | None = None
+    #: The provider that was last asked to send the SMS and the number of that attempt: twilio/1. Valid while `intent_at` is set.
+    provider_attempted: str | None = None
     #: The run that holds it, or held it last.
     workflow_id: str
     updated_at: datetime

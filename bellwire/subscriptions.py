@@ -271,7 +271,7 @@ class Subscription(StrictInput):
     ) = None
     #: Templates that the tenant wrote, by part: email.subject, email.text, email.html; sms.text; webhook.json. They win over
     #: the operator's; a part that is left out comes from those. What is wrong in them is found by `subscribe`.
-    parts: Annotated[dict[str, str], Field(min_length=1), AfterValidator(_parts)] | None = None
+    templates: Annotated[dict[str, str], Field(min_length=1), AfterValidator(_parts)] | None = None
     #: BCP 47 language of the text: en, zh-CN.
     locale: Annotated[str, _matching(_LOCALE, "must be a BCP 47 language tag, such as en or zh-CN")] = "en"
     #: Seconds to wait before each further attempt; the channel's default schedule, if left out. Empty: one attempt only.

@@ -122,7 +122,7 @@ class Rig:
         )
         database = Database.at(self.stack.registry_url, pool=1)
         try:
-            await database.write(subscriptions.subscribe, wish, secret=None)
+            await database.write(subscriptions.create, wish, secret=None)
             for start in range(1, number, SUBSCRIBED_AT_ONCE):
                 copies = {
                     subscription_id(tenant, label, index): self._url(label, index, answer)

@@ -25,7 +25,7 @@ from activities.rendering.renderer import Renderer
 from activities.sending.in_flight import InFlightAttempts
 from activities.sending.loop import send
 from bellwire.contract import Chunk, ChunkResult
-from bellwire.deliveries import MAX_ANSWER, MAX_REASON, Outcome, OutcomeKind
+from bellwire.deliveries import MAX_REASON, MAX_RESPONSE, Outcome, OutcomeKind
 from bellwire.email.return_path import ReturnPath
 from bellwire.email.unsubscribe_links import Links
 from bellwire.errors import TemplateInvalid
@@ -139,7 +139,7 @@ class EmailChannel:
             kind=OutcomeKind.DELIVERED,
             reason=f"SMTP {reply_codes(int(code), words)}",
             provider_id=queued[1] if queued else message_id,
-            answer=answer[:MAX_ANSWER],
+            response=answer[:MAX_RESPONSE],
         )
 
 
@@ -197,8 +197,8 @@ def _together(made: Sequence[tuple[str, Outcome]], request: SendRequest, recipie
             bool(provider_id) or all(outcome.ours for _, outcome in made if outcome.kind is not OutcomeKind.DELIVERED)
         ),
         provider_id=provider_id,
-        answer="\n".join(f"{recipient}: {outcome.answer or outcome.reason}" for recipient, outcome in made)[
-            :MAX_ANSWER
+        response="\n".join(f"{recipient}: {outcome.response or outcome.reason}" for recipient, outcome in made)[
+            :MAX_RESPONSE
         ],
         remaining_recipients=tuple(recipient for recipient, _ in remaining_recipients)
         if 0 < len(remaining_recipients) < len(recipients)

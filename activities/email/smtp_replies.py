@@ -7,7 +7,7 @@ from enum import Enum
 import aiosmtplib
 
 from activities.email.smtp_pool import NoRelayAvailable, ReplyLost
-from bellwire.deliveries import MAX_ANSWER, Outcome, OutcomeKind
+from bellwire.deliveries import MAX_RESPONSE, Outcome, OutcomeKind
 
 
 class Meaning(Enum):
@@ -95,13 +95,13 @@ def classify_smtp_error(error: BaseException) -> tuple[Meaning, Outcome]:
     if isinstance(error, aiosmtplib.SMTPResponseException):
         meaning, reason = _classify_reply(error)
         theirs = meaning is not Meaning.OPERATOR and _theirs(error)
-        reply: str | None = f"{error.code} {error.message}"[:MAX_ANSWER]
+        reply: str | None = f"{error.code} {error.message}"[:MAX_RESPONSE]
     else:
         cause = error.__cause__ if isinstance(error.__cause__, ssl.SSLError) else error
         meaning, reason = next(FAILURES[kind] for kind in type(cause).__mro__ if kind in FAILURES)
         reply = None
     kind = _KINDS[meaning]
-    return meaning, Outcome(kind=kind, reason=reason, disable=meaning is Meaning.GONE, ours=not theirs, answer=reply)
+    return meaning, Outcome(kind=kind, reason=reason, disable=meaning is Meaning.GONE, ours=not theirs, response=reply)
 
 
 def failure_scope(error: BaseException) -> FailureScope:

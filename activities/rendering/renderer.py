@@ -9,7 +9,7 @@ A template is a folder named like an event type (or like a subscription's `templ
 Files and folders whose names begin with _ are for other templates to extend or include. The operator's folder is looked
 into before the built-in one, so a `_layout.html` there gives every mail another look.
 
-These templates are the operator's and are rendered here; the `parts` of a subscription are its tenant's, win over them,
+These templates are the operator's and are rendered here; the `templates` of a subscription are its tenant's, win over them,
 and are rendered by TenantTemplates. Data is the publisher's: it reaches both as plain JSON and is never compiled.
 """
 
@@ -112,8 +112,8 @@ class Renderer:
 
     async def _own(self, subscription: Subscription, context: Mapping[str, Any]) -> dict[str, str]:
         """The texts of the parts that the tenant wrote."""
-        parts = subscription.parts
-        return await self._tenants.render(parts, sorted(parts), context) if parts else {}
+        templates = subscription.templates
+        return await self._tenants.render(templates, sorted(templates), context) if templates else {}
 
     def has(self, name: str, channel: Channel) -> bool:
         """Whether there is a template of this name, in any language, for this channel."""

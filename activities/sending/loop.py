@@ -24,8 +24,8 @@ from activities.sending.throttling import (
     throttled,
 )
 from bellwire.contract import Chunk, ChunkResult, Deferred, Group
-from bellwire.deliveries import MAX_ANSWER, MAX_REASON, Attempt, DeliveryState, Outcome, OutcomeKind
-from bellwire.endpoint_health import RETRY_AFTER_BOUNDS, window
+from bellwire.deliveries import MAX_REASON, MAX_RESPONSE, Attempt, DeliveryState, Outcome, OutcomeKind
+from bellwire.endpoint_health import RETRY_AFTER_BOUNDS, throttle_window
 from bellwire.registry import Registry
 from bellwire.sends import SendRequest
 from bellwire.subscriptions import Channel, SubscriptionState
@@ -181,7 +181,9 @@ class AttemptLedger:
         self._unwritten.append(made)
         if made.outcome.throttle:
             # At least; the registry knows how often it has been throttled before.
-            self._throttled[made.subscription_id] = made.ended_at + window(1, retry_after=made.outcome.retry_after)
+            self._throttled[made.subscription_id] = made.ended_at + throttle_window(
+                1, retry_after=made.outcome.retry_after
+            )
 
     def holds(self, request: SendRequest) -> bool:
         """Whether it is not to be attempted after all: since it was admitted, its receiver was found to be throttled."""
@@ -248,8 +250,8 @@ async def make(
         outcome = Outcome(kind=OutcomeKind.REJECTED, reason="subscription disabled", ours=True)
     else:
         outcome = await attempt(request)
-    if len(outcome.reason) > MAX_REASON or len(outcome.answer or "") > MAX_ANSWER:
-        cut = {"reason": outcome.reason[:MAX_REASON], "answer": outcome.answer and outcome.answer[:MAX_ANSWER]}
+    if len(outcome.reason) > MAX_REASON or len(outcome.response or "") > MAX_RESPONSE:
+        cut = {"reason": outcome.reason[:MAX_REASON], "response": outcome.response and outcome.response[:MAX_RESPONSE]}
         outcome = outcome.model_copy(update=cut)
     state, delay, from_retry_after = judge(outcome, request, default)
     made = Attempt(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from bellwire.contract import RATE_LIMIT, THROTTLED, Deferred
-from bellwire.endpoint_health import WITHIN
+from bellwire.endpoint_health import EARLY_TOLERANCE
 from bellwire.registry import Registry
 from bellwire.sends import SendRequest
 
@@ -32,7 +32,7 @@ async def hold_back(
     free: list[SendRequest] = []
     for request in requests:
         until = request.health.throttled_until
-        if until is not None and (until - now).total_seconds() > WITHIN:
+        if until is not None and (until - now).total_seconds() > EARLY_TOLERANCE:
             held.append(throttled(request, until, now=now))
         else:
             free.append(request)
@@ -42,7 +42,7 @@ async def hold_back(
     for request in free:
         slot = request.delivery.slot(now) or reserved.get((request.delivery.event_key, request.subscription.id))
         wait = 0.0 if slot is None or request.rate is None else (slot - now).total_seconds()
-        if wait <= WITHIN:
+        if wait <= EARLY_TOLERANCE:
             go.append(request)
         else:
             held.append(paced(request, wait))

@@ -28,7 +28,7 @@ from activities.sms.providers import (
 )
 from activities.sms.twilio import TWILIO
 from bellwire.contract import Chunk, ChunkResult
-from bellwire.deliveries import MAX_ANSWER, DeliveryState, Outcome, OutcomeKind, SmsFacts
+from bellwire.deliveries import MAX_RESPONSE, DeliveryState, Outcome, OutcomeKind, SmsFacts
 from bellwire.errors import TemplateInvalid
 from bellwire.registry import Registry
 from bellwire.sends import SendRequest
@@ -45,7 +45,7 @@ SHORTEST_REST = timedelta(seconds=1)
 class ClaimAttempt(Protocol):
     """Claims one attempt for the provider that is asked next: the moment of it, or None if others have taken it over."""
 
-    def __call__(self, request: SendRequest, *, asking: str) -> Awaitable[datetime | None]: ...
+    def __call__(self, request: SendRequest, *, provider: str) -> Awaitable[datetime | None]: ...
 
 
 class Superseded(Exception):
@@ -129,10 +129,10 @@ class SmsChannel:
     async def _reconcile(self, request: SendRequest, sms: Sms, taken: Segments, since: datetime) -> Outcome | None:
         """What became of an SMS that may have gone out at or after `since`; None if it did not."""
         # What was announced before providers had names went to Twilio.
-        name, _, number = (request.delivery.asked or f"{TWILIO}/{request.number}").rpartition("/")
+        name, _, number = (request.delivery.provider_attempted or f"{TWILIO}/{request.number}").rpartition("/")
         provider = self._providers.named(name)
         if provider is None:
-            if request.delivery.asked is None:
+            if request.delivery.provider_attempted is None:
                 return None
             return self._not_ready(
                 request, f"SMS provider {name} is gone", "describe it again in BELLWIRE_SMS_PROVIDERS"
@@ -191,7 +191,7 @@ class SmsChannel:
         Nor may it send late what it announced in time: who takes over waits `reconcile_after` and then asks the provider.
         """
         before = datetime.now(UTC)
-        claimed = await claim_attempt(request, asking=provider.name)
+        claimed = await claim_attempt(request, provider=provider.name)
         if claimed is None or datetime.now(UTC) - before > max(self._rest, SHORTEST_REST):
             raise Superseded
         return replace(request, delivery=request.delivery.model_copy(update={"updated_at": claimed}))
@@ -234,7 +234,7 @@ class SmsChannel:
         self._tell_operator(request, reason, words)
         if request.delivery.intent_at is not None:
             return lost(f"{reason}: {words}").outcome
-        return Outcome(kind=OutcomeKind.DEFERRED, reason=reason, ours=True, answer=words[:MAX_ANSWER])
+        return Outcome(kind=OutcomeKind.DEFERRED, reason=reason, ours=True, response=words[:MAX_RESPONSE])
 
     def _tell_operator(self, request: SendRequest, reason: str, detail: str = "") -> None:
         """One line at ERROR. A provider's words are no `detail`: they may hold the number, and stay with the attempt."""

@@ -31,7 +31,7 @@ from activities.sms.providers import (
     unreachable,
 )
 from activities.sms.twilio_http import basic
-from bellwire.deliveries import MAX_ANSWER, Outcome, OutcomeKind
+from bellwire.deliveries import MAX_RESPONSE, Outcome, OutcomeKind
 from bellwire.suppressions import SuppressionReason
 
 #: What may stand in a reason of what a provider says: a short code, and nothing that could be a number of somebody.
@@ -156,7 +156,7 @@ class HttpProvider:
             retry_after=answer.retry_after if kind is OutcomeKind.DEFERRED else None,
             disable=gone,
             ours=not gone,
-            answer=answer.text[:MAX_ANSWER],
+            response=answer.text[:MAX_RESPONSE],
         )
         suppress = self._suppression(code) if kind is OutcomeKind.REJECTED else None
         return SendResult(outcome=outcome, outage=outage, obstacle=obstacle, suppress=suppress)

@@ -13,7 +13,7 @@ from multidict import CIMultiDictProxy
 from activities.egress.retry_after import retry_after
 
 #: Most bytes of one answer; a page of 200 messages that Twilio lists has about 400 kB.
-MAX_ANSWER_BYTES = 8 * 1024 * 1024
+MAX_RESPONSE_BYTES = 8 * 1024 * 1024
 #: The part of a call's timeout that dialling may take. A timeout while dialling is known to have sent nothing.
 DIALLING_SHARE = 1 / 3
 
@@ -104,7 +104,7 @@ async def _text(answer: aiohttp.ClientResponse) -> str:
     try:
         async for piece in answer.content.iter_chunked(65_536):
             body += piece
-            if len(body) > MAX_ANSWER_BYTES:
+            if len(body) > MAX_RESPONSE_BYTES:
                 raise aiohttp.ClientPayloadError("answer too long")
     except (aiohttp.ClientError, OSError):
         if answer.status < 400:

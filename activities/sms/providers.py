@@ -12,7 +12,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Protocol
 
-from bellwire.deliveries import MAX_ANSWER, Outcome, OutcomeKind
+from bellwire.deliveries import MAX_RESPONSE, Outcome, OutcomeKind
 from bellwire.suppressions import SuppressionReason
 
 #: The reason of an attempt of which nobody knows whether it sent anything.
@@ -122,7 +122,7 @@ class Providers:
 
 def lost(words: str, *, wait: float | None = None, obstacle: str | None = None) -> SendResult:
     """Nobody knows whether it was accepted. `words` stay with the attempt; `wait`: seconds that the provider asked for."""
-    outcome = Outcome(kind=OutcomeKind.UNKNOWN, reason=LOST_REASON, retry_after=wait, answer=words[:MAX_ANSWER])
+    outcome = Outcome(kind=OutcomeKind.UNKNOWN, reason=LOST_REASON, retry_after=wait, response=words[:MAX_RESPONSE])
     return SendResult(outcome=outcome, obstacle=obstacle)
 
 

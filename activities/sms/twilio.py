@@ -22,7 +22,7 @@ from activities.sms.providers import (
     unreachable,
 )
 from activities.sms.twilio_http import TwilioTransport, from_retry_after, retry_after
-from bellwire.deliveries import MAX_ANSWER, Outcome, OutcomeKind
+from bellwire.deliveries import MAX_RESPONSE, Outcome, OutcomeKind
 from bellwire.sms.twilio_codes import BY_CODE, ruling
 
 TWILIO = "twilio"
@@ -144,7 +144,7 @@ def _refused(error: TwilioException) -> SendResult:
             retry_after=retry_after() if judged.kind is OutcomeKind.DEFERRED else None,
             disable=judged.disable,
             ours=not judged.number,
-            answer=words[:MAX_ANSWER],
+            response=words[:MAX_RESPONSE],
         ),
         outage=status == 429 or status >= 500,
         obstacle=reason if judged.operator else None,

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 
 from activities.egress.retry_after import THROTTLING, retry_after
-from bellwire.deliveries import MAX_ANSWER, Outcome, OutcomeKind
+from bellwire.deliveries import MAX_RESPONSE, Outcome, OutcomeKind
 
-#: Bytes of a response body that are read; MAX_ANSWER characters of UTF-8 fit. A longer one closes the connection.
+#: Bytes of a response body that are read; MAX_RESPONSE characters of UTF-8 fit. A longer one closes the connection.
 RESPONSE_BYTES = 4096
 
 #: The response header by which an endpoint ends the delivery (`abort`, `abort-message`) or disables the whole
@@ -40,10 +40,10 @@ def classify_response(status: int, headers: Mapping[str, str], start: bytes, *, 
         retry_after=wait,
         disable=status == 410 or control == _DISABLE,
         throttle=status in THROTTLING,
-        answer=_readable(start) if headers.get("content-encoding", "identity").lower() == "identity" else None,
+        response=_readable(start) if headers.get("content-encoding", "identity").lower() == "identity" else None,
     )
 
 
 def _readable(start: bytes) -> str | None:
     """The first characters as text without NUL, which PostgreSQL cannot store; None for an empty body."""
-    return start.decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}")[:MAX_ANSWER] or None
+    return start.decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}")[:MAX_RESPONSE] or None

@@ -18,6 +18,7 @@ from bellwire.registry.db.engine import Database, insert_missing
 from bellwire.registry.db.tables import attempts, deliveries
 from bellwire.registry.endpoint_health import record_health
 from bellwire.sends import SendRequest
+from bellwire.subscriptions import SubscriptionState
 
 #: One delivery, so long as it is not settled and the attempt in question is not recorded.
 _OPEN = (
@@ -80,9 +81,9 @@ async def record_intent(connection: AsyncConnection, requests: Sequence[SendRequ
     `updated_at` stays: until `announce`, nothing has been sent, and whoever has read the same rows may still send.
     """
     # An earlier intent that was never answered for stays: what it sent is looked for from then on, where it was asked for.
-    still = case((deliveries.c.intent_at.is_not(None), deliveries.c.asked), else_=None)
+    still = case((deliveries.c.intent_at.is_not(None), deliveries.c.provider_attempted), else_=None)
     since = func.coalesce(deliveries.c.intent_at, datetime.now(UTC))
-    await _mark_sending(connection, requests, since=since, asked=still)
+    await _mark_sending(connection, requests, since=since, provider_attempted=still)
 
 
 async def lease(connection: AsyncConnection, requests: Sequence[SendRequest]) -> None:
@@ -115,9 +116,9 @@ async def touch(connection: AsyncConnection, request: SendRequest) -> None:
 
 
 async def claim_attempt(
-    connection: AsyncConnection, request: SendRequest, *, asking: str | None = None
+    connection: AsyncConnection, request: SendRequest, *, provider: str | None = None
 ) -> datetime | None:
-    """Note that this attempt is made now, `asking` a provider; None if anybody has touched the delivery since it was read.
+    """Note that this attempt is made now, by `provider`; None if anybody has touched the delivery since it was read.
 
     Of several workers that have read the same row, one that was taken for dead among them, only one hears the moment that
     the row bears from now on.
@@ -129,7 +130,7 @@ async def claim_attempt(
         .values(
             state=str(DeliveryState.SENDING),
             intent_at=func.coalesce(deliveries.c.intent_at, now),
-            asked=asking and f"{asking}/{request.number}",
+            provider_attempted=provider and f"{provider}/{request.number}",
             updated_at=now,
         )
     )
@@ -152,7 +153,9 @@ async def record(connection: AsyncConnection, made: Sequence[Attempt], disable_p
     await execute_many(connection, _MOVED, [{**_change(attempt), "now": now} for attempt in ordered])
     await execute_many(connection, insert_missing(connection, attempts), [_row(attempt) for attempt in ordered])
     await suppressions.suppress(connection, *(each for attempt in ordered for each in attempt.outcome.suppress))
-    await record_health(connection, ordered, disable_policy)
+    disabled = await record_health(connection, ordered, disable_policy)
+    for subscription_id, reason in disabled.items():
+        await subscriptions.set_state(connection, subscription_id, SubscriptionState.DISABLED, reason=reason)
 
 
 async def listing(connection: AsyncConnection, event_key: str, *, subscription_id: str | None) -> list[Attempt]:
@@ -233,12 +236,12 @@ class Attempts:
         """Write something about a delivery, to find out whether the registry takes writes before anything is sent."""
         await self._database.write(touch, request)
 
-    async def claim(self, request: SendRequest, *, asking: str | None = None) -> datetime | None:
+    async def claim(self, request: SendRequest, *, provider: str | None = None) -> datetime | None:
         """Claim one attempt, at once before a provider is asked for it; what `updated_at` is from now on.
 
         None if the delivery is not as it was when `request` was read.
         """
-        return await self._database.write(claim_attempt, request, asking=asking)
+        return await self._database.write(claim_attempt, request, provider=provider)
 
     async def record(self, attempts: Sequence[Attempt]) -> None:
         """Put attempts on record: deliveries move on, never back from settled.

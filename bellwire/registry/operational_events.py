@@ -1,7 +1,7 @@
-"""Announcements, as rows: events about subscriptions that Bellwire publishes itself, from the moment that they happen.
+"""Operational events: events about subscriptions that Bellwire itself publishes to their tenants.
 
-Written in the same transaction as what they tell of, published by a worker, and then deleted. The event has its id from the
-beginning, so that publishing it twice is publishing it once.
+Each is inserted in the transaction that it reports on, published by a worker, and then deleted. Its id is assigned on
+insertion, so that publishing it twice delivers it once.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,13 +20,13 @@ SOURCE = "bellwire"
 
 
 class OperationalEvent(StrEnum):
-    """The types of these events."""
+    """The event types."""
 
     FAILING = "bellwire.subscription.failing"
     DISABLED = "bellwire.subscription.disabled"
 
 
-def news(
+def event_of(
     kind: OperationalEvent,
     subscription_id: str,
     *,
@@ -36,7 +36,7 @@ def news(
     health: EndpointHealth,
     now: datetime,
 ) -> Event:
-    """The event that tells a tenant of its subscription; without the address."""
+    """Return the event for a tenant about its subscription. It holds no address."""
     since = health.failing_since
     return Event(
         id=str(uuid7()),
@@ -62,8 +62,7 @@ async def add(connection: AsyncConnection, events: Sequence[Event]) -> None:
         )
 
 
-async def listing(connection: AsyncConnection, *, limit: int) -> list[Event]:
-    """The first events that are still to be published."""
+async def list_(connection: AsyncConnection, *, limit: int) -> list[Event]:
     rows = await connection.execute(select(operational_events.c.body).order_by(operational_events.c.id).limit(limit))
     return [Event.restored(body) for (body,) in rows]
 
@@ -73,15 +72,15 @@ async def remove(connection: AsyncConnection, ids: Iterable[str]) -> None:
 
 
 class OperationalEvents:
-    """Operational events that are not published yet."""
+    """The resource `registry.operational_events`: those that are not published yet."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def list(self, *, limit: int = 100) -> Sequence[Event]:
-        """The first events that are still to be published."""
-        return await self._database.read(listing, limit=limit)
+        """Return the oldest events."""
+        return await self._database.read(list_, limit=limit)
 
     async def remove(self, ids: Sequence[str]) -> None:
-        """Forget events that have been published."""
+        """Delete events that have been published."""
         await self._database.write(remove, ids)

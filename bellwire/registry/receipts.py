@@ -15,7 +15,7 @@ from bellwire.deliveries import Delivery
 from bellwire.errors import DeliveryNotFound
 from bellwire.registry import suppressions
 from bellwire.registry.db.engine import Database
-from bellwire.registry.db.tables import confirmations, deliveries
+from bellwire.registry.db.tables import deliveries, sms_receipts
 from bellwire.sms.receipts import RANKS, SmsReceipt
 from bellwire.suppressions import Suppression
 
@@ -38,9 +38,9 @@ async def record_receipt(
         "price": None if receipt.price is None else str(receipt.price),
     }
     insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    known = case({str(status): rank for status, rank in RANKS.items()}, value=confirmations.c.status)
+    known = case({str(status): rank for status, rank in RANKS.items()}, value=sms_receipts.c.status)
     written = await connection.execute(
-        insert(confirmations)
+        insert(sms_receipts)
         .values(**row)
         .on_conflict_do_update(
             index_elements=_KEYS,
@@ -56,7 +56,7 @@ async def record_receipt(
 
 async def of_events(connection: AsyncConnection, event_keys: Iterable[str]) -> list[SmsReceipt]:
     """All that was confirmed of these events."""
-    query = select(confirmations).where(confirmations.c.event_key.in_(sorted(set(event_keys))))
+    query = select(sms_receipts).where(sms_receipts.c.event_key.in_(sorted(set(event_keys))))
     return [
         SmsReceipt.model_validate({**row, "price": None if row["price"] is None else Decimal(row["price"])})
         for row in (await connection.execute(query)).mappings()

@@ -1,9 +1,9 @@
-"""Subscriptions and their tenants, as rows."""
+"""Subscriptions and their tenants: rows, and the resource `registry.subscriptions`."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import SecretStr
 from pydantic_core import from_json
@@ -18,7 +18,7 @@ from bellwire.registry import signing_secrets
 from bellwire.registry.db.bulk import execute_many
 from bellwire.registry.db.engine import Database, insert_missing
 from bellwire.registry.db.tables import subscription_types, subscriptions, tenants
-from bellwire.registry.endpoint_health_columns import CLEARED, COLUMNS, give_consent, health_of
+from bellwire.registry.endpoint_health import COLUMNS, HEALTHY_VALUES, health_of, set_consent
 from bellwire.subscriptions import Channel, Subscription, SubscriptionState
 
 _COLUMNS = (
@@ -28,55 +28,62 @@ _COLUMNS = (
     subscriptions.c.filters,
     subscriptions.c.target,
     subscriptions.c.template,
-    subscriptions.c.parts,
+    subscriptions.c.templates,
     subscriptions.c.locale,
     subscriptions.c.retry_schedule,
     subscriptions.c.rate_limit,
     subscriptions.c.state,
     subscriptions.c.state_reason,
 )
-_JSON = ("types", "filters", "target", "parts", "retry_schedule")
+_JSON_COLUMNS = ("types", "filters", "target", "templates", "retry_schedule")
 
-# Made once, since making a statement costs more than running it.
+# Built once, since building a statement costs more than executing it.
 _BY_IDS = select(*_COLUMNS, *COLUMNS, subscriptions.c.secrets).where(
     subscriptions.c.id.in_(bindparam("ids", expanding=True))
 )
 
 
-async def subscribe(
+class SubscriptionContext(NamedTuple):
+    """A subscription with what an attempt needs besides it."""
+
+    subscription: Subscription
+    #: The secrets that sign its webhooks now, newest first; empty on other channels.
+    secrets: tuple[SecretStr, ...]
+    health: EndpointHealth
+
+
+async def create(
     connection: AsyncConnection, subscription: Subscription, *, secret: str | None, kind: KeyKind | None = None
 ) -> SecretStr | None:
-    """Store the subscription; the secret that its webhooks are signed with comes back."""
+    """Insert a subscription and return the secret that signs its webhooks."""
     signing = signing_secrets.first(subscription.channel, secret, kind)
     now = datetime.now(UTC)
     await connection.execute(insert_missing(connection, tenants).values(id=subscription.tenant, created_at=now))
-    stored = await connection.execute(
+    inserted = await connection.execute(
         insert_missing(connection, subscriptions)
         .values(**_row(subscription), secrets=signing_secrets.stored(signing), created_at=now)
         .returning(subscriptions.c.id)
     )
-    if stored.scalar_one_or_none() is None:
-        raise SubscriptionInvalid(
-            f"id: a subscription {subscription.id} exists already; choose another id, or leave it out"
-        )
+    if inserted.scalar_one_or_none() is None:
+        raise SubscriptionInvalid(f"id: {subscription.id} is already in use; choose another id, or leave it out")
     if subscription.state is SubscriptionState.ACTIVE:
         await _index(connection, subscription.id, subscription.tenant, subscription.types)
     return None if signing is None else SecretStr(signing)
 
 
-async def by_ids(
-    connection: AsyncConnection, ids: Iterable[str]
-) -> dict[str, tuple[Subscription, tuple[SecretStr, ...], EndpointHealth]]:
-    """The subscriptions that exist, each with the secrets that sign now, newest first, and how its receiver fares."""
+async def by_ids(connection: AsyncConnection, ids: Iterable[str]) -> dict[str, SubscriptionContext]:
+    """Return the subscriptions that exist, by id."""
     rows = await connection.execute(_BY_IDS, {"ids": sorted(set(ids))})
     now = datetime.now(UTC)
     return {
-        row["id"]: (_subscription(row), signing_secrets.live(row["secrets"], now=now), health_of(row))
+        row["id"]: SubscriptionContext(
+            _subscription(row), signing_secrets.live(row["secrets"], now=now), health_of(row)
+        )
         for row in rows.mappings()
     }
 
 
-async def listing(
+async def list_(
     connection: AsyncConnection,
     *,
     tenant: str | None,
@@ -86,28 +93,28 @@ async def listing(
     limit: int,
 ) -> list[Subscription]:
     query = select(*_COLUMNS).where(subscriptions.c.id > after).order_by(subscriptions.c.id).limit(limit)
-    for column, wanted in (("tenant", tenant), ("channel", channel), ("state", state)):
-        if wanted is not None:
-            query = query.where(subscriptions.c[column] == str(wanted))
+    for column, value in (("tenant", tenant), ("channel", channel), ("state", state)):
+        if value is not None:
+            query = query.where(subscriptions.c[column] == str(value))
     return [_subscription(row) for row in (await connection.execute(query)).mappings()]
 
 
 async def set_state(
     connection: AsyncConnection, subscription_id: str, state: SubscriptionState, *, reason: str | None
 ) -> None:
-    """Change the state, and whether events are matched with it. An active subscription has no reason, and begins well."""
+    """Change the state and add or remove the index rows that matching reads. An active subscription has no reason."""
     active = state is SubscriptionState.ACTIVE
     changed = await connection.execute(
         update(subscriptions)
         .where(subscriptions.c.id == subscription_id)
-        .values(state=str(state), state_reason=None if active else reason, **(CLEARED if active else {}))
+        .values(state=str(state), state_reason=None if active else reason, **(HEALTHY_VALUES if active else {}))
         .returning(subscriptions.c.tenant, subscriptions.c.types, subscriptions.c.target)
     )
     row = changed.one_or_none()
     if row is None:
         raise SubscriptionNotFound
     if active and json.loads(row.target).get("to") == "":
-        raise SubscriptionInvalid("target: its recipient was erased; subscribe anew, under another id")
+        raise SubscriptionInvalid("target: the recipient was erased; create a new subscription with another id")
     patterns = json.loads(row.types)
     if active:
         await _index(connection, subscription_id, row.tenant, patterns)
@@ -126,18 +133,18 @@ async def _index(connection: AsyncConnection, subscription_id: str, tenant: str,
 
 def _row(subscription: Subscription) -> dict[str, Any]:
     row = subscription.model_dump(mode="json", context=TRUSTED)
-    row.update({name: json.dumps(row[name], separators=(",", ":")) for name in _JSON if row[name] is not None})
+    row.update({name: json.dumps(row[name], separators=(",", ":")) for name in _JSON_COLUMNS if row[name] is not None})
     return {**row, "channel": str(subscription.channel)}
 
 
 def _subscription(row: Mapping[Any, Any]) -> Subscription:
     values = {column.name: row[column.name] for column in _COLUMNS}
-    values.update({name: from_json(values[name]) for name in _JSON if values[name] is not None})
+    values.update({name: from_json(values[name]) for name in _JSON_COLUMNS if values[name] is not None})
     return Subscription.model_validate(values, context=TRUSTED)
 
 
 class Subscriptions:
-    """Subscriptions."""
+    """The resource `registry.subscriptions`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -145,18 +152,18 @@ class Subscriptions:
     async def create(
         self, subscription: Subscription, *, secret: str | None = None, kind: KeyKind | None = None
     ) -> SecretStr | None:
-        """Store a new subscription. The secret that signs its webhooks comes back, made here unless given.
+        """Store a new subscription and return the secret that signs its webhooks, generated unless `secret` is given.
 
-        Raises SubscriptionInvalid if the id exists already or the secret is not one, of this `kind` if that is given.
+        Raises SubscriptionInvalid if the id is in use, or the secret is malformed or not of this `kind`.
         """
-        return await self._database.write(subscribe, subscription, secret=secret, kind=kind)
+        return await self._database.write(create, subscription, secret=secret, kind=kind)
 
     async def get(self, subscription_id: str) -> Subscription:
         """Raises SubscriptionNotFound."""
-        return (await self.context(subscription_id))[0]
+        return (await self.context(subscription_id)).subscription
 
-    async def context(self, subscription_id: str) -> tuple[Subscription, tuple[SecretStr, ...], EndpointHealth]:
-        """A subscription, what signs its webhooks, and how its receiver fares. Raises SubscriptionNotFound."""
+    async def context(self, subscription_id: str) -> SubscriptionContext:
+        """Return a subscription with its secrets and the health of its endpoint. Raises SubscriptionNotFound."""
         found = await self._database.read(by_ids, [subscription_id])
         if not found:
             raise SubscriptionNotFound
@@ -171,16 +178,16 @@ class Subscriptions:
         after: str = "",
         limit: int = 100,
     ) -> Sequence[Subscription]:
-        """Subscriptions by ascending id, after the id `after`."""
-        return await self._database.read(listing, tenant=tenant, channel=channel, state=state, after=after, limit=limit)
+        """Return subscriptions by ascending id, after the id `after`."""
+        return await self._database.read(list_, tenant=tenant, channel=channel, state=state, after=after, limit=limit)
 
     async def set_state(self, subscription_id: str, state: SubscriptionState, *, reason: str | None = None) -> None:
-        """An active one begins well: not throttled, and with no failure.
+        """Change the state. Activating a subscription resets its endpoint health.
 
-        Raises SubscriptionNotFound, or SubscriptionInvalid if it is to be active and its recipient was erased.
+        Raises SubscriptionNotFound, and SubscriptionInvalid for activating a subscription whose recipient was erased.
         """
         await self._database.write(set_state, subscription_id, state, reason=reason)
 
     async def record_consent(self, subscription_id: str, consent: Consent) -> None:
-        """Note what a receiver has consented to, for the attempts that come."""
-        await self._database.write(give_consent, subscription_id, consent)
+        """Store the consent of a webhook's endpoint; later attempts read it."""
+        await self._database.write(set_consent, subscription_id, consent)

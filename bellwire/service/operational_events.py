@@ -1,6 +1,6 @@
-"""Announcing: publishes what tenants are to be told about their subscriptions, which the registry holds until it is.
+"""Publishes the operational events that the registry holds, while a worker runs.
 
-Several workers may publish the same announcement: its id makes it one event.
+Several workers may publish the same event: its id makes it one event.
 """
 
 import asyncio
@@ -16,18 +16,18 @@ from bellwire.registry import Registry
 
 log = structlog.get_logger("bellwire")
 
-#: Seconds between two looks, and the longest pause while registry or Temporal is away.
-LOOK_SECONDS, MAX_PAUSE = 5.0, 60.0
-#: Announcements that one look reads.
-AT_A_TIME = 100
+#: Seconds between two polls, and the longest delay while the registry or Temporal is unavailable.
+POLL_SECONDS, MAX_DELAY = 5.0, 60.0
+#: Events in one batch.
+BATCH_SIZE = 100
 
 
 @asynccontextmanager
 async def publishing_operational_events(
-    registry: Registry, client: Client, *, every: float = LOOK_SECONDS
+    registry: Registry, client: Client, *, every: float = POLL_SECONDS
 ) -> AsyncIterator[None]:
-    """Publish announcements while the body runs, looking for new ones every `every` seconds."""
-    task = asyncio.create_task(_announce(registry, client, every))
+    """Publish operational events while the body runs; poll for new ones every `every` seconds."""
+    task = asyncio.create_task(_publish_forever(registry, client, every))
     try:
         yield
     finally:
@@ -35,32 +35,37 @@ async def publishing_operational_events(
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def _announce(registry: Registry, client: Client, every: float) -> None:
+async def _publish_forever(registry: Registry, client: Client, every: float) -> None:
     failures = 0
     while True:
         try:
-            while await claim_attempt(registry, client) == AT_A_TIME:
+            while await publish_batch(registry, client) == BATCH_SIZE:
                 pass
             failures = 0
         except Exception as error:
-            # An outage, mostly. They stay in the registry; no fault may end the loop while the worker goes on.
+            # Usually an outage. The events stay in the registry, and no error may end the loop while the worker runs.
             failures += 1
             expected = isinstance(error, BellwireError)
-            log.warning("announcements.delayed", error=type(error).__name__, exc_info=None if expected else error)
-        # Not all workers at the same moment.
-        await asyncio.sleep(min(every * 2 ** min(failures, 10), max(every, MAX_PAUSE)) * random.uniform(0.9, 1.1))  # noqa: S311
+            log.warning("operational_events.delayed", error=type(error).__name__, exc_info=None if expected else error)
+        # Jitter, so that workers do not poll at the same time.
+        await asyncio.sleep(min(every * 2 ** min(failures, 10), max(every, MAX_DELAY)) * random.uniform(0.9, 1.1))  # noqa: S311
 
 
-async def claim_attempt(registry: Registry, client: Client) -> int:
-    """Publish the first announcements and forget them; how many they were. Raises what either raises, having lost nothing."""
-    events = await registry.operational_events.list(limit=AT_A_TIME)
+async def publish_batch(registry: Registry, client: Client) -> int:
+    """Publish the oldest operational events, delete them, and return their number.
+
+    Raises what `registry` and `client` raise; events that were not published stay in the registry.
+    """
+    events = await registry.operational_events.list(limit=BATCH_SIZE)
     for event in events:
         try:
             receipt = await client.publish(event)
         except EventConflict:
-            # Somebody else has used its source and id for something else; it will never go.
-            log.error("announcement.in_conflict", event_id=event.id)  # noqa: TRY400 - the message has it all
+            # Another publisher has used its source and id for other content, so it can never be published.
+            log.error("operational_event.conflict", event_id=event.id)  # noqa: TRY400 - the message is complete
         else:
-            log.info("announcement.published", event_id=event.id, event_type=event.type, workflow=receipt.workflow_id)
+            log.info(
+                "operational_event.published", event_id=event.id, event_type=event.type, workflow=receipt.workflow_id
+            )
         await registry.operational_events.remove([event.id])
     return len(events)

@@ -51,4 +51,4 @@ class SmsReceipt(Payload):
     price: Decimal | None = None
     currency: str | None = None
     #: When Bellwire received it.
-    confirmed_at: datetime
+    received_at: datetime

@@ -97,7 +97,7 @@ class TwilioCallbacks:
             segments=_whole(form.get("NumSegments")) or None,
             price=_price(form.get("Price")),
             currency=form.get("PriceUnit", "")[:3].upper() or None,
-            confirmed_at=datetime.now(UTC),
+            received_at=datetime.now(UTC),
         )
         try:
             news = await self._registry.sms_receipts.record(receipt, suppression=_suppression(form, code))

@@ -161,7 +161,7 @@ async def subscribe(system: System, canaries: Canaries) -> None:
             "canary.*",
             id=f"canary-part-{name}",
             retry_schedule=[0.2],
-            parts={"email.text": part},
+            templates={"email.text": part},
         )
     system.twilio.script(
         canaries.number,

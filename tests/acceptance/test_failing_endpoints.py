@@ -50,7 +50,7 @@ async def test_a_throttled_receiver_is_left_in_peace_and_then_met_bit_by_bit(sys
     (first,) = await published(system, "peace.please")
     await system.hooks.arrived(1, "/peace")
     async with asyncio.timeout(10):
-        while not (await system.registry.subscriptions.context(wish.id))[2].degraded:
+        while not (await system.registry.subscriptions.context(wish.id)).health.degraded:
             await asyncio.sleep(0.05)
     rest = await published(system, "peace.please", 12)
     await settled(system, [first, *rest])
@@ -62,7 +62,7 @@ async def test_a_throttled_receiver_is_left_in_peace_and_then_met_bit_by_bit(sys
     # Holding back is no attempt.
     for event in rest:
         assert [made.number for made in await system.registry.attempts.list(event.key)] == [1]
-    assert not (await system.registry.subscriptions.context(wish.id))[2].degraded
+    assert not (await system.registry.subscriptions.context(wish.id)).health.degraded
 
 
 async def test_a_tenant_hears_of_a_subscription_that_was_disabled(system: System) -> None:
@@ -143,7 +143,7 @@ async def test_a_subscription_is_tried_out_whatever_its_state_and_nothing_is_rec
     assert system.hooks.received_at("/tryout")[-1].event["data"] == {"order": 7}
     for wish in (hook, mail, text):
         assert await system.registry.deliveries.list(subscription_id=wish.id) == []
-        assert not (await system.registry.subscriptions.context(wish.id))[2].degraded
+        assert not (await system.registry.subscriptions.context(wish.id)).health.degraded
     assert await system.registry.events.list(type="bellwire.subscription.test") == []
     told = []
     async for run in system.client.temporal.list_workflows("WorkflowType = 'Trial'"):

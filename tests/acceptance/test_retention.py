@@ -136,7 +136,7 @@ async def test_a_number_is_erased_while_a_text_to_it_is_being_sent(system: Syste
     )
     for event in events:
         for attempt in await system.registry.attempts.list(event.key):
-            assert (attempt.outcome.provider_id, attempt.outcome.answer) == (None, None)
+            assert (attempt.outcome.provider_id, attempt.outcome.response) == (None, None)
 
 
 async def test_a_subscription_is_deleted_while_its_deliveries_wait_and_are_made(system: System) -> None:

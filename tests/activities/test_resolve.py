@@ -27,7 +27,7 @@ from bellwire.deliveries import Counts, DeliveryState
 from bellwire.events import Event
 from bellwire.registry import Registry
 from bellwire.registry.db.engine import Database
-from bellwire.registry.subscriptions import subscribe
+from bellwire.registry.subscriptions import create
 from bellwire.subscriptions import Channel
 from tests.factories import event, subscription
 
@@ -52,7 +52,7 @@ async def registry(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Re
                 types=["crowd.*"],
                 filters=[{"exact": {"subject": "few"}}] if third else [],
             )
-            await subscribe(connection, wish, secret=None)
+            await create(connection, wish, secret=None)
 
     await database.write(subscribe_all)
     await database.close()

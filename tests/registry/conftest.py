@@ -34,8 +34,8 @@ def postgres() -> Iterator[str]:
         shutil.rmtree(locks)
 
 
-async def tell(database: Database, *statements: str) -> None:
-    """Statements of SQL, as one transaction."""
+async def execute_sql(database: Database, *statements: str) -> None:
+    """Execute SQL statements in one transaction."""
 
     async def execute(connection: AsyncConnection) -> None:
         for statement in statements:

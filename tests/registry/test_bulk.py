@@ -15,7 +15,7 @@ from bellwire.registry.db.engine import Database, insert_missing
 from bellwire.registry.db.sealed import Sealed
 from bellwire.registry.db.tables import Timestamp
 from tests.factories import NOW
-from tests.registry.conftest import tell
+from tests.registry.conftest import execute_sql
 
 notes = Table(
     "notes",
@@ -44,7 +44,7 @@ CHANGE = (
 async def opened(url: str, keys: str | None = None) -> Database:
     database = Database.at(url, pool=1, ring=KeyRing.parse(keys) if keys else None)
     moment = "DATETIME" if url.startswith("sqlite") else "TIMESTAMP WITH TIME ZONE"
-    await tell(database, CREATE.format(moment))
+    await execute_sql(database, CREATE.format(moment))
     return database
 
 

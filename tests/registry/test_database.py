@@ -15,7 +15,7 @@ from bellwire.errors import RegistryUnavailable
 from bellwire.registry import Registry
 from bellwire.registry.db.engine import Database
 from tests.factories import event, subscription
-from tests.registry.conftest import tell
+from tests.registry.conftest import execute_sql
 
 WRITE = """
 import asyncio, sys
@@ -88,7 +88,7 @@ async def test_a_program_that_falls_silent_in_a_transaction_loses_it_and_its_loc
     """As one that is frozen, or cut off; what it then has to say is too late."""
     monkeypatch.setattr("bellwire.registry.db.engine.SILENT_TIMEOUT", 0.5)
     database = Database.at(postgres, pool=2)
-    await tell(database, "CREATE TABLE silence (said TEXT)", "INSERT INTO silence VALUES ('nothing')")
+    await execute_sql(database, "CREATE TABLE silence (said TEXT)", "INSERT INTO silence VALUES ('nothing')")
     locked = asyncio.Event()
 
     async def fall_silent(connection: AsyncConnection) -> None:
@@ -99,7 +99,7 @@ async def test_a_program_that_falls_silent_in_a_transaction_loses_it_and_its_loc
 
     silent = asyncio.create_task(database.write(fall_silent))
     await locked.wait()
-    await asyncio.wait_for(tell(database, "UPDATE silence SET said = 'first'"), 1.2)
+    await asyncio.wait_for(execute_sql(database, "UPDATE silence SET said = 'first'"), 1.2)
     with pytest.raises(RegistryUnavailable, match="check BELLWIRE_REGISTRY_URL"):
         await silent
 
@@ -107,7 +107,7 @@ async def test_a_program_that_falls_silent_in_a_transaction_loses_it_and_its_loc
         return [row.said for row in await connection.exec_driver_sql("SELECT said FROM silence")]
 
     assert await database.read(read) == ["first"]
-    await tell(database, "DROP TABLE silence")
+    await execute_sql(database, "DROP TABLE silence")
     await database.close()
 
 
@@ -129,7 +129,7 @@ async def test_a_full_disk_is_told_from_a_database_that_is_away_and_goes_by_itse
 
 
 async def _limit(database: Database, *, pages: int) -> None:
-    await tell(database, f"PRAGMA max_page_count = {pages}")
+    await execute_sql(database, f"PRAGMA max_page_count = {pages}")
 
 
 async def test_a_disk_that_cannot_be_written_is_named_and_goes_by_itself(tmp_path: Path) -> None:
@@ -150,23 +150,23 @@ async def test_a_full_disk_of_postgresql_is_told_too(postgres: str) -> None:
     database = Database.at(postgres, pool=1)
     full = "DO $$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'; END $$"
     with pytest.raises(RegistryUnavailable, match=r"disk is full; free some space.*could not extend file"):
-        await tell(database, full)
+        await execute_sql(database, full)
     await database.close()
 
 
 async def test_a_file_that_may_not_be_written_is_named(tmp_path: Path) -> None:
     database = Database.at(f"sqlite:///{tmp_path}/registry.db", pool=1)
     # The pragma is what a file without the right to write says, even to root.
-    await tell(database, "CREATE TABLE notes (said TEXT)", "PRAGMA query_only = ON")
+    await execute_sql(database, "CREATE TABLE notes (said TEXT)", "PRAGMA query_only = ON")
     with pytest.raises(RegistryUnavailable, match="may not be written; let the worker's user write it"):
-        await tell(database, "INSERT INTO notes VALUES ('hello')")
+        await execute_sql(database, "INSERT INTO notes VALUES ('hello')")
     await database.close()
 
 
 async def test_a_statement_that_is_wrong_is_not_taken_for_an_outage(registry: Registry, url: str) -> None:
     database = Database.at(url, pool=1)
     with pytest.raises(exc.IntegrityError):
-        await tell(
+        await execute_sql(
             database, "INSERT INTO subscription_types (pattern, subscription_id, tenant) VALUES ('*', 'none', 'acme')"
         )
     await database.close()

@@ -91,7 +91,7 @@ async def test_many_events_are_loaded_at_once(three: Registry) -> None:
 
 
 async def test_an_attempt_moves_its_delivery_on(three: Registry) -> None:
-    made = attempt("a", provider_id="SM1", remaining_recipients=("ann@example.com",), answer="later, please")
+    made = attempt("a", provider_id="SM1", remaining_recipients=("ann@example.com",), response="later, please")
     await three.attempts.record([made, attempt("b", state=DeliveryState.DELIVERED)])
     found = await one(three)
     assert found.model_dump(exclude={"updated_at"}) == Delivery(

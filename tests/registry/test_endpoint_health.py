@@ -20,7 +20,7 @@ from bellwire.registry import Registry
 from bellwire.registry.db.engine import Database
 from bellwire.subscriptions import Channel, SubscriptionState
 from tests.factories import NOW, event, subscription
-from tests.registry.conftest import tell
+from tests.registry.conftest import execute_sql
 
 DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
 PATIENCE = DisablePolicy(disable_after_failures=4)
@@ -77,7 +77,7 @@ class Receiver:
         await self.registry.attempts.record([self.attempt(at, "HTTP 204", DeliveryState.DELIVERED, degraded=degraded)])
 
     async def health(self) -> EndpointHealth:
-        return (await self.registry.subscriptions.context(self.name))[2]
+        return (await self.registry.subscriptions.context(self.name)).health
 
     async def state(self) -> tuple[SubscriptionState, str | None]:
         wish = await self.registry.subscriptions.get(self.name)
@@ -215,7 +215,7 @@ async def test_resuming_clears_the_marks_and_pausing_does_not(registry: Registry
 async def test_no_address_and_no_answer_is_told(registry: Registry) -> None:
     ill = await Receiver(registry, target={"channel": "email", "to": "ann@example.com"}).subscribed()
     for days in (0, 1, 2, 6):
-        await ill.fails(NOW + days * DAY, "SMTP 550", answer="550 ann@example.com is unknown")
+        await ill.fails(NOW + days * DAY, "SMTP 550", response="550 ann@example.com is unknown")
     told = await registry.operational_events.list()
     assert [one.type for one in told] == [FAILING, DISABLED]
     assert "ann@" not in "".join(one.to_json() for one in told)
@@ -301,7 +301,7 @@ async def test_workers_that_record_at_once_do_not_wait_for_each_other_for_ever(r
 async def test_a_row_that_was_disabled_by_hand_is_not_told_of(registry: Registry, url: str) -> None:
     gone = await Receiver(registry).subscribed()
     database = Database.at(url, pool=1)
-    await tell(database, "UPDATE subscriptions SET state = 'disabled', state_reason = 'by hand'")
+    await execute_sql(database, "UPDATE subscriptions SET state = 'disabled', state_reason = 'by hand'")
     await database.close()
     await gone.fails(NOW, "HTTP 410", state=DeliveryState.REJECTED, disable=True)
     assert await gone.state() == (SubscriptionState.DISABLED, "by hand")

@@ -105,12 +105,12 @@ async def test_the_address_is_nowhere_afterwards_and_others_keep_what_is_theirs(
         await deliver(
             registry,
             event(id=f"{number}", data={"order": "42"}),
-            (alone, DELIVERED, {"answer": f"250 {ANN} queued", "provider_id": "Q1"}),
-            (bobs, DELIVERED, {"answer": f"250 {BOB} queued", "provider_id": "Q2"}),
+            (alone, DELIVERED, {"response": f"250 {ANN} queued", "provider_id": "Q1"}),
+            (bobs, DELIVERED, {"response": f"250 {BOB} queued", "provider_id": "Q2"}),
             (
                 several,
                 WAITING,
-                {"answer": f"{ANN}: 451\n{BOB}: 451", "remaining_recipients": (ANN, BOB), "provider_id": "Q3"},
+                {"response": f"{ANN}: 451\n{BOB}: 451", "remaining_recipients": (ANN, BOB), "provider_id": "Q3"},
             ),
         )
     await registry.suppressions.add(
@@ -219,7 +219,7 @@ async def test_what_an_attempt_under_way_puts_on_record_is_erased_too(
     await deliver(registry, happened, (alone, WAITING, {}), (several, WAITING, {}))
 
     async def land() -> None:
-        late = {"answer": f"{ANN}: 451", "remaining_recipients": (ANN,), "provider_id": "Q"}
+        late = {"response": f"{ANN}: 451", "remaining_recipients": (ANN,), "provider_id": "Q"}
         await registry.attempts.record([made(happened, wish, WAITING, 2, **late) for wish in (alone, several)])
         assert ANN in await everything(database)
 
@@ -240,7 +240,7 @@ async def test_without_anything_unsettled_nobody_waits(registry: Registry, reten
 async def test_an_erasure_that_was_interrupted_is_ended_by_the_next(
     registry: Registry, retention: Retention, database: Database
 ) -> None:
-    await deliver(registry, event(id="1"), (await mail(registry, "alone", ANN), WAITING, {"answer": f"451 {ANN}"}))
+    await deliver(registry, event(id="1"), (await mail(registry, "alone", ANN), WAITING, {"response": f"451 {ANN}"}))
 
     async def interrupt() -> None:
         raise KeyboardInterrupt
@@ -258,7 +258,7 @@ async def test_a_dry_run_says_the_same_and_changes_nothing(
     alone, several = await mail(registry, "alone", ANN), await mail(registry, "several", ANN, BOB)
     for number in range(3):
         happened = event(id=f"{number}", subject="ann")
-        await deliver(registry, happened, (alone, WAITING, {"answer": ANN}))
+        await deliver(registry, happened, (alone, WAITING, {"response": ANN}))
     await deliver(
         registry, event(id="both"), (alone, DELIVERED, {}), (several, WAITING, {"remaining_recipients": (ANN,)})
     )

@@ -19,7 +19,7 @@ from bellwire.registry.limits import reserve
 from bellwire.sends import SendRequest
 from bellwire.subscriptions import Channel
 from tests.factories import NOW, event, subscription
-from tests.registry.conftest import tell
+from tests.registry.conftest import execute_sql
 
 #: So few per second that the time a test takes is nothing beside one interval.
 RATE = 0.1
@@ -110,7 +110,7 @@ async def test_a_limit_may_be_set_by_several_at_once(registry: Registry) -> None
 async def test_the_limit_of_a_channel_that_this_version_does_not_know_is_left_out(registry: Registry, url: str) -> None:
     await registry.limits.set(Channel.SMS, 10)
     database = Database.at(url, pool=1)
-    await tell(database, "INSERT INTO limits VALUES ('pigeon', 1)")
+    await execute_sql(database, "INSERT INTO limits VALUES ('pigeon', 1)")
     await database.close()
     assert await registry.limits.by_channel() == {Channel.SMS: 10}
 
@@ -176,7 +176,7 @@ async def test_moments_that_nobody_reserved_are_not_saved_up(registry: Registry)
 async def test_the_limit_that_holds_is_the_one_in_the_registry(registry: Registry, url: str) -> None:
     requests = await deliveries(registry, {"changed": RATE, "freed": RATE}, events=2)
     database = Database.at(url, pool=1)
-    await tell(
+    await execute_sql(
         database,
         "UPDATE subscriptions SET rate_limit = 0.01 WHERE id = 'changed'",
         "UPDATE subscriptions SET rate_limit = NULL WHERE id = 'freed'",
@@ -199,7 +199,7 @@ async def test_reserving_changes_nothing_else(registry: Registry) -> None:
 async def test_a_delivery_that_is_gone_gets_no_moment(registry: Registry, url: str) -> None:
     requests = await deliveries(registry, {"slow": RATE}, events=2)
     database = Database.at(url, pool=1)
-    await tell(database, f"DELETE FROM events WHERE key = '{requests[0].event.key}'")
+    await execute_sql(database, f"DELETE FROM events WHERE key = '{requests[0].event.key}'")
     await database.close()
     assert [key for key, _ in await registry.limits.reserve(requests, now=datetime.now(UTC))] == [requests[1].event.key]
 

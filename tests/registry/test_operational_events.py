@@ -1,4 +1,4 @@
-"""Publishing what the registry holds for tenants, to a real Temporal and through its outages."""
+"""Publishing the operational events of the registry, with a real Temporal and through outages."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy.ext.asyncio import AsyncConnection
 from structlog.testing import capture_logs
 from temporalio.client import WorkflowExecutionStatus
 from temporalio.testing import WorkflowEnvironment
@@ -17,10 +16,11 @@ from bellwire.errors import TemporalUnavailable
 from bellwire.events import Event
 from bellwire.registry import Registry, operational_events
 from bellwire.registry.db.engine import Database
-from bellwire.service.operational_events import AT_A_TIME, claim_attempt, publishing_operational_events
+from bellwire.service.operational_events import BATCH_SIZE, publish_batch, publishing_operational_events
 from bellwire.temporal.connection import connect
 from tests.factories import event
 from tests.proxy import Proxy
+from tests.registry.conftest import execute_sql
 
 Logs = list[Any]
 
@@ -40,15 +40,8 @@ async def registry(tmp_path: Path) -> AsyncIterator[Registry]:
     await opened.close()
 
 
-def news(number: int = 1) -> list[Event]:
+def new_events(number: int = 1) -> list[Event]:
     return [event(source="bellwire", type="bellwire.subscription.disabled", subject="sub") for _ in range(number)]
-
-
-async def execute(database: Database, statement: str) -> None:
-    async def run(connection: AsyncConnection) -> None:
-        await connection.exec_driver_sql(statement)
-
-    await database.write(run)
 
 
 async def started(client: Client, one: Event) -> bool:
@@ -58,87 +51,87 @@ async def started(client: Client, one: Event) -> bool:
 
 
 async def until(fact: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not fact():
             await asyncio.sleep(0.01)
 
 
 async def emptied(registry: Registry) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while await registry.operational_events.list():
             await asyncio.sleep(0.01)
 
 
-async def test_what_is_waiting_is_published_and_forgotten(
+async def test_events_are_published_and_deleted(
     registry: Registry, database: Database, dev_server: WorkflowEnvironment
 ) -> None:
-    client, told = Client(dev_server.client), news(3)
-    await database.write(operational_events.add, told)
-    assert await claim_attempt(registry, client) == 3
-    assert [await started(client, one) for one in told] == [True] * 3
+    client, events = Client(dev_server.client), new_events(3)
+    await database.write(operational_events.add, events)
+    assert await publish_batch(registry, client) == 3
+    assert [await started(client, one) for one in events] == [True] * 3
     assert await registry.operational_events.list() == []
-    assert await claim_attempt(registry, client) == 0
+    assert await publish_batch(registry, client) == 0
 
 
-async def test_published_twice_it_is_one_event(
+async def test_publishing_an_event_twice_starts_one_run(
     registry: Registry, database: Database, dev_server: WorkflowEnvironment
 ) -> None:
-    client, (told,) = Client(dev_server.client), news()
-    await database.write(operational_events.add, [told])
-    # As by a worker that died before it could forget it.
+    client, (one,) = Client(dev_server.client), new_events()
+    await database.write(operational_events.add, [one])
+    # As by a worker that was killed before it deleted the event.
     await client.publish((await registry.operational_events.list())[0])
-    assert await claim_attempt(registry, client) == 1
+    assert await publish_batch(registry, client) == 1
     assert await registry.operational_events.list() == []
-    assert (await client.publish(told)).duplicate
+    assert (await client.publish(one)).duplicate
 
 
-async def test_an_id_that_somebody_else_has_used_does_not_hold_up_the_others(
+async def test_an_event_whose_id_is_taken_does_not_block_the_others(
     registry: Registry, database: Database, dev_server: WorkflowEnvironment
 ) -> None:
-    client, (first, second) = Client(dev_server.client), sorted(news(2), key=lambda one: one.id)
+    client, (first, second) = Client(dev_server.client), sorted(new_events(2), key=lambda one: one.id)
     await client.publish(event(source="bellwire", id=first.id, type="other"))
     await database.write(operational_events.add, [first, second])
     with capture_logs() as logs:
-        assert await claim_attempt(registry, client) == 2
-    assert [log["event"] for log in logs] == ["announcement.in_conflict", "announcement.published"]
+        assert await publish_batch(registry, client) == 2
+    assert [log["event"] for log in logs] == ["operational_event.conflict", "operational_event.published"]
     assert await started(client, second)
     assert await registry.operational_events.list() == []
 
 
-async def test_while_the_registry_is_away_the_loop_goes_on(
+async def test_publishing_continues_after_an_outage_of_the_registry(
     registry: Registry, database: Database, dev_server: WorkflowEnvironment
 ) -> None:
-    await execute(database, "ALTER TABLE announcements RENAME TO away")
+    await execute_sql(database, "ALTER TABLE operational_events RENAME TO renamed")
     with capture_logs() as logs:
         async with publishing_operational_events(registry, Client(dev_server.client), every=0.01):
             await until(lambda: len(logs) >= 2)
-            await execute(database, "ALTER TABLE away RENAME TO announcements")
-            told = news(AT_A_TIME + 5)
-            await database.write(operational_events.add, told)
+            await execute_sql(database, "ALTER TABLE renamed RENAME TO operational_events")
+            events = new_events(BATCH_SIZE + 5)
+            await database.write(operational_events.add, events)
             await emptied(registry)
     assert {log["error"] for log in logs if log["event"] == "operational_events.delayed"} == {"NotSetUp"}
-    assert await started(Client(dev_server.client), told[-1])
+    assert await started(Client(dev_server.client), events[-1])
 
 
-async def test_while_temporal_is_away_nothing_is_lost(
+async def test_an_outage_of_temporal_loses_no_event(
     registry: Registry, database: Database, dev_server: WorkflowEnvironment
 ) -> None:
     address = dev_server.client.service_client.config.target_host
     async with Proxy.to_port(address) as proxy:
         client = Client(await connect(target_host=proxy.address, namespace=dev_server.client.namespace))
         await proxy.close()
-        (told,) = news()
-        await database.write(operational_events.add, [told])
+        (one,) = new_events()
+        await database.write(operational_events.add, [one])
         with pytest.raises(TemporalUnavailable):
-            await claim_attempt(registry, client)
-        assert await registry.operational_events.list() == [told]
+            await publish_batch(registry, client)
+        assert await registry.operational_events.list() == [one]
         await proxy.open()
         async with publishing_operational_events(registry, client, every=0.05):
             await emptied(registry)
-    assert await started(Client(dev_server.client), told)
+    assert await started(Client(dev_server.client), one)
 
 
-async def test_it_ends_with_its_body(registry: Registry, dev_server: WorkflowEnvironment) -> None:
+async def test_publishing_ends_with_the_body(registry: Registry, dev_server: WorkflowEnvironment) -> None:
     before = asyncio.all_tasks()
     async with publishing_operational_events(registry, Client(dev_server.client)):
         assert asyncio.all_tasks() - before

@@ -23,7 +23,7 @@ BOUNCED = Suppression(channel=Channel.SMS, address="+14155550123", reason=Suppre
 
 def receipt(status: str, provider_id: str = "SM1", **fields: object) -> SmsReceipt:
     values = {"event_key": HAPPENED.key, "subscription_id": WISH.id, "provider_id": provider_id, "status": status}
-    return SmsReceipt.model_validate({**values, "confirmed_at": NOW, **fields})
+    return SmsReceipt.model_validate({**values, "received_at": NOW, **fields})
 
 
 def sent(number: int, provider_id: str, facts: SmsFacts | None = None) -> Attempt:
@@ -110,11 +110,11 @@ async def test_what_an_sms_took_comes_back_as_it_was(one: Registry) -> None:
 
 async def test_who_was_asked_is_kept_with_the_delivery(one: Registry) -> None:
     (request,) = await one.attempts.load([GROUP])
-    assert await one.attempts.claim(request, asking="acme")
+    assert await one.attempts.claim(request, provider="acme")
     (request,) = await one.attempts.load([GROUP])
-    assert request.delivery.asked == "acme/1"
+    assert request.delivery.provider_attempted == "acme/1"
     await one.attempts.record_intent([request])
-    assert (await the_one(one)).asked == "acme/1", "what it has is looked for there"
+    assert (await the_one(one)).provider_attempted == "acme/1", "what it has is looked for there"
 
 
 async def test_start_lifts_only_what_was_listed_for_its_reason(one: Registry) -> None:

@@ -51,14 +51,14 @@ async def fill(registry: Registry, *, name: str = "a") -> None:
         subscription(
             id=name,
             target={"channel": "webhook", "url": f"https://a.example/{PRIVATE}"},
-            parts={"webhook.json": f'{{"to": "{PRIVATE}"}}'},
+            templates={"webhook.json": f'{{"to": "{PRIVATE}"}}'},
         )
     )
     await registry.subscriptions.record_consent(name, Consent(PRIVATE, NOW, None))
     await registry.events.accept([EVENT], "run")
     group = Group(event_key=EVENT.key, channel=Channel.WEBHOOK, subscription_ids=(name,))
     await registry.deliveries.add("run", [group])
-    outcome = Outcome(kind=OutcomeKind.DEFERRED, reason="later", answer=PRIVATE, remaining_recipients=(PRIVATE,))
+    outcome = Outcome(kind=OutcomeKind.DEFERRED, reason="later", response=PRIVATE, remaining_recipients=(PRIVATE,))
     made = Attempt(
         event_key=EVENT.key,
         subscription_id=name,
@@ -129,7 +129,7 @@ def test_the_columns_that_hold_something_private_are_sealed() -> None:
     # Whoever adds a column with an address, a body or a secret seals it and adds it here.
     assert set(COLUMNS) == {
         "subscriptions.target",
-        "subscriptions.parts",
+        "subscriptions.templates",
         "subscriptions.consent",
         "subscriptions.secrets",
         "suppressions.address",

@@ -20,7 +20,7 @@ SMS = {"channel": "sms", "to": "+14155550123"}
         {},
         {"target": EMAIL, "template": "order.paid", "locale": "zh-CN", "retry_schedule": [1, 2.5]},
         {"target": SMS, "retry_schedule": []},
-        {"target": SMS, "parts": {"sms.text": "{{ type }} ü"}},
+        {"target": SMS, "templates": {"sms.text": "{{ type }} ü"}},
         {"rate_limit": 0.3},
         {"filters": [{"not": {"any": [{"prefix": {"source": "/a"}}, {"exact": {"subject": "ö"}}]}}]},
         {"state": "paused", "state_reason": "holidays"},

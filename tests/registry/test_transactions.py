@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.registry.db.engine import Database
-from tests.registry.conftest import tell
+from tests.registry.conftest import execute_sql
 
 Work = Callable[[AsyncConnection], Coroutine[Any, Any, None]]
 
@@ -20,7 +20,7 @@ Work = Callable[[AsyncConnection], Coroutine[Any, Any, None]]
 async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
     """A file with one table, and one or two connections to it."""
     opened = Database.at(f"sqlite:///{tmp_path}/registry.db", pool=request.param)
-    await tell(opened, "CREATE TABLE notes (said TEXT)")
+    await execute_sql(opened, "CREATE TABLE notes (said TEXT)")
     yield opened
     await opened.close()
 

@@ -328,7 +328,7 @@ def attempted(url: str) -> tuple[Event, Subscription]:
                 number=1,
                 started_at=NOW,
                 duration=0.01,
-                outcome=Outcome(kind=OutcomeKind.DEFERRED, reason="HTTP 503", answer="\x1b[2J sorry"),
+                outcome=Outcome(kind=OutcomeKind.DEFERRED, reason="HTTP 503", response="\x1b[2J sorry"),
                 state=DeliveryState.WAITING,
                 delay=300,
             )
@@ -399,7 +399,7 @@ def test_what_an_sms_took_and_what_was_confirmed_is_shown(
             state=DeliveryState.DELIVERED,
         )
         await registry.attempts.record([made])
-        told = {"status": SmsReceiptStatus.UNDELIVERED, "code": "30003", "confirmed_at": NOW}
+        told = {"status": SmsReceiptStatus.UNDELIVERED, "code": "30003", "received_at": NOW}
         await registry.sms_receipts.record(
             SmsReceipt(event_key=happened.key, subscription_id=wish.id, provider_id="SM1", **told)
         )

@@ -10,7 +10,7 @@ from bellwire.endpoint_health import (
     MAX_WINDOW,
     DisablePolicy,
     EndpointHealth,
-    window,
+    throttle_window,
 )
 from tests.factories import NOW
 
@@ -31,27 +31,27 @@ DAY = timedelta(days=1)
 def test_a_window_doubles_to_five_minutes_and_a_stated_time_is_kept_within_a_day(
     throttles: int, retry_after: float | None, seconds: float
 ) -> None:
-    assert window(throttles, retry_after=retry_after) == timedelta(seconds=seconds)
+    assert throttle_window(throttles, retry_after=retry_after) == timedelta(seconds=seconds)
 
 
 def test_throttles_that_follow_on_each_other_make_the_window_longer_and_those_side_by_side_do_not() -> None:
     second = timedelta(seconds=1)
-    skip_when_trusted = HEALTHY.throttled(NOW, NOW + second, retry_after=None)
+    skip_when_trusted = HEALTHY.after_throttling(NOW, NOW + second, retry_after=None)
     assert (skip_when_trusted.throttles, skip_when_trusted.throttled_until) == (1, NOW + second + FIRST_WINDOW)
-    beside = skip_when_trusted.throttled(NOW + second, NOW + 2 * second, retry_after=None)
+    beside = skip_when_trusted.after_throttling(NOW + second, NOW + 2 * second, retry_after=None)
     assert (beside.throttles, beside.throttled_until) == (1, NOW + 2 * second + FIRST_WINDOW)
     # A shorter answer of one beside it does not end it earlier.
-    retry_after = beside.throttled(NOW + second, NOW + 2 * second, retry_after=1.0)
+    retry_after = beside.after_throttling(NOW + second, NOW + 2 * second, retry_after=1.0)
     assert retry_after.throttled_until == beside.throttled_until
     begun = NOW + 10 * second
-    again = beside.throttled(begun, begun, retry_after=None)
+    again = beside.after_throttling(begun, begun, retry_after=None)
     assert (again.throttles, again.throttled_until) == (2, begun + 2 * FIRST_WINDOW)
 
 
 def test_throttling_again_and_again_stays_within_the_longest_window() -> None:
     health, now = HEALTHY, NOW
     for _ in range(40):
-        health = health.throttled(now, now, retry_after=None)
+        health = health.after_throttling(now, now, retry_after=None)
         assert health.throttled_until is not None
         assert health.throttled_until - now <= MAX_WINDOW
         now = health.throttled_until
@@ -59,10 +59,10 @@ def test_throttling_again_and_again_stays_within_the_longest_window() -> None:
 
 
 def test_a_success_clears_everything_but_throttling_that_it_did_not_meet() -> None:
-    ill = HEALTHY.failed(NOW).failed(NOW + DAY).throttled(NOW + DAY, NOW + DAY, retry_after=60.0)
+    ill = HEALTHY.after_failure(NOW).after_failure(NOW + DAY).after_throttling(NOW + DAY, NOW + DAY, retry_after=60.0)
     assert (ill.failing_since, ill.failures, ill.degraded) == (NOW, 2, True)
-    assert ill.succeeded(NOW + 2 * DAY) == HEALTHY
-    beside = ill.succeeded(NOW + DAY)
+    assert ill.after_success(NOW + 2 * DAY) == HEALTHY
+    beside = ill.after_success(NOW + DAY)
     assert (beside.failing_since, beside.failures) == (None, 0)
     assert (beside.throttled_until, beside.throttles) == (ill.throttled_until, ill.throttles)
 

@@ -48,7 +48,7 @@ def registry_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
                 number=1,
                 started_at=NOW,
                 duration=0.1,
-                outcome=Outcome(kind=OutcomeKind.DEFERRED, reason="SMTP 451", answer=f"451 {ANN}"),
+                outcome=Outcome(kind=OutcomeKind.DEFERRED, reason="SMTP 451", response=f"451 {ANN}"),
                 state=state,
                 delay=None if state.settled else 300,
             )

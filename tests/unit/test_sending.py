@@ -12,7 +12,7 @@ from temporalio.testing import ActivityEnvironment
 from activities.sending.loop import STOPPING, judge
 from activities.sending.throttling import Throttled
 from bellwire.contract import ChunkResult, Deferred
-from bellwire.deliveries import MAX_ANSWER, MAX_REASON, DeliveryState, Outcome, OutcomeKind
+from bellwire.deliveries import MAX_REASON, MAX_RESPONSE, DeliveryState, Outcome, OutcomeKind
 from bellwire.endpoint_health import HEALTHY, Consent, EndpointHealth
 from bellwire.errors import RegistryUnavailable
 from bellwire.sends import SendRequest
@@ -151,12 +151,12 @@ async def test_outcomes_are_recorded_while_other_attempts_go_on() -> None:
 
 
 async def test_long_answers_are_cut_before_they_are_kept() -> None:
-    wordy = Outcome(kind=OutcomeKind.DEFERRED, reason="r" * 500, answer="a" * 5000)
+    wordy = Outcome(kind=OutcomeKind.DEFERRED, reason="r" * 500, response="a" * 5000)
     ledger = Ledger(of("a"))
     result = await sent(ledger, Sender(a=wordy))
     (made,) = ledger.recorded
     assert made.outcome.reason == result.deferred[0].reason == "r" * MAX_REASON
-    assert made.outcome.answer == "a" * MAX_ANSWER
+    assert made.outcome.response == "a" * MAX_RESPONSE
 
 
 async def test_heartbeats_go_on_while_the_registry_is_slow() -> None:

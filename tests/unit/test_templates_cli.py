@@ -55,8 +55,8 @@ def test_parts_of_a_tenant_are_stored_and_previewed_as_its_subscription_gets_the
     (tmp_path / "html").write_text("<p>{{ data.total }} <a href='javascript:x'>pay</a></p>")
     given = ["--part", f"email.subject={tmp_path / 'subject'}", "--part", f"email.html={tmp_path / 'html'}"]
     made = answer([*SUBSCRIBE, *MAIL, *given, "--id", "mine"], capsys)
-    assert made["parts"]["email.subject"] == "Thanks for {{ data.order }}"
-    assert stored(registry_url)[0].parts == made["parts"]
+    assert made["templates"]["email.subject"] == "Thanks for {{ data.order }}"
+    assert stored(registry_url)[0].templates == made["templates"]
     parts = answer(["templates", "preview", *ORDER, "--subscription", "mine"], capsys)
     assert (parts["subject"], parts["text"], parts["sms"]) == ("Thanks for 42", "19.90 EUR pay\n", None)
     assert "<p>19.90 EUR <a>pay</a></p>" in parts["html"]
@@ -67,11 +67,19 @@ def test_parts_of_a_tenant_are_stored_and_previewed_as_its_subscription_gets_the
 @pytest.mark.parametrize(
     ("part", "source", "named"),
     [
-        ("email.text", "ok\n{{ oops", "parts: template email.text line 2: "),
-        ("email.html", "{{ data | nofilter }}", "parts: template email.html line 1: no filter named 'nofilter'"),
-        ("email.html", "{% include '_layout.html' %}", "parts: template email.html line 1: include is not available"),
-        ("email.text", "x" * 65_537, "parts: have 65,537 bytes together"),
-        ("sms.text", "x", "parts: 'sms.text' does not fit the target; write email.subject or email.text or email.html"),
+        ("email.text", "ok\n{{ oops", "templates: template email.text line 2: "),
+        ("email.html", "{{ data | nofilter }}", "templates: template email.html line 1: no filter named 'nofilter'"),
+        (
+            "email.html",
+            "{% include '_layout.html' %}",
+            "templates: template email.html line 1: include is not available",
+        ),
+        ("email.text", "x" * 65_537, "templates: have 65,537 bytes together"),
+        (
+            "sms.text",
+            "x",
+            "templates: 'sms.text' does not fit the target; write email.subject or email.text or email.html",
+        ),
     ],
 )
 def test_a_part_that_cannot_work_is_refused_and_nothing_is_stored(
@@ -94,12 +102,12 @@ def test_parts_in_a_file_of_subscriptions_are_checked_and_each_bad_one_is_named(
     registry_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hook = {**GOOD, "target": {"channel": "webhook", "url": HOOK[1]}}
-    bad = {**hook, "parts": {"webhook.json": "{{ a"}}
+    bad = {**hook, "templates": {"webhook.json": "{{ a"}}
     file = tmp_path / "many.json"
-    file.write_text(json.dumps([{**hook, "parts": {"webhook.json": "{}"}}, bad, GOOD, bad]))
+    file.write_text(json.dumps([{**hook, "templates": {"webhook.json": "{}"}}, bad, GOOD, bad]))
     lines = complaint(["subscribe", "--file", str(file)], capsys)
     assert [line[: line.index(" line 1")] for line in lines] == [
-        "error: item 2: parts: template webhook.json",
-        "error: item 4: parts: template webhook.json",
+        "error: item 2: templates: template webhook.json",
+        "error: item 4: templates: template webhook.json",
     ]
     assert stored(registry_url) == []

@@ -70,7 +70,7 @@ subscriptions = Table(
     Column("target", Sealed("subscriptions.target"), nullable=False),
     Column("template", Text),
     #: Templates of the tenant's own, by part, as JSON.
-    Column("parts", Sealed("subscriptions.parts")),
+    Column("templates", Sealed("subscriptions.templates")),
     Column("locale", Text, nullable=False),
     Column("retry_schedule", Text),
     #: Most deliveries per second; null: no limit.
@@ -173,7 +173,7 @@ deliveries = Table(
     Column("remaining_recipients", Sealed("deliveries.remaining_recipients")),
     Column("provider_id", Text),
     #: The provider that was asked last for an SMS, and by which attempt.
-    Column("asked", Text),
+    Column("provider_attempted", Text),
     Column("workflow_id", Text, nullable=False),
     Column("updated_at", Timestamp, nullable=False),
     Index("deliveries_by_subscription", "subscription_id", "event_key"),
@@ -217,9 +217,9 @@ Index(
     postgresql_where=text("provider_id IS NOT NULL"),
 )
 
-#: The latest word of a provider on an SMS that it has accepted.
-confirmations = Table(
-    "confirmations",
+#: The latest delivery receipt of each SMS.
+sms_receipts = Table(
+    "sms_receipts",
     metadata,
     Column("event_key", Id, ForeignKey("events.key", ondelete="CASCADE"), primary_key=True),
     Column("subscription_id", Id, primary_key=True),
@@ -230,5 +230,5 @@ confirmations = Table(
     #: A decimal number, exact as text.
     Column("price", Text),
     Column("currency", Text),
-    Column("confirmed_at", Timestamp, nullable=False),
+    Column("received_at", Timestamp, nullable=False),
 )

@@ -168,7 +168,7 @@ def _receipt_rows(receipt: SmsReceipt | None) -> list[tuple[str, object]]:
         return []
     return [
         ("receipt", in_word(receipt)),
-        ("receipt at", receipt.confirmed_at),
+        ("receipt at", receipt.received_at),
         ("billed segments", receipt.segments),
         ("billed price", in_money(receipt.price, receipt.currency)),
     ]

@@ -135,9 +135,9 @@ async def store(registry: Registry, wishes: list[tuple[str, Wish]]) -> list[tupl
 
 async def _check_parts(wishes: list[tuple[str, Wish]]) -> None:
     """Raises InputInvalid, which names each place, part and line."""
-    written = [(where, wish.subscription.parts) for where, wish in wishes if wish.subscription.parts]
+    written = [(where, wish.subscription.templates) for where, wish in wishes if wish.subscription.templates]
     faults = await check_parts([parts for _, parts in written])
-    problems = [f"{where}: parts: {fault}" for (where, _), fault in zip(written, faults, strict=True) if fault]
+    problems = [f"{where}: templates: {fault}" for (where, _), fault in zip(written, faults, strict=True) if fault]
     if problems:
         raise InputInvalid("\n".join(problems))
 
@@ -228,7 +228,7 @@ async def subscribe(
         "types": types,
         "filters": [read_value("--filter", text) for text in filters or ()],
         "template": template,
-        "parts": _parts(parts) if parts else None,
+        "templates": _parts(parts) if parts else None,
         "locale": locale,
         "retry_schedule": None if retry is None else parse_schedule(retry),
         "rate_limit": rate_limit,

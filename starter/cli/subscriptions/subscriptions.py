@@ -189,7 +189,7 @@ async def _show(registry: Registry, subscription_id: str, *, as_json: bool) -> N
             ("channel", wish.channel),
             ("target", address_of(wish)),
             ("template", wish.template),
-            ("parts of its own", ", ".join(wish.parts or ())),
+            ("own templates", ", ".join(wish.templates or ())),
             ("locale", wish.locale),
             ("retry schedule", waits or "the channel's default"),
             ("rate limit", None if wish.rate_limit is None else f"{wish.rate_limit:g} per second"),

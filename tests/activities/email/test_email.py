@@ -84,7 +84,7 @@ async def test_a_greylisted_mail_is_accepted_on_the_second_attempt_with_the_same
         box.script(ANN, "451 4.7.1 greylisted, come back")
         first = await channel.attempt(owed_to(ANN))
         assert (first.kind, first.reason, first.remaining_recipients) == (DEFERRED, "SMTP 451 4.7.1", None)
-        assert first.answer == "451 4.7.1 greylisted, come back"
+        assert first.response == "451 4.7.1 greylisted, come back"
         assert (await channel.attempt(again(owed_to(ANN), first))).kind is DELIVERED
         assert [mail.message_id for mail in box.mails] == [f"<{owed_to(ANN).delivery.id}@example.net>"]
 
@@ -103,7 +103,7 @@ async def test_an_unknown_address_is_rejected_and_the_subscription_disabled() ->
         outcome = await channel.attempt(owed_to(ANN))
     assert (outcome.kind, outcome.disable, outcome.reason) == (REJECTED, True, "SMTP 550 5.1.1")
     assert ANN not in outcome.reason
-    assert ANN in (outcome.answer or "")
+    assert ANN in (outcome.response or "")
 
 
 async def test_a_mail_refused_after_data_is_rejected() -> None:

@@ -54,7 +54,7 @@ async def gone(pid: int) -> None:
 
 
 def wish(target: dict[str, Any], **parts: str) -> Any:
-    return subscription(target, parts={name.replace("_", "."): source for name, source in parts.items()})
+    return subscription(target, templates={name.replace("_", "."): source for name, source in parts.items()})
 
 
 async def test_parts_of_a_tenant_win_over_the_operators_and_the_rest_comes_from_those(tenants: TenantTemplates) -> None:

@@ -59,7 +59,7 @@ async def tried(registry: Registry, attempts: Attempts, trial: TestSendInput) ->
 
 
 GIVEN = TestSendInput(subscription_id="sub", channel=Channel.WEBHOOK)
-OK = Outcome(kind=OutcomeKind.DELIVERED, reason="HTTP 204", answer="private")
+OK = Outcome(kind=OutcomeKind.DELIVERED, reason="HTTP 204", response="private")
 
 
 @pytest.mark.parametrize("state", list(SubscriptionState))

@@ -13,8 +13,8 @@ from activities.sending.throttling import SPREAD_BOUNDS, hold_back
 from bellwire.contract import Deferred, Group
 from bellwire.deliveries import SLOT_LAPSES, Attempt, DeliveryState, Outcome, OutcomeKind
 from bellwire.endpoint_health import (
+    EARLY_TOLERANCE,
     HEALTHY,
-    WITHIN,
     Consent,
     EndpointHealth,
 )
@@ -71,7 +71,8 @@ async def test_what_has_no_limit_goes_and_the_registry_is_not_asked() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "goes"), [(-20, True), (0, True), (WITHIN, True), (WITHIN + 0.001, False), (30, False)]
+    ("seconds", "goes"),
+    [(-20, True), (0, True), (EARLY_TOLERANCE, True), (EARLY_TOLERANCE + 0.001, False), (30, False)],
 )
 async def test_a_moment_that_was_reserved_before_is_waited_for_and_the_registry_is_not_asked(
     seconds: float, goes: bool
@@ -105,7 +106,7 @@ async def test_a_backlog_goes_at_the_rate_of_its_subscription(registry: Registry
     now = datetime.now(UTC)
     go, held = await hold_back(registry, await registry.attempts.load(groups), now=now)
     assert ids(go) == ["0000"]
-    assert [item.delay for item in held] == pytest.approx([0.5, 1, 1.5, 2, 2.5], abs=WITHIN)
+    assert [item.delay for item in held] == pytest.approx([0.5, 1, 1.5, 2, 2.5], abs=EARLY_TOLERANCE)
     await recorded(registry, go[0], DeliveryState.DELIVERED)
     # As its run has it wait: each comes back after its delay, and then it goes. Nothing is reserved anew.
     for item, group in zip(held, groups[1:], strict=True):
@@ -136,13 +137,13 @@ async def test_another_attempt_takes_its_turn_behind_the_others(registry: Regist
     go, (held,) = await hold_back(registry, again, now=now)
     assert go == []
     assert held.attempts == 1
-    assert held.delay == pytest.approx(1.5, abs=WITHIN)
+    assert held.delay == pytest.approx(1.5, abs=EARLY_TOLERANCE)
 
 
 async def test_deliveries_that_are_no_more_than_the_limit_within_an_instant_go_together(registry: Registry) -> None:
     groups = await backlog(registry, rate=1000, size=200)
     go, held = await hold_back(registry, await registry.attempts.load(groups), now=datetime.now(UTC))
-    assert len(go) == pytest.approx(1000 * WITHIN, abs=25)
+    assert len(go) == pytest.approx(1000 * EARLY_TOLERANCE, abs=25)
     assert len(go) + len(held) == 200
     assert [item.delay for item in held] == sorted(item.delay for item in held)
 
@@ -172,7 +173,7 @@ async def test_what_goes_to_a_throttled_receiver_waits_until_then_and_comes_back
     assert max(fifths.values()) < 100
 
 
-@pytest.mark.parametrize("seconds", [-60.0, 0.0, WITHIN])
+@pytest.mark.parametrize("seconds", [-60.0, 0.0, EARLY_TOLERANCE])
 async def test_what_was_throttled_before_goes(seconds: float) -> None:
     until = NOW + timedelta(seconds=seconds)
     better = dataclasses.replace(send_request(), health=EndpointHealth(throttled_until=until, throttles=3))

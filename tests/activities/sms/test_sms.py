@@ -172,7 +172,7 @@ async def test_a_refusal_becomes_an_outcome(
     twilio.script(TO, SmsResponse(status=status, code=code, message=f"The number {TO} is no good"))
     outcome = await channel.attempt(first())
     assert (outcome.kind, outcome.disable, outcome.reason) == (kind, disable, reason)
-    assert code is None or TO in (outcome.answer or "")
+    assert code is None or TO in (outcome.response or "")
     assert twilio.messages == []
 
 

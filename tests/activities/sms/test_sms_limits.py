@@ -101,7 +101,7 @@ async def test_what_twilio_bills_is_recorded_once_it_says_so(setting: Setting) -
     sent = setting.twilio.add_message(TO, SENDER, "Hello")
     setting.twilio.set_status(sent.sid, "delivered", price="-0.0158")
     lost = wanted()
-    delivery = lost.delivery.model_copy(update={"intent_at": NOW, "asked": "twilio/1"})
+    delivery = lost.delivery.model_copy(update={"intent_at": NOW, "provider_attempted": "twilio/1"})
     outcome = await setting.channel().attempt(send_request(lost.subscription, lost.event, **delivery.model_dump()))
     facts = outcome.sms
     assert facts is not None
@@ -133,7 +133,7 @@ async def test_an_sms_that_twilio_failed_to_deliver_says_whose_fault_it_was(sett
     setting.twilio.set_status(sent.sid, "undelivered", 30003)
     lost = wanted()
     outcome = await setting.channel().attempt(
-        send_request(lost.subscription, lost.event, intent_at=NOW, asked="twilio/1")
+        send_request(lost.subscription, lost.event, intent_at=NOW, provider_attempted="twilio/1")
     )
     assert (outcome.kind, outcome.ours) == (OutcomeKind.DEFERRED, False)
 

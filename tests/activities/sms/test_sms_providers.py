@@ -133,7 +133,7 @@ async def test_after_a_lost_answer_nobody_else_is_asked_and_the_sms_is_found_whe
     setting.twilio.script(TO, reply)
     lost = await setting.run(setting.channel())
     assert (lost.state, lost.outcome.reason) == (DeliveryState.WAITING, LOST_REASON)
-    assert (await setting.send_request()).delivery.asked == "twilio/1"
+    assert (await setting.send_request()).delivery.provider_attempted == "twilio/1"
     found = await setting.run(setting.channel(), 2)
     assert (found.state, found.outcome.provider_id) == (DeliveryState.DELIVERED, setting.twilio.messages[0].sid)
     assert setting.sent == (1, 0)
@@ -154,7 +154,7 @@ async def test_what_the_second_provider_may_have_is_looked_for_there(setting: Se
     setting.acme.script(SmsResponse(accept=accept, reset=True))
     lost = await setting.run(setting.channel(**described))
     assert (lost.outcome.reason, lost.outcome.sms.provider) == (LOST_REASON, "acme")
-    assert (await setting.send_request()).delivery.asked == "acme/1"
+    assert (await setting.send_request()).delivery.provider_attempted == "acme/1"
     made = await setting.run(setting.channel(**described), 2)
     assert made.state is DeliveryState.DELIVERED
     # A look-up that finds nothing frees it for whoever comes first.
@@ -241,7 +241,7 @@ async def test_a_delivery_that_another_worker_has_taken_over_goes_to_no_second_p
     attempting = asyncio.create_task(channel.attempt(request, claim_attempt=setting.registry.attempts.claim))
     await asyncio.wait_for(setting.twilio.requested(1), 5)
     other = await setting.send_request()
-    assert await setting.registry.attempts.claim(other, asking="twilio")
+    assert await setting.registry.attempts.claim(other, provider="twilio")
     with pytest.raises(Superseded):
         await attempting
     assert setting.sent == (0, 0)
@@ -250,7 +250,7 @@ async def test_a_delivery_that_another_worker_has_taken_over_goes_to_no_second_p
 async def test_an_intent_from_before_anything_was_asked_leads_to_one_sms(setting: Setting) -> None:
     await setting.registry.attempts.record_intent([await setting.send_request()])
     request = await setting.send_request()
-    assert (request.delivery.asked, request.delivery.intent_at is not None) == (None, True)
+    assert (request.delivery.provider_attempted, request.delivery.intent_at is not None) == (None, True)
     made = await setting.run(setting.channel(without="twilio"))
     assert (made.state, setting.sent) == (DeliveryState.DELIVERED, (0, 1))
 
@@ -258,8 +258,8 @@ async def test_an_intent_from_before_anything_was_asked_leads_to_one_sms(setting
 async def test_what_was_asked_for_an_attempt_that_ended_is_forgotten_by_the_next(setting: Setting) -> None:
     setting.twilio.script(TO, SmsResponse(status=400, code=20404))
     await setting.run(setting.channel())
-    assert (await setting.send_request()).delivery.asked == "twilio/1"
+    assert (await setting.send_request()).delivery.provider_attempted == "twilio/1"
     await setting.registry.attempts.record_intent([replace(await setting.send_request(), number=2)])
     delivery = (await setting.send_request()).delivery
-    assert (delivery.attempts, delivery.asked) == (1, None)
+    assert (delivery.attempts, delivery.provider_attempted) == (1, None)
     assert cast(datetime, delivery.intent_at) <= datetime.now(UTC)

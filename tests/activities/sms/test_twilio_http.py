@@ -11,7 +11,7 @@ from twilio.base.exceptions import TwilioException, TwilioRestException, TwilioS
 from twilio.http.response import Response
 
 from activities.sms.provider_http import (
-    MAX_ANSWER_BYTES,
+    MAX_RESPONSE_BYTES,
     AnswerLost,
     NotSent,
     translate,
@@ -145,7 +145,7 @@ async def test_an_answer_that_breaks_off_is_lost_unless_its_status_refuses(
 
 async def test_an_endless_answer_is_cut_off(session: aiohttp.ClientSession) -> None:
     async def drown(request: web.Request) -> web.Response:
-        return web.json_response({"sid": "x" * MAX_ANSWER_BYTES})
+        return web.json_response({"sid": "x" * MAX_RESPONSE_BYTES})
 
     app = web.Application()
     app.router.add_post("/", drown)

@@ -132,7 +132,7 @@ async def test_concurrent_attempts_are_redacted_independently() -> None:
     async with WebhookReceiver() as hooks, channel(egress) as webhook:
         hooks.script("/", *[WebhookResponse(status=200, delay=0.1, body=b"secret")] * 5)
         outcomes = await asyncio.gather(*(attempt(webhook, url) for url in [hooks.url(), "http://nobody.invalid/"] * 5))
-    assert {one.answer for one in outcomes} == {None}
+    assert {one.response for one in outcomes} == {None}
     assert sorted(one.reason for one in outcomes) == ["HTTP 200"] * 5 + ["name not resolved"] * 5
 
 

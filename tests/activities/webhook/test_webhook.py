@@ -27,7 +27,7 @@ from activities.webhook.body import STRUCTURED
 from activities.webhook.channel import WebhookChannel
 from activities.webhook.responses import classify_status
 from bellwire.contract import Chunk, Group
-from bellwire.deliveries import MAX_ANSWER, MAX_REASON, DeliveryState, Outcome, OutcomeKind
+from bellwire.deliveries import MAX_REASON, MAX_RESPONSE, DeliveryState, Outcome, OutcomeKind
 from bellwire.events import Event
 from bellwire.registry import Registry
 from bellwire.sends import SendRequest
@@ -139,7 +139,7 @@ async def test_outcome_names_the_status(status: int) -> None:
         reason=f"HTTP {status}",
         disable=status == 410,
         throttle=status == 429,
-        answer="so be it",
+        response="so be it",
     )
 
 
@@ -235,7 +235,7 @@ async def test_endless_response_is_read_up_to_the_cap() -> None:
     async with WebhookReceiver() as hooks:
         hooks.script("/", WebhookResponse(status=200, behaviour=Behaviour.HUGE))
         outcome = await attempt(hooks.url())
-    assert outcome == Outcome(kind=DELIVERED, reason="HTTP 200", answer="." * MAX_ANSWER)
+    assert outcome == Outcome(kind=DELIVERED, reason="HTTP 200", response="." * MAX_RESPONSE)
 
 
 async def test_connection_is_not_reused_after_a_huge_response() -> None:
@@ -261,13 +261,13 @@ async def test_gzip_bomb_is_not_decompressed() -> None:
         ("zu spät, 太晚了".encode(), "zu spät, 太晚了"),
         (b"\xff\xfe!", "\ufffd\ufffd!"),
         (b"a\0b", "a\ufffdb"),
-        ("😀".encode() * 5000, "😀" * MAX_ANSWER),
+        ("😀".encode() * 5000, "😀" * MAX_RESPONSE),
     ],
 )
 async def test_start_of_the_response_is_stored_as_valid_text(body: bytes, answer: str | None) -> None:
     async with WebhookReceiver() as hooks:
         hooks.script("/", WebhookResponse(status=400, body=body))
-        assert (await attempt(hooks.url())).answer == answer
+        assert (await attempt(hooks.url())).response == answer
 
 
 @pytest.mark.parametrize(
