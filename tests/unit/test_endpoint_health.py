@@ -1,4 +1,4 @@
-"""How receivers fare: arithmetic on what attempts came to."""
+"""Endpoint health after throttling, failures and successes, and the policy that disables subscriptions."""
 
 from datetime import timedelta
 
@@ -18,7 +18,7 @@ DAY = timedelta(days=1)
 
 
 @pytest.mark.parametrize(
-    ("throttles", "stated", "seconds"),
+    ("throttles", "retry_after", "seconds"),
     [
         *((number, None, seconds) for number, seconds in enumerate((5, 10, 20, 40, 80, 160, 300, 300), 1)),
         (10_000, None, 300),
@@ -28,27 +28,27 @@ DAY = timedelta(days=1)
         (1, 1e9, 86_400),
     ],
 )
-def test_a_window_doubles_to_five_minutes_and_a_stated_time_is_kept_within_a_day(
+def test_throttle_windows_double_to_five_minutes_and_retry_after_is_clamped_to_a_day(
     throttles: int, retry_after: float | None, seconds: float
 ) -> None:
     assert throttle_window(throttles, retry_after=retry_after) == timedelta(seconds=seconds)
 
 
-def test_throttles_that_follow_on_each_other_make_the_window_longer_and_those_side_by_side_do_not() -> None:
+def test_repeated_throttling_lengthens_the_window_and_concurrent_attempts_do_not() -> None:
     second = timedelta(seconds=1)
-    skip_when_trusted = HEALTHY.after_throttling(NOW, NOW + second, retry_after=None)
-    assert (skip_when_trusted.throttles, skip_when_trusted.throttled_until) == (1, NOW + second + FIRST_WINDOW)
-    beside = skip_when_trusted.after_throttling(NOW + second, NOW + 2 * second, retry_after=None)
-    assert (beside.throttles, beside.throttled_until) == (1, NOW + 2 * second + FIRST_WINDOW)
-    # A shorter answer of one beside it does not end it earlier.
-    retry_after = beside.after_throttling(NOW + second, NOW + 2 * second, retry_after=1.0)
-    assert retry_after.throttled_until == beside.throttled_until
-    begun = NOW + 10 * second
-    again = beside.after_throttling(begun, begun, retry_after=None)
-    assert (again.throttles, again.throttled_until) == (2, begun + 2 * FIRST_WINDOW)
+    once = HEALTHY.after_throttling(NOW, NOW + second, retry_after=None)
+    assert (once.throttles, once.throttled_until) == (1, NOW + second + FIRST_WINDOW)
+    concurrent = once.after_throttling(NOW + second, NOW + 2 * second, retry_after=None)
+    assert (concurrent.throttles, concurrent.throttled_until) == (1, NOW + 2 * second + FIRST_WINDOW)
+    # A shorter Retry-After of a concurrent attempt does not end it earlier.
+    shorter = concurrent.after_throttling(NOW + second, NOW + 2 * second, retry_after=1.0)
+    assert shorter.throttled_until == concurrent.throttled_until
+    later = NOW + 10 * second
+    twice = concurrent.after_throttling(later, later, retry_after=None)
+    assert (twice.throttles, twice.throttled_until) == (2, later + 2 * FIRST_WINDOW)
 
 
-def test_throttling_again_and_again_stays_within_the_longest_window() -> None:
+def test_windows_never_exceed_the_longest() -> None:
     health, now = HEALTHY, NOW
     for _ in range(40):
         health = health.after_throttling(now, now, retry_after=None)
@@ -58,17 +58,19 @@ def test_throttling_again_and_again_stays_within_the_longest_window() -> None:
     assert health.throttles == 40
 
 
-def test_a_success_clears_everything_but_throttling_that_it_did_not_meet() -> None:
-    ill = HEALTHY.after_failure(NOW).after_failure(NOW + DAY).after_throttling(NOW + DAY, NOW + DAY, retry_after=60.0)
-    assert (ill.failing_since, ill.failures, ill.degraded) == (NOW, 2, True)
-    assert ill.after_success(NOW + 2 * DAY) == HEALTHY
-    beside = ill.after_success(NOW + DAY)
-    assert (beside.failing_since, beside.failures) == (None, 0)
-    assert (beside.throttled_until, beside.throttles) == (ill.throttled_until, ill.throttles)
+def test_a_success_clears_everything_but_throttling_that_began_after_it_started() -> None:
+    degraded = (
+        HEALTHY.after_failure(NOW).after_failure(NOW + DAY).after_throttling(NOW + DAY, NOW + DAY, retry_after=60.0)
+    )
+    assert (degraded.failing_since, degraded.failures, degraded.degraded) == (NOW, 2, True)
+    assert degraded.after_success(NOW + 2 * DAY) == HEALTHY
+    concurrent = degraded.after_success(NOW + DAY)
+    assert (concurrent.failing_since, concurrent.failures) == (None, 0)
+    assert (concurrent.throttled_until, concurrent.throttles) == (degraded.throttled_until, degraded.throttles)
 
 
 @pytest.mark.parametrize(
-    ("patience", "days", "failures", "over"),
+    ("policy", "days", "failures", "disabled"),
     [
         (DisablePolicy(), 5, 20, True),
         (DisablePolicy(), 4.99, 2000, False),
@@ -76,15 +78,15 @@ def test_a_success_clears_everything_but_throttling_that_it_did_not_meet() -> No
         (DisablePolicy(disable_after=None), 500, 2000, False),
     ],
 )
-def test_patience_ends_after_five_days_and_twenty_failures(
-    disable_policy: DisablePolicy, days: float, failures: int, over: bool
+def test_a_subscription_is_disabled_after_five_days_and_twenty_failures(
+    policy: DisablePolicy, days: float, failures: int, disabled: bool
 ) -> None:
     health = EndpointHealth(failing_since=NOW, failures=failures)
-    assert disable_policy.should_disable(health, NOW + days * DAY) is over
-    assert not disable_policy.should_disable(HEALTHY, NOW + days * DAY)
+    assert policy.should_disable(health, NOW + days * DAY) is disabled
+    assert not policy.should_disable(HEALTHY, NOW + days * DAY)
 
 
-@pytest.mark.parametrize(("days", "passed"), [(0, 0), (0.99, 0), (1, 1), (2.9, 1), (3, 2), (40, 2)])
-def test_warnings_are_due_after_a_day_and_after_three(days: float, passed: int) -> None:
-    assert DisablePolicy().warnings(EndpointHealth(failing_since=NOW), NOW + days * DAY) == passed
+@pytest.mark.parametrize(("days", "warnings"), [(0, 0), (0.99, 0), (1, 1), (2.9, 1), (3, 2), (40, 2)])
+def test_warnings_are_due_after_one_day_and_after_three(days: float, warnings: int) -> None:
+    assert DisablePolicy().warnings(EndpointHealth(failing_since=NOW), NOW + days * DAY) == warnings
     assert DisablePolicy().warnings(HEALTHY, NOW + days * DAY) == 0
