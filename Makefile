@@ -41,7 +41,7 @@ typecheck: $(READY) ## Check types, strictly
 	$(BIN)/mypy
 
 docs: $(READY) ## Build the documentation into build/site; warnings fail
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "Read it: $(BIN)/python -m http.server --bind 127.0.0.1 --directory build/site 8080"
 
 reference: $(READY) ## Generate the reference pages from the code

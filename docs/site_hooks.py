@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
+from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
 
 CHECKOUT = Path(__file__).parents[1]
@@ -39,7 +39,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         for found in _LINK.finditer(page.content_string):
             target = _target(page.src_uri, found["target"])
             if _is_shown(target) and files.get_file_from_path(f"{target}.md") is None:
-                files.append(File.generated(config, f"{target}.md", content=_listing(target)))
+                shown = File.generated(
+                    config, f"{target}.md", content=_listing(target), inclusion=InclusionLevel.NOT_IN_NAV
+                )
+                files.append(shown)
     return files
 
 
