@@ -81,9 +81,11 @@ Target = Receipt | tuple[str, str] | Event
 class Client:
     """Publishes events and follows them.
 
+    ```python
     client = await Client.connect()
     receipt = await client.publish(Event(source="/shop", type="order.paid", data={"order": "42"}))
     status = await client.wait(receipt, timeout=30)
+    ```
     """
 
     def __init__(self, temporal: Temporal) -> None:
