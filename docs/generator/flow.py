@@ -69,7 +69,7 @@ class Flow:
                 return self.texts(first, module) | self.texts(second, module)
             case ast.BoolOp(values=values):
                 return set().union(*(self.texts(value, module) for value in values))
-            case ast.NamedExpr(value=value):
+            case ast.NamedExpr(value=value) | ast.Await(value=value):
                 return self.texts(value, module)
             case ast.Subscript(value=value, slice=ast.Slice()):
                 return self.texts(value, module)
@@ -222,14 +222,20 @@ class Flow:
         return found
 
     def _appended(self, container: ast.expr, module: Module) -> list[Place]:
-        """What a function appends to a list of its own."""
+        """What a function adds to a list or mapping of its own."""
         function, name = module.function_around(container), ast.unparse(container)
-        calls = [node for node in ast.walk(function) if isinstance(node, ast.Call)] if function is not None else []
-        return [
-            (call.args[0], module)
-            for call in calls
-            if called_name(call) == "append" and ast.unparse(call.func) == f"{name}.append"
-        ]
+        found: list[Place] = []
+        for node in ast.walk(function) if function is not None else ():
+            match node:
+                case ast.Call(func=ast.Attribute(value=changed, attr="append"), args=[added]):
+                    pass
+                case ast.Assign(targets=[ast.Subscript(value=changed)], value=added):
+                    pass
+                case _:
+                    continue
+            if ast.unparse(changed) == name:
+                found.append((added, module))
+        return found
 
     def _bound(self, name: str, target: ast.expr, places: list[Place]) -> list[Place]:
         """What a name gets when the target that it is part of is assigned each of these."""
@@ -267,13 +273,18 @@ class Flow:
                 return [(element, module)]
             case ast.IfExp(body=first, orelse=second):
                 return [*(self._items(first, module) or []), *(self._items(second, module) or [])]
-            case ast.Name() | ast.Attribute():
+            case ast.Call(func=ast.Name(id="tuple" | "list" | "sorted"), args=[inner, *_]):
+                return self._items(inner, module)
+            case ast.Await(value=inner) | ast.Call(func=ast.Attribute(value=inner, attr="values"), args=[]):
+                return self._items(inner, module)
+            case ast.Call(func=ast.Attribute(value=inner, attr="items"), args=[]):
+                pairs = self._items(inner, module)
+                return pairs and [(ast.Tuple([ast.Constant(None), value]), where) for value, where in pairs]
+            case ast.Name() | ast.Attribute() | ast.Call(func=ast.Name() | ast.Attribute()):
                 with self._following(container, -2) as is_new:
                     places = self._origins(container, module) if is_new else []
                     rows = [self._items(*place) for place in places or []]
                     return [item for row in rows if row for item in row] + self._appended(container, module) or None
-            case ast.Call(func=ast.Name(id="tuple" | "list" | "sorted"), args=[inner, *_]):
-                return self._items(inner, module)
         return None
 
 

@@ -137,6 +137,14 @@ def test_pieces_that_are_joined_are_found() -> None:
     assert texts(source) == {"<n> bad", "more"}
 
 
+def test_a_mapping_that_a_function_fills_is_followed() -> None:
+    source = "async def why():\n    found = {}\n    found[1] = 'gone'\n    return found\n"
+    source += (
+        "async def f():\n    disabled = await why()\n    for _, reason in disabled.items(): Outcome(reason=reason)"
+    )
+    assert texts(source) == {"gone"}
+
+
 def test_the_reason_of_an_exception_is_found_where_it_is_raised() -> None:
     source = "class Refused(Exception):\n    def __init__(self, reason): self.reason = reason\n"
     source += "def f():\n    raise Refused('refused')\ndef g(e): return Outcome(reason=e.reason)"
