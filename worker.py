@@ -33,7 +33,7 @@ from activities.email.channel import EmailChannel
 from activities.email.dkim import DkimSigner
 from activities.email.relays import Relays
 from activities.rendering.renderer import Renderer
-from activities.rendering.tenant_renderer import TenantTemplates
+from activities.rendering.tenant_renderer import TenantRenderer
 from activities.resolve import Resolver
 from activities.sending.inline import Attempting, InlineSender
 from activities.sending.test_sends import TestSends
@@ -127,7 +127,7 @@ def signer_of(settings: Settings) -> DkimSigner | None:
 async def open_channels(settings: Settings, registry: Registry) -> AsyncIterator[Channels]:
     """All channels; on leaving, attempts that go on have the grace to end, and connections are closed."""
     async with AsyncExitStack() as stack:
-        tenants = TenantTemplates(
+        tenants = TenantRenderer(
             processes=settings.template_processes,
             timeout=settings.template_timeout,
             memory=settings.template_memory * 1024 * 1024,

@@ -1,10 +1,17 @@
-"""`python -m activities.rendering.preview`: renders or checks templates; request on stdin, response on stdout, in JSON.
+"""Renders or checks templates for the command line, which must not import `activities`.
 
-Asked to render: {"name": template or event type, "data": …, "folder": the operator's templates or null, and either
-"locale" or "subscription": one as JSON}. Answered: {"subject", "text", "html", "sms", "webhook"}, each a text or null.
-Asked to check: {"check": [the parts of one subscription, …]}. Answered: {"faults": [what is wrong or null, …]}.
-Answered otherwise: {"error": what is wrong}. It exists so that the command line, which may not import activities, shows
-what the channels would send.
+    python -m activities.rendering.preview
+
+It reads one request from stdin and writes one response to stdout, both in JSON:
+
+    {"name": template or event type, "data": …, "folder": the operator's templates or null, "locale": "en"}
+        renders for each channel: {"subject", "text", "html", "sms", "webhook"}, each a text or null
+    the same with "subscription", a subscription as JSON, in place of "locale"
+        renders what that subscription gets
+    {"check": [the templates of one subscription, …]}
+        compiles them: {"faults": [error message or null, …]}
+    any of them
+        if it fails: {"error": message}
 """
 
 import asyncio
@@ -16,14 +23,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from activities.rendering.renderer import Renderer
-from activities.rendering.tenant_renderer import TenantTemplates
+from activities.rendering.tenant_renderer import TenantRenderer
 from bellwire.errors import TemplateInvalid, fields_in_error
 from bellwire.events import Event
 from bellwire.models import TRUSTED
 from bellwire.sends import SendRequest
 from bellwire.subscriptions import Channel, Subscription
 
-#: A target of each channel, which nothing is sent to.
+#: A target of each channel for previews. Nothing is sent to it.
 _TARGETS = {
     Channel.EMAIL: {"channel": "email", "to": "ann@example.com"},
     Channel.SMS: {"channel": "sms", "to": "+14155550123"},
@@ -32,72 +39,71 @@ _TARGETS = {
 
 
 async def preview(request: dict[str, Any]) -> dict[str, str | None]:
-    """The parts of the template. Raises TemplateInvalid, also for a name, locale or data that no event could have."""
+    """The rendered texts. Raises TemplateInvalid, also for a name, locale or data that is not valid."""
+    renderer = Renderer(Path(request["folder"]) if request["folder"] else None)
     try:
         event = Event(source="/preview", type=request["name"], subject="preview", data=request["data"])
-        wishes = _wishes(request)
+        subscriptions = _subscriptions(request, renderer)
     except ValidationError as error:
         raise TemplateInvalid(fields_in_error(error)) from error
-    renderer = Renderer(Path(request["folder"]) if request["folder"] else None)
     found: dict[str, str | None] = dict.fromkeys(("subject", "text", "html", "sms", "webhook"))
     try:
-        for wish in wishes:
-            sent = SendRequest.unrecorded(wish, event)
-            match wish.channel:
+        for subscription in subscriptions:
+            send = SendRequest.unrecorded(subscription, event)
+            match subscription.channel:
                 case Channel.EMAIL:
-                    email = await renderer.email(sent)
+                    email = await renderer.email(send)
                     found.update(subject=email.subject, text=email.plain, html=email.html)
                 case Channel.SMS:
-                    found.update(sms=await renderer.sms(sent))
+                    found.update(sms=await renderer.sms(send))
                 case Channel.WEBHOOK:
-                    found.update(webhook=await renderer.webhook(sent))
+                    found.update(webhook=await renderer.webhook(send))
     finally:
         await renderer.close()
     return found
 
 
-def _wishes(request: dict[str, Any]) -> list[Subscription]:
-    """The subscription that is asked for, or one of each channel that has a template."""
+def _subscriptions(request: dict[str, Any], renderer: Renderer) -> list[Subscription]:
+    """The requested subscription, or one for each channel that uses a template."""
     if given := request.get("subscription"):
         return [Subscription.model_validate(given, context=TRUSTED)]
+    # A webhook carries the event itself, unless there is a template for it.
+    webhook = any(renderer.has(name, Channel.WEBHOOK) for name in (request["name"], "default"))
     return [
         Subscription.model_validate(
             {"tenant": "preview", "types": ["*"], "target": target, "locale": request["locale"]}
         )
         for channel, target in _TARGETS.items()
-        if channel is not Channel.WEBHOOK or _has_webhook(request)
+        if channel is not Channel.WEBHOOK or webhook
     ]
 
 
-def _has_webhook(request: dict[str, Any]) -> bool:
-    """Webhooks carry the event itself, unless there is a template for them."""
-    renderer = Renderer(Path(request["folder"]) if request["folder"] else None)
-    return any(renderer.has(name, Channel.WEBHOOK) for name in (request["name"], "default"))
-
-
-async def check(written: list[dict[str, str]]) -> list[str | None]:
-    """What is wrong with the parts of each subscription, or None."""
-    tenants = TenantTemplates(processes=1)
-    found: list[str | None] = [None] * len(written)
+async def check(templates: list[dict[str, str]]) -> list[str | None]:
+    """The first fault in the templates of each subscription, or None."""
+    tenants = TenantRenderer(processes=1)
+    faults: list[str | None] = [None] * len(templates)
     try:
-        for number, parts in enumerate(written):
+        for number, sources in enumerate(templates):
             try:
-                await tenants.check(parts)
+                await tenants.check(sources)
             except TemplateInvalid as error:
-                found[number] = str(error)
+                faults[number] = str(error)
     finally:
         await tenants.close()
-    return found
+    return faults
 
 
 def main() -> None:
-    asked = json.load(sys.stdin)
-    answer: dict[str, Any]
+    request = json.load(sys.stdin)
+    response: dict[str, Any]
     try:
-        answer = {"faults": asyncio.run(check(asked["check"]))} if "check" in asked else asyncio.run(preview(asked))
+        if "check" in request:
+            response = {"faults": asyncio.run(check(request["check"]))}
+        else:
+            response = asyncio.run(preview(request))
     except TemplateInvalid as error:
-        answer = {"error": str(error)}
-    sys.stdout.write(json.dumps(answer))
+        response = {"error": str(error)}
+    sys.stdout.write(json.dumps(response))
 
 
 if __name__ == "__main__":

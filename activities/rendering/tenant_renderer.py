@@ -1,8 +1,7 @@
-"""TenantTemplates: renders what tenants wrote in processes of its own, where a hostile template burns nothing but itself.
+"""TenantRenderer: renders templates of tenants in child processes.
 
-Templates of operators are trusted to mean well; those of tenants are not, and whatever Jinja2 and Python do with one is
-done in a child that has no secrets, no files, no network, little memory and a deadline. One that oversteps is killed and
-replaced.
+Templates of operators are trusted, those of tenants are not. A child process has no secrets, no files, no network, limited
+memory and a deadline. One that exceeds a limit is killed and replaced.
 """
 
 import asyncio
@@ -19,30 +18,30 @@ from typing import Any
 
 import structlog
 
+from activities.rendering.sandbox.faults import Fault
 from activities.rendering.sandbox.framing import HEADER, frame, length
-from activities.rendering.sandbox.output import Fault
 from bellwire.errors import TemplateInvalid
 
 log = structlog.get_logger("bellwire")
 
-#: Seconds that a child has to start, and to compile the parts of a subscription.
+#: Seconds in which a child has to start, and to compile the templates of a subscription.
 START_SECONDS, COMPILE_SECONDS = 30.0, 5.0
-#: Seconds for which parts that overstepped are not tried again, so that one tenant's many deliveries do not hold up others.
-BARRED_SECONDS = 60.0
-#: Parts that are remembered as barred.
-MAX_BARRED = 1_000
+#: Seconds for which templates that exceeded a limit are refused, so that they do not delay other deliveries.
+BLOCK_SECONDS = 60.0
+#: Sets of templates that are remembered as blocked.
+MAX_BLOCKED = 1_000
 
 _CHECKOUT = Path(__file__).parents[2]
 
 
-class _Overstepped(TemplateInvalid):
-    """The child was killed."""
+class _LimitExceeded(TemplateInvalid):
+    """The child exceeded a limit and was killed."""
 
 
-class TenantTemplates:
-    """Up to `processes` children, started when they are first needed, each with `memory` bytes.
+class TenantRenderer:
+    """Renders in up to `processes` children with `memory` bytes each, which start when they are needed.
 
-    `timeout`: seconds for rendering the parts of one delivery. Close it, or children live until this process ends.
+    `timeout`: seconds to render the templates of one delivery. Close it, or the children live until this process ends.
     """
 
     def __init__(self, *, processes: int = 2, timeout: float = 1.0, memory: int = 256 * 1024 * 1024) -> None:
@@ -50,85 +49,87 @@ class TenantTemplates:
         self._slots = asyncio.Semaphore(processes)
         self._idle: list[_Child] = []
         self._children: set[_Child] = set()
-        self._barred: OrderedDict[str, tuple[float, str]] = OrderedDict()
+        #: By digest: when the block ends, and the error message.
+        self._blocked: OrderedDict[str, tuple[float, str]] = OrderedDict()
 
     @property
     def pids(self) -> list[int]:
-        """The process ids of the children there are."""
+        """The process ids of the children."""
         return sorted(child.pid for child in self._children)
 
     async def render(
-        self, sources: Mapping[str, str], parts: Sequence[str], context: Mapping[str, Any]
+        self, sources: Mapping[str, str], names: Sequence[str], context: Mapping[str, Any]
     ) -> dict[str, str]:
-        """The texts of these parts. Raises TemplateInvalid, which names the part, line and reason; no data."""
-        answer = await self._answer(sources, {"parts": list(parts), "context": context})
-        texts: dict[str, str] = answer["texts"]
+        """Render the templates `names` of `sources`. Raises TemplateInvalid with name, line and problem, without data."""
+        response = await self._request(sources, {"names": list(names), "context": context})
+        texts: dict[str, str] = response["texts"]
         return texts
 
     async def check(self, sources: Mapping[str, str]) -> None:
-        """Compile the parts. Raises TemplateInvalid, which names the part, line and reason."""
-        await self._answer(sources, None)
+        """Compile the templates. Raises TemplateInvalid with name, line and problem."""
+        await self._request(sources, None)
 
-    async def _answer(self, sources: Mapping[str, str], question: Mapping[str, Any] | None) -> dict[str, Any]:
+    async def close(self) -> None:
+        """Kill the children."""
+        await asyncio.gather(*(child.end() for child in list(self._children)))
+        self._children.clear()
+        self._idle.clear()
+
+    async def _request(self, sources: Mapping[str, str], rendering: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Render, or only compile if `rendering` is None."""
         digest = _digest(sources)
-        self._refuse_barred(digest)
+        self._refuse_blocked(digest)
         async with self._slots:
-            self._refuse_barred(digest)  # while this waited
+            self._refuse_blocked(digest)  # it may have been blocked while this waited
             child = self._idle.pop() if self._idle else await self._start()
             try:
-                answer = await self._ask(child, digest, sources, question)
-            except _Overstepped as error:
-                self._bar(digest, str(error))
+                response = await self._request_of(child, digest, sources, rendering)
+            except _LimitExceeded as error:
+                self._block(digest, str(error))
                 raise
             finally:
                 if child.alive:
                     self._idle.append(child)
                 else:
                     self._children.discard(child)
-        if "fault" in answer:
-            raise TemplateInvalid(Fault(*answer["fault"]).told(", ".join(sources)))
-        return answer
-
-    async def close(self) -> None:
-        """End the children."""
-        await asyncio.gather(*(child.end() for child in list(self._children)))
-        self._children.clear()
-        self._idle.clear()
+        if "fault" in response:
+            raise TemplateInvalid(Fault(*response["fault"]).message(", ".join(sources)))
+        return response
 
     async def _start(self) -> "_Child":
         try:
             child = await _Child.start(self._memory, cpu=max(self._timeout, COMPILE_SECONDS) + 1)
-        except (OSError, _Overstepped) as error:
+        except (OSError, _LimitExceeded) as error:
             log.error("template.process_failed", error=type(error).__name__)  # noqa: TRY400 - no more is known
             raise TemplateInvalid("template process did not start") from error
         self._children.add(child)
         return child
 
-    async def _ask(
-        self, child: "_Child", digest: str, sources: Mapping[str, str], question: Mapping[str, Any] | None
+    async def _request_of(
+        self, child: "_Child", digest: str, sources: Mapping[str, str], rendering: Mapping[str, Any] | None
     ) -> dict[str, Any]:
-        if question is None:
-            return await child.ask(_to_compile(digest, sources), seconds=COMPILE_SECONDS)
-        rendering = frame({"digest": digest, **question})
-        answer = await child.ask(rendering, seconds=self._timeout)
-        if "unknown" not in answer:
-            return answer
-        compiled = await child.ask(_to_compile(digest, sources), seconds=COMPILE_SECONDS)
-        return compiled if "fault" in compiled else await child.ask(rendering, seconds=self._timeout)
+        if rendering is None:
+            return await child.request(_compile_request(digest, sources), seconds=COMPILE_SECONDS)
+        request = frame({"digest": digest, **rendering})
+        response = await child.request(request, seconds=self._timeout)
+        if "unknown" not in response:
+            return response
+        compiled = await child.request(_compile_request(digest, sources), seconds=COMPILE_SECONDS)
+        return compiled if "fault" in compiled else await child.request(request, seconds=self._timeout)
 
-    def _bar(self, digest: str, reason: str) -> None:
-        self._barred[digest] = (time.monotonic() + BARRED_SECONDS, reason)
-        while len(self._barred) > MAX_BARRED:
-            self._barred.popitem(last=False)
+    def _block(self, digest: str, reason: str) -> None:
+        self._blocked[digest] = (time.monotonic() + BLOCK_SECONDS, reason)
+        while len(self._blocked) > MAX_BLOCKED:
+            self._blocked.popitem(last=False)
 
-    def _refuse_barred(self, digest: str) -> None:
-        until, reason = self._barred.get(digest, (0.0, ""))
+    def _refuse_blocked(self, digest: str) -> None:
+        until, reason = self._blocked.get(digest, (0.0, ""))
         if time.monotonic() < until:
             raise TemplateInvalid(reason)
 
 
 class _Child:
-    """One process, which answers one question at a time. Dead once it has overstepped or was interrupted."""
+    """A child process that handles one request at a time. It is dead after it exceeded a limit or was interrupted."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -143,39 +144,39 @@ class _Child:
             stderr=asyncio.subprocess.DEVNULL,
             cwd=_CHECKOUT,
             env={},
-            # Ctrl-C in a terminal is for the worker, which ends its children itself.
+            # Ctrl-C in a terminal goes to the worker only, which ends its children itself.
             start_new_session=True,
         )
         child = cls(process)
-        await child.ask(b"", seconds=START_SECONDS)
+        await child.request(b"", seconds=START_SECONDS)
         return child
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
-    async def ask(self, question: bytes, *, seconds: float) -> dict[str, Any]:
-        """The answer. Raises TemplateInvalid after killing a child that takes longer, or that died."""
+    async def request(self, request: bytes, *, seconds: float) -> dict[str, Any]:
+        """Write a request and read the response. Raises TemplateInvalid after killing a child that took longer or died."""
         assert self._process.stdin
         assert self._process.stdout
         try:
             async with asyncio.timeout(seconds):
-                self._process.stdin.write(question)
+                self._process.stdin.write(request)
                 await self._process.stdin.drain()
                 size = length(await self._process.stdout.readexactly(HEADER))
-                answer: dict[str, Any] = json.loads(await self._process.stdout.readexactly(size))
+                response: dict[str, Any] = json.loads(await self._process.stdout.readexactly(size))
         except TimeoutError as error:
             await self.end()
-            raise _Overstepped(f"template took too long: more than {seconds:g} s") from error
+            raise _LimitExceeded(f"template took too long: more than {seconds:g} s") from error
         except (EOFError, OSError, ValueError) as error:
             await self.end()
             if self._process.returncode == -signal.SIGXCPU:
-                raise _Overstepped("template took too long: its process was ended") from error
-            raise _Overstepped("template too large: its process was ended") from error
-        except BaseException:  # cancelled: an answer to nobody may come
+                raise _LimitExceeded("template took too long: its process was killed") from error
+            raise _LimitExceeded("template too large: its process was killed") from error
+        except BaseException:  # cancelled: the response may still come, and must not reach the next request
             self._kill()
             raise
-        return answer
+        return response
 
     async def end(self) -> None:
         self._kill()
@@ -187,7 +188,7 @@ class _Child:
             self._process.kill()
 
 
-def _to_compile(digest: str, sources: Mapping[str, str]) -> bytes:
+def _compile_request(digest: str, sources: Mapping[str, str]) -> bytes:
     return frame({"digest": digest, "sources": dict(sources)})
 
 

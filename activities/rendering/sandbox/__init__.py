@@ -1,1 +1,1 @@
-"""The Jinja2 sandbox: bounded functions, budget, child process."""
+"""The Jinja2 sandbox: allowed functions and attributes, a budget, checked output, and the child process for tenants."""

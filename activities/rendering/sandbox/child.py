@@ -1,11 +1,16 @@
-"""`python -m activities.rendering.sandbox.child MEMORY SECONDS`: compiles and renders templates of tenants for `TenantTemplates`.
+"""The child process that compiles and renders templates of tenants for `TenantRenderer`.
 
-Asked on stdin: {"digest", "sources": {part: source}} to compile, or {"digest", "parts": [part], "context"} to render.
-Answered on stdout: {"compiled": true}, {"texts": {part: text}}, {"unknown": true} for a digest that is not compiled here,
-or {"fault": [what, part, line]}. It says {"ready": true} first, and ends when its stdin does.
+    python -m activities.rendering.sandbox.child MEMORY SECONDS
 
-The system holds it within MEMORY bytes of address space, SECONDS of processor time for each question, and the three files
-it was born with: it can open neither another file nor a socket, and start no process.
+It writes {"ready": true} to stdout, then reads requests from stdin and writes one response to each, until stdin ends:
+
+    {"digest", "sources": {name: source}}        compile: {"compiled": true}
+    {"digest", "names": [name], "context"}       render: {"texts": {name: text}}, or {"unknown": true} if this process has
+                                                 not compiled the digest
+    either                                       {"fault": [problem, name, line]}
+
+The operating system limits it to MEMORY bytes of address space, SECONDS of CPU time for each request, and the three file
+descriptors that it starts with: it cannot open files or sockets, or start processes.
 """
 
 import gc
@@ -16,34 +21,35 @@ import resource
 import sys
 from typing import Any
 
-from activities.rendering.sandbox.compiled import WrittenParts
+from activities.rendering.sandbox.compiled import CompiledTemplates
+from activities.rendering.sandbox.faults import Fault
 from activities.rendering.sandbox.framing import HEADER, frame, length
-from activities.rendering.sandbox.output import Fault
 
-#: What is rendered before the doors close, so that whatever is imported on first use is there.
+#: Templates that are rendered before the limits apply, so that modules which are imported on first use are loaded.
 _WARM_UP = {
-    "email.html": "<p>{{ data | rows }}{{ time | moment }}<a href='x:{{ 1 }}'>{{ data | tojson | urlize | wordwrap }}</a></p>",
+    "email.html": "<p>{{ data | rows }}{{ time | format_time }}<a href='x:{{ 1 }}'>{{ data | tojson | urlize | wordwrap }}</a></p>",
     "webhook.json": '{% for n in range(2) if n %}{{ "é" | urlencode | striptags | tojson }}{% endfor %}',
 }
 
 
-def answer_of(written: WrittenParts, asked: dict[str, Any]) -> dict[str, Any]:
-    digest = asked["digest"]
-    if "sources" in asked:
-        found: Any = written.compile(digest, asked["sources"])
-        return {"compiled": True} if found is None else _fault(found)
-    if not written.has(digest):
+def handle(templates: CompiledTemplates, request: dict[str, Any]) -> dict[str, Any]:
+    """The response to one request."""
+    digest = request["digest"]
+    if "sources" in request:
+        fault = templates.compile(digest, request["sources"])
+        return {"compiled": True} if fault is None else _fault(fault)
+    if not templates.has(digest):
         return {"unknown": True}
-    found = written.render(digest, asked["parts"], asked["context"])
+    found = templates.render(digest, request["names"], request["context"])
     return _fault(found) if isinstance(found, Fault) else {"texts": found}
 
 
 def _fault(fault: Fault) -> dict[str, Any]:
-    return {"fault": [fault.what, fault.template, fault.line]}
+    return {"fault": [fault.problem, fault.template, fault.line]}
 
 
 def confine(memory: int) -> None:
-    """Close the doors: nothing more is opened, no process started, no core dumped, no memory taken beyond `memory`."""
+    """Limit this process: no new files, sockets or processes, no core dump, at most `memory` bytes of address space."""
     limits = {
         resource.RLIMIT_AS: memory,
         resource.RLIMIT_NOFILE: 3,
@@ -58,7 +64,7 @@ def confine(memory: int) -> None:
 
 
 def _allow(seconds: float) -> None:
-    """So much more processor time; the system then ends this process, also if whoever asked is gone."""
+    """Limit CPU time to so many more seconds. The system ends the process at the limit, even if the parent is gone."""
     spent = resource.getrusage(resource.RUSAGE_SELF)
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     until = math.ceil(spent.ru_utime + spent.ru_stime + seconds)
@@ -66,7 +72,7 @@ def _allow(seconds: float) -> None:
 
 
 def _read(size: int) -> bytes:
-    """So many bytes of stdin; none if it has ended."""
+    """The next `size` bytes of stdin; empty at its end."""
     found = bytearray()
     while len(found) < size:
         piece = os.read(0, size - len(found))
@@ -76,28 +82,28 @@ def _read(size: int) -> bytes:
     return bytes(found)
 
 
-def _say(value: Any) -> None:
-    rest = memoryview(frame(value))
-    while rest:
-        rest = rest[os.write(1, rest) :]
+def _write(value: Any) -> None:
+    pending = memoryview(frame(value))
+    while pending:
+        pending = pending[os.write(1, pending) :]
 
 
 def main(memory: int, seconds: float) -> None:
-    written = WrittenParts()
-    written.compile("", _WARM_UP)
+    templates = CompiledTemplates()
+    templates.compile("", _WARM_UP)
     for data in ({"a": [1, "é"]}, {"a": "<!-- href=javascript: -->"}):
-        written.render("", list(_WARM_UP), {"data": data, "time": "2026-11-23T08:00:00Z"})
-    written.compile("", {"sms.text": "{% if"})
-    written.compile("", {"sms.text": "{{ missing }}"})
-    written.render("", ["sms.text"], {})
+        templates.render("", list(_WARM_UP), {"data": data, "time": "2026-11-23T08:00:00Z"})
+    templates.compile("", {"sms.text": "{% if"})
+    templates.compile("", {"sms.text": "{{ missing }}"})
+    templates.render("", ["sms.text"], {})
     gc.collect()
     gc.freeze()
     confine(memory)
-    _say({"ready": True})
+    _write({"ready": True})
     while header := _read(HEADER):
-        asked = json.loads(_read(length(header)))
+        request = json.loads(_read(length(header)))
         _allow(seconds)
-        _say(answer_of(written, asked))
+        _write(handle(templates, request))
 
 
 if __name__ == "__main__":

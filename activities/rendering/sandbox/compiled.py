@@ -1,23 +1,24 @@
-"""Parts that tenants wrote, compiled: templates without files, which include and extend nothing."""
+"""CompiledTemplates: templates of tenants, compiled from source. They cannot include or extend other templates."""
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from jinja2 import Template, TemplateAssertionError
 from jinja2 import nodes as tree
 
 from activities.rendering.sandbox.environment import TemplateEnvironment
-from activities.rendering.sandbox.output import Fault, fault_of, render
+from activities.rendering.sandbox.faults import Fault, fault_of
+from activities.rendering.sandbox.output import render
 
-#: Characters of source that are kept compiled, which takes some thirty times the memory.
+#: Characters of source whose compiled templates are kept. Compiled, they take about thirty times the memory.
 MAX_KEPT = 1024 * 1024
 
-_ELSEWHERE = (tree.Include, tree.Import, tree.FromImport, tree.Extends)
+_OTHER_TEMPLATES = (tree.Include, tree.Import, tree.FromImport, tree.Extends)
 
 
-class WrittenParts:
-    """Compiles parts, keeps them by the digest of their sources, and renders them."""
+class CompiledTemplates:
+    """Compiles sets of templates, keeps them by the digest of their sources, and renders them."""
 
     def __init__(self) -> None:
         self._environment = TemplateEnvironment()
@@ -28,15 +29,15 @@ class WrittenParts:
         return digest in self._compiled
 
     def compile(self, digest: str, sources: Mapping[str, str]) -> Fault | None:
-        """Compile and keep the parts; what is wrong with the first that is wrong."""
+        """Compile and keep the templates, given by name. Returns the first fault, or None."""
         compiled = {}
-        for part, source in sources.items():
+        for name, source in sources.items():
             try:
                 self._environment.budget.reset()
-                compiled[part] = self._template(part, source)
+                compiled[name] = self._compile_one(name, source)
             except Exception as error:  # a template can raise anything, also while it is compiled
-                fault = fault_of(error, _named(sources))
-                return Fault(fault.what, part, fault.line)
+                fault = fault_of(error, _names(sources))
+                return Fault(fault.problem, name, fault.line)
         self._compiled[digest] = compiled
         self._sizes[digest] = sum(map(len, sources.values()))
         while sum(self._sizes.values()) > MAX_KEPT:
@@ -44,41 +45,41 @@ class WrittenParts:
             del self._sizes[oldest]
         return None
 
-    def render(self, digest: str, parts: list[str], context: Mapping[str, Any]) -> dict[str, str] | Fault:
-        """The texts of these parts, which must have been compiled."""
+    def render(self, digest: str, names: list[str], context: Mapping[str, Any]) -> dict[str, str] | Fault:
+        """Render these templates of a set that was compiled. Returns their texts by name, or the first fault."""
         compiled = self._compiled[digest]
         self._compiled.move_to_end(digest)
         texts = {}
-        for part in parts:
+        for name in names:
             try:
-                texts[part] = render(self._environment, part, lambda part=part: compiled[part], context)  # type: ignore[misc]
+                texts[name] = render(self._environment, name, lambda name=name: compiled[name], context)  # type: ignore[misc]
             except Exception as error:
-                fault = fault_of(error, _named(compiled))
-                return Fault(fault.what, part, fault.line)
+                fault = fault_of(error, _names(compiled))
+                return Fault(fault.problem, name, fault.line)
         return texts
 
-    def _template(self, part: str, source: str) -> Template:
-        parsed = self._environment.parse(source, part, part)
-        for found in parsed.find_all((*_ELSEWHERE, tree.Filter, tree.Test, tree.Getattr)):
-            if complaint := self._complaint(found):
-                raise TemplateAssertionError(complaint, found.lineno, part)
-        code = self._environment.compile(parsed, part, part)
+    def _compile_one(self, name: str, source: str) -> Template:
+        parsed = self._environment.parse(source, name, name)
+        for node in parsed.find_all((*_OTHER_TEMPLATES, tree.Filter, tree.Test, tree.Getattr)):
+            if problem := self._problem(node):
+                raise TemplateAssertionError(problem, node.lineno, name)
+        code = self._environment.compile(parsed, name, name)
         return Template.from_code(self._environment, code, self._environment.make_globals(None))
 
-    def _complaint(self, found: tree.Node) -> str | None:
-        """What a part must not say. Jinja2 looks for a filter in a condition only when it renders."""
-        match found:
+    def _problem(self, node: tree.Node) -> str | None:
+        """What is not available to tenants. Jinja2 checks filters and tests within conditions only when it renders."""
+        match node:
             case tree.Filter(name=name) if name not in self._environment.filters:
                 return f"no filter named {name!r}"
             case tree.Test(name=name) if name not in self._environment.tests:
                 return f"no test named {name!r}"
             case tree.Getattr(attr=name) if name.startswith("__"):
                 return f"access to {name} is not available"
-            case _ if isinstance(found, _ELSEWHERE):
-                word = "from" if isinstance(found, tree.FromImport) else type(found).__name__.lower()
-                return f"{word} is not available here; write the text into the part"
+            case _ if isinstance(node, _OTHER_TEMPLATES):
+                statement = "from" if isinstance(node, tree.FromImport) else type(node).__name__.lower()
+                return f"{statement} is not available here; write the text into the template"
         return None
 
 
-def _named(parts: Mapping[str, Any]) -> Any:
-    return lambda file: file if file in parts else None
+def _names(templates: Mapping[str, Any]) -> Callable[[str], str | None]:
+    return lambda file: file if file in templates else None

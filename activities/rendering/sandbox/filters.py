@@ -11,7 +11,7 @@ MAX_LABEL = 100
 MAX_VALUE = 300
 
 
-def moment(value: str) -> str:
+def format_time(value: str) -> str:
     """An RFC 3339 time for people: 2026-11-23 08:00 UTC. Other values are returned unchanged."""
     try:
         time = datetime.fromisoformat(value)

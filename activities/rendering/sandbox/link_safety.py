@@ -1,8 +1,7 @@
-"""Links in rendered HTML: only http, https, mailto, tel and relative ones leave the house.
+"""Removes unsafe links from rendered HTML: only http, https, mailto, tel and relative URLs are allowed.
 
-Escaping does not stop `href="javascript:…"`, which is a matter of what a value means and not of how it is spelled. An
-attribute with another scheme is removed and the rest of the mail stays: the link was mostly made of an event's data, and
-a reader is better served by a mail with one dead link than by none.
+Escaping does not stop `href="javascript:…"`. An attribute with another scheme is removed, and the rest of the mail stays:
+most such links come from the data of an event, and a mail with one dead link is better than no mail.
 """
 
 import re
@@ -13,54 +12,54 @@ from typing import Any
 from jinja2.exceptions import TemplateRuntimeError
 from lxml import etree  # type: ignore[import-untyped]
 
-#: Schemes that a link may have, and an image.
+#: Schemes that links and images may have.
 ALLOWED = frozenset({"http", "https", "mailto", "tel"})
 
-#: Attributes that hold one address.
-_ADDRESSES = frozenset(
+#: Attributes that hold one URL.
+_URL_ATTRIBUTES = frozenset(
     {"href", "src", "action", "formaction", "background", "poster", "data", "cite", "longdesc", "manifest", "lowsrc"}
     | {"dynsrc", "profile", "codebase", "classid", "archive", "icon", "usemap", "link", "vlink", "alink"}
 )
-#: Attributes that hold several, or something else in which addresses are; each with where they begin.
-_PARTS = {
+#: Attributes that hold several URLs, or URLs within other text, each with a pattern that finds them.
+_URL_PATTERNS = {
     "srcset": re.compile(r"(?:^|,)\s*([^\s,]+:[^\s,]*)"),
     "imagesrcset": re.compile(r"(?:^|,)\s*([^\s,]+:[^\s,]*)"),
     "ping": re.compile(r"(\S+)"),
     "attributionsrc": re.compile(r"(\S+)"),
     "content": re.compile(r"url\s*=\s*[\"']?([^\"']*)", re.IGNORECASE),
     "style": re.compile(r"url\(\s*[\"']?([^\"')]*)", re.IGNORECASE),
-    # What SVG animates may be the href of what it stands in.
+    # An SVG animation may set the href of the element around it.
     **dict.fromkeys(
         ("from", "to", "by", "values"), re.compile(r"\s*((?:javascript|vbscript|data)\s*:)", re.IGNORECASE)
     ),
 }
-#: Whatever a reader could take for one of these attributes, in or outside a tag: more than there are, and never fewer.
+#: Text that any parser could read as one of these attributes, inside or outside a tag. It finds too many, never too few.
 _LIKE_ATTRIBUTE = re.compile(
     r"(href|src|action|background|poster|data|cite|longdesc|manifest|profile|codebase|classid|archive|icon|usemap|link"
     r"|srcset|ping|content|style|from|to|by|values|srcdoc)\s*=\s*(\"[^\"]*\"|'[^']*'|[^\s>]*)",
     re.IGNORECASE,
 )
-#: Characters that readers skip while they look for the scheme.
+#: Characters that mail readers ignore in front of and within a scheme.
 _SKIPPED = re.compile(r"[\x00-\x20\x7f-\xa0\xad\u200b-\u200f\u2028\u2029\u2060\ufeff\ufffd]+")
 _SCHEME = re.compile(r"([^/?#:]*):")
 _CSS_ESCAPE = re.compile(r"\\|/\*|expression\s*\(", re.IGNORECASE)
-#: Elements whose content some readers take for text and others for elements.
+#: Elements whose content some readers parse as text and others as elements.
 _RAW = ("noscript", "noembed", "noframes", "xmp", "iframe", "plaintext", "template", "textarea", "title", "style")
-#: Times that a page is read and mended, until nothing is left to mend.
-_PASSES = 5
+#: Times that a page is parsed and cleaned until it stays the same.
+_MAX_PASSES = 5
 
 
 def safe_links(html: str) -> str:
-    """The page without the attributes that lead elsewhere; to the letter as it is if nothing in it looks like one.
+    """The page without unsafe attributes; unchanged if nothing in it looks like one.
 
-    A page in which something does is written anew from how a parser reads it, or what this parser passes over, another
-    might not. Raises TemplateRuntimeError for a page that reads otherwise each time it is read.
+    Otherwise the page is parsed and serialized again, since other parsers may read malformed HTML differently. Raises
+    TemplateRuntimeError for a page that changes each time.
     """
-    if not _suspicious(html):
+    if not _is_suspicious(html):
         return html
-    for _ in range(_PASSES):
-        tree = etree.ElementTree(_read(html))
-        _mend(tree)
+    for _ in range(_MAX_PASSES):
+        tree = etree.ElementTree(_parse(html))
+        _remove_unsafe(tree)
         written = etree.tostring(tree, encoding="unicode", method="html")
         if written == html:
             return html
@@ -68,48 +67,47 @@ def safe_links(html: str) -> str:
     raise TemplateRuntimeError("the HTML holds links that cannot be made safe; close its tags and quotes")
 
 
-def _suspicious(html: str) -> bool:
-    """Whether anything in the text could be an attribute that must go: a cheap look that nearly every mail passes."""
-    return any(_bad(name.lower(), unescape(value.strip("\"'"))) for name, value in _LIKE_ATTRIBUTE.findall(html))
+def _is_suspicious(html: str) -> bool:
+    """Whether any text could be an unsafe attribute. A cheap check that finds nothing in almost all mails."""
+    return any(_is_unsafe(name.lower(), unescape(value.strip("\"'"))) for name, value in _LIKE_ATTRIBUTE.findall(html))
 
 
-def _read(html: str) -> Any:
+def _parse(html: str) -> Any:
     root = etree.fromstring(html.encode(), etree.HTMLParser(encoding="utf-8", default_doctype=False))
     if root is None:
-        raise TemplateRuntimeError("the HTML has no content but a comment")
+        raise TemplateRuntimeError("the HTML has no content except a comment")
     return root
 
 
-def _mend(tree: Any) -> None:
-    """Remove what must go."""
+def _remove_unsafe(tree: Any) -> None:
     for element in list(tree.iter()):
         if not isinstance(element.tag, str):
             continue
         for name, value in element.attrib.items():
-            if _bad(name.rpartition(":")[2].lower(), value):
+            if _is_unsafe(name.rpartition(":")[2].lower(), value):
                 del element.attrib[name]
-        if element.tag.lower() in _RAW and element.text and _suspicious(element.text):
+        if element.tag.lower() in _RAW and element.text and _is_suspicious(element.text):
             element.text = ""
-    for comment in tree.xpath("//comment()"):  # which Outlook reads, if it says [if mso]
-        if comment.text and _suspicious(comment.text):
+    for comment in tree.xpath("//comment()"):  # Outlook parses comments with [if mso]
+        if comment.text and _is_suspicious(comment.text):
             comment.text = ""
 
 
-def _bad(name: str, value: str) -> bool:
+def _is_unsafe(name: str, value: str) -> bool:
     if name == "srcdoc":
-        return _suspicious(value)
+        return _is_suspicious(value)
     if name == "style" and _CSS_ESCAPE.search(value):
         return True
-    return any(_leads_elsewhere(address) for address in _addresses(name, value))
+    return any(_has_unsafe_scheme(url) for url in _urls(name, value))
 
 
-def _addresses(name: str, value: str) -> Iterator[str]:
-    if name in _ADDRESSES:
+def _urls(name: str, value: str) -> Iterator[str]:
+    if name in _URL_ATTRIBUTES:
         yield value
-    elif name in _PARTS:
-        yield from _PARTS[name].findall(value)
+    elif name in _URL_PATTERNS:
+        yield from _URL_PATTERNS[name].findall(value)
 
 
-def _leads_elsewhere(address: str) -> bool:
-    scheme = _SCHEME.match(_SKIPPED.sub("", address))
+def _has_unsafe_scheme(url: str) -> bool:
+    scheme = _SCHEME.match(_SKIPPED.sub("", url))
     return scheme is not None and scheme[1].lower() not in ALLOWED

@@ -9,7 +9,7 @@ import pytest
 
 from activities.rendering.renderer import Renderer
 from activities.rendering.sandbox.output import MAX_OUTPUT_BYTES
-from activities.rendering.tenant_renderer import TenantTemplates
+from activities.rendering.tenant_renderer import TenantRenderer
 from bellwire.errors import TemplateInvalid
 from tests.factories import event, send_request, subscription
 
@@ -146,8 +146,8 @@ def peak_memory(pid: int) -> int:
 
 
 @pytest.fixture(scope="module")
-async def tenants() -> AsyncIterator[TenantTemplates]:
-    rendering = TenantTemplates(processes=1, timeout=10)
+async def tenants() -> AsyncIterator[TenantRenderer]:
+    rendering = TenantRenderer(processes=1, timeout=10)
     yield rendering
     await rendering.close()
 
@@ -175,7 +175,7 @@ async def test_a_hostile_template_of_an_operator_ends_within_bounds_of_time_and_
 
 @pytest.mark.parametrize("name", HOSTILE)
 async def test_a_hostile_template_of_a_tenant_ends_within_the_bounds_of_its_process(
-    name: str, tenants: TenantTemplates
+    name: str, tenants: TenantRenderer
 ) -> None:
     source, said = HOSTILE[name]
     with pytest.raises(TemplateInvalid) as caught:
@@ -185,7 +185,7 @@ async def test_a_hostile_template_of_a_tenant_ends_within_the_bounds_of_its_proc
     assert peak_memory(pid) <= 256 * 1024 * 1024
 
 
-async def test_a_modest_template_is_far_from_all_bounds(tmp_path: Path, tenants: TenantTemplates) -> None:
+async def test_a_modest_template_is_far_from_all_bounds(tmp_path: Path, tenants: TenantRenderer) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "sms.txt").write_text(MODEST)
     renderer, happened = Renderer(tmp_path), event(type="a")

@@ -14,7 +14,7 @@ import pytest
 from activities.email.channel import EmailChannel
 from activities.email.smtp_pool import SmtpPool
 from activities.rendering.renderer import Renderer
-from activities.rendering.tenant_renderer import TenantTemplates
+from activities.rendering.tenant_renderer import TenantRenderer
 from bellwire.deliveries import OutcomeKind
 from bellwire.errors import TemplateInvalid
 from tests.activities.email.test_email import NO_REGISTRY
@@ -40,8 +40,8 @@ asyncio.run(main())
 
 
 @pytest.fixture
-async def tenants() -> AsyncIterator[TenantTemplates]:
-    rendering = TenantTemplates(processes=1, timeout=5)
+async def tenants() -> AsyncIterator[TenantRenderer]:
+    rendering = TenantRenderer(processes=1, timeout=5)
     yield rendering
     await rendering.close()
 
@@ -57,7 +57,7 @@ def wish(target: dict[str, Any], **parts: str) -> Any:
     return subscription(target, templates={name.replace("_", "."): source for name, source in parts.items()})
 
 
-async def test_parts_of_a_tenant_win_over_the_operators_and_the_rest_comes_from_those(tenants: TenantTemplates) -> None:
+async def test_parts_of_a_tenant_win_over_the_operators_and_the_rest_comes_from_those(tenants: TenantRenderer) -> None:
     renderer = Renderer(None, tenants=tenants)
     own = await renderer.email(send_request(wish(EMAIL, email_text="Hello {{ data.order }}"), event()))
     assert (own.subject, own.text, own.html) == ("Order 42 is paid", "Hello 42\n", None)
@@ -76,7 +76,7 @@ async def test_parts_of_a_tenant_win_over_the_operators_and_the_rest_comes_from_
     )
 
 
-async def test_a_rendered_webhook_is_json_or_a_clear_error(tenants: TenantTemplates, tmp_path: Path) -> None:
+async def test_a_rendered_webhook_is_json_or_a_clear_error(tenants: TenantRenderer, tmp_path: Path) -> None:
     renderer = Renderer(tmp_path, tenants=tenants)
     good = '{"text": {{ "Order " ~ data.order }}, "id": {{ id | tojson }}}'
     happened = event(id="1", data={"order": 'a"b</script>é'})
@@ -99,7 +99,7 @@ async def test_a_rendered_webhook_is_json_or_a_clear_error(tenants: TenantTempla
     ["{{ data[data.word] }}", "{{ data[data.word].length }}", "{{ [data] | map(attribute=data.word) | join }}"],
 )
 async def test_what_stands_in_brackets_is_not_told_for_it_may_come_from_data(
-    source: str, tenants: TenantTemplates
+    source: str, tenants: TenantRenderer
 ) -> None:
     happened = event(data={"word": "ann"})
     with pytest.raises(TemplateInvalid, match=r"^template email\.text line 1: a variable is missing$"):
@@ -121,19 +121,19 @@ async def test_what_stands_in_brackets_is_not_told_for_it_may_come_from_data(
     ],
 )
 async def test_what_a_part_must_not_say_is_found_before_anything_is_rendered(
-    source: str, message: str, tenants: TenantTemplates
+    source: str, message: str, tenants: TenantRenderer
 ) -> None:
     with pytest.raises(TemplateInvalid, match=message):
         await tenants.check({"email.text": "fine", "sms.text": source})
 
 
-async def test_a_missing_variable_is_named_with_its_part_and_line_and_no_data(tenants: TenantTemplates) -> None:
+async def test_a_missing_variable_is_named_with_its_part_and_line_and_no_data(tenants: TenantRenderer) -> None:
     with pytest.raises(TemplateInvalid, match=r"^template email\.text line 2: total is missing$"):
         await tenants.render({"email.text": "a\n{{ data.total }}"}, ["email.text"], {"data": {"x": "ann@example.com"}})
 
 
 async def test_one_that_takes_too_long_is_killed_and_barred_and_the_next_is_served() -> None:
-    tenants = TenantTemplates(processes=1, timeout=0.005)
+    tenants = TenantRenderer(processes=1, timeout=0.005)
     try:
         await tenants.check({"sms.text": "{{ data.order }}"})
         (before,) = tenants.pids
@@ -151,7 +151,7 @@ async def test_one_that_takes_too_long_is_killed_and_barred_and_the_next_is_serv
         await tenants.close()
 
 
-async def test_one_that_dies_is_replaced(tenants: TenantTemplates) -> None:
+async def test_one_that_dies_is_replaced(tenants: TenantRenderer) -> None:
     assert await tenants.render({"sms.text": "x"}, ["sms.text"], {}) == {"sms.text": "x"}
     (before,) = tenants.pids
     os.kill(before, signal.SIGKILL)
@@ -163,7 +163,7 @@ async def test_one_that_dies_is_replaced(tenants: TenantTemplates) -> None:
 
 
 async def test_a_delivery_that_is_cancelled_leaves_no_answer_for_the_next() -> None:
-    tenants = TenantTemplates(processes=1, timeout=30)
+    tenants = TenantRenderer(processes=1, timeout=30)
     try:
         await tenants.check({"sms.text": "x"})
         rendering = asyncio.create_task(tenants.render({"sms.text": SLOW}, ["sms.text"], {}))
@@ -178,7 +178,7 @@ async def test_a_delivery_that_is_cancelled_leaves_no_answer_for_the_next() -> N
 
 
 async def test_a_child_has_no_environment_and_can_open_nothing(
-    tenants: TenantTemplates, monkeypatch: pytest.MonkeyPatch
+    tenants: TenantRenderer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BELLWIRE_SMTP_PASSWORD", "hush")
     await tenants.check({"sms.text": "x"})
@@ -194,7 +194,7 @@ async def test_a_child_has_no_environment_and_can_open_nothing(
     assert limits["Max cpu time"][0] != "unlimited"
 
 
-async def test_a_warm_child_answers_within_milliseconds(tenants: TenantTemplates) -> None:
+async def test_a_warm_child_answers_within_milliseconds(tenants: TenantRenderer) -> None:
     parts = {"email.html": "<p>{{ data.order }}</p>"}
 
     async def seconds() -> float:
@@ -206,7 +206,7 @@ async def test_a_warm_child_answers_within_milliseconds(tenants: TenantTemplates
     assert min([await seconds() for _ in range(50)]) < 0.01
 
 
-async def test_closing_ends_the_children(tenants: TenantTemplates) -> None:
+async def test_closing_ends_the_children(tenants: TenantRenderer) -> None:
     await tenants.check({"sms.text": "x"})
     (pid,) = tenants.pids
     await tenants.close()
@@ -225,7 +225,7 @@ async def test_a_worker_that_is_killed_leaves_no_child_behind() -> None:
     await gone(pid)
 
 
-async def test_a_tenants_template_that_fails_defers_the_delivery(tenants: TenantTemplates) -> None:
+async def test_a_tenants_template_that_fails_defers_the_delivery(tenants: TenantRenderer) -> None:
     renderer = Renderer(None, tenants=tenants)
     channel = EmailChannel(NO_REGISTRY, SmtpPool("127.0.0.1", 1), renderer, sender="bell@example.net", concurrency=1)
     outcome = await channel.attempt(send_request(wish(EMAIL, email_text="{{ 'a' * 200000000 }}")))

@@ -1,4 +1,4 @@
-"""The filters, tests and methods that templates have, each paid for out of a Budget before it is run."""
+"""The filters, tests and methods that templates may use, each charged to a Budget before it runs."""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import update_wrapper
@@ -19,15 +19,15 @@ from activities.rendering.sandbox.budget import (
     size_repeated,
     size_replaced,
 )
-from activities.rendering.sandbox.filters import moment, rows
+from activities.rendering.sandbox.filters import format_time, rows
 
 #: Steps of one call.
 CALL = 4
-#: Filters of ours.
-ADDED: Mapping[str, Callable[..., Any]] = MappingProxyType({"moment": moment, "rows": rows})
-#: Filters of Jinja2 that are left out: they reach into objects, tell an attempt from the next, or write HTML unasked.
-_LEFT_OUT = frozenset({"attr", "pprint", "random", "xmlattr"})
-#: Filters that look at a list and not at what is in it; others are paid for by the size of what they are given.
+#: Filters that Bellwire adds to those of Jinja2.
+ADDED: Mapping[str, Callable[..., Any]] = MappingProxyType({"format_time": format_time, "rows": rows})
+#: Filters of Jinja2 that are removed: they access attributes, differ between attempts, or write HTML attributes.
+_REMOVED = frozenset({"attr", "pprint", "random", "xmlattr"})
+#: Filters that are charged by the length of a list and not by the size of its elements.
 _SHALLOW = frozenset(
     {
         "batch",
@@ -57,7 +57,7 @@ _SHALLOW = frozenset(
 Sizing = Callable[..., int]
 
 
-# Templates may give arguments by the names that Jinja2 has for them; so have these.
+# The parameters of the functions below have the names of Jinja2's, since templates may pass arguments by name.
 
 
 def _centered(value: Any, width: Any = 80) -> int:
@@ -74,7 +74,7 @@ def _formatted(value: Any, *args: Any, **fields: Any) -> int:
 
 
 def _replaced(value: Any, old: Any, new: Any, *_: Any, **__: Any) -> int:
-    return size_replaced(str(value), str(old), str(new)) * 5  # of which each may be escaped
+    return size_replaced(str(value), str(old), str(new)) * 5  # each character may be escaped
 
 
 def _joined(value: Any, d: Any = "", *_: Any, **__: Any) -> int:
@@ -98,7 +98,7 @@ def _linked(value: Any, *args: Any, **fields: Any) -> int:
 
 def _stripped(value: Any, *_: Any) -> int:
     text = str(value)
-    return size(value) + ((len(text) * text.count("<!--")) >> 4)  # each comment copies the rest
+    return size(value) + ((len(text) * text.count("<!--")) >> 4)  # each comment copies the text after it
 
 
 def _batched(value: Any, linecount: Any, fill_with: Any = None) -> int:  # noqa: ARG001
@@ -115,17 +115,17 @@ def _as_json(value: Any, indent: Any = None) -> int:
 
 def _rounded(value: Any, precision: Any = 0, *_: Any, **__: Any) -> int:  # noqa: ARG001
     if not isinstance(precision, int) or abs(precision) > 20:
-        raise TemplateRuntimeError("round: the precision must be a number up to 20")
+        raise TemplateRuntimeError("round: the precision must be an integer of at most 20")
     return 0
 
 
 def _summed(value: Any, attribute: Any = None, start: Any = 0) -> int:  # noqa: ARG001
     if not isinstance(start, int | float):
-        raise TemplateRuntimeError("sum: adds numbers; use join for text")
+        raise TemplateRuntimeError("sum: works with numbers only; use join for text")
     return 0
 
 
-#: How many characters a filter may make of its arguments, where that is not about as many as it is given.
+#: The largest result of a filter in characters, for filters whose result may be larger than their arguments.
 _SIZES: Mapping[str, Sizing] = MappingProxyType(
     {
         "center": _centered,
@@ -151,71 +151,72 @@ _SIZES: Mapping[str, Sizing] = MappingProxyType(
 
 
 def bounded_filters(filters: Mapping[str, Callable[..., Any]], budget: Budget) -> dict[str, Callable[..., Any]]:
-    """The filters, without those that are left out."""
-    return {name: _bounded(name, made, budget) for name, made in filters.items() if name not in _LEFT_OUT}
+    """The filters that templates may use, each charged to the budget."""
+    return {name: _bounded(name, function, budget) for name, function in filters.items() if name not in _REMOVED}
 
 
 def bounded_tests(tests: Mapping[str, Callable[..., Any]], budget: Budget) -> dict[str, Callable[..., Any]]:
-    return {name: _bounded(f"is {name}", made, budget) for name, made in tests.items()}
+    """The tests (`is …`), each charged to the budget."""
+    return {name: _bounded(f"is {name}", function, budget) for name, function in tests.items()}
 
 
 def _bounded(name: str, function: Callable[..., Any], budget: Budget) -> Callable[..., Any]:
     sizing = _SIZES.get(name)
     shallow = name in _SHALLOW
-    # Jinja2 hands some of its filters the environment or the context first.
+    # Jinja2 passes the environment or the context to some filters as the first argument.
     skipped = 1 if hasattr(function, "jinja_pass_arg") else 0
 
-    def paid(*args: Any, **fields: Any) -> Any:
+    def charged(*args: Any, **fields: Any) -> Any:
         budget.spend(CALL)
-        given = [_drawn(value, budget) if isinstance(value, Iterator) else value for value in args[skipped:]]
+        given = [_to_list(value, budget) if isinstance(value, Iterator) else value for value in args[skipped:]]
         for value in (*given, *fields.values()):
             if shallow and isinstance(value, list | tuple | dict | range):
                 budget.spend(len(value) >> 2)
             else:
-                budget.weigh(value)
+                budget.charge(value)
         if sizing is not None:
-            budget.make(sizing(*given, **fields))
-        made = function(*args[:skipped], *given, **fields)
-        if isinstance(made, GeneratorType) or (isinstance(made, Iterator) and not isinstance(made, str)):
-            return _drawn(made, budget)
-        return made if shallow and any(made is value for value in given) else budget.weigh(made)
+            budget.charge_size(sizing(*given, **fields))
+        result = function(*args[:skipped], *given, **fields)
+        if isinstance(result, GeneratorType) or (isinstance(result, Iterator) and not isinstance(result, str)):
+            return _to_list(result, budget)
+        return result if shallow and any(result is value for value in given) else budget.charge(result)
 
-    return update_wrapper(paid, function)
+    return update_wrapper(charged, function)
 
 
-def _drawn(values: Iterator[Any], budget: Budget) -> list[Any]:
-    """What a lazy filter gives, at once: what is lazy has no size."""
+def _to_list(values: Iterator[Any], budget: Budget) -> list[Any]:
+    """The values of an iterator as a list, since an iterator has no size that could be charged."""
     found = []
     for value in values:
         budget.spend()
         found.append(value)
-    budget.weigh(found)
+    budget.charge(found)
     return found
 
 
-def pay_for_method(budget: Budget, method: Any, args: tuple[Any, ...], fields: Mapping[str, Any]) -> None:
-    """Pay for a call of a method of a string."""
+def charge_method(budget: Budget, method: Any, args: tuple[Any, ...], fields: Mapping[str, Any]) -> None:
+    """Charge the call of a method of a string."""
     text, name = method.__self__, method.__name__
     for value in args:
-        budget.weigh(value)
+        budget.charge(value)
     match name, args:
         case ("center" | "ljust" | "rjust" | "zfill", (to, *_)):
-            made = len(text) + bounded_width(to)
+            result_size = len(text) + bounded_width(to)
         case "replace", (old, new, *_):
-            made = size_replaced(text, str(old), str(new)) * 5
+            result_size = size_replaced(text, str(old), str(new)) * 5
         case "join", (values,):
-            made = size(values) + len(text) * (len(values) if hasattr(values, "__len__") else MAX_WIDTH)
+            result_size = size(values) + len(text) * (len(values) if hasattr(values, "__len__") else MAX_WIDTH)
         case (("replace" | "join" | "center" | "ljust" | "rjust" | "zfill"), _):
-            raise TemplateRuntimeError(f"{name}: give its arguments by position")
+            raise TemplateRuntimeError(f"{name}: pass its arguments by position")
         case _:
-            made = len(text)
+            result_size = len(text)
     if any(not field.startswith("_") for field in fields) and name not in {"split", "rsplit", "splitlines"}:
-        raise TemplateRuntimeError(f"{name}: give its arguments by position")
-    budget.make(made)
+        raise TemplateRuntimeError(f"{name}: pass its arguments by position")
+    budget.charge_size(result_size)
 
 
 def operator_size(operator: str, left: Any, right: Any) -> int:
-    """The most characters that `left operator right` can have."""
+    """The largest possible size of `left operator right`. Raises LimitExceeded for a power that is too large."""
     match operator:
         case "+":
             return size(left) + size(right) if isinstance(left, str | list | tuple) else 0
@@ -224,5 +225,5 @@ def operator_size(operator: str, left: Any, right: Any) -> int:
         case "%" if isinstance(left, str):
             return size_formatted(left, right)
         case "**" if size_of_power(left, right) > MAX_BITS:
-            raise LimitExceeded("too large: a number of more digits than an event can hold")
+            raise LimitExceeded("too large: a number with more digits than an event can hold")
     return 0
