@@ -93,14 +93,16 @@ async def check(templates: list[dict[str, str]]) -> list[str | None]:
     return faults
 
 
+async def respond(request: dict[str, Any]) -> dict[str, Any]:
+    """The response to a request. Raises TemplateInvalid."""
+    return {"faults": await check(request["check"])} if "check" in request else await preview(request)
+
+
 def main() -> None:
     request = json.load(sys.stdin)
     response: dict[str, Any]
     try:
-        if "check" in request:
-            response = {"faults": asyncio.run(check(request["check"]))}
-        else:
-            response = asyncio.run(preview(request))
+        response = asyncio.run(respond(request))
     except TemplateInvalid as error:
         response = {"error": str(error)}
     sys.stdout.write(json.dumps(response))

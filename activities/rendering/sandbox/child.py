@@ -27,7 +27,8 @@ from activities.rendering.sandbox.framing import HEADER, frame, length
 
 #: Templates that are rendered before the limits apply, so that modules which are imported on first use are loaded.
 _WARM_UP = {
-    "email.html": "<p>{{ data | rows }}{{ time | format_time }}<a href='x:{{ 1 }}'>{{ data | tojson | urlize | wordwrap }}</a></p>",
+    "email.html": "<p>{{ data | rows }}{{ time | format_time }}</p><a href='x:{{ 1 }}'>"
+    "{{ data | tojson | urlize | wordwrap }}</a>",
     "webhook.json": '{% for n in range(2) if n %}{{ "é" | urlencode | striptags | tojson }}{% endfor %}',
 }
 

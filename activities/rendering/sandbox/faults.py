@@ -44,9 +44,7 @@ def fault_of(error: Exception, template_of: Callable[[str], str | None]) -> Faul
     return Fault(problem, template, line)
 
 
-def _innermost(
-    traceback: TracebackType | None, template_of: Callable[[str], str | None]
-) -> tuple[str, int] | None:
+def _innermost(traceback: TracebackType | None, template_of: Callable[[str], str | None]) -> tuple[str, int] | None:
     """Name and line of the innermost template in a traceback. Jinja2 rewrites tracebacks so that they show templates."""
     found = None
     while traceback is not None:

@@ -1,4 +1,4 @@
-"""Templates that mean harm: each ends within its bounds, in the worker and in a process of its own."""
+"""Hostile templates: each stays within its limits, in the worker and in a child process."""
 
 import time
 import tracemalloc
@@ -13,9 +13,9 @@ from activities.rendering.tenant_renderer import TenantRenderer
 from bellwire.errors import TemplateInvalid
 from tests.factories import event, send_request, subscription
 
-#: Bounds and no benchmark: seconds of processor time, under a profiler of memory that makes it four times as slow, and bytes.
-MAX_SECONDS, MAX_MEMORY = 6.0, 100_000_000
-LARGE, LONG, DEEP = "too large", "took too long", "too large: it nests too deep"
+#: Limits of one rendering: seconds of CPU time, with a memory profiler that makes it four times as slow, and bytes.
+MAX_SECONDS, MAX_MEMORY = 30.0, 100_000_000
+LARGE, LONG, DEEP = "too large", "took too long", "too large: it is nested too deeply"
 
 
 def doubled(first: str, then: str) -> str:
@@ -24,6 +24,8 @@ def doubled(first: str, then: str) -> str:
 
 BIG = "{% set s = 'a' * 60000 %}"
 OFTEN = BIG + "{% for i in range(99999) %}DO{% endfor %}"
+
+SMS = {"channel": "sms", "to": "+14155550123"}
 
 HOSTILE = {
     "text repeated": ("{{ 'a' * 200000000 }}", LARGE),
@@ -62,7 +64,7 @@ HOSTILE = {
     "striptags": ("{{ ('<!---->' * 60000) | striptags }}", LARGE),
     "tojson": ("{{ ([[[[[1]]]]] * 9999) | tojson(indent=200000000) }}", LARGE),
     "round": ("{{ 1.5 | round(99999999, 'ceil') }}", "precision"),
-    "sum of lists": ("{{ ([[1] * 9] * 9) | sum(start=[]) }}", "adds numbers"),
+    "sum of lists": ("{{ ([[1] * 9] * 9) | sum(start=[]) }}", "works with numbers only"),
     "a long range": ("{{ range(999999999) | list }}", "OverflowError"),
     "lipsum": ("{{ lipsum(n=99999999) }}", "lipsum is missing"),
     "cycler": (
@@ -133,8 +135,8 @@ HOSTILE = {
     "chance": ("{{ [1, 2] | random }}", "random"),
 }
 
-#: As long as the other templates, and what they may do.
-MODEST = (
+#: A long template without anything unusual.
+ORDINARY = (
     "{% for i in range(500) %}{{ '%05d' | format(i) ~ ' ' }}{{ data.order.center(10) | replace('4', '5') }}{% endfor %}"
 )
 
@@ -147,51 +149,50 @@ def peak_memory(pid: int) -> int:
 
 @pytest.fixture(scope="module")
 async def tenants() -> AsyncIterator[TenantRenderer]:
-    rendering = TenantRenderer(processes=1, timeout=10)
-    yield rendering
-    await rendering.close()
+    renderer = TenantRenderer(processes=1, timeout=30)
+    yield renderer
+    await renderer.close()
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-async def test_a_hostile_template_of_an_operator_ends_within_bounds_of_time_and_memory(
+async def test_a_hostile_template_of_an_operator_stays_within_limits_of_cpu_time_and_memory(
     name: str, tmp_path: Path
 ) -> None:
-    source, said = HOSTILE[name]
+    source, message = HOSTILE[name]
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "sms.txt").write_text(source)
-    renderer, wish = Renderer(tmp_path), subscription({"channel": "sms", "to": "+14155550123"})
+    renderer, request = Renderer(tmp_path), send_request(subscription(SMS), event(type="a"))
     tracemalloc.start()
     began = time.process_time()
     try:
         with pytest.raises(TemplateInvalid) as caught:
-            await renderer.sms(send_request(wish, event(type="a")))
+            await renderer.sms(request)
         spent, (_, memory) = time.process_time() - began, tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert spent < MAX_SECONDS
     assert memory < MAX_MEMORY
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-async def test_a_hostile_template_of_a_tenant_ends_within_the_bounds_of_its_process(
+async def test_a_hostile_template_of_a_tenant_stays_within_the_limits_of_its_process(
     name: str, tenants: TenantRenderer
 ) -> None:
-    source, said = HOSTILE[name]
+    source, message = HOSTILE[name]
     with pytest.raises(TemplateInvalid) as caught:
         await tenants.render({"sms.text": source}, ["sms.text"], {"data": {}})
-    assert said in str(caught.value) or "__" in said
+    assert message in str(caught.value) or "__" in message
     (pid,) = tenants.pids
     assert peak_memory(pid) <= 256 * 1024 * 1024
 
 
-async def test_a_modest_template_is_far_from_all_bounds(tmp_path: Path, tenants: TenantRenderer) -> None:
+async def test_an_ordinary_long_template_uses_a_quarter_of_the_budget(tmp_path: Path, tenants: TenantRenderer) -> None:
     (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "sms.txt").write_text(MODEST)
-    renderer, happened = Renderer(tmp_path), event(type="a")
-    wish = subscription({"channel": "sms", "to": "+14155550123"})
-    text = await renderer.sms(send_request(wish, happened))
+    (tmp_path / "a" / "sms.txt").write_text(ORDINARY)
+    renderer = Renderer(tmp_path)
+    text = await renderer.sms(send_request(subscription(SMS), event(type="a")))
     assert text.count("    52    ") == 499
     assert renderer._environment.budget.spent < 25_000
-    texts = await tenants.render({"sms.text": MODEST}, ["sms.text"], {"data": {"order": "42"}})
+    texts = await tenants.render({"sms.text": ORDINARY}, ["sms.text"], {"data": {"order": "42"}})
     assert texts["sms.text"].strip() == text

@@ -1,4 +1,4 @@
-"""HTML as mail readers take it, and its words."""
+"""Inlined styles and plain text of HTML mails."""
 
 import asyncio
 from pathlib import Path
@@ -14,7 +14,7 @@ h1 { color: red } .total > td { padding: 4px } p:hover { color: green } @media (
 </style></head><body><h1>Paid</h1><table><tr class="total"><td>Total</td><td>19.90</td></tr></table></body></html>"""
 
 
-def test_hidden_parts_of_html_are_not_text() -> None:
+def test_scripts_styles_and_titles_are_not_in_the_plain_text() -> None:
     assert html_to_text("<head><title>t</title></head><script>x</script><p>a</p>\n\n\n<p>b") == "a\n\nb"
     assert html_to_text(PAGE) == "Paid\n\nTotal 19.90"
 
@@ -33,16 +33,16 @@ def test_hidden_parts_of_html_are_not_text() -> None:
         ("<!-- nothing -->", ""),
     ],
 )  # fmt: skip
-def test_html_reads_as_text_with_its_links(html: str, text: str) -> None:
+def test_html_is_converted_to_text_with_its_links(html: str, text: str) -> None:
     assert html_to_text(html) == text
 
 
 @given(st.text(alphabet=st.sampled_from('<>/!-="a&;# \n?pdivtrl')))
-def test_any_tangle_of_tags_has_a_text(html: str) -> None:
+def test_malformed_html_is_converted_to_text(html: str) -> None:
     assert html_to_text(html) == html_to_text(html).strip()
 
 
-def test_styles_move_into_the_elements_and_media_queries_stay() -> None:
+def test_styles_are_inlined_and_media_queries_stay() -> None:
     page = inline_styles(PAGE)
     assert '<h1 style="color: red' in page
     assert page.count('<td style="padding: 4px') == 2
@@ -50,14 +50,14 @@ def test_styles_move_into_the_elements_and_media_queries_stay() -> None:
     assert "h1 { color: red }" not in page
 
 
-def test_a_page_without_styles_stays_as_it_is() -> None:
+def test_a_page_without_styles_is_unchanged() -> None:
     assert inline_styles("<P>Hi") == "<P>Hi"
 
 
 @pytest.mark.parametrize(
     "page", ["<style>", "<style>}}}{{{</style><p>a", "<style>a{b:c", "<div>" * 3000 + "<style>p{}</style>"]
 )
-def test_styles_that_are_not_css_keep_no_mail_back(page: str) -> None:
+def test_invalid_css_does_not_fail(page: str) -> None:
     assert inline_styles(page)
 
 
@@ -80,6 +80,6 @@ async def test_no_style_sheet_is_loaded_from_the_network_or_the_disk(tmp_path: P
     assert asked == []
 
 
-def test_what_is_added_stands_at_the_end_of_the_body() -> None:
+def test_html_is_appended_at_the_end_of_the_body() -> None:
     assert append_to_body("<body>a</BODY ></html>", "<p>b</p>") == "<body>a<p>b</p></BODY ></html>"
     assert append_to_body("a", "<p>b</p>") == "a<p>b</p>"

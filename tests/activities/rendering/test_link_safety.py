@@ -1,4 +1,4 @@
-"""Links in rendered HTML: what leads elsewhere is removed, whatever it looks like, and nothing else is."""
+"""Unsafe links in rendered HTML are removed, in every spelling, and nothing else is."""
 
 from html import unescape
 from pathlib import Path
@@ -10,7 +10,7 @@ from activities.rendering.renderer import Renderer
 from activities.rendering.sandbox.link_safety import safe_links
 from tests.factories import event, send_request, subscription
 
-#: Spellings of an address that some reader runs or opens.
+#: Unsafe URLs that some mail reader opens or executes.
 BYPASSES = [
     "javascript:alert(1)",
     "JaVaScRiPt:alert(1)",
@@ -99,32 +99,32 @@ OTHERS = [
 BAD = ("script:", "script&", "data:", "expression", "etc/passwd", "u\\72l")
 
 
-def addresses(html: str) -> set[str]:
+def attribute_values(html: str) -> set[str]:
     """Values of all attributes, as a parser reads them."""
     root = etree.fromstring(html.encode() or b"<p>", etree.HTMLParser(encoding="utf-8"))
     return {value for element in root.iter() if isinstance(element.tag, str) for value in element.attrib.values()}
 
 
 @pytest.mark.parametrize("tag", TAGS)
-def test_no_spelling_of_an_address_that_leads_elsewhere_is_left_in_any_place(tag: str) -> None:
+def test_every_spelling_of_an_unsafe_url_is_removed_from_every_attribute(tag: str) -> None:
     for address in BYPASSES:
         html = tag.replace("{}", address.replace('"', "&quot;"))
         safe = safe_links(f"<p>before</p>{html}<p>after</p>")
         assert "before" in safe
-        assert not {value for value in addresses(safe) if "alert" in value or "msgbox" in value}, (html, safe)
+        assert not {value for value in attribute_values(safe) if "alert" in value or "msgbox" in value}, (html, safe)
         quote = tag[tag.index("{") - 1]
         assert f"{quote}{address}{quote}" not in safe, (html, safe)
         assert safe_links(safe) == safe
 
 
 @pytest.mark.parametrize("html", OTHERS)
-def test_addresses_inside_other_attributes_are_found(html: str) -> None:
+def test_unsafe_urls_inside_other_attributes_are_removed(html: str) -> None:
     safe = safe_links(html)
     assert not any(bad in safe.lower() for bad in BAD), safe
 
 
 @pytest.mark.parametrize("tag", TAGS)
-def test_what_may_stay_stays_to_the_letter(tag: str) -> None:
+def test_html_with_safe_urls_is_unchanged(tag: str) -> None:
     for address in KEPT:
         html = tag.replace("{}", address)
         assert safe_links(html) == html
@@ -140,11 +140,11 @@ def test_what_may_stay_stays_to_the_letter(tag: str) -> None:
         '<div style="margin:0;background:#fff url(https://app.example/1.png)">x</div>',
     ],
 )
-def test_text_that_only_looks_like_a_link_stays(html: str) -> None:
+def test_text_that_looks_like_an_unsafe_attribute_is_kept(html: str) -> None:
     assert unescape(html) in unescape(safe_links(html))
 
 
-def test_the_rest_of_a_page_survives_the_loss_of_a_link() -> None:
+def test_the_rest_of_the_page_is_kept_when_a_link_is_removed() -> None:
     html = '<!doctype html>\n<html lang="de"><body><p class="a">Köln &amp; 😀</p>'
     html += '<a href="javascript:x" id="b">go</a></body></html>'
     safe = safe_links(html)
@@ -154,13 +154,13 @@ def test_the_rest_of_a_page_survives_the_loss_of_a_link() -> None:
     assert '<a id="b">go</a>' in safe
 
 
-async def test_data_in_a_link_of_an_operators_template_loses_the_link_and_not_the_mail(tmp_path: Path) -> None:
+async def test_an_unsafe_url_from_event_data_removes_the_link_and_keeps_the_mail(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "email.html").write_text('<p>Hello <a href="{{ data.url }}">{{ data.name }}</a></p>')
-    renderer, wish = Renderer(tmp_path), subscription({"channel": "email", "to": "ann@example.com"})
+    renderer, to = Renderer(tmp_path), subscription({"channel": "email", "to": "ann@example.com"})
 
     async def html(url: str) -> str:
-        return (await renderer.email(send_request(wish, event(type="a", data={"url": url, "name": "Ann"})))).html or ""
+        return (await renderer.email(send_request(to, event(type="a", data={"url": url, "name": "Ann"})))).html or ""
 
     assert (
         await html("https://app.example/?a=1&b=2") == '<p>Hello <a href="https://app.example/?a=1&amp;b=2">Ann</a></p>'
@@ -169,7 +169,7 @@ async def test_data_in_a_link_of_an_operators_template_loses_the_link_and_not_th
     assert "<p>Hello <a>Ann</a></p>" in await html("\x01 javascript:alert(1)")
 
 
-def test_a_page_full_of_traps_is_read_in_bounded_time() -> None:
+def test_malformed_pages_with_many_unsafe_links_are_cleaned() -> None:
     for html in (
         "<a href=javascript:x>" * 12_000,
         '<a href="' * 28_000,

@@ -1,45 +1,41 @@
-"""Rendering: which template is taken, what it says, and what is said when it is wrong."""
+"""Rendering: the choice of the template, its output, and its errors."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from activities.rendering.renderer import (
-    MAX_OUTPUT_BYTES,
-    MAX_SUBJECT,
-    PARTS,
-    EmailText,
-    Renderer,
-)
+from activities.rendering.renderer import MAX_SUBJECT, EmailText, Renderer
 from activities.rendering.sandbox.environment import TemplateEnvironment
 from activities.rendering.sandbox.filters import (
     MAX_ROWS,
-    moment,
+    format_time,
     rows,
 )
+from activities.rendering.sandbox.output import MAX_OUTPUT_BYTES
+from activities.rendering.template_files import FILES
 from activities.rendering.text import one_line, printable
 from bellwire.errors import TemplateInvalid
 from bellwire.events import Event
-from bellwire.subscriptions import PARTS as WRITTEN
+from bellwire.subscriptions import PARTS as OWN_TEMPLATES
 from bellwire.subscriptions import Channel, Subscription
 from tests.factories import event, send_request, subscription
 
 EMAIL = {"channel": "email", "to": "ann@example.com"}
 PLATFORM = ["app.authorized", "order.paid", "order.refunded", "user.registered"]
-#: Shapes of data that a template cannot foresee.
+#: Unusual data.
 ODD = [None, 7, "text", True, [], {}, [1, [2]], {"order": None}, {"name": {"x": 1}, "items": [{"a": 1}]}]
 
 
-def wish(**fields: Any) -> Subscription:
+def by_email(**fields: Any) -> Subscription:
     return subscription(EMAIL, **fields)
 
 
 def write(folder: Path, **files: str) -> Path:
     """Template files by path, with __ for a slash and the last _ for a dot: a__email_txt."""
     for name, source in files.items():
-        *steps, part = name.split("__")
-        path = folder.joinpath(*(step.replace("_", "-") for step in steps), part.replace("_", "."))
+        *steps, file = name.split("__")
+        path = folder.joinpath(*(step.replace("_", "-") for step in steps), file.replace("_", "."))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(source)
     return folder
@@ -54,24 +50,24 @@ def test_the_built_in_templates_compile() -> None:
 @pytest.mark.parametrize("name", [*PLATFORM, "unheard.of", "../../etc/passwd", ".", "default"])
 @pytest.mark.parametrize("locale", ["en", "zh-cn", "de"])
 @pytest.mark.parametrize("data", ODD, ids=repr)
-async def test_every_event_has_a_text(name: str, locale: str, data: Any) -> None:
-    renderer, happened, wanted = Renderer(None), event(type=name, data=data), wish(locale=locale)
-    mail = await renderer.email(send_request(wanted, happened))
+async def test_every_event_can_be_rendered(name: str, locale: str, data: Any) -> None:
+    renderer, happened, to = Renderer(None), event(type=name, data=data), by_email(locale=locale)
+    mail = await renderer.email(send_request(to, happened))
     assert mail.subject
     assert mail.html
     assert mail.text
     assert mail.text.strip()
-    assert await renderer.sms(send_request(wanted, happened))
+    assert await renderer.sms(send_request(to, happened))
 
 
-async def test_the_default_tells_what_happened_when_and_where_with_the_data_as_a_list() -> None:
+async def test_the_default_template_shows_type_subject_time_source_and_data() -> None:
     happened = event(
         type="stock.low",
         subject="bolt <M4>",
         time="2026-11-23T10:00:00+02:00",
         data={"left": 3, "shop": {"city": "Köln"}},
     )
-    mail = await Renderer(None).email(send_request(wish(), happened))
+    mail = await Renderer(None).email(send_request(by_email(), happened))
     assert mail.subject == "stock.low: bolt <M4>"
     assert mail.text is not None
     for words in ("stock.low", "bolt <M4>", "/shop", "2026-11-23 08:00 UTC", "left: 3", "shop.city: Köln"):
@@ -81,15 +77,15 @@ async def test_the_default_tells_what_happened_when_and_where_with_the_data_as_a
     assert "<M4>" not in mail.html
 
 
-async def test_a_platform_event_is_told_in_the_subscriptions_language() -> None:
+async def test_a_built_in_template_is_rendered_in_the_subscriptions_language() -> None:
     renderer = Renderer(None)
-    assert (await renderer.email(send_request(wish(), event()))).subject == "Order 42 is paid"
-    assert (await renderer.email(send_request(wish(locale="zh-CN"), event()))).subject == "订单 42 已付款"
-    assert await renderer.sms(send_request(wish(locale="zh-CN"), event())) == "订单 42 已付款，金额 19.90 EUR。"  # noqa: RUF001
-    assert await renderer.sms(send_request(wish(locale="fr"), event())) == "Order 42 is paid: 19.90 EUR."
+    assert (await renderer.email(send_request(by_email(), event()))).subject == "Order 42 is paid"
+    assert (await renderer.email(send_request(by_email(locale="zh-CN"), event()))).subject == "订单 42 已付款"
+    assert await renderer.sms(send_request(by_email(locale="zh-CN"), event())) == "订单 42 已付款，金额 19.90 EUR。"  # noqa: RUF001
+    assert await renderer.sms(send_request(by_email(locale="fr"), event())) == "Order 42 is paid: 19.90 EUR."
 
 
-async def test_the_most_specific_template_wins_part_by_part(tmp_path: Path) -> None:
+async def test_the_most_specific_template_wins_for_each_file(tmp_path: Path) -> None:
     folder = write(
         tmp_path,
         a__sms_txt="a",
@@ -101,7 +97,7 @@ async def test_the_most_specific_template_wins_part_by_part(tmp_path: Path) -> N
     renderer = Renderer(folder)
 
     async def sms(name: str, locale: str) -> str:
-        return await renderer.sms(send_request(wish(locale=locale), event(type=name)))
+        return await renderer.sms(send_request(by_email(locale=locale), event(type=name)))
 
     assert [await sms("a", locale) for locale in ("pt-BR", "pt-br", "pt-PT", "en")] == [
         "a pt-BR",
@@ -114,20 +110,20 @@ async def test_the_most_specific_template_wins_part_by_part(tmp_path: Path) -> N
 
 async def test_a_subscription_can_name_another_template(tmp_path: Path) -> None:
     renderer = Renderer(write(tmp_path, terse__sms_txt="{{ type }}!"))
-    assert await renderer.sms(send_request(wish(template="terse"), event())) == "order.paid!"
+    assert await renderer.sms(send_request(by_email(template="terse"), event())) == "order.paid!"
 
 
-async def test_a_folder_with_text_only_is_not_given_the_html_of_a_more_general_one(tmp_path: Path) -> None:
+async def test_a_text_template_is_not_combined_with_the_html_of_a_less_specific_one(tmp_path: Path) -> None:
     folder = write(tmp_path, **{"order.paid__email_txt": "mine"})
-    assert await Renderer(folder).email(send_request(wish(), event())) == EmailText(
+    assert await Renderer(folder).email(send_request(by_email(), event())) == EmailText(
         subject="Order 42 is paid", text="mine\n", html=None
     )
 
 
-async def test_a_template_of_html_only_has_no_text_but_what_can_be_derived_from_it(tmp_path: Path) -> None:
+async def test_the_text_of_a_template_with_html_only_is_derived_from_the_html(tmp_path: Path) -> None:
     html = "<style>p{}</style><h1>Hi</h1><p>Fish &amp; chips,<br>{{ data.order }}</p><ul><li>one</li></ul>"
     html += "<a href='https://x.example/y'>go</a>"
-    mail = await Renderer(write(tmp_path, a__email_html=html)).email(send_request(wish(), event(type="a")))
+    mail = await Renderer(write(tmp_path, a__email_html=html)).email(send_request(by_email(), event(type="a")))
     assert mail.text is None
     assert mail.plain == "Hi\n\nFish & chips,\n42\n\n* one\ngo (https://x.example/y)\n"
 
@@ -136,28 +132,28 @@ async def test_html_is_escaped_and_text_is_not(tmp_path: Path) -> None:
     folder = write(tmp_path, a__email_html="<p>{{ data }}</p>", a__email_txt="{{ data }}", a__sms_txt="{{ data }}")
     happened = event(type="a", data="<script>alert('hi')</script>")
     renderer = Renderer(folder)
-    mail = await renderer.email(send_request(wish(), happened))
+    mail = await renderer.email(send_request(by_email(), happened))
     assert mail.html == "<p>&lt;script&gt;alert(&#39;hi&#39;)&lt;/script&gt;</p>"
     assert mail.text is not None
-    assert mail.text.strip() == await renderer.sms(send_request(wish(), happened)) == "<script>alert('hi')</script>"
+    assert mail.text.strip() == await renderer.sms(send_request(by_email(), happened)) == "<script>alert('hi')</script>"
 
 
-async def test_data_is_never_taken_for_a_template() -> None:
-    mail = await Renderer(None).email(send_request(wish(), event(data={"order": "{{ 6 * 7 }}"})))
+async def test_data_is_never_compiled_as_a_template() -> None:
+    mail = await Renderer(None).email(send_request(by_email(), event(data={"order": "{{ 6 * 7 }}"})))
     assert mail.subject == "Order {{ 6 * 7 }} is paid"
 
 
-async def test_a_field_named_like_a_method_is_the_field(tmp_path: Path) -> None:
+async def test_a_field_with_the_name_of_a_method_is_the_field(tmp_path: Path) -> None:
     folder = write(tmp_path, a__sms_txt="{% for item in data.items %}{{ item }} {% endfor %}{{ data.keys }}")
     assert (
-        await Renderer(folder).sms(send_request(wish(), event(type="a", data={"items": [1, 2], "keys": "k"})))
+        await Renderer(folder).sms(send_request(by_email(), event(type="a", data={"items": [1, 2], "keys": "k"})))
         == "1 2 k"
     )
 
 
-async def test_a_subject_is_one_line_of_bounded_length() -> None:
+async def test_a_subject_is_one_line_of_limited_length() -> None:
     data = {"order": "1\r\nBcc: eve@example.com\n\n \u2028\x00 body " + "x" * 500}
-    subject = (await Renderer(None).email(send_request(wish(), event(data=data)))).subject
+    subject = (await Renderer(None).email(send_request(by_email(), event(data=data)))).subject
     assert subject.startswith("Order 1 Bcc: eve@example.com body xxx")
     assert subject.endswith("…")
     assert len(subject) == MAX_SUBJECT
@@ -181,12 +177,14 @@ async def test_a_subject_is_one_line_of_bounded_length() -> None:
         ("{% for i in range(99999) %}{{ '0123456789' }}{% endfor %}", f"has more than {MAX_OUTPUT_BYTES:,} bytes"),
     ],
 )
-async def test_a_template_that_fails_says_where_and_why_and_names_no_data(
+async def test_a_template_error_names_file_line_and_problem_but_no_data(
     tmp_path: Path, source: str, message: str
 ) -> None:
     renderer = Renderer(write(tmp_path, a__email_txt=source))
     with pytest.raises(TemplateInvalid) as caught:
-        await renderer.email(send_request(wish(), event(type="a", data={"secret": "ann@example.com", "word": "ann"})))
+        await renderer.email(
+            send_request(by_email(), event(type="a", data={"secret": "ann@example.com", "word": "ann"}))
+        )
     assert message in str(caught.value)
     assert "ann@" not in str(caught.value)
 
@@ -194,7 +192,7 @@ async def test_a_template_that_fails_says_where_and_why_and_names_no_data(
 async def test_an_error_inside_an_included_template_names_that_file(tmp_path: Path) -> None:
     folder = write(tmp_path, a__sms_txt="{% include 'a/part.txt' %}", a__part_txt="\n{{ gone }}")
     with pytest.raises(TemplateInvalid, match=r"template a/part\.txt line 2: gone is missing"):
-        await Renderer(folder).sms(send_request(wish(), event(type="a")))
+        await Renderer(folder).sms(send_request(by_email(), event(type="a")))
 
 
 @pytest.mark.parametrize(
@@ -203,15 +201,13 @@ async def test_an_error_inside_an_included_template_names_that_file(tmp_path: Pa
         ("a/email.txt", "fine\n{{ oops", r"a/email\.txt line 2"),
         ("a/email.txt", "{{ x | nofilter }}", "No filter named 'nofilter'"),
         ("a/sms.txt", "{% include 'a/_gone.txt' %}", "_gone.txt does not exist"),
-        ("a/emial.txt", "", "there is no part emial.txt; parts are email.html"),
+        ("a/emial.txt", "", "unknown file name emial.txt; use one of email.html"),
         ("a/zh-cn/sms.txt", "", "write the locale as zh-CN"),
-        ("sms.txt", "", "the place must be NAME/sms.txt"),
-        ("a/b/c/sms.txt", "", "the place must be NAME/sms.txt"),
+        ("sms.txt", "", "the path must be NAME/sms.txt"),
+        ("a/b/c/sms.txt", "", "the path must be NAME/sms.txt"),
     ],
 )
-def test_check_finds_what_is_wrong_before_anything_is_sent(
-    tmp_path: Path, file: str, source: str, message: str
-) -> None:
+def test_check_finds_invalid_templates(tmp_path: Path, file: str, source: str, message: str) -> None:
     path = tmp_path / file
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(source)
@@ -230,22 +226,22 @@ def test_check_finds_that_the_folder_does_not_exist(tmp_path: Path) -> None:
         Renderer(tmp_path / "gone").check()
 
 
-async def test_a_mended_template_works_at_once(tmp_path: Path) -> None:
+async def test_a_fixed_template_takes_effect_at_once(tmp_path: Path) -> None:
     renderer = Renderer(write(tmp_path, a__sms_txt="{{ gone }}"))
     with pytest.raises(TemplateInvalid):
-        await renderer.sms(send_request(wish(), event(type="a")))
-    write(tmp_path, a__sms_txt="mended, and longer than before")
-    assert await renderer.sms(send_request(wish(), event(type="a"))) == "mended, and longer than before"
+        await renderer.sms(send_request(by_email(), event(type="a")))
+    write(tmp_path, a__sms_txt="fixed, and longer than before")
+    assert await renderer.sms(send_request(by_email(), event(type="a"))) == "fixed, and longer than before"
 
 
 async def test_the_layout_can_be_replaced(tmp_path: Path) -> None:
     (tmp_path / "_layout.html").write_text("<b>{% block title %}{% endblock %}</b>")
     renderer = Renderer(tmp_path)
     renderer.check()
-    assert (await renderer.email(send_request(wish(), event()))).html == "<b>Order 42 is paid</b>"
+    assert (await renderer.email(send_request(by_email(), event()))).html == "<b>Order 42 is paid</b>"
 
 
-def test_has_tells_for_which_channel_there_is_a_template(tmp_path: Path) -> None:
+def test_has_tells_whether_a_channel_has_a_template(tmp_path: Path) -> None:
     renderer = Renderer(write(tmp_path, a__zh_CN__sms_txt="x"))
     assert renderer.names() == sorted(["a", "default", *PLATFORM])
     assert renderer.has("a", Channel.SMS)
@@ -266,11 +262,11 @@ def test_has_tells_for_which_channel_there_is_a_template(tmp_path: Path) -> None
         ({"a": "x\ny"}, [("a", "x y")]),
     ],
 )
-def test_data_becomes_labelled_rows(data: Any, expected: list[tuple[str, str]]) -> None:
+def test_data_is_shown_as_labelled_rows(data: Any, expected: list[tuple[str, str]]) -> None:
     assert rows(data) == expected
 
 
-def test_large_data_becomes_a_bounded_number_of_rows() -> None:
+def test_large_data_is_cut_to_the_maximum_number_of_rows() -> None:
     found = rows({str(number): "x" * 1000 for number in range(5000)})
     assert len(found) == MAX_ROWS
     assert found[-1] == ("…", "")
@@ -278,30 +274,30 @@ def test_large_data_becomes_a_bounded_number_of_rows() -> None:
     assert rows(list(range(MAX_ROWS)))[-1] == (str(MAX_ROWS), str(MAX_ROWS - 1))
 
 
-async def test_the_largest_event_makes_a_mail_of_sane_size() -> None:
+async def test_the_largest_event_makes_a_mail_within_the_limit() -> None:
     happened = Event(source="/a", type="a", subject="s" * 1024, data={f"&{n}" * 20: "&😀" * 500 for n in range(90)})
-    mail = await Renderer(None).email(send_request(wish(), happened))
+    mail = await Renderer(None).email(send_request(by_email(), happened))
     assert mail.html is not None
     assert len(mail.html.encode()) < MAX_OUTPUT_BYTES
 
 
-def test_times_are_for_people_and_what_is_no_time_stays_as_it_is() -> None:
-    assert moment("2026-11-23T08:00:00.123Z") == "2026-11-23 08:00 UTC"
-    assert moment("soon") == "soon"
+def test_times_are_formatted_and_other_values_are_unchanged() -> None:
+    assert format_time("2026-11-23T08:00:00.123Z") == "2026-11-23 08:00 UTC"
+    assert format_time("soon") == "soon"
 
 
-def test_control_characters_and_direction_marks_are_left_out() -> None:
+def test_control_characters_and_direction_marks_are_removed() -> None:
     assert printable("a\x00b\x1b[2J\r\nc\t\u202ed\x85") == "ab[2J\nc\td"
     assert one_line(" a\r\n\u2029b\x00c ", limit=10) == "a b c"
 
 
-def test_the_page_about_templates_names_every_filter_and_function_and_part() -> None:
+def test_the_documentation_names_every_filter_function_and_template_file() -> None:
     page = (Path(__file__).parents[3] / "docs" / "templates.md").read_text()
     environment = TemplateEnvironment()
     for name in (
         *environment.filters,
         *environment.globals,
-        *PARTS,
-        *(part for parts in WRITTEN.values() for part in parts),
+        *FILES,
+        *(own for names in OWN_TEMPLATES.values() for own in names),
     ):
         assert f"`{name}`" in page, name
