@@ -54,8 +54,8 @@ async def ended(pid: int) -> None:
             await asyncio.sleep(0.02)
 
 
-def wish(target: dict[str, Any], **parts: str) -> Any:
-    return subscription(target, templates={name.replace("_", "."): source for name, source in parts.items()})
+def with_templates(target: dict[str, Any], **templates: str) -> Any:
+    return subscription(target, templates={name.replace("_", "."): source for name, source in templates.items()})
 
 
 async def test_templates_of_a_tenant_win_and_the_others_come_from_the_operator(tenants: TenantRenderer) -> None:
