@@ -184,7 +184,16 @@ def test_without_the_library_only_key_pairs_fail_and_the_error_says_what_to_inst
 async def test_the_asgi_example_verifies_with_the_public_key() -> None:
     secret, port = generate_secret("asymmetric"), free_port()
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "uvicorn", "examples.receive_asgi:app", "--port", str(port)),
+        *(
+            sys.executable,
+            "-m",
+            "uvicorn",
+            "--app-dir",
+            "examples/receivers/python",
+            "receive_asgi:app",
+            "--port",
+            str(port),
+        ),
         cwd=ROOT,
         env={**os.environ, "BELLWIRE_SECRET": public_key(secret)},
         stdout=asyncio.subprocess.PIPE,

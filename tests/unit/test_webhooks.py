@@ -321,7 +321,7 @@ async def test_the_example_answers_204_to_a_signed_request_and_401_to_another() 
     secret = generate_secret()
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        "examples/receive_webhook.py",
+        "examples/receivers/python/receive_webhook.py",
         "0",
         cwd=ROOT,
         env={**os.environ, "BELLWIRE_SECRET": secret, "PYTHONPATH": str(ROOT)},

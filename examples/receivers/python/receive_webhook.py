@@ -1,9 +1,8 @@
-"""Receive Bellwire's webhooks: verify the signature over the raw body, drop what came before, answer 204.
+"""Receive Bellwire's webhooks with the standard library's HTTP server and `bellwire`.
 
-    BELLWIRE_SECRET=whsec_... python examples/receive_webhook.py 8000
+    BELLWIRE_SECRET=whsec_... python examples/receivers/python/receive_webhook.py 8000
 
-Standard library and `bellwire` only. Answer quickly, within seconds, and do slow work afterwards; a 5xx brings the
-event back later, a 410 ends the subscription.
+It verifies the signature over the raw body, drops repetitions and answers 204.
 """
 
 import os
@@ -13,11 +12,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from bellwire.errors import SignatureInvalid
 from bellwire.webhooks import verify
 
-#: Ids of deliveries that were handled. Keep them in your database, in the transaction that does the work.
+#: Ids of the deliveries that were handled. In production, keep them in your database, in the transaction that does the work.
 HANDLED: set[str] = set()
 
 
-class Hooks(BaseHTTPRequestHandler):
+class Endpoint(BaseHTTPRequestHandler):
+    timeout = 10
+
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
         try:
@@ -25,7 +26,7 @@ class Hooks(BaseHTTPRequestHandler):
         except SignatureInvalid as error:
             self.answer(401, str(error))
             return
-        # At least once means that an event may come twice; each time with the same id.
+        # Delivery is at least once: an event may arrive again, with the same webhook-id.
         if self.headers["webhook-id"] not in HANDLED:
             HANDLED.add(self.headers["webhook-id"])
             print(event["type"], event["id"], event.get("data"), flush=True)
@@ -38,11 +39,11 @@ class Hooks(BaseHTTPRequestHandler):
         self.wfile.write(text.encode())
 
     def log_message(self, *args: object) -> None:
-        """Requests are not logged: what is worth telling is printed above."""
+        """Log no requests; the events are printed."""
 
 
 def main() -> None:
-    server = ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1]) if len(sys.argv) > 1 else 8000), Hooks)
+    server = ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1]) if len(sys.argv) > 1 else 8000), Endpoint)
     print(f"listening on http://127.0.0.1:{server.server_port}/", flush=True)
     server.serve_forever()
 
