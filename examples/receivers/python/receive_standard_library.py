@@ -36,9 +36,8 @@ class Endpoint(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         length = int(self.headers.get("content-length", "0"))
         body = self.rfile.read(min(length, MAX_BODY_BYTES))
-        webhook_id = self.headers.get("webhook-id", "")
-        timestamp, signatures = (self.headers.get(f"webhook-{name}", "") for name in ("timestamp", "signature"))
-        valid = is_valid(webhook_id, timestamp, signatures, body)
+        webhook_id, *signed = (self.headers.get(f"webhook-{name}", "") for name in ("id", "timestamp", "signature"))
+        valid = is_valid(webhook_id, *signed, body)
         with LOCK:
             if valid and webhook_id not in SEEN:  # a retry has the same id
                 SEEN.add(webhook_id)
