@@ -24,13 +24,14 @@ const tolerance, maxBodyBytes = 5 * time.Minute, 1 << 20
 func valid(key []byte, header http.Header, body []byte) bool {
 	id, timestamp := header.Get("webhook-id"), header.Get("webhook-timestamp")
 	seconds, err := strconv.ParseUint(timestamp, 10, 40)
-	if id == "" || err != nil || time.Since(time.Unix(int64(seconds), 0)).Abs() > tolerance {
+	age := time.Since(time.Unix(int64(seconds), 0))
+	if id == "" || err != nil || age.Abs() > tolerance {
 		return false
 	}
 	mac := hmac.New(sha256.New, key)
 	fmt.Fprintf(mac, "%s.%s.%s", id, timestamp, body)
 	expected := []byte("v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil)))
-	// While a secret is rotated, the header holds several signatures; one match is enough.
+	// While a secret is rotated, there are several signatures; one match is enough.
 	for _, each := range strings.Fields(header.Get("webhook-signature")) {
 		if hmac.Equal([]byte(each), expected) {
 			return true
@@ -40,19 +41,21 @@ func valid(key []byte, header http.Header, body []byte) bool {
 }
 
 func main() {
-	key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(os.Getenv("BELLWIRE_SECRET"), "whsec_"))
+	secret := strings.TrimPrefix(os.Getenv("BELLWIRE_SECRET"), "whsec_")
+	key, err := base64.StdEncoding.DecodeString(secret)
 	if err != nil || len(key) == 0 {
 		log.Fatal("BELLWIRE_SECRET: must be whsec_ and base64")
 	}
-	var seen sync.Map // in production, a database table with webhook-id as its key
+	var seen sync.Map // in production, a table with webhook-id as its key
 	http.HandleFunc("POST /", func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBodyBytes))
 		if err != nil || !valid(key, r.Header, body) {
 			w.WriteHeader(http.StatusUnauthorized)
 			return
 		}
-		if _, repeated := seen.LoadOrStore(r.Header.Get("webhook-id"), true); !repeated { // a retry has the same id
-			go fmt.Println(r.Header.Get("webhook-id"), string(body)) // work after the response
+		id := r.Header.Get("webhook-id") // a retry has the same id
+		if _, repeated := seen.LoadOrStore(id, true); !repeated {
+			go fmt.Println(id, string(body)) // work after the response
 		}
 		w.WriteHeader(http.StatusNoContent)
 	})

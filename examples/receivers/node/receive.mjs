@@ -43,8 +43,8 @@ const server = createServer(async (request, response) => {
       return;
     }
     const id = request.headers["webhook-id"];
-    if (!seen.has(id)) { // a retry has the same id
-      seen.add(id);
+    if (!seen.has(id)) {
+      seen.add(id); // a retry has the same id
       setImmediate(() => console.log(id, body.toString())); // work after the response
     }
     response.writeHead(204).end();
