@@ -1,78 +1,11 @@
-"""Draws the diagrams of the documentation: `python -m docs.pictures.draw` writes the SVG files beside it. A test compares them.
-
-They are 480 units wide, so that their text is readable on a telephone, and have a background of their own, so that they are
-readable on light and dark pages whatever the reader's system says.
-"""
+"""Draws the diagrams of the documentation: `python -m docs.pictures.draw` writes the SVG files. A test compares them."""
 
 from pathlib import Path
-from xml.sax.saxutils import escape
 
 from bellwire.deliveries import SETTLED, DeliveryState
+from docs.pictures.picture import Picture
 
 FOLDER = Path(__file__).parent
-WIDTH = 480
-
-STYLE = """
-  svg { font-family: system-ui, "Segoe UI", Roboto, "Helvetica Neue", "Liberation Sans", Arial, sans-serif; font-size: 13px }
-  .page { fill: #ffffff; stroke: #d5d9e2 } text { fill: #1d2433 } .head { font-weight: 600 } .small { font-size: 11.5px; fill: #4a5468 }
-  .mono { font-family: ui-monospace, Menlo, Consolas, "Liberation Mono", monospace; font-size: 12px }
-  .box { fill: #eceffb; stroke: #5a67c8 } .outer { fill: #f7f8fc; stroke: #aab2c8; stroke-dasharray: 4 3 } .other { fill: #f1f3f6; stroke: #9aa3b5 }
-  .good { fill: #e2f4e8; stroke: #2e8b57 } .bad { fill: #fde8e6; stroke: #c8453b } .wait { fill: #fdf3d9; stroke: #b98a15 }
-  .line { fill: none; stroke: #5b6478; stroke-width: 1.4 } .tip { fill: #5b6478 }
-  @media (prefers-color-scheme: dark) {
-    .page { fill: #1e2129; stroke: #3a404e } text { fill: #e6e9f0 } .small { fill: #b3bac9 }
-    .box { fill: #2a3054; stroke: #8c98f0 } .outer { fill: #242832; stroke: #5d6579 } .other { fill: #2b2f3a; stroke: #7a8398 }
-    .good { fill: #1d3a2a; stroke: #58b882 } .bad { fill: #43231f; stroke: #ea7a6f } .wait { fill: #3d3318; stroke: #d8ab3c }
-    .line { stroke: #a5adbe } .tip { fill: #a5adbe }
-  }"""
-
-
-class Picture:
-    """An SVG in the making. Coordinates are units; lines of text begin with # (bold), ` (monospace) or ~ (small)."""
-
-    def __init__(self, name: str, height: int, title: str, description: str) -> None:
-        self.name = name
-        self._parts = [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="600" height="{height * 600 // WIDTH}"'
-            f' role="img" aria-labelledby="{name}-title {name}-text">',
-            f'<title id="{name}-title">{escape(title)}</title>\n<desc id="{name}-text">{escape(description)}</desc>',
-            f"<style>{STYLE}\n</style>",
-            '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" orient="auto-start-reverse">'
-            '<path class="tip" d="M0 0 L8 4 L0 8 z"/></marker></defs>',
-            f'<rect class="page" x="0.5" y="0.5" width="{WIDTH - 1}" height="{height - 1}" rx="8"/>',
-        ]
-
-    def box(self, x: int, y: int, width: int, height: int, *lines: str, kind: str = "box") -> None:
-        """A box with centred lines of text."""
-        self._parts.append(f'<rect class="{kind}" x="{x}" y="{y}" width="{width}" height="{height}" rx="6"/>')
-        first = y + height / 2 - (len(lines) - 1) * 8.5 + 4.5
-        for number, line in enumerate(lines):
-            self.text(x + width / 2, first + number * 17, line)
-
-    def frame(self, x: int, y: int, width: int, height: int, title: str) -> None:
-        """A dashed box around others, with its title at the top."""
-        self._parts.append(f'<rect class="outer" x="{x}" y="{y}" width="{width}" height="{height}" rx="8"/>')
-        self.text(x + 12, y + 20, title, anchor="start")
-
-    def text(self, x: float, y: float, line: str, *, anchor: str = "middle", extra: str = "") -> None:
-        kind = {"#": "head", "`": "mono", "~": "small"}.get(line[:1], "")
-        names = " ".join(filter(None, (kind, extra)))
-        shown = escape(line[1:] if kind else line)
-        self._parts.append(
-            f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}"{f" class={names!r}" if names else ""}>{shown}</text>'
-        )
-
-    def notes(self, x: int, y: int, *lines: str) -> None:
-        for number, line in enumerate(lines):
-            self.text(x, y + number * 16, f"~{line}", anchor="start")
-
-    def arrow(self, path: str, *, both: bool = False) -> None:
-        """A line with a tip. `path` is SVG's: M x y L x y …"""
-        start = ' marker-start="url(#tip)"' if both else ""
-        self._parts.append(f'<path class="line" d="{path}" marker-end="url(#tip)"{start}/>')
-
-    def __str__(self) -> str:
-        return "\n".join([*self._parts, "</svg>"]).replace("class='", 'class="').replace("'>", '">') + "\n"
 
 
 def flow() -> Picture:
@@ -225,7 +158,7 @@ def crash() -> Picture:
         for number, (kind, text) in enumerate(cells):
             picture.box(left + number * step, y, 56, 48, *(f"~{word}" for word in text.split()), kind=kind)
 
-    nothing = ("other", "–")
+    nothing = ("other", "-")
     row(
         44,
         "worker A",
