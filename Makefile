@@ -5,7 +5,7 @@ READY := .venv/.ready
 TESTERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test test-slow lint format typecheck docs reference bench clean
+.PHONY: help demo dev test test-slow lint format typecheck docs reference screenshots bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,11 @@ docs: $(READY) ## Build the documentation into build/site; warnings fail
 
 reference: $(READY) ## Generate the reference pages from the code
 	$(BIN)/python -m docs.generator
+	$(BIN)/python -m docs.pictures.draw
+
+screenshots: $(READY) ## Take the pictures of the Temporal UI again; needs Chromium
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[screenshots]'
+	$(BIN)/python -m docs.pictures.screenshots
 
 bench: $(READY) ## Run the benchmarks; figures are ratios within one run
 	$(BIN)/python -m benchmarks

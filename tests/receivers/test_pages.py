@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from activities.egress.retry_after import THROTTLING
-from activities.webhook.channel import judge_status
+from activities.webhook.responses import classify_status
 from bellwire.deliveries import OutcomeKind
 from bellwire.webhooks import verify
 
@@ -35,7 +35,7 @@ def test_the_table_of_responses_says_what_the_channel_does_with_each_status() ->
             first = int(each.replace("x", "0"))
             for status in range(first, first + 100) if "x" in each else [first]:
                 said.setdefault(status, kind)
-    assert said == {status: judge_status(status) for status in range(200, 600)}
+    assert said == {status: classify_status(status) for status in range(200, 600)}
 
 
 def test_the_guide_names_the_statuses_that_throttle() -> None:

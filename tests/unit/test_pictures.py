@@ -1,16 +1,20 @@
-"""The diagrams of the documentation are up to date and readable, and name what the code has."""
+"""The pictures of the documentation are up to date and readable, and name what the code has."""
 
+import ast
 import re
+import struct
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
-from bellwire.contract import CHUNK_SIZE, PAGE_SIZE
+from bellwire.contract import CHUNK_SIZE, PAGE_SIZE, SEARCH_ATTRIBUTES
 from bellwire.deliveries import LEASE, DeliveryState
 from docs.pictures import draw
 
 FOLDER = Path(__file__).parents[2] / "docs" / "pictures"
+#: Read and not imported: what it imports is not installed by default.
+SCREENSHOTS = (FOLDER / "screenshots.py").read_text()
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -41,3 +45,33 @@ def test_the_numbers_in_the_diagrams_are_those_in_force() -> None:
     assert (
         f"of {LEASE.total_seconds():g} s, renewed every {LEASE.total_seconds() / 3:g} s" in draw.pictures()["crash.svg"]
     )
+
+
+def constant_of_screenshots(name: str) -> object:
+    """The value of one of the script's constants."""
+    for node in ast.parse(SCREENSHOTS).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
+            return ast.literal_eval(node.value)
+    raise AssertionError(f"screenshots.py has no {name}")
+
+
+@pytest.mark.parametrize("name", re.findall(r"Shot\(\s*\"([\w-]+)\"", SCREENSHOTS))
+def test_a_screenshot_is_a_png_of_a_sensible_size(name: str) -> None:
+    png = (FOLDER / f"{name}.png").read_bytes()
+    assert png.startswith(b"\x89PNG\r\n\x1a\n")
+    width, height = struct.unpack(">II", png[16:24])
+    assert width == 1400
+    assert 300 < height < 1400
+    assert 10_000 < len(png) < 250_000
+
+
+def test_every_picture_is_made_by_a_script() -> None:
+    taken = {f"{name}.png" for name in re.findall(r"Shot\(\s*\"([\w-]+)\"", SCREENSHOTS)}
+    assert {file.name for file in FOLDER.iterdir() if file.suffix in {".png", ".svg"}} == taken | draw.pictures().keys()
+    assert taken
+
+
+def test_the_screenshots_search_and_show_registered_attributes() -> None:
+    used = re.findall(r"Bellwire\w+", f"{constant_of_screenshots('QUERY')} {constant_of_screenshots('COLUMNS')}")
+    assert "BellwireUnsettled" in used
+    assert set(used) <= {key.name for key in SEARCH_ATTRIBUTES}
