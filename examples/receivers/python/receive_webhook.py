@@ -2,7 +2,7 @@
 
     BELLWIRE_SECRET=whsec_... python examples/receivers/python/receive_webhook.py 8000
 
-It verifies the signature over the raw body, drops repetitions and answers 204.
+It verifies the signature over the raw body, drops repetitions and responds with 204.
 """
 
 import os
@@ -24,15 +24,15 @@ class Endpoint(BaseHTTPRequestHandler):
         try:
             event = verify(os.environ["BELLWIRE_SECRET"], self.headers, body)
         except SignatureInvalid as error:
-            self.answer(401, str(error))
+            self.respond(401, str(error))
             return
         # Delivery is at least once: an event may arrive again, with the same webhook-id.
         if self.headers["webhook-id"] not in HANDLED:
             HANDLED.add(self.headers["webhook-id"])
             print(event["type"], event["id"], event.get("data"), flush=True)
-        self.answer(204)
+        self.respond(204)
 
-    def answer(self, status: int, text: str = "") -> None:
+    def respond(self, status: int, text: str = "") -> None:
         self.send_response(status)
         self.send_header("content-length", str(len(text.encode())))
         self.end_headers()
