@@ -15,10 +15,10 @@ def parse_duration(text: str) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """Seconds as text: 0.5s, 30m, 1h30m, 3d3h35m. Below a minute to three digits, above to the second."""
-    if (rest := round(seconds)) < 60:
-        return f"{seconds:.3g}s"
-    parts = []
+    """Seconds as text: 0.5s, 30m, 1h30m, 3d3h35m. From one minute on, rounded to the second."""
+    if seconds < 60:
+        return f"{seconds:g}s"
+    parts, rest = [], round(seconds)
     for unit, size in _SECONDS_PER_UNIT.items():
         number, rest = divmod(rest, size)
         if number:

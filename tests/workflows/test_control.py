@@ -9,7 +9,7 @@ from temporalio.client import WorkflowExecutionStatus, WorkflowUpdateFailedError
 from temporalio.testing import WorkflowEnvironment
 
 from bellwire import Client, Receipt
-from bellwire.contract import PAGE_SIZE, ControlResult, Summary
+from bellwire.contract import PAGE_SIZE, Action, ControlRequest, ControlResult, Summary
 from bellwire.deliveries import DeliveryState
 from bellwire.subscriptions import Channel
 from tests.factories import event
@@ -119,6 +119,29 @@ async def test_cancelling_an_event_settles_what_was_not_sent(platform: Platform,
     await client.cancel(receipt)
     status = await client.wait(receipt, timeout=20)
     assert (status.counts.delivered, status.counts.cancelled, status.counts.unsettled) == (1, 2, 0)
+    assert (await description(client, receipt)).status is WorkflowExecutionStatus.CANCELED
+
+
+async def test_a_cancelled_delivery_settles_though_its_event_is_cancelled_in_the_same_task(
+    dev_server: WorkflowEnvironment,
+) -> None:
+    """Both cancels arrive while no worker runs. The loop starts to settle `a`, and the cancel of the event interrupts that."""
+    platform, client = Platform(dev_server), Client(dev_server.client)
+    platform.subscribers = {Channel.WEBHOOK: ["a", "b"]}
+    platform.answer = lambda *_: (3600.0, "HTTP 503")
+    published = event()
+    # Without a cache there is no sticky queue, on which the next workflow task would wait for the worker that has stopped.
+    async with platform.working(max_cached_workflows=0), asyncio.timeout(30):
+        receipt = await client.publish(published)
+        while len((await client.status(receipt)).unsettled) < 2:
+            await asyncio.sleep(0.05)
+    handle = client.temporal.get_workflow_handle(receipt.workflow_id)
+    await handle.signal("control", ControlRequest(action=Action.CANCEL, subscription_id="a"))
+    await handle.cancel()
+    async with platform.working():
+        status = await client.wait(receipt, timeout=30)
+    assert (status.counts.cancelled, status.counts.unsettled) == (2, 0)
+    assert platform.states_of(published.key) == {DeliveryState.CANCELLED: 2}
     assert (await description(client, receipt)).status is WorkflowExecutionStatus.CANCELED
 
 

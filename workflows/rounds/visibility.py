@@ -75,9 +75,11 @@ def details(unsettled: Sequence[Unsettled], total: int) -> str:
 
 
 def _rounded(seconds: float) -> float:
-    """Jitter makes odd numbers of seconds; a label needs whole minutes of a long wait, and whole hours of days."""
+    """Jitter makes uneven delays: a label has three digits of seconds, whole minutes of hours, whole hours of days."""
+    if seconds < 60:
+        return float(f"{seconds:.3g}")
     unit = 1 if seconds < 600 else 60 if seconds < 86_400 else 3600
-    return seconds if seconds < 60 else round(seconds / unit) * unit
+    return round(seconds / unit) * unit
 
 
 def _cell(text: str) -> str:
