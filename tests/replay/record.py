@@ -12,43 +12,43 @@ from pathlib import Path
 from temporalio.testing import WorkflowEnvironment
 
 from bellwire import Client, EventNotFound, Receipt
-from bellwire.contract import DISPATCH, LOOKUP, QUEUE, TEST_SEND, DispatchInput, Group, TestSendInput
+from bellwire.contract import LOOKUP, QUEUE, TEST_SEND, TestSendInput
 from bellwire.subscriptions import Channel
 from tests.conftest import start_dev_server
 from tests.factories import event
-from tests.workflows.platform import DELIVERED, Answer, Platform
+from tests.workflows.platform import DELIVERED, FakePlatform, Response, deferred, retry_after
 
 HISTORIES = Path(__file__).parent / "histories"
 
-Scenario = Callable[[Platform, Client], Awaitable[dict[str, str]]]
+Scenario = Callable[[FakePlatform, Client], Awaitable[dict[str, str]]]
 
 
-async def delivered(platform: Platform, client: Client) -> dict[str, str]:
-    platform.subscribers = {Channel.EMAIL: ["e"], Channel.SMS: ["s"], Channel.WEBHOOK: ["w"]}
+async def delivered(platform: FakePlatform, client: Client) -> dict[str, str]:
+    platform.subscriptions = {Channel.EMAIL: ["e"], Channel.SMS: ["s"], Channel.WEBHOOK: ["w"]}
     receipt = await client.publish(event(tenant="acme"))
     await client.wait(receipt, timeout=30)
     return {"notify-delivered": receipt.workflow_id}
 
 
-async def unmatched(platform: Platform, client: Client) -> dict[str, str]:
-    platform.subscribers = {}
+async def unmatched(platform: FakePlatform, client: Client) -> dict[str, str]:
+    platform.subscriptions = {}
     receipt = await client.publish(event())
     await client.wait(receipt, timeout=30)
     return {"notify-unmatched": receipt.workflow_id}
 
 
-async def deferred(platform: Platform, client: Client) -> dict[str, str]:
-    platform.subscribers = {Channel.WEBHOOK: ["a", "b", "c"]}
-    platform.answer = lambda name, attempt: (0.3 * attempt, "HTTP 503") if attempt < 3 and name != "c" else DELIVERED
+async def deferred_twice(platform: FakePlatform, client: Client) -> dict[str, str]:
+    platform.subscriptions = {Channel.WEBHOOK: ["a", "b", "c"]}
+    platform.respond = lambda each, attempt: deferred(0.3 * attempt) if attempt < 3 and each != "c" else DELIVERED
     receipts = await client.publish_many([event(), event()])
     await client.wait(receipts[0], timeout=30)
     await client.temporal.get_workflow_handle(receipts[0].workflow_id).result()
     return {"notify-deferred": receipts[0].workflow_id}
 
 
-async def controlled(platform: Platform, client: Client) -> dict[str, str]:
-    platform.subscribers = {Channel.WEBHOOK: ["a", "b", "c"]}
-    platform.answer = lambda _, attempt: (3600.0, "HTTP 503") if attempt == 1 else DELIVERED
+async def controlled(platform: FakePlatform, client: Client) -> dict[str, str]:
+    platform.subscriptions = {Channel.WEBHOOK: ["a", "b", "c"]}
+    platform.respond = lambda _, attempt: deferred(3600) if attempt == 1 else DELIVERED
     receipt = await client.publish(event())
     await waiting(client, receipt, 3)
     handle = client.temporal.get_workflow_handle(receipt.workflow_id)
@@ -60,9 +60,9 @@ async def controlled(platform: Platform, client: Client) -> dict[str, str]:
     return {"notify-controlled": receipt.workflow_id}
 
 
-async def cancelled(platform: Platform, client: Client) -> dict[str, str]:
-    platform.subscribers = {Channel.WEBHOOK: ["a"]}
-    platform.answer = lambda *_: (3600.0, "HTTP 503")
+async def cancelled(platform: FakePlatform, client: Client) -> dict[str, str]:
+    platform.subscriptions = {Channel.WEBHOOK: ["a"]}
+    platform.respond = lambda *_: deferred(3600)
     receipt = await client.publish(event())
     await waiting(client, receipt, 1)
     await client.cancel(receipt)
@@ -70,55 +70,55 @@ async def cancelled(platform: Platform, client: Client) -> dict[str, str]:
     return {"notify-cancelled": receipt.workflow_id}
 
 
-async def paged(platform: Platform, client: Client) -> dict[str, str]:
-    platform.subscribers = {Channel.WEBHOOK: [f"s{number:04}" for number in range(1_010)]}
-    platform.answer = lambda name, attempt: (0.3, "HTTP 503") if name == "s0007" and attempt == 1 else DELIVERED
+async def paged(platform: FakePlatform, client: Client) -> dict[str, str]:
+    platform.subscriptions = {Channel.WEBHOOK: [f"s{number:04}" for number in range(1_010)]}
+    platform.respond = lambda each, attempt: deferred(0.3) if (each, attempt) == ("s0007", 1) else DELIVERED
     receipt = await client.publish(event())
     await client.wait(receipt, timeout=30)
     notify = receipt.workflow_id
     return {"notify-paged": notify, "dispatch-deferred": f"{notify}/page-1", "dispatch-delivered": f"{notify}/page-2"}
 
 
-async def continued_as_new(platform: Platform, client: Client) -> dict[str, str]:
-    platform.subscribers = {Channel.WEBHOOK: ["a", "b"]}
+async def continued_as_new(platform: FakePlatform, client: Client) -> dict[str, str]:
+    platform.subscriptions = {Channel.WEBHOOK: ["a", "b"]}
     failures = {"a": 3, "b": 8}
 
-    def answer(name: str, attempt: int) -> Answer:
-        return (0.2, "HTTP 503", True) if attempt <= failures[name] else DELIVERED
+    def respond(subscription_id: str, attempt: int) -> Response:
+        return retry_after(0.2) if attempt <= failures[subscription_id] else DELIVERED
 
-    platform.answer = answer
+    platform.respond = respond
     receipt = await client.publish(event())
     await client.wait(receipt, timeout=60)
     return {"notify-continued-as-new": receipt.workflow_id}
 
 
-async def redelivered(platform: Platform, client: Client) -> dict[str, str]:
-    platform.subscribers = {Channel.SMS: ["a"]}
-    group = Group(event_key="k", channel=Channel.SMS, subscription_ids=("a",), attempt=2)
-    await client.temporal.execute_workflow(
-        DISPATCH, DispatchInput(redeliver=(group,)), id="redeliver/example", task_queue=QUEUE
-    )
-    return {"dispatch-redelivered": "redeliver/example"}
+async def redelivered(platform: FakePlatform, client: Client) -> dict[str, str]:
+    platform.subscriptions = {Channel.SMS: ["a"]}
+    receipt = await client.publish(event())
+    await client.wait(receipt, timeout=30)
+    workflow_id = await client.retry(receipt, "a")
+    await client.temporal.get_workflow_handle(workflow_id).result()
+    return {"dispatch-redelivered": workflow_id}
 
 
-async def rate_limited(platform: Platform, client: Client) -> dict[str, str]:
-    platform.subscribers = {Channel.SMS: [f"s{number}" for number in range(3)], Channel.WEBHOOK: ["w"]}
+async def rate_limited(platform: FakePlatform, client: Client) -> dict[str, str]:
+    platform.subscriptions = {Channel.SMS: [f"s{number}" for number in range(3)], Channel.WEBHOOK: ["w"]}
     platform.limited_channels = (Channel.SMS,)
-    platform.answer = lambda name, attempt: (0.3, "HTTP 503") if name in {"s1", "w"} and attempt == 1 else DELIVERED
+    platform.respond = lambda each, attempt: deferred(0.3) if each in {"s1", "w"} and attempt == 1 else DELIVERED
     receipt = await client.publish(event())
     await client.wait(receipt, timeout=30)
     return {"notify-rate-limited": receipt.workflow_id}
 
 
-async def inline_remaining(platform: Platform, client: Client) -> dict[str, str]:
-    platform.subscribers = {Channel.EMAIL: ["e"], Channel.WEBHOOK: ["w"]}
-    platform.not_at_once = {Channel.EMAIL}
+async def inline_remaining(platform: FakePlatform, client: Client) -> dict[str, str]:
+    platform.subscriptions = {Channel.EMAIL: ["e"], Channel.WEBHOOK: ["w"]}
+    platform.not_inline = {Channel.EMAIL}
     receipt = await client.publish(event())
     await client.wait(receipt, timeout=30)
     return {"notify-inline-remaining": receipt.workflow_id}
 
 
-async def not_found(platform: Platform, client: Client) -> dict[str, str]:
+async def not_found(platform: FakePlatform, client: Client) -> dict[str, str]:
     try:
         await client.status(("/unknown", "unknown"))
     except EventNotFound:
@@ -130,7 +130,7 @@ async def not_found(platform: Platform, client: Client) -> dict[str, str]:
     raise AssertionError("an unknown event was found")
 
 
-async def test_send(platform: Platform, client: Client) -> dict[str, str]:
+async def test_send(platform: FakePlatform, client: Client) -> dict[str, str]:
     request = TestSendInput(subscription_id="w", channel=Channel.WEBHOOK)
     workflow_id = "test-send/w/example"
     await client.temporal.execute_workflow(TEST_SEND, request, id=workflow_id, task_queue=QUEUE)
@@ -146,7 +146,7 @@ async def waiting(client: Client, receipt: Receipt, number: int) -> None:
 SCENARIOS: tuple[Scenario, ...] = (
     delivered,
     unmatched,
-    deferred,
+    deferred_twice,
     controlled,
     cancelled,
     paged,
@@ -161,8 +161,8 @@ SCENARIOS: tuple[Scenario, ...] = (
 
 async def play(env: WorkflowEnvironment, scenario: Scenario, *, max_cached_workflows: int = 1_000) -> dict[str, str]:
     """Run a scenario, and return its workflow ids by the name of the history file."""
-    platform = Platform(env)
-    async with platform.working(max_cached_workflows=max_cached_workflows):
+    platform = FakePlatform(env)
+    async with platform.running(max_cached_workflows=max_cached_workflows):
         return await scenario(platform, Client(env.client))
 
 

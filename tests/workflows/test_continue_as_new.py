@@ -1,4 +1,4 @@
-"""Runs whose history grows: a server that suggests to continue as new early shows that nothing is lost on the way."""
+"""Continue-as-new, on a server that suggests it early: no delivery is lost or repeated."""
 
 import asyncio
 from collections import Counter
@@ -12,22 +12,22 @@ from bellwire import Client, Receipt
 from bellwire.subscriptions import Channel
 from tests.conftest import start_dev_server
 from tests.factories import event
-from tests.workflows.platform import DELIVERED, Answer, Platform
+from tests.workflows.platform import DELIVERED, FakePlatform, Response, deferred, retry_after
 
 
 @pytest.fixture(scope="module")
-async def impatient() -> AsyncIterator[WorkflowEnvironment]:
+async def short_histories() -> AsyncIterator[WorkflowEnvironment]:
     """A dev server that suggests to continue as new after 40 events instead of 4,096."""
     async with await start_dev_server(limit__historyCount__suggestContinueAsNew=40) as env:
         yield env
 
 
 async def runs_of(client: Client, workflow_id: str) -> list[WorkflowExecutionStatus | None]:
-    """The statuses of all runs of a workflow id, once the search shows one that has ended for good."""
-    async with asyncio.timeout(20):
+    """The statuses of all runs of a workflow id, once the search shows one that has completed."""
+    async with asyncio.timeout(60):
         while True:
             query = f"WorkflowId = '{workflow_id}'"
-            found = [run.status async for run in client.temporal.list_workflows(query)]
+            found = [each.status async for each in client.temporal.list_workflows(query)]
             if WorkflowExecutionStatus.COMPLETED in found:
                 return found
             await asyncio.sleep(0.1)
@@ -38,44 +38,45 @@ async def settled(client: Client, receipt: Receipt) -> None:
     assert status.settled
 
 
-def failing_times(number: int) -> int:
-    """Up to six refusals, so that deliveries settle in different runs."""
+def failures_of(number: int) -> int:
+    """Up to six failed attempts, so that deliveries settle in different runs."""
     return number % 7
 
 
-async def test_a_run_that_continues_as_new_loses_nothing(impatient: WorkflowEnvironment) -> None:
-    platform = Platform(impatient)
-    names = {f"s{number:03}": failing_times(number) for number in range(60)}
-    platform.subscribers = {Channel.WEBHOOK: list(names)[:40], Channel.EMAIL: list(names)[40:]}
+async def test_a_workflow_that_continues_as_new_loses_no_delivery(short_histories: WorkflowEnvironment) -> None:
+    platform = FakePlatform(short_histories)
+    failures = {f"s{number:03}": failures_of(number) for number in range(60)}
+    platform.subscriptions = {Channel.WEBHOOK: list(failures)[:40], Channel.EMAIL: list(failures)[40:]}
 
-    def answer(name: str, attempt: int) -> Answer:
-        return (0.7 + names[name] / 5, "HTTP 503") if attempt <= names[name] else DELIVERED
+    def respond(subscription_id: str, attempt: int) -> Response:
+        failed = failures[subscription_id]
+        return deferred(0.7 + failed / 5) if attempt <= failed else DELIVERED
 
-    platform.answer = answer
-    async with platform.working():
-        client = Client(impatient.client)
+    platform.respond = respond
+    async with platform.running():
+        client = Client(short_histories.client)
         receipt = await client.publish(event())
         await settled(client, receipt)
         status = await client.status(receipt)
         runs = await runs_of(client, receipt.workflow_id)
     assert runs.count(WorkflowExecutionStatus.CONTINUED_AS_NEW) >= 1
     assert (status.counts.matched, status.counts.delivered) == (60, 60)
-    made = Counter(name for name, _, _ in platform.attempts)
-    assert made == {name: failures + 1 for name, failures in names.items()}
+    attempts = Counter(each for each, _, _ in platform.attempts)
+    assert attempts == {each: failed + 1 for each, failed in failures.items()}
 
 
-async def test_a_page_that_continues_as_new_reports_to_its_parent(impatient: WorkflowEnvironment) -> None:
-    platform = Platform(impatient)
-    names = [f"s{number:04}" for number in range(1_010)]
-    stubborn = {"s0003": 6, "s0900": 9, "s1009": 3}
-    platform.subscribers = {Channel.WEBHOOK: names}
-    platform.answer = lambda name, attempt: (0.5, "HTTP 503", True) if attempt <= stubborn.get(name, 0) else DELIVERED
-    async with platform.working():
-        client = Client(impatient.client)
+async def test_a_page_that_continues_as_new_reports_to_its_parent(short_histories: WorkflowEnvironment) -> None:
+    platform = FakePlatform(short_histories)
+    ids = [f"s{number:04}" for number in range(1_010)]
+    failures = {"s0003": 6, "s0900": 9, "s1009": 3}
+    platform.subscriptions = {Channel.WEBHOOK: ids}
+    platform.respond = lambda each, attempt: retry_after(0.5) if attempt <= failures.get(each, 0) else DELIVERED
+    async with platform.running():
+        client = Client(short_histories.client)
         receipt = await client.publish(event())
         await settled(client, receipt)
         status = await client.status(receipt)
         first_page = await runs_of(client, f"{receipt.workflow_id}/page-1")
     assert first_page.count(WorkflowExecutionStatus.CONTINUED_AS_NEW) >= 1
-    assert status.counts.delivered == len(names)
-    assert Counter(name for name, _, _ in platform.attempts)["s0900"] == 10
+    assert status.counts.delivered == len(ids)
+    assert Counter(each for each, _, _ in platform.attempts)["s0900"] == 10

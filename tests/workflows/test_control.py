@@ -1,7 +1,6 @@
-"""What operators and publishers can tell a running event."""
+"""Controls: retry now, pause, resume and cancel, by operators and publishers."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -9,115 +8,99 @@ from temporalio.client import WorkflowExecutionStatus, WorkflowUpdateFailedError
 from temporalio.testing import WorkflowEnvironment
 
 from bellwire import Client, Receipt
-from bellwire.contract import PAGE_SIZE, Action, ControlRequest, ControlResult, Summary
+from bellwire.contract import PAGE_SIZE, Action, ControlRequest, Summary
 from bellwire.deliveries import DeliveryState
 from bellwire.subscriptions import Channel
 from tests.factories import event
-from tests.workflows.platform import DELIVERED, Platform
+from tests.workflows.platform import DELIVERED, FakePlatform, deferred, retry_after
+from tests.workflows.waiting import until, until_idle, until_in_history, update
 
 
-@pytest.fixture
-async def platform(time_skipping: WorkflowEnvironment) -> AsyncIterator[Platform]:
-    platform = Platform(time_skipping)
-    platform.answer = lambda _, attempt: (3600.0, "HTTP 503", True) if attempt == 1 else DELIVERED
-    async with platform.working():
-        yield platform
+@pytest.fixture(autouse=True)
+def down_once(platform: FakePlatform) -> None:
+    """Every receiver refuses the first attempt, and asks for the next one an hour later."""
+    platform.respond = lambda _, attempt: retry_after(3600) if attempt == 1 else DELIVERED
 
 
-@pytest.fixture
-def client(platform: Platform) -> Client:
-    return Client(platform.env.client)
+async def attempted(platform: FakePlatform, number: int) -> None:
+    """Wait until so many attempts were started and their results have reached the workflow.
 
-
-async def at_rest(platform: Platform, attempts: int) -> None:
-    """Wait until so many attempts were made and what they came to has reached its run: a minute passes, in no time.
-
-    The test server errs now and then when it is queried while a run is busy, so tests ask once all is quiet.
+    A minute of skipped time is enough for the latter. The test server may fail a query while a workflow is busy.
     """
-    async with asyncio.timeout(20):
-        while len(platform.attempts) < attempts:
-            await asyncio.sleep(0.02)
-        await platform.env.sleep(60)
-
-
-async def tell(client: Client, receipt: Receipt, action: str, *names: str) -> ControlResult:
-    handle = client.temporal.get_workflow_handle(receipt.workflow_id)
-    answer: ControlResult = await handle.execute_update(action, *names, result_type=ControlResult)
-    return answer
+    await until(lambda: len(platform.attempts) >= number)
+    await platform.env.sleep(60)
 
 
 async def description(client: Client, receipt: Receipt) -> Any:
     return await client.temporal.get_workflow_handle(receipt.workflow_id).describe()
 
 
-async def test_retry_now_ends_a_wait(platform: Platform, client: Client) -> None:
-    platform.subscribers = {Channel.WEBHOOK: ["a", "b"]}
+async def test_retry_now_attempts_a_waiting_delivery(platform: FakePlatform, client: Client) -> None:
+    platform.subscriptions = {Channel.WEBHOOK: ["a", "b"]}
     receipt = await client.publish(event())
-    await at_rest(platform, attempts=2)
-    assert (await tell(client, receipt, "retry_now", "a")).deliveries == 1
-    await at_rest(platform, attempts=3)
+    await attempted(platform, 2)
+    assert (await update(client, receipt, "retry_now", "a")).deliveries == 1
+    await attempted(platform, 3)
     before, after = platform.times("a")
     assert (after - before).total_seconds() < 120
     async with platform.skipping():
         status = await client.wait(receipt)
     assert status.counts.delivered == 2
     before, after = platform.times("b")
-    # A run counts from the start of its workflow task.
+    # A workflow's clock is the start of its workflow task.
     assert (after - before).total_seconds() >= 3599
 
 
-async def test_a_verb_for_a_subscription_that_is_not_here_is_refused(platform: Platform, client: Client) -> None:
-    platform.subscribers = {Channel.WEBHOOK: ["a"]}
+async def test_an_update_for_a_subscription_without_a_delivery_is_rejected(
+    platform: FakePlatform, client: Client
+) -> None:
+    platform.subscriptions = {Channel.WEBHOOK: ["a"]}
     receipt = await client.publish(event())
-    await at_rest(platform, attempts=1)
-    with pytest.raises(WorkflowUpdateFailedError) as refused:
-        await tell(client, receipt, "retry_now", "stranger")
-    assert "stranger" in str(refused.value.cause)
-    await tell(client, receipt, "cancel")
+    await attempted(platform, 1)
+    with pytest.raises(WorkflowUpdateFailedError) as rejected:
+        await update(client, receipt, "retry_now", "other")
+    assert str(rejected.value.cause) == "NotUnsettled: no unsettled delivery for subscription other"
+    await update(client, receipt, "cancel")
 
 
-async def test_a_paused_delivery_rests_until_resume(dev_server: WorkflowEnvironment) -> None:
-    """In real time: the time-skipping server now and then jumps on while the activity of the other delivery starts."""
-    platform, client = Platform(dev_server), Client(dev_server.client)
-    platform.subscribers = {Channel.WEBHOOK: ["a", "b"]}
-    platform.answer = lambda _, attempt: (2.0, "HTTP 503", True) if attempt == 1 else DELIVERED
-    async with platform.working(), asyncio.timeout(30):
+async def test_a_paused_delivery_waits_until_resume(dev_server: WorkflowEnvironment) -> None:
+    """In real time: the time-skipping server sometimes skips while the activity of the other delivery starts."""
+    platform, client = FakePlatform(dev_server), Client(dev_server.client)
+    platform.subscriptions = {Channel.WEBHOOK: ["a", "b"]}
+    platform.respond = lambda _, attempt: retry_after(2) if attempt == 1 else DELIVERED
+    async with platform.running():
         receipt = await client.publish(event())
-        while len(platform.attempts) < platform.audience:
-            await asyncio.sleep(0.02)
-        assert (await tell(client, receipt, "pause", "a")).deliveries == 1
-        while len(platform.times("b")) < 2:
-            await asyncio.sleep(0.02)
-        await asyncio.sleep(0.5)
+        await until(lambda: len(platform.attempts) == 2)
+        assert (await update(client, receipt, "pause", "a")).deliveries == 1
+        await until(lambda: len(platform.times("b")) == 2)
+        await until_in_history(client, receipt, "activity_task_completed")
+        await until_idle(client, receipt)
         status = await client.status(receipt)
         assert [(item.subscription_id, item.paused, item.due) for item in status.unsettled] == [("a", True, None)]
         assert len(platform.times("a")) == 1, "both were due at the same time"
-        assert (await tell(client, receipt, "resume", "a")).deliveries == 1
-        assert (await client.wait(receipt)).counts.delivered == 2
+        assert (await update(client, receipt, "resume", "a")).deliveries == 1
+        assert (await client.wait(receipt, timeout=60)).counts.delivered == 2
 
 
-async def test_cancelling_one_subscription_leaves_the_others(platform: Platform, client: Client) -> None:
-    platform.subscribers = {Channel.WEBHOOK: ["a"], Channel.EMAIL: ["b"]}
-    receipt = await client.publish(event())
-    await at_rest(platform, attempts=platform.audience)
-    await tell(client, receipt, "cancel", "a")
+async def test_cancelling_one_subscription_does_not_change_the_others(platform: FakePlatform, client: Client) -> None:
+    platform.subscriptions = {Channel.WEBHOOK: ["a"], Channel.EMAIL: ["b"]}
+    published = event()
+    receipt = await client.publish(published)
+    await attempted(platform, platform.subscription_count)
+    await update(client, receipt, "cancel", "a")
     async with platform.skipping():
         status = await client.wait(receipt)
     assert (status.counts.cancelled, status.counts.delivered) == (1, 1)
-    assert platform.states[event_key(receipt), "a"] is DeliveryState.CANCELLED
+    assert platform.state(published.key, "a") is DeliveryState.CANCELLED
 
 
-def event_key(receipt: Receipt) -> str:
-    return event(source=receipt.source, id=receipt.event_id).key
-
-
-async def test_cancelling_an_event_settles_what_was_not_sent(platform: Platform, client: Client) -> None:
-    platform.subscribers = {Channel.WEBHOOK: ["a", "b", "c"]}
-    platform.answer = lambda name, _: DELIVERED if name == "c" else (3600.0, "HTTP 503")
+async def test_cancelling_an_event_settles_its_unsettled_deliveries(platform: FakePlatform, client: Client) -> None:
+    platform.subscriptions = {Channel.WEBHOOK: ["a", "b", "c"]}
+    platform.respond = lambda subscription_id, _: DELIVERED if subscription_id == "c" else deferred(3600)
     receipt = await client.publish(event())
-    await at_rest(platform, attempts=platform.audience)
+    await attempted(platform, platform.subscription_count)
     await client.cancel(receipt)
-    status = await client.wait(receipt, timeout=20)
+    status = await client.wait(receipt, timeout=60)
     assert (status.counts.delivered, status.counts.cancelled, status.counts.unsettled) == (1, 2, 0)
     assert (await description(client, receipt)).status is WorkflowExecutionStatus.CANCELED
 
@@ -126,63 +109,63 @@ async def test_a_cancelled_delivery_settles_though_its_event_is_cancelled_in_the
     dev_server: WorkflowEnvironment,
 ) -> None:
     """Both cancels arrive while no worker runs. The loop starts to settle `a`, and the cancel of the event interrupts that."""
-    platform, client = Platform(dev_server), Client(dev_server.client)
-    platform.subscribers = {Channel.WEBHOOK: ["a", "b"]}
-    platform.answer = lambda *_: (3600.0, "HTTP 503")
+    platform, client = FakePlatform(dev_server), Client(dev_server.client)
+    platform.subscriptions = {Channel.WEBHOOK: ["a", "b"]}
+    platform.respond = lambda *_: deferred(3600)
     published = event()
     # Without a cache there is no sticky queue, on which the next workflow task would wait for the worker that has stopped.
-    async with platform.working(max_cached_workflows=0), asyncio.timeout(30):
+    async with platform.running(max_cached_workflows=0), asyncio.timeout(60):
         receipt = await client.publish(published)
         while len((await client.status(receipt)).unsettled) < 2:
             await asyncio.sleep(0.05)
     handle = client.temporal.get_workflow_handle(receipt.workflow_id)
     await handle.signal("control", ControlRequest(action=Action.CANCEL, subscription_id="a"))
     await handle.cancel()
-    async with platform.working():
-        status = await client.wait(receipt, timeout=30)
+    async with platform.running():
+        status = await client.wait(receipt, timeout=60)
     assert (status.counts.cancelled, status.counts.unsettled) == (2, 0)
-    assert platform.states_of(published.key) == {DeliveryState.CANCELLED: 2}
+    assert platform.counts(published.key) == status.counts
     assert (await description(client, receipt)).status is WorkflowExecutionStatus.CANCELED
 
 
-async def test_cancelling_an_event_cancels_its_tree(platform: Platform, client: Client) -> None:
+async def test_cancelling_an_event_cancels_its_pages(platform: FakePlatform, client: Client) -> None:
     platform.page_size = 700
-    names = [f"s{number:04}" for number in range(PAGE_SIZE + 400)]
-    platform.subscribers = {Channel.WEBHOOK: names}
-    platform.answer = lambda *_: (3600.0, "HTTP 503")
+    ids = [f"s{number:04}" for number in range(PAGE_SIZE + 400)]
+    platform.subscriptions = {Channel.WEBHOOK: ids}
+    platform.respond = lambda *_: deferred(3600)
     receipt = await client.publish(event())
     handle = client.temporal.get_workflow_handle(receipt.workflow_id, result_type=Summary)
-    await at_rest(platform, attempts=len(names))
+    await attempted(platform, len(ids))
     children = [f"{receipt.workflow_id}/page-{number}" for number in (1, 2)]
     await client.cancel(receipt)
-    status = await client.wait(receipt, timeout=20)
-    assert status.counts.matched == status.counts.cancelled == len(names)
-    assert set(platform.states.values()) == {DeliveryState.CANCELLED}
+    status = await client.wait(receipt, timeout=60)
+    assert status.counts.matched == status.counts.cancelled == len(ids)
+    assert {delivery.state for delivery in platform.deliveries.values()} == {DeliveryState.CANCELLED}
     for child in children:
         assert (await client.temporal.get_workflow_handle(child).describe()).status is WorkflowExecutionStatus.COMPLETED
     assert (await handle.describe()).status is WorkflowExecutionStatus.CANCELED
 
 
-async def test_a_verb_for_all_reaches_every_page(platform: Platform, client: Client) -> None:
+async def test_an_update_for_all_is_forwarded_to_every_page(platform: FakePlatform, client: Client) -> None:
     platform.page_size = 600
-    names = [f"s{number:04}" for number in range(PAGE_SIZE + 200)]
-    platform.subscribers = {Channel.WEBHOOK: names}
+    ids = [f"s{number:04}" for number in range(PAGE_SIZE + 200)]
+    platform.subscriptions = {Channel.WEBHOOK: ids}
     receipt = await client.publish(event())
-    await at_rest(platform, attempts=len(names))
-    answer = await tell(client, receipt, "retry_now")
-    assert answer.forwarded == 2
-    status = await client.wait(receipt, timeout=20)
-    assert status.counts.delivered == len(names)
+    await attempted(platform, len(ids))
+    result = await update(client, receipt, "retry_now")
+    assert result.forwarded == 2
+    status = await client.wait(receipt, timeout=60)
+    assert status.counts.delivered == len(ids)
     assert status.settled
 
 
-async def test_the_status_sums_over_pages_and_says_what_waits(platform: Platform, client: Client) -> None:
+async def test_the_status_adds_up_the_pages_and_lists_what_is_unsettled(platform: FakePlatform, client: Client) -> None:
     platform.page_size = 500
-    names = [f"s{number:04}" for number in range(1_500)]
-    platform.subscribers = {Channel.WEBHOOK: names}
-    platform.answer = lambda name, attempt: (3600.0, "HTTP 503") if name == "s0700" and attempt == 1 else DELIVERED
+    ids = [f"s{number:04}" for number in range(1_500)]
+    platform.subscriptions = {Channel.WEBHOOK: ids}
+    platform.respond = lambda each, attempt: deferred(3600) if (each, attempt) == ("s0700", 1) else DELIVERED
     receipt = await client.publish(event())
-    await at_rest(platform, attempts=len(names))
+    await attempted(platform, len(ids))
     status = await client.status(receipt)
     assert status.counts.delivered == 1_499
     assert [(item.subscription_id, item.reason) for item in status.unsettled] == [("s0700", "HTTP 503")]
@@ -191,15 +174,17 @@ async def test_the_status_sums_over_pages_and_says_what_waits(platform: Platform
         assert (await client.wait(receipt)).counts.delivered == 1_500
 
 
-async def test_one_event_of_a_batch_is_cancelled_and_the_rest_delivered(platform: Platform, client: Client) -> None:
-    platform.subscribers = {Channel.WEBHOOK: ["a"]}
-    platform.answer = lambda *_: (3600.0, "HTTP 503")
+async def test_one_event_of_a_batch_is_cancelled_and_the_other_delivered(
+    platform: FakePlatform, client: Client
+) -> None:
+    platform.subscriptions = {Channel.WEBHOOK: ["a"]}
+    platform.respond = lambda *_: deferred(3600)
     first, second = event(), event()
     receipts = await client.publish_many([first, second])
-    await at_rest(platform, attempts=2)
+    await attempted(platform, 2)
     await client.cancel(receipts[0])
-    status = await client.wait(receipts[0], timeout=20)
+    status = await client.wait(receipts[0], timeout=60)
     assert status.counts.cancelled == 1
-    platform.answer = lambda *_: DELIVERED
-    await tell(client, receipts[1], "retry_now")
-    assert (await client.wait(receipts[1], timeout=20)).counts.delivered == 1
+    platform.respond = lambda *_: DELIVERED
+    await update(client, receipts[1], "retry_now")
+    assert (await client.wait(receipts[1], timeout=60)).counts.delivered == 1

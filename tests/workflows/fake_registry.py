@@ -1,0 +1,216 @@
+"""The activities on the registry, over dictionaries. `test_platform_conformance.py` runs the same tests on the real ones."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from bellwire import contract
+from bellwire.contract import (
+    EventSummary,
+    Group,
+    LookupInput,
+    LookupResult,
+    OpenPageInput,
+    Page,
+    PendingGroups,
+    PublishResult,
+    RedeliverInput,
+    Remainder,
+    ResolveInput,
+    ResolveResult,
+    SettleInput,
+    SettleResult,
+)
+from bellwire.deliveries import Counts, DeliveryState
+from bellwire.events import Event, event_key
+from bellwire.subscriptions import Channel
+
+
+@dataclass
+class FakeDelivery:
+    event_key: str
+    subscription_id: str
+    channel: Channel
+    workflow_id: str
+    state: DeliveryState = DeliveryState.PENDING
+    attempts: int = 0
+    #: Attempts made when the schedule last began.
+    schedule_from: int = 0
+    delay: float = 0.0
+    from_retry_after: bool = False
+    reason: str = ""
+
+
+@dataclass
+class FakeEvent:
+    event: Event
+    workflow_id: str
+    run_id: str
+    accepted_at: datetime
+
+
+class FakeRegistry:
+    """Events and deliveries in memory. Every event matches all subscriptions."""
+
+    def __init__(self) -> None:
+        #: Subscription ids by channel.
+        self.subscriptions: dict[Channel, list[str]] = {}
+        self.limited_channels: tuple[Channel, ...] = ()
+        #: Maximum deliveries of a page, and maximum pages in one result of `resolve`.
+        self.page_size, self.max_pages = contract.PAGE_SIZE, 200
+        self.events: dict[str, FakeEvent] = {}
+        self.deliveries: dict[tuple[str, str], FakeDelivery] = {}
+
+    @property
+    def subscription_count(self) -> int:
+        return sum(map(len, self.subscriptions.values()))
+
+    def state(self, key: str, subscription_id: str) -> DeliveryState:
+        return self.deliveries[key, subscription_id].state
+
+    def counts(self, key: str) -> Counts:
+        """The counts of an event, by the states of its deliveries."""
+        states = Counter(each.state for each in self.deliveries.values() if each.event_key == key)
+        settled = {str(state): number for state, number in states.items() if state.settled}
+        return Counts(matched=states.total()).plus(settled)
+
+    @activity.defn
+    async def resolve(self, request: ResolveInput) -> ResolveResult:
+        summaries = {event.key: self._accept(event, request) for event in request.events}
+        owned = [key for key, summary in summaries.items() if summary.result is PublishResult.OWNED]
+        to_match = [*request.remainders, *(Remainder(event_key=key) for key in owned)]
+        groups: list[Group] = []
+        pages: list[Page] = []
+        remainders: list[Remainder] = []
+        max_deliveries = request.max_deliveries
+        for remainder in to_match:
+            if remainder.event_key not in self.events:
+                continue
+            ids = self._ids(after=remainder.after)
+            if len(ids) <= max_deliveries and not remainder.after:
+                groups += self._add(remainder.event_key, ids, request.workflow_id)
+                max_deliveries -= len(ids)
+                continue
+            after = remainder.after
+            for start in range(0, len(ids), self.page_size):
+                if len(pages) == self.max_pages:
+                    remainders.append(Remainder(event_key=remainder.event_key, after=after))
+                    break
+                page = ids[start : start + self.page_size]
+                pages.append(Page(event_key=remainder.event_key, after=after, until=page[-1], size=len(page)))
+                after = page[-1]
+        return ResolveResult(
+            events=summaries,
+            groups=tuple(groups),
+            pages=tuple(pages),
+            remainders=tuple(remainders),
+            limited_channels=self.limited_channels,
+        )
+
+    @activity.defn
+    async def open_page(self, request: OpenPageInput) -> PendingGroups:
+        page = request.page
+        if page.event_key not in self.events:
+            return PendingGroups(groups=())
+        groups = self._add(page.event_key, self._ids(after=page.after, until=page.until), request.workflow_id)
+        return PendingGroups(groups=groups, limited_channels=self.limited_channels)
+
+    @activity.defn
+    async def redeliver(self, request: RedeliverInput) -> PendingGroups:
+        found = []
+        for delivery in self._existing(request.groups):
+            opened_before = delivery.state is DeliveryState.PENDING and delivery.workflow_id == request.workflow_id
+            if not (opened_before or delivery.state.settled or request.abandoned):
+                continue
+            found.append(delivery)
+            if not opened_before:
+                delivery.state, delivery.workflow_id = DeliveryState.PENDING, request.workflow_id
+                delivery.schedule_from = delivery.attempts
+        return PendingGroups(groups=_grouped(found), limited_channels=self.limited_channels)
+
+    @activity.defn
+    async def settle(self, request: SettleInput) -> SettleResult:
+        settled: dict[str, Counter[DeliveryState]] = defaultdict(Counter)
+        existing = {(each.event_key, each.subscription_id): each for each in self._existing(request.groups)}
+        for pair in _pairs(request.groups):
+            delivery = existing.get(pair)
+            if delivery and not delivery.state.settled:
+                delivery.state, delivery.reason = DeliveryState.CANCELLED, request.reason
+            settled[pair[0]][delivery.state if delivery else DeliveryState.CANCELLED] += 1
+        return SettleResult(settled={key: dict(states) for key, states in settled.items()})
+
+    @activity.defn
+    async def lookup(self, request: LookupInput) -> LookupResult:
+        key = event_key(request.source, request.id)
+        if (found := self.events.get(key)) is None:
+            raise ApplicationError("event not found", type=contract.EVENT_NOT_FOUND, non_retryable=True)
+        result = LookupResult(
+            event_key=key,
+            workflow_id=found.workflow_id,
+            digest=found.event.digest,
+            accepted_at=found.accepted_at,
+            counts=self.counts(key),
+        )
+        if request.subscription_id is None:
+            return result
+        if (delivery := self.deliveries.get((key, request.subscription_id))) is None:
+            raise ApplicationError("delivery not found", type=contract.DELIVERY_NOT_FOUND, non_retryable=True)
+        return result.model_copy(
+            update={
+                "delivery": _grouped([delivery])[0],
+                "delivery_state": delivery.state,
+                "delivery_workflow_id": delivery.workflow_id,
+            }
+        )
+
+    def _accept(self, event: Event, request: ResolveInput) -> EventSummary:
+        new = FakeEvent(event, request.workflow_id, request.run_id, datetime.now(UTC))
+        stored = self.events.setdefault(event.key, new)
+        if stored.event.digest != event.digest:
+            result = PublishResult.CONFLICT
+        elif (stored.workflow_id, stored.run_id) == (request.workflow_id, request.run_id):
+            result = PublishResult.OWNED
+        else:
+            result = PublishResult.DUPLICATE
+        return EventSummary(source=event.source, id=event.id, result=result, workflow_id=stored.workflow_id)
+
+    def _ids(self, *, after: str, until: str | None = None) -> list[str]:
+        """Subscription ids in a range, in order."""
+        ids = sorted(each for of_channel in self.subscriptions.values() for each in of_channel)
+        return [each for each in ids if each > after and (until is None or each <= until)]
+
+    def _add(self, key: str, ids: Iterable[str], workflow_id: str) -> tuple[Group, ...]:
+        """Record deliveries as pending, where they do not exist, and return all of them as groups."""
+        channels = {each: channel for channel, of_channel in self.subscriptions.items() for each in of_channel}
+        by_channel: dict[Channel, list[str]] = defaultdict(list)
+        for subscription_id in ids:
+            channel = channels[subscription_id]
+            new = FakeDelivery(key, subscription_id, channel, workflow_id)
+            self.deliveries.setdefault((key, subscription_id), new)
+            by_channel[channel].append(subscription_id)
+        return tuple(
+            Group(event_key=key, channel=channel, subscription_ids=tuple(of_channel))
+            for channel, of_channel in by_channel.items()
+        )
+
+    def _existing(self, groups: Sequence[Group]) -> list[FakeDelivery]:
+        return [self.deliveries[pair] for pair in _pairs(groups) if pair in self.deliveries]
+
+
+def _pairs(groups: Sequence[Group]) -> list[tuple[str, str]]:
+    return sorted({(group.event_key, each) for group in groups for each in group.subscription_ids})
+
+
+def _grouped(deliveries: Sequence[FakeDelivery]) -> tuple[Group, ...]:
+    """The deliveries as groups, with the number of the next attempt."""
+    members: dict[tuple[str, Channel, int], list[str]] = defaultdict(list)
+    for each in deliveries:
+        members[each.event_key, each.channel, each.attempts + 1].append(each.subscription_id)
+    return tuple(
+        Group(event_key=key, channel=channel, attempt=attempt, subscription_ids=tuple(ids))
+        for (key, channel, attempt), ids in members.items()
+    )
