@@ -26,8 +26,8 @@ def page() -> str:
     return document(
         "Command line",
         f"`{PROGRAM}` is for operators and developers, `python worker.py` runs the worker. Every command takes `--help`.",
-        "Exit statuses: 0 done, 1 failed, 2 bad input, 130 interrupted. With `--json`, a command prints JSON to stdout; what is"
-        " for people goes to stderr.",
+        "Exit statuses: 0 done, 1 failed, 2 bad input, 130 interrupted. With `--json`, a command prints JSON to stdout;"
+        " messages go to stderr.",
         *(part for name, command in root.commands.items() for part in _command(name, command, context, depth=2)),
         *_worker(),
     )

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import product
 
-from docs.generator.sources import Function, Module, argument, assignments, called_name, default, parameters
+from docs.generator.code_index import Index, Place
+from docs.generator.sources import Function, Module, argument, called_name, default, parameters
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,6 @@ class Text:
 
 
 Found = set[Text]
-#: An expression and the module that it is in.
-Place = tuple[ast.expr, Module]
 
 
 class Flow:
@@ -37,21 +36,7 @@ class Flow:
 
     def __init__(self, modules: Sequence[Module], *, settled: frozenset[str] = frozenset()) -> None:
         self._settled = settled
-        self._modules = modules
-        self._functions: dict[str, list[tuple[Function, Module]]] = {}
-        self._calls: dict[str, list[tuple[ast.Call, Module]]] = {}
-        self._constants: dict[str, list[Place]] = {}
-        self._classes: dict[str, list[tuple[ast.ClassDef, Module]]] = {}
-        for module in modules:
-            for name, value in module.constants.items():
-                self._constants.setdefault(name, []).append((value, module))
-            for node in ast.walk(module.tree):
-                if isinstance(node, Function):
-                    self._functions.setdefault(node.name, []).append((node, module))
-                elif isinstance(node, ast.ClassDef):
-                    self._classes.setdefault(node.name, []).append((node, module))
-                elif isinstance(node, ast.Call):
-                    self._calls.setdefault(called_name(node), []).append((node, module))
+        self._index = Index(modules)
         self._open: set[tuple[int, int]] = set()
 
     def texts(self, expression: ast.expr, module: Module) -> Found:
@@ -114,8 +99,8 @@ class Flow:
         match expression:
             case ast.Name(id=name):
                 return self._of_name(name, expression, module)
-            case ast.Attribute(value=ast.Name(id=owner), attr=name) if owner in self._classes:
-                return self._of_class(owner, name)
+            case ast.Attribute(value=ast.Name(id=owner), attr=name) if self._index.has_class(owner):
+                return self._index.members(owner, name)
             case ast.Call():
                 return self._of_call(expression, module)
             case ast.Subscript(value=container):
@@ -145,17 +130,7 @@ class Flow:
             function = module.function_around(function)
         if name in module.constants:
             return [(module.constants[name], module)]
-        return self._constants.get(name)
-
-    def _of_class(self, owner: str, name: str) -> list[Place] | None:
-        found = [
-            (value, module)
-            for definition, module in self._classes[owner]
-            for statement in definition.body
-            for target, value in assignments(statement)
-            if target == name
-        ]
-        return found or None
+        return self._index.constants.get(name)
 
     def _of_call(self, call: ast.Call, module: Module) -> list[Place] | None:
         name = called_name(call)
@@ -168,43 +143,21 @@ class Flow:
             return [(call.args[0], module)]
         found = [
             (node.value, where)
-            for function, where in self._reachable(call, module)
+            for function, where in self._index.meant_by(call, module)
             for node in ast.walk(function)
             if isinstance(node, ast.Return) and node.value is not None and where.function_around(node) is function
         ]
         return found or None
 
-    def _reachable(self, call: ast.Call, module: Module) -> list[tuple[Function, Module]]:
-        """The functions that a call may mean: those of its module, or else all of that name."""
-        found = self._functions.get(called_name(call), [])
-        match call.func:
-            case ast.Name() | ast.Attribute(value=ast.Name(id="self" | "cls")):
-                return [each for each in found if each[1] is module] or found
-        return found
-
     def _passed(self, name: str, function: Function, module: Module) -> list[Place] | None:
         """What callers pass for a parameter."""
-        owner = module.class_around(function)
-        called = owner.name if owner is not None and function.name == "__init__" else function.name
-        names = {called, *(self._subclasses(called) if called != function.name else ())}
-        calls = [each for each_name in names for each in self._calls.get(each_name, [])]
-        if function.name.startswith("_") and called == function.name:
-            calls = [each for each in calls if each[1] is module]
-        fallback = default(function, name)
-        found = [] if fallback is None else [(fallback, module)]
-        for call, where in calls:
-            if called == function.name and (function, module) not in self._reachable(call, where):
-                continue
-            passed = argument(call, function, name, bound=owner is not None)
-            found += [] if passed is None else [(passed, where)]
+        is_method = module.class_around(function) is not None
+        passed = [
+            (argument(call, function, name, bound=is_method), where)
+            for call, where in self._index.callers(function, module)
+        ]
+        found = [(value, where) for value, where in [(default(function, name), module), *passed] if value is not None]
         return found or None
-
-    def _subclasses(self, name: str) -> Iterator[str]:
-        for other, definitions in self._classes.items():
-            for definition, _ in definitions:
-                own_init = any(isinstance(each, Function) and each.name == "__init__" for each in definition.body)
-                if not own_init and any(isinstance(base, ast.Name) and base.id == name for base in definition.bases):
-                    yield other
 
     def _assigned(self, name: str, function: Function, module: Module) -> list[Place]:
         """What a function assigns to a name, in whatever way."""

@@ -6,7 +6,8 @@ A reason is whatever is passed as `reason=`, kept by an exception as `self.reaso
 import ast
 from collections.abc import Iterator, Sequence
 
-from docs.generator.flow import Flow, Place, Text
+from docs.generator.code_index import Place
+from docs.generator.flow import Flow, Text
 from docs.generator.sources import Module, called_name, modules
 
 #: What takes another kind of `reason`: suppressed addresses have an enumeration, and Temporal notes who changed a queue.

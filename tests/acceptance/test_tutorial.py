@@ -25,7 +25,7 @@ STEPS = re.compile(
     r"|Press Ctrl-C in terminal (?P<stopped>\d)",
     flags=re.MULTILINE | re.DOTALL,
 )
-#: The port of the receiver on the page; another one may be taken by somebody else here.
+#: The port of the receiver on the page. The test takes a free one.
 PORT = "8000"
 SECONDS = 120
 
@@ -69,7 +69,7 @@ class Terminal:
 
 
 class Reader:
-    """Somebody who follows the page."""
+    """Follows the page in three terminals."""
 
     def __init__(self, folder: Path) -> None:
         self.port, self.folder = str(free_port()), folder
