@@ -56,7 +56,7 @@ from bellwire.service.slots import BusySlots, SendSlots, tuner
 from bellwire.service.supervisor import end_with_parent, supervise
 from bellwire.service.telemetry import configure_logs, runtime
 from bellwire.sms.twilio_codes import CALLBACKS as TWILIO_CALLBACKS
-from bellwire.subscriptions import Channel
+from bellwire.targets import Channel
 from bellwire.temporal.connection import check_search_attributes, connect
 from workflows import WORKFLOWS
 

@@ -27,7 +27,7 @@ from bellwire.contract import (
 from bellwire.errors import DeliveryNotFound, EventNotFound
 from bellwire.events import Event
 from bellwire.registry import Match, Registry
-from bellwire.subscriptions import Channel
+from bellwire.targets import Channel
 
 #: Candidate rows that one call of `resolve` reads, about a second's work; the rest is left to the next call.
 SCAN_BUDGET = 50_000

@@ -17,14 +17,8 @@ from bellwire.errors import (
 from bellwire.events import Event
 from bellwire.filters import All, Any, Exact, Not, Prefix, Suffix
 from bellwire.keys.keyring import KeyRing
-from bellwire.subscriptions import (
-    Channel,
-    EmailTarget,
-    SmsTarget,
-    Subscription,
-    SubscriptionState,
-    WebhookTarget,
-)
+from bellwire.subscriptions import Subscription, SubscriptionState
+from bellwire.targets import Channel, EmailTarget, SmsTarget, WebhookTarget
 
 __all__ = [
     "All",

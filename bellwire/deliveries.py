@@ -6,8 +6,8 @@ from decimal import Decimal
 from enum import StrEnum
 
 from bellwire.models import Payload
-from bellwire.subscriptions import Channel
 from bellwire.suppressions import Suppression
+from bellwire.targets import Channel
 from bellwire.targets.sms_segments import Encoding
 
 #: Longest reason, in characters. Reasons reach logs, histories and the Temporal UI, and hold no address and no body.

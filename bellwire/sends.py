@@ -11,7 +11,7 @@ from bellwire.contract import Group
 from bellwire.deliveries import Delivery, DeliveryState
 from bellwire.endpoint_health import HEALTHY, EndpointHealth
 from bellwire.events import Event
-from bellwire.subscriptions import Subscription, WebhookTarget
+from bellwire.subscriptions import Subscription
 from bellwire.suppressions import SuppressionReason
 
 
@@ -110,7 +110,5 @@ class SendRequest:
     @property
     def consented_rate(self) -> float | None:
         """Maximum deliveries per second that the endpoint consented to, if it is asked for consent and named a rate."""
-        target = self.subscription.target
-        if self.health.consent is None or not isinstance(target, WebhookTarget) or not target.handshake:
-            return None
-        return self.health.consent.rate
+        consent = self.health.consent
+        return consent.rate if consent is not None and self.subscription.target.needs_consent else None

@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from bellwire.models import Payload
-from bellwire.subscriptions import Channel, EmailTarget, SmsTarget, Target
+from bellwire.targets import Channel
 
 #: Instead of a subscription's id: of no subscription at all.
 EVERYWHERE = ""
@@ -34,14 +34,3 @@ class Suppression(Payload):
     subscription_id: str = EVERYWHERE
     #: When it was put on the list; None before.
     created_at: datetime | None = None
-
-
-def addresses_of(target: Target) -> tuple[str, ...]:
-    """The addresses of a target that may be suppressed; a webhook has none."""
-    match target:
-        case EmailTarget():
-            return target.recipients
-        case SmsTarget():
-            return (target.to,)
-        case _:
-            return ()

@@ -8,7 +8,7 @@ from itertools import groupby
 
 from bellwire.contract import CHUNK_SIZE, RATE_LIMIT, THROTTLED, Action, ControlRequest, Deferred, Group
 from bellwire.deliveries import Unsettled
-from bellwire.subscriptions import Channel
+from bellwire.targets import Channel
 from workflows.policies import JITTER, SLACK_FRACTION, SLACK_SECONDS
 
 #: Reasons of deliveries that are spread over time on purpose.

@@ -10,29 +10,12 @@ from typing import Any
 from temporalio.common import RetryPolicy
 from temporalio.workflow import ActivityCancellationType
 
-from bellwire.subscriptions import Channel
+from bellwire.targets import SPECS
 
 MINUTE, HOUR = 60.0, 3600.0
 
 #: Seconds before the second, third, … attempt, for subscriptions without a schedule.
-SCHEDULES: dict[Channel, tuple[float, ...]] = {
-    # 10 attempts over 75 h 35 min: the example schedule of Standard Webhooks 1.0.
-    Channel.WEBHOOK: (
-        5.0,
-        5 * MINUTE,
-        30 * MINUTE,
-        2 * HOUR,
-        5 * HOUR,
-        10 * HOUR,
-        14 * HOUR,
-        20 * HOUR,
-        24 * HOUR,
-    ),
-    # 9 attempts over 49 h 21 min. Greylisting needs at least 5 minutes (RFC 6647 §5); RFC 5321 §4.5.4.1 asks for days.
-    Channel.EMAIL: (1 * MINUTE, 5 * MINUTE, 15 * MINUTE, 1 * HOUR, 3 * HOUR, 6 * HOUR, 15 * HOUR, 24 * HOUR),
-    # 6 attempts over 5 h 13 min: a text message is of little use after that.
-    Channel.SMS: (30.0, 2 * MINUTE, 10 * MINUTE, 1 * HOUR, 4 * HOUR),
-}
+SCHEDULES = {channel: spec.schedule for channel, spec in SPECS.items()}
 
 #: A delay is lengthened by a random part of itself, up to this fraction, so that a receiver does not get its whole backlog at
 #: once. A delay is never shortened, and one from Retry-After is not changed.
@@ -42,9 +25,8 @@ JITTER = 0.1
 #: time until then, whichever is longer.
 SLACK_SECONDS, SLACK_FRACTION = 1.0, 0.02
 
-#: A first round of up to this many deliveries, over these channels, is sent within the workflow task. SMS is left out because
-#: it costs money: its activity records an intent before it sends.
-INLINE_LIMIT, INLINE_CHANNELS = 20, frozenset({Channel.EMAIL, Channel.WEBHOOK})
+#: A first round of up to this many deliveries is sent within the workflow task, over the channels whose spec allows it.
+INLINE_LIMIT, INLINE_CHANNELS = 20, frozenset(channel for channel, spec in SPECS.items() if spec.inline)
 
 #: Maximum pending activities of one workflow over rate-limited channels, where each delivery has its own activity. The rest
 #: stays due, so that the history grows gradually.

@@ -31,8 +31,8 @@ from bellwire.email.unsubscribe_links import Links
 from bellwire.errors import TemplateInvalid
 from bellwire.registry import Registry
 from bellwire.sends import SendRequest
-from bellwire.subscriptions import Channel, EmailTarget
 from bellwire.suppressions import Suppression, SuppressionReason
+from bellwire.targets import Channel, EmailTarget
 
 log = structlog.get_logger("bellwire")
 

@@ -22,7 +22,7 @@ from activities.rendering.html import inline_styles
 from activities.rendering.renderer import EmailText
 from activities.rendering.text import one_line, printable, valid_unicode, without_invisible
 from bellwire.email.unsubscribe_links import ONE_CLICK, Links
-from bellwire.subscriptions import EmailAddress
+from bellwire.targets.email import EmailAddress
 
 #: Longest subject and sender name in characters. Encoded, they keep their header lines below the 998 characters of
 #: RFC 5322 §2.1.1.

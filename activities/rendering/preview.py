@@ -5,7 +5,7 @@
 It reads one request from stdin and writes one response to stdout, both in JSON:
 
     {"name": template or event type, "data": …, "folder": the operator's templates or null, "locale": "en"}
-        renders for each channel: {"subject", "text", "html", "sms", "webhook"}, each a text or null
+        renders for each channel: {"email.subject", "sms.text", …}, each a text or null
     the same with "subscription", a subscription as JSON, in place of "locale"
         renders what that subscription gets
     {"check": [the templates of one subscription, …]}
@@ -23,19 +23,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from activities.rendering.renderer import Renderer
+from activities.rendering.template_files import DEFAULT, FILE_OF
 from activities.rendering.tenant_renderer import TenantRenderer
 from bellwire.errors import TemplateInvalid, fields_in_error
 from bellwire.events import Event
 from bellwire.models import TRUSTED
 from bellwire.sends import SendRequest
-from bellwire.subscriptions import Channel, Subscription
-
-#: A target of each channel for previews. Nothing is sent to it.
-_TARGETS = {
-    Channel.EMAIL: {"channel": "email", "to": "ann@example.com"},
-    Channel.SMS: {"channel": "sms", "to": "+14155550123"},
-    Channel.WEBHOOK: {"channel": "webhook", "url": "https://app.example/hooks"},
-}
+from bellwire.subscriptions import Subscription
+from bellwire.targets import SPECS, Channel
 
 
 async def preview(request: dict[str, Any]) -> dict[str, str | None]:
@@ -46,35 +41,35 @@ async def preview(request: dict[str, Any]) -> dict[str, str | None]:
         subscriptions = _subscriptions(request, renderer)
     except ValidationError as error:
         raise TemplateInvalid(fields_in_error(error)) from error
-    found: dict[str, str | None] = dict.fromkeys(("subject", "text", "html", "sms", "webhook"))
+    found: dict[str, str | None] = dict.fromkeys(FILE_OF)
     try:
         for subscription in subscriptions:
-            send = SendRequest.unrecorded(subscription, event)
-            match subscription.channel:
-                case Channel.EMAIL:
-                    email = await renderer.email(send)
-                    found.update(subject=email.subject, text=email.plain, html=email.html)
-                case Channel.SMS:
-                    found.update(sms=await renderer.sms(send))
-                case Channel.WEBHOOK:
-                    found.update(webhook=await renderer.webhook(send))
+            found |= await _texts(renderer, SendRequest.unrecorded(subscription, event))
     finally:
         await renderer.close()
     return found
+
+
+async def _texts(renderer: Renderer, request: SendRequest) -> dict[str, str | None]:
+    """What the channel of the request would send, by the names of its templates."""
+    channel = request.subscription.channel
+    if channel is Channel.EMAIL:
+        email = await renderer.email(request)
+        return {"email.subject": email.subject, "email.text": email.plain, "email.html": email.html}
+    return {name: await renderer.text(request, name) for name in SPECS[channel].templates}
 
 
 def _subscriptions(request: dict[str, Any], renderer: Renderer) -> list[Subscription]:
     """The requested subscription, or one for each channel that uses a template."""
     if given := request.get("subscription"):
         return [Subscription.model_validate(given, context=TRUSTED)]
-    # A webhook carries the event itself, unless there is a template for it.
-    webhook = any(renderer.has(name, Channel.WEBHOOK) for name in (request["name"], "default"))
     return [
         Subscription.model_validate(
-            {"tenant": "preview", "types": ["*"], "target": target, "locale": request["locale"]}
+            {"tenant": "preview", "types": ["*"], "target": spec.example, "locale": request["locale"]}
         )
-        for channel, target in _TARGETS.items()
-        if channel is not Channel.WEBHOOK or webhook
+        for spec in SPECS.values()
+        # A webhook carries the event itself, unless there is a template for it.
+        if spec.example.is_rendered or any(renderer.has(name, spec.channel) for name in (request["name"], DEFAULT))
     ]
 
 

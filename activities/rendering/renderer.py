@@ -16,12 +16,13 @@ from activities.rendering.html import html_to_text
 from activities.rendering.sandbox.environment import TemplateEnvironment
 from activities.rendering.sandbox.faults import fault_of
 from activities.rendering.sandbox.output import render
-from activities.rendering.template_files import DEFAULT, SMS, SUBJECT, WEBHOOK, TemplateFiles, check_path, is_partial
+from activities.rendering.template_files import DEFAULT, FILE_OF, SUBJECT, TemplateFiles, check_path, is_partial
 from activities.rendering.tenant_renderer import TenantRenderer
 from activities.rendering.text import one_line
 from bellwire.errors import TemplateInvalid
 from bellwire.sends import SendRequest
-from bellwire.subscriptions import Channel, Subscription
+from bellwire.subscriptions import Subscription
+from bellwire.targets import Channel
 
 #: Longest subject, in characters.
 MAX_SUBJECT = 200
@@ -77,13 +78,11 @@ class Renderer:
             html=html,
         )
 
-    async def sms(self, request: SendRequest) -> str:
-        """The SMS for this request, of any length. The channel limits it."""
-        return (await self._render_one(request, "sms.text", SMS)).strip()
-
-    async def webhook(self, request: SendRequest) -> str:
-        """The JSON body of a webhook with a template."""
-        return (await self._render_one(request, "webhook.json", WEBHOOK)).strip()
+    async def text(self, request: SendRequest, name: str) -> str:
+        """The text of a template that stands alone, such as sms.text, of any length. The channel limits it."""
+        context = _context(request)
+        own = await self._render_own(request.subscription, context)
+        return (own[name] if name in own else self._render_file(request, FILE_OF[name], context)).strip()
 
     def has(self, name: str, channel: Channel) -> bool:
         """Whether there is a template of this name for this channel, in any language."""
@@ -112,11 +111,6 @@ class Renderer:
                         self._environment.get_template(other)
             except Exception as error:  # a template can raise anything, also while it is compiled
                 raise self._invalid(file, error) from error
-
-    async def _render_one(self, request: SendRequest, name: str, file: str) -> str:
-        context = _context(request)
-        own = await self._render_own(request.subscription, context)
-        return own[name] if name in own else self._render_file(request, file, context)
 
     async def _render_own(self, subscription: Subscription, context: Mapping[str, Any]) -> dict[str, str]:
         """The texts of the subscription's own templates."""

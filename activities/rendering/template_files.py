@@ -15,17 +15,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bellwire.errors import TemplateInvalid
-from bellwire.subscriptions import Channel
+from bellwire.targets import SPECS, Channel
 
 #: The template for events without one of their own.
 DEFAULT = "default"
 
-SUBJECT, TEXT, HTML, SMS, WEBHOOK = "email.subject.txt", "email.txt", "email.html", "sms.txt", "webhook.json"
-FILES = frozenset({SUBJECT, TEXT, HTML, SMS, WEBHOOK})
+#: The file of each template, by the name that subscriptions use: sms.text, ….
+FILE_OF = {name: file for spec in SPECS.values() for name, file in spec.templates.items()}
+FILES = frozenset(FILE_OF.values())
+SUBJECT, TEXT, HTML = FILE_OF["email.subject"], FILE_OF["email.text"], FILE_OF["email.html"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _SUFFIXES = {".txt", ".html", ".json"}
-_OF_CHANNEL = {Channel.EMAIL: {TEXT, HTML}, Channel.SMS: {SMS}, Channel.WEBHOOK: {WEBHOOK}}
 
 
 class TemplateFiles:
@@ -51,7 +52,7 @@ class TemplateFiles:
 
     def has(self, name: str, channel: Channel) -> bool:
         """Whether there is a template of this name for this channel, in any language."""
-        files = _OF_CHANNEL[channel]
+        files = frozenset(SPECS[channel].templates.values())
         return bool(_NAME.fullmatch(name)) and any(
             file.name in files for folder in self.folders for file in (folder / name).rglob("*")
         )

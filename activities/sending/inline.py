@@ -18,7 +18,7 @@ from bellwire.contract import InlineSend, InlineSendResult
 from bellwire.deliveries import Attempt, Outcome
 from bellwire.registry import Registry
 from bellwire.sends import AttemptKey, SendRequest
-from bellwire.subscriptions import Channel
+from bellwire.targets import Channel
 
 #: Seconds that a workflow task waits for receivers.
 INLINE_WAIT_SECONDS = 0.5

@@ -28,7 +28,8 @@ from bellwire.deliveries import MAX_REASON, MAX_RESPONSE, Attempt, DeliveryState
 from bellwire.endpoint_health import RETRY_AFTER_BOUNDS, throttle_window
 from bellwire.registry import Registry
 from bellwire.sends import SendRequest
-from bellwire.subscriptions import Channel, SubscriptionState
+from bellwire.subscriptions import SubscriptionState
+from bellwire.targets import Channel
 
 log = structlog.get_logger("bellwire")
 

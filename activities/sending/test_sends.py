@@ -21,8 +21,8 @@ from bellwire.errors import SubscriptionNotFound
 from bellwire.events import Event
 from bellwire.registry import Registry
 from bellwire.sends import SendRequest
-from bellwire.subscriptions import Channel, Subscription
-from bellwire.suppressions import addresses_of
+from bellwire.subscriptions import Subscription
+from bellwire.targets import Channel
 
 log = structlog.get_logger("bellwire")
 
@@ -42,8 +42,9 @@ class TestSends:
             wish, secrets, health = await self._registry.subscriptions.context(test_send.subscription_id)
         except SubscriptionNotFound as error:
             raise ApplicationError(str(error), type=SUBSCRIPTION_NOT_FOUND, non_retryable=True) from error
-        addresses = addresses_of(wish.target)
-        unwanted = await self._registry.suppressions.among(wish.channel, addresses, subscription_id=wish.id)
+        unwanted = await self._registry.suppressions.among(
+            wish.channel, wish.target.recipients, subscription_id=wish.id
+        )
         event = test_send.event or sample(wish)
         request = SendRequest.unrecorded(
             wish,

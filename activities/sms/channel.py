@@ -32,8 +32,8 @@ from bellwire.deliveries import MAX_RESPONSE, DeliveryState, Outcome, OutcomeKin
 from bellwire.errors import TemplateInvalid
 from bellwire.registry import Registry
 from bellwire.sends import SendRequest
-from bellwire.subscriptions import Channel, SmsTarget
 from bellwire.suppressions import EVERYWHERE, Suppression, SuppressionReason, by_sender
+from bellwire.targets import Channel, SmsTarget
 from bellwire.targets.sms_segments import Segments, segments
 
 log = structlog.get_logger("bellwire")
@@ -108,7 +108,7 @@ class SmsChannel:
         # When the first attempt was announced whose outcome is not known yet, if any: an SMS may have gone out since.
         since = request.delivery.intent_at
         try:
-            text = await self._renderer.sms(request)
+            text = await self._renderer.text(request, "sms.text")
         except TemplateInvalid as error:
             return self._not_ready(request, "template invalid", str(error))
         if not self._providers:

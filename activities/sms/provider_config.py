@@ -18,7 +18,7 @@ from activities.sms.providers import Provider
 from activities.sms.twilio import TWILIO
 from bellwire.errors import fields_in_error
 from bellwire.models import StrictInput
-from bellwire.subscriptions import sms_sender
+from bellwire.targets.sms import sms_sender
 
 #: What placeholders stand for: {to}, {text}, {sender}, {reference} (a key of 32 characters), {delivery} (its id).
 PLACEHOLDERS = frozenset({"to", "text", "sender", "reference", "delivery"})

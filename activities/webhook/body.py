@@ -12,7 +12,7 @@ from typing import Any
 from activities.rendering.renderer import Renderer
 from bellwire.media_types import essence, is_header_value
 from bellwire.sends import SendRequest
-from bellwire.subscriptions import WebhookFormat, WebhookTarget
+from bellwire.targets import WebhookFormat, WebhookTarget
 
 STRUCTURED = "application/cloudevents+json; charset=utf-8"
 JSON = "application/json; charset=utf-8"
@@ -43,7 +43,7 @@ async def body_of(request: SendRequest, target: WebhookTarget, renderer: Rendere
         case WebhookFormat.STANDARD:
             return Body(_standard(request), {"content-type": JSON})
         case WebhookFormat.TEMPLATE:
-            return Body((await renderer.webhook(request)).encode(), {"content-type": JSON})
+            return Body((await renderer.text(request, "webhook.json")).encode(), {"content-type": JSON})
 
 
 def _structured(request: SendRequest) -> Body:

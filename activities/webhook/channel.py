@@ -31,7 +31,7 @@ from bellwire.errors import TemplateInvalid
 from bellwire.keys import certificates
 from bellwire.registry import Registry
 from bellwire.sends import SendRequest
-from bellwire.subscriptions import Channel, WebhookTarget
+from bellwire.targets import Channel, WebhookTarget
 
 log = structlog.get_logger("bellwire")
 

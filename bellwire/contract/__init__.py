@@ -71,11 +71,8 @@ from bellwire.contract.stubs import (
     open_page,
     redeliver,
     resolve,
-    send_email,
     send_inline,
-    send_sms,
     send_test,
-    send_webhook,
     settle,
 )
 from bellwire.contract.test_sends import (
@@ -152,10 +149,7 @@ __all__ = [
     "redeliver",
     "redelivery_workflow_id",
     "resolve",
-    "send_email",
     "send_inline",
-    "send_sms",
     "send_test",
-    "send_webhook",
     "settle",
 ]

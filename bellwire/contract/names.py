@@ -4,7 +4,7 @@ from typing import Any
 
 from temporalio.common import SearchAttributeKey
 
-from bellwire.subscriptions import Channel
+from bellwire.targets import SPECS, Channel
 
 #: Task queue of workflows and of the activities on the registry.
 QUEUE = "bellwire"
@@ -50,4 +50,4 @@ NOT_UNSETTLED = "NotUnsettled"
 
 def channel_queue(channel: Channel) -> str:
     """The task queue of a channel's send activity: each fleet scales, is rate-limited and fails alone."""
-    return f"{QUEUE}-{channel}"
+    return SPECS[channel].queue

@@ -13,7 +13,7 @@ from bellwire.contract.names import PAGE_SIZE
 from bellwire.deliveries import Counts, DeliveryState, Unsettled
 from bellwire.events import Checked, Received
 from bellwire.models import Payload
-from bellwire.subscriptions import Channel
+from bellwire.targets import Channel
 
 
 class Group(Payload):

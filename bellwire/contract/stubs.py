@@ -4,6 +4,8 @@ Workflow code names an activity by its stub, with its types and without importin
 exactly one implementation per stub.
 """
 
+from collections.abc import Awaitable, Callable
+
 from temporalio import activity
 
 from bellwire.contract.payloads import (
@@ -22,7 +24,7 @@ from bellwire.contract.payloads import (
     SettleResult,
 )
 from bellwire.contract.test_sends import TestSendInput, TestSendResult
-from bellwire.subscriptions import Channel
+from bellwire.targets import SPECS, ChannelSpec
 
 
 def _stub(name: str) -> NotImplementedError:
@@ -66,28 +68,19 @@ async def send_inline(inline: InlineSend) -> InlineSendResult:
 
 
 @activity.defn
-async def send_email(chunk: Chunk) -> ChunkResult:
-    """Attempt each delivery of the chunk that is not settled, by SMTP."""
-    raise _stub("send_email")
-
-
-@activity.defn
-async def send_sms(chunk: Chunk) -> ChunkResult:
-    """Attempt each delivery of the chunk that is not settled, by SMS; one whose last outcome is unknown is reconciled first."""
-    raise _stub("send_sms")
-
-
-@activity.defn
-async def send_webhook(chunk: Chunk) -> ChunkResult:
-    """Attempt each delivery of the chunk that is not settled, by HTTP POST."""
-    raise _stub("send_webhook")
-
-
-@activity.defn
 async def send_test(test_send: TestSendInput) -> TestSendResult:
     """Attempt one delivery, whatever the state of the subscription, and record nothing. Fails with SUBSCRIPTION_NOT_FOUND."""
     raise _stub("send_test")
 
 
-#: The stub of each channel's send activity.
-SEND = {Channel.EMAIL: send_email, Channel.SMS: send_sms, Channel.WEBHOOK: send_webhook}
+def _send_stub(spec: ChannelSpec) -> Callable[[Chunk], Awaitable[ChunkResult]]:
+    @activity.defn(name=spec.activity)
+    async def send(chunk: Chunk) -> ChunkResult:
+        """Attempt each delivery of the chunk that is not settled."""
+        raise _stub(spec.activity)
+
+    return send
+
+
+#: The stub of each channel's send activity: send_email, send_sms, …
+SEND = {channel: _send_stub(spec) for channel, spec in SPECS.items()}

@@ -6,7 +6,7 @@ It is not recorded as a delivery and does not change the health of the endpoint.
 from bellwire.deliveries import OutcomeKind
 from bellwire.events import Received
 from bellwire.models import Payload
-from bellwire.subscriptions import Channel
+from bellwire.targets import Channel
 
 #: Type and source of the sample event that is sent if none is given.
 SAMPLE_TYPE, SAMPLE_SOURCE = "bellwire.subscription.test", "bellwire"

@@ -20,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from bellwire.deliveries import delivery_id
 from bellwire.email.unsubscribe_links import LinkKeys
 from bellwire.models import Payload
-from bellwire.subscriptions import EmailAddress
+from bellwire.targets.email import EmailAddress
 
 #: Octets of a local part.
 _MAX_LOCAL_PART = 64

@@ -16,7 +16,7 @@ from bellwire.errors import DeliveryNotFound
 from bellwire.registry.db.bulk import execute_many
 from bellwire.registry.db.engine import Database, insert_missing
 from bellwire.registry.db.tables import deliveries, listed, subscriptions
-from bellwire.subscriptions import Channel
+from bellwire.targets import Channel
 
 #: Deliveries, and events that they belong to, in one query. SQLite's expressions are at most 1,000 deep.
 _PER_QUERY = 2_000

@@ -16,7 +16,7 @@ from bellwire.registry.db.engine import Database, insert_missing
 from bellwire.registry.db.tables import deliveries, limits, subscriptions
 from bellwire.registry.deliveries import Pair, by_pairs
 from bellwire.sends import SendRequest
-from bellwire.subscriptions import Channel
+from bellwire.targets import Channel
 
 #: Seconds for which `limited_channels` answers from memory.
 CACHE_SECONDS = 5.0

@@ -12,7 +12,7 @@ from bellwire.events import Event
 from bellwire.filters import Filter, matches, patterns_matching
 from bellwire.registry.db.engine import Database
 from bellwire.registry.db.tables import subscription_types, subscriptions
-from bellwire.subscriptions import Channel
+from bellwire.targets import Channel
 
 #: Candidate rows in the first query of a match, and in each further one. Most events have few subscribers.
 FIRST_BATCH = 1_000

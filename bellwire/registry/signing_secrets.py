@@ -24,7 +24,7 @@ from bellwire.keys.signing import (
 from bellwire.models import Payload
 from bellwire.registry.db.engine import Database
 from bellwire.registry.db.tables import subscriptions
-from bellwire.subscriptions import Channel
+from bellwire.targets import SPECS, Channel
 
 #: How long replaced secrets go on signing, unless a rotation says otherwise, and at most.
 OVERLAP = timedelta(hours=24)
@@ -53,7 +53,7 @@ def first(channel: Channel, given: str | None, kind: KeyKind | None) -> str | No
 
     Raises SubscriptionInvalid.
     """
-    if channel is Channel.WEBHOOK:
+    if SPECS[channel].signed:
         return _given_or_made(given, kind or KeyKind.SYMMETRIC, chosen=kind)
     _check_webhook(channel, asked=given is not None or kind is not None)
     return None
@@ -133,7 +133,7 @@ def _given_or_made(given: str | None, kind: KeyKind, *, chosen: KeyKind | None) 
 
 
 def _check_webhook(channel: Channel, *, asked: bool) -> None:
-    if asked and channel is not Channel.WEBHOOK:
+    if asked and not SPECS[channel].signed:
         raise SubscriptionInvalid(f"secret: only webhooks are signed, and this target is {channel}; leave it out")
 
 

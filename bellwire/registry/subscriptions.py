@@ -19,7 +19,8 @@ from bellwire.registry.db.bulk import execute_many
 from bellwire.registry.db.engine import Database, insert_missing
 from bellwire.registry.db.tables import subscription_types, subscriptions, tenants
 from bellwire.registry.endpoint_health import COLUMNS, HEALTHY_VALUES, health_of, set_consent
-from bellwire.subscriptions import Channel, Subscription, SubscriptionState
+from bellwire.subscriptions import Subscription, SubscriptionState
+from bellwire.targets import Channel
 
 _COLUMNS = (
     subscriptions.c.id,

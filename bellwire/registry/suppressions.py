@@ -12,8 +12,9 @@ from bellwire.registry.db.bulk import execute_many
 from bellwire.registry.db.engine import Database, insert_missing
 from bellwire.registry.db.sealed import ring_of
 from bellwire.registry.db.tables import suppressions
-from bellwire.subscriptions import Channel, Subscription
-from bellwire.suppressions import EVERYWHERE, Suppression, SuppressionReason, addresses_of
+from bellwire.subscriptions import Subscription
+from bellwire.suppressions import EVERYWHERE, Suppression, SuppressionReason
+from bellwire.targets import Channel
 
 _FOUND = (
     select(suppressions.c.address_key, suppressions.c.reason)
@@ -111,7 +112,7 @@ async def of_subscriptions(
     connection: AsyncConnection, wishes: Iterable[Subscription]
 ) -> dict[str, dict[str, SuppressionReason]]:
     """What `among` finds for the addresses of each subscription, by its id, in one statement; those that have any."""
-    addresses = [(wish, address) for wish in wishes for address in addresses_of(wish.target)]
+    addresses = [(wish, address) for wish in wishes for address in wish.target.recipients]
     if not addresses:
         return {}
     ring = ring_of(connection.dialect)

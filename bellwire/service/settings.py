@@ -22,7 +22,7 @@ from bellwire.endpoint_health import DisablePolicy
 from bellwire.errors import BellwireError
 from bellwire.keys.keyring import KeyRing
 from bellwire.service import settings_values
-from bellwire.subscriptions import MAX_SEGMENTS, sms_sender
+from bellwire.targets.sms import MAX_SEGMENTS, sms_sender
 
 #: What describes one relay, and has its place in the URL where several are named.
 _ONE_RELAY = ("smtp_host", "smtp_port", "smtp_security", "smtp_username", "smtp_password", "smtp_verify")

@@ -7,7 +7,6 @@ from rich.table import Table
 from rich.text import Text
 
 from bellwire.deliveries import Counts
-from bellwire.subscriptions import EmailTarget, Subscription, WebhookTarget
 from starter.cli.terminal import console, printable
 
 #: How states stand out. What needs a person is red, what will go on by itself is yellow.
@@ -63,14 +62,6 @@ def print_facts(facts: Iterable[tuple[str, object]]) -> None:
         if value not in (None, "", ()):
             made.add_row(name, cell(value))
     console().print(made)
-
-
-def address_of(subscription: Subscription) -> str:
-    """Where a subscription's deliveries go, for people."""
-    target = subscription.target
-    if isinstance(target, WebhookTarget):
-        return target.url
-    return ", ".join(target.recipients) if isinstance(target, EmailTarget) else target.to
 
 
 def in_counts(counts: Counts) -> str:

@@ -19,8 +19,8 @@ from bellwire.registry import Registry
 from bellwire.service.settings import Settings
 from bellwire.sms.receipts import SmsReceipt, SmsReceiptStatus
 from bellwire.sms.twilio_codes import BY_CODE, CALLBACKS
-from bellwire.subscriptions import Channel
 from bellwire.suppressions import EVERYWHERE, Suppression, SuppressionReason, by_sender
+from bellwire.targets import Channel
 from starter.cli.events.deliveries import parse_delivery_id
 from starter.cli.terminal import InputInvalid
 

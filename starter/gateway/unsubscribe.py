@@ -22,8 +22,8 @@ from bellwire.email.unsubscribe_links import (
 )
 from bellwire.errors import BellwireError, SubscriptionNotFound
 from bellwire.registry import Registry
-from bellwire.subscriptions import Channel, EmailTarget
 from bellwire.suppressions import Suppression, SuppressionReason
+from bellwire.targets import Channel, EmailTarget
 
 log = structlog.get_logger("bellwire")
 

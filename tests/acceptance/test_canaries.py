@@ -14,8 +14,8 @@ from bellwire import Event, Subscription
 from bellwire.contract import NOTIFY, QUEUE
 from bellwire.keys.keyring import new_entry, ring_of
 from bellwire.registry.db.sealed import seal
-from bellwire.subscriptions import Channel
 from bellwire.suppressions import Suppression, SuppressionReason
+from bellwire.targets import Channel
 from starter.local.processes import free_port
 from starter.local.receivers.twilio import SmsResponse
 from starter.local.receivers.webhooks import WebhookResponse

@@ -12,7 +12,7 @@ from bellwire import Event
 from bellwire.client import Receipt
 from bellwire.contract import Group
 from bellwire.deliveries import DeliveryState
-from bellwire.subscriptions import Channel
+from bellwire.targets import Channel
 from starter.local.receivers.webhooks import WebhookResponse
 from tests.acceptance.conftest import System
 

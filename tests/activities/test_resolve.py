@@ -28,7 +28,7 @@ from bellwire.events import Event
 from bellwire.registry import Registry
 from bellwire.registry.db.engine import Database
 from bellwire.registry.subscriptions import create
-from bellwire.subscriptions import Channel
+from bellwire.targets import Channel
 from tests.factories import event, subscription
 
 #: Subscriptions to crowd.*, of which every third is of the tenant "third" and wants the subject "few" only.

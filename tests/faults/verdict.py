@@ -15,7 +15,7 @@ from temporalio.exceptions import CancelledError
 from activities.sending.loop import FLUSH_SECONDS
 from bellwire.contract import Summary
 from bellwire.deliveries import Counts, Delivery, DeliveryState
-from bellwire.subscriptions import Channel
+from bellwire.targets import Channel
 from starter.local.processes import Process
 from tests.faults.breakable import ACTIVITIES, CONCURRENCY
 from tests.faults.load import TAKES, Load

@@ -19,8 +19,8 @@ from bellwire.email.return_path import ReturnPath
 from bellwire.email.unsubscribe_links import LinkKeys
 from bellwire.registry import Registry
 from bellwire.sends import SendRequest
-from bellwire.subscriptions import Channel
 from bellwire.suppressions import SuppressionReason
+from bellwire.targets import Channel
 from starter.cli.admin.bounces import take
 from starter.local.receivers.mailbox import Mailbox, read
 from tests.factories import event, send_request, subscription

@@ -11,7 +11,8 @@ from bellwire.deliveries import Attempt, Delivery, DeliveryState, Outcome, Outco
 from bellwire.errors import DeliveryNotFound
 from bellwire.events import Event
 from bellwire.registry import Registry
-from bellwire.subscriptions import Channel, SubscriptionState
+from bellwire.subscriptions import SubscriptionState
+from bellwire.targets import Channel
 from tests.factories import NOW, event, subscription
 
 EVENT = event(id="1")

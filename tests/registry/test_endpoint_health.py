@@ -18,7 +18,8 @@ from bellwire.endpoint_health import (
 from bellwire.events import Event
 from bellwire.registry import Registry
 from bellwire.registry.db.engine import Database
-from bellwire.subscriptions import Channel, SubscriptionState
+from bellwire.subscriptions import SubscriptionState
+from bellwire.targets import Channel
 from tests.factories import NOW, event, subscription
 from tests.registry.conftest import execute_sql
 

@@ -18,8 +18,9 @@ from bellwire.registry.db.engine import Database
 from bellwire.registry.db.tables import metadata
 from bellwire.registry.upkeep.erasing import ERASED
 from bellwire.registry.upkeep.retention import Retention
-from bellwire.subscriptions import Channel, EmailTarget, Subscription, SubscriptionState
+from bellwire.subscriptions import Subscription, SubscriptionState
 from bellwire.suppressions import Suppression, SuppressionReason
+from bellwire.targets import Channel, EmailTarget
 from tests.factories import event, subscription
 
 ANN, BOB, CAT = "ann@example.com", "bob@example.com", "cat@example.com"

@@ -8,7 +8,7 @@ from bellwire.contract import Group, PublishResult
 from bellwire.deliveries import Counts, DeliveryState
 from bellwire.errors import DeliveryNotFound, EventNotFound
 from bellwire.registry import Registry
-from bellwire.subscriptions import Channel
+from bellwire.targets import Channel
 from tests.factories import event, subscription
 
 

@@ -17,7 +17,7 @@ from bellwire.registry import Registry
 from bellwire.registry.db.engine import Database
 from bellwire.registry.limits import reserve
 from bellwire.sends import SendRequest
-from bellwire.subscriptions import Channel
+from bellwire.targets import Channel
 from tests.factories import NOW, event, subscription
 from tests.registry.conftest import execute_sql
 

@@ -6,7 +6,8 @@ import pytest
 
 from bellwire.events import Event
 from bellwire.registry import Match, Registry
-from bellwire.subscriptions import Channel, Subscription, SubscriptionState
+from bellwire.subscriptions import Subscription, SubscriptionState
+from bellwire.targets import Channel
 from tests.factories import event, subscription
 
 TYPES = [["order.paid"], ["order.*"], ["*"], ["order.paid", "order.*", "*"], ["order"], ["order.paid.*"], ["invoice.*"]]

@@ -10,8 +10,8 @@ from bellwire.deliveries import Attempt, Delivery, DeliveryState, Outcome, Outco
 from bellwire.errors import DeliveryNotFound
 from bellwire.registry import Registry
 from bellwire.sms.receipts import SmsReceipt, SmsReceiptStatus
-from bellwire.subscriptions import Channel
 from bellwire.suppressions import Suppression, SuppressionReason
+from bellwire.targets import Channel
 from bellwire.targets.sms_segments import Encoding
 from tests.factories import NOW, event, subscription
 

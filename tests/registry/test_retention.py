@@ -23,7 +23,7 @@ from bellwire.registry.db.tables import (
     subscriptions,
 )
 from bellwire.registry.upkeep.retention import Deleted, Purged, Retention
-from bellwire.subscriptions import Channel
+from bellwire.targets import Channel
 from tests.factories import event, subscription
 
 DELIVERED, WAITING = DeliveryState.DELIVERED, DeliveryState.WAITING

@@ -19,8 +19,8 @@ from bellwire.registry import Registry
 from bellwire.registry.db.engine import Database
 from bellwire.registry.db.sealed import seal
 from bellwire.registry.upkeep.rekeying import COLUMNS
-from bellwire.subscriptions import Channel
 from bellwire.suppressions import EVERYWHERE, Suppression, SuppressionReason
+from bellwire.targets import Channel
 from tests.factories import NOW, event, subscription
 
 OLD, NEW = new_entry("old"), new_entry("new")

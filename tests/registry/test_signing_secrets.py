@@ -10,7 +10,7 @@ from bellwire.contract import Group
 from bellwire.errors import SubscriptionInvalid, SubscriptionNotFound
 from bellwire.registry import Registry
 from bellwire.registry.signing_secrets import MAX_OVERLAP, MAX_REPLACED
-from bellwire.subscriptions import Channel
+from bellwire.targets import Channel
 from bellwire.webhooks import KeyKind, generate_secret, public_key, sign, verify
 from tests.factories import event, subscription
 

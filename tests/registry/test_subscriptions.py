@@ -7,7 +7,8 @@ import pytest
 
 from bellwire.errors import SubscriptionInvalid, SubscriptionNotFound
 from bellwire.registry import Registry
-from bellwire.subscriptions import Channel, SubscriptionState
+from bellwire.subscriptions import SubscriptionState
+from bellwire.targets import Channel
 from tests.factories import event, subscription
 
 EMAIL = {"channel": "email", "to": ["ann@example.com", "bob@example.com"]}

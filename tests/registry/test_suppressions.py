@@ -5,8 +5,9 @@ from datetime import UTC, datetime, timedelta
 from bellwire.contract import Group
 from bellwire.deliveries import Attempt, DeliveryState, Outcome, OutcomeKind
 from bellwire.registry import Registry
-from bellwire.subscriptions import Channel, SubscriptionState
+from bellwire.subscriptions import SubscriptionState
 from bellwire.suppressions import EVERYWHERE, Suppression, SuppressionReason
+from bellwire.targets import Channel
 from tests.factories import NOW, event, subscription
 
 ANN = "ann@example.com"

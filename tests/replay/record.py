@@ -13,7 +13,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from bellwire import Client, EventNotFound, Receipt
 from bellwire.contract import LOOKUP, QUEUE, TEST_SEND, TestSendInput
-from bellwire.subscriptions import Channel
+from bellwire.targets import Channel
 from tests.conftest import start_dev_server
 from tests.factories import event
 from tests.workflows.platform import DELIVERED, FakePlatform, Response, deferred, retry_after

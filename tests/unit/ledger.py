@@ -12,7 +12,7 @@ from bellwire.contract import Chunk, ChunkResult, Group
 from bellwire.deliveries import Attempt, Outcome, OutcomeKind
 from bellwire.registry import Registry
 from bellwire.sends import SendRequest
-from bellwire.subscriptions import Channel
+from bellwire.targets import Channel
 from tests.factories import event, send_request, subscription
 
 OK = Outcome(kind=OutcomeKind.DELIVERED, reason="HTTP 204")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bellwire.contract import CHUNK_SIZE, RATE_LIMIT, THROTTLED, Action, ControlRequest, Deferred, Group
 from bellwire.deliveries import Unsettled
-from bellwire.subscriptions import Channel
+from bellwire.targets import Channel
 from workflows.agenda import Agenda, Entry, chunks, groups
 from workflows.policies import JITTER, SLACK_FRACTION, SLACK_SECONDS
 

@@ -24,7 +24,7 @@ from activities.sending.inline import InlineSender
 from bellwire import contract
 from bellwire.registry import Registry
 from bellwire.service.settings import Settings
-from bellwire.subscriptions import Channel
+from bellwire.targets import Channel
 
 CHECKOUT = Path(__file__).parents[2]
 APPLICATION = ("workflows", "activities", "starter", "worker")
@@ -66,7 +66,7 @@ NO_REGISTRY = cast(Registry, None)
 
 STUBS = {
     definition.name: stub
-    for _, stub in inspect.getmembers(contract, inspect.isfunction)
+    for stub in [stub for _, stub in inspect.getmembers(contract, inspect.isfunction)] + list(contract.SEND.values())
     if (definition := activity._Definition.from_callable(stub)) and definition.name
 }
 
@@ -176,7 +176,7 @@ def _closure(names: set[str]) -> set[str]:
 
 
 def test_every_stub_has_exactly_one_channel_or_is_run_by_the_workflow_worker() -> None:
-    sends = {stub.__name__ for stub in contract.SEND.values()}
+    sends = {_name(stub) for stub in contract.SEND.values()}
     local = {
         implementation.__name__
         for implementation in worker.local_activities(NO_REGISTRY, InlineSender(NO_REGISTRY, {}, most=1))

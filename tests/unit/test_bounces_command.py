@@ -14,8 +14,8 @@ from bellwire.contract import Group
 from bellwire.email.return_path import ReturnPath
 from bellwire.email.unsubscribe_links import LinkKeys
 from bellwire.registry import Registry
-from bellwire.subscriptions import Channel
 from bellwire.suppressions import Suppression
+from bellwire.targets import Channel
 from starter.cli.main import main
 from tests.factories import event, subscription
 from tests.reports import arf, dsn

@@ -14,7 +14,8 @@ from bellwire.deliveries import Attempt, DeliveryState, Outcome, OutcomeKind, Sm
 from bellwire.events import Event
 from bellwire.registry import Registry
 from bellwire.sms.receipts import SmsReceipt, SmsReceiptStatus
-from bellwire.subscriptions import Channel, Subscription
+from bellwire.subscriptions import Subscription
+from bellwire.targets import Channel
 from bellwire.targets.sms_segments import Encoding
 from starter.cli.input.documents import read_items
 from starter.cli.input.durations import in_words, parse_schedule

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bellwire.subscriptions import WebhookTarget
+from bellwire.targets import WebhookTarget
 from bellwire.webhooks import generate_secret, public_key
 from starter.cli.main import main
 from tests.certificates import Authority

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from bellwire.contract import batch_workflow_id, channel_queue, event_workflow_id, publication_digest
 from bellwire.deliveries import delivery_id
 from bellwire.events import event_key
-from bellwire.subscriptions import Channel
+from bellwire.targets import Channel
 from tests.factories import event
 
 #: Few characters, those that ids are made of among them, so that pairs nearly meet.

@@ -19,7 +19,7 @@ from bellwire.deliveries import LEASE, Attempt, Delivery, DeliveryState, Outcome
 from bellwire.errors import RegistryUnavailable
 from bellwire.registry import Registry
 from bellwire.sends import SendRequest
-from bellwire.subscriptions import Channel
+from bellwire.targets import Channel
 from tests.factories import event, subscription
 from tests.unit.ledger import BUSY, Sender
 

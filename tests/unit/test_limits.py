@@ -17,7 +17,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from bellwire import contract
 from bellwire.contract import Chunk, ChunkResult, channel_queue
 from bellwire.registry import Registry
-from bellwire.subscriptions import Channel
+from bellwire.targets import Channel
 from bellwire.temporal.connection import connect
 from starter.cli.admin import limits
 from starter.cli.admin.limits import Limit, NoSuchLimits
@@ -207,7 +207,7 @@ class Sends:
 
 async def _send(chunk: Chunk) -> ChunkResult:
     return await workflow.execute_activity(
-        contract.send_sms, chunk, task_queue=channel_queue(SMS), start_to_close_timeout=timedelta(seconds=10)
+        contract.SEND[SMS], chunk, task_queue=channel_queue(SMS), start_to_close_timeout=timedelta(seconds=10)
     )
 
 

@@ -14,8 +14,8 @@ from bellwire.contract import Group
 from bellwire.registry import Registry
 from bellwire.service.settings import Settings
 from bellwire.sms.receipts import SmsReceipt
-from bellwire.subscriptions import Channel
 from bellwire.suppressions import EVERYWHERE, Suppression, SuppressionReason, by_sender
+from bellwire.targets import Channel
 from starter.gateway.app import application
 from starter.gateway.provider_callbacks import MAX_BODY
 from starter.local.receivers.twilio import FakeTwilio, Sent

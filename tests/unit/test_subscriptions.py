@@ -6,15 +6,9 @@ import pytest
 from pydantic import ValidationError
 
 from bellwire.errors import fields_in_error
-from bellwire.subscriptions import (
-    MAX_RECIPIENTS,
-    Channel,
-    EmailTarget,
-    SmsTarget,
-    Subscription,
-    SubscriptionState,
-    WebhookTarget,
-)
+from bellwire.subscriptions import Subscription, SubscriptionState
+from bellwire.targets import Channel, EmailTarget, SmsTarget, WebhookTarget
+from bellwire.targets.email import MAX_RECIPIENTS
 from tests.factories import event, subscription
 
 LONG = "a" * 300

@@ -17,10 +17,10 @@ ORDER = ["order.paid", "--data", '{"order": "42", "total": "19.90 EUR"}']
 def test_templates_are_listed_and_previewed(registry_url: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert answer(["templates", "list"], capsys)["order.paid"] == ["email", "sms"]
     parts = answer(["templates", "preview", "order.paid", "--data", '{"order": "42"}'], capsys)
-    assert sorted(parts) == ["html", "segments", "sms", "subject", "text", "webhook"]
-    assert parts["segments"] == segments(parts["sms"]).model_dump(mode="json")
-    assert "42" in parts["subject"]
-    assert parts["webhook"] is None
+    assert sorted(parts) == ["email.html", "email.subject", "email.text", "segments", "sms.text", "webhook.json"]
+    assert parts["segments"] == segments(parts["sms.text"]).model_dump(mode="json")
+    assert "42" in parts["email.subject"]
+    assert parts["webhook.json"] is None
     assert main(["templates", "preview", "order.paid", "--data", '{"order": "42"}']) == 0
     assert re.search(r"segments: 1 \(GSM-7, \d+ of 160 places\)", capsys.readouterr().out)
     assert complaint(["templates", "preview", "order.paid", "--locale", "!"], capsys)[0].startswith("error: locale:")
@@ -33,7 +33,7 @@ def test_a_folders_template_for_webhooks_is_listed_and_previewed(
     (tmp_path / "mine" / "order.paid" / "webhook.json").write_text('{"order": {{ data.order | tojson }}}')
     monkeypatch.setenv("BELLWIRE_TEMPLATES", str(tmp_path / "mine"))
     assert answer(["templates", "list"], capsys)["order.paid"] == ["email", "sms", "webhook"]
-    assert answer(["templates", "preview", *ORDER], capsys)["webhook"] == '{"order": "42"}'
+    assert answer(["templates", "preview", *ORDER], capsys)["webhook.json"] == '{"order": "42"}'
 
 
 def test_html_is_written_to_a_file_to_look_at(
@@ -58,8 +58,12 @@ def test_parts_of_a_tenant_are_stored_and_previewed_as_its_subscription_gets_the
     assert made["templates"]["email.subject"] == "Thanks for {{ data.order }}"
     assert stored(registry_url)[0].templates == made["templates"]
     parts = answer(["templates", "preview", *ORDER, "--subscription", "mine"], capsys)
-    assert (parts["subject"], parts["text"], parts["sms"]) == ("Thanks for 42", "19.90 EUR pay\n", None)
-    assert "<p>19.90 EUR <a>pay</a></p>" in parts["html"]
+    assert (parts["email.subject"], parts["email.text"], parts["sms.text"]) == (
+        "Thanks for 42",
+        "19.90 EUR pay\n",
+        None,
+    )
+    assert "<p>19.90 EUR <a>pay</a></p>" in parts["email.html"]
     assert main(["subscriptions", "show", "mine"]) == 0
     assert "email.html" in capsys.readouterr().out
 

@@ -15,8 +15,8 @@ import uvicorn
 from bellwire.email.unsubscribe_links import LinkKeys, Links
 from bellwire.registry import Registry
 from bellwire.service.settings import Settings
-from bellwire.subscriptions import Channel
 from bellwire.suppressions import Suppression, SuppressionReason
+from bellwire.targets import Channel
 from starter.gateway.app import application
 from starter.local.processes import free_port
 from tests.factories import subscription

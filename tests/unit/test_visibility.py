@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from bellwire.deliveries import Unsettled
-from bellwire.subscriptions import Channel
+from bellwire.targets import Channel
 from workflows.agenda import Entry
 from workflows.rounds.visibility import MAX_ROWS, count, details, send_summary, timer_summary
 

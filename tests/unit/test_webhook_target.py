@@ -9,8 +9,8 @@ from pydantic import ValidationError
 from bellwire.errors import fields_in_error
 from bellwire.keys import certificates
 from bellwire.models import TRUSTED
-from bellwire.subscriptions import Subscription, WebhookFormat, WebhookTarget
-from bellwire.targets import headers
+from bellwire.subscriptions import Subscription
+from bellwire.targets import WebhookFormat, WebhookTarget, headers
 from tests.certificates import Authority, new_key, parts
 from tests.factories import subscription
 

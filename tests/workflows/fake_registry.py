@@ -27,7 +27,7 @@ from bellwire.contract import (
 )
 from bellwire.deliveries import Counts, DeliveryState
 from bellwire.events import Event, event_key
-from bellwire.subscriptions import Channel
+from bellwire.targets import Channel
 
 
 @dataclass

@@ -26,7 +26,7 @@ from bellwire.contract import (
     TestSendResult,
 )
 from bellwire.deliveries import DeliveryState, OutcomeKind
-from bellwire.subscriptions import Channel
+from bellwire.targets import Channel
 from tests.workflows.fake_registry import FakeDelivery, FakeRegistry
 from workflows import WORKFLOWS
 

@@ -9,7 +9,7 @@ from temporalio.client import WorkflowExecutionStatus
 from temporalio.testing import WorkflowEnvironment
 
 from bellwire import Client, Receipt
-from bellwire.subscriptions import Channel
+from bellwire.targets import Channel
 from tests.conftest import start_dev_server
 from tests.factories import event
 from tests.workflows.platform import DELIVERED, FakePlatform, Response, deferred, retry_after

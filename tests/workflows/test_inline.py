@@ -10,7 +10,7 @@ from temporalio.exceptions import ActivityError, ApplicationError
 from bellwire import Client, Receipt
 from bellwire.contract import Summary
 from bellwire.deliveries import DeliveryState
-from bellwire.subscriptions import Channel
+from bellwire.targets import Channel
 from tests.factories import event
 from tests.workflows.platform import DELIVERED, FakePlatform, Response, deferred, retry_after
 from tests.workflows.waiting import until, until_idle, until_in_history, update

@@ -4,7 +4,7 @@ from datetime import timedelta
 from itertools import pairwise
 
 from bellwire import Client
-from bellwire.subscriptions import Channel
+from bellwire.targets import Channel
 from tests.factories import event
 from tests.workflows.platform import DELIVERED, FakePlatform, Response, deferred, retry_after
 from workflows.policies import JITTER, SCHEDULES, SLACK_FRACTION, SLACK_SECONDS

@@ -29,7 +29,7 @@ with workflow.unsafe.imports_passed_through():
         settle,
     )
     from bellwire.deliveries import Counts, DeliveryState
-    from bellwire.subscriptions import Channel
+    from bellwire.targets import Channel
     from workflows.agenda import Entry, chunks, groups
     from workflows.policies import (
         INLINE_CHANNELS,

@@ -22,7 +22,7 @@ from bellwire.registry.db.tables import (
     suppressions,
 )
 from bellwire.registry.suppressions import address_keys
-from bellwire.subscriptions import Channel
+from bellwire.targets import Channel
 
 #: `state_reason` of a subscription that was left without recipients, and `reason` of what it cancelled.
 ERASED = "recipient erased"

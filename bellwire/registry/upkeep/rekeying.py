@@ -24,7 +24,7 @@ from bellwire.registry.db.sealed import (
 )
 from bellwire.registry.db.tables import metadata, suppressions
 from bellwire.registry.suppressions import address_keys
-from bellwire.subscriptions import Channel
+from bellwire.targets import Channel
 
 #: Rows of a window, and the most of them that are brought under the first key: an event's body may have a megabyte.
 WINDOW, MAX_ASTRAY = 500, 50

@@ -20,7 +20,8 @@ from bellwire.registry.upkeep.erasing import (
     RedactedBatch,
 )
 from bellwire.registry.upkeep.purging import Aged, Rows
-from bellwire.subscriptions import Channel, SubscriptionState
+from bellwire.subscriptions import SubscriptionState
+from bellwire.targets import Channel
 
 #: Events that are looked at together; deliveries that go in one transaction; rows of a search.
 EVENTS_A_BATCH, DELIVERIES_A_BATCH, ROWS_A_SEARCH = 200, 1_000, 5_000

@@ -21,8 +21,8 @@ from bellwire.email.return_path import ReturnPath, folded
 from bellwire.errors import NotSetUp, RegistryUnavailable, SubscriptionNotFound
 from bellwire.registry import Registry
 from bellwire.service.settings import Settings, SettingsInvalid
-from bellwire.subscriptions import Channel, EmailTarget
 from bellwire.suppressions import Suppression, SuppressionReason
+from bellwire.targets import Channel, EmailTarget
 from starter.cli.input.mails import mails_of
 from starter.cli.tables import print_table
 from starter.cli.terminal import (

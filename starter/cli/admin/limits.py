@@ -22,7 +22,8 @@ from temporalio.service import RPCError, RPCStatusCode
 from bellwire.contract import channel_queue
 from bellwire.registry import Registry
 from bellwire.service.settings import Settings
-from bellwire.subscriptions import RATE_BOUNDS, Channel
+from bellwire.subscriptions import RATE_BOUNDS
+from bellwire.targets import Channel
 from bellwire.temporal.connection import connect
 from starter.cli.tables import print_table
 from starter.cli.terminal import (

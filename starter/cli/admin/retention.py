@@ -15,7 +15,7 @@ from bellwire.contract import NOTIFY
 from bellwire.errors import TemporalUnavailable
 from bellwire.registry.upkeep.retention import Purged
 from bellwire.service.settings import Settings
-from bellwire.subscriptions import Channel, EmailTarget, SmsTarget
+from bellwire.targets import Channel, EmailTarget, SmsTarget
 from bellwire.temporal.connection import connect
 from starter.cli.input.durations import in_words, parse_duration
 from starter.cli.tables import print_facts

@@ -4,12 +4,12 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from bellwire.errors import fields_in_error
 from bellwire.service.settings import Settings
-from bellwire.subscriptions import Channel, Target
-from bellwire.suppressions import EVERYWHERE, Suppression, SuppressionReason, addresses_of
+from bellwire.suppressions import EVERYWHERE, Suppression, SuppressionReason
+from bellwire.targets import SPECS, Channel
 from starter.cli.tables import print_table
 from starter.cli.terminal import (
     AsJson,
@@ -23,7 +23,6 @@ from starter.cli.terminal import (
 
 app = typer.Typer(help="List addresses that are written to no more; add or lift one.")
 
-_TARGET: TypeAdapter[Target] = TypeAdapter(Target)
 
 AddressArgument = Annotated[str, typer.Argument(metavar="ADDRESS", help="ann@example.com or +14155550123.")]
 ChannelOption = Annotated[
@@ -94,13 +93,14 @@ async def lift(address: AddressArgument, channel: ChannelOption = None, as_json:
 def _suppression(address: str, channel: Channel | None) -> Suppression:
     """Raises InputInvalid unless a target of the channel could have the address."""
     channel = channel or (Channel.EMAIL if "@" in address else Channel.SMS)
+    spec = SPECS[channel]
+    if not spec.example.recipients:
+        raise InputInvalid(f"--channel: a {channel} has no address to suppress; pause its subscription")
     try:
-        found = addresses_of(_TARGET.validate_python({"channel": channel, "to": address.strip()}))
+        target = spec.target.model_validate({"channel": channel, "to": address.strip()})
     except ValidationError as error:
-        if channel is Channel.WEBHOOK:
-            raise InputInvalid("--channel: a webhook has no address to suppress; pause its subscription") from error
         raise InputInvalid(f"ADDRESS: {fields_in_error(error)}") from error
-    return Suppression(channel=channel, address=found[0], reason=SuppressionReason.OPERATOR)
+    return Suppression(channel=channel, address=target.recipients[0], reason=SuppressionReason.OPERATOR)
 
 
 def _time(text: str) -> datetime:

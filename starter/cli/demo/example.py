@@ -12,7 +12,8 @@ from bellwire.deliveries import Counts
 from bellwire.events import Event
 from bellwire.models import StrictInput
 from bellwire.registry import Registry
-from bellwire.subscriptions import Subscription, WebhookTarget
+from bellwire.subscriptions import Subscription
+from bellwire.targets import WebhookTarget
 from starter.cli.events.publish import read_events
 from starter.cli.input.documents import read_items
 from starter.local.processes import CHECKOUT

@@ -11,7 +11,7 @@ from bellwire.events import Event
 from bellwire.registry import Registry
 from bellwire.service.settings import Settings
 from bellwire.sms.receipts import SmsReceipt
-from bellwire.subscriptions import Channel
+from bellwire.targets import Channel
 from starter.cli.events.events import (
     SourceOption,
     describe,

@@ -13,7 +13,8 @@ from bellwire.errors import SubscriptionNotFound, fields_in_error
 from bellwire.keys.signing import KeyKind, signing_key
 from bellwire.registry import Registry
 from bellwire.service.settings import Settings
-from bellwire.subscriptions import Channel, SmsTarget, Subscription, WebhookFormat, WebhookTarget
+from bellwire.subscriptions import Subscription
+from bellwire.targets import SPECS, SmsTarget, WebhookFormat, WebhookTarget
 from starter.cli.input.documents import (
     Item,
     collect,
@@ -83,8 +84,11 @@ def _target_problems(subscription: Subscription, settings: Settings) -> Iterable
 
 def _template_problems(subscription: Subscription, settings: Settings) -> Iterable[str]:
     name, target = subscription.template, subscription.target
-    rendered = not isinstance(target, WebhookTarget) or target.format is WebhookFormat.TEMPLATE
-    if name is not None and rendered and target.channel not in channels_by_template(settings.templates).get(name, ()):
+    if (
+        name is not None
+        and target.is_rendered
+        and target.channel not in channels_by_template(settings.templates).get(name, ())
+    ):
         yield (
             f"template: there is no {name} for {target.channel}; `python -m starter templates list` shows those there are"
         )
@@ -95,7 +99,7 @@ def _secret_problems(secret: object, asymmetric: object, subscription: Subscript
         yield "asymmetric: must be true or false"
     if secret is None and not asymmetric:
         return
-    if subscription.channel is not Channel.WEBHOOK:
+    if not SPECS[subscription.channel].signed:
         yield f"secret: only webhooks are signed; leave it out for {subscription.channel}"
     if secret is None:
         return

@@ -11,12 +11,12 @@ from bellwire.keys.signing import KeyKind
 from bellwire.registry import Registry
 from bellwire.registry.signing_secrets import OVERLAP, KeyInUse
 from bellwire.service.settings import Settings
-from bellwire.subscriptions import Channel, Subscription, SubscriptionState, WebhookTarget
+from bellwire.subscriptions import Subscription, SubscriptionState
+from bellwire.targets import Channel, WebhookTarget
 from starter.cli.input.durations import in_words, parse_duration
 from starter.cli.subscriptions.subscribe import shown_once
 from starter.cli.subscriptions.test_send import try_subscription
 from starter.cli.tables import (
-    address_of,
     cell,
     print_facts,
     print_table,
@@ -70,7 +70,9 @@ async def _list(
     if as_json:
         print_json([wish.model_dump(mode="json", by_alias=True) for wish in found])
         return
-    rows = [(wish.id, wish.tenant, ", ".join(wish.types), wish.channel, address_of(wish), wish.state) for wish in found]
+    rows = [
+        (wish.id, wish.tenant, ", ".join(wish.types), wish.channel, wish.target.address, wish.state) for wish in found
+    ]
     print_table(("subscription", "tenant", "types", "channel", "target", "state"), rows)
     if len(found) == limit:
         note(f"there may be more: --after {found[-1].id}")
@@ -187,7 +189,7 @@ async def _show(registry: Registry, subscription_id: str, *, as_json: bool) -> N
             ("types", ", ".join(wish.types)),
             ("filters", ", ".join(item.model_dump_json(by_alias=True) for item in wish.filters)),
             ("channel", wish.channel),
-            ("target", address_of(wish)),
+            ("target", wish.target.address),
             ("template", wish.template),
             ("own templates", ", ".join(wish.templates or ())),
             ("locale", wish.locale),

@@ -14,7 +14,7 @@ import typer
 
 from bellwire.errors import TemplateInvalid
 from bellwire.service.settings import Settings
-from bellwire.subscriptions import Channel
+from bellwire.targets import SPECS, Channel
 from bellwire.targets.sms_segments import segments
 from starter.cli.input.documents import read_value
 from starter.cli.tables import print_table
@@ -33,13 +33,8 @@ from starter.local.processes import CHECKOUT
 #: Where the built-in templates are.
 BUILT_IN = CHECKOUT / "activities" / "templates"
 
-#: The files of a template's folder, and the channel that each is for.
-_PARTS = {
-    "email.txt": Channel.EMAIL,
-    "email.html": Channel.EMAIL,
-    "sms.txt": Channel.SMS,
-    "webhook.json": Channel.WEBHOOK,
-}
+#: The files of a template's folder, each with its channel.
+_FILES = {file: channel for channel, spec in SPECS.items() for file in spec.templates.values()}
 
 app = typer.Typer(help="List templates, or preview one.", no_args_is_help=True)
 
@@ -50,8 +45,8 @@ def channels_by_template(folder: Path | None) -> dict[str, set[Channel]]:
     for root in (BUILT_IN, *([folder] if folder else [])):
         for file in sorted(root.rglob("*.*")):
             name = file.relative_to(root).parts[0]
-            if file.name in _PARTS and not name.startswith("_"):
-                found.setdefault(name, set()).add(_PARTS[file.name])
+            if file.name in _FILES and not name.startswith("_"):
+                found.setdefault(name, set()).add(_FILES[file.name])
     return dict(sorted(found.items()))
 
 
@@ -96,20 +91,20 @@ async def preview(
         wish = wish.model_copy(update={"locale": locale} if locale else {})
         request["subscription"] = wish.model_dump(mode="json", by_alias=True)
     rendered = await _ask(request)
-    taken = None if rendered["sms"] is None else segments(rendered["sms"])
+    taken = None if (sms := rendered.get("sms.text")) is None else segments(sms)
     if html is not None:
-        _write_html(html, rendered["html"])
+        _write_html(html, rendered.get("email.html"))
     if as_json:
         print_json({**rendered, "segments": taken and taken.model_dump(mode="json")})
         return
     screen = console()
     for part, text in rendered.items():
-        if part == "html" and html is not None:
+        if part == "email.html" and html is not None:
             screen.rule(part)
             screen.print(f"written to {html}")
         elif text is not None:
             screen.rule(part)
-            if part == "sms" and taken:
+            if part == "sms.text" and taken:
                 screen.print(f"segments: {taken.count} ({taken.encoding}, {taken.units} of {taken.room} places)")
             screen.print("\n".join(printable(line) for line in text.splitlines()))
 

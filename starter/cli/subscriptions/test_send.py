@@ -21,7 +21,7 @@ from bellwire.deliveries import OutcomeKind
 from bellwire.errors import SubscriptionNotFound
 from bellwire.events import Event
 from bellwire.service.settings import Settings
-from bellwire.subscriptions import Channel
+from bellwire.targets import Channel
 from bellwire.temporal.connection import translated
 from starter.cli.events.publish import read_events
 from starter.cli.input.documents import read_items

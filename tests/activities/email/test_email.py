@@ -22,7 +22,7 @@ from bellwire.contract import Chunk, Group
 from bellwire.deliveries import MAX_REASON, DeliveryState, Outcome, OutcomeKind
 from bellwire.registry import Registry
 from bellwire.sends import SendRequest
-from bellwire.subscriptions import Channel
+from bellwire.targets import Channel
 from starter.local.receivers.mailbox import Mailbox
 from tests.factories import event, send_request, subscription
 

@@ -15,8 +15,8 @@ from bellwire.email.relay_urls import Relay
 from bellwire.email.return_path import ReturnPath
 from bellwire.email.unsubscribe_links import LinkKeys
 from bellwire.sends import SendRequest
-from bellwire.subscriptions import Channel
 from bellwire.suppressions import EVERYWHERE, Suppression, SuppressionReason
+from bellwire.targets import Channel
 from starter.local.receivers.mailbox import Mailbox
 from tests.activities.email.test_email import (
     ANN,

@@ -166,7 +166,7 @@ async def test_a_hostile_template_of_an_operator_stays_within_limits_of_cpu_time
     began = time.process_time()
     try:
         with pytest.raises(TemplateInvalid) as caught:
-            await renderer.sms(request)
+            await renderer.text(request, "sms.text")
         spent, (_, memory) = time.process_time() - began, tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -191,7 +191,7 @@ async def test_an_ordinary_long_template_uses_a_quarter_of_the_budget(tmp_path: 
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "sms.txt").write_text(ORDINARY)
     renderer = Renderer(tmp_path)
-    text = await renderer.sms(send_request(subscription(SMS), event(type="a")))
+    text = await renderer.text(send_request(subscription(SMS), event(type="a")), "sms.text")
     assert text.count("    52    ") == 499
     assert renderer._environment.budget.spent < 25_000
     texts = await tenants.render({"sms.text": ORDINARY}, ["sms.text"], {"data": {"order": "42"}})

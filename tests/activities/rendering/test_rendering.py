@@ -13,12 +13,12 @@ from activities.rendering.sandbox.filters import (
     rows,
 )
 from activities.rendering.sandbox.output import MAX_OUTPUT_BYTES
-from activities.rendering.template_files import FILES
+from activities.rendering.template_files import FILE_OF, FILES
 from activities.rendering.text import one_line, printable
 from bellwire.errors import TemplateInvalid
 from bellwire.events import Event
-from bellwire.subscriptions import PARTS as OWN_TEMPLATES
-from bellwire.subscriptions import Channel, Subscription
+from bellwire.subscriptions import Subscription
+from bellwire.targets import Channel
 from tests.factories import event, send_request, subscription
 
 EMAIL = {"channel": "email", "to": "ann@example.com"}
@@ -57,7 +57,7 @@ async def test_every_event_can_be_rendered(name: str, locale: str, data: Any) ->
     assert mail.html
     assert mail.text
     assert mail.text.strip()
-    assert await renderer.sms(send_request(to, happened))
+    assert await renderer.text(send_request(to, happened), "sms.text")
 
 
 async def test_the_default_template_shows_type_subject_time_source_and_data() -> None:
@@ -81,8 +81,11 @@ async def test_a_built_in_template_is_rendered_in_the_subscriptions_language() -
     renderer = Renderer(None)
     assert (await renderer.email(send_request(by_email(), event()))).subject == "Order 42 is paid"
     assert (await renderer.email(send_request(by_email(locale="zh-CN"), event()))).subject == "订单 42 已付款"
-    assert await renderer.sms(send_request(by_email(locale="zh-CN"), event())) == "订单 42 已付款，金额 19.90 EUR。"  # noqa: RUF001
-    assert await renderer.sms(send_request(by_email(locale="fr"), event())) == "Order 42 is paid: 19.90 EUR."
+    chinese = await renderer.text(send_request(by_email(locale="zh-CN"), event()), "sms.text")
+    assert chinese == "订单 42 已付款，金额 19.90 EUR。"  # noqa: RUF001
+    assert (
+        await renderer.text(send_request(by_email(locale="fr"), event()), "sms.text") == "Order 42 is paid: 19.90 EUR."
+    )
 
 
 async def test_the_most_specific_template_wins_for_each_file(tmp_path: Path) -> None:
@@ -97,7 +100,7 @@ async def test_the_most_specific_template_wins_for_each_file(tmp_path: Path) -> 
     renderer = Renderer(folder)
 
     async def sms(name: str, locale: str) -> str:
-        return await renderer.sms(send_request(by_email(locale=locale), event(type=name)))
+        return await renderer.text(send_request(by_email(locale=locale), event(type=name)), "sms.text")
 
     assert [await sms("a", locale) for locale in ("pt-BR", "pt-br", "pt-PT", "en")] == [
         "a pt-BR",
@@ -110,7 +113,7 @@ async def test_the_most_specific_template_wins_for_each_file(tmp_path: Path) -> 
 
 async def test_a_subscription_can_name_another_template(tmp_path: Path) -> None:
     renderer = Renderer(write(tmp_path, terse__sms_txt="{{ type }}!"))
-    assert await renderer.sms(send_request(by_email(template="terse"), event())) == "order.paid!"
+    assert await renderer.text(send_request(by_email(template="terse"), event()), "sms.text") == "order.paid!"
 
 
 async def test_a_text_template_is_not_combined_with_the_html_of_a_less_specific_one(tmp_path: Path) -> None:
@@ -135,7 +138,11 @@ async def test_html_is_escaped_and_text_is_not(tmp_path: Path) -> None:
     mail = await renderer.email(send_request(by_email(), happened))
     assert mail.html == "<p>&lt;script&gt;alert(&#39;hi&#39;)&lt;/script&gt;</p>"
     assert mail.text is not None
-    assert mail.text.strip() == await renderer.sms(send_request(by_email(), happened)) == "<script>alert('hi')</script>"
+    assert (
+        mail.text.strip()
+        == await renderer.text(send_request(by_email(), happened), "sms.text")
+        == "<script>alert('hi')</script>"
+    )
 
 
 async def test_data_is_never_compiled_as_a_template() -> None:
@@ -146,7 +153,9 @@ async def test_data_is_never_compiled_as_a_template() -> None:
 async def test_a_field_with_the_name_of_a_method_is_the_field(tmp_path: Path) -> None:
     folder = write(tmp_path, a__sms_txt="{% for item in data.items %}{{ item }} {% endfor %}{{ data.keys }}")
     assert (
-        await Renderer(folder).sms(send_request(by_email(), event(type="a", data={"items": [1, 2], "keys": "k"})))
+        await Renderer(folder).text(
+            send_request(by_email(), event(type="a", data={"items": [1, 2], "keys": "k"})), "sms.text"
+        )
         == "1 2 k"
     )
 
@@ -192,7 +201,7 @@ async def test_a_template_error_names_file_line_and_problem_but_no_data(
 async def test_an_error_inside_an_included_template_names_that_file(tmp_path: Path) -> None:
     folder = write(tmp_path, a__sms_txt="{% include 'a/part.txt' %}", a__part_txt="\n{{ gone }}")
     with pytest.raises(TemplateInvalid, match=r"template a/part\.txt line 2: gone is missing"):
-        await Renderer(folder).sms(send_request(by_email(), event(type="a")))
+        await Renderer(folder).text(send_request(by_email(), event(type="a")), "sms.text")
 
 
 @pytest.mark.parametrize(
@@ -229,9 +238,9 @@ def test_check_finds_that_the_folder_does_not_exist(tmp_path: Path) -> None:
 async def test_a_fixed_template_takes_effect_at_once(tmp_path: Path) -> None:
     renderer = Renderer(write(tmp_path, a__sms_txt="{{ gone }}"))
     with pytest.raises(TemplateInvalid):
-        await renderer.sms(send_request(by_email(), event(type="a")))
+        await renderer.text(send_request(by_email(), event(type="a")), "sms.text")
     write(tmp_path, a__sms_txt="fixed, and longer than before")
-    assert await renderer.sms(send_request(by_email(), event(type="a"))) == "fixed, and longer than before"
+    assert await renderer.text(send_request(by_email(), event(type="a")), "sms.text") == "fixed, and longer than before"
 
 
 async def test_the_layout_can_be_replaced(tmp_path: Path) -> None:
@@ -298,6 +307,6 @@ def test_the_documentation_names_every_filter_function_and_template_file() -> No
         *environment.filters,
         *environment.globals,
         *FILES,
-        *(own for names in OWN_TEMPLATES.values() for own in names),
+        *FILE_OF,
     ):
         assert f"`{name}`" in page, name

@@ -74,8 +74,8 @@ async def test_templates_of_a_tenant_win_and_the_others_come_from_the_operator(t
     assert (own.text, own.html) == (None, "<p>&lt;b&gt;</p>")
     sms = {"channel": "sms", "to": "+14155550123"}
     assert (
-        await renderer.sms(
-            send_request(with_templates(sms, sms_text=" {{ data | rows | length }} {{ type }} "), event())
+        await renderer.text(
+            send_request(with_templates(sms, sms_text=" {{ data | rows | length }} {{ type }} "), event()), "sms.text"
         )
         == "2 order.paid"
     )
@@ -85,18 +85,18 @@ async def test_a_webhook_template_must_produce_json(tenants: TenantRenderer, tmp
     renderer = Renderer(tmp_path, tenants=tenants)
     good = '{"text": {{ "Order " ~ data.order }}, "id": {{ id | tojson }}}'
     happened = event(id="1", data={"order": 'a"b</script>é'})
-    assert await renderer.webhook(send_request(with_templates(HOOK, webhook_json=good), happened)) == (
+    assert await renderer.text(send_request(with_templates(HOOK, webhook_json=good), happened), "webhook.json") == (
         '{"text": "Order a\\"b</script>é", "id": "1"}'
     )
     bad = '{\n"text": "{{ data.order }}"}'
     with pytest.raises(TemplateInvalid, match=r"webhook\.json: the result is not JSON: line 2: "):
-        await renderer.webhook(send_request(with_templates(HOOK, webhook_json=bad), happened))
+        await renderer.text(send_request(with_templates(HOOK, webhook_json=bad), happened), "webhook.json")
     with pytest.raises(TemplateInvalid, match=r"template default/webhook\.json does not exist"):
-        await renderer.webhook(send_request(subscription(HOOK), happened))
+        await renderer.text(send_request(subscription(HOOK), happened), "webhook.json")
     (tmp_path / "order.paid").mkdir()
     (tmp_path / "order.paid" / "webhook.json").write_text("[{{ type | tojson }}]")
     renderer.check()
-    assert await renderer.webhook(send_request(subscription(HOOK), happened)) == '["order.paid"]'
+    assert await renderer.text(send_request(subscription(HOOK), happened), "webhook.json") == '["order.paid"]'
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,9 @@ from bellwire.deliveries import MAX_REASON, Outcome, OutcomeKind
 from bellwire.errors import SubscriptionNotFound
 from bellwire.registry import Registry
 from bellwire.sends import SendRequest
-from bellwire.subscriptions import Channel, SubscriptionState
+from bellwire.subscriptions import SubscriptionState
 from bellwire.suppressions import Suppression, SuppressionReason
+from bellwire.targets import Channel
 from starter.cli.main import main
 from starter.cli.subscriptions.test_send import _told
 from starter.cli.terminal import CommandFailed

@@ -20,7 +20,7 @@ from bellwire.endpoint_health import (
 )
 from bellwire.registry import Registry
 from bellwire.sends import SendRequest
-from bellwire.subscriptions import Channel
+from bellwire.targets import Channel
 from tests.factories import NOW, event, send_request, subscription
 
 #: Whoever asks this registry for anything fails.

@@ -19,8 +19,9 @@ from bellwire.contract import Chunk, Group
 from bellwire.deliveries import DeliveryState, Outcome, OutcomeKind
 from bellwire.registry import Registry
 from bellwire.sends import SendRequest
-from bellwire.subscriptions import Channel, Subscription
+from bellwire.subscriptions import Subscription
 from bellwire.suppressions import EVERYWHERE, Suppression, SuppressionReason
+from bellwire.targets import Channel
 from starter.local.receivers.twilio import FakeTwilio, SmsResponse
 from tests.factories import event, send_request, subscription
 
@@ -28,7 +29,7 @@ TO, SENDER = "+14155550123", "+14155550100"
 TIMEOUT = 0.4
 WISH = subscription({"channel": "sms", "to": TO}, id="sub_sms")
 HAPPENED = event(id="1")
-TEXT = asyncio.run(Renderer().sms(send_request(WISH, HAPPENED)))
+TEXT = asyncio.run(Renderer().text(send_request(WISH, HAPPENED), "sms.text"))
 
 
 class Claims:

@@ -18,8 +18,8 @@ from activities.sms.twilio import TwilioProvider, twilio_client
 from bellwire.deliveries import DeliveryState, OutcomeKind
 from bellwire.registry import Registry
 from bellwire.sends import SendRequest
-from bellwire.subscriptions import Channel
 from bellwire.suppressions import EVERYWHERE, Suppression, SuppressionReason, by_sender
+from bellwire.targets import Channel
 from bellwire.targets.sms_segments import Encoding
 from starter.local.receivers.twilio import FakeTwilio, SmsResponse
 from tests.factories import NOW, event, send_request, subscription

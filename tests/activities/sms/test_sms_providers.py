@@ -28,7 +28,7 @@ from bellwire.contract import Chunk, Group
 from bellwire.deliveries import DeliveryState, OutcomeKind
 from bellwire.registry import Registry
 from bellwire.sends import SendRequest
-from bellwire.subscriptions import Channel
+from bellwire.targets import Channel
 from starter.local.receivers.sms_gateway import FakeSmsGateway
 from starter.local.receivers.twilio import FakeTwilio, SmsResponse
 from tests.activities.sms.test_http_provider import KEYED, description, looked_up

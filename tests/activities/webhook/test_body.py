@@ -11,7 +11,7 @@ from activities.rendering.renderer import Renderer
 from activities.webhook.body import JSON, STRUCTURED
 from bellwire.deliveries import OutcomeKind
 from bellwire.events import Event
-from bellwire.subscriptions import Channel
+from bellwire.targets import Channel
 from bellwire.webhooks import generate_secret, verify
 from starter.local.receivers.webhooks import Received, WebhookReceiver
 from tests.activities.webhook.test_webhook import channel

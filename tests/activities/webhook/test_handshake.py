@@ -21,7 +21,7 @@ from bellwire.deliveries import DeliveryState, Outcome, OutcomeKind
 from bellwire.endpoint_health import Consent
 from bellwire.registry import Registry
 from bellwire.sends import SendRequest
-from bellwire.subscriptions import Channel
+from bellwire.targets import Channel
 from starter.local.receivers.webhooks import (
     Behaviour,
     Received,

@@ -31,7 +31,8 @@ from bellwire.deliveries import MAX_REASON, MAX_RESPONSE, DeliveryState, Outcome
 from bellwire.events import Event
 from bellwire.registry import Registry
 from bellwire.sends import SendRequest
-from bellwire.subscriptions import Channel, SubscriptionState
+from bellwire.subscriptions import SubscriptionState
+from bellwire.targets import Channel
 from bellwire.webhooks import generate_secret, verify
 from starter.local.receivers.webhooks import Behaviour, WebhookReceiver, WebhookResponse
 from tests.factories import event, send_request, subscription

@@ -20,7 +20,8 @@ from bellwire.deliveries import DeliveryState, Outcome, OutcomeKind
 from bellwire.endpoint_health import RETRY_AFTER_BOUNDS
 from bellwire.registry import Registry
 from bellwire.sends import SendRequest
-from bellwire.subscriptions import Channel, SubscriptionState
+from bellwire.subscriptions import SubscriptionState
+from bellwire.targets import Channel
 from bellwire.webhooks import generate_secret, public_key, verify
 from starter.local.receivers.webhooks import WebhookReceiver, WebhookResponse
 from tests.activities.webhook.test_webhook import LOOPBACK, channel

@@ -1,0 +1,74 @@
+"""Channel, the base of its targets, and ChannelSpec: the facts about a channel that the rest of the system derives from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from bellwire.models import StrictInput
+
+
+class Channel(StrEnum):
+    """A way to deliver."""
+
+    EMAIL = "email"
+    SMS = "sms"
+    WEBHOOK = "webhook"
+
+
+class ChannelTarget(StrictInput):
+    """Base of all targets: what can be asked of an address without knowing its channel."""
+
+    channel: Channel
+
+    @property
+    def recipients(self) -> tuple[str, ...]:
+        """The addresses of people, each once: what can be suppressed and erased. Empty for an endpoint."""
+        return ()
+
+    @property
+    def address(self) -> str:
+        """Where deliveries go, as operators and tenants read it. Holds no secret."""
+        return ", ".join(self.recipients)
+
+    @property
+    def is_rendered(self) -> bool:
+        """Whether what is sent comes from a template; else it is the event itself."""
+        return True
+
+    @property
+    def needs_consent(self) -> bool:
+        """Whether the endpoint is asked for its consent before anything is sent to it."""
+        return False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelSpec:
+    """One channel, described once. Queues, stubs, schedules, template names, tables and docs derive from it."""
+
+    channel: Channel
+    #: A target that nothing is sent to, for previews and documentation.
+    example: ChannelTarget
+    #: Its templates by the name that subscriptions use, such as email.subject, each with its file in a template's folder.
+    templates: Mapping[str, str]
+    #: Seconds before the second, third, … attempt, for subscriptions without a schedule of their own.
+    schedule: tuple[float, ...]
+    #: Whether a small first round is sent within the workflow task, before an activity is scheduled. Not for a channel where
+    #: a duplicate does harm: there the attempt is recorded first.
+    inline: bool
+    #: Whether subscriptions have a secret by which receivers verify what they get.
+    signed: bool = False
+
+    @property
+    def target(self) -> type[ChannelTarget]:
+        """The model of an address on this channel."""
+        return type(self.example)
+
+    @property
+    def activity(self) -> str:
+        """The registered name of the channel's send activity."""
+        return f"send_{self.channel}"
+
+    @property
+    def queue(self) -> str:
+        """The channel's own task queue, so that each channel scales, is rate-limited and fails alone."""
+        return f"bellwire-{self.channel}"

@@ -1,0 +1,116 @@
+"""Webhook targets: the URL of an endpoint, and how requests to it are made."""
+
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, FieldSerializationInfo, SecretStr, ValidationInfo, field_serializer, model_validator
+
+from bellwire.keys import certificates
+from bellwire.models import TRUSTED, skip_when_trusted
+from bellwire.targets import headers
+from bellwire.targets.channel import Channel, ChannelSpec, ChannelTarget
+
+
+def _web_url(value: str) -> str:
+    if not value.isprintable() or " " in value or "\\" in value:
+        raise ValueError("holds white space, a control character or a backslash; percent-encode them")
+    try:
+        parts = urlsplit(value)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise ValueError(f"is not a URL: {error}") from error
+    if parts.scheme not in {"https", "http"} or not host:
+        raise ValueError("must be an https URL with a host, such as https://app.example/hooks")
+    if port == 0:
+        raise ValueError("has port 0, where nobody can listen; leave it out, or name another")
+    if "@" in parts.netloc:
+        raise ValueError(
+            "holds credentials; webhooks are authenticated by their signature, leave user and password out"
+        )
+    if parts.fragment:
+        raise ValueError("has a fragment (#...), which is never sent; leave it out")
+    return value
+
+
+def _certificate(value: SecretStr) -> SecretStr:
+    certificates.checked(value.get_secret_value())
+    return value
+
+
+def _headers(value: dict[str, SecretStr]) -> dict[str, SecretStr]:
+    headers.checked({name: secret.get_secret_value() for name, secret in value.items()})
+    return value
+
+
+class WebhookFormat(StrEnum):
+    """How the request says what happened."""
+
+    #: CloudEvents in structured mode: the whole event as one JSON object.
+    CLOUDEVENTS = "cloudevents"
+    #: CloudEvents in binary mode: the data as body, the attributes as ce-* headers.
+    CLOUDEVENTS_BINARY = "cloudevents-binary"
+    #: What Standard Webhooks advises: an object of type, timestamp and data.
+    STANDARD = "standard"
+    #: JSON from webhook.json of the subscription's template, or of the one named like the event type.
+    TEMPLATE = "template"
+
+
+class WebhookTarget(ChannelTarget):
+    """Values of headers and the certificate are shown as stars, in JSON too; only what is stored holds them."""
+
+    channel: Literal[Channel.WEBHOOK] = Channel.WEBHOOK
+    #: https; http only where the settings allow it (BELLWIRE_WEBHOOK_ALLOW_HTTP).
+    url: Annotated[str, Field(max_length=2048), skip_when_trusted(_web_url)]
+    #: Ask the URL for its consent before the first POST (CloudEvents web hooks, "Abuse protection").
+    handshake: bool = False
+    format: WebhookFormat = WebhookFormat.CLOUDEVENTS
+    #: Headers to add, at most 20, such as authorization. Not those that Bellwire or HTTP sets.
+    headers: Annotated[dict[str, SecretStr], skip_when_trusted(_headers)] = Field(default_factory=dict)
+    #: Seconds for one request, 1 to 30; BELLWIRE_WEBHOOK_TIMEOUT if left out.
+    timeout: Annotated[float, Field(ge=1, le=30)] | None = None
+    #: PEM of a certificate and its private key, shown to a receiver that asks for one (mutual TLS).
+    client_certificate: Annotated[SecretStr, Field(max_length=65_536), skip_when_trusted(_certificate)] | None = None
+
+    @property
+    def address(self) -> str:
+        return self.url
+
+    @property
+    def is_rendered(self) -> bool:
+        return self.format is WebhookFormat.TEMPLATE
+
+    @property
+    def needs_consent(self) -> bool:
+        return self.handshake
+
+    @field_serializer("headers", "client_certificate", when_used="json")
+    def _hidden_unless_stored(self, value: Any, info: FieldSerializationInfo) -> Any:
+        """The secrets themselves only with context STORED; stars for everybody else."""
+        if isinstance(value, dict):
+            return {name: _revealed(secret, info) for name, secret in value.items()}
+        return None if value is None else _revealed(value, info)
+
+    @model_validator(mode="after")
+    def _check_certificate(self, info: ValidationInfo) -> Self:
+        if info.context != TRUSTED and self.client_certificate and not self.url.lower().startswith("https:"):
+            raise ValueError(
+                "client_certificate: needs an https URL, since http shows none; leave it out, or use https"
+            )
+        return self
+
+
+def _revealed(secret: SecretStr, info: FieldSerializationInfo) -> str:
+    return secret.get_secret_value() if info.context == TRUSTED else headers.HIDDEN
+
+
+WEBHOOK = ChannelSpec(
+    channel=Channel.WEBHOOK,
+    example=WebhookTarget(url="https://app.example/hooks"),
+    templates=MappingProxyType({"webhook.json": "webhook.json"}),
+    # 10 attempts over 75 h 35 min: the example schedule of Standard Webhooks 1.0.
+    schedule=(5.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0, 50_400.0, 72_000.0, 86_400.0),
+    inline=True,
+    signed=True,
+)
