@@ -1,0 +1,75 @@
+"""The real activities on a real registry, over scripted channels: what the fake platform stands in for."""
+
+from collections.abc import Callable, Mapping
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+from temporalio.testing import ActivityEnvironment
+
+from activities.resolve import Resolver
+from activities.sending.in_flight import InFlightAttempts
+from activities.sending.inline import InlineSender
+from activities.sending.loop import send
+from bellwire.contract import Chunk, ChunkResult, InlineSend, InlineSendResult
+from bellwire.deliveries import DeliveryState, Outcome, OutcomeKind
+from bellwire.registry import Registry
+from bellwire.registry.db.engine import Database
+from bellwire.registry.subscriptions import create
+from bellwire.sends import SendRequest
+from bellwire.subscriptions import Channel
+from tests.factories import subscription
+from tests.workflows.platform import DELIVERED, Response
+
+TARGETS = {
+    Channel.EMAIL: {"channel": "email", "to": "ann@example.com"},
+    Channel.SMS: {"channel": "sms", "to": "+14155550123"},
+    Channel.WEBHOOK: {"channel": "webhook", "url": "https://app.example/hooks"},
+}
+
+
+class RealPlatform(Resolver):
+    """The activities on the registry, and the send activities. It is every channel itself, with outcomes from a script."""
+
+    def __init__(self, registry: Registry) -> None:
+        super().__init__(registry)
+        self.in_flight = InFlightAttempts(registry)
+        self.respond: Callable[[str, int], Response] = lambda subscription_id, attempt: DELIVERED
+        #: Channels that this worker does not send, so that `send_inline` returns their deliveries as remaining.
+        self.not_inline: set[Channel] = set()
+        #: (subscription id, attempt number) of each attempt started.
+        self.attempted: list[tuple[str, int]] = []
+
+    async def attempt(self, request: SendRequest) -> Outcome:
+        self.attempted.append((request.subscription.id, request.number))
+        response = self.respond(request.subscription.id, request.number)
+        if isinstance(response, DeliveryState):
+            return Outcome(kind=OutcomeKind(str(response)), reason="HTTP 200")
+        assert response.from_retry_after or response.delay is None, "a real delay is Retry-After or the schedule's"
+        return Outcome(kind=OutcomeKind.DEFERRED, reason=response.reason, retry_after=response.delay)
+
+    async def send(self, channel: Channel, chunk: Chunk) -> ChunkResult:
+        """The send activity of a channel."""
+
+        async def run() -> ChunkResult:
+            return await send(chunk, channel=channel, registry=self._registry, attempt=self.attempt, concurrency=1)
+
+        result: ChunkResult = await ActivityEnvironment().run(run)
+        return result
+
+    async def send_inline(self, inline: InlineSend) -> InlineSendResult:
+        channels = {channel: self for channel in Channel if channel not in self.not_inline}
+        sender = InlineSender(self._registry, channels, most=100)
+        result: InlineSendResult = await ActivityEnvironment().run(sender.send_inline, inline)
+        return result
+
+
+async def subscribe_all(url: str, subscriptions: Mapping[Channel, list[str]]) -> None:
+    """Store subscriptions to all events, in one transaction."""
+    database = Database.at(url, pool=1)
+
+    async def create_all(connection: AsyncConnection) -> None:
+        for channel, ids in subscriptions.items():
+            for each in ids:
+                await create(connection, subscription(TARGETS[channel], id=each, types=["*"]), secret=None)
+
+    await database.write(create_all)
+    await database.close()
