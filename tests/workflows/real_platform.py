@@ -15,7 +15,7 @@ from bellwire.registry import Registry
 from bellwire.registry.db.engine import Database
 from bellwire.registry.subscriptions import create
 from bellwire.sends import SendRequest
-from bellwire.subscriptions import Channel
+from bellwire.targets import Channel
 from tests.factories import subscription
 from tests.workflows.platform import DELIVERED, Response
 

@@ -29,7 +29,7 @@ from bellwire.contract import (
 from bellwire.deliveries import Counts, DeliveryState
 from bellwire.events import Event
 from bellwire.registry import Registry
-from bellwire.subscriptions import Channel
+from bellwire.targets import Channel
 from tests.factories import event
 from tests.workflows.platform import DELIVERED, REJECTED, FakePlatform, Response, deferred, retry_after
 from tests.workflows.real_platform import RealPlatform, subscribe_all
