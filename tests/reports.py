@@ -1,8 +1,8 @@
-"""Reports as mail systems write them, for tests: the frames are theirs, names and numbers are made up."""
+"""Bounce reports as mail systems write them, with invented names and numbers."""
 
 from textwrap import dedent
 
-MESSAGE_ID = "dlv_n4ypg3apad27hlys46lynl4eqm_wish@example.net"
+MESSAGE_ID = "dlv_n4ypg3apad27hlys46lynl4eqm_sub@example.net"
 
 
 def mail(text: str) -> bytes:

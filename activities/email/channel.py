@@ -27,7 +27,7 @@ from activities.sending.loop import send
 from bellwire.contract import Chunk, ChunkResult
 from bellwire.deliveries import MAX_REASON, MAX_RESPONSE, Outcome, OutcomeKind
 from bellwire.email.return_path import ReturnPath
-from bellwire.email.unsubscribe_links import Links
+from bellwire.email.unsubscribe_links import UnsubscribeLinks
 from bellwire.errors import TemplateInvalid
 from bellwire.registry import Registry
 from bellwire.sends import SendRequest
@@ -55,7 +55,7 @@ class EmailChannel:
         *,
         sender: str,
         concurrency: int,
-        links: Links | None = None,
+        links: UnsubscribeLinks | None = None,
         signer: DkimSigner | None = None,
         fetch: Fetch | None = None,
         return_path: ReturnPath | None = None,

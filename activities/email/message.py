@@ -21,7 +21,7 @@ from activities.email.files import File, file_name, media_type
 from activities.rendering.html import inline_styles
 from activities.rendering.renderer import EmailText
 from activities.rendering.text import one_line, printable, valid_unicode, without_invisible
-from bellwire.email.unsubscribe_links import ONE_CLICK, Links
+from bellwire.email.unsubscribe_links import ONE_CLICK, UnsubscribeLinks
 from bellwire.targets.email import EmailAddress
 
 #: Longest subject and sender name in characters. Encoded, they keep their header lines below the 998 characters of
@@ -56,7 +56,7 @@ class Composer:
     The constructor raises ValueError if `sender` is not a valid address.
     """
 
-    def __init__(self, sender: str, *, links: Links | None = None, signer: DkimSigner | None = None) -> None:
+    def __init__(self, sender: str, *, links: UnsubscribeLinks | None = None, signer: DkimSigner | None = None) -> None:
         self._links, self._signer = links, signer
         name, address = parseaddr(without_invisible(valid_unicode(sender)))
         try:

@@ -23,7 +23,7 @@ from activities.sms.providers import (
 )
 from activities.sms.twilio_http import TwilioTransport, from_retry_after, retry_after
 from bellwire.deliveries import MAX_RESPONSE, Outcome, OutcomeKind
-from bellwire.sms.twilio_codes import BY_CODE, ruling
+from bellwire.sms.twilio_codes import BY_CODE, classify_refusal
 
 TWILIO = "twilio"
 #: How far Twilio's clock and ours may be apart, with the time that one call takes.
@@ -92,7 +92,7 @@ class TwilioProvider:
             return lost(f"while reconciling, Twilio: {error}")
         except TwilioException as error:
             status, code, words = from_retry_after(error)
-            obstacle = _reason(status, code) if status is not None and ruling(status, code).operator else None
+            obstacle = _reason(status, code) if status is not None and classify_refusal(status, code).operator else None
             return lost(f"while reconciling: {words}", wait=retry_after(), obstacle=obstacle)
         taken = await self._records.claimed_provider_ids([message.sid for message in found]) if found else set()
         mine = _claimant(sms)
@@ -133,7 +133,7 @@ def _claimant(sms: Sms) -> tuple[str, int]:
 
 def _refused(error: TwilioException) -> SendResult:
     status, code, words = from_retry_after(error)
-    judged = ruling(status, code) if status is not None else None
+    judged = classify_refusal(status, code) if status is not None else None
     if status is None or judged is None or judged.kind is OutcomeKind.UNKNOWN:
         return lost(words, wait=retry_after())
     reason = _reason(status, code)

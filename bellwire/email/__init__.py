@@ -1,1 +1,1 @@
-"""What publishers, workers and the starter share about email: relay URLs, return paths, unsubscribe links, bounce reports."""
+"""Email: relay URLs, return paths, unsubscribe links and bounce reports, for workers and the starter."""

@@ -1,8 +1,8 @@
-"""Bounces: what mail systems report about a mail that did not arrive (DSN, RFC 3464) or was not wanted (ARF, RFC 5965).
+"""Parses bounces: delivery status notifications (DSN, RFC 3464) and feedback reports about spam (ARF, RFC 5965).
 
-Both are mails of which one part is meant for machines, and another holds the mail in question or its headers. Systems
-deviate: types in another case, parts missing, encoded or in the wrong order, a Status that says nothing beside a diagnostic
-that says all. What can be read is read. Reports in prose, as of qmail, are none: they are refused as other mails are.
+Both are mails with a machine-readable part and a part with the returned mail or its headers. Mail systems deviate from the
+standards: types in another case, parts that are missing, encoded or in another order, a generic Status with the real code
+in the diagnostic. The parser accepts these. It refuses reports in prose, such as qmail's, like any other mail.
 """
 
 import base64
@@ -14,16 +14,22 @@ from email.message import Message
 from email.policy import compat32
 from email.utils import getaddresses
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from bellwire.errors import BellwireError
 from bellwire.models import Payload
 
-#: Bytes of a report that are read. What is for machines comes first; a returned mail may be as long as it likes.
+#: Bytes of a report that are read. The machine-readable part comes first, and the returned mail may have any size.
 MAX_BYTES = 256 * 1024
-#: Parts, within parts or beside them, that a report may announce; a mail returned within has some of its own.
+#: Parts of a report, nested or side by side. A returned mail has some of its own.
 MAX_PARTS = 20
-#: How deep the part for machines may lie, and recipients of one report.
+#: Depth at which the machine-readable part may be nested, and recipients of one report.
 _DEPTH, _MAX_RECIPIENTS = 4, 100
+
+if TYPE_CHECKING:
+    _Mail = Message[str, str]
+else:
+    _Mail = Message
 
 _DSN = {"message/delivery-status", "message/global-delivery-status"}
 _ARF = {"message/feedback-report"}
@@ -32,8 +38,8 @@ _NESTED = re.compile(rb"boundary|message/", re.IGNORECASE)
 _STATUS = re.compile(r"(?<![\d.])([245])\.(\d{1,3})\.(\d{1,3})(?![\d.])")
 _ADDRESS = re.compile(r"[^\s<>,;:\"()]{1,128}@[^\s<>,;:\"()]{1,253}")
 _UNITEXT = re.compile(r"\\x\{([0-9A-Fa-f]{2,6})\}")
-#: Nobody is at the address, for good. 5.1.7 and 5.1.8 are about the sender's address (RFC 3463 §3.2).
-_DEAD = re.compile(r"5\.(1\.(?![78]$)\d+|2\.1)")
+#: The mailbox does not exist, permanently. 5.1.7 and 5.1.8 concern the sender's address (RFC 3463 §3.2).
+_GONE = re.compile(r"5\.(1\.(?![78]$)\d+|2\.1)")
 _COMPLAINTS = {"abuse", "fraud"}
 _OPT_OUTS = {"opt-out", "opt-out-list"}
 
@@ -52,61 +58,61 @@ class Action(StrEnum):
     EXPANDED = "expanded"
 
 
-class Reported(Payload):
+class ReportedRecipient(Payload):
     """One recipient of a report."""
 
     action: Action
     #: Enhanced status code (RFC 3463), such as 5.1.1; None if the report has none.
     status: str | None
-    #: As the sender wrote it, if the report says so, then as it was when the mail stopped.
+    #: The original address, if the report has it, then the address where the mail failed.
     addresses: tuple[str, ...]
 
     @property
-    def dead(self) -> bool:
-        """Whether nobody is at the address, for good."""
-        return self.action is Action.FAILED and self.status is not None and bool(_DEAD.fullmatch(self.status))
+    def is_gone(self) -> bool:
+        """Whether the mailbox does not exist, permanently."""
+        return self.action is Action.FAILED and self.status is not None and bool(_GONE.fullmatch(self.status))
 
 
 class Report(Payload):
-    """What a report says. Nothing of it is to be believed by itself: anybody can write one."""
+    """The content of a report. It is untrusted: anyone can write a report."""
 
-    #: Of a feedback report: abuse, fraud, opt-out, not-spam, …; None for a delivery status notification.
+    #: The type of a feedback report: abuse, fraud, opt-out, not-spam, …; None for a delivery status notification.
     feedback: str | None = None
-    recipients: tuple[Reported, ...] = ()
-    #: Message-ID of the mail in question, without its brackets.
+    recipients: tuple[ReportedRecipient, ...] = ()
+    #: Message-ID of the returned mail, without its brackets.
     message_id: str | None = None
-    #: Addresses that may be the return path of the mail in question.
+    #: Addresses that may be the return path of the returned mail.
     returned_to: tuple[str, ...] = ()
 
     @property
-    def complaint(self) -> bool:
+    def is_complaint(self) -> bool:
         return self.feedback in _COMPLAINTS
 
     @property
-    def opt_out(self) -> bool:
+    def is_opt_out(self) -> bool:
         return self.feedback in _OPT_OUTS
 
 
-def parse(raw: bytes) -> Report:
-    """The report in a mail. Raises NotABounce, and nothing else, whatever the bytes are."""
+def parse_report(raw: bytes) -> Report:
+    """The report in a mail. Raises NotABounce, and nothing else, for any other bytes."""
     raw = raw[:MAX_BYTES]
     if len(_NESTED.findall(raw)) > 2 * MAX_PARTS:
-        raise NotABounce(f"announces more than {MAX_PARTS} parts within each other")
+        raise NotABounce(f"has more than {MAX_PARTS} nested parts")
     try:
         return _report(_read(raw.decode("utf-8", "replace")))
     except NotABounce:
         raise
     except Exception as error:
-        # The standard library's parser promises nothing about mails that were made to break it.
-        raise NotABounce(f"cannot be read: {type(error).__name__}") from error
+        # The standard library's parser can raise anything for a malicious mail.
+        raise NotABounce(f"cannot be parsed: {type(error).__name__}") from error
 
 
-def _read(text: str) -> "Message[str, str]":
-    # The policy that parses no header before it is asked to, and so trips over none.
+def _read(text: str) -> _Mail:
+    # With this policy headers are parsed only on access, so that an invalid header does not fail the whole mail.
     return message_from_string(text, policy=compat32)
 
 
-def _report(mail: "Message[str, str]") -> Report:
+def _report(mail: _Mail) -> Report:
     parts = list(_parts(mail))
     returned = next((found for kind, part in parts if kind in _RETURNED and (found := _returned(part))), None)
     paths = [*_values([mail], "To", "Delivered-To", "X-Original-To", "Envelope-To", "X-Envelope-To")]
@@ -125,7 +131,7 @@ def _report(mail: "Message[str, str]") -> Report:
         elif kind in _ARF and (blocks := _blocks(part)) and (feedback := _text(blocks[0]["Feedback-Type"])):
             paths += _values(blocks, "Original-Mail-From")
             addresses = _addresses(_values(blocks, "Original-Rcpt-To", "Removal-Recipient"))
-            reported = Reported(action=Action.DELIVERED, status=None, addresses=addresses)
+            reported = ReportedRecipient(action=Action.DELIVERED, status=None, addresses=addresses)
             return Report(
                 feedback=feedback.lower()[:40],
                 recipients=_with_returned((reported,), returned),
@@ -135,8 +141,8 @@ def _report(mail: "Message[str, str]") -> Report:
     raise NotABounce
 
 
-def _parts(mail: "Message[str, str]", depth: int = 0) -> Iterator[tuple[str, "Message[str, str]"]]:
-    """The leaves of a mail with their types; what lies within a returned mail is its own affair."""
+def _parts(mail: _Mail, depth: int = 0) -> Iterator[tuple[str, _Mail]]:
+    """The leaf parts of a mail with their types. Parts within a returned mail are not included."""
     if mail.get_content_maintype() == "multipart" and mail.is_multipart() and depth < _DEPTH:
         for part in mail.get_payload():
             if isinstance(part, Message):
@@ -145,8 +151,8 @@ def _parts(mail: "Message[str, str]", depth: int = 0) -> Iterator[tuple[str, "Me
         yield mail.get_content_type(), mail
 
 
-def _blocks(part: "Message[str, str]") -> list["Message[str, str]"]:
-    """Groups of fields with blank lines between them; the part may be encoded, though it must not be."""
+def _blocks(part: _Mail) -> list[_Mail]:
+    """Groups of fields with blank lines between them. The part may be encoded, although the standard forbids it."""
     payload = part.get_payload()
     text = "\n\n".join(map(_source, payload)) if isinstance(payload, list) else str(payload or "")
     text = _decoded(part, text)
@@ -155,7 +161,7 @@ def _blocks(part: "Message[str, str]") -> list["Message[str, str]"]:
 
 
 def _source(block: object) -> str:
-    """What the parser made this block of, if it took it for a mail with headers."""
+    """The text of a block that the parser read as a mail with headers."""
     if not isinstance(block, Message):
         return str(block)
     headers = "".join(f"{name}: {value}\n" for name, value in block.items())
@@ -163,8 +169,8 @@ def _source(block: object) -> str:
     return f"{headers}\n{payload}" if isinstance(payload, str) else headers
 
 
-def _returned(part: "Message[str, str]") -> "Message[str, str] | None":
-    """The headers of the mail in question."""
+def _returned(part: _Mail) -> _Mail | None:
+    """The headers of the returned mail."""
     payload = part.get_payload()
     if isinstance(payload, list):
         payload = payload[0] if payload else ""
@@ -177,7 +183,7 @@ def _returned(part: "Message[str, str]") -> "Message[str, str] | None":
     return found if found.keys() else None
 
 
-def _decoded(part: "Message[str, str]", text: str) -> str:
+def _decoded(part: _Mail, text: str) -> str:
     encoding = str(part.get("Content-Transfer-Encoding", "")).strip().lower()
     if encoding == "base64":
         try:
@@ -191,30 +197,30 @@ def _decoded(part: "Message[str, str]", text: str) -> str:
     return raw.decode("utf-8", "replace")
 
 
-def _is_recipient(block: "Message[str, str]") -> bool:
+def _is_recipient(block: _Mail) -> bool:
     return any(name in block for name in ("Final-Recipient", "Original-Recipient", "Action", "Status"))
 
 
-def _reported(block: "Message[str, str]") -> Reported:
+def _reported(block: _Mail) -> ReportedRecipient:
     addresses = _addresses(_values([block], "Original-Recipient", "Final-Recipient", "X-Actual-Recipient"))
     status = _status(_text(block["Status"]), _text(block["Diagnostic-Code"]))
-    said = re.match(r"[a-z]+", _text(block["Action"]).lower())
+    stated = re.match(r"[a-z]+", _text(block["Action"]).lower())
     actions = {"5": Action.FAILED, "4": Action.DELAYED, "2": Action.DELIVERED}
-    inferred = actions.get((status or "")[:1], Action.DELAYED)  # what is not understood suppresses nobody
-    action = Action(said[0]) if said and said[0] in set(Action) else inferred
-    return Reported(action=action, status=status, addresses=addresses)
+    inferred = actions.get((status or "")[:1], Action.DELAYED)  # an unknown status suppresses no address
+    action = Action(stated[0]) if stated and stated[0] in set(Action) else inferred
+    return ReportedRecipient(action=action, status=status, addresses=addresses)
 
 
 def _status(field: str, diagnostic: str) -> str | None:
-    """The enhanced code. Some systems always say 5.0.0, which means nothing, and leave the code in the diagnostic."""
-    said, more = _STATUS.search(field), _STATUS.search(diagnostic)
-    if more and (said is None or (said[1] == more[1] and said[2] == said[3] == "0")):
-        return more[0]
-    return said[0] if said else None
+    """The enhanced code. Some systems always report the generic 5.0.0 and put the real code into the diagnostic."""
+    code, detailed = _STATUS.search(field), _STATUS.search(diagnostic)
+    if detailed and (code is None or (code[1] == detailed[1] and code[2] == code[3] == "0")):
+        return detailed[0]
+    return code[0] if code else None
 
 
-def _with_returned(recipients: tuple[Reported, ...], returned: "Message[str, str] | None") -> tuple[Reported, ...]:
-    """With whom the mail in question was for, if there is one recipient only, so that it must be the same."""
+def _with_returned(recipients: tuple[ReportedRecipient, ...], returned: _Mail | None) -> tuple[ReportedRecipient, ...]:
+    """The recipients, with the To address of the returned mail if there is only one recipient: it must be the same."""
     if returned is None or len(recipients) != 1:
         return recipients
     (only,) = recipients
@@ -222,17 +228,17 @@ def _with_returned(recipients: tuple[Reported, ...], returned: "Message[str, str
     return (only.model_copy(update={"addresses": tuple(addresses)}),)
 
 
-def _message_id(mail: "Message[str, str]") -> str | None:
+def _message_id(mail: _Mail) -> str | None:
     found = re.search(r"<?([^\s<>]{1,250})>?", _text(mail["Message-ID"]))
     return found[1] if found else None
 
 
-def _values(messages: "Iterable[Message[str, str]]", *names: str) -> list[str]:
+def _values(messages: Iterable[_Mail], *names: str) -> list[str]:
     return [_text(value) for message in messages for name in names for value in message.get_all(name, [])[:10]]
 
 
 def _addresses(values: Iterable[str]) -> tuple[str, ...]:
-    """The addresses in the values of fields, each once: "rfc822; ann@example.com", "utf-8; j\\x{FC}rgen@…", or a list."""
+    """The distinct addresses in field values: "rfc822; ann@example.com", "utf-8; j\\x{FC}rgen@…", or a list."""
     found: dict[str, None] = {}
     for value in values:
         text = _UNITEXT.sub(_character, value)
@@ -249,5 +255,5 @@ def _character(match: re.Match[str]) -> str:
 
 
 def _text(value: object) -> str:
-    """A field as one line."""
+    """The value of a field as one line."""
     return " ".join(str(value or "").split())[:2000]

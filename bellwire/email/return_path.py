@@ -1,11 +1,11 @@
-"""Return paths: the envelope's sender of each mail tells, when the mail comes back, which delivery to whom it was (VERP).
+"""Return paths: the envelope sender of each mail identifies its delivery and recipient, so that a bounce does too (VERP).
 
 bounces@mail.example.com becomes bounces+TOKEN@mail.example.com. The token is a letter for its form, the event's key
-(16 bytes), the subscription's id, and a signature (8 bytes) over delivery and recipient, in URL-safe base64. So a bounce
-that anybody makes up suppresses nobody, and one that is made from a mail somebody got concerns that one recipient only.
+(16 bytes), the subscription's id, and a signature (8 bytes) of delivery and recipient, in URL-safe base64. A forged bounce
+therefore suppresses no address, and one that is forged from a received mail concerns only its recipient.
 
-A local part has at most 64 octets (RFC 5321 §4.5.3.1.1). The id travels as its 16 bytes if Bellwire made it, as it is if
-it fits, and otherwise not at all: then the Message-ID of the returned mail must say it.
+A local part has at most 64 octets (RFC 5321 §4.5.3.1.1). The subscription's id is written as 16 bytes if Bellwire generated
+it, as text if it fits, and otherwise left out; the Message-ID of the returned mail then identifies the subscription.
 """
 
 import base64
@@ -28,16 +28,16 @@ _KEY_BYTES = 16
 _SIGNATURE_BYTES = 8
 #: Characters of base64 without padding.
 _KEY_LENGTH, _SIGNATURE_LENGTH = 22, 11
-#: Longest local part of a return path: behind it, the shortest form of a token must fit.
+#: Longest local part of a return path that leaves room for the shortest token.
 MAX_LOCAL = _MAX_LOCAL_PART - len("+h") - _KEY_LENGTH - _SIGNATURE_LENGTH
 
-_MADE_HERE = re.compile(r"sub_([0-9a-f]{32})")
+_GENERATED_ID = re.compile(r"sub_([0-9a-f]{32})")
 _ADDRESS: TypeAdapter[str] = TypeAdapter(EmailAddress)
 _LOCAL = re.compile(r"[A-Za-z0-9._-]+")
 
 
-class Token(Payload):
-    """What a return path says. Nothing of it is to be believed until `ReturnPath.signed` is True."""
+class ReturnPathToken(Payload):
+    """The content of a return path. It is untrusted until `ReturnPath.verifies` it."""
 
     event_key: str
     #: None if it did not fit.
@@ -46,35 +46,35 @@ class Token(Payload):
 
 
 class ReturnPath:
-    """Makes and reads return paths below `address`, signed with `keys`."""
+    """Creates and reads return paths of the form `address` with a token, signed with `keys`."""
 
     def __init__(self, address: str, keys: LinkKeys) -> None:
         self._local, _, self._domain = check_return_path(address).rpartition("@")
         self._keys = keys.keys
-        self._ours = re.compile(
+        self._pattern = re.compile(
             rf"{re.escape(self._local)}\+([uth])([A-Za-z0-9_-]{{{_KEY_LENGTH}}})([A-Za-z0-9_-]*)"
             rf"([A-Za-z0-9_-]{{{_SIGNATURE_LENGTH}}})@{re.escape(self._domain)}",
-            # The local part and the domain in any case; a token whose case was changed on the way does not verify.
+            # Local part and domain may change their case. A token whose case was changed does not verify.
             re.IGNORECASE,
         )
 
     def sender(self, event_key: str, subscription_id: str, recipient: str) -> str:
-        """The envelope's sender for the mail of a delivery to one recipient."""
+        """The envelope sender for one recipient of a delivery."""
         signature = _encoded(self._signature(self._keys[0], event_key, subscription_id, recipient))
         key = _encoded(base64.b32decode(f"{event_key.upper()}======"))
         room = _MAX_LOCAL_PART - len(self._local) - len("+t") - _KEY_LENGTH - _SIGNATURE_LENGTH
-        made_here = _MADE_HERE.fullmatch(subscription_id)
-        if made_here and room >= _KEY_LENGTH:
-            form, name = "u", _encoded(bytes.fromhex(made_here[1]))
+        generated = _GENERATED_ID.fullmatch(subscription_id)
+        if generated and room >= _KEY_LENGTH:
+            form, name = "u", _encoded(bytes.fromhex(generated[1]))
         elif len(subscription_id) <= room:
             form, name = "t", subscription_id
         else:
             form, name = "h", ""
         return f"{self._local}+{form}{key}{name}{signature}@{self._domain}"
 
-    def read(self, address: str) -> Token | None:
-        """What a return path says; None if the address is none."""
-        found = self._ours.fullmatch(address)
+    def read(self, address: str) -> ReturnPathToken | None:
+        """The token in the address; None if the address is not one of these return paths."""
+        found = self._pattern.fullmatch(address)
         if found is None:
             return None
         form, key, name, signature = found.groups()
@@ -82,7 +82,7 @@ class ReturnPath:
             event = base64.b32encode(_decoded(key, _KEY_BYTES)).decode().rstrip("=").lower()
             if form == "u":
                 name = f"sub_{_decoded(name, _KEY_BYTES).hex()}"
-            return Token(
+            return ReturnPathToken(
                 event_key=event,
                 subscription_id=name or None,
                 signature=_decoded(signature, _SIGNATURE_BYTES),
@@ -90,20 +90,20 @@ class ReturnPath:
         except (binascii.Error, ValueError):
             return None
 
-    def signed(self, token: Token, subscription_id: str, recipient: str) -> bool:
-        """Whether we sent a mail with this token to `recipient`, for this subscription."""
+    def verifies(self, token: ReturnPathToken, subscription_id: str, recipient: str) -> bool:
+        """Whether the signature is valid: Bellwire sent a mail with this token to `recipient` for this subscription."""
         return any(
             hmac.compare_digest(self._signature(key, token.event_key, subscription_id, recipient), token.signature)
             for key in self._keys
         )
 
     def _signature(self, key: bytes, event_key: str, subscription_id: str, recipient: str) -> bytes:
-        said = f"return path\n{delivery_id(event_key, subscription_id)}\n{folded(recipient)}"
-        return hmac.digest(key, said.encode(), hashlib.sha256)[:_SIGNATURE_BYTES]
+        signed = f"return path\n{delivery_id(event_key, subscription_id)}\n{normalized(recipient)}"
+        return hmac.digest(key, signed.encode(), hashlib.sha256)[:_SIGNATURE_BYTES]
 
 
 def check_return_path(address: str) -> str:
-    """The address, if it can be a return path. Raises ValueError."""
+    """Return the address if it can be a return path. Raises ValueError otherwise."""
     local, _, domain = address.rpartition("@")
     try:
         _ADDRESS.validate_python(address)
@@ -112,12 +112,12 @@ def check_return_path(address: str) -> str:
     if not _LOCAL.fullmatch(local) or not domain.isascii():
         raise ValueError("must be a bare address, such as bounces@mail.example.com, in ASCII and without a +")
     if len(local) > MAX_LOCAL:
-        raise ValueError(f"has {len(local)} characters before the @; a token fits behind at most {MAX_LOCAL}")
+        raise ValueError(f"has {len(local)} characters before the @; at most {MAX_LOCAL} leave room for a token")
     return address
 
 
-def folded(recipient: str) -> str:
-    """What two ways to write one address have in common: letters in one case, the domain in ASCII."""
+def normalized(recipient: str) -> str:
+    """The address in lower case and with its domain in ASCII, so that different spellings are equal."""
     local, _, domain = recipient.strip().rpartition("@")
     with suppress(UnicodeError):
         domain = domain.encode("idna").decode()
@@ -129,8 +129,8 @@ def _encoded(raw: bytes) -> str:
 
 
 def _decoded(text: str, size: int) -> bytes:
-    """Raises ValueError unless the text is that many bytes, and the only way to write them."""
+    """The `size` bytes that the text encodes. Raises ValueError for another size or a non-canonical encoding."""
     raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
     if len(raw) != size or _encoded(raw) != text:
-        raise ValueError("is not a token's part")
+        raise ValueError("is not part of a token")
     return raw

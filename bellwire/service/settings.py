@@ -17,7 +17,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, Settin
 
 from bellwire.email.relay_urls import Relay, SmtpSecurity
 from bellwire.email.return_path import ReturnPath, check_return_path
-from bellwire.email.unsubscribe_links import LinkKeys, Links
+from bellwire.email.unsubscribe_links import LinkKeys, UnsubscribeLinks
 from bellwire.endpoint_health import DisablePolicy
 from bellwire.errors import BellwireError
 from bellwire.keys.keyring import KeyRing
@@ -230,11 +230,11 @@ class Settings(BaseSettings):
         return tuple(settings_values.split(self.codec_tokens.get_secret_value())) if self.codec_tokens else ()
 
     @property
-    def links(self) -> Links | None:
+    def links(self) -> UnsubscribeLinks | None:
         """What makes links to unsubscribe, and reads them; None without a key."""
         if self.public_url is None or self.link_key is None:
             return None
-        return Links(self.public_url, self.link_key.get_secret_value())
+        return UnsubscribeLinks(self.public_url, self.link_key.get_secret_value())
 
     @property
     def relays(self) -> tuple[Relay, ...]:

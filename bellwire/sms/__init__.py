@@ -1,1 +1,1 @@
-"""What workers and the gateway share about SMS: provider codes and delivery receipts."""
+"""SMS: error codes of providers and delivery receipts, for workers and the gateway."""

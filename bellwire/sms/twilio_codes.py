@@ -1,26 +1,26 @@
-"""Twilio's codes: the one table that says what a refusal means, at once or in a later callback; and where it calls back."""
+"""Twilio's error codes: the table of what a refusal means, in a response or in a later callback."""
 
 from dataclasses import dataclass
 
 from bellwire.deliveries import OutcomeKind
 from bellwire.suppressions import SuppressionReason
 
-#: The path of the gateway behind which Twilio names a delivery, or `inbound`.
+#: The gateway's path of Twilio's callbacks; a delivery id or `inbound` follows.
 CALLBACKS = "/callbacks/twilio"
 
 
 @dataclass(frozen=True)
 class CodeMeaning:
-    """What a refusal means."""
+    """What an error code means for a delivery."""
 
     kind: OutcomeKind
-    #: The number is gone, so the subscription is to be disabled.
+    #: The number is gone, so the subscription is disabled.
     disable: bool = False
-    #: Why the number is to be written to no more; None if it may.
+    #: Why the number is suppressed; None if it is not.
     suppress: SuppressionReason | None = None
-    #: It is for the operator to mend, so it is logged as an error.
+    #: The operator has to fix the cause, so it is logged as an error.
     operator: bool = False
-    #: It says something about the number, and not about the text, Twilio, us, or what its owner wishes.
+    #: The cause is the number, and not the text, Twilio, the operator, or an unsubscription.
     number: bool = False
 
 
@@ -29,19 +29,19 @@ NEVER = CodeMeaning(OutcomeKind.REJECTED)
 UNREACHED = CodeMeaning(OutcomeKind.DEFERRED, number=True)
 REFUSED = CodeMeaning(OutcomeKind.REJECTED, number=True)
 GONE = CodeMeaning(OutcomeKind.REJECTED, disable=True, suppress=SuppressionReason.BOUNCED, number=True)
-#: The subscription stays, and has not failed: START brings the recipient back.
+#: The subscription stays active and does not count as failing, since the recipient can return with START.
 STOPPED = CodeMeaning(OutcomeKind.REJECTED, suppress=SuppressionReason.UNSUBSCRIBED)
 OPERATOR = CodeMeaning(OutcomeKind.DEFERRED, operator=True)
 AMBIGUOUS = CodeMeaning(OutcomeKind.UNKNOWN)
 
-#: https://www.twilio.com/docs/api/errors. Twilio splits codes now and then: a new one is judged by its HTTP status.
+#: https://www.twilio.com/docs/api/errors. Twilio adds codes at times; the HTTP status decides for an unknown one.
 BY_CODE: dict[int, CodeMeaning] = {
     20429: LATER,  # too many requests
     20500: LATER,  # internal server error
     21611: LATER,  # the sender's queue is full
     30001: LATER,  # queue overflow
     30003: UNREACHED,  # handset unreachable
-    30036: UNREACHED,  # validity period ran out
+    30036: UNREACHED,  # validity period expired
     21211: GONE,  # not a number
     21610: STOPPED,  # unsubscribed: STOP
     21614: GONE,  # not a mobile number
@@ -64,12 +64,12 @@ BY_CODE: dict[int, CodeMeaning] = {
 }
 
 
-def ruling(status: int, code: int | None) -> CodeMeaning:
-    """What a refusal means: by its HTTP class first, then by Twilio's code. What Twilio refuses it did not accept."""
+def classify_refusal(status: int, code: int | None) -> CodeMeaning:
+    """What a refusal means: by its HTTP status first, then by Twilio's code. A refused SMS was not accepted."""
     if status == 429:
         return LATER
     if status in {502, 504} and code is None:
-        return AMBIGUOUS  # a gateway's word, not Twilio's: what is behind it may have accepted the SMS
+        return AMBIGUOUS  # a gateway's response, not Twilio's: Twilio may have accepted the SMS
     if status >= 500:
         return LATER
     if code in BY_CODE:

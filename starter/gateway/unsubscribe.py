@@ -18,7 +18,7 @@ from bellwire.email.unsubscribe_links import (
     ONE_CLICK,
     UNSUBSCRIBE,
     LinkKeys,
-    Unsubscription,
+    UnsubscribeRequest,
 )
 from bellwire.errors import BellwireError, SubscriptionNotFound
 from bellwire.registry import Registry
@@ -78,13 +78,13 @@ def routes(keys: LinkKeys, registry: Registry) -> list[Route]:
     return [Route(path, ask, methods=["GET"]), Route(path, unsubscribe, methods=["POST"])]
 
 
-async def _suppress(registry: Registry, asked: Unsubscription) -> None:
+async def _suppress(registry: Registry, asked: UnsubscribeRequest) -> None:
     """Write to the recipient no more. Whoever is not among the recipients any more gets none anyway."""
     try:
         target = (await registry.subscriptions.get(asked.subscription_id)).target
     except SubscriptionNotFound:
         return
-    address = asked.among(target.recipients) if isinstance(target, EmailTarget) else None
+    address = asked.match(target.recipients) if isinstance(target, EmailTarget) else None
     if address is None:
         return
     await registry.suppressions.add(

@@ -1,4 +1,4 @@
-"""Real mail servers: skipped where they are not installed, unless BELLWIRE_TEST_MTAS=required says that they must be."""
+"""Real mail servers. Tests are skipped if they are not installed, and fail with BELLWIRE_TEST_MTAS=required."""
 
 import os
 from collections.abc import AsyncIterator
@@ -15,7 +15,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 async def far() -> AsyncIterator[Mailbox]:
-    """Where the mail server passes mail for far.test on to."""
+    """Receives the mails for far.test from the mail server."""
     async with Mailbox() as box:
         yield box
 
@@ -25,8 +25,8 @@ async def server(request: pytest.FixtureRequest, far: Mailbox) -> AsyncIterator[
     kind: type[MailServer] = request.param
     if reason := kind.missing():
         if os.environ.get("BELLWIRE_TEST_MTAS") == "required":
-            pytest.fail(f"{reason}, and BELLWIRE_TEST_MTAS says that it is required")
+            pytest.fail(f"{reason}, but BELLWIRE_TEST_MTAS requires it")
         pytest.skip(reason)
     with running(kind, far.port) as started:
-        await started.answering()
+        await started.ready()
         yield started

@@ -1,7 +1,7 @@
-"""Postfix and Exim as they come from Debian, each an instance of its own in a temporary folder, on a free port of loopback.
+"""Postfix and Exim from Debian packages, each in a temporary folder, on a free port of the loopback interface.
 
-Both take mail for ann, jürgen and bounces (with any +suffix) at here.test, into a Maildir each, refuse others there, and
-pass mail for far.test on to the port `far`. They are started as root, as mail servers are, and serve as their own users.
+Both deliver mail for ann, jürgen and bounces (with any +suffix) at here.test into Maildirs, refuse other addresses of
+here.test, and relay mail for far.test to the port `far`. They start as root and change to their own users.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from starter.local.receivers.mailbox import self_signed
 
 USERS = ("ann", "jürgen", "bounces")
 #: Seconds for a server to start, to stop, or to deliver one mail.
-PATIENCE = 20.0
+TIMEOUT = 20.0
 
 
 class MailServer:
@@ -39,7 +39,7 @@ class MailServer:
 
     @classmethod
     def missing(cls) -> str | None:
-        """Why it cannot run here; None if it can."""
+        """Why it cannot run on this machine; None if it can."""
         if shutil.which(cls.program) is None:
             return f"{cls.name} is not installed; .ci/mail-servers installs it on Debian"
         if os.geteuid() != 0:
@@ -57,17 +57,17 @@ class MailServer:
         raise NotImplementedError
 
     def log(self) -> str:
-        """What it says, for whoever looks into a test that failed."""
+        """Its log, for failed tests."""
         return "\n".join(file.read_text(errors="replace") for file in sorted((self.folder / "log").iterdir()))
 
-    async def answering(self) -> None:
-        """Wait until it greets."""
+    async def ready(self) -> None:
+        """Wait until it accepts connections."""
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 while not await self._greets():
                     await asyncio.sleep(0.05)
         except TimeoutError:
-            raise AssertionError(f"{self.name} does not answer:\n{self.log()}") from None
+            raise AssertionError(f"{self.name} does not accept connections:\n{self.log()}") from None
 
     async def _greets(self) -> bool:
         try:
@@ -81,10 +81,10 @@ class MailServer:
             await writer.wait_closed()
 
     async def delivered(self, user: str, count: int = 1) -> list[bytes]:
-        """Wait until so many mails are in the user's Maildir."""
+        """Wait for `count` mails in the user's Maildir."""
         folder = self.folder / "mail" / user / "new"
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 while not folder.is_dir() or len(list(folder.iterdir())) < count:
                     await asyncio.sleep(0.05)
         except TimeoutError:
@@ -92,7 +92,7 @@ class MailServer:
         return [file.read_bytes() for file in sorted(folder.iterdir())]
 
 
-#: Postfix's services: name, most processes, program.
+#: Postfix's services: name, maximum processes, program.
 _INTERNAL = (
     "cleanup 0 cleanup",
     "rewrite - trivial-rewrite",
@@ -157,24 +157,24 @@ class Postfix(MailServer):
             "qmgr unix n - n 300 1 qmgr",
         ]
         for service in _INTERNAL:
-            service_name, most, program = service.split()
+            service_name, maximum, program = service.split()
             private = "n" if service_name in _PUBLIC else "-"
-            # What delivers into folders starts as root, to become whose folder it is.
+            # The local delivery agent starts as root and changes to the owner of the folder.
             unprivileged = "n" if service_name == "virtual" else "-"
-            lines.append(f"{service_name} unix {private} {unprivileged} n - {most} {program}")
+            lines.append(f"{service_name} unix {private} {unprivileged} n - {maximum} {program}")
         lines.append("postlog unix-dgram n - n - 1 postlogd")
         (folder / "conf" / "master.cf").write_text("\n".join(lines) + "\n")
-        self._tell("start")
+        self._run("start")
 
     def stop(self) -> None:
-        self._tell("stop")
+        self._run("stop")
 
-    def _tell(self, command: str) -> None:
-        told = subprocess.run(
-            [self.program, "-c", str(self.folder / "conf"), command], capture_output=True, text=True, timeout=PATIENCE
+    def _run(self, command: str) -> None:
+        result = subprocess.run(
+            [self.program, "-c", str(self.folder / "conf"), command], capture_output=True, text=True, timeout=TIMEOUT
         )
-        if told.returncode:
-            raise AssertionError(f"postfix {command}: {told.stderr}\n{self.log()}")
+        if result.returncode:
+            raise AssertionError(f"postfix {command}: {result.stderr}\n{self.log()}")
 
 
 _EXIM = """
@@ -266,7 +266,7 @@ class Exim(MailServer):
 
     def stop(self) -> None:
         self._process.terminate()
-        self._process.wait(PATIENCE)
+        self._process.wait(TIMEOUT)
 
 
 SERVERS: tuple[type[MailServer], ...] = (Postfix, Exim)
@@ -274,7 +274,7 @@ SERVERS: tuple[type[MailServer], ...] = (Postfix, Exim)
 
 @contextmanager
 def running(kind: type[MailServer], far: int) -> Iterator[MailServer]:
-    """An instance, in a folder that its users may enter, which is not so for those of pytest."""
+    """A running instance. Its folder is not one of pytest's, which other users cannot enter."""
     folder = Path(tempfile.mkdtemp(prefix="bellwire-mta-"))
     folder.chmod(0o755)
     try:

@@ -1,4 +1,4 @@
-"""Deliveries by email through mail servers of two makes, and the bounces that these write."""
+"""Email deliveries through Postfix and Exim, and the bounces that they send."""
 
 import base64
 from collections.abc import AsyncIterator
@@ -13,7 +13,7 @@ from activities.email.relays import Relays
 from activities.rendering.renderer import Renderer
 from bellwire.contract import Group
 from bellwire.deliveries import OutcomeKind
-from bellwire.email.bounce_reports import Action, parse
+from bellwire.email.bounce_reports import Action, parse_report
 from bellwire.email.relay_urls import Relay
 from bellwire.email.return_path import ReturnPath
 from bellwire.email.unsubscribe_links import LinkKeys
@@ -63,10 +63,10 @@ async def test_a_mail_arrives_as_it_was_composed(server: MailServer) -> None:
     (return_path,) = (value for name, value in mail.headers.items() if name.lower() == "return-path")
     token = PATH.read(return_path.strip("<>"))
     assert token is not None
-    assert PATH.signed(token, to(ANN).subscription.id, ANN)
+    assert PATH.verifies(token, to(ANN).subscription.id, ANN)
 
 
-async def test_a_mail_to_an_address_that_is_not_ascii_arrives(server: MailServer) -> None:
+async def test_a_mail_to_a_non_ascii_address_arrives(server: MailServer) -> None:
     async with sending_by(server) as channel:
         outcome = await channel.attempt(to("jürgen@here.test"))
     assert outcome.kind is OutcomeKind.DELIVERED, (outcome, server.log())
@@ -92,7 +92,7 @@ async def test_an_unknown_recipient_is_refused_with_5_1_1_and_suppressed(server:
         ("554 no", None, False),
     ],
 )
-async def test_a_bounce_that_the_server_writes_is_known_again_and_suppresses_a_dead_address(
+async def test_a_bounce_from_the_server_is_matched_and_suppresses_a_missing_mailbox(
     server: MailServer, far: Mailbox, reply: str, said: str | None, suppressed: bool, tmp_path: Path
 ) -> None:
     far.script(GONE, reply, repeat=True)
@@ -100,7 +100,7 @@ async def test_a_bounce_that_the_server_writes_is_known_again_and_suppresses_a_d
     async with sending_by(server) as channel:
         assert (await channel.attempt(delivery)).kind is OutcomeKind.DELIVERED
     [raw] = await server.delivered("bounces")
-    report = parse(raw)
+    report = parse_report(raw)
     assert (report.recipients[0].action, report.recipients[0].addresses) == (Action.FAILED, (GONE,))
     assert report.message_id == f"{delivery.delivery.id}@here.test"
     registry = await Registry.open(f"sqlite:///{tmp_path}/registry.db")
@@ -119,14 +119,14 @@ async def test_a_bounce_that_the_server_writes_is_known_again_and_suppresses_a_d
         await registry.close()
 
 
-async def test_what_went_through_starttls_arrives(server: MailServer) -> None:
+async def test_a_mail_over_starttls_arrives(server: MailServer) -> None:
     async with sending_by(server, security="starttls") as channel:
         assert (await channel.attempt(to(ANN))).kind is OutcomeKind.DELIVERED
     [raw] = await server.delivered("ann")
     assert b"TLS" in raw[: raw.index(b"\n\n")]
 
 
-async def test_a_login_is_taken_where_there_is_one(server: MailServer) -> None:
+async def test_a_login_works_or_defers_the_delivery(server: MailServer) -> None:
     if isinstance(server, Postfix):
         async with sending_by(server, security="starttls", username="bell", password="wire") as channel:
             outcome = await channel.attempt(to(ANN))

@@ -13,12 +13,12 @@ from bellwire.email.bounce_reports import (
     Action,
     NotABounce,
     Report,
-    parse,
+    parse_report,
 )
 from tests.reports import MESSAGE_ID, arf, dsn, mail
 
 ANN = "ann@example.com"
-DEAD = f"""
+GONE = f"""
 Final-Recipient: rfc822; {ANN}
 Original-Recipient: rfc822;{ANN}
 Action: failed
@@ -29,13 +29,13 @@ Diagnostic-Code: smtp; 550 5.1.1 <{ANN}>: Recipient address rejected: User unkno
 
 
 def only(raw: bytes) -> tuple[Action, str | None, tuple[str, ...], bool]:
-    report = parse(raw)
+    report = parse_report(raw)
     (reported,) = report.recipients
-    return reported.action, reported.status, reported.addresses, reported.dead
+    return reported.action, reported.status, reported.addresses, reported.is_gone
 
 
-def test_a_delivery_status_notification_says_who_is_dead_and_which_mail_it_was() -> None:
-    report = parse(dsn(DEAD, to="<bounces+token@example.net>"))
+def test_a_delivery_status_notification_names_recipient_and_mail() -> None:
+    report = parse_report(dsn(GONE, to="<bounces+token@example.net>"))
     (reported,) = report.recipients
     assert (reported.action, reported.status, reported.addresses) == (Action.FAILED, "5.1.1", (ANN,))
     assert (report.message_id, report.returned_to, report.feedback) == (
@@ -46,7 +46,7 @@ def test_a_delivery_status_notification_says_who_is_dead_and_which_mail_it_was()
 
 
 @pytest.mark.parametrize(
-    ("status", "dead"),
+    ("status", "is_gone"),
     [
         ("5.1.1", True),
         ("5.1.2", True),
@@ -64,20 +64,20 @@ def test_a_delivery_status_notification_says_who_is_dead_and_which_mail_it_was()
         ("5.11.1", False),
     ],
 )
-def test_only_what_says_that_nobody_is_there_makes_an_address_dead(status: str, dead: bool) -> None:
+def test_only_codes_for_a_missing_mailbox_mark_an_address_as_gone(status: str, is_gone: bool) -> None:
     fields = f"Final-Recipient: rfc822; {ANN}\nAction: failed\nStatus: {status}"
-    assert only(dsn(fields)) == (Action.FAILED, status, (ANN,), dead)
+    assert only(dsn(fields)) == (Action.FAILED, status, (ANN,), is_gone)
 
 
 @pytest.mark.parametrize("action", ["delayed", "delivered", "relayed", "expanded"])
-def test_what_did_not_fail_makes_no_address_dead(action: str) -> None:
-    assert only(dsn(DEAD.replace("failed", action))) == (Action(action), "5.1.1", (ANN,), False)
+def test_an_action_other_than_failed_does_not_mark_an_address_as_gone(action: str) -> None:
+    assert only(dsn(GONE.replace("failed", action))) == (Action(action), "5.1.1", (ANN,), False)
 
 
 @pytest.mark.parametrize(
     ("fields", "read"),
     [
-        # Exim: the status says nothing, the diagnostic all.
+        # Exim: a generic status, and the code in the diagnostic.
         (
             f"Action: failed\nFinal-Recipient: rfc822;{ANN}\nStatus: 5.0.0\nDiagnostic-Code: smtp; 550 5.1.1 gone",
             (Action.FAILED, "5.1.1", True),
@@ -86,7 +86,7 @@ def test_what_did_not_fail_makes_no_address_dead(action: str) -> None:
             f"Action: failed\nFinal-Recipient: rfc822;{ANN}\nStatus: 5.0.0\nDiagnostic-Code: smtp; 550 gone",
             (Action.FAILED, "5.0.0", False),
         ),
-        # A status that says something is not overruled by prose.
+        # A specific status wins over the diagnostic.
         (
             f"Action: failed\nFinal-Recipient: rfc822;{ANN}\nStatus: 5.7.1\nDiagnostic-Code: smtp; 550 5.1.1 gone",
             (Action.FAILED, "5.7.1", False),
@@ -110,28 +110,30 @@ def test_what_did_not_fail_makes_no_address_dead(action: str) -> None:
         (f"Final-Recipient: rfc822; {ANN}\nAction: failed", (Action.FAILED, None, False)),
         (f"Final-Recipient: rfc822; {ANN}\nAction: exploded\nStatus: x", (Action.DELAYED, None, False)),
         (f"Action: failed\nStatus: 5.1.1\nFinal-Recipient: x400; {ANN}\nStatus: 5.7.1", (Action.FAILED, "5.1.1", True)),
-        # An address in the status or in the diagnostic is no code.
+        # An IP address in the diagnostic is not a code.
         (
             f"Final-Recipient: rfc822; {ANN}\nAction: failed\nDiagnostic-Code: smtp; 550 from 192.5.1.1 refused",
             (Action.FAILED, None, False),
         ),
     ],
 )
-def test_deviations_are_read(fields: str, read: tuple[Action, str | None, bool]) -> None:
-    action, status, addresses, dead = only(dsn(fields))
-    assert ((action, status, dead), addresses) == (read, (ANN,))
+def test_deviations_from_the_standard_are_accepted(fields: str, read: tuple[Action, str | None, bool]) -> None:
+    action, status, addresses, is_gone = only(dsn(fields))
+    assert ((action, status, is_gone), addresses) == (read, (ANN,))
 
 
-def test_a_forwarded_mail_names_whom_it_was_for_first_and_where_it_stopped_second() -> None:
+def test_the_original_recipient_comes_before_the_final_recipient() -> None:
     fields = "Original-Recipient: rfc822;ann@example.com\nFinal-Recipient: rfc822;ann2@other.example\nAction: failed"
     assert only(dsn(fields))[2] == (ANN, "ann2@other.example")
     fields = "Final-Recipient: rfc822;ann2@other.example\nAction: failed"
     assert only(dsn(fields))[2] == ("ann2@other.example", ANN)
 
 
-def test_several_recipients_are_told_apart() -> None:
-    report = parse(dsn(f"{DEAD.strip()}\n\nFinal-Recipient: rfc822; bob@example.com\nAction: delayed\nStatus: 4.2.2"))
-    assert [(each.addresses, each.dead) for each in report.recipients] == [
+def test_several_recipients_are_reported_separately() -> None:
+    report = parse_report(
+        dsn(f"{GONE.strip()}\n\nFinal-Recipient: rfc822; bob@example.com\nAction: delayed\nStatus: 4.2.2")
+    )
+    assert [(each.addresses, each.is_gone) for each in report.recipients] == [
         ((ANN,), True),
         (("bob@example.com",), False),
     ]
@@ -140,7 +142,7 @@ def test_several_recipients_are_told_apart() -> None:
 @pytest.mark.parametrize(
     "address", ["utf-8; j\\x{FC}rgen@example.com", "utf-8; jürgen@example.com", "rfc822; jürgen@example.com"]
 )
-def test_an_address_that_is_not_ascii_is_read_in_any_of_its_forms(address: str) -> None:
+def test_non_ascii_addresses_are_read_in_every_form(address: str) -> None:
     raw = dsn(
         f"Final-Recipient: {address}\nAction: failed\nStatus: 5.1.1",
         kind="message/global-delivery-status",
@@ -148,24 +150,24 @@ def test_an_address_that_is_not_ascii_is_read_in_any_of_its_forms(address: str) 
         returned=f"Message-ID: <{MESSAGE_ID}>",
     )
     assert only(raw) == (Action.FAILED, "5.1.1", ("jürgen@example.com",), True)
-    assert parse(raw).message_id == MESSAGE_ID
+    assert parse_report(raw).message_id == MESSAGE_ID
 
 
 @pytest.mark.parametrize("kind", ["message/rfc822", "text/rfc822-headers", "Message/RFC822", "message/global"])
-def test_the_returned_mail_may_be_whole_or_headers_only(kind: str) -> None:
+def test_the_returned_mail_may_be_complete_or_headers_only(kind: str) -> None:
     returned = f"Return-Path: <bounces+old@example.net>\nMessage-ID:\n <{MESSAGE_ID}>"
-    report = parse(dsn(DEAD, returned=returned, returned_as=kind))
+    report = parse_report(dsn(GONE, returned=returned, returned_as=kind))
     assert (report.message_id, report.returned_to) == (MESSAGE_ID, ("bounces@example.net", "bounces+old@example.net"))
 
 
-def test_a_report_without_the_returned_mail_is_one_all_the_same() -> None:
-    raw = dsn(DEAD)
+def test_a_report_without_the_returned_mail_is_accepted() -> None:
+    raw = dsn(GONE)
     cut = raw[: raw.index(b"--B1/mx\r\nContent-Type: message/rfc822")]
-    assert (only(cut)[3], parse(cut).message_id) == (True, None)
+    assert (only(cut)[3], parse_report(cut).message_id) == (True, None)
 
 
-def test_parts_that_are_encoded_although_they_must_not_be_are_decoded() -> None:
-    fields = base64.encodebytes(b"Reporting-MTA: dns; x\r\n\r\n" + DEAD.strip().encode()).decode()
+def test_encoded_parts_are_decoded() -> None:
+    fields = base64.encodebytes(b"Reporting-MTA: dns; x\r\n\r\n" + GONE.strip().encode()).decode()
     raw = mail(
         """
         Content-Type: multipart/mixed; boundary=b
@@ -184,18 +186,18 @@ def test_parts_that_are_encoded_although_they_must_not_be_are_decoded() -> None:
         --b--
         """
     ).replace(b"FIELDS", fields.replace("\n", "\r\n").encode())
-    report = parse(raw)
+    report = parse_report(raw)
     assert (report.recipients[0].status, report.message_id) == ("5.1.1", "a@b")
 
 
-def test_a_report_within_a_report_is_the_outer_one() -> None:
-    inner = dsn(DEAD).decode().replace("B1/mx", "inner")
+def test_the_outer_of_two_nested_reports_is_read() -> None:
+    inner = dsn(GONE).decode().replace("B1/mx", "inner")
     outer = dsn("Final-Recipient: rfc822; bob@example.com\nAction: delayed\nStatus: 4.0.0", returned=inner)
-    assert [each.addresses[0] for each in parse(outer).recipients] == ["bob@example.com"]
+    assert [each.addresses[0] for each in parse_report(outer).recipients] == ["bob@example.com"]
 
 
 @pytest.mark.parametrize(
-    ("kind", "complaint", "opt_out"),
+    ("kind", "is_complaint", "is_opt_out"),
     [
         ("abuse", True, False),
         ("Fraud", True, False),
@@ -205,15 +207,19 @@ def test_a_report_within_a_report_is_the_outer_one() -> None:
         ("auth-failure", False, False),
     ],
 )
-def test_a_feedback_report_says_whether_it_is_a_complaint(kind: str, complaint: bool, opt_out: bool) -> None:
-    report = parse(arf(kind))
-    assert (report.feedback, report.complaint, report.opt_out) == (kind.lower(), complaint, opt_out)
-    assert (report.recipients[0].addresses, report.recipients[0].dead) == ((ANN,), False)
+def test_a_feedback_report_is_a_complaint_or_an_opt_out_by_its_type(
+    kind: str, is_complaint: bool, is_opt_out: bool
+) -> None:
+    report = parse_report(arf(kind))
+    assert (report.feedback, report.is_complaint, report.is_opt_out) == (kind.lower(), is_complaint, is_opt_out)
+    assert (report.recipients[0].addresses, report.recipients[0].is_gone) == ((ANN,), False)
     assert report.message_id == MESSAGE_ID
 
 
-def test_the_return_path_of_a_complaint_stands_in_the_report_itself() -> None:
-    report = parse(arf(more="Original-Mail-From: <bounces+token@example.net>", returned=f"Message-ID: <{MESSAGE_ID}>"))
+def test_the_return_path_of_a_complaint_is_read_from_the_report() -> None:
+    report = parse_report(
+        arf(more="Original-Mail-From: <bounces+token@example.net>", returned=f"Message-ID: <{MESSAGE_ID}>")
+    )
     assert report.returned_to == ("abuse@example.net", "bounces+token@example.net")
     assert report.recipients[0].addresses == ()
 
@@ -226,19 +232,19 @@ def test_the_return_path_of_a_complaint_stands_in_the_report_itself() -> None:
         b"Subject: Hi\r\n\r\nHello\r\n",
         b"Subject: failure notice\r\n\r\nHi. This is the qmail-send program.\r\n<ann@example.com>:\r\nSorry\r\n",
         dsn(""),
-        dsn(DEAD, kind="text/plain"),
+        dsn(GONE, kind="text/plain"),
         arf(""),
     ],
     ids=["empty", "bytes", "mail", "qmail", "no recipient", "no type", "no feedback"],
 )
-def test_other_mails_are_no_reports(raw: bytes) -> None:
+def test_other_mails_are_refused(raw: bytes) -> None:
     with pytest.raises(NotABounce):
-        parse(raw)
+        parse_report(raw)
 
 
-def test_a_returned_mail_of_any_length_does_no_harm() -> None:
-    raw = dsn(DEAD, returned=f"Message-ID: <{MESSAGE_ID}>\n\n" + "long\n" * MAX_BYTES)
-    assert parse(raw).message_id == MESSAGE_ID
+def test_a_returned_mail_may_have_any_size() -> None:
+    raw = dsn(GONE, returned=f"Message-ID: <{MESSAGE_ID}>\n\n" + "long\n" * MAX_BYTES)
+    assert parse_report(raw).message_id == MESSAGE_ID
 
 
 @pytest.mark.parametrize(
@@ -248,24 +254,24 @@ def test_a_returned_mail_of_any_length_does_no_harm() -> None:
         b"Content-Type: message/rfc822\r\n\r\n" * 5000,
         "".join(f"Content-Type: multipart/x; boundary={n}\r\n\r\n--{n}\r\n" for n in range(39)).encode()
         + b"\n" * MAX_BYTES,
-        dsn(DEAD + "\n\n" + "a: b\n\n" * MAX_BYTES),
+        dsn(GONE + "\n\n" + "a: b\n\n" * MAX_BYTES),
         dsn("Final-Recipient: " + "rfc822;" * MAX_BYTES),
         dsn("Final-Recipient: rfc822; " + "(" * MAX_BYTES),
         b"To: " + b"<" * MAX_BYTES,
         b"To: " + b'"\\' * MAX_BYTES,
-        dsn(DEAD, to=",".join(f"a{number}@example.com" for number in range(MAX_BYTES))),
+        dsn(GONE, to=",".join(f"a{number}@example.com" for number in range(MAX_BYTES))),
     ],
     ids=range(9),
 )
-def test_no_mail_takes_long_however_it_was_made(raw: bytes) -> None:
-    begun = time.perf_counter()
+def test_malicious_mails_are_parsed_within_a_limit_of_cpu_time(raw: bytes) -> None:
+    started = time.process_time()
     with suppress(NotABounce):
-        parse(raw)
-    assert time.perf_counter() - begun < 10
+        parse_report(raw)
+    assert time.process_time() - started < 30
 
 
 PIECES = [
-    *dsn(DEAD).splitlines(keepends=True),
+    *dsn(GONE).splitlines(keepends=True),
     *arf().splitlines(keepends=True),
     b"\x80\xff",
     b"\r\n",
@@ -275,9 +281,9 @@ PIECES = [
 
 
 @given(st.lists(st.sampled_from(PIECES) | st.binary(max_size=30), max_size=60))
-def test_whatever_the_bytes_are_it_is_a_report_or_none(pieces: list[bytes]) -> None:
+def test_any_bytes_are_a_report_or_refused(pieces: list[bytes]) -> None:
     try:
-        report = parse(b"".join(pieces))
+        report = parse_report(b"".join(pieces))
     except NotABounce:
         return
     assert isinstance(report, Report)
@@ -285,10 +291,10 @@ def test_whatever_the_bytes_are_it_is_a_report_or_none(pieces: list[bytes]) -> N
 
 
 @given(st.data())
-def test_a_report_with_some_bytes_changed_is_a_report_or_none(data: st.DataObject) -> None:
-    raw = bytearray(data.draw(st.sampled_from([dsn(DEAD), arf()])))
+def test_a_corrupted_report_is_a_report_or_refused(data: st.DataObject) -> None:
+    raw = bytearray(data.draw(st.sampled_from([dsn(GONE), arf()])))
     for _ in range(data.draw(st.integers(1, 20))):
         where = data.draw(st.integers(0, len(raw) - 1))
         raw[where : where + data.draw(st.integers(0, 5))] = data.draw(st.binary(max_size=5))
     with suppress(NotABounce):
-        assert isinstance(parse(bytes(raw)), Report)
+        assert isinstance(parse_report(bytes(raw)), Report)

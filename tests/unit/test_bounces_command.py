@@ -37,9 +37,9 @@ def registry_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     async def prepare() -> None:
         registry = await Registry.open(url)
         await registry.migrate()
-        await registry.subscriptions.create(subscription({"channel": "email", "to": [ANN, BOB]}, id="wish"))
+        await registry.subscriptions.create(subscription({"channel": "email", "to": [ANN, BOB]}, id="sub"))
         await registry.events.accept([HAPPENED], "event//shop/1")
-        group = Group(event_key=HAPPENED.key, channel=Channel.EMAIL, subscription_ids=("wish",))
+        group = Group(event_key=HAPPENED.key, channel=Channel.EMAIL, subscription_ids=("sub",))
         await registry.deliveries.add("event//shop/1", [group])
         await registry.close()
 
@@ -61,13 +61,13 @@ def suppressed(url: str) -> list[Suppression]:
 def bounce(
     *, to: str = "bounces@example.net", about: str = "ann@example.com", status: str = "5.1.1", **fields: Any
 ) -> bytes:
-    message_id = fields.pop("message_id", f"dlv_{HAPPENED.key}_wish@example.net")
+    message_id = fields.pop("message_id", f"dlv_{HAPPENED.key}_sub@example.net")
     returned = f"Message-ID: <{message_id}>" if message_id else "Subject: Hi"
     return dsn(f"Final-Recipient: rfc822; {about}\nAction: failed\nStatus: {status}", to=to, returned=returned)
 
 
-def token(recipient: str = ANN, wish: str = "wish") -> str:
-    return PATH.sender(HAPPENED.key, wish, recipient)
+def token(recipient: str = ANN, subscription_id: str = "sub") -> str:
+    return PATH.sender(HAPPENED.key, subscription_id, recipient)
 
 
 def taken(raw: bytes, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def taken(raw: bytes, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
         (bounce(to=token(), message_id=None, about="ann2@forwarded.example"), ANN, True),
         (bounce(to=token(BOB), about="bob@example.COM"), BOB, True),
         (bounce(about="ANN@example.com"), ANN, False),
-        (bounce(to=token(wish="w" * 60)[:-1] + "x", about=BOB), BOB, False),
+        (bounce(to=token(subscription_id="w" * 60)[:-1] + "x", about=BOB), BOB, False),
     ],
     ids=["token", "forwarded", "another spelling", "message id", "message id beside a bad token"],
 )
@@ -103,7 +103,7 @@ def test_a_dead_address_is_suppressed_for_all_subscriptions(
     said = taken(raw, capsys, monkeypatch)
     assert (said["result"], said["said"], said["reason"]) == ("suppressed", "failed 5.1.1", "bounced")
     assert (said["address"], said["signed"]) == (address, signed)
-    assert said["delivery"] == f"dlv_{HAPPENED.key}_wish"
+    assert said["delivery"] == f"dlv_{HAPPENED.key}_sub"
     [only] = suppressed(registry_url)
     assert (only.address, only.subscription_id, only.reason) == (address, "", "bounced")
 
@@ -114,13 +114,13 @@ def test_a_dead_address_is_suppressed_for_all_subscriptions(
         bounce(about=EVE),
         bounce(message_id=None),
         bounce(message_id="1@example.net"),
-        bounce(message_id=f"dlv_{event(id='2').key}_wish@example.net"),
+        bounce(message_id=f"dlv_{event(id='2').key}_sub@example.net"),
         bounce(message_id=f"dlv_{HAPPENED.key}_other@example.net"),
         bounce(
-            to=ReturnPath("bounces@example.net", LinkKeys(FOREIGN)).sender(HAPPENED.key, "wish", ANN), message_id=None
+            to=ReturnPath("bounces@example.net", LinkKeys(FOREIGN)).sender(HAPPENED.key, "sub", ANN), message_id=None
         ),
         bounce(to=token(BOB)[:-20] + "A" * 8 + "@example.net", message_id=None),
-        bounce(to=token(wish="other"), about=EVE, message_id=None),
+        bounce(to=token(subscription_id="other"), about=EVE, message_id=None),
     ],
     ids=["no recipient", "no id", "no id of ours", "no event", "no subscription", "another key", "made up", "not hers"],
 )

@@ -1,4 +1,4 @@
-"""BELLWIRE_SMTP_RELAYS: what each URL means, what is refused by the number of its entry, and that no password shows."""
+"""BELLWIRE_SMTP_RELAYS: parsing of relay URLs, and errors that do not contain passwords."""
 
 import traceback
 
@@ -40,7 +40,7 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
     ],
 )
-def test_a_url_is_a_relay(url: str, relay: Relay) -> None:
+def test_a_url_is_parsed_to_a_relay(url: str, relay: Relay) -> None:
     assert parse_relays(url) == (relay,)
 
 
@@ -58,16 +58,16 @@ def test_a_url_is_a_relay(url: str, relay: Relay) -> None:
         ("smtps://ann:hunter2%ff@mail.example.com", "is not a URL"),
         ("smtps://ann@mail.example.com", "user without a password"),
         ("smtps://:hunter2@mail.example.com", "user without a password"),
-        ("smtp://ann:hunter2@mail.example.com", "would travel in the clear"),
+        ("smtp://ann:hunter2@mail.example.com", "would send the password unencrypted"),
         ("smtp://mail.example.com?prio=1", "options are priority, connections, verify"),
         ("smtp://mail.example.com?priority=1&priority=2", "each once"),
         ("smtp://mail.example.com?priority=high", "priority: Input should be a valid integer"),
         ("smtp://mail.example.com?connections=0", "connections: Input should be greater"),
         ("smtp://mail.example.com?verify=perhaps", "verify: Input should be a valid boolean"),
-        ("smtp://first", "is first:25 again, as entry 1"),
+        ("smtp://first", "is the same relay as entry 1, first:25"),
     ],
 )
-def test_a_bad_entry_is_named_by_variable_and_number_and_its_password_never_shown(
+def test_the_error_for_an_invalid_entry_names_its_number_and_hides_its_password(
     monkeypatch: pytest.MonkeyPatch, entry: str, problem: str
 ) -> None:
     monkeypatch.setenv("BELLWIRE_SMTP_RELAYS", f"smtp://first, {entry}")
@@ -79,20 +79,20 @@ def test_a_bad_entry_is_named_by_variable_and_number_and_its_password_never_show
     assert "hunt" not in shown
 
 
-def test_several_relays_are_read_and_their_passwords_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_relays_are_read_and_their_passwords_masked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BELLWIRE_SMTP_RELAYS", "smtps://ann:hunter2@one.example, smtp://two.example?priority=20,")
     settings = Settings.read()
     assert [relay.name for relay in settings.relays] == ["one.example:465", "two.example:25"]
     assert "hunter2" not in repr(settings)
 
 
-def test_without_a_list_the_one_relay_is_that_of_the_older_settings() -> None:
+def test_without_a_list_the_relay_comes_from_the_single_relay_settings() -> None:
     settings = Settings.read(smtp_host=HOST, smtp_port=587, smtp_security="starttls", smtp_verify=False)
     assert settings.relays == (Relay(host=HOST, port=587, security=SmtpSecurity.STARTTLS, verify=False),)
 
 
 @pytest.mark.parametrize("one", [{"smtp_host": HOST}, {"smtp_port": 587}, {"smtp_verify": False}])
-def test_a_list_and_the_settings_of_one_relay_exclude_each_other(one: dict[str, object]) -> None:
+def test_a_list_cannot_be_combined_with_the_single_relay_settings(one: dict[str, object]) -> None:
     with pytest.raises(SettingsInvalid) as refused:
         Settings.read(smtp_relays="smtp://one.example", **one)
     (name,) = one
@@ -100,5 +100,5 @@ def test_a_list_and_the_settings_of_one_relay_exclude_each_other(one: dict[str, 
 
 
 def test_too_many_relays_are_refused() -> None:
-    with pytest.raises(SettingsInvalid, match="BELLWIRE_SMTP_RELAYS: names 21 relays; at most 20"):
+    with pytest.raises(SettingsInvalid, match="BELLWIRE_SMTP_RELAYS: has 21 relays; at most 20"):
         Settings.read(smtp_relays=",".join(f"smtp://r{number}" for number in range(21)))

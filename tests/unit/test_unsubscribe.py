@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 import uvicorn
 
-from bellwire.email.unsubscribe_links import LinkKeys, Links
+from bellwire.email.unsubscribe_links import LinkKeys, UnsubscribeLinks
 from bellwire.registry import Registry
 from bellwire.service.settings import Settings
 from bellwire.suppressions import Suppression, SuppressionReason
@@ -64,7 +64,11 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
 
 
 def link(name: str = "wish", address: str = ANN) -> str:
-    return Links("https://bell.example", KEY).unsubscribe_url(name, address).removeprefix("https://bell.example")
+    return (
+        UnsubscribeLinks("https://bell.example", KEY)
+        .unsubscribe_url(name, address)
+        .removeprefix("https://bell.example")
+    )
 
 
 async def test_one_click_unsubscribes_the_one_recipient_from_the_one_subscription(gateway: Gateway) -> None:
@@ -148,7 +152,7 @@ async def test_another_form_changes_nothing(gateway: Gateway, content_type: str,
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_a_link_that_is_none_is_not_found_whatever_is_wrong_with_it(gateway: Gateway, method: str) -> None:
     good = link()
-    foreign = LinkKeys(base64.b64encode(b"x" * 32).decode()).unsubscribe("wish", ANN)
+    foreign = LinkKeys(base64.b64encode(b"x" * 32).decode()).unsubscribe_token("wish", ANN)
     answers = set()
     for bad in (
         good[:-1],

@@ -14,10 +14,10 @@ from bellwire.email.bounce_reports import (
     MAX_BYTES,
     NotABounce,
     Report,
-    Reported,
-    parse,
+    ReportedRecipient,
+    parse_report,
 )
-from bellwire.email.return_path import ReturnPath, folded
+from bellwire.email.return_path import ReturnPath, normalized
 from bellwire.errors import NotSetUp, RegistryUnavailable, SubscriptionNotFound
 from bellwire.registry import Registry
 from bellwire.service.settings import Settings, SettingsInvalid
@@ -70,7 +70,7 @@ class Taken:
 async def take(registry: Registry, path: ReturnPath | None, where: str, raw: bytes) -> Taken:
     """Read one mail and do what it calls for. Raises RegistryUnavailable or NotSetUp; doing it twice changes nothing."""
     try:
-        report = parse(raw)
+        report = parse_report(raw)
     except NotABounce as error:
         return Taken(where, "ignored", str(error))
     found = await find(registry, path, report)
@@ -104,12 +104,12 @@ async def find(registry: Registry, path: ReturnPath | None, report: Report) -> F
         if path is None or wish is None:
             continue
         for address in [*await _recipients(registry, wish), *told]:
-            if path.signed(token, wish, address):
+            if path.verifies(token, wish, address):
                 return Found(token.event_key, wish, address, signed=True)
     if named and await registry.deliveries.list(event_key=named[1], subscription_id=named[2], limit=1):
-        theirs = {folded(address) for address in told}
+        theirs = {normalized(address) for address in told}
         for address in await _recipients(registry, named[2]):
-            if folded(address) in theirs:
+            if normalized(address) in theirs:
                 return Found(named[1], named[2], address, signed=False)
     return None
 
@@ -122,23 +122,23 @@ async def _recipients(registry: Registry, subscription_id: str) -> tuple[str, ..
     return target.recipients if isinstance(target, EmailTarget) else ()
 
 
-def _about(report: Report, recipient: str) -> Reported | None:
+def _about(report: Report, recipient: str) -> ReportedRecipient | None:
     """The part of the report that is about the recipient, under this address or the only one that there is."""
     for each in report.recipients:
-        if folded(recipient) in map(folded, each.addresses):
+        if normalized(recipient) in map(normalized, each.addresses):
             return each
     return report.recipients[0] if len(report.recipients) == 1 else None
 
 
-def _reason(report: Report, about: Reported) -> SuppressionReason | None:
-    if report.complaint:
+def _reason(report: Report, about: ReportedRecipient) -> SuppressionReason | None:
+    if report.is_complaint:
         return SuppressionReason.COMPLAINED
-    if report.opt_out:
+    if report.is_opt_out:
         return SuppressionReason.UNSUBSCRIBED
-    return SuppressionReason.BOUNCED if report.feedback is None and about.dead else None
+    return SuppressionReason.BOUNCED if report.feedback is None and about.is_gone else None
 
 
-def _said(report: Report, about: Reported | None) -> str:
+def _said(report: Report, about: ReportedRecipient | None) -> str:
     if report.feedback is not None:
         return f"feedback: {report.feedback}"
     each = about or report.recipients[0]

@@ -115,7 +115,7 @@ async def test_each_envelope_comes_from_a_return_path_of_its_own_and_the_from_ad
             token = path.read(mail.envelope_from)
             assert token is not None
             assert (token.event_key, token.subscription_id) == (request.delivery.event_key, request.subscription.id)
-            assert path.signed(token, request.subscription.id, mail.to)
+            assert path.verifies(token, request.subscription.id, mail.to)
             assert mail.headers["From"] == "Bell <bell@example.net>"
         assert len({mail.envelope_from for mail in box.mails}) == 2
 

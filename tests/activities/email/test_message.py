@@ -18,12 +18,12 @@ from activities.email.files import File, file_name, media_type
 from activities.email.message import Composer, ascii_domain
 from activities.rendering.renderer import EmailText, Renderer
 from activities.rendering.text import one_line
-from bellwire.email.unsubscribe_links import LinkKeys, Links
+from bellwire.email.unsubscribe_links import LinkKeys, UnsubscribeLinks
 from tests.activities.email.test_dkim import RSA, pem, record
 from tests.factories import event, send_request, subscription
 
 KEY = base64.b64encode(b"k" * 32).decode()
-LINKS = Links("https://bell.example", KEY)
+LINKS = UnsubscribeLinks("https://bell.example", KEY)
 SIGNER = DkimSigner("example.net", "bell1", pem(RSA))
 ANN = "ann@example.com"
 HEADERS = {"From", "To", "Subject", "Date", "Message-ID", "Auto-Submitted", "MIME-Version", "Content-Type"}
@@ -75,7 +75,7 @@ async def test_each_recipient_has_a_way_out_of_their_own_that_the_signature_cove
         assert link
         asked = LinkKeys(KEY).read(link[1])
         assert asked is not None
-        assert (asked.subscription_id, asked.among([ANN, "bob@bücher.example"])) == ("wish", address)
+        assert (asked.subscription_id, asked.match([ANN, "bob@bücher.example"])) == ("wish", address)
         assert {"list-unsubscribe", "list-unsubscribe-post"} <= set(re.findall(r"[a-z-]+", str(mail["DKIM-Signature"])))
         assert dkim.verify(raw, dnsfunc=record)
         assert not dkim.verify(raw.replace(b"One-Click", b"No-Click"), dnsfunc=record)

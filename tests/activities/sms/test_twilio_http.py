@@ -18,7 +18,7 @@ from activities.sms.provider_http import (
 )
 from activities.sms.twilio_http import TwilioTransport, from_retry_after, retry_after
 from bellwire.deliveries import OutcomeKind
-from bellwire.sms.twilio_codes import ruling
+from bellwire.sms.twilio_codes import classify_refusal
 from bellwire.suppressions import SuppressionReason
 from starter.local.receivers.twilio import FakeTwilio, SmsResponse
 
@@ -250,7 +250,7 @@ LATER, NEVER, LOST = OutcomeKind.DEFERRED, OutcomeKind.REJECTED, OutcomeKind.UNK
 def test_a_refusal_is_judged_by_its_http_class_first_and_its_code_second(
     status: int, code: int | None, kind: OutcomeKind, flag: str | None
 ) -> None:
-    judged = ruling(status, code)
+    judged = classify_refusal(status, code)
     assert (judged.kind, judged.disable, judged.operator) == (kind, flag == "gone", flag == "operator")
     reasons = {"gone": SuppressionReason.BOUNCED, "stopped": SuppressionReason.UNSUBSCRIBED}
     assert judged.suppress == reasons.get(flag or "")

@@ -15,7 +15,7 @@ from activities.sms.channel import SmsChannel
 from activities.sms.providers import Providers
 from bellwire.deliveries import OutcomeKind
 from bellwire.registry import Registry
-from bellwire.sms.twilio_codes import BY_CODE, ruling
+from bellwire.sms.twilio_codes import BY_CODE, classify_refusal
 from starter.local.receivers.mailbox import Mailbox
 from starter.local.receivers.webhooks import WebhookReceiver, WebhookResponse
 from tests.activities.webhook.test_webhook import attempt
@@ -110,7 +110,7 @@ def test_only_twilio_codes_about_the_number_count_against_it() -> None:
     # STOP (21610) suppresses the number and is not a failure.
     assert about == {21211, 21614, 30003, 30004, 30005, 30006, 30007, 30036}
     assert not any(BY_CODE[code].operator for code in about)
-    assert not any(ruling(status, None).number for status in (400, 401, 403, 404, 408, 422, 429, 500, 503))
+    assert not any(classify_refusal(status, None).number for status in (400, 401, 403, 404, 408, 422, 429, 500, 503))
 
 
 @pytest.mark.parametrize(
