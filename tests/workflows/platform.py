@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -26,7 +26,7 @@ from bellwire.contract import (
     TestSendResult,
 )
 from bellwire.deliveries import DeliveryState, OutcomeKind
-from bellwire.targets import Channel
+from bellwire.targets import SPECS, Channel
 from tests.workflows.fake_registry import FakeDelivery, FakeRegistry
 from workflows import WORKFLOWS
 
@@ -80,7 +80,8 @@ class FakePlatform(FakeRegistry):
         """When attempts for a subscription were started."""
         return [at for each, _, at in self.attempts if each == subscription_id]
 
-    async def _send(self, chunk: Chunk) -> ChunkResult:
+    async def send(self, channel: Channel, chunk: Chunk) -> ChunkResult:
+        """The send activity of a channel."""
         self.chunks.append(chunk)
         now = await self.env.get_current_time() if self._env else datetime.now(UTC)
         settled: dict[str, Counter[DeliveryState]] = defaultdict(Counter)
@@ -129,7 +130,7 @@ class FakePlatform(FakeRegistry):
             if group.channel in self.not_inline:
                 remaining.append(group)
                 continue
-            result = await self._send(Chunk(groups=(group,), schedule=inline.schedules[group.channel]))
+            result = await self.send(group.channel, Chunk(groups=(group,), schedule=inline.schedules[group.channel]))
             for key, states in result.settled.items():
                 settled[key].update(states)
             deferred += result.deferred
@@ -138,18 +139,6 @@ class FakePlatform(FakeRegistry):
             deferred=tuple(deferred),
             remaining=tuple(remaining),
         )
-
-    @activity.defn
-    async def send_email(self, chunk: Chunk) -> ChunkResult:
-        return await self._send(chunk)
-
-    @activity.defn
-    async def send_sms(self, chunk: Chunk) -> ChunkResult:
-        return await self._send(chunk)
-
-    @activity.defn
-    async def send_webhook(self, chunk: Chunk) -> ChunkResult:
-        return await self._send(chunk)
 
     @activity.defn
     async def send_test(self, test_send: TestSendInput) -> TestSendResult:
@@ -172,14 +161,21 @@ class FakePlatform(FakeRegistry):
         client = client or self.env.client
         local: list[Callable[..., Any]]
         local = [self.resolve, self.open_page, self.redeliver, self.settle, self.lookup, self.send_inline]
-        sends = {Channel.EMAIL: self.send_email, Channel.SMS: self.send_sms, Channel.WEBHOOK: self.send_webhook}
-        main = Worker(client, task_queue=contract.QUEUE, workflows=WORKFLOWS, activities=local, **options)
-        email, sms, webhook = (
-            Worker(client, task_queue=contract.channel_queue(channel), activities=[send, self.send_test])
-            for channel, send in sends.items()
-        )
-        async with main, email, sms, webhook:
+        async with AsyncExitStack() as workers:
+            main = Worker(client, task_queue=contract.QUEUE, workflows=WORKFLOWS, activities=local, **options)
+            await workers.enter_async_context(main)
+            for channel in Channel:
+                activities = [self._send_activity(channel), self.send_test]
+                worker = Worker(client, task_queue=contract.channel_queue(channel), activities=activities)
+                await workers.enter_async_context(worker)
             yield
+
+    def _send_activity(self, channel: Channel) -> Callable[..., Any]:
+        @activity.defn(name=SPECS[channel].activity)
+        async def send(chunk: Chunk) -> ChunkResult:
+            return await self.send(channel, chunk)
+
+        return send
 
 
 def _deferred(delivery: FakeDelivery) -> Deferred:

@@ -1,6 +1,7 @@
 """The real activities on a real registry, over scripted channels: what the fake platform stands in for."""
 
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio.testing import ActivityEnvironment
@@ -35,11 +36,11 @@ class RealPlatform(Resolver):
         self.respond: Callable[[str, int], Response] = lambda subscription_id, attempt: DELIVERED
         #: Channels that this worker does not send, so that `send_inline` returns their deliveries as remaining.
         self.not_inline: set[Channel] = set()
-        #: (subscription id, attempt number) of each attempt started.
-        self.attempted: list[tuple[str, int]] = []
+        #: (subscription id, attempt number, time) of each attempt started.
+        self.attempts: list[tuple[str, int, datetime]] = []
 
     async def attempt(self, request: SendRequest) -> Outcome:
-        self.attempted.append((request.subscription.id, request.number))
+        self.attempts.append((request.subscription.id, request.number, datetime.now(UTC)))
         response = self.respond(request.subscription.id, request.number)
         if isinstance(response, DeliveryState):
             return Outcome(kind=OutcomeKind(str(response)), reason="HTTP 200")
