@@ -40,6 +40,22 @@ class OutcomeKind(StrEnum):
     UNKNOWN = "unknown"
 
 
+class Fault(StrEnum):
+    """Who caused an attempt to fail."""
+
+    #: The endpoint or the recipient.
+    RECEIVER = "receiver"
+    #: This installation: its configuration, credentials, templates, limits and suppressions.
+    OPERATOR = "operator"
+    #: What delivers for this installation: a mail relay, an SMS provider.
+    PROVIDER = "provider"
+
+    @property
+    def counts_against_endpoint(self) -> bool:
+        """Whether failures of this kind degrade the endpoint's health, and after days disable the subscription."""
+        return self is Fault.RECEIVER
+
+
 class DeliveryState(StrEnum):
     #: No attempt has been recorded yet.
     PENDING = "pending"
@@ -90,8 +106,8 @@ class Outcome(Payload):
     disable: bool = False
     #: The receiver has too much to do, so nothing goes to this subscription for a while.
     throttle: bool = False
-    #: Not the receiver's doing but ours or our providers', so it does not count against the subscription.
-    ours: bool = False
+    #: Who caused it, unless it was delivered.
+    fault: Fault = Fault.RECEIVER
     #: The provider's own id of what was sent (a Twilio SID); None if it gave none.
     provider_id: str | None = None
     #: The start of the response or reply, for debugging one delivery. May hold private data.

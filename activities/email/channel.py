@@ -25,7 +25,7 @@ from activities.rendering.renderer import Renderer
 from activities.sending.in_flight import InFlightAttempts
 from activities.sending.loop import send
 from bellwire.contract import Chunk, ChunkResult
-from bellwire.deliveries import MAX_REASON, MAX_RESPONSE, Outcome, OutcomeKind
+from bellwire.deliveries import MAX_REASON, MAX_RESPONSE, Fault, Outcome, OutcomeKind
 from bellwire.email.return_path import ReturnPath
 from bellwire.email.unsubscribe_links import UnsubscribeLinks
 from bellwire.errors import TemplateInvalid
@@ -83,7 +83,9 @@ class EmailChannel:
         """Send the mail to each recipient who is owed it. A relay that refuses is an outcome, never an exception."""
         target = request.subscription.target
         if not isinstance(target, EmailTarget):
-            return Outcome(kind=OutcomeKind.REJECTED, reason="target is no longer an email address", ours=True)
+            return Outcome(
+                kind=OutcomeKind.REJECTED, reason="target is no longer an email address", fault=Fault.OPERATOR
+            )
         remaining_recipients = _owed(request, target.recipients)
         unwanted = [
             (recipient, _suppressed(request, recipient))
@@ -148,7 +150,7 @@ def _not_now(request: SendRequest, reason: str) -> Outcome:
     return Outcome(
         kind=OutcomeKind.DEFERRED,
         reason=reason[:MAX_REASON],
-        ours=True,
+        fault=Fault.OPERATOR,
         remaining_recipients=request.delivery.remaining_recipients,
         provider_id=request.delivery.provider_id,
     )
@@ -162,7 +164,9 @@ def _owed(request: SendRequest, recipients: Sequence[str]) -> Sequence[str]:
 
 def _suppressed(request: SendRequest, recipient: str) -> Outcome:
     return Outcome(
-        kind=OutcomeKind.REJECTED, reason=f"recipient suppressed: {request.suppressed[recipient]}", ours=True
+        kind=OutcomeKind.REJECTED,
+        reason=f"recipient suppressed: {request.suppressed[recipient]}",
+        fault=Fault.OPERATOR,
     )
 
 
@@ -192,10 +196,7 @@ def _together(made: Sequence[tuple[str, Outcome]], request: SendRequest, recipie
         kind=kind,
         reason="; ".join(notes)[:MAX_REASON] or accepted[0].reason,
         disable=nobody_is_left,
-        ours=kind is not OutcomeKind.DELIVERED
-        and (
-            bool(provider_id) or all(outcome.ours for _, outcome in made if outcome.kind is not OutcomeKind.DELIVERED)
-        ),
+        fault=Fault.RECEIVER if kind is OutcomeKind.DELIVERED else _fault(made, accepted=bool(provider_id)),
         provider_id=provider_id,
         response="\n".join(f"{recipient}: {outcome.response or outcome.reason}" for recipient, outcome in made)[
             :MAX_RESPONSE
@@ -205,3 +206,12 @@ def _together(made: Sequence[tuple[str, Outcome]], request: SendRequest, recipie
         else None,
         suppress=tuple(suppression for _, outcome in made for suppression in outcome.suppress),
     )
+
+
+def _fault(made: Sequence[tuple[str, Outcome]], *, accepted: bool) -> Fault:
+    """Whose fault it is that not every recipient got the mail. Once one has `accepted` it, the subscription works."""
+    faults = [outcome.fault for _, outcome in made if outcome.kind is not OutcomeKind.DELIVERED]
+    others = [fault for fault in faults if not fault.counts_against_endpoint]
+    if accepted:
+        return others[0] if others else Fault.PROVIDER
+    return others[0] if len(others) == len(faults) else Fault.RECEIVER

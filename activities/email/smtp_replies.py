@@ -7,7 +7,7 @@ from enum import Enum
 import aiosmtplib
 
 from activities.email.smtp_pool import NoRelayAvailable, ReplyLost
-from bellwire.deliveries import MAX_RESPONSE, Outcome, OutcomeKind
+from bellwire.deliveries import MAX_RESPONSE, Fault, Outcome, OutcomeKind
 
 
 class Meaning(Enum):
@@ -91,17 +91,20 @@ def classify_smtp_error(error: BaseException) -> tuple[Meaning, Outcome]:
     """What an error of `SmtpPool.send` means, and its outcome."""
     if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
         error = error.recipients[0]
-    theirs = False
+    fault = Fault.PROVIDER
     if isinstance(error, aiosmtplib.SMTPResponseException):
         meaning, reason = _classify_reply(error)
-        theirs = meaning is not Meaning.OPERATOR and _theirs(error)
+        if meaning is not Meaning.OPERATOR and _caused_by_recipient(error):
+            fault = Fault.RECEIVER
         reply: str | None = f"{error.code} {error.message}"[:MAX_RESPONSE]
     else:
         cause = error.__cause__ if isinstance(error.__cause__, ssl.SSLError) else error
         meaning, reason = next(FAILURES[kind] for kind in type(cause).__mro__ if kind in FAILURES)
         reply = None
-    kind = _KINDS[meaning]
-    return meaning, Outcome(kind=kind, reason=reason, disable=meaning is Meaning.GONE, ours=not theirs, response=reply)
+    if meaning is Meaning.OPERATOR:
+        fault = Fault.OPERATOR
+    disable = meaning is Meaning.GONE
+    return meaning, Outcome(kind=_KINDS[meaning], reason=reason, disable=disable, fault=fault, response=reply)
 
 
 def failure_scope(error: BaseException) -> FailureScope:
@@ -141,7 +144,7 @@ def _classify_reply(error: aiosmtplib.SMTPResponseException) -> tuple[Meaning, s
     return meaning, f"SMTP {codes}"
 
 
-def _theirs(error: aiosmtplib.SMTPResponseException) -> bool:
+def _caused_by_recipient(error: aiosmtplib.SMTPResponseException) -> bool:
     """Whether the recipient's side caused the reply, and not the relay or the sender."""
     return (
         isinstance(error, _ABOUT_RECIPIENT)

@@ -24,7 +24,7 @@ from activities.sending.throttling import (
     throttled,
 )
 from bellwire.contract import Chunk, ChunkResult, Deferred, Group
-from bellwire.deliveries import MAX_REASON, MAX_RESPONSE, Attempt, DeliveryState, Outcome, OutcomeKind
+from bellwire.deliveries import MAX_REASON, MAX_RESPONSE, Attempt, DeliveryState, Fault, Outcome, OutcomeKind
 from bellwire.endpoint_health import RETRY_AFTER_BOUNDS, throttle_window
 from bellwire.registry import Registry
 from bellwire.sends import SendRequest
@@ -248,7 +248,7 @@ async def make(
     """One attempt, judged and told. `default` is the channel's schedule."""
     started, begun = datetime.now(UTC), time.perf_counter()
     if request.subscription.state is SubscriptionState.DISABLED:
-        outcome = Outcome(kind=OutcomeKind.REJECTED, reason="subscription disabled", ours=True)
+        outcome = Outcome(kind=OutcomeKind.REJECTED, reason="subscription disabled", fault=Fault.OPERATOR)
     else:
         outcome = await attempt(request)
     if len(outcome.reason) > MAX_REASON or len(outcome.response or "") > MAX_RESPONSE:

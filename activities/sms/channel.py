@@ -28,7 +28,7 @@ from activities.sms.providers import (
 )
 from activities.sms.twilio import TWILIO
 from bellwire.contract import Chunk, ChunkResult
-from bellwire.deliveries import MAX_RESPONSE, DeliveryState, Outcome, OutcomeKind, SmsFacts
+from bellwire.deliveries import MAX_RESPONSE, DeliveryState, Fault, Outcome, OutcomeKind, SmsFacts
 from bellwire.errors import TemplateInvalid
 from bellwire.registry import Registry
 from bellwire.sends import SendRequest
@@ -153,10 +153,10 @@ class SmsChannel:
         most = target.max_segments or self._max_segments
         if taken.count > most:
             reason = f"too long: {taken.count} segments ({taken.encoding}), at most {most}"
-            return Outcome(kind=OutcomeKind.REJECTED, reason=reason, ours=True, sms=facts)
+            return Outcome(kind=OutcomeKind.REJECTED, reason=reason, fault=Fault.OPERATOR, sms=facts)
         if suppressed := await self._suppressed(request, sms):
             reason = f"recipient suppressed: {suppressed}"
-            return Outcome(kind=OutcomeKind.REJECTED, reason=reason, ours=True, sms=facts)
+            return Outcome(kind=OutcomeKind.REJECTED, reason=reason, fault=Fault.OPERATOR, sms=facts)
         return None
 
     async def _suppressed(self, request: SendRequest, sms: Sms) -> SuppressionReason | None:
@@ -234,7 +234,7 @@ class SmsChannel:
         self._tell_operator(request, reason, words)
         if request.delivery.intent_at is not None:
             return lost(f"{reason}: {words}").outcome
-        return Outcome(kind=OutcomeKind.DEFERRED, reason=reason, ours=True, response=words[:MAX_RESPONSE])
+        return Outcome(kind=OutcomeKind.DEFERRED, reason=reason, fault=Fault.OPERATOR, response=words[:MAX_RESPONSE])
 
     def _tell_operator(self, request: SendRequest, reason: str, detail: str = "") -> None:
         """One line at ERROR. A provider's words are no `detail`: they may hold the number, and stay with the attempt."""

@@ -31,7 +31,7 @@ from activities.sms.providers import (
     unreachable,
 )
 from activities.sms.twilio_http import basic
-from bellwire.deliveries import MAX_RESPONSE, Outcome, OutcomeKind
+from bellwire.deliveries import MAX_RESPONSE, Fault, Outcome, OutcomeKind
 from bellwire.suppressions import SuppressionReason
 
 #: What may stand in a reason of what a provider says: a short code, and nothing that could be a number of somebody.
@@ -155,7 +155,7 @@ class HttpProvider:
             reason=reason,
             retry_after=answer.retry_after if kind is OutcomeKind.DEFERRED else None,
             disable=gone,
-            ours=not gone,
+            fault=Fault.RECEIVER if gone else Fault.OPERATOR if obstacle else Fault.PROVIDER,
             response=answer.text[:MAX_RESPONSE],
         )
         suppress = self._suppression(code) if kind is OutcomeKind.REJECTED else None

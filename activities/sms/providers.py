@@ -12,7 +12,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Protocol
 
-from bellwire.deliveries import MAX_RESPONSE, Outcome, OutcomeKind
+from bellwire.deliveries import MAX_RESPONSE, Fault, Outcome, OutcomeKind
 from bellwire.suppressions import SuppressionReason
 
 #: The reason of an attempt of which nobody knows whether it sent anything.
@@ -128,5 +128,5 @@ def lost(words: str, *, wait: float | None = None, obstacle: str | None = None) 
 
 def unreachable(name: str, error: Exception) -> SendResult:
     """Nothing reached the provider."""
-    outcome = Outcome(kind=OutcomeKind.DEFERRED, reason=f"{name} unreachable: {error}", ours=True)
+    outcome = Outcome(kind=OutcomeKind.DEFERRED, reason=f"{name} unreachable: {error}", fault=Fault.PROVIDER)
     return SendResult(outcome=outcome, outage=True)

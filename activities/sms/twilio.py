@@ -143,7 +143,7 @@ def _refused(error: TwilioException) -> SendResult:
             reason=reason,
             retry_after=retry_after() if judged.kind is OutcomeKind.DEFERRED else None,
             disable=judged.disable,
-            ours=not judged.number,
+            fault=judged.fault,
             response=words[:MAX_RESPONSE],
         ),
         outage=status == 429 or status >= 500,
@@ -167,7 +167,7 @@ def _accepted(message: Any, reason: str) -> SendResult:
         kind=judged.kind,
         reason=f"Twilio {message.status} {message.error_code}",
         disable=judged.disable,
-        ours=not judged.number,
+        fault=judged.fault,
         provider_id=message.sid,
     )
     return SendResult(outcome=outcome, suppress=judged.suppress, reported=reported)

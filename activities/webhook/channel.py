@@ -26,7 +26,7 @@ from activities.webhook.handshake import Handshakes
 from activities.webhook.responses import RESPONSE_BYTES, classify_response
 from bellwire import webhooks
 from bellwire.contract import Chunk, ChunkResult
-from bellwire.deliveries import MAX_REASON, Outcome, OutcomeKind
+from bellwire.deliveries import MAX_REASON, Fault, Outcome, OutcomeKind
 from bellwire.errors import TemplateInvalid
 from bellwire.keys import certificates
 from bellwire.registry import Registry
@@ -138,7 +138,7 @@ class WebhookChannel:
 
 
 def _ours(reason: str) -> Outcome:
-    return Outcome(kind=OutcomeKind.DEFERRED, reason=reason[:MAX_REASON], ours=True)
+    return Outcome(kind=OutcomeKind.DEFERRED, reason=reason[:MAX_REASON], fault=Fault.OPERATOR)
 
 
 async def _tls(target: WebhookTarget) -> ssl.SSLContext | bool:

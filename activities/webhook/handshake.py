@@ -19,7 +19,7 @@ from yarl import URL
 from activities.egress.failures import CLIENT_ERRORS, classify_error
 from activities.egress.retry_after import THROTTLING, retry_after
 from activities.sending.throttling import Throttled
-from bellwire.deliveries import Outcome, OutcomeKind
+from bellwire.deliveries import Fault, Outcome, OutcomeKind
 from bellwire.endpoint_health import Consent
 from bellwire.registry import Registry
 from bellwire.sends import SendRequest
@@ -76,7 +76,7 @@ class Handshakes:
         Raises Throttled if consent came with a rate that this delivery has not been limited to yet.
         """
         if self._origin is None:
-            return _deferred("BELLWIRE_WEBHOOK_ORIGIN is not set; the handshake needs it", ours=True)
+            return _deferred("BELLWIRE_WEBHOOK_ORIGIN is not set; the handshake needs it", fault=Fault.OPERATOR)
         rate = request.subscription.rate_limit
         asking = {REQUEST_ORIGIN: self._origin}
         if rate is not None:
@@ -149,8 +149,10 @@ class Handshakes:
         return datetime.fromtimestamp(self._clock(), UTC)
 
 
-def _deferred(reason: str, *, ours: bool = False, throttle: bool = False, retry_after: float | None = None) -> Outcome:
-    return Outcome(kind=OutcomeKind.DEFERRED, reason=reason, ours=ours, throttle=throttle, retry_after=retry_after)
+def _deferred(
+    reason: str, *, fault: Fault = Fault.RECEIVER, throttle: bool = False, retry_after: float | None = None
+) -> Outcome:
+    return Outcome(kind=OutcomeKind.DEFERRED, reason=reason, fault=fault, throttle=throttle, retry_after=retry_after)
 
 
 def _digest(*parts: str) -> str:

@@ -118,7 +118,8 @@ def _matters(attempt: Attempt) -> bool:
 
 def _is_failure(attempt: Attempt) -> bool:
     """Whether it counts as a failure of the endpoint. An unknown outcome counts neither as a failure nor as a success."""
-    return attempt.outcome.kind in {OutcomeKind.REJECTED, OutcomeKind.DEFERRED} and not attempt.outcome.ours
+    outcome = attempt.outcome
+    return outcome.kind in {OutcomeKind.REJECTED, OutcomeKind.DEFERRED} and outcome.fault.counts_against_endpoint
 
 
 def _after(health: EndpointHealth, attempts: Iterable[Attempt]) -> EndpointHealth:

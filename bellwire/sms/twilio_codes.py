@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from bellwire.deliveries import OutcomeKind
+from bellwire.deliveries import Fault, OutcomeKind
 from bellwire.suppressions import SuppressionReason
 
 #: The gateway's path of Twilio's callbacks; a delivery id or `inbound` follows.
@@ -22,6 +22,10 @@ class CodeMeaning:
     operator: bool = False
     #: The cause is the number, and not the text, Twilio, the operator, or an unsubscription.
     number: bool = False
+
+    @property
+    def fault(self) -> Fault:
+        return Fault.RECEIVER if self.number else Fault.OPERATOR if self.operator else Fault.PROVIDER
 
 
 LATER = CodeMeaning(OutcomeKind.DEFERRED)

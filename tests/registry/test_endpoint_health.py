@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bellwire.contract import Group
-from bellwire.deliveries import Attempt, DeliveryState, Outcome, OutcomeKind
+from bellwire.deliveries import Attempt, DeliveryState, Fault, Outcome, OutcomeKind
 from bellwire.endpoint_health import (
     HEALTHY,
     Consent,
@@ -111,8 +111,8 @@ async def test_a_success_of_a_subscription_that_was_well_writes_nothing_more(reg
 @pytest.mark.parametrize(
     "outcome",
     [
-        {"reason": "no valid signing secret", "ours": True},
-        {"reason": "SMTP 530", "ours": True, "state": DeliveryState.REJECTED},
+        {"reason": "no valid signing secret", "fault": Fault.OPERATOR},
+        {"reason": "SMTP 421", "fault": Fault.PROVIDER, "state": DeliveryState.REJECTED},
         {"reason": "answer lost", "kind": OutcomeKind.UNKNOWN},
     ],
     ids=lambda outcome: outcome["reason"],

@@ -12,7 +12,7 @@ from temporalio.testing import ActivityEnvironment
 from activities.sending.loop import STOPPING, judge
 from activities.sending.throttling import Throttled
 from bellwire.contract import ChunkResult, Deferred
-from bellwire.deliveries import MAX_REASON, MAX_RESPONSE, DeliveryState, Outcome, OutcomeKind
+from bellwire.deliveries import MAX_REASON, MAX_RESPONSE, DeliveryState, Fault, Outcome, OutcomeKind
 from bellwire.endpoint_health import HEALTHY, Consent, EndpointHealth
 from bellwire.errors import RegistryUnavailable
 from bellwire.sends import SendRequest
@@ -410,4 +410,6 @@ async def test_an_attempt_tells_whether_there_is_something_that_a_success_clears
 async def test_that_a_subscription_is_disabled_does_not_count_against_its_receiver() -> None:
     ledger = Ledger(of("a", wish={"state": "disabled"}))
     await sent(ledger, Sender())
-    assert [(made.outcome.reason, made.outcome.ours) for made in ledger.recorded] == [("subscription disabled", True)]
+    assert [(made.outcome.reason, made.outcome.fault) for made in ledger.recorded] == [
+        ("subscription disabled", Fault.OPERATOR)
+    ]

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from activities.email.channel import EmailChannel
 from activities.email.relays import Relays
 from activities.rendering.renderer import Renderer
-from bellwire.deliveries import OutcomeKind
+from bellwire.deliveries import Fault, OutcomeKind
 from bellwire.email.relay_urls import Relay
 from bellwire.email.return_path import ReturnPath
 from bellwire.email.unsubscribe_links import LinkKeys
@@ -50,7 +50,7 @@ async def test_if_everyone_is_suppressed_nothing_is_sent_and_the_subscription_st
         outcome = await channel.attempt(without(owed_to(*recipients), ann=BOUNCED, bob=COMPLAINED))
         assert (outcome.kind, outcome.reason) == (REJECTED, "recipient suppressed: bounced")
         assert (outcome.disable, outcome.suppress, box.connections) == (False, (), 0)
-        assert outcome.ours  # it does not count against the subscription
+        assert outcome.fault is Fault.OPERATOR  # it does not count against the subscription
 
 
 async def test_whoever_is_suppressed_is_left_out_and_the_others_get_the_mail() -> None:
@@ -130,5 +130,5 @@ async def test_when_every_relay_is_passed_over_the_mail_is_deferred() -> None:
             first, second = [await channel.attempt(owed_to(ANN)) for _ in range(2)]
         assert (first.kind, first.reason) == (DEFERRED, "SMTP 421 4.3.2")
         assert (second.kind, second.reason) == (DEFERRED, "no SMTP relay available")
-        assert (first.ours, second.ours) == (True, True)
+        assert (first.fault, second.fault) == (Fault.PROVIDER, Fault.PROVIDER)
         await relays.close()

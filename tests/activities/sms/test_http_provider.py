@@ -18,7 +18,7 @@ from activities.sms.provider_config import (
     filled,
 )
 from activities.sms.providers import LOST_REASON, Sms
-from bellwire.deliveries import OutcomeKind
+from bellwire.deliveries import Fault, OutcomeKind
 from bellwire.suppressions import SuppressionReason
 from starter.local.receivers.sms_gateway import FakeSmsGateway
 from starter.local.receivers.twilio import SmsResponse
@@ -111,7 +111,9 @@ async def test_an_answer_becomes_a_verdict(
     assert (verdict.outcome.kind, verdict.outcome.reason) == (kind, reason)
     assert (verdict.outage, verdict.suppress) == (outage, suppress)
     assert verdict.outcome.disable == (suppress is SuppressionReason.BOUNCED)
-    assert verdict.outcome.ours == (kind in {REJECTED, DEFERRED} and suppress is not SuppressionReason.BOUNCED)
+    refused = kind in {REJECTED, DEFERRED} and suppress is not SuppressionReason.BOUNCED
+    by = Fault.OPERATOR if reply.status in {302, 404} else Fault.PROVIDER
+    assert verdict.outcome.fault is (by if refused else Fault.RECEIVER)
     assert verdict.outcome.retry_after == reply.retry_after
     assert (verdict.obstacle is not None) == (reply.status in {302, 404})
 
@@ -142,7 +144,7 @@ async def test_a_provider_that_is_gone_was_sent_nothing(session: aiohttp.ClientS
     async with FakeSmsGateway() as gone:
         pass
     verdict = await provider(gone, session).send(SMS)
-    assert (verdict.outcome.kind, verdict.outage, verdict.outcome.ours) == (DEFERRED, True, True)
+    assert (verdict.outcome.kind, verdict.outage, verdict.outcome.fault) == (DEFERRED, True, Fault.PROVIDER)
     assert verdict.outcome.reason == "acme unreachable: connect failed"
 
 

@@ -15,7 +15,7 @@ from activities.sms.channel import SmsChannel
 from activities.sms.prices import Price, Prices
 from activities.sms.providers import Providers
 from activities.sms.twilio import TwilioProvider, twilio_client
-from bellwire.deliveries import DeliveryState, OutcomeKind
+from bellwire.deliveries import DeliveryState, Fault, OutcomeKind
 from bellwire.registry import Registry
 from bellwire.sends import SendRequest
 from bellwire.suppressions import EVERYWHERE, Suppression, SuppressionReason, by_sender
@@ -83,7 +83,7 @@ async def test_a_text_of_more_segments_than_allowed_is_rejected_and_not_sent(
         assert (outcome.kind, setting.twilio.posts) == (OutcomeKind.DELIVERED, 1)
     else:
         assert (outcome.kind, outcome.reason, setting.twilio.posts) == (OutcomeKind.REJECTED, reason, 0)
-        assert outcome.ours
+        assert outcome.fault is Fault.OPERATOR
     assert outcome.sms is not None
     assert outcome.sms.estimate is None
 
@@ -109,23 +109,23 @@ async def test_what_twilio_bills_is_recorded_once_it_says_so(setting: Setting) -
 
 
 @pytest.mark.parametrize(
-    ("reply", "ours"),
+    ("reply", "fault"),
     [
-        (SmsResponse(status=400, code=30007), False),
-        (SmsResponse(status=400, code=21614), False),
-        (SmsResponse(status=400, code=21617), True),
-        (SmsResponse(status=401, code=20003), True),
-        (SmsResponse(status=429, code=20429), True),
-        (SmsResponse(status=503), True),
+        (SmsResponse(status=400, code=30007), Fault.RECEIVER),
+        (SmsResponse(status=400, code=21614), Fault.RECEIVER),
+        (SmsResponse(status=400, code=21617), Fault.PROVIDER),
+        (SmsResponse(status=401, code=20003), Fault.OPERATOR),
+        (SmsResponse(status=429, code=20429), Fault.PROVIDER),
+        (SmsResponse(status=503), Fault.PROVIDER),
     ],
 )
 async def test_a_refusal_by_twilio_is_the_receivers_only_if_it_is_about_the_number(
-    setting: Setting, reply: SmsResponse, ours: bool
+    setting: Setting, reply: SmsResponse, fault: Fault
 ) -> None:
     setting.twilio.script(TO, reply)
     outcome = await setting.channel().attempt(wanted())
     assert outcome.kind in {OutcomeKind.REJECTED, OutcomeKind.DEFERRED}
-    assert outcome.ours is ours
+    assert outcome.fault is fault
 
 
 async def test_an_sms_that_twilio_failed_to_deliver_says_whose_fault_it_was(setting: Setting) -> None:
@@ -135,7 +135,7 @@ async def test_an_sms_that_twilio_failed_to_deliver_says_whose_fault_it_was(sett
     outcome = await setting.channel().attempt(
         send_request(lost.subscription, lost.event, intent_at=NOW, provider_attempted="twilio/1")
     )
-    assert (outcome.kind, outcome.ours) == (OutcomeKind.DEFERRED, False)
+    assert (outcome.kind, outcome.fault) == (OutcomeKind.DEFERRED, Fault.RECEIVER)
 
 
 async def test_what_was_refused_costs_nothing(setting: Setting) -> None:
@@ -155,7 +155,7 @@ async def test_the_subscription_names_the_sender(setting: Setting) -> None:
 async def test_a_sender_that_the_operator_has_not_listed_waits_loudly(setting: Setting) -> None:
     with capture_logs() as logs:
         outcome = await setting.channel(senders=(SENDER,)).attempt(wanted(sender="Acme"))
-    assert (outcome.kind, outcome.reason, outcome.ours) == (OutcomeKind.DEFERRED, "sender not allowed", True)
+    assert (outcome.kind, outcome.reason, outcome.fault) == (OutcomeKind.DEFERRED, "sender not allowed", Fault.OPERATOR)
     assert [line["log_level"] for line in logs] == ["error"]
     assert setting.twilio.posts == 0
 
@@ -173,7 +173,7 @@ async def test_nothing_is_sent_to_a_suppressed_number(setting: Setting, scope: s
     await setting.registry.suppressions.add(suppression(scope, SuppressionReason.UNSUBSCRIBED))
     outcome = await setting.channel().attempt(wanted())
     assert (outcome.kind, outcome.reason) == (OutcomeKind.REJECTED, "recipient suppressed: unsubscribed")
-    assert (outcome.ours, setting.twilio.posts) == (True, 0)
+    assert (outcome.fault, setting.twilio.posts) == (Fault.OPERATOR, 0)
 
 
 @pytest.mark.parametrize("scope", ["sub_other", by_sender("+14155550199")])
@@ -186,7 +186,7 @@ async def test_who_has_said_stop_is_not_written_to_again_until_start(setting: Se
     setting.twilio.script(TO, SmsResponse(status=400, code=21610))
     channel = setting.channel()
     stopped = await channel.attempt(wanted())
-    assert (stopped.kind, stopped.disable, stopped.ours) == (OutcomeKind.REJECTED, False, True)
+    assert (stopped.kind, stopped.disable, stopped.fault) == (OutcomeKind.REJECTED, False, Fault.PROVIDER)
     (listed,) = await setting.registry.suppressions.list()
     assert (listed.reason, listed.subscription_id) == (SuppressionReason.UNSUBSCRIBED, by_sender(SENDER))
     assert (await channel.attempt(wanted())).reason == "recipient suppressed: unsubscribed"

@@ -13,7 +13,7 @@ from activities.email.smtp_replies import classify_smtp_error
 from activities.rendering.renderer import Renderer
 from activities.sms.channel import SmsChannel
 from activities.sms.providers import Providers
-from bellwire.deliveries import OutcomeKind
+from bellwire.deliveries import Fault, OutcomeKind
 from bellwire.registry import Registry
 from bellwire.sms.twilio_codes import BY_CODE, classify_refusal
 from starter.local.receivers.mailbox import Mailbox
@@ -34,47 +34,47 @@ def rcpt(code: int, message: str) -> Exception:
 
 
 @pytest.mark.parametrize(
-    ("error", "ours"),
+    ("error", "fault"),
     [
-        (rcpt(550, "5.1.1 unknown"), False),
-        (rcpt(550, "no such user"), False),
-        (rcpt(452, "4.2.2 full"), False),
-        (rcpt(451, "4.7.1 greylisted"), False),
-        (aiosmtplib.SMTPDataError(554, "5.6.0 content"), False),
+        (rcpt(550, "5.1.1 unknown"), Fault.RECEIVER),
+        (rcpt(550, "no such user"), Fault.RECEIVER),
+        (rcpt(452, "4.2.2 full"), Fault.RECEIVER),
+        (rcpt(451, "4.7.1 greylisted"), Fault.RECEIVER),
+        (aiosmtplib.SMTPDataError(554, "5.6.0 content"), Fault.RECEIVER),
         # The relay reports its own state, or refuses the sender.
-        (rcpt(421, "going down"), True),
-        (rcpt(452, "4.3.1 no room on this disk"), True),
-        (rcpt(550, "5.7.1 blocked"), True),
-        (rcpt(530, "authenticate first"), True),
-        (rcpt(454, "4.7.0 the login cannot be checked now"), True),
-        (rcpt(999, "no answer at all"), True),
-        (aiosmtplib.SMTPDataError(552, "5.3.4 too large"), True),
-        (aiosmtplib.SMTPSenderRefused(550, "5.1.1 you again", ANN), True),
-        (aiosmtplib.SMTPAuthenticationError(535, "5.7.8 wrong"), True),
-        (aiosmtplib.SMTPConnectError("no"), True),
-        (aiosmtplib.SMTPServerDisconnected("no"), True),
-        (aiosmtplib.SMTPReadTimeoutError("no"), True),
-        (aiosmtplib.SMTPNotSupported("no SMTPUTF8"), True),
-        (ReplyLost(), True),
-        (NoRelayAvailable(), True),
-        (OSError(), True),
+        (rcpt(421, "going down"), Fault.PROVIDER),
+        (rcpt(452, "4.3.1 no room on this disk"), Fault.PROVIDER),
+        (rcpt(550, "5.7.1 blocked"), Fault.OPERATOR),
+        (rcpt(530, "authenticate first"), Fault.OPERATOR),
+        (rcpt(454, "4.7.0 the login cannot be checked now"), Fault.PROVIDER),
+        (rcpt(999, "no answer at all"), Fault.PROVIDER),
+        (aiosmtplib.SMTPDataError(552, "5.3.4 too large"), Fault.PROVIDER),
+        (aiosmtplib.SMTPSenderRefused(550, "5.1.1 you again", ANN), Fault.OPERATOR),
+        (aiosmtplib.SMTPAuthenticationError(535, "5.7.8 wrong"), Fault.OPERATOR),
+        (aiosmtplib.SMTPConnectError("no"), Fault.PROVIDER),
+        (aiosmtplib.SMTPServerDisconnected("no"), Fault.PROVIDER),
+        (aiosmtplib.SMTPReadTimeoutError("no"), Fault.PROVIDER),
+        (aiosmtplib.SMTPNotSupported("no SMTPUTF8"), Fault.PROVIDER),
+        (ReplyLost(), Fault.PROVIDER),
+        (NoRelayAvailable(), Fault.PROVIDER),
+        (OSError(), Fault.PROVIDER),
     ],
 )
-def test_only_smtp_replies_about_the_recipient_count_against_it(error: Exception, ours: bool) -> None:
-    assert classify_smtp_error(error)[1].ours is ours
+def test_only_smtp_replies_about_the_recipient_count_against_it(error: Exception, fault: Fault) -> None:
+    assert classify_smtp_error(error)[1].fault is fault
 
 
 @pytest.mark.parametrize(
-    ("ann", "bob", "ours"),
+    ("ann", "bob", "fault"),
     [
-        ("550 5.1.1 unknown", "550 5.1.1 unknown", False),
-        ("450 4.2.2 full", "550 5.1.1 unknown", False),
+        ("550 5.1.1 unknown", "550 5.1.1 unknown", Fault.RECEIVER),
+        ("450 4.2.2 full", "550 5.1.1 unknown", Fault.RECEIVER),
         # One recipient has the mail, so the subscription is not failing.
-        (None, "450 4.2.2 full", True),
-        ("550 5.7.1 blocked", "550 5.7.1 blocked", True),
+        (None, "450 4.2.2 full", Fault.PROVIDER),
+        ("550 5.7.1 blocked", "550 5.7.1 blocked", Fault.OPERATOR),
     ],
 )
-async def test_subscription_fails_only_if_every_recipient_does(ann: str | None, bob: str, ours: bool) -> None:
+async def test_subscription_fails_only_if_every_recipient_does(ann: str | None, bob: str, fault: Fault) -> None:
     async with Mailbox() as box:
         pool = SmtpPool(box.host, box.port, timeout=5)
         channel = EmailChannel(NO_REGISTRY, pool, Renderer(), sender="Bell <bell@example.net>", concurrency=1)
@@ -84,7 +84,7 @@ async def test_subscription_fails_only_if_every_recipient_does(ann: str | None, 
         outcome = await channel.attempt(send_request(subscription({"channel": "email", "to": [ANN, BOB]})))
         await pool.close()
     assert outcome.kind is not OutcomeKind.DELIVERED
-    assert outcome.ours is ours
+    assert outcome.fault is fault
 
 
 async def test_failing_template_is_the_operators_fault(tmp_path: Path) -> None:
@@ -94,15 +94,16 @@ async def test_failing_template_is_the_operators_fault(tmp_path: Path) -> None:
     pool = SmtpPool("127.0.0.1", 1, timeout=1)
     mail = EmailChannel(NO_REGISTRY, pool, Renderer(tmp_path), sender="Bell <bell@example.net>", concurrency=1)
     text = sms_without_provider(Renderer(tmp_path))
-    assert (await mail.attempt(send_request(subscription({"channel": "email", "to": ANN}), event()))).ours
-    assert (await text.attempt(send_request(subscription({"channel": "sms", "to": "+14155550123"}), event()))).ours
+    by_email = await mail.attempt(send_request(subscription({"channel": "email", "to": ANN}), event()))
+    by_sms = await text.attempt(send_request(subscription({"channel": "sms", "to": "+14155550123"}), event()))
+    assert by_email.fault is by_sms.fault is Fault.OPERATOR
     await pool.close()
 
 
 async def test_channel_without_a_provider_is_the_operators_fault() -> None:
     text = sms_without_provider(Renderer())
     outcome = await text.attempt(send_request(subscription({"channel": "sms", "to": "+14155550123"}), event()))
-    assert (outcome.kind, outcome.ours) == (OutcomeKind.DEFERRED, True)
+    assert (outcome.kind, outcome.fault) == (OutcomeKind.DEFERRED, Fault.OPERATOR)
 
 
 def test_only_twilio_codes_about_the_number_count_against_it() -> None:
@@ -120,9 +121,9 @@ async def test_overload_statuses_throttle(status: int, throttles: bool) -> None:
     async with WebhookReceiver() as hooks:
         hooks.script("/", WebhookResponse(status=status, headers={"Retry-After": "7"}))
         outcome = await attempt(hooks.url())
-    assert (outcome.throttle, outcome.retry_after, outcome.ours) == (throttles, 7, False)
+    assert (outcome.throttle, outcome.retry_after, outcome.fault) == (throttles, 7, Fault.RECEIVER)
 
 
 @pytest.mark.parametrize("error", [TimeoutError(), ConnectionResetError(), UnicodeError()])
 def test_unreachable_endpoint_counts_against_itself(error: Exception) -> None:
-    assert not classify_error(error).ours
+    assert classify_error(error).fault is Fault.RECEIVER

@@ -17,7 +17,7 @@ from activities.sending.throttling import Throttled
 from activities.webhook.channel import WebhookChannel
 from activities.webhook.handshake import CONSENT_HOLDS, REFUSAL_HOLDS
 from bellwire.contract import Chunk, Group
-from bellwire.deliveries import DeliveryState, Outcome, OutcomeKind
+from bellwire.deliveries import DeliveryState, Fault, Outcome, OutcomeKind
 from bellwire.endpoint_health import Consent
 from bellwire.registry import Registry
 from bellwire.sends import SendRequest
@@ -333,7 +333,7 @@ async def test_without_an_origin_the_delivery_is_deferred_as_operator_fault(benc
         (request,) = await bench.requests()
         outcome = await nameless.attempt(request)
     assert outcome == Outcome(
-        kind=DEFERRED, reason="BELLWIRE_WEBHOOK_ORIGIN is not set; the handshake needs it", ours=True
+        kind=DEFERRED, reason="BELLWIRE_WEBHOOK_ORIGIN is not set; the handshake needs it", fault=Fault.OPERATOR
     )
     assert bench.counts == (0, 0)
 

@@ -27,7 +27,7 @@ from activities.webhook.body import STRUCTURED
 from activities.webhook.channel import WebhookChannel
 from activities.webhook.responses import classify_status
 from bellwire.contract import Chunk, Group
-from bellwire.deliveries import MAX_REASON, MAX_RESPONSE, DeliveryState, Outcome, OutcomeKind
+from bellwire.deliveries import MAX_REASON, MAX_RESPONSE, DeliveryState, Fault, Outcome, OutcomeKind
 from bellwire.events import Event
 from bellwire.registry import Registry
 from bellwire.sends import SendRequest
@@ -355,7 +355,7 @@ async def test_without_a_valid_secret_nothing_is_sent(secret: str | None) -> Non
     async with WebhookReceiver() as hooks, channel() as webhook:
         wish = subscription({"channel": "webhook", "url": hooks.url()})
         assert await webhook.attempt(send_request(wish, secret=secret)) == Outcome(
-            kind=DEFERRED, reason="no valid signing secret", ours=True
+            kind=DEFERRED, reason="no valid signing secret", fault=Fault.OPERATOR
         )
         assert hooks.received == []
 

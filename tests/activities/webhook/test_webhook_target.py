@@ -16,7 +16,7 @@ from activities.egress.policy import Egress
 from activities.sending.loop import judge
 from activities.webhook.channel import WebhookChannel
 from bellwire.contract import Chunk, Group
-from bellwire.deliveries import DeliveryState, Outcome, OutcomeKind
+from bellwire.deliveries import DeliveryState, Fault, Outcome, OutcomeKind
 from bellwire.endpoint_health import RETRY_AFTER_BOUNDS
 from bellwire.registry import Registry
 from bellwire.sends import SendRequest
@@ -234,4 +234,6 @@ async def test_invalid_stored_certificate_fails_only_its_own_delivery() -> None:
     target = sent.subscription.target.model_copy(update={"client_certificate": SecretStr(certificate)})
     broken = replace(sent, subscription=sent.subscription.model_copy(update={"target": target}))
     async with channel() as webhook:
-        assert await webhook.attempt(broken) == Outcome(kind=DEFERRED, reason="no valid client certificate", ours=True)
+        assert await webhook.attempt(broken) == Outcome(
+            kind=DEFERRED, reason="no valid client certificate", fault=Fault.OPERATOR
+        )
