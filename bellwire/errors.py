@@ -105,7 +105,17 @@ class TimestampOutsideTolerance(SignatureInvalid):
 
 
 def fields_in_error(error: ValidationError, *, prefix: Iterable[str] = ()) -> str:
-    """Each problem of a pydantic error as `field: what is wrong`, joined by "; "; inputs are left out, they may be private."""
+    """Each problem of a pydantic error as `field: what is wrong`, joined by "; "."""
+    return "; ".join(
+        f"{field}: {message}" if field else message for field, message in field_errors(error, prefix=prefix)
+    )
+
+
+def field_errors(error: ValidationError, *, prefix: Iterable[str] = ()) -> list[tuple[str, str]]:
+    """Each problem of a pydantic error as (field, what is wrong); inputs are left out, they may be private.
+
+    A rule that spans several fields has no field; its message names them.
+    """
     problems = []
     found = error.errors(include_url=False, include_input=False, include_context=False)
     for problem in found:
@@ -115,7 +125,5 @@ def fields_in_error(error: ValidationError, *, prefix: Iterable[str] = ()) -> st
         ):
             continue  # a container whose item is bad; the item says more
         field = ".".join(str(part) for part in (*prefix, *problem["loc"]))
-        message = problem["msg"].removeprefix("Value error, ")
-        # A rule that spans several fields names them itself.
-        problems.append(f"{field}: {message}" if field else message)
-    return "; ".join(problems)
+        problems.append((field, problem["msg"].removeprefix("Value error, ")))
+    return problems

@@ -12,7 +12,8 @@ from rich.console import Console
 from benchmarks import fairness, growth, throughput, waiting
 from benchmarks.figures import CRITERIA, Result, machine, save, table
 from benchmarks.sizes import Sizes
-from starter.local.processes import CHECKOUT, interruptible
+from starter.checkout import CHECKOUT
+from starter.local.processes import interruptible
 
 BENCHMARKS: Mapping[str, Callable[[Sizes], Awaitable[Result]]] = {
     "fanout": throughput.fanout,

@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks import plots
 from benchmarks.figures import CRITERIA, SERVER, SHARE, WORKER, figure, spread
-from starter.local.processes import CHECKOUT
+from starter.checkout import CHECKOUT
 
 PAGE = CHECKOUT / "docs" / "performance.md"
 #: Deliveries, or events, a second for which it is told how many processors they keep busy.

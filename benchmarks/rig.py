@@ -25,12 +25,8 @@ from benchmarks import bare
 from benchmarks.figures import SERVER, WORKER
 from benchmarks.meters import family
 from benchmarks.sink import Sink
-from starter.local.processes import (
-    CHECKOUT,
-    Process,
-    environment_without,
-    free_port,
-)
+from starter.checkout import CHECKOUT
+from starter.local.processes import Process, environment_without, free_port
 from starter.local.stack import (
     START_TIMEOUT,
     STOP_TIMEOUT,

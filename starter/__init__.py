@@ -1,1 +1,1 @@
-"""What starts workflows: the command line, the embedded stack of `dev`, and the demo."""
+"""What starts workflows and serves people: the command line, the HTTP gateway, and the embedded stack of `dev` and `demo`."""

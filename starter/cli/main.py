@@ -9,23 +9,25 @@ import typer
 from typer import TyperException
 from typer.main import get_command
 
-from starter.cli.admin import keys, limits, suppressions
-from starter.cli.admin.bounces import bounces
-from starter.cli.admin.retention import erase, purge
+from starter.cli.admin import keys, limits
+from starter.cli.admin.dev import dev
+from starter.cli.admin.erase import erase
+from starter.cli.admin.gateway import gateway
+from starter.cli.admin.purge import purge
+from starter.cli.admin.rekey import rekey
 from starter.cli.admin.setup import setup
+from starter.cli.delivery import deliveries, events
+from starter.cli.delivery.publish import DEFAULT_WAIT, publish
 from starter.cli.demo.command import demo
-from starter.cli.dev import dev
-from starter.cli.events import deliveries, events
-from starter.cli.events.publish import DEFAULT_WAIT, publish
-from starter.cli.subscriptions import subscriptions, templates
-from starter.cli.subscriptions.subscribe import subscribe
+from starter.cli.subscribers import subscriptions, suppressions, templates
+from starter.cli.subscribers.bounces import bounces
+from starter.cli.subscribers.subscribe import subscribe
 from starter.cli.terminal import BAD_INPUT, note
-from starter.gateway.app import gateway
 
-_WELCOME = """Bellwire: publish an event once; everyone who subscribed gets it, by email, SMS or webhook.
+_WELCOME = """Bellwire: publish an event once; it is delivered to every matching subscription by email, SMS or webhook.
 
-Start with `demo`, which needs nothing, or with `dev`, a whole stack on this machine. For a stack of your own: `setup`
-once, `python worker.py`, then `subscribe` and `publish`. TEMPORAL_* and BELLWIRE_* variables say where things are."""
+Start with `demo`, which needs nothing, or with `dev`, a whole stack on this machine. For your own stack: `setup` once,
+`python worker.py`, then `subscribe` and `publish`. TEMPORAL_* and BELLWIRE_* variables configure all commands."""
 
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
@@ -52,7 +54,7 @@ app.add_typer(templates.app, name="templates")
 app.command()(purge)
 app.command()(erase)
 app.add_typer(keys.app, name="keys")
-app.command()(keys.rekey)
+app.command()(rekey)
 app.command()(gateway)
 
 
@@ -66,10 +68,10 @@ def main(arguments: Sequence[str]) -> int:
         status = get_command(app).main(_with_seconds(arguments), prog_name="python -m starter", standalone_mode=False)
         sys.stdout.flush()
     except TyperException as error:
-        note(f"error: {' '.join(error.format_message().split()).rstrip('.')}; --help shows what there is")
+        note(f"error: {' '.join(error.format_message().split()).rstrip('.')}; see --help")
         return error.exit_code
     except BrokenPipeError:
-        # Whoever read stdout has enough. What is left in the buffer must not fail again at exit.
+        # The reader of stdout has closed it. What is left in the buffer must not fail again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (KeyboardInterrupt, typer.Abort):
@@ -78,7 +80,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _with_seconds(arguments: Sequence[str]) -> list[str]:
-    """The arguments, a bare --wait completed: typer knows no options whose value can be left out."""
+    """The arguments, with a value for a bare --wait: typer has no options with an optional value."""
     completed = []
     for position, argument in enumerate(arguments):
         following = arguments[position + 1] if position + 1 < len(arguments) else ""

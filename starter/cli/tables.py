@@ -9,7 +9,7 @@ from rich.text import Text
 from bellwire.deliveries import Counts
 from starter.cli.terminal import console, printable
 
-#: How states stand out. What needs a person is red, what will go on by itself is yellow.
+#: Colours of states. Red needs a person, yellow continues without one.
 STYLES = {
     "active": "green",
     "paused": "yellow",
@@ -28,7 +28,7 @@ STYLES = {
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> Table:
-    """A table in which nothing is cut off, and states have their colour."""
+    """A table that folds long cells instead of cutting them off, with states in colour."""
     made = Table(title=title, title_justify="left", header_style="bold")
     for column in columns:
         made.add_column(column, overflow="fold")
@@ -46,7 +46,7 @@ def cell(value: object) -> Text:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str | None = None) -> None:
-    """Print a table on stdout, or say that there is nothing to show."""
+    """Print a table on stdout, or "none" if it has no rows."""
     if rows:
         console().print(table(columns, rows, title=title))
     else:
@@ -54,7 +54,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, tit
 
 
 def print_facts(facts: Iterable[tuple[str, object]]) -> None:
-    """Print names and values as two columns, leaving out what is not set."""
+    """Print names and values as two columns; values that are not set are left out."""
     made = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     made.add_column(style="bold")
     made.add_column(overflow="fold")
@@ -65,9 +65,9 @@ def print_facts(facts: Iterable[tuple[str, object]]) -> None:
 
 
 def in_counts(counts: Counts) -> str:
-    """Counts as an operator says them: "2 delivered, 1 rejected of 3"; what is zero is left out."""
+    """Counts as one text: "2 delivered, 1 rejected of 3"; zeros are left out."""
     if counts.matched == 0:
-        return "nobody wants it"
+        return "no matching subscriptions"
     named = {
         "delivered": counts.delivered,
         "rejected": counts.rejected,

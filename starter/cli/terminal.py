@@ -1,4 +1,4 @@
-"""How commands speak: answers on stdout, as a table or as JSON; progress, remarks and errors on stderr."""
+"""How commands print: results on stdout, as a table or as JSON; progress, notes and errors on stderr."""
 
 import asyncio
 import functools
@@ -6,20 +6,22 @@ import json
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, ParamSpec
+from typing import Annotated, Any, ParamSpec, get_type_hints
 
 import typer
 from rich.console import Console
+from typer.models import ArgumentInfo, OptionInfo
 
 from bellwire.client import Client
-from bellwire.errors import BellwireError, EventInvalid, KeysInvalid, SubscriptionInvalid, TemplateInvalid
+from bellwire.errors import BellwireError, KeysInvalid
 from bellwire.registry import Registry
 from bellwire.service.settings import Settings, SettingsInvalid
+from starter.operations.problems import Kind, kind_of, problems_of, text_of
 
 #: Columns of a table that is written to a file or a pipe, which has no width of its own.
 WIDTH_WITHOUT_TERMINAL = 160
 
-#: Exit statuses: what was asked failed; what was asked makes no sense, and nothing was started or stored.
+#: Exit statuses: the command failed; its input is not usable, and nothing was started or stored.
 FAILURE, BAD_INPUT = 1, 2
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -27,19 +29,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 _Arguments = ParamSpec("_Arguments")
 
 
-class InputInvalid(BellwireError, ValueError):
-    """An option or a file is not usable; the message names it. Nothing was started or stored."""
-
-
-class CommandFailed(BellwireError):
-    """The command did not succeed."""
-
-
-_BAD_INPUT = (InputInvalid, EventInvalid, SubscriptionInvalid, TemplateInvalid, SettingsInvalid, KeysInvalid)
-
-
 def console(*, stderr: bool = False) -> Console:
-    """A console that takes text as it is: what tenants and receivers wrote is never markup."""
+    """A console that prints text as it is: markup in texts of tenants and receivers has no effect."""
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else WIDTH_WITHOUT_TERMINAL
     return Console(stderr=stderr, width=width, markup=False, highlight=False, emoji=False)
@@ -56,28 +47,47 @@ def print_json(value: object) -> None:
 
 
 def note(text: str) -> None:
-    """Print a line on stderr, where it does not mix with the answer."""
+    """Print a line on stderr, where it does not mix with the result."""
     typer.echo(text, err=True)
 
 
-def report(error: Exception) -> int:
-    """Print an expected error, a line for each problem, and return the exit status it stands for."""
-    for line in str(error).split("\n"):
+def report(error: BellwireError, names: dict[str, str]) -> int:
+    """Print an expected error, a line for each problem, and return its exit status.
+
+    `names` are the command's own names of the operation's fields: `--older-than` for `older_than`.
+    """
+    for line in text_of(problems_of(error), lambda field: names.get(field, field)).split("\n"):
         note(f"error: {printable(line)}")
-    return BAD_INPUT if isinstance(error, _BAD_INPUT) else FAILURE
+    bad_input = kind_of(error) is Kind.INVALID or isinstance(error, (SettingsInvalid, KeysInvalid))
+    return BAD_INPUT if bad_input else FAILURE
 
 
 def command(function: Callable[_Arguments, Coroutine[Any, Any, None]]) -> Callable[_Arguments, None]:
-    """The synchronous function that typer wants: runs `function`; Bellwire's errors become lines and exit statuses."""
+    """The synchronous function that typer needs: it runs `function` and reports Bellwire's errors."""
 
     @functools.wraps(function)
     def run(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> None:
         try:
             asyncio.run(function(*args, **kwargs))
         except BellwireError as error:
-            raise typer.Exit(report(error)) from error
+            raise typer.Exit(report(error, _names(function))) from error
 
     return run
+
+
+def _names(function: Callable[..., object]) -> dict[str, str]:
+    """The options and arguments of a command by the names of its parameters."""
+    names = {}
+    for parameter, annotation in get_type_hints(function, include_extras=True).items():
+        for info in getattr(annotation, "__metadata__", ()):
+            if isinstance(info, OptionInfo):
+                # Within Annotated, typer has the first name where the default would be.
+                declared = [str(each) for each in (info.default, *(info.param_decls or ()))]
+                own = (name.partition("/")[0] for name in declared if name.startswith("--"))
+                names[parameter] = next(own, f"--{parameter.replace('_', '-')}")
+            elif isinstance(info, ArgumentInfo):
+                names[parameter] = info.metavar or parameter.upper()
+    return names
 
 
 @asynccontextmanager

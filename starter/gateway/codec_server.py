@@ -1,10 +1,10 @@
-"""The codec server: lets Temporal's CLI and UI show what is encrypted, to those who have a token.
+"""The codec server: decrypts payloads for Temporal's CLI and UI, for users with a token.
 
 Temporal's protocol: `POST /codec/encode` and `/codec/decode`, each with `{"payloads": […]}` as protobuf's JSON, and the
-answer in the same form. It decrypts whatever it is given, so each request names the namespace and carries a token: the CLI
-as `Authorization: Bearer`, the UI, which cannot, as a cookie that `/codec/login` sets.
+response in the same form. It decrypts any payload of its keys, so each request names the namespace and carries a token:
+the CLI as `Authorization: Bearer`, the UI, which cannot, as a cookie that `/codec/login` sets.
 
-No other page can use that cookie: X-Namespace makes browsers ask first whether its origin may.
+No page of another origin can use that cookie: X-Namespace makes browsers send a preflight request first.
 """
 
 import hmac
@@ -23,20 +23,21 @@ from bellwire.errors import NotReadable
 from bellwire.service.settings import Settings
 from bellwire.temporal.codec import Codec
 from bellwire.temporal.connection import namespace
+from starter.gateway.bodies import BodyTooLarge, read_body
 
-#: Bytes of a request. Temporal's own answers have up to 4 MB, which base64 makes a third larger.
+#: Maximum bytes of a request. Temporal's own responses have up to 4 MB, which base64 makes a third larger.
 MAX_BODY = 8_000_000
-#: Seconds that a browser remembers what another origin may ask.
+#: Seconds that a browser caches the response to a preflight request.
 PREFLIGHT_SECONDS = 600
 
 #: The cookie that holds a token, and the seconds it lasts: a working day.
 COOKIE, COOKIE_SECONDS = "bellwire_codec", 43_200
-#: Bytes of a login.
+#: Maximum bytes of a login.
 MAX_LOGIN = 2_000
 
 _FORM = """<!doctype html><html lang="en"><title>Bellwire</title><meta name="viewport" content="width=device-width">
 <form method="post"><p><label>Token <input name="token" type="password" autocomplete="off" autofocus></label>
-<button>Read encrypted runs</button></p><p>{said}</p></form></html>"""
+<button>Read encrypted runs</button></p><p>{message}</p></form></html>"""
 _PAGE_HEADERS = {
     "cache-control": "no-store",
     "content-security-policy": "default-src 'none'; form-action 'self'; frame-ancestors 'none'",
@@ -56,35 +57,35 @@ def codec_routes(settings: Settings) -> Sequence[BaseRoute]:
         return ()
     codec, tokens, served = Codec(settings.ring), settings.tokens, namespace()
 
-    def through(
-        work: Callable[[Sequence[Payload]], Awaitable[Sequence[Payload]]],
+    def endpoint(
+        convert: Callable[[Sequence[Payload]], Awaitable[Sequence[Payload]]],
     ) -> Callable[[Request], Awaitable[Response]]:
-        async def answer(request: Request) -> Response:
+        async def respond(request: Request) -> Response:
             try:
                 _authenticate(request, tokens)
                 _check_namespace(request, served)
                 given = await _payloads(request)
-                done = Payloads(payloads=await work(given.payloads))
+                converted = Payloads(payloads=await convert(given.payloads))
             except _Refused as refusal:
                 headers = {"www-authenticate": "Bearer"} if refusal.status == 401 else None
                 return JSONResponse({"error": refusal.reason}, status_code=refusal.status, headers=headers)
             except NotReadable as error:
                 return JSONResponse({"error": str(error)}, status_code=422)
-            return JSONResponse(MessageToDict(done))
+            return JSONResponse(MessageToDict(converted))
 
-        return answer
+        return respond
 
     async def login(request: Request) -> Response:
         if request.method != "POST":
-            return _page("One of BELLWIRE_CODEC_TOKENS.")
+            return _page("Enter one of BELLWIRE_CODEC_TOKENS.")
         try:
             body = await _body(request, MAX_LOGIN)
         except _Refused as refusal:
-            return _page("That is no token.", refusal.status)
+            return _page("Invalid token.", refusal.status)
         token = parse_qs(body.decode("latin-1")).get("token", [""])[0].strip()
         if not _known(token, tokens):
-            return _page("That is no token.", 401)
-        page = _page("Temporal's UI may ask from now on. You can close this page.")
+            return _page("Invalid token.", 401)
+        page = _page("Temporal's UI can now show encrypted data. You can close this page.")
         https = request.url.scheme == "https"
         page.set_cookie(
             COOKIE,
@@ -93,7 +94,7 @@ def codec_routes(settings: Settings) -> Sequence[BaseRoute]:
             path="/codec",
             httponly=True,
             secure=https,
-            # The UI is usually another site. Browsers send such cookies over https only.
+            # The UI is usually on another site. Browsers send such cookies over https only.
             samesite="none" if https else "lax",
         )
         return page
@@ -102,8 +103,8 @@ def codec_routes(settings: Settings) -> Sequence[BaseRoute]:
         Mount(
             "/codec",
             routes=[
-                Route("/encode", through(codec.encode), methods=["POST"]),
-                Route("/decode", through(codec.decode), methods=["POST"]),
+                Route("/encode", endpoint(codec.encode), methods=["POST"]),
+                Route("/decode", endpoint(codec.decode), methods=["POST"]),
                 Route("/login", login, methods=["GET", "POST"]),
             ],
             middleware=[
@@ -128,27 +129,24 @@ def _authenticate(request: Request, tokens: Sequence[str]) -> None:
 
 
 def _known(token: str, tokens: Sequence[str]) -> bool:
-    # All are compared, so that the time says nothing about which one came close.
+    # All are compared, so that the response time reveals nothing about a token.
     return sum(hmac.compare_digest(token.encode(), known.encode()) for known in tokens) > 0
 
 
-def _page(said: str, status: int = 200) -> Response:
-    return HTMLResponse(_FORM.format(said=said), status_code=status, headers=_PAGE_HEADERS)
+def _page(message: str, status: int = 200) -> Response:
+    return HTMLResponse(_FORM.format(message=message), status_code=status, headers=_PAGE_HEADERS)
 
 
 def _check_namespace(request: Request, served: str) -> None:
-    asked = request.headers.get("x-namespace")
-    if asked != served:
+    if request.headers.get("x-namespace") != served:
         raise _Refused(403, f"X-Namespace: must be {served}, the namespace of this gateway (TEMPORAL_NAMESPACE)")
 
 
-async def _body(request: Request, most: int) -> bytes:
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > most:
-            raise _Refused(413, f"a request may have {most:,} bytes; ask for fewer payloads at a time")
-    return bytes(body)
+async def _body(request: Request, max_bytes: int) -> bytes:
+    try:
+        return await read_body(request, max_bytes)
+    except BodyTooLarge as error:
+        raise _Refused(413, f"{error}; send fewer payloads at a time") from error
 
 
 async def _payloads(request: Request) -> Payloads:
@@ -156,4 +154,6 @@ async def _payloads(request: Request) -> Payloads:
     try:
         return Parse(body, Payloads(), ignore_unknown_fields=True)
     except (ParseError, UnicodeDecodeError, RecursionError) as error:
-        raise _Refused(400, 'the body must be {"payloads": […]}, as Temporal\'s remote codecs take it') from error
+        raise _Refused(
+            400, 'the body must be {"payloads": […]}, as Temporal\'s remote codec protocol defines'
+        ) from error

@@ -1,6 +1,6 @@
-"""What providers and recipients of SMS call the gateway with: what became of an SMS, and STOP or START.
+"""Callbacks of SMS providers: delivery receipts, and STOP or START from recipients.
 
-A callback names its delivery in the path, so that one that comes before the attempt is on record is kept all the same.
+A callback's path names its delivery, so a receipt that arrives before the attempt is recorded is not lost.
 """
 
 from collections.abc import Mapping
@@ -18,21 +18,21 @@ from bellwire.errors import DeliveryNotFound
 from bellwire.registry import Registry
 from bellwire.service.settings import Settings
 from bellwire.sms.receipts import SmsReceipt, SmsReceiptStatus
-from bellwire.sms.twilio_codes import BY_CODE, CALLBACKS
-from bellwire.suppressions import EVERYWHERE, Suppression, SuppressionReason, by_sender
-from bellwire.targets import Channel
-from starter.cli.events.deliveries import parse_delivery_id
-from starter.cli.terminal import InputInvalid
+from bellwire.sms.twilio_codes import CALLBACKS
+from starter.gateway.bodies import BodyTooLarge, read_body
+from starter.operations.delivery.deliveries import DeliveryKey
+from starter.operations.problems import InputInvalid
+from starter.operations.subscribers import sms_callbacks
 
 log = structlog.get_logger("bellwire")
 
-#: Most bytes of a callback. One of Twilio's has about 500; an inbound SMS of ten segments in UCS-2 about 6,000.
+#: Maximum bytes of a callback. One of Twilio's has about 500; an inbound SMS of ten segments in UCS-2 about 6,000.
 MAX_BODY = 64 * 1024
 MAX_FIELDS = 200
-#: Most characters of a provider's id that are kept.
+#: Maximum characters of a provider's id.
 MAX_ID = 64
 
-#: What Twilio's words stand for. Others, such as those of WhatsApp, are no news of an SMS.
+#: The statuses that Twilio reports of an SMS. Others, such as those of WhatsApp, are ignored.
 STATUSES = {
     "accepted": SmsReceiptStatus.QUEUED,
     "scheduled": SmsReceiptStatus.QUEUED,
@@ -44,16 +44,16 @@ STATUSES = {
     "failed": SmsReceiptStatus.FAILED,
     "canceled": SmsReceiptStatus.FAILED,
 }
-#: https://help.twilio.com/articles/223134027: what recipients write, where Twilio does not say what it took it for.
+#: https://help.twilio.com/articles/223134027: the words of recipients, for callbacks without an OptOutType.
 STOP_WORDS = frozenset({"stop", "stopall", "unsubscribe", "cancel", "end", "quit", "revoke", "optout"})
 START_WORDS = frozenset({"start", "yes", "unstop"})
 
-#: Twilio is told to answer nothing to the recipient; it answers STOP and START itself.
-_SILENCE = '<?xml version="1.0" encoding="UTF-8"?><Response/>'
+#: Tells Twilio to send nothing back to the recipient; Twilio itself replies to STOP and START.
+_NO_REPLY = '<?xml version="1.0" encoding="UTF-8"?><Response/>'
 
 
 def routes(settings: Settings, registry: Registry) -> list[Route]:
-    """Twilio's callbacks, if its token and the public URL are known: without them, nobody could be told apart from it."""
+    """Twilio's callbacks, if its token and the public URL are set: without them, its signature cannot be verified."""
     if settings.twilio_auth_token is None or settings.public_url is None:
         return []
     callbacks = TwilioCallbacks(
@@ -66,7 +66,7 @@ def routes(settings: Settings, registry: Registry) -> list[Route]:
 
 
 class TwilioCallbacks:
-    """Answers 403 to what Twilio did not sign over the URL that it knows, which the Host header does not take part in."""
+    """Verifies Twilio's signature over the public URL, never over the Host header, and responds 403 without a valid one."""
 
     def __init__(self, registry: Registry, *, token: str, public_url: str) -> None:
         self._registry = registry
@@ -74,67 +74,54 @@ class TwilioCallbacks:
         self._public_url = public_url
 
     async def status(self, request: Request) -> Response:
-        """What became of an SMS. 204; 404 for a delivery that is not known."""
+        """A delivery receipt. Responds 204; 404 for a delivery that does not exist."""
         form = await self._signed_form(request)
         if isinstance(form, Response):
             return form
         try:
-            event_key, subscription_id = parse_delivery_id(request.path_params["delivery_id"])
+            key = DeliveryKey.parse(request.path_params["delivery_id"])
         except InputInvalid:
             return Response(status_code=404)
-        sid = form.get("MessageSid") or form.get("SmsSid") or ""
-        status = STATUSES.get(form.get("MessageStatus") or form.get("SmsStatus") or "")
-        if not sid or len(sid) > MAX_ID or status is None:
+        receipt = _receipt(form, key)
+        if receipt is None:
             return Response(status_code=204)
-        bad = status in {SmsReceiptStatus.UNDELIVERED, SmsReceiptStatus.FAILED}
-        code = _whole(form.get("ErrorCode")) if bad else None
-        receipt = SmsReceipt(
-            event_key=event_key,
-            subscription_id=subscription_id,
-            provider_id=sid,
-            status=status,
-            code=None if code is None else str(code),
-            segments=_whole(form.get("NumSegments")) or None,
-            price=_price(form.get("Price")),
-            currency=form.get("PriceUnit", "")[:3].upper() or None,
-            received_at=datetime.now(UTC),
-        )
+        sender = form.get("MessagingServiceSid") or form.get("From") or ""
         try:
-            news = await self._registry.sms_receipts.record(receipt, suppression=_suppression(form, code))
+            new = await sms_callbacks.record_receipt(self._registry, receipt, number=form.get("To", ""), sender=sender)
         except DeliveryNotFound:
             return Response(status_code=404)
-        if news:
-            ids = {"event_key": event_key, "subscription": subscription_id, "provider_id": sid}
-            log.info("sms.receipt_recorded", status=str(status), code=receipt.code, **ids)
+        if new:
+            log.info(
+                "sms.confirmed",
+                status=str(receipt.status),
+                code=receipt.code,
+                event_key=receipt.event_key,
+                subscription=receipt.subscription_id,
+                provider_id=receipt.provider_id,
+            )
         return Response(status_code=204)
 
     async def inbound(self, request: Request) -> Response:
-        """An SMS from a recipient: STOP suppresses the number for the sender it was written to, START takes that back."""
+        """An SMS from a recipient: STOP suppresses the number for the sender it was written to, START lifts that."""
         form = await self._signed_form(request)
         if isinstance(form, Response):
             return form
-        number, wish = form.get("From", ""), _wish(form)
+        number, keyword = form.get("From", ""), _keyword(form)
         senders = [sender for sender in (form.get("To"), form.get("MessagingServiceSid")) if sender]
-        if number and wish == "STOP":
-            for sender in senders:
-                await self._registry.suppressions.add(_unsubscribed(number, sender))
-        elif number and wish == "START":
-            for sender in senders:
-                await self._registry.suppressions.lift(
-                    Channel.SMS, number, subscription_id=by_sender(sender), reason=SuppressionReason.UNSUBSCRIBED
-                )
-        if wish in {"STOP", "START"}:
-            log.info("sms.answered", word=wish)
-        return Response(_SILENCE, media_type="text/xml")
+        if number and keyword == "STOP":
+            await sms_callbacks.opt_out(self._registry, number, senders)
+        elif number and keyword == "START":
+            await sms_callbacks.opt_in(self._registry, number, senders)
+        if keyword in {"STOP", "START"}:
+            log.info("sms.keyword_received", keyword=keyword)
+        return Response(_NO_REPLY, media_type="text/xml")
 
     async def _signed_form(self, request: Request) -> dict[str, str] | Response:
-        """The fields, if Twilio has signed them; what to answer otherwise."""
-        body = bytearray()
+        """The fields, if Twilio has signed them; otherwise the response."""
         try:
-            async for piece in request.stream():
-                body += piece
-                if len(body) > MAX_BODY:
-                    return Response(status_code=413)
+            body = await read_body(request, MAX_BODY)
+        except BodyTooLarge:
+            return Response(status_code=413)
         except ClientDisconnect:
             return Response(status_code=400)
         try:
@@ -151,34 +138,37 @@ class TwilioCallbacks:
         query = f"?{request.url.query}" if request.url.query else ""
         url = f"{self._public_url}{request.scope['path']}{query}"
         signature = request.headers.get("X-Twilio-Signature", "")
-        # A field that comes twice is not Twilio's way, and could carry what was not signed.
+        # Twilio gives no field twice; a second value could be one that is not signed.
         if len(form) < len(pairs) or not self._validator.validate(url, form, signature):
             return Response(status_code=403)
         return form
 
 
-def _suppression(form: Mapping[str, str], code: int | None) -> Suppression | None:
-    """What a code of failure says about the number; None if nothing."""
-    judged = None if code is None else BY_CODE.get(code)
-    number = form.get("To", "")
-    if judged is None or judged.suppress is None or not number:
+def _receipt(form: Mapping[str, str], key: DeliveryKey) -> SmsReceipt | None:
+    """The delivery receipt in a callback; None if it has no id or a status that is not of an SMS."""
+    sid = form.get("MessageSid") or form.get("SmsSid") or ""
+    status = STATUSES.get(form.get("MessageStatus") or form.get("SmsStatus") or "")
+    if not sid or len(sid) > MAX_ID or status is None:
         return None
-    if judged.suppress is SuppressionReason.UNSUBSCRIBED:
-        return _unsubscribed(number, form.get("MessagingServiceSid") or form.get("From") or "")
-    return Suppression(channel=Channel.SMS, address=number, reason=judged.suppress)
-
-
-def _unsubscribed(number: str, sender: str) -> Suppression:
-    scope = by_sender(sender) if sender else EVERYWHERE
-    return Suppression(
-        channel=Channel.SMS, address=number, reason=SuppressionReason.UNSUBSCRIBED, subscription_id=scope
+    failed = status in {SmsReceiptStatus.UNDELIVERED, SmsReceiptStatus.FAILED}
+    code = _whole(form.get("ErrorCode")) if failed else None
+    return SmsReceipt(
+        event_key=key.event_key,
+        subscription_id=key.subscription_id,
+        provider_id=sid,
+        status=status,
+        code=None if code is None else str(code),
+        segments=_whole(form.get("NumSegments")) or None,
+        price=_price(form.get("Price")),
+        currency=form.get("PriceUnit", "")[:3].upper() or None,
+        received_at=datetime.now(UTC),
     )
 
 
-def _wish(form: Mapping[str, str]) -> str:
-    """STOP, START, or something else: as Twilio took it, which knows the words of each sender and language."""
-    if said := form.get("OptOutType"):
-        return said.upper()
+def _keyword(form: Mapping[str, str]) -> str:
+    """STOP, START, or something else. Twilio's own OptOutType wins: it knows the words of each sender and language."""
+    if kind := form.get("OptOutType"):
+        return kind.upper()
     word = form.get("Body", "").strip().casefold()
     return "STOP" if word in STOP_WORDS else "START" if word in START_WORDS else ""
 
@@ -188,7 +178,7 @@ def _whole(text: str | None) -> int | None:
 
 
 def _price(text: str | None) -> Decimal | None:
-    """Twilio writes what it takes as a negative number."""
+    """The amount charged, which Twilio writes as a negative number."""
     try:
         price = abs(Decimal(text or "nothing"))
     except InvalidOperation:

@@ -1,7 +1,7 @@
-"""Unsubscribing: what the link in a mail leads to (RFC 8058), for mail readers that post it and for people who open it.
+"""Unsubscribe pages: where the link in a mail leads (RFC 8058), for mail clients that post it and people who open it.
 
-Nothing is asked but the link: no cookie, no login, no redirect. Opening it changes nothing, since scanners open every link
-of a mail; the page has a button that posts. What became of a token that is none is not told.
+The link suffices: no cookie, no login, no redirect. Opening it changes nothing, since scanners open every link of a mail;
+the page has a button that posts. A bad token gets the same response whatever is wrong with it.
 """
 
 import base64
@@ -14,27 +14,22 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from bellwire.email.unsubscribe_links import (
-    ONE_CLICK,
-    UNSUBSCRIBE,
-    LinkKeys,
-    UnsubscribeRequest,
-)
-from bellwire.errors import BellwireError, SubscriptionNotFound
+from bellwire.email.unsubscribe_links import ONE_CLICK, UNSUBSCRIBE, LinkKeys
+from bellwire.errors import BellwireError
 from bellwire.registry import Registry
-from bellwire.suppressions import Suppression, SuppressionReason
-from bellwire.targets import Channel, EmailTarget
+from starter.gateway.bodies import BodyTooLarge, read_body
+from starter.operations.subscribers import unsubscribing
 
 log = structlog.get_logger("bellwire")
 
-#: Bytes of a posted form that are read; the only one that counts has 30, or 300 in parts.
+#: Maximum bytes of a posted form. The expected one has 30, or 300 as multipart.
 MAX_FORM = 4096
 
 _STYLE = (
     "body{font:16px/1.5 sans-serif;max-width:32em;margin:4em auto;padding:0 1em}button{font:inherit;padding:.5em 1em}"
 )
 _STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-#: Never kept, indexed, framed or run, and the token does not travel on as a referrer.
+#: The page is not cached, indexed or framed, runs no script, and does not pass its token on as a referrer.
 _HEADERS = {
     "cache-control": "no-store",
     "content-security-policy": f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; form-action 'self'; "
@@ -52,64 +47,39 @@ _BUTTON = (
 
 
 def routes(keys: LinkKeys, registry: Registry) -> list[Route]:
-    """What links to unsubscribe lead to; `keys` verify them."""
+    """The routes of unsubscribe links; `keys` verify them."""
 
     async def ask(request: Request) -> Response:
         if keys.read(request.path_params["token"]) is None:
-            return _unknown()
+            return _not_found()
         return _page("Unsubscribe", f"<p>Do you want no more of these emails?</p>{_BUTTON}")
 
     async def unsubscribe(request: Request) -> Response:
-        asked = keys.read(request.path_params["token"])
-        if asked is None:
-            return _unknown()
-        form = await _form(request)
-        if form is None or not _one_click(form, request.headers.get("content-type", "")):
-            return _page("Not understood", f"<p>Use the button.</p>{_BUTTON}", status=400)
+        wanted = keys.read(request.path_params["token"])
+        if wanted is None:
+            return _not_found()
         try:
-            await _suppress(registry, asked)
+            form = await read_body(request, MAX_FORM)
+        except BodyTooLarge:
+            form = b""
+        if not _one_click(form, request.headers.get("content-type", "")):
+            return _page("Invalid request", f"<p>Please use the button.</p>{_BUTTON}", status=400)
+        try:
+            suppressed = await unsubscribing.unsubscribe(registry, wanted)
         except BellwireError as error:
-            log.error("unsubscribing.failed", subscription=asked.subscription_id, error=type(error).__name__)  # noqa: TRY400
+            log.error("unsubscribing.failed", subscription=wanted.subscription_id, error=type(error).__name__)  # noqa: TRY400
             later = "<p>This does not work at the moment. Please try again in a few minutes.</p>"
             return _page("Try again later", later + _BUTTON, status=503, more={"retry-after": "120"})
+        if suppressed:
+            log.info("recipient.unsubscribed", subscription=wanted.subscription_id)
         return _page("Unsubscribed", "<p>You will get no more of these emails.</p>")
 
     path = UNSUBSCRIBE + "{token}"
     return [Route(path, ask, methods=["GET"]), Route(path, unsubscribe, methods=["POST"])]
 
 
-async def _suppress(registry: Registry, asked: UnsubscribeRequest) -> None:
-    """Write to the recipient no more. Whoever is not among the recipients any more gets none anyway."""
-    try:
-        target = (await registry.subscriptions.get(asked.subscription_id)).target
-    except SubscriptionNotFound:
-        return
-    address = asked.match(target.recipients) if isinstance(target, EmailTarget) else None
-    if address is None:
-        return
-    await registry.suppressions.add(
-        Suppression(
-            channel=Channel.EMAIL,
-            address=address,
-            reason=SuppressionReason.UNSUBSCRIBED,
-            subscription_id=asked.subscription_id,
-        )
-    )
-    log.info("recipient.unsubscribed", subscription=asked.subscription_id)
-
-
-async def _form(request: Request) -> bytes | None:
-    """The body; None if it is too long to be the form."""
-    body = b""
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MAX_FORM:
-            return None
-    return body
-
-
 def _one_click(form: bytes, content_type: str) -> bool:
-    """Whether the form says List-Unsubscribe=One-Click, in either encoding that RFC 8058 §3.2 allows."""
+    """Whether the form has List-Unsubscribe=One-Click, in either encoding that RFC 8058 §3.2 allows."""
     name, value = ONE_CLICK
     if content_type.lower().startswith("multipart/form-data"):
         head = f"Content-Type: {content_type}\r\nMIME-Version: 1.0\r\n\r\n".encode("latin-1", "replace")
@@ -119,11 +89,11 @@ def _one_click(form: bytes, content_type: str) -> bool:
             for part in message_from_bytes(head + form).walk()
             if not part.is_multipart()
         )
-    # Some that post it forget to say how it is encoded.
+    # Some clients omit the content type.
     return value in parse_qs(form.strip().decode("latin-1")).get(name, [])
 
 
-def _unknown() -> Response:
+def _not_found() -> Response:
     return _page("Not found", "<p>This link does not work. It may be incomplete: copy all of it.</p>", status=404)
 
 

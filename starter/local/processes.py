@@ -5,33 +5,29 @@ import os
 import secrets
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from starter.cli.terminal import CommandFailed
+from starter.operations.problems import OperationError
 
-#: Where worker.py, activities and examples are.
-CHECKOUT = Path(__file__).resolve().parents[2]
-
-#: Seconds between two looks at whether a process is ready.
-LOOK_EVERY = 0.05
+#: Seconds between two checks of whether a process is ready.
+POLL_SECONDS = 0.05
 #: Lines of a process's log that are shown when it fails.
 TAIL_LINES = 30
 
 
-class ProcessFailed(CommandFailed):
-    """A process of the stack did not start, or ended by itself."""
+class ProcessFailed(OperationError):
+    """A process of the stack did not start, or ended unexpectedly."""
 
 
 class Process:
     """A child process whose output goes to a log file.
 
-    It has a session of its own, so that Ctrl-C in the terminal reaches its parent alone, which then stops its children
-    in order: a worker that loses its server while it finishes would complain to no purpose.
+    It runs in a session of its own, so that Ctrl-C in the terminal reaches only its parent. The parent then stops its
+    children in order: a worker must stop before its server does.
     """
 
     def __init__(self, name: str, child: asyncio.subprocess.Process, log: Path) -> None:
@@ -44,7 +40,7 @@ class Process:
 
     @classmethod
     async def start(cls, name: str, command: Sequence[str], *, environment: Mapping[str, str], log: Path) -> Self:
-        """Start `command` with exactly this environment. Raises ProcessFailed if there is no such program."""
+        """Start `command` with exactly this environment. Raises ProcessFailed if it cannot be started."""
         with log.open("wb") as output:
             try:
                 child = await asyncio.create_subprocess_exec(
@@ -60,23 +56,23 @@ class Process:
         return cls(name, child, log)
 
     async def until(self, ready: Callable[[], Awaitable[bool]], *, timeout: float) -> None:
-        """Wait until `ready` says so. Raises ProcessFailed with the end of the log if it ends or takes too long."""
+        """Wait until `ready` returns True. Raises ProcessFailed with the end of the log if the process ends or takes too long."""
         try:
             async with asyncio.timeout(timeout):
                 while not await ready():
                     if self._child.returncode is not None:
-                        raise self._failed("ended while it started")
-                    await asyncio.sleep(LOOK_EVERY)
+                        raise self._failed("ended during its start")
+                    await asyncio.sleep(POLL_SECONDS)
         except TimeoutError as error:
             raise self._failed(f"was not ready within {timeout:g} s") from error
 
     async def ended(self) -> None:
-        """Wait for the process to end by itself, which none of the stack should. Raises ProcessFailed then."""
+        """Wait until the process ends without `stop`, and raise ProcessFailed: no process of the stack should."""
         await self._child.wait()
-        raise self._failed("ended by itself")
+        raise self._failed("ended unexpectedly")
 
     async def stop(self, *, grace: float) -> None:
-        """End the process: SIGTERM, and SIGKILL if it is still there after `grace` seconds."""
+        """End the process: SIGTERM, and SIGKILL if it still runs after `grace` seconds."""
         if self._child.returncode is not None:
             return
         self._child.terminate()
@@ -101,7 +97,7 @@ class Interrupt:
 
 @asynccontextmanager
 async def interruptible() -> AsyncIterator[Interrupt]:
-    """SIGINT, SIGTERM and SIGHUP cancel the body, once: more of them must not cut the cleaning up short."""
+    """SIGINT, SIGTERM and SIGHUP cancel the body, once: further signals must not interrupt the clean-up."""
     interrupt, body, loop = Interrupt(), asyncio.current_task(), asyncio.get_running_loop()
     assert body is not None
 
@@ -124,33 +120,28 @@ async def interruptible() -> AsyncIterator[Interrupt]:
             loop.remove_signal_handler(number)
 
 
-def program(name: str) -> str:
-    """The path of a program of this Python environment."""
-    return str(Path(sys.executable).parent / name)
-
-
 def free_ports(number: int) -> int:
-    """The first of `number` loopback ports in a row that nobody listens on now.
+    """The first of `number` consecutive loopback ports that are free now.
 
-    Of those that systems leave to be chosen: of the others, any may become some connection's own before it is used.
+    They are below the range of ephemeral ports, any of which the system may give to a connection before it is used.
     """
     while True:
         first = 10_000 + secrets.randbelow(20_000)
-        if not any(port_taken(first + nth) for nth in range(number)):
+        if not any(port_in_use(first + nth) for nth in range(number)):
             return first
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on now."""
+    """A loopback port that is free now."""
     return free_ports(1)
 
 
-def port_taken(port: int) -> bool:
-    """Whether somebody listens on a loopback port."""
+def port_in_use(port: int) -> bool:
+    """Whether a loopback port is in use."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def environment_without(*prefixes: str) -> dict[str, str]:
-    """This process's environment, less the variables that begin like one of these."""
+    """This process's environment without the variables that start with one of these."""
     return {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}

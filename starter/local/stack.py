@@ -16,15 +16,9 @@ from bellwire.errors import TemporalUnavailable
 from bellwire.keys.keyring import KeyRing, ring_of
 from bellwire.registry import Registry
 from bellwire.temporal.connection import connect
-from starter.cli.admin.setup import migrate, register_search_attributes
-from starter.local.processes import (
-    CHECKOUT,
-    Process,
-    environment_without,
-    free_port,
-    free_ports,
-    program,
-)
+from starter.checkout import CHECKOUT, program
+from starter.local.processes import Process, environment_without, free_port, free_ports
+from starter.operations.platform.setup import migrate, register_search_attributes
 
 #: Seconds that the server and the worker have to start; either takes about one.
 START_TIMEOUT = 30.0
@@ -33,10 +27,18 @@ STOP_TIMEOUT = 10.0
 
 NAMESPACE = "default"
 
+#: What a developer's machine allows and production does not; variables that are set win.
+DEV_SETTINGS = {
+    "BELLWIRE_WEBHOOK_ALLOW_HTTP": "true",
+    "BELLWIRE_WEBHOOK_PORTS": "*",
+    "BELLWIRE_EGRESS_ALLOW": "127.0.0.0/8,::1/128",
+    "BELLWIRE_EGRESS_DETAILS": "true",
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stack:
-    """A stack that runs."""
+    """A running stack."""
 
     #: host:port of Temporal.
     address: str
@@ -52,7 +54,7 @@ class Stack:
     processes: tuple[Process, ...]
 
     async def broken(self) -> None:
-        """Wait until a process ends by itself. Raises ProcessFailed then."""
+        """Wait until a process ends unexpectedly, and raise ProcessFailed."""
         waiting = [asyncio.ensure_future(process.ended()) for process in self.processes]
         try:
             done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -75,10 +77,10 @@ async def running_stack(
     processes: int = 1,
     server_options: Sequence[str] = (),
 ) -> AsyncIterator[Stack]:
-    """A stack whose files are in `folder`. `settings` are the worker's BELLWIRE_* variables, all of them.
+    """A stack whose files are in `folder`. `settings` are all of the worker's BELLWIRE_* variables.
 
-    With `database`, a file, Temporal remembers its runs until the next time. `processes` is the worker's option, and
-    `server_options` are further ones of Temporal's `server start-dev`. Raises ProcessFailed, RegistryUnavailable.
+    With `database`, a file, Temporal keeps its runs for the next start. `processes` is the worker's option of that name, and
+    `server_options` are further options of Temporal's `server start-dev`. Raises ProcessFailed, RegistryUnavailable.
     """
     settings = {
         "BELLWIRE_REGISTRY_URL": f"sqlite:///{folder / 'registry.db'}",
@@ -87,20 +89,20 @@ async def running_stack(
         **settings,
     }
     address = f"127.0.0.1:{port}"
-    # An API key or certificate for some other server, in variables or in Temporal's own file, must not reach this one.
+    # An API key or certificate for another server, in variables or in Temporal's own file, must not be used for this one.
     temporal = {"TEMPORAL_ADDRESS": address, "TEMPORAL_NAMESPACE": NAMESPACE, "TEMPORAL_CONFIG_FILE": os.devnull}
     ambient = environment_without("BELLWIRE_", "TEMPORAL_")
-    async with AsyncExitStack() as cleaning:
+    async with AsyncExitStack() as cleanup:
         server = await Process.start(
             "temporal",
             [*_server(port, ui_port, database), *server_options],
             environment=ambient,
             log=folder / "temporal.log",
         )
-        cleaning.push_async_callback(server.stop, grace=STOP_TIMEOUT)
+        cleanup.push_async_callback(server.stop, grace=STOP_TIMEOUT)
         ring = ring_of(settings.get("BELLWIRE_ENCRYPTION_KEYS"))
         registry = await Registry.open(settings["BELLWIRE_REGISTRY_URL"], ring=ring)
-        cleaning.push_async_callback(registry.close)
+        cleanup.push_async_callback(registry.close)
         await migrate(registry)
         client = await _connected(server, address, ring)
         await register_search_attributes(client.temporal)
@@ -110,11 +112,11 @@ async def running_stack(
             environment={**ambient, **settings, **temporal},
             log=folder / "worker.log",
         )
-        cleaning.push_async_callback(worker.stop, grace=STOP_TIMEOUT)
+        cleanup.push_async_callback(worker.stop, grace=STOP_TIMEOUT)
         health = settings["BELLWIRE_HEALTH_ADDRESS"]
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
-            for address_of_one in _counted(health, processes):
-                await worker.until(partial(_answers, session, f"http://{address_of_one}/ready"), timeout=START_TIMEOUT)
+            for each in _health_addresses(health, processes):
+                await worker.until(partial(_responds, session, f"http://{each}/ready"), timeout=START_TIMEOUT)
         yield Stack(
             address=address,
             ui=f"http://127.0.0.1:{ui_port}/namespaces/{NAMESPACE}/workflows",
@@ -127,9 +129,9 @@ async def running_stack(
         )
 
 
-def _counted(address: str, number: int) -> list[str]:
+def _health_addresses(first: str, number: int) -> list[str]:
     """host:port of each process of the worker."""
-    host, _, port = address.rpartition(":")
+    host, _, port = first.rpartition(":")
     return [f"{host}:{int(port) + nth}" for nth in range(number)]
 
 
@@ -138,13 +140,12 @@ def _server(port: int, ui_port: int, database: Path | None) -> list[str]:
         "--ip": "127.0.0.1",
         "--port": port,
         "--ui-port": ui_port,
-        # Left to itself it takes any that is free, which another may have taken when it comes to use it.
+        # By default it chooses free ports itself, which another program may have taken when it uses them.
         "--http-port": free_port(),
         "--metrics-port": free_port(),
         "--namespace": NAMESPACE,
         "--log-level": "error",
-        # By default the server reads its queue of things to do 20 times a second, so that a task which comes right after
-        # another waits for up to 50 ms.
+        # By default the server reads its task queue 20 times a second, so a task that follows another waits for up to 50 ms.
         "--dynamic-config-value": "history.transferProcessorMaxPollRPS=1000",
         **({"--db-filename": database} if database else {}),
     }
@@ -154,7 +155,7 @@ def _server(port: int, ui_port: int, database: Path | None) -> list[str]:
 async def _connected(server: Process, address: str, ring: KeyRing | None) -> Client:
     clients: list[Client] = []
 
-    async def answers() -> bool:
+    async def reachable() -> bool:
         try:
             temporal = await connect(keys=ring, target_host=address, namespace=NAMESPACE, tls=False, api_key=None)
         except TemporalUnavailable:
@@ -162,11 +163,11 @@ async def _connected(server: Process, address: str, ring: KeyRing | None) -> Cli
         clients.append(Client(temporal))
         return True
 
-    await server.until(answers, timeout=START_TIMEOUT)
+    await server.until(reachable, timeout=START_TIMEOUT)
     return clients[0]
 
 
-async def _answers(session: aiohttp.ClientSession, url: str) -> bool:
+async def _responds(session: aiohttp.ClientSession, url: str) -> bool:
     try:
         async with session.get(url) as response:
             return response.status == 200

@@ -12,12 +12,8 @@ import pytest
 
 from bellwire import Client, Subscription
 from bellwire.registry import Registry
-from starter.local.processes import (
-    CHECKOUT,
-    Process,
-    environment_without,
-    free_port,
-)
+from starter.checkout import CHECKOUT
+from starter.local.processes import Process, environment_without, free_port
 from starter.local.receivers.mailbox import Mailbox
 from starter.local.receivers.twilio import FakeTwilio
 from starter.local.receivers.webhooks import WebhookReceiver

@@ -9,12 +9,8 @@ from pathlib import Path
 
 from bellwire import Event
 from bellwire.deliveries import DeliveryState
-from starter.local.processes import (
-    CHECKOUT,
-    Process,
-    environment_without,
-    free_port,
-)
+from starter.checkout import CHECKOUT
+from starter.local.processes import Process, environment_without, free_port
 from starter.local.receivers.twilio import SmsResponse
 from starter.local.receivers.webhooks import WebhookResponse
 from tests.acceptance.conftest import System, running_system

@@ -4,7 +4,8 @@ import asyncio
 import json
 import sys
 
-from starter.local.processes import CHECKOUT, environment_without
+from starter.checkout import CHECKOUT
+from starter.local.processes import environment_without
 
 
 async def test_everything_in_the_demo_arrives_as_expected() -> None:

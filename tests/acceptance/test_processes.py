@@ -18,14 +18,8 @@ import pytest
 from bellwire import Event
 from bellwire.registry import Registry
 from benchmarks.meters import family
-from starter.local.processes import (
-    CHECKOUT,
-    Process,
-    ProcessFailed,
-    environment_without,
-    free_port,
-    free_ports,
-)
+from starter.checkout import CHECKOUT
+from starter.local.processes import Process, ProcessFailed, environment_without, free_port, free_ports
 from tests.acceptance.conftest import System
 
 

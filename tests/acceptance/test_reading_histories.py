@@ -13,7 +13,8 @@ import pytest
 from bellwire import Event
 from bellwire.keys.keyring import new_entry
 from bellwire.temporal.codec import ENCODING
-from starter.local.processes import CHECKOUT, environment_without, program
+from starter.checkout import CHECKOUT, program
+from starter.local.processes import environment_without
 from tests.acceptance.conftest import System, running_gateway, running_system
 
 TOKEN = "a-token-of-twenty-characters"

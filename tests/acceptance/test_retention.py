@@ -106,7 +106,7 @@ async def test_a_recipient_is_erased_while_mails_to_it_wait(system: System) -> N
     alone = await system.client.publish(hers)
     together = await system.client.publish_many(theirs)
     await deferred(system, alone, *together)
-    erased = await starter(system, "erase", erin.upper(), "--rest", "1s")
+    erased = await starter(system, "erase", erin.upper(), "--grace", "1s")
     assert (erased["emptied"], erased["shared"], erased["cancelled"]) == (["erins"], ["theirs"], 1)
     assert erased["runs"] == [alone.workflow_id]
     for address in (erin, frank):

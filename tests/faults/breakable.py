@@ -16,19 +16,13 @@ from bellwire import Client
 from bellwire.errors import TemporalUnavailable
 from bellwire.registry import Registry
 from bellwire.temporal.connection import connect
-from starter.cli.admin.setup import register_search_attributes
-from starter.local.processes import (
-    CHECKOUT,
-    Process,
-    ProcessFailed,
-    environment_without,
-    free_port,
-    program,
-)
+from starter.checkout import CHECKOUT, program
+from starter.local.processes import Process, ProcessFailed, environment_without, free_port
 from starter.local.receivers.mailbox import Mail, Mailbox
 from starter.local.receivers.twilio import FakeTwilio
 from starter.local.receivers.webhooks import WebhookReceiver
 from starter.local.stack import NAMESPACE, START_TIMEOUT
+from starter.operations.platform.setup import register_search_attributes
 
 #: Send activities that a worker runs at the same time for each channel, and deliveries that each attempts at the same time.
 ACTIVITIES, CONCURRENCY = 4, 4

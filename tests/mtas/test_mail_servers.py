@@ -21,8 +21,8 @@ from bellwire.registry import Registry
 from bellwire.sends import SendRequest
 from bellwire.suppressions import SuppressionReason
 from bellwire.targets import Channel
-from starter.cli.admin.bounces import take
 from starter.local.receivers.mailbox import Mailbox, read
+from starter.operations.subscribers.bounces import process_report
 from tests.factories import event, send_request, subscription
 from tests.mtas.servers import MailServer, Postfix
 
@@ -110,9 +110,9 @@ async def test_a_bounce_from_the_server_is_matched_and_suppresses_a_missing_mail
         await registry.events.accept([HAPPENED], "event//shop/1")
         group = Group(event_key=HAPPENED.key, channel=Channel.EMAIL, subscription_ids=(delivery.subscription.id,))
         await registry.deliveries.add("event//shop/1", [group])
-        taken = await take(registry, PATH, "bounce", raw)
+        taken = await process_report(registry, PATH, "bounce", raw)
         assert (taken.address, taken.delivery, taken.signed) == (GONE, delivery.delivery.id, True)
-        assert said is None or taken.said == said
+        assert said is None or taken.report == said
         [loaded] = await registry.attempts.load([group])
         assert dict(loaded.suppressed) == ({GONE: SuppressionReason.BOUNCED} if suppressed else {})
     finally:

@@ -28,7 +28,7 @@ from benchmarks.__main__ import BENCHMARKS
 from benchmarks.figures import CRITERIA, Result, machine, median_ratio, quantile, save, table
 from benchmarks.page import PAGE, main, measured, with_measured
 from benchmarks.rig import copy_subscription, subscription_id
-from starter.local.processes import CHECKOUT
+from starter.checkout import CHECKOUT
 
 
 def result(name: str, ratio: float) -> Result:

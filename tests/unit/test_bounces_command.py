@@ -101,7 +101,7 @@ def test_a_dead_address_is_suppressed_for_all_subscriptions(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     said = taken(raw, capsys, monkeypatch)
-    assert (said["result"], said["said"], said["reason"]) == ("suppressed", "failed 5.1.1", "bounced")
+    assert (said["result"], said["report"], said["reason"]) == ("suppressed", "failed 5.1.1", "bounced")
     assert (said["address"], said["signed"]) == (address, signed)
     assert said["delivery"] == f"dlv_{HAPPENED.key}_sub"
     [only] = suppressed(registry_url)
@@ -145,7 +145,7 @@ def test_what_says_nothing_about_the_address_is_noted_only(
     registry_url: str, status: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = taken(bounce(to=token(), status=status), capsys, monkeypatch)
-    assert (said["result"], said["said"], said["reason"]) == ("noted", f"failed {status}", None)
+    assert (said["result"], said["report"], said["reason"]) == ("noted", f"failed {status}", None)
     assert suppressed(registry_url) == []
 
 
@@ -161,7 +161,7 @@ def test_a_complaint_suppresses_whoever_complains(
 ) -> None:
     redacted = arf(feedback, more=f"Original-Mail-From: <{token()}>", returned="Subject: Hi\nTo: redacted")
     said = taken(redacted, capsys, monkeypatch)
-    assert (said["said"], said["reason"], said["signed"]) == (f"feedback: {feedback}", reason, True)
+    assert (said["report"], said["reason"], said["signed"]) == (f"feedback: {feedback}", reason, True)
     assert [str(each.reason) for each in suppressed(registry_url)] == ([reason] if reason else [])
 
 
@@ -226,7 +226,7 @@ def test_a_file_that_cannot_be_read_is_named(
     assert main(["bounces", f"{tmp_path}/none.eml"]) == 2
     assert "none.eml: cannot be read: No such file or directory" in capsys.readouterr().err
     assert main(["bounces", str(tmp_path)]) == 2
-    assert "is a folder and no Maildir" in capsys.readouterr().err
+    assert "is not a Maildir" in capsys.readouterr().err
 
 
 def test_suppressions_are_added_listed_by_pages_and_lifted(
@@ -247,7 +247,7 @@ def test_suppressions_are_added_listed_by_pages_and_lifted(
     assert (only["address"], only["reason"], only["subscription_id"]) == (ANN, "operator", "")
     assert main(["suppressions", "lift", "ANN@example.com"]) == 0
     assert main(["suppressions", "lift", ANN]) == 1
-    assert "is not on the list of email; nothing was changed" in capsys.readouterr().err
+    assert "is not suppressed on email; nothing was changed" in capsys.readouterr().err
     assert {each.address for each in suppressed(registry_url)} == {"+14155550123", "carl@example.com"}
 
 
@@ -265,7 +265,7 @@ def test_a_suppression_that_was_there_keeps_its_reason(
         (["add", "ann"], "ADDRESS: sms.to: is not an E.164 number"),
         (["add", "ann", "--channel", "email"], "ADDRESS: email.to.one: is not an email address"),
         (["lift", "https://a.example", "--channel", "webhook"], "--channel: a webhook has no address"),
-        (["--before", "yesterday"], "--before: 'yesterday' is not a time"),
+        (["--before", "yesterday"], "--before: 'yesterday' is not a valid time"),
     ],
 )
 def test_bad_input_is_named(

@@ -20,7 +20,7 @@ from bellwire.targets.sms_segments import Encoding
 from starter.cli.input.documents import read_items
 from starter.cli.input.durations import in_words, parse_schedule
 from starter.cli.main import main
-from starter.cli.terminal import InputInvalid
+from starter.operations.problems import InputInvalid
 from tests.factories import NOW, event, subscription
 
 SUBSCRIBE = ["subscribe", "--tenant", "acme", "--type", "order.*"]
@@ -77,36 +77,36 @@ def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> list[
     ("arguments", "named"),
     [
         (["subscribe", "--type", "a", *MAIL], "tenant: Field required"),
-        (["subscribe", "--tenant", "acme", *MAIL], "types: Field required"),
+        (["subscribe", "--tenant", "acme", *MAIL], "--type: Field required"),
         (SUBSCRIBE, "target: give exactly one of --email, --sms and --webhook"),
         ([*SUBSCRIBE, *MAIL, *HOOK], "target: give exactly one"),
         ([*SUBSCRIBE, "--email", "ann"], "to"),
         ([*SUBSCRIBE, "--email", "ann@example.com", "--email", "bob"], "to"),
         ([*SUBSCRIBE, "--sms", "0123"], "target.sms.to: is not an E.164 number"),
         ([*SUBSCRIBE, "--sms", "+14155550123", "--sms-sender", "+1"], "target.sms.sender: is not a sender"),
-        ([*SUBSCRIBE, *MAIL, "--max-segments", "2"], "--max-segments: are for --sms"),
+        ([*SUBSCRIBE, *MAIL, "--max-segments", "2"], "--max-segments: only for --sms"),
         ([*SUBSCRIBE, "--webhook", "ftp://app.example"], "target.webhook.url: must be an https URL"),
         ([*SUBSCRIBE, "--webhook", "http://app.example"], "target.url: http is not allowed here"),
         ([*SUBSCRIBE, "--webhook", "https://app.example:0"], "target.webhook.url: has port 0"),
         ([*SUBSCRIBE, "--webhook", "https://app.example:22"], "target.url: port 22 is not one of 80, 443"),
         ([*SUBSCRIBE, "--type", "a*b", *MAIL], "types.1: is not a pattern"),
-        ([*SUBSCRIBE, *MAIL, "--filter", "{"], "--filter: is not JSON"),
+        ([*SUBSCRIBE, *MAIL, "--filter", "{"], "--filter: is not valid JSON"),
         ([*SUBSCRIBE, *MAIL, "--filter", '{"regex": {}}'], "filters.0: is not a filter"),
-        ([*SUBSCRIBE, *MAIL, "--template", "no.such"], "template: there is no no.such for email"),
+        ([*SUBSCRIBE, *MAIL, "--template", "no.such"], "--template: no template no.such exists for email"),
         ([*SUBSCRIBE, *MAIL, "--locale", "english!"], "locale: must be a BCP 47"),
-        ([*SUBSCRIBE, *MAIL, "--retry", "5s,soon"], "--retry: 'soon' is not a duration"),
+        ([*SUBSCRIBE, *MAIL, "--retry", "5s,soon"], "--retry: 'soon' is not a valid duration"),
         ([*SUBSCRIBE, *MAIL, "--retry", "8d"], "retry_schedule.0"),
         ([*SUBSCRIBE, *MAIL, "--rate-limit", "many"], "--rate-limit"),
-        ([*SUBSCRIBE, *MAIL, "--rate-limit", "0"], "rate_limit: Input should be greater than or equal to 0.001"),
-        ([*SUBSCRIBE, *MAIL, "--rate-limit", "1e5"], "rate_limit: Input should be less than or equal to 10000"),
+        ([*SUBSCRIBE, *MAIL, "--rate-limit", "0"], "--rate-limit: Input should be greater than or equal to 0.001"),
+        ([*SUBSCRIBE, *MAIL, "--rate-limit", "1e5"], "--rate-limit: Input should be less than or equal to 10000"),
         ([*SUBSCRIBE, *MAIL, "--id", "a b"], "id: must be 1 to 63"),
         ([*SUBSCRIBE, *MAIL, "--secret", "whsec_x"], "secret: only webhooks are signed"),
         ([*SUBSCRIBE, *HOOK, "--secret", "whsec_x"], "secret: must be whsec_"),
-        ([*SUBSCRIBE, "--file", "x.json"], "--file: the file says it all"),
+        ([*SUBSCRIBE, "--file", "x.json"], "--file: cannot be combined with other options"),
         (["subscribe", "--file", "nowhere.json"], "nowhere.json: cannot be read"),
         (
             [*SUBSCRIBE, *HOOK, "--handshake"],
-            "target.handshake: there is no name to ask in; set BELLWIRE_WEBHOOK_ORIGIN",
+            "target.handshake: the handshake needs an origin; set BELLWIRE_WEBHOOK_ORIGIN",
         ),
         ([*SUBSCRIBE, *MAIL, "--handshake"], "handshake"),
         (["subscribe", "--colour", "red"], "--colour"),
@@ -151,7 +151,7 @@ def test_an_id_that_is_used_twice_keeps_a_whole_file_out(
     file = tmp_path / "many.jsonl"
     file.write_text("\n".join(json.dumps({**GOOD, "id": name}) for name in ("second", "first", "second")))
     lines = complaint(["subscribe", "--file", str(file)], capsys)
-    assert ["line 2: id: first exists already" in lines[0], "line 3: id: second is used twice" in lines[1]] == [
+    assert ["line 2: id: first exists already" in lines[0], "line 3: id: second is given twice" in lines[1]] == [
         True,
         True,
     ]
@@ -240,14 +240,17 @@ def test_what_fails_is_said_in_one_line_with_status_one(
         (["publish", "--type", "order.paid"], "source: Field required"),
         (["publish", "--source", "/shop"], "type: Field required"),
         (["publish", "--type", "order.paid", "--source", "a b"], "source: is not a URI-reference"),
-        ([*PUBLISH, "--data", "{"], "--data: is not JSON"),
-        ([*PUBLISH, "--data", '{"n": NaN}'], "--data: is not JSON: NaN"),
+        ([*PUBLISH, "--data", "{"], "--data: is not valid JSON"),
+        ([*PUBLISH, "--data", '{"n": NaN}'], "--data: is not valid JSON: NaN"),
         ([*PUBLISH, "--data", "@nowhere.json"], "--data: nowhere.json: cannot be read"),
         ([*PUBLISH, "--time", "yesterday"], "time: is not an RFC 3339 timestamp"),
         ([*PUBLISH, "--time", "0001-01-01T00:00:00+14:00"], "time: is outside the years 1 to 9999 in UTC"),
         ([*PUBLISH, "--time", "9999-12-31T23:59:59-14:00"], "time: is outside the years 1 to 9999 in UTC"),
-        ([*PUBLISH, "--data", '{"total": 1, "total": 2}'], "--data: is not JSON: total: stands twice in one object"),
-        ([*PUBLISH, "--data", "9" * 5000], "--data: is not JSON: holds an integer of more than 1,000 digits"),
+        (
+            [*PUBLISH, "--data", '{"total": 1, "total": 2}'],
+            "--data: is not valid JSON: total: is given twice in one object",
+        ),
+        ([*PUBLISH, "--data", "9" * 5000], "--data: is not valid JSON: holds an integer of more than 1,000 digits"),
         (["events", "show", "\udcff"], "argument 3: is not UTF-8"),
         ([*PUBLISH, "--extension", "specversion=0.3"], "specversion is not an extension; it is always 1.0"),
         ([*PUBLISH, "--tenant", "a b"], "tenant: must be 1 to 63"),
@@ -255,12 +258,15 @@ def test_what_fails_is_said_in_one_line_with_status_one(
         ([*PUBLISH, "--extension", "Severity=1"], "Severity: extension attribute names"),
         ([*PUBLISH, "--extension", "id=1"], "--extension: id is not an extension; use --id"),
         ([*PUBLISH, "--wait", "-1"], "--wait"),
-        (["publish", "events.json", "--type", "order.paid"], "events.json: the file says it all"),
-        (["deliveries", "show", "dlv_x"], "DELIVERY_ID: dlv_x is not a delivery id"),
+        (
+            ["publish", "events.json", "--type", "order.paid"],
+            "events.json: cannot be combined with options of the event",
+        ),
+        (["deliveries", "show", "dlv_x"], "DELIVERY_ID: dlv_x is not a valid delivery id"),
         (["deliveries", "retry"], "DELIVERY_ID: give a delivery id"),
-        (["deliveries", "list", "--source", "/shop"], "--source: needs --event"),
+        (["deliveries", "list", "--source", "/shop"], "--source: needs an event id"),
         (["deliveries", "list", "--state", "lost"], "--state"),
-        (["templates", "preview", "order.paid", "--data", "{"], "--data: is not JSON"),
+        (["templates", "preview", "order.paid", "--data", "{"], "--data: is not valid JSON"),
     ],
 )
 def test_bad_input_is_refused_by_name_before_anything_is_reached(
@@ -285,11 +291,11 @@ def test_every_bad_event_of_a_file_is_named_by_line_and_field(
         ["line 4", " type"],
     ]
     file.write_text(json.dumps(good) + '\n{"id": "2", "source": "/shop", "type": "order.paid", "id": "3"}\n')
-    assert ["line 2: is not JSON: id: stands twice" in line for line in complaint(["publish", str(file)], capsys)] == [
-        True
-    ]
+    assert [
+        "line 2: is not valid JSON: id: is given twice" in line for line in complaint(["publish", str(file)], capsys)
+    ] == [True]
     file.write_text(json.dumps(good) + "\n{oops}\n")
-    assert ["line 2: is not JSON" in line for line in complaint(["publish", str(file)], capsys)] == [True]
+    assert ["line 2: is not valid JSON" in line for line in complaint(["publish", str(file)], capsys)] == [True]
 
 
 def test_a_bad_setting_is_named_by_its_variable(
@@ -351,8 +357,12 @@ def test_an_event_is_shown_with_its_deliveries_though_temporal_is_away(
     assert shown["event"] == happened.structured()
     assert (shown["key"], shown["live"], shown["counts"]["matched"]) == (happened.key, None, 1)
     delivery = shown["deliveries"][0]
-    assert (delivery["subscription_id"], delivery["state"], delivery["made"][0]["number"]) == (wish.id, "waiting", 1)
-    assert "Temporal was not asked" in err
+    assert (delivery["subscription_id"], delivery["state"], delivery["attempt_log"][0]["number"]) == (
+        wish.id,
+        "waiting",
+        1,
+    )
+    assert "Temporal cannot report the status" in err
 
 
 def test_deliveries_are_listed_and_shown(registry_url: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -409,7 +419,7 @@ def test_what_an_sms_took_and_what_was_confirmed_is_shown(
     asyncio.run(fill())
     shown = answer(["deliveries", "show", f"dlv_{happened.key}_{wish.id}"], capsys)
     assert (shown["state"], shown["receipt"]["status"]) == ("delivered", "undelivered")
-    assert shown["made"][0]["outcome"]["sms"]["estimate"] == "0.145"
+    assert shown["attempt_log"][0]["outcome"]["sms"]["estimate"] == "0.145"
     (listed,) = answer(["deliveries", "list"], capsys)
     assert listed["receipt"]["code"] == "30003"
     for words in (["list"], ["show", f"dlv_{happened.key}_{wish.id}"]):
@@ -465,7 +475,7 @@ def test_a_duration_is_said_in_its_largest_even_unit(seconds: float, words: str)
 def test_an_object_an_array_and_json_lines_are_told_apart(text: str, places: list[str], tmp_path: Path) -> None:
     file = tmp_path / "input.json"
     file.write_text(text, encoding="utf-8")
-    assert [item.where for item in read_items(str(file))] == [place.format(file=file) for place in places]
+    assert [item.place for item in read_items(str(file))] == [place.format(file=file) for place in places]
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"{", b"\xff{}", b"[" * 100_000, b'{"a": Infinity}'])

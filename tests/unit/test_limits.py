@@ -19,10 +19,10 @@ from bellwire.contract import Chunk, ChunkResult, channel_queue
 from bellwire.registry import Registry
 from bellwire.targets import Channel
 from bellwire.temporal.connection import connect
-from starter.cli.admin import limits
-from starter.cli.admin.limits import Limit, NoSuchLimits
 from starter.cli.main import main
-from starter.cli.terminal import CommandFailed
+from starter.operations.platform import limits
+from starter.operations.platform.limits import Limit, LimitsUnsupported
+from starter.operations.problems import OperationError
 from tests.conftest import start_dev_server
 
 SMS = Channel.SMS
@@ -55,7 +55,7 @@ async def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
 async def client(server: WorkflowEnvironment, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Client:
     """The server, without limits, as the one that commands use."""
     monkeypatch.setenv("TEMPORAL_ADDRESS", address_of(server))
-    for limit in await limits.read(registry, server.client):
+    for limit in await limits.list_limits(registry, server.client):
         if limit.server is not None:
             await limits.clear_limit(registry, server.client, limit.channel)
     return server.client
@@ -97,7 +97,7 @@ async def test_the_table_names_what_disagrees_and_the_command_that_mends_it(
 ) -> None:
     assert await run("limits", "set", "webhook", "2.5") == 0
     await registry.limits.set(Channel.EMAIL, 7)
-    await limits._tell_server(client, SMS, 5)
+    await limits.update_server(client, SMS, 5)
     capsys.readouterr()
     assert await run("limits") == 0
     out, err = capsys.readouterr()
@@ -158,7 +158,7 @@ async def test_a_server_that_keeps_no_limits_says_so_and_the_registry_is_as_befo
     if before is not None:
         await registry.limits.set(SMS, before)
     assert await run("limits", "set", "sms", "10") == 1
-    assert capsys.readouterr().err == f"error: {NoSuchLimits.__doc__}\n"
+    assert capsys.readouterr().err == f"error: {LimitsUnsupported.__doc__}\n"
     assert (await registry.limits.by_channel()).get(SMS) == before
     assert await run("limits", "clear", "sms", "--json") == 0
     assert json.loads(capsys.readouterr().out) == {"channel": "sms", "registry": None, "server": None}
@@ -168,9 +168,9 @@ async def test_a_server_that_keeps_no_limits_says_so_and_the_registry_is_as_befo
 async def test_a_server_that_refuses_leaves_the_registry_as_it_was(client: Client, registry: Registry) -> None:
     await registry.limits.set(SMS, 3)
     wait_for_other_worker = await connect(target_host=client.service_client.config.target_host, namespace="nowhere")
-    with pytest.raises(CommandFailed, match="sms: Temporal refuses: Namespace nowhere is not found"):
+    with pytest.raises(OperationError, match="sms: Temporal refuses: Namespace nowhere is not found"):
         await limits.set_limit(registry, wait_for_other_worker, SMS, 10)
-    with pytest.raises(CommandFailed, match="nothing was changed"):
+    with pytest.raises(OperationError, match="nothing was changed"):
         await limits.clear_limit(registry, wait_for_other_worker, SMS)
     assert await registry.limits.by_channel() == {SMS: 3}
 
@@ -180,7 +180,7 @@ async def test_a_server_that_does_not_answer_leaves_the_registry_limited(registr
     async with await start_dev_server() as env:
         client = env.client
     for attempted in (limits.set_limit(registry, client, SMS, 10), limits.clear_limit(registry, client, SMS)):
-        with pytest.raises(CommandFailed, match=r"^sms: Temporal did not answer: .*try again"):
+        with pytest.raises(OperationError, match=r"^sms: Temporal did not answer: .*try again"):
             await attempted
         assert await registry.limits.by_channel() == {SMS: 10}
 
@@ -188,8 +188,8 @@ async def test_a_server_that_does_not_answer_leaves_the_registry_limited(registr
 async def test_a_limit_that_somebody_else_gave_the_server_alone_is_taken_over_and_told(
     client: Client, registry: Registry
 ) -> None:
-    await limits._tell_server(client, SMS, 5)
-    with pytest.raises(CommandFailed, match="sms: somebody else changed the limit at the same time, and it is 5 per"):
+    await limits.update_server(client, SMS, 5)
+    with pytest.raises(OperationError, match="sms: somebody else changed the limit at the same time, and it is 5 per"):
         await limits.read_back(registry, client, SMS)
     assert await limits.read_back(registry, client, SMS) == Limit(SMS, 5, 5)
 

@@ -1,1 +1,1 @@
-"""Commands for the platform: set-up, limits, keys, retention, suppressions, bounces."""
+"""Commands for the operators of the platform: set-up, services, rate limits, encryption keys, retention."""

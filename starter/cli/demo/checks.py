@@ -1,4 +1,4 @@
-"""What the demo's receivers got, taken from them and not from Bellwire, and where it differs from what was expected."""
+"""What the demo's receivers received, read from them and not from Bellwire, and how it differs from the expectation."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from bellwire.registry import Registry
 from bellwire.subscriptions import SubscriptionState
 from starter.cli.demo.example import (
     Example,
-    ExpectedHook,
     ExpectedText,
+    ExpectedWebhook,
     Receivers,
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class GotText:
+class ReceivedText:
     """A mail or an SMS."""
 
     to: str
@@ -27,44 +27,44 @@ class GotText:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GotHook:
+class ReceivedWebhook:
     """The requests that brought one event to one path."""
 
     path: str
     event: str
-    answers: tuple[int, ...]
-    #: Every request was signed with the subscription's secret.
+    responses: tuple[int, ...]
+    #: Whether every request was signed with the subscription's secret.
     verified: bool
-    #: The webhook-ids; one, if receivers can deduplicate.
+    #: The webhook-ids. Receivers deduplicate by them, so one is expected.
     ids: frozenset[str]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Received:
-    """Everything that arrived."""
+    """Everything that the receivers received."""
 
-    mails: tuple[GotText, ...]
-    sms: tuple[GotText, ...]
-    webhooks: tuple[GotHook, ...]
+    mails: tuple[ReceivedText, ...]
+    sms: tuple[ReceivedText, ...]
+    webhooks: tuple[ReceivedWebhook, ...]
 
     @classmethod
     def by(cls, receivers: Receivers) -> "Received":
-        """What the receivers have so far."""
+        """What the receivers have received so far."""
         requests: dict[tuple[str, str], list[tuple[int, bool, str]]] = {}
         for one in receivers.hooks.received:
             request = (one.status, one.verified, one.headers.get("webhook-id", ""))
             requests.setdefault((one.path, str(one.event.get("id", ""))), []).append(request)
         return cls(
             mails=tuple(
-                GotText(to=mail.to, title=mail.subject, text=f"{mail.subject}\n{mail.text}")
+                ReceivedText(to=mail.to, title=mail.subject, text=f"{mail.subject}\n{mail.text}")
                 for mail in receivers.mailbox.mails
             ),
-            sms=tuple(GotText(to=sent.to, title=sent.body, text=sent.body) for sent in receivers.twilio.messages),
+            sms=tuple(ReceivedText(to=sent.to, title=sent.body, text=sent.body) for sent in receivers.twilio.messages),
             webhooks=tuple(
-                GotHook(
+                ReceivedWebhook(
                     path=path,
                     event=event,
-                    answers=tuple(status for status, _, _ in made),
+                    responses=tuple(status for status, _, _ in made),
                     verified=all(verified for _, verified, _ in made),
                     ids=frozenset(webhook_id for _, _, webhook_id in made),
                 )
@@ -76,23 +76,23 @@ class Received:
 async def differences(
     example: Example,
     *,
-    got: Received,
+    received: Received,
     receipts: Sequence[Receipt],
     statuses: Mapping[str, Status],
     registry: Registry,
 ) -> list[str]:
-    """Each difference from the expectation, as a line for people; none if all is well. `statuses` are by event id."""
+    """Each difference from the expectation, as a line for people. `statuses` are by event id."""
     expected = example.expected
     found = [
         *_count_differences(example, statuses),
-        *_text_differences("mail", expected.mails, got.mails),
-        *_text_differences("SMS", expected.sms, got.sms),
-        *_hook_differences(expected.webhooks, got.webhooks),
+        *_text_differences("mail", expected.mails, received.mails),
+        *_text_differences("SMS", expected.sms, received.sms),
+        *_webhook_differences(expected.webhooks, received.webhooks),
     ]
     repeated = sorted(receipt.event_id for receipt in receipts if receipt.duplicate)
     if repeated != sorted(expected.duplicates):
         found.append(f"published before: expected {_listed(expected.duplicates)}, got {_listed(repeated)}")
-    disabled = [wish.id for wish in await registry.subscriptions.list(state=SubscriptionState.DISABLED)]
+    disabled = [each.id for each in await registry.subscriptions.list(state=SubscriptionState.DISABLED)]
     if sorted(disabled) != sorted(expected.disabled):
         found.append(f"disabled subscriptions: expected {_listed(expected.disabled)}, got {_listed(disabled)}")
     return found
@@ -104,8 +104,10 @@ def _count_differences(example: Example, statuses: Mapping[str, Status]) -> Iter
         if status is None:
             yield f"event {event_id}: was not published"
         elif not status.settled:
-            waiting = ", ".join(f"{one.subscription_id} ({one.reason or 'no answer yet'})" for one in status.unsettled)
-            yield f"event {event_id}: did not settle in time; waiting: {waiting or 'not known'}"
+            waiting = ", ".join(
+                f"{one.subscription_id} ({one.reason or 'no response yet'})" for one in status.unsettled
+            )
+            yield f"event {event_id}: did not settle in time; waiting: {waiting or 'unknown'}"
         elif status.counts != counts:
             yield f"event {event_id}: expected {_numbers(counts)}, got {_numbers(status.counts)}"
     for event in example.distinct_events:
@@ -113,8 +115,8 @@ def _count_differences(example: Example, statuses: Mapping[str, Status]) -> Iter
             yield f"event {event.id}: has no expectation in {example.folder.name}/expected.json"
 
 
-def _text_differences(kind: str, expected: Sequence[ExpectedText], got: Sequence[GotText]) -> Iterable[str]:
-    rest = list(got)
+def _text_differences(kind: str, expected: Sequence[ExpectedText], received: Sequence[ReceivedText]) -> Iterable[str]:
+    rest = list(received)
     for wanted in expected:
         found = next((one for one in rest if one.to == wanted.to and wanted.contains in one.text), None)
         if found is None:
@@ -125,20 +127,20 @@ def _text_differences(kind: str, expected: Sequence[ExpectedText], got: Sequence
         yield f"{kind} to {one.to}, {one.title!r}: arrived and was not expected"
 
 
-def _hook_differences(expected: Sequence[ExpectedHook], got: Sequence[GotHook]) -> Iterable[str]:
-    arrived = {(one.path, one.event): one for one in got}
+def _webhook_differences(expected: Sequence[ExpectedWebhook], received: Sequence[ReceivedWebhook]) -> Iterable[str]:
+    arrived = {(one.path, one.event): one for one in received}
     for wanted in expected:
         one = arrived.pop((wanted.path, wanted.event), None)
         where = f"webhook {wanted.event} at {wanted.path}"
         if one is None:
             yield f"{where}: did not arrive"
             continue
-        if one.answers != wanted.answers:
-            yield f"{where}: expected requests answered {_listed(wanted.answers)}, got {_listed(one.answers)}"
+        if one.responses != wanted.responses:
+            yield f"{where}: expected responses {_listed(wanted.responses)}, got {_listed(one.responses)}"
         if not one.verified:
-            yield f"{where}: the signature is not that of the subscription's secret"
+            yield f"{where}: the signature does not match the subscription's secret"
         if len(one.ids) != 1:
-            yield f"{where}: the attempts carried {len(one.ids)} webhook-ids instead of one"
+            yield f"{where}: the attempts have {len(one.ids)} webhook-ids instead of one"
     for path, event in arrived:
         yield f"webhook {event} at {path}: arrived and was not expected"
 

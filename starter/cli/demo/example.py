@@ -1,4 +1,4 @@
-"""Example: the tenants, subscriptions, events, scripts and expectations of the demo, read from examples/demo."""
+"""Example: the tenants, subscriptions, events, scripts and expected results of the demo, read from examples/demo."""
 
 import json
 from collections.abc import Mapping
@@ -14,17 +14,17 @@ from bellwire.models import StrictInput
 from bellwire.registry import Registry
 from bellwire.subscriptions import Subscription
 from bellwire.targets import WebhookTarget
-from starter.cli.events.publish import read_events
+from starter.checkout import CHECKOUT
 from starter.cli.input.documents import read_items
-from starter.local.processes import CHECKOUT
 from starter.local.receivers.mailbox import Mailbox
 from starter.local.receivers.twilio import FakeTwilio
 from starter.local.receivers.webhooks import WebhookReceiver
+from starter.operations.delivery.publishing import read_events
 
 FOLDER = CHECKOUT / "examples" / "demo"
 
-#: The host that webhook URLs of the example name; the demo's own receiver stands in for it.
-HOOKS_HOST = "https://hooks.example"
+#: The host in webhook URLs of the example; the demo's own receiver replaces it.
+WEBHOOK_HOST = "https://hooks.example"
 
 
 class ExpectedText(StrictInput):
@@ -34,18 +34,18 @@ class ExpectedText(StrictInput):
     contains: str
 
 
-class ExpectedHook(StrictInput):
-    """The requests that brought an event to a path, by what they were answered."""
+class ExpectedWebhook(StrictInput):
+    """The requests that delivered an event to a path, by the statuses of their responses."""
 
     path: str
     event: str
-    answers: tuple[int, ...]
+    responses: tuple[int, ...]
 
 
 class Expected(StrictInput):
-    """What must be true in the end."""
+    """What must be true once all events are settled."""
 
-    #: Ids of events of which a second publication must start nothing.
+    #: Ids of events that are published twice: the second time must start nothing.
     duplicates: tuple[str, ...] = ()
     #: How the deliveries of each event must have settled, by the event's id.
     counts: dict[str, Counts]
@@ -53,11 +53,11 @@ class Expected(StrictInput):
     disabled: tuple[str, ...] = ()
     mails: tuple[ExpectedText, ...] = ()
     sms: tuple[ExpectedText, ...] = ()
-    webhooks: tuple[ExpectedHook, ...] = ()
+    webhooks: tuple[ExpectedWebhook, ...] = ()
 
 
 class Scripts(StrictInput):
-    """How receivers misbehave before they accept: statuses by path, SMTP replies by address."""
+    """How receivers refuse before they accept: statuses by path, SMTP replies by address."""
 
     webhooks: dict[str, tuple[int, ...]] = Field(default_factory=dict)
     mail: dict[str, tuple[str, ...]] = Field(default_factory=dict)
@@ -72,7 +72,7 @@ class Receivers:
     hooks: WebhookReceiver
 
     def settings(self) -> dict[str, str]:
-        """The worker's BELLWIRE_* variables that lead it here."""
+        """The worker's BELLWIRE_* variables for these receivers."""
         return {
             "BELLWIRE_SMTP_HOST": self.mailbox.host,
             "BELLWIRE_SMTP_PORT": str(self.mailbox.port),
@@ -83,7 +83,7 @@ class Receivers:
         }
 
     def follow(self, scripts: Scripts) -> None:
-        """Misbehave as told."""
+        """Refuse as the scripts say."""
         for path, statuses in scripts.webhooks.items():
             self.hooks.script(path, *statuses)
         for address, replies in scripts.mail.items():
@@ -92,22 +92,22 @@ class Receivers:
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """Everything in the folder."""
+    """The contents of the folder."""
 
     #: Names of tenants by their id.
     tenants: Mapping[str, str]
     subscriptions: tuple[Subscription, ...]
-    #: In order of publication; one that occurs twice is published twice.
+    #: In the order of publication; an event that occurs twice is published twice.
     events: tuple[Event, ...]
     scripts: Scripts
     expected: Expected
     folder: Path = field(default=FOLDER)
 
     @classmethod
-    def read(cls, folder: Path, *, hooks_url: str) -> Self:
-        """The example, its webhooks sent to `hooks_url`. Raises InputInvalid or ValidationError."""
+    def read(cls, folder: Path, *, webhook_url: str) -> Self:
+        """The example, with its webhooks sent to `webhook_url`. Raises InputInvalid, ValidationError."""
         tenants: list[dict[str, str]] = _json(folder / "tenants.json")
-        text = (folder / "subscriptions.json").read_text().replace(HOOKS_HOST, hooks_url)
+        text = (folder / "subscriptions.json").read_text().replace(WEBHOOK_HOST, webhook_url)
         return cls(
             tenants={tenant["id"]: tenant["name"] for tenant in tenants},
             subscriptions=tuple(Subscription.model_validate(item) for item in json.loads(text)),
@@ -123,7 +123,7 @@ class Example:
         return tuple({event.key: event for event in self.events}.values())
 
     async def subscribe(self, registry: Registry, hooks: WebhookReceiver) -> None:
-        """Store the subscriptions, and let the receiver check signatures with the secrets that come back."""
+        """Store the subscriptions, and give their secrets to the receiver, which verifies signatures."""
         for subscription in self.subscriptions:
             secret = await registry.subscriptions.create(subscription)
             if secret and isinstance(subscription.target, WebhookTarget):

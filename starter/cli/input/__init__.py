@@ -1,1 +1,1 @@
-"""What commands read: documents, mails, durations."""
+"""What commands read from files, stdin and options: documents, mails, durations."""

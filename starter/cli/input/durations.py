@@ -2,20 +2,20 @@
 
 import re
 
-from starter.cli.terminal import InputInvalid
+from starter.operations.problems import InputInvalid
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
 
 
 def parse_schedule(text: str) -> tuple[float, ...]:
-    """The waits in seconds of a retry schedule such as "5s,5m,1h"; "none" is the empty one: a single attempt.
+    """The delays in seconds of a retry schedule such as "5s,5m,1h"; "none" is the empty one: a single attempt.
 
-    Raises InputInvalid, which names the wait that cannot be read.
+    Raises InputInvalid, which names the delay that is not valid.
     """
     if text.strip() == "none":
         return ()
-    remedy = "write waits such as 5s,5m,2h,1d, or none for one attempt"
+    remedy = "write delays such as 5s,5m,2h,1d, or none for one attempt"
     return tuple(_seconds("--retry", part.strip(), remedy) for part in text.split(","))
 
 
@@ -27,7 +27,7 @@ def parse_duration(option: str, text: str) -> float:
 def _seconds(option: str, text: str, remedy: str) -> float:
     found = _DURATION.fullmatch(text)
     if not found:
-        raise InputInvalid(f"{option}: {text!r} is not a duration; {remedy}")
+        raise InputInvalid(f"{text!r} is not a valid duration", field=option, remedy=remedy)
     return float(found[1]) * _SECONDS[found[2]]
 
 

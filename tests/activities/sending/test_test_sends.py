@@ -21,8 +21,8 @@ from bellwire.subscriptions import SubscriptionState
 from bellwire.suppressions import Suppression, SuppressionReason
 from bellwire.targets import Channel
 from starter.cli.main import main
-from starter.cli.subscriptions.test_send import _told
-from starter.cli.terminal import CommandFailed
+from starter.operations.problems import OperationError
+from starter.operations.subscribers.test_sends import error_of
 from tests.factories import event, subscription
 
 
@@ -148,17 +148,17 @@ def timeout(kind: TimeoutType) -> Timeout:
 @pytest.mark.parametrize(
     ("cause", "error", "said"),
     [
-        (timeout(TimeoutType.START_TO_CLOSE), CommandFailed, "no worker took it up within 90 s"),
-        (failed(timeout(TimeoutType.SCHEDULE_TO_START)), CommandFailed, "no worker sends by sms"),
-        (failed(timeout(TimeoutType.START_TO_CLOSE)), CommandFailed, "did not end within a minute"),
+        (timeout(TimeoutType.START_TO_CLOSE), OperationError, "no worker took it up within 90 s"),
+        (failed(timeout(TimeoutType.SCHEDULE_TO_START)), OperationError, "no worker sends by sms"),
+        (failed(timeout(TimeoutType.START_TO_CLOSE)), OperationError, "did not end within a minute"),
         (failed(ApplicationError("gone", type=SUBSCRIPTION_NOT_FOUND)), SubscriptionNotFound, "No subscription"),
-        (failed(ApplicationError("boom")), CommandFailed, "the worker failed: boom"),
+        (failed(ApplicationError("boom")), OperationError, "the worker failed: boom"),
     ],
 )
 def test_what_goes_wrong_on_the_way_is_told_with_its_remedy(
     cause: BaseException, error: type[Exception], said: str
 ) -> None:
-    told = _told(cause, Channel.SMS)
+    told = error_of(cause, Channel.SMS)
     assert type(told) is error
     assert said in str(told)
 

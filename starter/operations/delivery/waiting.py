@@ -1,4 +1,4 @@
-"""Waiting for what was published: how each event stands once it is settled, or once the time is up."""
+"""Waiting for many published events at once. `Client.wait` waits for one; here the events of one run are one call."""
 
 import asyncio
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ from bellwire.deliveries import Counts
 from bellwire.errors import WaitTimeout
 from bellwire.events import event_key
 
-#: Runs that are asked at the same time. A question costs the server some 10 ms.
+#: Runs that are queried at the same time. A query costs the server some 10 ms.
 CONCURRENCY = 10
 
 
 async def wait_for_all(client: Client, receipts: Sequence[Receipt], seconds: float) -> list[Status]:
-    """The standing of each event, in the order of the receipts, after at most `seconds` and the time of asking.
+    """The status of each event, in the order of the receipts, once all are settled or `seconds` have passed.
 
     Raises EventConflict, TemporalUnavailable.
     """
@@ -28,7 +28,7 @@ async def wait_for_all(client: Client, receipts: Sequence[Receipt], seconds: flo
         runs.setdefault(receipt.workflow_id, []).append(receipt)
     slots = asyncio.Semaphore(CONCURRENCY)
 
-    async def one(receipt: Receipt) -> Status:
+    async def of_event(receipt: Receipt) -> Status:
         remaining = end - loop.time()
         if remaining > 1:
             try:
@@ -37,19 +37,19 @@ async def wait_for_all(client: Client, receipts: Sequence[Receipt], seconds: flo
                 pass
         return await client.status(receipt)
 
-    async def run(workflow_id: str, held: list[Receipt]) -> list[Status]:
+    async def of_run(workflow_id: str, held: list[Receipt]) -> list[Status]:
         async with slots:
             summary = await _summary(client, workflow_id, end - loop.time()) if len(held) > 1 else None
-            told = [_status(summary, receipt) if summary else None for receipt in held]
-            return [status or await one(receipt) for status, receipt in zip(told, held, strict=True)]
+            known = [_status(summary, receipt) if summary else None for receipt in held]
+            return [status or await of_event(receipt) for status, receipt in zip(known, held, strict=True)]
 
-    asked = await asyncio.gather(*(run(workflow_id, held) for workflow_id, held in runs.items()))
-    found = {(status.source, status.id): status for statuses in asked for status in statuses}
+    by_run = await asyncio.gather(*(of_run(workflow_id, held) for workflow_id, held in runs.items()))
+    found = {(status.source, status.id): status for statuses in by_run for status in statuses}
     return [found[receipt.source, receipt.event_id] for receipt in receipts]
 
 
 async def _summary(client: Client, workflow_id: str, seconds: float) -> Summary | None:
-    """What a run that carries many events came to, in one answer; None if it has not ended well in time."""
+    """The result of a run that carries many events; None if it has not completed in time."""
     handle = client.temporal.get_workflow_handle(workflow_id, result_type=Summary)
     try:
         async with asyncio.timeout(max(seconds, 0)):
@@ -60,7 +60,7 @@ async def _summary(client: Client, workflow_id: str, seconds: float) -> Summary 
 
 
 def _status(summary: Summary, receipt: Receipt) -> Status | None:
-    """How an event stands by the result of its run; None if another run has it."""
+    """The status of an event by the result of its run; None if another run delivers it."""
     key = event_key(receipt.source, receipt.event_id)
     known = summary.events.get(key)
     if known is None or known.result is not PublishResult.OWNED:

@@ -1,4 +1,4 @@
-"""`dev`: the whole stack in the foreground, on embedded defaults, until Ctrl-C."""
+"""`dev`: a whole stack in the foreground, on embedded defaults, until Ctrl-C."""
 
 import os
 from pathlib import Path
@@ -9,33 +9,16 @@ from rich.panel import Panel
 from rich.text import Text
 
 from bellwire.service.settings import Settings
-from starter.cli.terminal import (
-    AsJson,
-    InputInvalid,
-    command,
-    console,
-    note,
-    print_json,
-)
-from starter.local.processes import (
-    CHECKOUT,
-    free_port,
-    interruptible,
-    port_taken,
-)
-from starter.local.stack import Stack, running_stack
+from starter.checkout import CHECKOUT
+from starter.cli.terminal import AsJson, command, console, note, print_json
+from starter.local.processes import free_port, interruptible, port_in_use
+from starter.local.stack import DEV_SETTINGS, Stack, running_stack
+from starter.operations.problems import InputInvalid
 
-#: What a developer's machine allows and production does not; variables that are set win.
-DEV_SETTINGS = {
-    "BELLWIRE_WEBHOOK_ALLOW_HTTP": "true",
-    "BELLWIRE_WEBHOOK_PORTS": "*",
-    "BELLWIRE_EGRESS_ALLOW": "127.0.0.0/8,::1/128",
-    "BELLWIRE_EGRESS_DETAILS": "true",
-}
-#: Of those, what commands in another terminal need beside the addresses.
+#: Of DEV_SETTINGS, what commands in another terminal need beside the addresses.
 _SHARED = ("BELLWIRE_WEBHOOK_ALLOW_HTTP", "BELLWIRE_WEBHOOK_PORTS")
 
-#: What they need to read what is encrypted; not shown, for it is a secret.
+#: What commands need to read encrypted data. It is a secret, so it is not printed.
 _KEYS = "BELLWIRE_ENCRYPTION_KEYS"
 
 
@@ -43,24 +26,24 @@ _KEYS = "BELLWIRE_ENCRYPTION_KEYS"
 async def dev(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of Temporal.")] = 7233,
     ui_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the Temporal UI.")] = 8233,
-    free_ports: Annotated[bool, typer.Option("--free-ports", help="Take any free ports instead.")] = False,
-    folder: Annotated[Path, typer.Option(help="Where its files are kept; delete it to start afresh.")] = CHECKOUT
-    / "build"
-    / "dev",
+    free_ports: Annotated[bool, typer.Option("--free-ports", help="Use any free ports instead.")] = False,
+    folder: Annotated[
+        Path, typer.Option(help="Folder of its files; delete it to start with an empty stack.")
+    ] = CHECKOUT / "build" / "dev",
     as_json: AsJson = False,
 ) -> None:
     """Run a whole stack until Ctrl-C.
 
-    Temporal with its UI, a registry and a worker. BELLWIRE_* variables that are set, such as a mail relay, are used;
-    http and loopback webhooks are allowed.
+    Temporal with its UI, a registry and a worker. It uses the BELLWIRE_* variables that are set, such as a mail relay;
+    webhooks over http and to loopback addresses are allowed.
     """
     Settings.read()
     if free_ports:
         port, ui_port = free_port(), free_port()
     for option, number in (("--port", port), ("--ui-port", ui_port)):
-        if port_taken(number):
+        if port_in_use(number):
             raise InputInvalid(
-                f"{option}: somebody listens on port {number} already; name another, or use --free-ports"
+                f"port {number} is already in use", field=option, remedy="choose another, or use --free-ports"
             )
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)

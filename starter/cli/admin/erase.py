@@ -1,0 +1,76 @@
+"""`erase`: erases one recipient."""
+
+import asyncio
+from dataclasses import asdict
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from bellwire.service.settings import Settings
+from bellwire.targets import Channel
+from starter.cli.input.durations import in_words, parse_duration
+from starter.cli.tables import print_facts
+from starter.cli.terminal import AsJson, command, note, opened_registry, print_json
+from starter.operations.platform import retention
+from starter.operations.platform.retention import Recipient
+
+#: Runs that are named in the note; --json names all.
+MAX_NAMED = 10
+
+
+class AddressChannel(StrEnum):
+    """A channel whose targets are addresses of people."""
+
+    EMAIL = Channel.EMAIL.value
+    SMS = Channel.SMS.value
+
+
+@command
+async def erase(
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="An email address, or a number as +14155550123.")],
+    channel: Annotated[
+        AddressChannel | None, typer.Option(help="The channel; derived from the address if omitted.")
+    ] = None,
+    events: Annotated[
+        bool, typer.Option("--events", help="Also data and subject of events that were sent to this recipient only.")
+    ] = False,
+    grace: Annotated[str, typer.Option(metavar="DURATION", help="How long to wait for attempts in flight.")] = "1m",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be erased, and change nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Erase one recipient: the address, and the record of what was sent to it.
+
+    Subscriptions to other recipients keep those. A subscription without recipients is kept, disabled, for its id. Unsettled
+    deliveries to this recipient only are cancelled. A suppression is kept without the address, so that it still holds.
+    """
+    recipient = Recipient.parse(address, None if channel is None else Channel(channel))
+    seconds = parse_duration("--grace", grace)
+
+    async def wait() -> None:
+        note(f"waiting {in_words(seconds)} for attempts that may be in flight")
+        await asyncio.sleep(seconds)
+
+    async with opened_registry(Settings.read()) as registry:
+        erased = await retention.erase(
+            registry, recipient, events=events, dry_run=dry_run, wait=wait if seconds else None
+        )
+    runs = sorted(erased.runs)
+    if as_json:
+        print_json({"channel": str(recipient.channel), **asdict(erased), "runs": runs, "dry_run": dry_run})
+        return
+    print_facts(
+        [
+            ("to erase" if dry_run else "erased", f"a recipient of {recipient.channel}"),
+            ("subscriptions emptied", ", ".join(erased.emptied) or "none"),
+            ("subscriptions with other recipients", ", ".join(erased.shared) or "none"),
+            ("deliveries erased", f"{erased.deliveries:,}"),
+            ("attempts erased", f"{erased.attempts:,}"),
+            ("deliveries cancelled", f"{erased.cancelled:,}"),
+            ("events erased", f"{erased.events:,}" if events else "not requested"),
+            ("suppressions kept by hash", f"{erased.suppressions:,}"),
+        ]
+    )
+    if runs and not dry_run:
+        more = f" and {len(runs) - MAX_NAMED:,} more" if len(runs) > MAX_NAMED else ""
+        note(f"runs that see the cancellation when it is due next: {', '.join(runs[:MAX_NAMED])}{more}")

@@ -1,0 +1,24 @@
+"""`gateway`: serves HTTP until it is stopped."""
+
+from typing import Annotated
+
+import typer
+
+from bellwire.service.settings import Settings
+from starter.cli.terminal import command, note, opened_registry
+
+
+@command
+async def gateway(
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for every network.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8100,
+) -> None:
+    """Serve provider callbacks, unsubscribe links and the codec server over HTTP, until it is stopped."""
+    # No other command needs the HTTP libraries.
+    from starter.gateway.app import application
+    from starter.gateway.server import serve
+
+    settings = Settings.read()
+    async with opened_registry(settings) as registry:
+        note(f"listening on http://{host}:{port}; Ctrl-C stops it")
+        await serve(application(settings, registry), host=host, port=port)

@@ -1,0 +1,126 @@
+"""`events`: list them, and show one with its deliveries and attempts."""
+
+from typing import Annotated, Any
+
+import typer
+
+from bellwire.client import Status
+from bellwire.registry import StoredEvent
+from bellwire.service.settings import Settings
+from starter.cli.delivery.attempts import details_as_json, print_attempts
+from starter.cli.tables import in_counts, print_facts, print_table
+from starter.cli.terminal import (
+    AsJson,
+    command,
+    connected,
+    console,
+    note,
+    opened_registry,
+    print_json,
+    printable,
+)
+from starter.operations.delivery.events import live_status, show_event
+
+app = typer.Typer(help="List events, or show one.", no_args_is_help=True)
+
+SourceOption = Annotated[str | None, typer.Option(help="Source of the event, if several sources use the id.")]
+
+
+@app.command("list")
+@command
+async def list_events(
+    event_type: Annotated[str | None, typer.Option("--type", help="Only this type.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Only events for this tenant.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number.")] = 50,
+    after: Annotated[str, typer.Option(help="Only after this one: the next page.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """List events, the newest first."""
+    async with opened_registry(Settings.read()) as registry:
+        found = await registry.events.list(type=event_type, tenant=tenant, after=after, limit=limit)
+    if as_json:
+        print_json([_summary(stored) for stored in found])
+        return
+    rows = [
+        (
+            stored.event.id,
+            stored.event.type,
+            stored.event.source,
+            stored.event.tenant,
+            stored.accepted_at,
+            in_counts(stored.counts),
+        )
+        for stored in found
+    ]
+    print_table(("event", "type", "source", "tenant", "accepted", "deliveries"), rows)
+    if len(found) == limit:
+        note(f"there may be more: --after {found[-1].event.key}")
+
+
+@app.command("show")
+@command
+async def show(
+    event_id: Annotated[str, typer.Argument(metavar="ID", help="Id of the event.")],
+    source: SourceOption = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number of deliveries.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """Show an event: its content, its status, and each delivery with its attempts."""
+    async with opened_registry(Settings.read()) as registry:
+        details = await show_event(registry, event_id, source=source, limit=limit)
+    live = await live_status(connected, details.stored)
+    if live.status is None:
+        note(f"Temporal cannot report the status, so the registry's state is shown: {printable(live.reason)}")
+    if as_json:
+        print_json(
+            {
+                **_summary(details.stored),
+                "deliveries": [details_as_json(each) for each in details.deliveries],
+                "live": live.status.model_dump(mode="json") if live.status else None,
+            }
+        )
+        return
+    _print_event(details.stored, live.status)
+    rows = [
+        (each.subscription_id, each.channel, each.state, each.attempts, each.reason)
+        for each in (detail.delivery for detail in details.deliveries)
+    ]
+    print_table(("subscription", "channel", "state", "attempts", "last response"), rows, title="deliveries")
+    print_attempts([attempt for detail in details.deliveries for attempt in detail.attempts])
+    if len(details.deliveries) == limit:
+        note(f"there may be more: python -m starter deliveries list --event {event_id}")
+
+
+def _summary(stored: StoredEvent) -> dict[str, Any]:
+    return {
+        "event": stored.event.structured(),
+        "key": stored.event.key,
+        "workflow_id": stored.workflow_id,
+        "accepted_at": stored.accepted_at.isoformat(),
+        "counts": stored.counts.model_dump(mode="json"),
+    }
+
+
+def _print_event(stored: StoredEvent, live: Status | None) -> None:
+    event = stored.event
+    counts = live.counts if live else stored.counts
+    settled = live.settled if live else not counts.unsettled
+    print_facts(
+        [
+            ("event", event.id),
+            ("source", event.source),
+            ("type", event.type),
+            ("subject", event.subject),
+            ("tenant", event.tenant or "all"),
+            ("time", event.time),
+            ("accepted", stored.accepted_at),
+            ("extensions", ", ".join(f"{name}={value}" for name, value in event.extensions.items())),
+            ("workflow id", stored.workflow_id),
+            ("result", ("settled: " if settled else "not settled: ") + in_counts(counts)),
+        ]
+    )
+    if event.data is not None:
+        console().print_json(data=event.data)
+    if live and live.unsettled:
+        rows = [(item.subscription_id, item.channel, item.attempts, item.reason, item.due) for item in live.unsettled]
+        print_table(("subscription", "channel", "attempts", "last response", "next attempt"), rows, title="unsettled")

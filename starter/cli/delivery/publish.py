@@ -1,0 +1,159 @@
+"""`publish`: one event from options, or many from a file. If one event is not valid, none is published."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from bellwire.client import Client, Receipt, Status
+from bellwire.errors import BellwireError
+from bellwire.events import Event
+from starter.cli.input.documents import read_items, read_value
+from starter.cli.tables import in_counts, print_table
+from starter.cli.terminal import AsJson, command, connected, console, note, print_json
+from starter.operations.delivery import publishing
+from starter.operations.delivery.waiting import wait_for_all
+from starter.operations.problems import InputInvalid, OperationError
+
+#: Events that are listed one by one in a table; of more, a summary is shown.
+MAX_ROWS = 25
+#: Seconds that a bare --wait waits.
+DEFAULT_WAIT = 60
+
+
+@command
+async def publish(
+    file: Annotated[
+        str | None,
+        typer.Argument(metavar="[FILE]", help="CloudEvents as JSON: an event, an array or JSON Lines; - reads stdin."),
+    ] = None,
+    event_type: Annotated[str | None, typer.Option("--type", help="Event type: order.paid.")] = None,
+    source: Annotated[str | None, typer.Option(help="Source of the event, a URI-reference: /shop/orders.")] = None,
+    data: Annotated[str | None, typer.Option(help="Data as JSON, or @FILE.")] = None,
+    subject: Annotated[str | None, typer.Option(help="Subject of the event, such as an order's id.")] = None,
+    event_id: Annotated[
+        str | None,
+        typer.Option("--id", help="Id of the event; generated if omitted. With an id, publishing again is safe."),
+    ] = None,
+    time: Annotated[
+        str | None, typer.Option(help="Time of the event: 2026-11-23T08:00:00Z; the current time if omitted.")
+    ] = None,
+    tenant: Annotated[str | None, typer.Option(help="Tenant that the event is for; all tenants if omitted.")] = None,
+    extensions: Annotated[
+        list[str] | None, typer.Option("--extension", help="Extension attribute, NAME=VALUE. Repeatable.")
+    ] = None,
+    wait: Annotated[
+        float | None,
+        typer.Option(
+            metavar="[SECONDS]",
+            min=0,
+            help=f"Wait until all deliveries are settled; {DEFAULT_WAIT} s if no time is given.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Publish an event, or many.
+
+    From options, or from FILE. If one event is not valid, none is published. Publishing an event again is safe.
+    """
+    attributes: dict[str, Any] = {
+        "type": event_type,
+        "source": source,
+        "data": None if data is None else read_value("--data", data),
+        "subject": subject,
+        "id": event_id,
+        "time": time,
+        "tenant": tenant,
+        **_extensions(extensions or ()),
+    }
+    given = {name: value for name, value in attributes.items() if value is not None}
+    if file is not None and (given or data is not None):
+        raise InputInvalid("cannot be combined with options of the event", field=file, remedy="leave them out")
+    if file is None and not given:
+        raise InputInvalid("give --type and --source, or a FILE of events (- for stdin)", field="publish")
+    events = publishing.read_events(read_items(file)) if file is not None else [Event.parse(given)]
+    client = await connected()
+    receipts = await _publish_all(client, events)
+    statuses = None if wait is None else await wait_for_all(client, receipts, wait)
+    if as_json:
+        results = [_as_json(receipt, status) for receipt, status in _paired(receipts, statuses)]
+        print_json(results if file is not None else results[0])
+    else:
+        _print(receipts, statuses)
+    unsettled = sum(not status.settled for status in statuses or ())
+    if unsettled:
+        raise OperationError(
+            f"{unsettled:,} of {len(events):,} events did not settle within {wait:g} s; their delivery continues"
+        )
+
+
+def _extensions(given: Sequence[str]) -> dict[str, str]:
+    extensions = {}
+    for text in given:
+        name, separator, value = text.partition("=")
+        if not separator or not name:
+            raise InputInvalid(f"{text!r} is not NAME=VALUE", field="--extension")
+        if name == "specversion":
+            raise InputInvalid(
+                "specversion is not an extension; it is always 1.0", field="--extension", remedy="leave it out"
+            )
+        if name in Event.model_fields:
+            raise InputInvalid(f"{name} is not an extension", field="--extension", remedy=f"use --{name}")
+        extensions[name] = value
+    return extensions
+
+
+async def _publish_all(client: Client, events: Sequence[Event]) -> list[Receipt]:
+    """Publish in batches, with a progress bar on a terminal. The receipts come in the order of the events."""
+    distinct = publishing.distinct(events)
+    screen = console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    shown = screen.is_terminal and len(distinct) > publishing.BATCH
+    receipts: list[Receipt] = []
+    with Progress(*columns, console=screen, transient=True, disable=not shown) as progress:
+        bar = progress.add_task("publishing", total=len(distinct))
+        try:
+            async for batch in publishing.publish(client, distinct):
+                receipts += batch
+                progress.advance(bar, len(batch))
+        except BellwireError:
+            if len(distinct) > 1:
+                note(f"at least {len(receipts):,} of {len(distinct):,} events were published before this")
+            raise
+    return publishing.receipts_in_order(events, receipts)
+
+
+def _paired(receipts: Sequence[Receipt], statuses: Sequence[Status] | None) -> list[tuple[Receipt, Status | None]]:
+    return [(receipt, statuses[position] if statuses else None) for position, receipt in enumerate(receipts)]
+
+
+def _as_json(receipt: Receipt, status: Status | None) -> dict[str, Any]:
+    result = receipt.model_dump(mode="json")
+    if status is not None:
+        result |= {"settled": status.settled, "counts": status.counts.model_dump(mode="json")}
+    return result
+
+
+def _print(receipts: Sequence[Receipt], statuses: Sequence[Status] | None) -> None:
+    if len(receipts) <= MAX_ROWS:
+        columns = ["event", "source", "result", "workflow id", *(["deliveries"] if statuses else [])]
+        rows = [
+            (
+                receipt.event_id,
+                receipt.source,
+                "published before" if receipt.duplicate else "published",
+                receipt.workflow_id,
+                *([in_counts(status.counts)] if status else []),
+            )
+            for receipt, status in _paired(receipts, statuses)
+        ]
+        print_table(columns, rows)
+        return
+    duplicates = sum(receipt.duplicate for receipt in receipts)
+    text = f"{len(receipts) - duplicates:,} events published"
+    if duplicates:
+        text += f", {duplicates:,} were published before"
+    if statuses:
+        text += f"; {sum(status.settled for status in statuses):,} settled"
+    console().print(text)

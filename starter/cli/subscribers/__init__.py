@@ -1,0 +1,1 @@
+"""Commands for subscriptions and for the people and endpoints that they deliver to."""

@@ -1,0 +1,47 @@
+"""Encryption keys: make one, and encrypt the registry's data with the first of them."""
+
+import secrets
+import string
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from bellwire.keys.keyring import KeyRing, new_entry
+from bellwire.registry import Registry
+from bellwire.registry.upkeep.rekeying import COLUMNS, Row
+
+#: Characters of a generated key id.
+ID_LENGTH = 8
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a pass over one column has come."""
+
+    column: str
+    #: Rows read in this step.
+    rows: int
+    #: Values in them that are not under the first key, by the id of their key; None: not encrypted.
+    others: Counter[str | None]
+
+
+def new_key(key_id: str | None = None) -> str:
+    """An entry for BELLWIRE_ENCRYPTION_KEYS with a new key. Raises KeysInvalid for a bad id."""
+    letters = string.ascii_lowercase + string.digits
+    entry = new_entry("".join(secrets.choice(letters) for _ in range(ID_LENGTH)) if key_id is None else key_id)
+    KeyRing.parse(entry)
+    return entry
+
+
+async def rekey(registry: Registry, *, dry_run: bool) -> AsyncIterator[Progress]:
+    """Encrypt every value with the first key, step by step; with `dry_run` only count those that are not."""
+    for column in COLUMNS:
+        after: Row | None = None
+        while True:
+            window = await registry.rekeying.look(column, after=after)
+            if not dry_run:
+                await registry.rekeying.move(column, window.astray)
+            yield Progress(column, window.rows, Counter(item.key_id for item in window.astray))
+            if window.reached is None:
+                break
+            after = window.reached

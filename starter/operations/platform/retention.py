@@ -1,0 +1,98 @@
+"""Retention: delete old events, and erase one recipient."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from pydantic import ValidationError
+from temporalio.client import Client as Temporal
+from temporalio.service import RPCError
+
+from bellwire.contract import NOTIFY
+from bellwire.errors import TemporalUnavailable
+from bellwire.registry import Registry
+from bellwire.registry.upkeep.retention import Erased, Purged
+from bellwire.targets import Channel, EmailTarget, SmsTarget
+from starter.operations.problems import InputInvalid
+
+#: A younger event is purged by force only: a publisher that publishes it again must still be recognised.
+MIN_AGE = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Recipient:
+    """Who is erased."""
+
+    channel: Channel
+    address: str
+
+    @classmethod
+    def parse(cls, address: str, channel: Channel | None = None) -> "Recipient":
+        """Raises InputInvalid, which does not repeat the address."""
+        plain = address.strip()
+        channel = channel or (Channel.EMAIL if "@" in plain else Channel.SMS)
+        try:
+            _ = EmailTarget(to=plain) if channel is Channel.EMAIL else SmsTarget(to=plain)
+        except ValidationError as error:
+            message = error.errors(include_url=False, include_input=False)[0]["msg"].removeprefix("Value error, ")
+            raise InputInvalid(message, field="address") from error
+        return cls(channel, plain)
+
+
+def purge_time(age: timedelta, *, force: bool) -> datetime:
+    """The time before which events are purged. Raises InputInvalid, below MIN_AGE unless `force` is true."""
+    if age < MIN_AGE and not force:
+        raise InputInvalid(
+            "is less than 1 d; a purged event is delivered again if it is published again",
+            field="older_than",
+            remedy="keep it for longer, or use --force",
+        )
+    try:
+        return datetime.now(UTC) - age
+    except OverflowError as error:
+        raise InputInvalid("is out of range", field="older_than") from error
+
+
+async def purge(
+    registry: Registry,
+    before: datetime,
+    *,
+    temporal: Temporal | None,
+    dry_run: bool = False,
+    report: Callable[[Purged], None] = lambda _: None,
+) -> Purged:
+    """Delete events that were accepted before this time, with their deliveries and attempts.
+
+    An event with an unsettled delivery stays, and so does one whose run is open, if `temporal` is given. Raises
+    TemporalUnavailable, RegistryUnavailable.
+    """
+    open_runs = frozenset[str]() if temporal is None else await _open_runs(temporal)
+    return await registry.retention.purge(before, open_runs=open_runs, dry_run=dry_run, report=report)
+
+
+async def _open_runs(temporal: Temporal) -> frozenset[str]:
+    """Runs of publications that are open. One that was blocked for long may still find subscriptions."""
+    try:
+        found = temporal.list_workflows(f"WorkflowType = '{NOTIFY}' AND ExecutionStatus = 'Running'", page_size=1000)
+        return frozenset([run.id async for run in found])
+    except RPCError as error:
+        raise TemporalUnavailable(
+            f"Temporal does not list its open runs: {error}; --offline skips this check"
+        ) from error
+
+
+async def erase(
+    registry: Registry,
+    recipient: Recipient,
+    *,
+    events: bool = False,
+    dry_run: bool = False,
+    wait: Callable[[], Awaitable[None]] | None = None,
+) -> Erased:
+    """Erase a recipient's address, and the record of what was sent to it; with `events` also data of events sent to it only.
+
+    `wait` is awaited if attempts may be in flight. Raises RegistryUnavailable.
+    """
+    return await registry.retention.erase(
+        recipient.channel, recipient.address, events=events, dry_run=dry_run, rest=wait
+    )

@@ -1,0 +1,1 @@
+"""Use cases for subscriptions and for the people and endpoints that they deliver to."""

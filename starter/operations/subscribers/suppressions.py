@@ -1,0 +1,46 @@
+"""Suppressions by operators: add an address to the list of those that get nothing more, or lift one."""
+
+from pydantic import ValidationError
+
+from bellwire.errors import fields_in_error
+from bellwire.registry import Registry
+from bellwire.suppressions import EVERYWHERE, Suppression, SuppressionReason
+from bellwire.targets import SPECS, Channel
+from starter.operations.problems import InputInvalid, OperationError
+
+
+def channel_of(address: str) -> Channel:
+    """The channel that an address belongs to: email if it contains an @, otherwise SMS."""
+    return Channel.EMAIL if "@" in address else Channel.SMS
+
+
+async def suppress(registry: Registry, address: str, channel: Channel | None = None) -> Suppression:
+    """Send nothing more to the address, for any subscription. An existing suppression keeps its reason. Raises InputInvalid."""
+    wanted = _suppression(address, channel)
+    await registry.suppressions.add(wanted)
+    found = await registry.suppressions.list(channel=wanted.channel, address=wanted.address, limit=1000)
+    (stored,) = (each for each in found if each.subscription_id == EVERYWHERE)
+    return stored
+
+
+async def lift(registry: Registry, address: str, channel: Channel | None = None) -> Suppression:
+    """Send to the address again, for all subscriptions; what was lifted. Raises InputInvalid, OperationError."""
+    wanted = _suppression(address, channel)
+    if not await registry.suppressions.lift(wanted.channel, wanted.address):
+        raise OperationError(
+            f"{wanted.address} is not suppressed on {wanted.channel}; nothing was changed", field="address"
+        )
+    return wanted
+
+
+def _suppression(address: str, channel: Channel | None) -> Suppression:
+    """Raises InputInvalid if no target of the channel can have the address."""
+    channel = channel or channel_of(address)
+    spec = SPECS[channel]
+    if not spec.example.recipients:
+        raise InputInvalid(f"a {channel} has no address to suppress", field="channel", remedy="pause its subscription")
+    try:
+        target = spec.target.model_validate({"channel": channel, "to": address.strip()})
+    except ValidationError as error:
+        raise InputInvalid(fields_in_error(error), field="address") from error
+    return Suppression(channel=channel, address=target.recipients[0], reason=SuppressionReason.OPERATOR)

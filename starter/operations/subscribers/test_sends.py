@@ -1,0 +1,60 @@
+"""Test send: one event sent to one subscription now, by a worker. It is not recorded as a delivery."""
+
+from datetime import timedelta
+
+from temporalio.client import Client as Temporal
+from temporalio.client import WorkflowFailureError
+from temporalio.exceptions import ActivityError, ApplicationError, TimeoutType
+from temporalio.exceptions import TimeoutError as Timeout
+
+from bellwire.contract import (
+    QUEUE,
+    SUBSCRIPTION_NOT_FOUND,
+    TEST_SEND,
+    TestSendInput,
+    TestSendResult,
+    new_test_send_id,
+)
+from bellwire.errors import SubscriptionNotFound
+from bellwire.targets import Channel
+from bellwire.temporal.connection import translated
+from starter.operations.problems import OperationError
+
+#: For the whole test send: a minute for the attempt, and the time until workers start the run and the attempt.
+TIMEOUT = timedelta(seconds=90)
+
+
+async def send_test(client: Temporal, request: TestSendInput) -> TestSendResult:
+    """Send the event and wait for the outcome. Raises OperationError, SubscriptionNotFound, TemporalUnavailable."""
+    try:
+        with translated():
+            result: TestSendResult = await client.execute_workflow(
+                TEST_SEND,
+                request,
+                id=new_test_send_id(request.subscription_id),
+                task_queue=QUEUE,
+                result_type=TestSendResult,
+                execution_timeout=TIMEOUT,
+                static_summary=f"test send to {request.subscription_id}",
+            )
+    except WorkflowFailureError as failure:
+        raise error_of(failure.cause, request.channel) from failure
+    return result
+
+
+def error_of(cause: BaseException, channel: Channel) -> Exception:
+    """The error that a failed run stands for."""
+    if isinstance(cause, Timeout):
+        return OperationError(
+            f"no worker started it within {TIMEOUT.total_seconds():.0f} s", remedy="start `python worker.py`"
+        )
+    inner = cause.cause if isinstance(cause, ActivityError) else cause
+    if isinstance(inner, ApplicationError) and inner.type == SUBSCRIPTION_NOT_FOUND:
+        return SubscriptionNotFound()
+    if isinstance(inner, Timeout) and inner.type is TimeoutType.SCHEDULE_TO_START:
+        return OperationError(
+            f"no worker polls the queue of {channel}", remedy=f"start `python worker.py --channels {channel}`"
+        )
+    if isinstance(inner, Timeout):
+        return OperationError("the attempt did not end within a minute; what was sent may still arrive")
+    return OperationError(f"the worker failed: {inner or cause}", remedy="see its log")
