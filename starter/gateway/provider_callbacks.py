@@ -92,7 +92,7 @@ class TwilioCallbacks:
             return Response(status_code=404)
         if new:
             log.info(
-                "sms.confirmed",
+                "sms.receipt_recorded",
                 status=str(receipt.status),
                 code=receipt.code,
                 event_key=receipt.event_key,

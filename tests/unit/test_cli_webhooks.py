@@ -50,7 +50,7 @@ def test_the_options_of_webhooks_are_stored_and_what_is_private_in_them_is_never
     for fact in (
         "cloudevents-binary",
         "Authorization, x-shop",
-        "5 s",
+        "5s",
         "client certificate  expires 20",
         "a shared secret",
     ):
@@ -73,7 +73,7 @@ def test_a_target_without_options_shows_none(registry_url: str, capsys: pytest.C
         ([*HOOKED, "--header", "Host:s3cret"], "target.webhook.headers: Host is set by Bellwire or by HTTP itself"),
         ([*HOOKED, "--header", "x:"], "target.webhook.headers: x: the value is invalid"),
         ([*HOOKED, "--timeout", "31s"], "target.webhook.timeout: Input should be less than or equal to 30"),
-        ([*HOOKED, "--timeout", "soon"], "--timeout: 'soon' is not a valid duration; write it as 90s"),
+        ([*HOOKED, "--timeout", "soon"], "--timeout: 'soon' is not a valid duration; write 90s"),
         ([*HOOKED, "--client-certificate", "nowhere.pem"], "nowhere.pem: cannot be read"),
         ([*HOOKED, "--client-certificate", "pyproject.toml"], "client_certificate: holds no certificate"),
         (

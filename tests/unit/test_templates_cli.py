@@ -53,7 +53,12 @@ def test_parts_of_a_tenant_are_stored_and_previewed_as_its_subscription_gets_the
 ) -> None:
     (tmp_path / "subject").write_text("Thanks for {{ data.order }}")
     (tmp_path / "html").write_text("<p>{{ data.total }} <a href='javascript:x'>pay</a></p>")
-    given = ["--part", f"email.subject={tmp_path / 'subject'}", "--part", f"email.html={tmp_path / 'html'}"]
+    given = [
+        "--own-template",
+        f"email.subject={tmp_path / 'subject'}",
+        "--own-template",
+        f"email.html={tmp_path / 'html'}",
+    ]
     made = answer([*SUBSCRIBE, *MAIL, *given, "--id", "mine"], capsys)
     assert made["templates"]["email.subject"] == "Thanks for {{ data.order }}"
     assert stored(registry_url)[0].templates == made["templates"]
@@ -90,7 +95,7 @@ def test_a_part_that_cannot_work_is_refused_and_nothing_is_stored(
     part: str, source: str, named: str, registry_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "part").write_text(source)
-    (line,) = complaint([*SUBSCRIBE, *MAIL, "--part", f"{part}={tmp_path / 'part'}"], capsys)
+    (line,) = complaint([*SUBSCRIBE, *MAIL, "--own-template", f"{part}={tmp_path / 'part'}"], capsys)
     assert named in line
     assert stored(registry_url) == []
 
@@ -99,7 +104,7 @@ def test_a_part_that_cannot_work_is_refused_and_nothing_is_stored(
 def test_an_option_that_names_no_part_and_file_is_refused(
     option: str, registry_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert len(complaint([*SUBSCRIBE, *MAIL, "--part", option], capsys)) == 1
+    assert len(complaint([*SUBSCRIBE, *MAIL, "--own-template", option], capsys)) == 1
 
 
 def test_parts_in_a_file_of_subscriptions_are_checked_and_each_bad_one_is_named(

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from bellwire.durations import format_duration
 from bellwire.service.settings import Settings
 from bellwire.targets import Channel
-from starter.cli.input.durations import in_words, parse_duration
+from starter.cli.input.durations import parse_duration
 from starter.cli.tables import print_facts
 from starter.cli.terminal import AsJson, command, note, opened_registry, print_json
 from starter.operations.platform import retention
@@ -48,7 +49,7 @@ async def erase(
     seconds = parse_duration("--grace", grace)
 
     async def wait() -> None:
-        note(f"waiting {in_words(seconds)} for attempts that may be in flight")
+        note(f"waiting {format_duration(seconds)} for attempts that may be in flight")
         await asyncio.sleep(seconds)
 
     async with opened_registry(Settings.read()) as registry:

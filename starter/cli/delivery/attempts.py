@@ -5,8 +5,8 @@ from decimal import Decimal
 from typing import Any
 
 from bellwire.deliveries import Attempt
+from bellwire.durations import format_duration
 from bellwire.sms.receipts import SmsReceipt
-from starter.cli.input.durations import in_words
 from starter.cli.tables import print_table
 from starter.operations.delivery.events import DeliveryDetails
 
@@ -41,7 +41,7 @@ def print_attempts(attempts: Sequence[Attempt]) -> None:
             attempt.outcome.kind,
             attempt.outcome.reason,
             attempt.state,
-            None if attempt.delay is None else in_words(attempt.delay),
+            None if attempt.delay is None else format_duration(attempt.delay),
         )
         for attempt in attempts
     ]

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from bellwire.deliveries import DeliveryState
+from bellwire.durations import format_duration
 from bellwire.service.settings import Settings
 from bellwire.targets import Channel
 from starter.cli.delivery.attempts import (
@@ -15,7 +16,6 @@ from starter.cli.delivery.attempts import (
     status_and_code,
 )
 from starter.cli.delivery.events import SourceOption
-from starter.cli.input.durations import in_words
 from starter.cli.tables import print_facts, print_table
 from starter.cli.terminal import AsJson, command, connected, console, note, opened_registry, print_json
 from starter.operations.delivery import deliveries
@@ -106,7 +106,7 @@ async def show(delivery_id: DeliveryArgument, as_json: AsJson = False) -> None:
             ("attempts", delivery.attempts),
             ("last response", delivery.reason),
             ("not before", delivery.not_before),
-            ("next attempt after", None if delivery.delay is None else in_words(delivery.delay)),
+            ("next attempt after", None if delivery.delay is None else format_duration(delivery.delay)),
             ("remaining recipients", ", ".join(delivery.remaining_recipients or ())),
             ("provider's id", delivery.provider_id),
             *receipt_facts(details.receipt),

@@ -9,6 +9,7 @@ import typer
 
 from bellwire.contract import TestSendInput
 from bellwire.deliveries import OutcomeKind
+from bellwire.durations import format_duration
 from bellwire.events import Event
 from bellwire.keys.certificates import expires_at
 from bellwire.keys.signing import KeyKind
@@ -17,7 +18,7 @@ from bellwire.service.settings import Settings
 from bellwire.subscriptions import Subscription, SubscriptionState
 from bellwire.targets import Channel, WebhookTarget
 from starter.cli.input.documents import read_items
-from starter.cli.input.durations import in_words, parse_duration
+from starter.cli.input.durations import parse_duration
 from starter.cli.tables import cell, print_facts, print_table
 from starter.cli.terminal import AsJson, command, connected, console, note, opened_registry, print_json
 from starter.operations.delivery.publishing import read_events
@@ -194,7 +195,7 @@ def _print(details: SubscriptionDetails, *, as_json: bool) -> None:
         print_json({**shown, "keys": [key.model_dump(mode="json") for key in keys]} if keys else shown)
         return
     schedule = subscription.retry_schedule
-    delays = None if schedule is None else ", ".join(map(in_words, schedule)) or "one attempt only"
+    delays = None if schedule is None else ", ".join(map(format_duration, schedule)) or "one attempt only"
     print_facts(
         [
             ("subscription", subscription.id),
@@ -225,7 +226,7 @@ def _webhook_facts(subscription: Subscription) -> Iterable[tuple[str, object]]:
         return
     yield "format", target.format
     yield "headers", ", ".join(target.headers)
-    yield "timeout", None if target.timeout is None else in_words(target.timeout)
+    yield "timeout", None if target.timeout is None else format_duration(target.timeout)
     if target.client_certificate is not None:
         yield "client certificate", f"expires {cell(expires_at(target.client_certificate.get_secret_value()))} UTC"
 

@@ -6,8 +6,10 @@ registry is written first when a limit is set, and last when it is cleared: a fa
 slow, never one that exceeds its limit.
 """
 
+import asyncio
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -25,6 +27,10 @@ from starter.operations.problems import InputInvalid, OperationError
 
 #: Seconds that the server has for each response.
 RESPONSE_TIMEOUT = timedelta(seconds=10)
+
+#: Seconds that the server has to report a new limit: it reads from a cache that follows an update within moments.
+VISIBLE_TIMEOUT = 5.0
+POLL_SECONDS = 0.05
 
 #: Errors after which the server has changed nothing. After any other error it may have.
 _REFUSALS = {
@@ -50,9 +56,7 @@ class Limit:
 
     @property
     def agree(self) -> bool:
-        if self.registry is None or self.server is None:
-            return self.registry is self.server
-        return math.isclose(self.registry, self.server, rel_tol=1e-5)  # the server keeps 32 bits
+        return _same(self.registry, self.server)
 
 
 def parse_rate(text: str, *, field: str) -> float:
@@ -93,6 +97,7 @@ async def set_limit(registry: Registry, client: Temporal, channel: Channel, per_
         if error.status in _REFUSALS:
             await (registry.limits.clear(channel) if before is None else registry.limits.set(channel, before))
         raise _failure(error, channel) from error
+    await _until_visible(client, channel, per_second)
     return await read_back(registry, client, channel)
 
 
@@ -104,6 +109,7 @@ async def clear_limit(registry: Registry, client: Temporal, channel: Channel) ->
         if error.status is not RPCStatusCode.UNIMPLEMENTED:  # such a server has none to clear
             raise _failure(error, channel) from error
     await registry.limits.clear(channel)
+    await _until_visible(client, channel, None)
     return await read_back(registry, client, channel)
 
 
@@ -137,6 +143,16 @@ async def update_server(client: Temporal, channel: Channel, per_second: float | 
     await client.workflow_service.update_task_queue_config(request, timeout=RESPONSE_TIMEOUT)
 
 
+async def _until_visible(client: Temporal, channel: Channel, expected: float | None) -> None:
+    """Wait until the server reports the limit, or for VISIBLE_TIMEOUT: another client may have changed it."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(VISIBLE_TIMEOUT):
+            while True:
+                if _same(await _on_server(client, channel), expected):
+                    return
+                await asyncio.sleep(POLL_SECONDS)
+
+
 async def _on_server(client: Temporal, channel: Channel) -> float | None:
     request = DescribeTaskQueueRequest(
         namespace=client.namespace,
@@ -154,6 +170,12 @@ async def _on_server(client: Temporal, channel: Channel) -> float | None:
     if not configured.HasField("rate_limit"):
         return None
     return float(f"{configured.rate_limit.requests_per_second:.7g}")  # 0.1 and not 0.10000000149
+
+
+def _same(one: float | None, other: float | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return math.isclose(one, other, rel_tol=1e-5)  # the server keeps 32 bits
 
 
 def _failure(error: RPCError, channel: Channel) -> OperationError:

@@ -148,19 +148,17 @@ def timeout(kind: TimeoutType) -> Timeout:
 @pytest.mark.parametrize(
     ("cause", "error", "said"),
     [
-        (timeout(TimeoutType.START_TO_CLOSE), OperationError, "no worker took it up within 90 s"),
-        (failed(timeout(TimeoutType.SCHEDULE_TO_START)), OperationError, "no worker sends by sms"),
+        (timeout(TimeoutType.START_TO_CLOSE), OperationError, "no worker started it within 90 s"),
+        (failed(timeout(TimeoutType.SCHEDULE_TO_START)), OperationError, "no worker polls the queue of sms"),
         (failed(timeout(TimeoutType.START_TO_CLOSE)), OperationError, "did not end within a minute"),
         (failed(ApplicationError("gone", type=SUBSCRIPTION_NOT_FOUND)), SubscriptionNotFound, "No subscription"),
         (failed(ApplicationError("boom")), OperationError, "the worker failed: boom"),
     ],
 )
-def test_what_goes_wrong_on_the_way_is_told_with_its_remedy(
-    cause: BaseException, error: type[Exception], said: str
-) -> None:
-    told = error_of(cause, Channel.SMS)
-    assert type(told) is error
-    assert said in str(told)
+def test_a_failed_run_is_reported_with_its_remedy(cause: BaseException, error: type[Exception], said: str) -> None:
+    found = error_of(cause, Channel.SMS)
+    assert type(found) is error
+    assert said in str(found)
 
 
 def test_the_command_needs_a_subscription_one_event_and_a_temporal(
