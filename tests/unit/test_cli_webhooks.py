@@ -123,7 +123,7 @@ def test_a_template_of_webhooks_is_looked_for_when_it_is_asked_for(
     assert answer([*HOOKED, "--format", "template", "--template", "chat"], capsys)["template"] == "chat"
     assert answer(["templates", "list"], capsys)["chat"] == ["webhook"]
     parts = answer(["templates", "preview", "chat", "--data", '{"order": "4\\"2"}'], capsys)
-    assert json.loads(parts["webhook"]) == {"text": '4"2'}
+    assert json.loads(parts["webhook.json"]) == {"text": '4"2'}
 
 
 def test_an_asymmetric_secret_stays_here_and_its_public_half_is_shown(
