@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, cast
 
 from temporalio.testing import ActivityEnvironment
@@ -9,7 +11,7 @@ from temporalio.testing import ActivityEnvironment
 from activities.sending.in_flight import InFlightAttempts
 from activities.sending.loop import send
 from bellwire.contract import Chunk, ChunkResult, Group
-from bellwire.deliveries import Attempt, Outcome, OutcomeKind
+from bellwire.deliveries import Attempt, Delivery, DeliveryState, Outcome, OutcomeKind
 from bellwire.registry import Registry
 from bellwire.sends import SendRequest
 from bellwire.targets import Channel
@@ -32,7 +34,10 @@ def groups_of(*requests: SendRequest) -> tuple[Group, ...]:
 
 
 class Ledger:
-    """A registry in memory. Failures are raised by the next calls of `record` and `lease`; gates hold `load` and `record` up."""
+    """A registry in memory. The next calls of `record` and `lease` raise `failures`; gates hold `load` and `record`.
+
+    `test_ledger_conformance.py` runs the same tests on it and on the real registry.
+    """
 
     def __init__(self, *requests: SendRequest) -> None:
         self.attempts = self.limits = self
@@ -48,25 +53,48 @@ class Ledger:
         self.record_gate.set()
         self.recording, self.written = asyncio.Event(), asyncio.Event()
 
+    @property
+    def requests(self) -> tuple[SendRequest, ...]:
+        """The next attempt at each delivery, with the delivery as it is now."""
+        return tuple(self._requests.values())
+
+    @requests.setter
+    def requests(self, requests: Sequence[SendRequest]) -> None:
+        self._requests = {(each.delivery.event_key, each.subscription.id): each for each in requests}
+
     async def load(self, groups: Sequence[Group]) -> list[SendRequest]:
         await self.load_gate.wait()
-        wanted = {(group.event_key, name) for group in groups for name in group.subscription_ids}
-        return [one for one in self.requests if (one.event.key, one.subscription.id) in wanted]
+        return [
+            replace(self._requests[group.event_key, each], number=group.attempt)
+            for group in groups
+            for each in group.subscription_ids
+            if (group.event_key, each) in self._requests
+        ]
 
     async def limited_channels(self) -> tuple[Channel, ...]:
         return ()
 
     async def probe(self, one: SendRequest) -> None:
         self.calls.append("probe")
+        self._change(one.delivery.event_key, one.subscription.id, updated_at=datetime.now(UTC))
 
     async def record_intent(self, requests: Sequence[SendRequest]) -> None:
         self.calls.append("intent")
         self.announced += [one.subscription.id for one in requests]
+        for one in requests:
+            if (stored := self._open(one.delivery.event_key, one.subscription.id, one.number)) is None:
+                continue
+            kept = {} if stored.intent_at else {"intent_at": datetime.now(UTC), "provider_attempted": None}
+            self._change(stored.event_key, stored.subscription_id, state=DeliveryState.SENDING, **kept)
 
     async def lease(self, requests: Sequence[SendRequest]) -> None:
         if self.lease_failures:
             raise self.lease_failures.pop(0)
         self.leased += [one.subscription.id for one in requests]
+        for one in requests:
+            if stored := self._open(one.delivery.event_key, one.subscription.id, one.number):
+                now = datetime.now(UTC)
+                self._change(stored.event_key, stored.subscription_id, state=DeliveryState.SENDING, intent_at=now)
 
     async def record(self, attempts: Sequence[Attempt]) -> None:
         self.calls.append("record")
@@ -75,7 +103,37 @@ class Ledger:
         if self.failures:
             raise self.failures.pop(0)
         self.recorded += attempts
+        for attempt in attempts:
+            if (stored := self._open(attempt.event_key, attempt.subscription_id, attempt.number)) is None:
+                continue
+            outcome = attempt.outcome
+            self._change(
+                stored.event_key,
+                stored.subscription_id,
+                state=attempt.state,
+                attempts=attempt.number,
+                reason=outcome.reason,
+                delay=attempt.delay,
+                from_retry_after=attempt.from_retry_after,
+                remaining_recipients=outcome.remaining_recipients,
+                provider_id=outcome.provider_id,
+                intent_at=stored.intent_at if outcome.kind is OutcomeKind.UNKNOWN else None,
+                not_before=None,
+                updated_at=datetime.now(UTC),
+            )
         self.written.set()
+
+    def _open(self, event_key: str, subscription_id: str, number: int) -> Delivery | None:
+        """The delivery, if it exists and neither has settled nor has this attempt on record."""
+        if (request := self._requests.get((event_key, subscription_id))) is None:
+            return None
+        delivery = request.delivery
+        return None if delivery.state.settled or delivery.attempts >= number else delivery
+
+    def _change(self, event_key: str, subscription_id: str, **fields: Any) -> None:
+        request = self._requests[event_key, subscription_id]
+        changed = replace(request, delivery=request.delivery.model_copy(update=fields))
+        self._requests[event_key, subscription_id] = changed
 
     @property
     def names(self) -> list[str]:
