@@ -239,4 +239,4 @@ class SmsChannel:
     def _tell_operator(self, request: SendRequest, reason: str, detail: str = "") -> None:
         """One line at ERROR. A provider's words are no `detail`: they may hold the number, and stay with the attempt."""
         ids = {"delivery": request.id, "subscription": request.subscription.id, "tenant": request.subscription.tenant}
-        log.error("sms.obstructed", reason=reason, detail=detail, **ids)
+        log.error("sms.blocked", reason=reason, detail=detail, **ids)

@@ -1,7 +1,7 @@
 """Descriptions of SMS providers that have no client of their own: a file of the operator's, TOML or JSON.
 
-docs/operating.md has an example. A file names environment variables that hold secrets, and can name none but those that
-are for it.
+docs/how-to/add-an-sms-provider.md has an example. A file names the environment variables that hold its secrets, and
+can name no others.
 """
 
 import json

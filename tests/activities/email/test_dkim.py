@@ -28,7 +28,7 @@ def pem(key: Any, *, passphrase: bytes | None = None) -> str:
 
 
 def record(name: bytes, timeout: int = 5) -> bytes:
-    """DNS, with what operators publish: the key as the commands in docs/operating.md print it."""
+    """DNS, with what operators publish: the key as the commands in docs/how-to/improve-email-deliverability.md print it."""
     assert name == b"bell1._domainkey.example.net."
     public = RSA.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return b"v=DKIM1; k=rsa; p=" + base64.b64encode(public)

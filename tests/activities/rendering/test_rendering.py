@@ -301,7 +301,7 @@ def test_control_characters_and_direction_marks_are_removed() -> None:
 
 
 def test_the_documentation_names_every_filter_function_and_template_file() -> None:
-    page = (Path(__file__).parents[3] / "docs" / "templates.md").read_text()
+    page = (Path(__file__).parents[3] / "docs" / "how-to" / "write-templates.md").read_text()
     environment = TemplateEnvironment()
     for name in (
         *environment.filters,

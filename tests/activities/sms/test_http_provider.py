@@ -286,7 +286,7 @@ def test_a_bad_description_is_refused_with_the_name_of_the_field(
 
 
 def test_the_example_in_the_documentation_is_a_good_description(tmp_path: Path) -> None:
-    page = (Path(__file__).parents[3] / "docs" / "operating.md").read_text()
+    page = (Path(__file__).parents[3] / "docs" / "how-to" / "add-an-sms-provider.md").read_text()
     file = tmp_path / "providers.toml"
     file.write_text(page.partition("```toml\n")[2].partition("```")[0])
     read = ProviderConfigs.read(file)
