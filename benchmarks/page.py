@@ -1,6 +1,6 @@
-"""Writes what docs/performance.md shows of build/bench.json, so that nobody copies figures: `python -m benchmarks.page`.
+"""Writes the tables and plots of docs/performance.md from build/bench.json: `python -m benchmarks.page`.
 
-Its tables stand between two marks; the plots are docs/performance-throughput.svg and docs/performance-memory.svg.
+The tables are between two marks of the page; the plots are docs/performance-throughput.svg and docs/performance-memory.svg.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from benchmarks.figures import CRITERIA, SERVER, SHARE, WORKER, figure, spread
 from starter.checkout import CHECKOUT
 
 PAGE = CHECKOUT / "docs" / "performance.md"
-#: Deliveries, or events, a second for which it is told how many processors they keep busy.
+#: Deliveries, or events, per second for which the last rows give the number of busy processors.
 PLANNED = 10_000
 PLOTS = {"throughput": plots.throughput, "memory": plots.memory}
 
@@ -24,7 +24,7 @@ _MARKS = re.compile(r"(<!-- measured -->\n).*?(<!-- end of measured -->)", flags
 
 
 def measured(found: Sequence[Mapping[str, Any]]) -> str:
-    """The tables, in Markdown: all figures, then whose the CPU time was, for benchmarks as build/bench.json has them."""
+    """The tables, in Markdown: all figures, then the CPU time by part, for benchmarks as build/bench.json has them."""
     return "\n".join([*_machines(found), "", *_figures(found), *_shares(found), ""])
 
 
@@ -36,7 +36,7 @@ def with_measured(page: str, found: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _machines(found: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A paragraph for each machine, or state of one, with the benchmarks that were measured there."""
+    """A paragraph for each machine, or state of a machine, with the benchmarks that were measured on it."""
     names: dict[str, list[str]] = {}
     for one in found:
         about = ", ".join(f"{key} {value}" for key, value in one["measured_on"].items())
@@ -46,7 +46,7 @@ def _machines(found: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _figures(found: Sequence[Mapping[str, Any]]) -> list[str]:
-    rows = ["| benchmark | quantity | median | least | greatest | must |", "|---|---|---|---|---|---|"]
+    rows = ["| benchmark | quantity | median | min | max | must |", "|---|---|---|---|---|---|"]
     for one in found:
         criterion = CRITERIA[one["name"]]
         reached = "yes" if criterion.reached(one["ratio"], criterion.must) else "no"
@@ -60,7 +60,7 @@ def _figures(found: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _shares(found: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Medians of CPU time by part: a row for each part, a column for each benchmark that told them."""
+    """Medians of CPU time by part: a row for each part, a column for each benchmark that measured them."""
     columns: dict[str, dict[str, float]] = {}
     for one in found:
         for quantity, values in one["raw"].items():
@@ -71,7 +71,7 @@ def _shares(found: Sequence[Mapping[str, Any]]) -> list[str]:
         return []
     parts = dict.fromkeys(part for column in columns.values() for part in column)
     rows = [[part, *(_cell(column, part) for column in columns.values())] for part in parts]
-    together = ["together", *(f"**{figure(sum(column.values()))}**" for column in columns.values())]
+    together = ["total", *(f"**{figure(sum(column.values()))}**" for column in columns.values())]
     table = [["CPU ms", *columns], ["---"] * (len(columns) + 1), *rows, together]
     for part in (WORKER, SERVER):
         # So many ms a second are so many thousandths of a processor.
@@ -79,7 +79,7 @@ def _shares(found: Sequence[Mapping[str, Any]]) -> list[str]:
             sum(ms for name, ms in column.items() if name.startswith(part)) * PLANNED / 1000
             for column in columns.values()
         ]
-        table.append([f"processors of {part} for {PLANNED:,} a second", *map(figure, busy)])
+        table.append([f"processors for the {part} at {PLANNED:,} a second", *map(figure, busy)])
     return ["", *(f"| {' | '.join(row)} |" for row in table)]
 
 

@@ -145,9 +145,9 @@ def test_cpu_time_by_part_has_a_table_of_its_own_with_sums() -> None:
     assert "| CPU ms | `bulk`, per event |" in shown
     assert "| receiver | 3 |" in shown
     assert "| worker, main thread | 4 |" in shown
-    assert "| together | **8.5** |" in shown
-    assert "| processors of worker for 10,000 a second | 50 |" in shown
-    assert "| processors of Temporal server for 10,000 a second | 5 |" in shown
+    assert "| total | **8.5** |" in shown
+    assert "| processors for the worker at 10,000 a second | 50 |" in shown
+    assert "| processors for the Temporal server at 10,000 a second | 5 |" in shown
     assert "CPU ms per event" not in shown
 
 

@@ -7,7 +7,6 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bellwire.client import Client, Receipt, Status
-from bellwire.durations import format_duration
 from bellwire.errors import BellwireError
 from bellwire.events import Event
 from starter.cli.input.documents import read_items, read_value
@@ -83,9 +82,9 @@ async def publish(
     else:
         _print(receipts, statuses)
     unsettled = sum(not status.settled for status in statuses or ())
-    if wait is not None and unsettled:
+    if unsettled:
         raise OperationError(
-            f"{unsettled:,} of {len(events):,} events did not settle within {format_duration(wait)}; their delivery continues"
+            f"{unsettled:,} of {len(events):,} events did not settle within {wait:g} s; their delivery continues"
         )
 
 
