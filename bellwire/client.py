@@ -25,6 +25,7 @@ from bellwire.contract import (
     Summary,
 )
 from bellwire.deliveries import Counts, Unsettled
+from bellwire.durations import format_duration
 from bellwire.errors import (
     DeliveryNotFound,
     EventConflict,
@@ -200,7 +201,10 @@ class Client:
                     workflow_id = status.workflow_id
                     await asyncio.sleep(POLL_SECONDS)
         except TimeoutError as error:
-            raise WaitTimeout(f"not settled within {timeout:g} s; see `status` for what is unsettled") from error
+            if timeout is None:
+                raise
+            text = f"not settled within {format_duration(timeout)}; see `status` for what is unsettled"
+            raise WaitTimeout(text) from error
 
     async def cancel(self, target: Target) -> None:
         """Stop delivering the event: what was not sent settles as cancelled. What was sent stays sent.

@@ -7,6 +7,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bellwire.client import Client, Receipt, Status
+from bellwire.durations import format_duration
 from bellwire.errors import BellwireError
 from bellwire.events import Event
 from starter.cli.input.documents import read_items, read_value
@@ -82,9 +83,9 @@ async def publish(
     else:
         _print(receipts, statuses)
     unsettled = sum(not status.settled for status in statuses or ())
-    if unsettled:
+    if wait is not None and unsettled:
         raise OperationError(
-            f"{unsettled:,} of {len(events):,} events did not settle within {wait:g} s; their delivery continues"
+            f"{unsettled:,} of {len(events):,} events did not settle within {format_duration(wait)}; their delivery continues"
         )
 
 
