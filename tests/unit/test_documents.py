@@ -1,4 +1,4 @@
-"""What the documents say is so: commands exist, code parses, links lead somewhere, derived parts are up to date."""
+"""What the documentation says is true: commands exist, code parses, links have targets, generated parts are up to date."""
 
 import ast
 import importlib
@@ -18,14 +18,15 @@ from typer.main import get_command
 from bellwire.contract import SEARCH_ATTRIBUTES
 from bellwire.service.settings import Settings
 from starter.cli.main import _with_seconds, app
+from tests.tracked import tracked_files
 
 CHECKOUT = Path(__file__).parents[2]
 PAGES = [
     *(CHECKOUT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")),
-    *sorted((CHECKOUT / "docs").rglob("*.md")),
+    *tracked_files("docs/**/*.md"),
 ]
 DOCS = [page for page in PAGES if page.is_relative_to(CHECKOUT / "docs")]
-EXAMPLES = sorted((CHECKOUT / "examples").rglob("*.py"))
+EXAMPLES = tracked_files("examples/**/*.py")
 #: Variables that are not settings: the secret of the receivers in examples/, the seed of tests/faults, and which tests may
 #: not be skipped.
 OTHER_VARIABLES = {"BELLWIRE_SECRET", "BELLWIRE_FAULT_SEED", "BELLWIRE_TEST_MTAS", "BELLWIRE_TEST_LANGUAGES"}
@@ -40,7 +41,6 @@ REGISTRIES = [
     "gh" + "cr.io",
 ]
 ONE_MACHINE = re.compile(r"(?<![\w.$-])/(?:home|Users|root|work)/[a-z]")
-IGNORED = {line.strip("/") for line in (CHECKOUT / ".gitignore").read_text().split()} | {".git", ".venv"}
 
 
 @dataclass(frozen=True)
@@ -76,14 +76,6 @@ def commands(start: str) -> list[str]:
     spans = [span for page in PAGES for span in re.findall(r"(?<!`)`([^`\n]+)`(?!`)", page.read_text())]
     found = [text.partition(" #")[0].strip().replace("$", "") for text in [*lines, *spans]]
     return sorted({text for text in found if text == start or text.startswith(start + " ")})
-
-
-def tracked() -> Iterator[tuple[str, str]]:
-    """Names and text of all files of the checkout that are not made by tools."""
-    for file in sorted(CHECKOUT.rglob("*")):
-        name = file.relative_to(CHECKOUT)
-        if file.is_file() and not IGNORED & set(name.parts) and "*" + file.suffix not in IGNORED:
-            yield str(name), file.read_text(errors="replace")
 
 
 @pytest.mark.parametrize("line", [line for line in commands("python -m starter") if "docker" not in line])
@@ -221,8 +213,9 @@ def test_names_in_documents_exist(page: Path) -> None:
 
 def test_no_file_names_a_registry_or_a_path_of_one_machine() -> None:
     found = [
-        f"{name}: {match}"
-        for name, text in tracked()
+        f"{named(file)}: {match}"
+        for file in tracked_files()
+        for text in [file.read_text(errors="replace")]
         for match in [*(host for host in REGISTRIES if host in text), *ONE_MACHINE.findall(text)]
     ]
     assert found == []
