@@ -1,0 +1,1 @@
+"""Receivers on this machine: real servers that the demo and tests deliver to."""

@@ -1,6 +1,6 @@
-"""Mailbox: a real SMTP server that keeps what it gets, for demonstrations and tests. Nothing is passed on.
+"""Mailbox: a real SMTP server that keeps the mail it receives, for the demo and tests. It relays nothing.
 
-It runs in the event loop of its caller. `script` makes it refuse, `drop_after_data` makes it lose its answer.
+It runs in the event loop of its caller. `script` makes it refuse; `drop_after_data` makes it hang up without a reply.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from typing import Any, Self, cast
 
 from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
 
-#: In `script` and `drop_after_data`: whatever the address is.
+#: In `script`, `stall` and `drop_after_data`: any address.
 ANY_ADDRESS = "*"
 
 
@@ -31,19 +31,19 @@ class Mail:
     recipients: tuple[str, ...]
     subject: str
     text: str
-    #: None if it has no such part.
+    #: None: the mail has no HTML part.
     html: str | None
     message_id: str
-    #: By name, as written; the first one of each name, decoded.
+    #: The first header of each name, decoded.
     headers: dict[str, str]
     raw: bytes
 
 
 class Mailbox:
-    """`async with Mailbox() as box:` listens on `box.host` and `box.port` (0: any free one) until the block ends.
+    """`async with Mailbox() as mailbox:` listens on `mailbox.host` and `mailbox.port` (0: a free port) until the block ends.
 
-    `security` is "none", "starttls" or "tls", with a certificate made for the occasion. With `login` (user, password),
-    mail is taken only after logging in, which needs starttls or tls.
+    `security` is "none", "starttls" or "tls", with a self-signed certificate. With `login` (user, password), mail is
+    accepted after a login only, which needs starttls or tls.
     """
 
     def __init__(
@@ -58,48 +58,48 @@ class Mailbox:
     ) -> None:
         self.host, self.port = host, port
         self.mails: list[Mail] = []
-        #: Connections so far, and the most at one time.
+        #: Connections so far, and the maximum at one time.
         self.connections = 0
         self.max_connections = 0
         self.login = login
         self._security, self._smtputf8, self._size_limit = security, smtputf8, size_limit
         self._replies: dict[tuple[str, str], deque[str]] = defaultdict(deque)
-        self._for_ever: dict[tuple[str, str], str] = {}
+        self._repeated: dict[tuple[str, str], str] = {}
         self._drops: dict[str, int] = defaultdict(int)
         self._open: set[_Conversation] = set()
         self.stalled = asyncio.Event()
         self._silent: set[tuple[str, str]] = set()
-        self._quiet = asyncio.Event()  # nobody is connected
-        self._quiet.set()
+        self._idle = asyncio.Event()  # no client is connected
+        self._idle.set()
         self._arrivals = asyncio.Condition()
         self._tls: ssl.SSLContext | None = None
         self._server: asyncio.Server | None = None
 
     def script(self, address: str, *replies: str, repeat: bool = False, at: str = "RCPT") -> None:
-        """Answer with these replies ("451 4.7.1 try later") in turn, then accept; or `repeat` the last one for ever.
+        """Send these replies ("451 4.7.1 try later") in turn, then accept, or with `repeat` keep sending the last one.
 
-        `at` is RCPT or DATA (the answer after the final dot) with a recipient's address, or MAIL with the sender's.
+        `at` is RCPT or DATA (the reply after the final dot) with a recipient's address, or MAIL with the sender's.
         """
         self._replies[at, address] = deque(replies)
-        self._for_ever.pop((at, address), None)
+        self._repeated.pop((at, address), None)
         if repeat and replies:
-            self._for_ever[at, address] = replies[-1]
+            self._repeated[at, address] = replies[-1]
 
     def drop_after_data(self, address: str, times: int = 1) -> None:
-        """Hang up after the final dot, without an answer. Those mails are not kept."""
+        """Hang up after the final dot, without a reply. Those mails are not kept."""
         self._drops[address] = times
 
     def stall(self, address: str, *, at: str = "RCPT") -> None:
-        """Never answer, from now on. `stalled` is set once someone waits for it."""
+        """Never reply from now on. `stalled` is set once a client waits for a reply."""
         self._silent.add((at, address))
 
     def hang_up(self) -> None:
-        """Hang up on everyone who is connected."""
+        """Close every connection."""
         for conversation in tuple(self._open):
             conversation.abort()
 
     async def arrived(self, count: int, *, timeout: float = 10.0) -> list[Mail]:
-        """Wait until `count` mails have arrived in all. Raises TimeoutError after `timeout` seconds."""
+        """All mails, once there are `count`. Raises TimeoutError after `timeout` seconds."""
 
         async def enough() -> None:
             async with self._arrivals:
@@ -110,7 +110,7 @@ class Mailbox:
 
     async def __aenter__(self) -> Self:
         if self._security != "none":
-            self._tls = await asyncio.to_thread(_tls_of, self.host)
+            self._tls = await asyncio.to_thread(_tls_context, self.host)
         implicit = self._tls if self._security == "tls" else None
         self._server = await asyncio.get_running_loop().create_server(
             self._conversation, self.host, self.port, ssl=implicit
@@ -124,7 +124,7 @@ class Mailbox:
         assert self._server is not None
         self._server.close()
         self.hang_up()
-        await self._quiet.wait()
+        await self._idle.wait()
         await self._server.wait_closed()
 
     def _conversation(self) -> "_Conversation":
@@ -137,29 +137,29 @@ class Mailbox:
         )
 
     def began(self, conversation: "_Conversation") -> None:
-        """Someone has connected."""
+        """Note a new connection."""
         if conversation not in self._open:
             self._open.add(conversation)
-            self._quiet.clear()
+            self._idle.clear()
             self.connections += 1
             self.max_connections = max(self.max_connections, len(self._open))
 
     def ended(self, conversation: "_Conversation") -> None:
-        """A conversation is over."""
+        """Note the end of a connection."""
         self._open.discard(conversation)
         if not self._open:
-            self._quiet.set()
+            self._idle.set()
 
     async def reply(self, at: str, address: str) -> str | None:
-        """What the script says next; None to accept."""
+        """The next scripted reply; None: accept."""
         for key in ((at, address), (at, ANY_ADDRESS)):
             if key in self._silent:
                 self.stalled.set()
                 await asyncio.get_running_loop().create_future()  # until the client hangs up, which cancels this
             if self._replies[key]:
                 return self._replies[key].popleft()
-            if key in self._for_ever:
-                return self._for_ever[key]
+            if key in self._repeated:
+                return self._repeated[key]
         return None
 
     def drops(self, address: str) -> bool:
@@ -174,7 +174,7 @@ class Mailbox:
         async with self._arrivals:
             self._arrivals.notify_all()
 
-    # The handler that aiosmtpd calls, by these names.
+    # aiosmtpd calls these methods by their names.
 
     async def handle_MAIL(  # noqa: N802
         self, _server: "_Conversation", session: Any, envelope: Any, address: str, _options: list[str]
@@ -198,7 +198,7 @@ class Mailbox:
         for address in envelope.rcpt_tos:
             if self.drops(address):
                 server.abort()
-                await asyncio.sleep(0)  # here the conversation is cancelled, so that nothing is answered
+                await asyncio.sleep(0)  # the conversation is cancelled here, so nothing is sent
             if refusal := await self.reply("DATA", address):
                 return refusal
         await self.keep(read(envelope.mail_from, tuple(envelope.rcpt_tos), envelope.original_content))
@@ -206,14 +206,14 @@ class Mailbox:
 
 
 class _Conversation(SMTP):
-    """One connection of a client, from its greeting to its end."""
+    """One connection of a client."""
 
     def __init__(
-        self, box: Mailbox, *, tls: ssl.SSLContext | None, implicit_tls: bool, smtputf8: bool, size_limit: int
+        self, mailbox: Mailbox, *, tls: ssl.SSLContext | None, implicit_tls: bool, smtputf8: bool, size_limit: int
     ) -> None:
-        self.box = box
+        self.mailbox = mailbox
         super().__init__(
-            box,
+            mailbox,
             hostname="mailbox.localhost",
             ident="Bellwire mailbox",
             tls_context=tls,
@@ -226,7 +226,7 @@ class _Conversation(SMTP):
         )
 
     def abort(self) -> None:
-        """Hang up at once, and stop: in the middle of a handshake, aiosmtpd does not notice that it is alone."""
+        """Close the connection and stop: during a TLS handshake, aiosmtpd does not notice that the connection is closed."""
         for transport in (self.transport, self._original_transport):
             if transport is not None:
                 cast(asyncio.WriteTransport, transport).abort()
@@ -235,24 +235,24 @@ class _Conversation(SMTP):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        if self._original_transport is None:  # otherwise it is called once more, after STARTTLS
-            self.box.began(self)
+        if self._original_transport is None:  # it is called again after STARTTLS
+            self.mailbox.began(self)
             assert self._handler_coroutine is not None
             self._handler_coroutine.add_done_callback(self._ended)
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
-        """The one end that each conversation comes to: `connection_lost` is not called if a handshake fails."""
+        """Called once for each conversation; `connection_lost` is not called if a handshake fails."""
         if not task.cancelled():
-            task.exception()  # the client hung up; that is no news
-        self.box.ended(self)
+            task.exception()  # retrieved, so that asyncio does not log that the client hung up
+        self.mailbox.ended(self)
 
     def _login(self, _server: Any, _session: Any, _envelope: Any, _mechanism: str, given: LoginPassword) -> AuthResult:
-        wanted = self.box.login and tuple(part.encode() for part in self.box.login)
+        wanted = self.mailbox.login and tuple(part.encode() for part in self.mailbox.login)
         return AuthResult(success=wanted is None or (given.login, given.password) == wanted, handled=False)
 
 
 def read(envelope_from: str, recipients: tuple[str, ...], raw: bytes) -> Mail:
-    """The mail in `raw`, as a reader would show it."""
+    """The mail in `raw`, with its texts decoded."""
     message = message_from_bytes(raw, policy=policy.default)
     text, html = message.get_body(("plain",)), message.get_body(("html",))
     headers: dict[str, str] = {}
@@ -271,7 +271,7 @@ def read(envelope_from: str, recipients: tuple[str, ...], raw: bytes) -> Mail:
     )
 
 
-def _tls_of(host: str) -> ssl.SSLContext:
+def _tls_context(host: str) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     with TemporaryDirectory() as folder:
         file = Path(folder, "mailbox.pem")
@@ -281,7 +281,7 @@ def _tls_of(host: str) -> ssl.SSLContext:
 
 
 def self_signed(host: str) -> bytes:
-    """A key and a certificate for `host`, as PEM, good for a day, that nobody has reason to trust."""
+    """A key and a self-signed certificate for `host`, as PEM, valid for a day."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec

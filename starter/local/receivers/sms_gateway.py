@@ -1,4 +1,4 @@
-"""FakeSmsGateway: a server on this machine that takes SMS over plain HTTP, as many providers do. It sends nothing."""
+"""FakeSmsGateway: a server on this machine that accepts SMS over plain HTTP, as many providers do. It sends nothing."""
 
 import asyncio
 import json
@@ -20,26 +20,26 @@ class AcceptedSms:
     to: str
     text: str
     sender: str
-    reference: str
+    idempotency_key: str
 
 
 @dataclass(eq=False)
 class FakeSmsGateway:
-    """An async context manager. POST /messages takes {to, from, text, ref} as JSON or a form, with a bearer token.
+    """An async context manager. POST /messages accepts {to, from, text, ref} as JSON or a form, with a bearer token.
 
-    A second POST under one Idempotency-Key is answered with the first one's id. GET /messages?ref= finds what was taken.
+    A second POST with the same Idempotency-Key gets the first one's id. GET /messages?ref= finds accepted SMS.
     """
 
     token: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
     #: Accepted SMS, oldest first.
     accepted: list[AcceptedSms] = field(default_factory=list, init=False)
-    #: Headers of each request to send, accepted or not; and how often it was asked what it has.
+    #: Headers of each request to send, accepted or not; and the number of requests to find.
     posts: list[dict[str, str]] = field(default_factory=list, init=False)
     lookups: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         self._script: deque[tuple[SmsResponse, Any]] = deque()
-        self._look_up_script: deque[SmsResponse] = deque()
+        self._lookup_script: deque[SmsResponse] = deque()
         self._by_key: dict[str, AcceptedSms] = {}
         self._closing = asyncio.Event()
 
@@ -57,56 +57,56 @@ class FakeSmsGateway:
         self._closing.set()
         await self._runner.cleanup()
 
-    def script(self, *replies: SmsResponse, body: Any = None) -> None:
-        """Answer the next requests to send so, in turn, with this body if there is one; later ones are accepted."""
-        self._script.extend((reply, body) for reply in replies)
+    def script(self, *responses: SmsResponse, body: Any = None) -> None:
+        """Send these responses in turn to requests to send, with this body if given; later requests are accepted."""
+        self._script.extend((response, body) for response in responses)
 
-    def script_lookup(self, *replies: SmsResponse) -> None:
-        """Answer the next requests to find so, in turn; those below 300 as usual."""
-        self._look_up_script.extend(replies)
+    def script_lookup(self, *responses: SmsResponse) -> None:
+        """Send these responses in turn to requests to find; a status below 300 means the usual response."""
+        self._lookup_script.extend(responses)
 
     async def _create(self, request: web.Request) -> web.StreamResponse:
         self.posts.append(dict(request.headers))
         if refusal := self._unauthorized(request):
             return refusal
         given = await request.json() if request.content_type == "application/json" else dict(await request.post())
-        reply, body = self._script.popleft() if self._script else (SmsResponse(status=202), None)
-        accepted = reply.accept if reply.accept is not None else reply.status < 300
+        response, body = self._script.popleft() if self._script else (SmsResponse(status=202), None)
+        accept = response.accept if response.accept is not None else response.status < 300
         key = request.headers.get("Idempotency-Key", "")
-        taken = self._take(given, key) if accepted else None
-        if reply.delay:
-            await asyncio.sleep(reply.delay)
-        if reply.reset and request.transport is not None:
+        sms = self._accept(given, key) if accept else None
+        if response.delay:
+            await asyncio.sleep(response.delay)
+        if response.reset and request.transport is not None:
             request.transport.abort()
-        if reply.never:
+        if response.never:
             await self._closing.wait()
-        headers = {} if reply.retry_after is None else {"Retry-After": str(reply.retry_after)}
+        headers = {} if response.retry_after is None else {"Retry-After": str(response.retry_after)}
         if body is None:
-            body = {"message": {"id": taken.id}} if taken else {"error": {"code": reply.code, "text": reply.message}}
+            body = {"message": {"id": sms.id}} if sms else {"error": {"code": response.code, "text": response.message}}
         text = body if isinstance(body, str) else json.dumps(body)
-        return web.Response(status=reply.status, text=text, content_type="application/json", headers=headers)
+        return web.Response(status=response.status, text=text, content_type="application/json", headers=headers)
 
     async def _find(self, request: web.Request) -> web.StreamResponse:
         if refusal := self._unauthorized(request):
             return refusal
         self.lookups += 1
-        reply = self._look_up_script.popleft() if self._look_up_script else SmsResponse(status=200)
-        if reply.reset and request.transport is not None:
+        response = self._lookup_script.popleft() if self._lookup_script else SmsResponse(status=200)
+        if response.reset and request.transport is not None:
             request.transport.abort()
-        if reply.status >= 300:
-            return web.json_response({}, status=reply.status)
-        found = [{"id": taken.id} for taken in self.accepted if taken.reference == request.query.get("ref")]
+        if response.status >= 300:
+            return web.json_response({}, status=response.status)
+        found = [{"id": sms.id} for sms in self.accepted if sms.idempotency_key == request.query.get("ref")]
         return web.json_response({"messages": found})
 
-    def _take(self, given: dict[str, Any], key: str) -> AcceptedSms:
+    def _accept(self, given: dict[str, Any], key: str) -> AcceptedSms:
         if key in self._by_key:
             return self._by_key[key]
-        values = {name: str(given.get(wire, "")) for name, wire in _WIRE.items()}
-        taken = AcceptedSms(id=f"msg-{secrets.token_hex(8)}", **values)
-        self.accepted.append(taken)
+        values = {name: str(given.get(parameter, "")) for name, parameter in _FIELDS.items()}
+        sms = AcceptedSms(id=f"msg-{secrets.token_hex(8)}", **values)
+        self.accepted.append(sms)
         if key:
-            self._by_key[key] = taken
-        return taken
+            self._by_key[key] = sms
+        return sms
 
     def _unauthorized(self, request: web.Request) -> web.Response | None:
         if request.headers.get("Authorization") != f"Bearer {self.token}":
@@ -114,4 +114,4 @@ class FakeSmsGateway:
         return None
 
 
-_WIRE = {"to": "to", "text": "text", "sender": "from", "reference": "ref"}
+_FIELDS = {"to": "to", "text": "text", "sender": "from", "idempotency_key": "ref"}

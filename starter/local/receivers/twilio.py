@@ -1,4 +1,4 @@
-"""FakeTwilio: a server on this machine that speaks Twilio's message API, for tests and the demo. It sends nothing."""
+"""FakeTwilio: a server on this machine with Twilio's message API, for tests and the demo. It sends nothing."""
 
 import asyncio
 import base64
@@ -15,7 +15,7 @@ from twilio.request_validator import RequestValidator
 
 from bellwire.targets.sms_segments import segments
 
-#: Codes that Twilio's own refusals carry. Other statuses without a code are answered in HTML, as gateways do.
+#: Twilio's error code for a status. A response with another status and no code is HTML, as from a proxy.
 _CODES = {401: 20003, 404: 20404, 429: 20429, 500: 20500, 503: 20503}
 
 
@@ -31,36 +31,36 @@ class Sent:
     created_at: datetime
     status: str = "queued"
     error_code: int | None = None
-    #: Where the sender wants to be told what becomes of it; None: nowhere.
+    #: URL of the status callback; None: no callback.
     callback: str | None = None
-    #: What it costs, in USD, once that is known.
+    #: The price in USD, once it is known.
     price: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class SmsResponse:
-    """What a request comes to. `SmsResponse(accept=True, never=True)` accepts the message and never answers."""
+    """How a request is handled. `SmsResponse(accept=True, never=True)` accepts the message and never responds."""
 
     status: int = 201
-    #: Twilio's code; left out, the one that belongs to the status.
+    #: Twilio's error code; None: that of the status.
     code: int | None = None
     message: str = "scripted"
     retry_after: int | str | None = None
-    #: Whether the message exists afterwards; None: if the status says so.
+    #: Whether the message is accepted; None: if the status is below 300.
     accept: bool | None = None
-    #: Seconds before the answer.
+    #: Seconds before the response.
     delay: float = 0
-    #: No answer until the double closes.
+    #: No response until the server closes.
     never: bool = False
-    #: The connection is reset instead of an answer.
+    #: The connection is reset instead of a response.
     reset: bool = False
 
 
 @dataclass(eq=False)
 class FakeTwilio:
-    """An async context manager. Speaks POST and GET of Messages.json and GET of one message, with basic auth.
+    """An async context manager. Serves POST and GET of Messages.json and GET of one message, with basic authentication.
 
-    `call_back` and `receive` call whoever it was told to, signed as Twilio does.
+    `send_status_callback` and `send_inbound` send callbacks, signed as Twilio's are.
     """
 
     host: str = "127.0.0.1"
@@ -68,7 +68,7 @@ class FakeTwilio:
     port: int = 0
     account_sid: str = "AC" + "0" * 32
     auth_token: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
-    #: Where URLs that begin like this are on this machine, as a proxy would know.
+    #: Local base URLs by public ones, as a reverse proxy maps them.
     local_urls: dict[str, str] = field(default_factory=dict, init=False)
     #: Accepted messages, oldest first.
     messages: list[Sent] = field(default_factory=list, init=False)
@@ -102,18 +102,18 @@ class FakeTwilio:
     def url(self) -> str:
         return f"http://{self.host}:{self.port}"
 
-    def script(self, to: str, *replies: SmsResponse) -> None:
-        """Answer the next requests to send to this number so, in turn; later ones are accepted."""
-        self._scripts[to].extend(replies)
+    def script(self, to: str, *responses: SmsResponse) -> None:
+        """Send these responses in turn to requests to send to this number; later requests are accepted."""
+        self._scripts[to].extend(responses)
 
-    def script_list(self, *replies: SmsResponse) -> None:
-        """Answer the next requests to list so, in turn; replies below 400 mean the usual page."""
-        self._list_script.extend(replies)
+    def script_list(self, *responses: SmsResponse) -> None:
+        """Send these responses in turn to requests to list; a status below 300 means the usual page."""
+        self._list_script.extend(responses)
 
     def add_message(
         self, to: str, sender: str, body: str, *, created_at: datetime | None = None, callback: str | None = None
     ) -> Sent:
-        """A message that was accepted without a request that this double saw."""
+        """Add an accepted message, without a request."""
         created_at = created_at or datetime.now(UTC)
         sid = f"SM{secrets.token_hex(16)}"
         sent = Sent(sid=sid, to=to, sender=sender, body=body, created_at=created_at, callback=callback)
@@ -121,42 +121,44 @@ class FakeTwilio:
         return sent
 
     def set_status(self, sid: str, status: str, error_code: int | None = None, *, price: str | None = None) -> None:
-        """Let a message have this status from now on."""
+        """Set the status of a message."""
         self.messages[:] = [
             replace(sent, status=status, error_code=error_code, price=price) if sent.sid == sid else sent
             for sent in self.messages
         ]
 
     async def send_status_callback(self, sent: Sent, status: str, **fields: str) -> int:
-        """Tell the sender that a message has this status; the answer's status."""
+        """Call the status callback of a message; the response's status."""
         assert sent.callback is not None
         service = {"MessagingServiceSid": sent.sender} if sent.sender.startswith("MG") else {"From": sent.sender}
         about = {"MessageSid": sent.sid, "MessageStatus": status, "To": sent.to, **service}
         return await self.post(sent.callback, {**about, "AccountSid": self.account_sid, **fields})
 
     async def send_inbound(self, url: str, body: str, **fields: str) -> int:
-        """Pass on an SMS that somebody wrote to a number of the account; the answer's status."""
+        """Call the webhook for an SMS that a recipient sent; the response's status."""
         return await self.post(url, {"Body": body, "AccountSid": self.account_sid, **fields})
 
     async def post(self, url: str, fields: dict[str, str], *, signature: str | None = None) -> int:
-        """Call a URL, signed over it unless there is a `signature`; the answer's status."""
-        signed = RequestValidator(self.auth_token).compute_signature(url, fields) if signature is None else signature
-        found = next(
-            (f"{at}{url[len(public) :]}" for public, at in self.local_urls.items() if url.startswith(public)), url
+        """POST to a URL, signed unless a `signature` is given; the response's status."""
+        sent_signature = (
+            RequestValidator(self.auth_token).compute_signature(url, fields) if signature is None else signature
+        )
+        local = next(
+            (f"{base}{url[len(public) :]}" for public, base in self.local_urls.items() if url.startswith(public)), url
         )
         async with (
             ClientSession() as session,
-            session.post(found, data=fields, headers={"X-Twilio-Signature": signed}) as answer,
+            session.post(local, data=fields, headers={"X-Twilio-Signature": sent_signature}) as response,
         ):
-            return answer.status
+            return response.status
 
     async def arrived(self, number: int) -> None:
-        """Wait until this many messages were accepted."""
+        """Wait until this many messages are accepted."""
         async with self._changed:
             await self._changed.wait_for(lambda: len(self.messages) >= number)
 
     async def requested(self, number: int) -> None:
-        """Wait until this many requests to send came, accepted or not."""
+        """Wait until this many requests to send have arrived, accepted or not."""
         async with self._changed:
             await self._changed.wait_for(lambda: self.posts >= number)
 
@@ -173,28 +175,28 @@ class FakeTwilio:
         ):
             if not value:
                 return _refusal(SmsResponse(status=400, code=code, message=f"{name} is required."))
-        reply = self._scripts[to].popleft() if self._scripts[to] else SmsResponse()
-        accepted = reply.accept if reply.accept is not None else reply.status < 300
+        response = self._scripts[to].popleft() if self._scripts[to] else SmsResponse()
+        accepted = response.accept if response.accept is not None else response.status < 300
         callback = str(form["StatusCallback"]) if "StatusCallback" in form else None
         sent = self.add_message(to, sender, body, callback=callback) if accepted else None
         async with self._changed:
             self.posts += 1
             self._changed.notify_all()
-        await self._hold(request, reply)
-        if sent is None or reply.status >= 300:
-            return _refusal(reply)
-        return web.json_response(self._resource(sent), status=reply.status)
+        await self._hold(request, response)
+        if sent is None or response.status >= 300:
+            return _refusal(response)
+        return web.json_response(self._resource(sent), status=response.status)
 
     async def _list(self, request: web.Request) -> web.StreamResponse:
         if refusal := self._unauthorized(request):
             return refusal
         self.lists += 1
-        reply = self._list_script.popleft() if self._list_script else SmsResponse()
-        await self._hold(request, reply)
-        if reply.status >= 300:
-            return _refusal(reply)
+        response = self._list_script.popleft() if self._list_script else SmsResponse()
+        await self._hold(request, response)
+        if response.status >= 300:
+            return _refusal(response)
         query = request.query
-        found = [sent for sent in reversed(self.messages) if _wanted(sent, query)]
+        found = [sent for sent in reversed(self.messages) if _matches(sent, query)]
         size, page = min(int(query.get("PageSize", 50)), 1000), int(query.get("Page", 0))
         shown = found[page * size : (page + 1) * size]
 
@@ -225,12 +227,12 @@ class FakeTwilio:
                 return web.json_response(self._resource(sent))
         return _refusal(SmsResponse(status=404, message="The requested resource was not found"))
 
-    async def _hold(self, request: web.Request, reply: SmsResponse) -> None:
-        if reply.delay:
-            await asyncio.sleep(reply.delay)
-        if reply.reset and request.transport is not None:
+    async def _hold(self, request: web.Request, response: SmsResponse) -> None:
+        if response.delay:
+            await asyncio.sleep(response.delay)
+        if response.reset and request.transport is not None:
             request.transport.abort()
-        if reply.never:
+        if response.never:
             await self._closing.wait()
 
     def _unauthorized(self, request: web.Request) -> web.Response | None:
@@ -258,7 +260,7 @@ class FakeTwilio:
             "date_created": date,
             "date_updated": date,
             "date_sent": date if _was_sent(sent) else None,
-            # A messaging service has not chosen yet how to send it.
+            # A messaging service has not chosen the sender yet.
             "num_segments": "0" if service and not _was_sent(sent) else str(segments(sent.body).count),
             "num_media": "0",
             "price": sent.price,
@@ -273,8 +275,8 @@ def _was_sent(sent: Sent) -> bool:
     return sent.status not in {"queued", "accepted", "scheduled", "canceled"}
 
 
-def _wanted(sent: Sent, query: Any) -> bool:
-    """Whether a message passes the filters of a list. One that is not sent yet has no DateSent: no date matches it."""
+def _matches(sent: Sent, query: Any) -> bool:
+    """Whether a message matches the filters of a list. A message that is not sent yet has no DateSent, so no date matches."""
     day = sent.created_at.date().isoformat() if _was_sent(sent) else ""
     return (
         query.get("To") in {None, sent.to}
@@ -285,13 +287,13 @@ def _wanted(sent: Sent, query: Any) -> bool:
     )
 
 
-def _refusal(reply: SmsResponse) -> web.Response:
-    headers = {} if reply.retry_after is None else {"Retry-After": str(reply.retry_after)}
-    code = reply.code or _CODES.get(reply.status)
+def _refusal(response: SmsResponse) -> web.Response:
+    headers = {} if response.retry_after is None else {"Retry-After": str(response.retry_after)}
+    code = response.code or _CODES.get(response.status)
     if code is None:
         return web.Response(
-            status=reply.status, text=f"<h1>{reply.status}</h1>", content_type="text/html", headers=headers
+            status=response.status, text=f"<h1>{response.status}</h1>", content_type="text/html", headers=headers
         )
     more = f"https://www.twilio.com/docs/errors/{code}"
-    body = {"code": code, "message": reply.message, "more_info": more, "status": reply.status}
-    return web.json_response(body, status=reply.status, headers=headers)
+    body = {"code": code, "message": response.message, "more_info": more, "status": response.status}
+    return web.json_response(body, status=response.status, headers=headers)

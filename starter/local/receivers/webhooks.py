@@ -1,7 +1,6 @@
-"""WebhookReceiver: a real HTTP server that receives webhooks, answers as told, and checks signatures with another's
-library.
+"""WebhookReceiver: a real HTTP server that receives webhooks, with scripted responses.
 
-The demo shows it to people; tests make it misbehave.
+It verifies signatures with the library `standardwebhooks`, which is independent of Bellwire. The demo and tests use it.
 """
 
 import asyncio
@@ -21,20 +20,20 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 
 class Behaviour(StrEnum):
-    """How an answer is given."""
+    """How a response is sent."""
 
     NORMAL = "normal"
-    #: None is, until the receiver closes.
+    #: No response until the receiver closes.
     HANG = "hang"
     #: The connection is reset (TCP RST).
     RESET = "reset"
     #: Bytes that are not HTTP.
     GARBAGE = "garbage"
-    #: The status and less of the body than was announced.
+    #: The status, and less of the body than its Content-Length.
     INCOMPLETE = "incomplete"
-    #: A body without end, as fast as it is taken.
+    #: An endless body, as fast as the client reads.
     HUGE = "huge"
-    #: A body without end, a byte every 20 ms.
+    #: An endless body, a byte every 20 ms.
     DRIP = "drip"
 
 
@@ -43,22 +42,22 @@ class WebhookResponse:
     status: int = 204
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
-    #: Seconds to wait before answering.
+    #: Seconds before the response.
     delay: float = 0.0
     behaviour: Behaviour = Behaviour.NORMAL
 
 
 @dataclass(frozen=True, kw_only=True)
 class Received:
-    """A request as it arrived, and what it was answered."""
+    """A request that arrived, and the status of its response."""
 
     path: str
     #: Names in lower case.
     headers: Mapping[str, str]
     body: bytes
-    #: The body as a JSON object; empty if it is none.
+    #: The body as a JSON object; empty if it is not one.
     event: dict[str, Any]
-    #: Whether the signature was checked and found good; False at paths where no secret is expected.
+    #: Whether the signature is valid; False at paths without a secret.
     verified: bool
     at: datetime
     status: int
@@ -68,18 +67,18 @@ class Received:
 
 
 class WebhookReceiver:
-    """Use as an async context manager; then `url(path)` is where it listens. Answers 204 unless told otherwise."""
+    """An async context manager; `url(path)` is its address. Without a script it responds 204."""
 
     def __init__(self, *, host: str = "127.0.0.1", port: int = 0) -> None:
         self.received: list[Received] = []
-        #: Requests that have no answer yet, and the most at one time.
+        #: Requests without a response yet, and the maximum at one time.
         self.open = self.max_open = 0
         self._host = host
         self._port = port
         self._verifiers: dict[str, Webhook] = {}
         self._scripts: dict[str, deque[WebhookResponse]] = defaultdict(deque)
         self._repeated: dict[str, WebhookResponse] = {}
-        self._welcomes: dict[str, deque[WebhookResponse]] = {}
+        self._options_scripts: dict[str, deque[WebhookResponse]] = {}
         self._arrival = asyncio.Condition()
         self._closing = asyncio.Event()
         self._runner: web.AppRunner | None = None
@@ -107,27 +106,29 @@ class WebhookReceiver:
         return f"http://{host}:{self._port}{path}"
 
     def expect(self, path: str, secret: str) -> None:
-        """Check each request at the path against the secret; one that fails is recorded and answered 401."""
+        """Verify each request at the path with the secret; one that fails is recorded and gets 401."""
         self._verifiers[path] = Webhook(secret)
 
-    def script(self, path: str, *answers: int | WebhookResponse, repeat: bool = False) -> None:
-        """Give these answers in turn at the path, a number being a status; then 204, or with `repeat` the last one."""
-        given = [WebhookResponse(status=answer) if isinstance(answer, int) else answer for answer in answers]
-        self._scripts[path].extend(given)
+    def script(self, path: str, *responses: int | WebhookResponse, repeat: bool = False) -> None:
+        """Send these responses in turn at the path (a number is a status); then 204, or with `repeat` the last one."""
+        scripted = [
+            WebhookResponse(status=response) if isinstance(response, int) else response for response in responses
+        ]
+        self._scripts[path].extend(scripted)
         if repeat:
-            self._repeated[path] = given[-1]
+            self._repeated[path] = scripted[-1]
         else:
             self._repeated.pop(path, None)
 
-    def script_options(self, path: str, *answers: WebhookResponse) -> None:
-        """Give these answers in turn to OPTIONS at the path, then the last one again and again."""
-        self._welcomes[path] = deque(answers)
+    def script_options(self, path: str, *responses: WebhookResponse) -> None:
+        """Send these responses in turn to OPTIONS at the path, then repeat the last one."""
+        self._options_scripts[path] = deque(responses)
 
     def received_at(self, path: str) -> list[Received]:
         return [one for one in self.received if one.path == path]
 
     async def arrived(self, n: int, path: str | None = None, *, timeout: float = 30.0) -> list[Received]:
-        """The requests at the path, or at any, once there are `n`. Raises TimeoutError after `timeout` seconds."""
+        """The requests at the path, or at any path, once there are `n`. Raises TimeoutError after `timeout` seconds."""
 
         def so_far() -> list[Received]:
             return [one for one in self.received if path in {None, one.path}]
@@ -144,11 +145,11 @@ class WebhookReceiver:
         headers = {name.lower(): value for name, value in request.headers.items()}
         verifier = self._verifiers.get(request.path)
         verified = verifier is not None and _verifies(verifier, body, headers)
-        welcomes = self._welcomes.get(request.path) if request.method == "OPTIONS" else None
-        if welcomes:
-            answer = welcomes.popleft() if len(welcomes) > 1 else welcomes[0]
+        scripted = self._options_scripts.get(request.path) if request.method == "OPTIONS" else None
+        if scripted:
+            response = scripted.popleft() if len(scripted) > 1 else scripted[0]
         else:
-            answer = self._next(request.path) if verified or verifier is None else WebhookResponse(status=401)
+            response = self._next(request.path) if verified or verifier is None else WebhookResponse(status=401)
         peer = request.transport.get_extra_info("peername") if request.transport else ("", 0)
         async with self._arrival:
             self.received.append(
@@ -159,7 +160,7 @@ class WebhookReceiver:
                     event=_object(body),
                     verified=verified,
                     at=datetime.now(UTC),
-                    status=answer.status,
+                    status=response.status,
                     peer=(peer[0], peer[1]),
                     method=request.method,
                 )
@@ -168,9 +169,9 @@ class WebhookReceiver:
         self.open += 1
         self.max_open = max(self.max_open, self.open)
         try:
-            if answer.delay:
-                await self._pause(answer.delay)
-            return await self._answer(request, answer)
+            if response.delay:
+                await self._pause(response.delay)
+            return await self._respond(request, response)
         finally:
             self.open -= 1
 
@@ -178,12 +179,12 @@ class WebhookReceiver:
         script = self._scripts[path]
         return script.popleft() if script else self._repeated.get(path, WebhookResponse())
 
-    async def _answer(self, request: web.Request, answer: WebhookResponse) -> web.StreamResponse:
-        match answer.behaviour:
+    async def _respond(self, request: web.Request, response: WebhookResponse) -> web.StreamResponse:
+        match response.behaviour:
             case Behaviour.NORMAL:
-                return web.Response(status=answer.status, headers=answer.headers, body=answer.body)
+                return web.Response(status=response.status, headers=response.headers, body=response.body)
             case Behaviour.HUGE | Behaviour.DRIP:
-                return await self._stream(request, answer)
+                return await self._stream(request, response)
             case Behaviour.HANG:
                 await self._closing.wait()
             case Behaviour.RESET:
@@ -191,22 +192,22 @@ class WebhookReceiver:
             case Behaviour.GARBAGE:
                 _write_raw(request, b"\x16\x03\x01 this is not HTTP \xff\r\n\r\n")
             case Behaviour.INCOMPLETE:
-                head = f"HTTP/1.1 {answer.status} Cut\r\nContent-Length: {len(answer.body) + 100}\r\n\r\n"
-                _write_raw(request, head.encode() + answer.body)
-        return web.Response(status=answer.status)
+                head = f"HTTP/1.1 {response.status} Cut\r\nContent-Length: {len(response.body) + 100}\r\n\r\n"
+                _write_raw(request, head.encode() + response.body)
+        return web.Response(status=response.status)
 
-    async def _stream(self, request: web.Request, answer: WebhookResponse) -> web.StreamResponse:
-        response = web.StreamResponse(status=answer.status, headers=answer.headers)
-        drip = answer.behaviour is Behaviour.DRIP
-        with _until_gone():
-            await response.prepare(request)
+    async def _stream(self, request: web.Request, response: WebhookResponse) -> web.StreamResponse:
+        stream = web.StreamResponse(status=response.status, headers=response.headers)
+        drip = response.behaviour is Behaviour.DRIP
+        with _until_hang_up():
+            await stream.prepare(request)
             while not self._closing.is_set():
-                await response.write(b"." if drip else b"." * 65536)
+                await stream.write(b"." if drip else b"." * 65536)
                 await self._pause(0.02 if drip else 0.0)
-        return response
+        return stream
 
     async def _pause(self, seconds: float) -> None:
-        """Wait, but not longer than the receiver is open."""
+        """Wait, at most until the receiver closes."""
         try:
             async with asyncio.timeout(seconds):
                 await self._closing.wait()
@@ -217,7 +218,7 @@ class WebhookReceiver:
 def _verifies(verifier: Webhook, body: bytes, headers: dict[str, str]) -> bool:
     try:
         verifier.verify(body, headers, json_parse=False)
-    except (WebhookVerificationError, ValueError):  # it raises ValueError for a malformed signature or body
+    except (WebhookVerificationError, ValueError):  # ValueError: a malformed signature or body
         return False
     return True
 
@@ -232,7 +233,7 @@ def _object(body: bytes) -> dict[str, Any]:
 
 def _reset(request: web.Request) -> None:
     if request.transport is not None:
-        # Lingering for zero seconds makes the close a reset.
+        # Lingering for zero seconds turns the close into a reset.
         raw: socket.socket = request.transport.get_extra_info("socket")
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         request.transport.abort()
@@ -245,8 +246,8 @@ def _write_raw(request: web.Request, text: bytes) -> None:
 
 
 @contextmanager
-def _until_gone() -> Iterator[None]:
-    """The body of the `with`, until the client hangs up."""
+def _until_hang_up() -> Iterator[None]:
+    """Run the body of the `with` until the client hangs up."""
     try:
         yield
     except ConnectionResetError:

@@ -72,7 +72,7 @@ async def test_an_sms_is_sent_as_described(gateway: FakeSmsGateway, session: aio
     body = {**description()["body"], "format": form}
     verdict = await provider(gateway, session, body=body, headers={"X-Ref": "{delivery}"}, **KEYED).send(SMS)
     (taken,) = gateway.accepted
-    assert (taken.to, taken.sender, taken.text, taken.reference) == (TO, SENDER, SMS.text, SMS.reference)
+    assert (taken.to, taken.sender, taken.text, taken.idempotency_key) == (TO, SENDER, SMS.text, SMS.reference)
     assert (verdict.outcome.kind, verdict.outcome.reason) == (DELIVERED, "acme 202")
     assert verdict.outcome.provider_id == taken.id
     assert (gateway.posts[0]["X-Ref"], gateway.posts[0]["Idempotency-Key"]) == (SMS.delivery_id, SMS.reference)
