@@ -1,4 +1,4 @@
-"""Client: what a service publishes with. It talks to Temporal only, and needs neither the registry nor any workflow code."""
+"""Client: publishes events and follows them. It connects to Temporal only, and needs neither the registry nor workflow code."""
 
 import asyncio
 from collections.abc import Iterable
@@ -39,43 +39,43 @@ from bellwire.models import Payload
 from bellwire.temporal.connection import connect, translated
 from bellwire.temporal.publications import Publication, publications
 
-#: Publications that publish_many starts at the same time, and runs that status asks at the same time.
+#: Publications that publish_many starts concurrently, and workflows that status queries concurrently.
 CONCURRENCY = 20
-#: For one try at handing a publication over. A try that fails at once is repeated for 10 s, as temporalio does with every call;
-#: one without an answer is not. So with a Temporal that is away or stalls, publishing fails after 10 s, or 20 s if it does both.
-HAND_OVER_TIMEOUT = timedelta(seconds=10)
-#: Seconds between two looks at an event that shares its run with others.
+#: Timeout of one call that starts a publication. temporalio retries a call that fails at once for up to 10 s, and does not retry
+#: one that times out. So publishing fails after 10 s if Temporal is unreachable or stalls, and after up to 20 s if it does both.
+START_TIMEOUT = timedelta(seconds=10)
+#: Seconds between two queries for an event whose workflow also delivers others.
 POLL_SECONDS = 0.5
-#: A run answers in milliseconds if a worker is there; just after one was killed, the server first waits 10 s for it.
+#: Timeout of a query. It takes milliseconds; after a worker was killed, the server waits 10 s for it first.
 QUERY_TIMEOUT = timedelta(seconds=20)
 
 
 class Receipt(Payload):
-    """What publish answers: Temporal has the event durably."""
+    """The result of publish: Temporal has stored the event durably."""
 
     source: str
     event_id: str
-    #: The run that delivers it; open it in the Temporal UI, or hand the receipt to `status` and `wait`.
+    #: The workflow that delivers it. Open it in the Temporal UI, or pass the receipt to `status` and `wait`.
     workflow_id: str
-    #: The event was published before, with the same content; nothing was started.
+    #: Whether the event was published before, with the same content. Nothing was started then.
     duplicate: bool = False
 
 
 class Status(Payload):
-    """How an event stands."""
+    """The counts of an event, and its first unsettled deliveries."""
 
     source: str
     id: str
-    #: The run that delivers it.
+    #: The workflow that delivers it.
     workflow_id: str
     counts: Counts
-    #: Every delivery is delivered, rejected, exhausted or cancelled.
+    #: Whether every delivery is delivered, rejected, exhausted or cancelled.
     settled: bool
-    #: The first deliveries that are not, the earliest due first.
+    #: The first unsettled deliveries, by due time.
     unsettled: tuple[Unsettled, ...] = ()
 
 
-#: How an event is named: by its receipt, by (source, id), or by itself.
+#: Identifies an event: its receipt, its (source, id), or the event.
 Target = Receipt | tuple[str, str] | Event
 
 
@@ -90,56 +90,57 @@ class Client:
     """
 
     def __init__(self, temporal: Temporal) -> None:
-        #: The Temporal client beneath; it must use the data converter that `connect` gives it.
+        #: The underlying Temporal client. It must use the data converter of `connect`.
         self.temporal = temporal
 
     @classmethod
     async def connect(cls, *, keys: KeyRing | str | None = None, **overrides: Any) -> Self:
-        """Connect as Temporal's environment or TOML configuration says; arguments of temporalio's Client.connect win.
+        """Connect as configured by Temporal's environment variables or TOML file; `overrides` are arguments of temporalio's
+        Client.connect and take precedence.
 
-        `keys` are what the worker has as BELLWIRE_ENCRYPTION_KEYS, if it has any. Raises TemporalUnavailable, KeysInvalid.
+        `keys` must equal the worker's BELLWIRE_ENCRYPTION_KEYS, if it has any. Raises TemporalUnavailable, KeysInvalid.
         """
         return cls(await connect(keys=keys, **overrides))
 
     async def publish(self, event: Event) -> Receipt:
-        """Publish one event. Once this returns, it is durable. Publishing it again is safe and says `duplicate`.
+        """Publish one event. Once this returns, the event is durable. Publishing it again is safe and returns `duplicate`.
 
-        While Temporal is slow, this is slow. Raises EventConflict if its (source, id) was used for other content, NotSetUp, and
-        TemporalUnavailable if Temporal has not answered within 10 to 20 s: it may have the event or not, so publish it again.
+        Raises EventConflict if its (source, id) was used for other content; NotSetUp; and TemporalUnavailable if Temporal did
+        not respond within 10 to 20 s. In that case Temporal may have stored the event or not, so publish it again.
         """
         return (await self.publish_many([event]))[0]
 
     async def publish_many(self, events: Iterable[Event]) -> list[Receipt]:
-        """Publish events, one run for up to 100 of them and 1 MB; the receipts come in the order of the events.
+        """Publish events, with one workflow for up to 100 events and 1 MB. The receipts are in the order of the events.
 
-        Raises EventConflict before anything starts if two events share (source, id) and differ; otherwise as `publish`. After an
-        error some publications may have been started: publish the same events again. Once Temporal has not answered for one of
-        them, no more are started, so that a long list fails as soon as a single event does.
+        Raises EventConflict before anything starts if two events have the same (source, id) and different content; otherwise as
+        `publish`. After an error some events may have been published: publish the same events again. After the first
+        TemporalUnavailable no more are started, so a long list fails as fast as a single event.
         """
         events = list(events)
         slots = asyncio.Semaphore(CONCURRENCY)
-        away: list[TemporalUnavailable] = []
+        unavailable: list[TemporalUnavailable] = []
 
         async def start(publication: Publication) -> tuple[Publication, bool]:
             async with slots:
-                if away:
-                    raise away[0]
+                if unavailable:
+                    raise unavailable[0]
                 try:
                     return publication, await self._start(publication)
                 except TemporalUnavailable as error:
-                    away.append(error)
+                    unavailable.append(error)
                     raise
 
-        started = await asyncio.gather(*map(start, publications(events)), return_exceptions=True)
-        home: dict[str, tuple[str, bool]] = {}
-        for outcome in started:
-            if isinstance(outcome, BaseException):
-                raise outcome
-            publication, duplicate = outcome
-            home.update({event.key: (publication.workflow_id, duplicate) for event in publication.events})
+        results = await asyncio.gather(*map(start, publications(events)), return_exceptions=True)
+        started: dict[str, tuple[str, bool]] = {}
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+            publication, duplicate = result
+            started.update({event.key: (publication.workflow_id, duplicate) for event in publication.events})
         receipts, seen = [], set[str]()
         for event in events:
-            workflow_id, duplicate = home[event.key]
+            workflow_id, duplicate = started[event.key]
             repeated = duplicate or event.key in seen
             receipts.append(
                 Receipt(source=event.source, event_id=event.id, workflow_id=workflow_id, duplicate=repeated)
@@ -148,7 +149,7 @@ class Client:
         return receipts
 
     async def status(self, target: Target) -> Status:
-        """How the event stands now: from its run, or from the registry by way of a worker once Temporal has forgotten the run.
+        """The event's status now: from its workflow, or from the registry, through a worker, once Temporal has deleted it.
 
         Raises EventNotFound, EventConflict, TemporalUnavailable.
         """
@@ -183,7 +184,7 @@ class Client:
         )
 
     async def wait(self, target: Target, timeout: float | None = None) -> Status:
-        """Wait until every delivery of the event is settled, for at most `timeout` seconds (for ever, if None).
+        """Wait until every delivery of the event is settled, for up to `timeout` seconds, or without limit if None.
 
         Raises WaitTimeout and what `status` raises.
         """
@@ -207,7 +208,7 @@ class Client:
             raise WaitTimeout(text) from error
 
     async def cancel(self, target: Target) -> None:
-        """Stop delivering the event: what was not sent settles as cancelled. What was sent stays sent.
+        """Stop delivering the event: its unsettled deliveries settle as cancelled. What was sent stays sent.
 
         Raises EventNotFound, TemporalUnavailable.
         """
@@ -223,10 +224,10 @@ class Client:
                 await handle.cancel()
 
     async def retry(self, target: Target, subscription_id: str) -> str:
-        """Attempt the event's delivery for this subscription now: the next attempt of one that waits, a new round of attempts for
-        one that is settled. Returns the id of the run that makes it.
+        """Attempt the event's delivery for this subscription now, and return the id of the workflow that attempts it.
 
-        Raises EventNotFound, DeliveryNotFound, TemporalUnavailable.
+        A delivery that waits is attempted at once; a settled delivery is redelivered, with a new schedule. Raises EventNotFound,
+        DeliveryNotFound, TemporalUnavailable.
         """
         source, event_id, _ = _address(target)
         found = await self._lookup(LookupInput(source=source, id=event_id, subscription_id=subscription_id))
@@ -256,7 +257,7 @@ class Client:
             with translated():
                 await self.temporal.get_workflow_handle(workflow_id).execute_update("retry_now", subscription_id)
         except WorkflowUpdateFailedError as error:
-            raise DeliveryNotFound(f"the delivery settled or is being attempted just now: {error.cause}") from error
+            raise DeliveryNotFound(f"the delivery has settled or is being attempted: {error.cause}") from error
         except RPCError as error:
             if error.status is not RPCStatusCode.NOT_FOUND:
                 raise
@@ -264,7 +265,7 @@ class Client:
         return True
 
     async def _start(self, publication: Publication) -> bool:
-        """Start the run of a publication; True if it had been started before."""
+        """Start the workflow of a publication; True if it was started before."""
         first = publication.events[0]
         try:
             with translated():
@@ -278,12 +279,12 @@ class Client:
                     search_attributes=publication.search_attributes,
                     priority=Priority(fairness_key=first.tenant or "*"),
                     static_summary=publication.summary,
-                    rpc_timeout=HAND_OVER_TIMEOUT,
+                    rpc_timeout=START_TIMEOUT,
                 )
         except WorkflowAlreadyStartedError:
             with translated():
                 description = await self.temporal.get_workflow_handle(publication.workflow_id).describe(
-                    rpc_timeout=HAND_OVER_TIMEOUT
+                    rpc_timeout=START_TIMEOUT
                 )
             if await description.memo_value(contract.DIGEST_MEMO, publication.digest) != publication.digest:
                 raise EventConflict(
@@ -345,7 +346,7 @@ class Client:
         except WorkflowFailureError as error:
             kinds = {contract.EVENT_NOT_FOUND: EventNotFound, contract.DELIVERY_NOT_FOUND: DeliveryNotFound}
             cause: BaseException | None = error.cause
-            while cause:  # an ActivityError may or may not stand between
+            while cause:  # with or without an ActivityError in between
                 if isinstance(cause, ApplicationError) and cause.type in kinds:
                     raise kinds[cause.type](cause.message) from None
                 cause = cause.__cause__
