@@ -35,7 +35,7 @@ from activities.email.relays import Relays
 from activities.rendering.renderer import Renderer
 from activities.rendering.tenant_renderer import TenantRenderer
 from activities.resolve import Resolver
-from activities.sending.inline import Attempting, InlineSender
+from activities.sending.inline import InlineChannel, InlineSender
 from activities.sending.test_sends import TestSends
 from activities.sms.channel import SmsChannel
 from activities.sms.http_provider import HttpProvider
@@ -234,9 +234,9 @@ async def polling(
             for channel in channels
         ]
         if workflows:
-            able: dict[Channel, Attempting] = {Channel.EMAIL: opened.email, Channel.WEBHOOK: opened.webhook}
+            able: dict[Channel, InlineChannel] = {Channel.EMAIL: opened.email, Channel.WEBHOOK: opened.webhook}
             at_once = {channel: able[channel] for channel in channels if channel in able}
-            first = InlineSender(registry, at_once, most=settings.send_concurrency)
+            first = InlineSender(registry, at_once, limit=settings.send_concurrency)
             workers.append(
                 Worker(
                     client,

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
 
-from bellwire.contract import CHUNK_SIZE, RATE_LIMIT, THROTTLED, Action, ControlRequest, Deferred, Group
+from bellwire.contract import CHUNK_SIZE, Action, ControlRequest, Deferred, Group, HoldReason
 from bellwire.deliveries import Unsettled
 from bellwire.targets import Channel
 from workflows.policies import JITTER, SLACK_FRACTION, SLACK_SECONDS
 
 #: Reasons of deliveries that are spread over time on purpose.
-_SPREAD_REASONS = frozenset({RATE_LIMIT, THROTTLED})
+_SPREAD_REASONS = frozenset(HoldReason)
 
 
 @dataclass(slots=True)

@@ -1,1 +1,1 @@
-"""The loop that every channel shares: load, skip what is recorded, attempt, record."""
+"""What all channels share: the send activities' loop, gates, inline sends, attempts in flight and test sends."""

@@ -1,34 +1,37 @@
-"""The first round of a small publication, within the workflow task that found its deliveries.
+"""Inline sends: the first round of a small publication, attempted within the workflow task that found its deliveries.
 
-It saves the server an activity and a second workflow task, which together cost more than all the rest of a lone event. A
-workflow task must be short, so what takes longer than PATIENCE_SECONDS goes on by itself, and an activity takes part in it.
+That saves the server an activity and a second workflow task, which together cost more than the rest of a single event. A
+workflow task must be short, so an attempt that takes longer than INLINE_WAIT_SECONDS stays in flight, and an activity joins it.
 """
 
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from temporalio import activity
 
+from activities.sending.attempt import run_attempt
 from activities.sending.in_flight import InFlightAttempts, has_outcome
-from activities.sending.loop import FLUSH_SECONDS, AttemptLedger, make
+from activities.sending.ledger import AttemptLedger
+from activities.sending.loop import FLUSH_SECONDS
 from bellwire.contract import InlineSend, InlineSendResult
 from bellwire.deliveries import Attempt, Outcome
 from bellwire.registry import Registry
-from bellwire.sends import AttemptKey, SendRequest
+from bellwire.sends import SendRequest
 from bellwire.targets import Channel
 
 #: Seconds that a workflow task waits for receivers.
 INLINE_WAIT_SECONDS = 0.5
-#: Seconds for which a receiver that took longer begins with an activity, where it keeps nobody waiting; and how many such
-#: receivers are remembered before those are forgotten whose time is over.
-SLOW_FOR_SECONDS, SLOW_REMEMBERED = 60.0, 10_000
+#: Seconds for which deliveries to a receiver that took longer go to an activity at once.
+SLOW_SECONDS = 60.0
+#: Slow receivers to remember before expired ones are dropped.
+MAX_SLOW = 10_000
 
 
-class Attempting(Protocol):
-    """What a channel brings whose attempts may begin in a workflow task."""
+class InlineChannel(Protocol):
+    """What a channel provides so that attempts can start in a workflow task."""
 
     @property
     def in_flight(self) -> InFlightAttempts: ...
@@ -36,89 +39,98 @@ class Attempting(Protocol):
     async def attempt(self, request: SendRequest) -> Outcome: ...
 
 
-class InlineSender:
-    """The activity, over the channels that this process sends by, with at most `most` attempts under way at a time.
+class _Running(NamedTuple):
+    request: SendRequest
+    task: asyncio.Task[Attempt]
 
-    Those that go on by themselves count; beyond, deliveries are left to activities.
+
+class InlineSender:
+    """The activity `send_inline`, over the channels of this process.
+
+    At most `limit` attempts run at a time, including those that have outlasted their workflow task. Beyond that, deliveries go
+    to the activities of their channels.
     """
 
-    def __init__(self, registry: Registry, channels: Mapping[Channel, Attempting], *, most: int) -> None:
-        self._registry = registry
-        self._channels = channels
-        self._most = most
-        self._under_way = set[asyncio.Task[Attempt]]()
+    def __init__(self, registry: Registry, channels: Mapping[Channel, InlineChannel], *, limit: int) -> None:
+        self._registry, self._channels, self._limit = registry, channels, limit
+        self._running = set[asyncio.Task[Attempt]]()
         #: By subscription, until when its receiver counts as slow.
         self._slow_until: dict[str, float] = {}
-        #: Rounds that wait for receivers just now.
+        #: Workflow tasks that wait for receivers now.
         self.waiting = 0
 
     @activity.defn
     async def send_inline(self, inline: InlineSend) -> InlineSendResult:
-        """Attempt what this process can attempt; what has not ended within PATIENCE_SECONDS is returned as remaining."""
-        mine = [group for group in inline.groups if group.channel in self._channels]
+        """Attempt what this process can; the rest, and what takes longer than INLINE_WAIT_SECONDS, is returned as remaining."""
+        groups = [group for group in inline.groups if group.channel in self._channels]
         remaining = [group for group in inline.groups if group.channel not in self._channels]
-        flying = {key for channel in self._channels.values() for key in channel.in_flight.among(mine)}
-        book = AttemptLedger(self._registry)
-        requests: dict[AttemptKey, SendRequest] = {}
-        todo = await book.load_due(mine, await self._registry.attempts.load(mine))
-        # All of them or none, or those that are left would wait here for the others.
-        full = len(self._under_way) + len(todo) > self._most
-        for request in todo:
-            slow = self._slow_until.get(request.subscription.id, 0.0) > time.monotonic()
-            if full or slow or request.key in flying or request.delivery.leased(datetime.now(UTC)):
-                remaining.append(request.group)
-            else:
-                requests[request.key] = request
-        attempts = {
-            key: asyncio.create_task(
-                make(
-                    request,
-                    self._channels[request.delivery.channel].attempt,
-                    inline.schedules[request.delivery.channel],
-                )
-            )
-            for key, request in requests.items()
-        }
-        for attempt in attempts.values():
-            self._under_way.add(attempt)
-            attempt.add_done_callback(self._under_way.discard)
-        recorded, leased = set[asyncio.Task[Attempt]](), False
-        try:
-            await self._await(set(attempts.values()), book, recorded)
-            unrecorded = [(requests[key], attempt) for key, attempt in attempts.items() if attempt not in recorded]
-            # Also what ends meanwhile: until it is on record, no other process may make it.
-            if going_on := [request for request, attempt in unrecorded if not attempt.done() or has_outcome(attempt)]:
-                await self._registry.attempts.lease(going_on)
-            leased = True
-        finally:
-            for key, attempt in attempts.items():
-                if attempt not in recorded:
-                    self._channels[requests[key].delivery.channel].in_flight.keep(requests[key], attempt, leased=leased)
-        late = [requests[key] for key, attempt in attempts.items() if attempt not in recorded]
+        in_flight = {key for channel in self._channels.values() for key in channel.in_flight.among(groups)}
+        ledger = AttemptLedger(self._registry)
+        requests = await ledger.load_due(groups)
+        if len(self._running) + len(requests) > self._limit:
+            # All or none: the caller waits for those that start anyway.
+            chosen = []
+        else:
+            chosen = [request for request in requests if request.key not in in_flight and self._is_quick(request)]
+        chosen_keys = {request.key for request in chosen}
+        remaining += (request.group for request in requests if request.key not in chosen_keys)
+        late = await self._run([self._start(request, inline.schedules) for request in chosen], ledger)
         self._remember_slow(late)
         remaining += (request.group for request in late)
-        result = book.result
+        result = ledger.result
         return InlineSendResult(settled=result.settled, deferred=result.deferred, remaining=tuple(remaining))
+
+    def _is_quick(self, request: SendRequest) -> bool:
+        """Whether neither a slow receiver nor another process makes the workflow task wait."""
+        is_slow = self._slow_until.get(request.delivery.subscription_id, 0.0) > time.monotonic()
+        return not is_slow and not request.delivery.leased(datetime.now(UTC))
+
+    def _start(self, request: SendRequest, schedules: Mapping[Channel, Sequence[float]]) -> _Running:
+        channel = request.delivery.channel
+        task = asyncio.create_task(run_attempt(request, self._channels[channel].attempt, schedules[channel]))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return _Running(request, task)
+
+    async def _run(self, running: Sequence[_Running], ledger: AttemptLedger) -> list[SendRequest]:
+        """Wait for the attempts and record them. Those that are late, which are returned, stay in flight under a lease."""
+        recorded, leased = set[asyncio.Task[Attempt]](), False
+        try:
+            await self._record_ended({each.task for each in running}, ledger, recorded)
+            # Also those that end meanwhile: until they are recorded, no other process may repeat them.
+            unrecorded = [
+                each.request
+                for each in running
+                if each.task not in recorded and (not each.task.done() or has_outcome(each.task))
+            ]
+            if unrecorded:
+                await self._registry.attempts.lease(unrecorded)
+            leased = True
+        finally:
+            for request, task in running:
+                if task not in recorded:
+                    self._channels[request.delivery.channel].in_flight.keep(request, task, leased=leased)
+        return [request for request, task in running if task not in recorded]
+
+    async def _record_ended(
+        self, pending: set[asyncio.Task[Attempt]], ledger: AttemptLedger, recorded: set[asyncio.Task[Attempt]]
+    ) -> None:
+        """Record attempts that end within INLINE_WAIT_SECONDS. Those that raised are left to their activity, which reports it."""
+        ends_at = time.monotonic() + INLINE_WAIT_SECONDS
+        while pending and (left := ends_at - time.monotonic()) > 0:
+            self.waiting += 1
+            try:
+                done, pending = await asyncio.wait(pending, timeout=min(left, FLUSH_SECONDS))
+            finally:
+                self.waiting -= 1
+            with_outcome = {task for task in done if has_outcome(task)}
+            for task in with_outcome:
+                ledger.add(task.result())
+            await ledger.write()
+            recorded |= with_outcome
 
     def _remember_slow(self, late: Sequence[SendRequest]) -> None:
         now = time.monotonic()
-        if len(self._slow_until) > SLOW_REMEMBERED:
+        if len(self._slow_until) > MAX_SLOW:
             self._slow_until = {name: until for name, until in self._slow_until.items() if until > now}
-        self._slow_until.update((request.subscription.id, now + SLOW_FOR_SECONDS) for request in late)
-
-    async def _await(
-        self, attempts: set[asyncio.Task[Attempt]], book: AttemptLedger, recorded: set[asyncio.Task[Attempt]]
-    ) -> None:
-        """Enter and record what ends in time. What failed by a fault of ours stays out: its activity will show it."""
-        pending, ends_at = attempts, time.monotonic() + INLINE_WAIT_SECONDS
-        while pending and (rest := ends_at - time.monotonic()) > 0:
-            self.waiting += 1
-            try:
-                done, pending = await asyncio.wait(pending, timeout=min(rest, FLUSH_SECONDS))
-            finally:
-                self.waiting -= 1
-            made = {attempt for attempt in done if has_outcome(attempt)}
-            for attempt in made:
-                book.enter(attempt.result())
-            await book.write()
-            recorded |= made
+        self._slow_until.update((request.delivery.subscription_id, now + SLOW_SECONDS) for request in late)

@@ -1,73 +1,118 @@
-"""Pacing: holds back what the receiver of a subscription is not to get yet, by its rate limit or because it is throttled.
+"""Gates: why a delivery is not attempted now, and until when it is held.
 
-Nobody sleeps: a delivery whose moment is later goes back to its run, which waits for it as it waits for a retry.
+Nothing waits in the worker: a held delivery goes back to its workflow, which waits for it as it waits for a retry. A hold is
+not an attempt.
 """
 
 import random
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import NamedTuple, Protocol
 
-from bellwire.contract import RATE_LIMIT, THROTTLED, Deferred
+from bellwire.contract import Deferred, HoldReason
 from bellwire.endpoint_health import EARLY_TOLERANCE
 from bellwire.registry import Registry
-from bellwire.sends import SendRequest
+from bellwire.sends import AttemptKey, SendRequest
 
-#: What was held back while a receiver was throttled comes back over as many seconds as the throttling still lasts, within
-#: these bounds.
+#: Deliveries held for a throttled endpoint come back spread over as many seconds as the throttling still lasts, within these
+#: bounds.
 SPREAD_BOUNDS = (5.0, 300.0)
 
 
 class Throttled(Exception):
-    """It turned out during an attempt, before anything was sent, that it must wait its turn. It comes back to be paced."""
+    """It turned out during an attempt, before anything was sent, that the delivery exceeds a rate limit. It is held."""
 
 
-async def hold_back(
-    registry: Registry, requests: Sequence[SendRequest], *, now: datetime
-) -> tuple[list[SendRequest], list[Deferred]]:
-    """What may be attempted now, and what is to come back later; each in the order given.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """Why a delivery is not attempted now, and when it comes back."""
 
-    Asks the registry only for deliveries of limited subscriptions that have no moment yet.
-    """
-    held: list[Deferred] = []
-    free: list[SendRequest] = []
+    reason: HoldReason
+    until: datetime
+
+    def defer(self, request: SendRequest, *, now: datetime) -> Deferred:
+        return Deferred(
+            event_key=request.delivery.event_key,
+            subscription_id=request.delivery.subscription_id,
+            attempts=request.number - 1,
+            delay=(self.until - now).total_seconds(),
+            from_retry_after=True,
+            reason=self.reason,
+        )
+
+
+class Gate(Protocol):
+    """One reason to hold deliveries."""
+
+    async def __call__(
+        self, registry: Registry, requests: Sequence[SendRequest], *, now: datetime
+    ) -> Mapping[AttemptKey, Hold]:
+        """The holds of those requests that may not be sent now; the others pass."""
+
+
+async def throttled_endpoint(
+    registry: Registry,  # noqa: ARG001 - the health was loaded with the request
+    requests: Sequence[SendRequest],
+    *,
+    now: datetime,
+) -> Mapping[AttemptKey, Hold]:
+    """Holds what goes to an endpoint that answered 429 or the like a short time ago."""
+    holds = {}
     for request in requests:
         until = request.health.throttled_until
         if until is not None and (until - now).total_seconds() > EARLY_TOLERANCE:
-            held.append(throttled(request, until, now=now))
-        else:
-            free.append(request)
-    new = [request for request in free if request.rate is not None and request.delivery.slot(now) is None]
-    reserved = await registry.limits.reserve(new, now=now) if new else {}
-    go: list[SendRequest] = []
-    for request in free:
-        slot = request.delivery.slot(now) or reserved.get((request.delivery.event_key, request.subscription.id))
-        wait = 0.0 if slot is None or request.rate is None else (slot - now).total_seconds()
-        if wait <= EARLY_TOLERANCE:
-            go.append(request)
-        else:
-            held.append(paced(request, wait))
-    return go, held
+            holds[request.key] = throttled_until(until, now=now)
+    return holds
 
 
-def throttled(request: SendRequest, until: datetime, *, now: datetime) -> Deferred:
-    """Comes back some time after `until`, so that a backlog does not meet the receiver all at once."""
+async def rate_limit(
+    registry: Registry, requests: Sequence[SendRequest], *, now: datetime
+) -> Mapping[AttemptKey, Hold]:
+    """Holds what exceeds the rate limit of its subscription until its reserved time.
+
+    Asks the registry only for deliveries of limited subscriptions without a reservation.
+    """
+    limited = [request for request in requests if request.rate is not None]
+    if not limited:
+        return {}
+    unreserved = [request for request in limited if request.delivery.slot(now) is None]
+    reserved = await registry.limits.reserve(unreserved, now=now) if unreserved else {}
+    holds = {}
+    for request in limited:
+        delivery = request.delivery
+        slot = delivery.slot(now) or reserved.get((delivery.event_key, delivery.subscription_id))
+        if slot is not None and (slot - now).total_seconds() > EARLY_TOLERANCE:
+            holds[request.key] = Hold(reason=HoldReason.RATE_LIMIT, until=slot)
+    return holds
+
+
+#: In this order: a request that one gate holds is not shown to the next.
+GATES: tuple[Gate, ...] = (throttled_endpoint, rate_limit)
+
+
+class Screened(NamedTuple):
+    """Requests after all gates, each in the order given."""
+
+    passed: list[SendRequest]
+    held: list[Deferred]
+
+
+async def screen(registry: Registry, requests: Sequence[SendRequest], *, now: datetime) -> Screened:
+    """Separate what may be attempted now from what is held."""
+    passed, held = list(requests), list[Deferred]()
+    for gate in GATES:
+        if not passed:
+            break
+        if holds := await gate(registry, passed, now=now):
+            held += [holds[request.key].defer(request, now=now) for request in passed if request.key in holds]
+            passed = [request for request in passed if request.key not in holds]
+    return Screened(passed, held)
+
+
+def throttled_until(until: datetime, *, now: datetime) -> Hold:
+    """A hold that ends some time after `until`, so that the endpoint does not get its whole backlog at once."""
     wait = max(0.0, (until - now).total_seconds())
     shortest, longest = SPREAD_BOUNDS
     spread = min(max(wait, shortest), longest) * random.random()  # noqa: S311 - spreads load, keeps no secret
-    return _deferred(request, wait + spread, THROTTLED)
-
-
-def paced(request: SendRequest, wait: float = 0.0) -> Deferred:
-    """Comes back after `wait` seconds."""
-    return _deferred(request, wait, RATE_LIMIT)
-
-
-def _deferred(request: SendRequest, wait: float, reason: str) -> Deferred:
-    return Deferred(
-        event_key=request.delivery.event_key,
-        subscription_id=request.subscription.id,
-        attempts=request.number - 1,
-        delay=wait,
-        from_retry_after=True,
-        reason=reason,
-    )
+    return Hold(reason=HoldReason.THROTTLED, until=now + timedelta(seconds=wait + spread))

@@ -1,5 +1,6 @@
 """Names and limits that workflows, activities and clients agree on: task queues, workflow types, search attributes, sizes."""
 
+from enum import StrEnum
 from typing import Any
 
 from temporalio.common import SearchAttributeKey
@@ -36,16 +37,20 @@ MAX_PAGES = 1_000
 MAX_EVENTS = 100
 MAX_PUBLICATION_BYTES = 1_000_000
 
-#: Reason of a delivery that waits for its subscription's rate limit.
-RATE_LIMIT = "rate limit"
-#: Reason of a delivery that waits because its endpoint was overloaded a short time ago.
-THROTTLED = "throttled"
-
 # `type` strings of ApplicationErrors. Temporal matches them as strings.
 EVENT_NOT_FOUND = "EventNotFound"
 DELIVERY_NOT_FOUND = "DeliveryNotFound"
 SUBSCRIPTION_NOT_FOUND = "SubscriptionNotFound"
 NOT_UNSETTLED = "NotUnsettled"
+
+
+class HoldReason(StrEnum):
+    """Why a delivery is held without an attempt. Each one is the reason of a gate in activities/sending/throttling.py."""
+
+    #: The rate limit of its subscription, or the rate that its endpoint consented to, is used up.
+    RATE_LIMIT = "rate limit"
+    #: Its endpoint was overloaded a short time ago.
+    THROTTLED = "throttled"
 
 
 def channel_queue(channel: Channel) -> str:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bellwire.contract import CHUNK_SIZE, RATE_LIMIT, THROTTLED, Action, ControlRequest, Deferred, Group
+from bellwire.contract import CHUNK_SIZE, Action, ControlRequest, Deferred, Group, HoldReason
 from bellwire.deliveries import Unsettled
 from bellwire.targets import Channel
 from workflows.agenda import Agenda, Entry, chunks, groups
@@ -106,14 +106,30 @@ def waiting(*drawn: tuple[float, str]) -> Agenda:
     [
         # Without a limit, 2% of an hour go together.
         ([(3600.0, "HTTP 503"), (3650.0, "HTTP 503")], 3650.0),
-        ([(3600.0, RATE_LIMIT), (3601.0, RATE_LIMIT), (3602.0, RATE_LIMIT)], 3601.0),
-        ([(3600.0, RATE_LIMIT), (3650.0, "HTTP 503")], 3600.0),
-        ([(3600.0, "HTTP 503"), (3650.0, RATE_LIMIT)], 3650.0),
+        ([(3600.0, HoldReason.RATE_LIMIT), (3601.0, HoldReason.RATE_LIMIT), (3602.0, HoldReason.RATE_LIMIT)], 3601.0),
+        ([(3600.0, HoldReason.RATE_LIMIT), (3650.0, "HTTP 503")], 3600.0),
+        ([(3600.0, "HTTP 503"), (3650.0, HoldReason.RATE_LIMIT)], 3650.0),
         # An entry that waits for a limit is never late by more than SLACK_SECONDS.
-        ([(3600.0, "HTTP 503"), (3640.0, RATE_LIMIT), (3641.5, RATE_LIMIT), (3660.0, "HTTP 503")], 3640.0),
-        ([(3600.0, "HTTP 429"), (3640.0, THROTTLED), (3641.5, THROTTLED), (3660.0, "HTTP 503")], 3640.0),
+        (
+            [
+                (3600.0, "HTTP 503"),
+                (3640.0, HoldReason.RATE_LIMIT),
+                (3641.5, HoldReason.RATE_LIMIT),
+                (3660.0, "HTTP 503"),
+            ],
+            3640.0,
+        ),
+        (
+            [
+                (3600.0, "HTTP 429"),
+                (3640.0, HoldReason.THROTTLED),
+                (3641.5, HoldReason.THROTTLED),
+                (3660.0, "HTTP 503"),
+            ],
+            3640.0,
+        ),
         # An entry that is due much later does not count.
-        ([(3600.0, "HTTP 503"), (3650.0, "HTTP 503"), (9000.0, RATE_LIMIT)], 3650.0),
+        ([(3600.0, "HTTP 503"), (3650.0, "HTTP 503"), (9000.0, HoldReason.RATE_LIMIT)], 3650.0),
     ],
 )
 def test_entries_that_wait_for_a_rate_limit_or_a_throttled_endpoint_do_not_pile_up(
@@ -122,7 +138,13 @@ def test_entries_that_wait_for_a_rate_limit_or_a_throttled_endpoint_do_not_pile_
     assert waiting(*drawn).wake_at(NOW) == NOW + wake_after
 
 
-@given(st.lists(st.tuples(DELAYS, st.sampled_from([RATE_LIMIT, THROTTLED, "HTTP 503"])), min_size=1, max_size=30))
+@given(
+    st.lists(
+        st.tuples(DELAYS, st.sampled_from([*HoldReason, "HTTP 503"])),
+        min_size=1,
+        max_size=30,
+    )
+)
 def test_an_entry_that_is_spread_over_time_is_late_by_the_slack_at_most(drawn: list[tuple[float, str]]) -> None:
     wake_at = waiting(*drawn).wake_at(NOW)
     assert wake_at is not None

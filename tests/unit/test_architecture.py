@@ -179,7 +179,7 @@ def test_every_stub_has_exactly_one_channel_or_is_run_by_the_workflow_worker() -
     sends = {_name(stub) for stub in contract.SEND.values()}
     local = {
         implementation.__name__
-        for implementation in worker.local_activities(NO_REGISTRY, InlineSender(NO_REGISTRY, {}, most=1))
+        for implementation in worker.local_activities(NO_REGISTRY, InlineSender(NO_REGISTRY, {}, limit=1))
     }
     assert contract.SEND.keys() == set(Channel)
     assert len(sends) == len(contract.SEND)
@@ -191,7 +191,7 @@ def test_every_stub_has_exactly_one_channel_or_is_run_by_the_workflow_worker() -
 async def test_every_stub_has_one_implementation_of_its_name_and_types() -> None:
     async with worker.open_channels(Settings(), NO_REGISTRY) as opened:
         implementations = [
-            *worker.local_activities(NO_REGISTRY, InlineSender(NO_REGISTRY, {}, most=1)),
+            *worker.local_activities(NO_REGISTRY, InlineSender(NO_REGISTRY, {}, limit=1)),
             *opened.sends.values(),
             opened.test_sends_of(NO_REGISTRY).send_test,
         ]

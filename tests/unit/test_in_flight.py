@@ -11,8 +11,8 @@ from structlog.testing import capture_logs
 from temporalio.testing import ActivityEnvironment
 
 from activities.sending import in_flight as module
+from activities.sending.attempt import run_attempt
 from activities.sending.in_flight import InFlightAttempts
-from activities.sending.loop import make
 from bellwire.contract import ChunkResult
 from bellwire.deliveries import LEASE, Attempt, DeliveryState, Outcome
 from bellwire.errors import RegistryUnavailable
@@ -28,7 +28,7 @@ DELIVERED_ONCE = ChunkResult(settled={EVENT.key: {DeliveryState.DELIVERED: 1}})
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is waited for between two looks is over at once; leases need no renewal unless a test says so."""
     monkeypatch.setattr(module, "RENEW_SECONDS", 60.0)
-    monkeypatch.setattr(module, "LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(module, "CHECK_SECONDS", 0.001)
 
 
 def flights_of(ledger: Ledger) -> InFlightAttempts:
@@ -39,7 +39,7 @@ async def begun(one: SendRequest, attempt: Sender) -> asyncio.Task[Attempt]:
     """An attempt under way, as an activity that has returned meanwhile left it."""
 
     async def begin() -> asyncio.Task[Attempt]:
-        return asyncio.create_task(make(one, attempt, SCHEDULE))
+        return asyncio.create_task(run_attempt(one, attempt, SCHEDULE))
 
     task: asyncio.Task[Attempt] = await ActivityEnvironment().run(begin)
     return task
@@ -122,12 +122,12 @@ async def test_a_registry_that_is_away_is_tried_again_until_all_is_on_record(gat
         assert in_flight.among(groups_of(one)) == {(EVENT.key, "a", 1): attempt}, "it is not on record yet"
         await until(lambda: not in_flight.among(groups_of(one)))
     assert ledger.names == ["a"]
-    told = [line for line in logs if line["event"] == "flight.unrecorded"]
+    told = [line for line in logs if line["event"] == "attempt.record_failed"]
     assert (
         told
         == [
             {
-                "event": "flight.unrecorded",
+                "event": "attempt.record_failed",
                 "log_level": "warning",
                 "delivery": f"dlv_{EVENT.key}_a",
                 "error": "RegistryUnavailable",
@@ -243,7 +243,7 @@ async def test_what_cannot_be_kept_by_a_bug_is_broken_off_and_who_takes_part_hea
     in_flight = flights_of(ledger)
     attempt = await begun(one, sender)
     in_flight.keep(one, attempt)
-    with pytest.raises(RuntimeError, match="broken off"):
+    with pytest.raises(RuntimeError, match="cancelled from outside"):
         await sent(ledger, Sender(), in_flight=in_flight)
     assert attempt.cancelled()
     assert (sender.in_flight, in_flight.among(groups_of(one))) == (0, {})
@@ -271,7 +271,7 @@ async def test_a_flight_that_is_broken_off_is_not_taken_for_settled(flying: Flyi
     sending = asyncio.create_task(sent(ledger, Sender(), in_flight=in_flight))
     await asyncio.wait([sending], timeout=0.02)
     await in_flight.close(0)
-    with pytest.raises(RuntimeError, match="broken off"):
+    with pytest.raises(RuntimeError, match="cancelled from outside"):
         await sending
     assert ledger.recorded == []
 

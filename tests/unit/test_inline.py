@@ -12,9 +12,10 @@ from temporalio.testing import ActivityEnvironment
 from activities.sending import in_flight, inline
 from activities.sending.in_flight import InFlightAttempts
 from activities.sending.inline import InlineSender
-from activities.sending.loop import AttemptLedger, send
+from activities.sending.ledger import AttemptLedger
+from activities.sending.loop import send
 from activities.sending.throttling import Throttled
-from bellwire.contract import RATE_LIMIT, Chunk, ChunkResult, Deferred, Group, InlineSend, InlineSendResult
+from bellwire.contract import Chunk, ChunkResult, Deferred, Group, HoldReason, InlineSend, InlineSendResult
 from bellwire.deliveries import LEASE, Attempt, Delivery, DeliveryState, Outcome
 from bellwire.errors import RegistryUnavailable
 from bellwire.registry import Registry
@@ -45,7 +46,7 @@ class Process:
         self.sender = Sender(**answers)
         self.registry = registry
         self.hooks = Hooks(registry, self.sender)
-        self._first = InlineSender(registry, {Channel.WEBHOOK: self.hooks}, most=most)
+        self._first = InlineSender(registry, {Channel.WEBHOOK: self.hooks}, limit=most)
 
     async def at_once(self, *groups: Group, env: ActivityEnvironment | None = None) -> InlineSendResult:
         given = InlineSend(groups=groups, schedules=SCHEDULES)
@@ -98,7 +99,7 @@ class Faulty(Registry):
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inline, "INLINE_WAIT_SECONDS", PATIENCE)
-    monkeypatch.setattr(in_flight, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(in_flight, "CHECK_SECONDS", 0.01)
 
 
 @pytest.fixture
@@ -355,7 +356,7 @@ async def test_a_limited_subscription_is_held_back(registry: Faulty, running: Ru
     assert process.sender.attempted == ["paced"]
     assert sum(states[DeliveryState.DELIVERED] for states in result.settled.values()) == 1
     (held,) = result.deferred
-    assert (held.reason, held.from_retry_after, held.attempts) == (RATE_LIMIT, True, 0)
+    assert (held.reason, held.from_retry_after, held.attempts) == (HoldReason.RATE_LIMIT, True, 0)
     assert held.delay == pytest.approx(10, abs=1)
     assert result.remaining == ()
 
@@ -379,7 +380,7 @@ async def test_no_more_are_under_way_than_allowed_and_those_that_go_on_count(
 async def test_a_receiver_that_was_slow_begins_with_an_activity_for_a_while(
     registry: Faulty, running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inline, "SLOW_FOR_SECONDS", 0.3)
+    monkeypatch.setattr(inline, "SLOW_SECONDS", 0.3)
     gate = asyncio.Event()
     process = running(slow=gate)
     (first,) = await stored(registry, "slow")
@@ -402,5 +403,7 @@ async def test_what_has_to_wait_its_turn_is_left_and_comes_back_to_be_paced(regi
     result = await process.at_once(*groups)
     assert result.remaining == groups[1:]
     sent = await process.send(*result.remaining)
-    assert [(item.subscription_id, item.reason, item.attempts) for item in sent.deferred] == [("b", RATE_LIMIT, 0)]
+    assert [(item.subscription_id, item.reason, item.attempts) for item in sent.deferred] == [
+        ("b", HoldReason.RATE_LIMIT, 0)
+    ]
     assert await attempts(registry, "b") == []

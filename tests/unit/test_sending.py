@@ -9,7 +9,8 @@ from structlog.testing import capture_logs
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
-from activities.sending.loop import STOPPING, judge
+from activities.sending.attempt import decide_retry
+from activities.sending.loop import STOPPING
 from activities.sending.throttling import Throttled
 from bellwire.contract import ChunkResult, Deferred
 from bellwire.deliveries import MAX_REASON, MAX_RESPONSE, DeliveryState, Fault, Outcome, OutcomeKind
@@ -209,8 +210,8 @@ async def test_a_registry_that_stays_away_fails_the_activity_with_the_first_erro
     with capture_logs() as logs, pytest.raises(RegistryUnavailable, match="first"):
         await sent(ledger, Sender())
     assert ledger.recorded == []
-    assert [line for line in logs if line["event"] == "attempts.unrecorded"] == [
-        {"event": "attempts.unrecorded", "log_level": "error", "channel": "webhook", "error": "RegistryUnavailable"}
+    assert [line for line in logs if line["event"] == "attempts.record_failed"] == [
+        {"event": "attempts.record_failed", "log_level": "error", "channel": "webhook", "error": "RegistryUnavailable"}
     ]
 
 
@@ -338,7 +339,9 @@ def test_an_outcome_is_judged_by_the_schedule(
     judged: tuple[DeliveryState, float | None, bool],
 ) -> None:
     outcome = Outcome(kind=kind, reason="", retry_after=retry_after)
-    assert judge(outcome, of("a", number=number, wish={"retry_schedule": schedule}, **fields), SCHEDULE) == judged
+    assert (
+        decide_retry(outcome, of("a", number=number, wish={"retry_schedule": schedule}, **fields), SCHEDULE) == judged
+    )
 
 
 async def test_a_worker_that_is_told_to_stop_ends_what_is_in_flight_and_leaves_the_rest_to_another() -> None:

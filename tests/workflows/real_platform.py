@@ -58,7 +58,7 @@ class RealPlatform(Resolver):
 
     async def send_inline(self, inline: InlineSend) -> InlineSendResult:
         channels = {channel: self for channel in Channel if channel not in self.not_inline}
-        sender = InlineSender(self._registry, channels, most=100)
+        sender = InlineSender(self._registry, channels, limit=100)
         result: InlineSendResult = await ActivityEnvironment().run(sender.send_inline, inline)
         return result
 

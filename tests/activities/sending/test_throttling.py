@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from activities.sending.throttling import SPREAD_BOUNDS, hold_back
+from activities.sending.throttling import SPREAD_BOUNDS, screen
 from bellwire.contract import Deferred, Group
 from bellwire.deliveries import SLOT_LAPSES, Attempt, DeliveryState, Outcome, OutcomeKind
 from bellwire.endpoint_health import (
@@ -66,8 +66,8 @@ def ids(found: list[SendRequest]) -> list[str]:
 
 async def test_what_has_no_limit_goes_and_the_registry_is_not_asked() -> None:
     requests = [send_request(of_event=event(id=str(number)), not_before=NOW + timedelta(days=1)) for number in range(3)]
-    assert await hold_back(UNASKED, requests, now=NOW) == (requests, [])
-    assert await hold_back(UNASKED, [], now=NOW) == ([], [])
+    assert await screen(UNASKED, requests, now=NOW) == (requests, [])
+    assert await screen(UNASKED, [], now=NOW) == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ async def test_a_moment_that_was_reserved_before_is_waited_for_and_the_registry_
 ) -> None:
     paced = send_request(subscription(rate_limit=1), number=3, not_before=NOW + timedelta(seconds=seconds))
     free = send_request()
-    go, held = await hold_back(UNASKED, [paced, free], now=NOW)
+    go, held = await screen(UNASKED, [paced, free], now=NOW)
     assert go == ([paced, free] if goes else [free])
     expected = Deferred(
         event_key=paced.event.key,
@@ -96,15 +96,15 @@ async def test_after_an_outage_a_backlog_does_not_go_all_at_once(registry: Regis
     groups = await backlog(registry, rate=2, size=4)
     requests = await registry.attempts.load(groups)
     now = datetime.now(UTC)
-    assert len((await hold_back(registry, requests, now=now))[0]) == 1
-    go, held = await hold_back(registry, await registry.attempts.load(groups), now=now + 2 * SLOT_LAPSES)
+    assert len((await screen(registry, requests, now=now))[0]) == 1
+    go, held = await screen(registry, await registry.attempts.load(groups), now=now + 2 * SLOT_LAPSES)
     assert (len(go), len(held)) == (1, 3)
 
 
 async def test_a_backlog_goes_at_the_rate_of_its_subscription(registry: Registry) -> None:
     groups = await backlog(registry, rate=2, size=6)
     now = datetime.now(UTC)
-    go, held = await hold_back(registry, await registry.attempts.load(groups), now=now)
+    go, held = await screen(registry, await registry.attempts.load(groups), now=now)
     assert ids(go) == ["0000"]
     assert [item.delay for item in held] == pytest.approx([0.5, 1, 1.5, 2, 2.5], abs=EARLY_TOLERANCE)
     await recorded(registry, go[0], DeliveryState.DELIVERED)
@@ -112,29 +112,29 @@ async def test_a_backlog_goes_at_the_rate_of_its_subscription(registry: Registry
     for item, group in zip(held, groups[1:], strict=True):
         back = await registry.attempts.load([group])
         early, late = now + timedelta(seconds=item.delay - 0.2), now + timedelta(seconds=item.delay)
-        assert [one.delay for one in (await hold_back(UNASKED, back, now=early))[1]] == [pytest.approx(0.2)]
-        assert await hold_back(UNASKED, back, now=late) == (back, [])
+        assert [one.delay for one in (await screen(UNASKED, back, now=early))[1]] == [pytest.approx(0.2)]
+        assert await screen(UNASKED, back, now=late) == (back, [])
 
 
 async def test_an_activity_that_is_tried_again_reserves_nothing_twice(registry: Registry) -> None:
     groups = await backlog(registry, rate=2, size=4)
     now = datetime.now(UTC)
     requests = await registry.attempts.load(groups)
-    first = await hold_back(registry, requests, now=now)
+    first = await screen(registry, requests, now=now)
     # By a worker that has read the rows before the first one wrote them, and by one that reads them now.
-    go, held = await hold_back(registry, requests, now=now)
+    go, held = await screen(registry, requests, now=now)
     assert (ids(go), held) == (ids(first[0]), first[1])
-    go, held = await hold_back(registry, await registry.attempts.load(groups), now=now)
+    go, held = await screen(registry, await registry.attempts.load(groups), now=now)
     assert (ids(go), held) == (ids(first[0]), first[1])
 
 
 async def test_another_attempt_takes_its_turn_behind_the_others(registry: Registry) -> None:
     groups = await backlog(registry, rate=2, size=3)
     now = datetime.now(UTC)
-    (first,), _ = await hold_back(registry, await registry.attempts.load(groups), now=now)
+    (first,), _ = await screen(registry, await registry.attempts.load(groups), now=now)
     await recorded(registry, first, DeliveryState.WAITING)
     again = await registry.attempts.load([groups[0].model_copy(update={"attempt": 2})])
-    go, (held,) = await hold_back(registry, again, now=now)
+    go, (held,) = await screen(registry, again, now=now)
     assert go == []
     assert held.attempts == 1
     assert held.delay == pytest.approx(1.5, abs=EARLY_TOLERANCE)
@@ -142,7 +142,7 @@ async def test_another_attempt_takes_its_turn_behind_the_others(registry: Regist
 
 async def test_deliveries_that_are_no_more_than_the_limit_within_an_instant_go_together(registry: Registry) -> None:
     groups = await backlog(registry, rate=1000, size=200)
-    go, held = await hold_back(registry, await registry.attempts.load(groups), now=datetime.now(UTC))
+    go, held = await screen(registry, await registry.attempts.load(groups), now=datetime.now(UTC))
     assert len(go) == pytest.approx(1000 * EARLY_TOLERANCE, abs=25)
     assert len(go) + len(held) == 200
     assert [item.delay for item in held] == sorted(item.delay for item in held)
@@ -161,7 +161,7 @@ async def test_what_goes_to_a_throttled_receiver_waits_until_then_and_comes_back
         )
         for number in range(200)
     ]
-    go, held = await hold_back(UNASKED, [*ill, well := send_request()], now=NOW)
+    go, held = await screen(UNASKED, [*ill, well := send_request()], now=NOW)
     assert go == [well]
     assert {(item.attempts, item.from_retry_after, item.reason) for item in held} == {(3, True, "throttled")}
     delays = sorted(item.delay for item in held)
@@ -177,7 +177,7 @@ async def test_what_goes_to_a_throttled_receiver_waits_until_then_and_comes_back
 async def test_what_was_throttled_before_goes(seconds: float) -> None:
     until = NOW + timedelta(seconds=seconds)
     better = dataclasses.replace(send_request(), health=EndpointHealth(throttled_until=until, throttles=3))
-    assert await hold_back(UNASKED, [better], now=NOW) == ([better], [])
+    assert await screen(UNASKED, [better], now=NOW) == ([better], [])
 
 
 def test_the_lower_one_of_two_rates_counts_and_consent_only_where_it_is_asked_for() -> None:

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from temporalio.testing import ActivityEnvironment
 
 from activities.egress.policy import Egress
-from activities.sending.loop import judge
+from activities.sending.attempt import decide_retry
 from activities.webhook.channel import WebhookChannel
 from bellwire.contract import Chunk, Group
 from bellwire.deliveries import DeliveryState, Fault, Outcome, OutcomeKind
@@ -156,7 +156,11 @@ async def test_retry_after_is_clamped_or_ignored(value: str, wait: float | None)
         sent = due_at(hooks.url())
         outcome = await webhook.attempt(sent)
     from_retry_after = wait is not None
-    assert judge(outcome, sent, [77.0]) == (DeliveryState.WAITING, wait if from_retry_after else 77.0, from_retry_after)
+    assert decide_retry(outcome, sent, [77.0]) == (
+        DeliveryState.WAITING,
+        wait if from_retry_after else 77.0,
+        from_retry_after,
+    )
 
 
 # Mutual TLS.

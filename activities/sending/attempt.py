@@ -1,0 +1,110 @@
+"""One attempt: the call of the channel, what follows from its outcome, and the log line and metrics of it."""
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import structlog
+from temporalio import activity
+
+from bellwire.deliveries import MAX_REASON, MAX_RESPONSE, Attempt, DeliveryState, Fault, Outcome, OutcomeKind
+from bellwire.endpoint_health import RETRY_AFTER_BOUNDS
+from bellwire.sends import SendRequest
+from bellwire.subscriptions import SubscriptionState
+
+log = structlog.get_logger("bellwire")
+
+#: What a channel provides: it sends one request. Whatever the receiver or the provider does is an outcome; an exception is a
+#: fault of the platform, such as a registry that is down.
+ChannelAttempt = Callable[[SendRequest], Awaitable[Outcome]]
+
+
+class RetryDecision(NamedTuple):
+    """What an outcome means for its delivery."""
+
+    state: DeliveryState
+    #: Seconds until the next attempt, before jitter; None once settled.
+    delay: float | None = None
+    from_retry_after: bool = False
+
+
+async def run_attempt(request: SendRequest, attempt: ChannelAttempt, default_schedule: Sequence[float]) -> Attempt:
+    """Run one attempt and decide what follows. The default schedule is for subscriptions without one of their own."""
+    started_at, start = datetime.now(UTC), time.perf_counter()
+    if request.subscription.state is SubscriptionState.DISABLED:
+        outcome = Outcome(kind=OutcomeKind.REJECTED, reason="subscription disabled", fault=Fault.OPERATOR)
+    else:
+        outcome = await attempt(request)
+    if len(outcome.reason) > MAX_REASON or len(outcome.response or "") > MAX_RESPONSE:
+        cut = {"reason": outcome.reason[:MAX_REASON], "response": outcome.response and outcome.response[:MAX_RESPONSE]}
+        outcome = outcome.model_copy(update=cut)
+    decision = decide_retry(outcome, request, default_schedule)
+    done = Attempt(
+        event_key=request.delivery.event_key,
+        subscription_id=request.delivery.subscription_id,
+        number=request.number,
+        started_at=started_at,
+        duration=time.perf_counter() - start,
+        outcome=outcome,
+        state=decision.state,
+        delay=decision.delay,
+        from_retry_after=decision.from_retry_after,
+        degraded=request.health.degraded,
+    )
+    _log(request, done)
+    _measure(request, done)
+    return done
+
+
+def decide_retry(outcome: Outcome, request: SendRequest, default_schedule: Sequence[float]) -> RetryDecision:
+    """The state of a delivery after an outcome, and when it is attempted again.
+
+    Retry-After replaces the delay of the schedule, whether shorter or longer. The attempt counts all the same, so the number
+    of attempts stays that of the schedule.
+    """
+    if outcome.kind is OutcomeKind.DELIVERED:
+        return RetryDecision(DeliveryState.DELIVERED)
+    if outcome.kind is OutcomeKind.REJECTED:
+        return RetryDecision(DeliveryState.REJECTED)
+    schedule = request.subscription.retry_schedule
+    if schedule is None:
+        schedule = tuple(default_schedule)
+    step = request.number - request.delivery.schedule_from - 1
+    if step >= len(schedule):
+        return RetryDecision(DeliveryState.EXHAUSTED)
+    if outcome.retry_after is None:
+        return RetryDecision(DeliveryState.WAITING, schedule[step])
+    shortest, longest = RETRY_AFTER_BOUNDS
+    return RetryDecision(DeliveryState.WAITING, min(max(outcome.retry_after, shortest), longest), from_retry_after=True)
+
+
+def _log(request: SendRequest, done: Attempt) -> None:
+    """One wide line per attempt."""
+    log.info(
+        "delivery.attempted",
+        delivery=request.id,
+        event_source=request.event.source,
+        event_id=request.event.id,
+        event_type=request.event.type,
+        tenant=request.subscription.tenant,
+        subscription=request.subscription.id,
+        channel=str(request.delivery.channel),
+        attempt=done.number,
+        outcome=str(done.outcome.kind),
+        reason=done.outcome.reason,
+        state=str(done.state),
+        duration_ms=round(done.duration * 1000),
+        next_attempt_in=done.delay,
+        provider_id=done.outcome.provider_id,
+        workflow=request.delivery.workflow_id,
+    )
+
+
+def _measure(request: SendRequest, done: Attempt) -> None:
+    meter = activity.metric_meter()
+    labels = {"channel": str(request.delivery.channel), "outcome": str(done.outcome.kind)}
+    meter.create_counter("bellwire_attempts", "Attempts at deliveries").add(1, labels)
+    meter.create_histogram_float("bellwire_attempt_duration_seconds", "Duration of attempts").record(
+        done.duration, labels
+    )
