@@ -109,7 +109,7 @@ class Reader:
         assert "\n\t$(BIN)/python -m starter dev\n" in (CHECKOUT / "Makefile").read_text()
         options = ["--free-ports", "--folder", str(self.folder / "stack"), "--json"]
         terminal.start([sys.executable, "-m", "starter", "dev", *options])
-        for _ in _attempts():
+        for _ in _attempts("the stack did not start"):
             printed = terminal.output.read_text()
             if "}\n}" in printed:
                 break
@@ -121,7 +121,7 @@ class Reader:
         """Each line of the text is printed: by the terminal so named, or by the last command, which is run until it does."""
         terminal = self.terminals[number or self.last[0]]
         for line in text.splitlines():
-            for _ in _attempts():
+            for _ in _attempts(f"the page shows {line!r} after {self.last[1]!r}; see {terminal.output}"):
                 if terminal.foreground is None and number is None:
                     printed = terminal.run(self.last[1])
                 else:
@@ -130,13 +130,13 @@ class Reader:
                     break
 
 
-def _attempts() -> Iterator[None]:
-    """Until the loop is left: what the page shows comes after a while. Fails if it does not."""
+def _attempts(failure: str) -> Iterator[None]:
+    """Yields until the loop is left. Fails after SECONDS."""
     until = time.monotonic() + SECONDS
     while time.monotonic() < until:
         yield
         time.sleep(0.2)
-    pytest.fail("the page shows what did not come")
+    pytest.fail(failure)
 
 
 def _pattern(line: str) -> re.Pattern[str]:
