@@ -109,7 +109,8 @@ class _ChunkRun:
             finally:
                 # Cancelled or shutting down: what was sent is recorded, or the next try would send it again.
                 await _despite_cancels(self._wind_up())
-        return ledger.result.model_copy(update={"limited": limited})
+        result = ledger.result
+        return ChunkResult(settled=result.settled, deferred=result.deferred, limited_channels=limited)
 
     async def _work(self, queue: Iterator[SendRequest]) -> None:
         """Take requests from a queue that the tasks share, until it is empty."""
