@@ -1,4 +1,4 @@
-"""Certificates for tests: an authority, and what it vouches for."""
+"""Certificates for tests: an authority, and certificates that it signs."""
 
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
@@ -12,7 +12,7 @@ _PEM = serialization.Encoding.PEM
 
 
 class Authority:
-    """A certificate authority of a test's own. `pem` is what those who trust it need."""
+    """A certificate authority; `pem` is its certificate."""
 
     def __init__(self, name: str = "Test authority") -> None:
         self._key = new_key()
@@ -25,16 +25,16 @@ class Authority:
         self.pem = certificate.public_bytes(_PEM).decode()
 
     def certificate(self, name: str, key: Key | None = None, *, days: float = 1, password: bytes | None = None) -> str:
-        """PEM of a certificate that is good for 127.0.0.1, and of its key."""
+        """PEM of a certificate for 127.0.0.1, and of its key."""
         key = key or new_key()
         certificate = (
             _unsigned(_named(name), self._name, key, days=days)
             .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False)
             .sign(self._key, hashes.SHA256())
         )
-        hidden = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
+        encryption = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
         return (
-            certificate.public_bytes(_PEM) + key.private_bytes(_PEM, serialization.PrivateFormat.PKCS8, hidden)
+            certificate.public_bytes(_PEM) + key.private_bytes(_PEM, serialization.PrivateFormat.PKCS8, encryption)
         ).decode()
 
 
@@ -43,7 +43,7 @@ def new_key() -> ec.EllipticCurvePrivateKey:
 
 
 def parts(pem: str) -> tuple[str, str]:
-    """The certificate and the key of what `Authority.certificate` made."""
+    """The certificate and the key in what `Authority.certificate` returns."""
     certificate, end, key = pem.partition("-----END CERTIFICATE-----\n")
     return certificate + end, key
 

@@ -1,4 +1,4 @@
-"""Environments that tests share: the real time-skipping server and the real dev server, from the wheels, never downloaded."""
+"""Servers that tests share: Temporal's time-skipping server and its dev server, from installed packages."""
 
 import sys
 from collections.abc import AsyncIterator
@@ -16,7 +16,7 @@ BIN = Path(sys.executable).parent
 
 
 async def start_dev_server(**limits: int) -> WorkflowEnvironment:
-    """A dev server with our search attributes; `limits` are dynamic configuration, with double underscores for dots."""
+    """A dev server with Bellwire's search attributes; `limits` are dynamic configuration, with double underscores for dots."""
     values = [f"{name.replace('__', '.')}={value}" for name, value in limits.items()]
     return await WorkflowEnvironment.start_local(
         data_converter=pydantic_data_converter,
@@ -29,7 +29,7 @@ async def start_dev_server(**limits: int) -> WorkflowEnvironment:
 
 @pytest.fixture(scope="session")
 async def time_skipping() -> AsyncIterator[WorkflowEnvironment]:
-    """Temporal's test server, whose clock jumps over every wait. One for the whole run: its clock is global."""
+    """Temporal's test server, whose clock skips every wait. One for the whole session: its clock is global."""
     async with await WorkflowEnvironment.start_time_skipping(
         data_converter=pydantic_data_converter, test_server_existing_path=str(BIN / "temporal-test-server")
     ) as env:
@@ -42,6 +42,6 @@ async def time_skipping() -> AsyncIterator[WorkflowEnvironment]:
 
 @pytest.fixture(scope="session")
 async def dev_server() -> AsyncIterator[WorkflowEnvironment]:
-    """Temporal's dev server: real time, and everything a cluster has."""
+    """Temporal's dev server: real time, and the features of a cluster."""
     async with await start_dev_server() as env:
         yield env

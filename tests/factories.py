@@ -1,4 +1,4 @@
-"""Ready-made values for tests; every field can be overridden."""
+"""Values for tests; every field can be overridden."""
 
 from datetime import UTC, datetime
 from typing import Any

@@ -22,7 +22,7 @@ from starter.local.stack import Stack, running_stack
 
 @dataclass
 class System:
-    """A running Bellwire and those who receive."""
+    """A running Bellwire and its receivers."""
 
     stack: Stack
     hooks: WebhookReceiver
@@ -40,12 +40,12 @@ class System:
         return self.stack.registry
 
     async def subscribe(self, target: dict[str, Any], *types: str, **fields: Any) -> Subscription:
-        """Subscribe; a webhook's signatures are verified from then on."""
-        wish = Subscription.model_validate({"tenant": "acme", "types": types, "target": target, **fields})
-        secret = await self.registry.subscriptions.create(wish)
+        """Store a subscription; the receiver verifies the signatures of a webhook."""
+        subscription = Subscription.model_validate({"tenant": "acme", "types": types, "target": target, **fields})
+        secret = await self.registry.subscriptions.create(subscription)
         if secret:
             self.hooks.expect("/" + target["url"].split("/", 3)[3], secret.get_secret_value())
-        return wish
+        return subscription
 
     async def hook(self, path: str, *types: str, **fields: Any) -> Subscription:
         return await self.subscribe({"channel": "webhook", "url": self.hooks.url(path)}, *types, **fields)
@@ -53,10 +53,10 @@ class System:
 
 @asynccontextmanager
 async def running_system(folder: Path, *, database: Path | None = None, **settings: str) -> AsyncIterator[System]:
-    async with AsyncExitStack() as cleaning:
-        hooks = await cleaning.enter_async_context(WebhookReceiver())
-        mailbox = await cleaning.enter_async_context(Mailbox())
-        twilio = await cleaning.enter_async_context(FakeTwilio())
+    async with AsyncExitStack() as cleanup:
+        hooks = await cleanup.enter_async_context(WebhookReceiver())
+        mailbox = await cleanup.enter_async_context(Mailbox())
+        twilio = await cleanup.enter_async_context(FakeTwilio())
         variables = {
             "BELLWIRE_SMTP_HOST": mailbox.host,
             "BELLWIRE_SMTP_PORT": str(mailbox.port),
@@ -72,7 +72,7 @@ async def running_system(folder: Path, *, database: Path | None = None, **settin
             "BELLWIRE_LOG_FORMAT": "json",
             **settings,
         }
-        stack = await cleaning.enter_async_context(
+        stack = await cleanup.enter_async_context(
             running_stack(folder, port=free_port(), ui_port=free_port(), settings=variables, database=database)
         )
         yield System(stack, hooks, mailbox, twilio, {**variables, **stack.variables})
@@ -80,7 +80,7 @@ async def running_system(folder: Path, *, database: Path | None = None, **settin
 
 @asynccontextmanager
 async def running_gateway(system: System, *, log: Path, **settings: str) -> AsyncIterator[str]:
-    """Its address; the settings are the system's and these."""
+    """The address of a gateway with the system's settings and these."""
     port = free_port()
     process = await Process.start(
         "gateway",
@@ -98,8 +98,8 @@ async def running_gateway(system: System, *, log: Path, **settings: str) -> Asyn
 
             async def ready() -> bool:
                 try:
-                    async with session.get(f"http://127.0.0.1:{port}/ready") as answer:
-                        return answer.status == 200
+                    async with session.get(f"http://127.0.0.1:{port}/ready") as response:
+                        return response.status == 200
                 except aiohttp.ClientError:
                     return False
 
@@ -111,6 +111,6 @@ async def running_gateway(system: System, *, log: Path, **settings: str) -> Asyn
 
 @pytest.fixture(scope="package")
 async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
-    """One system for the tests of this package; each uses event types of its own."""
+    """One system for the tests of this package; each test uses its own event types."""
     async with running_system(tmp_path_factory.mktemp("system")) as system:
         yield system

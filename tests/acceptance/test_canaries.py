@@ -1,4 +1,4 @@
-"""Nothing private is written anywhere: canaries go through the whole system, and everything that it wrote is searched."""
+"""Private data is written nowhere: canaries pass through the whole system, and everything that it writes is searched."""
 
 import asyncio
 import base64
@@ -21,7 +21,7 @@ from starter.local.receivers.twilio import SmsResponse
 from starter.local.receivers.webhooks import WebhookResponse
 from tests.acceptance.conftest import System, running_gateway, running_system
 
-#: What each canary stands for.
+#: The private data that each canary stands for.
 NAMES = (
     *(
         "data",
@@ -36,22 +36,22 @@ NAMES = (
         "url",
         "suppressed",
     ),
-    *("secret", "rendered", "words", "header", "relayed", "provider", "broken", "target", "part", "asked"),
+    *("secret", "rendered", "words", "header", "relayed", "provider", "broken", "target", "part", "consented"),
 )
-#: Those that Bellwire keeps, or hands to Temporal, and where. The others it should not keep even in the clear.
+#: The canaries that are stored without keys, by place. The others must not be stored at all.
 KEPT = {
-    "registry": {*NAMES} - {"header", "rendered", "broken", "asked"},
+    "registry": {*NAMES} - {"header", "rendered", "broken", "consented"},
     "history": {"data", "name", "subject", "extension", "broken"},
     "temporal": {"data", "name", "subject", "extension", "broken"},
 }
 
 
-#: Where links in mails lead, as far as recipients know.
+#: The public URL in links of mails.
 PUBLIC = "https://bellwire.example"
 
 
 class Canaries(dict[str, str]):
-    """By name, strings that occur nowhere by chance."""
+    """Random strings by name."""
 
     def __init__(self) -> None:
         super().__init__({name: f"{name}{secrets.token_hex(8)}" for name in NAMES})
@@ -61,7 +61,7 @@ class Canaries(dict[str, str]):
 
     @property
     def written(self) -> dict[str, list[bytes]]:
-        """Every form in which each may be written: as it is, in hexadecimal, in base64 at any of its three alignments."""
+        """Every form in which each may be written: plain, in hexadecimal, in base64 at any of its three alignments."""
         forms = {}
         for name, text in {**self, "number": self.number, "key": self.key, "link key": self.link_key}.items():
             raw = text.encode()
@@ -70,7 +70,7 @@ class Canaries(dict[str, str]):
         return forms
 
     def found_in(self, places: Mapping[str, bytes]) -> dict[str, set[str]]:
-        """The names of those that are there, by place."""
+        """The names of the canaries that occur, by place."""
         return {
             place: {
                 name
@@ -84,7 +84,7 @@ class Canaries(dict[str, str]):
 
 
 def templates(folder: Path, canaries: Canaries) -> Path:
-    """Templates that render, that fail on what is missing, and that fail with a text of Python's that would quote data."""
+    """Templates that render, that fail on missing data, and that fail with a Python error that quotes data."""
     for name, text in {
         "canary.fine": f"{canaries['rendered']} {{{{ data.name }}}}",
         "canary.missing": "{{ data.nothing.at.all }} {{ data.name }}",
@@ -98,7 +98,7 @@ def templates(folder: Path, canaries: Canaries) -> Path:
 
 
 async def subscribe(system: System, canaries: Canaries) -> None:
-    """Receivers that take it, refuse it and repeat it, each with private words of its own."""
+    """Subscribe receivers that accept, refuse and throttle, each with private texts in its responses."""
     words, relayed = canaries["words"].encode(), canaries["relayed"]
     address = {
         name: f"{canaries[name]}@example.com"
@@ -108,7 +108,7 @@ async def subscribe(system: System, canaries: Canaries) -> None:
         "took": [WebhookResponse(status=200, body=words)],
         "rejected": [WebhookResponse(status=400, body=words, headers={"x-reason": canaries["header"]})],
         "failed": [WebhookResponse(status=500, body=words)],
-        # Once, for it is left in peace then.
+        # Once, since it is throttled then.
         "busy": [
             WebhookResponse(status=429, body=words, headers={"retry-after": canaries["header"]}),
             WebhookResponse(status=200),
@@ -116,30 +116,30 @@ async def subscribe(system: System, canaries: Canaries) -> None:
         "moved": [WebhookResponse(status=302, headers={"location": f"https://{canaries['header']}.example/"})],
         "garbage": [WebhookResponse(status=200, headers={"content-encoding": canaries["header"]}, body=words)],
         "gone": [WebhookResponse(status=410, body=words)],
-        "asked": [WebhookResponse(status=200)],
-        "unasked": [],
+        "consented": [WebhookResponse(status=200)],
+        "unconsented": [],
     }
-    welcomes = {
-        "asked": WebhookResponse(headers={"WebHook-Allowed-Origin": "*"}, body=canaries["asked"].encode()),
-        "unasked": WebhookResponse(
-            headers={"WebHook-Allowed-Origin": canaries["asked"]}, body=canaries["asked"].encode()
+    consents = {
+        "consented": WebhookResponse(headers={"WebHook-Allowed-Origin": "*"}, body=canaries["consented"].encode()),
+        "unconsented": WebhookResponse(
+            headers={"WebHook-Allowed-Origin": canaries["consented"]}, body=canaries["consented"].encode()
         ),
     }
     for name, answers in hooks.items():
         path = f"/{canaries['url']}/{name}?key={canaries['url']}"
         if answers:
             system.hooks.script(path.partition("?")[0], *answers, repeat=True)
-        if name in welcomes:
-            system.hooks.script_options(path.partition("?")[0], welcomes[name])
-        wish = Subscription.model_validate(
+        if name in consents:
+            system.hooks.script_options(path.partition("?")[0], consents[name])
+        subscription = Subscription.model_validate(
             {
                 "tenant": "acme",
                 "types": ["canary.*"],
                 "retry_schedule": [0.2],
-                "target": {"channel": "webhook", "url": system.hooks.url(path), "handshake": name in welcomes},
+                "target": {"channel": "webhook", "url": system.hooks.url(path), "handshake": name in consents},
             }
         )
-        await system.registry.subscriptions.create(wish, secret=canaries.key)
+        await system.registry.subscriptions.create(subscription, secret=canaries.key)
     refused = f"<{address['refused']}>: {relayed} user unknown"
     system.mailbox.script(address["refused"], f"550 5.1.1 {refused}", repeat=True)
     for name in ("later", "remaining_recipients"):
@@ -191,7 +191,7 @@ def event(canaries: Canaries, kind: str, **fields: str) -> Event:
 
 
 async def deliver(system: System, canaries: Canaries) -> None:
-    """Everything that may become of an event."""
+    """Publish events with every kind of outcome."""
     kinds = ("fine", "missing", "failing", "computed", "plain")
     receipts = [await system.client.publish(event(canaries, kind)) for kind in kinds]
     receipts += await system.client.publish_many([event(canaries, kind) for kind in kinds])
@@ -203,7 +203,7 @@ async def deliver(system: System, canaries: Canaries) -> None:
 
 
 async def unsubscribe(system: System, folder: Path, canaries: Canaries) -> None:
-    """By the link of a mail, which leads to the gateway."""
+    """Unsubscribe by the link of a mail, through the gateway."""
     address = f"{canaries['address']}@example.com"
     (link, *_) = [
         mail.headers["List-Unsubscribe"].strip("<>")
@@ -214,17 +214,17 @@ async def unsubscribe(system: System, folder: Path, canaries: Canaries) -> None:
         running_gateway(system, log=folder / "gateway.log") as gateway,
         aiohttp.ClientSession(gateway) as session,
     ):
-        async with session.post(link.removeprefix(PUBLIC), data={"List-Unsubscribe": "One-Click"}) as answer:
-            assert answer.status == 200
+        async with session.post(link.removeprefix(PUBLIC), data={"List-Unsubscribe": "One-Click"}) as response:
+            assert response.status == 200
         for wrong in (link[:-1], f"{PUBLIC}/unsubscribe/{address}"):
-            async with session.post(wrong.removeprefix(PUBLIC), data={"to": address}) as answer:
-                assert answer.status == 404
+            async with session.post(wrong.removeprefix(PUBLIC), data={"to": address}) as response:
+                assert response.status == 404
     found = await system.registry.suppressions.among(Channel.EMAIL, [address], subscription_id="canary-part-renders")
     assert found == {address: SuppressionReason.UNSUBSCRIBED}
 
 
-async def announced(system: System) -> None:
-    """Wait until tenants have been told of what was disabled."""
+async def until_notified(system: System) -> None:
+    """Wait until tenants are notified of disabled subscriptions."""
     async with asyncio.timeout(30):
         while await system.registry.operational_events.list():
             await asyncio.sleep(0.1)
@@ -232,7 +232,7 @@ async def announced(system: System) -> None:
 
 
 async def break_down(system: System, folder: Path, canaries: Canaries, keys: str) -> None:
-    """What should not happen: a payload and a row that nobody understands, both private. Each fails until it is mended."""
+    """Store a payload and a row that cannot be parsed, both private. Each fails until it is fixed."""
     temporal, log = system.client.temporal, folder / "worker.log"
     odd = await temporal.start_workflow(
         NOTIFY, {"events": [{"id": canaries["broken"]}, canaries["broken"]]}, id="canary-odd", task_queue=QUEUE
@@ -252,7 +252,7 @@ async def break_down(system: System, folder: Path, canaries: Canaries, keys: str
 
 
 async def histories(system: System) -> bytes:
-    """Every run as Temporal has it, not decoded: events, memos, search attributes, summaries."""
+    """Every run as Temporal stores it, not decoded: events, memos, search attributes, summaries."""
     temporal, written = system.client.temporal, b""
     async for run in temporal.list_workflows():
         handle = temporal.get_workflow_handle(run.id, run_id=run.run_id)
@@ -264,13 +264,13 @@ async def histories(system: System) -> bytes:
 
 
 async def page(url: str) -> bytes:
-    async with aiohttp.ClientSession() as session, session.get(url) as answer:
-        assert answer.status == 200
-        return await answer.read()
+    async with aiohttp.ClientSession() as session, session.get(url) as response:
+        assert response.status == 200
+        return await response.read()
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """By the name's beginning, so that a database and its -wal are one place."""
+    """The contents of the files by the start of their names, so that a database and its -wal are one place."""
     places: dict[str, bytes] = {}
     for file in sorted(each for each in folder.iterdir() if each.is_file()):
         place = "log" if file.suffix == ".log" else file.name.partition(".")[0]
@@ -281,7 +281,7 @@ def files(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize(
     "keys", ["", new_entry("canary")], ids=["without keys they are found", "with keys they are not"]
 )
-async def test_what_is_private_is_written_nowhere(tmp_path: Path, keys: str) -> None:
+async def test_private_data_is_written_nowhere(tmp_path: Path, keys: str) -> None:
     canaries, folder = Canaries(), tmp_path / "system"
     folder.mkdir()
     metrics = f"127.0.0.1:{free_port()}"
@@ -297,7 +297,7 @@ async def test_what_is_private_is_written_nowhere(tmp_path: Path, keys: str) -> 
     async with running_system(folder, database=folder / "temporal.db", **settings) as system:
         await subscribe(system, canaries)
         await deliver(system, canaries)
-        await announced(system)
+        await until_notified(system)
         await unsubscribe(system, folder, canaries)
         await break_down(system, folder, canaries, keys)
         assert {one.method for one in system.hooks.received} == {"POST", "OPTIONS"}

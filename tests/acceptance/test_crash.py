@@ -1,4 +1,4 @@
-"""A worker that is killed in the middle of a round, and another that finishes what it began."""
+"""A worker is killed in the middle of a round, and another worker finishes the round."""
 
 import asyncio
 import os
@@ -56,21 +56,21 @@ async def test_a_killed_worker_loses_nothing_and_no_sms_is_sent_twice(tmp_path: 
         finally:
             await other.stop(grace=10)
 
-        everyone = HOOKS + MAILS + TEXTS
-        assert (status.counts.matched, status.counts.delivered) == (everyone, everyone)
+        total = HOOKS + MAILS + TEXTS
+        assert (status.counts.matched, status.counts.delivered) == (total, total)
         texted = Counter(sent.to for sent in system.twilio.messages)
         assert texted == {f"+1415555{number:04}": 1 for number in range(TEXTS)}
         posted = Counter(item.headers["webhook-id"] for item in system.hooks.received)
         mailed = Counter(mail.message_id.strip("<>").partition("@")[0] for mail in system.mailbox.mails)
         assert (len(posted), len(mailed)) == (HOOKS, MAILS)
         repeated = {name for name, times in (posted + mailed).items() if times > 1}
-        assert not repeated & recorded, "what was on record was sent again"
+        assert not repeated & recorded, "a recorded delivery was sent again"
         assert max((posted + mailed).values()) <= 2
         rows = await system.registry.deliveries.list(event_key=event.key, limit=500)
-        assert Counter(row.state for row in rows) == {DeliveryState.DELIVERED: everyone}
+        assert Counter(row.state for row in rows) == {DeliveryState.DELIVERED: total}
 
 
-async def test_a_worker_that_is_told_to_stop_finishes_what_is_in_flight(tmp_path: Path) -> None:
+async def test_a_worker_that_stops_finishes_the_attempts_in_flight(tmp_path: Path) -> None:
     async with running_system(tmp_path, BELLWIRE_SEND_CONCURRENCY="10") as system:
         for number in range(30):
             system.hooks.script(f"/rolling/{number}", WebhookResponse(delay=0.5))

@@ -1,4 +1,4 @@
-"""The demo, as people run it."""
+"""The demo, as a user runs it."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ async def test_everything_in_the_demo_arrives_as_expected() -> None:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, remarks = await asyncio.wait_for(demo.communicate(), 90)
-    assert demo.returncode == 0, remarks.decode()
+    out, notes = await asyncio.wait_for(demo.communicate(), 90)
+    assert demo.returncode == 0, notes.decode()
     shown = json.loads(out)
     assert shown["differences"] == []

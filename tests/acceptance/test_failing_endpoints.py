@@ -1,9 +1,10 @@
-"""Receivers that ail, on the whole system: they are left in peace, their tenants hear of it, and can be tried out."""
+"""Failing endpoints on the whole system: throttling, notifications of tenants, disabling, and test sends."""
 
 import asyncio
 import json
 import sys
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from bellwire import Event, SubscriptionState
 from bellwire.deliveries import DeliveryState
+from bellwire.endpoint_health import EARLY_TOLERANCE
 from starter.local.processes import environment_without
 from starter.local.receivers.webhooks import WebhookResponse
 from tests.acceptance.conftest import System, running_system
@@ -19,7 +21,7 @@ CHECKOUT = Path(__file__).parents[2]
 
 
 async def command(system: System, *arguments: str) -> tuple[int, str, str]:
-    """Status and output of `python -m starter`, as an operator runs it."""
+    """Status, stdout and stderr of `python -m starter`, as an operator runs it."""
     environment = {**environment_without("BELLWIRE_", "TEMPORAL_"), **system.variables}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "starter", *arguments),
@@ -44,125 +46,127 @@ async def settled(system: System, events: Sequence[Event]) -> None:
         await system.client.wait(event, timeout=60)
 
 
-async def test_a_throttled_receiver_is_left_in_peace_and_then_met_bit_by_bit(system: System) -> None:
-    system.hooks.script("/peace", WebhookResponse(status=429, headers={"Retry-After": "3"}))
-    wish = await system.hook("/peace", "peace.please", retry_schedule=[600])
-    (first,) = await published(system, "peace.please")
-    await system.hooks.arrived(1, "/peace")
+async def test_a_throttled_endpoint_is_paused_and_then_gets_its_backlog_gradually(system: System) -> None:
+    system.hooks.script("/throttled", WebhookResponse(status=429, headers={"Retry-After": "3"}))
+    subscription = await system.hook("/throttled", "throttle.it", retry_schedule=[600])
+    (first,) = await published(system, "throttle.it")
+    await system.hooks.arrived(1, "/throttled")
     async with asyncio.timeout(10):
-        while not (await system.registry.subscriptions.context(wish.id)).health.degraded:
+        while (until := (await system.registry.subscriptions.context(subscription.id)).health.throttled_until) is None:
             await asyncio.sleep(0.05)
-    rest = await published(system, "peace.please", 12)
+    rest = await published(system, "throttle.it", 12)
     await settled(system, [first, *rest])
-    refused, *others = system.hooks.received_at("/peace")
-    assert len(others) == 13
-    assert min((item.at - refused.at).total_seconds() for item in others) >= 2.9
-    spread = max(item.at for item in others) - min(item.at for item in others)
-    assert spread.total_seconds() > 0.5
-    # Holding back is no attempt.
-    for event in rest:
-        assert [made.number for made in await system.registry.attempts.list(event.key)] == [1]
-    assert not (await system.registry.subscriptions.context(wish.id)).health.degraded
+    assert [item.status for item in system.hooks.received_at("/throttled")] == [429] + [204] * 13
+    refused, *others = [
+        attempt for event in [first, *rest] for attempt in await system.registry.attempts.list(event.key)
+    ]
+    assert refused.outcome.retry_after == 3
+    started = sorted(attempt.started_at for attempt in others)
+    assert started[0] >= until - timedelta(seconds=EARLY_TOLERANCE)
+    assert started[-1] - started[0] > timedelta(seconds=0.5), "the backlog was sent all at once"
+    # A throttled delivery is not an attempt.
+    assert [attempt.number for attempt in others] == [2] + [1] * 12
+    assert not (await system.registry.subscriptions.context(subscription.id)).health.degraded
 
 
-async def test_a_tenant_hears_of_a_subscription_that_was_disabled(system: System) -> None:
+async def test_a_tenant_is_notified_of_a_disabled_subscription(system: System) -> None:
     system.hooks.script("/dead", 410, repeat=True)
-    await system.hook("/news", "bellwire.subscription.*")
-    wish = await system.hook("/dead", "dead.end", "bellwire.*")
-    await system.hook("/strangers", "bellwire.*", tenant="other")
+    await system.hook("/notifications", "bellwire.subscription.*")
+    subscription = await system.hook("/dead", "dead.end", "bellwire.*")
+    await system.hook("/other-tenant", "bellwire.*", tenant="other")
     await settled(system, await published(system, "dead.end"))
-    (told, *_) = await system.hooks.arrived(1, "/news")
-    assert (told.event["type"], told.event["source"]) == ("bellwire.subscription.disabled", "bellwire")
-    assert (told.event["subject"], told.event["tenant"]) == (wish.id, "acme")
-    assert told.event["data"] == {
-        "subscription": wish.id,
+    (notified, *_) = await system.hooks.arrived(1, "/notifications")
+    assert (notified.event["type"], notified.event["source"]) == ("bellwire.subscription.disabled", "bellwire")
+    assert (notified.event["subject"], notified.event["tenant"]) == (subscription.id, "acme")
+    assert notified.event["data"] == {
+        "subscription": subscription.id,
         "channel": "webhook",
         "reason": "HTTP 410",
-        "failing_since": told.event["data"]["failing_since"],
+        "failing_since": notified.event["data"]["failing_since"],
         "failures": 1,
     }
     async with asyncio.timeout(10):
         while await system.registry.operational_events.list():
             await asyncio.sleep(0.05)
-    assert not system.hooks.received_at("/strangers")
+    assert not system.hooks.received_at("/other-tenant")
     assert len(system.hooks.received_at("/dead")) == 1
 
 
-async def test_who_fails_for_long_is_warned_about_then_disabled_and_comes_back_by_resume(tmp_path: Path) -> None:
+async def test_a_long_failing_endpoint_is_warned_about_then_disabled_and_can_be_resumed(tmp_path: Path) -> None:
     settings = {
         "BELLWIRE_DISABLE_AFTER": "3",
         "BELLWIRE_DISABLE_AFTER_FAILURES": "4",
         "BELLWIRE_WARN_AFTER": "1",
     }
     async with running_system(tmp_path, database=None, **settings) as system:
-        await system.hook("/news", "bellwire.*")
-        system.hooks.script("/ill", 500, repeat=True)
-        wish = await system.hook("/ill", "ill.*", retry_schedule=[0.4] * 40)
-        events = await published(system, "ill.now")
-        told = {item.event["type"]: item.event["data"] for item in await system.hooks.arrived(2, "/news")}
-        warned, disabled = told["bellwire.subscription.failing"], told["bellwire.subscription.disabled"]
+        await system.hook("/notifications", "bellwire.*")
+        system.hooks.script("/failing", 500, repeat=True)
+        subscription = await system.hook("/failing", "fail.*", retry_schedule=[0.4] * 40)
+        events = await published(system, "fail.now")
+        notified = {item.event["type"]: item.event["data"] for item in await system.hooks.arrived(2, "/notifications")}
+        warned, disabled = notified["bellwire.subscription.failing"], notified["bellwire.subscription.disabled"]
         assert 1 <= warned["failures"] < disabled["failures"] >= 4
         await settled(system, events)
-        stored = await system.registry.subscriptions.get(wish.id)
+        stored = await system.registry.subscriptions.get(subscription.id)
         assert stored.state is SubscriptionState.DISABLED
         assert stored.state_reason is not None
         assert "no success since" in stored.state_reason
-        status, out, _ = await command(system, "subscriptions", "show", wish.id)
+        status, out, _ = await command(system, "subscriptions", "show", subscription.id)
         assert (status, "failing since" in out) == (0, True)
-        status, out, _ = await command(system, "subscriptions", "resume", wish.id)
+        status, out, _ = await command(system, "subscriptions", "resume", subscription.id)
         assert (status, "failing since" in out) == (0, False)
 
 
-async def tried(system: System, *arguments: str) -> tuple[int, Any]:
+async def send_test(system: System, *arguments: str) -> tuple[int, Any]:
     status, out, _ = await command(system, "subscriptions", "test", *arguments, "--json")
     return status, json.loads(out)
 
 
-async def test_a_subscription_is_tried_out_whatever_its_state_and_nothing_is_recorded(
-    system: System, tmp_path: Path
-) -> None:
-    hook = await system.hook("/tryout", "tryout.*")
-    mail = await system.subscribe({"channel": "email", "to": "trial@example.com"}, "tryout.*")
-    text = await system.subscribe({"channel": "sms", "to": "+14155550188"}, "tryout.*")
+async def test_a_test_send_works_in_any_state_and_is_not_recorded(system: System, tmp_path: Path) -> None:
+    hook = await system.hook("/test-send", "test-send.*")
+    mail = await system.subscribe({"channel": "email", "to": "test-send@example.com"}, "test-send.*")
+    text = await system.subscribe({"channel": "sms", "to": "+14155550188"}, "test-send.*")
     await system.registry.subscriptions.set_state(hook.id, SubscriptionState.DISABLED, reason="HTTP 410")
-    for wish, reason in ((hook, "HTTP 204"), (mail, "SMTP 250"), (text, "Twilio 201")):
-        status, answer = await tried(system, wish.id)
-        assert (status, answer["kind"]) == (0, "delivered"), answer
-        assert answer["reason"].startswith(reason)
-        assert answer["duration"] > 0
-    (posted,) = system.hooks.received_at("/tryout")
+    for subscription, reason in ((hook, "HTTP 204"), (mail, "SMTP 250"), (text, "Twilio 201")):
+        status, result = await send_test(system, subscription.id)
+        assert (status, result["kind"]) == (0, "delivered"), result
+        assert result["reason"].startswith(reason)
+        assert result["duration"] > 0
+    (posted,) = system.hooks.received_at("/test-send")
     assert posted.verified
     assert posted.event["type"] == "bellwire.subscription.test"
-    assert [item.to for item in system.mailbox.mails].count("trial@example.com") == 1
+    assert [item.to for item in system.mailbox.mails].count("test-send@example.com") == 1
     assert [sent.to for sent in system.twilio.messages].count("+14155550188") == 1
     file = tmp_path / "event.json"
-    file.write_text(json.dumps({"source": "/tests", "type": "tryout.mine", "data": {"order": 7}}))
-    system.hooks.script("/tryout", WebhookResponse(status=503, body=b"very private"))
-    status, answer = await tried(system, hook.id, "--event", str(file))
-    assert (status, answer["kind"], answer["reason"]) == (1, "deferred", "HTTP 503")
-    assert system.hooks.received_at("/tryout")[-1].event["data"] == {"order": 7}
-    for wish in (hook, mail, text):
-        assert await system.registry.deliveries.list(subscription_id=wish.id) == []
-        assert not (await system.registry.subscriptions.context(wish.id)).health.degraded
+    file.write_text(json.dumps({"source": "/tests", "type": "test-send.mine", "data": {"order": 7}}))
+    system.hooks.script("/test-send", WebhookResponse(status=503, body=b"very private"))
+    status, result = await send_test(system, hook.id, "--event", str(file))
+    assert (status, result["kind"], result["reason"]) == (1, "deferred", "HTTP 503")
+    assert system.hooks.received_at("/test-send")[-1].event["data"] == {"order": 7}
+    for subscription in (hook, mail, text):
+        assert await system.registry.deliveries.list(subscription_id=subscription.id) == []
+        assert not (await system.registry.subscriptions.context(subscription.id)).health.degraded
     assert await system.registry.events.list(type="bellwire.subscription.test") == []
-    told = []
-    async for run in system.client.temporal.list_workflows("WorkflowType = 'Trial'"):
+    histories = []
+    async for run in system.client.temporal.list_workflows("WorkflowType = 'TestSend'"):
         history = await system.client.temporal.get_workflow_handle(run.id).fetch_history()
-        told.append(history.to_json())
-    assert len(told) == 4
-    for private in ("very private", "/tryout", "trial@example.com", "+14155550188", "This is a test"):
-        assert private not in "".join(told)
+        histories.append(history.to_json())
+    assert len(histories) == 4
+    for private in ("very private", "/test-send", "test-send@example.com", "+14155550188", "This is a test"):
+        assert private not in "".join(histories)
 
 
-@pytest.mark.parametrize(("arguments", "status"), [(("nobody",), 1), (("nobody", "--event", "missing.json"), 2)])
-async def test_what_cannot_be_tried_is_told(system: System, arguments: tuple[str, ...], status: int) -> None:
+@pytest.mark.parametrize(("arguments", "status"), [(("unknown",), 1), (("unknown", "--event", "missing.json"), 2)])
+async def test_a_test_send_that_cannot_start_is_an_error(
+    system: System, arguments: tuple[str, ...], status: int
+) -> None:
     code, out, err = await command(system, "subscriptions", "test", *arguments)
     assert (code, out) == (status, "")
     assert err.startswith("error: ")
 
 
-async def test_a_test_sent_to_a_stranger_goes_through_the_guard(system: System) -> None:
-    wish = await system.subscribe({"channel": "webhook", "url": "http://10.0.0.1:8080/hooks"}, "tryout.*")
-    status, answer = await tried(system, wish.id)
-    assert (status, answer["kind"], answer["reason"]) == (1, "rejected", "address not allowed")
-    assert await system.registry.deliveries.list(subscription_id=wish.id, state=DeliveryState.REJECTED) == []
+async def test_a_test_send_cannot_reach_a_private_network(system: System) -> None:
+    subscription = await system.subscribe({"channel": "webhook", "url": "http://10.0.0.1:8080/hooks"}, "test-send.*")
+    status, result = await send_test(system, subscription.id)
+    assert (status, result["kind"], result["reason"]) == (1, "rejected", "address not allowed")
+    assert await system.registry.deliveries.list(subscription_id=subscription.id, state=DeliveryState.REJECTED) == []

@@ -1,4 +1,4 @@
-"""`worker.py --processes`: several processes that work, and end, together."""
+"""`worker.py --processes`: several processes that start and stop together."""
 
 import asyncio
 import json
@@ -37,20 +37,20 @@ class Several:
     def log(self) -> str:
         return self.process.log.read_text()
 
-    def told(self, event: str) -> list[dict[str, Any]]:
-        """What the log says of such events."""
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        """The log lines of an event."""
         return [json.loads(line) for line in self.log.splitlines() if f'"{event}"' in line and line.endswith("}")]
 
     async def end(self, by: signal.Signals, pid: int | None = None) -> str:
-        """Send a signal to the supervisor, or to `pid`, and wait until the supervisor has ended; how it did."""
+        """Send a signal to the supervisor, or to `pid`, and wait until the supervisor has ended; its error."""
         os.kill(pid or self.process.pid, by)
         async with asyncio.timeout(30):
             with pytest.raises(ProcessFailed) as failed:
                 await self.process.ended()
         return str(failed.value).splitlines()[0]
 
-    async def all_gone(self) -> None:
-        """Wait until no process is left."""
+    async def all_ended(self) -> None:
+        """Wait until every process has ended."""
         async with asyncio.timeout(30):
             while any(map(_exists, self.pids)):
                 await asyncio.sleep(0.01)
@@ -78,14 +78,14 @@ async def several(system: System, folder: Path, number: int = 2) -> AsyncIterato
         async with aiohttp.ClientSession() as session:
 
             async def ready() -> bool:
-                answers = []
+                statuses = []
                 for nth in range(number):
                     try:
-                        async with session.get(f"http://127.0.0.1:{health + nth}/ready") as answer:
-                            answers.append(answer.status == 200)
+                        async with session.get(f"http://127.0.0.1:{health + nth}/ready") as response:
+                            statuses.append(response.status == 200)
                     except aiohttp.ClientError:
                         return False
-                return all(answers)
+                return all(statuses)
 
             await process.until(ready, timeout=60)
         yield Several(process, [health + nth for nth in range(number)], sorted(family(process.pid)[1:]))
@@ -100,7 +100,7 @@ async def test_both_of_two_processes_deliver(system: System, tmp_path: Path) -> 
         assert len(two.pids) == 2
         delivering = set[int]()
         async with asyncio.timeout(60):
-            # The package's own worker polls the same queues.
+            # The worker of the shared system polls the same queues.
             while delivering != {0, 1}:
                 receipts = [
                     await system.client.publish(Event(source="/tests", type="several.now", data={})) for _ in range(5)
@@ -108,46 +108,46 @@ async def test_both_of_two_processes_deliver(system: System, tmp_path: Path) -> 
                 for receipt in receipts:
                     status = await system.client.wait(receipt, timeout=30)
                     assert status.counts.delivered == status.counts.matched == 10
-                delivering = {fact["process"] for fact in two.told("delivery.attempted")}
+                delivering = {fact["process"] for fact in two.logged("delivery.attempted")}
 
 
 @pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT], ids=lambda by: by.name)
-async def test_a_signal_ends_them_all_in_order(system: System, tmp_path: Path, by: signal.Signals) -> None:
+async def test_a_signal_stops_all_processes_in_order(system: System, tmp_path: Path, by: signal.Signals) -> None:
     async with several(system, tmp_path) as two:
         assert "(exit status 0)" in await two.end(by)
-        await two.all_gone()
+        await two.all_ended()
         assert two.log.count("worker.stopped") == 2
         assert "Traceback" not in two.log
 
 
-async def test_one_that_is_killed_ends_the_others_and_is_named(system: System, tmp_path: Path) -> None:
+async def test_a_killed_process_stops_the_others_and_is_named(system: System, tmp_path: Path) -> None:
     async with several(system, tmp_path, 3) as three:
         assert "(exit status 1)" in await three.end(signal.SIGKILL, three.pids[1])
-        await three.all_gone()
-        (ended,) = three.told("process.ended")
+        await three.all_ended()
+        (ended,) = three.logged("process.ended")
         assert (ended["pid"], ended["status"]) == (three.pids[1], "SIGKILL")
         assert three.log.count("worker.stopped") == 2
 
 
-async def test_one_that_stops_by_itself_is_missed_too(system: System, tmp_path: Path) -> None:
+async def test_a_process_that_stops_by_itself_stops_the_others(system: System, tmp_path: Path) -> None:
     async with several(system, tmp_path) as two:
         assert "(exit status 1)" in await two.end(signal.SIGTERM, two.pids[0])
-        assert [fact["status"] for fact in two.told("process.ended")] == ["0"]
-        await two.all_gone()
+        assert [fact["status"] for fact in two.logged("process.ended")] == ["0"]
+        await two.all_ended()
 
 
-async def test_none_outlives_the_supervisor_however_it_ends(system: System, tmp_path: Path) -> None:
+async def test_no_process_outlives_the_supervisor(system: System, tmp_path: Path) -> None:
     async with several(system, tmp_path) as two:
         assert "(exit status -9)" in await two.end(signal.SIGKILL)
-        await two.all_gone()
+        await two.all_ended()
         assert two.log.count("worker.stopped") == 2
 
 
-async def test_what_keeps_all_from_working_is_said_once(system: System, tmp_path: Path) -> None:
+async def test_an_error_that_stops_all_processes_is_printed_once(system: System, tmp_path: Path) -> None:
     empty = f"sqlite:///{tmp_path / 'empty.db'}"
     registry = await Registry.open(empty)
     await registry.close()
-    for changed, said in (
+    for changed, message in (
         ({"BELLWIRE_REGISTRY_URL": empty}, "python -m starter setup"),
         ({"TEMPORAL_ADDRESS": f"127.0.0.1:{free_port()}"}, "TEMPORAL_ADDRESS"),
         ({"BELLWIRE_SMTP_PORT": "many"}, "BELLWIRE_SMTP_PORT"),
@@ -166,4 +166,4 @@ async def test_what_keeps_all_from_working_is_said_once(system: System, tmp_path
         assert end.returncode == 1
         (line,) = end.stderr.splitlines()
         assert line.startswith("worker: ")
-        assert said in line
+        assert message in line

@@ -1,4 +1,4 @@
-"""Temporal's own CLI, with the gateway as its codec server: readable to who has the token, and to nobody else."""
+"""Temporal's own CLI with the gateway as its codec server: histories are readable with the token only."""
 
 import asyncio
 import base64
@@ -36,12 +36,12 @@ async def temporal(system: System, *arguments: str) -> tuple[int, str]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    said, _ = await asyncio.wait_for(child.communicate(), 30)
-    return child.returncode or 0, said.decode()
+    output, _ = await asyncio.wait_for(child.communicate(), 30)
+    return child.returncode or 0, output.decode()
 
 
 async def command(system: System, *arguments: str, keys: str | None) -> tuple[int, str]:
-    """Status and output of `python -m starter`, with other keys than the worker's."""
+    """Status and output of `python -m starter`, with keys of its own."""
     variables = {name: value for name, value in system.variables.items() if name != "BELLWIRE_ENCRYPTION_KEYS"}
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "starter", *arguments),
@@ -54,8 +54,8 @@ async def command(system: System, *arguments: str, keys: str | None) -> tuple[in
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    said, _ = await asyncio.wait_for(child.communicate(), 60)
-    return child.returncode or 0, said.decode()
+    output, _ = await asyncio.wait_for(child.communicate(), 60)
+    return child.returncode or 0, output.decode()
 
 
 @pytest.fixture(scope="module")
@@ -84,53 +84,51 @@ async def test_a_history_is_readable_with_the_token_and_not_without(encrypting: 
         assert "encryption-key-id" in hidden
 
 
-async def test_an_operator_tells_a_run_something_that_is_encrypted_on_the_way(
-    encrypting: System, tmp_path: Path
-) -> None:
-    encrypting.hooks.script("/told", 503, repeat=True)
-    wish = await encrypting.hook("/told", "tell.it", retry_schedule=[600])
+async def test_the_input_of_an_operators_update_is_encrypted_in_the_history(encrypting: System, tmp_path: Path) -> None:
+    encrypting.hooks.script("/update", 503, repeat=True)
+    subscription = await encrypting.hook("/update", "tell.it", retry_schedule=[600])
     receipt = await encrypting.client.publish(Event(source="/tests", type="tell.it"))
-    await encrypting.hooks.arrived(1, "/told")
+    await encrypting.hooks.arrived(1, "/update")
     async with gateway(encrypting, tmp_path) as codec:
         with_codec = ("--codec-endpoint", codec, "--codec-auth", f"Bearer {TOKEN}")
         update = ("workflow", "update", "execute", "--workflow-id", receipt.workflow_id, "--name", "cancel")
-        # Until the first attempt is on record, there is nothing to cancel.
+        # Before the first attempt is recorded, there is nothing to cancel.
         async with asyncio.timeout(30):
             while not (await encrypting.client.status(receipt)).unsettled[0].attempts:
                 await asyncio.sleep(0.05)
-        status, said = await temporal(encrypting, *update, "--input", f'"{wish.id}"', *with_codec)
-        assert (status, "deliveries:1" in said) == (0, True)
+        status, output = await temporal(encrypting, *update, "--input", f'"{subscription.id}"', *with_codec)
+        assert (status, "deliveries:1" in output) == (0, True)
         _, history = await temporal(encrypting, "workflow", "show", "--workflow-id", receipt.workflow_id, "-o", "json")
         assert (await encrypting.client.wait(receipt, timeout=30)).counts.cancelled == 1
-    told = [event for event in json.loads(history)["events"] if event["eventType"].endswith("UPDATE_ACCEPTED")]
-    (given,) = told[0]["workflowExecutionUpdateAcceptedEventAttributes"]["acceptedRequest"]["input"]["args"]["payloads"]
-    assert base64.b64decode(given["metadata"]["encoding"]) == ENCODING
+    updates = [event for event in json.loads(history)["events"] if event["eventType"].endswith("UPDATE_ACCEPTED")]
+    (payload,) = updates[0]["workflowExecutionUpdateAcceptedEventAttributes"]["acceptedRequest"]["input"]["args"][
+        "payloads"
+    ]
+    assert base64.b64decode(payload["metadata"]["encoding"]) == ENCODING
 
 
-async def test_commands_read_and_publish_with_the_keys_and_say_which_one_they_lack(
-    encrypting: System, keys: str
-) -> None:
+async def test_commands_read_and_publish_with_the_keys_and_name_a_missing_one(encrypting: System, keys: str) -> None:
     publish = ("publish", "--type", "say.it", "--source", "/tests", "--id", "said", "--data", '{"a": 1}', "--wait")
     assert (await command(encrypting, *publish, keys=keys))[0] == 0
-    status, said = await command(encrypting, "events", "show", "said", keys=keys)
-    assert (status, '"a": 1' in said) == (0, True)
-    status, said = await command(encrypting, "events", "show", "said", keys=None)
-    assert (status, "encrypted with key 'one'" in said, "BELLWIRE_ENCRYPTION_KEYS" in said) == (1, True, True)
-    status, said = await command(encrypting, "events", "show", "said", keys=new_entry("two"))
-    assert (status, "not among two" in said) == (1, True)
+    status, output = await command(encrypting, "events", "show", "said", keys=keys)
+    assert (status, '"a": 1' in output) == (0, True)
+    status, output = await command(encrypting, "events", "show", "said", keys=None)
+    assert (status, "encrypted with key 'one'" in output, "BELLWIRE_ENCRYPTION_KEYS" in output) == (1, True, True)
+    status, output = await command(encrypting, "events", "show", "said", keys=new_entry("two"))
+    assert (status, "not among two" in output) == (1, True)
 
 
-async def test_rekeying_beside_a_worker_that_has_both_keys(encrypting: System, keys: str) -> None:
-    """The last test of this system: its worker could not go on with what is under the new key."""
+async def test_the_registry_is_rekeyed_while_a_worker_runs(encrypting: System, keys: str) -> None:
+    """The last test of this system: its worker cannot read what is under the new key."""
     await encrypting.client.wait(
         await encrypting.client.publish(Event(source="/tests", type="rekey.it", data={"to": PRIVATE})), timeout=30
     )
     both = f"{new_entry('two')},{keys}"
-    status, said = await command(encrypting, "rekey", "--check", keys=both)
-    assert (status, "events.body" in said, "run `python -m starter rekey`" in said) == (1, True, True)
+    status, output = await command(encrypting, "rekey", "--check", keys=both)
+    assert (status, "events.body" in output, "run `python -m starter rekey`" in output) == (1, True, True)
     assert (await command(encrypting, "rekey", keys=both))[0] == 0
     assert await command(encrypting, "rekey", "--check", keys=both) == (0, "everything is under key two\n")
-    status, said = await command(encrypting, "events", "list", keys=both.partition(",")[0])
-    assert (status, "rekey.it" in said) == (0, True)
-    status, said = await command(encrypting, "rekey", keys=None)
-    assert (status, "keys new" in said) == (2, True)
+    status, output = await command(encrypting, "events", "list", keys=both.partition(",")[0])
+    assert (status, "rekey.it" in output) == (0, True)
+    status, output = await command(encrypting, "rekey", keys=None)
+    assert (status, "keys new" in output) == (2, True)

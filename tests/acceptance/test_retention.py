@@ -1,4 +1,4 @@
-"""Purging, erasing and deleting while deliveries are under way: nothing is lost, and every run comes to its end."""
+"""Purging, erasing and deleting during deliveries: nothing is lost, and every run completes."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ CHECKOUT = Path(__file__).parents[2]
 
 
 async def starter(system: System, *arguments: str) -> Any:
-    """What a command answers as JSON."""
+    """The JSON that a command prints."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "starter", *arguments, "--json"),
@@ -70,27 +70,27 @@ async def test_events_are_purged_while_others_are_delivered(system: System) -> N
     assert purged.stayed >= 1
     assert delivered == [3] * 60
     known = await system.registry.events.by_keys([event.key for event in (*old, waits)])
-    assert list(known) == [waits.key], "what waits is whole, and what is old is gone"
+    assert list(known) == [waits.key], "the waiting event is kept, the old ones are deleted"
     await retry_now(system, waiting)
     assert (await system.client.wait(waits, timeout=30)).counts.delivered == 1
     posted = [item for item in system.hooks.received if item.path.startswith("/purge-") and item.status == 204]
     assert len(posted) == 120 * 3 + 1
 
 
-async def test_an_event_whose_run_is_open_stays_though_all_of_it_is_settled(system: System) -> None:
-    """Its run may find more subscribers, or has not heard yet."""
+async def test_an_event_whose_run_is_open_is_kept_although_it_is_settled(system: System) -> None:
+    """Its run may find more subscriptions, or does not know yet that the deliveries are settled."""
     system.hooks.script("/purge-open", 503)
-    wish = await system.hook("/purge-open", "purge.open", retry_schedule=[3600])
+    subscription = await system.hook("/purge-open", "purge.open", retry_schedule=[3600])
     event = Event(source="/tests", type="purge.open")
     receipt = await system.client.publish(event)
     await deferred(system, receipt)
-    group = Group(event_key=event.key, channel=Channel.WEBHOOK, subscription_ids=(wish.id,))
+    group = Group(event_key=event.key, channel=Channel.WEBHOOK, subscription_ids=(subscription.id,))
     await system.registry.deliveries.settle([group], reason="by the test")
     assert (await starter(system, "purge", "--older-than", "0s", "--force"))["stayed"] >= 1
     assert await system.registry.events.by_keys([event.key])
     await retry_now(system, receipt)
     assert (await system.client.wait(event, timeout=30)).counts.cancelled == 1
-    async with asyncio.timeout(30):  # Temporal's list of open runs is a little late
+    async with asyncio.timeout(30):  # Temporal's list of open runs is updated a little later
         while await system.registry.events.by_keys([event.key]):
             await starter(system, "purge", "--older-than", "0s", "--force")
 
@@ -120,26 +120,27 @@ async def test_a_recipient_is_erased_while_mails_to_it_wait(system: System) -> N
     assert len([mail for mail in system.mailbox.mails if mail.to == frank]) == 3
 
 
-async def test_a_number_is_erased_while_a_text_to_it_is_being_sent(system: System) -> None:
-    wish = await system.subscribe({"channel": "sms", "to": "+14155550888"}, "forget.text")
+async def test_a_number_is_erased_while_an_sms_to_it_is_sent(system: System) -> None:
+    subscription = await system.subscribe({"channel": "sms", "to": "+14155550888"}, "forget.text")
     events = [Event(source="/tests", type="forget.text", data={"order": f"{number}"}) for number in range(40)]
     receipts = await system.client.publish_many(events)
     async with asyncio.timeout(30):
         while not any(sent.to == "+14155550888" for sent in system.twilio.messages):
             await asyncio.sleep(0.01)
     erased = await system.registry.retention.erase(Channel.SMS, "+14155550888", rest=lambda: asyncio.sleep(2))
-    assert erased.emptied == [wish.id]
+    assert erased.emptied == [subscription.id]
     for receipt in receipts:
         assert (await system.client.wait(receipt, timeout=60)).settled
     assert all(
-        found.state.settled for found in await system.registry.deliveries.list(subscription_id=wish.id, limit=1000)
+        found.state.settled
+        for found in await system.registry.deliveries.list(subscription_id=subscription.id, limit=1000)
     )
     for event in events:
         for attempt in await system.registry.attempts.list(event.key):
             assert (attempt.outcome.provider_id, attempt.outcome.response) == (None, None)
 
 
-async def test_a_subscription_is_deleted_while_its_deliveries_wait_and_are_made(system: System) -> None:
+async def test_a_subscription_is_deleted_while_its_deliveries_wait_and_are_attempted(system: System) -> None:
     system.hooks.script("/delete-waits", WebhookResponse(status=503), repeat=True)
     waits = await system.hook("/delete-waits", "delete.*", retry_schedule=[3600])
     stays = await system.hook("/delete-stays", "delete.*")
