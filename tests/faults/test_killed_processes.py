@@ -1,4 +1,4 @@
-"""Workers and the Temporal server die or are replaced, at moments that the seed chooses, and nothing is lost."""
+"""Workers and the Temporal server are killed or replaced at times that the seed chooses, and nothing is lost."""
 
 import asyncio
 import os
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 KILLS = 20
 
 
-async def test_one_of_two_workers_is_killed_again_and_again(tmp_path: Path, postgres: Postgres, seed: int) -> None:
+async def test_one_of_two_workers_is_killed_repeatedly(tmp_path: Path, postgres: Postgres, seed: int) -> None:
     async with breakable(tmp_path, await postgres.database(), seed=seed) as system:
         load = Load(system)
         await load.subscribe()
@@ -47,7 +47,7 @@ async def test_both_workers_are_killed(tmp_path: Path, postgres: Postgres, seed:
         await scenario.settles(timeout=120)
 
 
-async def test_the_temporal_server_is_killed_and_comes_back(tmp_path: Path, postgres: Postgres, seed: int) -> None:
+async def test_the_temporal_server_is_killed_and_restarted(tmp_path: Path, postgres: Postgres, seed: int) -> None:
     async with breakable(tmp_path, await postgres.database(), seed=seed) as system:
         load = Load(system)
         await load.subscribe()
@@ -73,13 +73,13 @@ async def test_workers_are_replaced_one_by_one_under_load(tmp_path: Path, postgr
             await system.start_worker()
             await system.stop_worker(worker)
         await scenario.settles(timeout=90)
-        assert_nothing_went_out_again(load)
+        assert_nothing_was_sent_twice(load)
 
 
-async def test_all_workers_are_told_to_stop_at_once_under_load(tmp_path: Path, postgres: Postgres, seed: int) -> None:
-    """Receivers are slow enough that no chunk ends within the time that a worker has: what it has not begun is left to others."""
+async def test_all_workers_stop_at_once_under_load(tmp_path: Path, postgres: Postgres, seed: int) -> None:
+    """Receivers are so slow that no chunk ends within a worker's grace; other workers attempt what it has not started."""
     async with breakable(tmp_path, await postgres.database(), seed=seed, BELLWIRE_SHUTDOWN_GRACE="3") as system:
-        load = Load(system, takes=0.3)
+        load = Load(system, response_delay=0.3)
         await load.subscribe()
         scenario = Scenario("SIGTERM of all workers at once", load)
         await load.publish(singles=1, batch=8)
@@ -90,20 +90,20 @@ async def test_all_workers_are_told_to_stop_at_once_under_load(tmp_path: Path, p
         for _ in range(2):
             await system.start_worker()
         await scenario.settles(timeout=90)
-        assert_nothing_went_out_again(load)
+        assert_nothing_was_sent_twice(load)
 
 
-def assert_nothing_went_out_again(load: Load) -> None:
-    repeated = {name: times for name, times in load.taken().items() if times > 1}
-    assert not repeated, "a worker that is told to stop finishes what is in flight, so nothing goes out again"
+def assert_nothing_was_sent_twice(load: Load) -> None:
+    repeated = {name: times for name, times in load.accepted().items() if times > 1}
+    assert not repeated, "a stopping worker finishes its attempts in flight, so nothing is sent twice"
 
 
-async def test_a_worker_that_was_frozen_sends_nothing_that_another_has_sent_meanwhile(
+async def test_a_worker_that_was_frozen_sends_nothing_that_another_has_sent(
     tmp_path: Path, postgres: Postgres, seed: int
 ) -> None:
-    """A virtual machine that is paused: the worker is taken for dead, its work is done elsewhere, and then it goes on.
+    """As when a virtual machine is paused: another worker does the work of the frozen one, which then continues.
 
-    It has a transaction open, whose locks must not keep others from its work.
+    The frozen worker has an open transaction, whose locks must not block the other worker.
     """
     url = await postgres.database()
     async with breakable(tmp_path, url, seed=seed, BELLWIRE_SEND_CONCURRENCY="2") as system:
@@ -111,13 +111,13 @@ async def test_a_worker_that_was_frozen_sends_nothing_that_another_has_sent_mean
         await load.subscribe()
         (frozen, other) = system.workers
         await system.stop_worker(other)
-        scenario = Scenario("one worker frozen, and thawed", load, bounded=False)
+        scenario = Scenario("one worker frozen and resumed", load, bounded=False)
         await load.publish(singles=1)
         await load.until_texted(system.random.randrange(5, 20))
         await scenario.before_fault()
         while True:
             os.kill(frozen.pid, signal.SIGSTOP)
-            await asyncio.sleep(0.02)  # by then PostgreSQL has done what it was asked for
+            await asyncio.sleep(0.02)  # PostgreSQL has finished the current statement by then
             if await postgres.holds_locks(url):
                 break
             os.kill(frozen.pid, signal.SIGCONT)
@@ -125,7 +125,7 @@ async def test_a_worker_that_was_frozen_sends_nothing_that_another_has_sent_mean
         try:
             await system.start_worker()
             texted = len(system.twilio.messages)
-            # The server may hand the work to the frozen worker's open polls first, and wait 15 s for it each time.
+            # The server may give the work to the frozen worker's open polls first, and waits 15 s each time.
             await load.until_texted(texted + system.random.randrange(10, 25), timeout=120)
         finally:
             os.kill(frozen.pid, signal.SIGCONT)

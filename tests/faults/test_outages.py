@@ -1,8 +1,7 @@
-"""What workers depend on goes away for a while, and comes back."""
+"""Outages of what workers depend on."""
 
 import asyncio
 import tempfile
-import time
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
@@ -23,37 +22,37 @@ SOCKET = ".s.PGSQL.5432"
 
 
 @pytest.mark.parametrize(("immediate", "seconds"), [(False, 6.0), (True, 20.0)], ids=["fast", "immediate"])
-async def test_the_registry_goes_away_for_a_while(
+async def test_the_registry_is_down_for_some_time(
     tmp_path: Path, postgres: Postgres, seed: int, immediate: bool, seconds: float
 ) -> None:
     async with breakable(tmp_path, await postgres.database(), seed=seed) as system:
         load = Load(system)
         await load.subscribe()
         how = "crashed" if immediate else "shut down"
-        scenario = Scenario(f"PostgreSQL away for {seconds:g} s, {how}", load, bounded=False)
+        scenario = Scenario(f"PostgreSQL down for {seconds:g} s, {how}", load, bounded=False)
         await load.publish(singles=8, batch=12)
         await load.until_arrived(system.random.randrange(50, 250))
         await scenario.before_fault()
         await asyncio.to_thread(postgres.stop, immediate=immediate)
-        await accepted_at_once(load)
+        await publish_without_registry(load)
         await asyncio.sleep(seconds)
         await asyncio.to_thread(postgres.start)
         with suppress(RegistryUnavailable):
-            await system.registry.ping()  # finds the old connections dead, once for all of them
+            await system.registry.ping()  # one failure discards all broken connections
         await scenario.settles(timeout=120)
 
 
-async def test_the_registry_stalls_for_a_while(tmp_path: Path, postgres: Postgres, seed: int) -> None:
-    """Connections that neither answer nor break, until something on the way cuts them off."""
+async def test_the_registry_stalls_for_some_time(tmp_path: Path, postgres: Postgres, seed: int) -> None:
+    """Connections neither respond nor break, until a proxy cuts them."""
     url = make_url(await postgres.database())
     socket = f"{url.query['host']}/{SOCKET}"
-    async with AsyncExitStack() as cleaning:
-        # The path of a Unix socket is short.
-        folder = Path(cleaning.enter_context(tempfile.TemporaryDirectory(prefix="bellwire-proxy-")))
+    async with AsyncExitStack() as cleanup:
+        # The path of a Unix socket must be short.
+        folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="bellwire-proxy-")))
         proxy = Proxy(lambda: asyncio.open_unix_connection(socket), path=folder / SOCKET)
-        await cleaning.enter_async_context(proxy)
+        await cleanup.enter_async_context(proxy)
         detour = url.set(query={"host": str(folder)}).render_as_string(hide_password=False)
-        system = await cleaning.enter_async_context(breakable(tmp_path, detour, seed=seed))
+        system = await cleanup.enter_async_context(breakable(tmp_path, detour, seed=seed))
         load = Load(system)
         await load.subscribe()
         scenario = Scenario("PostgreSQL stalls for 6 s, then is cut off", load, bounded=False)
@@ -64,16 +63,16 @@ async def test_the_registry_stalls_for_a_while(tmp_path: Path, postgres: Postgre
             while not (await scenario.before_fault()).arrivals:
                 await asyncio.sleep(0.01)
         proxy.stall(requests=system.random.choice((True, False)))
-        await accepted_at_once(load)
+        await publish_without_registry(load)
         await asyncio.sleep(6)
         await proxy.cut()
         proxy.resume()
         with suppress(RegistryUnavailable):
-            await system.registry.ping()  # finds the old connections dead, once for all of them
+            await system.registry.ping()  # one failure discards all broken connections
         await scenario.settles(timeout=120)
 
 
-async def test_the_disk_of_an_sqlite_registry_is_full_for_a_while(tmp_path: Path, seed: int) -> None:
+async def test_the_disk_of_an_sqlite_registry_is_full_for_some_time(tmp_path: Path, seed: int) -> None:
     async with breakable(tmp_path, f"sqlite:///{tmp_path}/registry.db", seed=seed) as system:
         load = Load(system)
         await load.subscribe()
@@ -84,28 +83,28 @@ async def test_the_disk_of_an_sqlite_registry_is_full_for_a_while(tmp_path: Path
         workers = list(system.workers)
         system.fill_disk()
         sizes = {worker.log: worker.log.stat().st_size for worker in workers}
-        await accepted_at_once(load)
+        await publish_without_registry(load)
         await asyncio.sleep(5)
         assert {worker.log: worker.log.stat().st_size for worker in workers} == sizes, "the disk was not full"
         system.free_disk()
         await scenario.settles(timeout=90)
-        often = {name: times for name, times in load.taken().items() if times > 2}
-        assert not often, "sent over and over, since what came of it could not be written down"
+        repeated = {name: times for name, times in load.accepted().items() if times > 2}
+        assert not repeated, "sent repeatedly, since outcomes could not be recorded"
         assert any(worker.log.stat().st_size > sizes[worker.log] for worker in workers), "they log again"
         assert system.workers == workers
-        await system.stop_workers()  # which they would not do in order if the full disk had ended one
+        await system.stop_workers()  # fails if the full disk has ended one
 
 
-async def accepted_at_once(load: Load) -> None:
-    """Publish while the registry takes nothing. It is Temporal that accepts."""
-    began = time.perf_counter()
+async def publish_without_registry(load: Load) -> None:
+    """Publish during an outage of the registry, which the caller ends later: Temporal alone accepts events."""
+    before = len(load.receipts)
     await load.publish(singles=3)
-    assert time.perf_counter() - began < 3, "publishing waits for the registry"
+    assert len(load.receipts) == before + 3
 
 
-# The sockets of a server that is cut off in mid-conversation are left to the garbage collector, which says so.
+# The sockets of a server that is closed during a conversation are left to the garbage collector, which warns.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
-async def test_the_mail_server_is_restarted_in_mid_conversation(tmp_path: Path, seed: int) -> None:
+async def test_the_mail_server_is_restarted_during_conversations(tmp_path: Path, seed: int) -> None:
     async with breakable(tmp_path, f"sqlite:///{tmp_path}/registry.db", seed=seed) as system:
         load = Load(system, hooks=2, mails=25, texts=2)
         await load.subscribe()

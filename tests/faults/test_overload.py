@@ -1,4 +1,4 @@
-"""Far more than the workers can do at a time: they take as much as they were told to, and the rest waits in Temporal."""
+"""Far more work than the workers may do at a time: they stay within their limits, and the rest waits in Temporal."""
 
 import asyncio
 from pathlib import Path
@@ -21,17 +21,15 @@ CONNECTIONS = (
 EVENTS, POOL, SMTP_CONNECTIONS = 50, 3, 2
 
 
-async def test_workers_that_are_given_far_too_much_stay_within_their_limits(
-    tmp_path: Path, postgres: Postgres, seed: int
-) -> None:
+async def test_overloaded_workers_stay_within_their_limits(tmp_path: Path, postgres: Postgres, seed: int) -> None:
     url = await postgres.database()
     limits = {"BELLWIRE_REGISTRY_POOL": str(POOL), "BELLWIRE_SMTP_CONNECTIONS": str(SMTP_CONNECTIONS)}
     async with breakable(tmp_path, url, seed=seed, **limits) as system:
-        load, workers = Load(system, hooks=6, mails=1, texts=1, takes=0.1), len(system.workers)
+        load, workers = Load(system, hooks=6, mails=1, texts=1, response_delay=0.1), len(system.workers)
         await load.subscribe()
-        scenario = Scenario(f"{EVENTS} runs at once for two small workers", load)
+        scenario = Scenario(f"{EVENTS} concurrent runs for two small workers", load)
         connections = [0]
-        await load.publish_at_once(EVENTS)
+        await load.publish_concurrently(EVENTS)
         settling = asyncio.create_task(scenario.settles(timeout=150))
         watching = await asyncpg.connect(url)
         while not settling.done():
@@ -39,8 +37,8 @@ async def test_workers_that_are_given_far_too_much_stay_within_their_limits(
             await asyncio.wait([settling], timeout=0.2)
         await watching.close()
         await settling
-        # First rounds within workflow tasks have as many under way as one more activity.
-        most = workers * (ACTIVITIES + 1) * CONCURRENCY
-        assert CONCURRENCY < system.hooks.max_open <= most, "requests at a time"
+        # Inline first rounds have as many attempts in flight as one more activity.
+        maximum = workers * (ACTIVITIES + 1) * CONCURRENCY
+        assert CONCURRENCY < system.hooks.max_open <= maximum, "concurrent requests"
         assert 0 < system.mailbox.max_connections <= workers * SMTP_CONNECTIONS
         assert POOL < max(connections) <= workers * POOL + 1

@@ -1,7 +1,7 @@
-"""A sequence of publishing, refusing, operating and breaking that the seed chooses, and that ends settled and consistent.
+"""A random sequence of publications, refusals, controls and faults, after which everything is settled and consistent.
 
-The seed decides every step: what is done, to which event and subscription, to which worker. With BELLWIRE_FAULT_SEED the same is
-done again in the same order; what runs in parallel with it is as fast as it is.
+The seed decides every step: what is done, and to which event, subscription and worker. With BELLWIRE_FAULT_SEED the same steps
+are repeated in the same order; how fast the system works in parallel is not repeated.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ class Kind(StrEnum):
     STOP_REGISTRY = "stop PostgreSQL"
 
 
-#: How often each kind is, of all together.
+#: Relative frequency of each kind.
 WEIGHTS = {
     Kind.PUBLISH: 6,
     Kind.PUBLISH_MANY: 3,
@@ -54,7 +54,7 @@ WEIGHTS = {
     Kind.KILL_TEMPORAL: 1,
     Kind.STOP_REGISTRY: 1,
 }
-VERBS = {
+ACTIONS = {
     Kind.RETRY_NOW: Action.RETRY_NOW,
     Kind.PAUSE: Action.PAUSE,
     Kind.RESUME: Action.RESUME,
@@ -64,39 +64,39 @@ VERBS = {
 
 @dataclass(frozen=True)
 class Step:
-    """One step. Which event, subscription and worker: by their numbers, in the order in which they were made."""
+    """One step. Events, subscriptions and workers are numbered in the order of creation."""
 
     kind: Kind
     event: int
-    #: None for all.
-    wish: int | None
+    #: None: all subscriptions.
+    subscription: int | None
     worker: int
-    #: Events to publish, or refusals.
-    several: int
+    #: Number of events to publish, or of refusals.
+    count: int
     immediate: bool
 
 
-def steps_of(seed: int, *, wishes: int) -> list[Step]:
-    """The steps of a seed, for a load of so many subscriptions of which one event is published beforehand."""
+def steps_of(seed: int, *, subscriptions: int) -> list[Step]:
+    """The steps of a seed, for a load of `subscriptions` whose first event is published beforehand."""
     chance, events, steps = random.Random(seed), 1, list[Step]()
     for kind in chance.choices(list(WEIGHTS), list(WEIGHTS.values()), k=STEPS):
         step = Step(
             kind=kind,
             event=chance.randrange(events),
-            wish=chance.choice((None, chance.randrange(wishes))),
+            subscription=chance.choice((None, chance.randrange(subscriptions))),
             worker=chance.randrange(2),
-            several=chance.randrange(2, 5),
+            count=chance.randrange(2, 5),
             immediate=chance.choice((True, False)),
         )
-        events += {Kind.PUBLISH: 1, Kind.PUBLISH_MANY: step.several}.get(kind, 0)
+        events += {Kind.PUBLISH: 1, Kind.PUBLISH_MANY: step.count}.get(kind, 0)
         steps.append(step)
     return steps
 
 
-def test_a_seed_decides_all_steps_and_together_they_have_every_kind() -> None:
-    assert steps_of(7, wishes=24) == steps_of(7, wishes=24)
-    assert steps_of(7, wishes=24) != steps_of(8, wishes=24)
-    assert {step.kind for seed in range(20) for step in steps_of(seed, wishes=24)} == set(Kind)
+def test_a_seed_decides_all_steps_and_every_kind_occurs() -> None:
+    assert steps_of(7, subscriptions=24) == steps_of(7, subscriptions=24)
+    assert steps_of(7, subscriptions=24) != steps_of(8, subscriptions=24)
+    assert {step.kind for seed in range(20) for step in steps_of(seed, subscriptions=24)} == set(Kind)
 
 
 @pytest.mark.slow
@@ -105,31 +105,34 @@ async def test_any_sequence_ends_settled_and_consistent(tmp_path: Path, postgres
     async with breakable(tmp_path, await postgres.database(), seed=seed) as system:
         load = Load(system, hooks=12, mails=5, texts=5)
         await load.subscribe()
-        steps = steps_of(seed, wishes=len(load.wishes))
+        steps = steps_of(seed, subscriptions=len(load.subscription_ids))
         outages = {Kind.KILL_TEMPORAL, Kind.STOP_REGISTRY} & {step.kind for step in steps}
         scenario = Scenario(f"{STEPS} random steps", load, bounded=not outages)
         await load.publish(singles=1)
         for step in steps:
-            print(step)  # noqa: T201 - what led to a failure
-            await _take(step, scenario, load, postgres)
-        for run in dict.fromkeys(receipt.workflow_id for receipt in load.receipts):
-            await _tell(load, run, Action.RESUME, None)
+            print(step)  # noqa: T201 - needed to explain a failure
+            await _run(step, scenario, load, postgres)
+        for workflow_id in dict.fromkeys(receipt.workflow_id for receipt in load.receipts):
+            await _control(load, workflow_id, Action.RESUME, None)
         await scenario.settles(timeout=120)
         again = [row.attempts for row in await rows_of(load) if row.attempts > 1]
-        assert again, "nothing was ever refused, so this proves little"
+        assert again, "no delivery was retried, so this proves little"
 
 
-async def _take(step: Step, scenario: Scenario, load: Load, postgres: Postgres) -> None:
+async def _run(step: Step, scenario: Scenario, load: Load, postgres: Postgres) -> None:
     system, receipt = load.system, load.receipts[step.event]
     match step.kind:
         case Kind.PUBLISH:
             await load.publish(singles=1)
         case Kind.PUBLISH_MANY:
-            await load.publish(singles=0, batch=step.several)
+            await load.publish(singles=0, batch=step.count)
         case Kind.REFUSE:
-            path = f"/load/{(step.wish or 0) % load.hooks}"
+            path = f"/load/{(step.subscription or 0) % load.hooks}"
             system.hooks.script(
-                path, *[WebhookResponse(status=503)] * step.several, WebhookResponse(delay=load.takes), repeat=True
+                path,
+                *[WebhookResponse(status=503)] * step.count,
+                WebhookResponse(delay=load.response_delay),
+                repeat=True,
             )
         case Kind.CANCEL_EVENT:
             await system.client.cancel(receipt)
@@ -145,15 +148,15 @@ async def _take(step: Step, scenario: Scenario, load: Load, postgres: Postgres) 
             await asyncio.to_thread(postgres.stop, immediate=step.immediate)
             await asyncio.to_thread(postgres.start)
             with suppress(RegistryUnavailable):
-                await system.registry.ping()  # finds the old connections dead, once for all of them
+                await system.registry.ping()  # one failure discards all broken connections
         case kind:
-            wish = None if step.wish is None else load.wishes[step.wish]
-            await _tell(load, receipt.workflow_id, VERBS[kind], wish)
+            subscription_id = None if step.subscription is None else load.subscription_ids[step.subscription]
+            await _control(load, receipt.workflow_id, ACTIONS[kind], subscription_id)
 
 
-async def _tell(load: Load, run: str, action: Action, subscription_id: str | None) -> None:
-    """Tell a run something. That it has ended, or does not hold the delivery any more, is as good."""
-    handle = load.system.client.temporal.get_workflow_handle(run)
+async def _control(load: Load, workflow_id: str, action: Action, subscription_id: str | None) -> None:
+    """Control a run. It may have ended, or may not hold the delivery any more."""
+    handle = load.system.client.temporal.get_workflow_handle(workflow_id)
     try:
         async with asyncio.timeout(60):
             await handle.execute_update(action, subscription_id)

@@ -1,4 +1,4 @@
-"""Receivers that misbehave in every way at once: they reset, hang, answer garbage, half an answer, or without end."""
+"""Receivers that misbehave in every way: they reset, hang, and send invalid, incomplete or endless responses."""
 
 from pathlib import Path
 
@@ -13,10 +13,17 @@ from tests.faults.verdict import Scenario
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
-ODD = (Behaviour.RESET, Behaviour.HANG, Behaviour.GARBAGE, Behaviour.INCOMPLETE, Behaviour.HUGE, Behaviour.DRIP)
+MISBEHAVIOUR = (
+    Behaviour.RESET,
+    Behaviour.HANG,
+    Behaviour.GARBAGE,
+    Behaviour.INCOMPLETE,
+    Behaviour.HUGE,
+    Behaviour.DRIP,
+)
 
 
-async def test_receivers_that_misbehave_get_everything_in_the_end(tmp_path: Path, seed: int) -> None:
+async def test_misbehaving_receivers_get_every_delivery_in_the_end(tmp_path: Path, seed: int) -> None:
     async with breakable(
         tmp_path,
         f"sqlite:///{tmp_path}/registry.db",
@@ -27,18 +34,19 @@ async def test_receivers_that_misbehave_get_everything_in_the_end(tmp_path: Path
     ) as system:
         load, chance = Load(system), system.random
         for number in range(load.hooks):
-            oddities = [
-                WebhookResponse(status=503, behaviour=chance.choice(ODD)) for _ in range(chance.randrange(1, 6))
+            scripted = [
+                WebhookResponse(status=503, behaviour=chance.choice(MISBEHAVIOUR))
+                for _ in range(chance.randrange(1, 6))
             ]
-            system.hooks.script(f"/load/{number}", *oddities)
+            system.hooks.script(f"/load/{number}", *scripted)
         for number in range(load.texts):
-            replies = (
+            responses = (
                 SmsResponse(never=True, accept=True),
                 SmsResponse(reset=True),
                 SmsResponse(status=504),
                 SmsResponse(accept=True, reset=True),
             )
-            system.twilio.script(f"+1415555{number:04}", *(chance.choice(replies) for _ in range(3)))
+            system.twilio.script(f"+1415555{number:04}", *(chance.choice(responses) for _ in range(3)))
         for number in range(load.mails):
             system.mailbox.drop_after_data(f"u{number}@example.com", times=chance.randrange(4))
         await load.subscribe()
@@ -47,6 +55,6 @@ async def test_receivers_that_misbehave_get_everything_in_the_end(tmp_path: Path
         rows = await scenario.settles(timeout=120)
         states = {state: sum(row.state is state for row in rows) for state in DeliveryState}
         events = len(load.events)
-        assert states[DeliveryState.REJECTED] == events, "the receiver that answers 400"
-        assert states[DeliveryState.EXHAUSTED] == events, "the receiver that is always down"
-        assert states[DeliveryState.DELIVERED] == load.wanted - 2 * events
+        assert states[DeliveryState.REJECTED] == events, "the receiver that responds 400"
+        assert states[DeliveryState.EXHAUSTED] == events, "the receiver that always responds 503"
+        assert states[DeliveryState.DELIVERED] == load.expected - 2 * events
