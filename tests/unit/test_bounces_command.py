@@ -1,4 +1,4 @@
-"""`bounces` and `suppressions` against a real SQLite registry: who is suppressed on what proof, and what mail servers hear."""
+"""`bounces` and `suppressions` against a real SQLite registry: which reports suppress an address, and exit statuses."""
 
 import asyncio
 import base64
@@ -23,12 +23,12 @@ from tests.reports import arf, dsn
 ANN, BOB, EVE = "ann@example.com", "Bob@Example.com", "eve@example.com"
 KEY, FOREIGN = (base64.b64encode(letter * 32).decode() for letter in (b"k", b"x"))
 PATH = ReturnPath("bounces@example.net", LinkKeys(KEY))
-HAPPENED = event(id="1")
+EVENT = event(id="1")
 
 
 @pytest.fixture
 def registry_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A registry with one delivery to ann and bob; commands use it, and know the key of return paths."""
+    """The URL of a registry with one delivery to ann and bob; commands use it and have the key of return paths."""
     url = f"sqlite:///{tmp_path / 'registry.db'}"
     monkeypatch.setenv("BELLWIRE_REGISTRY_URL", url)
     monkeypatch.setenv("BELLWIRE_EMAIL_RETURN_PATH", "bounces@example.net")
@@ -38,8 +38,8 @@ def registry_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         registry = await Registry.open(url)
         await registry.migrate()
         await registry.subscriptions.create(subscription({"channel": "email", "to": [ANN, BOB]}, id="sub"))
-        await registry.events.accept([HAPPENED], "event//shop/1")
-        group = Group(event_key=HAPPENED.key, channel=Channel.EMAIL, subscription_ids=("sub",))
+        await registry.events.accept([EVENT], "event//shop/1")
+        group = Group(event_key=EVENT.key, channel=Channel.EMAIL, subscription_ids=("sub",))
         await registry.deliveries.add("event//shop/1", [group])
         await registry.close()
 
@@ -61,17 +61,17 @@ def suppressed(url: str) -> list[Suppression]:
 def bounce(
     *, to: str = "bounces@example.net", about: str = "ann@example.com", status: str = "5.1.1", **fields: Any
 ) -> bytes:
-    message_id = fields.pop("message_id", f"dlv_{HAPPENED.key}_sub@example.net")
+    message_id = fields.pop("message_id", f"dlv_{EVENT.key}_sub@example.net")
     returned = f"Message-ID: <{message_id}>" if message_id else "Subject: Hi"
     return dsn(f"Final-Recipient: rfc822; {about}\nAction: failed\nStatus: {status}", to=to, returned=returned)
 
 
 def token(recipient: str = ANN, subscription_id: str = "sub") -> str:
-    return PATH.sender(HAPPENED.key, subscription_id, recipient)
+    return PATH.sender(EVENT.key, subscription_id, recipient)
 
 
-def taken(raw: bytes, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What the command says that it did with a mail on its stdin, which it must accept."""
+def processed(raw: bytes, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The JSON that the command prints for a mail on its stdin. It must succeed."""
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(raw)))
     assert main(["bounces", "--json"]) == 0
     out, err = capsys.readouterr()
@@ -100,10 +100,10 @@ def test_a_dead_address_is_suppressed_for_all_subscriptions(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    said = taken(raw, capsys, monkeypatch)
-    assert (said["result"], said["report"], said["reason"]) == ("suppressed", "failed 5.1.1", "bounced")
-    assert (said["address"], said["signed"]) == (address, signed)
-    assert said["delivery"] == f"dlv_{HAPPENED.key}_sub"
+    printed = processed(raw, capsys, monkeypatch)
+    assert (printed["result"], printed["report"], printed["reason"]) == ("suppressed", "failed 5.1.1", "bounced")
+    assert (printed["address"], printed["signed"]) == (address, signed)
+    assert printed["delivery"] == f"dlv_{EVENT.key}_sub"
     [only] = suppressed(registry_url)
     assert (only.address, only.subscription_id, only.reason) == (address, "", "bounced")
 
@@ -115,44 +115,42 @@ def test_a_dead_address_is_suppressed_for_all_subscriptions(
         bounce(message_id=None),
         bounce(message_id="1@example.net"),
         bounce(message_id=f"dlv_{event(id='2').key}_sub@example.net"),
-        bounce(message_id=f"dlv_{HAPPENED.key}_other@example.net"),
-        bounce(
-            to=ReturnPath("bounces@example.net", LinkKeys(FOREIGN)).sender(HAPPENED.key, "sub", ANN), message_id=None
-        ),
+        bounce(message_id=f"dlv_{EVENT.key}_other@example.net"),
+        bounce(to=ReturnPath("bounces@example.net", LinkKeys(FOREIGN)).sender(EVENT.key, "sub", ANN), message_id=None),
         bounce(to=token(BOB)[:-20] + "A" * 8 + "@example.net", message_id=None),
         bounce(to=token(subscription_id="other"), about=EVE, message_id=None),
     ],
-    ids=["no recipient", "no id", "no id of ours", "no event", "no subscription", "another key", "made up", "not hers"],
+    ids=["no recipient", "no id", "another id", "no event", "no subscription", "another key", "made up", "not hers"],
 )
-def test_a_report_that_proves_nothing_suppresses_nobody(
+def test_a_report_that_proves_no_delivery_suppresses_nothing(
     registry_url: str, raw: bytes, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = taken(raw, capsys, monkeypatch)
-    assert (said["result"], said["address"]) == ("ignored", None)
+    printed = processed(raw, capsys, monkeypatch)
+    assert (printed["result"], printed["address"]) == ("ignored", None)
     assert suppressed(registry_url) == []
 
 
-def test_a_bounce_of_ones_own_mail_suppresses_nobody_else(
+def test_a_bounce_suppresses_only_the_recipient_of_its_return_path(
     registry_url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = taken(bounce(to=token(ANN), about=BOB, message_id=None), capsys, monkeypatch)
-    assert said["address"] == ANN
+    printed = processed(bounce(to=token(ANN), about=BOB, message_id=None), capsys, monkeypatch)
+    assert printed["address"] == ANN
     assert [each.address for each in suppressed(registry_url)] == [ANN]
 
 
 @pytest.mark.parametrize("status", ["5.7.1", "5.2.2", "4.4.1", "5.0.0"])
-def test_what_says_nothing_about_the_address_is_noted_only(
+def test_a_report_that_is_not_about_the_address_is_only_noted(
     registry_url: str, status: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = taken(bounce(to=token(), status=status), capsys, monkeypatch)
-    assert (said["result"], said["report"], said["reason"]) == ("noted", f"failed {status}", None)
+    printed = processed(bounce(to=token(), status=status), capsys, monkeypatch)
+    assert (printed["result"], printed["report"], printed["reason"]) == ("noted", f"failed {status}", None)
     assert suppressed(registry_url) == []
 
 
 @pytest.mark.parametrize(
     ("feedback", "reason"), [("abuse", "complained"), ("opt-out", "unsubscribed"), ("not-spam", None)]
 )
-def test_a_complaint_suppresses_whoever_complains(
+def test_a_complaint_suppresses_the_recipient_who_complains(
     registry_url: str,
     feedback: str,
     reason: str | None,
@@ -160,12 +158,12 @@ def test_a_complaint_suppresses_whoever_complains(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     redacted = arf(feedback, more=f"Original-Mail-From: <{token()}>", returned="Subject: Hi\nTo: redacted")
-    said = taken(redacted, capsys, monkeypatch)
-    assert (said["report"], said["reason"], said["signed"]) == (f"feedback: {feedback}", reason, True)
+    printed = processed(redacted, capsys, monkeypatch)
+    assert (printed["report"], printed["reason"], printed["signed"]) == (f"feedback: {feedback}", reason, True)
     assert [str(each.reason) for each in suppressed(registry_url)] == ([reason] if reason else [])
 
 
-def test_files_folders_and_boxes_are_read(
+def test_files_maildirs_and_mbox_files_are_read(
     registry_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     one = tmp_path / "one.eml"
@@ -178,8 +176,8 @@ def test_files_folders_and_boxes_are_read(
         (folder / part).mkdir(parents=True)
         (folder / part / "1").write_bytes(arf())
     assert main(["bounces", str(one), str(box), str(folder), "--json"]) == 0
-    said = json.loads(capsys.readouterr().out)
-    assert [(each["mail"].removeprefix(str(tmp_path)), each["result"]) for each in said] == [
+    printed = json.loads(capsys.readouterr().out)
+    assert [(each["mail"].removeprefix(str(tmp_path)), each["result"]) for each in printed] == [
         ("/one.eml", "suppressed"),
         ("/box mail 1", "ignored"),
         ("/box mail 2", "suppressed"),
@@ -189,27 +187,27 @@ def test_files_folders_and_boxes_are_read(
     assert {each.address for each in suppressed(registry_url)} == {ANN, BOB}
 
 
-def test_a_mail_with_the_line_that_pipes_put_before_it_is_read(
+def test_a_mail_with_a_from_line_is_read(
     registry_url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = taken(b"From MAILER-DAEMON Mon Nov 23 08:00:00 2026\r\n" + bounce(to=token()), capsys, monkeypatch)
-    assert said["result"] == "suppressed"
+    printed = processed(b"From MAILER-DAEMON Mon Nov 23 08:00:00 2026\r\n" + bounce(to=token()), capsys, monkeypatch)
+    assert printed["result"] == "suppressed"
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "message"),
     [
         ("BELLWIRE_REGISTRY_URL", "postgresql://bell@127.0.0.1:1/wire", "cannot be reached"),
         ("BELLWIRE_REGISTRY_URL", "sqlite:///{folder}/empty.db", "python -m starter setup"),
         ("BELLWIRE_LINK_KEY", "short", "BELLWIRE_LINK_KEY: each key must be"),
     ],
 )
-def test_a_mail_server_is_asked_to_try_again_when_it_is_not_the_mails_fault(
+def test_the_exit_status_is_75_when_the_mail_is_not_the_reason(
     registry_url: str,
     tmp_path: Path,
     name: str,
     value: str,
-    told: str,
+    message: str,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -217,7 +215,7 @@ def test_a_mail_server_is_asked_to_try_again_when_it_is_not_the_mails_fault(
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(bounce())))
     assert main(["bounces"]) == 75
     out, err = capsys.readouterr()
-    assert (out, told in err) == ("", True)
+    assert (out, message in err) == ("", True)
 
 
 def test_a_file_that_cannot_be_read_is_named(
@@ -254,13 +252,13 @@ def test_suppressions_are_added_listed_by_pages_and_lifted(
 def test_a_suppression_that_was_there_keeps_its_reason(
     registry_url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taken(bounce(to=token()), capsys, monkeypatch)
+    processed(bounce(to=token()), capsys, monkeypatch)
     assert main(["suppressions", "add", ANN, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["reason"] == "bounced"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["add", "ann"], "ADDRESS: to: is not an E.164 number"),
         (["add", "ann", "--channel", "email"], "ADDRESS: to.one: is not an email address"),
@@ -269,7 +267,7 @@ def test_a_suppression_that_was_there_keeps_its_reason(
     ],
 )
 def test_bad_input_is_named(
-    registry_url: str, arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+    registry_url: str, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["suppressions", *arguments]) == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err

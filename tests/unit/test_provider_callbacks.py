@@ -1,4 +1,4 @@
-"""Twilio's callbacks over HTTP, signed as Twilio signs them, into a gateway with a real registry."""
+"""Twilio's callbacks over HTTP, signed as Twilio signs them, to a gateway with a real registry."""
 
 import asyncio
 import socket
@@ -23,13 +23,13 @@ from tests.factories import event, subscription
 
 PUBLIC = "https://bellwire.example/notify"
 TO, SENDER, SERVICE = "+14155550123", "+14155550100", "MG" + "1" * 32
-HAPPENED = event(id="1")
-WISH = subscription({"channel": "sms", "to": TO}, id="sub_sms")
-DELIVERY = f"dlv_{HAPPENED.key}_{WISH.id}"
+EVENT = event(id="1")
+SUBSCRIPTION = subscription({"channel": "sms", "to": TO}, id="sub_sms")
+DELIVERY = f"dlv_{EVENT.key}_{SUBSCRIPTION.id}"
 
 
 class Called(NamedTuple):
-    """A gateway, whom it tells, and who calls it."""
+    """A gateway with its registry, and the Twilio that calls it."""
 
     registry: Registry
     twilio: FakeTwilio
@@ -37,7 +37,7 @@ class Called(NamedTuple):
     def sent(self, sender: str = SENDER, *, delivery: str = DELIVERY) -> Sent:
         return self.twilio.add_message(TO, sender, "Hello", callback=f"{PUBLIC}/callbacks/twilio/{delivery}")
 
-    async def tell(self, sent: Sent, status: str, **fields: str) -> int:
+    async def report(self, sent: Sent, status: str, **fields: str) -> int:
         return await self.twilio.send_status_callback(sent, status, **fields)
 
     async def receive(self, body: str, **fields: str) -> int:
@@ -45,7 +45,7 @@ class Called(NamedTuple):
         return await self.twilio.send_inbound(url, body, **{"From": TO, "To": SENDER, **fields})
 
     async def receipt(self, sent: Sent) -> SmsReceipt | None:
-        (delivery,) = await self.registry.deliveries.list(event_key=HAPPENED.key)
+        (delivery,) = await self.registry.deliveries.list(event_key=EVENT.key)
         found = await self.registry.sms_receipts.of_deliveries([delivery.model_copy(update={"provider_id": sent.sid})])
         return found.get(delivery.id)
 
@@ -55,12 +55,12 @@ class Called(NamedTuple):
 
 @pytest.fixture
 async def called(tmp_path: Path) -> AsyncIterator[Called]:
-    """The gateway behind a proxy that leaves `/notify` out of the path, as many do."""
+    """A gateway behind a proxy that removes `/notify` from the path, as many do."""
     registry = await Registry.open(f"sqlite:///{tmp_path}/registry.db")
     await registry.migrate()
-    await registry.subscriptions.create(WISH)
-    await registry.events.accept([HAPPENED], "run")
-    group = Group(event_key=HAPPENED.key, channel=Channel.SMS, subscription_ids=(WISH.id,))
+    await registry.subscriptions.create(SUBSCRIPTION)
+    await registry.events.accept([EVENT], "run")
+    group = Group(event_key=EVENT.key, channel=Channel.SMS, subscription_ids=(SUBSCRIPTION.id,))
     await registry.deliveries.add("run", [group])
     twilio = FakeTwilio()
     settings = Settings(
@@ -83,9 +83,9 @@ async def called(tmp_path: Path) -> AsyncIterator[Called]:
             await registry.close()
 
 
-async def test_what_becomes_of_an_sms_is_kept_beside_its_delivery(called: Called) -> None:
+async def test_the_receipt_of_an_sms_is_stored_beside_its_delivery(called: Called) -> None:
     sent = called.sent()
-    assert await called.tell(sent, "delivered", NumSegments="2", Price="-0.0158", PriceUnit="usd") == 204
+    assert await called.report(sent, "delivered", NumSegments="2", Price="-0.0158", PriceUnit="usd") == 204
     found = await called.receipt(sent)
     assert found is not None
     assert (found.status, found.code, found.segments, found.price, found.currency) == (
@@ -93,17 +93,17 @@ async def test_what_becomes_of_an_sms_is_kept_beside_its_delivery(called: Called
     )
 
 
-async def test_a_callback_that_comes_before_the_attempt_is_on_record_is_not_lost(called: Called) -> None:
+async def test_a_callback_before_the_attempt_is_recorded_is_not_lost(called: Called) -> None:
     sent = called.sent()
-    assert await called.registry.attempts.list(HAPPENED.key) == []
-    await called.tell(sent, "sent")
+    assert await called.registry.attempts.list(EVENT.key) == []
+    await called.report(sent, "sent")
     found = await called.receipt(sent)
     assert found is not None
     assert found.status == "sent"
 
 
 @pytest.mark.parametrize(
-    ("told", "stays"),
+    ("statuses", "stays"),
     [
         (["queued", "sending", "sent", "delivered"], "delivered"),
         (["delivered", "sent", "queued"], "delivered"),
@@ -115,66 +115,66 @@ async def test_a_callback_that_comes_before_the_attempt_is_on_record_is_not_lost
         (["queued", "canceled"], "failed"),
     ],
 )
-async def test_words_that_come_twice_or_out_of_order_change_nothing(
-    called: Called, told: list[str], stays: str
+async def test_receipts_that_arrive_twice_or_out_of_order_change_nothing(
+    called: Called, statuses: list[str], stays: str
 ) -> None:
     sent = called.sent()
-    for status in told:
-        assert await called.tell(sent, status) == 204
+    for status in statuses:
+        assert await called.report(sent, status) == 204
     found = await called.receipt(sent)
     assert found is not None
     assert found.status == stays
 
 
-async def test_many_callbacks_at_once_leave_the_last_word(called: Called) -> None:
+async def test_concurrent_callbacks_leave_the_final_status(called: Called) -> None:
     sent = called.sent()
-    words = ["queued", "sending", "sent", "delivered"] * 5
-    assert set(await asyncio.gather(*(called.tell(sent, status) for status in words))) == {204}
+    statuses = ["queued", "sending", "sent", "delivered"] * 5
+    assert set(await asyncio.gather(*(called.report(sent, status) for status in statuses))) == {204}
     found = await called.receipt(sent)
     assert found is not None
     assert found.status == "delivered"
 
 
 @pytest.mark.parametrize(
-    "delivery", [f"dlv_{event(id='2').key}_sub_sms", f"dlv_{HAPPENED.key}_sub_other", "nobody", "dlv_x_y"]
+    "delivery", [f"dlv_{event(id='2').key}_sub_sms", f"dlv_{EVENT.key}_sub_other", "unknown", "dlv_x_y"]
 )
-async def test_a_delivery_that_is_not_known_is_answered_404_without_effect(called: Called, delivery: str) -> None:
-    assert await called.tell(called.sent(delivery=delivery), "undelivered", ErrorCode="30006") == 404
+async def test_an_unknown_delivery_gets_404_and_changes_nothing(called: Called, delivery: str) -> None:
+    assert await called.report(called.sent(delivery=delivery), "undelivered", ErrorCode="30006") == 404
     assert await called.suppressed() == {}
 
 
 @pytest.mark.parametrize("code", ["30005", "30006"])
-async def test_a_number_that_is_dead_is_suppressed(called: Called, code: str) -> None:
+async def test_a_dead_number_is_suppressed(called: Called, code: str) -> None:
     sent = called.sent()
-    await called.tell(sent, "undelivered", ErrorCode=code)
+    await called.report(sent, "undelivered", ErrorCode=code)
     found = await called.receipt(sent)
     assert found is not None
     assert (found.status, found.code) == ("undelivered", code)
     assert await called.suppressed() == {TO: SuppressionReason.BOUNCED}
-    (delivery,) = await called.registry.deliveries.list(event_key=HAPPENED.key)
+    (delivery,) = await called.registry.deliveries.list(event_key=EVENT.key)
     assert delivery.state == "pending", "a receipt does not change the state of a delivery"
 
 
-@pytest.mark.parametrize("told", [("undelivered", "30003"), ("failed", "30007"), ("sent", "30006")])
-async def test_another_trouble_suppresses_nobody(called: Called, told: tuple[str, str]) -> None:
-    await called.tell(called.sent(), told[0], ErrorCode=told[1])
+@pytest.mark.parametrize(("status", "code"), [("undelivered", "30003"), ("failed", "30007"), ("sent", "30006")])
+async def test_another_error_suppresses_nothing(called: Called, status: str, code: str) -> None:
+    await called.report(called.sent(), status, ErrorCode=code)
     assert await called.suppressed() == {}
 
 
-async def test_a_late_word_after_the_final_one_suppresses_nobody(called: Called) -> None:
+async def test_a_receipt_after_the_final_one_suppresses_nothing(called: Called) -> None:
     sent = called.sent()
-    await called.tell(sent, "delivered")
-    await called.tell(sent, "undelivered", ErrorCode="30006")
+    await called.report(sent, "delivered")
+    await called.report(sent, "undelivered", ErrorCode="30006")
     assert await called.suppressed() == {}
 
 
-async def test_a_recipient_who_has_said_stop_is_suppressed_for_that_sender(called: Called) -> None:
-    await called.tell(called.sent(SERVICE), "failed", ErrorCode="21610")
+async def test_a_recipient_who_sent_stop_is_suppressed_for_that_sender(called: Called) -> None:
+    await called.report(called.sent(SERVICE), "failed", ErrorCode="21610")
     assert await called.suppressed(by_sender(SERVICE)) == {TO: SuppressionReason.UNSUBSCRIBED}
     assert await called.suppressed(by_sender("+14155550199")) == {}
 
 
-async def test_stop_and_start_are_heard(called: Called) -> None:
+async def test_stop_suppresses_and_start_lifts(called: Called) -> None:
     assert await called.receive(" Stop ") == 200
     assert await called.suppressed(by_sender(SENDER)) == {TO: SuppressionReason.UNSUBSCRIBED}
     assert await called.suppressed() == {}
@@ -182,7 +182,7 @@ async def test_stop_and_start_are_heard(called: Called) -> None:
     assert await called.suppressed(by_sender(SENDER)) == {}
 
 
-async def test_what_twilio_took_it_for_is_the_word_that_counts(called: Called) -> None:
+async def test_the_opt_out_type_of_twilio_wins_over_the_text(called: Called) -> None:
     await called.receive("arrêt", OptOutType="STOP", MessagingServiceSid=SERVICE)
     for sender in (SERVICE, SENDER):
         assert await called.suppressed(by_sender(sender)) == {TO: SuppressionReason.UNSUBSCRIBED}
@@ -190,13 +190,13 @@ async def test_what_twilio_took_it_for_is_the_word_that_counts(called: Called) -
     assert await called.suppressed(by_sender("+14155550177")) == {}
 
 
-async def test_another_text_is_no_stop(called: Called) -> None:
+async def test_another_text_is_not_stop(called: Called) -> None:
     assert await called.receive("please stop by at six") == 200
     assert await called.suppressed(by_sender(SENDER)) == {}
 
 
 @pytest.mark.parametrize("scope", [EVERYWHERE, by_sender(SENDER)])
-async def test_start_lifts_only_what_the_recipient_had_asked_for(called: Called, scope: str) -> None:
+async def test_start_lifts_only_what_stop_suppressed(called: Called, scope: str) -> None:
     await called.registry.suppressions.add(
         Suppression(channel=Channel.SMS, address=TO, reason=SuppressionReason.OPERATOR, subscription_id=scope)
     )
@@ -204,28 +204,28 @@ async def test_start_lifts_only_what_the_recipient_had_asked_for(called: Called,
     assert await called.suppressed(by_sender(SENDER)) == {TO: SuppressionReason.OPERATOR}
 
 
-async def test_what_twilio_has_not_signed_is_refused(called: Called) -> None:
+async def test_a_callback_without_twilios_signature_is_refused(called: Called) -> None:
     sent = called.sent()
     fields = {"MessageSid": sent.sid, "MessageStatus": "delivered", "To": TO}
     assert sent.callback
-    stranger = FakeTwilio()
-    stranger.local_urls.update(called.twilio.local_urls)
+    other = FakeTwilio()
+    other.local_urls.update(called.twilio.local_urls)
     for signature in ("", "nonsense", "\u00e9"):
         assert await called.twilio.post(sent.callback, fields, signature=signature) == 403
-    assert await stranger.post(sent.callback, fields) == 403
-    # Signed, but over where it was found and not over where it is known to be.
+    assert await other.post(sent.callback, fields) == 403
+    # Signed over the local URL instead of the public one.
     local = called.twilio.local_urls[PUBLIC]
     assert await called.twilio.post(f"{local}/callbacks/twilio/{DELIVERY}", fields) == 403
-    assert await stranger.send_inbound(f"{PUBLIC}/callbacks/twilio/inbound", "STOP", From=TO, To=SENDER) == 403
+    assert await other.send_inbound(f"{PUBLIC}/callbacks/twilio/inbound", "STOP", From=TO, To=SENDER) == 403
     assert await called.receipt(sent) is None
     assert await called.suppressed(by_sender(SENDER)) == {}
 
 
-async def test_a_body_that_is_too_long_is_not_read_to_its_end(called: Called) -> None:
+async def test_a_body_that_is_too_long_is_refused(called: Called) -> None:
     assert await called.receive("a" * (MAX_BODY + 1)) == 413
 
 
-async def test_without_a_public_url_nobody_is_listened_to(called: Called) -> None:
+async def test_without_a_public_url_there_are_no_callbacks(called: Called) -> None:
     settings = Settings(twilio_account_sid="AC1", twilio_auth_token="secret", twilio_sender=SENDER)
     paths = [getattr(route, "path", "") for route in application(settings, called.registry).routes]
     assert paths == ["/ready"]

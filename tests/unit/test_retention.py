@@ -1,4 +1,4 @@
-"""The commands that give data up: what they refuse, what they say, and that they name nobody."""
+"""`purge`, `erase` and `subscriptions delete`: what they refuse and print; no output names an address."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 @pytest.fixture
 def registry_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A registry with subscriptions and two events, one of which waits; Temporal is nowhere."""
+    """The URL of a registry with subscriptions and two events, one of which waits; Temporal cannot be reached."""
     url = f"sqlite:///{tmp_path / 'registry.db'}"
     monkeypatch.setenv("BELLWIRE_REGISTRY_URL", url)
     monkeypatch.setenv("TEMPORAL_ADDRESS", "127.0.0.1:1")
@@ -38,12 +38,12 @@ def registry_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         for name, target in targets.items():
             await registry.subscriptions.create(subscription(target, id=name))
         for name, state in {"done": DeliveryState.DELIVERED, "waits": DeliveryState.WAITING}.items():
-            happened, run = event(id=name), f"event//shop/{name}"
-            await registry.events.accept([happened], run)
-            group = Group(event_key=happened.key, channel="email", subscription_ids=("mail",))
-            await registry.deliveries.add(run, [group])
+            published, workflow_id = event(id=name), f"event//shop/{name}"
+            await registry.events.accept([published], workflow_id)
+            group = Group(event_key=published.key, channel="email", subscription_ids=("mail",))
+            await registry.deliveries.add(workflow_id, [group])
             attempt = Attempt(
-                event_key=happened.key,
+                event_key=published.key,
                 subscription_id="mail",
                 number=1,
                 started_at=NOW,
@@ -54,15 +54,15 @@ def registry_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
             )
             await registry.attempts.record([attempt])
 
-    ask(url, prepare)
+    query(url, prepare)
     return url
 
 
-def ask(url: str, question: Callable[[Registry], Awaitable[T]]) -> T:
+def query(url: str, operation: Callable[[Registry], Awaitable[T]]) -> T:
     async def run() -> T:
         registry = await Registry.open(url)
         try:
-            return await question(registry)
+            return await operation(registry)
         finally:
             await registry.close()
 
@@ -70,10 +70,10 @@ def ask(url: str, question: Callable[[Registry], Awaitable[T]]) -> T:
 
 
 def event_ids(url: str) -> list[str]:
-    return [found.event.id for found in ask(url, lambda registry: registry.events.list())]
+    return [found.event.id for found in query(url, lambda registry: registry.events.list())]
 
 
-def answer(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> Any:
+def output_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> Any:
     status = main([*arguments, "--json"])
     out, err = capsys.readouterr()
     assert (status, err) == (0, "")
@@ -81,7 +81,7 @@ def answer(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "said"),
+    ("arguments", "status", "message"),
     [
         (["purge"], 2, "--older-than"),
         (["purge", "--older-than", "soon"], 2, "--older-than: 'soon' is not a valid duration; write 90s"),
@@ -96,26 +96,26 @@ def answer(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> Any:
         (["erase", ANN, "--channel", "sms"], 2, "ADDRESS: is not an E.164 number"),
         (["erase", "https://app.example", "--channel", "webhook"], 2, "--channel"),
         (["erase", ANN, "--grace", "soon"], 2, "--grace: 'soon' is not a valid duration"),
-        (["subscriptions", "delete", "nobody"], 1, "No subscription has this id"),
+        (["subscriptions", "delete", "unknown"], 1, "No subscription has this id"),
         (["subscriptions", "delete", "mail"], 1, "mail: 1 of its deliveries are unsettled; wait until they settle"),
     ],
 )
-def test_what_is_refused_is_said_in_one_line_that_names_no_address(
-    arguments: list[str], status: int, said: str, registry_url: str, capsys: pytest.CaptureFixture[str]
+def test_a_refusal_is_one_line_that_names_no_address(
+    arguments: list[str], status: int, message: str, registry_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments) == status
     out, err = capsys.readouterr()
     assert (out, len(err.splitlines())) == ("", 1)
-    assert said in err
+    assert message in err
     assert "eve@" not in err
     assert ANN not in err.replace(f"such as {ANN}", "")
     assert event_ids(registry_url) == ["waits", "done"]
-    assert len(ask(registry_url, lambda registry: registry.subscriptions.list())) == 3
+    assert len(query(registry_url, lambda registry: registry.subscriptions.list())) == 3
 
 
-def test_a_purge_says_what_went_and_what_stayed(registry_url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    would = answer([*PURGE, "--dry-run"], capsys)
-    assert {name: would[name] for name in ("events", "deliveries", "attempts", "stayed", "dry_run")} == {
+def test_a_purge_prints_what_it_deleted_and_kept(registry_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    planned = output_of([*PURGE, "--dry-run"], capsys)
+    assert {name: planned[name] for name in ("events", "deliveries", "attempts", "stayed", "dry_run")} == {
         "events": 1,
         "deliveries": 1,
         "attempts": 1,
@@ -123,23 +123,23 @@ def test_a_purge_says_what_went_and_what_stayed(registry_url: str, capsys: pytes
         "dry_run": True,
     }
     assert event_ids(registry_url) == ["waits", "done"]
-    assert {**answer(PURGE, capsys), "before": "", "dry_run": True} == {**would, "before": ""}
+    assert {**output_of(PURGE, capsys), "before": "", "dry_run": True} == {**planned, "before": ""}
     assert event_ids(registry_url) == ["waits"]
     assert main(PURGE) == 0
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert [line for line in lines if "events" in line] == ["events deleted 0", "events kept, unsettled 1"]
 
 
-def test_what_is_younger_than_asked_for_stays(registry_url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert answer(["purge", "--older-than", "1d", "--offline"], capsys)["events"] == 0
+def test_a_younger_event_is_kept(registry_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert output_of(["purge", "--older-than", "1d", "--offline"], capsys)["events"] == 0
     assert event_ids(registry_url) == ["waits", "done"]
 
 
-def test_an_erasure_says_what_it_changed_and_names_no_address(
+def test_an_erasure_prints_what_it_changed_and_no_address(
     registry_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    would = answer([*ERASE, "--dry-run", "--events"], capsys)
-    assert would == {
+    planned = output_of([*ERASE, "--dry-run", "--events"], capsys)
+    assert planned == {
         "channel": "email",
         "emptied": ["mail"],
         "shared": ["list"],
@@ -158,7 +158,7 @@ def test_an_erasure_says_what_it_changed_and_names_no_address(
     assert "runs that see the cancellation when it is due next: event//shop/waits" in err
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert {"subscriptions emptied mail", "subscriptions with other recipients list", "events erased 2"} <= set(lines)
-    listed = {wish["id"]: wish["target"] for wish in answer(["subscriptions"], capsys)}
+    listed = {each["id"]: each["target"] for each in output_of(["subscriptions"], capsys)}
     assert (listed["mail"]["to"], listed["list"]["to"]) == ("", [BOB])
     assert main(["subscriptions"]) == 0
     assert main(["subscriptions", "show", "mail"]) == 0
@@ -167,20 +167,20 @@ def test_an_erasure_says_what_it_changed_and_names_no_address(
     assert "target: the recipient was erased" in capsys.readouterr().err
 
 
-def test_an_erasure_waits_for_attempts_under_way_only_if_there_may_be_any(
+def test_an_erasure_waits_only_if_attempts_may_be_in_flight(
     registry_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["erase", ANN, "--grace", "0.01s"]) == 0
     assert "waiting 0.01s for attempts that may be in flight" in capsys.readouterr().err
-    assert answer(["erase", NUMBER, "--grace", "1d"], capsys)["emptied"] == ["text"]
+    assert output_of(["erase", NUMBER, "--grace", "1d"], capsys)["emptied"] == ["text"]
 
 
-def test_a_subscription_is_deleted_and_what_is_unsettled_cancelled_by_force(
+def test_a_subscription_is_deleted_and_unsettled_deliveries_are_cancelled_by_force(
     registry_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["subscriptions", "delete", "text"]) == 0
     assert capsys.readouterr().out == "text is deleted, with 0 deliveries\n"
-    deleted = answer(["subscriptions", "delete", "mail", "--force"], capsys)
+    deleted = output_of(["subscriptions", "delete", "mail", "--force"], capsys)
     assert deleted == {"id": "mail", "deliveries": 2, "attempts": 2, "cancelled": 1}
-    assert [wish["id"] for wish in answer(["subscriptions"], capsys)] == ["list"]
-    assert answer(["deliveries", "list"], capsys) == []
+    assert [each["id"] for each in output_of(["subscriptions"], capsys)] == ["list"]
+    assert output_of(["deliveries", "list"], capsys) == []

@@ -1,4 +1,4 @@
-"""Templates on the command line: listed, previewed, and brought along by tenants."""
+"""Templates on the command line: listed, previewed, and written by tenants."""
 
 import json
 import re
@@ -8,47 +8,45 @@ import pytest
 
 from bellwire.targets.sms_segments import segments
 from starter.cli.main import main
-from tests.unit.test_cli import GOOD, HOOK, MAIL, SUBSCRIBE, answer, complaint, registry_url, stored
+from tests.unit.test_cli import GOOD, HOOK, MAIL, SUBSCRIBE, errors_of, output_of, registry_url, stored
 
 __all__ = ["registry_url"]
 ORDER = ["order.paid", "--data", '{"order": "42", "total": "19.90 EUR"}']
 
 
 def test_templates_are_listed_and_previewed(registry_url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert answer(["templates", "list"], capsys)["order.paid"] == ["email", "sms"]
-    parts = answer(["templates", "preview", "order.paid", "--data", '{"order": "42"}'], capsys)
-    assert sorted(parts) == ["email.html", "email.subject", "email.text", "segments", "sms.text", "webhook.json"]
-    assert parts["segments"] == segments(parts["sms.text"]).model_dump(mode="json")
-    assert "42" in parts["email.subject"]
-    assert parts["webhook.json"] is None
+    assert output_of(["templates", "list"], capsys)["order.paid"] == ["email", "sms"]
+    texts = output_of(["templates", "preview", "order.paid", "--data", '{"order": "42"}'], capsys)
+    assert sorted(texts) == ["email.html", "email.subject", "email.text", "segments", "sms.text", "webhook.json"]
+    assert texts["segments"] == segments(texts["sms.text"]).model_dump(mode="json")
+    assert "42" in texts["email.subject"]
+    assert texts["webhook.json"] is None
     assert main(["templates", "preview", "order.paid", "--data", '{"order": "42"}']) == 0
     assert re.search(r"segments: 1 \(GSM-7, \d+ of 160 places\)", capsys.readouterr().out)
-    assert complaint(["templates", "preview", "order.paid", "--locale", "!"], capsys)[0].startswith("error: locale:")
+    assert errors_of(["templates", "preview", "order.paid", "--locale", "!"], capsys)[0].startswith("error: locale:")
 
 
-def test_a_folders_template_for_webhooks_is_listed_and_previewed(
+def test_an_operators_template_for_webhooks_is_listed_and_previewed(
     registry_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "mine" / "order.paid").mkdir(parents=True)
     (tmp_path / "mine" / "order.paid" / "webhook.json").write_text('{"order": {{ data.order | tojson }}}')
     monkeypatch.setenv("BELLWIRE_TEMPLATES", str(tmp_path / "mine"))
-    assert answer(["templates", "list"], capsys)["order.paid"] == ["email", "sms", "webhook"]
-    assert answer(["templates", "preview", *ORDER], capsys)["webhook.json"] == '{"order": "42"}'
+    assert output_of(["templates", "list"], capsys)["order.paid"] == ["email", "sms", "webhook"]
+    assert output_of(["templates", "preview", *ORDER], capsys)["webhook.json"] == '{"order": "42"}'
 
 
-def test_html_is_written_to_a_file_to_look_at(
-    registry_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_html_is_written_to_a_file(registry_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = tmp_path / "mail.html"
     assert main(["templates", "preview", *ORDER, "--html", str(page)]) == 0
     out = capsys.readouterr().out
     assert f"written to {page}" in out
     assert "<html" not in out
     assert page.read_text().startswith("<!doctype html>")
-    assert "cannot be written" in complaint(["templates", "preview", *ORDER, "--html", str(tmp_path)], capsys)[0]
+    assert "cannot be written" in errors_of(["templates", "preview", *ORDER, "--html", str(tmp_path)], capsys)[0]
 
 
-def test_parts_of_a_tenant_are_stored_and_previewed_as_its_subscription_gets_them(
+def test_templates_of_a_tenant_are_stored_and_previewed_as_the_subscription_gets_them(
     registry_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "subject").write_text("Thanks for {{ data.order }}")
@@ -59,22 +57,22 @@ def test_parts_of_a_tenant_are_stored_and_previewed_as_its_subscription_gets_the
         "--own-template",
         f"email.html={tmp_path / 'html'}",
     ]
-    made = answer([*SUBSCRIBE, *MAIL, *given, "--id", "mine"], capsys)
+    made = output_of([*SUBSCRIBE, *MAIL, *given, "--id", "mine"], capsys)
     assert made["templates"]["email.subject"] == "Thanks for {{ data.order }}"
     assert stored(registry_url)[0].templates == made["templates"]
-    parts = answer(["templates", "preview", *ORDER, "--subscription", "mine"], capsys)
-    assert (parts["email.subject"], parts["email.text"], parts["sms.text"]) == (
+    texts = output_of(["templates", "preview", *ORDER, "--subscription", "mine"], capsys)
+    assert (texts["email.subject"], texts["email.text"], texts["sms.text"]) == (
         "Thanks for 42",
         "19.90 EUR pay\n",
         None,
     )
-    assert "<p>19.90 EUR <a>pay</a></p>" in parts["email.html"]
+    assert "<p>19.90 EUR <a>pay</a></p>" in texts["email.html"]
     assert main(["subscriptions", "show", "mine"]) == 0
     assert "email.html" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    ("part", "source", "named"),
+    ("name", "source", "named"),
     [
         ("email.text", "ok\n{{ oops", "templates: template email.text line 2: "),
         ("email.html", "{{ data | nofilter }}", "templates: template email.html line 1: no filter named 'nofilter'"),
@@ -91,30 +89,30 @@ def test_parts_of_a_tenant_are_stored_and_previewed_as_its_subscription_gets_the
         ),
     ],
 )
-def test_a_part_that_cannot_work_is_refused_and_nothing_is_stored(
-    part: str, source: str, named: str, registry_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_template_that_does_not_compile_is_refused_and_nothing_is_stored(
+    name: str, source: str, named: str, registry_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "part").write_text(source)
-    (line,) = complaint([*SUBSCRIBE, *MAIL, "--own-template", f"{part}={tmp_path / 'part'}"], capsys)
+    (tmp_path / "template").write_text(source)
+    (line,) = errors_of([*SUBSCRIBE, *MAIL, "--own-template", f"{name}={tmp_path / 'template'}"], capsys)
     assert named in line
     assert stored(registry_url) == []
 
 
 @pytest.mark.parametrize("option", ["email.text", "email.text=", "=x", "email.text=nowhere.txt"])
-def test_an_option_that_names_no_part_and_file_is_refused(
+def test_an_option_that_is_not_name_and_file_is_refused(
     option: str, registry_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert len(complaint([*SUBSCRIBE, *MAIL, "--own-template", option], capsys)) == 1
+    assert len(errors_of([*SUBSCRIBE, *MAIL, "--own-template", option], capsys)) == 1
 
 
-def test_parts_in_a_file_of_subscriptions_are_checked_and_each_bad_one_is_named(
+def test_templates_in_a_file_of_subscriptions_are_checked_and_each_bad_one_is_named(
     registry_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hook = {**GOOD, "target": {"channel": "webhook", "url": HOOK[1]}}
     bad = {**hook, "templates": {"webhook.json": "{{ a"}}
     file = tmp_path / "many.json"
     file.write_text(json.dumps([{**hook, "templates": {"webhook.json": "{}"}}, bad, GOOD, bad]))
-    lines = complaint(["subscribe", "--file", str(file)], capsys)
+    lines = errors_of(["subscribe", "--file", str(file)], capsys)
     assert [line[: line.index(" line 1")] for line in lines] == [
         "error: item 2: templates: template webhook.json",
         "error: item 4: templates: template webhook.json",

@@ -1,4 +1,4 @@
-"""Unsubscribing: only a post of the one form does it, once is enough, and nobody learns anything on the way."""
+"""Unsubscribe pages: only a POST of the one-click form unsubscribes, and responses reveal nothing."""
 
 import asyncio
 import base64
@@ -31,7 +31,7 @@ class Gateway(NamedTuple):
     session: aiohttp.ClientSession
     registry: Registry
 
-    async def suppressed(self, name: str = "wish") -> dict[str, SuppressionReason]:
+    async def suppressed(self, name: str = "sub") -> dict[str, SuppressionReason]:
         return await self.registry.suppressions.among(Channel.EMAIL, [ANN, BOB], subscription_id=name)
 
 
@@ -40,7 +40,7 @@ async def serving(folder: Path, **given: str | None) -> AsyncIterator[Gateway]:
     settings = Settings.read(**({"public_url": "https://bell.example", "link_key": KEY} | given))
     registry = await Registry.open(f"sqlite:///{folder}/registry.db")
     await registry.migrate()
-    for name in ("wish", "other"):
+    for name in ("sub", "other"):
         await registry.subscriptions.create(subscription({"channel": "email", "to": [ANN, BOB]}, id=name))
     port = free_port()
     config = uvicorn.Config(application(settings, registry), port=port, log_config=None, lifespan="off")
@@ -63,7 +63,7 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
         yield opened
 
 
-def link(name: str = "wish", address: str = ANN) -> str:
+def link(name: str = "sub", address: str = ANN) -> str:
     return (
         UnsubscribeLinks("https://bell.example", KEY)
         .unsubscribe_url(name, address)
@@ -71,37 +71,37 @@ def link(name: str = "wish", address: str = ANN) -> str:
     )
 
 
-async def test_one_click_unsubscribes_the_one_recipient_from_the_one_subscription(gateway: Gateway) -> None:
-    async with gateway.session.post(link(), data=ONE_CLICK, allow_redirects=False) as answer:
-        assert (answer.status, "no more of these emails" in await answer.text()) == (200, True)
+async def test_one_click_unsubscribes_one_recipient_from_one_subscription(gateway: Gateway) -> None:
+    async with gateway.session.post(link(), data=ONE_CLICK, allow_redirects=False) as response:
+        assert (response.status, "no more of these emails" in await response.text()) == (200, True)
     assert await gateway.suppressed() == {ANN: SuppressionReason.UNSUBSCRIBED}
     assert await gateway.suppressed("other") == {}
     [entry] = await gateway.registry.suppressions.list()
-    assert (entry.channel, entry.address, entry.subscription_id) == (Channel.EMAIL, ANN, "wish")
+    assert (entry.channel, entry.address, entry.subscription_id) == (Channel.EMAIL, ANN, "sub")
 
 
-async def test_unsubscribing_twice_is_unsubscribing_once(gateway: Gateway) -> None:
+async def test_unsubscribing_twice_adds_one_suppression(gateway: Gateway) -> None:
     for _ in range(2):
-        async with gateway.session.post(link(), data=ONE_CLICK) as answer:
-            assert answer.status == 200
+        async with gateway.session.post(link(), data=ONE_CLICK) as response:
+            assert response.status == 200
     assert len(await gateway.registry.suppressions.list()) == 1
 
 
-async def test_one_who_is_suppressed_already_stays_so_for_the_first_reason(gateway: Gateway) -> None:
+async def test_an_existing_suppression_keeps_its_reason(gateway: Gateway) -> None:
     await gateway.registry.suppressions.add(
-        Suppression(channel=Channel.EMAIL, address=ANN, reason=SuppressionReason.COMPLAINED, subscription_id="wish")
+        Suppression(channel=Channel.EMAIL, address=ANN, reason=SuppressionReason.COMPLAINED, subscription_id="sub")
     )
-    async with gateway.session.post(link(), data=ONE_CLICK) as answer:
-        assert answer.status == 200
+    async with gateway.session.post(link(), data=ONE_CLICK) as response:
+        assert response.status == 200
     assert await gateway.suppressed() == {ANN: SuppressionReason.COMPLAINED}
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 async def test_opening_the_link_changes_nothing(gateway: Gateway, method: str) -> None:
-    async with gateway.session.request(method, link()) as answer:
-        page = await answer.text()
-    assert answer.status == 200
-    assert answer.headers["cache-control"] == "no-store"
+    async with gateway.session.request(method, link()) as response:
+        page = await response.text()
+    assert response.status == 200
+    assert response.headers["cache-control"] == "no-store"
     assert ('<form method="post">' in page and "<script" not in page) is (method == "GET")
     assert "example.com" not in page
     assert await gateway.suppressed() == {}
@@ -109,8 +109,8 @@ async def test_opening_the_link_changes_nothing(gateway: Gateway, method: str) -
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS"])
 async def test_other_methods_are_refused(gateway: Gateway, method: str) -> None:
-    async with gateway.session.request(method, link(), data=ONE_CLICK) as answer:
-        assert answer.status == 405
+    async with gateway.session.request(method, link(), data=ONE_CLICK) as response:
+        assert response.status == 405
     assert await gateway.suppressed() == {}
 
 
@@ -127,8 +127,8 @@ async def test_other_methods_are_refused(gateway: Gateway, method: str) -> None:
     ],
 )
 async def test_mail_services_post_the_form_in_either_encoding(gateway: Gateway, content_type: str, body: bytes) -> None:
-    async with gateway.session.post(link(), data=body, headers={"content-type": content_type}) as answer:
-        assert answer.status == 200
+    async with gateway.session.post(link(), data=body, headers={"content-type": content_type}) as response:
+        assert response.status == 200
     assert await gateway.suppressed() == {ANN: SuppressionReason.UNSUBSCRIBED}
 
 
@@ -144,16 +144,16 @@ async def test_mail_services_post_the_form_in_either_encoding(gateway: Gateway, 
     ],
 )  # fmt: skip
 async def test_another_form_changes_nothing(gateway: Gateway, content_type: str, body: bytes) -> None:
-    async with gateway.session.post(link(), data=body, headers={"content-type": content_type}) as answer:
-        assert answer.status == 400
+    async with gateway.session.post(link(), data=body, headers={"content-type": content_type}) as response:
+        assert response.status == 400
     assert await gateway.suppressed() == {}
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_a_link_that_is_none_is_not_found_whatever_is_wrong_with_it(gateway: Gateway, method: str) -> None:
+async def test_every_bad_link_gets_the_same_not_found_page(gateway: Gateway, method: str) -> None:
     good = link()
-    foreign = LinkKeys(base64.b64encode(b"x" * 32).decode()).unsubscribe_token("wish", ANN)
-    answers = set()
+    foreign = LinkKeys(base64.b64encode(b"x" * 32).decode()).unsubscribe_token("sub", ANN)
+    responses = set()
     for bad in (
         good[:-1],
         good[:-4] + "AAAA",
@@ -161,30 +161,30 @@ async def test_a_link_that_is_none_is_not_found_whatever_is_wrong_with_it(gatewa
         "/unsubscribe/x",
         "/unsubscribe/" + "A" * 5000,
     ):
-        async with gateway.session.request(method, bad, data=ONE_CLICK) as answer:
-            answers.add((answer.status, await answer.text()))
-    assert len(answers) == 1
-    assert answers.pop()[0] == 404
+        async with gateway.session.request(method, bad, data=ONE_CLICK) as response:
+            responses.add((response.status, await response.text()))
+    assert len(responses) == 1
+    assert responses.pop()[0] == 404
     assert await gateway.suppressed() == {}
 
 
-async def test_whoever_is_a_recipient_no_more_is_told_what_is_true(gateway: Gateway) -> None:
-    for gone in (link(address="cat@example.com"), link("nobody")):
-        async with gateway.session.post(gone, data=ONE_CLICK) as answer:
-            assert answer.status == 200
+async def test_a_former_recipient_sees_success_and_nothing_is_suppressed(gateway: Gateway) -> None:
+    for gone in (link(address="cat@example.com"), link("unknown")):
+        async with gateway.session.post(gone, data=ONE_CLICK) as response:
+            assert response.status == 200
     assert await gateway.registry.suppressions.list() == []
 
 
-async def test_every_answer_is_kept_from_caches_frames_scripts_and_referrers(gateway: Gateway) -> None:
-    asked: tuple[tuple[str, str, dict[str, str] | None], ...] = (
+async def test_every_response_forbids_caches_frames_scripts_and_referrers(gateway: Gateway) -> None:
+    requests: tuple[tuple[str, str, dict[str, str] | None], ...] = (
         ("GET", link(), None),
         ("POST", link(), ONE_CLICK),
         ("POST", link(), {}),
         ("GET", link() + "x", None),
     )
-    for method, path, data in asked:
-        async with gateway.session.request(method, path, data=data) as answer:
-            headers = answer.headers
+    for method, path, data in requests:
+        async with gateway.session.request(method, path, data=data) as response:
+            headers = response.headers
         assert headers["content-type"] == "text/html; charset=utf-8"
         assert headers["cache-control"] == "no-store"
         assert headers["referrer-policy"] == "no-referrer"
@@ -194,21 +194,21 @@ async def test_every_answer_is_kept_from_caches_frames_scripts_and_referrers(gat
         assert "set-cookie" not in headers
 
 
-async def test_the_answer_asks_to_try_again_while_the_registry_fails(gateway: Gateway, tmp_path: Path) -> None:
+async def test_the_response_is_503_while_the_registry_fails(gateway: Gateway, tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "registry.db")) as database:
         database.execute("DROP TABLE suppressions")
-    async with gateway.session.post(link(), data=ONE_CLICK) as answer:
-        assert (answer.status, answer.headers["retry-after"]) == (503, "120")
+    async with gateway.session.post(link(), data=ONE_CLICK) as response:
+        assert (response.status, response.headers["retry-after"]) == (503, "120")
 
 
-async def test_links_of_a_key_that_was_replaced_work_while_it_is_kept(tmp_path: Path) -> None:
+async def test_links_signed_with_an_old_key_work_while_the_key_is_kept(tmp_path: Path) -> None:
     new = base64.b64encode(b"n" * 32).decode()
     async with serving(tmp_path, link_key=f"{new},{KEY}") as gateway:
-        async with gateway.session.post(link(), data=ONE_CLICK) as answer:
-            assert answer.status == 200
+        async with gateway.session.post(link(), data=ONE_CLICK) as response:
+            assert response.status == 200
         assert await gateway.suppressed() == {ANN: SuppressionReason.UNSUBSCRIBED}
 
 
-async def test_without_a_key_there_is_no_such_place(tmp_path: Path) -> None:
-    async with serving(tmp_path, link_key=None) as gateway, gateway.session.get(link()) as answer:
-        assert answer.status == 404
+async def test_without_a_key_there_is_no_unsubscribe_page(tmp_path: Path) -> None:
+    async with serving(tmp_path, link_key=None) as gateway, gateway.session.get(link()) as response:
+        assert response.status == 404
