@@ -1,6 +1,6 @@
-"""Calls of SMS providers over HTTP: a failed one was not sent for sure, or perhaps sent.
+"""HTTP calls of SMS providers. A failed call was either not sent, or it may have been sent.
 
-Few providers can be told the same thing twice without harm, so the difference decides whether a call may be repeated.
+Few providers accept the same request twice without sending twice, so the difference decides whether a call may be repeated.
 """
 
 import time
@@ -10,14 +10,15 @@ from dataclasses import dataclass
 import aiohttp
 from multidict import CIMultiDictProxy
 
+from activities.egress.capped import read_capped
 from activities.egress.retry_after import retry_after
 
-#: Most bytes of one answer; a page of 200 messages that Twilio lists has about 400 kB.
+#: Largest response in bytes. A page of 200 messages that Twilio lists has about 400 kB.
 MAX_RESPONSE_BYTES = 8 * 1024 * 1024
-#: The part of a call's timeout that dialling may take. A timeout while dialling is known to have sent nothing.
-DIALLING_SHARE = 1 / 3
+#: The share of a call's timeout for connecting. A connect timeout is known to have sent nothing.
+CONNECT_SHARE = 1 / 3
 
-#: Failures before the first byte of a request, and their words. Every other failure leaves open whether it arrived.
+#: Failures before the first byte of the request, with their reasons. After any other failure the request may have arrived.
 BEFORE_SENDING: Mapping[type[Exception], str] = {
     aiohttp.ConnectionTimeoutError: "connect timeout",
     aiohttp.ClientConnectorDNSError: "name not resolved",
@@ -28,38 +29,38 @@ BEFORE_SENDING: Mapping[type[Exception], str] = {
     aiohttp.ClientConnectorError: "connect failed",
     aiohttp.InvalidURL: "bad URL",
     aiohttp.NonHttpUrlClientError: "bad URL",
-    UnicodeError: "bad URL",  # a host name that IDNA cannot say
+    UnicodeError: "bad URL",  # a host name that IDNA cannot encode
 }
 
 
 class NotSent(Exception):
-    """Nothing was sent to the provider, so the call can be repeated."""
+    """Nothing was sent to the provider, so the call may be repeated."""
 
 
-class AnswerLost(Exception):
-    """The call may have reached the provider, and its answer did not come back."""
+class ResponseLost(Exception):
+    """The call may have reached the provider, but its response was lost or invalid."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What a provider answered, whatever its status."""
+class ProviderResponse:
+    """A provider's response with any status."""
 
     status: int
     text: str
     headers: CIMultiDictProxy[str]
-    #: Seconds that it asked to wait; None if it did not say.
+    #: Seconds from its Retry-After header; None without one.
     retry_after: float | None
 
 
 def provider_session() -> aiohttp.ClientSession:
-    """For calls of providers. Without limit: the wait for a connection would count against the provider's time."""
+    """A session for calls of providers. Its connections are not limited, since waiting for one would count as connecting."""
     return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar())
 
 
 def limits(timeout: float) -> aiohttp.ClientTimeout:
-    """`timeout`: seconds for one call, from dialling (or waiting for a free connection) to the end of the answer."""
-    # The whole must be longer than dialling: a `total` that runs out while dialling looks like a lost answer.
-    return aiohttp.ClientTimeout(total=timeout, connect=timeout * DIALLING_SHARE)
+    """`timeout`: seconds for one call, from connecting (or waiting for a free connection) to the end of the response."""
+    # The total must be longer than connecting: a total timeout while connecting looks like a lost response.
+    return aiohttp.ClientTimeout(total=timeout, connect=timeout * CONNECT_SHARE)
 
 
 async def call(
@@ -71,43 +72,41 @@ async def call(
     headers: Mapping[str, str],
     params: Mapping[str, str] | None = None,
     data: str | bytes | None = None,
-) -> Answer:
-    """The answer; redirects are never followed. Raises NotSent or AnswerLost."""
+) -> ProviderResponse:
+    """Send one request and return the response. Redirects are not followed. Raises NotSent or ResponseLost."""
     if session.closed:
         raise NotSent("session closed")
     try:
         async with session.request(
             method, url, params=params, data=data, headers=headers, timeout=timeout, allow_redirects=False
-        ) as answer:
-            wait = retry_after(answer.headers.get("Retry-After"), now=time.time())
-            text = await _text(answer)
+        ) as response:
+            seconds = retry_after(response.headers.get("Retry-After"), now=time.time())
+            text = await _text(response)
     except (aiohttp.ClientError, OSError, UnicodeError) as error:  # TimeoutError is an OSError
         raise translate(error) from error
-    return Answer(status=answer.status, text=text, headers=answer.headers, retry_after=wait)
+    return ProviderResponse(status=response.status, text=text, headers=response.headers, retry_after=seconds)
 
 
-def translate(error: Exception) -> NotSent | AnswerLost:
-    """What an exception of aiohttp says about a request: not sent for sure, or perhaps sent."""
-    if not isinstance(error, aiohttp.RedirectClientError):  # some of these are InvalidURL too, but come after an answer
-        for kind, words in BEFORE_SENDING.items():
+def translate(error: Exception) -> NotSent | ResponseLost:
+    """What an exception of aiohttp means for a request: it was not sent, or it may have been sent."""
+    if not isinstance(error, aiohttp.RedirectClientError):  # some are InvalidURL too, but come after a response
+        for kind, reason in BEFORE_SENDING.items():
             if isinstance(error, kind):
-                return NotSent(words)
+                return NotSent(reason)
     if isinstance(error, TimeoutError):
-        return AnswerLost("timeout")
+        return ResponseLost("timeout")
     if isinstance(error, aiohttp.ClientConnectionError | OSError):
-        return AnswerLost("connection lost")
-    return AnswerLost("unreadable answer")
+        return ResponseLost("connection lost")
+    return ResponseLost("invalid response")
 
 
-async def _text(answer: aiohttp.ClientResponse) -> str:
-    body = bytearray()
+async def _text(response: aiohttp.ClientResponse) -> str:
     try:
-        async for piece in answer.content.iter_chunked(65_536):
-            body += piece
-            if len(body) > MAX_RESPONSE_BYTES:
-                raise aiohttp.ClientPayloadError("answer too long")
+        body = await read_capped(response, MAX_RESPONSE_BYTES + 1)
     except (aiohttp.ClientError, OSError):
-        if answer.status < 400:
+        if response.status < 400:
             raise
-        # A refusal is one by its status, whatever became of its body.
+        body = b""  # a refusal is known by its status
+    if len(body) > MAX_RESPONSE_BYTES and response.status < 400:
+        raise aiohttp.ClientPayloadError("response too large")
     return body.decode(errors="replace")

@@ -1,8 +1,8 @@
-"""The transport under twilio's client, and what its exceptions say.
+"""TwilioTransport: the HTTP transport for twilio's client, and the details of twilio's exceptions.
 
-The one that twilio brings ignores its timeout and drops the headers of refusals, and with them Retry-After. Here a failed
-call is either `NotSent`, safe to repeat, or `AnswerLost`: Twilio may have accepted it, and it has no idempotency key that
-would make repeating safe.
+twilio's own transport ignores its timeout and drops the headers of refusals, including Retry-After. With this one, a failed
+call raises NotSent, safe to repeat, or ResponseLost: Twilio may have accepted it, and without idempotency keys repeating is
+not safe.
 """
 
 import json
@@ -17,15 +17,15 @@ from twilio.base.exceptions import TwilioException, TwilioRestException, TwilioS
 from twilio.http import AsyncHttpClient
 from twilio.http.response import Response
 
-from activities.sms.provider_http import AnswerLost, call, limits
+from activities.sms.provider_http import ResponseLost, call, limits
 
 _RETRY_AFTER: ContextVar[float | None] = ContextVar("twilio_retry_after", default=None)
 
 
 class TwilioTransport(AsyncHttpClient):  # type: ignore[misc]  # twilio has no types
-    """twilio's HTTP client over a session of ours.
+    """twilio's HTTP client on top of an aiohttp session.
 
-    `timeout`: seconds for one call, from dialling (or waiting for a free connection) to the end of the answer.
+    `timeout`: seconds for one call, from connecting (or waiting for a free connection) to the end of the response.
     """
 
     def __init__(self, session: aiohttp.ClientSession, *, timeout: float) -> None:
@@ -44,51 +44,53 @@ class TwilioTransport(AsyncHttpClient):  # type: ignore[misc]  # twilio has no t
         timeout: float | None = None,  # noqa: ARG002 - part of twilio's interface
         allow_redirects: bool = False,  # noqa: ARG002 - part of twilio's interface
     ) -> Response:
-        """Twilio's answer, whatever its status. Raises NotSent or AnswerLost.
+        """Twilio's response with any status. Raises NotSent or ResponseLost.
 
-        `timeout` and `allow_redirects` are ignored: the limits are the transport's, and redirects are never followed.
+        `timeout` and `allow_redirects` are ignored: the transport has its own timeout, and redirects are never followed.
         """
         _RETRY_AFTER.set(None)
-        answer = await call(
+        response = await call(
             self._session,
             method,
             uri,
             timeout=self._limits,
-            headers={**(headers or {}), **basic(auth)},
+            headers={**(headers or {}), **basic_auth(auth)},
             params=params,
             data=urlencode(data, doseq=True) if data else None,
         )
-        _RETRY_AFTER.set(answer.retry_after)
-        if answer.status < 300 and not _is_object(answer.text):
-            raise AnswerLost("unreadable answer")
-        return Response(answer.status, answer.text, answer.headers)
+        _RETRY_AFTER.set(response.retry_after)
+        if response.status < 300 and not _is_object(response.text):
+            raise ResponseLost("invalid response")
+        return Response(response.status, response.text, response.headers)
 
 
 def retry_after() -> float | None:
-    """Seconds that the last answer to this asyncio task asked to wait; None if it did not say."""
+    """Seconds from the Retry-After header of the last response in this asyncio task; None without one."""
     return _RETRY_AFTER.get()
 
 
-def from_retry_after(error: TwilioException) -> tuple[int | None, int | None, str]:
-    """HTTP status, Twilio's code and its words in a refusal; None for what twilio's exception does not say."""
+def error_details(error: TwilioException) -> tuple[int | None, int | None, str]:
+    """HTTP status, Twilio's code and its message in a refusal; None for what the exception does not contain."""
     if isinstance(error, TwilioRestException):
-        status, code, words = error.status, error.code, str(error.msg)
+        status, code, message = error.status, error.code, str(error.msg)
     elif isinstance(error, TwilioServiceException):
-        status, code, words = (
+        status, code, message = (
             error.status,
             error.code,
             f"{error.title}: {error.detail}" if error.detail else error.title,
         )
     else:
-        answers = [argument for argument in error.args if isinstance(argument, Response)]
-        status, code, words = (answers[0].status_code, None, answers[0].text) if answers else (None, None, str(error))
-    # Without a code of Twilio's, twilio repeats the status in its place.
+        responses = [argument for argument in error.args if isinstance(argument, Response)]
+        status, code, message = (
+            (responses[0].status_code, None, responses[0].text) if responses else (None, None, str(error))
+        )
+    # If Twilio sent no code, twilio's client repeats the status as the code.
     code = code if isinstance(code, int) and code != status else None
-    return status if isinstance(status, int) else None, code, str(words)
+    return status if isinstance(status, int) else None, code, str(message)
 
 
-def basic(auth: tuple[str, str] | None) -> dict[str, str]:
-    """Basic authentication (RFC 7617) in UTF-8."""
+def basic_auth(auth: tuple[str, str] | None) -> dict[str, str]:
+    """The header for basic authentication (RFC 7617) in UTF-8."""
     return {"Authorization": f"Basic {b64encode(':'.join(auth).encode()).decode()}"} if auth else {}
 
 
