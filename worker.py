@@ -40,7 +40,7 @@ from activities.sending.test_sends import TestSends
 from activities.sms.channel import SmsChannel
 from activities.sms.http_provider import HttpProvider
 from activities.sms.prices import Prices
-from activities.sms.provider_config import ProviderConfigs
+from activities.sms.provider_config import ProvidersFile
 from activities.sms.provider_http import provider_session
 from activities.sms.providers import Provider, Providers
 from activities.sms.twilio import TwilioProvider, twilio_client
@@ -187,8 +187,8 @@ async def open_channels(settings: Settings, registry: Registry) -> AsyncIterator
 
 async def _sms_providers(stack: AsyncExitStack, settings: Settings, registry: Registry) -> list[Provider]:
     """Twilio, if it is configured, and those that the operator describes, the first asked first."""
-    described = ProviderConfigs.read(settings.sms_providers) if settings.sms_providers else None
-    if described is None and not settings.twilio_account_sid:
+    configured = ProvidersFile.read(settings.sms_providers) if settings.sms_providers else None
+    if configured is None and not settings.twilio_account_sid:
         return []
     session = await stack.enter_async_context(provider_session())
     providers: list[Provider] = []
@@ -204,10 +204,10 @@ async def _sms_providers(stack: AsyncExitStack, settings: Settings, registry: Re
         providers.append(
             TwilioProvider(client, registry.attempts, sender=settings.twilio_sender or "", callbacks=callbacks)
         )
-    if described is None:
+    if configured is None:
         return providers
-    providers += [HttpProvider(each, session, secrets=settings.sms_secrets) for each in described.provider]
-    return described.in_order(providers)
+    providers += [HttpProvider(each, session, secrets=settings.sms_secrets) for each in configured.provider]
+    return configured.in_order(providers)
 
 
 @asynccontextmanager

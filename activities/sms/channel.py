@@ -1,8 +1,8 @@
-"""The SMS channel: never a second SMS on an ambiguous answer.
+"""SmsChannel: sends deliveries by SMS, and never a second SMS while it is unknown whether the first one was sent.
 
-Whenever an SMS may have gone out without our knowing (a worker killed while sending, an answer that was lost), the provider
-that was asked is asked what became of it before anything is sent again. One that had an outage, and accepted nothing for
-sure, is followed by the next within the same attempt.
+An SMS may have been sent without a record, when a worker is killed while sending or a response is lost. Then the provider
+that was tried is asked for it before anything is sent again. If a provider has an outage and has certainly accepted nothing,
+the same attempt goes on with the next provider.
 """
 
 import asyncio
@@ -19,13 +19,7 @@ from temporalio import activity
 from activities.rendering.renderer import Renderer
 from activities.sending.loop import send
 from activities.sms.prices import Prices
-from activities.sms.providers import (
-    Provider,
-    Providers,
-    SendResult,
-    Sms,
-    lost,
-)
+from activities.sms.providers import Provider, Providers, SendResult, Sms, unknown_result
 from activities.sms.twilio import TWILIO
 from bellwire.contract import Chunk, ChunkResult
 from bellwire.deliveries import MAX_RESPONSE, DeliveryState, Fault, Outcome, OutcomeKind, SmsFacts
@@ -38,26 +32,25 @@ from bellwire.targets.sms_segments import Segments, segments
 
 log = structlog.get_logger("bellwire")
 
-#: The least time that an announced SMS has to leave in, even where reconciling does not wait.
-SHORTEST_REST = timedelta(seconds=1)
+#: How long a claimed attempt may take until it calls the provider, if `reconcile_after` is shorter.
+MIN_CLAIM_TIME = timedelta(seconds=1)
 
 
 class ClaimAttempt(Protocol):
-    """Claims one attempt for the provider that is asked next: the moment of it, or None if others have taken it over."""
+    """Claims the attempt for the provider that is called next. Returns the time of the claim, or None if it is refused."""
 
     def __call__(self, request: SendRequest, *, provider: str) -> Awaitable[datetime | None]: ...
 
 
 class Superseded(Exception):
-    """Another worker has taken the delivery over, or it was settled meanwhile; the activity's next try will see."""
+    """Another worker has claimed the delivery, or it is settled. The activity's retry loads it again."""
 
 
 class SmsChannel:
-    """Attempts at SMS deliveries.
+    """Sends SMS by `providers`. Without providers, all deliveries are deferred.
 
-    Without any of `providers` all deliveries are deferred. `max_segments` is for subscriptions that name no limit; `senders`
-    are those that subscriptions may name, None for any. `reconcile_after`: seconds that a lost SMS rests before its provider
-    is asked for it, so that a request in flight ends.
+    `max_segments`: the limit for subscriptions without one. `senders`: those that subscriptions may name; None: any.
+    `reconcile_after`: seconds to wait before reconciling, so that a request that is still under way ends first.
     """
 
     def __init__(
@@ -76,83 +69,80 @@ class SmsChannel:
         self._providers = providers
         self._renderer = renderer
         self._concurrency = concurrency
-        self._rest = timedelta(seconds=reconcile_after)
+        self._reconcile_delay = timedelta(seconds=reconcile_after)
         self._max_segments = max_segments
         self._senders = senders
         self._prices = prices or Prices()
-        #: Equal texts to one number go one after the other, or one could claim the SMS that another is just sending.
-        self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+        #: Equal texts to one number are sent one after the other, or reconciling could take one for the other.
+        self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     @activity.defn
     async def send_sms(self, chunk: Chunk) -> ChunkResult:
-        """Attempt each delivery of the chunk that is not settled, by SMS; one that may be out is reconciled first."""
+        """Attempt each delivery of the chunk that is not settled. One that may have been sent is reconciled first."""
         return await send(
             chunk,
             channel=Channel.SMS,
             registry=self._registry,
-            attempt=partial(self.attempt, begun=datetime.now(UTC), claim_attempt=self._registry.attempts.claim),
+            attempt=partial(self.attempt, started=datetime.now(UTC), claim_attempt=self._registry.attempts.claim),
             concurrency=self._concurrency,
             intent=True,
         )
 
     async def attempt(
-        self, request: SendRequest, *, begun: datetime | None = None, claim_attempt: ClaimAttempt | None = None
+        self, request: SendRequest, *, started: datetime | None = None, claim_attempt: ClaimAttempt | None = None
     ) -> Outcome:
-        """Send one SMS, unless a provider has it already. `begun`: when this try of the activity began; None is now.
+        """Send one SMS, unless a provider already has it. `started`: when this try of the activity started; None: now.
 
-        `announce` has the last word before anything is sent; None for a delivery that nobody else can hold. Raises
-        Superseded if it objects.
+        `claim_attempt` is called before each provider; None: no other worker can have the delivery. Raises Superseded if it
+        refuses.
         """
         target = request.subscription.target
         assert isinstance(target, SmsTarget)
-        # When the first attempt was announced whose outcome is not known yet, if any: an SMS may have gone out since.
+        # The time of the first attempt whose outcome is not known: an SMS may have been sent since.
         since = request.delivery.intent_at
         try:
             text = await self._renderer.text(request, "sms.text")
         except TemplateInvalid as error:
-            return self._not_ready(request, "template invalid", str(error))
+            return self._blocked(request, "template invalid", str(error))
         if not self._providers:
             remedy = "set the BELLWIRE_TWILIO_* variables, or BELLWIRE_SMS_PROVIDERS"
-            return self._not_ready(request, "no SMS provider configured", remedy)
+            return self._blocked(request, "no SMS provider configured", remedy)
         sms = Sms(delivery_id=request.id, number=request.number, to=target.to, text=text, sender=target.sender)
-        taken = segments(text)
+        size = segments(text)
         if since is not None:
-            await asyncio.sleep(self._remaining_rest(request, begun or datetime.now(UTC)))
-        turn = self._turns.setdefault((sms.to, sms.text), asyncio.Lock())
-        async with turn:
-            if since is not None and (outcome := await self._reconcile(request, sms, taken, since)):
+            await asyncio.sleep(self._seconds_until_reconcile(request, started or datetime.now(UTC)))
+        lock = self._locks.setdefault((sms.to, sms.text), asyncio.Lock())
+        async with lock:
+            if since is not None and (outcome := await self._reconcile(request, sms, size, since)):
                 return outcome
-            if outcome := await self._barred(request, target, sms, taken):
+            if outcome := await self._refuse(request, target, sms, size):
                 return outcome
-            return await self._send(request, sms, taken, claim_attempt)
+            return await self._send(request, sms, size, claim_attempt)
 
-    async def _reconcile(self, request: SendRequest, sms: Sms, taken: Segments, since: datetime) -> Outcome | None:
-        """What became of an SMS that may have gone out at or after `since`; None if it did not."""
-        # What was announced before providers had names went to Twilio.
+    async def _reconcile(self, request: SendRequest, sms: Sms, size: Segments, since: datetime) -> Outcome | None:
+        """The outcome of an SMS that may have been sent at or after `since`; None if it was not sent."""
+        # Attempts without a recorded provider went to Twilio.
         name, _, number = (request.delivery.provider_attempted or f"{TWILIO}/{request.number}").rpartition("/")
-        provider = self._providers.named(name)
+        provider = self._providers.get(name)
         if provider is None:
             if request.delivery.provider_attempted is None:
                 return None
-            return self._not_ready(
-                request, f"SMS provider {name} is gone", "describe it again in BELLWIRE_SMS_PROVIDERS"
-            )
-        asked = replace(sms, number=int(number))
-        if provider.repeats and (reason := await self._suppressed(request, sms)):
-            return lost(f"not repeated: {reason}").outcome
-        verdict = await provider.find(asked, since)
-        return None if verdict is None else await self._outcome(request, provider, asked, taken, verdict)
+            remedy = "configure it again in BELLWIRE_SMS_PROVIDERS"
+            return self._blocked(request, f"SMS provider {name} is not configured", remedy)
+        attempted = replace(sms, number=int(number))
+        if provider.idempotent_resend and (reason := await self._suppressed(request, sms)):
+            return unknown_result(f"not sent again: {reason}").outcome
+        result = await provider.reconcile(attempted, since)
+        return None if result is None else await self._outcome(request, provider, attempted, size, result)
 
-    async def _barred(self, request: SendRequest, target: SmsTarget, sms: Sms, taken: Segments) -> Outcome | None:
-        """Why this SMS is not to be sent; None if it is."""
+    async def _refuse(self, request: SendRequest, target: SmsTarget, sms: Sms, size: Segments) -> Outcome | None:
+        """The outcome for an SMS that must not be sent; None for one that may."""
         if target.sender is not None and self._senders is not None and target.sender not in self._senders:
-            return self._not_ready(
-                request, "sender not allowed", "add the subscription's sender to BELLWIRE_SMS_SENDERS"
-            )
-        facts = SmsFacts(encoding=taken.encoding, segments=taken.count)
-        most = target.max_segments or self._max_segments
-        if taken.count > most:
-            reason = f"too long: {taken.count} segments ({taken.encoding}), at most {most}"
+            return self._blocked(request, "sender not allowed", "add the subscription's sender to BELLWIRE_SMS_SENDERS")
+        facts = SmsFacts(encoding=size.encoding, segments=size.count)
+        limit = target.max_segments or self._max_segments
+        if size.count > limit:
+            reason = f"too long: {size.count} segments ({size.encoding}), at most {limit}"
             return Outcome(kind=OutcomeKind.REJECTED, reason=reason, fault=Fault.OPERATOR, sms=facts)
         if suppressed := await self._suppressed(request, sms):
             reason = f"recipient suppressed: {suppressed}"
@@ -160,7 +150,7 @@ class SmsChannel:
         return None
 
     async def _suppressed(self, request: SendRequest, sms: Sms) -> SuppressionReason | None:
-        """Why the recipient is written to no more, for this subscription or by any sender that the SMS could have."""
+        """Why the recipient is suppressed, for this subscription or for any sender that the SMS could have; None if not."""
         scopes = [by_sender(sender) for sender in self._providers.senders(sms)]
         found = await self._registry.suppressions.among(
             Channel.SMS, [sms.to], subscription_id=request.subscription.id, also_for=scopes
@@ -168,75 +158,77 @@ class SmsChannel:
         return found.get(sms.to)
 
     async def _send(
-        self, request: SendRequest, sms: Sms, taken: Segments, claim_attempt: ClaimAttempt | None
+        self, request: SendRequest, sms: Sms, size: Segments, claim_attempt: ClaimAttempt | None
     ) -> Outcome:
-        turns = self._providers.in_turn()
-        for left, provider in zip(reversed(range(len(turns))), turns, strict=True):
+        providers = self._providers.in_order()
+        for left, provider in zip(reversed(range(len(providers))), providers, strict=True):
             if claim_attempt is not None:
-                request = await self._claim_attempt(request, claim_attempt, provider)
-            verdict = await provider.send(sms)
-            self._providers.note(provider, outage=verdict.outage)
-            if not verdict.outage or not left:
+                request = await self._claim(request, claim_attempt, provider)
+            result = await provider.send(sms)
+            self._providers.record(provider, outage=result.outage)
+            if not result.outage or not left:
                 break
             log.warning(
-                "sms.passed_on", provider=provider.name, reason=verdict.outcome.reason, delivery=sms.delivery_id
+                "sms.provider_failed_over",
+                provider=provider.name,
+                reason=result.outcome.reason,
+                delivery=sms.delivery_id,
             )
-        return await self._outcome(request, provider, sms, taken, verdict)
+        return await self._outcome(request, provider, sms, size, result)
 
-    async def _claim_attempt(
-        self, request: SendRequest, claim_attempt: ClaimAttempt, provider: Provider
-    ) -> SendRequest:
-        """A worker that was frozen or cut off is taken for dead, and goes on later with what another has sent by then.
+    async def _claim(self, request: SendRequest, claim_attempt: ClaimAttempt, provider: Provider) -> SendRequest:
+        """Claim the attempt. Raises Superseded if the claim is refused, or came so late that another worker may reconcile.
 
-        Nor may it send late what it announced in time: who takes over waits `reconcile_after` and then asks the provider.
+        A worker that was suspended or disconnected may continue after another worker has taken over its deliveries. The
+        other worker waits `reconcile_after` and then asks the provider, so this one must not send later than that.
         """
         before = datetime.now(UTC)
         claimed = await claim_attempt(request, provider=provider.name)
-        if claimed is None or datetime.now(UTC) - before > max(self._rest, SHORTEST_REST):
+        if claimed is None or datetime.now(UTC) - before > max(self._reconcile_delay, MIN_CLAIM_TIME):
             raise Superseded
         return replace(request, delivery=request.delivery.model_copy(update={"updated_at": claimed}))
 
     async def _outcome(
-        self, request: SendRequest, provider: Provider, sms: Sms, taken: Segments, verdict: SendResult
+        self, request: SendRequest, provider: Provider, sms: Sms, size: Segments, result: SendResult
     ) -> Outcome:
-        """The verdict's, with what the SMS took; the operator is told, the number suppressed."""
-        if verdict.obstacle:
-            self._tell_operator(request, verdict.obstacle)
-        if verdict.suppress:
-            stopped = verdict.suppress is SuppressionReason.UNSUBSCRIBED
-            scope = by_sender(provider.sender_of(sms)) if stopped else EVERYWHERE
+        """The result's outcome with the facts of the SMS. Logs the operator's problem and suppresses the number."""
+        if result.operator_problem:
+            self._log_blocked(request, result.operator_problem)
+        if result.suppress:
+            unsubscribed = result.suppress is SuppressionReason.UNSUBSCRIBED
+            scope = by_sender(provider.sender_of(sms)) if unsubscribed else EVERYWHERE
             await self._registry.suppressions.add(
-                Suppression(channel=Channel.SMS, address=sms.to, reason=verdict.suppress, subscription_id=scope)
+                Suppression(channel=Channel.SMS, address=sms.to, reason=result.suppress, subscription_id=scope)
             )
-        sent = verdict.outcome.kind in {OutcomeKind.DELIVERED, OutcomeKind.UNKNOWN}
+        sent = result.outcome.kind in {OutcomeKind.DELIVERED, OutcomeKind.UNKNOWN}
         price = self._prices.of(sms.to) if sent else None
-        said = verdict.reported
+        cost = result.cost
         facts = SmsFacts(
-            encoding=taken.encoding,
-            segments=taken.count,
+            encoding=size.encoding,
+            segments=size.count,
             provider=provider.name,
-            estimate=price and price.price * taken.count,
+            estimate=price and price.price * size.count,
             currency=price and price.currency,
-            reported_segments=said and said.segments,
-            reported_price=said and said.price,
-            reported_currency=said and said.currency,
+            reported_segments=cost and cost.segments,
+            reported_price=cost and cost.price,
+            reported_currency=cost and cost.currency,
         )
-        return verdict.outcome.model_copy(update={"sms": facts})
+        return result.outcome.model_copy(update={"sms": facts})
 
-    def _remaining_rest(self, request: SendRequest, begun: datetime) -> float:
-        """Seconds. After a killed worker it counts from `begun`: its intent is older than its last request."""
-        rested_from = begun if request.delivery.state is DeliveryState.SENDING else request.delivery.updated_at
-        left = rested_from + self._rest - datetime.now(UTC)
-        return max(0.0, min(left, self._rest).total_seconds())
+    def _seconds_until_reconcile(self, request: SendRequest, started: datetime) -> float:
+        """Seconds to wait. After a killed worker they count from `started`, since it may have sent after its last record."""
+        from_time = started if request.delivery.state is DeliveryState.SENDING else request.delivery.updated_at
+        left = from_time + self._reconcile_delay - datetime.now(UTC)
+        return max(0.0, min(left, self._reconcile_delay).total_seconds())
 
-    def _not_ready(self, request: SendRequest, reason: str, words: str) -> Outcome:
-        """Deferred, and the operator is told; what may have been sent before stays unknown."""
-        self._tell_operator(request, reason, words)
+    def _blocked(self, request: SendRequest, reason: str, remedy: str) -> Outcome:
+        """Deferred until the operator has fixed the problem; unknown if an earlier attempt may have sent the SMS."""
+        self._log_blocked(request, reason, remedy)
         if request.delivery.intent_at is not None:
-            return lost(f"{reason}: {words}").outcome
-        return Outcome(kind=OutcomeKind.DEFERRED, reason=reason, fault=Fault.OPERATOR, response=words[:MAX_RESPONSE])
+            return unknown_result(f"{reason}: {remedy}").outcome
+        return Outcome(kind=OutcomeKind.DEFERRED, reason=reason, fault=Fault.OPERATOR, response=remedy[:MAX_RESPONSE])
 
-    def _tell_operator(self, request: SendRequest, reason: str, detail: str = "") -> None:
-        """One line at ERROR. A provider's words are no `detail`: they may hold the number, and stay with the attempt."""
+    def _log_blocked(self, request: SendRequest, reason: str, detail: str = "") -> None:
+        """Log an error. `detail` is never a provider's message, which may contain the number."""
         ids = {"delivery": request.id, "subscription": request.subscription.id, "tenant": request.subscription.tenant}
         log.error("sms.blocked", reason=reason, detail=detail, **ids)

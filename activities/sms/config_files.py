@@ -16,9 +16,8 @@ def read_config(setting: str, path: Path, parse: Callable[[str], Config]) -> Con
     try:
         return parse(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        problem, cause = f"cannot be read: {error.strerror or error}", error
+        raise ValueError(f"{setting}: {path}: cannot be read: {error.strerror or error}") from error
     except ValidationError as error:
-        problem, cause = fields_in_error(error), error
+        raise ValueError(f"{setting}: {path}: {fields_in_error(error)}") from error
     except ValueError as error:
-        problem, cause = str(error), error
-    raise ValueError(f"{setting}: {path}: {problem}") from cause
+        raise ValueError(f"{setting}: {path}: {error}") from error

@@ -1,7 +1,7 @@
-"""Providers of SMS, in order of priority: what each one brings, and which one is asked next.
+"""SMS providers: their interface, and the order in which they are tried.
 
-A provider that has an outage is passed over for a while, so that deliveries do not pay for finding it out again and again;
-when nobody else is left it is asked all the same.
+A provider with an outage moves behind the others for a while, so that not every delivery tries it first. If no other
+provider is left, it is tried anyway.
 """
 
 import hashlib
@@ -15,37 +15,37 @@ from typing import Protocol
 from bellwire.deliveries import MAX_RESPONSE, Fault, Outcome, OutcomeKind
 from bellwire.suppressions import SuppressionReason
 
-#: The reason of an attempt of which nobody knows whether it sent anything.
-LOST_REASON = "answer lost"
-#: Seconds for which a provider that had an outage comes after the others.
-PASSED_OVER_FOR = 60.0
+#: The reason of an attempt that may have sent an SMS.
+UNKNOWN_REASON = "response lost"
+#: Seconds for which a provider with an outage comes after the others.
+OUTAGE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sms:
-    """One SMS, as every provider is given it."""
+    """One SMS of one attempt."""
 
     delivery_id: str
-    #: The attempt that it is sent by.
+    #: The number of the attempt.
     number: int
     to: str
     text: str
-    #: Who the subscription wants it to come from; None: the provider's usual sender.
+    #: The sender that the subscription asks for; None: the provider's default sender.
     sender: str | None = None
 
     @property
-    def reference(self) -> str:
-        """32 characters that mean this attempt at this delivery, for providers that recognise what they were told before.
+    def idempotency_key(self) -> str:
+        """32 characters that identify this attempt at this delivery, for providers that deduplicate.
 
-        Must collapse: every request of one attempt, whichever worker makes it.
-        Must not collapse: two attempts, since one may be a delivery that somebody asked to be made again.
+        All requests of one attempt have the same key, whichever worker sends them. Two attempts have different keys, since
+        one may be a redelivery.
         """
         return hashlib.sha256(f"{self.delivery_id}/{self.number}".encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reported:
-    """What the provider says that an SMS costs; None for what it does not say."""
+class ReportedCost:
+    """What the provider bills for an SMS; None for what it does not report."""
 
     segments: int | None = None
     price: Decimal | None = None
@@ -54,79 +54,80 @@ class Reported:
 
 @dataclass(frozen=True, kw_only=True)
 class SendResult:
-    """What a request to a provider came to."""
+    """The result of a request to a provider."""
 
     outcome: Outcome
-    #: Nothing was accepted, and no other SMS would be: another provider may be asked.
+    #: The provider accepted nothing and would accept no other SMS now, so another provider may be tried.
     outage: bool = False
-    #: What the operator has to mend, in bounded words for the log; None if nothing.
-    obstacle: str | None = None
-    #: Why the number is to be written to no more; None if it may.
+    #: What the operator has to fix, for the log, without addresses; None if nothing.
+    operator_problem: str | None = None
+    #: Why the number is suppressed; None if it is not.
     suppress: SuppressionReason | None = None
-    reported: Reported | None = None
+    cost: ReportedCost | None = None
 
 
 class Provider(Protocol):
-    """Somebody who sends SMS. Neither method raises for what the provider does."""
+    """A service that sends SMS. Its methods return failures of the provider as results; they do not raise."""
 
     @property
     def name(self) -> str:
-        """How descriptions, records and logs call it."""
+        """Its name in the configuration, in records and in logs."""
 
     @property
-    def repeats(self) -> bool:
-        """Whether `find` finds out by sending again what the provider recognises."""
+    def idempotent_resend(self) -> bool:
+        """Whether `reconcile` sends again, under an idempotency key that the provider deduplicates on."""
 
     def sender_of(self, sms: Sms) -> str:
-        """Whom the recipient sees; empty if it is the provider's choice."""
+        """The sender that the recipient sees; empty if the provider chooses it."""
 
-    async def send(self, sms: Sms) -> SendResult: ...
+    async def send(self, sms: Sms) -> SendResult:
+        """Send the SMS."""
 
-    async def find(self, sms: Sms, since: datetime) -> SendResult | None:
-        """What became of an SMS that this provider may have got at or after `since`; None if it has not got it.
+    async def reconcile(self, sms: Sms, since: datetime) -> SendResult | None:
+        """Find out what became of an SMS that may have been sent at or after `since`. None: the provider does not have it.
 
-        An outcome of kind UNKNOWN: it cannot be told now.
+        The outcome is UNKNOWN if that cannot be found out now.
         """
 
 
 class Providers:
-    """Those of one deployment. `clock`: seconds that only ever grow."""
+    """The providers of one deployment, in order of priority. `clock`: a monotonic clock in seconds."""
 
     def __init__(self, providers: Sequence[Provider], *, clock: Callable[[], float] = time.monotonic) -> None:
         self._providers = tuple(providers)
         self._clock = clock
-        self._passed_over_until: dict[str, float] = {}
+        self._outage_until: dict[str, float] = {}
 
     def __bool__(self) -> bool:
         return bool(self._providers)
 
-    def named(self, name: str) -> Provider | None:
+    def get(self, name: str) -> Provider | None:
         return next((each for each in self._providers if each.name == name), None)
 
-    def in_turn(self) -> list[Provider]:
-        """Whom to ask, the best first."""
+    def in_order(self) -> list[Provider]:
+        """The providers in the order in which to try them now."""
         now = self._clock()
-        return sorted(self._providers, key=lambda each: self._passed_over_until.get(each.name, 0.0) > now)
+        return sorted(self._providers, key=lambda each: self._outage_until.get(each.name, 0.0) > now)
 
-    def note(self, provider: Provider, *, outage: bool) -> None:
-        """What a request to this provider has shown of it."""
+    def record(self, provider: Provider, *, outage: bool) -> None:
+        """Record whether the last request to the provider met an outage."""
         if outage:
-            self._passed_over_until[provider.name] = self._clock() + PASSED_OVER_FOR
+            self._outage_until[provider.name] = self._clock() + OUTAGE_SECONDS
         else:
-            self._passed_over_until.pop(provider.name, None)
+            self._outage_until.pop(provider.name, None)
 
     def senders(self, sms: Sms) -> set[str]:
-        """Everyone from whom this SMS could come."""
+        """All senders that this SMS could have."""
         return {sender for each in self._providers if (sender := each.sender_of(sms))}
 
 
-def lost(words: str, *, wait: float | None = None, obstacle: str | None = None) -> SendResult:
-    """Nobody knows whether it was accepted. `words` stay with the attempt; `wait`: seconds that the provider asked for."""
-    outcome = Outcome(kind=OutcomeKind.UNKNOWN, reason=LOST_REASON, retry_after=wait, response=words[:MAX_RESPONSE])
-    return SendResult(outcome=outcome, obstacle=obstacle)
+def unknown_result(detail: str, *, wait: float | None = None, operator_problem: str | None = None) -> SendResult:
+    """The provider may have accepted the SMS. `detail` is recorded with the attempt; `wait`: seconds of Retry-After."""
+    outcome = Outcome(kind=OutcomeKind.UNKNOWN, reason=UNKNOWN_REASON, retry_after=wait, response=detail[:MAX_RESPONSE])
+    return SendResult(outcome=outcome, operator_problem=operator_problem)
 
 
 def unreachable(name: str, error: Exception) -> SendResult:
-    """Nothing reached the provider."""
+    """The request did not reach the provider."""
     outcome = Outcome(kind=OutcomeKind.DEFERRED, reason=f"{name} unreachable: {error}", fault=Fault.PROVIDER)
     return SendResult(outcome=outcome, outage=True)

@@ -1,7 +1,7 @@
-"""Twilio as a provider of SMS, and how an SMS is found again there whose answer was lost.
+"""TwilioProvider: sends SMS by Twilio's message API, and reconciles an SMS whose response was lost.
 
-Twilio has no idempotency key, so it is asked what it has sent to the number since. The limit of this: a lost SMS is not
-recognised if its text, sender or number was changed before the next attempt.
+Twilio has no idempotency keys, so reconciling lists the messages that it has sent to the number. It does not recognize the
+SMS if text, sender or number were changed before the next attempt.
 """
 
 from collections.abc import Sequence
@@ -13,39 +13,33 @@ from aiohttp import ClientSession
 from twilio.base.exceptions import TwilioException
 from twilio.rest import Client
 
-from activities.sms.provider_http import AnswerLost, NotSent
-from activities.sms.providers import (
-    Reported,
-    SendResult,
-    Sms,
-    lost,
-    unreachable,
-)
-from activities.sms.twilio_http import TwilioTransport, from_retry_after, retry_after
+from activities.sms.provider_http import NotSent, ResponseLost
+from activities.sms.providers import ReportedCost, SendResult, Sms, unknown_result, unreachable
+from activities.sms.twilio_http import TwilioTransport, error_details, retry_after
 from bellwire.deliveries import MAX_RESPONSE, Outcome, OutcomeKind
 from bellwire.sms.twilio_codes import BY_CODE, classify_refusal
 
 TWILIO = "twilio"
-#: How far Twilio's clock and ours may be apart, with the time that one call takes.
+#: The largest difference between Twilio's clock and the worker's, including the duration of a call.
 CLOCK_SKEW = timedelta(minutes=2)
-#: Messages to one number that are looked through for a lost one: pages of this many, and at most so many pages.
+#: Messages of one page when searching for an SMS, and pages that are searched.
 LIST_PAGE, LIST_PAGES = 200, 10
-#: Claims that one worker remembers; the registry knows the older ones.
+#: Claims that one worker remembers; the registry has the older ones.
 MAX_CLAIMS = 10_000
-#: What precedes each text that a trial account sends.
+#: The prefix of each text that a trial account sends.
 TRIAL_PREFIX = "Sent from your Twilio trial account - "
 
 
 def twilio_client(account_sid: str, auth_token: str, *, url: str, timeout: float, session: ClientSession) -> Client:
-    """A client of the account at `url`. The session stays the caller's to close; `timeout` is seconds for one call."""
+    """A client for the account at `url`. The caller closes `session`; `timeout`: seconds for one call."""
     client = Client(account_sid, auth_token, http_client=TwilioTransport(session, timeout=timeout))
-    client.edge = client.region = None  # from TWILIO_EDGE and TWILIO_REGION; the URL says where Twilio is
+    client.edge = client.region = None  # ignore TWILIO_EDGE and TWILIO_REGION; `url` is complete
     client.api.base_url = url
     return client
 
 
 class Records(Protocol):
-    """What of the registry is needed to tell whose SMS one is."""
+    """The part of the registry that knows which attempt a provider's id belongs to."""
 
     async def claimed_provider_ids(self, provider_ids: Sequence[str]) -> set[str]: ...
 
@@ -53,15 +47,15 @@ class Records(Protocol):
 class TwilioProvider:
     """Twilio's message API. `sender`: a number, a name or a messaging service (MG…).
 
-    `callbacks`: the URL under which Twilio tells, with a delivery's id behind it, what became of an SMS; None: it does not.
+    `callbacks`: the base URL of status callbacks, to which the delivery's id is appended; None: no callbacks.
     """
 
     name = TWILIO
-    repeats = False
+    idempotent_resend = False
 
     def __init__(self, client: Client, records: Records, *, sender: str, callbacks: str | None = None) -> None:
         self._client, self._records, self._sender, self._callbacks = client, records, sender, callbacks
-        #: Which attempt a SID belongs to, from the moment it is seen until the registry has it and beyond.
+        #: Delivery id and attempt number of each SID, since the registry has it only after the attempt is recorded.
         self._claims: dict[str, tuple[str, int]] = {}
 
     def sender_of(self, sms: Sms) -> str:
@@ -69,45 +63,46 @@ class TwilioProvider:
 
     async def send(self, sms: Sms) -> SendResult:
         sender = self.sender_of(sms)
-        more = {"messaging_service_sid" if sender.startswith("MG") else "from_": sender}
+        options = {"messaging_service_sid" if sender.startswith("MG") else "from_": sender}
         if self._callbacks is not None:
-            more["status_callback"] = f"{self._callbacks}/{sms.delivery_id}"
+            options["status_callback"] = f"{self._callbacks}/{sms.delivery_id}"
         try:
-            message = await self._client.messages.create_async(to=sms.to, body=sms.text, **more)
+            message = await self._client.messages.create_async(to=sms.to, body=sms.text, **options)
         except NotSent as error:
             return unreachable("Twilio", error)
-        except AnswerLost as error:
-            return lost(f"Twilio: {error}")
+        except ResponseLost as error:
+            return unknown_result(f"Twilio: {error}")
         except TwilioException as error:
             return _refused(error)
         if not message.sid:
-            return lost("Twilio: an answer without a SID")
+            return unknown_result("Twilio: response without a SID")
         self._claim(message.sid, sms)
         return _accepted(message, "Twilio 201")
 
-    async def find(self, sms: Sms, since: datetime) -> SendResult | None:
+    async def reconcile(self, sms: Sms, since: datetime) -> SendResult | None:
         try:
-            found = await self._sent_since(sms, since - CLOCK_SKEW)
-        except (NotSent, AnswerLost) as error:
-            return lost(f"while reconciling, Twilio: {error}")
+            found = await self._list_sent(sms, since - CLOCK_SKEW)
+        except (NotSent, ResponseLost) as error:
+            return unknown_result(f"while reconciling, Twilio: {error}")
         except TwilioException as error:
-            status, code, words = from_retry_after(error)
-            obstacle = _reason(status, code) if status is not None and classify_refusal(status, code).operator else None
-            return lost(f"while reconciling: {words}", wait=retry_after(), obstacle=obstacle)
-        taken = await self._records.claimed_provider_ids([message.sid for message in found]) if found else set()
+            status, code, message = error_details(error)
+            operator = status is not None and classify_refusal(status, code).operator
+            problem = _reason(status, code) if status is not None and operator else None
+            return unknown_result(f"while reconciling: {message}", wait=retry_after(), operator_problem=problem)
+        recorded = await self._records.claimed_provider_ids([message.sid for message in found]) if found else set()
         mine = _claimant(sms)
-        free = [each for each in found if each.sid not in taken and self._claims.get(each.sid, mine) == mine]
+        free = [each for each in found if each.sid not in recorded and self._claims.get(each.sid, mine) == mine]
         if not free:
             return None
-        # Its own one first, or it would take another delivery's and leave that one without.
+        # Prefer the message that this attempt has claimed, so that it does not take another delivery's.
         message = min(free, key=lambda each: (each.sid not in self._claims, each.date_created or since))
         self._claim(message.sid, sms)
         return _accepted(message, f"Twilio {message.status}, reconciled")
 
-    async def _sent_since(self, sms: Sms, since: datetime) -> list[Any]:
-        """Twilio's messages with this text from our sender to this number, created at or after `since`.
+    async def _list_sent(self, sms: Sms, since: datetime) -> list[Any]:
+        """Twilio's messages with this text, sender and number, created at or after `since`.
 
-        Not narrowed by DateSent: a message that still waits in Twilio's queue has none.
+        The query has no filter by DateSent, since a message that is still in Twilio's queue has none.
         """
         found: list[Any] = []
         sender, text = self.sender_of(sms), sms.text.strip()
@@ -119,7 +114,7 @@ class TwilioProvider:
             page = await page.next_page_async() if recent else None
             if page is None:
                 return [each for each in found if (each.body or "").removeprefix(TRIAL_PREFIX).strip() == text]
-        raise AnswerLost("too many messages to look through")
+        raise ResponseLost("too many messages to search")
 
     def _claim(self, sid: str, sms: Sms) -> None:
         self._claims[sid] = _claimant(sms)
@@ -132,23 +127,23 @@ def _claimant(sms: Sms) -> tuple[str, int]:
 
 
 def _refused(error: TwilioException) -> SendResult:
-    status, code, words = from_retry_after(error)
-    judged = classify_refusal(status, code) if status is not None else None
-    if status is None or judged is None or judged.kind is OutcomeKind.UNKNOWN:
-        return lost(words, wait=retry_after())
+    status, code, message = error_details(error)
+    meaning = classify_refusal(status, code) if status is not None else None
+    if status is None or meaning is None or meaning.kind is OutcomeKind.UNKNOWN:
+        return unknown_result(message, wait=retry_after())
     reason = _reason(status, code)
     return SendResult(
         outcome=Outcome(
-            kind=judged.kind,
+            kind=meaning.kind,
             reason=reason,
-            retry_after=retry_after() if judged.kind is OutcomeKind.DEFERRED else None,
-            disable=judged.disable,
-            fault=judged.fault,
-            response=words[:MAX_RESPONSE],
+            retry_after=retry_after() if meaning.kind is OutcomeKind.DEFERRED else None,
+            disable=meaning.disable,
+            fault=meaning.fault,
+            response=message[:MAX_RESPONSE],
         ),
         outage=status == 429 or status >= 500,
-        obstacle=reason if judged.operator else None,
-        suppress=judged.suppress,
+        operator_problem=reason if meaning.operator else None,
+        suppress=meaning.suppress,
     )
 
 
@@ -157,24 +152,24 @@ def _reason(status: int, code: int | None) -> str:
 
 
 def _accepted(message: Any, reason: str) -> SendResult:
-    """Delivered, as far as Bellwire follows an SMS; unless Twilio knows already that it will not be."""
-    reported = _reported(message)
-    judged = BY_CODE.get(message.error_code) if message.status in {"failed", "undelivered"} else None
-    if judged is None:
+    """The result of a message that Twilio has accepted: delivered, unless its status is already a failure."""
+    cost = _cost(message)
+    meaning = BY_CODE.get(message.error_code) if message.status in {"failed", "undelivered"} else None
+    if meaning is None:
         outcome = Outcome(kind=OutcomeKind.DELIVERED, reason=reason, provider_id=message.sid)
-        return SendResult(outcome=outcome, reported=reported)
+        return SendResult(outcome=outcome, cost=cost)
     outcome = Outcome(
-        kind=judged.kind,
+        kind=meaning.kind,
         reason=f"Twilio {message.status} {message.error_code}",
-        disable=judged.disable,
-        fault=judged.fault,
+        disable=meaning.disable,
+        fault=meaning.fault,
         provider_id=message.sid,
     )
-    return SendResult(outcome=outcome, suppress=judged.suppress, reported=reported)
+    return SendResult(outcome=outcome, suppress=meaning.suppress, cost=cost)
 
 
-def _reported(message: Any) -> Reported | None:
-    """Twilio bills after sending, often after answering; until then it says nothing, or 0 segments."""
+def _cost(message: Any) -> ReportedCost | None:
+    """The cost, if the response has it. Twilio bills after sending; before that it reports no price and 0 segments."""
     try:
         segments = int(message.num_segments or 0) or None
         price = None if message.price is None else abs(Decimal(str(message.price)))
@@ -182,4 +177,4 @@ def _reported(message: Any) -> Reported | None:
         return None
     if segments is None and price is None:
         return None
-    return Reported(segments=segments, price=price, currency=message.price_unit if price is not None else None)
+    return ReportedCost(segments=segments, price=price, currency=message.price_unit if price is not None else None)

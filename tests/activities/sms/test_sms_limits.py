@@ -1,4 +1,4 @@
-"""What is not sent by SMS, and what is recorded of what is: segments, prices, senders, suppressed numbers."""
+"""Limits of SMS: segments, allowed senders and suppressed numbers; and the recorded segments and prices."""
 
 import json
 from collections.abc import AsyncIterator
@@ -38,7 +38,7 @@ class Setting(NamedTuple):
 
     def channel(self, *, callbacks: str | None = None, **changes: Any) -> SmsChannel:
         client = twilio_client(
-            self.twilio.account_sid, self.twilio.auth_token, url=self.twilio.url, timeout=5, session=self.session
+            self.twilio.account_sid, self.twilio.auth_token, url=self.twilio.url, timeout=60, session=self.session
         )
         provider = TwilioProvider(client, self.registry.attempts, sender=SENDER, callbacks=callbacks)
         options = {"concurrency": 1, "reconcile_after": 0.0, "max_segments": 10, **changes}
@@ -47,8 +47,8 @@ class Setting(NamedTuple):
 
 @pytest.fixture
 async def setting(tmp_path: Path) -> AsyncIterator[Setting]:
-    (tmp_path / "templates" / "said").mkdir(parents=True)
-    (tmp_path / "templates" / "said" / "sms.txt").write_text("{{ data.text }}")
+    (tmp_path / "templates" / "custom").mkdir(parents=True)
+    (tmp_path / "templates" / "custom" / "sms.txt").write_text("{{ data.text }}")
     registry = await Registry.open(f"sqlite:///{tmp_path / 'registry.db'}")
     await registry.migrate()
     async with FakeTwilio() as twilio, aiohttp.ClientSession() as session:
@@ -56,9 +56,9 @@ async def setting(tmp_path: Path) -> AsyncIterator[Setting]:
     await registry.close()
 
 
-def wanted(text: str = "Hello", **target: Any) -> SendRequest:
-    wish = subscription({"channel": "sms", "to": TO, **target}, id="sub_sms", types=["said"])
-    return send_request(wish, event(type="said", data={"text": text}))
+def request(text: str = "Hello", **target: Any) -> SendRequest:
+    to = subscription({"channel": "sms", "to": TO, **target}, id="sub_sms", types=["custom"])
+    return send_request(to, event(type="custom", data={"text": text}))
 
 
 def suppression(scope: str, reason: SuppressionReason = SuppressionReason.OPERATOR) -> Suppression:
@@ -66,7 +66,7 @@ def suppression(scope: str, reason: SuppressionReason = SuppressionReason.OPERAT
 
 
 @pytest.mark.parametrize(
-    ("text", "target", "most", "reason"),
+    ("text", "target", "limit", "reason"),
     [
         ("a" * 160, {}, 1, None),
         ("a" * 161, {}, 1, "too long: 2 segments (GSM-7), at most 1"),
@@ -75,10 +75,10 @@ def suppression(scope: str, reason: SuppressionReason = SuppressionReason.OPERAT
         ("€" * 1600, {}, 10, "too long: 22 segments (GSM-7), at most 10"),
     ],
 )
-async def test_a_text_of_more_segments_than_allowed_is_rejected_and_not_sent(
-    setting: Setting, text: str, target: dict[str, int], most: int, reason: str | None
+async def test_a_text_with_too_many_segments_is_rejected_and_not_sent(
+    setting: Setting, text: str, target: dict[str, int], limit: int, reason: str | None
 ) -> None:
-    outcome = await setting.channel(max_segments=most).attempt(wanted(text, **target))
+    outcome = await setting.channel(max_segments=limit).attempt(request(text, **target))
     if reason is None:
         assert (outcome.kind, setting.twilio.posts) == (OutcomeKind.DELIVERED, 1)
     else:
@@ -89,7 +89,7 @@ async def test_a_text_of_more_segments_than_allowed_is_rejected_and_not_sent(
 
 
 async def test_segments_and_their_price_are_recorded(setting: Setting) -> None:
-    outcome = await setting.channel(prices=Prices([GERMANY, MOBILE])).attempt(wanted("中" * 71))
+    outcome = await setting.channel(prices=Prices([GERMANY, MOBILE])).attempt(request("中" * 71))
     facts = outcome.sms
     assert facts is not None
     assert (facts.encoding, facts.segments, facts.provider) == (Encoding.UCS_2, 2, "twilio")
@@ -97,12 +97,14 @@ async def test_segments_and_their_price_are_recorded(setting: Setting) -> None:
     assert (facts.reported_segments, facts.reported_price, facts.reported_currency) == (2, None, None)
 
 
-async def test_what_twilio_bills_is_recorded_once_it_says_so(setting: Setting) -> None:
+async def test_the_price_that_twilio_reports_is_recorded(setting: Setting) -> None:
     sent = setting.twilio.add_message(TO, SENDER, "Hello")
     setting.twilio.set_status(sent.sid, "delivered", price="-0.0158")
-    lost = wanted()
-    delivery = lost.delivery.model_copy(update={"intent_at": NOW, "provider_attempted": "twilio/1"})
-    outcome = await setting.channel().attempt(send_request(lost.subscription, lost.event, **delivery.model_dump()))
+    unknown = request()
+    delivery = unknown.delivery.model_copy(update={"intent_at": NOW, "provider_attempted": "twilio/1"})
+    outcome = await setting.channel().attempt(
+        send_request(unknown.subscription, unknown.event, **delivery.model_dump())
+    )
     facts = outcome.sms
     assert facts is not None
     assert (facts.reported_segments, facts.reported_price, facts.reported_currency) == (1, Decimal("0.0158"), "USD")
@@ -119,100 +121,104 @@ async def test_what_twilio_bills_is_recorded_once_it_says_so(setting: Setting) -
         (SmsResponse(status=503), Fault.PROVIDER),
     ],
 )
-async def test_a_refusal_by_twilio_is_the_receivers_only_if_it_is_about_the_number(
+async def test_a_refusal_is_the_receivers_fault_only_if_it_concerns_the_number(
     setting: Setting, reply: SmsResponse, fault: Fault
 ) -> None:
     setting.twilio.script(TO, reply)
-    outcome = await setting.channel().attempt(wanted())
+    outcome = await setting.channel().attempt(request())
     assert outcome.kind in {OutcomeKind.REJECTED, OutcomeKind.DEFERRED}
     assert outcome.fault is fault
 
 
-async def test_an_sms_that_twilio_failed_to_deliver_says_whose_fault_it_was(setting: Setting) -> None:
+async def test_an_undelivered_sms_is_the_receivers_fault(setting: Setting) -> None:
     sent = setting.twilio.add_message(TO, SENDER, "Hello")
     setting.twilio.set_status(sent.sid, "undelivered", 30003)
-    lost = wanted()
+    unknown = request()
     outcome = await setting.channel().attempt(
-        send_request(lost.subscription, lost.event, intent_at=NOW, provider_attempted="twilio/1")
+        send_request(unknown.subscription, unknown.event, intent_at=NOW, provider_attempted="twilio/1")
     )
     assert (outcome.kind, outcome.fault) == (OutcomeKind.DEFERRED, Fault.RECEIVER)
 
 
-async def test_what_was_refused_costs_nothing(setting: Setting) -> None:
+async def test_a_refused_sms_has_no_estimated_price(setting: Setting) -> None:
     setting.twilio.script(TO, SmsResponse(status=400, code=21617))
-    facts = (await setting.channel(prices=Prices([MOBILE])).attempt(wanted())).sms
+    facts = (await setting.channel(prices=Prices([MOBILE])).attempt(request())).sms
     assert facts is not None
     assert (facts.segments, facts.estimate) == (1, None)
 
 
-async def test_the_subscription_names_the_sender(setting: Setting) -> None:
+async def test_the_subscription_chooses_the_sender(setting: Setting) -> None:
     for sender in (SERVICE, "Acme Shop", "+14155550199"):
-        await setting.channel(senders=(SERVICE, "Acme Shop", "+14155550199")).attempt(wanted(sender=sender))
-    await setting.channel().attempt(wanted())
+        await setting.channel(senders=(SERVICE, "Acme Shop", "+14155550199")).attempt(request(sender=sender))
+    await setting.channel().attempt(request())
     assert [sent.sender for sent in setting.twilio.messages] == [SERVICE, "Acme Shop", "+14155550199", SENDER]
 
 
-async def test_a_sender_that_the_operator_has_not_listed_waits_loudly(setting: Setting) -> None:
+async def test_a_sender_that_is_not_allowed_defers_and_logs_an_error(setting: Setting) -> None:
     with capture_logs() as logs:
-        outcome = await setting.channel(senders=(SENDER,)).attempt(wanted(sender="Acme"))
+        outcome = await setting.channel(senders=(SENDER,)).attempt(request(sender="Acme"))
     assert (outcome.kind, outcome.reason, outcome.fault) == (OutcomeKind.DEFERRED, "sender not allowed", Fault.OPERATOR)
     assert [line["log_level"] for line in logs] == ["error"]
     assert setting.twilio.posts == 0
 
 
-async def test_twilio_is_told_where_to_call_back_about_which_delivery(setting: Setting) -> None:
-    this = wanted()
-    await setting.channel(callbacks="https://bellwire.example/callbacks/twilio").attempt(this)
-    assert setting.twilio.messages[0].callback == f"https://bellwire.example/callbacks/twilio/{this.delivery.id}"
-    await setting.channel().attempt(wanted("Again"))
+async def test_the_status_callback_contains_the_delivery_id(setting: Setting) -> None:
+    sent_request = request()
+    await setting.channel(callbacks="https://bellwire.example/callbacks/twilio").attempt(sent_request)
+    assert (
+        setting.twilio.messages[0].callback == f"https://bellwire.example/callbacks/twilio/{sent_request.delivery.id}"
+    )
+    await setting.channel().attempt(request("Again"))
     assert setting.twilio.messages[1].callback is None
 
 
 @pytest.mark.parametrize("scope", [EVERYWHERE, "sub_sms", by_sender(SENDER)])
 async def test_nothing_is_sent_to_a_suppressed_number(setting: Setting, scope: str) -> None:
     await setting.registry.suppressions.add(suppression(scope, SuppressionReason.UNSUBSCRIBED))
-    outcome = await setting.channel().attempt(wanted())
+    outcome = await setting.channel().attempt(request())
     assert (outcome.kind, outcome.reason) == (OutcomeKind.REJECTED, "recipient suppressed: unsubscribed")
     assert (outcome.fault, setting.twilio.posts) == (Fault.OPERATOR, 0)
 
 
 @pytest.mark.parametrize("scope", ["sub_other", by_sender("+14155550199")])
-async def test_what_was_said_to_others_suppresses_nothing_here(setting: Setting, scope: str) -> None:
+async def test_a_suppression_for_another_subscription_or_sender_does_not_apply(setting: Setting, scope: str) -> None:
     await setting.registry.suppressions.add(suppression(scope))
-    assert (await setting.channel().attempt(wanted())).kind is OutcomeKind.DELIVERED
+    assert (await setting.channel().attempt(request())).kind is OutcomeKind.DELIVERED
 
 
-async def test_who_has_said_stop_is_not_written_to_again_until_start(setting: Setting) -> None:
+async def test_after_stop_the_number_is_suppressed_until_start(setting: Setting) -> None:
     setting.twilio.script(TO, SmsResponse(status=400, code=21610))
     channel = setting.channel()
-    stopped = await channel.attempt(wanted())
+    stopped = await channel.attempt(request())
     assert (stopped.kind, stopped.disable, stopped.fault) == (OutcomeKind.REJECTED, False, Fault.PROVIDER)
     (listed,) = await setting.registry.suppressions.list()
     assert (listed.reason, listed.subscription_id) == (SuppressionReason.UNSUBSCRIBED, by_sender(SENDER))
-    assert (await channel.attempt(wanted())).reason == "recipient suppressed: unsubscribed"
+    assert (await channel.attempt(request())).reason == "recipient suppressed: unsubscribed"
     assert setting.twilio.posts == 1
     await setting.registry.suppressions.lift(Channel.SMS, TO, subscription_id=by_sender(SENDER))
-    assert (await channel.attempt(wanted())).kind is OutcomeKind.DELIVERED
+    assert (await channel.attempt(request())).kind is OutcomeKind.DELIVERED
 
 
-async def test_a_number_that_does_not_exist_is_suppressed_for_all(setting: Setting) -> None:
+async def test_a_number_that_does_not_exist_is_suppressed_for_all_senders(setting: Setting) -> None:
     setting.twilio.script(TO, SmsResponse(status=400, code=21614))
-    assert (await setting.channel().attempt(wanted())).disable
+    assert (await setting.channel().attempt(request())).disable
     (listed,) = await setting.registry.suppressions.list()
     assert (listed.reason, listed.subscription_id) == (SuppressionReason.BOUNCED, EVERYWHERE)
 
 
-async def test_an_sms_that_is_out_already_counts_though_the_number_is_suppressed_by_now(setting: Setting) -> None:
-    this = wanted()
+async def test_an_sms_that_was_sent_before_the_suppression_is_delivered(setting: Setting) -> None:
+    sent_request = request()
     sent = setting.twilio.add_message(TO, SENDER, "Hello")
     await setting.registry.suppressions.add(suppression(EVERYWHERE))
-    killed = send_request(this.subscription, this.event, state=DeliveryState.SENDING, intent_at=sent.created_at)
+    killed = send_request(
+        sent_request.subscription, sent_request.event, state=DeliveryState.SENDING, intent_at=sent.created_at
+    )
     outcome = await setting.channel().attempt(killed)
     assert (outcome.kind, outcome.provider_id) == (OutcomeKind.DELIVERED, sent.sid)
 
 
 @pytest.mark.parametrize("suffix", ["csv", "json"])
-def test_the_longest_prefix_names_the_price(tmp_path: Path, suffix: str) -> None:
+def test_the_longest_prefix_determines_the_price(tmp_path: Path, suffix: str) -> None:
     rows = [("+49", "0.0725"), ("+4915", "0.0680"), ("+", "0.10")]
     file = tmp_path / f"prices.{suffix}"
     if suffix == "csv":
@@ -237,14 +243,12 @@ def test_the_longest_prefix_names_the_price(tmp_path: Path, suffix: str) -> None
         ("a.csv", "prefix,price,currency\n+49,0.07,euro\n", "0.currency"),
         ("a.csv", "prefix,price,currency\n+49,0.07,EUR,7\n", "0.more"),
         ("a.csv", "prefix,price,currency\n+49,0.07\n", "0.currency"),
-        ("a.csv", "prefix,price,currency\n+49,1,EUR\n+49,2,EUR\n", "prefix +49 is there twice"),
+        ("a.csv", "prefix,price,currency\n+49,1,EUR\n+49,2,EUR\n", "prefix +49 is given twice"),
         ("a.json", '{"+49": 1}', "list"),
         ("a.json", "[", "a.json"),
     ],
 )
-def test_a_bad_table_of_prices_is_refused_with_the_name_of_the_field(
-    tmp_path: Path, name: str, text: str, problem: str
-) -> None:
+def test_the_error_for_an_invalid_price_names_the_field(tmp_path: Path, name: str, text: str, problem: str) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match="BELLWIRE_SMS_PRICES") as refused:
         Prices.read(tmp_path / name)

@@ -1,4 +1,4 @@
-"""The transport to Twilio, and the table of what its refusals mean."""
+"""The HTTP transport to Twilio, and the classification of its refusals."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -12,11 +12,11 @@ from twilio.http.response import Response
 
 from activities.sms.provider_http import (
     MAX_RESPONSE_BYTES,
-    AnswerLost,
     NotSent,
+    ResponseLost,
     translate,
 )
-from activities.sms.twilio_http import TwilioTransport, from_retry_after, retry_after
+from activities.sms.twilio_http import TwilioTransport, error_details, retry_after
 from bellwire.deliveries import OutcomeKind
 from bellwire.sms.twilio_codes import classify_refusal
 from bellwire.suppressions import SuppressionReason
@@ -28,8 +28,8 @@ FORM = {"To": TO, "From": SENDER, "Body": "Order 42 & more"}
 
 @pytest.fixture
 async def twilio() -> AsyncIterator[FakeTwilio]:
-    async with FakeTwilio() as double:
-        yield double
+    async with FakeTwilio() as fake:
+        yield fake
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
         yield opened
 
 
-async def post(session: aiohttp.ClientSession, twilio: FakeTwilio, *, timeout: float = 5) -> Response:
+async def post(session: aiohttp.ClientSession, twilio: FakeTwilio, *, timeout: float = 60) -> Response:
     url = f"{twilio.url}/2010-04-01/Accounts/{twilio.account_sid}/Messages.json"
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
     transport = TwilioTransport(session, timeout=timeout)
@@ -47,16 +47,14 @@ async def post(session: aiohttp.ClientSession, twilio: FakeTwilio, *, timeout: f
     )
 
 
-async def test_an_answer_comes_back_with_its_status_and_text(
-    session: aiohttp.ClientSession, twilio: FakeTwilio
-) -> None:
-    answer = await post(session, twilio)
-    assert answer.status_code == 201
-    assert twilio.messages[0].sid in answer.text
+async def test_a_response_is_returned_with_status_and_text(session: aiohttp.ClientSession, twilio: FakeTwilio) -> None:
+    response = await post(session, twilio)
+    assert response.status_code == 201
+    assert twilio.messages[0].sid in response.text
     assert [(sent.to, sent.sender, sent.body) for sent in twilio.messages] == [(TO, SENDER, "Order 42 & more")]
 
 
-async def test_a_refusal_is_an_answer_and_its_retry_after_is_kept(
+async def test_a_refusal_is_returned_and_its_retry_after_is_kept(
     session: aiohttp.ClientSession, twilio: FakeTwilio
 ) -> None:
     twilio.script(TO, SmsResponse(status=429, retry_after=17))
@@ -66,44 +64,43 @@ async def test_a_refusal_is_an_answer_and_its_retry_after_is_kept(
     assert retry_after() is None
 
 
-async def test_the_timeout_works_and_says_that_the_answer_was_lost(
-    session: aiohttp.ClientSession, twilio: FakeTwilio
-) -> None:
+async def test_a_timeout_means_that_the_response_was_lost(session: aiohttp.ClientSession, twilio: FakeTwilio) -> None:
+    await post(session, twilio)  # so that the next request has a connection, and only the response can time out
     twilio.script(TO, SmsResponse(never=True))
-    with pytest.raises(AnswerLost, match="timeout"):
-        await asyncio.wait_for(post(session, twilio, timeout=0.2), 2)
+    with pytest.raises(ResponseLost, match="timeout"):
+        await asyncio.wait_for(post(session, twilio, timeout=1), 60)
 
 
-async def test_a_reset_connection_says_that_the_answer_was_lost_and_nothing_is_repeated(
+async def test_a_reset_connection_means_that_the_response_was_lost_and_is_not_repeated(
     session: aiohttp.ClientSession, twilio: FakeTwilio
 ) -> None:
-    await post(session, twilio)  # so that the next request meets a kept connection, which aiohttp could try again
+    await post(session, twilio)  # so that the next request reuses the connection, for which aiohttp could repeat it
     twilio.script(TO, SmsResponse(reset=True))
-    with pytest.raises(AnswerLost, match="connection lost"):
+    with pytest.raises(ResponseLost, match="connection lost"):
         await post(session, twilio)
     assert twilio.posts == 2
 
 
-async def test_a_refused_connection_says_that_nothing_was_sent(session: aiohttp.ClientSession) -> None:
+async def test_a_refused_connection_means_that_nothing_was_sent(session: aiohttp.ClientSession) -> None:
     async with FakeTwilio() as gone:
         pass
     with pytest.raises(NotSent, match="connect failed"):
         await post(session, gone)
 
 
-async def test_dialling_that_takes_too_long_says_that_nothing_was_sent(twilio: FakeTwilio) -> None:
+async def test_a_connect_timeout_means_that_nothing_was_sent(twilio: FakeTwilio) -> None:
     twilio.script(TO, SmsResponse(never=True))
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as narrow:
-        first = asyncio.create_task(post(narrow, twilio, timeout=30))
-        await asyncio.wait_for(twilio.requested(1), 5)
+        first = asyncio.create_task(post(narrow, twilio, timeout=60))
+        await asyncio.wait_for(twilio.requested(1), 60)
         with pytest.raises(NotSent, match="connect timeout"):
-            await asyncio.wait_for(post(narrow, twilio, timeout=0.3), 2)
+            await asyncio.wait_for(post(narrow, twilio, timeout=3), 60)
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
     assert twilio.posts == 1
 
 
-async def test_a_closed_session_says_that_nothing_was_sent(twilio: FakeTwilio) -> None:
+async def test_a_closed_session_means_that_nothing_was_sent(twilio: FakeTwilio) -> None:
     async with aiohttp.ClientSession() as closed:
         pass
     with pytest.raises(NotSent, match="session closed"):
@@ -113,56 +110,56 @@ async def test_a_closed_session_says_that_nothing_was_sent(twilio: FakeTwilio) -
 @pytest.mark.parametrize(
     ("status", "head", "body", "expected"),
     [
-        (201, "Content-Length: 9", b"<html/>..", "unreadable answer"),
-        (201, "Content-Length: 900", b'{"sid"', "unreadable answer"),
+        (201, "Content-Length: 9", b"<html/>..", "invalid response"),
+        (201, "Content-Length: 900", b'{"sid"', "invalid response"),
         (400, "Content-Length: 900", b'{"code"', 400),
         (302, "Content-Length: 0\r\nLocation: /elsewhere", b"", 302),
     ],
 )
-async def test_an_answer_that_breaks_off_is_lost_unless_its_status_refuses(
+async def test_a_truncated_response_is_lost_unless_its_status_is_a_refusal(
     session: aiohttp.ClientSession, status: int, head: str, body: bytes, expected: str | int
 ) -> None:
-    asked = 0
+    requests = 0
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal asked
-        asked += 1
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal requests
+        requests += 1
         await reader.readuntil(b"\r\n\r\n")
         writer.write(f"HTTP/1.1 {status} X\r\n{head}\r\nConnection: close\r\n\r\n".encode() + body)
         await writer.drain()
         writer.close()
 
-    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+    async with await asyncio.start_server(respond, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        call = TwilioTransport(session, timeout=5).request("POST", f"http://127.0.0.1:{port}/", data=FORM)
+        call = TwilioTransport(session, timeout=60).request("POST", f"http://127.0.0.1:{port}/", data=FORM)
         if isinstance(expected, int):
             assert (await call).status_code == expected
         else:
-            with pytest.raises(AnswerLost, match=expected):
+            with pytest.raises(ResponseLost, match=expected):
                 await call
-    assert asked == 1
+    assert requests == 1
 
 
-async def test_an_endless_answer_is_cut_off(session: aiohttp.ClientSession) -> None:
-    async def drown(request: web.Request) -> web.Response:
+async def test_a_response_that_is_too_large_is_lost(session: aiohttp.ClientSession) -> None:
+    async def respond(request: web.Request) -> web.Response:
         return web.json_response({"sid": "x" * MAX_RESPONSE_BYTES})
 
     app = web.Application()
-    app.router.add_post("/", drown)
+    app.router.add_post("/", respond)
     runner = web.AppRunner(app, shutdown_timeout=1)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        with pytest.raises(AnswerLost, match="unreadable answer"):
-            await TwilioTransport(session, timeout=5).request("POST", f"http://127.0.0.1:{runner.addresses[0][1]}/")
+        with pytest.raises(ResponseLost, match="invalid response"):
+            await TwilioTransport(session, timeout=60).request("POST", f"http://127.0.0.1:{runner.addresses[0][1]}/")
     finally:
         await runner.cleanup()
 
 
-def _all_below(kind: type[Exception]) -> Iterator[type[Exception]]:
+def _subclasses(kind: type[Exception]) -> Iterator[type[Exception]]:
     yield kind
     for below in kind.__subclasses__():
-        yield from _all_below(below)
+        yield from _subclasses(below)
 
 
 _NOT_SENT = {
@@ -185,36 +182,36 @@ _NOT_SENT = {
 @pytest.mark.parametrize(
     "kind",
     sorted(
-        {kind for kind in _all_below(aiohttp.ClientError) if kind.__module__.startswith("aiohttp")},
+        {kind for kind in _subclasses(aiohttp.ClientError) if kind.__module__.startswith("aiohttp")},
         key=str,
     ),
 )
-def test_every_exception_of_aiohttp_says_whether_something_was_sent(kind: type[Exception]) -> None:
-    said = translate(kind.__new__(kind))
-    assert isinstance(said, NotSent if kind in _NOT_SENT else AnswerLost)
-    assert 0 < len(str(said)) < 40
+def test_every_exception_of_aiohttp_is_classified_as_sent_or_not_sent(kind: type[Exception]) -> None:
+    translated = translate(kind.__new__(kind))
+    assert isinstance(translated, NotSent if kind in _NOT_SENT else ResponseLost)
+    assert 0 < len(str(translated)) < 40
 
 
 @pytest.mark.parametrize(
-    ("error", "kind", "words"),
+    ("error", "kind", "reason"),
     [
-        (TimeoutError(), AnswerLost, "timeout"),
-        (aiohttp.SocketTimeoutError(), AnswerLost, "timeout"),
-        (aiohttp.ServerDisconnectedError(), AnswerLost, "connection lost"),
-        (aiohttp.ClientOSError(104, "reset"), AnswerLost, "connection lost"),
-        (ConnectionResetError(), AnswerLost, "connection lost"),
-        (aiohttp.ClientPayloadError(), AnswerLost, "unreadable answer"),
+        (TimeoutError(), ResponseLost, "timeout"),
+        (aiohttp.SocketTimeoutError(), ResponseLost, "timeout"),
+        (aiohttp.ServerDisconnectedError(), ResponseLost, "connection lost"),
+        (aiohttp.ClientOSError(104, "reset"), ResponseLost, "connection lost"),
+        (ConnectionResetError(), ResponseLost, "connection lost"),
+        (aiohttp.ClientPayloadError(), ResponseLost, "invalid response"),
         (aiohttp.ConnectionTimeoutError(), NotSent, "connect timeout"),
         (aiohttp.NonHttpUrlClientError("ftp://x"), NotSent, "bad URL"),
         (UnicodeError(), NotSent, "bad URL"),
     ],
 )
-def test_a_failure_has_words_of_its_own(error: Exception, kind: type[Exception], words: str) -> None:
-    said = translate(error)
-    assert (type(said), str(said)) == (kind, words)
+def test_each_failure_has_its_own_reason(error: Exception, kind: type[Exception], reason: str) -> None:
+    translated = translate(error)
+    assert (type(translated), str(translated)) == (kind, reason)
 
 
-LATER, NEVER, LOST = OutcomeKind.DEFERRED, OutcomeKind.REJECTED, OutcomeKind.UNKNOWN
+LATER, NEVER, UNKNOWN = OutcomeKind.DEFERRED, OutcomeKind.REJECTED, OutcomeKind.UNKNOWN
 
 
 @pytest.mark.parametrize(
@@ -227,8 +224,8 @@ LATER, NEVER, LOST = OutcomeKind.DEFERRED, OutcomeKind.REJECTED, OutcomeKind.UNK
         (500, 20500, LATER, None),
         (503, None, LATER, None),
         (502, 20500, LATER, None),
-        (502, None, LOST, None),
-        (504, None, LOST, None),
+        (502, None, UNKNOWN, None),
+        (504, None, UNKNOWN, None),
         (500, 21610, LATER, None),
         *((400, code, LATER, None) for code in (20500, 21611, 30001, 30003, 30036)),
         *((status, None, LATER, None) for status in (408, 409, 425)),
@@ -247,16 +244,16 @@ LATER, NEVER, LOST = OutcomeKind.DEFERRED, OutcomeKind.REJECTED, OutcomeKind.UNK
         (422, None, NEVER, None),
     ],
 )
-def test_a_refusal_is_judged_by_its_http_class_first_and_its_code_second(
+def test_a_refusal_is_classified_by_its_http_status_first_and_its_code_second(
     status: int, code: int | None, kind: OutcomeKind, flag: str | None
 ) -> None:
-    judged = classify_refusal(status, code)
-    assert (judged.kind, judged.disable, judged.operator) == (kind, flag == "gone", flag == "operator")
+    meaning = classify_refusal(status, code)
+    assert (meaning.kind, meaning.disable, meaning.operator) == (kind, flag == "gone", flag == "operator")
     reasons = {"gone": SuppressionReason.BOUNCED, "stopped": SuppressionReason.UNSUBSCRIBED}
-    assert judged.suppress == reasons.get(flag or "")
+    assert meaning.suppress == reasons.get(flag or "")
 
 
-STATED: dict[type[TwilioException], list[tuple[TwilioException, tuple[int | None, int | None, str]]]] = {
+DETAILS: dict[type[TwilioException], list[tuple[TwilioException, tuple[int | None, int | None, str]]]] = {
     TwilioException: [
         (TwilioException("Unable to fetch page", Response(503, "busy")), (503, None, "busy")),
         (TwilioException("Page Records can not be deserialized"), (None, None, "Page Records can not be deserialized")),
@@ -274,13 +271,13 @@ STATED: dict[type[TwilioException], list[tuple[TwilioException, tuple[int | None
 }
 
 
-@pytest.mark.parametrize(("error", "expected"), [case for cases in STATED.values() for case in cases])
-def test_status_code_and_words_are_read_from_each_exception_of_twilio(
+@pytest.mark.parametrize(("error", "expected"), [case for cases in DETAILS.values() for case in cases])
+def test_status_code_and_message_are_read_from_each_exception_of_twilio(
     error: TwilioException, expected: tuple[int | None, int | None, str]
 ) -> None:
-    assert from_retry_after(error) == expected
+    assert error_details(error) == expected
 
 
-def test_no_exception_of_twilio_is_forgotten() -> None:
+def test_every_exception_of_twilio_is_covered() -> None:
     known = {kind for kind in vars(exceptions).values() if isinstance(kind, type) and issubclass(kind, Exception)}
-    assert known == set(STATED)
+    assert known == set(DETAILS)
