@@ -1,11 +1,10 @@
-"""EmailChannel: deliveries by SMTP, each to every recipient in an envelope of its own.
+"""EmailChannel: sends deliveries by SMTP, with an envelope of its own for each recipient.
 
-The Message-ID is the same on each attempt, so that a mail which is sent again, because its answer was lost, is one mail to
-whoever deduplicates. Addresses that are suppressed are left out, and one that the relay says nobody is at is suppressed.
+The Message-ID is the same on each attempt, so that receivers can deduplicate a mail that was sent again after a lost reply.
+Suppressed addresses are left out. An address is suppressed when the relay replies that its mailbox does not exist.
 """
 
 import re
-from collections.abc import Sequence
 
 import structlog
 from temporalio import activity
@@ -13,19 +12,21 @@ from temporalio import activity
 from activities.email.attachments import Attachments, AttachmentUnavailable, Fetch
 from activities.email.dkim import DkimSigner
 from activities.email.message import Composer, Draft, ascii_domain
+from activities.email.recipients import (
+    RecipientOutcome,
+    combine,
+    defer_all,
+    remaining_recipients,
+    suppressed_outcomes,
+)
 from activities.email.relays import Relays
 from activities.email.smtp_pool import SmtpPool
-from activities.email.smtp_replies import (
-    ERRORS,
-    Meaning,
-    classify_smtp_error,
-    reply_codes,
-)
+from activities.email.smtp_replies import ERRORS, Meaning, classify_smtp_error, reply_codes
 from activities.rendering.renderer import Renderer
 from activities.sending.in_flight import InFlightAttempts
 from activities.sending.loop import send
 from bellwire.contract import Chunk, ChunkResult
-from bellwire.deliveries import MAX_REASON, MAX_RESPONSE, Fault, Outcome, OutcomeKind
+from bellwire.deliveries import MAX_RESPONSE, Fault, Outcome, OutcomeKind
 from bellwire.email.return_path import ReturnPath
 from bellwire.email.unsubscribe_links import UnsubscribeLinks
 from bellwire.errors import TemplateInvalid
@@ -36,15 +37,14 @@ from bellwire.targets import Channel, EmailTarget
 
 log = structlog.get_logger("bellwire")
 
-_DONE = {OutcomeKind.DELIVERED, OutcomeKind.REJECTED}
 _QUEUED_AS = re.compile(r"queued as ([\w.-]{1,64})", re.IGNORECASE)
 
 
 class EmailChannel:
-    """Sends emails from `sender` ("Name <address>"), at most `concurrency` deliveries of a chunk at the same time.
+    """Sends mails from `sender` ("Name <address>"), at most `concurrency` deliveries of a chunk at the same time.
 
-    `links` are those by which recipients unsubscribe, `signer` signs, `fetch` gets files that events name, `return_path` is
-    where mails come back to. Raises ValueError at once if `sender` is not an address.
+    `links` creates unsubscribe links, `signer` signs, `fetch` downloads attachments, `return_path` creates envelope senders.
+    The constructor raises ValueError if `sender` is not a valid address.
     """
 
     def __init__(
@@ -60,11 +60,11 @@ class EmailChannel:
         fetch: Fetch | None = None,
         return_path: ReturnPath | None = None,
     ) -> None:
-        #: Attempts that go on although the workflow task that began them has not waited.
+        #: Attempts that continue after the workflow task that started them has stopped waiting.
         self.in_flight = InFlightAttempts(registry)
         self._registry, self._pool, self._renderer, self._concurrency = registry, pool, renderer, concurrency
         self._return_path = return_path
-        self._mail = Composer(sender, links=links, signer=signer)
+        self._composer = Composer(sender, links=links, signer=signer)
         self._attachments = Attachments(fetch)
 
     @activity.defn
@@ -80,138 +80,60 @@ class EmailChannel:
         )
 
     async def attempt(self, request: SendRequest) -> Outcome:
-        """Send the mail to each recipient who is owed it. A relay that refuses is an outcome, never an exception."""
+        """Send the mail to each recipient who does not have it yet. A refusal is an outcome, never an exception."""
         target = request.subscription.target
         if not isinstance(target, EmailTarget):
             return Outcome(
                 kind=OutcomeKind.REJECTED, reason="target is no longer an email address", fault=Fault.OPERATOR
             )
-        remaining_recipients = _owed(request, target.recipients)
-        unwanted = [
-            (recipient, _suppressed(request, recipient))
-            for recipient in remaining_recipients
-            if recipient in request.suppressed
-        ]
-        if len(unwanted) == len(target.recipients):
-            return unwanted[0][1]
+        remaining = remaining_recipients(request, target.recipients)
+        suppressed = suppressed_outcomes(request, remaining)
+        if len(suppressed) == len(target.recipients):
+            return suppressed[0].outcome
         try:
             text = await self._renderer.email(request)
         except TemplateInvalid as error:
-            log.error("template.failed", delivery=request.id, reason=str(error))  # noqa: TRY400 - it says where
-            return _not_now(request, str(error))
-        message_id = f"<{request.id}@{self._mail.domain}>"
+            log.error("template.failed", delivery=request.id, reason=str(error))  # noqa: TRY400 - the reason says where
+            return defer_all(request, str(error))
+        message_id = f"<{request.id}@{self._composer.domain}>"
         try:
             async with self._attachments.load(request.event, wanted=target.attachments) as found:
-                draft = await self._mail.draft(
+                draft = await self._composer.draft(
                     found.add_notice(text),
                     message_id=message_id,
                     subscription_id=request.subscription.id,
                     files=found.files,
                 )
-                made = [
-                    (recipient, await self._send(request, recipient, draft, message_id))
-                    for recipient in remaining_recipients
+                sent = [
+                    RecipientOutcome(recipient, await self._send(request, recipient, draft, message_id))
+                    for recipient in remaining
                     if recipient not in request.suppressed
                 ]
-        except AttachmentUnavailable as late:
-            return _not_now(request, late.reason)
-        return _together([*made, *unwanted], request, target.recipients)
+        except AttachmentUnavailable as unavailable:
+            return defer_all(request, unavailable.reason)
+        return combine([*sent, *suppressed], request, target.recipients)
 
     async def _send(self, request: SendRequest, recipient: str, draft: Draft, message_id: str) -> Outcome:
-        address = ascii_domain(recipient)
-        path = self._return_path
-        sender = (
-            path.sender(request.delivery.event_key, request.subscription.id, recipient) if path else self._mail.address
-        )
-        mail = await self._mail.compose(draft, recipient)
+        sender = self._composer.address
+        if self._return_path is not None:
+            sender = self._return_path.sender(request.delivery.event_key, request.subscription.id, recipient)
+        mail = await self._composer.compose(draft, recipient)
         try:
-            answer = await self._pool.send(sender, address, mail)
+            reply = await self._pool.send(sender, ascii_domain(recipient), mail)
         except ERRORS as error:
             meaning, outcome = classify_smtp_error(error)
             if meaning is Meaning.GONE:
                 gone = Suppression(channel=Channel.EMAIL, address=recipient, reason=SuppressionReason.BOUNCED)
                 return outcome.model_copy(update={"suppress": (gone,)})
             if meaning is Meaning.OPERATOR:
-                # Without the traceback, whose last line may hold an address.
+                # Without the traceback, whose last line may contain an address.
                 log.error("relay.refused", delivery=request.id, reason=outcome.reason)  # noqa: TRY400
             return outcome
-        code, _, words = answer.partition(" ")
-        queued = _QUEUED_AS.search(words)
+        code, _, message = reply.partition(" ")
+        queued = _QUEUED_AS.search(message)
         return Outcome(
             kind=OutcomeKind.DELIVERED,
-            reason=f"SMTP {reply_codes(int(code), words)}",
+            reason=f"SMTP {reply_codes(int(code), message)}",
             provider_id=queued[1] if queued else message_id,
-            response=answer[:MAX_RESPONSE],
+            response=reply[:MAX_RESPONSE],
         )
-
-
-def _not_now(request: SendRequest, reason: str) -> Outcome:
-    """Deferred before anything was sent: whoever is owed the mail still is, and whoever has it is not owed it again."""
-    return Outcome(
-        kind=OutcomeKind.DEFERRED,
-        reason=reason[:MAX_REASON],
-        fault=Fault.OPERATOR,
-        remaining_recipients=request.delivery.remaining_recipients,
-        provider_id=request.delivery.provider_id,
-    )
-
-
-def _owed(request: SendRequest, recipients: Sequence[str]) -> Sequence[str]:
-    """Who is to get the mail now. If the target has changed since a partial refusal: all, rather twice than never."""
-    remaining_recipients = request.delivery.remaining_recipients
-    return remaining_recipients if remaining_recipients and set(remaining_recipients) <= set(recipients) else recipients
-
-
-def _suppressed(request: SendRequest, recipient: str) -> Outcome:
-    return Outcome(
-        kind=OutcomeKind.REJECTED,
-        reason=f"recipient suppressed: {request.suppressed[recipient]}",
-        fault=Fault.OPERATOR,
-    )
-
-
-def _together(made: Sequence[tuple[str, Outcome]], request: SendRequest, recipients: Sequence[str]) -> Outcome:
-    """One outcome out of one for each recipient.
-
-    That someone accepted on an earlier attempt shows in the delivery's provider id, which only an acceptance sets.
-    """
-    if len(recipients) == 1:
-        return made[0][1]
-    accepted = [outcome for _, outcome in made if outcome.kind is OutcomeKind.DELIVERED]
-    refused = [(recipient, outcome) for recipient, outcome in made if outcome.kind is OutcomeKind.REJECTED]
-    remaining_recipients = [(recipient, outcome) for recipient, outcome in made if outcome.kind not in _DONE]
-    before = request.delivery.provider_id if len(made) < len(recipients) else None
-    provider_id = accepted[-1].provider_id if accepted else before
-    notes = [f"{len(refused)} of {len(recipients)} refused: {refused[0][1].reason}"] if refused else []
-    if remaining_recipients:
-        notes.append(f"{len(remaining_recipients)} of {len(recipients)} owed: {remaining_recipients[0][1].reason}")
-        lost = any(outcome.kind is OutcomeKind.UNKNOWN for _, outcome in remaining_recipients)
-        kind = OutcomeKind.UNKNOWN if lost else OutcomeKind.DEFERRED
-    else:
-        kind = OutcomeKind.DELIVERED if provider_id else OutcomeKind.REJECTED
-    nobody_is_left = len(refused) == len(recipients) and all(
-        outcome.disable or recipient in request.suppressed for recipient, outcome in refused
-    )
-    return Outcome(
-        kind=kind,
-        reason="; ".join(notes)[:MAX_REASON] or accepted[0].reason,
-        disable=nobody_is_left,
-        fault=Fault.RECEIVER if kind is OutcomeKind.DELIVERED else _fault(made, accepted=bool(provider_id)),
-        provider_id=provider_id,
-        response="\n".join(f"{recipient}: {outcome.response or outcome.reason}" for recipient, outcome in made)[
-            :MAX_RESPONSE
-        ],
-        remaining_recipients=tuple(recipient for recipient, _ in remaining_recipients)
-        if 0 < len(remaining_recipients) < len(recipients)
-        else None,
-        suppress=tuple(suppression for _, outcome in made for suppression in outcome.suppress),
-    )
-
-
-def _fault(made: Sequence[tuple[str, Outcome]], *, accepted: bool) -> Fault:
-    """Whose fault it is that not every recipient got the mail. Once one has `accepted` it, the subscription works."""
-    faults = [outcome.fault for _, outcome in made if outcome.kind is not OutcomeKind.DELIVERED]
-    others = [fault for fault in faults if not fault.counts_against_endpoint]
-    if accepted:
-        return others[0] if others else Fault.PROVIDER
-    return others[0] if len(others) == len(faults) else Fault.RECEIVER

@@ -169,7 +169,7 @@ class SmsChannel:
             if not result.outage or not left:
                 break
             log.warning(
-                "sms.provider_failed_over",
+                "sms.failed_over",
                 provider=provider.name,
                 reason=result.outcome.reason,
                 delivery=sms.delivery_id,

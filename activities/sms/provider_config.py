@@ -1,7 +1,7 @@
 """ProviderConfig: configuration of an SMS provider that is called over HTTP, from a TOML or JSON file of the operator.
 
-docs/how-to/add-an-sms-provider.md has an example. A file names environment variables that hold secrets. Only variables with the prefix
-BELLWIRE_SMS_SECRETS__ can be named.
+docs/how-to/add-an-sms-provider.md has an example. The file names the environment variables that hold its secrets. It can
+name only variables with the prefix BELLWIRE_SMS_SECRETS__.
 """
 
 import json

@@ -223,7 +223,7 @@ def test_mails_are_signed_and_linked_with_what_the_settings_say() -> None:
 
 async def test_a_key_that_is_none_keeps_the_worker_from_starting() -> None:
     dkim = {"dkim_domain": "bellwire.localhost", "dkim_selector": "bell1", "dkim_key": SecretStr("/no/such.pem")}
-    with pytest.raises(ValueError, match=r"^BELLWIRE_DKIM_KEY: is neither a PEM"):
+    with pytest.raises(ValueError, match=r"^BELLWIRE_DKIM_KEY: is neither PEM"):
         async with worker.open_channels(Settings.read(**dkim), NO_REGISTRY):
             pass
 

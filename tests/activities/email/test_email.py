@@ -1,4 +1,4 @@
-"""Deliveries by email: what each answer of a relay comes to, and what the mail looks like."""
+"""Deliveries by email: the outcome of each reply, and the mail that is sent."""
 
 import socket
 import ssl
@@ -31,9 +31,9 @@ DELIVERED, REJECTED, DEFERRED, UNKNOWN = OutcomeKind
 NO_REGISTRY = cast(Registry, None)
 
 
-def owed_to(*addresses: str, **fields: Any) -> SendRequest:
-    wish = subscription({"channel": "email", "to": addresses[0] if len(addresses) == 1 else addresses}, id="wish")
-    return send_request(wish, fields.pop("happened", None) or event(id="1"), **fields)
+def request_to(*addresses: str, **fields: Any) -> SendRequest:
+    to = subscription({"channel": "email", "to": addresses[0] if len(addresses) == 1 else addresses}, id="sub")
+    return send_request(to, fields.pop("happened", None) or event(id="1"), **fields)
 
 
 def again(first: SendRequest, outcome: Outcome, number: int = 2) -> SendRequest:
@@ -50,21 +50,21 @@ def again(first: SendRequest, outcome: Outcome, number: int = 2) -> SendRequest:
 async def channel_to(
     box: Mailbox, *, templates: Path | None = None, sender: str = "Bellwire <bell@example.net>", **options: Any
 ) -> AsyncIterator[EmailChannel]:
-    pool = SmtpPool(box.host, box.port, timeout=5, **options)
+    pool = SmtpPool(box.host, box.port, timeout=60, **options)
     try:
         yield EmailChannel(NO_REGISTRY, pool, Renderer(templates), sender=sender, concurrency=10)
     finally:
         await pool.close()
 
 
-def response(kind: type[aiosmtplib.SMTPResponseException], code: int, message: str) -> Exception:
+def smtp_error(kind: type[aiosmtplib.SMTPResponseException], code: int, message: str) -> Exception:
     refused = (aiosmtplib.SMTPSenderRefused, aiosmtplib.SMTPRecipientRefused)
     return kind(code, message, ANN) if issubclass(kind, refused) else kind(code, message)
 
 
 async def test_an_accepted_mail_is_delivered() -> None:
     async with Mailbox() as box, channel_to(box) as channel:
-        outcome = await channel.attempt(owed_to(ANN))
+        outcome = await channel.attempt(request_to(ANN))
         [mail] = box.mails
     assert (outcome.kind, outcome.reason, outcome.provider_id) == (DELIVERED, "SMTP 250 2.0.0", "000001")
     assert (mail.envelope_from, mail.to) == ("bell@example.net", ANN)
@@ -75,32 +75,32 @@ async def test_an_accepted_mail_is_delivered() -> None:
     assert mail.headers["From"] == "Bellwire <bell@example.net>"
     assert mail.headers["To"] == ANN
     assert mail.headers["Auto-Submitted"] == "auto-generated"
-    assert mail.message_id == f"<{owed_to(ANN).delivery.id}@example.net>"
+    assert mail.message_id == f"<{request_to(ANN).delivery.id}@example.net>"
     assert {"Date", "MIME-Version"} <= mail.headers.keys()
 
 
 async def test_a_greylisted_mail_is_accepted_on_the_second_attempt_with_the_same_message_id() -> None:
     async with Mailbox() as box, channel_to(box) as channel:
         box.script(ANN, "451 4.7.1 greylisted, come back")
-        first = await channel.attempt(owed_to(ANN))
+        first = await channel.attempt(request_to(ANN))
         assert (first.kind, first.reason, first.remaining_recipients) == (DEFERRED, "SMTP 451 4.7.1", None)
         assert first.response == "451 4.7.1 greylisted, come back"
-        assert (await channel.attempt(again(owed_to(ANN), first))).kind is DELIVERED
-        assert [mail.message_id for mail in box.mails] == [f"<{owed_to(ANN).delivery.id}@example.net>"]
+        assert (await channel.attempt(again(request_to(ANN), first))).kind is DELIVERED
+        assert [mail.message_id for mail in box.mails] == [f"<{request_to(ANN).delivery.id}@example.net>"]
 
 
 async def test_a_mail_that_is_sent_twice_has_the_same_message_id_twice() -> None:
     async with Mailbox() as box, channel_to(box) as channel:
         for number in (1, 2):
-            await channel.attempt(owed_to(ANN, number=number))
+            await channel.attempt(request_to(ANN, number=number))
         first, second = box.mails
         assert first.message_id == second.message_id
 
 
-async def test_an_unknown_address_is_rejected_and_the_subscription_disabled() -> None:
+async def test_an_unknown_address_is_rejected_and_disables_the_subscription() -> None:
     async with Mailbox() as box, channel_to(box) as channel:
         box.script(ANN, f"550 5.1.1 <{ANN}>: no such user")
-        outcome = await channel.attempt(owed_to(ANN))
+        outcome = await channel.attempt(request_to(ANN))
     assert (outcome.kind, outcome.disable, outcome.reason) == (REJECTED, True, "SMTP 550 5.1.1")
     assert ANN not in outcome.reason
     assert ANN in (outcome.response or "")
@@ -109,46 +109,46 @@ async def test_an_unknown_address_is_rejected_and_the_subscription_disabled() ->
 async def test_a_mail_refused_after_data_is_rejected() -> None:
     async with Mailbox() as box, channel_to(box) as channel:
         box.script(ANN, "554 5.6.0 looks like spam", at="DATA")
-        outcome = await channel.attempt(owed_to(ANN))
+        outcome = await channel.attempt(request_to(ANN))
         assert (outcome.kind, outcome.reason, outcome.disable) == (REJECTED, "SMTP 554 5.6.0", False)
 
 
-async def test_a_mail_larger_than_the_relay_takes_is_rejected_before_it_is_sent() -> None:
+async def test_a_mail_above_the_relays_size_limit_is_rejected_before_it_is_sent() -> None:
     async with Mailbox(size_limit=1000) as box, channel_to(box) as channel:
-        outcome = await channel.attempt(owed_to(ANN))
+        outcome = await channel.attempt(request_to(ANN))
     assert (outcome.kind, outcome.reason, outcome.disable) == (REJECTED, "SMTP 552", False)
 
 
-async def test_a_connection_dropped_after_data_is_unknown_and_the_next_attempt_has_the_same_message_id() -> None:
+async def test_a_connection_lost_after_data_is_unknown_and_the_next_attempt_has_the_same_message_id() -> None:
     async with Mailbox() as box, channel_to(box) as channel:
         box.drop_after_data(ANN)
-        lost = await channel.attempt(owed_to(ANN))
-        assert (lost.kind, lost.reason) == (UNKNOWN, "SMTP reply lost after DATA")
-        assert (await channel.attempt(again(owed_to(ANN), lost))).kind is DELIVERED
-        assert box.mails[0].message_id == f"<{owed_to(ANN).delivery.id}@example.net>"
+        unknown = await channel.attempt(request_to(ANN))
+        assert (unknown.kind, unknown.reason) == (UNKNOWN, "SMTP reply lost after DATA")
+        assert (await channel.attempt(again(request_to(ANN), unknown))).kind is DELIVERED
+        assert box.mails[0].message_id == f"<{request_to(ANN).delivery.id}@example.net>"
 
 
 async def test_a_refused_connection_defers() -> None:
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # bound, not listening: nobody else gets this port meanwhile
+        taken.bind(("127.0.0.1", 0))  # bound but not listening, so that no other process gets the port
         box = Mailbox(port=taken.getsockname()[1])
         async with channel_to(box) as channel:
-            outcome = await channel.attempt(owed_to(ANN, BOB))
+            outcome = await channel.attempt(request_to(ANN, BOB))
     assert (outcome.kind, outcome.reason, outcome.remaining_recipients) == (
         DEFERRED,
-        "2 of 2 owed: SMTP connect error",
+        "2 of 2 remaining: SMTP connect error",
         None,
     )
 
 
-async def test_a_partial_refusal_keeps_who_is_owed_and_the_second_attempt_finishes_it() -> None:
+async def test_the_second_attempt_after_a_partial_refusal_goes_to_the_remaining_recipients() -> None:
     async with Mailbox() as box, channel_to(box) as channel:
         box.script(BOB, "451 4.3.0 later")
         box.script(CAT, "550 5.1.1 unknown")
-        everyone = owed_to(ANN, BOB, CAT)
+        everyone = request_to(ANN, BOB, CAT)
         first = await channel.attempt(everyone)
         assert (first.kind, first.remaining_recipients, first.disable) == (DEFERRED, (BOB,), False)
-        assert first.reason == "1 of 3 refused: SMTP 550 5.1.1; 1 of 3 owed: SMTP 451 4.3.0"
+        assert first.reason == "1 of 3 refused: SMTP 550 5.1.1; 1 of 3 remaining: SMTP 451 4.3.0"
         second = await channel.attempt(again(everyone, first))
         assert (second.kind, second.remaining_recipients, second.reason) == (DELIVERED, None, "SMTP 250 2.0.0")
         assert [mail.to for mail in box.mails] == [ANN, BOB]
@@ -162,16 +162,16 @@ async def test_a_partial_refusal_keeps_who_is_owed_and_the_second_attempt_finish
         ({BOB: "550 5.1.1 x"}, DELIVERED, "1 of 3 refused: SMTP 550 5.1.1", False),
         (dict.fromkeys([ANN, BOB, CAT], "550 5.1.1 x"), REJECTED, "3 of 3 refused: SMTP 550 5.1.1", True),
         ({ANN: "554 x", BOB: "550 5.1.1 x", CAT: "550 5.2.1 x"}, REJECTED, "3 of 3 refused: SMTP 554", False),
-        (dict.fromkeys([ANN, BOB, CAT], "450 x"), DEFERRED, "3 of 3 owed: SMTP 450", False),
+        (dict.fromkeys([ANN, BOB, CAT], "450 x"), DEFERRED, "3 of 3 remaining: SMTP 450", False),
     ],
 )
-async def test_several_recipients_come_to_one_outcome(
+async def test_outcomes_of_several_recipients_are_combined(
     replies: dict[str, str], kind: OutcomeKind, reason: str, disable: bool
 ) -> None:
     async with Mailbox() as box, channel_to(box) as channel:
         for address, reply in replies.items():
             box.script(address, reply)
-        outcome = await channel.attempt(owed_to(ANN, BOB, CAT))
+        outcome = await channel.attempt(request_to(ANN, BOB, CAT))
     assert (outcome.kind, outcome.reason, outcome.disable, outcome.remaining_recipients) == (
         kind,
         reason,
@@ -180,44 +180,44 @@ async def test_several_recipients_come_to_one_outcome(
     )
 
 
-async def test_whoever_is_owed_and_then_refused_spoils_nothing_for_who_has_it_already() -> None:
+async def test_a_late_refusal_of_one_recipient_does_not_change_what_others_accepted() -> None:
     async with Mailbox() as box, channel_to(box) as channel:
         box.script(BOB, "451 later", "451 later", "550 5.1.1 gone")
-        first = await channel.attempt(owed_to(ANN, BOB))
-        second = await channel.attempt(again(owed_to(ANN, BOB), first))
-        third = await channel.attempt(again(owed_to(ANN, BOB), second, number=3))
+        first = await channel.attempt(request_to(ANN, BOB))
+        second = await channel.attempt(again(request_to(ANN, BOB), first))
+        third = await channel.attempt(again(request_to(ANN, BOB), second, number=3))
         assert (second.kind, second.remaining_recipients) == (DEFERRED, (BOB,))
         assert (third.kind, third.reason, third.disable) == (DELIVERED, "1 of 2 refused: SMTP 550 5.1.1", False)
         assert len(box.mails) == 1
 
 
-async def test_if_nobody_ever_accepted_the_last_refusal_rejects() -> None:
+async def test_a_delivery_that_no_recipient_accepted_is_rejected() -> None:
     async with Mailbox() as box, channel_to(box) as channel:
         box.script(ANN, "550 5.1.1 gone")
         box.script(BOB, "451 later", "554 no")
-        first = await channel.attempt(owed_to(ANN, BOB))
-        second = await channel.attempt(again(owed_to(ANN, BOB), first))
+        first = await channel.attempt(request_to(ANN, BOB))
+        second = await channel.attempt(again(request_to(ANN, BOB), first))
         assert (second.kind, second.disable) == (REJECTED, False)
 
 
-async def test_one_lost_answer_among_several_is_unknown_and_only_that_one_is_owed() -> None:
+async def test_one_lost_reply_is_unknown_and_only_that_recipient_remains() -> None:
     async with Mailbox() as box, channel_to(box) as channel:
         box.drop_after_data(BOB)
-        outcome = await channel.attempt(owed_to(ANN, BOB, CAT))
+        outcome = await channel.attempt(request_to(ANN, BOB, CAT))
         assert (outcome.kind, outcome.remaining_recipients) == (UNKNOWN, (BOB,))
         assert [mail.to for mail in box.mails] == [ANN, CAT]
 
 
-async def test_a_target_that_was_changed_since_a_partial_refusal_gets_the_mail_afresh() -> None:
+async def test_a_target_that_changed_after_a_partial_refusal_gets_the_mail_again() -> None:
     async with Mailbox() as box, channel_to(box) as channel:
         outcome = await channel.attempt(
-            again(owed_to(ANN, CAT), Outcome(kind=DEFERRED, reason="", remaining_recipients=(BOB,)))
+            again(request_to(ANN, CAT), Outcome(kind=DEFERRED, reason="", remaining_recipients=(BOB,)))
         )
         assert outcome.kind is DELIVERED
         assert [mail.to for mail in box.mails] == [ANN, CAT]
 
 
-async def test_the_activity_records_what_became_of_each_delivery(tmp_path: Path) -> None:
+async def test_the_activity_records_the_outcome_of_each_delivery(tmp_path: Path) -> None:
     registry = await Registry.open(f"sqlite:///{tmp_path}/registry.db")
     try:
         await registry.migrate()
@@ -240,20 +240,20 @@ async def test_the_activity_records_what_became_of_each_delivery(tmp_path: Path)
     assert (left.subscription_id, left.delay, left.reason) == ("bob", 60.0, "SMTP 451 4.7.1")
 
 
-async def test_each_recipient_sees_only_itself() -> None:
+async def test_each_recipient_sees_only_its_own_address() -> None:
     async with Mailbox() as box, channel_to(box) as channel:
-        await channel.attempt(owed_to(ANN, BOB))
+        await channel.attempt(request_to(ANN, BOB))
         assert [(mail.recipients, mail.headers["To"]) for mail in box.mails] == [((ANN,), ANN), ((BOB,), BOB)]
 
 
-async def test_starttls_with_login_delivers_and_a_wrong_password_is_the_operators_to_mend() -> None:
+async def test_starttls_with_login_delivers_and_a_wrong_password_defers_with_an_error() -> None:
     async with Mailbox(security="starttls", login=("bell", "wire")) as box:
         tls: dict[str, Any] = {"security": "starttls", "verify": False, "username": "bell"}
         async with channel_to(box, password="wire", **tls) as channel:
-            assert (await channel.attempt(owed_to(ANN))).kind is DELIVERED
+            assert (await channel.attempt(request_to(ANN))).kind is DELIVERED
         async with channel_to(box, password="wrong", **tls) as channel:
             with capture_logs() as logs:
-                outcome = await channel.attempt(owed_to(ANN))
+                outcome = await channel.attempt(request_to(ANN))
     assert (outcome.kind, outcome.reason, outcome.disable) == (DEFERRED, "SMTP 535 5.7.8", False)
     assert [(entry["event"], entry["log_level"], entry["reason"]) for entry in logs] == [
         ("relay.refused", "error", "SMTP 535 5.7.8")
@@ -261,27 +261,27 @@ async def test_starttls_with_login_delivers_and_a_wrong_password_is_the_operator
 
 
 @pytest.mark.parametrize("security", ["starttls", "tls"])
-async def test_a_certificate_that_is_not_trusted_is_the_operators_to_mend(security: str) -> None:
+async def test_an_untrusted_certificate_defers_with_an_error(security: str) -> None:
     async with Mailbox(security=security) as box, channel_to(box, security=security) as channel:
         with capture_logs() as logs:
-            outcome = await channel.attempt(owed_to(ANN))
+            outcome = await channel.attempt(request_to(ANN))
         assert (outcome.kind, outcome.reason) == (DEFERRED, "SMTP TLS handshake failed")
         assert [entry["log_level"] for entry in logs] == ["error"]
         assert box.mails == []
 
 
-async def test_a_template_that_fails_defers_and_is_the_operators_to_mend(tmp_path: Path) -> None:
+async def test_a_template_that_fails_defers_with_an_error(tmp_path: Path) -> None:
     (tmp_path / "order.paid").mkdir()
     (tmp_path / "order.paid" / "email.txt").write_text("ok\n{{ data.coupon }}")
     async with Mailbox() as box, channel_to(box, templates=tmp_path) as channel:
         with capture_logs() as logs:
-            outcome = await channel.attempt(owed_to(ANN))
+            outcome = await channel.attempt(request_to(ANN))
         assert box.connections == 0
     assert (outcome.kind, outcome.reason) == (DEFERRED, "template order.paid/email.txt line 2: coupon is missing")
     assert [(entry["event"], entry["log_level"]) for entry in logs] == [("template.failed", "error")]
 
 
-async def test_a_subscription_that_went_to_another_channel_is_rejected() -> None:
+async def test_a_subscription_that_changed_to_another_channel_is_rejected() -> None:
     async with Mailbox() as box, channel_to(box) as channel:
         outcome = await channel.attempt(send_request())
     assert (outcome.kind, outcome.reason) == (REJECTED, "target is no longer an email address")
@@ -291,43 +291,43 @@ async def test_event_data_cannot_inject_a_header() -> None:
     evil = "42\r\nBcc: eve@example.com\r\n\r\n.\r\nMAIL FROM:<x@y>\r\n"
     happened = event(id="1", data={"order": evil})
     async with Mailbox() as box, channel_to(box) as channel:
-        await channel.attempt(owed_to(ANN, happened=happened))
+        await channel.attempt(request_to(ANN, happened=happened))
         [mail] = box.mails
         assert "Bcc" not in mail.headers
         assert mail.subject == "Order 42 Bcc: eve@example.com . MAIL FROM:<x@y> is paid"
         assert mail.recipients == (ANN,)
 
 
-async def test_a_subject_and_a_body_in_chinese_arrive_in_seven_bits() -> None:
+async def test_a_chinese_subject_and_body_are_sent_in_seven_bits() -> None:
     happened = event(id="1", data={"order": "订单" * 60})
     async with Mailbox() as box, channel_to(box, sender="通知 <bell@example.net>") as channel:
-        await channel.attempt(owed_to(ANN, happened=happened))
+        await channel.attempt(request_to(ANN, happened=happened))
         [mail] = box.mails
     assert mail.raw.isascii()
-    assert max(len(line) for line in mail.raw.split(b"\r\n")) <= 78 + len(owed_to(ANN).delivery.id)
+    assert max(len(line) for line in mail.raw.split(b"\r\n")) <= 78 + len(request_to(ANN).delivery.id)
     assert mail.subject == f"Order {'订单' * 60} is paid"
     assert "订单" * 60 in mail.text
     assert mail.headers["From"] == "通知 <bell@example.net>"
 
 
-async def test_an_address_that_is_not_ascii_is_sent_if_the_relay_offers_smtputf8_and_rejected_if_not() -> None:
+async def test_a_non_ascii_address_needs_smtputf8() -> None:
     async with Mailbox(smtputf8=True) as box, channel_to(box) as channel:
-        assert (await channel.attempt(owed_to("jürgen@example.com"))).kind is DELIVERED
+        assert (await channel.attempt(request_to("jürgen@example.com"))).kind is DELIVERED
         assert (box.mails[0].to, box.mails[0].headers["To"]) == ("jürgen@example.com", "jürgen@example.com")
     async with Mailbox(smtputf8=False) as box, channel_to(box) as channel:
-        outcome = await channel.attempt(owed_to("jürgen@example.com", ANN))
+        outcome = await channel.attempt(request_to("jürgen@example.com", ANN))
         assert outcome.reason == "1 of 2 refused: address needs SMTPUTF8, which the relay lacks"
         assert (outcome.kind, box.connections, [mail.to for mail in box.mails]) == (DELIVERED, 1, [ANN])
 
 
-async def test_a_domain_that_is_not_ascii_needs_no_smtputf8() -> None:
+async def test_a_non_ascii_domain_does_not_need_smtputf8() -> None:
     async with Mailbox(smtputf8=False) as box, channel_to(box) as channel:
-        assert (await channel.attempt(owed_to("ann@bücher.example"))).kind is DELIVERED
+        assert (await channel.attempt(request_to("ann@bücher.example"))).kind is DELIVERED
         assert box.mails[0].to == "ann@xn--bcher-kva.example"
 
 
 @pytest.mark.parametrize("sender", ["", "Bellwire", "Bell <bell@>", "a@b@c", "jürgen@example.com"])
-def test_a_bad_sender_is_refused_at_once(sender: str) -> None:
+def test_an_invalid_sender_is_refused(sender: str) -> None:
     with pytest.raises(ValueError, match="sender:"):
         EmailChannel(NO_REGISTRY, SmtpPool("localhost", 25), Renderer(None), sender=sender, concurrency=1)
 
@@ -371,13 +371,13 @@ GREETING, OTHER = aiosmtplib.SMTPConnectResponseError, aiosmtplib.SMTPResponseEx
         (OTHER, -1, "Malformed SMTP response line: xyz", DEFERRED, False),
     ],
 )
-def test_each_answer_of_a_relay_has_its_meaning(
+def test_each_reply_is_classified(
     stage: type[aiosmtplib.SMTPResponseException], code: int, message: str, kind: OutcomeKind, disable: bool
 ) -> None:
-    _, outcome = classify_smtp_error(response(stage, code, message))
+    _, outcome = classify_smtp_error(smtp_error(stage, code, message))
     assert (outcome.kind, outcome.disable) == (kind, disable)
     assert outcome.reason.startswith("SMTP ")
-    assert len(outcome.reason) <= len("SMTP malformed answer")
+    assert len(outcome.reason) <= len("SMTP invalid reply")
 
 
 def exception_classes() -> list[type[BaseException]]:
@@ -386,14 +386,14 @@ def exception_classes() -> list[type[BaseException]]:
 
 
 @pytest.mark.parametrize("kind", exception_classes(), ids=lambda kind: kind.__name__)
-def test_every_exception_of_the_library_is_mapped(kind: Any) -> None:
+def test_every_exception_of_the_library_is_classified(kind: Any) -> None:
     if issubclass(kind, aiosmtplib.SMTPResponseException):
-        error = response(kind, 450, "later")
+        error = smtp_error(kind, 450, "later")
     elif kind is aiosmtplib.SMTPRecipientsRefused:
         error = kind([aiosmtplib.SMTPRecipientRefused(450, "later", ANN)])
     else:
         assert kind in FAILURES or kind is TimeoutError
-        error = kind("ann@example.com did this")
+        error = kind("ann@example.com caused this")
     _, outcome = classify_smtp_error(error)
     assert outcome.kind is (REJECTED if kind is aiosmtplib.SMTPNotSupported else DEFERRED)
     assert outcome.reason
@@ -410,50 +410,50 @@ def test_every_exception_of_the_library_is_mapped(kind: Any) -> None:
     ],
     ids=repr,
 )
-def test_errors_from_below_the_library_are_mapped_too(error: Exception, reason: str) -> None:
+def test_errors_from_below_the_library_are_classified(error: Exception, reason: str) -> None:
     assert classify_smtp_error(error)[1].reason == reason
 
 
-def test_no_reason_is_longer_than_a_reason_may_be() -> None:
+def test_no_reason_exceeds_the_limit() -> None:
     assert all(len(reason) <= MAX_REASON for _, reason in FAILURES.values())
 
 
-async def test_a_mail_that_cannot_be_made_now_is_still_owed_only_to_those_who_lack_it(tmp_path: Path) -> None:
+async def test_a_template_failure_does_not_change_the_remaining_recipients(tmp_path: Path) -> None:
     (tmp_path / "order.paid").mkdir()
     template = tmp_path / "order.paid" / "email.txt"
     template.write_text("Paid.")
     async with Mailbox() as box, channel_to(box, templates=tmp_path) as channel:
         box.script(BOB, "451 later")
-        first = await channel.attempt(owed_to(ANN, BOB))
+        first = await channel.attempt(request_to(ANN, BOB))
         template.write_text("{{ data.coupon }}")
-        second = await channel.attempt(again(owed_to(ANN, BOB), first))
+        second = await channel.attempt(again(request_to(ANN, BOB), first))
         template.write_text("Paid, thank you.")
-        third = await channel.attempt(again(owed_to(ANN, BOB), second, number=3))
+        third = await channel.attempt(again(request_to(ANN, BOB), second, number=3))
         assert (second.kind, third.kind) == (DEFERRED, DELIVERED)
         assert [mail.to for mail in box.mails] == [ANN, BOB]
 
 
-async def test_files_go_along_for_a_target_that_wants_them_and_keep_the_mail_back_if_they_are_late() -> None:
-    answers: list[Any] = [AttachmentUnavailable("timeout"), ("application/pdf", b"%PDF")]
+async def test_files_are_attached_if_the_target_asks_for_them_and_defer_the_mail_while_unavailable() -> None:
+    responses: list[Any] = [AttachmentUnavailable("timeout"), ("application/pdf", b"%PDF")]
 
     async def fetch(_: str) -> tuple[str, bytes]:
-        answer = answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return cast(tuple[str, bytes], answer)
+        response = responses.pop(0)
+        if isinstance(response, Exception):
+            raise response
+        return cast(tuple[str, bytes], response)
 
     happened = event(id="1", data={"order": "42", "attachments": [{"url": "https://files.example/a.pdf"}]})
     plain, wanted = (
-        send_request(subscription({"channel": "email", "to": ANN, "attachments": wants}, id="wish"), happened)
-        for wants in (False, True)
+        send_request(subscription({"channel": "email", "to": ANN, "attachments": attached}, id="sub"), happened)
+        for attached in (False, True)
     )
     async with Mailbox() as box:
-        pool = SmtpPool(box.host, box.port, timeout=5)
+        pool = SmtpPool(box.host, box.port, timeout=60)
         channel = EmailChannel(NO_REGISTRY, pool, Renderer(None), sender="bell@example.net", concurrency=1, fetch=fetch)
         assert (await channel.attempt(plain)).kind is DELIVERED
-        late = await channel.attempt(wanted)
-        assert (late.kind, late.reason) == (DEFERRED, "attachment: timeout")
-        assert (await channel.attempt(again(wanted, late))).kind is DELIVERED
+        unavailable = await channel.attempt(wanted)
+        assert (unavailable.kind, unavailable.reason) == (DEFERRED, "attachment: timeout")
+        assert (await channel.attempt(again(wanted, unavailable))).kind is DELIVERED
         await pool.close()
         without, with_file = (message_from_bytes(mail.raw, policy=policy.default) for mail in box.mails)
     assert list(without.iter_attachments()) == []

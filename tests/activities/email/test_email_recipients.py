@@ -1,4 +1,4 @@
-"""Who gets a mail and from which envelope: suppressed addresses, addresses that the relay says are dead, return paths."""
+"""Suppressed recipients, missing mailboxes, and return paths."""
 
 import base64
 from dataclasses import replace
@@ -25,7 +25,7 @@ from tests.activities.email.test_email import (
     NO_REGISTRY,
     again,
     channel_to,
-    owed_to,
+    request_to,
 )
 
 DELIVERED, REJECTED, DEFERRED, UNKNOWN = OutcomeKind
@@ -33,7 +33,7 @@ BOUNCED, COMPLAINED = SuppressionReason.BOUNCED, SuppressionReason.COMPLAINED
 
 
 def without(request: SendRequest, **suppressed: SuppressionReason) -> SendRequest:
-    """The delivery as the registry loads it once these are suppressed; `ann` stands for her address."""
+    """The request with suppressed recipients; `ann` stands for ann@example.com."""
     return replace(request, suppressed={f"{name}@example.com": reason for name, reason in suppressed.items()})
 
 
@@ -45,35 +45,35 @@ def suppressing(*addresses: str) -> tuple[Suppression, ...]:
 
 
 @pytest.mark.parametrize("recipients", [(ANN,), (ANN, BOB)])
-async def test_if_everyone_is_suppressed_nothing_is_sent_and_the_subscription_stays(recipients: Any) -> None:
+async def test_nothing_is_sent_if_all_recipients_are_suppressed_and_the_subscription_stays(recipients: Any) -> None:
     async with Mailbox() as box, channel_to(box) as channel:
-        outcome = await channel.attempt(without(owed_to(*recipients), ann=BOUNCED, bob=COMPLAINED))
+        outcome = await channel.attempt(without(request_to(*recipients), ann=BOUNCED, bob=COMPLAINED))
         assert (outcome.kind, outcome.reason) == (REJECTED, "recipient suppressed: bounced")
         assert (outcome.disable, outcome.suppress, box.connections) == (False, (), 0)
-        assert outcome.fault is Fault.OPERATOR  # it does not count against the subscription
+        assert outcome.fault is Fault.OPERATOR
 
 
-async def test_whoever_is_suppressed_is_left_out_and_the_others_get_the_mail() -> None:
+async def test_a_suppressed_recipient_is_left_out_and_the_others_get_the_mail() -> None:
     async with Mailbox() as box, channel_to(box) as channel:
-        outcome = await channel.attempt(without(owed_to(ANN, BOB, CAT), bob=COMPLAINED))
+        outcome = await channel.attempt(without(request_to(ANN, BOB, CAT), bob=COMPLAINED))
         assert [mail.to for mail in box.mails] == [ANN, CAT]
     assert (outcome.kind, outcome.reason) == (DELIVERED, "1 of 3 refused: recipient suppressed: complained")
 
 
-async def test_an_owed_recipient_who_was_suppressed_meanwhile_is_owed_no_more() -> None:
+async def test_a_remaining_recipient_that_was_suppressed_meanwhile_no_longer_remains() -> None:
     async with Mailbox() as box, channel_to(box) as channel:
         box.script(BOB, "451 later")
-        first = await channel.attempt(owed_to(ANN, BOB))
+        first = await channel.attempt(request_to(ANN, BOB))
         assert first.remaining_recipients == (BOB,)
-        second = await channel.attempt(without(again(owed_to(ANN, BOB), first), bob=BOUNCED))
+        second = await channel.attempt(without(again(request_to(ANN, BOB), first), bob=BOUNCED))
         assert (second.kind, [mail.to for mail in box.mails]) == (DELIVERED, [ANN])
 
 
-async def test_a_dead_address_is_suppressed_and_the_subscription_lives_on_while_others_are_left() -> None:
+async def test_a_missing_mailbox_is_suppressed_and_the_subscription_stays_for_the_others() -> None:
     async with Mailbox() as box, channel_to(box) as channel:
         box.script(ANN, "550 5.1.1 unknown")
         box.script(BOB, "550 5.7.1 blocked", "250 2.1.5 OK")
-        outcome = await channel.attempt(owed_to(ANN, BOB, CAT))
+        outcome = await channel.attempt(request_to(ANN, BOB, CAT))
     assert (outcome.kind, outcome.disable, outcome.suppress) == (DEFERRED, False, suppressing(ANN))
 
 
@@ -85,30 +85,30 @@ async def test_a_dead_address_is_suppressed_and_the_subscription_lives_on_while_
         ((ANN, BOB, CAT), (BOB,), {"ann": BOUNCED, "cat": COMPLAINED}),
     ],
 )
-async def test_if_nobody_is_left_the_subscription_is_disabled(everyone: Any, gone: Any, suppressed: Any) -> None:
+async def test_the_subscription_is_disabled_if_no_recipient_is_left(everyone: Any, gone: Any, suppressed: Any) -> None:
     async with Mailbox() as box, channel_to(box) as channel:
         for address in gone:
             box.script(address, "550 5.2.1 mailbox disabled")
-        outcome = await channel.attempt(without(owed_to(*everyone), **suppressed))
+        outcome = await channel.attempt(without(request_to(*everyone), **suppressed))
     assert (outcome.kind, outcome.disable, outcome.suppress) == (REJECTED, True, suppressing(*gone))
 
 
 @pytest.mark.parametrize("reply", ["550 no such user", "550 5.7.1 blocked", "552 5.2.2 full", "450 4.1.1 later"])
-async def test_what_does_not_say_that_nobody_is_there_suppresses_nobody(reply: str) -> None:
+async def test_other_replies_suppress_no_address(reply: str) -> None:
     async with Mailbox() as box, channel_to(box) as channel:
         box.script(ANN, reply)
         with capture_logs():
-            assert (await channel.attempt(owed_to(ANN, BOB))).suppress == ()
+            assert (await channel.attempt(request_to(ANN, BOB))).suppress == ()
 
 
-async def test_each_envelope_comes_from_a_return_path_of_its_own_and_the_from_address_stays() -> None:
+async def test_each_envelope_has_its_own_return_path_and_the_from_address_stays() -> None:
     path = ReturnPath("bounces@mail.example.net", LinkKeys(base64.b64encode(b"k" * 32).decode()))
     async with Mailbox() as box:
         relays = Relays([Relay(host=box.host, port=box.port)])
         channel = EmailChannel(
             NO_REGISTRY, relays, Renderer(None), sender="Bell <bell@example.net>", concurrency=1, return_path=path
         )
-        request = owed_to(ANN, BOB)
+        request = request_to(ANN, BOB)
         assert (await channel.attempt(request)).kind is DELIVERED
         await relays.close()
         for mail in box.mails:
@@ -120,14 +120,14 @@ async def test_each_envelope_comes_from_a_return_path_of_its_own_and_the_from_ad
         assert len({mail.envelope_from for mail in box.mails}) == 2
 
 
-async def test_when_every_relay_is_passed_over_the_mail_is_deferred() -> None:
+async def test_the_mail_is_deferred_while_the_circuits_of_all_relays_are_open() -> None:
     async with Mailbox() as one, Mailbox() as two:
         relays = Relays([Relay(host=box.host, port=box.port) for box in (one, two)])
         channel = EmailChannel(NO_REGISTRY, relays, Renderer(None), sender="bell@example.net", concurrency=1)
         for box in (one, two):
             box.script("bell@example.net", "421 4.3.2 closing", at="MAIL", repeat=True)
         with capture_logs():
-            first, second = [await channel.attempt(owed_to(ANN)) for _ in range(2)]
+            first, second = [await channel.attempt(request_to(ANN)) for _ in range(2)]
         assert (first.kind, first.reason) == (DEFERRED, "SMTP 421 4.3.2")
         assert (second.kind, second.reason) == (DEFERRED, "no SMTP relay available")
         assert (first.fault, second.fault) == (Fault.PROVIDER, Fault.PROVIDER)

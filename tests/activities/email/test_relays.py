@@ -1,4 +1,4 @@
-"""Several relays: who gets a mail, who is passed over and for how long, and what is never sent twice."""
+"""Several relays: the choice of the relay, circuits, and mails that must not be sent twice."""
 
 import asyncio
 import socket
@@ -21,7 +21,7 @@ MAIL = b"Subject: Hi\r\n\r\nHello\r\n"
 
 
 class Clock:
-    """Seconds that pass only when told to."""
+    """A clock that the test advances."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -31,7 +31,7 @@ class Clock:
 
 
 class SlowMailbox(Mailbox):
-    """Takes `seconds` of a clock for each mail."""
+    """Needs `seconds` of the clock for each mail."""
 
     def __init__(self, clock: Clock) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ def relay_to(box: Mailbox, **fields: Any) -> Relay:
 
 @asynccontextmanager
 async def relays_to(*relays: Relay, **options: Any) -> AsyncIterator[Relays]:
-    made = Relays(relays, **{"timeout": 5, **options})
+    made = Relays(relays, **{"timeout": 60, **options})
     try:
         yield made
     finally:
@@ -58,7 +58,7 @@ async def relays_to(*relays: Relay, **options: Any) -> AsyncIterator[Relays]:
 
 @asynccontextmanager
 async def two(**options: Any) -> AsyncIterator[tuple[Mailbox, Mailbox, Relays, Clock]]:
-    """A relay, one that stands in for it, and the clock that they are judged by."""
+    """A relay, a second one of lower preference, and their clock."""
     clock = Clock()
     async with (
         Mailbox() as first,
@@ -70,20 +70,20 @@ async def two(**options: Any) -> AsyncIterator[tuple[Mailbox, Mailbox, Relays, C
 
 @pytest.fixture
 def closed() -> Any:
-    """A relay that nobody can connect to: its port is bound and nobody listens."""
+    """A relay that refuses connections: its port is bound, but nothing listens."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield Relay(host="127.0.0.1", port=taken.getsockname()[1])
 
 
-async def test_the_lowest_priority_gets_every_mail_while_it_does_well() -> None:
+async def test_the_relay_with_the_lowest_priority_gets_every_mail_while_it_works() -> None:
     async with two() as (first, second, relays, _):
         for _ in range(5):
             await relays.send(SENDER, ANN, MAIL)
         assert (len(first.mails), len(second.mails)) == (5, 0)
 
 
-async def test_equal_priorities_share_the_load_one_after_the_other_and_side_by_side() -> None:
+async def test_relays_of_equal_priority_share_sequential_and_concurrent_mails() -> None:
     async with Mailbox() as first, Mailbox() as second, relays_to(relay_to(first), relay_to(second)) as relays:
         for _ in range(10):
             await relays.send(SENDER, ANN, MAIL)
@@ -92,7 +92,7 @@ async def test_equal_priorities_share_the_load_one_after_the_other_and_side_by_s
         assert (len(first.mails), len(second.mails)) == (20, 20)
 
 
-async def test_a_relay_of_more_connections_gets_more_of_a_crowd() -> None:
+async def test_a_relay_with_more_connections_gets_more_concurrent_mails() -> None:
     async with Mailbox() as first, Mailbox() as second:
         for box in (first, second):
             box.stall(BOB)
@@ -101,12 +101,15 @@ async def test_a_relay_of_more_connections_gets_more_of_a_crowd() -> None:
             while first.connections + second.connections < 8:
                 await asyncio.sleep(0)
             assert (first.connections, second.connections) == (6, 2)
-            for task in waiting:
-                task.cancel()
+            # Repeatedly, since asyncio.wait_for of Python 3.11 swallows a cancellation when a connection is just established.
+            while not all(task.done() for task in waiting):
+                for task in waiting:
+                    task.cancel()
+                await asyncio.sleep(0)
             await asyncio.gather(*waiting, return_exceptions=True)
 
 
-async def test_a_mail_that_no_connection_takes_goes_to_the_next_relay_at_once(closed: Relay) -> None:
+async def test_a_mail_goes_to_the_next_relay_if_the_first_refuses_connections(closed: Relay) -> None:
     async with Mailbox() as second, relays_to(closed, relay_to(second, priority=20)) as relays:
         with capture_logs() as logs:
             for _ in range(3):
@@ -128,7 +131,7 @@ async def test_a_mail_that_no_connection_takes_goes_to_the_next_relay_at_once(cl
     [
         ("MAIL", SENDER, "421 4.3.2 closing"),
         ("MAIL", SENDER, "451 4.3.0 out of order"),
-        ("MAIL", SENDER, "450 4.7.1 you are not welcome now"),
+        ("MAIL", SENDER, "450 4.7.1 rejected for now"),
         ("MAIL", SENDER, "452 full"),
         ("MAIL", SENDER, "550 5.7.1 you may not send as this"),
         ("RCPT", ANN, "421 4.3.2 closing"),
@@ -137,7 +140,7 @@ async def test_a_mail_that_no_connection_takes_goes_to_the_next_relay_at_once(cl
         ("DATA", ANN, "421 4.3.2 closing"),
     ],
 )
-async def test_what_a_relay_says_of_itself_sends_the_mail_to_the_next_and_passes_the_relay_over(
+async def test_a_reply_about_the_relay_opens_its_circuit_and_the_mail_goes_to_the_next(
     at: str, address: str, reply: str
 ) -> None:
     async with two() as (first, second, relays, _):
@@ -159,9 +162,7 @@ async def test_what_a_relay_says_of_itself_sends_the_mail_to_the_next_and_passes
         ("DATA", "451 4.7.1 later"),
     ],
 )
-async def test_what_a_relay_says_of_the_recipient_is_the_answer_and_changes_nothing_for_others(
-    at: str, reply: str
-) -> None:
+async def test_a_reply_about_the_recipient_is_final_and_keeps_the_circuit_closed(at: str, reply: str) -> None:
     async with two() as (first, second, relays, _):
         first.script(ANN, reply, at=at, repeat=True)
         for _ in range(5):
@@ -171,7 +172,7 @@ async def test_what_a_relay_says_of_the_recipient_is_the_answer_and_changes_noth
         assert (len(first.mails), second.connections) == (1, 0)
 
 
-async def test_a_doubtful_answer_goes_on_to_the_next_relay_and_counts_only_if_it_comes_three_times_in_a_row() -> None:
+async def test_an_ambiguous_reply_opens_the_circuit_after_three_in_a_row() -> None:
     async with two() as (first, second, relays, _):
         first.script(ANN, "451 4.3.0 lookup failed", repeat=True)
         with capture_logs() as logs:
@@ -187,7 +188,7 @@ async def test_a_doubtful_answer_goes_on_to_the_next_relay_and_counts_only_if_it
     assert ([mail.to for mail in first.mails], len(second.mails)) == ([BOB], 6)
 
 
-async def test_a_mail_whose_answer_was_lost_goes_to_no_other_relay_and_the_next_mail_does() -> None:
+async def test_a_mail_with_a_lost_reply_is_not_sent_by_another_relay() -> None:
     async with two() as (first, second, relays, _):
         first.drop_after_data(ANN)
         with pytest.raises(ReplyLost):
@@ -197,22 +198,22 @@ async def test_a_mail_whose_answer_was_lost_goes_to_no_other_relay_and_the_next_
         assert [mail.to for mail in second.mails] == [BOB]
 
 
-async def test_a_relay_that_falls_silent_is_passed_over() -> None:
-    async with two(timeout=0.2) as (first, second, relays, _):
+async def test_a_relay_without_replies_opens_its_circuit() -> None:
+    async with two(timeout=2) as (first, second, relays, _):
         first.stall(ANY_ADDRESS)
         for _ in range(3):
             await relays.send(SENDER, ANN, MAIL)
         assert (first.connections, len(second.mails)) == (1, 3)
 
 
-async def test_mails_that_wait_for_a_relay_that_fails_go_to_another() -> None:
-    async with two(timeout=0.2, connections=1) as (first, second, relays, _):
+async def test_mails_that_wait_for_a_failing_relay_go_to_another() -> None:
+    async with two(timeout=2, connections=1) as (first, second, relays, _):
         first.stall(ANY_ADDRESS)
         await asyncio.gather(*(relays.send(SENDER, ANN, MAIL) for _ in range(10)))
         assert (first.connections, len(second.mails)) == (1, 10)
 
 
-async def test_a_refused_login_is_told_loudly_and_another_relay_takes_the_mail() -> None:
+async def test_a_refused_login_is_logged_as_an_error_and_another_relay_sends_the_mail() -> None:
     login: dict[str, Any] = {"security": "starttls", "username": "bell", "password": "wrong", "verify": False}
     async with (
         Mailbox(security="starttls", login=("bell", "wire")) as first,
@@ -226,36 +227,36 @@ async def test_a_refused_login_is_told_loudly_and_another_relay_takes_the_mail()
     assert "wrong" not in str(logs)
 
 
-async def test_a_relay_that_is_passed_over_is_tried_again_with_one_mail_after_longer_and_longer_pauses() -> None:
+async def test_each_failed_probe_opens_the_circuit_for_longer() -> None:
     async with two() as (first, second, relays, clock):
         first.script(SENDER, "421 4.3.2 closing", at="MAIL", repeat=True)
-        pauses = []
+        seconds = []
         with capture_logs() as logs:
             for _ in range(9):
                 await asyncio.gather(*(relays.send(SENDER, ANN, MAIL) for _ in range(3)))
-                pauses.append(logs[-1]["seconds"])
+                seconds.append(logs[-1]["seconds"])
                 connections = first.connections
-                clock.now += pauses[-1] - 0.01
+                clock.now += seconds[-1] - 0.01
                 await relays.send(SENDER, ANN, MAIL)
                 assert first.connections == connections
                 clock.now += 0.01
-        assert pauses == [5, 10, 20, 40, 80, 160, MAX_OPEN_SECONDS, MAX_OPEN_SECONDS, MAX_OPEN_SECONDS]
+        assert seconds == [5, 10, 20, 40, 80, 160, MAX_OPEN_SECONDS, MAX_OPEN_SECONDS, MAX_OPEN_SECONDS]
         assert len(logs) == 9
         assert (first.mails, len(second.mails)) == ([], 36)
 
 
-async def test_one_mail_is_on_trial_while_the_others_go_elsewhere() -> None:
+async def test_one_probe_is_sent_while_other_mails_go_to_other_relays() -> None:
     async with two() as (first, second, relays, clock):
         first.script(SENDER, "421 4.3.2 closing", at="MAIL")
         await relays.send(SENDER, ANN, MAIL)
         clock.now += OPEN_SECONDS
         first.stall(BOB)
-        trial = asyncio.create_task(relays.send(SENDER, BOB, MAIL))
-        await asyncio.wait_for(first.stalled.wait(), 5)
+        probe = asyncio.create_task(relays.send(SENDER, BOB, MAIL))
+        await asyncio.wait_for(first.stalled.wait(), 60)
         await relays.send(SENDER, ANN, MAIL)
         assert (len(first.mails), len(second.mails)) == (0, 2)
-        trial.cancel()
-        await asyncio.gather(trial, return_exceptions=True)
+        probe.cancel()
+        await asyncio.gather(probe, return_exceptions=True)
         with capture_logs() as logs:
             await relays.send(SENDER, ANN, MAIL)
         assert (len(first.mails), len(second.mails)) == (1, 2)
@@ -269,7 +270,7 @@ async def test_one_mail_is_on_trial_while_the_others_go_elsewhere() -> None:
     ]
 
 
-async def test_a_restored_relay_begins_with_a_short_pause_when_it_fails_again() -> None:
+async def test_a_circuit_that_was_closed_opens_for_the_shortest_time_again() -> None:
     async with two() as (first, _, relays, clock):
         with capture_logs() as logs:
             for _ in range(3):
@@ -280,7 +281,7 @@ async def test_a_restored_relay_begins_with_a_short_pause_when_it_fails_again() 
     assert [entry.get("seconds") for entry in logs] == [OPEN_SECONDS, None] * 3
 
 
-async def test_a_refusal_of_the_recipient_restores_a_relay_too() -> None:
+async def test_a_refusal_of_the_recipient_closes_the_circuit() -> None:
     async with two() as (first, _, relays, clock):
         first.script(SENDER, "421 4.3.2 closing", at="MAIL")
         await relays.send(SENDER, ANN, MAIL)
@@ -292,7 +293,9 @@ async def test_a_refusal_of_the_recipient_restores_a_relay_too() -> None:
         assert len(first.mails) == 1
 
 
-async def test_if_all_fail_the_first_ones_error_is_told_and_then_nobody_is_asked_until_a_pause_ends() -> None:
+async def test_if_all_relays_fail_the_first_error_is_raised_and_no_relay_is_tried_until_a_circuit_is_half_open() -> (
+    None
+):
     async with two() as (first, second, relays, clock):
         first.script(SENDER, "421 4.3.2 closing", at="MAIL")
         second.script(SENDER, "451 4.3.0 no disk", at="MAIL")
@@ -306,7 +309,7 @@ async def test_if_all_fail_the_first_ones_error_is_told_and_then_nobody_is_asked
         assert len(first.mails) == 1
 
 
-async def test_a_relay_without_another_is_never_passed_over() -> None:
+async def test_the_circuit_of_a_single_relay_never_opens() -> None:
     async with Mailbox() as box, relays_to(relay_to(box)) as relays:
         box.script(SENDER, *["421 4.3.2 closing"] * 5, at="MAIL")
         with capture_logs() as logs:
@@ -317,7 +320,7 @@ async def test_a_relay_without_another_is_never_passed_over() -> None:
     assert (logs, len(box.mails)) == ([], 1)
 
 
-async def test_a_relay_far_slower_than_another_is_passed_over_until_it_is_quick_again() -> None:
+async def test_a_relay_far_slower_than_another_has_an_open_circuit_until_it_is_fast_again() -> None:
     clock = Clock()
     async with SlowMailbox(clock) as first, SlowMailbox(clock) as second:
         first.seconds, second.seconds = 3.0, 0.1
@@ -340,7 +343,7 @@ async def test_a_relay_far_slower_than_another_is_passed_over_until_it_is_quick_
             assert len(first.mails) == taken + 7
 
 
-async def test_a_slow_relay_is_better_than_none() -> None:
+async def test_a_slow_relay_is_used_if_there_is_no_other() -> None:
     clock = Clock()
     async with SlowMailbox(clock) as first, Mailbox() as second:
         first.seconds = 20.0
@@ -354,7 +357,7 @@ async def test_a_slow_relay_is_better_than_none() -> None:
             assert len(first.mails) == MIN_SAMPLES + 3
 
 
-async def test_an_address_that_is_not_ascii_goes_to_the_relay_that_takes_it_and_is_refused_only_if_none_does() -> None:
+async def test_a_non_ascii_address_goes_to_a_relay_that_supports_it_and_is_refused_if_none_does() -> None:
     ascii_only = Mailbox(smtputf8=False)
     async with ascii_only as first, Mailbox() as second, Mailbox(smtputf8=False) as third:
         async with relays_to(relay_to(first), relay_to(second, priority=20)) as relays:

@@ -1,4 +1,4 @@
-"""The pool of connections to the mail relay, against a real server."""
+"""The pool of SMTP connections, against a real server."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -17,7 +17,7 @@ MAIL = b"To: ann@example.com\r\nSubject: Hi\r\nMessage-ID: <1@example.com>\r\n\r
 
 @asynccontextmanager
 async def pool_to(box: Mailbox, **options: Any) -> AsyncIterator[SmtpPool]:
-    pool = SmtpPool(box.host, box.port, timeout=5, **options)
+    pool = SmtpPool(box.host, box.port, timeout=60, **options)
     try:
         yield pool
     finally:
@@ -32,14 +32,14 @@ async def test_a_mail_arrives_as_it_was_sent() -> None:
         assert mail.text == "Hello\n.\n..two\n"
 
 
-async def test_thirty_mails_at_once_use_at_most_three_connections() -> None:
+async def test_concurrent_mails_use_at_most_the_maximum_of_connections() -> None:
     async with Mailbox() as box, pool_to(box, connections=3) as pool:
         await asyncio.gather(*(pool.send(SENDER, f"a{number}@example.com", MAIL) for number in range(30)))
         assert len({mail.to for mail in await box.arrived(30)}) == 30
         assert 1 <= box.connections <= 3
 
 
-async def test_mails_one_after_the_other_use_one_connection_even_after_a_refusal() -> None:
+async def test_sequential_mails_use_one_connection_even_after_a_refusal() -> None:
     async with Mailbox() as box, pool_to(box) as pool:
         box.script(BOB, "550 5.1.1 no such user")
         await pool.send(SENDER, ANN, MAIL)
@@ -49,8 +49,8 @@ async def test_mails_one_after_the_other_use_one_connection_even_after_a_refusal
         assert (len(box.mails), box.connections) == (2, 1)
 
 
-@pytest.mark.parametrize("options", [{"noop_after": 60.0}, {"noop_after": 0.0}], ids=["unasked", "asked"])
-async def test_a_server_that_hung_up_while_the_connection_rested_is_called_again(options: dict[str, float]) -> None:
+@pytest.mark.parametrize("options", [{"noop_after": 60.0}, {"noop_after": 0.0}], ids=["unchecked", "checked"])
+async def test_a_connection_that_was_closed_while_idle_is_replaced(options: dict[str, float]) -> None:
     async with Mailbox() as box, pool_to(box, **options) as pool:
         await pool.send(SENDER, ANN, MAIL)
         box.hang_up()
@@ -58,7 +58,7 @@ async def test_a_server_that_hung_up_while_the_connection_rested_is_called_again
         assert (len(box.mails), box.connections) == (2, 2)
 
 
-async def test_a_server_that_ends_a_used_conversation_with_421_is_called_again() -> None:
+async def test_a_used_connection_that_ends_with_421_is_replaced() -> None:
     async with Mailbox() as box, pool_to(box) as pool:
         await pool.send(SENDER, ANN, MAIL)
         box.script(SENDER, "421 4.7.0 too many mails on this connection", at="MAIL")
@@ -66,7 +66,7 @@ async def test_a_server_that_ends_a_used_conversation_with_421_is_called_again()
         assert (len(box.mails), box.connections) == (2, 2)
 
 
-async def test_421_on_a_new_connection_is_the_answer() -> None:
+async def test_421_on_a_new_connection_is_the_reply() -> None:
     async with Mailbox() as box, pool_to(box) as pool:
         box.script(SENDER, "421 4.3.2 closing", at="MAIL", repeat=True)
         with pytest.raises(aiosmtplib.SMTPSenderRefused):
@@ -75,14 +75,14 @@ async def test_421_on_a_new_connection_is_the_answer() -> None:
 
 
 @pytest.mark.parametrize("options", [{"max_mails": 1}, {"max_age": 0.0}, {"max_idle": 0.0}], ids=str)
-async def test_a_connection_is_replaced_before_the_server_tires_of_it(options: dict[str, float]) -> None:
+async def test_a_connection_is_replaced_after_its_limits(options: dict[str, float]) -> None:
     async with Mailbox() as box, pool_to(box, **options) as pool:
         for _ in range(3):
             await pool.send(SENDER, ANN, MAIL)
         assert (box.connections, box.max_connections) == (3, 1)
 
 
-async def test_an_answer_lost_after_data_is_told_apart_and_never_sent_again_by_itself() -> None:
+async def test_a_reply_lost_after_data_is_raised_and_the_mail_is_not_sent_again() -> None:
     async with Mailbox() as box, pool_to(box) as pool:
         await pool.send(SENDER, BOB, MAIL)
         box.drop_after_data(ANN)
@@ -93,22 +93,22 @@ async def test_an_answer_lost_after_data_is_told_apart_and_never_sent_again_by_i
         assert len(box.mails) == 2
 
 
-async def test_a_server_that_falls_silent_after_data_is_an_answer_lost() -> None:
+async def test_a_server_without_a_reply_after_data_is_a_lost_reply() -> None:
     async with Mailbox() as box:
         box.stall(ANN, at="DATA")
         with pytest.raises(ReplyLost):
-            await SmtpPool(box.host, box.port, timeout=0.2).send(SENDER, ANN, MAIL)
+            await SmtpPool(box.host, box.port, timeout=2).send(SENDER, ANN, MAIL)
 
 
-async def test_a_server_that_falls_silent_before_data_is_a_timeout() -> None:
+async def test_a_server_without_a_reply_before_data_is_a_timeout() -> None:
     async with Mailbox() as box:
         box.stall(ANN)
         with pytest.raises(aiosmtplib.SMTPReadTimeoutError):
-            await SmtpPool(box.host, box.port, timeout=0.2).send(SENDER, ANN, MAIL)
+            await SmtpPool(box.host, box.port, timeout=2).send(SENDER, ANN, MAIL)
 
 
 @pytest.mark.parametrize("security", ["starttls", "tls"])
-async def test_login_over_tls_works_and_the_certificate_is_checked_unless_told_otherwise(security: str) -> None:
+async def test_login_over_tls_works_and_the_certificate_is_verified_by_default(security: str) -> None:
     login = {"security": security, "username": "bell", "password": "wire"}
     async with Mailbox(security=security, login=("bell", "wire")) as box:
         async with pool_to(box, verify=False, **login) as pool:
@@ -119,18 +119,18 @@ async def test_login_over_tls_works_and_the_certificate_is_checked_unless_told_o
         assert len(box.mails) == 1
 
 
-async def test_starttls_is_required_and_never_left_out() -> None:
+async def test_starttls_is_required() -> None:
     async with Mailbox() as box, pool_to(box, security="starttls") as pool:
         with pytest.raises(aiosmtplib.SMTPException, match="STARTTLS"):
             await pool.send(SENDER, ANN, MAIL)
         assert box.mails == []
 
 
-async def test_a_cancelled_mail_leaves_no_connection_half_way_through_a_conversation() -> None:
+async def test_a_cancelled_mail_closes_its_connection() -> None:
     async with Mailbox() as box, pool_to(box, connections=1) as pool:
         box.stall(ANN)
         task = asyncio.create_task(pool.send(SENDER, ANN, MAIL))
-        await asyncio.wait_for(box.stalled.wait(), 5)
+        await asyncio.wait_for(box.stalled.wait(), 60)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -139,6 +139,6 @@ async def test_a_cancelled_mail_leaves_no_connection_half_way_through_a_conversa
         assert box.connections == 2
 
 
-def test_an_unknown_kind_of_security_is_refused() -> None:
+def test_an_unknown_security_is_refused() -> None:
     with pytest.raises(ValueError, match="'ssl' is not one of none, starttls, tls"):
         SmtpPool("localhost", 25, security="ssl")

@@ -112,7 +112,7 @@ async def test_after_an_outage_the_same_attempt_tries_the_next_provider(setting:
     assert (made.state, made.outcome.reason) == (DeliveryState.DELIVERED, "acme 202")
     assert (made.outcome.sms.provider, made.outcome.provider_id) == ("acme", setting.acme.accepted[0].id)
     assert setting.sent == (0, 1)
-    failed_over = [line for line in logs if line["event"] == "sms.provider_failed_over"]
+    failed_over = [line for line in logs if line["event"] == "sms.failed_over"]
     assert [line["provider"] for line in failed_over] == ["twilio"]
     assert TO not in str(logs)
 
