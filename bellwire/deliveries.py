@@ -1,42 +1,60 @@
-"""Delivery: one event for one subscription; Attempt: one try at it; Outcome: what the attempt came to."""
+"""Delivery: one event for one subscription. Attempt: one try at it. Outcome: the result of an attempt."""
 
+import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from typing import NamedTuple
 
 from bellwire.models import Payload
 from bellwire.suppressions import Suppression
 from bellwire.targets import Channel
 from bellwire.targets.sms_segments import Encoding
 
-#: Longest reason, in characters. Reasons reach logs, histories and the Temporal UI, and hold no address and no body.
+#: Longest reason, in characters. Reasons appear in logs, histories and the Temporal UI, so they hold no address and no content.
 MAX_REASON = 120
-#: Seconds for which other processes leave an attempt alone that is said to be under way; it is said again while it is.
+#: How long a lease on a delivery lasts: while it does, no other process attempts the delivery. The holder renews it.
 LEASE = timedelta(seconds=15)
-#: How long a reserved moment may be past.
-SLOT_LAPSES = timedelta(seconds=30)
+#: A reservation whose time has passed by more than this is void.
+RESERVATION_EXPIRES = timedelta(seconds=30)
 #: Longest excerpt of a response that is kept with an attempt, in characters.
 MAX_RESPONSE = 1000
 
+#: An event key, which is base 32, and a subscription id.
+_DELIVERY_ID = re.compile(r"dlv_([a-z2-7]{26})_([A-Za-z0-9][A-Za-z0-9_-]{0,62})")
+
+
+class DeliveryKey(NamedTuple):
+    """Identifies a delivery."""
+
+    event_key: str
+    subscription_id: str
+
 
 def delivery_id(event_key: str, subscription_id: str) -> str:
-    """The id that receivers and providers deduplicate on: equal over all attempts, replays and runs.
+    """Return the id that receivers and providers deduplicate on. It is the same for all attempts and redeliveries.
 
-    Must collapse: every attempt of one event for one subscription, whoever makes it and whenever.
-    Must not collapse: two events, or one event for two subscriptions of the same address.
-    Holds no dot, since Standard Webhooks signs `id.timestamp.body`.
+    Must be equal: all attempts of one event for one subscription.
+    Must differ: two events, and one event for two subscriptions with the same address.
+    It has no dot, since Standard Webhooks signs `id.timestamp.body`.
     """
     return f"dlv_{event_key}_{subscription_id}"
 
 
+def parse_delivery_id(text: str) -> DeliveryKey | None:
+    """Return the key of a delivery id; None if it is malformed."""
+    match = _DELIVERY_ID.fullmatch(text)
+    return DeliveryKey(*match.groups()) if match else None
+
+
 class OutcomeKind(StrEnum):
     DELIVERED = "delivered"
-    #: It never will be.
+    #: It can never be delivered.
     REJECTED = "rejected"
-    #: Try again, perhaps at a stated time.
+    #: Try again, perhaps after a delay that the receiver asked for.
     DEFERRED = "deferred"
-    #: It was sent, the answer was lost.
+    #: It was sent, but the response was lost.
     UNKNOWN = "unknown"
 
 
@@ -59,14 +77,14 @@ class Fault(StrEnum):
 class DeliveryState(StrEnum):
     #: No attempt has been recorded yet.
     PENDING = "pending"
-    #: An attempt is made now; what became of it is not recorded yet. SMS says so before each attempt, other channels only
-    #: of those that take so long that what began them does not wait.
+    #: An attempt is in progress or its outcome is not recorded yet. SMS sets this before each attempt, other channels only
+    #: for attempts that outlast the activity that started them.
     SENDING = "sending"
-    #: An attempt was deferred or its outcome is unknown; another will follow.
+    #: The last attempt was deferred or its outcome is unknown; another follows.
     WAITING = "waiting"
     DELIVERED = "delivered"
     REJECTED = "rejected"
-    #: The schedule has ended without success.
+    #: The retry schedule ended without success.
     EXHAUSTED = "exhausted"
     CANCELLED = "cancelled"
 
@@ -79,49 +97,49 @@ SETTLED = frozenset({DeliveryState.DELIVERED, DeliveryState.REJECTED, DeliverySt
 
 
 class SmsFacts(Payload):
-    """What an SMS took, and what it costs: by the operator's table of prices, and as the provider says."""
+    """Segments and cost of an SMS: estimated from the operator's price list, and as reported by the provider."""
 
     encoding: Encoding
     segments: int
-    #: Who was asked to send it; None: nobody.
+    #: The provider that it was submitted to; None: it was not submitted.
     provider: str | None = None
-    #: Segments times price, if it was sent and the table names a price.
+    #: Segments times price, if it was sent and the price list has a price.
     estimate: Decimal | None = None
     currency: str | None = None
-    #: What the provider bills, so far as it has said.
+    #: What the provider bills; None until it reports it.
     reported_segments: int | None = None
     reported_price: Decimal | None = None
     reported_currency: str | None = None
 
 
 class Outcome(Payload):
-    """What an attempt came to. A refused delivery is data, so it is this value and not an exception."""
+    """The result of an attempt. A refused delivery is data, so it is a value and not an exception."""
 
     kind: OutcomeKind
-    #: The provider's word in one bounded line: "HTTP 503", "SMTP 550 5.1.1". Never an address, never a body.
+    #: Why, in one short line: "HTTP 503", "SMTP 550 5.1.1". Never an address or content.
     reason: str
-    #: Seconds after which the receiver asked to be tried again; None if it did not say.
+    #: The delay that the receiver asked for (Retry-After), in seconds; None if it did not.
     retry_after: float | None = None
-    #: The target is gone for good, so the subscription is to be disabled.
+    #: The target is permanently gone: disable the subscription.
     disable: bool = False
-    #: The receiver has too much to do, so nothing goes to this subscription for a while.
+    #: The receiver is overloaded: throttle the subscription.
     throttle: bool = False
     #: Who caused it, unless it was delivered.
     fault: Fault = Fault.RECEIVER
-    #: The provider's own id of what was sent (a Twilio SID); None if it gave none.
+    #: The provider's id of what was sent, such as a Twilio SID; None if it has none.
     provider_id: str | None = None
     #: The start of the response or reply, for debugging one delivery. May hold private data.
     response: str | None = None
-    #: Addresses that are still owed the mail after a partial refusal; None if all of them are.
+    #: Recipients that still have to get the mail after some were accepted; None: all of them.
     remaining_recipients: tuple[str, ...] | None = None
-    #: What an SMS took; None on other channels, and where it was not rendered.
+    #: None on other channels, and if the SMS was not rendered.
     sms: SmsFacts | None = None
-    #: Addresses that are not to be written to any more, by what the provider said.
+    #: Addresses to suppress, according to the response.
     suppress: tuple[Suppression, ...] = ()
 
 
 class Counts(Payload):
-    """How many deliveries of an event stand where."""
+    """The number of deliveries of an event, by state."""
 
     matched: int = 0
     delivered: int = 0
@@ -138,22 +156,22 @@ class Counts(Payload):
         return self.matched - self.settled
 
     def plus(self, more: "Mapping[str, int] | Counts") -> "Counts":
-        """These counts and `more` (names of fields and numbers) together."""
+        """Return the sum of these counts and `more`, which may be a mapping of field names to numbers."""
         added = more.model_dump() if isinstance(more, Counts) else more
         return self.model_copy(update={name: getattr(self, name) + number for name, number in added.items()})
 
 
 class Unsettled(Payload):
-    """A delivery that is not settled, as its workflow sees it."""
+    """An unsettled delivery, as its workflow knows it."""
 
     event_key: str
     subscription_id: str
     channel: Channel
     #: Attempts made so far.
     attempts: int
-    #: What the last attempt came to; empty if there was none yet.
+    #: Reason of the last attempt; empty before the first.
     reason: str = ""
-    #: When the next attempt is due; None while it is being made, or while paused.
+    #: When the next attempt is due; None during an attempt, and while paused.
     due: datetime | None = None
     paused: bool = False
 
@@ -163,23 +181,23 @@ class Unsettled(Payload):
 
 
 class Attempt(Payload):
-    """One try at a delivery, made and judged, as it is recorded."""
+    """One try at a delivery, with its outcome, as it is recorded."""
 
     event_key: str
     subscription_id: str
-    #: From 1; goes on counting over replays.
+    #: From 1; redeliveries continue the count.
     number: int
     started_at: datetime
     #: Seconds.
     duration: float
     outcome: Outcome
-    #: Where the delivery stands after it.
+    #: The state of the delivery after it.
     state: DeliveryState
     #: Seconds until the next attempt, before jitter; None once settled.
     delay: float | None = None
-    #: Whether the receiver asked for that delay.
+    #: Whether the delay is the one that the receiver asked for.
     from_retry_after: bool = False
-    #: Whether its subscription was throttled or failing when it began, so that a success has something to clear.
+    #: Whether the endpoint was throttled or failing when it started, so that a success has to be recorded.
     degraded: bool = False
 
     @property
@@ -188,7 +206,7 @@ class Attempt(Payload):
 
 
 class Delivery(Payload):
-    """One event for one subscription, as the registry has it."""
+    """One event for one subscription, as the registry stores it."""
 
     event_key: str
     subscription_id: str
@@ -196,24 +214,24 @@ class Delivery(Payload):
     state: DeliveryState
     #: Attempts recorded so far.
     attempts: int = 0
-    #: Attempts that had been made when its schedule last began: 0, or more once it was made again.
+    #: Attempts made before its schedule last started: 0, or more after a redelivery.
     schedule_from: int = 0
     #: Reason of the last attempt; empty before the first.
     reason: str = ""
-    #: The wait that the last attempt came to; None before the first and once settled.
+    #: Seconds from the last attempt to the next; None before the first and once settled.
     delay: float | None = None
     from_retry_after: bool = False
-    #: The moment that its next attempt has reserved under the subscription's rate limit; None if it has not.
+    #: The time reserved for the next attempt by the subscription's rate limit; None if there is none.
     not_before: datetime | None = None
-    #: When the first attempt was announced whose outcome is not known yet; None otherwise.
+    #: When the first attempt with an unknown outcome was claimed; None if there is none.
     intent_at: datetime | None = None
-    #: Addresses that are still owed the mail after a partial refusal; None if all of them are.
+    #: Recipients that still have to get the mail after some were accepted; None: all of them.
     remaining_recipients: tuple[str, ...] | None = None
-    #: The provider's id of what was sent last.
+    #: The provider's id of what the last attempt sent.
     provider_id: str | None = None
     #: The provider that was last asked to send the SMS and the number of that attempt: twilio/1. Valid while `intent_at` is set.
     provider_attempted: str | None = None
-    #: The run that holds it, or held it last.
+    #: The workflow that owns it, or owned it last.
     workflow_id: str
     updated_at: datetime
 
@@ -221,10 +239,17 @@ class Delivery(Payload):
     def id(self) -> str:
         return delivery_id(self.event_key, self.subscription_id)
 
-    def slot(self, now: datetime) -> datetime | None:
-        """The moment that it has reserved, unless that has lapsed: after an outage, a backlog must not go out all at once."""
-        return None if self.not_before is None or now - self.not_before > SLOT_LAPSES else self.not_before
+    @property
+    def key(self) -> DeliveryKey:
+        return DeliveryKey(self.event_key, self.subscription_id)
+
+    def reservation(self, now: datetime) -> datetime | None:
+        """Return the time reserved for the next attempt by the rate limit; None if there is none, or it has expired.
+
+        Reservations expire so that a backlog does not go out all at once after an outage.
+        """
+        return None if self.not_before is None or now - self.not_before > RESERVATION_EXPIRES else self.not_before
 
     def leased(self, now: datetime) -> bool:
-        """Whether some process said not long ago that it is attempting this delivery."""
+        """Whether some process holds a lease, and so is attempting this delivery."""
         return self.state is DeliveryState.SENDING and self.intent_at is not None and now - self.intent_at < LEASE

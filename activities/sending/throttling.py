@@ -76,12 +76,12 @@ async def rate_limit(
     limited = [request for request in requests if request.rate is not None]
     if not limited:
         return {}
-    unreserved = [request for request in limited if request.delivery.slot(now) is None]
+    unreserved = [request for request in limited if request.delivery.reservation(now) is None]
     reserved = await registry.limits.reserve(unreserved, now=now) if unreserved else {}
     holds = {}
     for request in limited:
         delivery = request.delivery
-        slot = delivery.slot(now) or reserved.get((delivery.event_key, delivery.subscription_id))
+        slot = delivery.reservation(now) or reserved.get(delivery.key)
         if slot is not None and (slot - now).total_seconds() > EARLY_TOLERANCE:
             holds[request.key] = Hold(reason=HoldReason.RATE_LIMIT, until=slot)
     return holds

@@ -1,4 +1,4 @@
-"""The registry: tenants, subscriptions, events, deliveries and attempts, in SQLite or PostgreSQL."""
+"""The registry: stores tenants, subscriptions, events, deliveries and attempts in SQLite or PostgreSQL."""
 
 from bellwire.registry.events import StoredEvent
 from bellwire.registry.matching import Match

@@ -1,73 +1,79 @@
-"""Recording: attempts that end at about the same time go on record together.
+"""AttemptBatcher: writes the attempts of several callers in one transaction.
 
-Many chunks are under way at a time, and each wants its outcomes on record soon. A transaction costs about the same for one
-attempt as for fifty, so whatever comes while one is being written goes into the next.
+A transaction costs about the same for one attempt as for fifty. So the attempts that arrive while one transaction is being
+written go into the next.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple
 
 from bellwire.deliveries import Attempt
 from bellwire.errors import BellwireError
 
 
+class _Call(NamedTuple):
+    attempts: Sequence[Attempt]
+    done: asyncio.Future[None]
+
+
 class AttemptBatcher:
-    """Calls `write` with the attempts of several callers at once, and never twice at a time."""
+    """Calls `write` with the attempts of all waiting callers. Calls of `write` never overlap."""
 
     def __init__(self, write: Callable[[Sequence[Attempt]], Awaitable[None]]) -> None:
         self._write = write
-        self._waiting: list[tuple[Sequence[Attempt], asyncio.Future[None]]] = []
+        self._waiting: list[_Call] = []
         self._writing: asyncio.Task[None] | None = None
 
     async def record(self, attempts: Sequence[Attempt]) -> None:
-        """Return once they are on record. Raises what `write` raises. What a cancelled caller brought may be recorded."""
+        """Return once the attempts are written. Raises what `write` raises. After a cancel they may still be written."""
         if not attempts:
             return
-        done = asyncio.get_running_loop().create_future()
-        self._waiting.append((attempts, done))
+        call = _Call(attempts, asyncio.get_running_loop().create_future())
+        self._waiting.append(call)
         if self._writing is None:
             self._writing = asyncio.create_task(self._write_all())
-        await done
+        await call.done
 
     async def close(self) -> None:
-        """Wait for what is being written."""
+        """Wait until everything is written."""
         if self._writing:
             await self._writing
 
     async def _write_all(self) -> None:
         try:
             while self._waiting:
-                together, self._waiting = self._waiting, []
+                batch, self._waiting = self._waiting, []
                 try:
-                    await self._write([attempt for attempts, _ in together for attempt in attempts])
+                    await self._write([attempt for call in batch for attempt in call.attempts])
                 except BellwireError as error:
-                    _fail([done for _, done in together], error)
+                    _fail(batch, error)
                 except Exception:
-                    await self._write_one_by_one(together)
+                    await self._write_each(batch)
                 else:
-                    _succeed([done for _, done in together])
+                    _succeed(batch)
         finally:
             self._writing = None
-            _fail([done for _, done in self._waiting], asyncio.CancelledError())
+            _fail(self._waiting, asyncio.CancelledError())
 
-    async def _write_one_by_one(self, together: Sequence[tuple[Sequence[Attempt], asyncio.Future[None]]]) -> None:
-        """One caller's attempts are at fault, which is no fault of the others."""
-        for attempts, done in together:
+    async def _write_each(self, batch: Sequence[_Call]) -> None:
+        """Write each caller's attempts alone, so that one bad attempt fails only its own caller."""
+        for call in batch:
             try:
-                await self._write(attempts)
+                await self._write(call.attempts)
             except Exception as error:
-                _fail([done], error)
+                _fail([call], error)
             else:
-                _succeed([done])
+                _succeed([call])
 
 
-def _succeed(waiting: Sequence[asyncio.Future[None]]) -> None:
-    for done in waiting:
-        if not done.done():
-            done.set_result(None)
+def _succeed(calls: Sequence[_Call]) -> None:
+    for call in calls:
+        if not call.done.done():
+            call.done.set_result(None)
 
 
-def _fail(waiting: Sequence[asyncio.Future[None]], error: BaseException) -> None:
-    for done in waiting:
-        if not done.done():
-            done.set_exception(error)
+def _fail(calls: Sequence[_Call], error: BaseException) -> None:
+    for call in calls:
+        if not call.done.done():
+            call.done.set_exception(error)

@@ -1,44 +1,36 @@
-"""Deliveries, as rows: added as pending, read in bulk by the groups that workflows name them in."""
+"""Deliveries: rows, and the resource `registry.deliveries`."""
 
 import json
-import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, bindparam, func, or_, select, tuple_, update
+from sqlalchemy import bindparam, func, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.contract import Group
-from bellwire.deliveries import SETTLED, Counts, Delivery, DeliveryState
+from bellwire.deliveries import SETTLED, Counts, Delivery, DeliveryKey, DeliveryState, parse_delivery_id
 from bellwire.errors import DeliveryNotFound
 from bellwire.registry.db.bulk import execute_many
 from bellwire.registry.db.engine import Database, insert_missing
 from bellwire.registry.db.tables import deliveries, listed, subscriptions
+from bellwire.registry.delivery_keys import channels_by_key, conditions, grouped, keys_of
 from bellwire.targets import Channel
 
-#: Deliveries, and events that they belong to, in one query. SQLite's expressions are at most 1,000 deep.
-_PER_QUERY = 2_000
-_EVENTS_PER_QUERY = 100
-
-#: Every combination of some events and some subscriptions. The statement is made once, since making one costs more than
-#: running it; beyond this many combinations, one that names each pair pays.
-_LOOK_UP = select(deliveries).where(
+#: All combinations of some events and some subscriptions. The statement is built once, since building it costs more than
+#: executing it. Beyond _MAX_COMBINATIONS, statements that name each key are cheaper.
+_BY_COMBINATION = select(deliveries).where(
     deliveries.c.event_key.in_(bindparam("keys", expanding=True)),
     deliveries.c.subscription_id.in_(bindparam("ids", expanding=True)),
 )
-_MAX_LOOKED_UP = 10_000
+_MAX_COMBINATIONS = 10_000
 
-_DELIVERY_ID = re.compile(r"dlv_([a-z2-7]{26})_(.+)")
+#: States that the partial index of `listed` does not hold.
 _UNLISTED = {DeliveryState.PENDING, DeliveryState.DELIVERED}
-
-#: Event key and subscription id.
-Pair = tuple[str, str]
 
 
 async def add(connection: AsyncConnection, workflow_id: str, groups: Sequence[Group]) -> None:
-    """Insert the deliveries of the groups as pending; those that exist already are left alone."""
     now = datetime.now(UTC)
     rows = [
         {
@@ -53,70 +45,35 @@ async def add(connection: AsyncConnection, workflow_id: str, groups: Sequence[Gr
             "workflow_id": workflow_id,
             "updated_at": now,
         }
-        # In one order for all, or two workers that insert the same rows could wait for each other.
-        for (event_key, subscription_id), channel in sorted(_channels(groups).items())
+        # Sorted, or two workers that insert the same rows could deadlock.
+        for (event_key, subscription_id), channel in sorted(channels_by_key(groups).items())
     ]
     await execute_many(connection, insert_missing(connection, deliveries), rows)
 
 
-def _channels(groups: Sequence[Group]) -> dict[Pair, Channel]:
-    return {
-        (group.event_key, subscription_id): group.channel
-        for group in groups
-        for subscription_id in group.subscription_ids
-    }
-
-
-def pairs_of(groups: Sequence[Group]) -> list[Pair]:
-    """Each delivery of the groups once, in the order that every writer goes by."""
-    return sorted(_channels(groups))
-
-
-def among(pairs: Sequence[Pair]) -> Iterator[ColumnElement[bool]]:
-    """Conditions that together select the rows of `pairs`, which are in order; few queries of bounded size.
-
-    One range of the primary key for each event: two to five times faster, on both databases, than (a, b) IN (…).
-    """
-    by_event: dict[str, list[str]] = defaultdict(list)
-    size = 0
-    for event_key, subscription_id in pairs:
-        if size == _PER_QUERY or (len(by_event) == _EVENTS_PER_QUERY and event_key not in by_event):
-            yield _any_of(by_event)
-            by_event.clear()
-            size = 0
-        by_event[event_key].append(subscription_id)
-        size += 1
-    if by_event:
-        yield _any_of(by_event)
-
-
-def _any_of(by_event: Mapping[str, Sequence[str]]) -> ColumnElement[bool]:
-    return or_(
-        *(and_(deliveries.c.event_key == key, deliveries.c.subscription_id.in_(ids)) for key, ids in by_event.items())
-    )
-
-
-async def by_pairs(connection: AsyncConnection, pairs: Sequence[Pair], *, lock: bool = False) -> dict[Pair, Delivery]:
-    """The deliveries that exist. With `lock`, nobody else changes them until the transaction ends."""
-    wanted, found = set(pairs), dict[Pair, Delivery]()
-    keys, ids = sorted({key for key, _ in wanted}), sorted({subscription_id for _, subscription_id in wanted})
-    if lock or len(keys) * len(ids) > _MAX_LOOKED_UP:
-        queries = [select(deliveries).where(condition) for condition in among(sorted(wanted))]
+async def by_keys(
+    connection: AsyncConnection, keys: Sequence[DeliveryKey], *, lock: bool = False
+) -> dict[DeliveryKey, Delivery]:
+    """Return the deliveries that exist. `lock` locks their rows until the transaction ends."""
+    wanted, found = set(keys), dict[DeliveryKey, Delivery]()
+    event_keys, ids = sorted({key for key, _ in wanted}), sorted({subscription_id for _, subscription_id in wanted})
+    if lock or len(event_keys) * len(ids) > _MAX_COMBINATIONS:
+        queries = [select(deliveries).where(condition) for condition in conditions(sorted(wanted))]
         if lock:
             order = (deliveries.c.event_key, deliveries.c.subscription_id)
             queries = [query.order_by(*order).with_for_update() for query in queries]
         results = [await connection.execute(query) for query in queries]
     else:
-        results = [await connection.execute(_LOOK_UP, {"keys": keys, "ids": ids})]
+        results = [await connection.execute(_BY_COMBINATION, {"keys": event_keys, "ids": ids})]
     for result in results:
         for row in result.mappings():
-            pair = row["event_key"], row["subscription_id"]
-            if pair in wanted:
-                found[pair] = _delivery(row)
+            key = DeliveryKey(row["event_key"], row["subscription_id"])
+            if key in wanted:
+                found[key] = _delivery(row)
     return found
 
 
-async def listing(
+async def list_(
     connection: AsyncConnection,
     *,
     event_key: str | None,
@@ -127,11 +84,10 @@ async def listing(
     after: str,
     limit: int,
 ) -> list[Delivery]:
-    """Deliveries by event key and subscription id, after the id `after`. Raises DeliveryNotFound for a bad id."""
     order = (deliveries.c.event_key, deliveries.c.subscription_id)
     query = select(deliveries).order_by(*order).limit(limit)
-    wanted = {"event_key": event_key, "subscription_id": subscription_id, "state": state, "channel": channel}
-    for name, value in wanted.items():
+    equal = {"event_key": event_key, "subscription_id": subscription_id, "state": state, "channel": channel}
+    for name, value in equal.items():
         if value is not None:
             query = query.where(deliveries.c[name] == str(value))
     if state is not None and state not in _UNLISTED:
@@ -141,22 +97,25 @@ async def listing(
             subscriptions.c.tenant == tenant
         )
     if after:
-        parts = _DELIVERY_ID.fullmatch(after)
-        if parts is None:
-            raise DeliveryNotFound(f"{after[:120]} is not a delivery id, such as dlv_<event key>_<subscription id>")
-        query = query.where(tuple_(*order) > tuple_(*parts.groups()))
+        key = parse_delivery_id(after)
+        if key is None:
+            raise DeliveryNotFound(
+                f"{after[:120]} is not a valid delivery id; expected dlv_<event key>_<subscription id>"
+            )
+        query = query.where(tuple_(*order) > tuple_(*key))
     return [_delivery(row) for row in (await connection.execute(query)).mappings()]
 
 
 async def unsettled_of(connection: AsyncConnection, subscription_id: str) -> list[Delivery]:
-    """All deliveries of a subscription that are not settled."""
-    these = (deliveries.c.subscription_id == subscription_id, deliveries.c.state.not_in(sorted(map(str, SETTLED))))
-    query = select(deliveries).where(*these).order_by(deliveries.c.event_key)
-    return [_delivery(row) for row in (await connection.execute(query)).mappings()]
+    """Return all unsettled deliveries of a subscription."""
+    unsettled = deliveries.c.state.not_in(sorted(map(str, SETTLED)))
+    query = select(deliveries).where(deliveries.c.subscription_id == subscription_id, unsettled)
+    rows = await connection.execute(query.order_by(deliveries.c.event_key))
+    return [_delivery(row) for row in rows.mappings()]
 
 
 async def counts(connection: AsyncConnection, event_keys: Iterable[str]) -> dict[str, Counts]:
-    """How many deliveries of each event stand where; events without any are absent."""
+    """Return the number of deliveries of each event by state; events without deliveries are absent."""
     query = (
         select(deliveries.c.event_key, deliveries.c.state, func.count())
         .where(deliveries.c.event_key.in_(sorted(set(event_keys))))
@@ -170,27 +129,19 @@ async def counts(connection: AsyncConnection, event_keys: Iterable[str]) -> dict
 
 
 def _delivery(row: Mapping[Any, Any]) -> Delivery:
+    remaining = row["remaining_recipients"]
     return Delivery.model_validate(
-        {
-            **row,
-            "remaining_recipients": None
-            if row["remaining_recipients"] is None
-            else json.loads(row["remaining_recipients"]),
-        }
+        {**row, "remaining_recipients": None if remaining is None else json.loads(remaining)}
     )
 
 
 async def settle(
     connection: AsyncConnection, groups: Sequence[Group], *, reason: str
 ) -> dict[str, dict[DeliveryState, int]]:
-    """Cancel what is not settled; how many of all the deliveries stand in which settled state, by event key.
-
-    What was deleted meanwhile counts as cancelled.
-    """
-    pairs = pairs_of(groups)
-    found = await by_pairs(connection, pairs, lock=True)
-    unsettled = sorted(pair for pair, delivery in found.items() if not delivery.state.settled)
-    for condition in among(unsettled):
+    keys = keys_of(groups)
+    found = await by_keys(connection, keys, lock=True)
+    unsettled = sorted(key for key, delivery in found.items() if not delivery.state.settled)
+    for condition in conditions(unsettled):
         await connection.execute(
             update(deliveries)
             .where(condition)
@@ -203,32 +154,27 @@ async def settle(
             )
         )
     settled: dict[str, Counter[DeliveryState]] = defaultdict(Counter)
-    for pair in pairs:
-        delivery = found.get(pair)
+    for key in keys:
+        delivery = found.get(key)
         state = delivery.state if delivery and delivery.state.settled else DeliveryState.CANCELLED
-        settled[pair[0]][state] += 1
+        settled[key.event_key][state] += 1
     return {event_key: dict(states) for event_key, states in settled.items()}
 
 
 async def redeliver(
     connection: AsyncConnection, workflow_id: str, groups: Sequence[Group], *, abandoned: bool
 ) -> tuple[Group, ...]:
-    """Make settled deliveries pending again, held by `workflow_id`, each with its schedule begun afresh; `orphans` too.
-
-    What an earlier try of the same run has opened comes back once more. Addresses that are still owed a mail stay so: those
-    that have it do not get it twice. An intent that was never answered for stays as well, so that an SMS is looked for first.
-    """
-    found = await by_pairs(connection, pairs_of(groups), lock=True)
-    opened = {
-        pair: item for pair, item in found.items() if item.state.settled or abandoned or _is_mine(item, workflow_id)
+    found = await by_keys(connection, keys_of(groups), lock=True)
+    reset = {
+        key: delivery
+        for key, delivery in found.items()
+        if delivery.state.settled or abandoned or _is_reset_by(delivery, workflow_id)
     }
-    moved = sorted(pair for pair, item in opened.items() if not _is_mine(item, workflow_id))
-    if moved:
+    changed = sorted(key for key, delivery in reset.items() if not _is_reset_by(delivery, workflow_id))
+    if changed:
         await connection.execute(
             update(deliveries)
-            .where(
-                deliveries.c.event_key == bindparam("key"), deliveries.c.subscription_id == bindparam("subscription")
-            )
+            .where(deliveries.c.event_key == bindparam("key"), deliveries.c.subscription_id == bindparam("name"))
             .values(
                 state=str(DeliveryState.PENDING),
                 schedule_from=deliveries.c.attempts,
@@ -238,35 +184,24 @@ async def redeliver(
                 workflow_id=workflow_id,
                 updated_at=datetime.now(UTC),
             ),
-            [{"key": key, "subscription": subscription_id} for key, subscription_id in moved],
+            [{"key": event_key, "name": subscription_id} for event_key, subscription_id in changed],
         )
-    return grouped([item for _, item in sorted(opened.items())])
+    return grouped([delivery for _, delivery in sorted(reset.items())])
 
 
-def _is_mine(delivery: Delivery, workflow_id: str) -> bool:
-    """Whether an earlier try of this run has opened it."""
+def _is_reset_by(delivery: Delivery, workflow_id: str) -> bool:
+    """Whether an earlier try of the same workflow has reset it."""
     return delivery.state is DeliveryState.PENDING and delivery.workflow_id == workflow_id
 
 
-def grouped(found: Sequence[Delivery]) -> tuple[Group, ...]:
-    """The deliveries as groups, each with the number of its next attempt."""
-    groups: dict[tuple[str, Channel, int], list[str]] = defaultdict(list)
-    for delivery in found:
-        groups[delivery.event_key, delivery.channel, delivery.attempts + 1].append(delivery.subscription_id)
-    return tuple(
-        Group(event_key=event_key, channel=channel, subscription_ids=tuple(ids), attempt=attempt)
-        for (event_key, channel, attempt), ids in groups.items()
-    )
-
-
 class Deliveries:
-    """Deliveries."""
+    """The resource `registry.deliveries`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def add(self, workflow_id: str, groups: Sequence[Group]) -> None:
-        """Insert deliveries as pending, held by `workflow_id`; those that exist already are left alone."""
+        """Insert deliveries as pending, owned by `workflow_id`. Those that exist stay as they are."""
         await self._database.write(add, workflow_id, groups)
 
     async def list(
@@ -280,9 +215,12 @@ class Deliveries:
         after: str = "",
         limit: int = 100,
     ) -> Sequence[Delivery]:
-        """Deliveries by event key and subscription id, after the delivery whose id is `after`."""
+        """Return deliveries by event key and subscription id, after the delivery id `after`.
+
+        Raises DeliveryNotFound for a malformed `after`.
+        """
         return await self._database.read(
-            listing,
+            list_,
             event_key=event_key,
             subscription_id=subscription_id,
             tenant=tenant,
@@ -293,14 +231,19 @@ class Deliveries:
         )
 
     async def settle(self, groups: Sequence[Group], *, reason: str) -> dict[str, dict[DeliveryState, int]]:
-        """Cancel what is not settled; how many of all these deliveries stand in which settled state, by event key."""
+        """Cancel the unsettled deliveries; return how many deliveries of the groups have which state, by event key.
+
+        Deliveries that were deleted meanwhile count as cancelled.
+        """
         return await self._database.write(settle, groups, reason=reason)
 
     async def redeliver(
         self, workflow_id: str, groups: Sequence[Group], *, abandoned: bool = False
     ) -> tuple[Group, ...]:
-        """Make settled deliveries, and `orphans` whose run is gone, pending again, held by `workflow_id`.
+        """Reset settled deliveries to pending, owned by `workflow_id`, with their schedules restarted; return them.
 
-        What was opened comes back, with the number of its next attempt.
+        `abandoned` also resets unsettled ones, whose workflow is gone. Deliveries that an earlier try of the same workflow
+        reset are returned again. What is known of earlier attempts stays: remaining recipients, so that nobody gets a mail
+        twice, and an unanswered intent, so that an SMS is reconciled before it is sent again.
         """
         return await self._database.write(redeliver, workflow_id, groups, abandoned=abandoned)

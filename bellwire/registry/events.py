@@ -1,4 +1,4 @@
-"""Events, as rows: each accepted once, owned by the run that delivers it."""
+"""Events: rows, and the resource `registry.events`. Each event is stored once, owned by the workflow that delivers it."""
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -8,36 +8,50 @@ from sqlalchemy import Select, bindparam, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.contract import EventSummary, LookupResult, PublishResult
-from bellwire.deliveries import Counts
+from bellwire.deliveries import Counts, DeliveryKey
 from bellwire.errors import DeliveryNotFound, EventNotFound
 from bellwire.events import Event, event_key
 from bellwire.registry.db.bulk import execute_many
 from bellwire.registry.db.engine import Database, insert_missing
 from bellwire.registry.db.tables import events
-from bellwire.registry.deliveries import by_pairs, counts, grouped
+from bellwire.registry.deliveries import by_keys as deliveries_by_keys
+from bellwire.registry.deliveries import counts
+from bellwire.registry.delivery_keys import grouped
 
-# Made once, since making a statement costs more than running it.
-_THESE = events.c.key.in_(bindparam("keys", expanding=True))
-_BODIES = select(events.c.key, events.c.body).where(_THESE)
-_OWNERS = select(events.c.key, events.c.digest, events.c.workflow_id, events.c.run_id).where(_THESE)
+# Built once, since building a statement costs more than executing it.
+_BY_KEYS = events.c.key.in_(bindparam("keys", expanding=True))
+_BODIES = select(events.c.key, events.c.body).where(_BY_KEYS)
+_OWNERS = select(events.c.key, events.c.digest, events.c.workflow_id, events.c.run_id).where(_BY_KEYS)
 
 
 class StoredEvent(NamedTuple):
-    """An event as the registry has it."""
+    """An event as the registry stores it."""
 
     event: Event
-    #: The run that delivers it.
+    #: The workflow that delivers it.
     workflow_id: str
     digest: str
     accepted_at: datetime
     counts: Counts
 
 
+class _Owner(NamedTuple):
+    digest: str
+    workflow_id: str
+    run_id: str
+
+    def result_for(self, other: "_Owner") -> PublishResult:
+        """Compare digests first: Temporal may have forgotten what an earlier run of the same workflow id was started with."""
+        if self.digest != other.digest:
+            return PublishResult.CONFLICT
+        return PublishResult.OWNED if self == other else PublishResult.DUPLICATE
+
+
 async def accept(
     connection: AsyncConnection, published: Sequence[Event], workflow_id: str, run_id: str
 ) -> dict[str, EventSummary]:
-    """Store the events that are new, for this run; how each stands comes back, by event key."""
-    digests = {event.key: (event, event.digest) for event in reversed(published)}
+    by_key = {event.key: event for event in reversed(published)}
+    own = {key: _Owner(event.digest, workflow_id, run_id) for key, event in by_key.items()}
     now = datetime.now(UTC)
     rows = [
         {
@@ -46,65 +60,47 @@ async def accept(
             "id": event.id,
             "type": event.type,
             "tenant": event.tenant,
-            "digest": digest,
+            "digest": own[key].digest,
             "workflow_id": workflow_id,
             "run_id": run_id,
             "accepted_at": now,
             "body": event.to_json(),
         }
-        # In one order for all, or two runs that share events could wait for each other.
-        for key, (event, digest) in sorted(digests.items())
+        # Sorted, or two workflows that publish the same events could deadlock.
+        for key, event in sorted(by_key.items())
     ]
     if not rows:
         return {}
     await execute_many(connection, insert_missing(connection, events), rows)
-    known = await connection.execute(_OWNERS, {"keys": sorted(digests)})
-    owners = {key: (digest, (owner, owning_run)) for key, digest, owner, owning_run in known}
+    stored = await connection.execute(_OWNERS, {"keys": sorted(by_key)})
+    owners = {key: _Owner(*owner) for key, *owner in stored}
     return {
         event.key: EventSummary(
             source=event.source,
             id=event.id,
-            result=_standing(owners[event.key], digests[event.key][1], (workflow_id, run_id)),
-            workflow_id=owners[event.key][1][0],
+            result=owners[event.key].result_for(own[event.key]),
+            workflow_id=owners[event.key].workflow_id,
         )
         for event in published
     }
 
 
-def _standing(stored: tuple[str, tuple[str, str]], digest: str, run: tuple[str, str]) -> PublishResult:
-    """Another digest is a conflict even for the same workflow id: Temporal may have forgotten what it was started with."""
-    stored_digest, owner = stored
-    if stored_digest != digest:
-        return PublishResult.CONFLICT
-    return PublishResult.OWNED if owner == run else PublishResult.DUPLICATE
-
-
 async def by_keys(connection: AsyncConnection, keys: Iterable[str]) -> dict[str, tuple[Event, str]]:
-    """The events that exist, each with its CloudEvents JSON, by key."""
+    """Return the events that exist, each with its CloudEvents JSON, by key."""
     rows = await connection.execute(_BODIES, {"keys": sorted(set(keys))})
     return {key: (Event.restored(body), body) for key, body in rows}
 
 
-async def stored(connection: AsyncConnection, source: str, event_id: str) -> StoredEvent:
-    """Raises EventNotFound."""
-    found = await _read(connection, select(events).where(events.c.key == event_key(source, event_id)))
-    if not found:
-        raise EventNotFound
-    return found[0]
-
-
 async def with_id(connection: AsyncConnection, event_id: str, *, source: str | None) -> list[StoredEvent]:
-    """The events of this id, of one source or of all, newest first."""
     query = select(events).where(events.c.id == event_id)
     if source is not None:
         query = query.where(events.c.source == source)
     return await _read(connection, _newest_first(query))
 
 
-async def listing(
+async def list_(
     connection: AsyncConnection, *, event_type: str | None, tenant: str | None, after: str, limit: int
 ) -> list[StoredEvent]:
-    """Events, newest first, after the one whose key is `after`. `tenant` is whom they were addressed to."""
     query = select(events)
     if event_type is not None:
         query = query.where(events.c.type == event_type)
@@ -132,21 +128,23 @@ async def _read(connection: AsyncConnection, query: Select[Any]) -> list[StoredE
 
 
 async def lookup(connection: AsyncConnection, source: str, event_id: str, subscription_id: str | None) -> LookupResult:
-    """Raises EventNotFound or DeliveryNotFound."""
-    event = await stored(connection, source, event_id)
+    found = await _read(connection, select(events).where(events.c.key == event_key(source, event_id)))
+    if not found:
+        raise EventNotFound
+    stored = found[0]
     result = LookupResult(
-        event_key=event.event.key,
-        workflow_id=event.workflow_id,
-        digest=event.digest,
-        accepted_at=event.accepted_at,
-        counts=event.counts,
+        event_key=stored.event.key,
+        workflow_id=stored.workflow_id,
+        digest=stored.digest,
+        accepted_at=stored.accepted_at,
+        counts=stored.counts,
     )
     if subscription_id is None:
         return result
-    found = await by_pairs(connection, [(event.event.key, subscription_id)])
-    if not found:
+    key = DeliveryKey(stored.event.key, subscription_id)
+    delivery = (await deliveries_by_keys(connection, [key])).get(key)
+    if delivery is None:
         raise DeliveryNotFound
-    (delivery,) = found.values()
     return result.model_copy(
         update={
             "delivery": grouped([delivery])[0],
@@ -157,17 +155,20 @@ async def lookup(connection: AsyncConnection, source: str, event_id: str, subscr
 
 
 class Events:
-    """Events."""
+    """The resource `registry.events`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def accept(self, events: Sequence[Event], workflow_id: str, run_id: str = "") -> dict[str, EventSummary]:
-        """Store events for the run that publishes them; how each stands, by event key. The same run may ask again."""
+        """Store the events that are new, owned by this run; return which workflow delivers each, by event key.
+
+        Idempotent: the same run gets the same result again.
+        """
         return await self._database.write(accept, events, workflow_id, run_id)
 
     async def by_keys(self, keys: Sequence[str]) -> dict[str, Event]:
-        """Those of the events that exist."""
+        """Return the events that exist, by key."""
         return {key: event for key, (event, _) in (await self._database.read(by_keys, keys)).items()}
 
     async def list(
@@ -178,13 +179,16 @@ class Events:
         after: str = "",
         limit: int = 50,
     ) -> Sequence[StoredEvent]:
-        """Events, newest first, after the one whose key is `after`; `tenant` is whom they were addressed to."""
-        return await self._database.read(listing, event_type=type, tenant=tenant, after=after, limit=limit)
+        """Return events, newest first, after the event key `after`. `tenant` is the one that they were published for."""
+        return await self._database.read(list_, event_type=type, tenant=tenant, after=after, limit=limit)
 
     async def with_id(self, event_id: str, *, source: str | None = None) -> Sequence[StoredEvent]:
-        """The events of this id, newest first."""
+        """Return the events with this id, of one source or of all, newest first."""
         return await self._database.read(with_id, event_id, source=source)
 
     async def lookup(self, source: str, event_id: str, subscription_id: str | None = None) -> LookupResult:
-        """Raises EventNotFound or DeliveryNotFound."""
+        """Return what is stored about an event and, with `subscription_id`, about one of its deliveries.
+
+        Raises EventNotFound or DeliveryNotFound.
+        """
         return await self._database.read(lookup, source, event_id, subscription_id)

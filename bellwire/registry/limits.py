@@ -1,31 +1,33 @@
-"""Rate limits, as rows: those of channels, and the moments that deliveries of a limited subscription have reserved.
+"""Rate limits: rows, and the resource `registry.limits`.
 
-A moment is reserved once per attempt and kept until the attempt is recorded: a backlog costs one write each, however long
-it waits, and an activity that is tried again finds the moment that it had.
+A delivery of a rate-limited subscription reserves a time for its next attempt. The reservation is made once per attempt and
+kept until the attempt is recorded. So a backlog costs one write per delivery, however long it waits, and a retried activity
+finds its reservations.
 """
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import bindparam, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from bellwire.deliveries import DeliveryKey
 from bellwire.registry.db.engine import Database, insert_missing
 from bellwire.registry.db.tables import deliveries, limits, subscriptions
-from bellwire.registry.deliveries import Pair, by_pairs
+from bellwire.registry.deliveries import by_keys
 from bellwire.sends import SendRequest
 from bellwire.targets import Channel
 
-#: Seconds for which `limited_channels` answers from memory.
+#: Seconds for which `limited_channels` returns a cached result.
 CACHE_SECONDS = 5.0
 
 
-async def of_channels(connection: AsyncConnection) -> dict[Channel, float]:
-    """Deliveries per second, by channel; those that only a newer version knows are left out."""
+async def by_channel(connection: AsyncConnection) -> dict[Channel, float]:
     rows = await connection.execute(
         select(limits.c.channel, limits.c.per_second)
+        # A newer version may have stored channels that this one does not know.
         .where(limits.c.channel.in_([str(channel) for channel in Channel]))
         .order_by(limits.c.channel)
     )
@@ -43,62 +45,61 @@ async def clear_limit(connection: AsyncConnection, channel: Channel) -> None:
 
 async def reserve(
     connection: AsyncConnection, requests: Sequence[SendRequest], *, now: datetime
-) -> dict[Pair, datetime]:
-    """Each limited delivery's moment: the one it has, or the next that its subscription has free from `now` on.
-
-    Locks deliveries before subscriptions, each in order of their keys, as `attempts.record` does.
-    """
+) -> dict[DeliveryKey, datetime]:
+    """Locks deliveries before subscriptions, each ordered by key, as `attempts.record` does."""
     limited = [request for request in requests if request.rate is not None]
-    consented = {request.subscription.id: request.consented_rate for request in limited}
-    pairs = list(dict.fromkeys((request.delivery.event_key, request.subscription.id) for request in limited))
-    found = await by_pairs(connection, pairs, lock=True)
-    slots = {pair: slot for pair, delivery in found.items() if (slot := delivery.slot(now))}
-    asking: dict[str, list[Pair]] = defaultdict(list)
-    for pair in pairs:
-        if pair in found and pair not in slots:
-            asking[pair[1]].append(pair)
-    if asking:
-        fresh = await _take(connection, asking, consented, now)
-        moved = update(deliveries).where(
-            deliveries.c.event_key == bindparam("key"), deliveries.c.subscription_id == bindparam("subscription")
+    consented_rates = {request.subscription.id: request.consented_rate for request in limited}
+    keys = list(dict.fromkeys(request.delivery.key for request in limited))
+    found = await by_keys(connection, keys, lock=True)
+    reserved = {key: at for key, delivery in found.items() if (at := delivery.reservation(now))}
+    unreserved: dict[str, list[DeliveryKey]] = defaultdict(list)
+    for key in keys:
+        if key in found and key not in reserved:
+            unreserved[key.subscription_id].append(key)
+    if unreserved:
+        new = await _reserve_next(connection, unreserved, consented_rates, now)
+        statement = update(deliveries).where(
+            deliveries.c.event_key == bindparam("key"), deliveries.c.subscription_id == bindparam("name")
         )
-        rows = [{"key": key, "subscription": name, "slot": slot} for (key, name), slot in sorted(fresh.items())]
+        rows = [{"key": key, "name": name, "at": at} for (key, name), at in sorted(new.items())]
         if rows:
-            await connection.execute(moved.values(not_before=bindparam("slot")), rows)
-        slots |= fresh
-    return slots
+            await connection.execute(statement.values(not_before=bindparam("at")), rows)
+        reserved |= new
+    return reserved
 
 
-async def _take(
-    connection: AsyncConnection, asking: dict[str, list[Pair]], consented: dict[str, float | None], now: datetime
-) -> dict[Pair, datetime]:
-    """The next free moments of each subscription, for the deliveries that ask, in their order."""
+async def _reserve_next(
+    connection: AsyncConnection,
+    keys_by_subscription: Mapping[str, Sequence[DeliveryKey]],
+    consented_rates: Mapping[str, float | None],
+    now: datetime,
+) -> dict[DeliveryKey, datetime]:
+    """Reserve the next free times of each subscription, for its deliveries in their order."""
     column = subscriptions.c
     rows = await connection.execute(
-        select(column.id, column.rate_limit, column.next_slot_at)
-        .where(column.id.in_(sorted(asking)))
+        select(column.id, column.rate_limit, column.next_reservation_at)
+        .where(column.id.in_(sorted(keys_by_subscription)))
         .order_by(column.id)
-        .with_for_update(key_share=True)  # new deliveries refer to the row meanwhile, and need not wait
+        .with_for_update(key_share=True)  # inserting deliveries, which refer to the row, need not wait
     )
-    slots, used = dict[Pair, datetime](), []
-    for name, own, free in rows:
-        rates = [rate for rate in (own, consented[name]) if rate is not None]
+    reserved, updated = dict[DeliveryKey, datetime](), []
+    for name, rate_limit, next_free in rows:
+        rates = [rate for rate in (rate_limit, consented_rates[name]) if rate is not None]
         if not rates:
             continue
-        slot = now if free is None else max(now, free)
-        for pair in asking[name]:
-            slots[pair] = slot
-            slot += timedelta(seconds=1 / min(rates))
-        used.append({"name": name, "free": slot})
-    if used:
-        await connection.execute(
-            update(subscriptions).where(column.id == bindparam("name")).values(next_slot_at=bindparam("free")), used
-        )
-    return slots
+        free = now if next_free is None else max(now, next_free)
+        for key in keys_by_subscription[name]:
+            reserved[key] = free
+            free += timedelta(seconds=1 / min(rates))
+        updated.append({"name": name, "free": free})
+    if updated:
+        statement = update(subscriptions).where(column.id == bindparam("name"))
+        await connection.execute(statement.values(next_reservation_at=bindparam("free")), updated)
+    return reserved
 
 
 class RateLimits:
-    """Rate limits of channels, and the reservations of rate-limited subscriptions."""
+    """The resource `registry.limits`: limits of channels, and reservations of rate-limited subscriptions."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -106,26 +107,27 @@ class RateLimits:
         self._read_at = -CACHE_SECONDS
 
     async def by_channel(self) -> dict[Channel, float]:
-        """Most deliveries per second of the channels that have a limit."""
-        return await self._database.read(of_channels)
+        """Return the maximum deliveries per second of each channel that has a limit, uncached."""
+        return await self._database.read(by_channel)
 
     async def limited_channels(self) -> tuple[Channel, ...]:
-        """The channels that have a limit, as it stood within the last CACHE_SECONDS seconds: runs ask for it often."""
+        """Return the channels that have a limit, at most CACHE_SECONDS old: workflows ask often."""
         if time.monotonic() >= self._read_at + CACHE_SECONDS:
             self._limited = tuple(sorted(await self.by_channel()))
             self._read_at = time.monotonic()
         return self._limited
 
     async def set(self, channel: Channel, per_second: float) -> None:
+        """Limit a channel to `per_second` deliveries per second."""
         await self._database.write(set_limit, channel, per_second)
 
     async def clear(self, channel: Channel) -> None:
-        """Leave the channel without a limit, whether or not it had one."""
+        """Remove the limit of a channel, if it has one."""
         await self._database.write(clear_limit, channel)
 
-    async def reserve(self, requests: Sequence[SendRequest], *, now: datetime) -> dict[tuple[str, str], datetime]:
-        """A moment from `now` on for each delivery whose subscription has a rate limit, by event key and subscription id.
+    async def reserve(self, requests: Sequence[SendRequest], *, now: datetime) -> dict[DeliveryKey, datetime]:
+        """Reserve a time, `now` or later, for each request whose subscription has a rate limit.
 
-        One that has a moment already that has not lapsed, and has not been attempted since, keeps it.
+        A delivery keeps the reservation it has, unless that has expired or an attempt was recorded since.
         """
         return await self._database.write(reserve, requests, now=now)

@@ -1,4 +1,4 @@
-"""Matching: which subscriptions want an event. SQL narrows by type pattern and tenant, the filters are applied here."""
+"""Matching: finds the subscriptions that match an event. SQL narrows by type pattern and tenant; filters are applied here."""
 
 from collections.abc import Sequence
 from functools import cache, lru_cache
@@ -14,21 +14,22 @@ from bellwire.registry.db.engine import Database
 from bellwire.registry.db.tables import subscription_types, subscriptions
 from bellwire.targets import Channel
 
-#: Candidate rows in the first query of a match, and in each further one. Most events have few subscribers.
+#: Candidate rows that the first query of a match reads, and each further one. Most events have few subscribers.
 FIRST_BATCH = 1_000
 NEXT_BATCH = 10_000
 
 _FILTERS: TypeAdapter[tuple[Filter, ...]] = TypeAdapter(tuple[Filter, ...])
 
+#: The id of a matching subscription, and its channel.
 Found = tuple[str, Channel]
 
 
 class Match(NamedTuple):
-    """Part of the subscriptions that want an event."""
+    """A page of the subscriptions that match an event."""
 
-    #: Id and channel of each, by ascending id.
+    #: By ascending id.
     found: tuple[Found, ...]
-    #: The last id that was looked at, if there may be more; None once the end was reached.
+    #: The last id that was examined, if there may be more; None at the end.
     reached: str | None
     #: Candidate rows that were read.
     scanned: int = 0
@@ -41,24 +42,24 @@ class _Candidate(NamedTuple):
 
 
 class Matcher:
-    """One event's finds, while candidates go by in order of their ids."""
+    """Collects the matches of one event among candidates, which come in order of their ids."""
 
     def __init__(self, event: Event, limit: int | None) -> None:
-        # Filters never read `data`, and the attributes of an event with little of it are cheaper to write out.
+        # Filters never read `data`, and dumping the attributes of an event without data is cheaper.
         self._attributes = event.model_copy(update={"data": None})
-        self._verdicts: dict[str, bool] = {"[]": True}
+        self._results: dict[str, bool] = {"[]": True}
         self._limit = limit
         self.found: list[Found] = []
         self.stopped_at: str | None = None
 
-    def look(self, candidates: Sequence[_Candidate], *, last: bool) -> None:
-        """Take those that match, until the limit is reached; `last` says that nothing follows these."""
+    def add_matches(self, candidates: Sequence[_Candidate], *, last: bool) -> None:
+        """Add the candidates that match, up to the limit. `last`: no candidates follow these."""
         if self.stopped_at is not None:
             return
         for number, (target, filters) in enumerate(candidates, start=1):
-            if filters not in self._verdicts:
-                self._verdicts[filters] = matches(_parsed(filters), self._attributes)
-            if self._verdicts[filters]:
+            if filters not in self._results:
+                self._results[filters] = matches(_parsed(filters), self._attributes)
+            if self._results[filters]:
                 self.found.append(target)
                 if len(self.found) == self._limit and not (last and number == len(candidates)):
                     self.stopped_at = target[0]
@@ -68,30 +69,26 @@ class Matcher:
 async def match(
     connection: AsyncConnection, events: Sequence[Event], *, after: str, limit: int, scan: int
 ) -> list[Match]:
-    """For each event, up to `limit` subscriptions beyond `after`. All are of one type and tenant, and share each read.
-
-    Reads at most `scan` candidate rows.
-    """
+    """Match events of one type and tenant, which share each read of candidates."""
     if limit < 1 or scan < 1:
         return [Match((), after) for _ in events]
-    wanting = [Matcher(event, limit) for event in events]
+    matchers = [Matcher(event, limit) for event in events]
     scanned, ended, reached = 0, False, after
-    while not ended and scanned < scan and any(one.stopped_at is None for one in wanting):
+    while not ended and scanned < scan and any(matcher.stopped_at is None for matcher in matchers):
         size = min(NEXT_BATCH if scanned else FIRST_BATCH, scan - scanned)
         batch = await _candidates(connection, events[0], after=reached, size=size)
         scanned += len(batch)
         ended = len(batch) < size
         reached = batch[-1].target[0] if batch else reached
-        for one in wanting:
-            one.look(batch, last=ended)
-    rest = None if ended else reached
-    return [Match(tuple(one.found), one.stopped_at or rest, scanned) for one in wanting]
+        for matcher in matchers:
+            matcher.add_matches(batch, last=ended)
+    end = None if ended else reached
+    return [Match(tuple(matcher.found), matcher.stopped_at or end, scanned) for matcher in matchers]
 
 
 async def match_each(
     connection: AsyncConnection, alike: Sequence[Sequence[Event]], *, after: str, limit: int, scan: int
 ) -> list[list[Match]]:
-    """`match` for one list after the other, so far as the candidate rows go that may be read."""
     found = []
     for events in alike:
         matches = await match(connection, events, after=after, limit=limit, scan=scan)
@@ -101,19 +98,18 @@ async def match_each(
 
 
 async def match_range(connection: AsyncConnection, event: Event, *, after: str, until: str) -> tuple[Found, ...]:
-    """Every subscription beyond `after` and up to `until` that wants the event."""
-    one = Matcher(event, None)
-    one.look(await _candidates(connection, event, after=after, until=until), last=True)
-    return tuple(one.found)
+    matcher = Matcher(event, None)
+    matcher.add_matches(await _candidates(connection, event, after=after, until=until), last=True)
+    return tuple(matcher.found)
 
 
 async def _candidates(
     connection: AsyncConnection, event: Event, *, after: str, until: str | None = None, size: int | None = None
 ) -> list[_Candidate]:
-    """Active subscriptions with a pattern for the event's type, and of its tenant if it names one, by ascending id."""
+    """Return the active subscriptions with a pattern for the event's type, and of its tenant if it has one, by id."""
     patterns = patterns_matching(event.type)
-    given = {"tenant": event.tenant, "until": until, "size": size}
-    bounds = {name: value for name, value in given.items() if value is not None}
+    optional = {"tenant": event.tenant, "until": until, "size": size}
+    bounds = {name: value for name, value in optional.items() if value is not None}
     values = {"after": after, **bounds, **{f"pattern_{number}": one for number, one in enumerate(patterns)}}
     rows = await connection.execute(_query(len(patterns), frozenset(bounds)), values)
     return [_Candidate((row.id, Channel(row.channel)), row.filters) for row in rows]
@@ -121,9 +117,9 @@ async def _candidates(
 
 @cache
 def _query(patterns: int, bounds: frozenset[str]) -> Select[tuple[str, str, str]]:
-    """The query for so many patterns and with these of the bounds; made once, since making it costs more than running it.
+    """Build the query for a number of patterns and these bounds; cached, since building costs more than executing.
 
-    Each pattern is its own range of an index, read in order and no further than `size`: a match of `*` with a million
+    Each pattern is its own range of an index, read in order and up to `size` rows: a match of `*` with a million
     subscriptions costs what a match with a thousand does.
     """
     column = subscription_types.c
@@ -139,8 +135,8 @@ def _query(patterns: int, bounds: frozenset[str]) -> Select[tuple[str, str, str]
             part = part.where(column.subscription_id <= bindparam("until"))
         ordered = part.order_by(column.subscription_id).limit(size).subquery()
         ranges.append(select(ordered.c.subscription_id))
-    wanted = union(*ranges).subquery()
-    first = select(wanted.c.subscription_id).order_by(wanted.c.subscription_id).limit(size).subquery()
+    ids = union(*ranges).subquery()
+    first = select(ids.c.subscription_id).order_by(ids.c.subscription_id).limit(size).subquery()
     return (
         select(subscriptions.c.id, subscriptions.c.channel, subscriptions.c.filters)
         .join(first, first.c.subscription_id == subscriptions.c.id)
@@ -154,25 +150,25 @@ def _parsed(filters: str) -> tuple[Filter, ...]:
 
 
 class Matching:
-    """Finds the subscriptions that an event matches."""
+    """The resource `registry.matching`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def match(self, event: Event, *, after: str = "", limit: int, scan: int) -> Match:
-        """Up to `limit` subscriptions beyond `after` that want the event; reads at most `scan` candidate rows."""
+        """Return up to `limit` matching subscriptions after the id `after`, reading at most `scan` candidate rows."""
         (matches,) = await self.match_each([[event]], after=after, limit=limit, scan=scan)
         return matches[0]
 
     async def match_each(
         self, alike: Sequence[Sequence[Event]], *, after: str = "", limit: int, scan: int
     ) -> Sequence[list[Match]]:
-        """`match` for lists of events, each of one type and one tenant, so that each row is read once for all of a list.
+        """Match lists of events, each of one type and tenant, so that a list reads each candidate row once.
 
-        `scan` is for all of them together.
+        `scan` limits the candidate rows of all lists together.
         """
         return await self._database.read(match_each, alike, after=after, limit=limit, scan=scan)
 
     async def match_range(self, event: Event, *, after: str, until: str) -> tuple[Found, ...]:
-        """Every subscription beyond `after` and up to `until` that wants the event: id and channel, by ascending id."""
+        """Return all matching subscriptions after the id `after` and up to `until`, by ascending id."""
         return await self._database.read(match_range, event, after=after, until=until)

@@ -1,7 +1,7 @@
-"""Confirmations, as rows: what providers say later of what they have accepted.
+"""SMS receipts: rows, and the resource `registry.sms_receipts`.
 
-They are kept by the provider's id beside the delivery, not in it: one may come before the attempt is on record that it is
-about, and a delivery that is made again is confirmed anew.
+Receipts are stored by the provider's id, beside the delivery: one may arrive before its attempt is recorded, and after a
+redelivery there is one for each SMS that was sent.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,42 +20,35 @@ from bellwire.sms.receipts import RANKS, SmsReceipt
 from bellwire.suppressions import Suppression
 
 _KEYS = ("event_key", "subscription_id", "provider_id")
-_KNOWN = select(deliveries.c.event_key).where(
-    deliveries.c.event_key == bindparam("key"), deliveries.c.subscription_id == bindparam("subscription")
+_DELIVERY = select(deliveries.c.event_key).where(
+    deliveries.c.event_key == bindparam("key"), deliveries.c.subscription_id == bindparam("name")
 )
 
 
-async def record_receipt(
-    connection: AsyncConnection, receipt: SmsReceipt, *, suppression: Suppression | None = None
-) -> bool:
-    """Keep it if it is news, and then suppress as well; False if as much or more was known. Raises DeliveryNotFound."""
-    given = {"key": receipt.event_key, "subscription": receipt.subscription_id}
-    if (await connection.execute(_KNOWN, given)).first() is None:
+async def record(connection: AsyncConnection, receipt: SmsReceipt, *, suppression: Suppression | None = None) -> bool:
+    delivery = await connection.execute(_DELIVERY, {"key": receipt.event_key, "name": receipt.subscription_id})
+    if delivery.first() is None:
         raise DeliveryNotFound
     row = receipt.model_dump()
-    row |= {
-        "status": str(receipt.status),
-        "price": None if receipt.price is None else str(receipt.price),
-    }
+    row |= {"status": str(receipt.status), "price": None if receipt.price is None else str(receipt.price)}
     insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    known = case({str(status): rank for status, rank in RANKS.items()}, value=sms_receipts.c.status)
+    stored_rank = case({str(status): rank for status, rank in RANKS.items()}, value=sms_receipts.c.status)
     written = await connection.execute(
         insert(sms_receipts)
         .values(**row)
         .on_conflict_do_update(
             index_elements=_KEYS,
             set_={name: value for name, value in row.items() if name not in _KEYS},
-            where=known < RANKS[receipt.status],
+            where=stored_rank < RANKS[receipt.status],
         )
     )
-    news = written.rowcount > 0
-    if news and suppression is not None:
-        await suppressions.suppress(connection, suppression)
-    return news
+    is_new = written.rowcount > 0
+    if is_new and suppression is not None:
+        await suppressions.add(connection, suppression)
+    return is_new
 
 
 async def of_events(connection: AsyncConnection, event_keys: Iterable[str]) -> list[SmsReceipt]:
-    """All that was confirmed of these events."""
     query = select(sms_receipts).where(sms_receipts.c.event_key.in_(sorted(set(event_keys))))
     return [
         SmsReceipt.model_validate({**row, "price": None if row["price"] is None else Decimal(row["price"])})
@@ -64,23 +57,23 @@ async def of_events(connection: AsyncConnection, event_keys: Iterable[str]) -> l
 
 
 class SmsReceipts:
-    """What providers report later about SMS they accepted."""
+    """The resource `registry.sms_receipts`: the delivery receipts that providers send."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def record(self, receipt: SmsReceipt, *, suppression: Suppression | None = None) -> bool:
-        """Keep what a provider says later of an SMS, and suppress as well, if it is news; False if it is not.
+        """Store a receipt, and add `suppression`, unless one of the same or a higher rank is stored; return whether it was.
 
         Raises DeliveryNotFound.
         """
-        return await self._database.write(record_receipt, receipt, suppression=suppression)
+        return await self._database.write(record, receipt, suppression=suppression)
 
     async def of_deliveries(self, deliveries: Sequence[Delivery]) -> dict[str, SmsReceipt]:
-        """By delivery id, what was confirmed of that which was sent last."""
+        """Return the receipt of the SMS that each delivery sent last, by delivery id."""
         sent = {(one.event_key, one.subscription_id, one.provider_id): one.id for one in deliveries if one.provider_id}
         if not sent:
             return {}
-        found = await self._database.read(of_events, {key for key, _, _ in sent})
-        named = [((one.event_key, one.subscription_id, one.provider_id), one) for one in found]
-        return {sent[name]: one for name, one in named if name in sent}
+        receipts = await self._database.read(of_events, {key for key, _, _ in sent})
+        keyed = [((one.event_key, one.subscription_id, one.provider_id), one) for one in receipts]
+        return {sent[key]: one for key, one in keyed if key in sent}

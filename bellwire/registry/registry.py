@@ -1,4 +1,4 @@
-"""Registry: everything Bellwire stores, in one database, reached by resource: `registry.deliveries.list(…)`."""
+"""Registry: everything that Bellwire stores, in one database, by resource: `registry.deliveries.list(…)`."""
 
 from typing import Self
 
@@ -23,9 +23,9 @@ DISABLE_POLICY = DisablePolicy()
 
 
 class Registry:
-    """One attribute per resource. Each method of a resource is one transaction.
+    """One attribute per resource. Each method of a resource is one transaction, except those of `retention`.
 
-    Every method raises RegistryUnavailable when the database cannot be reached, and NotSetUp when tables are missing.
+    All methods raise RegistryUnavailable if the database cannot be reached, and NotSetUp if tables are missing.
     """
 
     def __init__(self, database: Database, disable_policy: DisablePolicy = DISABLE_POLICY) -> None:
@@ -37,7 +37,6 @@ class Registry:
         self.matching = Matching(database)
         self.operational_events = OperationalEvents(database)
         self.rekeying = Rekeying(database)
-        #: Purges, erases and deletes, each in many short transactions.
         self.retention = Retention(database)
         self.signing_secrets = SigningSecrets(database)
         self.sms_receipts = SmsReceipts(database)
@@ -50,8 +49,7 @@ class Registry:
     ) -> Self:
         """Connect to sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME, with at most `pool` connections.
 
-        With a `ring`, private columns are encrypted at rest. `disable_policy` decides when recorded failures disable a
-        subscription.
+        With a `ring`, private columns are encrypted. `disable_policy` decides when failures disable a subscription.
         """
         registry = cls(Database.at(url, pool=pool, ring=ring), disable_policy)
         try:
@@ -62,16 +60,16 @@ class Registry:
         return registry
 
     async def close(self) -> None:
-        """Write the attempts that are being recorded, then close the connections."""
+        """Finish writing attempts, then close the connections."""
         await self.attempts.close()
         await self._database.close()
 
     async def ping(self) -> None:
-        """Run a statement that needs no tables."""
+        """Execute a statement that needs no tables."""
         await self._database.read(schema.ping)
 
     async def migrate(self) -> None:
-        """Create the tables or bring them up to date; concurrent calls are safe."""
+        """Create the tables or migrate them to this version. Concurrent calls are safe."""
         await self._database.write(schema.migrate)
 
     async def check(self) -> None:

@@ -1,7 +1,7 @@
-"""The secrets that webhooks are signed with. Only this module reads and writes the column `secrets`.
+"""Signing secrets of webhooks, and the resource `registry.signing_secrets`. Only this module accesses the column `secrets`.
 
-The column holds a JSON list, newest first, of {"secret": …, "expires_at": RFC 3339 or null}. The newest has no end; those
-before it go on signing until theirs, so that receivers have time to change over (Standard Webhooks, "Webhook signature").
+The column holds a JSON list, newest first, of {"secret": …, "expires_at": RFC 3339 or null}. The newest secret never expires.
+Replaced ones sign too until they expire, so that receivers have time to switch (Standard Webhooks, "Webhook signature").
 """
 
 import json
@@ -15,26 +15,21 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.errors import SubscriptionInvalid, SubscriptionNotFound
-from bellwire.keys.signing import (
-    KeyKind,
-    generate_secret,
-    read_key,
-    signing_key,
-)
+from bellwire.keys.signing import KeyKind, generate_secret, read_key, signing_key
 from bellwire.models import Payload
 from bellwire.registry.db.engine import Database
 from bellwire.registry.db.tables import subscriptions
 from bellwire.targets import SPECS, Channel
 
-#: How long replaced secrets go on signing, unless a rotation says otherwise, and at most.
+#: How long replaced secrets keep signing after a rotation: the default, and the maximum.
 OVERLAP = timedelta(hours=24)
 MAX_OVERLAP = timedelta(days=30)
-#: Replaced secrets that may go on signing at one time: each is a signature more in every request.
+#: Replaced secrets that may sign at the same time. Each adds a signature to every request.
 MAX_REPLACED = 10
 
 
 class KeyInUse(Payload):
-    """A secret that signs now, as far as people may see it."""
+    """A secret that signs now, without the secret itself."""
 
     kind: KeyKind
     #: What receivers verify with: whpk_…; None for a shared secret.
@@ -43,114 +38,110 @@ class KeyInUse(Payload):
     expires_at: datetime | None
 
 
-class _Kept(NamedTuple):
+class _Secret(NamedTuple):
     secret: str
     expires_at: datetime | None
 
 
-def first(channel: Channel, given: str | None, kind: KeyKind | None) -> str | None:
-    """What a new subscription is signed with: the secret that was given, or a new one; None where nothing is signed.
+def first(channel: Channel, secret: str | None, kind: KeyKind | None) -> str | None:
+    """Return the secret of a new subscription: the given or a generated one; None on channels that do not sign.
 
     Raises SubscriptionInvalid.
     """
     if SPECS[channel].signed:
-        return _given_or_made(given, kind or KeyKind.SYMMETRIC, chosen=kind)
-    _check_webhook(channel, asked=given is not None or kind is not None)
+        return _checked_or_generated(secret, kind or KeyKind.SYMMETRIC, requested=kind)
+    if secret is not None or kind is not None:
+        _check_channel(channel)
     return None
 
 
 def stored(secret: str | None) -> str | None:
-    """The column of a subscription that has this one secret."""
-    return None if secret is None else _written([_Kept(secret, None)])
+    """Return the column's value for a subscription with this one secret."""
+    return None if secret is None else _dumped([_Secret(secret, None)])
 
 
 def live(column: str | None, *, now: datetime) -> tuple[SecretStr, ...]:
-    """Those in the column that sign at the time, newest first."""
-    return tuple(SecretStr(kept.secret) for kept in _read(column, now=now))
+    """Return the secrets in the column that have not expired, newest first."""
+    return tuple(SecretStr(one.secret) for one in _loaded(column, now=now))
 
 
 async def rotate(
     connection: AsyncConnection, subscription_id: str, *, overlap: timedelta, secret: str | None, kind: KeyKind | None
 ) -> SecretStr:
-    """Sign with another secret from now on; with those before it for `overlap` more, or with none of them if it is zero.
-
-    Those that an earlier rotation gave an end keep it. Raises SubscriptionNotFound and SubscriptionInvalid.
-    """
     if not timedelta() <= overlap <= MAX_OVERLAP:
         raise SubscriptionInvalid(f"overlap: must be 0 to {MAX_OVERLAP.days} days; with 0 the old secrets stop at once")
     now = datetime.now(UTC)
-    channel, kept = await _kept(connection, subscription_id, now=now, lock=True)
-    _check_webhook(channel, asked=True)
-    usual = read_key(kept[0].secret).kind if kept else KeyKind.SYMMETRIC
-    new = _given_or_made(secret, kind or usual, chosen=kind)
-    if kept and new == kept[0].secret:
-        raise SubscriptionInvalid("secret: is the one in use already; give another, or leave it out to have one made")
+    channel, current = await _read(connection, subscription_id, now=now, lock=True)
+    _check_channel(channel)
+    current_kind = read_key(current[0].secret).kind if current else KeyKind.SYMMETRIC
+    new = _checked_or_generated(secret, kind or current_kind, requested=kind)
+    if current and new == current[0].secret:
+        raise SubscriptionInvalid("secret: is already in use; give another one, or leave it out to generate one")
     until = now + overlap
     replaced = [
-        _Kept(old.secret, until if old.expires_at is None else old.expires_at)
-        for old in kept
+        _Secret(old.secret, until if old.expires_at is None else old.expires_at)
+        for old in current
         if overlap and old.secret != new
     ]
     if len(replaced) > MAX_REPLACED:
         raise SubscriptionInvalid(
-            f"secret: {MAX_REPLACED} old ones sign beside the newest already; wait until one has run out, or revoke them all"
+            f"secret: too many old secrets still sign (limit {MAX_REPLACED}); wait until one expires, or revoke them all"
         )
     await connection.execute(
         update(subscriptions)
         .where(subscriptions.c.id == subscription_id)
-        .values(secrets=_written([_Kept(new, None), *replaced]))
+        .values(secrets=_dumped([_Secret(new, None), *replaced]))
     )
     return SecretStr(new)
 
 
 async def in_use(connection: AsyncConnection, subscription_id: str) -> tuple[KeyInUse, ...]:
-    """What signs now, newest first; nothing where nothing is signed. Raises SubscriptionNotFound."""
-    _, found = await _kept(connection, subscription_id, now=datetime.now(UTC))
-    keys = ((read_key(kept.secret), kept.expires_at) for kept in found)
+    _, current = await _read(connection, subscription_id, now=datetime.now(UTC))
+    keys = ((read_key(one.secret), one.expires_at) for one in current)
     return tuple(KeyInUse(kind=key.kind, public_key=key.public, expires_at=end) for key, end in keys)
 
 
-async def _kept(
+async def _read(
     connection: AsyncConnection, subscription_id: str, *, now: datetime, lock: bool = False
-) -> tuple[Channel, list[_Kept]]:
+) -> tuple[Channel, list[_Secret]]:
     query = select(subscriptions.c.channel, subscriptions.c.secrets).where(subscriptions.c.id == subscription_id)
     row = (await connection.execute(query.with_for_update() if lock else query)).one_or_none()
     if row is None:
         raise SubscriptionNotFound
-    return Channel(row.channel), _read(row.secrets, now=now)
+    return Channel(row.channel), _loaded(row.secrets, now=now)
 
 
-def _given_or_made(given: str | None, kind: KeyKind, *, chosen: KeyKind | None) -> str:
-    if given is None:
+def _checked_or_generated(secret: str | None, kind: KeyKind, *, requested: KeyKind | None) -> str:
+    if secret is None:
         return generate_secret(kind)
     try:
-        key = signing_key(given)
+        key = signing_key(secret)
     except ValueError as error:
         raise SubscriptionInvalid(str(error)) from error
-    if chosen is not None and key.kind is not chosen:
-        raise SubscriptionInvalid(f"secret: is {key.kind}, and {chosen} was asked for; leave one of the two out")
-    return given
+    if requested is not None and key.kind is not requested:
+        raise SubscriptionInvalid(f"secret: is {key.kind}, but the kind is {requested}; leave one of the two out")
+    return secret
 
 
-def _check_webhook(channel: Channel, *, asked: bool) -> None:
-    if asked and not SPECS[channel].signed:
+def _check_channel(channel: Channel) -> None:
+    if not SPECS[channel].signed:
         raise SubscriptionInvalid(f"secret: only webhooks are signed, and this target is {channel}; leave it out")
 
 
-def _written(kept: Sequence[_Kept]) -> str:
-    items = [{"secret": one.secret, "expires_at": one.expires_at and one.expires_at.isoformat()} for one in kept]
+def _dumped(secrets: Sequence[_Secret]) -> str:
+    items = [{"secret": one.secret, "expires_at": one.expires_at and one.expires_at.isoformat()} for one in secrets]
     return json.dumps(items, separators=(",", ":"))
 
 
-def _read(column: str | None, *, now: datetime) -> list[_Kept]:
-    """What the column holds and has not run out."""
+def _loaded(column: str | None, *, now: datetime) -> list[_Secret]:
+    """Return the secrets in the column that have not expired."""
     items = from_json(column) if column else ()
     ends = (item["expires_at"] and datetime.fromisoformat(item["expires_at"]) for item in items)
-    return [_Kept(item["secret"], end) for item, end in zip(items, ends, strict=True) if end is None or end > now]
+    return [_Secret(item["secret"], end) for item, end in zip(items, ends, strict=True) if end is None or end > now]
 
 
 class SigningSecrets:
-    """The secrets that sign webhooks."""
+    """The resource `registry.signing_secrets`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -163,13 +154,13 @@ class SigningSecrets:
         secret: str | None = None,
         kind: KeyKind | None = None,
     ) -> SecretStr:
-        """Sign with another secret from now on, and with those before it for `overlap` more; with zero they stop at once.
+        """Replace the signing secret and return the new one. The old secrets sign too for `overlap`; with zero they stop.
 
-        It is made here unless given, of the kind in use unless `kind` is. Raises SubscriptionNotFound and
-        SubscriptionInvalid.
+        The new secret is generated unless `secret` is given, of the current kind unless `kind` is given. Secrets that an
+        earlier rotation replaced keep their expiry. Raises SubscriptionNotFound and SubscriptionInvalid.
         """
         return await self._database.write(rotate, subscription_id, overlap=overlap, secret=secret, kind=kind)
 
     async def in_use(self, subscription_id: str) -> tuple[KeyInUse, ...]:
-        """What signs this subscription's webhooks now, newest first, without the secrets. Raises SubscriptionNotFound."""
+        """Return the secrets that sign now, newest first; none on other channels. Raises SubscriptionNotFound."""
         return await self._database.read(in_use, subscription_id)

@@ -1,4 +1,4 @@
-"""Suppressions, as rows: addresses that are written to no more, because they are dead or their owner said so."""
+"""Suppressions: rows, and the resource `registry.suppressions`. A suppressed address is not sent to."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -23,7 +23,7 @@ _FOUND = (
         suppressions.c.address_key.in_(bindparam("keys", expanding=True)),
         suppressions.c.subscription_id.in_(bindparam("scopes", expanding=True)),
     )
-    # If both are there, the one for all says more.
+    # Of several reasons, the one that applies everywhere wins: it comes last.
     .order_by(suppressions.c.subscription_id.desc())
 )
 
@@ -37,34 +37,33 @@ _FOUND_OF_MANY = select(
 
 
 def address_keys(ring: KeyRing | None, channel: Channel, address: str) -> tuple[str, ...]:
-    """What may stand for an address: first what does in new rows, then what did under older keys, and in the clear.
+    """Return the hashes by which an address may be stored: that of new rows, those by older keys, and the unkeyed one.
 
-    Equal however the address's letters are written, for no provider tells them apart.
+    Case is ignored, since no provider distinguishes addresses by case.
     """
     text = f"{channel}\n{address.strip().casefold()}"
     keyed = [ring.address_key(key_id, text) for key_id in ring.ids] if ring else []
     return *keyed, hashlib.sha256(text.encode()).hexdigest()
 
 
-async def suppress(connection: AsyncConnection, *new: Suppression) -> None:
-    """Add them to the list; one that is there already stays as it is."""
+async def add(connection: AsyncConnection, *new: Suppression) -> None:
     ring, now = ring_of(connection.dialect), datetime.now(UTC)
     rows = []
     for suppression in new:
         key, *older = address_keys(ring, suppression.channel, suppression.address)
-        if older and await _known(connection, suppression, older):
+        if older and await _exists(connection, suppression, older):
             continue
-        made = suppression.created_at or now
-        rows.append({**suppression.model_dump(mode="json"), "address_key": key, "created_at": made})
-    # In one order for all, or two workers that insert the same rows could wait for each other.
+        created_at = suppression.created_at or now
+        rows.append({**suppression.model_dump(mode="json"), "address_key": key, "created_at": created_at})
+    # Sorted, or two workers that insert the same rows could deadlock.
     rows.sort(key=lambda row: (row["channel"], row["address_key"], row["subscription_id"]))
     await execute_many(connection, insert_missing(connection, suppressions), rows)
 
 
-async def _known(connection: AsyncConnection, suppression: Suppression, keys: Sequence[str]) -> bool:
-    """Whether it is on the list under one of these keys."""
-    given = {"channel": str(suppression.channel), "keys": keys, "scopes": [suppression.subscription_id]}
-    return (await connection.execute(_FOUND, given)).first() is not None
+async def _exists(connection: AsyncConnection, suppression: Suppression, keys: Sequence[str]) -> bool:
+    """Whether it is stored under one of these keys."""
+    values = {"channel": str(suppression.channel), "keys": keys, "scopes": [suppression.subscription_id]}
+    return (await connection.execute(_FOUND, values)).first() is not None
 
 
 async def lift(
@@ -75,20 +74,16 @@ async def lift(
     subscription_id: str | None,
     reason: SuppressionReason | None = None,
 ) -> bool:
-    """Take an address off the list, for one subscription or, with None, altogether; False if it was not on it.
-
-    With `reason`, only what is there for it.
-    """
     column = suppressions.c
-    these = delete(suppressions).where(
+    statement = delete(suppressions).where(
         column.channel == str(channel),
         column.address_key.in_(address_keys(ring_of(connection.dialect), channel, address)),
     )
     if subscription_id is not None:
-        these = these.where(column.subscription_id == subscription_id)
+        statement = statement.where(column.subscription_id == subscription_id)
     if reason is not None:
-        these = these.where(column.reason == str(reason))
-    return (await connection.execute(these)).rowcount > 0
+        statement = statement.where(column.reason == str(reason))
+    return (await connection.execute(statement)).rowcount > 0
 
 
 async def among(
@@ -99,43 +94,43 @@ async def among(
     subscription_id: str,
     also_for: Sequence[str] = (),
 ) -> dict[str, SuppressionReason]:
-    """Those of the addresses that must not be written to for this subscription, or `also_for` these scopes, and why."""
     ring = ring_of(connection.dialect)
     keys = {address: address_keys(ring, channel, address) for address in addresses}
-    given = {"channel": str(channel), "keys": sorted({key for some in keys.values() for key in some})}
-    given["scopes"] = [EVERYWHERE, subscription_id, *also_for]
-    found = {row.address_key: SuppressionReason(row.reason) for row in await connection.execute(_FOUND, given)}
-    return {address: found[key] for address, some in keys.items() for key in some if key in found}
+    values = {"channel": str(channel), "keys": sorted({key for each in keys.values() for key in each})}
+    values["scopes"] = [EVERYWHERE, subscription_id, *also_for]
+    found = {row.address_key: SuppressionReason(row.reason) for row in await connection.execute(_FOUND, values)}
+    return {address: found[key] for address, each in keys.items() for key in each if key in found}
 
 
 async def of_subscriptions(
-    connection: AsyncConnection, wishes: Iterable[Subscription]
+    connection: AsyncConnection, subscriptions: Iterable[Subscription]
 ) -> dict[str, dict[str, SuppressionReason]]:
-    """What `among` finds for the addresses of each subscription, by its id, in one statement; those that have any."""
-    addresses = [(wish, address) for wish in wishes for address in wish.target.recipients]
+    """Return the suppressed addresses of each subscription that has any, by its id, with one statement."""
+    addresses = [(one, address) for one in subscriptions for address in one.target.recipients]
     if not addresses:
         return {}
     ring = ring_of(connection.dialect)
-    keys = {(wish.channel, address): address_keys(ring, wish.channel, address) for wish, address in addresses}
-    asked = sorted({key for some in keys.values() for key in some})
-    given = {"channels": sorted({str(wish.channel) for wish, _ in addresses}), "keys": asked}
-    rows = (await connection.execute(_FOUND_OF_MANY, given)).all()
+    keys = {(one.channel, address): address_keys(ring, one.channel, address) for one, address in addresses}
+    values = {
+        "channels": sorted({str(one.channel) for one, _ in addresses}),
+        "keys": sorted({key for each in keys.values() for key in each}),
+    }
+    rows = (await connection.execute(_FOUND_OF_MANY, values)).all()
     if not rows:
         return {}
     reasons = {(row.address_key, row.subscription_id): SuppressionReason(row.reason) for row in rows}
     found: dict[str, dict[str, SuppressionReason]] = {}
-    for wish, address in addresses:
-        for key in keys[wish.channel, address]:
-            if reason := reasons.get((key, EVERYWHERE)) or reasons.get((key, wish.id)):
-                found.setdefault(wish.id, {})[address] = reason
+    for one, address in addresses:
+        for key in keys[one.channel, address]:
+            if reason := reasons.get((key, EVERYWHERE)) or reasons.get((key, one.id)):
+                found.setdefault(one.id, {})[address] = reason
                 break
     return found
 
 
-async def listing(
+async def list_(
     connection: AsyncConnection, *, channel: Channel | None, address: str | None, before: datetime | None, limit: int
 ) -> Sequence[Suppression]:
-    """The newest first, made before `before`."""
     column = suppressions.c
     query = select(suppressions).order_by(column.created_at.desc(), column.address_key).limit(limit)
     if channel is not None:
@@ -150,14 +145,14 @@ async def listing(
 
 
 class Suppressions:
-    """The suppression list."""
+    """The resource `registry.suppressions`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def add(self, suppression: Suppression) -> None:
-        """Write to an address no more; one that is on the list already stays as it is."""
-        await self._database.write(suppress, suppression)
+        """Suppress an address. An existing suppression stays as it is."""
+        await self._database.write(add, suppression)
 
     async def lift(
         self,
@@ -167,16 +162,16 @@ class Suppressions:
         subscription_id: str | None = None,
         reason: SuppressionReason | None = None,
     ) -> bool:
-        """Write to an address again, for one subscription or, with None, for all; False if it was not on the list.
+        """Remove the suppressions of an address, of one subscription or of all; return whether there were any.
 
-        With `reason`, only where that is why it is there.
+        With `reason`, only those with this reason.
         """
         return await self._database.write(lift, channel, address, subscription_id=subscription_id, reason=reason)
 
     async def among(
         self, channel: Channel, addresses: Sequence[str], *, subscription_id: str, also_for: Sequence[str] = ()
     ) -> dict[str, SuppressionReason]:
-        """Those of the addresses that must not be written to for this subscription, or `also_for` these scopes, and why."""
+        """Return those of the addresses that are suppressed for this subscription, or for one of the scopes `also_for`."""
         return await self._database.read(among, channel, addresses, subscription_id=subscription_id, also_for=also_for)
 
     async def list(
@@ -187,5 +182,5 @@ class Suppressions:
         before: datetime | None = None,
         limit: int = 100,
     ) -> Sequence[Suppression]:
-        """The list, newest first, of what came onto it before `before`."""
-        return await self._database.read(listing, channel=channel, address=address, before=before, limit=limit)
+        """Return suppressions, newest first, created before `before`."""
+        return await self._database.read(list_, channel=channel, address=address, before=before, limit=limit)

@@ -86,7 +86,7 @@ async def test_a_program_that_falls_silent_in_a_transaction_loses_it_and_its_loc
     postgres: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As one that is frozen, or cut off; what it then has to say is too late."""
-    monkeypatch.setattr("bellwire.registry.db.engine.SILENT_TIMEOUT", 0.5)
+    monkeypatch.setattr("bellwire.registry.db.engine.IDLE_TIMEOUT", 0.5)
     database = Database.at(postgres, pool=2)
     await execute_sql(database, "CREATE TABLE silence (said TEXT)", "INSERT INTO silence VALUES ('nothing')")
     locked = asyncio.Event()
@@ -158,7 +158,7 @@ async def test_a_file_that_may_not_be_written_is_named(tmp_path: Path) -> None:
     database = Database.at(f"sqlite:///{tmp_path}/registry.db", pool=1)
     # The pragma is what a file without the right to write says, even to root.
     await execute_sql(database, "CREATE TABLE notes (said TEXT)", "PRAGMA query_only = ON")
-    with pytest.raises(RegistryUnavailable, match="may not be written; let the worker's user write it"):
+    with pytest.raises(RegistryUnavailable, match="is read-only; give the worker's user write permission on it"):
         await execute_sql(database, "INSERT INTO notes VALUES ('hello')")
     await database.close()
 

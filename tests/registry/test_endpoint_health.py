@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bellwire.contract import Group
-from bellwire.deliveries import Attempt, DeliveryState, Fault, Outcome, OutcomeKind
+from bellwire.deliveries import Attempt, DeliveryKey, DeliveryState, Fault, Outcome, OutcomeKind
 from bellwire.endpoint_health import (
     HEALTHY,
     Consent,
@@ -273,11 +273,11 @@ async def test_a_rate_that_was_consented_to_paces_together_with_the_own_one(regi
     groups = [Group(event_key=one.key, channel=Channel.WEBHOOK, subscription_ids=tuple(rates)) for one in happened]
     await registry.deliveries.add("run", groups)
     now = datetime.now(UTC)
-    slots = await registry.limits.reserve(await registry.attempts.load(groups), now=now)
+    reserved = await registry.limits.reserve(await registry.attempts.load(groups), now=now)
     for name in ("own", "theirs", "only"):
-        taken = [(slots[one.key, name] - now).total_seconds() for one in happened]
+        taken = [(reserved[DeliveryKey(one.key, name)] - now).total_seconds() for one in happened]
         assert taken == pytest.approx([0, 1, 2], abs=0.01), name
-    assert not any(name == "free" for _, name in slots)
+    assert not any(name == "free" for _, name in reserved)
 
 
 async def test_workers_that_record_at_once_do_not_wait_for_each_other_for_ever(registry: Registry, url: str) -> None:

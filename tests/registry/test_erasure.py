@@ -177,7 +177,7 @@ async def test_what_is_unsettled_for_the_recipient_only_is_cancelled_and_its_run
     )
     await deliver(registry, second, (several, WAITING, {}))
     erased = await retention.erase(Channel.EMAIL, ANN)
-    assert (erased.cancelled, erased.unsettled, erased.runs) == (2, 3, {"event//shop/first"})
+    assert (erased.cancelled, erased.unsettled, erased.workflow_ids) == (2, 3, {"event//shop/first"})
     for wish in (alone, several):
         delivery = await one(registry, first, wish)
         assert (delivery.state, delivery.reason, delivery.remaining_recipients) == (CANCELLED, ERASED, None)
@@ -224,7 +224,7 @@ async def test_what_an_attempt_under_way_puts_on_record_is_erased_too(
         await registry.attempts.record([made(happened, wish, WAITING, 2, **late) for wish in (alone, several)])
         assert ANN in await everything(database)
 
-    await retention.erase(Channel.EMAIL, ANN, rest=land)
+    await retention.erase(Channel.EMAIL, ANN, wait=land)
     assert "ann@" not in await everything(database)
     assert {(await one(registry, happened, wish)).state for wish in (alone, several)} == {CANCELLED}
 
@@ -235,7 +235,7 @@ async def test_without_anything_unsettled_nobody_waits(registry: Registry, reten
     async def never() -> None:
         raise AssertionError
 
-    await retention.erase(Channel.EMAIL, ANN, rest=never)
+    await retention.erase(Channel.EMAIL, ANN, wait=never)
 
 
 async def test_an_erasure_that_was_interrupted_is_ended_by_the_next(
@@ -247,7 +247,7 @@ async def test_an_erasure_that_was_interrupted_is_ended_by_the_next(
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        await retention.erase(Channel.EMAIL, ANN, rest=interrupt)
+        await retention.erase(Channel.EMAIL, ANN, wait=interrupt)
     assert (await retention.erase(Channel.EMAIL, ANN)).emptied == ["alone"]
     assert "ann@" not in await everything(database)
     assert (await retention.erase(Channel.EMAIL, ANN)).emptied == []

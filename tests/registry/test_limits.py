@@ -21,7 +21,7 @@ from bellwire.targets import Channel
 from tests.factories import NOW, event, subscription
 from tests.registry.conftest import execute_sql
 
-#: So few per second that the time a test takes is nothing beside one interval.
+#: So low that the duration of a test is negligible compared to one interval.
 RATE = 0.1
 INTERVAL = timedelta(seconds=10)
 
@@ -44,31 +44,20 @@ asyncio.run(main())
 
 
 async def deliveries(registry: Registry, rates: dict[str, float | None], *, events: int) -> Sequence[SendRequest]:
-    """Deliveries of `events` events to a subscription per rate, stored, and read as for a first attempt."""
+    """Store deliveries of `events` events to one subscription per rate, and load them for the first attempt."""
     for name, rate in rates.items():
         await registry.subscriptions.create(subscription(id=name, rate_limit=rate))
-    happened = [event(id=str(number)) for number in range(events)]
-    await registry.events.accept(happened, "run")
+    stored = [event(id=str(number)) for number in range(events)]
+    await registry.events.accept(stored, "run")
     groups = [
-        Group(event_key=one.key, channel=Channel.WEBHOOK, subscription_ids=tuple(rates), attempt=1) for one in happened
+        Group(event_key=one.key, channel=Channel.WEBHOOK, subscription_ids=tuple(rates), attempt=1) for one in stored
     ]
     await registry.deliveries.add("run", groups)
     return await registry.attempts.load(groups)
 
 
-async def again(registry: Registry, requests: Sequence[SendRequest]) -> Sequence[SendRequest]:
-    """The same deliveries, read once more."""
-    return await registry.attempts.load(
-        [
-            Group(
-                event_key=request.delivery.event_key,
-                channel=request.delivery.channel,
-                subscription_ids=(request.subscription.id,),
-                attempt=request.number,
-            )
-            for request in requests
-        ]
-    )
+async def reloaded(registry: Registry, requests: Sequence[SendRequest]) -> Sequence[SendRequest]:
+    return await registry.attempts.load([request.group for request in requests])
 
 
 def deferred(request: SendRequest, **fields: Any) -> Attempt:
@@ -87,11 +76,11 @@ def deferred(request: SendRequest, **fields: Any) -> Attempt:
     )
 
 
-def steps(moments: list[datetime]) -> list[timedelta]:
-    return [later - earlier for earlier, later in pairwise(moments)]
+def intervals(times: list[datetime]) -> list[timedelta]:
+    return [later - earlier for earlier, later in pairwise(times)]
 
 
-async def test_a_channel_has_the_limit_that_was_set_last_until_it_is_cleared(registry: Registry) -> None:
+async def test_a_channel_has_the_last_limit_until_it_is_cleared(registry: Registry) -> None:
     assert await registry.limits.by_channel() == {}
     await registry.limits.set(Channel.SMS, 10)
     await registry.limits.set(Channel.EMAIL, 0.5)
@@ -102,12 +91,12 @@ async def test_a_channel_has_the_limit_that_was_set_last_until_it_is_cleared(reg
     assert await registry.limits.by_channel() == {Channel.EMAIL: 0.5}
 
 
-async def test_a_limit_may_be_set_by_several_at_once(registry: Registry) -> None:
+async def test_concurrent_calls_may_set_a_limit(registry: Registry) -> None:
     await asyncio.gather(*(registry.limits.set(Channel.SMS, rate) for rate in range(1, 9)))
     assert (await registry.limits.by_channel())[Channel.SMS] in range(1, 9)
 
 
-async def test_the_limit_of_a_channel_that_this_version_does_not_know_is_left_out(registry: Registry, url: str) -> None:
+async def test_limits_of_unknown_channels_are_ignored(registry: Registry, url: str) -> None:
     await registry.limits.set(Channel.SMS, 10)
     database = Database.at(url, pool=1)
     await execute_sql(database, "INSERT INTO limits VALUES ('pigeon', 1)")
@@ -115,65 +104,67 @@ async def test_the_limit_of_a_channel_that_this_version_does_not_know_is_left_ou
     assert await registry.limits.by_channel() == {Channel.SMS: 10}
 
 
-async def test_each_limited_delivery_gets_a_moment_of_its_own_from_now_on(registry: Registry) -> None:
+async def test_each_limited_delivery_gets_its_own_reservation(registry: Registry) -> None:
     requests = await deliveries(registry, {"slow": RATE, "slower": RATE / 2, "free": None}, events=4)
     before = datetime.now(UTC)
-    slots = await registry.limits.reserve(requests, now=datetime.now(UTC))
+    reserved = await registry.limits.reserve(requests, now=datetime.now(UTC))
     after = datetime.now(UTC)
     for name, interval in (("slow", INTERVAL), ("slower", 2 * INTERVAL)):
-        mine = [slots[request.delivery.event_key, name] for request in requests if request.subscription.id == name]
-        assert before <= mine[0] <= after
-        assert steps(mine) == [interval] * 3
-    assert {name for _, name in slots} == {"slow", "slower"}
+        own = [reserved[request.delivery.key] for request in requests if request.subscription.id == name]
+        assert before <= own[0] <= after
+        assert intervals(own) == [interval] * 3
+    assert {name for _, name in reserved} == {"slow", "slower"}
 
 
-async def test_what_comes_later_queues_behind_what_came_before(registry: Registry) -> None:
+async def test_later_reservations_follow_earlier_ones(registry: Registry) -> None:
     requests = await deliveries(registry, {"slow": RATE}, events=6)
-    slots = [
-        moment
+    reserved = [
+        time
         for request in requests
-        for moment in (await registry.limits.reserve([request], now=datetime.now(UTC))).values()
+        for time in (await registry.limits.reserve([request], now=datetime.now(UTC))).values()
     ]
-    assert steps(slots) == [INTERVAL] * 5
+    assert intervals(reserved) == [INTERVAL] * 5
 
 
-async def test_a_delivery_keeps_its_moment_however_often_it_asks(registry: Registry) -> None:
+async def test_a_delivery_keeps_its_reservation(registry: Registry) -> None:
     requests = await deliveries(registry, {"slow": RATE}, events=3)
     first = await registry.limits.reserve(requests[:2], now=datetime.now(UTC))
     assert await registry.limits.reserve([*requests[:2], *requests[:2]], now=datetime.now(UTC)) == first
-    fresh = await again(registry, requests)
+    fresh = await reloaded(registry, requests)
     assert [request.delivery.not_before for request in fresh] == [*first.values(), None]
     assert await registry.limits.reserve(fresh, now=datetime.now(UTC)) == {
         **first,
-        (requests[2].event.key, "slow"): max(first.values()) + INTERVAL,
+        requests[2].delivery.key: max(first.values()) + INTERVAL,
     }
 
 
-async def test_an_attempt_on_record_gives_the_moment_back_and_the_next_one_reserves_its_own(registry: Registry) -> None:
+async def test_recording_an_attempt_clears_the_reservation_and_the_next_attempt_gets_a_new_one(
+    registry: Registry,
+) -> None:
     requests = await deliveries(registry, {"slow": RATE}, events=2)
-    slots = await registry.limits.reserve(requests, now=datetime.now(UTC))
+    reserved = await registry.limits.reserve(requests, now=datetime.now(UTC))
     await registry.attempts.record([deferred(requests[0])])
-    fresh = await again(registry, requests)
-    assert [request.delivery.not_before for request in fresh] == [None, slots[requests[1].event.key, "slow"]]
-    assert (await registry.limits.reserve(fresh, now=datetime.now(UTC)))[requests[0].event.key, "slow"] == max(
-        slots.values()
+    fresh = await reloaded(registry, requests)
+    assert [request.delivery.not_before for request in fresh] == [None, reserved[requests[1].delivery.key]]
+    assert (await registry.limits.reserve(fresh, now=datetime.now(UTC)))[requests[0].delivery.key] == max(
+        reserved.values()
     ) + INTERVAL
 
 
-async def test_moments_that_nobody_reserved_are_not_saved_up(registry: Registry) -> None:
+async def test_unused_time_is_not_saved_up(registry: Registry) -> None:
     requests = await deliveries(registry, {"fast": 1_000}, events=3)
     await registry.limits.reserve(requests[:1], now=datetime.now(UTC))
     while datetime.now(UTC) < (await registry.limits.reserve(requests[:1], now=datetime.now(UTC)))[
-        requests[0].event.key, "fast"
+        requests[0].delivery.key
     ] + timedelta(seconds=0.01):
         await asyncio.sleep(0)
     before = datetime.now(UTC)
-    slots = await registry.limits.reserve(requests[1:], now=datetime.now(UTC))
-    assert min(slots.values()) >= before
-    assert steps(sorted(slots.values())) == [timedelta(milliseconds=1)]
+    reserved = await registry.limits.reserve(requests[1:], now=datetime.now(UTC))
+    assert min(reserved.values()) >= before
+    assert intervals(sorted(reserved.values())) == [timedelta(milliseconds=1)]
 
 
-async def test_the_limit_that_holds_is_the_one_in_the_registry(registry: Registry, url: str) -> None:
+async def test_the_limit_in_the_registry_applies(registry: Registry, url: str) -> None:
     requests = await deliveries(registry, {"changed": RATE, "freed": RATE}, events=2)
     database = Database.at(url, pool=1)
     await execute_sql(
@@ -182,21 +173,21 @@ async def test_the_limit_that_holds_is_the_one_in_the_registry(registry: Registr
         "UPDATE subscriptions SET rate_limit = NULL WHERE id = 'freed'",
     )
     await database.close()
-    slots = await registry.limits.reserve(requests, now=datetime.now(UTC))
-    assert {name for _, name in slots} == {"changed"}
-    assert steps(sorted(slots.values())) == [timedelta(seconds=100)]
+    reserved = await registry.limits.reserve(requests, now=datetime.now(UTC))
+    assert {name for _, name in reserved} == {"changed"}
+    assert intervals(sorted(reserved.values())) == [timedelta(seconds=100)]
 
 
 async def test_reserving_changes_nothing_else(registry: Registry) -> None:
     requests = await deliveries(registry, {"slow": RATE, "free": None}, events=1)
     before = [request.delivery.model_dump(exclude={"not_before"}) for request in requests]
     await registry.limits.reserve(requests, now=datetime.now(UTC))
-    fresh = await again(registry, requests)
+    fresh = await reloaded(registry, requests)
     assert [request.delivery.model_dump(exclude={"not_before"}) for request in fresh] == before
     assert await registry.limits.reserve([], now=datetime.now(UTC)) == {}
 
 
-async def test_a_delivery_that_is_gone_gets_no_moment(registry: Registry, url: str) -> None:
+async def test_a_deleted_delivery_gets_no_reservation(registry: Registry, url: str) -> None:
     requests = await deliveries(registry, {"slow": RATE}, events=2)
     database = Database.at(url, pool=1)
     await execute_sql(database, f"DELETE FROM events WHERE key = '{requests[0].event.key}'")
@@ -204,8 +195,8 @@ async def test_a_delivery_that_is_gone_gets_no_moment(registry: Registry, url: s
     assert [key for key, _ in await registry.limits.reserve(requests, now=datetime.now(UTC))] == [requests[1].event.key]
 
 
-async def test_no_moment_is_given_twice_by_several_processes(registry: Registry, url: str) -> None:
-    """Each asks for deliveries of both subscriptions, some of which others ask for as well."""
+async def test_several_processes_never_reserve_the_same_time(registry: Registry, url: str) -> None:
+    """Each process reserves for deliveries of both subscriptions, partly the same ones as the others."""
     requests = await deliveries(registry, {"a": RATE, "b": RATE}, events=60)
     keys = list(dict.fromkeys(request.delivery.event_key for request in requests))
     processes = [
@@ -216,32 +207,32 @@ async def test_no_moment_is_given_twice_by_several_processes(registry: Registry,
         )
         for start in (0, 15, 30)
     ]
-    said = [(await process.communicate())[1].decode() for process in processes]
-    assert [process.returncode for process in processes] == [0, 0, 0], said
-    fresh = await again(registry, requests)
+    errors = [(await process.communicate())[1].decode() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], errors
+    fresh = await reloaded(registry, requests)
     for name in ("a", "b"):
-        moments = sorted(request.delivery.not_before or NOW for request in fresh if request.subscription.id == name)
-        assert steps(moments) == [INTERVAL] * 59
+        times = sorted(request.delivery.not_before or NOW for request in fresh if request.subscription.id == name)
+        assert intervals(times) == [INTERVAL] * 59
 
 
 @pytest.mark.parametrize("url", ["postgresql"], indirect=True)  # SQLite has one writer at a time
-async def test_new_deliveries_need_not_wait_for_who_reserves(registry: Registry, url: str) -> None:
+async def test_inserting_deliveries_does_not_wait_for_reservations(registry: Registry, url: str) -> None:
     requests = await deliveries(registry, {"a": RATE, "b": RATE}, events=1)
     fresh = event(id="fresh")
     await registry.events.accept([fresh], "run")
     both = Group(event_key=fresh.key, channel=Channel.WEBHOOK, subscription_ids=("b", "a"))
     database = Database.at(url, pool=1)
 
-    async def reserve_and_meanwhile_add(connection: AsyncConnection) -> None:
+    async def reserve_and_insert(connection: AsyncConnection) -> None:
         await reserve(connection, requests, now=NOW)
         await asyncio.wait_for(registry.deliveries.add("run", [both]), 10)
 
-    await database.write(reserve_and_meanwhile_add)
+    await database.write(reserve_and_insert)
     await database.close()
     assert len(await registry.deliveries.list(event_key=fresh.key)) == 2
 
 
-async def test_reserving_adding_and_recording_at_once_never_wait_for_each_other_in_a_circle(registry: Registry) -> None:
+async def test_concurrent_reserving_inserting_and_recording_never_deadlock(registry: Registry) -> None:
     requests = await deliveries(registry, {"a": 10_000, "b": 10_000}, events=10)
 
     async def work(request: SendRequest) -> None:

@@ -22,7 +22,8 @@ from bellwire.registry.db.tables import (
     subscription_types,
     subscriptions,
 )
-from bellwire.registry.upkeep.retention import Deleted, Purged, Retention
+from bellwire.registry.upkeep.results import Deleted, Purged
+from bellwire.registry.upkeep.retention import Retention
 from bellwire.targets import Channel
 from tests.factories import event, subscription
 
@@ -100,7 +101,7 @@ async def test_old_events_go_with_their_deliveries_and_attempts_and_younger_ones
     young = await happen(registry, "young", "s0", "s1")
     heard: list[Purged] = []
     purged = await retention.purge(before, report=heard.append)
-    assert purged == Purged(events=10, deliveries=9, attempts=9, stayed=0)
+    assert purged == Purged(events=10, deliveries=9, attempts=9, kept=0)
     assert [so_far.events for so_far in heard] == [4, 8, 10]
     assert await rows(database) == (1, 2, 2)
     assert [found.event.id for found in await registry.events.list()] == [young.id]
@@ -120,10 +121,10 @@ async def test_an_event_with_anything_unsettled_stays_whole_and_is_counted(
     await registry.deliveries.add("run", [group(pending, "s0")])
     await happen(registry, "done", *subscribed[:2])
     now = datetime.now(UTC)
-    assert await retention.purge(now) == Purged(events=1, deliveries=2, attempts=2, stayed=2)
+    assert await retention.purge(now) == Purged(events=1, deliveries=2, attempts=2, kept=2)
     assert await rows(database) == (2, 4, 3)
     await registry.attempts.record([made(waiting, "s2", number=2), made(pending, "s0")])
-    assert await retention.purge(now) == Purged(events=2, deliveries=4, attempts=5, stayed=0)
+    assert await retention.purge(now) == Purged(events=2, deliveries=4, attempts=5, kept=0)
     assert await rows(database) == (0, 0, 0)
 
 
@@ -132,8 +133,8 @@ async def test_the_events_of_runs_that_are_open_stay(
 ) -> None:
     await happen(registry, "searching", "s0", run="event//shop/searching")
     await happen(registry, "done", "s0")
-    purged = await retention.purge(datetime.now(UTC), open_runs={"event//shop/searching"})
-    assert (purged.events, purged.stayed) == (1, 1)
+    purged = await retention.purge(datetime.now(UTC), open_workflow_ids={"event//shop/searching"})
+    assert (purged.events, purged.kept) == (1, 1)
     assert [found.event.id for found in await registry.events.list()] == ["searching"]
 
 
@@ -145,7 +146,7 @@ async def test_a_dry_run_counts_and_deletes_nothing(
     await happen(registry, "waiting", "s0", state=WAITING)
     now = datetime.now(UTC)
     would = await retention.purge(now, dry_run=True)
-    assert would == Purged(events=3, deliveries=15, attempts=15, stayed=1)
+    assert would == Purged(events=3, deliveries=15, attempts=15, kept=1)
     assert await rows(database) == (4, 16, 16)
     assert await retention.purge(now) == would
 
@@ -203,7 +204,7 @@ async def test_a_delivery_that_is_opened_again_meanwhile_is_never_lost_halfway(
         return opened
 
     purged, opened = await asyncio.gather(retention.purge(now), open_again())
-    assert purged.events + purged.stayed == 30
+    assert purged.events + purged.kept == 30
     assert purged.events + sum(opened.values()) == 30
     for one in happened:
         states = {found.subscription_id: found.state for found in await registry.deliveries.list(event_key=one.key)}

@@ -114,10 +114,10 @@ async def rekey(registry: Registry, *, check: bool = False) -> dict[tuple[str, s
     for column in COLUMNS:
         after = None
         while True:
-            window = await registry.rekeying.look(column, after=after)
+            window = await registry.rekeying.scan(column, after=after)
             if not check:
-                await registry.rekeying.move(column, window.astray)
-            for item in window.astray:
+                await registry.rekeying.rekey(column, window.stale)
+            for item in window.stale:
                 found[column, item.key_id] = found.get((column, item.key_id), 0) + 1
             if window.reached is None:
                 break
@@ -232,11 +232,11 @@ async def test_rekeying_goes_through_many_rows_and_can_be_broken_off(opened: Ope
     await registry.events.accept(events, "run")
     registry = await opened(f"{NEW},{OLD}")
     # Broken off after two windows.
-    first = await registry.rekeying.look("events.body", after=None)
-    await registry.rekeying.move("events.body", first.astray)
-    second = await registry.rekeying.look("events.body", after=first.reached)
-    await registry.rekeying.move("events.body", second.astray)
-    done = len(first.astray) + len(second.astray)
+    first = await registry.rekeying.scan("events.body", after=None)
+    await registry.rekeying.rekey("events.body", first.stale)
+    second = await registry.rekeying.scan("events.body", after=first.reached)
+    await registry.rekeying.rekey("events.body", second.stale)
+    done = len(first.stale) + len(second.stale)
     assert 0 < done < len(events)
     assert await rekey(registry) == {("events.body", "old"): len(events) - done, ("events.digest", "old"): len(events)}
     assert len(await (await opened(NEW)).events.by_keys([item.key for item in events])) == len(events)
@@ -245,7 +245,7 @@ async def test_rekeying_goes_through_many_rows_and_can_be_broken_off(opened: Ope
 async def test_what_a_worker_writes_while_its_row_is_rekeyed_stays(opened: Opened) -> None:
     await fill(await opened(OLD))
     registry = await opened(f"{NEW},{OLD}")
-    window = await registry.rekeying.look("deliveries.remaining_recipients", after=None)
+    window = await registry.rekeying.scan("deliveries.remaining_recipients", after=None)
     # A worker with the older keys settles the delivery, after rekeying has read it and before it writes.
     outcome = Outcome(kind=OutcomeKind.DEFERRED, reason="later", remaining_recipients=("bob@example.com",))
     made = Attempt(
@@ -259,7 +259,7 @@ async def test_what_a_worker_writes_while_its_row_is_rekeyed_stays(opened: Opene
         delay=5.0,
     )
     await (await opened(OLD)).attempts.record([made])
-    await registry.rekeying.move("deliveries.remaining_recipients", window.astray)
+    await registry.rekeying.rekey("deliveries.remaining_recipients", window.stale)
     (delivery,) = await registry.deliveries.list()
     assert delivery.remaining_recipients == ("bob@example.com",)
     assert (await rekey(registry, check=True))["deliveries.remaining_recipients", "old"] == 1

@@ -49,7 +49,7 @@ async def test_work_that_awaits_something_else_is_told_so_and_leaves_nothing_beh
         await asyncio.sleep(0)
 
     for work in (wait_for_another, give_way):
-        with pytest.raises(RuntimeError, match="awaited something else than its connection"):
+        with pytest.raises(RuntimeError, match="must await nothing but its connection"):
             await asyncio.wait_for(database.write(work), 10)
     await asyncio.wait_for(database.write(say, "whole"), 5)
     assert await said(database) == ["whole"], "nothing of it was written, and nobody holds a lock"
@@ -61,7 +61,7 @@ async def test_a_read_that_awaits_something_else_gives_its_connection_back(datab
         await asyncio.sleep(0)
 
     for _ in range(3):
-        with pytest.raises(RuntimeError, match="awaited something else than its connection"):
+        with pytest.raises(RuntimeError, match="must await nothing but its connection"):
             await asyncio.wait_for(database.read(give_way), 10)
     await asyncio.wait_for(database.write(say, "whole"), 5)
     assert await said(database) == ["whole"]

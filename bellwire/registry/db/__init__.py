@@ -1,1 +1,1 @@
-"""The database under the registry: engine, schema, tables, sealed columns, bulk statements."""
+"""The registry's database: engine, schema, tables, sealed columns, bulk statements."""

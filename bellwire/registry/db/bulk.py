@@ -1,5 +1,6 @@
-"""Many rows by one statement. SQLAlchemy's own work for each row costs several times what the database does, so it is done
-once for each column.
+"""Bulk statements: execute one statement for many rows, with value conversion per column.
+
+SQLAlchemy's own work for each row costs several times what the database does.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -9,36 +10,36 @@ from typing import Any, NamedTuple
 from sqlalchemy import Delete, Dialect, Insert, Update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-#: Statements that are remembered as written out; there are fewer.
-_REMEMBERED = 64
+#: Compiled statements that are cached; there are fewer.
+_CACHED = 64
 
 
-class _Place(NamedTuple):
+class _Placeholder(NamedTuple):
     """A placeholder of a statement."""
 
     name: str
-    #: Makes of a value what the driver takes; None: it takes it as it is.
+    #: Converts a value for the driver; None: the driver takes it as it is.
     convert: Callable[[Any], Any] | None
-    #: What stands there in every row that does not name it: constants of the statement.
+    #: The value for rows that do not name it: a constant of the statement.
     constant: Any
 
 
 async def execute_many(
     connection: AsyncConnection, statement: Insert | Update | Delete, rows: Sequence[Mapping[str, object]]
 ) -> None:
-    """Execute the statement for each row, in their order; all of them name the same values.
+    """Execute the statement for each row, in order. All rows must have the same keys.
 
-    The statement is one that is made once and kept, since it is remembered by its identity.
+    Build the statement once and reuse it: its compiled form is cached by its identity.
     """
     if rows:
-        written, places = _written_out(statement, connection.dialect, tuple(rows[0]))
-        columns = [_values(place, rows) for place in places]
-        await connection.exec_driver_sql(written, list(zip(*columns, strict=True)))
+        sql, placeholders = _compiled(statement, connection.dialect, tuple(rows[0]))
+        columns = [_values(placeholder, rows) for placeholder in placeholders]
+        await connection.exec_driver_sql(sql, list(zip(*columns, strict=True)))
 
 
-def _values(place: _Place, rows: Sequence[Mapping[str, object]]) -> Sequence[object]:
-    """What goes there, row by row."""
-    name, convert, constant = place
+def _values(placeholder: _Placeholder, rows: Sequence[Mapping[str, object]]) -> Sequence[object]:
+    """The values of a placeholder, one per row."""
+    name, convert, constant = placeholder
     if name not in rows[0]:
         return [constant] * len(rows)
     if convert is None:
@@ -46,17 +47,17 @@ def _values(place: _Place, rows: Sequence[Mapping[str, object]]) -> Sequence[obj
     return [convert(row[name]) for row in rows]
 
 
-@lru_cache(_REMEMBERED)
-def _written_out(
+@lru_cache(_CACHED)
+def _compiled(
     statement: Insert | Update | Delete, dialect: Dialect, names: tuple[str, ...]
-) -> tuple[str, tuple[_Place, ...]]:
-    """The statement in the words of this database, and its placeholders in order."""
+) -> tuple[str, tuple[_Placeholder, ...]]:
+    """Return the SQL of the statement in this dialect, and its placeholders in order."""
     inserted = list(names) if isinstance(statement, Insert) else None
     compiled = statement.compile(dialect=dialect, column_keys=inserted)
-    places = []
+    placeholders = []
     for name in compiled.positiontup or ():
         bound = compiled.binds[name]
         convert = bound.type.dialect_impl(dialect).bind_processor(dialect)
         constant = None if name in names else bound.effective_value
-        places.append(_Place(name, convert, convert(constant) if convert else constant))
-    return str(compiled), tuple(places)
+        placeholders.append(_Placeholder(name, convert, convert(constant) if convert else constant))
+    return str(compiled), tuple(placeholders)

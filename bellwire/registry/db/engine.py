@@ -1,4 +1,4 @@
-"""The engine: how connections are made, how a transaction begins on each database, and what their failures mean."""
+"""Database: connections, transactions and errors of SQLite and PostgreSQL."""
 
 import asyncio
 import sqlite3
@@ -27,18 +27,18 @@ from bellwire.errors import NotSetUp, RegistryUnavailable
 from bellwire.keys.keyring import KeyRing
 from bellwire.registry.db.sealed import give_ring
 
-#: Seconds that a writer waits for another process to end its transaction on SQLite. Transactions take milliseconds.
+#: Seconds that a writer on SQLite waits for another process's transaction. Transactions take milliseconds.
 SQLITE_BUSY = 30.0
-#: One for the writer and one for readers. SQLite gives the interpreter's lock back at each row, and more threads would pass
-#: it among themselves.
+#: One for the writer and one for readers. SQLite releases the interpreter's lock at each row, so more threads would only
+#: contend for it.
 SQLITE_THREADS = 2
 #: Seconds to connect to PostgreSQL, for one statement there, and for a connection of the pool to become free.
 CONNECT_TIMEOUT = 10.0
 STATEMENT_TIMEOUT = 60.0
 POOL_TIMEOUT = 30.0
-#: Seconds after which PostgreSQL rolls back a transaction whose program is silent: frozen, or cut off. Fewer than its heartbeats
-#: may be late, so that the locks are gone when another worker is given its work.
-SILENT_TIMEOUT = 10.0
+#: Seconds after which PostgreSQL rolls back an idle transaction, whose process is frozen or disconnected. Less than the
+#: heartbeat timeout of activities, so that the locks are released when another worker takes over.
+IDLE_TIMEOUT = 10.0
 
 _DRIVERS = {
     "sqlite": "sqlite",
@@ -46,17 +46,19 @@ _DRIVERS = {
     "postgresql": "postgresql+asyncpg",
     "postgresql+asyncpg": "postgresql+asyncpg",
 }
-#: SQLSTATEs of a table or a column that does not exist.
-_NO_SUCH_THING = {"42P01", "42703"}
-_FULL = "The registry's disk is full; free some space there, and the work goes on by itself."
-#: What to do about failures of a database that is reached, by SQLSTATE and by SQLite's primary result code.
+#: SQLSTATEs: undefined table, undefined column.
+_UNDEFINED = {"42P01", "42703"}
+_FULL = "The registry's disk is full; free some space; deliveries then continue by themselves."
+#: Messages for failures of a reachable database, by SQLSTATE or by SQLite's primary result code.
 _REMEDIES: dict[object, str] = {
     "53100": _FULL,
     sqlite3.SQLITE_FULL: _FULL,
-    sqlite3.SQLITE_IOERR: "The registry's disk fails: full, over its quota or broken; mend it, and the work goes on by itself.",
-    sqlite3.SQLITE_READONLY: "The registry's file may not be written; let the worker's user write it and its folder.",
+    sqlite3.SQLITE_IOERR: (
+        "I/O error on the registry's disk, which is full, over quota or broken; fix it; deliveries then continue by themselves."
+    ),
+    sqlite3.SQLITE_READONLY: "The registry's file is read-only; give the worker's user write permission on it and its folder.",
 }
-#: The mark of a connection whose transactions write.
+#: The execution option of connections whose transactions write.
 _WRITES = "bellwire_writes"
 
 P = ParamSpec("P")
@@ -65,9 +67,9 @@ Work = Coroutine[Any, Any, T]
 
 
 class Database(ABC):
-    """A pool of connections to one database. Raises RegistryUnavailable and NotSetUp for the drivers' exceptions.
+    """A pool of connections to one database. Translates the drivers' exceptions to RegistryUnavailable and NotSetUp.
 
-    Work is a coroutine function that takes a connection first, and awaits nothing else.
+    `work` is a coroutine function whose first argument is a connection, and which awaits nothing but that connection.
     """
 
     def __init__(self, url: URL) -> None:
@@ -75,21 +77,21 @@ class Database(ABC):
 
     @staticmethod
     def at(url: str, *, pool: int, ring: KeyRing | None = None) -> "Database":
-        """The database at `url`, not connected yet; `pool` is for PostgreSQL. Sealed columns are encrypted by `ring`."""
+        """Return the database at `url`, not connected yet. `pool`: connections to PostgreSQL. `ring` encrypts Sealed columns."""
         full = _parsed(url)
-        return _File(full, ring) if full.get_backend_name() == "sqlite" else _Server(full, pool, ring)
+        return _Sqlite(full, ring) if full.get_backend_name() == "sqlite" else _PostgreSql(full, pool, ring)
 
     async def read(
         self, work: Callable[Concatenate[AsyncConnection, P], Work[T]], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """What the work comes to: one statement, or a few that need no common snapshot."""
+        """Run work that reads: one statement, or several that need no common snapshot."""
         async with self._translated():
             return await self._read(lambda connection: work(connection, *args, **kwargs))
 
     async def write(
         self, work: Callable[Concatenate[AsyncConnection, P], Work[T]], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """What the work comes to, as one transaction, rolled back if it fails."""
+        """Run work as one transaction, which is rolled back if it fails."""
         async with self._translated():
             return await self._write(lambda connection: work(connection, *args, **kwargs))
 
@@ -114,21 +116,19 @@ class Database(ABC):
             if _misses_schema(error):
                 raise NotSetUp from error
             if isinstance(error, IntegrityError | DataError | ProgrammingError | NotSupportedError):
-                raise  # the database runs and says that a statement of ours is wrong
+                raise  # the database is up: a statement is wrong
             raise self._unavailable(error.orig or error) from error
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            # SQLAlchemy does not wrap what is raised while connecting.
+            # SQLAlchemy does not wrap errors of connecting.
             raise self._unavailable(error) from error
 
     def _unavailable(self, cause: BaseException) -> RegistryUnavailable:
         url = self._url.render_as_string(hide_password=True)
-        said = (str(cause).splitlines() or [""])[0] or type(cause).__name__
-        return RegistryUnavailable(
-            f"{_REMEDIES.get(_code(cause), RegistryUnavailable.__doc__)} It is {url} and said: {said}"
-        )
+        detail = (str(cause).splitlines() or [""])[0] or type(cause).__name__
+        return RegistryUnavailable(f"{_REMEDIES.get(_code(cause), RegistryUnavailable.__doc__)} {url}: {detail}")
 
 
-class _Server(Database):
+class _PostgreSql(Database):
     """PostgreSQL."""
 
     def __init__(self, url: URL, pool: int, ring: KeyRing | None) -> None:
@@ -139,14 +139,14 @@ class _Server(Database):
             "server_settings": {
                 "application_name": "bellwire",
                 "jit": "off",
-                "idle_in_transaction_session_timeout": f"{SILENT_TIMEOUT * 1000:.0f}",
+                "idle_in_transaction_session_timeout": f"{IDLE_TIMEOUT * 1000:.0f}",
             },
         }
         self._engine = create_async_engine(
             url, connect_args=arguments, hide_parameters=True, pool_size=pool, max_overflow=0, pool_timeout=POOL_TIMEOUT
         )
         give_ring(self._engine.dialect, ring)
-        # Without BEGIN and ROLLBACK around each read.
+        # Saves BEGIN and ROLLBACK around each read.
         self._reader = self._engine.execution_options(isolation_level="AUTOCOMMIT")
 
     async def _read(self, work: Callable[[AsyncConnection], Work[T]]) -> T:
@@ -161,11 +161,11 @@ class _Server(Database):
         await self._engine.dispose()
 
 
-class _File(Database):
-    """SQLite. All of a transaction happens in one thread, at one go.
+class _Sqlite(Database):
+    """SQLite. A whole transaction runs in one thread, without switching.
 
-    The asynchronous driver would go to a thread and back four times for each statement, which costs several times what
-    SQLite itself does. A transaction goes on to its end though the task that waits for it is cancelled.
+    The asynchronous driver switches to a thread and back four times for each statement, which costs several times what
+    SQLite itself does. A transaction runs to its end even if the task that waits for it is cancelled.
     """
 
     def __init__(self, url: URL, ring: KeyRing | None) -> None:
@@ -178,7 +178,7 @@ class _File(Database):
         event.listen(self._engine, "begin", _begin_sqlite)
         self._writer = self._engine.execution_options(**{_WRITES: True})
         self._threads = ThreadPoolExecutor(SQLITE_THREADS, "registry")
-        # SQLite lets one writer in at a time and polls for its turn; tasks of one process queue here, in order.
+        # SQLite allows one writer at a time, and waiting for it is polling; tasks of one process queue here, in order.
         self._turn = asyncio.Lock()
 
     async def _read(self, work: Callable[[AsyncConnection], Work[T]]) -> T:
@@ -193,7 +193,7 @@ class _File(Database):
     ) -> T:
         def run() -> T:
             with opened() as connection:
-                return _at_one_go(work(cast(AsyncConnection, _Direct(connection))))
+                return _run_without_suspending(work(cast(AsyncConnection, _Direct(connection))))
 
         return await asyncio.get_running_loop().run_in_executor(self._threads, run)
 
@@ -203,7 +203,7 @@ class _File(Database):
 
 
 class _Direct:
-    """A connection with the face of an asynchronous one that never waits, since it has a thread for itself."""
+    """A synchronous connection with the interface of an asynchronous one; it never suspends."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -219,19 +219,19 @@ class _Direct:
         return work(self._connection)
 
 
-def _at_one_go(work: Work[T]) -> T:
-    """What a coroutine comes to that never waits."""
+def _run_without_suspending(work: Work[T]) -> T:
+    """Return the result of a coroutine that never suspends."""
     try:
         work.send(None)
     except StopIteration as end:
         return cast(T, end.value)
     finally:
         work.close()
-    raise RuntimeError("work on the registry awaited something else than its connection")
+    raise RuntimeError("registry work must await nothing but its connection")
 
 
 def insert_missing(connection: AsyncConnection, table: Table) -> Insert:
-    """An INSERT that leaves rows alone whose primary key exists already; one statement for each table."""
+    """Return an INSERT that skips rows whose primary key exists; always the same statement for a table."""
     return _insert_missing(connection.dialect.name, table)
 
 
@@ -250,26 +250,24 @@ def _parsed(url: str) -> URL:
             "BELLWIRE_REGISTRY_URL: must start with sqlite:/// or postgresql://, such as sqlite:///bellwire.db"
         ) from error
     if full.get_backend_name() == "sqlite" and full.database in {None, "", ":memory:"}:
-        raise RegistryUnavailable(
-            "BELLWIRE_REGISTRY_URL: several connections share the registry, so SQLite needs a file"
-        )
+        raise RegistryUnavailable("BELLWIRE_REGISTRY_URL: an in-memory SQLite database cannot be shared; use a file")
     return full
 
 
 def _code(error: BaseException) -> object:
-    """The SQLSTATE, or the primary of SQLite's result codes, whose higher bits say more; None if it has neither."""
+    """Return the SQLSTATE or SQLite's primary result code; None if it has neither."""
     code = getattr(error, "sqlite_errorcode", None)
     return getattr(error, "sqlstate", None) if code is None else code & 0xFF
 
 
 def _misses_schema(error: DBAPIError) -> bool:
-    if getattr(error.orig, "sqlstate", None) in _NO_SUCH_THING:
+    if getattr(error.orig, "sqlstate", None) in _UNDEFINED:
         return True
     return str(error.orig).startswith(("no such table", "no such column"))
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
-    # The driver would begin transactions by itself, in its own manner; _begin_sqlite does.
+    # Keep the driver from beginning transactions itself; _begin_sqlite does.
     connection.isolation_level = None
     cursor = connection.cursor()
     for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON"):
@@ -278,6 +276,6 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    """Writers take the lock at once: one that read first and wrote later would fail if another wrote in between."""
+    """Lock for writing at once: a transaction that reads first and writes later fails if another writes in between."""
     if connection.get_execution_options().get(_WRITES):
         connection.exec_driver_sql("BEGIN IMMEDIATE")

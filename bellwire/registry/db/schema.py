@@ -1,4 +1,4 @@
-"""Bringing the schema up to date, and telling whether it is."""
+"""Migrates the schema and checks its revision."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.errors import NotSetUp
 
-#: Names the lock that one migrating process holds on PostgreSQL. Any number will do, so long as it never changes.
+#: The advisory lock that a migrating process holds on PostgreSQL. An arbitrary number that must never change.
 _LOCK = 0x62656C6C
 
 
@@ -21,14 +21,14 @@ async def ping(connection: AsyncConnection) -> None:
 
 
 async def migrate(connection: AsyncConnection) -> None:
-    """Upgrade to the newest revision in the transaction of `connection`; a second process waits and finds it done."""
+    """Upgrade to the newest revision in the transaction of `connection`. Concurrent processes wait for each other."""
     if connection.dialect.name == "postgresql":
         await connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
     try:
         await connection.run_sync(_upgrade)
     except CommandError as error:
         raise NotSetUp(
-            "The registry schema is newer than this version of Bellwire; install the version that made it."
+            "The registry schema is newer than this version of Bellwire; install the version that created it."
         ) from error
 
 

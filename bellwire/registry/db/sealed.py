@@ -1,7 +1,7 @@
-"""Sealed: the type of columns that hold private data. They are encrypted if the registry was opened with keys.
+"""Sealed: a column type for private data, encrypted if the registry was opened with keys.
 
-A sealed value is `sealed:<key id>:<base64>`, bound to its column. Others are read as they are, so that keys can be
-introduced while the registry is in use.
+A sealed value is `sealed:<key id>:<base64>` and bound to its column. Other values are read as plain text, so that keys can
+be added while the registry is in use.
 """
 
 import base64
@@ -16,9 +16,9 @@ _MARK = "sealed:"
 
 
 class Sealed(TypeDecorator[str]):
-    """Text of the column `name` ("table.column"), under which name it stays sealed if the column gets another.
+    """Encrypted text. SQL can neither compare nor search it.
 
-    SQL can neither compare nor search it.
+    `name` ("table.column") is part of the encryption, so it must stay the same if the column is renamed.
     """
 
     impl = Text
@@ -37,23 +37,23 @@ class Sealed(TypeDecorator[str]):
 
 
 def give_ring(dialect: Dialect, ring: KeyRing | None) -> None:
-    """Let the engine of this dialect, which no other engine shares, seal with these keys."""
+    """Set the keys of the engine that this dialect belongs to."""
     dialect.bellwire_ring = ring  # type: ignore[attr-defined]
 
 
 def ring_of(dialect: Dialect) -> KeyRing | None:
-    """The keys of the engine of this dialect."""
+    """Return the keys of the engine that this dialect belongs to."""
     ring: KeyRing | None = getattr(dialect, "bellwire_ring", None)
     return ring
 
 
 def mark_of(key_id: str) -> str:
-    """How every value begins that is sealed with this key."""
+    """Return the prefix of all values that are sealed with this key."""
     return f"{_MARK}{key_id}:"
 
 
 def key_of(value: str) -> str | None:
-    """The id of the key that a value is sealed with; None if it is in the clear."""
+    """Return the id of the key that a value is sealed with; None if it is plain text."""
     return value[len(_MARK) :].partition(":")[0] if value.startswith(_MARK) else None
 
 
@@ -62,17 +62,17 @@ def seal(ring: KeyRing, value: str, *, column: str) -> str:
 
 
 def unseal(ring: KeyRing | None, value: str, *, column: str) -> str:
-    """Raises NotReadable, which names the key."""
+    """Decrypt a value. Raises NotReadable, which names the key."""
     if (key_id := key_of(value)) is None:
         return value
     if ring is None:
         raise NotReadable(
-            f"{column} is encrypted with key {key_id[:40]!r}, and there are none here; set BELLWIRE_ENCRYPTION_KEYS"
+            f"{column} is encrypted with key {key_id[:40]!r}, but no keys are configured; set BELLWIRE_ENCRYPTION_KEYS"
         )
     try:
         sealed = base64.b64decode(value[len(mark_of(key_id)) :], validate=True)
     except (binascii.Error, ValueError) as error:
-        raise NotReadable(f"{column} is encrypted with key {key_id[:40]!r}, and what is stored was changed") from error
+        raise NotReadable(f"{column} is encrypted with key {key_id[:40]!r}, but the stored value is corrupt") from error
     return ring.open(key_id, sealed, purpose=_purpose(column)).decode()
 
 

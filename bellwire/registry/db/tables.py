@@ -1,7 +1,7 @@
-"""The tables of the registry. Migrations make them; a test holds that the two agree.
+"""The tables of the registry. Migrations create them; a test compares the two.
 
-JSON is kept as text, and what may be private in Sealed columns. Ids are compared byte by byte on both
-databases (collation "C" on PostgreSQL), or pages by keyset would run in an order that depends on the server's locale.
+JSON is stored as text, private data in Sealed columns. Ids are compared byte by byte on both databases (collation "C" on
+PostgreSQL); otherwise the order of keyset pages would depend on the server's locale.
 """
 
 from datetime import UTC, datetime
@@ -36,7 +36,7 @@ Id = Text().with_variant(Text(collation="C"), "postgresql")
 
 
 class Timestamp(TypeDecorator[datetime]):
-    """An instant: aware in, aware and in UTC out. SQLite keeps no zone, so it is given UTC."""
+    """A timestamp: takes aware datetimes, returns them in UTC. SQLite stores no time zone, so values are stored in UTC."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -69,32 +69,32 @@ subscriptions = Table(
     Column("filters", Text, nullable=False),
     Column("target", Sealed("subscriptions.target"), nullable=False),
     Column("template", Text),
-    #: Templates of the tenant's own, by part, as JSON.
+    #: The tenant's own templates, as JSON.
     Column("templates", Sealed("subscriptions.templates")),
     Column("locale", Text, nullable=False),
     Column("retry_schedule", Text),
-    #: Most deliveries per second; null: no limit.
+    #: Maximum deliveries per second; null: no limit.
     Column("rate_limit", Float),
-    #: The first moment that no delivery of this subscription has reserved yet.
-    Column("next_slot_at", Timestamp),
-    # How its receiver fares; all null while it is well.
+    #: The first time that no delivery of this subscription has reserved.
+    Column("next_reservation_at", Timestamp),
+    # EndpointHealth; all null while the endpoint is healthy.
     Column("throttled_until", Timestamp),
     Column("throttles", Integer),
     Column("failing_since", Timestamp),
     Column("failures", Integer),
     Column("warnings", Integer),
-    #: What its receiver has consented to, when, and to how many deliveries per second; null: any number. A digest of
-    #: the URL among others, and sealed, or guesses at it could be tried.
+    #: A digest of what the endpoint consented to, such as the URL. Sealed, since guesses could be tested against it.
     Column("consent", Sealed("subscriptions.consent")),
     Column("consented_at", Timestamp),
+    #: Maximum deliveries per second; null: no limit.
     Column("consented_rate", Float),
     Column("created_at", Timestamp, nullable=False),
-    #: What webhooks are signed with, as JSON; null on other channels. bellwire/registry/signing_secrets.py says what it holds.
+    #: The secrets that sign webhooks, as JSON (see bellwire/registry/signing_secrets.py); null on other channels.
     Column("secrets", Sealed("subscriptions.secrets")),
     Index("subscriptions_by_tenant", "tenant", "id"),
 )
 
-#: One row per type pattern of each active subscription; others have none, so that a match never reads past them.
+#: One row per type pattern of each active subscription. Inactive ones have no rows, so that matching never reads them.
 subscription_types = Table(
     "subscription_types",
     metadata,
@@ -105,16 +105,16 @@ subscription_types = Table(
     sqlite_with_rowid=False,
 )
 
-#: Events about subscriptions that are still to be published, by ids that grow with time.
+#: Operational events that are not published yet. Ids sort by creation.
 operational_events = Table(
     "operational_events",
     metadata,
     Column("id", Id, primary_key=True),
-    #: The whole CloudEvents JSON, of ids and reasons: nothing private.
+    #: The event as CloudEvents JSON. It holds ids and reasons, nothing private.
     Column("body", Text, nullable=False),
 )
 
-#: Channels that the Temporal server limits; the others have no row.
+#: Rate limits of channels. Channels without a limit have no row.
 limits = Table(
     "limits",
     metadata,
@@ -122,12 +122,12 @@ limits = Table(
     Column("per_second", Float, nullable=False),
 )
 
-#: Addresses that are written to no more: over one subscription or by one sender, or at all if `subscription_id` is empty.
+#: Addresses that are not sent to: by one subscription, by one SMS sender, or by all if `subscription_id` is empty.
 suppressions = Table(
     "suppressions",
     metadata,
     Column("channel", Text, primary_key=True),
-    #: Stands for the address, to be looked up by it: a hash, keyed if there are keys.
+    #: A hash of the address to look it up by; keyed if there are encryption keys.
     Column("address_key", Id, primary_key=True),
     Column("subscription_id", Id, primary_key=True),
     Column("address", Sealed("suppressions.address"), nullable=False),
@@ -144,12 +144,12 @@ events = Table(
     Column("id", Text, nullable=False),
     Column("type", Text, nullable=False),
     Column("tenant", Id),
-    #: Of the content. Sealed, or guesses at the content could be tried against it.
+    #: Of the content. Sealed, since guesses at the content could be tested against it.
     Column("digest", Sealed("events.digest"), nullable=False),
     Column("workflow_id", Text, nullable=False),
     Column("run_id", Text, nullable=False),
     Column("accepted_at", Timestamp, nullable=False),
-    #: The whole CloudEvents JSON.
+    #: The event as CloudEvents JSON.
     Column("body", Sealed("events.body"), nullable=False),
     Index("events_by_id", "id"),
     Index("events_by_time", "accepted_at", "key"),
@@ -167,12 +167,12 @@ deliveries = Table(
     Column("reason", Text, nullable=False),
     Column("delay", Float),
     Column("from_retry_after", Boolean, nullable=False),
-    #: The moment that its next attempt has reserved, if the subscription has a rate limit.
+    #: The time reserved for the next attempt by the subscription's rate limit.
     Column("not_before", Timestamp),
     Column("intent_at", Timestamp),
     Column("remaining_recipients", Sealed("deliveries.remaining_recipients")),
     Column("provider_id", Text),
-    #: The provider that was asked last for an SMS, and by which attempt.
+    #: The provider that an SMS was last submitted to, and the number of that attempt.
     Column("provider_attempted", Text),
     Column("workflow_id", Text, nullable=False),
     Column("updated_at", Timestamp, nullable=False),
@@ -180,8 +180,8 @@ deliveries = Table(
     sqlite_with_rowid=False,
 )
 
-#: Whether a delivery's state is one that people list. A delivery that succeeds at once goes from pending to delivered
-#: and never enters the index below. SQLite uses it only for queries that repeat the condition, literals and all.
+#: The condition of the partial index below. A delivery that succeeds at once goes from pending to delivered and never
+#: enters the index. SQLite uses the index only for queries that repeat the condition literally.
 LISTED_STATE = "state NOT IN ('pending', 'delivered')"
 listed = text(f"deliveries.{LISTED_STATE}")
 Index(
@@ -196,7 +196,7 @@ Index(
 attempts = Table(
     "attempts",
     metadata,
-    # Without foreign keys: what was tried stays on record, and recording it never fails for want of another row.
+    # Without foreign keys: attempts stay when deliveries are deleted, and recording them never fails for a missing row.
     Column("event_key", Id, primary_key=True),
     Column("subscription_id", Id, primary_key=True),
     Column("number", Integer, primary_key=True, autoincrement=False),
@@ -206,7 +206,7 @@ attempts = Table(
     Column("state", Text, nullable=False),
     Column("delay", Float),
     Column("from_retry_after", Boolean, nullable=False),
-    #: The Outcome as JSON. Its provider's id is repeated beside it, to be looked up.
+    #: The Outcome as JSON. `provider_id` is stored beside it too, to be looked up.
     Column("outcome", Sealed("attempts.outcome"), nullable=False),
     Column("provider_id", Text),
 )

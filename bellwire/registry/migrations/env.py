@@ -1,4 +1,4 @@
-"""Alembic's entry point: run the migrations on the connection that `schema.migrate` brings, in its transaction."""
+"""Alembic's entry point. Runs the migrations on the connection of `schema.migrate`, in its transaction."""
 
 from alembic import context
 

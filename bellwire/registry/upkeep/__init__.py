@@ -1,1 +1,1 @@
-"""Maintenance of the registry: retention, purging, erasing, rekeying."""
+"""Maintenance of the registry: retention, purging, erasure, rekeying."""

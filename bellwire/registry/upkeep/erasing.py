@@ -1,6 +1,6 @@
-"""Erasing, as rows: one recipient's address out of subscriptions, and what is on record of what was sent to it.
+"""Erasure: row functions that remove one recipient's address from subscriptions, and from records of what was sent to it.
 
-Addresses and answers may be encrypted at rest, so they are found by reading and comparing, never in SQL.
+Addresses and responses may be encrypted, so they are compared here, never in SQL.
 """
 
 import json
@@ -14,37 +14,31 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bellwire.deliveries import DeliveryState
 from bellwire.events import Event
 from bellwire.registry.db.sealed import ring_of
-from bellwire.registry.db.tables import (
-    attempts,
-    deliveries,
-    events,
-    subscriptions,
-    suppressions,
-)
+from bellwire.registry.db.tables import attempts, deliveries, events, subscriptions, suppressions
 from bellwire.registry.suppressions import address_keys
 from bellwire.targets import Channel
 
-#: `state_reason` of a subscription that was left without recipients, and `reason` of what it cancelled.
+#: The state reason of a subscription without recipients, and the reason of the deliveries that were cancelled with it.
 ERASED = "recipient erased"
-#: What stays of an outcome. Reasons hold no address.
+#: The fields of an outcome that are kept.
 _KEPT = ("kind", "reason", "retry_after", "disable")
 
-_ONE_DELIVERY = (
+_DELIVERY = (
     deliveries.c.event_key == bindparam("key"),
-    deliveries.c.subscription_id == bindparam("subscription"),
+    deliveries.c.subscription_id == bindparam("name"),
 )
-_BLANKED = (
+_REDACT_DELIVERY = (
     update(deliveries)
-    .where(*_ONE_DELIVERY)
+    .where(*_DELIVERY)
     .values(
         remaining_recipients=bindparam("new_remaining_recipients"),
         provider_id=bindparam("new_provider_id"),
         reason=bindparam("new_reason"),
     )
 )
-_CANCELLED = (
+_CANCEL_DELIVERY = (
     update(deliveries)
-    .where(*_ONE_DELIVERY)
+    .where(*_DELIVERY)
     .values(
         state=str(DeliveryState.CANCELLED),
         reason=ERASED,
@@ -53,11 +47,11 @@ _CANCELLED = (
         updated_at=bindparam("now"),
     )
 )
-_FORGOTTEN = (
+_REDACT_ATTEMPT = (
     update(attempts)
     .where(
         attempts.c.event_key == bindparam("key"),
-        attempts.c.subscription_id == bindparam("subscription"),
+        attempts.c.subscription_id == bindparam("name"),
         attempts.c.number == bindparam("attempt"),
     )
     .values(outcome=bindparam("new_outcome"), provider_id=bindparam("new_provider_id"))
@@ -65,28 +59,28 @@ _FORGOTTEN = (
 
 
 class Recipient(NamedTuple):
-    """Who is erased. Addresses are equal however their letters are written, as in the list of suppressions."""
+    """The recipient to erase. Case is ignored, as in suppressions."""
 
     channel: Channel
     address: str
 
     def is_at(self, address: str) -> bool:
-        return _plain(address) == _plain(self.address)
+        return _folded(address) == _folded(self.address)
 
     def is_named_in(self, text: str) -> bool:
-        return _plain(self.address) in _plain(text)
+        return _folded(self.address) in _folded(text)
 
 
 class AffectedSubscription(NamedTuple):
     """A subscription that sends to the recipient."""
 
     id: str
-    #: It sends to others too, and stays.
+    #: Whether it sends to others too, and so is kept.
     shared: bool
 
 
 class RedactedBatch(NamedTuple):
-    """What one batch of deliveries came to."""
+    """What redacting one batch of deliveries changed."""
 
     #: The last event key; None at the end.
     reached: str | None
@@ -94,13 +88,13 @@ class RedactedBatch(NamedTuple):
     deliveries: int = 0
     attempts: int = 0
     cancelled: int = 0
-    #: Deliveries that were not settled; attempts at them may be under way.
+    #: Deliveries that were not settled; attempts at them may be in progress.
     unsettled: int = 0
-    #: The runs that hold what was cancelled.
-    runs: frozenset[str] = frozenset()
+    #: The workflows that own the cancelled deliveries.
+    workflow_ids: frozenset[str] = frozenset()
 
 
-def _plain(address: str) -> str:
+def _folded(address: str) -> str:
     return address.strip().casefold()
 
 
@@ -109,10 +103,10 @@ def _addresses(target: str) -> list[str]:
     return [to] if isinstance(to, str) else list(to)
 
 
-async def holders(
+async def affected(
     connection: AsyncConnection, recipient: Recipient, *, after: str, limit: int
 ) -> tuple[list[AffectedSubscription], str | None]:
-    """Those of `limit` subscriptions beyond the id `after` that send to the recipient; the last id, None at the end."""
+    """Return those of `limit` subscriptions after the id `after` that send to the recipient, and the last id; None at the end."""
     rows = (
         await connection.execute(
             select(subscriptions.c.id, subscriptions.c.target)
@@ -123,14 +117,14 @@ async def holders(
     ).all()
     found = []
     for row in rows:
-        mine = [recipient.is_at(address) for address in _addresses(row.target)]
-        if any(mine):
-            found.append(AffectedSubscription(row.id, shared=not all(mine)))
+        matches = [recipient.is_at(address) for address in _addresses(row.target)]
+        if any(matches):
+            found.append(AffectedSubscription(row.id, shared=not all(matches)))
     return found, rows[-1].id if len(rows) == limit else None
 
 
-async def retarget(connection: AsyncConnection, recipient: Recipient, subscription_id: str) -> None:
-    """Take the recipient out of the target. A subscription that is left without any stays as an empty one, for its id."""
+async def remove_recipient(connection: AsyncConnection, recipient: Recipient, subscription_id: str) -> None:
+    """Remove the recipient from the target. A subscription without recipients is kept, empty, so that its id stays taken."""
     this = subscriptions.c.id == subscription_id
     row = (await connection.execute(select(subscriptions.c.target).where(this).with_for_update())).one_or_none()
     if row is None:
@@ -141,18 +135,18 @@ async def retarget(connection: AsyncConnection, recipient: Recipient, subscripti
     await connection.execute(update(subscriptions).where(this).values(target=target, **emptied))
 
 
-async def blank(
+async def redact(
     connection: AsyncConnection,
     recipient: Recipient,
-    holder: AffectedSubscription,
+    subscription: AffectedSubscription,
     *,
     after: str,
     limit: int,
     dry_run: bool,
 ) -> RedactedBatch:
-    """Go over `limit` deliveries of a subscription beyond the event key `after`.
+    """Redact `limit` deliveries of a subscription after the event key `after`.
 
-    Of one that sends to the recipient only, what is unsettled is cancelled. What is owed to others stays owed.
+    Unsettled deliveries are cancelled, unless others still have to get them.
     """
     query = (
         select(
@@ -163,50 +157,61 @@ async def blank(
             deliveries.c.reason,
             deliveries.c.workflow_id,
         )
-        .where(deliveries.c.subscription_id == holder.id, deliveries.c.event_key > after)
+        .where(deliveries.c.subscription_id == subscription.id, deliveries.c.event_key > after)
         .order_by(deliveries.c.event_key)
         .limit(limit)
     )
     rows = (await connection.execute(query if dry_run else query.with_for_update())).all()
-    blanked, cancelled, runs, unsettled = [], [], set(), 0
+    redacted, cancelled, workflow_ids, unsettled = [], [], set(), 0
     for row in rows:
-        this = {"key": row.event_key, "subscription": holder.id}
-        remaining_recipients = _without(recipient, row.remaining_recipients)
-        others_wait = holder.shared and remaining_recipients != "[]"
+        this = {"key": row.event_key, "name": subscription.id}
+        remaining = _without(recipient, row.remaining_recipients)
+        others_wait = subscription.shared and remaining != "[]"
         if not DeliveryState(row.state).settled:
             unsettled += 1
             if not others_wait:
                 cancelled.append({**this, "now": datetime.now(UTC)})
-                runs.add(row.workflow_id)
-        kept = {
-            "new_remaining_recipients": remaining_recipients if others_wait else None,
-            "new_provider_id": row.provider_id if holder.shared else None,
-            "new_reason": ERASED if recipient.is_named_in(row.reason) else row.reason,
-        }
-        if kept != {
+                workflow_ids.add(row.workflow_id)
+        before = {
             "new_remaining_recipients": row.remaining_recipients,
             "new_provider_id": row.provider_id,
             "new_reason": row.reason,
-        }:
-            blanked.append({**this, **kept})
+        }
+        after_redaction = {
+            "new_remaining_recipients": remaining if others_wait else None,
+            "new_provider_id": row.provider_id if subscription.shared else None,
+            "new_reason": ERASED if recipient.is_named_in(row.reason) else row.reason,
+        }
+        if after_redaction != before:
+            redacted.append({**this, **after_redaction})
     keys = [row.event_key for row in rows]
-    forgotten = await _answers(connection, recipient, holder, keys)
+    redacted_attempts = await _redacted_attempts(connection, recipient, subscription, keys)
     if not dry_run:
-        for statement, changes in ((_BLANKED, blanked), (_CANCELLED, cancelled), (_FORGOTTEN, forgotten)):
+        for statement, changes in (
+            (_REDACT_DELIVERY, redacted),
+            (_CANCEL_DELIVERY, cancelled),
+            (_REDACT_ATTEMPT, redacted_attempts),
+        ):
             if changes:
                 await connection.execute(statement, changes)
-    changed = {change["key"] for change in (*blanked, *cancelled)}
-    reached = keys[-1] if len(keys) == limit else None
-    return RedactedBatch(reached, keys, len(changed), len(forgotten), len(cancelled), unsettled, frozenset(runs))
+    return RedactedBatch(
+        reached=keys[-1] if len(keys) == limit else None,
+        keys=keys,
+        deliveries=len({change["key"] for change in (*redacted, *cancelled)}),
+        attempts=len(redacted_attempts),
+        cancelled=len(cancelled),
+        unsettled=unsettled,
+        workflow_ids=frozenset(workflow_ids),
+    )
 
 
-async def _answers(
-    connection: AsyncConnection, recipient: Recipient, holder: AffectedSubscription, keys: Sequence[str]
+async def _redacted_attempts(
+    connection: AsyncConnection, recipient: Recipient, subscription: AffectedSubscription, keys: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """The changes to those attempts that hold more than they should."""
+    """The changes to the attempts that hold data of the recipient."""
     rows = await connection.execute(
         select(attempts.c.event_key, attempts.c.number, attempts.c.outcome, attempts.c.provider_id)
-        .where(attempts.c.event_key.in_(keys), attempts.c.subscription_id == holder.id)
+        .where(attempts.c.event_key.in_(keys), attempts.c.subscription_id == subscription.id)
         .order_by(attempts.c.event_key, attempts.c.number)
     )
     changes = []
@@ -215,19 +220,19 @@ async def _answers(
         kept = {name: outcome[name] for name in _KEPT if name in outcome}
         if recipient.is_named_in(kept["reason"]):
             kept["reason"] = ERASED
-        if holder.shared:
-            remaining_recipients = [
+        if subscription.shared:
+            remaining = [
                 address for address in outcome.get("remaining_recipients") or () if not recipient.is_at(address)
             ]
-            kept |= {"provider_id": row.provider_id, "remaining_recipients": remaining_recipients or None}
+            kept |= {"provider_id": row.provider_id, "remaining_recipients": remaining or None}
         if any(value != kept.get(name) for name, value in outcome.items()):
-            this = {"key": row.event_key, "subscription": holder.id, "attempt": row.number}
+            this = {"key": row.event_key, "name": subscription.id, "attempt": row.number}
             changes.append({**this, "new_outcome": json.dumps(kept), "new_provider_id": kept.get("provider_id")})
     return changes
 
 
 def _without(recipient: Recipient, remaining_recipients: str | None) -> str | None:
-    """The addresses that are owed a mail, without the recipient's; None if all are owed it."""
+    """The remaining recipients without this one; None if all remain."""
     if remaining_recipients is None:
         return None
     addresses = json.loads(remaining_recipients)
@@ -235,12 +240,12 @@ def _without(recipient: Recipient, remaining_recipients: str | None) -> str | No
     return remaining_recipients if left == addresses else json.dumps(left)
 
 
-async def blank_events(
+async def redact_events(
     connection: AsyncConnection, keys: Sequence[str], only_to: Collection[str], *, dry_run: bool
 ) -> int:
-    """Take `data` and `subject` out of those events that went to these subscriptions and to no others; how many.
+    """Remove `data` and `subject` of the events that went only to these subscriptions; return how many.
 
-    The fingerprint of the content stays, so that the same event published again is still known.
+    The digest of the content is kept, so that publishing the same event again is still detected.
     """
     to_others = exists().where(
         deliveries.c.event_key == events.c.key, deliveries.c.subscription_id.not_in(sorted(only_to))
@@ -253,13 +258,13 @@ async def blank_events(
             bare = event.model_copy(update={"data": None, "subject": None})
             changed.append({"event": row.key, "new_body": bare.to_json()})
     if changed and not dry_run:
-        these = update(events).where(events.c.key == bindparam("event")).values(body=bindparam("new_body"))
-        await connection.execute(these, changed)
+        statement = update(events).where(events.c.key == bindparam("event")).values(body=bindparam("new_body"))
+        await connection.execute(statement, changed)
     return len(changed)
 
 
-async def blank_suppressions(connection: AsyncConnection, recipient: Recipient, *, dry_run: bool) -> int:
-    """Keep that the address is written to no more, by its key, and forget the address; how many held it."""
+async def redact_suppressions(connection: AsyncConnection, recipient: Recipient, *, dry_run: bool) -> int:
+    """Remove the address from its suppressions, which stay effective by its hash; return how many held it."""
     column = suppressions.c
     these = (
         column.channel == str(recipient.channel),

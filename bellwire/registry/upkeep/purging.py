@@ -1,4 +1,4 @@
-"""Purging, as rows: events that are old and settled go with their deliveries and attempts."""
+"""Purging: row functions that delete old settled events, and subscriptions, with their deliveries and attempts."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -8,46 +8,53 @@ from sqlalchemy import and_, delete, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.deliveries import SETTLED, Counts
-from bellwire.registry.db.tables import (
-    attempts,
-    deliveries,
-    events,
-    subscriptions,
-)
+from bellwire.registry.db.tables import attempts, deliveries, events, subscriptions
 from bellwire.registry.deliveries import counts
+from bellwire.sends import AttemptKey
 
 _SETTLED = sorted(map(str, SETTLED))
-#: Event key, subscription id and number of an attempt.
-AttemptKey = tuple[str, str, int]
 
 
-class Aged(NamedTuple):
-    """An event of the age in question."""
+class OldEvent(NamedTuple):
+    """An event that is old enough to be purged."""
 
     key: str
     accepted_at: datetime
-    #: The run that delivers it.
+    #: The workflow that delivers it.
     workflow_id: str
     counts: Counts
 
 
 class Rows(NamedTuple):
-    """How many rows went, or would go."""
+    """How many rows were deleted, or would be."""
 
     events: int = 0
     deliveries: int = 0
     attempts: int = 0
 
+    def plus(self, more: "Rows") -> "Rows":
+        return Rows(self.events + more.events, self.deliveries + more.deliveries, self.attempts + more.attempts)
 
-async def aged(connection: AsyncConnection, *, before: datetime, after: Aged | None, limit: int) -> list[Aged]:
-    """Events accepted before `before`, the oldest first, beyond `after`."""
+
+class OrphanedAttempts(NamedTuple):
+    """Old attempts without a delivery, among a page of attempts."""
+
+    keys: Sequence[AttemptKey]
+    #: The last attempt of the page; None at the end.
+    reached: AttemptKey | None
+
+
+async def old_events(
+    connection: AsyncConnection, *, before: datetime, after: OldEvent | None, limit: int
+) -> list[OldEvent]:
+    """Return events accepted before `before`, oldest first, after the event `after`."""
     order = (events.c.accepted_at, events.c.key)
     query = select(events.c.key, events.c.accepted_at, events.c.workflow_id).where(events.c.accepted_at < before)
     if after is not None:
         query = query.where(tuple_(*order) > (after.accepted_at, after.key))
     rows = (await connection.execute(query.order_by(*order).limit(limit))).all()
     counted = await counts(connection, [row.key for row in rows])
-    return [Aged(row.key, row.accepted_at, row.workflow_id, counted.get(row.key, Counts())) for row in rows]
+    return [OldEvent(row.key, row.accepted_at, row.workflow_id, counted.get(row.key, Counts())) for row in rows]
 
 
 async def count_attempts(connection: AsyncConnection, keys: Sequence[str]) -> int:
@@ -56,9 +63,9 @@ async def count_attempts(connection: AsyncConnection, keys: Sequence[str]) -> in
 
 
 async def purge(connection: AsyncConnection, keys: Sequence[str]) -> Rows:
-    """Delete these events, but those that have something unsettled by now.
+    """Delete these events, except those that have unsettled deliveries now.
 
-    Events are locked before their deliveries, so that none is added meanwhile, and both in the order that every writer goes by.
+    Events are locked before their deliveries, so that none is added meanwhile; both ordered by key, as all writers do.
     """
     these = events.c.key.in_(keys)
     await connection.execute(select(events.c.key).where(these).order_by(events.c.key).with_for_update())
@@ -68,16 +75,15 @@ async def purge(connection: AsyncConnection, keys: Sequence[str]) -> Rows:
         .order_by(deliveries.c.event_key, deliveries.c.subscription_id)
         .with_for_update()
     )
-    settled = set(keys) - {row.event_key for row in rows if row.state not in _SETTLED}
-    cancel_requested = sorted(settled)
-    made = await connection.execute(delete(attempts).where(attempts.c.event_key.in_(cancel_requested)))
-    wanted = await connection.execute(delete(deliveries).where(deliveries.c.event_key.in_(cancel_requested)))
-    gone = await connection.execute(delete(events).where(events.c.key.in_(cancel_requested)))
-    return Rows(gone.rowcount, wanted.rowcount, made.rowcount)
+    settled = sorted(set(keys) - {row.event_key for row in rows if row.state not in _SETTLED})
+    deleted_attempts = await connection.execute(delete(attempts).where(attempts.c.event_key.in_(settled)))
+    deleted_deliveries = await connection.execute(delete(deliveries).where(deliveries.c.event_key.in_(settled)))
+    deleted_events = await connection.execute(delete(events).where(events.c.key.in_(settled)))
+    return Rows(deleted_events.rowcount, deleted_deliveries.rowcount, deleted_attempts.rowcount)
 
 
-async def purge_part(connection: AsyncConnection, key: str, *, limit: int) -> Rows:
-    """Delete the first `limit` deliveries of an event; none if one of them is unsettled by now."""
+async def purge_deliveries(connection: AsyncConnection, key: str, *, limit: int) -> Rows:
+    """Delete the first `limit` deliveries of an event; none if one of them is unsettled now."""
     rows = (
         await connection.execute(
             select(deliveries.c.subscription_id, deliveries.c.state)
@@ -90,41 +96,38 @@ async def purge_part(connection: AsyncConnection, key: str, *, limit: int) -> Ro
     if any(row.state not in _SETTLED for row in rows):
         return Rows()
     ids = [row.subscription_id for row in rows]
-    made = await connection.execute(
+    deleted = await connection.execute(
         delete(attempts).where(attempts.c.event_key == key, attempts.c.subscription_id.in_(ids))
     )
     await connection.execute(
         delete(deliveries).where(deliveries.c.event_key == key, deliveries.c.subscription_id.in_(ids))
     )
-    return Rows(0, len(ids), made.rowcount)
+    return Rows(0, len(ids), deleted.rowcount)
 
 
-async def stray_attempts(
+async def orphaned_attempts(
     connection: AsyncConnection, *, before: datetime, after: AttemptKey, limit: int
-) -> tuple[list[AttemptKey], AttemptKey | None]:
-    """Attempts made before `before` whose delivery is gone: they were under way when it went.
+) -> OrphanedAttempts:
+    """Find attempts started before `before` whose delivery is gone: it was deleted while they were in progress.
 
-    Looks at `limit` attempts beyond `after`; beside them the last that was looked at, None at the end.
+    Reads a page of `limit` attempts after `after`.
     """
     order = (attempts.c.event_key, attempts.c.subscription_id, attempts.c.number)
-    page = select(*order, attempts.c.started_at).where(tuple_(*order) > after).order_by(*order).limit(limit).subquery()
-    its_delivery = and_(
-        deliveries.c.event_key == page.c.event_key, deliveries.c.subscription_id == page.c.subscription_id
+    page = select(*order, attempts.c.started_at).where(tuple_(*order) > tuple(after))
+    page_rows = page.order_by(*order).limit(limit).subquery()
+    same_delivery = and_(
+        deliveries.c.event_key == page_rows.c.event_key, deliveries.c.subscription_id == page_rows.c.subscription_id
     )
     rows = (
         await connection.execute(
-            select(page, deliveries.c.state)
-            .select_from(page.outerjoin(deliveries, its_delivery))
-            .order_by(page.c.event_key, page.c.subscription_id, page.c.number)
+            select(page_rows, deliveries.c.state)
+            .select_from(page_rows.outerjoin(deliveries, same_delivery))
+            .order_by(page_rows.c.event_key, page_rows.c.subscription_id, page_rows.c.number)
         )
     ).all()
-    strays = [
-        (row.event_key, row.subscription_id, row.number)
-        for row in rows
-        if row.state is None and row.started_at < before
-    ]
-    last = rows[-1] if len(rows) == limit else None
-    return strays, (last.event_key, last.subscription_id, last.number) if last else None
+    keys = [AttemptKey(row.event_key, row.subscription_id, row.number) for row in rows]
+    orphaned = [key for key, row in zip(keys, rows, strict=True) if row.state is None and row.started_at < before]
+    return OrphanedAttempts(orphaned, keys[-1] if len(keys) == limit else None)
 
 
 async def delete_attempts(connection: AsyncConnection, keys: Sequence[AttemptKey]) -> int:
@@ -136,29 +139,29 @@ async def delete_attempts(connection: AsyncConnection, keys: Sequence[AttemptKey
     return number
 
 
-async def drop_deliveries(connection: AsyncConnection, subscription_id: str, *, limit: int) -> Rows:
-    """Delete `limit` settled deliveries of a subscription, with their attempts."""
+async def delete_settled(connection: AsyncConnection, subscription_id: str, *, limit: int) -> Rows:
+    """Delete up to `limit` settled deliveries of a subscription, with their attempts."""
     these = (deliveries.c.subscription_id == subscription_id, deliveries.c.state.in_(_SETTLED))
     rows = await connection.execute(
         select(deliveries.c.event_key).where(*these).order_by(deliveries.c.event_key).limit(limit).with_for_update()
     )
     keys = [row.event_key for row in rows]
-    made = await connection.execute(
+    deleted = await connection.execute(
         delete(attempts).where(attempts.c.event_key.in_(keys), attempts.c.subscription_id == subscription_id)
     )
     await connection.execute(
         delete(deliveries).where(deliveries.c.event_key.in_(keys), deliveries.c.subscription_id == subscription_id)
     )
-    return Rows(0, len(keys), made.rowcount)
+    return Rows(0, len(keys), deleted.rowcount)
 
 
-async def drop_subscription(connection: AsyncConnection, subscription_id: str) -> bool:
-    """Delete a subscription; False, and nothing is deleted, while it has deliveries. Its lock keeps new ones out."""
+async def delete_subscription(connection: AsyncConnection, subscription_id: str) -> bool:
+    """Delete a subscription that has no deliveries; return whether it did. Locking the row keeps new deliveries out."""
     await connection.execute(select(subscriptions.c.id).where(subscriptions.c.id == subscription_id).with_for_update())
-    left = await connection.execute(
+    remaining = await connection.execute(
         select(deliveries.c.event_key).where(deliveries.c.subscription_id == subscription_id).limit(1)
     )
-    if left.first() is not None:
+    if remaining.first() is not None:
         return False
     await connection.execute(delete(subscriptions).where(subscriptions.c.id == subscription_id))
     return True

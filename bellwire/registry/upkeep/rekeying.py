@@ -1,8 +1,7 @@
-"""Rekeying: bringing what was sealed with older keys, or not at all, under the first key, while workers go on.
+"""Rekeying: encrypts values that are sealed with older keys, or not at all, with the first key, while workers run.
 
-A column is gone through by its table's primary key, a window of rows at a time. Nothing is kept between two windows, so
-that it can be broken off and begun anew at any time; what has been done is skipped. A value that somebody else has
-changed since it was read is left to them.
+A column is scanned by its table's primary key, one window of rows at a time. No progress is stored, so rekeying can be
+interrupted and repeated at any time; values that are done are skipped. A value that changed since it was read is skipped too.
 """
 
 from collections.abc import Sequence
@@ -14,54 +13,46 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bellwire.errors import KeysInvalid
 from bellwire.keys.keyring import KeyRing
 from bellwire.registry.db.engine import Database
-from bellwire.registry.db.sealed import (
-    Sealed,
-    key_of,
-    mark_of,
-    ring_of,
-    seal,
-    unseal,
-)
+from bellwire.registry.db.sealed import Sealed, key_of, mark_of, ring_of, seal, unseal
 from bellwire.registry.db.tables import metadata, suppressions
 from bellwire.registry.suppressions import address_keys
 from bellwire.targets import Channel
 
-#: Rows of a window, and the most of them that are brought under the first key: an event's body may have a megabyte.
-WINDOW, MAX_ASTRAY = 500, 50
+#: Rows of a window, and the maximum of them that are rekeyed in one transaction: an event's body may have a megabyte.
+WINDOW, MAX_REKEYED = 500, 50
 
 _ADDRESS_KEY = suppressions.c.address_key
 _COLUMNS: dict[str, Column[Any]] = {
     str(column): column for table in metadata.sorted_tables for column in table.c if isinstance(column.type, Sealed)
 }
 _COLUMNS[str(_ADDRESS_KEY)] = _ADDRESS_KEY
-#: What there is to be gone through, as "table.column".
+#: The columns to rekey, as "table.column".
 COLUMNS = tuple(_COLUMNS)
 
 #: The values of a table's primary key.
 Row = tuple[Any, ...]
 
 
-class Astray(NamedTuple):
-    """A value that is not under the first key."""
+class StaleValue(NamedTuple):
+    """A value that is not sealed with the first key."""
 
     row: Row
     #: As stored.
     value: str
-    #: The key that it is under; None if it is in the clear.
+    #: The key that it is sealed with; None if it is plain text.
     key_id: str | None
 
 
 class Window(NamedTuple):
-    """Some consecutive rows of a table."""
+    """Consecutive rows of a table."""
 
-    #: The last of them, behind which the next window begins; None if there are no more.
+    #: The last row, after which the next window begins; None at the end.
     reached: Row | None
     rows: int
-    astray: Sequence[Astray]
+    stale: Sequence[StaleValue]
 
 
-async def look(connection: AsyncConnection, name: str, *, after: Row | None) -> Window:
-    """What is not under the first key in the window behind the row `after` (None: the first window)."""
+async def scan(connection: AsyncConnection, name: str, *, after: Row | None) -> Window:
     column, ring = _COLUMNS[name], _ring(connection)
     keys = list(column.table.primary_key)
     behind = tuple_(*keys) > after if after else None
@@ -73,54 +64,53 @@ async def look(connection: AsyncConnection, name: str, *, after: Row | None) -> 
     query = _where(select(*keys, raw.label("value")), behind).where(
         tuple_(*keys) <= tuple(rows[-1]), raw.is_not(None), func.substr(raw, 1, len(mark)) != mark
     )
-    found = [
-        Astray(tuple(row[:-1]), row[-1], _key_id(column, row[-1]))
-        for row in await connection.execute(query.order_by(*keys).limit(MAX_ASTRAY))
+    stale = [
+        StaleValue(tuple(row[:-1]), row[-1], _key_id(column, row[-1]))
+        for row in await connection.execute(query.order_by(*keys).limit(MAX_REKEYED))
     ]
-    if len(found) == MAX_ASTRAY:
-        reached = found[-1].row
-        return Window(reached, sum(tuple(row) <= reached for row in rows), found)
-    return Window(tuple(rows[-1]) if len(rows) == WINDOW else None, len(rows), found)
+    if len(stale) == MAX_REKEYED:
+        reached = stale[-1].row
+        return Window(reached, sum(tuple(row) <= reached for row in rows), stale)
+    return Window(tuple(rows[-1]) if len(rows) == WINDOW else None, len(rows), stale)
 
 
-async def move(connection: AsyncConnection, name: str, astray: Sequence[Astray]) -> None:
-    """Bring these values under the first key. Raises NotReadable if one cannot be read, which changes none."""
+async def rekey(connection: AsyncConnection, name: str, stale: Sequence[StaleValue]) -> None:
     column, ring = _COLUMNS[name], _ring(connection)
     if not isinstance(column.type, Sealed):
-        await _move_address_keys(connection, ring, [item.row for item in astray])
+        await _rekey_addresses(connection, ring, [value.row for value in stale])
         return
     purpose, raw = column.type.name, type_coerce(column, Text)
     keys = {key.name: key == bindparam(f"key_{key.name}") for key in column.table.primary_key}
-    moved = (
+    statement = (
         update(column.table)
         .where(*keys.values(), raw == bindparam("before", type_=Text))
         .values({column: type_coerce(bindparam("after", type_=Text), Text)})
     )
-    given = [
+    changes = [
         {
             **{f"key_{key}": value for key, value in zip(keys, item.row, strict=True)},
             "before": item.value,
             "after": seal(ring, unseal(ring, item.value, column=purpose), column=purpose),
         }
-        for item in astray
+        for item in stale
     ]
-    if given:
-        await connection.execute(moved, given)
+    if changes:
+        await connection.execute(statement, changes)
 
 
-async def _move_address_keys(connection: AsyncConnection, ring: KeyRing, rows: Sequence[Row]) -> None:
-    """Look each address up by the first key. One that is on the list under that as well is kept once."""
+async def _rekey_addresses(connection: AsyncConnection, ring: KeyRing, rows: Sequence[Row]) -> None:
+    """Store these suppressions under the first key's hash of the address. Duplicates of ones stored there are deleted."""
     column, keys = suppressions.c, list(suppressions.primary_key)
-    listed = (column.channel, column.address_key, column.subscription_id, column.address)
-    found = await connection.execute(select(*listed).where(tuple_(*keys).in_(rows)).order_by(*keys))
+    columns = (column.channel, column.address_key, column.subscription_id, column.address)
+    found = await connection.execute(select(*columns).where(tuple_(*keys).in_(rows)).order_by(*keys))
     for channel, address_key, subscription_id, address in found.all():
         row = (channel, address_key, subscription_id)
         this = and_(*(key == value for key, value in zip(keys, row, strict=True)))
         first = address_keys(ring, Channel(channel), address)[0]
-        there = select(_ADDRESS_KEY).where(
+        stored = select(_ADDRESS_KEY).where(
             column.channel == channel, column.address_key == first, column.subscription_id == subscription_id
         )
-        if (await connection.execute(there)).first():
+        if (await connection.execute(stored)).first():
             await connection.execute(delete(suppressions).where(this))
         else:
             await connection.execute(update(suppressions).where(this).values(address_key=first))
@@ -138,7 +128,7 @@ def _ring(connection: AsyncConnection) -> KeyRing:
 
 
 def _mark(column: Column[Any], ring: KeyRing) -> str:
-    """How a value of the column begins that is under the first key."""
+    """The prefix of values of the column under the first key."""
     return f"{ring.first}:" if column is _ADDRESS_KEY else mark_of(ring.first)
 
 
@@ -149,15 +139,18 @@ def _key_id(column: Column[Any], value: str) -> str | None:
 
 
 class Rekeying:
-    """"""
+    """The resource `registry.rekeying`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def look(self, column: str, *, after: Row | None) -> Window:
-        """What is not under the first key in the next rows of a column (of COLUMNS). Raises KeysInvalid."""
-        return await self._database.read(look, column, after=after)
+    async def scan(self, column: str, *, after: Row | None) -> Window:
+        """Return the values that are not under the first key in the window after the row `after`; None: the first window.
 
-    async def move(self, column: str, astray: Sequence[Astray]) -> None:
-        """Bring what `look` found under the first key. Raises NotReadable, which names a key that is missing."""
-        await self._database.write(move, column, astray)
+        `column` is one of COLUMNS. Raises KeysInvalid without a key.
+        """
+        return await self._database.read(scan, column, after=after)
+
+    async def rekey(self, column: str, stale: Sequence[StaleValue]) -> None:
+        """Seal these values with the first key. Raises NotReadable, which names a missing key; then none is changed."""
+        await self._database.write(rekey, column, stale)

@@ -56,7 +56,7 @@ async def erase(
         erased = await retention.erase(
             registry, recipient, events=events, dry_run=dry_run, wait=wait if seconds else None
         )
-    runs = sorted(erased.runs)
+    runs = sorted(erased.workflow_ids)
     if as_json:
         print_json({"channel": str(recipient.channel), **asdict(erased), "runs": runs, "dry_run": dry_run})
         return

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bellwire.registry.upkeep.retention import Purged
+from bellwire.registry.upkeep.results import Purged
 from bellwire.service.settings import Settings
 from bellwire.temporal.connection import connect
 from starter.cli.input.durations import parse_duration
@@ -51,7 +51,7 @@ async def purge(
             ("events to delete" if dry_run else "events deleted", f"{purged.events:,}"),
             ("deliveries", f"{purged.deliveries:,}"),
             ("attempts", f"{purged.attempts:,}"),
-            ("events kept, unsettled", f"{purged.stayed:,}"),
+            ("events kept, unsettled", f"{purged.kept:,}"),
         ]
     )
 
@@ -72,4 +72,4 @@ class _Progress:
     def __call__(self, so_far: Purged) -> None:
         if time.monotonic() >= self._noted_at + PROGRESS_SECONDS:
             self._noted_at = time.monotonic()
-            note(f"{so_far.events:,} events, {so_far.deliveries:,} deliveries so far; {so_far.stayed:,} kept")
+            note(f"{so_far.events:,} events, {so_far.deliveries:,} deliveries so far; {so_far.kept:,} kept")

@@ -38,10 +38,10 @@ async def rekey(registry: Registry, *, dry_run: bool) -> AsyncIterator[Progress]
     for column in COLUMNS:
         after: Row | None = None
         while True:
-            window = await registry.rekeying.look(column, after=after)
+            window = await registry.rekeying.scan(column, after=after)
             if not dry_run:
-                await registry.rekeying.move(column, window.astray)
-            yield Progress(column, window.rows, Counter(item.key_id for item in window.astray))
+                await registry.rekeying.rekey(column, window.stale)
+            yield Progress(column, window.rows, Counter(item.key_id for item in window.stale))
             if window.reached is None:
                 break
             after = window.reached

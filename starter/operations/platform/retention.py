@@ -11,7 +11,7 @@ from temporalio.service import RPCError
 from bellwire.contract import NOTIFY
 from bellwire.errors import TemporalUnavailable
 from bellwire.registry import Registry
-from bellwire.registry.upkeep.retention import Erased, Purged
+from bellwire.registry.upkeep.results import Erased, Purged
 from bellwire.targets import Channel, EmailTarget, SmsTarget
 from starter.operations.problems import InputInvalid
 
@@ -67,7 +67,7 @@ async def purge(
     TemporalUnavailable, RegistryUnavailable.
     """
     open_runs = frozenset[str]() if temporal is None else await _open_runs(temporal)
-    return await registry.retention.purge(before, open_runs=open_runs, dry_run=dry_run, report=report)
+    return await registry.retention.purge(before, open_workflow_ids=open_runs, dry_run=dry_run, report=report)
 
 
 async def _open_runs(temporal: Temporal) -> frozenset[str]:
@@ -94,5 +94,5 @@ async def erase(
     `wait` is awaited if attempts may be in flight. Raises RegistryUnavailable.
     """
     return await registry.retention.erase(
-        recipient.channel, recipient.address, events=events, dry_run=dry_run, rest=wait
+        recipient.channel, recipient.address, events=events, dry_run=dry_run, wait=wait
     )

@@ -8,7 +8,7 @@ from bellwire.endpoint_health import EndpointHealth
 from bellwire.keys.signing import KeyKind
 from bellwire.registry import Registry
 from bellwire.registry.signing_secrets import OVERLAP, KeyInUse
-from bellwire.registry.upkeep.retention import Deleted
+from bellwire.registry.upkeep.results import Deleted
 from bellwire.subscriptions import Subscription, SubscriptionState
 from starter.operations.problems import InputInvalid, OperationError
 from starter.operations.subscribers.subscribing import credentials_of

@@ -11,7 +11,7 @@ import pytest
 
 from activities.sending.throttling import SPREAD_BOUNDS, screen
 from bellwire.contract import Deferred, Group
-from bellwire.deliveries import SLOT_LAPSES, Attempt, DeliveryState, Outcome, OutcomeKind
+from bellwire.deliveries import RESERVATION_EXPIRES, Attempt, DeliveryState, Outcome, OutcomeKind
 from bellwire.endpoint_health import (
     EARLY_TOLERANCE,
     HEALTHY,
@@ -97,7 +97,7 @@ async def test_after_an_outage_a_backlog_does_not_go_all_at_once(registry: Regis
     requests = await registry.attempts.load(groups)
     now = datetime.now(UTC)
     assert len((await screen(registry, requests, now=now))[0]) == 1
-    go, held = await screen(registry, await registry.attempts.load(groups), now=now + 2 * SLOT_LAPSES)
+    go, held = await screen(registry, await registry.attempts.load(groups), now=now + 2 * RESERVATION_EXPIRES)
     assert (len(go), len(held)) == (1, 3)
 
 

@@ -50,7 +50,7 @@ def _subscriptions() -> None:
         sa.Column("locale", sa.Text, nullable=False),
         sa.Column("retry_schedule", sa.Text),
         sa.Column("rate_limit", sa.Float),
-        sa.Column("next_slot_at", TIMESTAMP),
+        sa.Column("next_reservation_at", TIMESTAMP),
         sa.Column("throttled_until", TIMESTAMP),
         sa.Column("throttles", sa.Integer),
         sa.Column("failing_since", TIMESTAMP),
