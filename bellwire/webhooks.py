@@ -5,13 +5,13 @@ languages use any Standard Webhooks library (none of them knows `v1a` yet). The 
 of a delivery: deduplicate on it. What secrets look like is told in `bellwire.keys.signing`.
 """
 
-import json
 import re
 import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
+from bellwire import strict_json
 from bellwire.errors import SignatureMismatch, SignatureMissing, TimestampOutsideTolerance
 from bellwire.keys.signing import (
     KeyKind,
@@ -132,10 +132,6 @@ def _signed(webhook_id: str, stamp: str, body: bytes) -> bytes:
 
 def _value(raw: bytes) -> Any:
     try:
-        return json.loads(raw, parse_constant=_refuse)
+        return strict_json.loads(raw)
     except (ValueError, RecursionError):
         return raw
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")

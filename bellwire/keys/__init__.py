@@ -1,1 +1,1 @@
-"""Keys: the key ring for data at rest and in transit, webhook signing keys, client certificates."""
+"""Keys: the key ring that encrypts private data, signing keys of webhooks, client certificates."""

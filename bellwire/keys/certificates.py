@@ -1,4 +1,4 @@
-"""The certificate and key that Bellwire shows to a receiver which asks who calls (mutual TLS), as one PEM text."""
+"""Client certificates: certificate and private key for mutual TLS, as one PEM text."""
 
 import os
 import ssl
@@ -9,19 +9,19 @@ from datetime import UTC, datetime
 
 
 def checked(pem: str) -> str:
-    """The text, if it can be used: a certificate, the chain above it if there is one, and its unencrypted private key.
+    """Return the text if it is usable: a certificate, optionally its chain, and its unencrypted private key.
 
-    Raises ValueError, which says what is wrong with it and repeats none of it.
+    Raises ValueError, whose message contains nothing of it.
     """
     end = expires_at(pem)
     if end <= datetime.now(UTC):
-        raise ValueError(f"holds a certificate that ran out on {end:%Y-%m-%d}; have it renewed")
+        raise ValueError(f"the certificate expired on {end:%Y-%m-%d}; renew it")
     context(pem)
     return pem
 
 
 def expires_at(pem: str) -> datetime:
-    """When the certificate runs out. Raises ValueError, as `checked` does."""
+    """Return when the certificate expires. Raises ValueError, as `checked` does."""
     try:
         from cryptography.hazmat.primitives import serialization
         from cryptography.x509 import load_pem_x509_certificates
@@ -34,26 +34,26 @@ def expires_at(pem: str) -> datetime:
         certificate = load_pem_x509_certificates(text)[0]
     except ValueError:
         raise ValueError(
-            "holds no certificate; give it in PEM (-----BEGIN CERTIFICATE-----), its key after it"
+            "no certificate found; give it in PEM format (-----BEGIN CERTIFICATE-----), followed by its key"
         ) from None
     try:
         key = serialization.load_pem_private_key(text, password=None)
     except TypeError:
-        raise ValueError("holds a key that is encrypted; give it without a password") from None
-    except Exception:  # of several classes, and none of their texts may be told
+        raise ValueError("the private key is encrypted; give it without a password") from None
+    except Exception:  # of several classes; their messages may contain the key
         raise ValueError(
-            "holds no private key; give it in PEM (-----BEGIN PRIVATE KEY-----) after the certificate"
+            "no private key found; give it in PEM format (-----BEGIN PRIVATE KEY-----) after the certificate"
         ) from None
     form = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     if key.public_key().public_bytes(*form) != certificate.public_key().public_bytes(*form):
-        raise ValueError("holds a key that does not belong to the first certificate; give the one that does")
+        raise ValueError("the private key does not match the first certificate; give the matching key")
     return certificate.not_valid_after_utc
 
 
 def context(pem: str) -> ssl.SSLContext:
-    """A context that checks the receiver as any other does, and shows it this certificate. Costs about 20 ms.
+    """Return a TLS context that verifies the server and presents this certificate. Takes about 20 ms.
 
-    Raises ValueError for what OpenSSL does not take, such as a key that is too short.
+    Raises ValueError for what OpenSSL rejects, such as a key that is too short.
     """
     made = ssl.create_default_context()
     made.set_alpn_protocols(["http/1.1"])
@@ -67,7 +67,7 @@ def context(pem: str) -> ssl.SSLContext:
 
 @contextmanager
 def _file(text: str) -> Iterator[str]:
-    """The text as a file, since OpenSSL reads nothing else; in memory where there are such files."""
+    """Write the text to a file, since OpenSSL only reads files; in memory where the system supports it."""
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("certificate")
         try:

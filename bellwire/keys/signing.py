@@ -4,8 +4,8 @@
     whsk_…   an ed25519 private key: signs `v1a`, and verifies with its public half
     whpk_…   its public key: verifies `v1a` only
 
-What follows the prefix is base64. The specification does not say what a private key is in bytes: read are the seed (32
-bytes) and seed and public key (64 bytes, as NaCl and other senders have it); made is the latter.
+The text after the prefix is base64. The specification does not define the bytes of a private key. Both the seed (32 bytes)
+and seed and public key (64 bytes, as in NaCl and other senders) are read; the latter is generated.
 """
 
 import base64
@@ -28,29 +28,29 @@ _SIGNATURE_BYTES = 64
 
 
 class KeyKind(StrEnum):
-    """Who can sign: both sides, who share a secret, or the sender alone, of whom receivers have a public key."""
+    """Symmetric: sender and receiver share a secret. Asymmetric: the sender signs, receivers have the public key."""
 
     SYMMETRIC = "symmetric"
     ASYMMETRIC = "asymmetric"
 
 
 class SigningKey(Protocol):
-    """A key that was read; which methods work depends on what it is."""
+    """A parsed key. A public key cannot sign."""
 
     kind: KeyKind
 
     def sign(self, signed: bytes) -> str:
-        """A signature as the header has it. Raises ValueError for a public key."""
+        """Return a signature in the format of the header. Raises ValueError for a public key."""
 
     def verifies(self, entries: Sequence[bytes], signed: bytes) -> bool:
-        """Whether one of the header's entries is this key's signature; entries of other forms are not.
+        """Whether one of the header's entries is this key's signature. Other and malformed entries are not.
 
-        What depends on a secret takes as long whichever entry is right, and however nearly.
+        Comparisons with a secret take constant time.
         """
 
     @property
     def public(self) -> str | None:
-        """The public key as whpk_…; None for a shared secret, which has none."""
+        """The public key as whpk_…; None for a shared secret."""
 
 
 class _Shared:
@@ -61,7 +61,7 @@ class _Shared:
         self._key = key
 
     def sign(self, signed: bytes) -> str:
-        # hmac.digest would let go of the interpreter, and wait for it, at each signature.
+        # hmac.digest would release the interpreter lock and wait for it at each signature.
         return "v1," + base64.b64encode(hmac.new(self._key, signed, hashlib.sha256).digest()).decode()
 
     def verifies(self, entries: Sequence[bytes], signed: bytes) -> bool:
@@ -81,7 +81,7 @@ class _Public:
         return "whpk_" + base64.b64encode(self._key.public_bytes_raw()).decode()
 
     def sign(self, signed: bytes) -> str:  # noqa: ARG002
-        raise ValueError("secret: whpk_ is a public key, which only verifies; sign with the whsk_ that it belongs to")
+        raise ValueError("secret: whpk_ is a public key and can only verify; sign with its whsk_")
 
     def verifies(self, entries: Sequence[bytes], signed: bytes) -> bool:
         return any(self._verifies(entry, signed) for entry in entries)
@@ -110,7 +110,7 @@ class _Private(_Public):
 
 
 def read_key(secret: str) -> SigningKey:
-    """The key in its text form. Raises ValueError, which never repeats it."""
+    """Parse a key. Raises ValueError, whose message never contains the key."""
     prefix, _, encoded = secret.partition("_")
     key = _decoded(encoded.encode(errors="replace"))
     match prefix:
@@ -124,13 +124,13 @@ def read_key(secret: str) -> SigningKey:
             return _Public(_ed25519().Ed25519PublicKey.from_public_bytes(key))
     if prefix != "whsec" or len(key) not in _SHARED_BYTES:
         raise ValueError(
-            "secret: must be whsec_ and the base64 of 24 to 64 bytes, or whsk_ and that of an ed25519 key; "
-            "generate_secret() makes one"
+            "secret: must be whsec_ and the base64 of 24 to 64 bytes, or whsk_ and the base64 of an ed25519 key; "
+            "generate_secret() generates one"
         )
     return _Shared(key)
 
 
-@lru_cache(1024)  # reading one takes two thirds as long as signing with it
+@lru_cache(1024)  # parsing takes two thirds as long as signing
 def _private(key: bytes) -> SigningKey:
     seed, public = key[:_SEED_BYTES], key[_SEED_BYTES:]
     if len(seed) != _SEED_BYTES or len(public) not in {0, _PUBLIC_BYTES}:
@@ -140,22 +140,22 @@ def _private(key: bytes) -> SigningKey:
     private = _ed25519().Ed25519PrivateKey.from_private_bytes(seed)
     if public and public != private.public_key().public_bytes_raw():
         raise ValueError(
-            "secret: the public half of this whsk_ does not belong to its seed; generate_secret() makes a pair"
+            "secret: the public key in this whsk_ does not match its seed; generate_secret() generates a pair"
         )
     return _Private(private)
 
 
 def signing_key(secret: str) -> SigningKey:
-    """The key, if it can sign. Raises ValueError otherwise, which never repeats it."""
+    """Parse a key that can sign. Raises ValueError, whose message never contains the key."""
     key = read_key(secret)
     key.sign(b"")
     return key
 
 
 def generate_secret(kind: KeyKind | str = KeyKind.SYMMETRIC) -> str:
-    """A new secret to sign with: whsec_ and 32 random bytes, or for `asymmetric` whsk_ and an ed25519 key.
+    """Generate a signing secret: whsec_ and 32 random bytes, or for `asymmetric` whsk_ and an ed25519 key, in base64.
 
-    Both are base64. The receivers of an asymmetric one need `public_key` of it and no more.
+    Receivers of an asymmetric one need only its `public_key`.
     """
     if KeyKind(kind) is KeyKind.SYMMETRIC:
         return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
@@ -165,15 +165,15 @@ def generate_secret(kind: KeyKind | str = KeyKind.SYMMETRIC) -> str:
 
 
 def public_key(secret: str) -> str:
-    """The whpk_ of a whsk_, which receivers verify with; of a whpk_ itself. Raises ValueError for a whsec_."""
+    """Return the public key, whpk_…, of a whsk_ or whpk_. Raises ValueError for a whsec_."""
     public = read_key(secret).public
     if public is None:
-        raise ValueError("secret: whsec_ is shared with the receiver and has no public key; use whsk_ for one that has")
+        raise ValueError("secret: whsec_ is a shared secret and has no public key; use whsk_")
     return public
 
 
 def _decoded(encoded: bytes) -> bytes:
-    """The bytes; none for what is not base64."""
+    """Decode base64; return no bytes if it is invalid."""
     try:
         return base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):

@@ -1,4 +1,4 @@
-"""Many rows by one statement: each value as its column wants it, constants in every row, and keys of their own registry."""
+"""Bulk statements: type conversion, constants, and encryption with the keys of their registry."""
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta, timezone
@@ -21,21 +21,21 @@ notes = Table(
     "notes",
     MetaData(),
     Column("id", Integer, primary_key=True),
-    Column("said", Sealed("notes.said")),
+    Column("text", Sealed("notes.text")),
     Column("at", Timestamp),
     Column("loud", Boolean),
     Column("mood", Text),
 )
-CREATE = "CREATE TABLE notes (id INTEGER PRIMARY KEY, said TEXT, at {}, loud BOOLEAN, mood TEXT)"
-#: Half an hour off, so that a moment that is not converted shows.
-ELSEWHERE = timezone(timedelta(minutes=30))
+CREATE = "CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT, at {}, loud BOOLEAN, mood TEXT)"
+#: An offset of half an hour, so that a timestamp that is not converted differs.
+OTHER_ZONE = timezone(timedelta(minutes=30))
 CHANGE = (
     update(notes)
     .where(notes.c.id == bindparam("number"), notes.c.mood != "gone")
     .values(
-        said=case((bindparam("is_secret", type_=Boolean), "***"), else_=notes.c.said),
+        text=case((bindparam("is_secret", type_=Boolean), "***"), else_=notes.c.text),
         mood=bindparam("word"),
-        at=bindparam("moment"),
+        at=bindparam("time"),
         loud=False,
     )
 )
@@ -43,8 +43,8 @@ CHANGE = (
 
 async def opened(url: str, keys: str | None = None) -> Database:
     database = Database.at(url, pool=1, ring=KeyRing.parse(keys) if keys else None)
-    moment = "DATETIME" if url.startswith("sqlite") else "TIMESTAMP WITH TIME ZONE"
-    await execute_sql(database, CREATE.format(moment))
+    timestamp = "DATETIME" if url.startswith("sqlite") else "TIMESTAMP WITH TIME ZONE"
+    await execute_sql(database, CREATE.format(timestamp))
     return database
 
 
@@ -56,48 +56,48 @@ async def everything(connection: AsyncConnection) -> list[tuple[Any, ...]]:
     return [tuple(row) for row in await connection.execute(select(notes).order_by(notes.c.id))]
 
 
-async def test_values_are_written_and_read_as_their_columns_say(url: str) -> None:
+async def test_values_are_converted_as_their_columns_require(url: str) -> None:
     database = await opened(url)
     rows: list[dict[str, object]] = [
-        {"id": number, "said": said, "at": NOW.astimezone(ELSEWHERE), "loud": said is None, "mood": "well"}
-        for number, said in enumerate(("a", None, "b"))
+        {"id": number, "text": value, "at": NOW.astimezone(OTHER_ZONE), "loud": value is None, "mood": "good"}
+        for number, value in enumerate(("a", None, "b"))
     ]
     await database.write(inserted, rows)
-    wanted = [(0, "a", NOW, False, "well"), (1, None, NOW, True, "well"), (2, "b", NOW, False, "well")]
-    assert await database.read(everything) == wanted
+    expected = [(0, "a", NOW, False, "good"), (1, None, NOW, True, "good"), (2, "b", NOW, False, "good")]
+    assert await database.read(everything) == expected
 
-    await database.write(inserted, [{**rows[0], "said": "other"}, {**rows[0], "id": 3, "said": "new"}])
-    assert await database.read(everything) == [*wanted, (3, "new", NOW, False, "well")], "what is there is left alone"
+    await database.write(inserted, [{**rows[0], "text": "other"}, {**rows[0], "id": 3, "text": "new"}])
+    assert await database.read(everything) == [*expected, (3, "new", NOW, False, "good")], "existing rows are unchanged"
     await database.close()
 
 
-async def test_rows_may_leave_columns_out_and_name_them_in_any_order(url: str) -> None:
+async def test_rows_may_omit_columns_and_list_them_in_any_order(url: str) -> None:
     database = await opened(url)
-    await database.write(inserted, [{"mood": "well", "id": 1}])
-    await database.write(inserted, [{"id": 2, "mood": "ill"}])
+    await database.write(inserted, [{"mood": "good", "id": 1}])
+    await database.write(inserted, [{"id": 2, "mood": "bad"}])
     await database.write(inserted, [{"id": 3}])
     await database.write(inserted, [])
     assert await database.read(everything) == [
-        (1, None, None, None, "well"),
-        (2, None, None, None, "ill"),
+        (1, None, None, None, "good"),
+        (2, None, None, None, "bad"),
         (3, None, None, None, None),
     ]
     await database.close()
 
 
-async def test_rows_that_name_other_values_than_the_first_are_an_error(url: str) -> None:
+async def test_rows_with_other_keys_than_the_first_are_an_error(url: str) -> None:
     database = await opened(url)
     with pytest.raises(KeyError, match="mood"):
-        await database.write(inserted, [{"id": 1, "mood": "well"}, {"id": 2}])
+        await database.write(inserted, [{"id": 1, "mood": "good"}, {"id": 2}])
     assert await database.read(everything) == []
     await database.close()
 
 
-async def test_constants_of_a_statement_hold_for_every_row(url: str) -> None:
+async def test_constants_of_a_statement_apply_to_every_row(url: str) -> None:
     database = await opened(url)
-    moods = ("well", "gone", "ill")
-    await database.write(inserted, [{"id": n, "said": "a", "loud": True, "mood": mood} for n, mood in enumerate(moods)])
-    changes = [{"number": n, "word": "new", "is_secret": n == 2, "moment": NOW} for n in range(3)]
+    moods = ("well", "gone", "bad")
+    await database.write(inserted, [{"id": n, "text": "a", "loud": True, "mood": mood} for n, mood in enumerate(moods)])
+    changes = [{"number": n, "word": "new", "is_secret": n == 2, "time": NOW} for n in range(3)]
     await database.write(execute_many, CHANGE, changes)
     assert await database.read(everything) == [
         (0, "a", NOW, False, "new"),
@@ -109,16 +109,16 @@ async def test_constants_of_a_statement_hold_for_every_row(url: str) -> None:
     await database.close()
 
 
-async def test_each_registry_seals_with_its_own_keys(tmp_path: Any) -> None:
-    """The statement is written out once for each of them."""
+async def test_each_registry_encrypts_with_its_own_keys(tmp_path: Any) -> None:
+    """The statement is compiled once for each of them."""
     keys = (None, new_entry("first"), new_entry("second"))
     databases = [await opened(f"sqlite:///{tmp_path}/{number}.db", key) for number, key in enumerate(keys)]
 
     async def raw(connection: AsyncConnection) -> str:
-        return str((await connection.execute(text("SELECT said FROM notes"))).scalar_one())
+        return str((await connection.execute(text("SELECT text FROM notes"))).scalar_one())
 
     for database in databases:
-        await database.write(inserted, [{"id": 1, "said": "private"}])
+        await database.write(inserted, [{"id": 1, "text": "private"}])
     stored = [await database.read(raw) for database in databases]
     assert stored[0] == "private"
     assert stored[1].startswith("sealed:first:")

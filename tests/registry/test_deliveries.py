@@ -1,4 +1,4 @@
-"""Deliveries: added, attempted, settled, opened again; a settled one never moves back by itself."""
+"""Deliveries: inserted, attempted, settled and redelivered. A settled one changes only by a redelivery."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -32,7 +32,7 @@ def attempt(name: str, number: int = 1, state: DeliveryState = DeliveryState.WAI
         number=number,
         started_at=NOW,
         duration=0.25,
-        outcome=Outcome(**{"kind": kind, "reason": f"answer {number}", **outcome}),
+        outcome=Outcome(**{"kind": kind, "reason": f"response {number}", **outcome}),
         state=state,
         delay=None if state.settled else 5.0,
         from_retry_after=not state.settled,
@@ -41,7 +41,7 @@ def attempt(name: str, number: int = 1, state: DeliveryState = DeliveryState.WAI
 
 @pytest.fixture
 async def three(registry: Registry) -> Registry:
-    """A registry with the event and its deliveries to the subscriptions a, b and c."""
+    """A registry with one event and its deliveries to the subscriptions a, b and c."""
     for name in ("a", "b", "c"):
         await registry.subscriptions.create(subscription(id=name))
     await registry.events.accept([EVENT], "run")
@@ -54,7 +54,7 @@ async def one(registry: Registry, name: str = "a") -> Delivery:
     return found
 
 
-async def test_deliveries_that_exist_are_left_alone(three: Registry) -> None:
+async def test_inserting_leaves_existing_deliveries_unchanged(three: Registry) -> None:
     await three.attempts.record([attempt("a", state=DeliveryState.DELIVERED)])
     before = await three.deliveries.list()
     await asyncio.gather(*(three.deliveries.add(f"other-{number}", [group("c", "b", "a")]) for number in range(5)))
@@ -66,11 +66,11 @@ async def test_deliveries_that_exist_are_left_alone(three: Registry) -> None:
     ]
 
 
-async def test_a_delivery_is_loaded_with_all_that_an_attempt_needs(three: Registry) -> None:
+async def test_a_delivery_is_loaded_with_everything_an_attempt_needs(three: Registry) -> None:
     secret = await three.subscriptions.create(subscription(id="d"))
     await three.subscriptions.create(subscription({"channel": "sms", "to": "+14155550123"}, id="e"))
     await three.deliveries.add("run", [group("d"), Group(event_key=KEY, channel=Channel.SMS, subscription_ids=("e",))])
-    requests = await three.attempts.load([group("d", "a", attempt=3), group("nobody"), group("e", attempt=2)])
+    requests = await three.attempts.load([group("d", "a", attempt=3), group("unknown"), group("e", attempt=2)])
     assert [(request.subscription.id, request.number) for request in requests] == [("d", 3), ("a", 3), ("e", 2)]
     assert [request.event for request in requests] == [EVENT] * 3
     assert requests[0].secrets == (secret,)
@@ -80,18 +80,18 @@ async def test_a_delivery_is_loaded_with_all_that_an_attempt_needs(three: Regist
     assert await three.attempts.load([]) == []
 
 
-async def test_many_events_are_loaded_at_once(three: Registry) -> None:
-    happened = [event(id=f"many-{number}") for number in range(230)]
-    await three.events.accept(happened, "run")
-    groups = [group("a", "c", of=item) for item in happened]
+async def test_deliveries_of_many_events_are_loaded_together(three: Registry) -> None:
+    many = [event(id=f"many-{number}") for number in range(230)]
+    await three.events.accept(many, "run")
+    groups = [group("a", "c", of=item) for item in many]
     await three.deliveries.add("run", groups)
     requests = await three.attempts.load(groups)
     assert [(request.event.id, request.subscription.id) for request in requests] == [
-        (e.id, name) for e in happened for name in "ac"
+        (e.id, name) for e in many for name in "ac"
     ]
 
 
-async def test_an_attempt_moves_its_delivery_on(three: Registry) -> None:
+async def test_recording_an_attempt_updates_its_delivery(three: Registry) -> None:
     made = attempt("a", provider_id="SM1", remaining_recipients=("ann@example.com",), response="later, please")
     await three.attempts.record([made, attempt("b", state=DeliveryState.DELIVERED)])
     found = await one(three)
@@ -101,7 +101,7 @@ async def test_an_attempt_moves_its_delivery_on(three: Registry) -> None:
         channel=Channel.WEBHOOK,
         state=DeliveryState.WAITING,
         attempts=1,
-        reason="answer 1",
+        reason="response 1",
         delay=5.0,
         from_retry_after=True,
         remaining_recipients=("ann@example.com",),
@@ -122,7 +122,7 @@ async def test_an_attempt_moves_its_delivery_on(three: Registry) -> None:
     ]
 
 
-async def test_an_attempt_recorded_twice_counts_once(three: Registry) -> None:
+async def test_recording_an_attempt_twice_counts_it_once(three: Registry) -> None:
     first = attempt("a", 1)
     await three.attempts.record([first])
     await three.attempts.record([attempt("a", 1, DeliveryState.DELIVERED), attempt("b", 1)])
@@ -134,7 +134,7 @@ async def test_an_attempt_recorded_twice_counts_once(three: Registry) -> None:
 
 @pytest.mark.parametrize("settled", [DeliveryState.DELIVERED, DeliveryState.REJECTED, DeliveryState.EXHAUSTED])
 @pytest.mark.parametrize("late", [DeliveryState.WAITING, DeliveryState.DELIVERED, DeliveryState.EXHAUSTED])
-async def test_a_settled_delivery_never_moves(three: Registry, settled: DeliveryState, late: DeliveryState) -> None:
+async def test_a_settled_delivery_never_changes(three: Registry, settled: DeliveryState, late: DeliveryState) -> None:
     await three.attempts.record([attempt("a", 2, settled)])
     before = await one(three)
     await three.attempts.record([attempt("a", 1, late), attempt("a", 3, late)])
@@ -144,7 +144,7 @@ async def test_a_settled_delivery_never_moves(three: Registry, settled: Delivery
     assert [made.number for made in await three.attempts.list(KEY, "a")] == [1, 2, 3]
 
 
-async def test_an_attempt_that_ends_after_cancelling_is_on_record_and_moves_nothing(three: Registry) -> None:
+async def test_an_attempt_that_ends_after_cancelling_is_recorded_and_changes_nothing(three: Registry) -> None:
     await three.deliveries.settle([group("a")], reason="cancelled by ann")
     await three.attempts.record([attempt("a", 1, DeliveryState.DELIVERED)])
     assert (await one(three)).state is DeliveryState.CANCELLED
@@ -152,24 +152,24 @@ async def test_an_attempt_that_ends_after_cancelling_is_on_record_and_moves_noth
     assert len(await three.attempts.list(KEY, "a")) == 1
 
 
-async def test_an_intent_stands_until_its_attempt_is_recorded(three: Registry) -> None:
-    begun = datetime.now(UTC)
+async def test_an_intent_lasts_until_its_attempt_is_recorded(three: Registry) -> None:
+    started = datetime.now(UTC)
     requests = await three.attempts.load([group("a", "b")])
     await three.attempts.record([attempt("b", 1)])
     await three.attempts.record_intent(requests)
-    announced = await one(three)
-    assert announced.state is DeliveryState.SENDING
-    assert announced.intent_at is not None
-    assert announced.intent_at >= begun
-    assert announced.attempts == 0
+    intended = await one(three)
+    assert intended.state is DeliveryState.SENDING
+    assert intended.intent_at is not None
+    assert intended.intent_at >= started
+    assert intended.attempts == 0
     assert (await one(three, "b")).state is DeliveryState.WAITING
     await three.attempts.record([attempt("a", 1)])
     assert (await one(three)).intent_at is None
     await three.attempts.record_intent([])
 
 
-async def test_the_first_intent_stands_while_outcomes_are_unknown(three: Registry) -> None:
-    """Moved on, it would hide what an earlier attempt may have sent."""
+async def test_the_first_intent_lasts_while_outcomes_are_unknown(three: Registry) -> None:
+    """A later one would hide what an earlier attempt may have sent."""
     await three.attempts.record_intent(await three.attempts.load([group("a")]))
     first = (await one(three)).intent_at
     assert first is not None
@@ -181,20 +181,20 @@ async def test_the_first_intent_stands_while_outcomes_are_unknown(three: Registr
     assert (await one(three)).intent_at is None
 
 
-async def test_an_attempt_is_announced_once_however_many_have_read_the_delivery(three: Registry) -> None:
+async def test_only_one_of_several_workers_claims_an_attempt(three: Registry) -> None:
     (frozen,) = await three.attempts.load([group("a")])
     await three.attempts.record_intent([frozen])
     (other,) = await three.attempts.load([group("a")])
     await three.attempts.record_intent([other])
     assert await three.attempts.claim(other)
-    assert not await three.attempts.claim(frozen), "it read the delivery before the other announced"
+    assert not await three.attempts.claim(frozen), "the delivery has changed since it was loaded"
     (after,) = await three.attempts.load([group("a")])
-    assert after.delivery.intent_at == other.delivery.intent_at, "the first intent is where the search begins"
+    assert after.delivery.intent_at == other.delivery.intent_at, "reconciling starts at the first intent"
     await three.deliveries.settle([group("a")], reason="cancelled")
-    assert not await three.attempts.claim(after), "what was cancelled is not sent"
+    assert not await three.attempts.claim(after), "a cancelled delivery is not sent"
 
 
-async def test_a_delivery_whose_run_is_gone_is_opened_only_as_an_orphan(three: Registry) -> None:
+async def test_an_unsettled_delivery_is_redelivered_only_if_it_is_abandoned(three: Registry) -> None:
     await three.attempts.record([attempt("a", 1)])
     assert await three.deliveries.redeliver("other", [group("a")]) == ()
     assert await three.deliveries.redeliver("other", [group("a")], abandoned=True) == (group("a", attempt=2),)
@@ -202,73 +202,71 @@ async def test_a_delivery_whose_run_is_gone_is_opened_only_as_an_orphan(three: R
     assert await three.deliveries.redeliver("other", [group("a")]) == (group("a", attempt=2),)
 
 
-async def test_a_target_that_is_gone_disables_its_subscription(three: Registry) -> None:
+async def test_a_gone_target_disables_its_subscription(three: Registry) -> None:
     gone = {"reason": "HTTP 410", "disable": True}
     await three.attempts.record([attempt(name, 1, DeliveryState.REJECTED, **gone) for name in ("c", "a")])
     for name in ("a", "c"):
-        wish = await three.subscriptions.get(name)
-        assert (wish.state, wish.state_reason) == (SubscriptionState.DISABLED, "HTTP 410")
+        disabled = await three.subscriptions.get(name)
+        assert (disabled.state, disabled.state_reason) == (SubscriptionState.DISABLED, "HTTP 410")
     assert [name for name, _ in (await three.matching.match(EVENT, limit=9, scan=9)).found] == ["b"]
 
 
-async def test_recording_for_what_does_not_exist_is_no_error(three: Registry) -> None:
-    await three.attempts.record([attempt("nobody", 1, disable=True), attempt("a", 1)])
+async def test_recording_an_attempt_at_an_unknown_delivery_is_no_error(three: Registry) -> None:
+    await three.attempts.record([attempt("unknown", 1, disable=True), attempt("a", 1)])
     assert (await one(three)).attempts == 1
 
 
-async def test_settling_cancels_the_rest_and_counts_everything(three: Registry) -> None:
+async def test_settling_cancels_unsettled_deliveries_and_counts_all(three: Registry) -> None:
     other = event(id="2")
     await three.events.accept([other], "run")
     await three.deliveries.add("run", [group("a", of=other)])
     await three.attempts.record([attempt("a", 1, DeliveryState.DELIVERED), attempt("b", 1)])
     await three.attempts.record_intent(await three.attempts.load([group("c")]))
-    named = [group("a"), group("b", attempt=2), group("c", "nobody"), group("a", of=other)]
-    wanted = {
-        KEY: {DeliveryState.DELIVERED: 1, DeliveryState.CANCELLED: 3},  # with nobody's, which is gone
+    groups = [group("a"), group("b", attempt=2), group("c", "deleted"), group("a", of=other)]
+    expected = {
+        KEY: {DeliveryState.DELIVERED: 1, DeliveryState.CANCELLED: 3},  # including the deleted one
         other.key: {DeliveryState.CANCELLED: 1},
     }
-    assert await three.deliveries.settle(named, reason="cancelled") == wanted
-    assert await three.deliveries.settle(named, reason="again") == wanted
+    assert await three.deliveries.settle(groups, reason="cancelled") == expected
+    assert await three.deliveries.settle(groups, reason="again") == expected
     cancelled = await one(three, "b")
     assert (cancelled.state, cancelled.reason, cancelled.delay) == (DeliveryState.CANCELLED, "cancelled", None)
-    assert (await one(three, "c")).intent_at is not None, (
-        "an SMS that may have gone out is looked for if it is made again"
-    )
+    assert (await one(three, "c")).intent_at is not None, "a redelivery has to reconcile an SMS that may have been sent"
     assert await three.deliveries.settle([], reason="none") == {}
 
 
-async def test_settled_deliveries_are_opened_again_with_a_fresh_schedule(three: Registry) -> None:
+async def test_redelivery_resets_settled_deliveries_and_restarts_their_schedule(three: Registry) -> None:
     await three.attempts.record([attempt("a", 3, DeliveryState.EXHAUSTED), attempt("b", 1)])
-    named = [group("a", "b", "c", "nobody")]
-    opened = await three.deliveries.redeliver("replay", named)
-    assert opened == (group("a", attempt=4),)
-    assert await three.deliveries.redeliver("replay", named) == opened
-    assert await three.deliveries.redeliver("another", named) == ()
+    groups = [group("a", "b", "c", "unknown")]
+    reset = await three.deliveries.redeliver("redeliver/1", groups)
+    assert reset == (group("a", attempt=4),)
+    assert await three.deliveries.redeliver("redeliver/1", groups) == reset
+    assert await three.deliveries.redeliver("redeliver/2", groups) == ()
     found = await one(three)
     assert (found.state, found.attempts, found.schedule_from) == (DeliveryState.PENDING, 3, 3)
-    assert found.workflow_id == "replay"
+    assert found.workflow_id == "redeliver/1"
     assert (await one(three, "b")).workflow_id == "run"
     await three.attempts.record([attempt("a", 4, DeliveryState.DELIVERED)])
     assert (await one(three)).state is DeliveryState.DELIVERED
     assert (await one(three)).attempts == 4
 
 
-async def test_opened_deliveries_are_grouped_by_their_next_attempt(three: Registry) -> None:
+async def test_redelivered_deliveries_are_grouped_by_their_next_attempt(three: Registry) -> None:
     await three.attempts.record(
         [attempt(name, number, DeliveryState.EXHAUSTED) for name, number in zip("abc", (2, 5, 2), strict=True)]
     )
-    assert await three.deliveries.redeliver("replay", [group("a", "b", "c")]) == (
+    assert await three.deliveries.redeliver("redeliver/1", [group("a", "b", "c")]) == (
         group("a", "c", attempt=3),
         group("b", attempt=6),
     )
 
 
-async def test_two_replays_of_one_delivery_open_it_once(three: Registry) -> None:
+async def test_of_concurrent_redeliveries_one_resets_the_deliveries(three: Registry) -> None:
     await three.deliveries.settle([group("a", "b", "c")], reason="cancelled")
-    answers = await asyncio.gather(
-        *(three.deliveries.redeliver(f"replay-{number}", [group("a", "b", "c")]) for number in range(5))
+    results = await asyncio.gather(
+        *(three.deliveries.redeliver(f"redeliver/{number}", [group("a", "b", "c")]) for number in range(5))
     )
-    assert sorted(len(answer) for answer in answers) == [0, 0, 0, 0, 1]
+    assert sorted(len(result) for result in results) == [0, 0, 0, 0, 1]
 
 
 async def test_workers_that_write_the_same_rows_do_not_deadlock(three: Registry) -> None:
@@ -278,13 +276,13 @@ async def test_workers_that_write_the_same_rows_do_not_deadlock(three: Registry)
             three.attempts.record(forth),
             three.attempts.record(forth[::-1]),
             three.deliveries.add("other", [group("c", "a", "b")]),
-            three.deliveries.settle([group("nobody")], reason="none"),
+            three.deliveries.settle([group("unknown")], reason="none"),
             three.subscriptions.set_state("b", SubscriptionState.PAUSED if number % 2 else SubscriptionState.ACTIVE),
         )
     assert [found.attempts for found in await three.deliveries.list()] == [5, 5, 5]
 
 
-async def test_providers_ids_are_claimed_by_attempts(three: Registry) -> None:
+async def test_provider_ids_of_recorded_attempts_are_found(three: Registry) -> None:
     await three.attempts.record(
         [attempt("a", 1, provider_id="SM1"), attempt("b", 1), attempt("c", 1, provider_id="SM3")]
     )
@@ -293,7 +291,7 @@ async def test_providers_ids_are_claimed_by_attempts(three: Registry) -> None:
     assert await three.attempts.claimed_provider_ids([]) == set()
 
 
-async def test_deliveries_are_listed_page_by_page(three: Registry) -> None:
+async def test_deliveries_are_listed_in_pages(three: Registry) -> None:
     others = [event(id=f"{number}") for number in range(2, 5)]
     await three.events.accept(others, "run")
     await three.deliveries.add("run", [group("a", "b", "c", of=other) for other in others])
@@ -302,19 +300,19 @@ async def test_deliveries_are_listed_page_by_page(three: Registry) -> None:
         seen += [found.id for found in page]
     assert len(seen) == 12
     assert seen == sorted(seen)
-    with pytest.raises(DeliveryNotFound, match="not a delivery id"):
+    with pytest.raises(DeliveryNotFound, match="not a valid delivery id"):
         await three.deliveries.list(after="nonsense")
 
 
-async def test_delivery_listings_are_narrowed(three: Registry) -> None:
+async def test_deliveries_are_filtered(three: Registry) -> None:
     await three.subscriptions.create(
         subscription({"channel": "email", "to": "ann@example.com"}, id="mail", tenant="other")
     )
     await three.deliveries.add("run", [Group(event_key=KEY, channel=Channel.EMAIL, subscription_ids=("mail",))])
     await three.attempts.record([attempt("a", 1), attempt("b", 1, DeliveryState.DELIVERED)])
 
-    async def listed(**narrowed: Any) -> list[str]:
-        return [found.subscription_id for found in await three.deliveries.list(**narrowed)]
+    async def listed(**filters: Any) -> list[str]:
+        return [found.subscription_id for found in await three.deliveries.list(**filters)]
 
     assert await listed() == ["a", "b", "c", "mail"]
     assert await listed(event_key=KEY, subscription_id="b") == ["b"]

@@ -1,4 +1,4 @@
-"""Erasing one recipient: no trace of the address in what the registry holds, and nothing taken from anybody else."""
+"""Erasing one recipient: no trace of the address stays in the registry, and nothing of other recipients changes."""
 
 import json
 from collections.abc import AsyncIterator
@@ -39,27 +39,27 @@ async def database(url: str, registry: Registry) -> AsyncIterator[Database]:
 
 @pytest.fixture
 def retention(database: Database) -> Retention:
-    """With batches so small that a few rows fill several."""
+    """Retention with batches so small that a few rows fill several."""
     return Retention(database, deliveries=2)
 
 
 async def mail(registry: Registry, name: str, *to: str) -> Subscription:
-    wish = subscription({"channel": "email", "to": to[0] if len(to) == 1 else list(to)}, id=name)
-    await registry.subscriptions.create(wish)
-    return wish
+    created = subscription({"channel": "email", "to": to[0] if len(to) == 1 else list(to)}, id=name)
+    await registry.subscriptions.create(created)
+    return created
 
 
 async def text(registry: Registry, name: str, to: str) -> Subscription:
-    wish = subscription({"channel": "sms", "to": to}, id=name)
-    await registry.subscriptions.create(wish)
-    return wish
+    created = subscription({"channel": "sms", "to": to}, id=name)
+    await registry.subscriptions.create(created)
+    return created
 
 
-def made(happened: Event, wish: Subscription, state: DeliveryState, number: int = 1, **outcome: Any) -> Attempt:
+def attempt_at(published: Event, to: Subscription, state: DeliveryState, number: int = 1, **outcome: Any) -> Attempt:
     kind = KINDS.get(state, OutcomeKind.DEFERRED)
     return Attempt(
-        event_key=happened.key,
-        subscription_id=wish.id,
+        event_key=published.key,
+        subscription_id=to.id,
         number=number,
         started_at=datetime.now(UTC),
         duration=0.1,
@@ -70,23 +70,23 @@ def made(happened: Event, wish: Subscription, state: DeliveryState, number: int 
 
 
 async def deliver(
-    registry: Registry, happened: Event, *attempts: tuple[Subscription, DeliveryState, dict[str, Any]]
+    registry: Registry, published: Event, *attempts: tuple[Subscription, DeliveryState, dict[str, Any]]
 ) -> None:
-    run = f"event//shop/{happened.id}"
-    await registry.events.accept([happened], run)
-    for wish, state, outcome in attempts:
-        group = Group(event_key=happened.key, channel=wish.channel, subscription_ids=(wish.id,))
-        await registry.deliveries.add(run, [group])
-        await registry.attempts.record([made(happened, wish, state, **outcome)])
+    workflow_id = f"event//shop/{published.id}"
+    await registry.events.accept([published], workflow_id)
+    for to, state, outcome in attempts:
+        group = Group(event_key=published.key, channel=to.channel, subscription_ids=(to.id,))
+        await registry.deliveries.add(workflow_id, [group])
+        await registry.attempts.record([attempt_at(published, to, state, **outcome)])
 
 
-async def one(registry: Registry, happened: Event, wish: Subscription) -> Delivery:
-    (found,) = await registry.deliveries.list(event_key=happened.key, subscription_id=wish.id)
+async def one(registry: Registry, published: Event, to: Subscription) -> Delivery:
+    (found,) = await registry.deliveries.list(event_key=published.key, subscription_id=to.id)
     return found
 
 
 async def everything(database: Database) -> str:
-    """All that the registry holds."""
+    """All rows of the registry, as text."""
 
     async def read(connection: AsyncConnection) -> list[str]:
         found = []
@@ -97,7 +97,7 @@ async def everything(database: Database) -> str:
     return "\n".join(await database.read(read)).casefold()
 
 
-async def test_the_address_is_nowhere_afterwards_and_others_keep_what_is_theirs(
+async def test_the_address_is_erased_everywhere_and_other_recipients_keep_their_data(
     registry: Registry, retention: Retention, database: Database
 ) -> None:
     alone, bobs = await mail(registry, "alone", "Ann@Example.com"), await mail(registry, "bobs", BOB)
@@ -143,21 +143,21 @@ async def test_the_address_is_nowhere_afterwards_and_others_keep_what_is_theirs(
     assert attempt.outcome == Outcome(kind=OutcomeKind.DELIVERED, reason="SMTP 250")
 
 
-async def test_a_number_is_erased_with_the_ids_by_which_the_provider_knows_its_messages(
+async def test_a_number_is_erased_with_the_provider_ids_of_its_messages(
     registry: Registry, retention: Retention, database: Database
 ) -> None:
     hers, his = await text(registry, "hers", NUMBER), await text(registry, "his", "+14155550124")
-    happened = event(id="1")
+    published = event(id="1")
     await deliver(
-        registry, happened, (hers, DELIVERED, {"provider_id": "SM1"}), (his, DELIVERED, {"provider_id": "SM2"})
+        registry, published, (hers, DELIVERED, {"provider_id": "SM1"}), (his, DELIVERED, {"provider_id": "SM2"})
     )
     assert (await retention.erase(Channel.SMS, NUMBER)).emptied == ["hers"]
     assert NUMBER not in await everything(database)
     assert await registry.attempts.claimed_provider_ids(["SM1", "SM2"]) == {"SM2"}
-    assert (await one(registry, happened, hers)).provider_id is None
+    assert (await one(registry, published, hers)).provider_id is None
 
 
-async def test_a_suppression_holds_on_without_the_address(registry: Registry, retention: Retention) -> None:
+async def test_a_suppression_stays_effective_without_the_address(registry: Registry, retention: Retention) -> None:
     await registry.suppressions.add(
         Suppression(channel=Channel.EMAIL, address=ANN, reason=SuppressionReason.COMPLAINED)
     )
@@ -167,7 +167,7 @@ async def test_a_suppression_holds_on_without_the_address(registry: Registry, re
     assert found == {ANN: SuppressionReason.COMPLAINED}
 
 
-async def test_what_is_unsettled_for_the_recipient_only_is_cancelled_and_its_runs_are_named(
+async def test_unsettled_deliveries_to_the_recipient_only_are_cancelled_and_their_workflows_returned(
     registry: Registry, retention: Retention
 ) -> None:
     alone, several = await mail(registry, "alone", ANN), await mail(registry, "several", ANN, BOB)
@@ -178,58 +178,58 @@ async def test_what_is_unsettled_for_the_recipient_only_is_cancelled_and_its_run
     await deliver(registry, second, (several, WAITING, {}))
     erased = await retention.erase(Channel.EMAIL, ANN)
     assert (erased.cancelled, erased.unsettled, erased.workflow_ids) == (2, 3, {"event//shop/first"})
-    for wish in (alone, several):
-        delivery = await one(registry, first, wish)
+    for to in (alone, several):
+        delivery = await one(registry, first, to)
         assert (delivery.state, delivery.reason, delivery.remaining_recipients) == (CANCELLED, ERASED, None)
-    assert (await one(registry, second, several)).state is WAITING, "the other recipient is still to get it"
+    assert (await one(registry, second, several)).state is WAITING, "the other recipient still has to get it"
 
 
-async def test_a_run_that_still_holds_a_delivery_loads_it_as_cancelled(
+async def test_a_workflow_that_still_owns_a_delivery_loads_it_as_cancelled(
     registry: Registry, retention: Retention
 ) -> None:
-    alone, happened = await mail(registry, "alone", ANN), event(id="1")
-    await deliver(registry, happened, (alone, WAITING, {}))
+    alone, published = await mail(registry, "alone", ANN), event(id="1")
+    await deliver(registry, published, (alone, WAITING, {}))
     await retention.erase(Channel.EMAIL, ANN)
-    group = Group(event_key=happened.key, channel=Channel.EMAIL, subscription_ids=("alone",), attempt=2)
+    group = Group(event_key=published.key, channel=Channel.EMAIL, subscription_ids=("alone",), attempt=2)
     (request,) = await registry.attempts.load([group])
     assert (request.delivery.state, request.subscription.state) == (CANCELLED, SubscriptionState.DISABLED)
 
 
-async def test_an_emptied_subscription_matches_nothing_and_is_never_active_again(
+async def test_an_emptied_subscription_matches_nothing_and_cannot_be_activated(
     registry: Registry, retention: Retention
 ) -> None:
     await mail(registry, "alone", ANN)
     await retention.erase(Channel.EMAIL, ANN)
     assert (await registry.matching.match(event(), limit=10, scan=10)).found == ()
     await registry.subscriptions.set_state("alone", SubscriptionState.PAUSED, reason="by an operator")
-    with pytest.raises(SubscriptionInvalid, match="target: its recipient was erased"):
+    with pytest.raises(SubscriptionInvalid, match="target: the recipient was erased"):
         await registry.subscriptions.set_state("alone", SubscriptionState.ACTIVE)
     assert (await registry.matching.match(event(), limit=10, scan=10)).found == ()
     assert (await registry.subscriptions.get("alone")).state is SubscriptionState.PAUSED
     assert (await retention.delete("alone")).gone
 
 
-async def test_what_an_attempt_under_way_puts_on_record_is_erased_too(
+async def test_what_an_attempt_in_progress_records_is_erased_too(
     registry: Registry, retention: Retention, database: Database
 ) -> None:
-    alone, several, happened = (
+    alone, several, published = (
         await mail(registry, "alone", ANN),
         await mail(registry, "several", ANN, BOB),
         event(id="1"),
     )
-    await deliver(registry, happened, (alone, WAITING, {}), (several, WAITING, {}))
+    await deliver(registry, published, (alone, WAITING, {}), (several, WAITING, {}))
 
-    async def land() -> None:
+    async def finish_attempts() -> None:
         late = {"response": f"{ANN}: 451", "remaining_recipients": (ANN,), "provider_id": "Q"}
-        await registry.attempts.record([made(happened, wish, WAITING, 2, **late) for wish in (alone, several)])
+        await registry.attempts.record([attempt_at(published, to, WAITING, 2, **late) for to in (alone, several)])
         assert ANN in await everything(database)
 
-    await retention.erase(Channel.EMAIL, ANN, wait=land)
+    await retention.erase(Channel.EMAIL, ANN, wait=finish_attempts)
     assert "ann@" not in await everything(database)
-    assert {(await one(registry, happened, wish)).state for wish in (alone, several)} == {CANCELLED}
+    assert {(await one(registry, published, to)).state for to in (alone, several)} == {CANCELLED}
 
 
-async def test_without_anything_unsettled_nobody_waits(registry: Registry, retention: Retention) -> None:
+async def test_without_unsettled_deliveries_it_does_not_wait(registry: Registry, retention: Retention) -> None:
     await deliver(registry, event(id="1"), (await mail(registry, "alone", ANN), DELIVERED, {}))
 
     async def never() -> None:
@@ -238,7 +238,7 @@ async def test_without_anything_unsettled_nobody_waits(registry: Registry, reten
     await retention.erase(Channel.EMAIL, ANN, wait=never)
 
 
-async def test_an_erasure_that_was_interrupted_is_ended_by_the_next(
+async def test_an_interrupted_erasure_can_be_repeated(
     registry: Registry, retention: Retention, database: Database
 ) -> None:
     await deliver(registry, event(id="1"), (await mail(registry, "alone", ANN), WAITING, {"response": f"451 {ANN}"}))
@@ -253,33 +253,33 @@ async def test_an_erasure_that_was_interrupted_is_ended_by_the_next(
     assert (await retention.erase(Channel.EMAIL, ANN)).emptied == []
 
 
-async def test_a_dry_run_says_the_same_and_changes_nothing(
+async def test_a_dry_run_returns_the_same_and_changes_nothing(
     registry: Registry, retention: Retention, database: Database
 ) -> None:
     alone, several = await mail(registry, "alone", ANN), await mail(registry, "several", ANN, BOB)
     for number in range(3):
-        happened = event(id=f"{number}", subject="ann")
-        await deliver(registry, happened, (alone, WAITING, {"response": ANN}))
+        published = event(id=f"{number}", subject="ann")
+        await deliver(registry, published, (alone, WAITING, {"response": ANN}))
     await deliver(
         registry, event(id="both"), (alone, DELIVERED, {}), (several, WAITING, {"remaining_recipients": (ANN,)})
     )
     await registry.suppressions.add(Suppression(channel=Channel.EMAIL, address=ANN, reason=SuppressionReason.BOUNCED))
     before = await everything(database)
-    would = await retention.erase(Channel.EMAIL, ANN, events=True, dry_run=True)
+    expected = await retention.erase(Channel.EMAIL, ANN, events=True, dry_run=True)
     assert await everything(database) == before
-    assert await retention.erase(Channel.EMAIL, ANN, events=True) == would
-    assert (would.events, would.cancelled, would.suppressions) == (3, 4, 1)
+    assert await retention.erase(Channel.EMAIL, ANN, events=True) == expected
+    assert (expected.events, expected.cancelled, expected.suppressions) == (3, 4, 1)
 
 
-async def test_events_that_went_to_the_recipient_only_lose_their_data_if_that_is_asked_for(
+async def test_on_request_events_that_went_only_to_the_recipient_lose_their_data(
     registry: Registry, retention: Retention, database: Database
 ) -> None:
-    one_of_hers, other_of_hers = await mail(registry, "one", ANN), await mail(registry, "other", "ANN@EXAMPLE.COM")
+    first, second = await mail(registry, "one", ANN), await mail(registry, "other", "ANN@EXAMPLE.COM")
     bobs = await mail(registry, "bobs", BOB)
     hers = event(id="hers", subject="order of Ann", data={"name": "Ann"})
     both = event(id="both", subject="order of Ann", data={"name": "Ann"})
-    await deliver(registry, hers, (one_of_hers, DELIVERED, {}), (other_of_hers, DELIVERED, {}))
-    await deliver(registry, both, (one_of_hers, DELIVERED, {}), (bobs, DELIVERED, {}))
+    await deliver(registry, hers, (first, DELIVERED, {}), (second, DELIVERED, {}))
+    await deliver(registry, both, (first, DELIVERED, {}), (bobs, DELIVERED, {}))
     kept = await retention.erase(Channel.EMAIL, ANN, dry_run=True)
     assert kept.events == 0
     assert (await retention.erase(Channel.EMAIL, ANN, events=True)).events == 1
@@ -288,14 +288,14 @@ async def test_events_that_went_to_the_recipient_only_lose_their_data_if_that_is
     assert (stored[hers.key].data, stored[hers.key].subject, stored[hers.key].type) == (None, None, "order.paid")
     assert stored[hers.key].time == hers.time
     again = await registry.events.accept([hers], "another run")
-    assert again[hers.key].result == "duplicate", "its fingerprint stays"
+    assert again[hers.key].result == "duplicate", "its digest is kept"
 
 
-async def test_fields_of_outcomes_that_a_newer_version_wrote_do_not_stay(
+async def test_unknown_fields_of_outcomes_are_removed(
     registry: Registry, retention: Retention, database: Database
 ) -> None:
-    alone, happened = await mail(registry, "alone", ANN), event(id="1")
-    await deliver(registry, happened, (alone, DELIVERED, {}))
+    alone, published = await mail(registry, "alone", ANN), event(id="1")
+    await deliver(registry, published, (alone, DELIVERED, {}))
 
     async def add(connection: AsyncConnection) -> None:
         table = metadata.tables["attempts"]

@@ -1,4 +1,4 @@
-"""Events: accepted once, listed newest first."""
+"""Events: accepted once, listed newest first, looked up."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ from bellwire.targets import Channel
 from tests.factories import event, subscription
 
 
-async def test_an_event_is_owned_by_the_run_that_came_first(registry: Registry) -> None:
+async def test_an_event_is_owned_by_the_first_workflow(registry: Registry) -> None:
     first, other = event(id="1"), event(id="2")
     accepted = await registry.events.accept([first, other], "run-a")
     assert {key: (found.result, found.workflow_id) for key, found in accepted.items()} == {
@@ -33,24 +33,24 @@ async def test_an_event_is_owned_by_the_run_that_came_first(registry: Registry) 
     assert accepted[new.key].id == "3"
 
 
-async def test_twenty_runs_that_publish_one_event_agree_on_its_owner(registry: Registry) -> None:
-    mine = [event(id="shared"), *(event(id=f"{number}") for number in range(5))]
-    answers = await asyncio.gather(
-        *(registry.events.accept(mine if number % 2 else mine[::-1], f"run-{number}") for number in range(20))
+async def test_concurrent_workflows_agree_on_the_owner_of_an_event(registry: Registry) -> None:
+    published = [event(id="shared"), *(event(id=f"{number}") for number in range(5))]
+    results = await asyncio.gather(
+        *(registry.events.accept(published if number % 2 else published[::-1], f"run-{number}") for number in range(20))
     )
-    for happened in mine:
-        owners = {answer[happened.key].workflow_id for answer in answers}
+    for one in published:
+        owners = {result[one.key].workflow_id for result in results}
         assert len(owners) == 1
-        assert sum(answer[happened.key].result is PublishResult.OWNED for answer in answers) == 1
+        assert sum(result[one.key].result is PublishResult.OWNED for result in results) == 1
     assert len(await registry.events.list()) == 6
 
 
-async def test_nothing_to_accept_is_no_error(registry: Registry) -> None:
+async def test_accepting_no_events_is_no_error(registry: Registry) -> None:
     assert await registry.events.accept([], "run") == {}
     assert await registry.events.by_keys([]) == {}
 
 
-async def test_an_event_comes_back_as_it_was_published(registry: Registry) -> None:
+async def test_an_event_is_stored_as_it_was_published(registry: Registry) -> None:
     rich = event(
         subject="Bestellung 42 ✓", tenant="acme", dataschema="/schema", datacontenttype="application/json",
         sequence=7, urgent=True, note="ö", data={"nul": "\x00", "deep": [1, 2.5, None, {"ok": True}]},
@@ -66,8 +66,8 @@ async def test_an_event_comes_back_as_it_was_published(registry: Registry) -> No
     assert stored.counts == Counts()
 
 
-async def test_events_are_listed_newest_first_page_by_page(registry: Registry) -> None:
-    # Some at the same moment, some later.
+async def test_events_are_listed_newest_first_in_pages(registry: Registry) -> None:
+    # Some at the same time, some later.
     await registry.events.accept([event(id=f"early-{number}") for number in range(5)], "run")
     await registry.events.accept([event(id=f"late-{number}") for number in range(4)], "run")
     seen: list[str] = []
@@ -80,7 +80,7 @@ async def test_events_are_listed_newest_first_page_by_page(registry: Registry) -
     assert len(seen) == 9
 
 
-async def test_event_listings_are_narrowed(registry: Registry) -> None:
+async def test_events_are_filtered(registry: Registry) -> None:
     published = [event(id="1"), event(id="2", type="order.sent", tenant="acme"), event(id="1", source="/other")]
     await registry.events.accept(published, "run")
     assert [found.event.id for found in await registry.events.list(type="order.sent")] == ["2"]
@@ -90,28 +90,26 @@ async def test_event_listings_are_narrowed(registry: Registry) -> None:
     assert await registry.events.with_id("none") == []
 
 
-async def test_an_event_is_located_with_its_counts_and_one_delivery(registry: Registry) -> None:
-    happened = event(id="1")
+async def test_a_lookup_returns_the_counts_and_one_delivery(registry: Registry) -> None:
+    published = event(id="1")
     for name in ("a", "b", "c"):
         await registry.subscriptions.create(subscription(id=name))
-    await registry.events.accept([happened], "run")
+    await registry.events.accept([published], "run")
     await registry.deliveries.add(
-        "page", [Group(event_key=happened.key, channel=Channel.WEBHOOK, subscription_ids=("a", "b"))]
+        "page", [Group(event_key=published.key, channel=Channel.WEBHOOK, subscription_ids=("a", "b"))]
     )
     await registry.deliveries.settle(
-        [Group(event_key=happened.key, channel=Channel.WEBHOOK, subscription_ids=("b",))], reason="cancelled"
+        [Group(event_key=published.key, channel=Channel.WEBHOOK, subscription_ids=("b",))], reason="cancelled"
     )
-    located = await registry.events.lookup("/shop", "1")
-    assert (located.event_key, located.workflow_id, located.digest) == (happened.key, "run", happened.digest)
-    assert located.counts == Counts(matched=2, cancelled=1)
-    assert located.delivery is None
-    located = await registry.events.lookup("/shop", "1", "b")
-    assert located.delivery == Group(
-        event_key=happened.key, channel=Channel.WEBHOOK, subscription_ids=("b",), attempt=1
-    )
-    assert located.delivery_state is DeliveryState.CANCELLED
-    assert located.delivery_workflow_id == "page"
-    assert (await registry.events.with_id("1"))[0].counts == located.counts
+    found = await registry.events.lookup("/shop", "1")
+    assert (found.event_key, found.workflow_id, found.digest) == (published.key, "run", published.digest)
+    assert found.counts == Counts(matched=2, cancelled=1)
+    assert found.delivery is None
+    found = await registry.events.lookup("/shop", "1", "b")
+    assert found.delivery == Group(event_key=published.key, channel=Channel.WEBHOOK, subscription_ids=("b",), attempt=1)
+    assert found.delivery_state is DeliveryState.CANCELLED
+    assert found.delivery_workflow_id == "page"
+    assert (await registry.events.with_id("1"))[0].counts == found.counts
     with pytest.raises(DeliveryNotFound):
         await registry.events.lookup("/shop", "1", "c")
     with pytest.raises(EventNotFound):

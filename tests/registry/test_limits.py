@@ -1,4 +1,4 @@
-"""Rate limits: of channels, and the moments that deliveries of a limited subscription reserve."""
+"""Rate limits: of channels, and the reservations of deliveries of rate-limited subscriptions."""
 
 import asyncio
 import sys

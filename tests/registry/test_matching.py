@@ -1,4 +1,4 @@
-"""Matching: the registry finds exactly the subscriptions that want an event, in portions of any size."""
+"""Matching: finds exactly the matching subscriptions, in pages of any size."""
 
 from typing import Any
 
@@ -22,31 +22,31 @@ EVENTS = [
     event(subject="42"),
     event(source="/other", tenant="acme"),
     event(tenant="other", subject="42"),
-    event(tenant="nobody"),
+    event(tenant="unknown"),
     event(type="order"),
     event(type="order.paid.late"),
     event(type="*"),
 ]
 
 
-async def _crowd(registry: Registry) -> list[Subscription]:
-    wishes = [
+async def _subscribe_many(registry: Registry) -> list[Subscription]:
+    created = [
         subscription(id=f"s{number:03}", tenant=tenant, types=types, filters=filters)
         for number, (tenant, types, filters) in enumerate(
             (tenant, types, filters) for tenant in ("acme", "other") for types in TYPES for filters in FILTERS
         )
     ]
-    for wish in wishes:
-        await registry.subscriptions.create(wish)
+    for one in created:
+        await registry.subscriptions.create(one)
     await registry.subscriptions.set_state("s000", SubscriptionState.PAUSED)
-    return [wishes[0].model_copy(update={"state": SubscriptionState.PAUSED}), *wishes[1:]]
+    return [created[0].model_copy(update={"state": SubscriptionState.PAUSED}), *created[1:]]
 
 
-async def _all(registry: Registry, happened: Event, *, limit: int, scan: int) -> list[str]:
+async def _all(registry: Registry, published: Event, *, limit: int, scan: int) -> list[str]:
     names: list[str] = []
     reached: str | None = ""
     while reached is not None:
-        found = await registry.matching.match(happened, after=reached, limit=limit, scan=scan)
+        found = await registry.matching.match(published, after=reached, limit=limit, scan=scan)
         assert len(found.found) <= limit
         assert found.scanned <= scan
         assert found.reached is None or found.reached > reached
@@ -55,33 +55,33 @@ async def _all(registry: Registry, happened: Event, *, limit: int, scan: int) ->
     return names
 
 
-async def test_exactly_those_match_that_want_the_event(registry: Registry) -> None:
-    wishes = await _crowd(registry)
-    for happened in EVENTS:
-        wanted = [wish.id for wish in wishes if wish.wants(happened)]
-        for limit, scan in [(1000, 50_000), (1, 1), (3, 7), (7, 3), (len(wanted) or 1, 1000)]:
-            assert await _all(registry, happened, limit=limit, scan=scan) == wanted
-        ranged = await registry.matching.match_range(happened, after="s010", until="s040")
-        assert [name for name, _ in ranged] == [name for name in wanted if "s010" < name <= "s040"]
+async def test_a_match_finds_exactly_the_subscriptions_that_want_the_event(registry: Registry) -> None:
+    created = await _subscribe_many(registry)
+    for published in EVENTS:
+        expected = [one.id for one in created if one.wants(published)]
+        for limit, scan in [(1000, 50_000), (1, 1), (3, 7), (7, 3), (len(expected) or 1, 1000)]:
+            assert await _all(registry, published, limit=limit, scan=scan) == expected
+        ranged = await registry.matching.match_range(published, after="s010", until="s040")
+        assert [name for name, _ in ranged] == [name for name in expected if "s010" < name <= "s040"]
 
 
-async def test_events_that_are_alike_share_a_match(registry: Registry) -> None:
-    wishes = await _crowd(registry)
+async def test_events_of_one_type_and_tenant_share_the_reads(registry: Registry) -> None:
+    created = await _subscribe_many(registry)
     alike = [event(), event(subject="42"), event(source="/other"), event(source="/other", subject="42")]
-    for happened, found in zip(
+    for published, found in zip(
         alike, (await registry.matching.match_each([alike], limit=1000, scan=1000))[0], strict=True
     ):
-        assert [name for name, _ in found.found] == [wish.id for wish in wishes if wish.wants(happened)]
+        assert [name for name, _ in found.found] == [one.id for one in created if one.wants(published)]
         assert found.reached is None
-    for happened, found in zip(
+    for published, found in zip(
         alike, (await registry.matching.match_each([alike], limit=3, scan=1000))[0], strict=True
     ):
-        wanted = [wish.id for wish in wishes if wish.wants(happened)]
-        assert [name for name, _ in found.found] == wanted[:3]
-        assert found.reached == wanted[2]
+        expected = [one.id for one in created if one.wants(published)]
+        assert [name for name, _ in found.found] == expected[:3]
+        assert found.reached == expected[2]
 
 
-async def test_a_match_that_ends_with_its_last_find_says_so(registry: Registry) -> None:
+async def test_a_match_reports_whether_there_may_be_more(registry: Registry) -> None:
     for name in ("a", "b", "c"):
         await registry.subscriptions.create(subscription(id=name))
     webhook = Channel.WEBHOOK
@@ -94,23 +94,23 @@ async def test_a_match_that_ends_with_its_last_find_says_so(registry: Registry) 
 
 
 @pytest.mark.parametrize(("limit", "scan"), [(0, 10), (10, 0)])
-async def test_a_match_that_may_read_nothing_gets_nowhere(registry: Registry, limit: int, scan: int) -> None:
+async def test_a_match_with_a_zero_limit_finds_nothing(registry: Registry, limit: int, scan: int) -> None:
     await registry.subscriptions.create(subscription(id="a"))
     assert await registry.matching.match(event(), limit=limit, scan=scan) == Match((), "")
 
 
-async def test_more_candidates_than_one_query_reads(registry: Registry) -> None:
-    """Twelve hundred subscriptions that see the event, and one that wants it."""
+async def test_a_match_reads_more_candidates_than_one_query_returns(registry: Registry) -> None:
+    """1,200 candidates whose filters do not match, and one that matches."""
     for number in range(1200):
         await registry.subscriptions.create(subscription(id=f"n{number:04}", filters=[{"exact": {"subject": "none"}}]))
-    await registry.subscriptions.create(subscription(id="wants", types=["*"]))
+    await registry.subscriptions.create(subscription(id="one", types=["*"]))
     assert await registry.matching.match(event(), limit=5, scan=50_000) == Match(
-        (("wants", Channel.WEBHOOK),), None, 1201
+        (("one", Channel.WEBHOOK),), None, 1201
     )
     assert await registry.matching.match(event(), limit=5, scan=1_100) == Match((), "n1099", 1_100)
 
 
-async def test_a_type_of_many_words_matches(registry: Registry) -> None:
+async def test_a_type_with_many_segments_matches(registry: Registry) -> None:
     deep = ".".join("w" * 120)
     await registry.subscriptions.create(subscription(id="a", types=["w.w.*"]))
     assert (await registry.matching.match(event(type=deep), limit=5, scan=10)).found == (("a", Channel.WEBHOOK),)

@@ -1,4 +1,4 @@
-"""Purging old events and deleting subscriptions: what goes, what stays, and that those who deliver meanwhile go on."""
+"""Purging old events and deleting subscriptions: what is deleted, what is kept, and that deliveries continue meanwhile."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -40,12 +40,12 @@ async def database(url: str, registry: Registry) -> AsyncIterator[Database]:
 
 @pytest.fixture
 def retention(database: Database) -> Retention:
-    """With batches so small that a few rows fill several."""
+    """Retention with batches so small that a few rows fill several."""
     return Retention(database, events=4, deliveries=3)
 
 
 async def rows(database: Database) -> tuple[int, int, int]:
-    """How many events, deliveries and attempts there are."""
+    """The numbers of events, deliveries and attempts."""
 
     async def count(connection: AsyncConnection) -> list[int]:
         return [
@@ -57,14 +57,14 @@ async def rows(database: Database) -> tuple[int, int, int]:
     return first, second, third
 
 
-def group(happened: Event, *ids: str) -> Group:
-    return Group(event_key=happened.key, channel=Channel.WEBHOOK, subscription_ids=ids)
+def group(published: Event, *ids: str) -> Group:
+    return Group(event_key=published.key, channel=Channel.WEBHOOK, subscription_ids=ids)
 
 
-def made(happened: Event, name: str, state: DeliveryState = DELIVERED, number: int = 1) -> Attempt:
+def attempt_at(published: Event, name: str, state: DeliveryState = DELIVERED, number: int = 1) -> Attempt:
     kind = OutcomeKind.DELIVERED if state is DELIVERED else OutcomeKind.DEFERRED
     return Attempt(
-        event_key=happened.key,
+        event_key=published.key,
         subscription_id=name,
         number=number,
         started_at=datetime.now(UTC),
@@ -75,13 +75,19 @@ def made(happened: Event, name: str, state: DeliveryState = DELIVERED, number: i
     )
 
 
-async def happen(registry: Registry, id: str, *names: str, state: DeliveryState = DELIVERED, run: str = "run") -> Event:  # noqa: A002
-    """An event whose deliveries to these subscriptions have been attempted once."""
-    happened = event(id=id)
-    await registry.events.accept([happened], run)
-    await registry.deliveries.add(run, [group(happened, *names)])
-    await registry.attempts.record([made(happened, name, state) for name in names])
-    return happened
+async def deliver(
+    registry: Registry,
+    id: str,
+    *names: str,
+    state: DeliveryState = DELIVERED,
+    run: str = "run",  # noqa: A002
+) -> Event:
+    """Store an event with one attempt at each of its deliveries to these subscriptions."""
+    published = event(id=id)
+    await registry.events.accept([published], run)
+    await registry.deliveries.add(run, [group(published, *names)])
+    await registry.attempts.record([attempt_at(published, name, state) for name in names])
+    return published
 
 
 @pytest.fixture
@@ -92,79 +98,79 @@ async def subscribed(registry: Registry) -> Sequence[str]:
     return names
 
 
-async def test_old_events_go_with_their_deliveries_and_attempts_and_younger_ones_stay(
+async def test_old_events_are_purged_with_their_deliveries_and_attempts(
     registry: Registry, retention: Retention, database: Database, subscribed: Sequence[str]
 ) -> None:
     for number in range(10):
-        await happen(registry, f"old-{number}", *subscribed[: number % 3])
+        await deliver(registry, f"old-{number}", *subscribed[: number % 3])
     before = datetime.now(UTC)
-    young = await happen(registry, "young", "s0", "s1")
-    heard: list[Purged] = []
-    purged = await retention.purge(before, report=heard.append)
+    recent = await deliver(registry, "recent", "s0", "s1")
+    reported: list[Purged] = []
+    purged = await retention.purge(before, report=reported.append)
     assert purged == Purged(events=10, deliveries=9, attempts=9, kept=0)
-    assert [so_far.events for so_far in heard] == [4, 8, 10]
+    assert [so_far.events for so_far in reported] == [4, 8, 10]
     assert await rows(database) == (1, 2, 2)
-    assert [found.event.id for found in await registry.events.list()] == [young.id]
+    assert [found.event.id for found in await registry.events.list()] == [recent.id]
     assert len(await registry.subscriptions.list()) == 8
     with pytest.raises(EventNotFound):
         await registry.events.lookup("/shop", "old-1")
 
 
-async def test_an_event_with_anything_unsettled_stays_whole_and_is_counted(
+async def test_an_event_with_an_unsettled_delivery_is_kept_and_counted(
     registry: Registry, retention: Retention, database: Database, subscribed: Sequence[str]
 ) -> None:
-    waiting = await happen(registry, "waiting", *subscribed[:2])
+    waiting = await deliver(registry, "waiting", *subscribed[:2])
     await registry.deliveries.add("run", [group(waiting, "s2")])
-    await registry.attempts.record([made(waiting, "s2", WAITING)])
+    await registry.attempts.record([attempt_at(waiting, "s2", WAITING)])
     pending = event(id="pending")
     await registry.events.accept([pending], "run")
     await registry.deliveries.add("run", [group(pending, "s0")])
-    await happen(registry, "done", *subscribed[:2])
+    await deliver(registry, "done", *subscribed[:2])
     now = datetime.now(UTC)
     assert await retention.purge(now) == Purged(events=1, deliveries=2, attempts=2, kept=2)
     assert await rows(database) == (2, 4, 3)
-    await registry.attempts.record([made(waiting, "s2", number=2), made(pending, "s0")])
+    await registry.attempts.record([attempt_at(waiting, "s2", number=2), attempt_at(pending, "s0")])
     assert await retention.purge(now) == Purged(events=2, deliveries=4, attempts=5, kept=0)
     assert await rows(database) == (0, 0, 0)
 
 
-async def test_the_events_of_runs_that_are_open_stay(
+async def test_events_of_open_workflows_are_kept(
     registry: Registry, retention: Retention, subscribed: Sequence[str]
 ) -> None:
-    await happen(registry, "searching", "s0", run="event//shop/searching")
-    await happen(registry, "done", "s0")
-    purged = await retention.purge(datetime.now(UTC), open_workflow_ids={"event//shop/searching"})
+    await deliver(registry, "matching", "s0", run="event//shop/matching")
+    await deliver(registry, "done", "s0")
+    purged = await retention.purge(datetime.now(UTC), open_workflow_ids={"event//shop/matching"})
     assert (purged.events, purged.kept) == (1, 1)
-    assert [found.event.id for found in await registry.events.list()] == ["searching"]
+    assert [found.event.id for found in await registry.events.list()] == ["matching"]
 
 
 async def test_a_dry_run_counts_and_deletes_nothing(
     registry: Registry, retention: Retention, database: Database, subscribed: Sequence[str]
 ) -> None:
     for number in range(3):
-        await happen(registry, f"old-{number}", *subscribed[:5])
-    await happen(registry, "waiting", "s0", state=WAITING)
+        await deliver(registry, f"old-{number}", *subscribed[:5])
+    await deliver(registry, "waiting", "s0", state=WAITING)
     now = datetime.now(UTC)
-    would = await retention.purge(now, dry_run=True)
-    assert would == Purged(events=3, deliveries=15, attempts=15, kept=1)
+    expected = await retention.purge(now, dry_run=True)
+    assert expected == Purged(events=3, deliveries=15, attempts=15, kept=1)
     assert await rows(database) == (4, 16, 16)
-    assert await retention.purge(now) == would
+    assert await retention.purge(now) == expected
 
 
-async def test_an_event_of_more_deliveries_than_a_transaction_takes_goes_in_parts(
+async def test_an_event_with_many_deliveries_is_purged_in_several_transactions(
     registry: Registry, retention: Retention, database: Database, subscribed: Sequence[str]
 ) -> None:
-    await happen(registry, "large", *subscribed)
+    await deliver(registry, "large", *subscribed)
     now = datetime.now(UTC)
     assert await retention.purge(now) == Purged(events=1, deliveries=8, attempts=8)
     assert await rows(database) == (0, 0, 0)
 
 
-async def test_a_purge_that_was_interrupted_is_ended_by_the_next(
+async def test_an_interrupted_purge_can_be_repeated(
     registry: Registry, retention: Retention, database: Database, subscribed: Sequence[str]
 ) -> None:
     for number in range(6):
-        await happen(registry, f"old-{number}", *subscribed[:4])
+        await deliver(registry, f"old-{number}", *subscribed[:4])
     now = datetime.now(UTC)
 
     def interrupt(so_far: Purged) -> None:
@@ -176,85 +182,85 @@ async def test_a_purge_that_was_interrupted_is_ended_by_the_next(
     assert await retention.purge(now) == Purged(events=2, deliveries=8, attempts=8)
 
 
-async def test_attempts_whose_delivery_went_while_they_were_made_go_once_they_are_old(
+async def test_orphaned_attempts_are_purged_once_they_are_old(
     registry: Registry, retention: Retention, database: Database, subscribed: Sequence[str]
 ) -> None:
-    kept = await happen(registry, "kept", "s0", state=WAITING)
-    gone = event(id="gone")
-    await registry.attempts.record([made(gone, "s0"), made(kept, "deleted")])
+    kept = await deliver(registry, "kept", "s0", state=WAITING)
+    purged = event(id="gone")
+    await registry.attempts.record([attempt_at(purged, "s0"), attempt_at(kept, "deleted")])
     now = datetime.now(UTC)
-    await registry.attempts.record([made(gone, "s1")])
+    await registry.attempts.record([attempt_at(purged, "s1")])
     assert (await retention.purge(now, dry_run=True)).attempts == 2
     assert (await retention.purge(now)).attempts == 2
-    assert [found.subscription_id for found in await registry.attempts.list(gone.key)] == ["s1"]
+    assert [found.subscription_id for found in await registry.attempts.list(purged.key)] == ["s1"]
     assert [found.subscription_id for found in await registry.attempts.list(kept.key)] == ["s0"]
 
 
-async def test_a_delivery_that_is_opened_again_meanwhile_is_never_lost_halfway(
+async def test_an_event_that_is_redelivered_during_a_purge_is_deleted_or_kept_as_a_whole(
     registry: Registry, retention: Retention, subscribed: Sequence[str]
 ) -> None:
-    """Either its event went, and there is nothing to open, or it was opened, and all of it is there."""
-    happened = [await happen(registry, f"event-{number:02}", "s0", "s1") for number in range(30)]
+    """Either the event was purged, and there is nothing to redeliver, or it was redelivered, and all its deliveries exist."""
+    published = [await deliver(registry, f"event-{number:02}", "s0", "s1") for number in range(30)]
     now = datetime.now(UTC)
 
-    async def open_again() -> dict[str, bool]:
-        opened = {}
-        for one in reversed(happened):
-            opened[one.key] = bool(await registry.deliveries.redeliver(f"redeliver/{one.id}", [group(one, "s1")]))
-        return opened
+    async def redeliver() -> dict[str, bool]:
+        reset = {}
+        for one in reversed(published):
+            reset[one.key] = bool(await registry.deliveries.redeliver(f"redeliver/{one.id}", [group(one, "s1")]))
+        return reset
 
-    purged, opened = await asyncio.gather(retention.purge(now), open_again())
+    purged, reset = await asyncio.gather(retention.purge(now), redeliver())
     assert purged.events + purged.kept == 30
-    assert purged.events + sum(opened.values()) == 30
-    for one in happened:
+    assert purged.events + sum(reset.values()) == 30
+    for one in published:
         states = {found.subscription_id: found.state for found in await registry.deliveries.list(event_key=one.key)}
-        assert states == ({"s0": DELIVERED, "s1": DeliveryState.PENDING} if opened[one.key] else {})
+        assert states == ({"s0": DELIVERED, "s1": DeliveryState.PENDING} if reset[one.key] else {})
 
 
-async def test_publishing_and_delivering_go_on_during_a_purge(
+async def test_publishing_and_delivering_continue_during_a_purge(
     registry: Registry, retention: Retention, subscribed: Sequence[str]
 ) -> None:
     for number in range(40):
-        await happen(registry, f"old-{number}", *subscribed[:3])
+        await deliver(registry, f"old-{number}", *subscribed[:3])
     now = datetime.now(UTC)
 
-    async def deliver() -> None:
+    async def deliver_more() -> None:
         for number in range(40):
-            await happen(registry, f"new-{number}", *subscribed[:3])
+            await deliver(registry, f"new-{number}", *subscribed[:3])
 
-    purged, _ = await asyncio.gather(retention.purge(now), deliver())
+    purged, _ = await asyncio.gather(retention.purge(now), deliver_more())
     assert purged == Purged(events=40, deliveries=120, attempts=120)
     found = await registry.events.list(limit=100)
     assert {one.event.id for one in found} == {f"new-{number}" for number in range(40)}
     assert all(one.counts.delivered == 3 for one in found)
 
 
-async def test_an_event_that_was_purged_may_be_published_again(registry: Registry, subscribed: Sequence[str]) -> None:
-    happened = await happen(registry, "1", "s0")
-    assert (await registry.events.accept([happened], "other"))[happened.key].workflow_id == "run"
+async def test_a_purged_event_may_be_published_again(registry: Registry, subscribed: Sequence[str]) -> None:
+    published = await deliver(registry, "1", "s0")
+    assert (await registry.events.accept([published], "other"))[published.key].workflow_id == "run"
     await registry.retention.purge(datetime.now(UTC) + timedelta(seconds=1))
-    assert (await registry.events.accept([happened], "other"))[happened.key].workflow_id == "other"
+    assert (await registry.events.accept([published], "other"))[published.key].workflow_id == "other"
 
 
-async def test_a_subscription_goes_with_its_deliveries_and_attempts(
+async def test_a_subscription_is_deleted_with_its_deliveries_and_attempts(
     registry: Registry, retention: Retention, database: Database, subscribed: Sequence[str]
 ) -> None:
-    happened = [await happen(registry, f"event-{number}", "s0", "s1") for number in range(7)]
+    published = [await deliver(registry, f"event-{number}", "s0", "s1") for number in range(7)]
     assert await retention.delete("s0") == Deleted(gone=True, deliveries=7, attempts=7)
     assert await rows(database) == (7, 7, 7)
-    assert (await registry.matching.match(happened[0], limit=100, scan=100)).found[0][0] == "s1"
-    for asked in (registry.subscriptions.get("s0"), retention.delete("s0")):
+    assert (await registry.matching.match(published[0], limit=100, scan=100)).found[0][0] == "s1"
+    for call in (registry.subscriptions.get("s0"), retention.delete("s0")):
         with pytest.raises(SubscriptionNotFound):
-            await asked
+            await call
     await registry.subscriptions.create(subscription(id="s0"))
 
 
-async def test_a_subscription_with_something_unsettled_stays_unless_that_is_cancelled(
+async def test_a_subscription_with_unsettled_deliveries_is_kept_unless_they_are_cancelled(
     registry: Registry, retention: Retention, database: Database, subscribed: Sequence[str]
 ) -> None:
-    await happen(registry, "done", "s0", "s1")
+    await deliver(registry, "done", "s0", "s1")
     for number in range(5):
-        await happen(registry, f"waiting-{number}", "s0", "s1", state=WAITING)
+        await deliver(registry, f"waiting-{number}", "s0", "s1", state=WAITING)
     assert await retention.delete("s0") == Deleted(gone=False, unsettled=5)
     assert (await registry.subscriptions.get("s0")).state == "active"
     assert await rows(database) == (6, 12, 12)
@@ -262,28 +268,28 @@ async def test_a_subscription_with_something_unsettled_stays_unless_that_is_canc
     assert {found.subscription_id for found in await registry.deliveries.list()} == {"s1"}
 
 
-async def test_a_run_that_matched_a_subscription_just_before_it_was_deleted_matches_again(
+async def test_a_workflow_that_matched_a_deleted_subscription_matches_again(
     registry: Registry, retention: Retention, subscribed: Sequence[str]
 ) -> None:
-    happened = event(id="1")
-    await registry.events.accept([happened], "run")
-    found = await registry.matching.match(happened, limit=100, scan=100)
+    published = event(id="1")
+    await registry.events.accept([published], "run")
+    found = await registry.matching.match(published, limit=100, scan=100)
     await retention.delete("s0")
     with pytest.raises(IntegrityError):
-        await registry.deliveries.add("run", [group(happened, *(name for name, _ in found.found))])
-    again = await registry.matching.match(happened, limit=100, scan=100)
-    await registry.deliveries.add("run", [group(happened, *(name for name, _ in again.found))])
+        await registry.deliveries.add("run", [group(published, *(name for name, _ in found.found))])
+    again = await registry.matching.match(published, limit=100, scan=100)
+    await registry.deliveries.add("run", [group(published, *(name for name, _ in again.found))])
     assert [one.subscription_id for one in await registry.deliveries.list()] == subscribed[1:]
 
 
-async def test_deliveries_that_are_added_while_a_subscription_is_deleted_keep_it_or_go_with_it(
+async def test_deliveries_added_while_a_subscription_is_deleted_leave_nothing_behind(
     registry: Registry, retention: Retention, database: Database, subscribed: Sequence[str]
 ) -> None:
-    happened = [event(id=f"event-{number:02}") for number in range(20)]
-    await registry.events.accept(happened, "run")
+    published = [event(id=f"event-{number:02}") for number in range(20)]
+    await registry.events.accept(published, "run")
 
     async def add() -> None:
-        for one in happened:
+        for one in published:
             try:
                 await registry.deliveries.add("run", [group(one, "s0")])
             except IntegrityError:
@@ -291,7 +297,7 @@ async def test_deliveries_that_are_added_while_a_subscription_is_deleted_keep_it
 
     deleted, _ = await asyncio.gather(retention.delete("s0", cancel=True), add())
 
-    async def left(connection: AsyncConnection) -> list[int]:
+    async def remaining(connection: AsyncConnection) -> list[int]:
         tables = (
             (subscriptions, subscriptions.c.id),
             (subscription_types, subscription_types.c.subscription_id),
@@ -303,4 +309,4 @@ async def test_deliveries_that_are_added_while_a_subscription_is_deleted_keep_it
         ]
 
     assert deleted.gone
-    assert await database.read(left) == [0, 0, 0]
+    assert await database.read(remaining) == [0, 0, 0]

@@ -1,4 +1,4 @@
-"""Signing secrets: given or made, replaced one by another, and what is seen of them."""
+"""Signing secrets: given or generated, rotated, and shown without the secret."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -18,18 +18,18 @@ HOUR = timedelta(hours=1)
 EMAIL = {"channel": "email", "to": "ann@example.com"}
 
 
-async def made(registry: Registry, **options: str | KeyKind) -> str:
-    """The secret of a new subscription `hook`."""
+async def created(registry: Registry, **options: str | KeyKind) -> str:
+    """Create the subscription `hook` and return its secret."""
     secret = await registry.subscriptions.create(subscription(id="hook"), **options)  # type: ignore[arg-type]
     assert secret is not None
     return secret.get_secret_value()
 
 
 async def signing(registry: Registry) -> list[str]:
-    """What an attempt at a delivery of `hook` would be signed with."""
-    happened = event()
-    group = Group(event_key=happened.key, channel=Channel.WEBHOOK, subscription_ids=("hook",))
-    await registry.events.accept([happened], "run")
+    """The secrets that an attempt at a delivery of `hook` is signed with."""
+    published = event()
+    group = Group(event_key=published.key, channel=Channel.WEBHOOK, subscription_ids=("hook",))
+    await registry.events.accept([published], "run")
     await registry.deliveries.add("run", [group])
     (request,) = await registry.attempts.load([group])
     return [secret.get_secret_value() for secret in request.secrets]
@@ -39,8 +39,8 @@ async def rotated(registry: Registry, **options: object) -> str:
     return (await registry.signing_secrets.rotate("hook", **options)).get_secret_value()  # type: ignore[arg-type]
 
 
-async def test_old_and_new_secret_sign_for_a_day_the_new_one_first(registry: Registry) -> None:
-    old = await made(registry)
+async def test_both_secrets_sign_for_a_day_the_new_one_first(registry: Registry) -> None:
+    old = await created(registry)
     new = await rotated(registry)
     assert new != old
     assert await signing(registry) == [new, old]
@@ -53,12 +53,12 @@ async def test_old_and_new_secret_sign_for_a_day_the_new_one_first(registry: Reg
         assert verify(secret, headers, b"{}", now=datetime.fromtimestamp(0, UTC)) == {}
 
 
-async def test_each_replaced_secret_has_an_end_of_its_own(registry: Registry) -> None:
-    first = await made(registry)
+async def test_each_replaced_secret_has_an_expiry_of_its_own(registry: Registry) -> None:
+    first = await created(registry)
     second = await rotated(registry, overlap=3 * HOUR)
     third = await rotated(registry, overlap=timedelta(microseconds=1))
     fourth = await rotated(registry, overlap=HOUR)
-    # The second ran out at once, the first keeps the longer time that it was promised.
+    # The second has expired; the first keeps its longer overlap.
     assert await signing(registry) == [fourth, third, first]
     ends = [key.expires_at for key in await registry.signing_secrets.in_use("hook")]
     assert ends[0] is None
@@ -69,21 +69,21 @@ async def test_each_replaced_secret_has_an_end_of_its_own(registry: Registry) ->
 
 
 async def test_revoked_secrets_stop_at_once(registry: Registry) -> None:
-    await made(registry)
+    await created(registry)
     await rotated(registry)
     newest = await rotated(registry, overlap=timedelta())
     assert await signing(registry) == [newest]
 
 
-async def test_a_secret_may_be_brought_along_and_an_old_one_be_taken_back(registry: Registry) -> None:
-    old, brought = await made(registry), generate_secret()
-    assert await rotated(registry, secret=brought) == brought
+async def test_a_secret_may_be_given_and_an_old_one_reused(registry: Registry) -> None:
+    old, given = await created(registry), generate_secret()
+    assert await rotated(registry, secret=given) == given
     assert await rotated(registry, secret=old) == old
-    assert await signing(registry) == [old, brought]
+    assert await signing(registry) == [old, given]
 
 
-async def test_the_kind_stays_unless_another_is_asked_for(registry: Registry) -> None:
-    old = await made(registry, kind=KeyKind.ASYMMETRIC)
+async def test_the_kind_stays_unless_another_is_requested(registry: Registry) -> None:
+    old = await created(registry, kind=KeyKind.ASYMMETRIC)
     new = await rotated(registry)
     shared = await rotated(registry, kind=KeyKind.SYMMETRIC)
     assert [secret.partition("_")[0] for secret in (old, new, shared)] == ["whsk", "whsk", "whsec"]
@@ -94,27 +94,27 @@ async def test_the_kind_stays_unless_another_is_asked_for(registry: Registry) ->
     ]
 
 
-async def test_what_people_see_of_keys_holds_no_secret(registry: Registry) -> None:
-    secrets = [await made(registry, kind=KeyKind.ASYMMETRIC), await rotated(registry, kind=KeyKind.SYMMETRIC)]
+async def test_keys_in_use_hold_no_secret(registry: Registry) -> None:
+    secrets = [await created(registry, kind=KeyKind.ASYMMETRIC), await rotated(registry, kind=KeyKind.SYMMETRIC)]
     seen = repr(await registry.signing_secrets.in_use("hook")) + repr(await registry.subscriptions.get("hook"))
     for secret in secrets:
         assert secret not in seen
         assert secret[5:45] not in seen
 
 
-async def test_rotations_at_the_same_time_all_count(registry: Registry) -> None:
-    first = await made(registry)
-    made_meanwhile = await asyncio.gather(*(rotated(registry) for _ in range(5)))
-    assert sorted(await signing(registry)) == sorted([first, *made_meanwhile])
+async def test_concurrent_rotations_all_take_effect(registry: Registry) -> None:
+    first = await created(registry)
+    concurrent = await asyncio.gather(*(rotated(registry) for _ in range(5)))
+    assert sorted(await signing(registry)) == sorted([first, *concurrent])
 
 
-async def test_so_many_replaced_secrets_sign_and_no_more(registry: Registry) -> None:
-    await made(registry)
+async def test_the_number_of_replaced_secrets_is_limited(registry: Registry) -> None:
+    await created(registry)
     for _ in range(MAX_REPLACED):
         await rotated(registry)
     before = await signing(registry)
     assert len(before) == MAX_REPLACED + 1
-    with pytest.raises(SubscriptionInvalid, match="wait until one has run out, or revoke"):
+    with pytest.raises(SubscriptionInvalid, match="wait until one expires, or revoke"):
         await rotated(registry)
     assert await signing(registry) == before
     newest = await rotated(registry, overlap=timedelta())
@@ -122,7 +122,7 @@ async def test_so_many_replaced_secrets_sign_and_no_more(registry: Registry) -> 
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"overlap": -HOUR}, "overlap: must be 0 to 30 days"),
         ({"overlap": MAX_OVERLAP + HOUR}, "overlap: must be 0 to 30 days"),
@@ -131,37 +131,37 @@ async def test_so_many_replaced_secrets_sign_and_no_more(registry: Registry) -> 
         ({"secret": public_key(generate_secret("asymmetric"))}, "secret: whpk_ is a public key"),
         (
             {"secret": generate_secret(), "kind": KeyKind.ASYMMETRIC},
-            "secret: is symmetric, and asymmetric was asked for",
+            "secret: is symmetric, but the kind is asymmetric",
         ),
     ],
 )
-async def test_a_bad_rotation_changes_nothing(registry: Registry, options: dict[str, object], said: str) -> None:
-    secret = await made(registry)
-    with pytest.raises(SubscriptionInvalid, match=said):
+async def test_a_bad_rotation_changes_nothing(registry: Registry, options: dict[str, object], message: str) -> None:
+    secret = await created(registry)
+    with pytest.raises(SubscriptionInvalid, match=message):
         await rotated(registry, **options)
     assert await signing(registry) == [secret]
 
 
-async def test_a_secret_does_not_replace_itself(registry: Registry) -> None:
-    with pytest.raises(SubscriptionInvalid, match="in use already"):
-        await rotated(registry, secret=await made(registry))
+async def test_a_secret_cannot_replace_itself(registry: Registry) -> None:
+    with pytest.raises(SubscriptionInvalid, match="already in use"):
+        await rotated(registry, secret=await created(registry))
 
 
-async def test_only_webhooks_that_exist_have_secrets_to_rotate(registry: Registry) -> None:
+async def test_only_existing_webhooks_have_secrets_to_rotate(registry: Registry) -> None:
     await registry.subscriptions.create(subscription(EMAIL, id="hook"))
     with pytest.raises(SubscriptionInvalid, match="only webhooks are signed"):
         await rotated(registry)
     assert await registry.signing_secrets.in_use("hook") == ()
-    for asked in (registry.signing_secrets.rotate("nobody"), registry.signing_secrets.in_use("nobody")):
+    for call in (registry.signing_secrets.rotate("unknown"), registry.signing_secrets.in_use("unknown")):
         with pytest.raises(SubscriptionNotFound):
-            await asked
+            await call
 
 
 async def test_the_kind_of_a_new_secret_may_be_chosen(registry: Registry) -> None:
     assert await registry.subscriptions.create(subscription(EMAIL)) is None
     with pytest.raises(SubscriptionInvalid, match="only webhooks are signed"):
         await registry.subscriptions.create(subscription(EMAIL), kind=KeyKind.ASYMMETRIC)
-    with pytest.raises(SubscriptionInvalid, match="is symmetric, and asymmetric was asked for"):
+    with pytest.raises(SubscriptionInvalid, match="is symmetric, but the kind is asymmetric"):
         await registry.subscriptions.create(subscription(), secret=generate_secret(), kind=KeyKind.ASYMMETRIC)
-    brought = generate_secret("asymmetric")
-    assert await registry.subscriptions.create(subscription(), secret=brought) == SecretStr(brought)
+    given = generate_secret("asymmetric")
+    assert await registry.subscriptions.create(subscription(), secret=given) == SecretStr(given)

@@ -1,4 +1,4 @@
-"""The list of addresses that are written to no more."""
+"""Suppressions: addresses that are not sent to."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -18,7 +18,7 @@ def suppression(address: str = ANN, **fields: object) -> Suppression:
     return Suppression.model_validate(values)
 
 
-async def test_a_suppressed_address_is_found_for_every_subscription_however_it_is_written(registry: Registry) -> None:
+async def test_a_suppressed_address_is_found_for_every_subscription_regardless_of_case(registry: Registry) -> None:
     await registry.suppressions.add(suppression())
     found = await registry.suppressions.among(
         Channel.EMAIL, ["Ann@Example.com", "bob@example.com"], subscription_id="sub"
@@ -26,7 +26,7 @@ async def test_a_suppressed_address_is_found_for_every_subscription_however_it_i
     assert found == {"Ann@Example.com": SuppressionReason.BOUNCED}
 
 
-async def test_one_for_a_subscription_leaves_the_others_alone(registry: Registry) -> None:
+async def test_a_suppression_of_one_subscription_does_not_affect_others(registry: Registry) -> None:
     await registry.suppressions.add(suppression(subscription_id="mine", reason=SuppressionReason.UNSUBSCRIBED))
     assert await registry.suppressions.among(Channel.EMAIL, [ANN], subscription_id="other") == {}
     mine = await registry.suppressions.among(Channel.EMAIL, [ANN], subscription_id="mine")
@@ -36,12 +36,12 @@ async def test_one_for_a_subscription_leaves_the_others_alone(registry: Registry
     assert mine == {ANN: SuppressionReason.COMPLAINED}
 
 
-async def test_an_address_of_one_channel_says_nothing_about_another(registry: Registry) -> None:
+async def test_suppressions_of_one_channel_do_not_affect_another(registry: Registry) -> None:
     await registry.suppressions.add(suppression("+14155550123", channel=Channel.SMS))
     assert await registry.suppressions.among(Channel.EMAIL, ["+14155550123"], subscription_id="sub") == {}
 
 
-async def test_the_first_reason_stays(registry: Registry) -> None:
+async def test_the_first_reason_is_kept(registry: Registry) -> None:
     await registry.suppressions.add(suppression())
     await registry.suppressions.add(suppression(reason=SuppressionReason.OPERATOR))
     assert [each.reason for each in await registry.suppressions.list()] == [SuppressionReason.BOUNCED]
@@ -57,7 +57,7 @@ async def test_lifting_one_subscription_or_all(registry: Registry) -> None:
     assert await registry.suppressions.list() == []
 
 
-async def test_the_list_is_newest_first_and_can_be_narrowed(registry: Registry) -> None:
+async def test_suppressions_are_listed_newest_first_and_filtered(registry: Registry) -> None:
     start = datetime(2026, 1, 1, tzinfo=UTC)
     for number in range(3):
         await registry.suppressions.add(suppression(f"{number}@example.com", created_at=start + timedelta(days=number)))
@@ -70,8 +70,8 @@ async def test_the_list_is_newest_first_and_can_be_narrowed(registry: Registry) 
     assert [each.channel for each in await registry.suppressions.list(address="+14155550123")] == [Channel.SMS]
 
 
-async def test_deliveries_are_loaded_with_those_of_their_addresses_that_are_suppressed(registry: Registry) -> None:
-    happened = event(id="1")
+async def test_deliveries_are_loaded_with_their_suppressed_addresses(registry: Registry) -> None:
+    published = event(id="1")
     targets: dict[str, dict[str, object]] = {
         "several": {"channel": "email", "to": ["Ann@example.com", "bob@example.com", "cat@example.com"]},
         "other": {"channel": "email", "to": "bob@example.com"},
@@ -80,9 +80,9 @@ async def test_deliveries_are_loaded_with_those_of_their_addresses_that_are_supp
     }
     for name, target in targets.items():
         await registry.subscriptions.create(subscription(target, id=name))
-    await registry.events.accept([happened], "event//shop/1")
+    await registry.events.accept([published], "event//shop/1")
     groups = [
-        Group(event_key=happened.key, channel=Channel(str(target["channel"])), subscription_ids=(name,))
+        Group(event_key=published.key, channel=Channel(str(target["channel"])), subscription_ids=(name,))
         for name, target in targets.items()
     ]
     await registry.deliveries.add("event//shop/1", groups)
@@ -109,16 +109,16 @@ async def test_deliveries_are_loaded_with_those_of_their_addresses_that_are_supp
     assert other.suppressed == {"bob@example.com": SuppressionReason.COMPLAINED}
 
 
-async def test_an_outcome_puts_addresses_on_the_list_together_with_its_attempt(registry: Registry) -> None:
-    happened = event(id="1")
-    await registry.subscriptions.create(subscription({"channel": "email", "to": [ANN, "bob@example.com"]}, id="wish"))
-    await registry.events.accept([happened], "event//shop/1")
-    group = Group(event_key=happened.key, channel=Channel.EMAIL, subscription_ids=("wish",))
+async def test_recording_an_attempt_suppresses_the_addresses_of_its_outcome(registry: Registry) -> None:
+    published = event(id="1")
+    await registry.subscriptions.create(subscription({"channel": "email", "to": [ANN, "bob@example.com"]}, id="sub"))
+    await registry.events.accept([published], "event//shop/1")
+    group = Group(event_key=published.key, channel=Channel.EMAIL, subscription_ids=("sub",))
     await registry.deliveries.add("event//shop/1", [group])
     outcome = Outcome(kind=OutcomeKind.DELIVERED, reason="SMTP 250", suppress=(suppression(),))
     attempt = Attempt(
-        event_key=happened.key,
-        subscription_id="wish",
+        event_key=published.key,
+        subscription_id="sub",
         number=1,
         started_at=NOW,
         duration=0.1,
@@ -130,4 +130,4 @@ async def test_an_outcome_puts_addresses_on_the_list_together_with_its_attempt(r
     assert await registry.suppressions.among(Channel.EMAIL, [ANN], subscription_id="any") == {
         ANN: SuppressionReason.BOUNCED
     }
-    assert (await registry.subscriptions.get("wish")).state is SubscriptionState.ACTIVE
+    assert (await registry.subscriptions.get("sub")).state is SubscriptionState.ACTIVE

@@ -1,4 +1,4 @@
-"""Transactions on SQLite, each at one go in a thread: what may not be awaited there, and what a cancel leaves behind."""
+"""Transactions on SQLite, each in one thread: work that awaits something else, failures and cancels."""
 
 import asyncio
 import threading
@@ -20,106 +20,106 @@ Work = Callable[[AsyncConnection], Coroutine[Any, Any, None]]
 async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
     """A file with one table, and one or two connections to it."""
     opened = Database.at(f"sqlite:///{tmp_path}/registry.db", pool=request.param)
-    await execute_sql(opened, "CREATE TABLE notes (said TEXT)")
+    await execute_sql(opened, "CREATE TABLE notes (text TEXT)")
     yield opened
     await opened.close()
 
 
-async def said(database: Database) -> list[str]:
+async def notes(database: Database) -> list[str]:
     async def read(connection: AsyncConnection) -> list[str]:
-        return [row.said for row in await connection.execute(text("SELECT said FROM notes ORDER BY rowid"))]
+        return [row.text for row in await connection.execute(text("SELECT text FROM notes ORDER BY rowid"))]
 
-    return await asyncio.wait_for(database.read(read), 10)
-
-
-async def say(connection: AsyncConnection, *words: str) -> None:
-    for word in words:
-        await connection.execute(text("INSERT INTO notes VALUES (:said)"), {"said": word})
+    return await asyncio.wait_for(database.read(read), 60)
 
 
-async def test_work_that_awaits_something_else_is_told_so_and_leaves_nothing_behind(database: Database) -> None:
+async def insert(connection: AsyncConnection, *texts: str) -> None:
+    for value in texts:
+        await connection.execute(text("INSERT INTO notes VALUES (:text)"), {"text": value})
+
+
+async def test_work_that_awaits_something_else_fails_and_is_rolled_back(database: Database) -> None:
     loop = asyncio.get_running_loop()
 
-    async def wait_for_another(connection: AsyncConnection) -> None:
-        await say(connection, "half")
+    async def wait_forever(connection: AsyncConnection) -> None:
+        await insert(connection, "half")
         await loop.create_future()
 
-    async def give_way(connection: AsyncConnection) -> None:
-        await say(connection, "half")
+    async def suspend(connection: AsyncConnection) -> None:
+        await insert(connection, "half")
         await asyncio.sleep(0)
 
-    for work in (wait_for_another, give_way):
+    for work in (wait_forever, suspend):
         with pytest.raises(RuntimeError, match="must await nothing but its connection"):
-            await asyncio.wait_for(database.write(work), 10)
-    await asyncio.wait_for(database.write(say, "whole"), 5)
-    assert await said(database) == ["whole"], "nothing of it was written, and nobody holds a lock"
+            await asyncio.wait_for(database.write(work), 60)
+    await asyncio.wait_for(database.write(insert, "whole"), 60)
+    assert await notes(database) == ["whole"], "it was rolled back and holds no lock"
 
 
-async def test_a_read_that_awaits_something_else_gives_its_connection_back(database: Database) -> None:
-    async def give_way(connection: AsyncConnection) -> None:
-        await connection.execute(text("SELECT said FROM notes"))
+async def test_a_read_that_awaits_something_else_returns_its_connection(database: Database) -> None:
+    async def suspend(connection: AsyncConnection) -> None:
+        await connection.execute(text("SELECT text FROM notes"))
         await asyncio.sleep(0)
 
     for _ in range(3):
         with pytest.raises(RuntimeError, match="must await nothing but its connection"):
-            await asyncio.wait_for(database.read(give_way), 10)
-    await asyncio.wait_for(database.write(say, "whole"), 5)
-    assert await said(database) == ["whole"]
+            await asyncio.wait_for(database.read(suspend), 60)
+    await asyncio.wait_for(database.write(insert, "whole"), 60)
+    assert await notes(database) == ["whole"]
 
 
-async def test_work_that_fails_is_rolled_back_and_locks_nothing(database: Database) -> None:
+async def test_failed_work_is_rolled_back_and_holds_no_lock(database: Database) -> None:
     async def fail(connection: AsyncConnection) -> None:
-        await say(connection, "half")
+        await insert(connection, "half")
         raise ValueError("bug")
 
     with pytest.raises(ValueError, match="bug"):
         await database.write(fail)
-    await asyncio.wait_for(database.write(say, "whole"), 5)
-    assert await said(database) == ["whole"]
+    await asyncio.wait_for(database.write(insert, "whole"), 60)
+    assert await notes(database) == ["whole"]
 
 
 @pytest.fixture
 def held() -> tuple[threading.Event, threading.Event]:
-    """Set when a transaction has begun; to be set to let it end."""
+    """Two events: a transaction has started; it may end."""
     return threading.Event(), threading.Event()
 
 
-def holding(begun: threading.Event, go_on: threading.Event, word: str) -> Work:
+def holding(started: threading.Event, go_on: threading.Event, text: str) -> Work:
     async def work(connection: AsyncConnection) -> None:
-        await say(connection, word)
-        begun.set()
-        assert go_on.wait(10)
+        await insert(connection, text)
+        started.set()
+        assert go_on.wait(60)
 
     return work
 
 
-async def test_a_write_that_is_cancelled_goes_on_to_its_end_and_the_next_one_follows(
+async def test_a_cancelled_write_runs_to_its_end_and_the_next_one_follows(
     database: Database, held: tuple[threading.Event, threading.Event]
 ) -> None:
-    begun, go_on = held
-    first = asyncio.create_task(database.write(holding(begun, go_on, "first")))
-    assert await asyncio.to_thread(begun.wait, 10)
+    started, go_on = held
+    first = asyncio.create_task(database.write(holding(started, go_on, "first")))
+    assert await asyncio.to_thread(started.wait, 60)
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
         await first
-    second = asyncio.create_task(database.write(say, "second"))
+    second = asyncio.create_task(database.write(insert, "second"))
     await asyncio.wait([second], timeout=0.05)
-    assert not second.done(), "one writes at a time"
+    assert not second.done(), "one transaction writes at a time"
     go_on.set()
-    await asyncio.wait_for(second, 10)
-    assert await said(database) == ["first", "second"]
+    await asyncio.wait_for(second, 60)
+    assert await notes(database) == ["first", "second"]
 
 
-async def test_a_write_that_is_cancelled_before_its_turn_writes_nothing_and_blocks_nobody(
+async def test_a_write_that_is_cancelled_while_it_waits_writes_nothing_and_blocks_nothing(
     database: Database, held: tuple[threading.Event, threading.Event]
 ) -> None:
-    begun, go_on = held
-    first = asyncio.create_task(database.write(holding(begun, go_on, "first")))
-    assert await asyncio.to_thread(begun.wait, 10)
-    second, third = (asyncio.create_task(database.write(say, word)) for word in ("second", "third"))
+    started, go_on = held
+    first = asyncio.create_task(database.write(holding(started, go_on, "first")))
+    assert await asyncio.to_thread(started.wait, 60)
+    second, third = (asyncio.create_task(database.write(insert, text)) for text in ("second", "third"))
     await asyncio.wait([second, third], timeout=0.02)
     second.cancel()
     go_on.set()
-    await asyncio.wait_for(asyncio.gather(first, third), 10)
+    await asyncio.wait_for(asyncio.gather(first, third), 60)
     assert second.cancelled()
-    assert await said(database) == ["first", "third"]
+    assert await notes(database) == ["first", "third"]
