@@ -50,7 +50,7 @@ from bellwire.contract import QUEUE, channel_queue
 from bellwire.errors import BellwireError
 from bellwire.registry import Registry
 from bellwire.service.operational_events import publishing_operational_events
-from bellwire.service.readiness import answering_health
+from bellwire.service.readiness import serving_readiness
 from bellwire.service.settings import Settings, SettingsInvalid
 from bellwire.service.slots import BusySlots, SendSlots, tuner
 from bellwire.service.supervisor import end_with_parent, supervise
@@ -277,7 +277,7 @@ async def run(settings: Settings, channels: Sequence[Channel], *, workflows: boo
         async with (
             polling(client, registry, settings, channels, workflows=workflows) as workers,
             publishing_operational_events(registry, Publisher(client)),
-            answering_health(settings.health_address, client, registry, workers),
+            serving_readiness(settings.health_address, client, registry, workers),
         ):
             log.info("worker.started", channels=[str(channel) for channel in channels], workflows=workflows)
             await stop.wait()

@@ -1,6 +1,6 @@
 """Bellwire: publish an event once; everyone who subscribed gets it, by email, SMS or webhook."""
 
-from bellwire.client import Client, Receipt, Status
+from bellwire.client import Client
 from bellwire.deliveries import Counts, Unsettled
 from bellwire.errors import (
     BellwireError,
@@ -17,6 +17,7 @@ from bellwire.errors import (
 from bellwire.events import Event
 from bellwire.filters import All, Any, Exact, Not, Prefix, Suffix
 from bellwire.keys.keyring import KeyRing
+from bellwire.receipts import Receipt, Status
 from bellwire.subscriptions import Subscription, SubscriptionState
 from bellwire.targets import Channel, EmailTarget, SmsTarget, WebhookTarget
 

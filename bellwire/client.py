@@ -35,7 +35,7 @@ from bellwire.errors import (
 )
 from bellwire.events import Event, event_key
 from bellwire.keys.keyring import KeyRing
-from bellwire.models import Payload
+from bellwire.receipts import EventReference, Receipt, Status, address_of
 from bellwire.temporal.connection import connect, translated
 from bellwire.temporal.publications import Publication, publications
 
@@ -48,35 +48,6 @@ START_TIMEOUT = timedelta(seconds=10)
 POLL_SECONDS = 0.5
 #: Timeout of a query. It takes milliseconds; after a worker was killed, the server waits 10 s for it first.
 QUERY_TIMEOUT = timedelta(seconds=20)
-
-
-class Receipt(Payload):
-    """The result of publish: Temporal has stored the event durably."""
-
-    source: str
-    event_id: str
-    #: The workflow that delivers it. Open it in the Temporal UI, or pass the receipt to `status` and `wait`.
-    workflow_id: str
-    #: Whether the event was published before, with the same content. Nothing was started then.
-    duplicate: bool = False
-
-
-class Status(Payload):
-    """The counts of an event, and its first unsettled deliveries."""
-
-    source: str
-    id: str
-    #: The workflow that delivers it.
-    workflow_id: str
-    counts: Counts
-    #: Whether every delivery is delivered, rejected, exhausted or cancelled.
-    settled: bool
-    #: The first unsettled deliveries, by due time.
-    unsettled: tuple[Unsettled, ...] = ()
-
-
-#: Identifies an event: its receipt, its (source, id), or the event.
-Target = Receipt | tuple[str, str] | Event
 
 
 class Client:
@@ -148,19 +119,19 @@ class Client:
             seen.add(event.key)
         return receipts
 
-    async def status(self, target: Target) -> Status:
+    async def status(self, event: EventReference) -> Status:
         """The event's status now: from its workflow, or from the registry, through a worker, once Temporal has deleted it.
 
         Raises EventNotFound, EventConflict, TemporalUnavailable.
         """
-        source, event_id, workflow_id = _address(target)
+        source, event_id, workflow_id = address_of(event)
         key = event_key(source, event_id)
         summary = await self._summary(workflow_id)
         if summary is None:
             found = await self._lookup(LookupInput(source=source, id=event_id))
             workflow_id, summary = found.workflow_id, await self._summary(found.workflow_id)
             if summary is None:
-                return _recorded_status(source, event_id, found)
+                return Status.recorded(source, event_id, found)
         known = summary.events.get(key)
         if known and known.result is PublishResult.CONFLICT:
             raise EventConflict(
@@ -170,7 +141,7 @@ class Client:
             if (
                 known.workflow_id == workflow_id
             ):  # a later run with the same workflow id; Temporal has deleted the first
-                return _recorded_status(source, event_id, await self._lookup(LookupInput(source=source, id=event_id)))
+                return Status.recorded(source, event_id, await self._lookup(LookupInput(source=source, id=event_id)))
             return await self.status(Receipt(source=source, event_id=event_id, workflow_id=known.workflow_id))
         counts, unsettled = await self._with_children(summary, key)
         settled = known is not None and summary.resolved and not summary.open_children and not counts.unsettled
@@ -183,19 +154,19 @@ class Client:
             unsettled=tuple(unsettled),
         )
 
-    async def wait(self, target: Target, timeout: float | None = None) -> Status:
+    async def wait(self, event: EventReference, timeout: float | None = None) -> Status:
         """Wait until every delivery of the event is settled, for up to `timeout` seconds, or without limit if None.
 
         Raises WaitTimeout and what `status` raises.
         """
-        _, _, workflow_id = _address(target)
+        workflow_id = address_of(event).workflow_id
         try:
             async with asyncio.timeout(timeout):
                 while True:
                     shared = contract.is_batch(workflow_id)
                     if not shared:
                         await self._wait_for_end(workflow_id)
-                    status = await self.status(target)
+                    status = await self.status(event)
                     if status.settled or (status.workflow_id == workflow_id and not shared):
                         return status
                     # Another workflow delivers it, or one that delivers other events too.
@@ -207,12 +178,12 @@ class Client:
             text = f"not settled within {format_duration(timeout)}; see `status` for what is unsettled"
             raise WaitTimeout(text) from error
 
-    async def cancel(self, target: Target) -> None:
+    async def cancel(self, event: EventReference) -> None:
         """Stop delivering the event: its unsettled deliveries settle as cancelled. What was sent stays sent.
 
         Raises EventNotFound, TemporalUnavailable.
         """
-        status = await self.status(target)
+        status = await self.status(event)
         if status.settled:
             return
         handle = self.temporal.get_workflow_handle(status.workflow_id)
@@ -223,13 +194,13 @@ class Client:
             else:
                 await handle.cancel()
 
-    async def retry(self, target: Target, subscription_id: str) -> str:
+    async def retry(self, event: EventReference, subscription_id: str) -> str:
         """Attempt the event's delivery for this subscription now, and return the id of the workflow that attempts it.
 
         A delivery that waits is attempted at once; a settled delivery is redelivered, with a new schedule. Raises EventNotFound,
         DeliveryNotFound, TemporalUnavailable.
         """
-        source, event_id, _ = _address(target)
+        source, event_id, _ = address_of(event)
         found = await self._lookup(LookupInput(source=source, id=event_id, subscription_id=subscription_id))
         assert found.delivery
         assert found.delivery_state
@@ -352,19 +323,3 @@ class Client:
                 cause = cause.__cause__
             raise TemporalUnavailable(f"the worker could not look the event up: {error.cause}") from error
         return found
-
-
-def _address(target: Target) -> tuple[str, str, str]:
-    """Source, id and the workflow id to query first."""
-    if isinstance(target, Receipt):
-        return target.source, target.event_id, target.workflow_id
-    source, event_id = (target.source, target.id) if isinstance(target, Event) else target
-    return source, event_id, contract.event_workflow_id(source, event_id)
-
-
-def _recorded_status(source: str, event_id: str, found: LookupResult) -> Status:
-    """The status by the registry, for an event whose workflow Temporal has deleted."""
-    counts = found.counts
-    return Status(
-        source=source, id=event_id, workflow_id=found.workflow_id, counts=counts, settled=not counts.unsettled
-    )

@@ -19,8 +19,8 @@ BellwireError
     ├── SignatureMismatch
     └── TimestampOutsideTolerance
 
-Constructing `Event`, `Subscription` or a target with bad values raises pydantic's `ValidationError` (a ValueError) that
-names each field. Everything else that a caller can meet is below; raised without a message, the docstring is the message.
+Constructing `Event`, `Subscription` or a target with invalid values raises pydantic's `ValidationError` (a ValueError), which
+names each invalid field. All other errors are below. An exception that is raised without a message uses its docstring.
 """
 
 import inspect
@@ -30,46 +30,46 @@ from pydantic import ValidationError
 
 
 class BellwireError(Exception):
-    """Something went wrong in Bellwire."""
+    """Base class of all errors of Bellwire."""
 
     def __init__(self, *args: object) -> None:
         super().__init__(*(args or (inspect.getdoc(type(self)),)))
 
 
 class EventInvalid(BellwireError, ValueError):
-    """The event breaks a rule of CloudEvents 1.0; correct the named field and publish again. Nothing was started."""
+    """The event is not a valid CloudEvents 1.0 event; correct the named field and publish again. Nothing was started."""
 
 
 class EventConflict(BellwireError):
-    """Another event with this source and id, but other content, was published before; give the new event an id of its own."""
+    """An event with this source and id, but other content, was published before; give the new event another id."""
 
 
 class EventNotFound(BellwireError):
-    """No event with this source and id is known; check both, and that it was published to this namespace."""
+    """No event has this source and id; check both, and that it was published to this namespace."""
 
 
 class DeliveryNotFound(BellwireError):
-    """The event has no delivery for this subscription; `python -m starter events show` lists those it has."""
+    """The event has no delivery for this subscription; `python -m starter events show` lists its deliveries."""
 
 
 class SubscriptionNotFound(BellwireError):
-    """No subscription has this id; `python -m starter subscriptions` lists those there are."""
+    """No subscription has this id; `python -m starter subscriptions` lists them."""
 
 
 class SubscriptionInvalid(BellwireError, ValueError):
-    """The subscription breaks a rule; correct the named field and try again. Nothing was stored."""
+    """The subscription is invalid; correct the named field and try again. Nothing was stored."""
 
 
 class TemplateInvalid(BellwireError, ValueError):
-    """The template does not exist, does not parse or names a variable that the event lacks."""
+    """The template does not exist, has a syntax error or uses a variable that the event does not have."""
 
 
 class WaitTimeout(BellwireError, TimeoutError):
-    """The event has not settled yet; wait longer, or see `status` for what is unsettled and when it is next due."""
+    """The event has not settled in time; wait longer, or see `status` for the unsettled deliveries and when they are due."""
 
 
 class TemporalUnavailable(BellwireError):
-    """Temporal cannot be reached; check TEMPORAL_ADDRESS and that the server runs, then publish again (the same id is safe)."""
+    """Temporal cannot be reached; check TEMPORAL_ADDRESS and that the server runs, then publish again (with the same id)."""
 
 
 class RegistryUnavailable(BellwireError):
@@ -81,15 +81,15 @@ class NotSetUp(BellwireError):
 
 
 class KeysInvalid(BellwireError, ValueError):
-    """The encryption keys are no list of id:base64; make one with `python -m starter keys new`."""
+    """The encryption keys are not a list of id:base64; generate one with `python -m starter keys new`."""
 
 
 class NotReadable(BellwireError):
-    """It is encrypted, and none of the keys given opens it; give BELLWIRE_ENCRYPTION_KEYS the key that it names."""
+    """The data is encrypted with a key that is not given; add the named key to BELLWIRE_ENCRYPTION_KEYS."""
 
 
 class SignatureInvalid(BellwireError, ValueError):
-    """The request is not a webhook signed with this secret; answer 400 and do nothing else."""
+    """The request is not a webhook signed with this secret; respond with 400 and do nothing else."""
 
 
 class SignatureMissing(SignatureInvalid):
@@ -97,24 +97,24 @@ class SignatureMissing(SignatureInvalid):
 
 
 class SignatureMismatch(SignatureInvalid):
-    """No signature matches: the secret is another one, or the body was changed; verify the raw bytes as received."""
+    """No signature matches: the secret is another one, or the body was changed; verify the raw body as received."""
 
 
 class TimestampOutsideTolerance(SignatureInvalid):
-    """The webhook-timestamp is too old or too new: a replayed request, or a clock that is off."""
+    """The webhook-timestamp is too old or too new: the request was replayed, or a clock is wrong."""
 
 
 def fields_in_error(error: ValidationError, *, prefix: Iterable[str] = ()) -> str:
-    """Each problem of a pydantic error as `field: what is wrong`, joined by "; "."""
+    """Return the problems of a pydantic error as `field: problem`, joined by "; "."""
     return "; ".join(
         f"{field}: {message}" if field else message for field, message in field_errors(error, prefix=prefix)
     )
 
 
 def field_errors(error: ValidationError, *, prefix: Iterable[str] = ()) -> list[tuple[str, str]]:
-    """Each problem of a pydantic error as (field, what is wrong); inputs are left out, they may be private.
+    """Return the problems of a pydantic error as (field, message). Inputs are left out: they may be private.
 
-    A rule that spans several fields has no field; its message names them.
+    A problem of several fields has no field; its message names them.
     """
     problems = []
     found = error.errors(include_url=False, include_input=False, include_context=False)
@@ -123,7 +123,7 @@ def field_errors(error: ValidationError, *, prefix: Iterable[str] = ()) -> list[
             len(other["loc"]) > len(problem["loc"]) > 0 and other["loc"][: len(problem["loc"])] == problem["loc"]
             for other in found
         ):
-            continue  # a container whose item is bad; the item says more
+            continue  # a container with an invalid item: the item's problem is more specific
         field = ".".join(str(part) for part in (*prefix, *problem["loc"]))
         problems.append((field, problem["msg"].removeprefix("Value error, ")))
     return problems

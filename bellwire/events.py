@@ -1,6 +1,6 @@
 """Event: something that happened, published once, as a CloudEvents 1.0 event.
 
-Source of the rules: CloudEvents 1.0.2, "Context Attributes" and "Type System"; RFC 3986 for `source`; RFC 3339 for `time`.
+Rules: CloudEvents 1.0.2, "Context Attributes" and "Type System"; RFC 3986 for `source`; RFC 3339 for `time`.
 """
 
 import base64
@@ -32,20 +32,20 @@ from pydantic import (
 from bellwire.errors import EventInvalid, fields_in_error
 from bellwire.models import TRUSTED, Payload
 
-#: The largest event, in bytes of its JSON form. CloudEvents asks intermediaries for 64 KiB; this is four times as much.
+#: Maximum size of an event, in bytes of JSON. CloudEvents requires 64 KiB of intermediaries; this is four times as much.
 MAX_EVENT_BYTES = 256 * 1024
-#: How deep data may nest. Parsers of JSON give up at about 200, and a publication adds levels of its own.
+#: Maximum nesting depth of data. JSON parsers fail at about 200, and a publication adds levels of its own.
 MAX_DATA_DEPTH = 100
-#: Digits of the longest integer in data; parsers give up at 4,300.
+#: Maximum digits of an integer in data; parsers fail at 4,300.
 MAX_INTEGER_DIGITS = 1000
 _TOO_LONG = 10**MAX_INTEGER_DIGITS
 
-#: Attributes that differ each time a publisher tries again, though the event is the same: not part of its content.
+#: Attributes that are not content: they differ when a publisher retries with the same event.
 _NOT_CONTENT = {"time", "traceparent", "tracestate"}
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 _URI_REFERENCE = re.compile(
-    r"(?:[A-Za-z][A-Za-z0-9+.\-]*:|(?![^/?#]*:))"  # a scheme, or a first segment that cannot be taken for one
+    r"(?:[A-Za-z][A-Za-z0-9+.\-]*:|(?![^/?#]*:))"  # a scheme, or a first segment without a colon
     r"(?:[A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=]|%[0-9A-Fa-f]{2})*"
     r"(?:#(?:[A-Za-z0-9\-._~:/?@!$&'()*+,;=]|%[0-9A-Fa-f]{2})*)?"
 )
@@ -55,7 +55,7 @@ _TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
 
 def uuid7() -> uuid.UUID:
-    """A UUID version 7 (RFC 9562 §5.7): the time in milliseconds, then random bits, so that ids sort by creation."""
+    """Return a UUID version 7 (RFC 9562 §5.7): milliseconds, then random bits, so that ids sort by creation."""
     value = (clock.time_ns() // 1_000_000 & (1 << 48) - 1) << 80 | secrets.randbits(80)
     value = value & ~(0xF << 76) | 7 << 76
     return uuid.UUID(int=value & ~(0x3 << 62) | 0x2 << 62)
@@ -63,21 +63,23 @@ def uuid7() -> uuid.UUID:
 
 def _printable(value: str) -> str:
     if _CONTROL.search(value):
-        raise ValueError("holds a control character, a lone surrogate or a noncharacter; CloudEvents strings may not")
+        raise ValueError(
+            "contains a control character, a lone surrogate or a noncharacter, which CloudEvents does not allow"
+        )
     return value
 
 
 def _uri_reference(value: str) -> str:
     if not _URI_REFERENCE.fullmatch(value):
         raise ValueError(
-            "is not a URI-reference (RFC 3986), such as /shop/orders or https://shop.example; percent-encode the rest"
+            "is not a valid URI-reference (RFC 3986), such as /shop/orders; percent-encode other characters"
         )
     return value
 
 
 def _timestamp(value: object) -> object:
     if isinstance(value, str) and not _RFC3339.fullmatch(value):
-        raise ValueError("is not an RFC 3339 timestamp with its zone, such as 2026-11-23T08:00:00Z")
+        raise ValueError("is not a valid RFC 3339 timestamp with a time zone, such as 2026-11-23T08:00:00Z")
     if not isinstance(value, str | datetime):
         raise ValueError("must be an RFC 3339 string or an aware datetime")  # noqa: TRY004 - pydantic reports ValueErrors
     return value
@@ -86,9 +88,9 @@ def _timestamp(value: object) -> object:
 def _aware(value: datetime) -> datetime:
     offset = value.utcoffset()
     if offset is None:
-        raise ValueError("has no zone; use an aware datetime, such as datetime.now(UTC)")
+        raise ValueError("has no time zone; use an aware datetime, such as datetime.now(UTC)")
     if offset % timedelta(minutes=1):
-        raise ValueError("has a zone with seconds in its offset, which RFC 3339 cannot say; use .astimezone(UTC)")
+        raise ValueError("has a time zone offset with seconds, which RFC 3339 does not allow; use .astimezone(UTC)")
     try:
         value.astimezone(UTC)
     except OverflowError as error:
@@ -100,11 +102,11 @@ def _shallow(value: object) -> object:
     level = [value]
     for _ in range(MAX_DATA_DEPTH):
         inner = [item for outer in level if isinstance(outer, dict | list) for item in _items(outer)]
-        # Each container once, or data that holds itself twice would double with every level.
+        # Each container once, or data that contains itself twice would double with each level.
         level = list({id(item): item for item in inner if isinstance(item, dict | list)}.values())
         if not level:
             return value
-    raise ValueError(f"nests deeper than {MAX_DATA_DEPTH} levels; flatten it, or send a reference to it")
+    raise ValueError(f"is nested deeper than {MAX_DATA_DEPTH} levels; flatten it, or send a reference to it")
 
 
 def _items(value: dict[Any, Any] | list[Any]) -> Iterable[Any]:
@@ -112,7 +114,7 @@ def _items(value: dict[Any, Any] | list[Any]) -> Iterable[Any]:
 
 
 def tenant_name(value: str) -> str:
-    """`value` if it can name a tenant, else a ValueError that says what a name is."""
+    """Return `value` if it is a valid tenant name. Raises ValueError."""
     if not _TENANT.fullmatch(value):
         raise ValueError("must be 1 to 63 letters, digits, dots, dashes or underscores, the first a letter or digit")
     return value
@@ -123,29 +125,29 @@ TenantName = Annotated[str, AfterValidator(tenant_name)]
 
 
 class Event(Payload):
-    """Something that happened. Keyword arguments beyond the fields below are CloudEvents extension attributes.
+    """Something that happened. Keyword arguments other than the fields below are CloudEvents extension attributes.
 
-    Raises pydantic's ValidationError, which names each bad field.
+    Raises pydantic's ValidationError, which names each invalid field.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
     specversion: Literal["1.0"] = "1.0"
-    #: Unique for the source. A UUIDv7 if left out; give your own (an order number and step, say) to make retries safe.
+    #: Unique within the source. A UUIDv7 by default; give your own, such as order number and step, to make retries safe.
     id: Annotated[Attribute, Field(min_length=1, max_length=256)] = Field(default_factory=lambda: str(uuid7()))
-    #: Who says so: a URI-reference such as /shop/orders.
+    #: The publisher: a URI-reference such as /shop/orders.
     source: Annotated[str, Field(min_length=1, max_length=512), AfterValidator(_uri_reference)]
-    #: What happened, in dotted words, general to specific: order.paid.
+    #: What happened, in dotted words from general to specific: order.paid.
     type: Annotated[Attribute, Field(min_length=1, max_length=256)]
-    #: What it happened to, within the source: order 42.
+    #: What it happened to, within the source: 42.
     subject: Annotated[Attribute, Field(min_length=1, max_length=1024)] | None = None
-    #: When it happened; now, if left out.
+    #: When it happened; now by default.
     time: Annotated[datetime, BeforeValidator(_timestamp), AfterValidator(_aware)] = Field(
         default_factory=lambda: datetime.now(UTC)
     )
     datacontenttype: Attribute | None = None
     dataschema: Annotated[Attribute, Field(min_length=1)] | None = None
-    #: The tenant it is for; all tenants, if left out.
+    #: The tenant that it is for; None: all tenants.
     tenant: TenantName | None = None
     data: Annotated[JsonValue, BeforeValidator(_shallow)] = None
 
@@ -156,26 +158,26 @@ class Event(Payload):
 
     @property
     def key(self) -> str:
-        """26 letters and digits that stand for (source, id)."""
+        """26 letters and digits that identify (source, id)."""
         return event_key(self.source, self.id)
 
     @property
     def digest(self) -> str:
-        """A fingerprint of the content: equal if the same event is published again, even at another time or in another trace."""
+        """A hash of the content: equal if the same event is published again, even with another time or trace."""
         content = {name: value for name, value in self.structured().items() if name not in _NOT_CONTENT}
         return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     def structured(self) -> dict[str, Any]:
-        """The event as the JSON object of the CloudEvents JSON format; attributes that are not set are absent."""
+        """Return the event in the CloudEvents JSON format. Attributes that are not set are absent."""
         unset = {name for name in type(self).model_fields if getattr(self, name) is None}
         return self.model_dump(mode="json", exclude=unset)
 
     def to_json(self) -> str:
-        """`structured` as text: what is stored, and what webhooks carry."""
+        """Return `structured` as text, which is stored and sent by webhooks."""
         return json.dumps(self.structured(), ensure_ascii=False, separators=(",", ":"))
 
     def attribute(self, name: str) -> str | None:
-        """A context attribute in its canonical string form (CloudEvents "Type System"); None if it is not set."""
+        """Return a context attribute in its canonical string form (CloudEvents "Type System"); None if it is not set."""
         value = self.model_dump(mode="json", include={name}).get(name) if name != "data" else None
         if isinstance(value, bool):
             return "true" if value else "false"
@@ -183,7 +185,7 @@ class Event(Payload):
 
     @classmethod
     def parse(cls, value: str | bytes | dict[str, Any]) -> Self:
-        """The event from its CloudEvents JSON form. Raises EventInvalid, which names each bad field."""
+        """Parse an event in the CloudEvents JSON format. Raises EventInvalid, which names each invalid field."""
         try:
             return cls.model_validate(value) if isinstance(value, dict) else cls.model_validate_json(value)
         except ValidationError as error:
@@ -191,13 +193,13 @@ class Event(Payload):
 
     @classmethod
     def restored(cls, stored: str) -> Self:
-        """The event from the JSON that `to_json` made of it; what was checked when it was made is not checked again."""
+        """Parse an event that `to_json` wrote, without repeating the checks."""
         return cls.model_validate_json(stored, context=TRUSTED)
 
     @model_validator(mode="before")
     @classmethod
     def _null_is_unset(cls, value: Any) -> Any:
-        """CloudEvents JSON format §2.1: a null attribute is one that is not set."""
+        """CloudEvents JSON format §2.1: a null attribute is not set."""
         if isinstance(value, dict):
             return {name: item for name, item in value.items() if item is not None or name == "data"}
         return value
@@ -212,16 +214,14 @@ class Event(Payload):
             match value:
                 case str():
                     if _CONTROL.search(value):
-                        raise ValueError(f"{name}: holds a control character, a lone surrogate or a noncharacter")
+                        raise ValueError(f"{name}: contains a control character, a lone surrogate or a noncharacter")
                 case bool():
                     pass
                 case int():
                     if not -(2**31) <= value < 2**31:
-                        raise ValueError(f"{name}: integer attributes have 32 bits; use a string")
+                        raise ValueError(f"{name}: is out of range (32-bit integer); use a string")
                 case _:
-                    raise ValueError(
-                        f"{name}: an extension attribute is a string, an integer or a boolean; put the rest into data"
-                    )
+                    raise ValueError(f"{name}: must be a string, an integer or a boolean; put other values into data")
         return self
 
     @model_validator(mode="after")
@@ -232,19 +232,19 @@ class Event(Payload):
         try:
             size = len(self.model_dump_json().encode())
         except ValueError as error:
-            raise ValueError("data: holds a lone surrogate, which JSON in UTF-8 cannot say; repair the text") from error
+            raise ValueError("data: contains a lone surrogate, which UTF-8 cannot encode; fix the text") from error
         if size > MAX_EVENT_BYTES:
             raise ValueError(
-                f"data: the event has {size:,} bytes of JSON, the limit is {MAX_EVENT_BYTES:,}; send a reference to the rest"
+                f"data: the event has {size:,} bytes of JSON, the limit is {MAX_EVENT_BYTES:,}; send a reference to large data"
             )
         return self
 
 
 def _check_numbers(value: JsonValue) -> None:
     if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("data: holds NaN or Infinity, which JSON cannot say; use null or a string")
+        raise ValueError("data: contains NaN or Infinity, which JSON does not allow; use null or a string")
     if isinstance(value, int) and not -_TOO_LONG < value < _TOO_LONG:
-        raise ValueError(f"data: holds an integer of more than {MAX_INTEGER_DIGITS:,} digits; use a string")
+        raise ValueError(f"data: contains an integer of more than {MAX_INTEGER_DIGITS:,} digits; use a string")
     if isinstance(value, dict | list):
         for item in _items(value):
             _check_numbers(item)
@@ -252,15 +252,15 @@ def _check_numbers(value: JsonValue) -> None:
 
 @lru_cache(maxsize=4096)
 def event_key(source: str, event_id: str) -> str:
-    """26 letters and digits that stand for (source, id): the first 128 bits of a SHA-256, in base 32.
+    """Return 26 letters and digits that identify (source, id): the first 128 bits of a SHA-256, in base 32.
 
-    A source cannot hold a line feed, so ("a", "b") and any other pair never meet in the text that is hashed.
+    A source cannot contain a line feed, so two different pairs are never the same hashed text.
     """
     digest = hashlib.sha256(f"{source}\n{event_id}".encode()).digest()[:16]
     return base64.b32encode(digest).decode().rstrip("=").lower()
 
 
-def _as_it_is(value: object, check: ValidatorFunctionWrapHandler) -> Event:
+def _validated(value: object, check: ValidatorFunctionWrapHandler) -> Event:
     return value if isinstance(value, Event) else check(value)
 
 
@@ -268,7 +268,7 @@ def _restored(value: object, _: ValidatorFunctionWrapHandler) -> Event:
     return value if isinstance(value, Event) else Event.model_validate(value, context=TRUSTED)
 
 
-#: An event that a publisher sent, checked on arrival; and one that has been. An Event is not checked again for being put
-#: into another model, which pydantic would do.
-Received = Annotated[Event, WrapValidator(_as_it_is)]
+#: Fields for an event that a publisher sent, which is validated, and for one that was validated before. An Event instance is
+#: not validated again when it becomes a field of another model.
+Received = Annotated[Event, WrapValidator(_validated)]
 Checked = Annotated[Event, WrapValidator(_restored)]

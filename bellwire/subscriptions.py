@@ -19,9 +19,9 @@ _LOCALE = re.compile(r"[A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8})*")
 class SubscriptionState(StrEnum):
     #: Events are matched and delivered.
     ACTIVE = "active"
-    #: The tenant asked for silence; events that come meanwhile are not delivered later.
+    #: The tenant paused it. Events that are published meanwhile are not delivered later.
     PAUSED = "paused"
-    #: Bellwire stopped it, because the target is gone or has failed for too long; `state_reason` says why.
+    #: Bellwire disabled it, because the target is gone or failed for too long; see `state_reason`.
     DISABLED = "disabled"
 
 
@@ -40,7 +40,7 @@ def _templates(templates: dict[str, str], info: ValidationInfo) -> dict[str, str
     try:
         size = sum(len(source.encode()) for source in templates.values())
     except UnicodeEncodeError as error:
-        raise ValueError("hold half a character (a lone surrogate), which has no UTF-8") from error
+        raise ValueError("contain a lone surrogate, which UTF-8 cannot encode; fix the text") from error
     if size > MAX_TEMPLATES_BYTES:
         raise ValueError(f"have {size:,} bytes together, the limit is {MAX_TEMPLATES_BYTES:,}; shorten them")
     return templates
@@ -59,35 +59,35 @@ SubscriptionId = Annotated[
     str,
     _matching(_SUBSCRIPTION_ID, "must be 1 to 63 letters, digits, dashes or underscores, the first a letter or digit"),
 ]
-#: Lowest and highest rate limit, in deliveries per second: one in 17 minutes, and more than any one receiver takes.
+#: Lowest and highest rate limit, in deliveries per second: one in 17 minutes, and more than any endpoint handles.
 RATE_BOUNDS = (0.001, 10_000.0)
-#: Seconds to wait before the second, third, … attempt. Up to 50 waits of at most 7 days.
+#: Seconds before the second, third, … attempt: up to 50 delays of at most 7 days.
 RetrySchedule = Annotated[tuple[Annotated[float, Field(gt=0, le=7 * 86400)], ...], Field(max_length=50)]
 
 
 class Subscription(StrictInput):
-    """A tenant's standing wish: which events, and where to. Raises pydantic's ValidationError, which names each bad field."""
+    """A tenant's standing request: which events go to which target. Raises pydantic's ValidationError, which names the fields."""
 
-    #: Unique over all tenants; part of each delivery's id. A UUIDv7 if left out.
+    #: Unique across all tenants; part of each delivery's id. A UUIDv7 by default.
     id: SubscriptionId = Field(default_factory=lambda: f"sub_{uuid7().hex}")
     tenant: TenantName
-    #: Events of a type that matches any of these are wanted.
+    #: An event matches if its type matches any of these patterns.
     types: Annotated[tuple[TypePattern, ...], Field(min_length=1, max_length=100)]
-    #: All of them must match as well.
+    #: All of these must match too.
     filters: Annotated[tuple[Filter, ...], Field(max_length=100)] = ()
     target: Target
-    #: The template to render instead of the one named like the event type. Webhooks carry the event itself.
+    #: The template to render; by default the one named like the event type. Webhooks send the event itself.
     template: (
         Annotated[str, Field(max_length=100), _matching(_TEMPLATE, "must be dotted words, such as order.paid")] | None
     ) = None
-    #: Templates that the tenant wrote, by part: email.subject, email.text, email.html; sms.text; webhook.json. They win over
-    #: the operator's; a part that is left out comes from those. What is wrong in them is found by `subscribe`.
+    #: The tenant's own templates: email.subject, email.text, email.html; sms.text; webhook.json. They take precedence over the
+    #: operator's, which are used for those left out. `subscribe` reports their syntax errors.
     templates: Annotated[dict[str, str], Field(min_length=1), AfterValidator(_templates)] | None = None
-    #: BCP 47 language of the text: en, zh-CN.
+    #: Language of the text, a BCP 47 tag: en, zh-CN.
     locale: Annotated[str, _matching(_LOCALE, "must be a BCP 47 language tag, such as en or zh-CN")] = "en"
-    #: Seconds to wait before each further attempt; the channel's default schedule, if left out. Empty: one attempt only.
+    #: Seconds before each further attempt; None: the channel's default schedule. Empty: one attempt only.
     retry_schedule: RetrySchedule | None = None
-    #: Most deliveries per second; what comes faster waits its turn. None: no limit.
+    #: Maximum deliveries per second; further ones wait. None: no limit.
     rate_limit: Annotated[float, Field(ge=RATE_BOUNDS[0], le=RATE_BOUNDS[1])] | None = None
     state: SubscriptionState = SubscriptionState.ACTIVE
     #: Why it is paused or disabled; None while active.
@@ -98,7 +98,7 @@ class Subscription(StrictInput):
         return self.target.channel
 
     def wants(self, event: Event) -> bool:
-        """Whether the event is to be delivered: right tenant, active, a type pattern and all filters match."""
+        """Whether the event is to be delivered: active, its tenant, and a type pattern and all filters match."""
         return (
             self.state is SubscriptionState.ACTIVE
             and event.tenant in {None, self.tenant}

@@ -1,4 +1,4 @@
-"""Suppression: an address that is written to no more, and why."""
+"""Suppression: an address that is not sent to, and the reason."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -6,23 +6,23 @@ from enum import StrEnum
 from bellwire.models import Payload
 from bellwire.targets import Channel
 
-#: Instead of a subscription's id: of no subscription at all.
+#: The scope of a suppression that applies to all subscriptions, in place of a subscription id.
 EVERYWHERE = ""
 
 
 def by_sender(sender: str) -> str:
-    """Instead of a subscription's id: whatever comes from this sender of SMS, who alone was told STOP."""
+    """Return the scope of a suppression that applies to one SMS sender, whose messages were answered with STOP."""
     return f"sender:{sender}"
 
 
 class SuppressionReason(StrEnum):
-    #: The mail system of the recipient, or the carrier, said for good that nobody is there.
+    #: The recipient's mail system or carrier reported permanently that the address does not exist.
     BOUNCED = "bounced"
     #: The recipient reported a mail as spam.
     COMPLAINED = "complained"
-    #: The recipient took back the subscription: by one click, or by STOP.
+    #: The recipient unsubscribed: by one click, or by STOP.
     UNSUBSCRIBED = "unsubscribed"
-    #: An operator put it on the list.
+    #: An operator added it.
     OPERATOR = "operator"
 
 
@@ -30,7 +30,7 @@ class Suppression(Payload):
     channel: Channel
     address: str
     reason: SuppressionReason
-    #: The only subscription, or sender (`by_sender`), for which it counts; EVERYWHERE for all.
+    #: The scope: a subscription id, an SMS sender (`by_sender`), or EVERYWHERE.
     subscription_id: str = EVERYWHERE
-    #: When it was put on the list; None before.
+    #: When it was stored; None before.
     created_at: datetime | None = None

@@ -1,8 +1,7 @@
-"""The filter dialects that every CloudEvents subscription must understand: exact, prefix, suffix, all, any, not.
+"""The filter dialects that CloudEvents requires: exact, prefix, suffix, all, any, not.
 
-Source: CloudEvents Subscriptions API, "Filter Dialects". A filter reads context attributes, never `data`; an attribute that
-is not set matches nothing; comparisons are of canonical strings and case-sensitive; several attributes in one filter must
-all match.
+CloudEvents Subscriptions API, "Filter Dialects". A filter reads context attributes, never `data`. An attribute that is not
+set matches nothing. Comparisons use canonical strings and are case-sensitive. All attributes of one filter must match.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag
 from bellwire.events import Event
 from bellwire.models import StrictInput
 
-#: How deep filters may nest; each level is a `not`, `all` or `any` around others.
+#: Maximum nesting depth of filters. Each `not`, `all` or `any` around others is one level.
 MAX_DEPTH = 10
 
 AttributeName = Annotated[str, Field(pattern=r"^[a-z0-9]{1,64}$")]
@@ -50,7 +49,7 @@ class Suffix(StrictInput):
 
 
 class All(StrictInput):
-    """Every one of the filters matches."""
+    """All of the filters match."""
 
     all: Annotated[tuple[Filter, ...], Field(min_length=1)]
 
@@ -94,16 +93,16 @@ def _one_known_dialect(value: object) -> object:
     for _ in range(MAX_DEPTH):
         level = [item for outer in level for item in _inner(outer)]
     if level:
-        raise ValueError(f"nests deeper than {MAX_DEPTH} levels; flatten it")
+        raise ValueError(f"is nested deeper than {MAX_DEPTH} levels; flatten it")
     if _dialect(value) not in _DIALECTS:
         raise ValueError(
-            f'is not a filter; write one of {", ".join(_DIALECTS)} with its values, such as {{"prefix": {{"source": "/shop"}}}}'
+            f'is not a valid filter; write one of {", ".join(_DIALECTS)} with its values, such as {{"exact": {{"type": "a"}}}}'
         )
     return value
 
 
 def _inner(value: object) -> Iterable[object]:
-    """The filters within one, be it a model or not checked yet."""
+    """The filters within a filter, which may be a model or unvalidated."""
     match value:
         case All(all=inner) | Any(any=inner):
             return inner
@@ -131,5 +130,5 @@ for _model in (All, Any, Not):
 
 
 def matches(filters: Iterable[Filter], event: Event) -> bool:
-    """Whether the event passes all the filters; no filters pass every event."""
+    """Whether the event matches all the filters. No filters match every event."""
     return all(item.matches(event) for item in filters)

@@ -1,4 +1,4 @@
-"""Event type patterns: `order.paid` itself, `order.*` for all types below order at any depth, `*` for every type."""
+"""Event type patterns: `order.paid` for one type, `order.*` for all types below order at any depth, `*` for all types."""
 
 from typing import Annotated
 
@@ -10,12 +10,10 @@ from bellwire.models import skip_when_trusted
 def _check(pattern: str) -> str:
     head = pattern.removesuffix("*")
     if pattern != "*" and ("*" in head or (head != pattern and not head.endswith(".")) or head == "."):
-        raise ValueError(
-            "is not a pattern; write a type (order.paid), a type and all below it (order.*), or * for every type"
-        )
+        raise ValueError("is not a valid pattern; write a type (order.paid), a prefix (order.*), or * for all types")
     if any(character.isspace() or not character.isprintable() for character in pattern):
         raise ValueError(
-            "holds white space or a control character; patterns are dotted words, such as order.paid or order.*"
+            "contains white space or a control character; write dotted words, such as order.paid or order.*"
         )
     return pattern
 
@@ -24,9 +22,9 @@ TypePattern = Annotated[str, Field(min_length=1, max_length=256), skip_when_trus
 
 
 def patterns_matching(event_type: str) -> list[str]:
-    """Every pattern that would match the type: `order.paid` is matched by `order.paid`, `order.*` and `*`.
+    """Return all patterns that match the type: `order.paid` is matched by `order.paid`, `order.*` and `*`.
 
-    The registry looks these up in an index, so a match costs as many look-ups as the type has words.
+    The registry looks these up in an index, so a match costs one lookup per word of the type.
     """
     words = event_type.split(".")
     below = [".".join(words[:depth]) + ".*" for depth in range(len(words) - 1, 0, -1)]
@@ -34,5 +32,5 @@ def patterns_matching(event_type: str) -> list[str]:
 
 
 def type_matches(pattern: str, event_type: str) -> bool:
-    """Whether the pattern wants events of this type."""
+    """Whether the pattern matches the type."""
     return pattern in patterns_matching(event_type)

@@ -1,4 +1,4 @@
-"""GET /ready: whether a worker can do its work, for whoever restarts or replaces it."""
+"""Readiness: GET /ready, by which orchestrators find out whether a worker works."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -13,10 +13,10 @@ from bellwire.service.settings import SettingsInvalid
 
 
 @asynccontextmanager
-async def answering_health(
+async def serving_readiness(
     address: str | None, client: Client, registry: Registry, workers: Sequence[Worker]
 ) -> AsyncIterator[None]:
-    """GET /ready on host:port: 200 while the workers poll and registry and Temporal answer, else 503 with the reason."""
+    """Serve GET /ready on host:port: 200 while the workers poll and registry and Temporal respond, otherwise 503 and why."""
     if not address:
         yield
         return

@@ -1,4 +1,4 @@
-"""Settings: what operators configure, read once from BELLWIRE_* variables by `worker.py` and `starter`.
+"""Settings: the configuration, read once from BELLWIRE_* variables by `worker.py` and `starter`.
 
 The connection to Temporal is not here: it has its own standard (TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, TEMPORAL_PROFILE, …).
 """
@@ -24,7 +24,7 @@ from bellwire.keys.keyring import KeyRing
 from bellwire.service import settings_values
 from bellwire.targets.sms import MAX_SEGMENTS, sms_sender
 
-#: What describes one relay, and has its place in the URL where several are named.
+#: The settings of a single relay. BELLWIRE_SMTP_RELAYS replaces all of them.
 _ONE_RELAY = ("smtp_host", "smtp_port", "smtp_security", "smtp_username", "smtp_password", "smtp_verify")
 
 
@@ -34,7 +34,7 @@ class LogFormat(StrEnum):
 
 
 class SettingsInvalid(BellwireError, ValueError):
-    """A BELLWIRE_* variable has a bad value."""
+    """A BELLWIRE_* variable has an invalid value."""
 
 
 class Settings(BaseSettings):
@@ -49,15 +49,15 @@ class Settings(BaseSettings):
 
     #: Where subscriptions, events and deliveries are kept: sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME.
     registry_url: Annotated[str, AfterValidator(settings_values.async_driver)] = "sqlite:///bellwire.db"
-    #: Most connections to PostgreSQL that one process holds; to SQLite it is two.
+    #: Maximum connections to PostgreSQL per process. SQLite always has two.
     registry_pool: int = Field(default=10, ge=1, le=200)
 
-    #: Keys that private data is encrypted with, in Temporal and in the registry: id:base64,id2:base64, as
-    #: `python -m starter keys new` makes them. The first encrypts, all decrypt. Publishers need the same.
+    #: Keys that encrypt private data, in Temporal and in the registry: id:base64,id2:base64. `python -m starter keys new`
+    #: generates one. The first encrypts, all decrypt. Publishers need the same keys.
     encryption_keys: Annotated[SecretStr, AfterValidator(settings_values.keys)] | None = None
-    #: Bearer tokens, separated by commas, with which Temporal's CLI and UI may have the gateway decrypt; none: nobody may.
+    #: Bearer tokens, separated by commas, with which Temporal's CLI and UI may use the gateway's codec server. None: disabled.
     codec_tokens: Annotated[SecretStr, AfterValidator(settings_values.tokens)] | None = None
-    #: Origins of Temporal UIs whose pages may ask the gateway to decrypt, separated by commas: https://temporal.example.
+    #: Origins of Temporal UIs that may use the codec server, separated by commas: https://temporal.example.
     codec_origins: Annotated[tuple[settings_values.Origin, ...], NoDecode] = ()
 
     #: Host of the mail relay.
@@ -65,106 +65,105 @@ class Settings(BaseSettings):
     smtp_port: settings_values.Port = 25
     #: none, starttls (required, not opportunistic) or tls (from the first byte, port 465).
     smtp_security: SmtpSecurity = SmtpSecurity.NONE
-    #: Login at the relay; both or neither, and only over starttls or tls.
+    #: Login for the relay: both or neither, and only with starttls or tls.
     smtp_username: str | None = None
     smtp_password: SecretStr | None = None
-    #: Check the relay's certificate. Switch off for a relay with a private certificate on a trusted network only.
+    #: Verify the relay's certificate. Disable only for a relay with a private certificate on a trusted network.
     smtp_verify: bool = True
-    #: Several relays instead, separated by commas: smtp+starttls://USER:PASSWORD@HOST:PORT?priority=10&connections=5, or
-    #: smtp:// or smtps://; user and password percent-encoded. The lowest priority is used first, equal ones share the load.
+    #: Several relays, separated by commas: smtp+starttls://USER:PASSWORD@HOST:PORT?priority=10&connections=5, or smtp:// or
+    #: smtps://; percent-encode user and password. The lowest priority is used first; relays of equal priority share the load.
     smtp_relays: Annotated[tuple[Relay, ...], NoDecode, BeforeValidator(settings_values.relays)] = ()
-    #: Most connections to a relay that one process keeps open.
+    #: Maximum connections to a relay per process.
     smtp_connections: int = Field(default=10, ge=1, le=200)
-    #: Seconds for each step of the conversation with a relay.
+    #: Timeout of each SMTP command, in seconds.
     smtp_timeout: float = Field(default=30, ge=1, le=300)
     #: The From address; its domain is also the domain of Message-IDs.
     email_from: Annotated[str, AfterValidator(settings_values.sender)] = "Bellwire <notifications@bellwire.localhost>"
 
-    #: Where bounces go, such as bounces@mail.example.com: each mail's envelope is sent from bounces+TOKEN@mail.example.com, by
-    #: which `python -m starter bounces` knows it again. The From address, without a token, if not set.
+    #: Address for bounces, such as bounces@mail.example.com. Each mail is sent with the envelope sender
+    #: bounces+TOKEN@mail.example.com, by which `python -m starter bounces` identifies it. By default the From address.
     email_return_path: Annotated[str, AfterValidator(check_return_path)] | None = None
-    #: Where the gateway is reached from outside, https://host or https://host/path: links in mails begin with it, and Twilio
-    #: is told to call back there.
+    #: Public URL of the gateway, https://host or https://host/path: the base of links in mails and of Twilio's status callbacks.
     public_url: Annotated[str, AfterValidator(settings_values.public_url)] | None = None
-    #: What signs return paths and the links by which recipients unsubscribe: base64 of 32 random bytes (openssl rand -base64
-    #: 32). Several, separated by commas: the first signs, all verify. Without it, or without a public URL, mails have no link.
+    #: Keys that sign return paths and unsubscribe links: base64 of 32 random bytes (openssl rand -base64 32), separated by
+    #: commas. The first signs, all verify. Without a key or a public URL, mails have no unsubscribe link.
     link_key: Annotated[SecretStr, AfterValidator(settings_values.link_keys)] | None = None
-    #: Domain that mails are signed for (DKIM): that of BELLWIRE_EMAIL_FROM, or one above it. All three or none.
+    #: DKIM signing domain: the domain of BELLWIRE_EMAIL_FROM, or a parent domain. All three or none.
     dkim_domain: Annotated[str, AfterValidator(settings_values.dns_name)] | None = None
-    #: Under SELECTOR._domainkey.DOMAIN the public key is published.
+    #: DKIM selector. The public key is published at SELECTOR._domainkey.DOMAIN.
     dkim_selector: Annotated[str, AfterValidator(settings_values.dns_name)] | None = None
-    #: The private key, RSA or Ed25519: the path of a PEM file, or the PEM itself.
+    #: DKIM private key, RSA or Ed25519: the path of a PEM file, or the PEM itself.
     dkim_key: SecretStr | None = None
 
-    #: Twilio account; SMS deliveries are deferred until it is given.
+    #: Twilio account SID. SMS deliveries are deferred until it is set.
     twilio_account_sid: str | None = None
     twilio_auth_token: SecretStr | None = None
     #: The sending number (+14155550123) or messaging service (MG…).
     twilio_sender: str | None = None
-    #: Where Twilio's API is; another address for a test double.
+    #: URL of Twilio's API. Change it for tests only.
     twilio_url: Annotated[str, AfterValidator(settings_values.http_url)] = "https://api.twilio.com"
-    #: Seconds for one call of Twilio's API.
+    #: Timeout of a call of Twilio's API, in seconds.
     twilio_timeout: float = Field(default=15, ge=0.1, le=60)
-    #: Seconds that an SMS with a lost answer rests before its provider is asked what became of it.
+    #: Seconds before an SMS whose response was lost is reconciled with its provider.
     sms_reconcile_after: float = Field(default=15, ge=0, le=600)
-    #: Senders that subscriptions may name, separated by commas: numbers, messaging services (MG…), names; any, if not set.
+    #: Senders that subscriptions may use, separated by commas: numbers, messaging services (MG…), names. By default any.
     sms_senders: Annotated[tuple[Annotated[str, AfterValidator(sms_sender)], ...] | None, NoDecode] = None
-    #: Most segments of one SMS, for subscriptions that name no limit; a longer text is rejected.
+    #: Maximum segments of an SMS, unless the subscription sets one. A longer text is rejected.
     sms_max_segments: int = Field(default=10, ge=1, le=MAX_SEGMENTS)
-    #: What a segment costs, for estimates: a file (CSV or JSON) of prefix, price and currency.
+    #: Price list for cost estimates: a file (CSV or JSON) of prefix, price per segment and currency.
     sms_prices: Annotated[Path, AfterValidator(settings_values.file)] | None = None
-    #: SMS providers other than Twilio: a file (TOML or JSON) that describes them.
+    #: Configuration file (TOML or JSON) of SMS providers other than Twilio.
     sms_providers: Annotated[Path, AfterValidator(settings_values.file)] | None = None
-    #: Secrets that this file names: BELLWIRE_SMS_SECRETS__ACME=… is the one that it calls BELLWIRE_SMS_SECRETS__ACME.
+    #: Secrets that this file refers to, one variable each: BELLWIRE_SMS_SECRETS__ACME=….
     sms_secrets: dict[str, SecretStr] = Field(default_factory=dict)
 
-    #: Seconds for one webhook request, from dialling to the end of the answer.
+    #: Timeout of a webhook request, in seconds, from connecting to the end of the response.
     webhook_timeout: float = Field(default=20, ge=1, le=30)
-    #: Allow http:// targets; the body then travels in the clear.
+    #: Allow http:// targets, whose requests are not encrypted.
     webhook_allow_http: bool = False
-    #: Ports that webhook targets may name, separated by commas; * for all.
+    #: Ports that webhook targets may use, separated by commas; * for all.
     webhook_ports: Annotated[frozenset[settings_values.Port] | None, NoDecode] = frozenset({80, 443, 8080, 8443})
-    #: Private networks that webhooks may reach all the same, separated by commas: 10.1.0.0/16,127.0.0.0/8.
+    #: Private networks that webhooks may reach, separated by commas: 10.1.0.0/16,127.0.0.0/8. By default none.
     egress_allow: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
-    #: Let tenants read why a webhook into those networks failed, and what was answered there; else both go to the log at most.
+    #: Show tenants why webhooks into these networks failed, and their responses. Otherwise both are redacted.
     egress_details: bool = False
-    #: http://host:port of a forward proxy through which all webhooks go, and which then decides on names; none, if not set.
+    #: http://host:port of a forward proxy for all webhooks, which then resolves and checks host names. By default none.
     egress_proxy: Annotated[str, AfterValidator(settings_values.proxy_url)] | None = None
 
-    #: The domain name in whose name receivers are asked for their consent whose subscriptions want that (WebHook-Request-Origin).
+    #: Domain name sent as WebHook-Request-Origin when an endpoint is asked for its consent.
     webhook_origin: Annotated[str, AfterValidator(settings_values.domain)] | None = None
 
-    #: Seconds of failing without a success after which a subscription is disabled; 0: never.
+    #: Seconds of failures without a success after which a subscription is disabled; 0: never.
     disable_after: float = Field(default=432_000, ge=0, le=31_536_000)
-    #: It must have failed at least so many times by then; 0: it is never disabled for failing.
+    #: Minimum failures before a subscription is disabled; 0: never disable for failures.
     disable_after_failures: int = Field(default=20, ge=0)
-    #: Seconds of failing after which its tenant is told, by an event, separated by commas; 0: never.
+    #: Seconds of failures after which the tenant gets an operational event, separated by commas; 0: never.
     warn_after: Annotated[tuple[Annotated[float, Field(ge=0, le=31_536_000)], ...], Field(max_length=20), NoDecode] = (
         86_400,
         259_200,
     )
 
-    #: Deliveries that one send activity attempts at the same time.
+    #: Concurrent attempts of one send activity.
     send_concurrency: int = Field(default=50, ge=1, le=500)
-    #: Most send activities that one worker runs at the same time, for each channel. One waits for its slowest receiver, so
-    #: that many are needed where some hang; each holds up to 200 deliveries in memory. A worker that is busy takes fewer.
+    #: Maximum concurrent send activities of one worker, per channel. Each waits for its slowest receiver, so many are needed
+    #: if some hang, and holds up to 200 deliveries in memory. A busy worker runs fewer.
     max_activities: int = Field(default=200, ge=1, le=1000)
-    #: Seconds that a worker has, after SIGTERM, to finish the attempts that are in flight.
+    #: Seconds after SIGTERM that a worker has to finish attempts in flight.
     shutdown_grace: float = Field(default=30, ge=0, le=600)
 
-    #: A folder of templates that are looked up before the built-in ones.
+    #: Folder of templates that take precedence over the built-in ones.
     templates: Annotated[Path, AfterValidator(settings_values.folder)] | None = None
 
-    #: Processes, for each worker process, that render what tenants wrote; started when first needed.
+    #: Sandbox processes per worker process that render tenants' templates. They start when first needed.
     template_processes: int = Field(default=2, ge=1, le=64)
-    #: Seconds for rendering what a tenant wrote, for one delivery; then its process is killed and the delivery deferred.
+    #: Timeout of rendering a tenant's templates for one delivery, in seconds; then the delivery is deferred.
     template_timeout: float = Field(default=1, ge=0.05, le=30)
-    #: Megabytes of address space for each of these processes.
+    #: Address space of a sandbox process, in megabytes.
     template_memory: int = Field(default=256, ge=64, le=4096)
 
-    #: host:port of the Prometheus metrics page, of Temporal's SDK and Bellwire both; none, if not set.
+    #: host:port of the Prometheus metrics endpoint. By default none.
     metrics_address: settings_values.HostAndPort | None = None
-    #: host:port of GET /ready, which answers 200 once the worker polls and registry and Temporal answer; none, if not set.
+    #: host:port of GET /ready, which returns 200 while the worker polls and registry and Temporal respond. By default none.
     health_address: settings_values.HostAndPort | None = None
     #: console (for people) or json (for collectors).
     log_format: LogFormat = LogFormat.CONSOLE
@@ -186,7 +185,7 @@ class Settings(BaseSettings):
             raise ValueError("BELLWIRE_SMTP_USERNAME and BELLWIRE_SMTP_PASSWORD: give both or neither")
         if self.smtp_username and self.smtp_security is SmtpSecurity.NONE:
             raise ValueError(
-                "BELLWIRE_SMTP_SECURITY: must be starttls or tls, or the password would travel in the clear"
+                "BELLWIRE_SMTP_SECURITY: must be starttls or tls, since the password would be sent unencrypted"
             )
         if self.smtp_relays and (both := [name for name in _ONE_RELAY if name in self.model_fields_set]):
             raise ValueError(
@@ -196,8 +195,8 @@ class Settings(BaseSettings):
             raise ValueError("BELLWIRE_EMAIL_RETURN_PATH: needs BELLWIRE_LINK_KEY, which signs it")
         if self.link_key and not (self.public_url or self.email_return_path):
             raise ValueError(
-                "BELLWIRE_LINK_KEY: a key alone signs nothing; give BELLWIRE_PUBLIC_URL, for links to unsubscribe, or "
-                "BELLWIRE_EMAIL_RETURN_PATH, for bounces"
+                "BELLWIRE_LINK_KEY: is not used without BELLWIRE_PUBLIC_URL (unsubscribe links) or "
+                "BELLWIRE_EMAIL_RETURN_PATH (bounces); set one of them"
             )
         dkim = (self.dkim_domain, self.dkim_selector, self.dkim_key)
         if any(dkim) and not all(dkim):
@@ -207,8 +206,7 @@ class Settings(BaseSettings):
         sending = settings_values.in_ascii(parseaddr(self.email_from)[1].rpartition("@")[2].lower())
         if self.dkim_domain and not f".{sending}".endswith(f".{self.dkim_domain}"):
             raise ValueError(
-                f"BELLWIRE_DKIM_DOMAIN: must be {sending}, the domain of BELLWIRE_EMAIL_FROM, or one above it; to receivers "
-                "(DMARC) another domain's signature says nothing about the sender"
+                f"BELLWIRE_DKIM_DOMAIN: must be {sending}, the domain of BELLWIRE_EMAIL_FROM, or a parent domain (DMARC)"
             )
         twilio = (self.twilio_account_sid, self.twilio_auth_token, self.twilio_sender)
         if any(twilio) and not all(twilio):
@@ -216,12 +214,14 @@ class Settings(BaseSettings):
                 "BELLWIRE_TWILIO_ACCOUNT_SID, BELLWIRE_TWILIO_AUTH_TOKEN and BELLWIRE_TWILIO_SENDER: give all three or none"
             )
         if self.codec_tokens and not self.encryption_keys:
-            raise ValueError("BELLWIRE_CODEC_TOKENS: there is nothing to decrypt without BELLWIRE_ENCRYPTION_KEYS")
+            raise ValueError(
+                "BELLWIRE_CODEC_TOKENS: needs BELLWIRE_ENCRYPTION_KEYS, with which the codec server decrypts"
+            )
         return self
 
     @cached_property
     def ring(self) -> KeyRing | None:
-        """The encryption keys; None if there are none."""
+        """The encryption keys; None if not set."""
         return KeyRing.parse(self.encryption_keys.get_secret_value()) if self.encryption_keys else None
 
     @property
@@ -231,14 +231,14 @@ class Settings(BaseSettings):
 
     @property
     def links(self) -> UnsubscribeLinks | None:
-        """What makes links to unsubscribe, and reads them; None without a key."""
+        """What makes and reads unsubscribe links; None without a key or a public URL."""
         if self.public_url is None or self.link_key is None:
             return None
         return UnsubscribeLinks(self.public_url, self.link_key.get_secret_value())
 
     @property
     def relays(self) -> tuple[Relay, ...]:
-        """The relays that mail goes out by."""
+        """The mail relays."""
         if self.smtp_relays:
             return self.smtp_relays
         one = Relay(
@@ -253,18 +253,18 @@ class Settings(BaseSettings):
 
     @property
     def link_keys(self) -> LinkKeys | None:
-        """What BELLWIRE_LINK_KEY holds."""
+        """The keys of BELLWIRE_LINK_KEY."""
         return LinkKeys(self.link_key.get_secret_value()) if self.link_key else None
 
     @property
     def return_path(self) -> ReturnPath | None:
-        """Where mails come back to; None if that is the From address."""
+        """The return path of mails; None: the From address."""
         keys = self.link_keys
         return ReturnPath(self.email_return_path, keys) if self.email_return_path and keys else None
 
     @property
     def disable_policy(self) -> DisablePolicy:
-        """How long subscriptions may fail."""
+        """When failing subscriptions are disabled."""
         off = not self.disable_after or not self.disable_after_failures
         return DisablePolicy(
             warn_after=tuple(timedelta(seconds=point) for point in sorted({*self.warn_after} - {0})),
@@ -274,19 +274,19 @@ class Settings(BaseSettings):
 
     @classmethod
     def read(cls, **overrides: Any) -> Self:
-        """The settings of this process. Raises SettingsInvalid, which names each bad variable."""
+        """Read the settings of this process. Raises SettingsInvalid, which names each invalid variable."""
         try:
             return cls(**overrides)
-        except SettingsError as error:  # a list or a mapping in a notation of its own
+        except SettingsError as error:  # BELLWIRE_SMS_SECRETS itself, which pydantic parses as JSON
             raise SettingsInvalid(
-                "BELLWIRE_SMS_SECRETS: give each secret a variable of its own, such as BELLWIRE_SMS_SECRETS__ACME"
+                "BELLWIRE_SMS_SECRETS: give each secret its own variable, such as BELLWIRE_SMS_SECRETS__ACME"
             ) from error
         except ValidationError as error:
             problems = error.errors(include_url=False, include_input=False, include_context=False)
-            raise SettingsInvalid("; ".join(dict.fromkeys(map(_told, problems)))) from error
+            raise SettingsInvalid("; ".join(dict.fromkeys(map(_format, problems)))) from error
 
 
-def _told(problem: ErrorDetails) -> str:
+def _format(problem: ErrorDetails) -> str:
     message = problem["msg"].removeprefix("Value error, ")
-    # A rule that spans several variables names them itself.
+    # A problem of several variables names them in its message.
     return f"BELLWIRE_{str(problem['loc'][0]).upper()}: {message}" if problem["loc"] else message

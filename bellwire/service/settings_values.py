@@ -1,21 +1,21 @@
-"""Variables: what a single BELLWIRE_* variable may hold. Functions return the value, or raise ValueError with the remedy."""
+"""Settings values: checks of single BELLWIRE_* variables. They return the value, or raise ValueError with a remedy."""
 
 import re
 from email.utils import parseaddr
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr
 
 from bellwire.email.relay_urls import parse_relays
 from bellwire.email.unsubscribe_links import LinkKeys
 from bellwire.keys.keyring import KeyRing
+from bellwire.web_urls import parse_web_url
 
-#: Characters of a token, or it could be guessed.
-SHORTEST_TOKEN = 20
+#: Minimum length of a token; shorter ones could be guessed.
+MIN_TOKEN_LENGTH = 20
 
-_TOKEN = re.compile(rf"[!-~]{{{SHORTEST_TOKEN},}}")
+_TOKEN = re.compile(rf"[!-~]{{{MIN_TOKEN_LENGTH},}}")
 _DOMAIN = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 
@@ -54,7 +54,7 @@ def domain(value: str) -> str:
 
 def folder(value: Path) -> Path:
     if not value.is_dir():
-        raise ValueError("is not a folder; without this check the built-in templates would be sent in silence")
+        raise ValueError("is not a folder")
     return value
 
 
@@ -71,7 +71,7 @@ def keys(value: SecretStr) -> SecretStr:
 
 def tokens(value: SecretStr) -> SecretStr:
     if not all(_TOKEN.fullmatch(token) for token in split(value.get_secret_value())):
-        raise ValueError(f"must be tokens of at least {SHORTEST_TOKEN} ASCII characters, separated by commas")
+        raise ValueError(f"must be tokens of at least {MIN_TOKEN_LENGTH} ASCII characters, separated by commas")
     return value
 
 
@@ -80,36 +80,29 @@ def split(text: str) -> list[str]:
 
 
 def http_url(value: str) -> str:
-    try:
-        parts = urlsplit(value)
-        host, _ = parts.hostname, parts.port
-    except ValueError as error:
-        raise ValueError(f"is not a URL: {error}") from error
-    if parts.scheme not in {"https", "http"} or not host:
-        raise ValueError("must be an http or https URL with a host, such as https://api.twilio.com")
+    parse_web_url(value, example="https://api.twilio.com")
     return value
 
 
 def origin(value: str) -> str:
     if not re.fullmatch(r"https?://[^/?#\s@*]+", value):
-        raise ValueError("must be scheme and host, and the port if it is not the usual one: https://temporal.example")
+        raise ValueError("must be a scheme and host, optionally with a port, such as https://temporal.example")
     return value.lower()
 
 
 def proxy_url(value: str) -> str:
     try:
-        parts = urlsplit(value)
-        whole = parts.scheme == "http" and parts.hostname and parts.port
+        parts = parse_web_url(value, example="http://smokescreen.internal:4750")
     except ValueError:
-        whole = False
-    # Letters and digits, dots, colons and brackets: no login, no path, and nothing that two parsers may read in two ways.
-    if not whole or not re.fullmatch(r"http://[A-Za-z0-9._:\[\]-]+/?", value):
+        parts = None
+    # Letters, digits, dots, colons and brackets: no login, no path, and nothing that two parsers could read differently.
+    if parts is None or not parts.port or not re.fullmatch(r"http://[A-Za-z0-9._:\[\]-]+/?", value):
         raise ValueError("must be http://host:port without login or path, such as http://smokescreen.internal:4750")
     return value
 
 
 def public_url(value: str) -> str:
-    # It stands in a header, between angle brackets, and RFC 8058 wants https.
+    # It is sent in a header between angle brackets, and RFC 8058 requires https.
     if not re.fullmatch(r"https://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?", value) or len(value) > 200:
         raise ValueError("must be an https URL without query, such as https://bellwire.example.com")
     return value.rstrip("/")
@@ -125,7 +118,7 @@ def dns_name(value: str) -> str:
         r"(?=.{1,253}$)([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?",
         value,
     ):
-        raise ValueError("must be a name in DNS, in ASCII, such as example.com or bellwire1")
+        raise ValueError("must be a DNS name in ASCII, such as example.com or bellwire1")
     return value.lower()
 
 

@@ -1,8 +1,8 @@
-"""Slots: how much of each kind of work a process takes from the server at a time.
+"""Slots: how many tasks of each kind a worker process takes from the server at a time.
 
-What waits should wait on the server, which hands it out fairly to all tenants and to whoever is free, and not in a process,
-where the first to come is the first to be served. So a process takes no more than keeps it busy. What waits for receivers keeps
-nobody busy.
+Tasks should wait on the server, which dispatches them fairly across tenants and to any free process, and not in a process,
+which runs them in the order they came. So a process takes only as many as keep it busy. Tasks that wait for receivers do not
+keep it busy.
 """
 
 import asyncio
@@ -19,22 +19,22 @@ from temporalio.worker import (
     WorkerTuner,
 )
 
-#: Workflow tasks that keep a process busy, and most of all that it has, those that wait for receivers among them.
+#: Workflow tasks that keep a process busy, and the maximum of all it has, including those that wait for receivers.
 BUSY, MAX_BUSY = 1, 200
-#: Seconds between two looks at whether a slot may be granted.
-LOOK_SECONDS = 0.002
-#: Seconds after which a process is idle that has used less than this share of them as processor time: it waits for a server
-#: or a registry that is far away, and can do more meanwhile.
+#: Seconds between two checks whether a slot may be granted.
+CHECK_SECONDS = 0.002
+#: A process is idle if its share of CPU time over this many seconds is below this: it waits for a remote server or registry
+#: and can run more tasks meanwhile.
 IDLE_SECONDS, IDLE_SHARE = 0.02, 0.5
-#: Seconds by which the event loop of a process that keeps up may come round late, and send activities that one takes though
-#: it does not keep up, so that each queue goes on.
-LATE_SECONDS, FEW = 0.01, 4
+#: A process keeps up if its event loop is at most this many seconds late. One that does not keep up still takes MIN_ACTIVITIES
+#: send activities, so that no queue stops.
+LATE_SECONDS, MIN_ACTIVITIES = 0.01, 4
 
 
 class _Slots(CustomSlotSupplier):
-    """Knows which slots are granted, and which of them are in use: those that a poll has brought a task for.
+    """Tracks which slots are granted, and which are used: those that a poll has received a task for.
 
-    A sticky poll brings only what comes after a run's first task, and its slot counts from then on.
+    Sticky polls receive only later tasks of a workflow, so their slots count only once they are used.
     """
 
     def __init__(self) -> None:
@@ -58,10 +58,10 @@ class _Slots(CustomSlotSupplier):
 
 
 class BusySlots(_Slots):
-    """For workflow tasks, BUSY at a time, and more if they leave the process idle; `waiting` tells how many of those in use
-    wait for receivers, and do not count.
+    """Slots for workflow tasks: BUSY at a time, and more while the process is idle.
 
-    What a poll may bring at any moment counts as well, but for a sticky poll: that one is held all the time.
+    `waiting` returns how many used slots wait for receivers; they do not count. Granted slots count, since a poll may receive a
+    task at any time, except those of sticky polls, which are always granted.
     """
 
     def __init__(self, waiting: Callable[[], int]) -> None:
@@ -72,7 +72,7 @@ class BusySlots(_Slots):
         since, used = time.monotonic(), time.process_time()
         permit = self.try_reserve_slot(ctx)
         while permit is None:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(CHECK_SECONDS)
             permit = self.try_reserve_slot(ctx)
             if permit is None and (elapsed := time.monotonic() - since) >= IDLE_SECONDS:
                 share = (time.process_time() - used) / elapsed
@@ -87,33 +87,34 @@ class BusySlots(_Slots):
 
 
 class SendSlots(_Slots):
-    """For send activities, up to `most`, while the process keeps up: its event loop comes round in time.
+    """Slots for send activities: up to `max_activities` while the process keeps up.
 
-    How many of them keep it busy depends on the receivers: a few if they answer at once, hundreds if they hang.
+    How many keep it busy depends on the receivers: a few if they respond at once, hundreds if they hang.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, max_activities: int) -> None:
         super().__init__()
-        self._most = most
-        #: One poll looks at a time, or all of them would find the process idle at once.
-        self._asking = asyncio.Lock()
+        self._max_activities = max_activities
+        #: One poll checks at a time. Otherwise all would find the process idle at the same time.
+        self._checking = asyncio.Lock()
 
     async def reserve_slot(self, ctx: SlotReserveContext) -> SlotPermit:
-        async with self._asking:
+        async with self._checking:
             while True:
-                due = time.monotonic() + LOOK_SECONDS
-                await asyncio.sleep(LOOK_SECONDS)
+                due = time.monotonic() + CHECK_SECONDS
+                await asyncio.sleep(CHECK_SECONDS)
                 late = time.monotonic() - due
-                if len(self.granted) < self._most and (late < LATE_SECONDS or len(self.used) < FEW):
+                keeps_up = late < LATE_SECONDS or len(self.used) < MIN_ACTIVITIES
+                if len(self.granted) < self._max_activities and keeps_up:
                     return self.grant(ctx)
 
     def try_reserve_slot(self, ctx: SlotReserveContext) -> SlotPermit | None:  # noqa: ARG002 - Temporal's signature
-        """None: no workflow is run on the queues of the channels, so that nobody asks."""
+        """Return None. Only workflows request slots this way, and the channels' queues have none."""
         return None
 
 
 def tuner(*, workflows: BusySlots | None = None, activities: SendSlots | None = None) -> WorkerTuner:
-    """How much a worker takes of what it polls for; local activities as many as there are workflow tasks."""
+    """Return the tuner of a worker. Local activities have as many slots as workflow tasks."""
     none = FixedSizeSlotSupplier(1)
     return WorkerTuner.create_composite(
         workflow_supplier=workflows or none,

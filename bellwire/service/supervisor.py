@@ -1,6 +1,6 @@
-"""Supervision: several processes of one program, started and ended together.
+"""Supervisor: starts several processes of one program and stops them together.
 
-Fresh interpreters and no forks, which Temporal's runtime does not survive.
+It starts new interpreters instead of forking, which Temporal's runtime does not support.
 """
 
 import asyncio
@@ -16,21 +16,21 @@ log = structlog.get_logger("bellwire")
 
 
 async def supervise(commands: Sequence[Sequence[str]], *, stop: asyncio.Event, grace: float) -> int:
-    """Run a process of each command until `stop` is set, and then end them by SIGTERM; the exit status.
+    """Run one process per command until `stop` is set, then stop them by SIGTERM; return the exit status.
 
-    If one ends by itself, the others are told to stop and the status is 1, so that what runs this starts all again. Whoever
-    is still there `grace` seconds after SIGTERM is killed. A process that calls `end_with_parent` ends with this one,
-    however this one ends.
+    If one exits by itself, the others are stopped and the status is 1, so that the service manager restarts all. Processes
+    that still run `grace` seconds after SIGTERM are killed. A process that calls `end_with_parent` ends with this one, even
+    if this one is killed.
     """
-    # A session of its own for each: Ctrl-C in a terminal reaches this process alone, which passes it on.
+    # Each has its own session, so that Ctrl-C in a terminal reaches only this process, which stops them.
     processes = [
         await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE, start_new_session=True)
         for command in commands
     ]
     log.info("processes.started", pids=[process.pid for process in processes])
     ends = [asyncio.create_task(process.wait()) for process in processes]
-    asked = asyncio.create_task(stop.wait())
-    await asyncio.wait([asked, *ends], return_when=asyncio.FIRST_COMPLETED)
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait([stopped, *ends], return_when=asyncio.FIRST_COMPLETED)
     for nth, process in enumerate(processes):
         if process.returncode is None:
             process.terminate()
@@ -41,15 +41,15 @@ async def supervise(commands: Sequence[Sequence[str]], *, stop: asyncio.Event, g
         if ends[nth] in late:
             log.error("process.killed", process=nth, pid=process.pid, after_seconds=grace)
             process.kill()
-    # One that had not begun to work ends of the signal itself.
+    # A process that had not installed its handler yet ends by the signal itself.
     statuses = set(await asyncio.gather(*ends)) - {-signal.SIGTERM}
     log.info("processes.stopped")
-    asked.cancel()
+    stopped.cancel()
     return 0 if stop.is_set() and statuses <= {0} else 1
 
 
 def end_with_parent() -> None:
-    """Send this process SIGTERM once the one that supervises it has gone: its standard input, which nobody writes, ends then."""
+    """Send this process SIGTERM when its supervisor ends: its standard input, which is never written to, is closed then."""
 
     def wait() -> None:
         os.read(sys.stdin.fileno(), 1)

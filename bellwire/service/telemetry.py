@@ -1,7 +1,8 @@
-"""Telemetry: structured logs for people or collectors, and the Prometheus page of one process.
+"""Telemetry: structured logs, and the Prometheus metrics of one process.
 
-Log events are facts in the past tense; `delivery.attempted` is the wide line, one per attempt. Metrics of Temporal's SDK
-(`temporal_*`) and ours (`bellwire_attempts_total`, `bellwire_attempt_duration_seconds`, by channel and outcome) share one page.
+Log events are named in the past tense. `delivery.attempted` is the wide line, one per attempt. One endpoint serves the metrics
+of Temporal's SDK (`temporal_*`) and of Bellwire (`bellwire_attempts_total`, `bellwire_attempt_duration_seconds`, by channel
+and outcome).
 """
 
 import atexit
@@ -21,15 +22,15 @@ from temporalio.runtime import LoggingConfig, PrometheusConfig, Runtime, Telemet
 
 from bellwire.service.settings import LogFormat
 
-#: Seconds that lines of the log are held; killed, a process takes so much of its log with it.
-HELD_SECONDS = 0.05
+#: Seconds for which log lines are buffered. A killed process loses this much of its log.
+BUFFER_SECONDS = 0.05
 
 
 class _Stderr:
-    """One line per fact, past the standard library's loggers, which would take three times as long for each attempt.
+    """Writes log lines to stderr, bypassing the standard library's loggers, which take three times as long.
 
-    A thread writes what has come within HELD_SECONDS at one go: a line of its own for each attempt would have the event loop
-    wait for the interpreter's lock each time. That lines cannot be written (a full disk, a closed pipe) stops no delivery.
+    A thread writes the lines of BUFFER_SECONDS together: writing each line would make the event loop wait for the
+    interpreter's lock each time. Failed writes (a full disk, a closed pipe) do not stop deliveries.
     """
 
     def __init__(self) -> None:
@@ -46,13 +47,13 @@ class _Stderr:
 
     def _write_on(self) -> None:
         while self._some.wait():
-            time.sleep(HELD_SECONDS)
+            time.sleep(BUFFER_SECONDS)
             self._some.clear()
             self._write()
 
     def _write(self) -> None:
         with self._writing:
-            number = len(self._lines)  # more may come meanwhile
+            number = len(self._lines)  # more may be added meanwhile
             text = "".join(f"{line}\n" for line in self._lines[:number])
             del self._lines[:number]
             with suppress(OSError, ValueError):
@@ -61,7 +62,7 @@ class _Stderr:
 
 
 def configure_logs(log_format: LogFormat, level: str) -> None:
-    """Write one line per fact to stderr; lines of the standard library's loggers take the same form."""
+    """Write one line per log event to stderr, in the same format for the standard library's loggers."""
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -91,25 +92,24 @@ def configure_logs(log_format: LogFormat, level: str) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=level, force=True)
-    # Each failed try of an activity is a warning there already.
     if logging.getLevelNamesMapping()[level] < logging.INFO:
-        # At DEBUG it would show inputs and results, decrypted.
+        # At DEBUG it would log decrypted inputs and results.
         logging.getLogger("temporalio").setLevel(logging.INFO)
     logging.getLogger("twilio").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
-def _json(fact: dict[str, Any], default: Callable[[Any], Any]) -> str:
-    """One line of ASCII: some readers take other characters of Unicode for the end of a line."""
-    with suppress(TypeError):  # halves of surrogate pairs, and integers beyond 64 bits
-        line = orjson.dumps(fact, default=default)
-        if line.isascii():
-            return line.decode()
-    return json.dumps(fact, default=default)
+def _json(line: dict[str, Any], default: Callable[[Any], Any]) -> str:
+    """Return one line of ASCII: some readers treat other Unicode characters as line ends."""
+    with suppress(TypeError):  # lone surrogates, and integers beyond 64 bits
+        text = orjson.dumps(line, default=default)
+        if text.isascii():
+            return text.decode()
+    return json.dumps(line, default=default)
 
 
 def runtime(metrics_address: str | None) -> Runtime:
-    """The Temporal runtime of this process; with an address (host:port), it serves Prometheus metrics at /metrics."""
+    """Return the Temporal runtime of this process. With an address (host:port), it serves Prometheus metrics at /metrics."""
     metrics = (
         PrometheusConfig(
             bind_address=metrics_address, counters_total_suffix=True, unit_suffix=True, durations_as_seconds=True

@@ -3,7 +3,6 @@
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, FieldSerializationInfo, SecretStr, ValidationInfo, field_serializer, model_validator
 
@@ -11,24 +10,13 @@ from bellwire.keys import certificates
 from bellwire.models import TRUSTED, skip_when_trusted
 from bellwire.targets import headers
 from bellwire.targets.channel import Channel, ChannelSpec, ChannelTarget
+from bellwire.web_urls import parse_web_url
 
 
 def _web_url(value: str) -> str:
-    if not value.isprintable() or " " in value or "\\" in value:
-        raise ValueError("holds white space, a control character or a backslash; percent-encode them")
-    try:
-        parts = urlsplit(value)
-        host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise ValueError(f"is not a URL: {error}") from error
-    if parts.scheme not in {"https", "http"} or not host:
-        raise ValueError("must be an https URL with a host, such as https://app.example/hooks")
-    if port == 0:
-        raise ValueError("has port 0, where nobody can listen; leave it out, or name another")
+    parts = parse_web_url(value, example="https://app.example/hooks")
     if "@" in parts.netloc:
-        raise ValueError(
-            "holds credentials; webhooks are authenticated by their signature, leave user and password out"
-        )
+        raise ValueError("contains credentials; webhooks are authenticated by signatures, leave user and password out")
     if parts.fragment:
         raise ValueError("has a fragment (#...), which is never sent; leave it out")
     return value

@@ -1,1 +1,1 @@
-"""How Bellwire talks to Temporal: connection, payload encryption and publications."""
+"""Temporal: connection, payload encryption and publications."""

@@ -1,7 +1,7 @@
-"""The codec: what travels to Temporal and back is encrypted on the way, if there are keys.
+"""Codec: encrypts all payloads that are sent to Temporal, if keys are configured.
 
-Inputs, results, signals, updates, queries, memos, summaries and details, and messages and traces of failures. Temporal
-sees sizes, names of workflows and activities, ids and search attributes.
+Encrypted are inputs, results, signals, updates, queries, memos, summaries, details, and the messages and stack traces of
+failures. Temporal sees sizes, names of workflows and activities, ids and search attributes.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ from temporalio.converter import (
 from bellwire.errors import BellwireError, NotReadable
 from bellwire.keys.keyring import KeyRing
 
-#: The encoding that marks an encrypted payload, and the field of its metadata that names the key.
+#: The encoding of encrypted payloads, and the metadata field that holds the key id.
 ENCODING = b"binary/encrypted"
 KEY_ID = "encryption-key-id"
 
@@ -34,12 +34,12 @@ _PURPOSE = "temporal payload"
 
 
 class Codec(PayloadCodec):
-    """Encrypts each payload with its metadata. What is not encrypted is passed on as it is: older runs, other publishers."""
+    """Encrypts payloads with their metadata. Plain payloads, of older runs or other publishers, are decoded as they are."""
 
     def __init__(self, ring: KeyRing) -> None:
         self._ring = ring
 
-    # A megabyte takes less than a millisecond, so that handing it to a thread would gain nothing.
+    # Encrypting a megabyte takes less than a millisecond, so a thread would gain nothing.
 
     async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
         key_id = self._ring.first.encode()
@@ -53,7 +53,7 @@ class Codec(PayloadCodec):
 
     async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
         """Raises NotReadable, which names the key."""
-        return [self._decoded(payload) if _encrypted(payload) else payload for payload in payloads]
+        return [self._decoded(payload) if _is_encrypted(payload) else payload for payload in payloads]
 
     def _decoded(self, payload: Payload) -> Payload:
         key_id = payload.metadata[KEY_ID].decode(errors="replace")
@@ -61,11 +61,11 @@ class Codec(PayloadCodec):
 
 
 class PayloadInvalid(BellwireError, ValueError):
-    """A payload is not what was expected: it comes from another version, or from somebody else."""
+    """A payload has an unexpected format: another version or another program wrote it."""
 
 
 class _Json(PydanticJSONPlainPayloadConverter):
-    """Pydantic's JSON, whose errors name fields and show nothing of what is in them: they go to logs."""
+    """Pydantic's JSON converter, whose errors name the fields and hide the values, since errors go to logs."""
 
     def from_payload(self, payload: Payload, type_hint: type | None = None) -> Any:
         try:
@@ -74,34 +74,34 @@ class _Json(PydanticJSONPlainPayloadConverter):
             found = error.errors(include_url=False, include_input=False, include_context=False)
             fields = "; ".join(f"{'.'.join(map(str, each['loc'])) or 'it'}: {each['type']}" for each in found)
             name = getattr(type_hint, "__name__", "value")
-        raise PayloadInvalid(f"a payload is no {name}: {fields}")
+        raise PayloadInvalid(f"the payload is not a valid {name}: {fields}")
 
 
-class _Refusing(EncodingPayloadConverter):
-    """Says what is missing when an encrypted payload comes to somebody who has no keys."""
+class _EncryptedWithoutKeys(EncodingPayloadConverter):
+    """Raises NotReadable for encrypted payloads in a process without keys."""
 
     @property
     def encoding(self) -> str:
         return ENCODING.decode()
 
-    def to_payload(self, value: Any) -> None:  # noqa: ARG002 - nothing is encoded so
+    def to_payload(self, value: Any) -> None:  # noqa: ARG002 - never encodes
         return None
 
     def from_payload(self, payload: Payload, type_hint: type | None = None) -> Any:  # noqa: ARG002
         key_id = payload.metadata[KEY_ID].decode(errors="replace")
         raise NotReadable(
-            f"encrypted with key {key_id[:40]!r}, and there are none here; "
+            f"encrypted with key {key_id[:40]!r}, but no keys are configured; "
             "give connect(keys=…), or BELLWIRE_ENCRYPTION_KEYS to a worker"
         )
 
 
-#: Made once: each keeps what it has found out about the types that it has read, and each run makes a _Converter.
+#: Created once, since each caches its validators by type, and each workflow run creates a _Converter.
 _CONVERTERS = (
     *(
         _Json() if isinstance(each, PydanticJSONPlainPayloadConverter) else each
         for each in PydanticPayloadConverter().converters.values()
     ),
-    _Refusing(),
+    _EncryptedWithoutKeys(),
 )
 
 
@@ -110,19 +110,19 @@ class _Converter(CompositePayloadConverter):
         super().__init__(*_CONVERTERS)
 
 
-_IN_THE_CLEAR = replace(pydantic_data_converter, payload_converter_class=_Converter)
+_PLAIN = replace(pydantic_data_converter, payload_converter_class=_Converter)
 
 
 def data_converter(ring: KeyRing | None) -> DataConverter:
-    """What every client of Bellwire's workflows must use: pydantic's JSON, encrypted if there are keys."""
+    """Return the converter that all clients of Bellwire's workflows must use: pydantic's JSON, encrypted with a ring."""
     if ring is None:
-        return _IN_THE_CLEAR
+        return _PLAIN
     return replace(
-        _IN_THE_CLEAR,
+        _PLAIN,
         payload_codec=Codec(ring),
         failure_converter_class=DefaultFailureConverterWithEncodedAttributes,
     )
 
 
-def _encrypted(payload: Payload) -> bool:
+def _is_encrypted(payload: Payload) -> bool:
     return payload.metadata.get("encoding") == ENCODING

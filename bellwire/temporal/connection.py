@@ -1,4 +1,4 @@
-"""The one way to connect to Temporal: same converter for publishers, workers and operators, and Temporal's own configuration."""
+"""Connects to Temporal, with Temporal's own configuration and the same converter for publishers, workers and operators."""
 
 import atexit
 import functools
@@ -18,39 +18,39 @@ from bellwire.errors import KeysInvalid, NotSetUp, TemporalUnavailable
 from bellwire.keys.keyring import KeyRing, ring_of
 from bellwire.temporal.codec import data_converter
 
-#: Seconds that Temporal's threads have, when the process ends, to let go of what they answered last. Microseconds do.
-LEAVING_SECONDS = 0.02
+#: Seconds that Temporal's threads have to release the last response when the process exits. They need microseconds.
+EXIT_DELAY = 0.02
 
 
 _LOOPBACK = re.compile(r"(localhost|127(\.\d+){3}|\[::1\]):")
 
 
 @functools.cache
-def _leave_in_order() -> None:
-    """See to it that the process does not abort when it ends soon after an answer, though all went well.
+def _delay_exit() -> None:
+    """Keep a process that exits right after a response from crashing.
 
-    A thread of temporalio still releases what it carried after the caller has its answer. If the interpreter is shutting
-    down by then, it aborts (status 134) or crashes: one short program in twenty, on a busy machine. A pause lets it finish.
+    A thread of temporalio still releases objects after the caller has the response. If the interpreter is shutting down by
+    then, it aborts (status 134) or crashes: one short program in twenty, on a busy machine. A delay at exit prevents that.
     """
-    atexit.register(time.sleep, LEAVING_SECONDS)
+    atexit.register(time.sleep, EXIT_DELAY)
 
 
 async def connect(*, keys: KeyRing | str | None = None, **overrides: Any) -> Client:
-    """A Temporal client, configured by TEMPORAL_* variables or Temporal's TOML file; localhost:7233 if neither says.
+    """Return a Temporal client, configured by TEMPORAL_* variables or Temporal's TOML file; by default for localhost:7233.
 
-    With `keys`, a ring or the text of one (`id:base64,…`), all that it sends is encrypted. `overrides` are arguments of
-    `temporalio.client.Client.connect` (target_host, namespace, tls, …) and win. Raises TemporalUnavailable, KeysInvalid.
+    With `keys`, a KeyRing or its text (`id:base64,…`), all payloads are encrypted. `overrides` are arguments of
+    `temporalio.client.Client.connect` (target_host, namespace, tls, …) and take precedence. Raises TemporalUnavailable and
+    KeysInvalid.
     """
-    _leave_in_order()
+    _delay_exit()
     ring = ring_of(keys)
     if ring and "data_converter" in overrides:
         raise KeysInvalid(
-            "keys and data_converter: give one; bellwire.temporal.codec.data_converter makes one of a ring"
+            "keys and data_converter: give only one; bellwire.temporal.codec.data_converter creates one from a ring"
         )
-    found = _configured()
-    arguments = {"target_host": "localhost:7233", **found, **overrides}
+    arguments = {"target_host": "localhost:7233", **_configured(), **overrides}
     if _LOOPBACK.match(arguments["target_host"]):
-        # Between two processes of one machine, compressing takes more time than it saves.
+        # Between processes on one machine, compression takes more time than it saves.
         arguments.setdefault("grpc_compression", GrpcCompression.NONE)
     try:
         return await Client.connect(**{"data_converter": data_converter(ring), **arguments})
@@ -61,7 +61,7 @@ async def connect(*, keys: KeyRing | str | None = None, **overrides: Any) -> Cli
 
 
 def namespace() -> str:
-    """The namespace that `connect` uses. Raises TemporalUnavailable."""
+    """Return the namespace that `connect` uses. Raises TemporalUnavailable."""
     return str(_configured().get("namespace", "default"))
 
 
@@ -73,12 +73,12 @@ def _configured() -> Any:
 
 
 async def check_search_attributes(client: Client) -> None:
-    """Raise NotSetUp if the namespace lacks one of our search attributes: upserting it would wedge a workflow for ever."""
+    """Raise NotSetUp if a search attribute is not registered: upserting it would block a workflow forever."""
     with translated():
-        answer = await client.operator_service.list_search_attributes(
+        response = await client.operator_service.list_search_attributes(
             ListSearchAttributesRequest(namespace=client.namespace)
         )
-    missing = [key.name for key in SEARCH_ATTRIBUTES if key.name not in answer.custom_attributes]
+    missing = [key.name for key in SEARCH_ATTRIBUTES if key.name not in response.custom_attributes]
     if missing:
         raise NotSetUp(
             f"namespace {client.namespace} lacks the search attributes {', '.join(missing)}; run `python -m starter setup`"
@@ -90,7 +90,7 @@ _UNREACHABLE = {
     RPCStatusCode.DEADLINE_EXCEEDED,
     RPCStatusCode.RESOURCE_EXHAUSTED,
     RPCStatusCode.CANCELLED,
-    # What the transport says of a connection that breaks, or is answered by something that is no Temporal.
+    # A broken connection, or a response of a server that is not Temporal.
     RPCStatusCode.UNKNOWN,
     RPCStatusCode.INTERNAL,
 }
@@ -98,7 +98,7 @@ _UNREACHABLE = {
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn what Temporal's transport raises into errors that say what to do; NOT_FOUND of a run is left to the caller."""
+    """Translate RPC errors into errors that name a remedy. NOT_FOUND of a workflow is raised as it is."""
     try:
         yield
     except RPCError as error:
@@ -106,13 +106,13 @@ def translated() -> Iterator[None]:
             raise NotSetUp(f"{error}; run `python -m starter setup`") from error
         if error.status is RPCStatusCode.FAILED_PRECONDITION and "poller" in str(error):
             raise TemporalUnavailable(
-                "no worker polls the queue `bellwire`, so no run can answer; start `python worker.py`"
+                "no worker polls the task queue `bellwire`, so workflows cannot respond; start `python worker.py`"
             ) from error
         if error.status is RPCStatusCode.NOT_FOUND and str(error).startswith("Namespace "):
             raise TemporalUnavailable(f"{error} Check TEMPORAL_NAMESPACE, or create it") from error
         if error.status in _UNREACHABLE:
             raise TemporalUnavailable(
-                f"Temporal did not answer: {error}; check TEMPORAL_ADDRESS, the server and the worker, "
-                "then try again (the same ids are safe)"
+                f"Temporal did not respond: {error}; check TEMPORAL_ADDRESS, the server and the worker, "
+                "then try again (with the same ids)"
             ) from error
         raise

@@ -1,4 +1,4 @@
-"""Publication: the events that one Notify delivers."""
+"""Publication: the events that one Notify workflow delivers."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -26,14 +26,14 @@ class Publication(Payload):
 
     @property
     def summary(self) -> str:
-        """What the Temporal UI shows beside the run, at most 200 bytes."""
+        """What the Temporal UI shows beside the workflow, at most 200 bytes."""
         first, more = self.events[0], len(self.events) - 1
         text = f"{first.type} from {first.source}" + (f" and {more} more" if more else "")
         return text.encode()[:200].decode(errors="ignore")
 
     @property
     def search_attributes(self) -> TypedSearchAttributes:
-        """What operators find the run by; of many events as many ids and types as the server takes in one value."""
+        """The search attributes of the workflow. Of many events, as many ids and types as the server accepts in one value."""
         pairs: list[SearchAttributePair[Any]] = [
             _listed(contract.EVENT_TYPE, [event.type for event in self.events]),
             _listed(contract.EVENT_ID, [event.id for event in self.events]),
@@ -45,10 +45,10 @@ class Publication(Payload):
 
 
 def publications(events: Sequence[Event]) -> Iterator[Publication]:
-    """The events in publications of up to MAX_EVENTS and MAX_PUBLICATION_BYTES, each event once.
+    """Divide events into publications of up to MAX_EVENTS and MAX_PUBLICATION_BYTES. Repeated events are included once.
 
-    The same events in the same order always fall into the same publications, so that publishing them again starts nothing.
-    Raises EventConflict, before anything is yielded, if two share (source, id) and differ.
+    The same events in the same order always make the same publications, so that publishing them again starts nothing. Raises
+    EventConflict, before the first is yielded, if two events share (source, id) and differ.
     """
     yield from list(_divided(_distinct(events)))
 
@@ -61,7 +61,7 @@ def _distinct(events: Iterable[Event]) -> Iterator[Event]:
             yield event
         elif known != event.digest:
             raise EventConflict(
-                f"two of the events share source {event.source} and id {event.id} and differ; give each event an id of its own"
+                f"two events have source {event.source} and id {event.id}, but differ; give each event its own id"
             )
 
 
@@ -80,7 +80,7 @@ def _divided(events: Iterable[Event]) -> Iterator[Publication]:
 
 
 def _listed(key: SearchAttributeKey[Sequence[str]], values: Iterable[str]) -> SearchAttributePair[Sequence[str]]:
-    """Distinct values up to 1,900 bytes; the server takes 2 KiB of JSON."""
+    """Return distinct values up to 1,900 bytes, since the server accepts 2 KiB of JSON."""
     fitting, size = [], 0
     for value in dict.fromkeys(values):
         size += len(value.encode()) + 3

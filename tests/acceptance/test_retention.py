@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from bellwire import Event
-from bellwire.client import Receipt
 from bellwire.contract import Group
 from bellwire.deliveries import DeliveryState
+from bellwire.receipts import Receipt
 from bellwire.targets import Channel
 from starter.local.receivers.webhooks import WebhookResponse
 from tests.acceptance.conftest import System

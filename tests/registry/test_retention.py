@@ -77,13 +77,13 @@ def attempt_at(published: Event, name: str, state: DeliveryState = DELIVERED, nu
 
 async def deliver(
     registry: Registry,
-    id: str,
+    event_id: str,
     *names: str,
     state: DeliveryState = DELIVERED,
-    run: str = "run",  # noqa: A002
+    run: str = "run",
 ) -> Event:
     """Store an event with one attempt at each of its deliveries to these subscriptions."""
-    published = event(id=id)
+    published = event(id=event_id)
     await registry.events.accept([published], run)
     await registry.deliveries.add(run, [group(published, *names)])
     await registry.attempts.record([attempt_at(published, name, state) for name in names])

@@ -1,4 +1,4 @@
-"""Attempts of several callers go on record together, and one caller's fault stays its own."""
+"""AttemptBatcher: attempts of several callers are written together; one caller's error fails only that caller."""
 
 import asyncio
 from collections.abc import Sequence
@@ -23,8 +23,8 @@ def attempt(name: str) -> Attempt:
     )
 
 
-class AttemptLedger:
-    """Takes batches, one at a time, once its gate is open; refuses those with a name in `refused`."""
+class Registry:
+    """Writes one batch at a time, once its gate is open; refuses batches with a name in `refused`."""
 
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
@@ -36,7 +36,7 @@ class AttemptLedger:
         names = [one.subscription_id for one in attempts]
         self.batches.append(names)
         self._open += 1
-        assert self._open == 1, "two writes at a time"
+        assert self._open == 1, "two concurrent writes"
         try:
             await self.gate.wait()
             for name in names:
@@ -46,63 +46,63 @@ class AttemptLedger:
             self._open -= 1
 
 
-async def begun(recorder: AttemptBatcher, *names: str) -> list[asyncio.Task[None]]:
-    tasks = [asyncio.create_task(recorder.record([attempt(name)])) for name in names]
+async def started(batcher: AttemptBatcher, *names: str) -> list[asyncio.Task[None]]:
+    tasks = [asyncio.create_task(batcher.record([attempt(name)])) for name in names]
     await asyncio.sleep(0.01)
     return tasks
 
 
-async def test_what_comes_while_one_is_written_goes_into_the_next() -> None:
-    book = AttemptLedger()
-    recorder = AttemptBatcher(book.write)
-    tasks = await begun(recorder, "a") + await begun(recorder, "b", "c", "d")
-    assert book.batches == [["a"]]
+async def test_attempts_that_arrive_during_a_write_go_into_the_next() -> None:
+    registry = Registry()
+    batcher = AttemptBatcher(registry.write)
+    tasks = await started(batcher, "a") + await started(batcher, "b", "c", "d")
+    assert registry.batches == [["a"]]
     assert not any(task.done() for task in tasks)
-    book.gate.set()
-    await asyncio.wait_for(asyncio.gather(*tasks), 5)
-    assert book.batches == [["a"], ["b", "c", "d"]]
+    registry.gate.set()
+    await asyncio.wait_for(asyncio.gather(*tasks), 60)
+    assert registry.batches == [["a"], ["b", "c", "d"]]
 
 
-async def test_nothing_is_nothing_to_write() -> None:
-    book = AttemptLedger()
-    await asyncio.wait_for(AttemptBatcher(book.write).record([]), 5)
-    assert book.batches == []
+async def test_no_attempts_are_not_written() -> None:
+    registry = Registry()
+    await asyncio.wait_for(AttemptBatcher(registry.write).record([]), 60)
+    assert registry.batches == []
 
 
-async def test_a_registry_that_is_away_fails_all_who_wait_and_the_next_are_tried() -> None:
-    book = AttemptLedger()
-    recorder = AttemptBatcher(book.write)
-    tasks = await begun(recorder, "a", "b")
-    book.refused = {"a": RegistryUnavailable("away")}
-    book.gate.set()
-    results = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 5)
+async def test_an_unavailable_registry_fails_all_waiting_callers() -> None:
+    registry = Registry()
+    batcher = AttemptBatcher(registry.write)
+    tasks = await started(batcher, "a", "b")
+    registry.refused = {"a": RegistryUnavailable("unavailable")}
+    registry.gate.set()
+    results = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 60)
     assert [type(result) for result in results] == [RegistryUnavailable, RegistryUnavailable]
-    await asyncio.wait_for(recorder.record([attempt("c")]), 5)
+    await asyncio.wait_for(batcher.record([attempt("c")]), 60)
 
 
-async def test_one_callers_fault_is_no_fault_of_the_others() -> None:
-    book = AttemptLedger()
-    recorder = AttemptBatcher(book.write)
-    first = await begun(recorder, "first")
-    tasks = await begun(recorder, "good", "bad", "fine")
-    book.refused = {"bad": ValueError("bug")}
-    book.gate.set()
-    results = await asyncio.wait_for(asyncio.gather(*first, *tasks, return_exceptions=True), 5)
+async def test_one_callers_error_does_not_fail_the_others() -> None:
+    registry = Registry()
+    batcher = AttemptBatcher(registry.write)
+    first = await started(batcher, "first")
+    tasks = await started(batcher, "good", "bad", "fine")
+    registry.refused = {"bad": ValueError("bug")}
+    registry.gate.set()
+    results = await asyncio.wait_for(asyncio.gather(*first, *tasks, return_exceptions=True), 60)
     assert [repr(result) for result in results] == ["None", "None", "ValueError('bug')", "None"]
-    assert book.batches[1:] == [["good", "bad", "fine"], ["good"], ["bad"], ["fine"]]
+    assert registry.batches[1:] == [["good", "bad", "fine"], ["good"], ["bad"], ["fine"]]
 
 
-async def test_a_caller_that_is_cancelled_takes_nobody_along_and_close_waits() -> None:
-    book = AttemptLedger()
-    recorder = AttemptBatcher(book.write)
-    (gone,) = await begun(recorder, "a")
-    (stays,) = await begun(recorder, "b")
-    gone.cancel()
+async def test_a_cancelled_caller_does_not_affect_others_and_close_waits() -> None:
+    registry = Registry()
+    batcher = AttemptBatcher(registry.write)
+    (cancelled,) = await started(batcher, "a")
+    (waiting,) = await started(batcher, "b")
+    cancelled.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await gone
-    closing = asyncio.create_task(recorder.close())
+        await cancelled
+    closing = asyncio.create_task(batcher.close())
     await asyncio.sleep(0.01)
     assert not closing.done()
-    book.gate.set()
-    await asyncio.wait_for(asyncio.gather(stays, closing), 5)
-    assert book.batches == [["a"], ["b"]]
+    registry.gate.set()
+    await asyncio.wait_for(asyncio.gather(waiting, closing), 60)
+    assert registry.batches == [["a"], ["b"]]

@@ -75,7 +75,7 @@ def test_a_target_without_options_is_shown_without_them(registry_url: str, capsy
         ([*HOOKED, "--timeout", "31s"], "target.webhook.timeout: Input should be less than or equal to 30"),
         ([*HOOKED, "--timeout", "soon"], "--timeout: 'soon' is not a valid duration; write 90s"),
         ([*HOOKED, "--client-certificate", "nowhere.pem"], "nowhere.pem: cannot be read"),
-        ([*HOOKED, "--client-certificate", "pyproject.toml"], "client_certificate: holds no certificate"),
+        ([*HOOKED, "--client-certificate", "pyproject.toml"], "client_certificate: no certificate found"),
         (
             [*HOOKED, "--format", "template", "--template", "order.paid"],
             "--template: no template order.paid exists for webhook",

@@ -1,4 +1,4 @@
-"""What is wrong with the way to Temporal is one of our errors, and names the variable to look at."""
+"""Connecting to Temporal: errors name the variable to check; compression between processes on one machine."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from temporalio.testing import WorkflowEnvironment
 from bellwire.client import Client
 from bellwire.errors import TemporalUnavailable
 from bellwire.registry import Registry
-from bellwire.service.readiness import answering_health
+from bellwire.service.readiness import serving_readiness
 from bellwire.service.settings import SettingsInvalid
 from bellwire.temporal.connection import check_search_attributes, connect, translated
 from starter.local.processes import free_port
@@ -19,18 +19,18 @@ from tests.factories import event
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:99999", "a b", ""])
-async def test_an_address_that_leads_nowhere_is_named(address: str) -> None:
+async def test_an_unreachable_address_names_the_variable(address: str) -> None:
     with pytest.raises(TemporalUnavailable, match="TEMPORAL_ADDRESS"):
         await connect(target_host=address)
 
 
-async def test_a_profile_that_does_not_exist_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unknown_profile_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEMPORAL_PROFILE", "nope")
     with pytest.raises(TemporalUnavailable, match=r"nope.*TEMPORAL_PROFILE"):
         await connect()
 
 
-async def test_a_configuration_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_an_unreadable_configuration_names_the_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     file = tmp_path / "temporal.toml"
     file.write_bytes(b"\xff = [")
     monkeypatch.setenv("TEMPORAL_CONFIG_FILE", str(file))
@@ -38,7 +38,7 @@ async def test_a_configuration_that_cannot_be_read_is_named(monkeypatch: pytest.
         await connect()
 
 
-async def test_a_namespace_that_does_not_exist_is_named(dev_server: WorkflowEnvironment) -> None:
+async def test_an_unknown_namespace_names_the_variable(dev_server: WorkflowEnvironment) -> None:
     address = dev_server.client.service_client.config.target_host
     client = await connect(target_host=address, namespace="nope", tls=False, api_key=None)
     with pytest.raises(TemporalUnavailable, match=r"nope.*TEMPORAL_NAMESPACE"):
@@ -47,56 +47,58 @@ async def test_a_namespace_that_does_not_exist_is_named(dev_server: WorkflowEnvi
         await check_search_attributes(client)
 
 
-async def test_a_health_address_that_is_taken_is_named(dev_server: WorkflowEnvironment, tmp_path: Path) -> None:
+async def test_a_health_address_in_use_names_the_variable(dev_server: WorkflowEnvironment, tmp_path: Path) -> None:
     registry = await Registry.open(f"sqlite:///{tmp_path / 'registry.db'}")
     address = f"127.0.0.1:{free_port()}"
     try:
-        async with answering_health(address, dev_server.client, registry, []):
+        async with serving_readiness(address, dev_server.client, registry, []):
             with pytest.raises(SettingsInvalid, match=f"BELLWIRE_HEALTH_ADDRESS: cannot listen on {address}"):
-                async with answering_health(address, dev_server.client, registry, []):
-                    raise AssertionError("two listen on one address")
+                async with serving_readiness(address, dev_server.client, registry, []):
+                    raise AssertionError("both listen on one address")
     finally:
         await registry.close()
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What Temporal's own client is asked for; nothing is connected."""
-    asked: dict[str, Any] = {}
+def arguments(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The arguments of temporalio's connect, which connects to nothing."""
+    arguments: dict[str, Any] = {}
 
-    async def note(**arguments: Any) -> None:
-        asked.update(arguments)
+    async def record(**given: Any) -> None:
+        arguments.update(given)
 
-    monkeypatch.setattr(Temporal, "connect", note)
-    return asked
+    monkeypatch.setattr(Temporal, "connect", record)
+    return arguments
 
 
 @pytest.mark.parametrize("target", ["localhost:7233", "127.0.0.1:7233", "127.8.9.10:80", "[::1]:7233"])
-async def test_between_processes_of_one_machine_nothing_is_compressed(asked: dict[str, Any], target: str) -> None:
+async def test_nothing_is_compressed_between_processes_on_one_machine(arguments: dict[str, Any], target: str) -> None:
     await connect(target_host=target)
-    assert asked["target_host"] == target
-    assert asked["grpc_compression"] is GrpcCompression.NONE
+    assert arguments["target_host"] == target
+    assert arguments["grpc_compression"] is GrpcCompression.NONE
 
 
 @pytest.mark.parametrize(
     "target",
     ["temporal.example:7233", "10.0.0.1:7233", "localhost.example:7233", "127.0.0.1.example:7233", "[::2]:7233"],
 )
-async def test_to_another_machine_compression_is_left_to_temporal(asked: dict[str, Any], target: str) -> None:
+async def test_compression_to_another_machine_is_temporals_default(arguments: dict[str, Any], target: str) -> None:
     await connect(target_host=target)
-    assert asked["target_host"] == target
-    assert "grpc_compression" not in asked
+    assert arguments["target_host"] == target
+    assert "grpc_compression" not in arguments
 
 
-async def test_compression_that_was_asked_for_stays(asked: dict[str, Any]) -> None:
+async def test_a_given_compression_is_kept(arguments: dict[str, Any]) -> None:
     await connect(target_host="localhost:7233", grpc_compression=GrpcCompression.GZIP)
-    assert asked["grpc_compression"] is GrpcCompression.GZIP
+    assert arguments["grpc_compression"] is GrpcCompression.GZIP
 
 
-async def test_where_the_variable_points_counts_too(asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_address_of_the_variable_decides_too(
+    arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TEMPORAL_ADDRESS", "127.0.0.1:1234")
     await connect()
-    assert (asked["target_host"], asked["grpc_compression"]) == ("127.0.0.1:1234", GrpcCompression.NONE)
+    assert (arguments["target_host"], arguments["grpc_compression"]) == ("127.0.0.1:1234", GrpcCompression.NONE)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +112,7 @@ async def test_where_the_variable_points_counts_too(asked: dict[str, Any], monke
         RPCStatusCode.INTERNAL,
     ],
 )
-async def test_a_connection_that_breaks_is_no_answer(status: RPCStatusCode) -> None:
+async def test_a_broken_connection_is_translated(status: RPCStatusCode) -> None:
     broken = RPCError("transport error", status, b"")
     with pytest.raises(TemporalUnavailable, match=r"transport error.*TEMPORAL_ADDRESS") as raised, translated():
         raise broken
@@ -120,6 +122,6 @@ async def test_a_connection_that_breaks_is_no_answer(status: RPCStatusCode) -> N
 @pytest.mark.parametrize(
     "status", [RPCStatusCode.NOT_FOUND, RPCStatusCode.ALREADY_EXISTS, RPCStatusCode.PERMISSION_DENIED]
 )
-async def test_what_temporal_answered_is_left_to_the_caller(status: RPCStatusCode) -> None:
-    with pytest.raises(RPCError, match="no such run"), translated():
-        raise RPCError("no such run", status, b"")
+async def test_other_errors_are_raised_as_they_are(status: RPCStatusCode) -> None:
+    with pytest.raises(RPCError, match="no such workflow"), translated():
+        raise RPCError("no such workflow", status, b"")

@@ -1,4 +1,4 @@
-"""Errors: the tree in the docstring is the tree there is, and every one of them says what to do."""
+"""Errors: the tree in the docstring, messages with a remedy, and translation of pydantic's errors."""
 
 import inspect
 import pickle
@@ -22,27 +22,27 @@ def drawn(kind: type[BellwireError]) -> list[str]:
     return lines
 
 
-def test_the_tree_in_the_docstring_is_the_tree_there_is() -> None:
+def test_the_docstring_draws_the_tree_of_errors() -> None:
     assert errors.__doc__ is not None
     rows = re.findall(r"^([│ ]*[├└]── )(\w+)", errors.__doc__, re.MULTILINE)
     assert [" " * (len(stem) // 4 * 2 - 2) + name for stem, name in rows] == drawn(BellwireError)
 
 
 @pytest.mark.parametrize("builtin", [ValueError, TimeoutError])
-def test_the_docstring_names_the_builtin_that_an_error_is_as_well(builtin: type[Exception]) -> None:
+def test_the_docstring_names_builtin_base_classes(builtin: type[Exception]) -> None:
     assert errors.__doc__ is not None
     noted = set(re.findall(rf"(\w+) +also a {builtin.__name__}", errors.__doc__))
     assert noted == {kind.__name__ for kind in ALL if builtin in kind.__bases__}
 
 
 @pytest.mark.parametrize("kind", ALL)
-def test_an_error_without_a_message_says_its_docstring(kind: type[BellwireError]) -> None:
+def test_an_error_without_a_message_uses_its_docstring(kind: type[BellwireError]) -> None:
     assert str(kind()) == inspect.getdoc(kind)
     assert str(kind("order 42")) == "order 42"
 
 
 @pytest.mark.parametrize("kind", [kind for kind in ALL if kind is not BellwireError])
-def test_the_message_holds_the_remedy_in_one_line(kind: type[BellwireError]) -> None:
+def test_the_default_message_is_one_line(kind: type[BellwireError]) -> None:
     message = str(kind())
     assert "\n" not in message
     assert message.endswith((".", ")"))
@@ -50,13 +50,13 @@ def test_the_message_holds_the_remedy_in_one_line(kind: type[BellwireError]) -> 
 
 
 @pytest.mark.parametrize("kind", ALL)
-def test_errors_cross_processes(kind: type[BellwireError]) -> None:
+def test_errors_can_be_pickled(kind: type[BellwireError]) -> None:
     copy = pickle.loads(pickle.dumps(kind("order 42")))
     assert type(copy) is kind
     assert str(copy) == "order 42"
 
 
-def test_errors_are_also_what_python_calls_them() -> None:
+def test_errors_are_also_builtin_errors() -> None:
     with pytest.raises(ValueError, match="bad"):
         raise EventInvalid("bad")
     with pytest.raises(TimeoutError):
@@ -64,7 +64,7 @@ def test_errors_are_also_what_python_calls_them() -> None:
     assert all(issubclass(kind, ValueError) for kind in SignatureInvalid.__subclasses__())
 
 
-def test_the_types_that_temporal_matches_are_names_of_errors() -> None:
+def test_the_error_types_that_temporal_matches_are_names_of_errors() -> None:
     assert {contract.EVENT_NOT_FOUND, contract.DELIVERY_NOT_FOUND} <= {kind.__name__ for kind in ALL}
 
 
@@ -97,13 +97,13 @@ class Outer(BaseModel):
         ([], (), "Input should be a valid dictionary or instance of Outer"),
     ],
 )
-def test_every_bad_field_is_named_and_no_input_shown(given: object, prefix: tuple[str, ...], text: str) -> None:
+def test_every_invalid_field_is_named_and_no_input_shown(given: object, prefix: tuple[str, ...], text: str) -> None:
     with pytest.raises(ValidationError) as error:
         Outer.model_validate(given)
     assert fields_in_error(error.value, prefix=prefix) == text
 
 
-def test_private_input_does_not_reach_the_text() -> None:
+def test_private_input_is_not_in_the_text() -> None:
     with pytest.raises(ValidationError) as error:
         Outer.model_validate({"name": ["ann@example.com"], "inner": {"sizes": ["hunter2"]}})
     assert "ann" not in fields_in_error(error.value)

@@ -1,4 +1,4 @@
-"""Publications: every event once, within the limits, and the same way each time."""
+"""Publications: every event once, within the limits, and divided the same way each time."""
 
 from itertools import pairwise
 
@@ -18,7 +18,7 @@ def numbered(number: int, *, size: int = 0) -> Event:
 
 
 def size_of(publication: Publication) -> int:
-    return sum(len(happened.model_dump_json().encode()) for happened in publication.events)
+    return sum(len(one_event.model_dump_json().encode()) for one_event in publication.events)
 
 
 @given(
@@ -32,7 +32,7 @@ def size_of(publication: Publication) -> int:
 def test_every_event_goes_into_one_publication_within_the_limits(drawn: list[tuple[int, int]]) -> None:
     given_events = [numbered(number, size=size) for number, size in drawn]
     made = list(publications(given_events))
-    assert [happened for publication in made for happened in publication.events] == given_events
+    assert [one_event for publication in made for one_event in publication.events] == given_events
     for publication in made:
         assert 1 <= len(publication.events) <= MAX_EVENTS
         assert size_of(publication) <= MAX_PUBLICATION_BYTES
@@ -44,35 +44,37 @@ def test_every_event_goes_into_one_publication_within_the_limits(drawn: list[tup
 
 @given(st.lists(st.integers(0, 20), max_size=40))
 @settings(max_examples=30, deadline=None)
-def test_a_repeated_event_goes_out_once_and_the_division_stays(numbers: list[int]) -> None:
-    made = [[happened.id for happened in one.events] for one in publications([numbered(number) for number in numbers])]
+def test_a_repeated_event_is_published_once_and_the_division_is_stable(numbers: list[int]) -> None:
+    made = [
+        [one_event.id for one_event in one.events] for one in publications([numbered(number) for number in numbers])
+    ]
     assert [name for ids in made for name in ids] == list(dict.fromkeys(map(str, numbers)))
     again = publications([numbered(number).model_copy(update={"traceparent": "00"}) for number in numbers])
-    assert [[happened.id for happened in one.events] for one in again] == made
+    assert [[one_event.id for one_event in one.events] for one in again] == made
 
 
 @pytest.mark.parametrize(("count", "sizes"), [(0, []), (1, [1]), (100, [100]), (101, [100, 1]), (250, [100, 100, 50])])
-def test_a_publication_holds_up_to_a_hundred_events(count: int, sizes: list[int]) -> None:
+def test_a_publication_has_up_to_a_hundred_events(count: int, sizes: list[int]) -> None:
     made = publications([numbered(number) for number in range(count)])
     assert [len(publication.events) for publication in made] == sizes
 
 
-def test_the_limit_is_in_bytes_and_not_in_characters() -> None:
+def test_the_limit_counts_bytes() -> None:
     made = list(publications([numbered(number, size=240_000) for number in range(8)]))
     assert [len(publication.events) for publication in made] == [4, 4]
 
 
-def test_a_conflict_is_found_before_anything_goes_out() -> None:
+def test_a_conflict_is_raised_before_anything_is_published() -> None:
     made = publications([*(numbered(number) for number in range(150)), event(id="7", data="other")])
     with pytest.raises(EventConflict, match="source /shop and id 7"):
         next(made)
 
 
-def test_publishing_the_same_again_names_the_same_runs() -> None:
+def test_publishing_the_same_events_again_has_the_same_workflow_ids() -> None:
     events = [numbered(number) for number in range(150)]
     one, other = (
         list(publications(events)),
-        list(publications([event(id=happened.id, data=happened.data) for happened in events])),
+        list(publications([event(id=one_event.id, data=one_event.data) for one_event in events])),
     )
     assert [publication.workflow_id for publication in one] == [publication.workflow_id for publication in other]
     assert [publication.digest for publication in one] == [publication.digest for publication in other]
@@ -81,7 +83,7 @@ def test_publishing_the_same_again_names_the_same_runs() -> None:
     assert changed[1].digest != one[1].digest
 
 
-def test_a_publication_of_one_event_is_named_after_it() -> None:
+def test_a_publication_of_one_event_has_the_id_of_the_event() -> None:
     assert Publication(events=(numbered(42),)).workflow_id == event_workflow_id("/shop", "42")
 
 

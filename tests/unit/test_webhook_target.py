@@ -102,15 +102,15 @@ CERTIFICATE = "target.webhook.client_certificate: "
 @pytest.mark.parametrize(
     ("pem", "said"),
     [
-        ("s3cret", "holds no certificate"),
-        ("", "holds no certificate"),
-        (parts(GOOD)[1], "holds no certificate"),
-        (parts(GOOD)[0], "holds no private key"),
-        (parts(GOOD)[0].replace("M", "N") + parts(GOOD)[1], "holds no certificate"),
-        (parts(GOOD)[0] + parts(GOOD)[1][:60], "holds no private key"),
-        (parts(GOOD)[0] + parts(AUTHORITY.certificate("other"))[1], "holds a key that does not belong"),
+        ("s3cret", "no certificate found"),
+        ("", "no certificate found"),
+        (parts(GOOD)[1], "no certificate found"),
+        (parts(GOOD)[0], "no private key found"),
+        (parts(GOOD)[0].replace("M", "N") + parts(GOOD)[1], "no certificate found"),
+        (parts(GOOD)[0] + parts(GOOD)[1][:60], "no private key found"),
+        (parts(GOOD)[0] + parts(AUTHORITY.certificate("other"))[1], "the private key does not match"),
         (AUTHORITY.certificate("acme", password=b"s3cret"), "holds a key that is encrypted"),
-        (AUTHORITY.certificate("acme", days=-1), "holds a certificate that ran out on 20"),
+        (AUTHORITY.certificate("acme", days=-1), "the certificate expired on 20"),
         (
             AUTHORITY.certificate("acme", rsa.generate_private_key(65537, 1024)),
             "cannot be used for TLS: EE_KEY_TOO_SMALL",

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bellwire.client import Status
+from bellwire.receipts import Status
 from bellwire.registry import StoredEvent
 from bellwire.service.settings import Settings
 from starter.cli.delivery.attempts import details_as_json, print_attempts

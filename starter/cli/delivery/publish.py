@@ -6,10 +6,11 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from bellwire.client import Client, Receipt, Status
+from bellwire.client import Client
 from bellwire.durations import format_duration
 from bellwire.errors import BellwireError
 from bellwire.events import Event
+from bellwire.receipts import Receipt, Status
 from starter.cli.input.documents import read_items, read_value
 from starter.cli.tables import in_counts, print_table
 from starter.cli.terminal import AsJson, command, connected, console, note, print_json

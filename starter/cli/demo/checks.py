@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bellwire.client import Receipt, Status
 from bellwire.deliveries import Counts
+from bellwire.receipts import Receipt, Status
 from bellwire.registry import Registry
 from bellwire.subscriptions import SubscriptionState
 from starter.cli.demo.example import (

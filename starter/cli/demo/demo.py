@@ -14,8 +14,9 @@ import typer
 from rich.live import Live
 from rich.table import Table
 
-from bellwire.client import Client, Receipt, Status
+from bellwire.client import Client
 from bellwire.errors import BellwireError
+from bellwire.receipts import Receipt, Status
 from starter.cli.demo.checks import Received, differences
 from starter.cli.demo.example import FOLDER, Example, Receivers
 from starter.cli.tables import in_counts, print_table, table

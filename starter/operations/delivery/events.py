@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from bellwire.client import Client, Status
+from bellwire.client import Client
 from bellwire.deliveries import Attempt, Delivery
 from bellwire.errors import BellwireError, EventNotFound
+from bellwire.receipts import Status
 from bellwire.registry import Registry, StoredEvent
 from bellwire.sms.receipts import SmsReceipt
 from starter.operations.problems import InputInvalid

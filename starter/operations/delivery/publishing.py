@@ -2,9 +2,10 @@
 
 from collections.abc import AsyncIterator, Sequence
 
-from bellwire.client import Client, Receipt
+from bellwire.client import Client
 from bellwire.errors import EventInvalid
 from bellwire.events import Event
+from bellwire.receipts import Receipt
 from starter.operations.documents import Item, collect, object_of
 
 #: Events handed to the client at a time: a multiple of what one run carries, so that progress is worth showing.

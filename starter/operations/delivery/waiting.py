@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from temporalio.client import WorkflowFailureError
 from temporalio.service import RPCError
 
-from bellwire.client import Client, Receipt, Status
+from bellwire.client import Client
 from bellwire.contract import PublishResult, Summary
 from bellwire.deliveries import Counts
 from bellwire.errors import WaitTimeout
 from bellwire.events import event_key
+from bellwire.receipts import Receipt, Status
 
 #: Runs that are queried at the same time. A query costs the server some 10 ms.
 CONCURRENCY = 10
