@@ -14,13 +14,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 from twilio.request_validator import RequestValidator
 
+from bellwire.deliveries import DeliveryKey
 from bellwire.errors import DeliveryNotFound
 from bellwire.registry import Registry
 from bellwire.service.settings import Settings
 from bellwire.sms.receipts import SmsReceipt, SmsReceiptStatus
 from bellwire.sms.twilio_codes import CALLBACKS
 from starter.gateway.bodies import BodyTooLarge, read_body
-from starter.operations.delivery.deliveries import DeliveryKey
+from starter.operations.delivery.deliveries import parse_key
 from starter.operations.problems import InputInvalid
 from starter.operations.subscribers import sms_callbacks
 
@@ -79,7 +80,7 @@ class TwilioCallbacks:
         if isinstance(form, Response):
             return form
         try:
-            key = DeliveryKey.parse(request.path_params["delivery_id"])
+            key = parse_key(request.path_params["delivery_id"])
         except InputInvalid:
             return Response(status_code=404)
         receipt = _receipt(form, key)

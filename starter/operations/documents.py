@@ -3,13 +3,13 @@
 Problems are collected over the whole document, so that one error names every bad item.
 """
 
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from bellwire import strict_json
 from bellwire.errors import BellwireError
 from bellwire.events import MAX_INTEGER_DIGITS
 from starter.operations.problems import InputInvalid, Problem, problems_of
@@ -73,13 +73,9 @@ def object_of(item: Item) -> dict[str, Any]:
 def parse_json(text: str) -> Any:
     """A JSON value. Raises ValueError, also for NaN and Infinity, which JSON does not have, and for a name given twice."""
     try:
-        return json.loads(text, parse_constant=_refuse, parse_int=_integer, object_pairs_hook=_object)
+        return strict_json.loads(text, parse_int=_integer, object_pairs_hook=_object)
     except RecursionError as error:
         raise ValueError("nests too deep") from error
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not a JSON value; use null or a string")
 
 
 def _integer(digits: str) -> int:

@@ -1,4 +1,4 @@
-"""Events: what is refused, with the field's name; what survives the JSON form; which events are the same event."""
+"""Events: invalid fields, the JSON form, and which events are the same event."""
 
 import json
 from datetime import UTC, datetime, timedelta, timezone
@@ -13,9 +13,9 @@ from bellwire.errors import EventInvalid, fields_in_error
 from bellwire.events import MAX_DATA_DEPTH, MAX_EVENT_BYTES, MAX_INTEGER_DIGITS, Event, uuid7
 from tests.factories import event
 
-#: Text without lone surrogates: what UTF-8 can say.
+#: Text without lone surrogates, which UTF-8 can encode.
 TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
-#: CloudEvents strings: without control characters and noncharacters either.
+#: CloudEvents strings: also without control characters and noncharacters.
 ATTRIBUTE = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc", "Cn"]), min_size=1, max_size=20)
 JSON: st.SearchStrategy[JsonValue] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
@@ -62,47 +62,47 @@ def nested(depth: int, *, of: type = list) -> JsonValue:
 
 
 @given(events())
-def test_an_event_survives_its_json_form(happened: Event) -> None:
-    text = json.dumps(happened.structured())
-    assert Event.parse(happened.structured()) == happened
-    assert Event.parse(text) == happened
-    assert Event.parse(text.encode()) == happened
-    assert Event.model_validate_json(happened.model_dump_json()) == happened
+def test_an_event_is_restored_from_its_json(one: Event) -> None:
+    text = json.dumps(one.structured())
+    assert Event.parse(one.structured()) == one
+    assert Event.parse(text) == one
+    assert Event.parse(text.encode()) == one
+    assert Event.model_validate_json(one.model_dump_json()) == one
 
 
 @given(events())
-def test_the_json_form_survives_the_event(happened: Event) -> None:
-    assert Event.parse(happened.structured()).structured() == happened.structured()
+def test_json_is_restored_from_its_event(one: Event) -> None:
+    assert Event.parse(one.structured()).structured() == one.structured()
 
 
 @given(JSON)
 @example(10**MAX_INTEGER_DIGITS - 1)
 @example({"a": None, "": [None, [{}], {"\u0000": "\U0001f600"}], "float": 5e-324, "int": 2**64})
 @example(nested(MAX_DATA_DEPTH))
-def test_data_is_kept_to_the_letter(data: JsonValue) -> None:
+def test_data_is_preserved_exactly(data: JsonValue) -> None:
     assert json.dumps(Event.parse(event(data=data).model_dump_json()).data) == json.dumps(data)
 
 
 @pytest.mark.parametrize("of", [list, dict])
 @pytest.mark.parametrize("depth", [MAX_DATA_DEPTH + 1, 240, 10_000])
-def test_data_that_nests_too_deep_is_refused(depth: int, of: type) -> None:
-    with pytest.raises(EventInvalid, match=r"^data: nests deeper than 100 levels"):
+def test_data_that_is_nested_too_deep_is_refused(depth: int, of: type) -> None:
+    with pytest.raises(EventInvalid, match=r"^data: is nested deeper than 100 levels"):
         Event.parse({"id": "1", "source": "/shop", "type": "order.paid", "data": nested(depth, of=of)})
-    with pytest.raises(ValidationError, match="nests deeper"):
+    with pytest.raises(ValidationError, match="is nested deeper"):
         event(data=nested(depth, of=of))
 
 
-def test_json_text_that_nests_too_deep_is_refused() -> None:
+def test_json_that_is_nested_too_deep_is_refused() -> None:
     text = '{"id":"1","source":"/shop","type":"order.paid","data":' + "[" * 10_000 + "]" * 10_000 + "}"
     with pytest.raises(EventInvalid, match="recursion limit exceeded at line 1"):
         Event.parse(text)
 
 
-def test_data_that_holds_itself_is_refused() -> None:
-    knot: list[Any] = []
-    knot += [knot, knot]
-    with pytest.raises(ValidationError, match="nests deeper"):
-        event(data=knot)
+def test_data_that_contains_itself_is_refused() -> None:
+    cycle: list[Any] = []
+    cycle += [cycle, cycle]
+    with pytest.raises(ValidationError, match="is nested deeper"):
+        event(data=cycle)
 
 
 @pytest.mark.parametrize(
@@ -129,13 +129,13 @@ def test_data_that_holds_itself_is_refused() -> None:
         ("datacontenttype", "a\tb", "control character"),
         ("specversion", "0.3", "'1.0'"),
         ("time", "yesterday", "RFC 3339"),
-        ("time", "2026-11-23T08:00:00", "with its zone"),
+        ("time", "2026-11-23T08:00:00", "with a time zone"),
         ("time", "2026-11-23", "RFC 3339"),
         ("time", "2026-13-23T08:00:00Z", "valid datetime"),
         ("time", "2026-11-23T08:00:00+99:99", "valid datetime"),
         ("time", 1_700_000_000, "RFC 3339"),
-        ("time", datetime(2026, 11, 23), "no zone"),  # noqa: DTZ001
-        ("time", datetime(1890, 1, 1, tzinfo=timezone(timedelta(seconds=3208))), "seconds in its offset"),
+        ("time", datetime(2026, 11, 23), "no time zone"),  # noqa: DTZ001
+        ("time", datetime(1890, 1, 1, tzinfo=timezone(timedelta(seconds=3208))), "offset with seconds"),
         ("tenant", "", "1 to 63"),
         ("tenant", "a/b", "1 to 63"),
         ("tenant", "acme\n", "1 to 63"),
@@ -149,9 +149,9 @@ def test_data_that_holds_itself_is_refused() -> None:
         ("data", b"bytes", "not a valid JSON value"),
         ("data", (1, 2), "not a valid JSON value"),
         ("data_base64", "AAAA", "binary data is not supported"),
-        ("priority", 1.5, "put the rest into data"),
-        ("priority", ["high"], "put the rest into data"),
-        ("priority", 2**31, "32 bits"),
+        ("priority", 1.5, "put other values into data"),
+        ("priority", ["high"], "put other values into data"),
+        ("priority", 2**31, "32-bit"),
         ("priority", "a\nb", "control character"),
         ("Priority", "high", "lower-case letters and digits"),
         ("trace_parent", "00", "lower-case letters and digits"),
@@ -159,7 +159,7 @@ def test_data_that_holds_itself_is_refused() -> None:
     ],
     ids=lambda value: ascii(value)[:20] if isinstance(value, str) else "",
 )
-def test_a_bad_field_is_named(field: str, value: object, problem: str) -> None:
+def test_an_invalid_field_is_named(field: str, value: object, problem: str) -> None:
     with pytest.raises(EventInvalid) as refused:
         Event.parse({"id": "1", "source": "/shop", "type": "order.paid", field: value})
     assert str(refused.value).startswith(f"{field}: ")
@@ -183,12 +183,12 @@ def test_what_is_not_a_json_object_is_refused(text: str | bytes) -> None:
         Event.parse(text)
 
 
-def test_every_bad_field_is_named_at_once() -> None:
+def test_all_invalid_fields_are_named_at_once() -> None:
     with pytest.raises(EventInvalid, match=r"^id: .*; source: .*; time: .*"):
         Event.parse({"id": "", "source": " ", "type": "order.paid", "time": "now"})
 
 
-def test_the_limit_is_in_bytes_and_not_in_characters() -> None:
+def test_the_limit_counts_bytes() -> None:
     room = MAX_EVENT_BYTES - len(event(data="").model_dump_json())
     assert len(event(data="a" * (room - 50)).model_dump_json().encode()) <= MAX_EVENT_BYTES
     for character in ("a", "\u00e9", "\u6c34", "\U0001f600"):
@@ -196,14 +196,12 @@ def test_the_limit_is_in_bytes_and_not_in_characters() -> None:
             event(data=character * (room // len(character.encode()) + 50))
 
 
-def test_a_null_attribute_is_one_that_is_not_set() -> None:
-    happened = Event.parse(
-        '{"id":null,"source":"/shop","type":"a","time":null,"tenant":null,"priority":null,"data":null}'
-    )
-    assert happened.id
-    assert happened.time <= datetime.now(UTC)
-    assert "priority" not in happened.extensions
-    assert set(happened.structured()) == {"specversion", "id", "source", "type", "time"}
+def test_a_null_attribute_is_not_set() -> None:
+    one = Event.parse('{"id":null,"source":"/shop","type":"a","time":null,"tenant":null,"priority":null,"data":null}')
+    assert one.id
+    assert one.time <= datetime.now(UTC)
+    assert "priority" not in one.extensions
+    assert set(one.structured()) == {"specversion", "id", "source", "type", "time"}
 
 
 @pytest.mark.parametrize(
@@ -224,27 +222,27 @@ def test_a_null_attribute_is_one_that_is_not_set() -> None:
         ("digest", None),
     ],
 )
-def test_attributes_have_one_string_form(name: str, canonical: str | None) -> None:
+def test_attributes_have_a_canonical_string_form(name: str, canonical: str | None) -> None:
     extensions: dict[str, Any] = {"flag": True, "off": False, "sequence": -7, "empty": ""}
-    happened = event(id="1", time=datetime(2026, 11, 23, 8, tzinfo=UTC), tenant="acme", **extensions)
-    assert happened.attribute(name) == canonical
+    one = event(id="1", time=datetime(2026, 11, 23, 8, tzinfo=UTC), tenant="acme", **extensions)
+    assert one.attribute(name) == canonical
 
 
-def test_an_extension_may_share_its_name_with_a_property() -> None:
-    happened = event(id="1", key="x", digest="y", extensions="z")
-    assert happened.key == event(id="1").key
-    assert happened.attribute("key") == "x"
-    assert Event.parse(happened.structured()) == happened
+def test_an_extension_may_have_the_name_of_a_property() -> None:
+    one = event(id="1", key="x", digest="y", extensions="z")
+    assert one.key == event(id="1").key
+    assert one.attribute("key") == "x"
+    assert Event.parse(one.structured()) == one
 
 
 @given(events(), TIMES, ATTRIBUTE)
-def test_time_and_trace_are_not_content(happened: Event, time: datetime, trace: str) -> None:
-    again = Event(**{**happened.structured(), "time": time, "traceparent": trace, "tracestate": trace})
-    assert again.digest == happened.digest
+def test_time_and_trace_are_not_content(one: Event, time: datetime, trace: str) -> None:
+    again = Event(**{**one.structured(), "time": time, "traceparent": trace, "tracestate": trace})
+    assert again.digest == one.digest
 
 
 @given(events(), st.data())
-def test_everything_else_is_content(happened: Event, data: st.DataObject) -> None:
+def test_all_other_attributes_are_content(one: Event, data: st.DataObject) -> None:
     field, values = data.draw(
         st.sampled_from(
             [
@@ -260,10 +258,10 @@ def test_everything_else_is_content(happened: Event, data: st.DataObject) -> Non
             ]
         )
     )
-    changed = Event(**{**happened.structured(), field: data.draw(values)})
-    same = json.dumps(changed.structured().get(field)) == json.dumps(happened.structured().get(field))
-    if not isinstance(happened.data, dict):  # whose keys may come in another order
-        assert (changed.digest == happened.digest) is same
+    changed = Event(**{**one.structured(), field: data.draw(values)})
+    same = json.dumps(changed.structured().get(field)) == json.dumps(one.structured().get(field))
+    if not isinstance(one.data, dict):  # whose keys may come in another order
+        assert (changed.digest == one.digest) is same
 
 
 def test_the_order_of_keys_is_not_content() -> None:
@@ -275,7 +273,7 @@ def test_the_order_of_keys_is_not_content() -> None:
     assert one.digest != event(id="1", data={"a": 1, "b": [{"c": 3, "d": 2}]}).digest
 
 
-def test_the_digest_stays_what_it_is_over_releases() -> None:
+def test_the_digest_is_stable_across_releases() -> None:
     """`{"data":{"order":"42",…},"id":"42",…}` through sha256sum."""
     assert event(id="42").digest == "37adf1c86ea3f340abdf14e6ca1feae2db6737a50836df59909517cf874a5298"
 

@@ -1,4 +1,4 @@
-"""Filters, beside the plainest evaluator there is."""
+"""Filters, compared with a simple evaluator."""
 
 import json
 from typing import Any
@@ -17,7 +17,7 @@ from tests.factories import event
 
 FILTERS: TypeAdapter[tuple[Filter, ...]] = TypeAdapter(tuple[Filter, ...])
 
-#: Few letters, so that filters and events often meet.
+#: Few letters, so that filters often match.
 VALUES = st.sampled_from(["a", "b", "ab", "ba"])
 NAMES = st.sampled_from(["id", "id", "type", "type", "subject", "priority", "flag", "absent", "data"])
 LEAVES = st.builds(
@@ -59,14 +59,14 @@ def levels(tree: dict[str, Any]) -> int:
     return 1 + max(map(levels, inner)) if dialect in {"all", "any"} else 1
 
 
-def plainly(tree: dict[str, Any], happened: Event) -> bool:
+def evaluate(tree: dict[str, Any], one_event: Event) -> bool:
     ((dialect, inner),) = tree.items()
     if dialect == "not":
-        return not plainly(inner, happened)
+        return not evaluate(inner, one_event)
     if dialect in {"all", "any"}:
-        answers = [plainly(item, happened) for item in inner]
-        return all(answers) if dialect == "all" else any(answers)
-    attributes = {name: value for name, value in happened.structured().items() if name != "data"}
+        results = [evaluate(item, one_event) for item in inner]
+        return all(results) if dialect == "all" else any(results)
+    attributes = {name: value for name, value in one_event.structured().items() if name != "data"}
     for name, wanted in inner.items():
         if name not in attributes:
             return False
@@ -90,21 +90,21 @@ def negated(times: int) -> dict[str, Any]:
 
 
 @given(st.lists(TREES, max_size=3), EVENTS)
-def test_filters_judge_as_the_plain_evaluator_does(trees: list[dict[str, Any]], happened: Event) -> None:
-    assert matches(FILTERS.validate_python(trees), happened) is all(plainly(tree, happened) for tree in trees)
+def test_filters_match_as_the_simple_evaluator_does(trees: list[dict[str, Any]], one_event: Event) -> None:
+    assert matches(FILTERS.validate_python(trees), one_event) is all(evaluate(tree, one_event) for tree in trees)
 
 
 @given(st.lists(TREES, max_size=3))
-def test_filters_survive_their_json_form(trees: list[dict[str, Any]]) -> None:
+def test_filters_are_restored_from_their_json(trees: list[dict[str, Any]]) -> None:
     filters = FILTERS.validate_python(trees)
     assert FILTERS.dump_python(filters, mode="json") == trees
     assert FILTERS.validate_json(FILTERS.dump_json(filters)) == filters
 
 
 @given(TREES, EVENTS)
-def test_a_filter_or_its_negation_matches(tree: dict[str, Any], happened: Event) -> None:
-    assert matches(FILTERS.validate_python([tree]), happened) is not matches(
-        FILTERS.validate_python([{"not": tree}]), happened
+def test_a_filter_or_its_negation_matches(tree: dict[str, Any], one_event: Event) -> None:
+    assert matches(FILTERS.validate_python([tree]), one_event) is not matches(
+        FILTERS.validate_python([{"not": tree}]), one_event
     )
 
 
@@ -128,11 +128,11 @@ def test_a_filter_or_its_negation_matches(tree: dict[str, Any], happened: Event)
     ],
 )
 def test_filters_read_attributes_in_their_string_form(tree: dict[str, Any], wanted: bool) -> None:
-    happened = event(time="2026-11-23T08:00:00Z", flag=True, priority=7, data="x")
-    assert matches(FILTERS.validate_python([tree]), happened) is wanted
+    one_event = event(time="2026-11-23T08:00:00Z", flag=True, priority=7, data="x")
+    assert matches(FILTERS.validate_python([tree]), one_event) is wanted
 
 
-def test_no_filters_pass_every_event() -> None:
+def test_no_filters_match_every_event() -> None:
     assert matches((), event())
 
 
@@ -145,13 +145,13 @@ def test_filters_may_be_written_as_models() -> None:
 @pytest.mark.parametrize(
     ("tree", "field", "problem"),
     [
-        (5, "0", "is not a filter"),
-        (None, "0", "is not a filter"),
-        ([], "0", "is not a filter"),
-        ({}, "0", "is not a filter"),
+        (5, "0", "is not a valid filter"),
+        (None, "0", "is not a valid filter"),
+        ([], "0", "is not a valid filter"),
+        ({}, "0", "is not a valid filter"),
         ({"sql": "type = 'a'"}, "0", "write one of exact, prefix, suffix, all, any, not"),
-        ({"exact": {"type": "a"}, "prefix": {"type": "a"}}, "0", "is not a filter"),
-        ({1: {}}, "0", "is not a filter"),
+        ({"exact": {"type": "a"}, "prefix": {"type": "a"}}, "0", "is not a valid filter"),
+        ({1: {}}, "0", "is not a valid filter"),
         ({"exact": {}}, "0.exact.exact", "at least 1"),
         ({"exact": "type"}, "0.exact.exact", "dictionary"),
         ({"exact": {"type": ""}}, "0.exact.exact.type", "at least 1"),
@@ -160,17 +160,17 @@ def test_filters_may_be_written_as_models() -> None:
         ({"exact": {"type\n": "a"}}, "0.exact.exact.type\n", "pattern"),
         ({"all": []}, "0.all.all", "at least 1"),
         ({"any": {"exact": {"type": "a"}}}, "0.any.any", "tuple"),
-        ({"any": [{"exact": {"type": "a"}}, {"sql": ""}]}, "0.any.any.1", "is not a filter"),
-        ({"not": [{"exact": {"type": "a"}}]}, "0.not.not", "is not a filter"),
+        ({"any": [{"exact": {"type": "a"}}, {"sql": ""}]}, "0.any.any.1", "is not a valid filter"),
+        ({"not": [{"exact": {"type": "a"}}]}, "0.not.not", "is not a valid filter"),
         ({"not": {"exact": {"type": 1}}}, "0.not.not.exact.exact.type", "valid string"),
-        (negated(MAX_DEPTH), "0", "nests deeper than 10 levels"),
-        (negated(200), "0", "nests deeper than 10 levels"),
-        (negated(10_000), "0", "nests deeper than 10 levels"),
-        ({"all": [{"any": [negated(MAX_DEPTH - 2)]}]}, "0", "nests deeper than 10 levels"),
+        (negated(MAX_DEPTH), "0", "is nested deeper than 10 levels"),
+        (negated(200), "0", "is nested deeper than 10 levels"),
+        (negated(10_000), "0", "is nested deeper than 10 levels"),
+        ({"all": [{"any": [negated(MAX_DEPTH - 2)]}]}, "0", "is nested deeper than 10 levels"),
     ],
     ids=lambda value: str(value)[:40] if isinstance(value, str) else "",
 )
-def test_a_bad_filter_is_refused_and_its_place_named(tree: object, field: str, problem: str) -> None:
+def test_an_invalid_filter_is_refused_and_its_path_named(tree: object, field: str, problem: str) -> None:
     with pytest.raises(ValidationError) as refused:
         FILTERS.validate_python([tree])
     text = fields_in_error(refused.value)
@@ -178,18 +178,18 @@ def test_a_bad_filter_is_refused_and_its_place_named(tree: object, field: str, p
     assert problem in text
 
 
-def test_filters_nest_as_deep_as_the_limit_says() -> None:
+def test_filters_may_be_nested_up_to_the_limit() -> None:
     assert matches(FILTERS.validate_python([negated(MAX_DEPTH - 1)]), event()) is (MAX_DEPTH % 2 == 1)
 
 
-def test_models_cannot_be_stacked_past_the_limit() -> None:
-    stacked = Not(not_=Exact(exact={"type": "a"}))
+def test_models_cannot_be_nested_beyond_the_limit() -> None:
+    nested = Not(not_=Exact(exact={"type": "a"}))
     for _ in range(MAX_DEPTH - 1):
-        stacked = Not(not_=stacked)
-    with pytest.raises(ValidationError, match="nests deeper than 10 levels"):
-        Not(not_=stacked)
+        nested = Not(not_=nested)
+    with pytest.raises(ValidationError, match="is nested deeper than 10 levels"):
+        Not(not_=nested)
 
 
-def test_json_text_that_nests_too_deep_is_refused() -> None:
+def test_json_that_is_nested_too_deep_is_refused() -> None:
     with pytest.raises(ValidationError, match="recursion limit exceeded"):
         FILTERS.validate_json("[" + '{"not":' * 10_000 + "0" + "}" * 10_000 + "]")

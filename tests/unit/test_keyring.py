@@ -1,4 +1,4 @@
-"""Keys: what is refused and why, what opens what, and that nobody sees a key."""
+"""KeyRing: invalid keys, encryption and decryption, and that keys are never shown."""
 
 import base64
 import json
@@ -29,17 +29,17 @@ KEY = base64.b64encode(bytes(range(32))).decode()
         ("", "entry 1: must be id:base64"),
         ("one", "entry 1: must be id:base64"),
         (f"one:{KEY},two", "entry 2: must be id:base64"),
-        (f"one:{KEY},one:{KEY}", "key one: is there twice"),
+        (f"one:{KEY},one:{KEY}", "key one: given twice"),
         (f"o ne:{KEY}", "must be 1 to 32 letters"),
         (f":{KEY}", "must be 1 to 32 letters"),
         (f"{'k' * 33}:{KEY}", "must be 1 to 32 letters"),
-        ("one:!", "entry 1: is not base64"),
-        (f"one:{KEY[:-1]}", "entry 1: is not base64"),
+        ("one:!", "entry 1: is not valid base64"),
+        (f"one:{KEY[:-1]}", "entry 1: is not valid base64"),
         ("one:", "key one: has 0 bytes, must have 32"),
         (f"one:{base64.b64encode(bytes(16)).decode()}", "key one: has 16 bytes, must have 32"),
     ],
 )
-def test_a_bad_list_of_keys_is_told_without_a_key(text: str, problem: str) -> None:
+def test_an_invalid_list_of_keys_is_refused_without_showing_a_key(text: str, problem: str) -> None:
     with pytest.raises(KeysInvalid) as refused:
         KeyRing.parse(text)
     assert problem in str(refused.value)
@@ -47,18 +47,18 @@ def test_a_bad_list_of_keys_is_told_without_a_key(text: str, problem: str) -> No
 
 
 def test_a_ring_without_keys_is_refused() -> None:
-    with pytest.raises(KeysInvalid, match="no key"):
+    with pytest.raises(KeysInvalid, match="no key given"):
         KeyRing({})
 
 
-def test_no_text_is_no_ring_and_a_ring_is_itself() -> None:
+def test_a_ring_is_parsed_from_text_or_returned() -> None:
     ring = KeyRing.parse(new_entry("one"))
     assert (ring_of(None), ring_of(""), ring_of(" ")) == (None, None, None)
     assert ring_of(ring) is ring
-    made = ring_of(f"one:{KEY}, two:{new_entry('x')[2:]}")
-    assert made is not None
-    assert (made.first, made.ids) == ("one", ("one", "two"))
-    assert KEY not in repr(made)
+    parsed = ring_of(f"one:{KEY}, two:{new_entry('x')[2:]}")
+    assert parsed is not None
+    assert (parsed.first, parsed.ids) == ("one", ("one", "two"))
+    assert KEY not in repr(parsed)
 
 
 def test_the_first_key_encrypts_and_all_decrypt() -> None:
@@ -70,29 +70,29 @@ def test_the_first_key_encrypts_and_all_decrypt() -> None:
         KeyRing.parse(f"{old},{new}").open("old", both.seal(b"ann", purpose="test"), purpose="test")
 
 
-def test_a_key_that_is_missing_is_named() -> None:
+def test_a_missing_key_is_named() -> None:
     sealed = KeyRing.parse(new_entry("old")).seal(b"ann", purpose="test")
     with pytest.raises(NotReadable, match="key 'old', which is not among new, newer"):
         KeyRing.parse(f"{new_entry('new')},{new_entry('newer')}").open("old", sealed, purpose="test")
 
 
 @pytest.mark.parametrize("position", [0, SALT_BYTES, SALT_BYTES + NONCE_BYTES, -1])
-def test_what_was_changed_does_not_open(position: int) -> None:
+def test_a_changed_value_cannot_be_decrypted(position: int) -> None:
     ring = KeyRing.parse(new_entry("one"))
     sealed = bytearray(ring.seal(b"ann@example.com", purpose="test"))
     sealed[position] ^= 1
-    with pytest.raises(NotReadable, match="key one does not open it"):
+    with pytest.raises(NotReadable, match="key one does not decrypt it"):
         ring.open("one", bytes(sealed), purpose="test")
 
 
 @pytest.mark.parametrize("size", [0, 1, SALT_BYTES, SALT_BYTES + NONCE_BYTES, SALT_BYTES + NONCE_BYTES + 15])
-def test_half_a_value_does_not_open(size: int) -> None:
+def test_a_truncated_value_cannot_be_decrypted(size: int) -> None:
     ring = KeyRing.parse(new_entry("one"))
-    with pytest.raises(NotReadable, match="key one does not open it"):
+    with pytest.raises(NotReadable, match="key one does not decrypt it"):
         ring.open("one", ring.seal(b"", purpose="test")[:size], purpose="test")
 
 
-def test_a_value_opens_only_for_its_purpose_and_by_its_own_key() -> None:
+def test_a_value_is_bound_to_its_purpose_and_key() -> None:
     sealed = KeyRing.parse(f"one:{KEY}").seal(b"ann", purpose="a")
     with pytest.raises(NotReadable):
         KeyRing.parse(f"one:{KEY}").open("one", sealed, purpose="b")
@@ -102,12 +102,12 @@ def test_a_value_opens_only_for_its_purpose_and_by_its_own_key() -> None:
         KeyRing.parse(new_entry("one")).open("one", sealed, purpose="a")
 
 
-def test_the_same_value_is_never_sealed_alike() -> None:
+def test_the_same_value_is_never_encrypted_the_same_way() -> None:
     ring = KeyRing.parse(new_entry("one"))
     assert len({ring.seal(b"ann", purpose="test") for _ in range(1000)}) == 1000
 
 
-def test_another_process_reads_what_this_one_sealed_which_used_another_salt() -> None:
+def test_processes_use_different_salts_and_decrypt_each_others_values() -> None:
     ring = KeyRing.parse(f"one:{KEY}")
     sealed = ring.seal(b"ann", purpose="test")
     program = f"""
@@ -116,14 +116,14 @@ ring = KeyRing.parse("one:{KEY}")
 assert ring.open("one", bytes.fromhex("{sealed.hex()}"), purpose="test") == b"ann"
 print(ring.seal(b"bob", purpose="test").hex())
 """
-    said = subprocess.run([sys.executable, "-c", program], cwd=CHECKOUT, capture_output=True, text=True, check=True)
-    theirs = bytes.fromhex(said.stdout)
-    assert ring.open("one", theirs, purpose="test") == b"bob"
-    assert theirs[:SALT_BYTES] != sealed[:SALT_BYTES]
+    ended = subprocess.run([sys.executable, "-c", program], cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    other = bytes.fromhex(ended.stdout)
+    assert ring.open("one", other, purpose="test") == b"bob"
+    assert other[:SALT_BYTES] != sealed[:SALT_BYTES]
 
 
-def test_what_is_sealed_is_plain_aes_256_gcm_under_a_key_of_hkdf() -> None:
-    """Computed by the library's own HKDF, which the ring does not use."""
+def test_values_are_aes_256_gcm_with_a_key_derived_by_hkdf() -> None:
+    """Computed by the library's HKDF, which the ring does not use."""
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
     from cryptography.hazmat.primitives.hashes import SHA256
     from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -137,15 +137,15 @@ def test_what_is_sealed_is_plain_aes_256_gcm_under_a_key_of_hkdf() -> None:
 def test_threads_share_a_ring() -> None:
     ring = KeyRing.parse(new_entry("one"))
 
-    def there_and_back(number: int) -> bool:
+    def round_trip(number: int) -> bool:
         text = os.urandom(number % 5000)
         return ring.open("one", ring.seal(text, purpose="test"), purpose="test") == text
 
     with ThreadPoolExecutor(8) as pool:
-        assert all(pool.map(there_and_back, range(5000)))
+        assert all(pool.map(round_trip, range(5000)))
 
 
-def test_an_address_has_one_key_per_ring_key_that_others_cannot_compute() -> None:
+def test_an_address_has_one_hash_per_key() -> None:
     ring, other = KeyRing.parse(f"one:{KEY},two:{new_entry('x')[2:]}"), KeyRing.parse(new_entry("one"))
     assert ring.address_key("one", "a@b.example") == KeyRing.parse(f"one:{KEY}").address_key("one", "a@b.example")
     assert re.fullmatch("one:[0-9a-f]{64}", ring.address_key("one", "a@b.example"))
@@ -163,11 +163,11 @@ try:
 except KeysInvalid as error:
     print(error)
 """
-    said = subprocess.run([sys.executable, "-c", program], cwd=CHECKOUT, capture_output=True, text=True, check=True)
-    assert "pip install cryptography" in said.stdout
+    ended = subprocess.run([sys.executable, "-c", program], cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    assert "pip install cryptography" in ended.stdout
 
 
-def test_the_command_prints_a_fresh_entry_each_time() -> None:
+def test_the_command_prints_a_new_entry_each_time() -> None:
     command = [sys.executable, "-m", "starter", "keys", "new"]
     entries = {
         subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout.strip()
@@ -177,10 +177,10 @@ def test_the_command_prints_a_fresh_entry_each_time() -> None:
     assert len(KeyRing.parse(",".join(entries)).ids) == 2
     named = subprocess.run([*command, "--id", "k2026"], cwd=CHECKOUT, capture_output=True, text=True, check=True)
     assert KeyRing.parse(named.stdout.strip()).first == "k2026"
-    bad = subprocess.run([*command, "--id", "no spaces"], cwd=CHECKOUT, capture_output=True, text=True, check=False)
-    assert (bad.returncode, "1 to 32 letters" in bad.stderr) == (2, True)
+    invalid = subprocess.run([*command, "--id", "no spaces"], cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    assert (invalid.returncode, "1 to 32 letters" in invalid.stderr) == (2, True)
 
 
-def test_nothing_of_a_ring_can_be_written_out_by_mistake() -> None:
+def test_a_ring_cannot_be_serialized() -> None:
     with pytest.raises(TypeError):
         json.dumps(KeyRing.parse(f"one:{KEY}"))

@@ -1,4 +1,4 @@
-"""How a process that talked to Temporal ends: in order, however soon after the last answer."""
+"""Exiting: a process that talked to Temporal exits cleanly, even right after the last response."""
 
 import subprocess
 import sys
@@ -6,12 +6,12 @@ import sys
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
-#: Many answers come at the same time, right before the end; without a pause one process in six dies of a signal.
+#: Many responses arrive at once, right before the exit. Without a delay, one process in six dies by a signal.
 PROGRAM = """
 import asyncio
 import sys
 
-from bellwire.connection import connect
+from bellwire.temporal.connection import connect
 
 
 async def main():
@@ -24,7 +24,7 @@ asyncio.run(main())
 
 
 @pytest.mark.slow
-def test_no_process_dies_of_the_last_answer(dev_server: WorkflowEnvironment) -> None:
+def test_no_process_crashes_after_the_last_response(dev_server: WorkflowEnvironment) -> None:
     address = dev_server.client.service_client.config.target_host
     ends = [
         subprocess.run([sys.executable, "-c", PROGRAM, address], capture_output=True, text=True, check=False)
@@ -33,19 +33,18 @@ def test_no_process_dies_of_the_last_answer(dev_server: WorkflowEnvironment) -> 
     assert [(end.returncode, end.stderr) for end in ends] == [(0, "")] * 25
 
 
-def test_whoever_connects_pauses_once_before_the_interpreter_shuts_down() -> None:
+def test_connecting_delays_the_exit_once() -> None:
     program = """
-import asyncio, atexit, threading, time
-from bellwire.connection import connect
+import asyncio, atexit, threading
+from bellwire.temporal.connection import connect
 from bellwire.errors import TemporalUnavailable
 
-def late():
-    asked.wait()
-    time.sleep(0.005)
-    print("let go", flush=True)
+def release():
+    exiting.wait()
+    print("released", flush=True)
 
-asked = threading.Event()
-threading.Thread(target=late, daemon=True).start()
+exiting = threading.Event()
+threading.Thread(target=release, daemon=True).start()
 
 async def main():
     for _ in range(2):
@@ -55,7 +54,7 @@ async def main():
             pass
 
 asyncio.run(main())
-atexit.register(asked.set)  # the last thing before the pause
+atexit.register(exiting.set)  # runs before the delay
 """
     end = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert (end.returncode, end.stdout, end.stderr) == (0, "let go\n", "")
+    assert (end.returncode, end.stdout, end.stderr) == (0, "released\n", "")

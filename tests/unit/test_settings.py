@@ -1,4 +1,4 @@
-"""Settings: which variables are refused, by their name, and without showing what they hold."""
+"""Settings: invalid variables are named, and their values are not shown."""
 
 import base64
 import re
@@ -18,7 +18,7 @@ DKIM = {"dkim_domain": "example.net", "dkim_selector": "bell1", "dkim_key": "/ru
 
 
 @pytest.fixture(autouse=True)
-def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in Settings.model_fields:
         monkeypatch.delenv(f"BELLWIRE_{name.upper()}", raising=False)
 
@@ -30,7 +30,7 @@ def test_every_setting_has_a_default() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "meant"),
+    ("name", "value", "expected"),
     [
         ("REGISTRY_URL", "sqlite:///a.db", "sqlite:///a.db"),
         ("REGISTRY_URL", "postgres://u:p@h/n", "postgresql+asyncpg://u:p@h/n"),
@@ -56,9 +56,9 @@ def test_every_setting_has_a_default() -> None:
         ("PUBLIC_URL", "https://bell.example:8443/notify/", "https://bell.example:8443/notify"),
     ],
 )
-def test_variables_are_read(monkeypatch: pytest.MonkeyPatch, name: str, value: str, meant: object) -> None:
+def test_variables_are_read(monkeypatch: pytest.MonkeyPatch, name: str, value: str, expected: object) -> None:
     monkeypatch.setenv(f"BELLWIRE_{name}", value)
-    assert getattr(Settings.read(), name.lower()) == meant
+    assert getattr(Settings.read(), name.lower()) == expected
 
 
 @pytest.mark.parametrize(
@@ -81,18 +81,18 @@ def test_variables_are_read(monkeypatch: pytest.MonkeyPatch, name: str, value: s
         ("PUBLIC_URL", "https://bell.example/>\r\nBcc: eve", "must be an https URL"),
         ("PUBLIC_URL", "https://ann:hunter2@bell.example", "must be an https URL"),
         ("LINK_KEY", "hunter2", "at least 32 bytes"),
-        ("DKIM_DOMAIN", "example .net", "name in DNS"),
-        ("DKIM_DOMAIN", "example.net; d=example.org", "name in DNS"),
-        ("DKIM_SELECTOR", "bell\r\n", "name in DNS"),
+        ("DKIM_DOMAIN", "example .net", "DNS name"),
+        ("DKIM_DOMAIN", "example.net; d=example.org", "DNS name"),
+        ("DKIM_SELECTOR", "bell\r\n", "DNS name"),
         ("TWILIO_URL", "api.twilio.com", "http or https URL"),
-        ("TWILIO_URL", "https://[api", "is not a URL"),
+        ("TWILIO_URL", "https://[api", "is not a valid URL"),
         ("TWILIO_TIMEOUT", "61", "less than or equal to 60"),
         ("SMS_RECONCILE_AFTER", "-1", "greater than or equal to 0"),
         ("SMS_SENDERS", "+1", "is not a sender"),
         ("SMS_MAX_SEGMENTS", "0", "greater than or equal to 1"),
         ("SMS_PRICES", "/nowhere/prices.csv", "is not a file"),
         ("SMS_PROVIDERS", "/nowhere/providers.toml", "is not a file"),
-        ("SMS_SECRETS", "s3cret", "a variable of its own"),
+        ("SMS_SECRETS", "s3cret", "its own variable"),
         ("PUBLIC_URL", "bellwire.example", "must be an https URL"),
         ("WEBHOOK_TIMEOUT", "31", "less than or equal to 30"),
         ("WEBHOOK_ALLOW_HTTP", "2", "valid boolean"),
@@ -138,7 +138,7 @@ def test_variables_are_read(monkeypatch: pytest.MonkeyPatch, name: str, value: s
         ("LOG_LEVEL", "debug", "DEBUG|INFO|WARNING|ERROR"),
     ],
 )
-def test_a_bad_variable_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, problem: str) -> None:
+def test_an_invalid_variable_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, problem: str) -> None:
     monkeypatch.setenv(f"BELLWIRE_{name}", value)
     with pytest.raises(SettingsInvalid) as refused:
         Settings.read()
@@ -167,13 +167,13 @@ def test_a_bad_variable_is_named(monkeypatch: pytest.MonkeyPatch, name: str, val
         ({"smtp_prot": 25}, ["SMTP_PROT"]),
     ],
 )
-def test_every_variable_that_takes_part_is_named(given: dict[str, Any], named: list[str]) -> None:
+def test_all_variables_of_a_conflict_are_named(given: dict[str, Any], named: list[str]) -> None:
     with pytest.raises(SettingsInvalid) as refused:
         Settings.read(**given)
     assert re.findall(r"BELLWIRE_([A-Z_]+)", str(refused.value)) == named
 
 
-def test_settings_that_go_together_are_accepted() -> None:
+def test_compatible_settings_are_accepted() -> None:
     settings = Settings.read(
         smtp_username="ann",
         smtp_password="hunter2",
@@ -193,11 +193,11 @@ def test_settings_that_go_together_are_accepted() -> None:
 
 
 @pytest.mark.parametrize("sender", ["a@example.net", "a@deep.mail.EXAMPLE.net", "a@b\u00fccher.example.net"])
-def test_a_domain_signs_for_itself_and_for_those_below_it(sender: str) -> None:
+def test_a_dkim_domain_may_be_a_parent_of_the_senders(sender: str) -> None:
     assert Settings.read(email_from=sender, **DKIM).dkim_domain == "example.net"
 
 
-def test_each_secret_of_a_provider_has_a_variable_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_provider_secret_has_its_own_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BELLWIRE_SMS_SECRETS__ACME", '{"a": 1}')
     monkeypatch.setenv("BELLWIRE_SMS_SECRETS__OTHER_ONE", "123")
     settings = Settings.read()
@@ -206,7 +206,7 @@ def test_each_secret_of_a_provider_has_a_variable_of_its_own(monkeypatch: pytest
     assert "123" not in repr(settings)
 
 
-def test_a_refusal_shows_no_secret_not_even_in_its_traceback() -> None:
+def test_errors_show_no_secret_not_even_in_their_traceback() -> None:
     with pytest.raises(SettingsInvalid) as refused:
         Settings.read(smtp_username="ann", smtp_password="hunter2")
     with pytest.raises(SettingsInvalid) as second:
@@ -216,7 +216,7 @@ def test_a_refusal_shows_no_secret_not_even_in_its_traceback() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "patience"),
+    ("given", "policy"),
     [
         ({}, DisablePolicy()),
         ({"disable_after": 0}, DisablePolicy(disable_after=None)),
@@ -229,7 +229,5 @@ def test_a_refusal_shows_no_secret_not_even_in_its_traceback() -> None:
         ),
     ],
 )
-def test_patience_with_failing_subscriptions_is_set_or_switched_off(
-    given: dict[str, Any], disable_policy: DisablePolicy
-) -> None:
-    assert Settings.read(**given).disable_policy == disable_policy
+def test_the_disable_policy_is_configured_or_disabled(given: dict[str, Any], policy: DisablePolicy) -> None:
+    assert Settings.read(**given).disable_policy == policy

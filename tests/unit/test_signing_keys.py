@@ -1,4 +1,4 @@
-"""Signing keys: both schemes, alone and together; the ed25519 vectors are those of `openssl pkeyutl` and of node's crypto."""
+"""Signing keys: both schemes, alone and together. The ed25519 vectors come from `openssl pkeyutl` and node's crypto."""
 
 import asyncio
 import base64
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 ID = "msg_p5jXN8AQM9LWM0D4loKWxJek"
 STAMP = 1614265330
 THEN = datetime.fromtimestamp(STAMP, UTC)
-#: Seed, seed and public key, and public key: of the seed 00 01 02 … 1f.
+#: The seed 00 01 02 … 1f: the seed alone, with its public key, and the public key.
 SEED = "whsk_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 PAIR = "whsk_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8DoQe/884Qvh1w3RjnS8CZZ+TWMJulDV8d3IZkElUxuA=="
 PUBLIC = "whpk_A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg="
@@ -50,51 +50,51 @@ def encoded(prefix: str, key: bytes) -> str:
 
 @pytest.mark.parametrize(("body", "signature"), VECTORS.items())
 @pytest.mark.parametrize("secret", [SEED, PAIR])
-def test_the_vectors_of_two_other_tools_are_signed(secret: str, body: bytes, signature: str) -> None:
+def test_vectors_of_other_tools_are_signed(secret: str, body: bytes, signature: str) -> None:
     assert sign(secret, ID, STAMP, body) == signature
 
 
 @pytest.mark.parametrize(("body", "signature"), VECTORS.items())
 @pytest.mark.parametrize("secret", [SEED, PAIR, PUBLIC])
-def test_the_vectors_of_two_other_tools_are_verified(secret: str, body: bytes, signature: str) -> None:
+def test_vectors_of_other_tools_are_verified(secret: str, body: bytes, signature: str) -> None:
     verify(secret, headers(signature), body, now=THEN)
 
 
-def test_a_private_key_tells_its_public_half_and_a_public_key_itself() -> None:
+def test_the_public_key_of_a_key_pair_is_derived() -> None:
     assert [public_key(secret) for secret in (SEED, PAIR, PUBLIC)] == [PUBLIC] * 3
 
 
-def test_a_shared_secret_has_no_public_half() -> None:
+def test_a_shared_secret_has_no_public_key() -> None:
     with pytest.raises(ValueError, match="no public key"):
         public_key(SHARED)
 
 
 def test_a_public_key_verifies_and_does_not_sign() -> None:
     for secret in ([PUBLIC], [SHARED, PUBLIC]):
-        with pytest.raises(ValueError, match="whpk_ is a public key, which only verifies; sign with the whsk_"):
+        with pytest.raises(ValueError, match="whpk_ is a public key and can only verify; sign with its whsk_"):
             sign(secret, ID, STAMP, BODY)
     with pytest.raises(ValueError, match="whpk_ is a public key"):
         signing_key(PUBLIC)
 
 
 @pytest.mark.parametrize("kind", [*KeyKind, "asymmetric"])
-def test_made_secrets_are_new_and_work(kind: KeyKind) -> None:
-    made = {generate_secret(kind=kind) for _ in range(20)}
-    assert len(made) == 20
-    for secret in made:
+def test_generated_secrets_are_unique_and_valid(kind: KeyKind) -> None:
+    generated = {generate_secret(kind=kind) for _ in range(20)}
+    assert len(generated) == 20
+    for secret in generated:
         assert signing_key(secret).kind == kind
         assert verify(secret, headers(sign(secret, ID, STAMP, BODY)), BODY, now=THEN)
     assert generate_secret().startswith("whsec_")
 
 
-def test_a_made_private_key_holds_seed_and_public_key_as_other_senders_have_it() -> None:
+def test_a_generated_private_key_holds_seed_and_public_key() -> None:
     key = base64.b64decode(generate_secret(kind="asymmetric").removeprefix("whsk_"))
     assert len(key) == 64
     assert public_key(encoded("whsk_", key[:32])) == encoded("whpk_", key[32:])
 
 
 @given(body=st.binary(max_size=200), changed=st.binary(max_size=200))
-def test_a_signature_is_good_for_its_body_only(body: bytes, changed: bytes) -> None:
+def test_a_signature_is_valid_for_its_body_only(body: bytes, changed: bytes) -> None:
     signed = headers(sign(PAIR, ID, STAMP, body))
     verify(PUBLIC, signed, body, now=THEN)
     if changed != body:
@@ -102,7 +102,7 @@ def test_a_signature_is_good_for_its_body_only(body: bytes, changed: bytes) -> N
             verify(PUBLIC, signed, changed, now=THEN)
 
 
-def test_a_receiver_of_either_scheme_finds_its_own_signature() -> None:
+def test_receivers_of_either_scheme_find_their_signature() -> None:
     both = sign([PAIR, SHARED], ID, STAMP, BODY)
     assert [entry.partition(",")[0] for entry in both.split()] == ["v1a", "v1"]
     for secret in (PUBLIC, SHARED, [generate_secret(), PUBLIC], [SHARED, PUBLIC]):
@@ -125,14 +125,14 @@ def test_a_receiver_of_either_scheme_finds_its_own_signature() -> None:
         pytest.param(sign(generate_secret("asymmetric"), ID, STAMP, BODY), id="of another key"),
     ],
 )
-def test_what_is_no_signature_of_the_key_is_passed_over(signature: str) -> None:
+def test_invalid_signatures_are_ignored(signature: str) -> None:
     with pytest.raises(SignatureMismatch):
         verify(PUBLIC, headers(signature), BODY, now=THEN)
     assert verify(PUBLIC, headers(f"{signature} {SIGNATURE}"), BODY, now=THEN)
 
 
-def test_a_public_key_is_never_taken_for_a_shared_secret() -> None:
-    """Whoever knows the public key, which is everybody, could else sign with it."""
+def test_a_public_key_is_never_used_as_a_shared_secret() -> None:
+    """Otherwise anyone could sign with the public key."""
     forged = sign("whsec_" + PUBLIC.removeprefix("whpk_"), ID, STAMP, BODY)
     with pytest.raises(SignatureMismatch):
         verify(PUBLIC, headers(forged), BODY, now=THEN)
@@ -144,7 +144,7 @@ MALFORMED = [
     (encoded("whsk_", bytes(31)), "seed"),
     (encoded("whsk_", bytes(33)), "seed"),
     (encoded("whsk_", bytes(65)), "seed"),
-    (encoded("whsk_", bytes(64)), "does not belong to its seed"),
+    (encoded("whsk_", bytes(64)), "does not match its seed"),
     (SEED[:-1], "seed"),
     ("whpk_", "32 bytes"),
     (encoded("whpk_", bytes(31)), "32 bytes"),
@@ -155,10 +155,10 @@ MALFORMED = [
 ]
 
 
-@pytest.mark.parametrize(("secret", "said"), MALFORMED)
-def test_a_malformed_key_is_a_clear_error_that_does_not_repeat_it(secret: str, said: str) -> None:
+@pytest.mark.parametrize(("secret", "message"), MALFORMED)
+def test_a_malformed_key_is_refused_without_showing_it(secret: str, message: str) -> None:
     for attempt in (lambda: sign(secret, ID, STAMP, BODY), lambda: verify(secret, headers(SIGNATURE), BODY, now=THEN)):
-        with pytest.raises(ValueError, match=said) as caught:
+        with pytest.raises(ValueError, match=message) as caught:
             attempt()
         assert not isinstance(caught.value, SignatureInvalid)
         assert len(secret) < 10 or secret.partition("_")[2] not in str(caught.value)
@@ -169,7 +169,7 @@ def test_an_unknown_kind_is_refused() -> None:
         generate_secret("rsa")
 
 
-def test_without_the_library_only_key_pairs_fail_and_the_error_says_what_to_install() -> None:
+def test_without_the_library_only_key_pairs_fail() -> None:
     code = (
         "import sys; sys.modules['cryptography'] = None\n"
         "from bellwire.webhooks import generate_secret, sign\n"
@@ -177,8 +177,8 @@ def test_without_the_library_only_key_pairs_fail_and_the_error_says_what_to_inst
         f"try: sign({SEED!r}, 'a', 0, b'')\n"
         "except ModuleNotFoundError as error: print(error)"
     )
-    said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    assert "pip install cryptography" in said
+    output = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    assert "pip install cryptography" in output
 
 
 async def test_the_asgi_example_verifies_with_the_public_key() -> None:
@@ -213,8 +213,8 @@ async def test_the_asgi_example_verifies_with_the_public_key() -> None:
 
         def post(data: bytes) -> int:
             try:
-                with urlopen(Request(f"http://127.0.0.1:{port}/", data=data, headers=signed), timeout=10) as answer:
-                    return int(answer.status)
+                with urlopen(Request(f"http://127.0.0.1:{port}/", data=data, headers=signed), timeout=60) as response:
+                    return int(response.status)
             except HTTPError as error:
                 error.close()
                 return error.code

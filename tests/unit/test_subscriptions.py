@@ -1,4 +1,4 @@
-"""Subscriptions: what is refused, with the field's name; what each one wants."""
+"""Subscriptions: invalid fields, and which events a subscription wants."""
 
 from typing import Any
 
@@ -27,9 +27,9 @@ def sms(to: object) -> dict[str, object]:
 
 
 def refused(**fields: Any) -> str:
-    written = {"tenant": "acme", "types": ["order.*"], "target": webhook("https://app.example/hooks"), **fields}
+    fields_given = {"tenant": "acme", "types": ["order.*"], "target": webhook("https://app.example/hooks"), **fields}
     with pytest.raises(ValidationError) as error:
-        Subscription.model_validate(written)
+        Subscription.model_validate(fields_given)
     return fields_in_error(error.value)
 
 
@@ -72,24 +72,24 @@ def refused(**fields: Any) -> str:
         ({**sms("+14155550123"), "sender": "Acme\n"}, "target.sms.sender", "is not a sender"),
         ({**sms("+14155550123"), "max_segments": 0}, "target.sms.max_segments", "greater than"),
         ({**sms("+14155550123"), "max_segments": 256}, "target.sms.max_segments", "less than"),
-        (webhook("app.example/hooks"), "target.webhook.url", "must be an https URL"),
-        (webhook("ftp://app.example/hooks"), "target.webhook.url", "must be an https URL"),
-        (webhook("https:///hooks"), "target.webhook.url", "must be an https URL with a host"),
+        (webhook("app.example/hooks"), "target.webhook.url", "must be an http or https URL"),
+        (webhook("ftp://app.example/hooks"), "target.webhook.url", "must be an http or https URL"),
+        (webhook("https:///hooks"), "target.webhook.url", "must be an http or https URL with a host"),
         (webhook("https://:443/"), "target.webhook.url", "with a host"),
         (webhook("https://app.example/a b"), "target.webhook.url", "white space"),
         (webhook("https://app.example/\n"), "target.webhook.url", "control character"),
         (webhook("https://app.example\\@evil.example"), "target.webhook.url", "backslash"),
-        (webhook("https://ann:pw@app.example"), "target.webhook.url", "holds credentials"),
+        (webhook("https://ann:pw@app.example"), "target.webhook.url", "contains credentials"),
         (webhook("https://app.example/#top"), "target.webhook.url", "has a fragment"),
-        (webhook("https://app.example:99999"), "target.webhook.url", "is not a URL"),
-        (webhook("https://app.example:x"), "target.webhook.url", "is not a URL"),
-        (webhook("https://[::1"), "target.webhook.url", "is not a URL"),
+        (webhook("https://app.example:99999"), "target.webhook.url", "is not a valid URL"),
+        (webhook("https://app.example:x"), "target.webhook.url", "is not a valid URL"),
+        (webhook("https://[::1"), "target.webhook.url", "is not a valid URL"),
         (webhook("https://app.example/" + "a" * 2048), "target.webhook.url", "at most 2048"),
         ({**webhook("https://app.example"), "method": "PUT"}, "target.webhook.method", "Extra"),
         ({**sms("+14155550123"), "url": "https://app.example"}, "target.sms.url", "Extra"),
     ],
 )
-def test_a_bad_target_is_refused_and_its_field_named(target: object, field: str, problem: str) -> None:
+def test_an_invalid_target_is_refused_and_its_field_named(target: object, field: str, problem: str) -> None:
     text = refused(target=target)
     assert text.startswith(f"{field}: ")
     assert problem in text
@@ -108,10 +108,10 @@ def test_a_bad_target_is_refused_and_its_field_named(target: object, field: str,
         ("tenant", None, "tenant", "valid string"),
         ("types", [], "types", "at least 1"),
         ("types", "order.*", "types", "tuple"),
-        ("types", ["order.*", "a*"], "types.1", "is not a pattern"),
+        ("types", ["order.*", "a*"], "types.1", "is not a valid pattern"),
         ("types", ["*"] * 101, "types", "at most 100"),
         ("filters", {"exact": {"type": "a"}}, "filters", "tuple"),
-        ("filters", [{"sql": "true"}], "filters.0", "is not a filter"),
+        ("filters", [{"sql": "true"}], "filters.0", "is not a valid filter"),
         ("filters", [{"exact": {"type": "a"}}] * 101, "filters", "at most 100"),
         ("template", "a b", "template", "dotted words"),
         ("template", "../secrets", "template", "dotted words"),
@@ -143,7 +143,7 @@ def test_a_bad_target_is_refused_and_its_field_named(target: object, field: str,
         ("typ", ["order.*"], "typ", "Extra"),
     ],
 )
-def test_a_bad_field_is_refused_and_named(field: str, value: object, named: str, problem: str) -> None:
+def test_an_invalid_field_is_refused_and_named(field: str, value: object, named: str, problem: str) -> None:
     text = refused(**{field: value})
     assert text.startswith(f"{named}: ")
     assert problem in text
@@ -151,10 +151,10 @@ def test_a_bad_field_is_refused_and_named(field: str, value: object, named: str,
 
 @pytest.mark.parametrize("missing", ["tenant", "types", "target"])
 def test_a_missing_field_is_named(missing: str) -> None:
-    written = {"tenant": "acme", "types": ["order.*"], "target": webhook("https://app.example/hooks")}
-    del written[missing]
+    fields_given = {"tenant": "acme", "types": ["order.*"], "target": webhook("https://app.example/hooks")}
+    del fields_given[missing]
     with pytest.raises(ValidationError) as error:
-        Subscription.model_validate(written)
+        Subscription.model_validate(fields_given)
     assert fields_in_error(error.value) == f"{missing}: Field required"
 
 
@@ -175,11 +175,11 @@ def test_a_missing_field_is_named(missing: str) -> None:
         webhook("HTTPS://b\u00fccher.example/hooks"),
     ],
 )
-def test_good_targets_survive_their_json_form(target: dict[str, Any]) -> None:
-    wish = subscription(target)
-    assert wish.target.model_dump(mode="json", exclude_unset=True) == target
-    assert Subscription.model_validate_json(wish.model_dump_json()) == wish
-    assert wish.channel == target["channel"]
+def test_valid_targets_are_restored_from_their_json(target: dict[str, Any]) -> None:
+    created = subscription(target)
+    assert created.target.model_dump(mode="json", exclude_unset=True) == target
+    assert Subscription.model_validate_json(created.model_dump_json()) == created
+    assert created.channel == target["channel"]
 
 
 def test_targets_may_be_written_as_models() -> None:
@@ -200,7 +200,7 @@ def test_a_repeated_recipient_gets_one_mail() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "happened", "wanted"),
+    ("fields", "event_fields", "wanted"),
     [
         ({}, {}, True),
         ({}, {"tenant": "acme"}, True),
@@ -217,12 +217,12 @@ def test_a_repeated_recipient_gets_one_mail() -> None:
     ],
 )
 def test_a_subscription_wants_events_of_its_tenant_types_and_filters(
-    fields: dict[str, Any], happened: dict[str, Any], wanted: bool
+    fields: dict[str, Any], event_fields: dict[str, Any], wanted: bool
 ) -> None:
-    assert subscription(**fields).wants(event(**happened)) is wanted
+    assert subscription(**fields).wants(event(**event_fields)) is wanted
 
 
-def test_what_is_left_out_has_a_default() -> None:
+def test_omitted_fields_have_defaults() -> None:
     one, other = subscription(), subscription()
     assert one.id != other.id
     assert one.id.startswith("sub_")

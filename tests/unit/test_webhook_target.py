@@ -109,7 +109,7 @@ CERTIFICATE = "target.webhook.client_certificate: "
         (parts(GOOD)[0].replace("M", "N") + parts(GOOD)[1], "no certificate found"),
         (parts(GOOD)[0] + parts(GOOD)[1][:60], "no private key found"),
         (parts(GOOD)[0] + parts(AUTHORITY.certificate("other"))[1], "the private key does not match"),
-        (AUTHORITY.certificate("acme", password=b"s3cret"), "holds a key that is encrypted"),
+        (AUTHORITY.certificate("acme", password=b"s3cret"), "the private key is encrypted"),
         (AUTHORITY.certificate("acme", days=-1), "the certificate expired on 20"),
         (
             AUTHORITY.certificate("acme", rsa.generate_private_key(65537, 1024)),

@@ -56,9 +56,11 @@ async def erase(
         erased = await retention.erase(
             registry, recipient, events=events, dry_run=dry_run, wait=wait if seconds else None
         )
-    runs = sorted(erased.workflow_ids)
+    workflow_ids = sorted(erased.workflow_ids)
     if as_json:
-        print_json({"channel": str(recipient.channel), **asdict(erased), "runs": runs, "dry_run": dry_run})
+        print_json(
+            {"channel": str(recipient.channel), **asdict(erased), "workflow_ids": workflow_ids, "dry_run": dry_run}
+        )
         return
     print_facts(
         [
@@ -72,6 +74,6 @@ async def erase(
             ("suppressions kept by hash", f"{erased.suppressions:,}"),
         ]
     )
-    if runs and not dry_run:
-        more = f" and {len(runs) - MAX_NAMED:,} more" if len(runs) > MAX_NAMED else ""
-        note(f"runs that see the cancellation when it is due next: {', '.join(runs[:MAX_NAMED])}{more}")
+    if workflow_ids and not dry_run:
+        more = f" and {len(workflow_ids) - MAX_NAMED:,} more" if len(workflow_ids) > MAX_NAMED else ""
+        note(f"workflows that see the cancellation when it is due next: {', '.join(workflow_ids[:MAX_NAMED])}{more}")

@@ -19,7 +19,7 @@ from starter.cli.delivery.events import SourceOption
 from starter.cli.tables import print_facts, print_table
 from starter.cli.terminal import AsJson, command, connected, console, note, opened_registry, print_json
 from starter.operations.delivery import deliveries
-from starter.operations.delivery.deliveries import DeliveryKey, DeliveryPage
+from starter.operations.delivery.deliveries import DeliveryPage, parse_key
 from starter.operations.problems import InputInvalid
 
 app = typer.Typer(help="List deliveries; show one, or attempt it again.", no_args_is_help=True)
@@ -87,7 +87,7 @@ def _print_page(page: DeliveryPage) -> None:
 @command
 async def show(delivery_id: DeliveryArgument, as_json: AsJson = False) -> None:
     """Show a delivery and its attempts."""
-    key = DeliveryKey.parse(delivery_id)
+    key = parse_key(delivery_id)
     async with opened_registry(Settings.read()) as registry:
         event, details = await deliveries.show_delivery(registry, key)
     if as_json:
@@ -131,7 +131,7 @@ async def retry(
     """Attempt a delivery now: the next attempt of one that waits, or a settled one again with a new schedule."""
     if (delivery_id is not None) == (event_id is not None and subscription_id is not None):
         raise InputInvalid("give a delivery id, or both --event and --subscription", field="DELIVERY_ID")
-    key = None if delivery_id is None else DeliveryKey.parse(delivery_id, field="DELIVERY_ID")
+    key = None if delivery_id is None else parse_key(delivery_id, field="DELIVERY_ID")
     async with opened_registry(Settings.read()) as registry:
         if key is not None:
             found = await deliveries.get_delivery(registry, key)

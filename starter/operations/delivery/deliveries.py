@@ -1,11 +1,10 @@
 """Reading deliveries, and attempting one again."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bellwire.client import Client
-from bellwire.deliveries import Delivery, DeliveryState
+from bellwire.deliveries import Delivery, DeliveryKey, DeliveryState, parse_delivery_id
 from bellwire.errors import DeliveryNotFound
 from bellwire.events import Event
 from bellwire.registry import Registry
@@ -14,27 +13,17 @@ from bellwire.targets import Channel
 from starter.operations.delivery.events import DeliveryDetails, details_of, get_event
 from starter.operations.problems import InputInvalid
 
-_DELIVERY_ID = re.compile(r"dlv_([a-z2-7]{26})_([A-Za-z0-9][A-Za-z0-9_-]{0,62})")
 
-
-@dataclass(frozen=True, kw_only=True)
-class DeliveryKey:
-    """What a delivery's id consists of."""
-
-    event_key: str
-    subscription_id: str
-
-    @classmethod
-    def parse(cls, delivery_id: str, *, field: str = "delivery_id") -> "DeliveryKey":
-        """Raises InputInvalid, which names the field."""
-        found = _DELIVERY_ID.fullmatch(delivery_id)
-        if not found:
-            raise InputInvalid(
-                f"{delivery_id} is not a valid delivery id",
-                field=field,
-                remedy="write it as dlv_<event key>_<subscription id>",
-            )
-        return cls(event_key=found[1], subscription_id=found[2])
+def parse_key(delivery_id: str, *, field: str = "delivery_id") -> DeliveryKey:
+    """Return the key of a delivery id. Raises InputInvalid, which names the field."""
+    key = parse_delivery_id(delivery_id)
+    if key is None:
+        raise InputInvalid(
+            f"{delivery_id} is not a valid delivery id",
+            field=field,
+            remedy="write it as dlv_<event key>_<subscription id>",
+        )
+    return key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +56,7 @@ async def list_deliveries(
 ) -> DeliveryPage:
     """Deliveries that match every filter given. Raises EventNotFound, InputInvalid."""
     if after:
-        DeliveryKey.parse(after, field="after")
+        parse_key(after, field="after")
     if source is not None and event_id is None:
         raise InputInvalid("needs an event id as well", field="source")
     found = await registry.deliveries.list(

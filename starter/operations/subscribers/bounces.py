@@ -4,19 +4,16 @@ A report counts if it holds a return path that Bellwire signed, or else if it na
 recipients. So an invented report suppresses nothing.
 """
 
-import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from bellwire.deliveries import delivery_id
+from bellwire.deliveries import delivery_id, parse_delivery_id
 from bellwire.email.bounce_reports import NotABounce, Report, ReportedRecipient, parse_report
 from bellwire.email.return_path import ReturnPath, normalized
 from bellwire.errors import SubscriptionNotFound
 from bellwire.registry import Registry
 from bellwire.suppressions import Suppression, SuppressionReason
 from bellwire.targets import Channel, EmailTarget
-
-_MESSAGE_ID = re.compile(r"dlv_([a-z2-7]{26})_([A-Za-z0-9][A-Za-z0-9_-]{0,62})@.+")
 
 
 class Result(StrEnum):
@@ -86,22 +83,24 @@ async def process_report(registry: Registry, path: ReturnPath | None, place: str
 async def find_delivery(registry: Registry, path: ReturnPath | None, report: Report) -> ReportedDelivery | None:
     """The delivery that a report is about: by a signed return path, else by its Message-ID; None if neither proves one."""
     reported = list(dict.fromkeys(address for each in report.recipients for address in each.addresses))
-    named = _MESSAGE_ID.fullmatch(report.message_id or "")
+    named = parse_delivery_id((report.message_id or "").rpartition("@")[0])
     tokens = [token for address in report.returned_to if path and (token := path.read(address))]
     for token in tokens:
         subscription_id = token.subscription_id
-        if subscription_id is None and named and named[1] == token.event_key:
-            subscription_id = named[2]
+        if subscription_id is None and named and named.event_key == token.event_key:
+            subscription_id = named.subscription_id
         if path is None or subscription_id is None:
             continue
         for address in [*await _recipients(registry, subscription_id), *reported]:
             if path.verifies(token, subscription_id, address):
                 return ReportedDelivery(token.event_key, subscription_id, address, signed=True)
-    if named and await registry.deliveries.list(event_key=named[1], subscription_id=named[2], limit=1):
+    if named and await registry.deliveries.list(
+        event_key=named.event_key, subscription_id=named.subscription_id, limit=1
+    ):
         normalized_reported = {normalized(address) for address in reported}
-        for address in await _recipients(registry, named[2]):
+        for address in await _recipients(registry, named.subscription_id):
             if normalized(address) in normalized_reported:
-                return ReportedDelivery(named[1], named[2], address, signed=False)
+                return ReportedDelivery(named.event_key, named.subscription_id, address, signed=False)
     return None
 
 
