@@ -148,7 +148,7 @@ async def test_publishing_fails_during_a_long_stall_and_can_be_repeated(dev_serv
         calls = counting.calls
         outcomes = await asyncio.gather(client.publish(one), client.publish_many(many), return_exceptions=True)
         assert [type(outcome) for outcome in outcomes] == [TemporalUnavailable, TemporalUnavailable]
-        assert "try again (the same ids are safe)" in str(outcomes[0])
+        assert "try again (with the same ids)" in str(outcomes[0])
         assert counting.calls == calls + 1 + CONCURRENCY, "calls were started although Temporal did not respond"
         assert counting.timeouts == {START_TIMEOUT}
         proxy.resume()  # events whose publisher has given up arrive now

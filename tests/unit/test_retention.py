@@ -115,11 +115,11 @@ def test_a_refusal_is_one_line_that_names_no_address(
 
 def test_a_purge_prints_what_it_deleted_and_kept(registry_url: str, capsys: pytest.CaptureFixture[str]) -> None:
     planned = output_of([*PURGE, "--dry-run"], capsys)
-    assert {name: planned[name] for name in ("events", "deliveries", "attempts", "stayed", "dry_run")} == {
+    assert {name: planned[name] for name in ("events", "deliveries", "attempts", "kept", "dry_run")} == {
         "events": 1,
         "deliveries": 1,
         "attempts": 1,
-        "stayed": 1,
+        "kept": 1,
         "dry_run": True,
     }
     assert event_ids(registry_url) == ["waits", "done"]
@@ -146,7 +146,7 @@ def test_an_erasure_prints_what_it_changed_and_no_address(
         "deliveries": 1,
         "attempts": 2,
         "cancelled": 1,
-        "runs": ["event//shop/waits"],
+        "workflow_ids": ["event//shop/waits"],
         "events": 2,
         "suppressions": 0,
         "unsettled": 1,
@@ -155,7 +155,7 @@ def test_an_erasure_prints_what_it_changed_and_no_address(
     assert main([*ERASE, "--events"]) == 0
     out, err = capsys.readouterr()
     assert "ann@" not in out + err
-    assert "runs that see the cancellation when it is due next: event//shop/waits" in err
+    assert "workflows that see the cancellation when it is due next: event//shop/waits" in err
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert {"subscriptions emptied mail", "subscriptions with other recipients list", "events erased 2"} <= set(lines)
     listed = {each["id"]: each["target"] for each in output_of(["subscriptions"], capsys)}
