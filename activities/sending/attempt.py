@@ -60,8 +60,7 @@ async def run_attempt(request: SendRequest, attempt: ChannelAttempt, default_sch
 def decide_retry(outcome: Outcome, request: SendRequest, default_schedule: Sequence[float]) -> RetryDecision:
     """The state of a delivery after an outcome, and when it is attempted again.
 
-    Retry-After replaces the delay of the schedule, whether shorter or longer. The attempt counts all the same, so the number
-    of attempts stays that of the schedule.
+    The longer of Retry-After and the schedule's delay counts, so that a receiver can postpone attempts but not use them up.
     """
     if outcome.kind is OutcomeKind.DELIVERED:
         return RetryDecision(DeliveryState.DELIVERED)
@@ -73,10 +72,8 @@ def decide_retry(outcome: Outcome, request: SendRequest, default_schedule: Seque
     step = request.number - request.delivery.schedule_from - 1
     if step >= len(schedule):
         return RetryDecision(DeliveryState.EXHAUSTED)
-    if outcome.retry_after is None:
-        return RetryDecision(DeliveryState.WAITING, schedule[step])
-    shortest, longest = RETRY_AFTER_BOUNDS
-    return RetryDecision(DeliveryState.WAITING, min(max(outcome.retry_after, shortest), longest), from_retry_after=True)
+    delay, requested = schedule[step], min(outcome.retry_after or 0.0, RETRY_AFTER_BOUNDS[1])
+    return RetryDecision(DeliveryState.WAITING, max(delay, requested), from_retry_after=requested > delay)
 
 
 def _log(request: SendRequest, done: Attempt) -> None:

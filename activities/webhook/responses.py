@@ -13,17 +13,19 @@ RESPONSE_BYTES = 4096
 CONTROL_HEADER = "webhook-delivery"
 _DISABLE, _ABORT = "disable", ("abort-message", "abort")
 
-#: Client errors that a later attempt may not meet: timeout, conflict, too early, too many requests.
-_TEMPORARY = frozenset({408, 409, 425, 429})
+#: The one status that ends a delivery: the resource is gone for good (RFC 9110 §15.5.11; Standard Webhooks 1.0.0).
+_GONE = 410
 
 
 def classify_status(status: int) -> OutcomeKind:
-    """The outcome of an HTTP status. Redirects are not followed; like those of a deployment, they may go away."""
+    """The outcome of an HTTP status: delivered for 2xx, rejected for 410, deferred for every other.
+
+    A deployment answers 404 for a while, and a firewall 403, so no other status ends a delivery (Standard Webhooks 1.0.0).
+    Redirects are not followed.
+    """
     if 200 <= status < 300:
         return OutcomeKind.DELIVERED
-    if 400 <= status < 500 and status not in _TEMPORARY:
-        return OutcomeKind.REJECTED
-    return OutcomeKind.DEFERRED
+    return OutcomeKind.REJECTED if status == _GONE else OutcomeKind.DEFERRED
 
 
 def classify_response(status: int, headers: Mapping[str, str], start: bytes, *, now: float) -> Outcome:
@@ -38,7 +40,7 @@ def classify_response(status: int, headers: Mapping[str, str], start: bytes, *, 
         kind=kind,
         reason=reason,
         retry_after=wait,
-        disable=status == 410 or control == _DISABLE,
+        disable=status == _GONE or control == _DISABLE,
         throttle=status in THROTTLING,
         response=_readable(start) if headers.get("content-encoding", "identity").lower() == "identity" else None,
     )
