@@ -4,10 +4,17 @@ import re
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
-#: Statuses by which an endpoint, or a proxy in front of it, asks for fewer requests (Standard Webhooks 1.0).
-THROTTLING = frozenset({429, 502, 504})
+#: Statuses by which an endpoint, or a proxy in front of it, asks for fewer requests (Standard Webhooks 1.0.0).
+_THROTTLING = frozenset({429, 502, 504})
+#: Asks for fewer requests if it says for how long.
+_UNAVAILABLE = 503
 
 _SECONDS = re.compile(r"[0-9]{1,10}(?:\.[0-9]{1,10})?")
+
+
+def asks_to_throttle(status: int, wait: float | None) -> bool:
+    """Whether a response asks for fewer requests. `wait` is what `retry_after` returned for it."""
+    return status in _THROTTLING or (status == _UNAVAILABLE and wait is not None)
 
 
 def retry_after(value: str | None, *, now: float) -> float | None:

@@ -17,7 +17,7 @@ import aiohttp
 from yarl import URL
 
 from activities.egress.failures import CLIENT_ERRORS, classify_error
-from activities.egress.retry_after import THROTTLING, retry_after
+from activities.egress.retry_after import asks_to_throttle, retry_after
 from activities.sending.throttling import Throttled
 from bellwire.deliveries import Fault, Outcome, OutcomeKind
 from bellwire.endpoint_health import Consent
@@ -131,7 +131,7 @@ class Handshakes:
         )
         if allowed not in {"*", headers[REQUEST_ORIGIN].lower()}:
             why = "consent for another origin" if allowed else "no consent"
-            throttle = status in THROTTLING
+            throttle = asks_to_throttle(status, wait)
             refusal = _deferred(f"{why} (OPTIONS: HTTP {status})", retry_after=wait, throttle=throttle)
             return _Handshake(requested, self._now(), refusal=refusal)
         if rate != "*" and not (_RATE.fullmatch(rate) and int(rate)):

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from activities.egress.retry_after import THROTTLING, retry_after
+from activities.egress.retry_after import asks_to_throttle, retry_after
 from bellwire.deliveries import MAX_RESPONSE, Outcome, OutcomeKind
 
 #: Bytes of a response body that are read; MAX_RESPONSE characters of UTF-8 fit. A longer one closes the connection.
@@ -41,7 +41,7 @@ def classify_response(status: int, headers: Mapping[str, str], start: bytes, *, 
         reason=reason,
         retry_after=wait,
         disable=status == _GONE or control == _DISABLE,
-        throttle=status in THROTTLING,
+        throttle=asks_to_throttle(status, wait),
         response=_readable(start) if headers.get("content-encoding", "identity").lower() == "identity" else None,
     )
 

@@ -32,7 +32,7 @@ def schedules_page() -> str:
         schedules_table(),
         f"Each delay is lengthened by up to {JITTER:.0%} at random, so that attempts to one endpoint spread out; it is"
         " never shortened."
-        " A receiver that answers with `Retry-After` replaces the next delay by its own. A delivery whose schedule has ended"
+        " A `Retry-After` that is longer than the next delay replaces it. A delivery whose schedule has ended"
         " without success is `exhausted`.",
     )
 

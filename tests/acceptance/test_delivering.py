@@ -44,7 +44,7 @@ async def test_a_receiver_that_recovers_gets_retries_with_the_same_id(system: Sy
 
 async def test_retry_after_delays_the_next_attempt(system: System) -> None:
     system.hooks.script("/busy", WebhookResponse(status=429, headers={"Retry-After": "3"}))
-    await system.hook("/busy", "busy.now", retry_schedule=[600])
+    await system.hook("/busy", "busy.now", retry_schedule=[0.5])
     event = Event(source="/tests", type="busy.now")
     await system.client.wait(await system.client.publish(event), timeout=30)
     attempts = await system.registry.attempts.list(event.key)

@@ -48,7 +48,7 @@ async def settled(system: System, events: Sequence[Event]) -> None:
 
 async def test_a_throttled_endpoint_is_paused_and_then_gets_its_backlog_gradually(system: System) -> None:
     system.hooks.script("/throttled", WebhookResponse(status=429, headers={"Retry-After": "3"}))
-    subscription = await system.hook("/throttled", "throttle.it", retry_schedule=[600])
+    subscription = await system.hook("/throttled", "throttle.it", retry_schedule=[1])
     (first,) = await published(system, "throttle.it")
     await system.hooks.arrived(1, "/throttled")
     async with asyncio.timeout(10):

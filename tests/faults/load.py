@@ -54,7 +54,7 @@ class Load:
             await self._hook(path)
         self.system.hooks.script("/down", 503, repeat=True)
         await self._hook("/down", schedule=[0.3, 0.3])
-        self.system.hooks.script("/refuses", 400, repeat=True)
+        self.system.hooks.script("/refuses", 410, repeat=True)
         await self._hook("/refuses")
         for number in range(self.mails):
             address = f"u{number}@example.com"

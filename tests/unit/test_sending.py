@@ -319,8 +319,11 @@ async def test_each_attempt_is_one_wide_line() -> None:
         (OutcomeKind.UNKNOWN, None, 1, {}, None, (DeliveryState.WAITING, 5.0, False)),
         (OutcomeKind.UNKNOWN, None, 3, {}, None, (DeliveryState.EXHAUSTED, None, False)),
         (OutcomeKind.DEFERRED, 77.0, 1, {}, None, (DeliveryState.WAITING, 77.0, True)),
-        (OutcomeKind.DEFERRED, 0.0, 1, {}, None, (DeliveryState.WAITING, 1.0, True)),
-        (OutcomeKind.DEFERRED, -5.0, 1, {}, None, (DeliveryState.WAITING, 1.0, True)),
+        (OutcomeKind.DEFERRED, 0.0, 1, {}, None, (DeliveryState.WAITING, 5.0, False)),
+        (OutcomeKind.DEFERRED, -5.0, 1, {}, None, (DeliveryState.WAITING, 5.0, False)),
+        (OutcomeKind.DEFERRED, 4.0, 1, {}, None, (DeliveryState.WAITING, 5.0, False)),
+        (OutcomeKind.DEFERRED, 77.0, 2, {}, None, (DeliveryState.WAITING, 300.0, False)),
+        (OutcomeKind.DEFERRED, 100_000.0, 1, {}, (90_000.0,), (DeliveryState.WAITING, 90_000.0, False)),
         (OutcomeKind.DEFERRED, 1e9, 1, {}, None, (DeliveryState.WAITING, 86_400.0, True)),
         (OutcomeKind.DEFERRED, 77.0, 3, {}, None, (DeliveryState.EXHAUSTED, None, False)),
         (OutcomeKind.DEFERRED, None, 1, {}, (9.0,), (DeliveryState.WAITING, 9.0, False)),
@@ -371,15 +374,15 @@ def two_for(name: str) -> tuple[SendRequest, ...]:
 
 
 async def test_what_is_left_of_a_chunk_is_held_back_once_the_receiver_throttles() -> None:
-    busy = Outcome(kind=OutcomeKind.DEFERRED, reason="HTTP 429", retry_after=60.0, throttle=True)
+    busy = Outcome(kind=OutcomeKind.DEFERRED, reason="HTTP 429", retry_after=600.0, throttle=True)
     ledger, sender = Ledger(*two_for("ill"), of("well")), Sender(ill=busy)
     result = await sent(ledger, sender, concurrency=1)
     assert sender.attempted == ["ill", "well"]
     assert ledger.names == ["ill", "well"]
     met, *held = result.deferred[-1:] + result.deferred[:-1]
-    assert (met.reason, met.attempts, met.delay) == ("HTTP 429", 2, 60.0)
+    assert (met.reason, met.attempts, met.delay) == ("HTTP 429", 2, 600.0)
     assert [(item.reason, item.attempts, item.from_retry_after) for item in held] == [("throttled", 1, True)] * 2
-    assert all(59 < item.delay < 121 for item in held)
+    assert all(599 < item.delay < 901 for item in held)
 
 
 async def test_what_has_to_wait_its_turn_after_all_comes_back_at_once_and_is_no_attempt() -> None:

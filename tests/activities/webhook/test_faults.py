@@ -115,13 +115,21 @@ def test_only_twilio_codes_about_the_number_count_against_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "throttles"), [(429, True), (502, True), (504, True), (500, False), (503, False), (408, False)]
+    ("status", "throttles"), [(429, True), (502, True), (503, True), (504, True), (500, False), (408, False)]
 )
 async def test_overload_statuses_throttle(status: int, throttles: bool) -> None:
     async with WebhookReceiver() as hooks:
         hooks.script("/", WebhookResponse(status=status, headers={"Retry-After": "7"}))
         outcome = await attempt(hooks.url())
     assert (outcome.throttle, outcome.retry_after, outcome.fault) == (throttles, 7, Fault.RECEIVER)
+
+
+@pytest.mark.parametrize(("status", "throttles"), [(429, True), (502, True), (504, True), (503, False)])
+async def test_without_retry_after_503_does_not_throttle(status: int, throttles: bool) -> None:
+    async with WebhookReceiver() as hooks:
+        hooks.script("/", status)
+        outcome = await attempt(hooks.url())
+    assert (outcome.throttle, outcome.retry_after) == (throttles, None)
 
 
 @pytest.mark.parametrize("error", [TimeoutError(), ConnectionResetError(), UnicodeError()])

@@ -121,7 +121,7 @@ async def test_private_names_are_redacted_and_unknown_names_are_not() -> None:
         hooks.script("/", WebhookResponse(status=400, body=b"secret"), WebhookResponse(status=400, body=b"secret"))
         for name in ("inside.example", "both.example"):
             outcome = await attempt(webhook, f"http://{name}:{hooks.port}/")
-            assert outcome == Outcome(kind=OutcomeKind.REJECTED, reason="HTTP 400")
+            assert outcome == Outcome(kind=OutcomeKind.DEFERRED, reason="HTTP 400")
         assert (await attempt(webhook, "http://inside.example:1/")).reason == REDACTED_REASON
         assert (await attempt(webhook, "http://nowhere.example/")).reason == "name not resolved"
 

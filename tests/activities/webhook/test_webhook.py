@@ -119,8 +119,10 @@ async def test_consecutive_attempts_share_a_connection() -> None:
 STATUSES = [
     *((status, DELIVERED) for status in (200, 201, 202, 204, 206, 299)),
     *((status, DEFERRED) for status in (300, 301, 302, 303, 304, 307, 308)),
-    *((status, REJECTED) for status in (400, 401, 403, 404, 405, 410, 413, 415, 422, 451, 499)),
-    *((status, DEFERRED) for status in (408, 409, 425, 429, 500, 501, 502, 503, 504, 599)),
+    (410, REJECTED),
+    *((status, DEFERRED) for status in (400, 401, 402, 403, 404, 405, 406, 407, 408, 409, 411, 412, 413, 414, 415)),
+    *((status, DEFERRED) for status in (418, 421, 422, 425, 426, 428, 429, 431, 451, 499)),
+    *((status, DEFERRED) for status in (500, 501, 502, 503, 504, 599)),
     *((status, DEFERRED) for status in (101, 600, 999)),
 ]
 
@@ -192,7 +194,7 @@ def test_a_date_without_zone_is_in_utc_wherever_the_worker_runs(monkeypatch: pyt
 
 
 @pytest.mark.parametrize(
-    ("status", "wait"), [(429, 120.0), (503, 120.0), (500, 120.0), (302, 120.0), (200, None), (404, None), (410, None)]
+    ("status", "wait"), [(429, 120.0), (503, 120.0), (500, 120.0), (302, 120.0), (200, None), (404, 120.0), (410, None)]
 )
 async def test_any_deferred_response_may_carry_retry_after(status: int, wait: float | None) -> None:
     async with WebhookReceiver() as hooks:
