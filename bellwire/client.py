@@ -25,7 +25,6 @@ from bellwire.contract import (
     Summary,
 )
 from bellwire.deliveries import Counts, Unsettled
-from bellwire.durations import format_duration
 from bellwire.errors import (
     DeliveryNotFound,
     EventConflict,
@@ -34,6 +33,7 @@ from bellwire.errors import (
     WaitTimeout,
 )
 from bellwire.events import Event, event_key
+from bellwire.formats.durations import format_duration
 from bellwire.keys.keyring import KeyRing
 from bellwire.receipts import EventReference, Receipt, Status, address_of
 from bellwire.temporal.connection import connect, translated

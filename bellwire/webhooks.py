@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from bellwire import strict_json
 from bellwire.errors import SignatureMismatch, SignatureMissing, TimestampOutsideTolerance
+from bellwire.formats import strict_json
 from bellwire.keys.signing import (
     KeyKind,
     SigningKey,

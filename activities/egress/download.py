@@ -9,7 +9,7 @@ from activities.egress.failures import CLIENT_ERRORS, COMMON_HEADERS, classify_e
 from activities.egress.forward_proxy import proxy_failure
 from activities.egress.policy import NOT_ALLOWED, Egress, EgressRefused, timeouts
 from bellwire.deliveries import OutcomeKind
-from bellwire.media_types import UNKNOWN, essence
+from bellwire.formats.media_types import UNKNOWN, essence
 
 #: Client errors that a later request may not meet: timeout, conflict, too early, too many requests.
 _TEMPORARY = frozenset({408, 409, 425, 429})

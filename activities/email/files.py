@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from activities.rendering.text import valid_unicode, without_invisible
-from bellwire.media_types import UNKNOWN, essence
+from bellwire.formats.media_types import UNKNOWN, essence
 
 #: Longest file name in characters. Encoded, it keeps its header line below the 998 characters of RFC 5322 §2.1.1.
 MAX_FILE_NAME = 100

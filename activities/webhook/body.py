@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from activities.rendering.renderer import Renderer
-from bellwire.media_types import essence, is_header_value
+from bellwire.formats.media_types import essence, is_header_value
 from bellwire.sends import SendRequest
 from bellwire.targets import WebhookFormat, WebhookTarget
 

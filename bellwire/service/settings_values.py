@@ -9,8 +9,8 @@ from pydantic import AfterValidator, Field, SecretStr
 
 from bellwire.email.relay_urls import parse_relays
 from bellwire.email.unsubscribe_links import LinkKeys
+from bellwire.formats.web_urls import parse_web_url
 from bellwire.keys.keyring import KeyRing
-from bellwire.web_urls import parse_web_url
 
 #: Minimum length of a token; shorter ones could be guessed.
 MIN_TOKEN_LENGTH = 20

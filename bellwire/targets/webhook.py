@@ -6,11 +6,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, FieldSerializationInfo, SecretStr, ValidationInfo, field_serializer, model_validator
 
+from bellwire.formats.web_urls import parse_web_url
 from bellwire.keys import certificates
 from bellwire.models import TRUSTED, skip_when_trusted
 from bellwire.targets import headers
 from bellwire.targets.channel import Channel, ChannelSpec, ChannelTarget
-from bellwire.web_urls import parse_web_url
 
 
 def _web_url(value: str) -> str:

@@ -1,7 +1,7 @@
 """The pages of search attributes and of retry schedules."""
 
 from bellwire.contract import SEARCH_ATTRIBUTES
-from bellwire.durations import format_duration
+from bellwire.formats.durations import format_duration
 from docs.generator import meanings
 from docs.generator.markdown import code, document, table
 from workflows.policies import HOUR, JITTER, MINUTE, SCHEDULES

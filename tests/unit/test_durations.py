@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bellwire.durations import format_duration, parse_duration
+from bellwire.formats.durations import format_duration, parse_duration
 from workflows.policies import SCHEDULES
 
 

@@ -21,7 +21,9 @@ MAX_FILES_OF = {"bellwire/registry": 20}
 #: each other. What a table does not name may be imported from anywhere in its part.
 FLOORS = {
     "bellwire": (
-        {"bellwire/keys", "bellwire/filters", "bellwire/targets"},
+        {"bellwire/formats"},
+        {"bellwire/keys", "bellwire/filters"},
+        {"bellwire/targets"},
         {"bellwire/email", "bellwire/sms"},
         {"bellwire/contract"},
         {"bellwire/temporal", "bellwire/registry"},

@@ -9,7 +9,7 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from bellwire.contract import UNSETTLED, WAITING
     from bellwire.deliveries import Unsettled
-    from bellwire.durations import format_duration
+    from bellwire.formats.durations import format_duration
     from workflows.agenda import Agenda, Entry
 
 #: Maximum bytes of a label. The server takes 400, and encryption adds up to 170.

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bellwire.durations import format_duration
+from bellwire.formats.durations import format_duration
 from bellwire.service.settings import Settings
 from bellwire.targets import Channel
 from starter.cli.input.durations import parse_duration

@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 from bellwire.deliveries import Attempt
-from bellwire.durations import format_duration
+from bellwire.formats.durations import format_duration
 from bellwire.sms.receipts import SmsReceipt
 from starter.cli.tables import print_table
 from starter.operations.delivery.events import DeliveryDetails

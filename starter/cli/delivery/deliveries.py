@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from bellwire.deliveries import DeliveryState
-from bellwire.durations import format_duration
+from bellwire.formats.durations import format_duration
 from bellwire.service.settings import Settings
 from bellwire.targets import Channel
 from starter.cli.delivery.attempts import (

@@ -7,9 +7,9 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bellwire.client import Client
-from bellwire.durations import format_duration
 from bellwire.errors import BellwireError
 from bellwire.events import Event
+from bellwire.formats.durations import format_duration
 from bellwire.receipts import Receipt, Status
 from starter.cli.input.documents import read_items, read_value
 from starter.cli.tables import in_counts, print_table

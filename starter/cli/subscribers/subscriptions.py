@@ -9,8 +9,8 @@ import typer
 
 from bellwire.contract import TestSendInput
 from bellwire.deliveries import OutcomeKind
-from bellwire.durations import format_duration
 from bellwire.events import Event
+from bellwire.formats.durations import format_duration
 from bellwire.keys.certificates import expires_at
 from bellwire.keys.signing import KeyKind
 from bellwire.registry.signing_secrets import KeyInUse

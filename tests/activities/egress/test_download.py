@@ -10,7 +10,7 @@ import pytest
 
 from activities.egress.download import Downloader, DownloadFailed
 from activities.egress.policy import Egress, EgressRefused
-from bellwire.media_types import UNKNOWN as UNKNOWN_TYPE
+from bellwire.formats.media_types import UNKNOWN as UNKNOWN_TYPE
 from starter.local.receivers.webhooks import Behaviour, WebhookReceiver, WebhookResponse
 from tests.activities.listeners import listening
 

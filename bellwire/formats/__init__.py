@@ -1,0 +1,1 @@
+"""Formats: durations, media types, strict JSON and web URLs."""
