@@ -1,7 +1,8 @@
 """Resolving: store what was published, find who wants it, and say which deliveries a run looks after itself."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
@@ -46,6 +47,10 @@ class Resolver:
         self._registry = registry
         self._scan_budget = scan_budget
         self._max_pages = max_pages
+
+    @property
+    def activities(self) -> list[Callable[..., Any]]:
+        return [self.resolve, self.open_page, self.redeliver, self.settle, self.lookup]
 
     @activity.defn
     async def resolve(self, request: ResolveInput) -> ResolveResult:

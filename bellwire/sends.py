@@ -46,6 +46,10 @@ class SendRequest:
     suppressed: Mapping[str, SuppressionReason] = field(default_factory=dict)
     #: The health of the subscription's endpoint when the request was loaded.
     health: EndpointHealth = HEALTHY
+    #: When it was read from the registry.
+    loaded_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    #: Whether the registry has the delivery; not for a test send or a preview.
+    recorded: bool = True
 
     @classmethod
     def unrecorded(
@@ -75,6 +79,7 @@ class SendRequest:
             secrets=secrets,
             suppressed=suppressed or {},
             health=health,
+            recorded=False,
         )
 
     @property

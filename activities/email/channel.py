@@ -7,7 +7,6 @@ Suppressed addresses are left out. An address is suppressed when the relay repli
 import re
 
 import structlog
-from temporalio import activity
 
 from activities.email.attachments import Attachments, AttachmentUnavailable, Fetch
 from activities.email.dkim import DkimSigner
@@ -23,14 +22,10 @@ from activities.email.relays import Relays
 from activities.email.smtp_pool import SmtpPool
 from activities.email.smtp_replies import ERRORS, Meaning, classify_smtp_error, reply_codes
 from activities.rendering.renderer import Renderer
-from activities.sending.in_flight import InFlightAttempts
-from activities.sending.loop import send
-from bellwire.contract import Chunk, ChunkResult
 from bellwire.deliveries import MAX_RESPONSE, Fault, Outcome, OutcomeKind
 from bellwire.email.return_path import ReturnPath
 from bellwire.email.unsubscribe_links import UnsubscribeLinks
 from bellwire.errors import TemplateInvalid
-from bellwire.registry import Registry
 from bellwire.sends import SendRequest
 from bellwire.suppressions import Suppression, SuppressionReason
 from bellwire.targets import Channel, EmailTarget
@@ -41,7 +36,7 @@ _QUEUED_AS = re.compile(r"queued as ([\w.-]{1,64})", re.IGNORECASE)
 
 
 class EmailChannel:
-    """Sends mails from `sender` ("Name <address>"), at most `concurrency` deliveries of a chunk at the same time.
+    """Sends mails from `sender` ("Name <address>").
 
     `links` creates unsubscribe links, `signer` signs, `fetch` downloads attachments, `return_path` creates envelope senders.
     The constructor raises ValueError if `sender` is not a valid address.
@@ -49,35 +44,19 @@ class EmailChannel:
 
     def __init__(
         self,
-        registry: Registry,
         pool: SmtpPool | Relays,
         renderer: Renderer,
         *,
         sender: str,
-        concurrency: int,
         links: UnsubscribeLinks | None = None,
         signer: DkimSigner | None = None,
         fetch: Fetch | None = None,
         return_path: ReturnPath | None = None,
     ) -> None:
-        #: Attempts that continue after the workflow task that started them has stopped waiting.
-        self.in_flight = InFlightAttempts(registry)
-        self._registry, self._pool, self._renderer, self._concurrency = registry, pool, renderer, concurrency
+        self._pool, self._renderer = pool, renderer
         self._return_path = return_path
         self._composer = Composer(sender, links=links, signer=signer)
         self._attachments = Attachments(fetch)
-
-    @activity.defn
-    async def send_email(self, chunk: Chunk) -> ChunkResult:
-        """Attempt each delivery of the chunk that is not settled, by SMTP."""
-        return await send(
-            chunk,
-            channel=Channel.EMAIL,
-            registry=self._registry,
-            attempt=self.attempt,
-            concurrency=self._concurrency,
-            in_flight=self.in_flight,
-        )
 
     async def attempt(self, request: SendRequest) -> Outcome:
         """Send the mail to each recipient who does not have it yet. A refusal is an outcome, never an exception."""

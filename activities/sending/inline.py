@@ -6,18 +6,19 @@ workflow task must be short, so an attempt that takes longer than INLINE_WAIT_SE
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from temporalio import activity
 
 from activities.sending.attempt import run_attempt
-from activities.sending.in_flight import InFlightAttempts, has_outcome
+from activities.sending.channel_sender import ChannelSender
+from activities.sending.in_flight import has_outcome
 from activities.sending.ledger import AttemptLedger
 from activities.sending.loop import FLUSH_SECONDS
 from bellwire.contract import InlineSend, InlineSendResult
-from bellwire.deliveries import Attempt, Outcome
+from bellwire.deliveries import Attempt
 from bellwire.registry import Registry
 from bellwire.sends import SendRequest
 from bellwire.targets import Channel
@@ -30,15 +31,6 @@ SLOW_SECONDS = 60.0
 MAX_SLOW = 10_000
 
 
-class InlineChannel(Protocol):
-    """What a channel provides so that attempts can start in a workflow task."""
-
-    @property
-    def in_flight(self) -> InFlightAttempts: ...
-
-    async def attempt(self, request: SendRequest) -> Outcome: ...
-
-
 class _Running(NamedTuple):
     request: SendRequest
     task: asyncio.Task[Attempt]
@@ -48,11 +40,18 @@ class InlineSender:
     """The activity `send_inline`, over the channels of this process.
 
     At most `limit` attempts run at a time, including those that have outlasted their workflow task. Beyond that, deliveries go
-    to the activities of their channels.
+    to the activities of their channels. `clock`: seconds that never go back.
     """
 
-    def __init__(self, registry: Registry, channels: Mapping[Channel, InlineChannel], *, limit: int) -> None:
-        self._registry, self._channels, self._limit = registry, channels, limit
+    def __init__(
+        self,
+        registry: Registry,
+        channels: Mapping[Channel, ChannelSender],
+        *,
+        limit: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._registry, self._channels, self._limit, self._clock = registry, channels, limit, clock
         self._running = set[asyncio.Task[Attempt]]()
         #: By subscription, until when its receiver counts as slow.
         self._slow_until: dict[str, float] = {}
@@ -82,7 +81,7 @@ class InlineSender:
 
     def _is_quick(self, request: SendRequest) -> bool:
         """Whether neither a slow receiver nor another process makes the workflow task wait."""
-        is_slow = self._slow_until.get(request.delivery.subscription_id, 0.0) > time.monotonic()
+        is_slow = self._slow_until.get(request.delivery.subscription_id, 0.0) > self._clock()
         return not is_slow and not request.delivery.leased(datetime.now(UTC))
 
     def _start(self, request: SendRequest, schedules: Mapping[Channel, Sequence[float]]) -> _Running:
@@ -116,8 +115,8 @@ class InlineSender:
         self, pending: set[asyncio.Task[Attempt]], ledger: AttemptLedger, recorded: set[asyncio.Task[Attempt]]
     ) -> None:
         """Record attempts that end within INLINE_WAIT_SECONDS. Those that raised are left to their activity, which reports it."""
-        ends_at = time.monotonic() + INLINE_WAIT_SECONDS
-        while pending and (left := ends_at - time.monotonic()) > 0:
+        ends_at = self._clock() + INLINE_WAIT_SECONDS
+        while pending and (left := ends_at - self._clock()) > 0:
             self.waiting += 1
             try:
                 done, pending = await asyncio.wait(pending, timeout=min(left, FLUSH_SECONDS))
@@ -130,7 +129,7 @@ class InlineSender:
             recorded |= with_outcome
 
     def _remember_slow(self, late: Sequence[SendRequest]) -> None:
-        now = time.monotonic()
+        now = self._clock()
         if len(self._slow_until) > MAX_SLOW:
             self._slow_until = {name: until for name, until in self._slow_until.items() if until > now}
         self._slow_until.update((request.delivery.subscription_id, now + SLOW_SECONDS) for request in late)

@@ -7,6 +7,7 @@ skipped.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -34,50 +35,27 @@ HEARTBEAT_SECONDS = 2.0
 STOPPING, HAND_OVER = "WorkerStopping", timedelta(milliseconds=100)
 
 
-async def send(
-    chunk: Chunk,
-    *,
-    channel: Channel,
-    registry: Registry,
-    attempt: ChannelAttempt,
-    concurrency: int,
-    in_flight: InFlightAttempts | None = None,
-    intent: bool = False,
-) -> ChunkResult:
-    """Attempt each delivery of the chunk once, up to `concurrency` at a time. With `intent`, record beforehand that it will.
+@dataclass(kw_only=True)
+class ChunkRun:
+    """One run of a send activity: attempts each delivery of the chunk once, up to `concurrency` at a time.
 
-    Waits for attempts that are `in_flight` here or in another process instead of repeating them. If `attempt` raises, the
-    other attempts still run and are recorded, or the next try would repeat them; then the first error is raised. When the
-    worker stops, attempts in flight end, and the remaining ones are left to another worker.
+    Waits for attempts that are in flight here or in another process instead of repeating them. If `attempt` raises, the other
+    attempts still run and are recorded, or the next try would repeat them; then the first error is raised. When the worker
+    stops, attempts in flight end, and the remaining ones are left to another worker.
     """
-    return await _ChunkRun(
-        chunk,
-        channel=channel,
-        registry=registry,
-        attempt=attempt,
-        concurrency=concurrency,
-        in_flight=in_flight,
-        intent=intent,
-    ).run()
 
+    chunk: Chunk
+    channel: Channel
+    registry: Registry
+    attempt: ChannelAttempt
+    concurrency: int
+    #: None: attempts of this channel never outlast the activity that started them.
+    in_flight: InFlightAttempts | None = None
+    #: Record beforehand that the attempts will be made.
+    intent: bool = False
 
-class _ChunkRun:
-    """One call of `send`."""
-
-    def __init__(
-        self,
-        chunk: Chunk,
-        *,
-        channel: Channel,
-        registry: Registry,
-        attempt: ChannelAttempt,
-        concurrency: int,
-        in_flight: InFlightAttempts | None,
-        intent: bool,
-    ) -> None:
-        self._chunk, self._channel, self._registry, self._attempt = chunk, channel, registry, attempt
-        self._concurrency, self._in_flight, self._intent = concurrency, in_flight, intent
-        self._ledger = AttemptLedger(registry)
+    def __post_init__(self) -> None:
+        self._ledger = AttemptLedger(self.registry)
         self._tasks: set[asyncio.Task[None]] = set()
         #: Attempts of this process that were in flight before the registry was read.
         self._joined: dict[AttemptKey, asyncio.Task[Attempt]] = {}
@@ -86,20 +64,18 @@ class _ChunkRun:
         self._remaining = 0
 
     async def run(self) -> ChunkResult:
-        registry, ledger = self._registry, self._ledger
+        registry, ledger = self.registry, self._ledger
         async with _heartbeats(lambda: ledger.added):
-            self._joined = self._in_flight.among(self._chunk.groups) if self._in_flight else {}
-            requests = await ledger.load_due(self._chunk.groups)
+            self._joined = self.in_flight.among(self.chunk.groups) if self.in_flight else {}
+            requests = await ledger.load_due(self.chunk.groups)
             limited = await registry.limits.limited_channels()
-            if self._intent:
+            if self.intent:
                 await registry.attempts.record_intent(requests)
             elif requests and activity.info().attempt > 1:
                 # If the registry takes no writes, each try would send the same again.
                 await registry.attempts.probe(requests[0])
             queue = iter(requests)
-            self._tasks |= {
-                asyncio.create_task(self._work(queue)) for _ in range(min(self._concurrency, len(requests)))
-            }
+            self._tasks |= {asyncio.create_task(self._work(queue)) for _ in range(min(self.concurrency, len(requests)))}
             try:
                 pending = self._tasks
                 while pending:
@@ -130,8 +106,8 @@ class _ChunkRun:
             # It goes on if this activity is cancelled, and another try may join it.
             self._ledger.add(await asyncio.shield(joined))
             return
-        if self._in_flight and request.delivery.state is DeliveryState.SENDING:
-            current = await self._in_flight.wait_for_other_worker(request)
+        if self.in_flight and request.delivery.state is DeliveryState.SENDING:
+            current = await self.in_flight.wait_for_other_worker(request)
             if current is None:
                 self._ledger.count_missing(request.delivery.event_key)
                 return
@@ -140,7 +116,7 @@ class _ChunkRun:
                 return
             (request,) = remaining
         if not self._ledger.is_throttled(request):
-            self._ledger.add(await run_attempt(request, self._attempt, self._chunk.schedule))
+            self._ledger.add(await run_attempt(request, self.attempt, self.chunk.schedule))
 
     def _raise_failures(self, number: int) -> None:
         """Raise if not every one of the `number` requests was attempted."""
@@ -165,7 +141,7 @@ class _ChunkRun:
             await self._ledger.write()
         except Exception as error:
             # The activity reports what ended it, which says more.
-            log.error("attempts.record_failed", channel=str(self._channel), error=type(error).__name__)  # noqa: TRY400
+            log.error("attempts.record_failed", channel=str(self.channel), error=type(error).__name__)  # noqa: TRY400
 
 
 @asynccontextmanager

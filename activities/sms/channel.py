@@ -6,22 +6,17 @@ the same attempt goes on with the next provider.
 """
 
 import asyncio
-from collections.abc import Awaitable, Collection
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
-from typing import Protocol
 from weakref import WeakValueDictionary
 
 import structlog
-from temporalio import activity
 
 from activities.rendering.renderer import Renderer
-from activities.sending.loop import send
 from activities.sms.prices import Prices
 from activities.sms.providers import Provider, Providers, SendResult, Sms, unknown_result
 from activities.sms.twilio import TWILIO
-from bellwire.contract import Chunk, ChunkResult
 from bellwire.deliveries import MAX_RESPONSE, DeliveryState, Fault, Outcome, OutcomeKind, SmsFacts
 from bellwire.errors import TemplateInvalid
 from bellwire.registry import Registry
@@ -34,12 +29,6 @@ log = structlog.get_logger("bellwire")
 
 #: How long a claimed attempt may take until it calls the provider, if `reconcile_after` is shorter.
 MIN_CLAIM_TIME = timedelta(seconds=1)
-
-
-class ClaimAttempt(Protocol):
-    """Claims the attempt for the provider that is called next. Returns the time of the claim, or None if it is refused."""
-
-    def __call__(self, request: SendRequest, *, provider: str) -> Awaitable[datetime | None]: ...
 
 
 class Superseded(Exception):
@@ -59,7 +48,6 @@ class SmsChannel:
         providers: Providers,
         renderer: Renderer,
         *,
-        concurrency: int,
         reconcile_after: float,
         max_segments: int,
         senders: Collection[str] | None = None,
@@ -68,7 +56,6 @@ class SmsChannel:
         self._registry = registry
         self._providers = providers
         self._renderer = renderer
-        self._concurrency = concurrency
         self._reconcile_delay = timedelta(seconds=reconcile_after)
         self._max_segments = max_segments
         self._senders = senders
@@ -76,26 +63,8 @@ class SmsChannel:
         #: Equal texts to one number are sent one after the other, or reconciling could take one for the other.
         self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
-    @activity.defn
-    async def send_sms(self, chunk: Chunk) -> ChunkResult:
-        """Attempt each delivery of the chunk that is not settled. One that may have been sent is reconciled first."""
-        return await send(
-            chunk,
-            channel=Channel.SMS,
-            registry=self._registry,
-            attempt=partial(self.attempt, started=datetime.now(UTC), claim_attempt=self._registry.attempts.claim),
-            concurrency=self._concurrency,
-            intent=True,
-        )
-
-    async def attempt(
-        self, request: SendRequest, *, started: datetime | None = None, claim_attempt: ClaimAttempt | None = None
-    ) -> Outcome:
-        """Send one SMS, unless a provider already has it. `started`: when this try of the activity started; None: now.
-
-        `claim_attempt` is called before each provider; None: no other worker can have the delivery. Raises Superseded if it
-        refuses.
-        """
+    async def attempt(self, request: SendRequest) -> Outcome:
+        """Send one SMS, unless a provider already has it. Raises Superseded if another worker has the delivery."""
         target = request.subscription.target
         assert isinstance(target, SmsTarget)
         # The time of the first attempt whose outcome is not known: an SMS may have been sent since.
@@ -110,14 +79,14 @@ class SmsChannel:
         sms = Sms(delivery_id=request.id, number=request.number, to=target.to, text=text, sender=target.sender)
         size = segments(text)
         if since is not None:
-            await asyncio.sleep(self._seconds_until_reconcile(request, started or datetime.now(UTC)))
+            await asyncio.sleep(self._seconds_until_reconcile(request))
         lock = self._locks.setdefault((sms.to, sms.text), asyncio.Lock())
         async with lock:
             if since is not None and (outcome := await self._reconcile(request, sms, size, since)):
                 return outcome
             if outcome := await self._refuse(request, target, sms, size):
                 return outcome
-            return await self._send(request, sms, size, claim_attempt)
+            return await self._send(request, sms, size)
 
     async def _reconcile(self, request: SendRequest, sms: Sms, size: Segments, since: datetime) -> Outcome | None:
         """The outcome of an SMS that may have been sent at or after `since`; None if it was not sent."""
@@ -157,13 +126,11 @@ class SmsChannel:
         )
         return found.get(sms.to)
 
-    async def _send(
-        self, request: SendRequest, sms: Sms, size: Segments, claim_attempt: ClaimAttempt | None
-    ) -> Outcome:
+    async def _send(self, request: SendRequest, sms: Sms, size: Segments) -> Outcome:
         providers = self._providers.in_order()
         for left, provider in zip(reversed(range(len(providers))), providers, strict=True):
-            if claim_attempt is not None:
-                request = await self._claim(request, claim_attempt, provider)
+            if request.recorded:
+                request = await self._claim(request, provider)
             result = await provider.send(sms)
             self._providers.record(provider, outage=result.outage)
             if not result.outage or not left:
@@ -176,14 +143,14 @@ class SmsChannel:
             )
         return await self._outcome(request, provider, sms, size, result)
 
-    async def _claim(self, request: SendRequest, claim_attempt: ClaimAttempt, provider: Provider) -> SendRequest:
+    async def _claim(self, request: SendRequest, provider: Provider) -> SendRequest:
         """Claim the attempt. Raises Superseded if the claim is refused, or came so late that another worker may reconcile.
 
         A worker that was suspended or disconnected may continue after another worker has taken over its deliveries. The
         other worker waits `reconcile_after` and then asks the provider, so this one must not send later than that.
         """
         before = datetime.now(UTC)
-        claimed = await claim_attempt(request, provider=provider.name)
+        claimed = await self._registry.attempts.claim(request, provider=provider.name)
         if claimed is None or datetime.now(UTC) - before > max(self._reconcile_delay, MIN_CLAIM_TIME):
             raise Superseded
         return replace(request, delivery=request.delivery.model_copy(update={"updated_at": claimed}))
@@ -215,9 +182,11 @@ class SmsChannel:
         )
         return result.outcome.model_copy(update={"sms": facts})
 
-    def _seconds_until_reconcile(self, request: SendRequest, started: datetime) -> float:
-        """Seconds to wait. After a killed worker they count from `started`, since it may have sent after its last record."""
-        from_time = started if request.delivery.state is DeliveryState.SENDING else request.delivery.updated_at
+    def _seconds_until_reconcile(self, request: SendRequest) -> float:
+        """Seconds to wait. After a killed worker they count from the loading, since it may have sent after its last record."""
+        from_time = (
+            request.loaded_at if request.delivery.state is DeliveryState.SENDING else request.delivery.updated_at
+        )
         left = from_time + self._reconcile_delay - datetime.now(UTC)
         return max(0.0, min(left, self._reconcile_delay).total_seconds())
 

@@ -13,25 +13,21 @@ from functools import lru_cache
 
 import aiohttp
 import structlog
-from temporalio import activity
 
 from activities.egress.capped import read_capped
 from activities.egress.failures import CLIENT_ERRORS, COMMON_HEADERS, classify_error, redact
 from activities.egress.policy import Egress, EgressRefused, timeouts
 from activities.rendering.renderer import Renderer
-from activities.sending.in_flight import InFlightAttempts
-from activities.sending.loop import send
 from activities.webhook.body import body_of
 from activities.webhook.handshake import Handshakes
 from activities.webhook.responses import RESPONSE_BYTES, classify_response
 from bellwire import webhooks
-from bellwire.contract import Chunk, ChunkResult
 from bellwire.deliveries import MAX_REASON, Fault, Outcome, OutcomeKind
 from bellwire.errors import TemplateInvalid
 from bellwire.keys import certificates
 from bellwire.registry import Registry
 from bellwire.sends import SendRequest
-from bellwire.targets import Channel, WebhookTarget
+from bellwire.targets import WebhookTarget
 
 log = structlog.get_logger("bellwire")
 
@@ -52,33 +48,16 @@ class WebhookChannel:
         egress: Egress,
         *,
         timeout: float,
-        concurrency: int,
         origin: str | None = None,
         renderer: Renderer | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        #: Attempts that continue after the workflow task that started them.
-        self.in_flight = InFlightAttempts(registry)
-        self._registry = registry
         self._session = session
         self._egress = egress
         self._timeouts = timeouts(timeout)
-        self._concurrency = concurrency
         self._renderer = renderer or Renderer()
         self._clock = clock
         self._handshakes = Handshakes(registry, origin=origin, clock=clock)
-
-    @activity.defn
-    async def send_webhook(self, chunk: Chunk) -> ChunkResult:
-        """Attempt each delivery of the chunk that is not settled, by HTTP POST."""
-        return await send(
-            chunk,
-            channel=Channel.WEBHOOK,
-            registry=self._registry,
-            attempt=self.attempt,
-            concurrency=self._concurrency,
-            in_flight=self.in_flight,
-        )
 
     async def attempt(self, request: SendRequest) -> Outcome:
         """Make one POST. The response counts once it is complete, or its first RESPONSE_BYTES are; else it is deferred.

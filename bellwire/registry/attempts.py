@@ -49,6 +49,7 @@ _RECORDED = (
 
 
 async def load(connection: AsyncConnection, groups: Sequence[Group]) -> list[SendRequest]:
+    loaded_at = datetime.now(UTC)
     found = await delivery_rows.by_keys(connection, keys_of(groups))
     stored = await events.by_keys(connection, (key.event_key for key in found))
     contexts = await subscriptions.by_ids(connection, (key.subscription_id for key in found))
@@ -70,6 +71,7 @@ async def load(connection: AsyncConnection, groups: Sequence[Group]) -> list[Sen
                         secrets=secrets,
                         suppressed=suppressed.get(subscription_id, {}),
                         health=health,
+                        loaded_at=loaded_at,
                     )
                 )
     return requests

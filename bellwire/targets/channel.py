@@ -52,9 +52,11 @@ class ChannelSpec:
     templates: Mapping[str, str]
     #: Seconds before the second, third, … attempt, for subscriptions without a schedule of their own.
     schedule: tuple[float, ...]
-    #: Whether a small first round is sent within the workflow task, before an activity is scheduled. Not for a channel where
-    #: a duplicate does harm: there the attempt is recorded first.
+    #: Whether a small first round may be sent within the workflow task, without an activity.
     inline: bool
+    #: Whether an attempt is recorded before it is sent, because a duplicate does harm and the provider does not deduplicate.
+    #: Such a channel is not sent inline.
+    intent: bool = False
     #: Whether subscriptions have a secret by which receivers verify what they get.
     signed: bool = False
 

@@ -55,6 +55,7 @@ SMS = ChannelSpec(
     templates=MappingProxyType({"sms.text": "sms.txt"}),
     # 6 attempts over 5 h 13 min: a text message is of little use after that.
     schedule=(30.0, 120.0, 600.0, 3600.0, 14_400.0),
-    # Each SMS costs money, and providers do not deduplicate: the attempt is recorded before it is sent.
+    # Each SMS costs money, and providers do not deduplicate.
     inline=False,
+    intent=True,
 )

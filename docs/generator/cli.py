@@ -3,13 +3,11 @@
 import argparse
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any
-from unittest.mock import patch
 
 from typer.main import get_command
 
-import worker
+from bellwire.service.worker_options import option_parser
 from docs.generator.markdown import code, document, prose, sentence, table
 from docs.generator.sources import CHECKOUT
 from starter.cli.main import app
@@ -93,7 +91,7 @@ def _extra(text: str) -> Iterator[str]:
 
 
 def _worker() -> Iterator[str]:
-    parser = _parser()
+    parser = option_parser()
     yield "## worker.py"
     yield prose(parser.description or "")
     yield f"```text\npython {' '.join(parser.format_usage().removeprefix('usage: ').split())}\n```"
@@ -108,20 +106,3 @@ def _worker() -> Iterator[str]:
 def _named(action: argparse.Action) -> str:
     value = [] if action.nargs == 0 else [action.metavar or action.dest.upper()]
     return " ".join([*action.option_strings[-1:], *map(str, value)])
-
-
-class _Caught(Exception):
-    """Ends `worker.main` once its parser is known."""
-
-
-def _parser() -> argparse.ArgumentParser:
-    """The parser that `worker.main` makes."""
-    found: list[argparse.ArgumentParser] = []
-
-    def catch(parser: argparse.ArgumentParser, *_: object) -> None:
-        found.append(parser)
-        raise _Caught
-
-    with patch.object(argparse.ArgumentParser, "parse_args", catch), suppress(_Caught):
-        worker.main([])
-    return found[0]

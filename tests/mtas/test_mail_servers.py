@@ -4,7 +4,7 @@ import base64
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -28,7 +28,6 @@ from tests.mtas.servers import MailServer, Postfix
 
 pytestmark = pytest.mark.mta
 
-NO_REGISTRY = cast(Registry, None)
 ANN, GONE = "ann@here.test", "gone@far.test"
 PATH = ReturnPath("bounces@here.test", LinkKeys(base64.b64encode(b"k" * 32).decode()))
 HAPPENED = event(id="1", data={"order": "订单 42"})
@@ -42,9 +41,7 @@ def to(*addresses: str) -> SendRequest:
 async def sending_by(server: MailServer, **relay: Any) -> AsyncIterator[EmailChannel]:
     relays = Relays([Relay(host="127.0.0.1", port=server.port, verify=False, **relay)], timeout=20)
     try:
-        yield EmailChannel(
-            NO_REGISTRY, relays, Renderer(None), sender="通知 <bell@here.test>", concurrency=1, return_path=PATH
-        )
+        yield EmailChannel(relays, Renderer(None), sender="通知 <bell@here.test>", return_path=PATH)
     finally:
         await relays.close()
 

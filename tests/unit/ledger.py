@@ -9,7 +9,7 @@ from typing import Any, cast
 from temporalio.testing import ActivityEnvironment
 
 from activities.sending.in_flight import InFlightAttempts
-from activities.sending.loop import send
+from activities.sending.loop import ChunkRun
 from bellwire.contract import Chunk, ChunkResult, Group
 from bellwire.deliveries import Attempt, Delivery, DeliveryState, Outcome, OutcomeKind
 from bellwire.registry import Registry
@@ -147,6 +147,8 @@ class Sender:
         self.answers = answers
         self.attempted: list[str] = []
         self.in_flight = self.most_in_flight = 0
+        #: Attempts that wait for a gate.
+        self.at_gates = 0
 
     async def __call__(self, one: SendRequest) -> Outcome:
         name = one.subscription.id
@@ -159,7 +161,11 @@ class Sender:
             if isinstance(answer, Exception):
                 raise answer
             if isinstance(answer, asyncio.Event):
-                await answer.wait()
+                self.at_gates += 1
+                try:
+                    await answer.wait()
+                finally:
+                    self.at_gates -= 1
                 return OK
             return answer
         finally:
@@ -176,21 +182,21 @@ async def sent(
     in_flight: InFlightAttempts | None = None,
     running: list[asyncio.Task[Any]] | None = None,
 ) -> ChunkResult:
-    """What `send` makes of all that the ledger holds; the task of the activity is put into `running`."""
+    """What a run makes of all that the ledger holds; the task of the activity is put into `running`."""
     chunk = Chunk(groups=groups_of(*ledger.requests), schedule=SCHEDULE)
 
     async def run() -> ChunkResult:
         if running is not None and (task := asyncio.current_task()):
             running.append(task)
-        return await send(
-            chunk,
+        return await ChunkRun(
+            chunk=chunk,
             channel=Channel.WEBHOOK,
             registry=cast("Registry", ledger),
             attempt=attempt,
             concurrency=concurrency,
             intent=intent,
             in_flight=in_flight,
-        )
+        ).run()
 
     result: ChunkResult = await asyncio.wait_for((env or ActivityEnvironment()).run(run), 30)
     return result

@@ -20,7 +20,9 @@ from temporalio import activity
 from temporalio.testing import WorkflowEnvironment
 
 import worker
+from activities.resolve import Resolver
 from activities.sending.inline import InlineSender
+from activities.sending.test_sends import TestSends
 from bellwire import contract
 from bellwire.registry import Registry
 from bellwire.service.settings import Settings
@@ -63,6 +65,8 @@ GUARD = {"activities/egress"}
 TRUSTED_CLIENTS = {"activities/sms", "starter/local", "starter/local/receivers"}
 #: `worker.py` composes without touching the registry.
 NO_REGISTRY = cast(Registry, None)
+#: What the workflows' own worker runs.
+LOCAL_ACTIVITIES = [*Resolver(NO_REGISTRY).activities, InlineSender(NO_REGISTRY, {}, limit=1).send_inline]
 
 STUBS = {
     definition.name: stub
@@ -177,26 +181,23 @@ def _closure(names: set[str]) -> set[str]:
 
 def test_every_stub_has_exactly_one_channel_or_is_run_by_the_workflow_worker() -> None:
     sends = {_name(stub) for stub in contract.SEND.values()}
-    local = {
-        implementation.__name__
-        for implementation in worker.local_activities(NO_REGISTRY, InlineSender(NO_REGISTRY, {}, limit=1))
-    }
+    local = {_name(implementation) for implementation in LOCAL_ACTIVITIES}
     assert contract.SEND.keys() == set(Channel)
     assert len(sends) == len(contract.SEND)
     assert not sends & local
-    # Every channel makes trials, by one implementation.
+    # Every channel sends tests, by one implementation.
     assert sends | local | {contract.send_test.__name__} == STUBS.keys()
 
 
 async def test_every_stub_has_one_implementation_of_its_name_and_types() -> None:
-    async with worker.open_channels(Settings(), NO_REGISTRY) as opened:
+    async with worker.open_channels(Settings(), NO_REGISTRY) as senders:
         implementations = [
-            *worker.local_activities(NO_REGISTRY, InlineSender(NO_REGISTRY, {}, limit=1)),
-            *opened.sends.values(),
-            opened.test_sends_of(NO_REGISTRY).send_test,
+            *LOCAL_ACTIVITIES,
+            *(sender.activity for sender in senders.values()),
+            TestSends(NO_REGISTRY, {}).send_test,
         ]
-        for channel, implementation in opened.sends.items():
-            assert _name(implementation) == _name(contract.SEND[channel])
+        for channel, sender in senders.items():
+            assert _name(sender.activity) == _name(contract.SEND[channel])
     assert sorted(map(_name, implementations)) == sorted(STUBS)
     for implementation in implementations:
         assert _types(implementation) == _types(STUBS[_name(implementation)]), _name(implementation)
@@ -214,7 +215,7 @@ def _types(function: Any) -> tuple[bool, dict[str, Any]]:
 
 
 def test_mails_are_signed_and_linked_with_what_the_settings_say() -> None:
-    assert (Settings().links, worker.signer_of(Settings())) == (None, None)
+    assert (Settings().links, worker.dkim_signer(Settings())) == (None, None)
     settings = Settings(public_url="https://bell.example", link_key=SecretStr(base64.b64encode(b"k" * 32).decode()))
     links = settings.links
     assert links

@@ -1,4 +1,4 @@
-"""The loop that send activities share, with a registry in memory: what is attempted, what is recorded, and when."""
+"""ChunkRun, the loop of send activities, on a registry in memory: what it attempts, what it records, and when."""
 
 import asyncio
 import dataclasses
@@ -21,7 +21,7 @@ from tests.factories import NOW, event, send_request, subscription
 from tests.unit.ledger import BUSY, EVENT, OK, SCHEDULE, Ledger, Sender, of, sent, until
 
 
-async def test_each_delivery_is_attempted_once_and_told_as_settled_or_deferred() -> None:
+async def test_each_delivery_is_attempted_once_and_returned_as_settled_or_deferred() -> None:
     gone = Outcome(kind=OutcomeKind.REJECTED, reason="HTTP 410", disable=True)
     ledger, sender = Ledger(of("a"), of("b"), of("c"), of("d", number=3)), Sender(b=BUSY, c=gone, d=BUSY)
     result = await sent(ledger, sender)
@@ -43,13 +43,13 @@ async def test_each_delivery_is_attempted_once_and_told_as_settled_or_deferred()
     }
 
 
-async def test_an_empty_chunk_comes_to_nothing() -> None:
+async def test_empty_chunk_returns_an_empty_result() -> None:
     ledger = Ledger()
     assert await sent(ledger, Sender()) == ChunkResult(settled={})
     assert ledger.calls == []
 
 
-async def test_what_is_settled_is_counted_and_not_attempted() -> None:
+async def test_settled_deliveries_are_counted_and_not_attempted() -> None:
     states = [DeliveryState.DELIVERED, DeliveryState.REJECTED, DeliveryState.EXHAUSTED, DeliveryState.CANCELLED]
     ledger, sender = Ledger(*(of(str(state), state=state) for state in states), of("open")), Sender()
     result = await sent(ledger, sender)
@@ -57,7 +57,7 @@ async def test_what_is_settled_is_counted_and_not_attempted() -> None:
     assert result.settled == {EVENT.key: {**dict.fromkeys(states, 1), DeliveryState.DELIVERED: 2}}
 
 
-async def test_what_was_deleted_while_its_run_waited_counts_as_cancelled() -> None:
+async def test_deliveries_deleted_while_their_workflow_waited_count_as_cancelled() -> None:
     ledger, sender = Ledger(of("a"), of("b"), of("c")), Sender()
     ledger.load_gate.clear()
     sending = asyncio.create_task(sent(ledger, sender))
@@ -70,10 +70,10 @@ async def test_what_was_deleted_while_its_run_waited_counts_as_cancelled() -> No
 
 
 @pytest.mark.parametrize(
-    ("from_retry_after", "delay", "told"), [(False, 300.0, 300.0), (True, 77.0, 77.0), (False, None, 0.0)]
+    ("from_retry_after", "delay", "returned"), [(False, 300.0, 300.0), (True, 77.0, 77.0), (False, None, 0.0)]
 )
-async def test_an_attempt_that_is_on_record_is_answered_from_there(
-    from_retry_after: bool, delay: float | None, told: float
+async def test_recorded_attempt_is_returned_and_not_repeated(
+    from_retry_after: bool, delay: float | None, returned: float
 ) -> None:
     recorded = of(
         "a",
@@ -92,7 +92,7 @@ async def test_an_attempt_that_is_on_record_is_answered_from_there(
             event_key=EVENT.key,
             subscription_id="a",
             attempts=2,
-            delay=told,
+            delay=returned,
             from_retry_after=from_retry_after,
             reason="HTTP 429",
         ),
@@ -100,13 +100,13 @@ async def test_an_attempt_that_is_on_record_is_answered_from_there(
 
 
 @pytest.mark.parametrize("state", [DeliveryState.PENDING, DeliveryState.SENDING, DeliveryState.WAITING])
-async def test_what_is_not_settled_and_not_on_record_is_attempted(state: DeliveryState) -> None:
+async def test_delivery_without_a_recorded_attempt_is_attempted(state: DeliveryState) -> None:
     ledger, sender = Ledger(of("a", number=2, state=state)), Sender()
     await sent(ledger, sender)
     assert sender.attempted == ["a"]
 
 
-async def test_a_disabled_subscription_is_rejected_without_an_attempt() -> None:
+async def test_delivery_to_a_disabled_subscription_is_rejected_without_an_attempt() -> None:
     ledger, sender = Ledger(of("a", wish={"state": "disabled"}), of("b", wish={"state": "paused"})), Sender()
     await sent(ledger, sender)
     assert sender.attempted == ["b"]
@@ -114,7 +114,7 @@ async def test_a_disabled_subscription_is_rejected_without_an_attempt() -> None:
     assert (rejected.state, rejected.outcome.reason) == (DeliveryState.REJECTED, "subscription disabled")
 
 
-async def test_an_intent_is_recorded_before_the_first_attempt_and_only_for_what_is_attempted() -> None:
+async def test_intents_are_recorded_before_the_first_attempt_and_only_for_deliveries_to_attempt() -> None:
     ledger = Ledger(of("a"), of("b", state=DeliveryState.DELIVERED), of("c"))
 
     async def attempt(one: SendRequest) -> Outcome:
@@ -126,20 +126,20 @@ async def test_an_intent_is_recorded_before_the_first_attempt_and_only_for_what_
     assert ledger.announced == ["a", "c"]
 
 
-async def test_without_intent_none_is_recorded() -> None:
+async def test_no_intent_is_recorded_without_the_option() -> None:
     ledger = Ledger(of("a"))
     await sent(ledger, Sender())
     assert ledger.calls == ["record"]
 
 
-async def test_no_more_are_in_flight_than_allowed() -> None:
+async def test_concurrency_limits_the_attempts_in_flight() -> None:
     ledger, sender = Ledger(*(of(f"s{number}") for number in range(20))), Sender()
     await sent(ledger, sender, concurrency=3)
     assert sender.most_in_flight == 3
     assert len(ledger.recorded) == 20
 
 
-async def test_outcomes_are_recorded_while_other_attempts_go_on() -> None:
+async def test_outcomes_are_recorded_while_other_attempts_run() -> None:
     gate = asyncio.Event()
     ledger, sender = Ledger(of("fast"), of("slow")), Sender(slow=gate)
     sending = asyncio.create_task(sent(ledger, sender))
@@ -151,16 +151,16 @@ async def test_outcomes_are_recorded_while_other_attempts_go_on() -> None:
     assert ledger.names == ["fast", "slow"]
 
 
-async def test_long_answers_are_cut_before_they_are_kept() -> None:
+async def test_long_reasons_and_responses_are_cut() -> None:
     wordy = Outcome(kind=OutcomeKind.DEFERRED, reason="r" * 500, response="a" * 5000)
     ledger = Ledger(of("a"))
     result = await sent(ledger, Sender(a=wordy))
-    (made,) = ledger.recorded
-    assert made.outcome.reason == result.deferred[0].reason == "r" * MAX_REASON
-    assert made.outcome.response == "a" * MAX_RESPONSE
+    (attempt,) = ledger.recorded
+    assert attempt.outcome.reason == result.deferred[0].reason == "r" * MAX_REASON
+    assert attempt.outcome.response == "a" * MAX_RESPONSE
 
 
-async def test_heartbeats_go_on_while_the_registry_is_slow() -> None:
+async def test_heartbeats_continue_while_the_registry_is_slow() -> None:
     ledger, env, beats, beaten = Ledger(of("a")), ActivityEnvironment(), list[Any](), asyncio.Event()
     ledger.load_gate.clear()
     ledger.record_gate.clear()
@@ -195,7 +195,7 @@ async def test_no_task_outlives_the_activity() -> None:
     assert asyncio.all_tasks() == before
 
 
-async def test_a_write_that_fails_is_tried_once_more_before_the_activity_fails() -> None:
+async def test_failed_write_is_tried_once_more_before_the_activity_fails() -> None:
     ledger, sender = Ledger(of("fast"), of("slow")), Sender(slow=asyncio.Event())
     ledger.failures = [RegistryUnavailable("locked")]
     with pytest.raises(RegistryUnavailable, match="locked"):
@@ -204,7 +204,7 @@ async def test_a_write_that_fails_is_tried_once_more_before_the_activity_fails()
     assert sender.in_flight == 0
 
 
-async def test_a_registry_that_stays_away_fails_the_activity_with_the_first_error() -> None:
+async def test_activity_fails_with_the_first_error_while_the_registry_is_unavailable() -> None:
     ledger = Ledger(of("a"))
     ledger.failures = [RegistryUnavailable("first"), RegistryUnavailable("second")]
     with capture_logs() as logs, pytest.raises(RegistryUnavailable, match="first"):
@@ -215,7 +215,7 @@ async def test_a_registry_that_stays_away_fails_the_activity_with_the_first_erro
     ]
 
 
-async def test_an_attempt_that_raises_fails_the_activity_after_the_others_are_made() -> None:
+async def test_attempt_that_raises_fails_the_activity_after_the_other_attempts() -> None:
     gate = asyncio.Event()
     ledger, sender = Ledger(of("bad"), of("good"), of("slow")), Sender(bad=ValueError("bug"), slow=gate)
     sending = asyncio.create_task(sent(ledger, sender))
@@ -226,7 +226,7 @@ async def test_an_attempt_that_raises_fails_the_activity_after_the_others_are_ma
     assert ledger.names == ["good", "slow"]
 
 
-async def test_a_cancel_records_what_was_sent_and_drops_what_was_not() -> None:
+async def test_cancel_records_ended_attempts_and_drops_the_others() -> None:
     ledger, sender, env = (
         Ledger(of("fast"), of("slow"), of("later")),
         Sender(slow=asyncio.Event()),
@@ -242,7 +242,7 @@ async def test_a_cancel_records_what_was_sent_and_drops_what_was_not() -> None:
     assert sender.attempted == ["fast", "slow"]
 
 
-async def test_a_cancel_in_the_middle_of_a_write_writes_again() -> None:
+async def test_cancel_during_a_write_writes_again() -> None:
     ledger, sender, env = Ledger(of("a")), Sender(), ActivityEnvironment()
     ledger.record_gate.clear()
     sending = asyncio.create_task(sent(ledger, sender, env=env))
@@ -255,7 +255,7 @@ async def test_a_cancel_in_the_middle_of_a_write_writes_again() -> None:
     assert ledger.names == ["a"]
 
 
-async def test_further_cancels_do_not_keep_it_from_recording() -> None:
+async def test_further_cancels_do_not_interrupt_the_recording() -> None:
     ledger, sender, running = Ledger(of("fast"), of("slow")), Sender(slow=asyncio.Event()), list[asyncio.Task[Any]]()
     ledger.record_gate.clear()
     sending = asyncio.create_task(sent(ledger, sender, running=running))
@@ -264,7 +264,7 @@ async def test_further_cancels_do_not_keep_it_from_recording() -> None:
     activity.cancel("by the workflow")
     await asyncio.wait_for(ledger.recording.wait(), 10)
     for _ in range(2):
-        activity.cancel("by the worker that stops")
+        activity.cancel("by the stopping worker")
         await asyncio.sleep(0)
         await asyncio.sleep(0)
     assert not activity.done()
@@ -274,7 +274,7 @@ async def test_further_cancels_do_not_keep_it_from_recording() -> None:
     assert ledger.names == ["fast"]
 
 
-async def test_a_cancel_stays_a_cancel_though_the_registry_is_away() -> None:
+async def test_cancel_is_reported_as_a_cancel_while_the_registry_is_unavailable() -> None:
     ledger, sender, env = Ledger(of("fast"), of("slow")), Sender(slow=asyncio.Event()), ActivityEnvironment()
     ledger.failures = [RegistryUnavailable("away")]
     sending = asyncio.create_task(sent(ledger, sender, env=env))
@@ -285,7 +285,7 @@ async def test_a_cancel_stays_a_cancel_though_the_registry_is_away() -> None:
     assert ledger.recorded == []
 
 
-async def test_each_attempt_is_one_wide_line() -> None:
+async def test_each_attempt_logs_one_wide_line() -> None:
     with capture_logs() as logs:
         await sent(Ledger(of("a"), of("b")), Sender(b=BUSY))
     lines = {line["subscription"]: line for line in logs if line["event"] == "delivery.attempted"}
@@ -308,7 +308,7 @@ async def test_each_attempt_is_one_wide_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "retry_after", "number", "fields", "schedule", "judged"),
+    ("kind", "retry_after", "number", "fields", "schedule", "expected"),
     [
         (OutcomeKind.DELIVERED, None, 1, {}, None, (DeliveryState.DELIVERED, None, False)),
         (OutcomeKind.DELIVERED, 60.0, 3, {}, None, (DeliveryState.DELIVERED, None, False)),
@@ -333,21 +333,21 @@ async def test_each_attempt_is_one_wide_line() -> None:
         (OutcomeKind.DEFERRED, None, 6, {"schedule_from": 3}, None, (DeliveryState.EXHAUSTED, None, False)),
     ],
 )
-def test_an_outcome_is_judged_by_the_schedule(
+def test_retry_decision_follows_the_outcome_and_the_schedule(
     kind: OutcomeKind,
     retry_after: float | None,
     number: int,
     fields: dict[str, Any],
     schedule: tuple[float, ...] | None,
-    judged: tuple[DeliveryState, float | None, bool],
+    expected: tuple[DeliveryState, float | None, bool],
 ) -> None:
     outcome = Outcome(kind=kind, reason="", retry_after=retry_after)
     assert (
-        decide_retry(outcome, of("a", number=number, wish={"retry_schedule": schedule}, **fields), SCHEDULE) == judged
+        decide_retry(outcome, of("a", number=number, wish={"retry_schedule": schedule}, **fields), SCHEDULE) == expected
     )
 
 
-async def test_a_worker_that_is_told_to_stop_ends_what_is_in_flight_and_leaves_the_rest_to_another() -> None:
+async def test_stopping_worker_ends_attempts_in_flight_and_leaves_the_others_to_another_worker() -> None:
     gate, env, ledger = asyncio.Event(), ActivityEnvironment(), Ledger(of("a"), of("b"), of("c"))
     attempt = Sender(a=gate)
     sending = asyncio.create_task(sent(ledger, attempt, env=env, concurrency=1))
@@ -360,32 +360,32 @@ async def test_a_worker_that_is_told_to_stop_ends_what_is_in_flight_and_leaves_t
     assert (attempt.attempted, ledger.names) == (["a"], ["a"])
 
 
-async def test_after_a_failed_try_nothing_is_sent_before_the_registry_has_taken_a_write() -> None:
+async def test_retry_sends_nothing_before_the_registry_takes_a_write() -> None:
     env, ledger = ActivityEnvironment(), Ledger(of("a"))
     env.info = dataclasses.replace(env.info, attempt=2)
     await sent(ledger, Sender(), env=env)
     assert ledger.calls == ["probe", "record"]
 
 
-def two_for(name: str) -> tuple[SendRequest, ...]:
+def three_deliveries_to(name: str) -> tuple[SendRequest, ...]:
     """Deliveries of three events to one subscription."""
-    wish = subscription(id=name)
-    return tuple(send_request(wish, event(id=str(number)), number=2) for number in range(3))
+    overloaded = subscription(id=name)
+    return tuple(send_request(overloaded, event(id=str(number)), number=2) for number in range(3))
 
 
-async def test_what_is_left_of_a_chunk_is_held_back_once_the_receiver_throttles() -> None:
+async def test_rest_of_a_chunk_is_held_once_the_endpoint_throttles() -> None:
     busy = Outcome(kind=OutcomeKind.DEFERRED, reason="HTTP 429", retry_after=600.0, throttle=True)
-    ledger, sender = Ledger(*two_for("ill"), of("well")), Sender(ill=busy)
+    ledger, sender = Ledger(*three_deliveries_to("overloaded"), of("healthy")), Sender(overloaded=busy)
     result = await sent(ledger, sender, concurrency=1)
-    assert sender.attempted == ["ill", "well"]
-    assert ledger.names == ["ill", "well"]
-    met, *held = result.deferred[-1:] + result.deferred[:-1]
-    assert (met.reason, met.attempts, met.delay) == ("HTTP 429", 2, 600.0)
+    assert sender.attempted == ["overloaded", "healthy"]
+    assert ledger.names == ["healthy", "overloaded"]
+    throttled, *held = result.deferred[-1:] + result.deferred[:-1]
+    assert (throttled.reason, throttled.attempts, throttled.delay) == ("HTTP 429", 2, 600.0)
     assert [(item.reason, item.attempts, item.from_retry_after) for item in held] == [("throttled", 1, True)] * 2
     assert all(599 < item.delay < 901 for item in held)
 
 
-async def test_what_has_to_wait_its_turn_after_all_comes_back_at_once_and_is_no_attempt() -> None:
+async def test_delivery_that_turns_out_to_exceed_a_rate_limit_is_held_and_not_recorded() -> None:
     ledger, sender = Ledger(of("a", number=2), of("b")), Sender(a=Throttled())
     result = await sent(ledger, sender)
     assert ledger.names == ["b"]
@@ -405,17 +405,15 @@ async def test_what_has_to_wait_its_turn_after_all_comes_back_at_once_and_is_no_
         (EndpointHealth(throttled_until=NOW, throttles=1), True),
     ],
 )
-async def test_an_attempt_tells_whether_there_is_something_that_a_success_clears(
-    health: EndpointHealth, degraded: bool
-) -> None:
+async def test_attempt_says_whether_the_endpoint_was_degraded(health: EndpointHealth, degraded: bool) -> None:
     ledger = Ledger(dataclasses.replace(of("a"), health=health))
     await sent(ledger, Sender())
-    assert [made.degraded for made in ledger.recorded] == [degraded]
+    assert [attempt.degraded for attempt in ledger.recorded] == [degraded]
 
 
-async def test_that_a_subscription_is_disabled_does_not_count_against_its_receiver() -> None:
+async def test_rejection_of_a_disabled_subscription_is_not_the_receivers_fault() -> None:
     ledger = Ledger(of("a", wish={"state": "disabled"}))
     await sent(ledger, Sender())
-    assert [(made.outcome.reason, made.outcome.fault) for made in ledger.recorded] == [
+    assert [(attempt.outcome.reason, attempt.outcome.fault) for attempt in ledger.recorded] == [
         ("subscription disabled", Fault.OPERATOR)
     ]

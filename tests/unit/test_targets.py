@@ -39,6 +39,7 @@ def test_names_and_schedules_derive_from_the_spec(spec: ChannelSpec) -> None:
     assert SCHEDULES[spec.channel] == spec.schedule
     assert (spec.channel in INLINE_CHANNELS) is spec.inline
     assert all(delay > 0 for delay in spec.schedule)
+    assert not (spec.inline and spec.intent)
 
 
 @every_spec

@@ -7,9 +7,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from temporalio.testing import ActivityEnvironment
 
 from activities.resolve import Resolver
-from activities.sending.in_flight import InFlightAttempts
+from activities.sending.channel_sender import ChannelSender
 from activities.sending.inline import InlineSender
-from activities.sending.loop import send
 from bellwire.contract import Chunk, ChunkResult, InlineSend, InlineSendResult
 from bellwire.deliveries import DeliveryState, Outcome, OutcomeKind
 from bellwire.registry import Registry
@@ -32,7 +31,7 @@ class RealPlatform(Resolver):
 
     def __init__(self, registry: Registry) -> None:
         super().__init__(registry)
-        self.in_flight = InFlightAttempts(registry)
+        self.senders = {channel: ChannelSender(channel, self.attempt, registry, concurrency=1) for channel in Channel}
         self.respond: Callable[[str, int], Response] = lambda subscription_id, attempt: DELIVERED
         #: Channels that this worker does not send, so that `send_inline` returns their deliveries as remaining.
         self.not_inline: set[Channel] = set()
@@ -49,15 +48,11 @@ class RealPlatform(Resolver):
 
     async def send(self, channel: Channel, chunk: Chunk) -> ChunkResult:
         """The send activity of a channel."""
-
-        async def run() -> ChunkResult:
-            return await send(chunk, channel=channel, registry=self._registry, attempt=self.attempt, concurrency=1)
-
-        result: ChunkResult = await ActivityEnvironment().run(run)
+        result: ChunkResult = await ActivityEnvironment().run(self.senders[channel].send, chunk)
         return result
 
     async def send_inline(self, inline: InlineSend) -> InlineSendResult:
-        channels = {channel: self for channel in Channel if channel not in self.not_inline}
+        channels = {channel: sender for channel, sender in self.senders.items() if channel not in self.not_inline}
         sender = InlineSender(self._registry, channels, limit=100)
         result: InlineSendResult = await ActivityEnvironment().run(sender.send_inline, inline)
         return result

@@ -16,10 +16,12 @@ import worker
 from activities.egress.download import Downloader, DownloadFailed
 from activities.egress.forward_proxy import REFUSED, UNREACHABLE, ForwardProxy
 from activities.egress.policy import Egress, EgressRefused
+from activities.sending.channel_sender import ChannelSender
 from activities.webhook.channel import WebhookChannel
 from bellwire.deliveries import Outcome, OutcomeKind
 from bellwire.registry import Registry
 from bellwire.service.settings import Settings
+from bellwire.targets import Channel
 from bellwire.webhooks import generate_secret
 from starter.local.processes import free_port
 from starter.local.receivers.webhooks import WebhookReceiver
@@ -35,10 +37,10 @@ async def channel(proxy_port: int, *, host: str = "127.0.0.1", timeout: float = 
     """A channel that may dial only the proxy: no network is allowed."""
     egress = Egress(allow_http=True, ports=None, proxy=f"http://{host}:{proxy_port}")
     async with egress.session() as session:
-        yield WebhookChannel(cast(Registry, None), session, egress, timeout=timeout, concurrency=1)
+        yield WebhookChannel(cast(Registry, None), session, egress, timeout=timeout)
 
 
-async def attempt(webhook: WebhookChannel, url: str) -> Outcome:
+async def attempt(webhook: WebhookChannel | ChannelSender, url: str) -> Outcome:
     return await webhook.attempt(
         send_request(subscription({"channel": "webhook", "url": url}), secret=generate_secret())
     )
@@ -175,4 +177,4 @@ async def test_download_reports_a_proxy_failure_as_operator_fault() -> None:
 async def test_worker_reads_the_proxy_from_its_settings() -> None:
     settings = Settings.read(egress_proxy=f"http://127.0.0.1:{free_port()}")
     async with worker.open_channels(settings, cast(Registry, None)) as opened:
-        assert (await attempt(opened.webhook, "https://app.invalid/")).reason == UNREACHABLE
+        assert (await attempt(opened[Channel.WEBHOOK], "https://app.invalid/")).reason == UNREACHABLE

@@ -11,7 +11,6 @@ from typing import Any, cast
 import aiosmtplib
 import pytest
 from structlog.testing import capture_logs
-from temporalio.testing import ActivityEnvironment
 
 from activities.email.attachments import AttachmentUnavailable
 from activities.email.channel import EmailChannel
@@ -24,11 +23,11 @@ from bellwire.registry import Registry
 from bellwire.sends import SendRequest
 from bellwire.targets import Channel
 from starter.local.receivers.mailbox import Mailbox
+from tests.activities.sending.chunks import send_chunk
 from tests.factories import event, send_request, subscription
 
 ANN, BOB, CAT = "ann@example.com", "bob@example.com", "cat@example.com"
 DELIVERED, REJECTED, DEFERRED, UNKNOWN = OutcomeKind
-NO_REGISTRY = cast(Registry, None)
 
 
 def request_to(*addresses: str, **fields: Any) -> SendRequest:
@@ -52,7 +51,7 @@ async def channel_to(
 ) -> AsyncIterator[EmailChannel]:
     pool = SmtpPool(box.host, box.port, timeout=60, **options)
     try:
-        yield EmailChannel(NO_REGISTRY, pool, Renderer(templates), sender=sender, concurrency=10)
+        yield EmailChannel(pool, Renderer(templates), sender=sender)
     finally:
         await pool.close()
 
@@ -230,8 +229,8 @@ async def test_the_activity_records_the_outcome_of_each_delivery(tmp_path: Path)
         async with Mailbox() as box:
             box.script(BOB, "451 4.7.1 later")
             pool = SmtpPool(box.host, box.port)
-            channel = EmailChannel(registry, pool, Renderer(None), sender="bell@example.net", concurrency=2)
-            result = await ActivityEnvironment().run(channel.send_email, Chunk(groups=(group,), schedule=(60.0,)))
+            channel = EmailChannel(pool, Renderer(None), sender="bell@example.net")
+            result = await send_chunk(Channel.EMAIL, channel, registry, Chunk(groups=(group,), schedule=(60.0,)))
             await pool.close()
     finally:
         await registry.close()
@@ -329,7 +328,7 @@ async def test_a_non_ascii_domain_does_not_need_smtputf8() -> None:
 @pytest.mark.parametrize("sender", ["", "Bellwire", "Bell <bell@>", "a@b@c", "jürgen@example.com"])
 def test_an_invalid_sender_is_refused(sender: str) -> None:
     with pytest.raises(ValueError, match="sender:"):
-        EmailChannel(NO_REGISTRY, SmtpPool("localhost", 25), Renderer(None), sender=sender, concurrency=1)
+        EmailChannel(SmtpPool("localhost", 25), Renderer(None), sender=sender)
 
 
 RCPT, DATA = aiosmtplib.SMTPRecipientRefused, aiosmtplib.SMTPDataError
@@ -449,7 +448,7 @@ async def test_files_are_attached_if_the_target_asks_for_them_and_defer_the_mail
     )
     async with Mailbox() as box:
         pool = SmtpPool(box.host, box.port, timeout=60)
-        channel = EmailChannel(NO_REGISTRY, pool, Renderer(None), sender="bell@example.net", concurrency=1, fetch=fetch)
+        channel = EmailChannel(pool, Renderer(None), sender="bell@example.net", fetch=fetch)
         assert (await channel.attempt(plain)).kind is DELIVERED
         unavailable = await channel.attempt(wanted)
         assert (unavailable.kind, unavailable.reason) == (DEFERRED, "attachment: timeout")

@@ -22,7 +22,6 @@ from tests.activities.email.test_email import (
     ANN,
     BOB,
     CAT,
-    NO_REGISTRY,
     again,
     channel_to,
     request_to,
@@ -105,9 +104,7 @@ async def test_each_envelope_has_its_own_return_path_and_the_from_address_stays(
     path = ReturnPath("bounces@mail.example.net", LinkKeys(base64.b64encode(b"k" * 32).decode()))
     async with Mailbox() as box:
         relays = Relays([Relay(host=box.host, port=box.port)])
-        channel = EmailChannel(
-            NO_REGISTRY, relays, Renderer(None), sender="Bell <bell@example.net>", concurrency=1, return_path=path
-        )
+        channel = EmailChannel(relays, Renderer(None), sender="Bell <bell@example.net>", return_path=path)
         request = request_to(ANN, BOB)
         assert (await channel.attempt(request)).kind is DELIVERED
         await relays.close()
@@ -123,7 +120,7 @@ async def test_each_envelope_has_its_own_return_path_and_the_from_address_stays(
 async def test_the_mail_is_deferred_while_the_circuits_of_all_relays_are_open() -> None:
     async with Mailbox() as one, Mailbox() as two:
         relays = Relays([Relay(host=box.host, port=box.port) for box in (one, two)])
-        channel = EmailChannel(NO_REGISTRY, relays, Renderer(None), sender="bell@example.net", concurrency=1)
+        channel = EmailChannel(relays, Renderer(None), sender="bell@example.net")
         for box in (one, two):
             box.script("bell@example.net", "421 4.3.2 closing", at="MAIL", repeat=True)
         with capture_logs():

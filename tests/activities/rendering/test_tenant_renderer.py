@@ -18,7 +18,6 @@ from activities.rendering.sandbox.framing import HEADER, frame, length
 from activities.rendering.tenant_renderer import TenantRenderer
 from bellwire.deliveries import OutcomeKind
 from bellwire.errors import TemplateInvalid
-from tests.activities.email.test_email import NO_REGISTRY
 from tests.factories import event, send_request, subscription
 
 EMAIL = {"channel": "email", "to": "ann@example.com"}
@@ -249,7 +248,7 @@ async def test_a_killed_worker_leaves_no_child_behind() -> None:
 
 async def test_a_tenants_template_that_fails_defers_the_delivery(tenants: TenantRenderer) -> None:
     renderer = Renderer(None, tenants=tenants)
-    channel = EmailChannel(NO_REGISTRY, SmtpPool("127.0.0.1", 1), renderer, sender="bell@example.net", concurrency=1)
+    channel = EmailChannel(SmtpPool("127.0.0.1", 1), renderer, sender="bell@example.net")
     outcome = await channel.attempt(send_request(with_templates(EMAIL, email_text="{{ 'a' * 200000000 }}")))
     assert outcome.kind is OutcomeKind.DEFERRED
     assert outcome.reason == "template email.text line 1: too large: a value of more than 524,288 characters"

@@ -1,4 +1,4 @@
-"""One attempt on trial: whatever the state of the subscription, put on no record, and told in bounded words."""
+"""Test sends: one attempt whatever the state of the subscription, not recorded, with a bounded reason."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -41,7 +41,7 @@ async def registry(url: str) -> AsyncIterator[Registry]:
 
 
 class Attempts:
-    """Answers every attempt alike, and remembers what it was given."""
+    """Gives every attempt the same answer, and keeps the requests."""
 
     def __init__(self, answer: Outcome | Exception) -> None:
         self.answer = answer
@@ -54,9 +54,9 @@ class Attempts:
         return self.answer
 
 
-async def tried(registry: Registry, attempts: Attempts, trial: TestSendInput) -> TestSendResult:
-    trials = TestSends(registry, {Channel.WEBHOOK: attempts})
-    return cast(TestSendResult, await ActivityEnvironment().run(trials.send_test, trial))
+async def run_test_send(registry: Registry, attempts: Attempts, given: TestSendInput) -> TestSendResult:
+    test_sends = TestSends(registry, {Channel.WEBHOOK: attempts})
+    return cast(TestSendResult, await ActivityEnvironment().run(test_sends.send_test, given))
 
 
 GIVEN = TestSendInput(subscription_id="sub", channel=Channel.WEBHOOK)
@@ -64,12 +64,12 @@ OK = Outcome(kind=OutcomeKind.DELIVERED, reason="HTTP 204", response="private")
 
 
 @pytest.mark.parametrize("state", list(SubscriptionState))
-async def test_a_sample_is_attempted_whatever_the_state_and_nothing_is_on_record(
+async def test_sample_event_is_sent_whatever_the_state_and_nothing_is_recorded(
     registry: Registry, state: SubscriptionState
 ) -> None:
     await registry.subscriptions.set_state("sub", state)
     attempts = Attempts(OK)
-    result = await tried(registry, attempts, GIVEN)
+    result = await run_test_send(registry, attempts, GIVEN)
     assert (result.kind, result.reason) == (OutcomeKind.DELIVERED, "HTTP 204")
     (request,) = attempts.requests
     assert (request.event.type, request.event.tenant, request.event.subject) == (
@@ -83,23 +83,23 @@ async def test_a_sample_is_attempted_whatever_the_state_and_nothing_is_on_record
     assert await registry.deliveries.list() == []
 
 
-async def test_the_given_event_is_sent_as_it_is(registry: Registry) -> None:
+async def test_given_event_is_sent_unchanged(registry: Registry) -> None:
     attempts, happened = Attempts(OK), event(id="mine", data={"order": 7})
-    await tried(registry, attempts, GIVEN.model_copy(update={"event": happened}))
+    await run_test_send(registry, attempts, GIVEN.model_copy(update={"event": happened}))
     assert [(request.events, request.events_json) for request in attempts.requests] == [
         ((happened,), (happened.to_json(),))
     ]
 
 
-async def test_a_suppressed_address_is_known_to_the_attempt(registry: Registry) -> None:
+async def test_attempt_knows_the_suppressed_addresses(registry: Registry) -> None:
     await registry.subscriptions.create(
         subscription({"channel": "email", "to": ["ann@example.com", "bob@example.com"]}, id="mail")
     )
     gone = Suppression(channel=Channel.EMAIL, address="bob@example.com", reason=SuppressionReason.BOUNCED)
     await registry.suppressions.add(gone)
     attempts = Attempts(OK)
-    trials = TestSends(registry, {Channel.EMAIL: attempts})
-    await ActivityEnvironment().run(trials.send_test, TestSendInput(subscription_id="mail", channel=Channel.EMAIL))
+    test_sends = TestSends(registry, {Channel.EMAIL: attempts})
+    await ActivityEnvironment().run(test_sends.send_test, TestSendInput(subscription_id="mail", channel=Channel.EMAIL))
     assert attempts.requests[0].suppressed == {"bob@example.com": SuppressionReason.BOUNCED}
 
 
@@ -111,23 +111,23 @@ async def test_a_suppressed_address_is_known_to_the_attempt(registry: Registry) 
         (Throttled(), OutcomeKind.DEFERRED, "rate limit"),
     ],
 )
-async def test_what_comes_of_it_is_told_and_changes_nothing(
+async def test_outcome_is_returned_and_changes_nothing(
     registry: Registry, answer: Outcome | Exception, kind: OutcomeKind, reason: str
 ) -> None:
     before = await registry.subscriptions.context("sub")
-    result = await tried(registry, Attempts(answer), GIVEN)
+    result = await run_test_send(registry, Attempts(answer), GIVEN)
     assert (result.kind, result.reason) == (kind, reason)
     assert await registry.subscriptions.context("sub") == before
 
 
-async def test_a_subscription_that_does_not_exist_is_not_looked_for_again(registry: Registry) -> None:
+async def test_missing_subscription_fails_without_a_retry(registry: Registry) -> None:
     with pytest.raises(ApplicationError) as refused:
-        await tried(registry, Attempts(OK), TestSendInput(subscription_id="nobody", channel=Channel.WEBHOOK))
+        await run_test_send(registry, Attempts(OK), TestSendInput(subscription_id="nobody", channel=Channel.WEBHOOK))
     assert (refused.value.type, refused.value.non_retryable) == (SUBSCRIPTION_NOT_FOUND, True)
 
 
 def failed(cause: BaseException) -> BaseException:
-    """An activity's failure, as a workflow's client hears of it."""
+    """The failure of an activity, as the client of its workflow gets it."""
     error = ActivityError(
         "failed",
         scheduled_event_id=1,
@@ -146,7 +146,7 @@ def timeout(kind: TimeoutType) -> Timeout:
 
 
 @pytest.mark.parametrize(
-    ("cause", "error", "said"),
+    ("cause", "error", "text"),
     [
         (timeout(TimeoutType.START_TO_CLOSE), OperationError, "no worker started it within 90 s"),
         (failed(timeout(TimeoutType.SCHEDULE_TO_START)), OperationError, "no worker polls the queue of sms"),
@@ -155,13 +155,13 @@ def timeout(kind: TimeoutType) -> Timeout:
         (failed(ApplicationError("boom")), OperationError, "the worker failed: boom"),
     ],
 )
-def test_a_failed_run_is_reported_with_its_remedy(cause: BaseException, error: type[Exception], said: str) -> None:
+def test_failed_workflow_is_reported_with_its_remedy(cause: BaseException, error: type[Exception], text: str) -> None:
     found = error_of(cause, Channel.SMS)
     assert type(found) is error
-    assert said in str(found)
+    assert text in str(found)
 
 
-def test_the_command_needs_a_subscription_one_event_and_a_temporal(
+def test_command_needs_a_subscription_one_event_and_temporal(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def prepare() -> None:
@@ -175,12 +175,12 @@ def test_the_command_needs_a_subscription_one_event_and_a_temporal(
     monkeypatch.setenv("TEMPORAL_ADDRESS", "127.0.0.1:1")
     two = tmp_path / "two.json"
     two.write_text('[{"source": "/a", "type": "a"}, {"source": "/a", "type": "b"}]')
-    told = []
+    results = []
     for arguments in (["nobody"], ["sub", "--event", str(two)], ["sub", "--event", "missing.json"], ["sub"]):
         status = main(["subscriptions", "test", *arguments])
-        told.append((status, capsys.readouterr().err))
-    assert [status for status, _ in told] == [1, 2, 2, 1]
+        results.append((status, capsys.readouterr().err))
+    assert [status for status, _ in results] == [1, 2, 2, 1]
     for (_, err), words in zip(
-        told, ("No subscription", "holds 2 events", "missing.json", "cannot reach"), strict=True
+        results, ("No subscription", "holds 2 events", "missing.json", "cannot reach"), strict=True
     ):
         assert words in err

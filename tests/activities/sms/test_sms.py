@@ -9,7 +9,6 @@ from typing import Any, cast
 import aiohttp
 import pytest
 from structlog.testing import capture_logs
-from temporalio.testing import ActivityEnvironment
 
 from activities.rendering.renderer import Renderer
 from activities.sms.channel import SmsChannel
@@ -23,6 +22,7 @@ from bellwire.subscriptions import Subscription
 from bellwire.suppressions import EVERYWHERE, Suppression, SuppressionReason
 from bellwire.targets import Channel
 from starter.local.receivers.twilio import FakeTwilio, SmsResponse
+from tests.activities.sending.chunks import send_chunk
 from tests.factories import event, send_request, subscription
 
 TO, SENDER = "+14155550123", "+14155550100"
@@ -39,6 +39,9 @@ class Claims:
         self.attempts = self.suppressions = self
         self.sids: set[str] = set()
         self.list: list[Suppression] = []
+
+    async def claim(self, request: SendRequest, *, provider: str) -> datetime:
+        return datetime.now(UTC)
 
     async def claimed_provider_ids(self, provider_ids: Sequence[str]) -> set[str]:
         return self.sids & set(provider_ids)
@@ -99,7 +102,7 @@ def sms_channel(
 def channel_of(
     providers: Providers, registry: object, *, renderer: Renderer | None = None, **changes: Any
 ) -> SmsChannel:
-    settings = {"concurrency": 10, "reconcile_after": 0.0, "max_segments": 10, **changes}
+    settings = {"reconcile_after": 0.0, "max_segments": 10, **changes}
     return SmsChannel(cast(Registry, registry), providers, renderer or Renderer(), **settings)
 
 
@@ -456,13 +459,13 @@ async def test_a_cancelled_send_is_reconciled_by_the_next_try(
         chunk = Chunk(groups=(group,), schedule=(1.0,))
         for to in numbers:
             twilio.script(to, SmsResponse(accept=True, delay=0.2))
-        killed_try = asyncio.create_task(run(sms_channel(twilio, session, registry), chunk))
+        killed_try = asyncio.create_task(run(sms_channel(twilio, session, registry), registry, chunk))
         await asyncio.wait_for(twilio.arrived(2), 60)
         killed_try.cancel()
         await asyncio.gather(killed_try, return_exceptions=True)
 
         # Another worker, without the memory of the first.
-        result = await run(sms_channel(twilio, session, registry), chunk)
+        result = await run(sms_channel(twilio, session, registry), registry, chunk)
         assert result.settled == {HAPPENED.key: {DeliveryState.DELIVERED: 3}}
         sids = {sent.sid for sent in twilio.messages}
         assert len(sids) == 3
@@ -471,8 +474,8 @@ async def test_a_cancelled_send_is_reconciled_by_the_next_try(
         await registry.close()
 
 
-async def run(channel: SmsChannel, chunk: Chunk) -> Any:
-    return await ActivityEnvironment().run(channel.send_sms, chunk)
+async def run(channel: SmsChannel, registry: Registry, chunk: Chunk) -> Any:
+    return await send_chunk(Channel.SMS, channel, registry, chunk)
 
 
 async def test_the_fake_twilio_responds_as_twilio_does(twilio: FakeTwilio, session: aiohttp.ClientSession) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,7 +42,7 @@ class Setting(NamedTuple):
             self.twilio.account_sid, self.twilio.auth_token, url=self.twilio.url, timeout=60, session=self.session
         )
         provider = TwilioProvider(client, self.registry.attempts, sender=SENDER, callbacks=callbacks)
-        options = {"concurrency": 1, "reconcile_after": 0.0, "max_segments": 10, **changes}
+        options = {"reconcile_after": 0.0, "max_segments": 10, **changes}
         return SmsChannel(self.registry, Providers([provider]), Renderer(self.folder), **options)
 
 
@@ -58,7 +59,7 @@ async def setting(tmp_path: Path) -> AsyncIterator[Setting]:
 
 def request(text: str = "Hello", **target: Any) -> SendRequest:
     to = subscription({"channel": "sms", "to": TO, **target}, id="sub_sms", types=["custom"])
-    return send_request(to, event(type="custom", data={"text": text}))
+    return replace(send_request(to, event(type="custom", data={"text": text})), recorded=False)
 
 
 def suppression(scope: str, reason: SuppressionReason = SuppressionReason.OPERATOR) -> Suppression:

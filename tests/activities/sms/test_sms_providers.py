@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from temporalio.testing import ActivityEnvironment
 
 from activities.rendering.renderer import Renderer
+from activities.sending.channel_sender import ChannelSender
 from activities.sms.channel import SmsChannel, Superseded
 from activities.sms.http_provider import HttpProvider
 from activities.sms.provider_config import ProviderConfig
@@ -73,11 +74,14 @@ class Setting(NamedTuple):
             HttpProvider(acme, self.session, secrets={"acme": SecretStr(self.acme.token)}),
         ]
         known = Providers([each for each in providers if each.name != without], clock=self.clock)
-        return SmsChannel(self.registry, known, Renderer(), concurrency=5, reconcile_after=0.0, max_segments=10)
+        return SmsChannel(self.registry, known, Renderer(), reconcile_after=0.0, max_segments=10)
 
     async def run(self, channel: SmsChannel, attempt: int = 1) -> Any:
         group = GROUP.model_copy(update={"attempt": attempt})
-        await ActivityEnvironment().run(channel.send_sms, Chunk(groups=(group,), schedule=(1.0,) * 9))
+        await ActivityEnvironment().run(
+            ChannelSender(Channel.SMS, channel.attempt, self.registry, concurrency=5).send,
+            Chunk(groups=(group,), schedule=(1.0,) * 9),
+        )
         return (await self.registry.attempts.list(HAPPENED.key))[attempt - 1]
 
     async def send_request(self) -> SendRequest:
@@ -215,7 +219,7 @@ async def test_a_provider_with_an_outage_comes_last_for_a_while(setting: Setting
     subscriptions = [replace_id(f"sub_{number}") for number in range(3)]
 
     async def attempt(number: int) -> str | None:
-        request = replace(await setting.send_request(), subscription=subscriptions[number])
+        request = replace(await setting.send_request(), subscription=subscriptions[number], recorded=False)
         facts = (await channel.attempt(request)).sms
         return facts.provider if facts else None
 
@@ -241,7 +245,7 @@ async def test_a_delivery_that_another_worker_has_claimed_is_not_sent_by_a_secon
     request = await setting.send_request()
     setting.twilio.script(TO, SmsResponse(status=503, delay=0.3))
     channel = setting.channel()
-    attempting = asyncio.create_task(channel.attempt(request, claim_attempt=setting.registry.attempts.claim))
+    attempting = asyncio.create_task(channel.attempt(request))
     await asyncio.wait_for(setting.twilio.requested(1), 60)
     other = await setting.send_request()
     assert await setting.registry.attempts.claim(other, provider="twilio")

@@ -26,7 +26,7 @@ ANN, BOB = "ann@example.com", "bob@example.com"
 
 
 def sms_without_provider(renderer: Renderer) -> SmsChannel:
-    return SmsChannel(NO_REGISTRY, Providers([]), renderer, concurrency=1, reconcile_after=0, max_segments=10)
+    return SmsChannel(NO_REGISTRY, Providers([]), renderer, reconcile_after=0, max_segments=10)
 
 
 def rcpt(code: int, message: str) -> Exception:
@@ -77,7 +77,7 @@ def test_only_smtp_replies_about_the_recipient_count_against_it(error: Exception
 async def test_subscription_fails_only_if_every_recipient_does(ann: str | None, bob: str, fault: Fault) -> None:
     async with Mailbox() as box:
         pool = SmtpPool(box.host, box.port, timeout=5)
-        channel = EmailChannel(NO_REGISTRY, pool, Renderer(), sender="Bell <bell@example.net>", concurrency=1)
+        channel = EmailChannel(pool, Renderer(), sender="Bell <bell@example.net>")
         for address, answer in ((ANN, ann), (BOB, bob)):
             if answer:
                 box.script(address, answer)
@@ -92,7 +92,7 @@ async def test_failing_template_is_the_operators_fault(tmp_path: Path) -> None:
     for name in ("email.txt", "sms.txt"):
         (tmp_path / "order.paid" / name).write_text("Order {{ nobody_knows }}")
     pool = SmtpPool("127.0.0.1", 1, timeout=1)
-    mail = EmailChannel(NO_REGISTRY, pool, Renderer(tmp_path), sender="Bell <bell@example.net>", concurrency=1)
+    mail = EmailChannel(pool, Renderer(tmp_path), sender="Bell <bell@example.net>")
     text = sms_without_provider(Renderer(tmp_path))
     by_email = await mail.attempt(send_request(subscription({"channel": "email", "to": ANN}), event()))
     by_sms = await text.attempt(send_request(subscription({"channel": "sms", "to": "+14155550123"}), event()))

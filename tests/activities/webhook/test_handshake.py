@@ -13,6 +13,7 @@ import pytest
 from temporalio.testing import ActivityEnvironment
 
 from activities.egress.policy import Egress
+from activities.sending.channel_sender import ChannelSender
 from activities.sending.throttling import Throttled
 from activities.webhook.channel import WebhookChannel
 from activities.webhook.handshake import CONSENT_HOLDS, REFUSAL_HOLDS
@@ -89,9 +90,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     egress = Egress(allow=[ip_network("127.0.0.1/32")], allow_http=True, ports=None)
     async with WebhookReceiver() as hooks, egress.session() as session:
         made = Bench(registry, hooks, Clock())
-        made.channel = WebhookChannel(
-            registry, session, egress, timeout=5, concurrency=50, origin=ORIGIN, clock=made.clock
-        )
+        made.channel = WebhookChannel(registry, session, egress, timeout=5, origin=ORIGIN, clock=made.clock)
         yield made
     await registry.close()
 
@@ -205,11 +204,11 @@ async def test_consent_is_shared_through_the_registry(bench: Bench) -> None:
     assert (await bench.attempt()).kind is DELIVERED
     egress = Egress(allow=[ip_network("127.0.0.1/32")], allow_http=True, ports=None)
     async with egress.session() as session:
-        another = WebhookChannel(bench.registry, session, egress, timeout=5, concurrency=1, origin=ORIGIN)
+        another = WebhookChannel(bench.registry, session, egress, timeout=5, origin=ORIGIN)
         (request,) = await bench.requests()
         assert (await another.attempt(request)).kind is DELIVERED
         assert bench.counts == (1, 2)
-        renamed = WebhookChannel(bench.registry, session, egress, timeout=5, concurrency=1, origin="example.org")
+        renamed = WebhookChannel(bench.registry, session, egress, timeout=5, origin="example.org")
         (request,) = await bench.requests()
         # Another origin needs a handshake of its own.
         assert (await renamed.attempt(request)).reason == "consent for another origin (OPTIONS: HTTP 200)"
@@ -284,11 +283,17 @@ async def test_backlog_is_sent_at_the_allowed_rate(bench: Bench) -> None:
         Group(event_key=request.delivery.event_key, channel=Channel.WEBHOOK, subscription_ids=("sub",))
         for request in requests
     )
-    first = await ActivityEnvironment().run(bench.channel.send_webhook, Chunk(groups=groups, schedule=(5.0,)))
+    first = await ActivityEnvironment().run(
+        ChannelSender(Channel.WEBHOOK, bench.channel.attempt, bench.registry, concurrency=5).send,
+        Chunk(groups=groups, schedule=(5.0,)),
+    )
     assert list(first.settled.values()) == [{DeliveryState.DELIVERED: 1}]
     assert [(item.reason, item.attempts, item.delay) for item in first.deferred] == [("rate limit", 0, 0.0)] * 4
     left = tuple(group for group in groups if group.event_key not in first.settled)
-    second = await ActivityEnvironment().run(bench.channel.send_webhook, Chunk(groups=left, schedule=(5.0,)))
+    second = await ActivityEnvironment().run(
+        ChannelSender(Channel.WEBHOOK, bench.channel.attempt, bench.registry, concurrency=5).send,
+        Chunk(groups=left, schedule=(5.0,)),
+    )
     assert sorted(round(item.delay) for item in second.deferred) == [10, 20, 30]
     assert bench.counts == (1, 2)
 
@@ -300,9 +305,7 @@ async def test_workers_with_different_origins_both_make_progress(bench: Bench) -
     bench.hooks.script_options("/hook", WebhookResponse(status=200, headers=headers))
     egress = Egress(allow=[ip_network("127.0.0.1/32")], allow_http=True, ports=None)
     async with egress.session() as session:
-        other = WebhookChannel(
-            bench.registry, session, egress, timeout=5, concurrency=1, origin="example.org", clock=bench.clock
-        )
+        other = WebhookChannel(bench.registry, session, egress, timeout=5, origin="example.org", clock=bench.clock)
         for _ in range(4):
             for channel in (bench.channel, other):
                 (request,) = await bench.requests()
@@ -329,7 +332,7 @@ async def test_without_an_origin_the_delivery_is_deferred_as_operator_fault(benc
     await bench.subscribe()
     egress = Egress(allow=[ip_network("127.0.0.1/32")], allow_http=True, ports=None)
     async with egress.session() as session:
-        nameless = WebhookChannel(bench.registry, session, egress, timeout=5, concurrency=1)
+        nameless = WebhookChannel(bench.registry, session, egress, timeout=5)
         (request,) = await bench.requests()
         outcome = await nameless.attempt(request)
     assert outcome == Outcome(
@@ -342,7 +345,7 @@ async def test_handshake_obeys_the_egress_policy(bench: Bench) -> None:
     await bench.subscribe()
     egress = Egress(allow_http=True, ports=None)
     async with egress.session() as session:
-        guarded = WebhookChannel(bench.registry, session, egress, timeout=5, concurrency=1, origin=ORIGIN)
+        guarded = WebhookChannel(bench.registry, session, egress, timeout=5, origin=ORIGIN)
         (request,) = await bench.requests()
         named = request.subscription.target.model_copy(update={"url": f"http://localhost:{bench.hooks.port}/hook"})
         wish = request.subscription.model_copy(update={"target": named})

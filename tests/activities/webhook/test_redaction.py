@@ -14,10 +14,12 @@ from structlog.testing import capture_logs
 import worker
 from activities.egress.failures import REDACTED_REASON
 from activities.egress.policy import Egress
+from activities.sending.channel_sender import ChannelSender
 from activities.webhook.channel import WebhookChannel
 from bellwire.deliveries import Outcome, OutcomeKind
 from bellwire.registry import Registry
 from bellwire.service.settings import Settings
+from bellwire.targets import Channel
 from bellwire.webhooks import generate_secret
 from starter.local.processes import free_port
 from starter.local.receivers.webhooks import Behaviour, WebhookReceiver, WebhookResponse
@@ -30,10 +32,10 @@ LOOPBACK = ip_network("127.0.0.0/8")
 @asynccontextmanager
 async def channel(egress: Egress, **options: object) -> AsyncIterator[WebhookChannel]:
     async with egress.session(**options) as session:  # type: ignore[arg-type]
-        yield WebhookChannel(cast(Registry, None), session, egress, timeout=1, concurrency=1)
+        yield WebhookChannel(cast(Registry, None), session, egress, timeout=1)
 
 
-async def attempt(webhook: WebhookChannel, url: str) -> Outcome:
+async def attempt(webhook: WebhookChannel | ChannelSender, url: str) -> Outcome:
     return await webhook.attempt(
         send_request(subscription({"channel": "webhook", "url": url}), secret=generate_secret())
     )
@@ -150,7 +152,7 @@ async def test_worker_redacts_unless_its_settings_show_details(details: str | No
     given = {"egress_allow": "127.0.0.0/8", "webhook_ports": "*", "webhook_allow_http": True}
     settings = Settings.read(**given, **({"egress_details": details} if details else {}))
     async with worker.open_channels(settings, cast(Registry, None)) as opened:
-        assert (await attempt(opened.webhook, f"http://127.0.0.1:{free_port()}/")).reason == reason
+        assert (await attempt(opened[Channel.WEBHOOK], f"http://127.0.0.1:{free_port()}/")).reason == reason
 
 
 async def test_stored_url_is_checked_at_each_attempt() -> None:

@@ -23,6 +23,7 @@ from temporalio.testing import ActivityEnvironment
 from activities.egress.failures import classify_error
 from activities.egress.policy import Egress, EgressRefused
 from activities.egress.retry_after import retry_after
+from activities.sending.channel_sender import ChannelSender
 from activities.webhook.body import STRUCTURED
 from activities.webhook.channel import WebhookChannel
 from activities.webhook.responses import classify_status
@@ -55,7 +56,7 @@ async def channel(
 ) -> AsyncIterator[WebhookChannel]:
     egress = egress or Egress(allow=[LOOPBACK], allow_http=True, ports=None)
     async with egress.session() as session:
-        yield WebhookChannel(NO_REGISTRY, session, egress, timeout=timeout, concurrency=10, **options)
+        yield WebhookChannel(NO_REGISTRY, session, egress, timeout=timeout, **options)
 
 
 async def attempt(url: str, **options: Any) -> Outcome:
@@ -410,9 +411,12 @@ async def test_activity_returns_what_did_not_settle(tmp_path: Path) -> None:
             await registry.events.accept([happened], "event//shop/1")
             group = Group(event_key=happened.key, channel=Channel.WEBHOOK, subscription_ids=("busy", "fine", "gone"))
             await registry.deliveries.add("event//shop/1", [group])
-            webhook = WebhookChannel(registry, session, egress, timeout=10, concurrency=2)
+            webhook = WebhookChannel(registry, session, egress, timeout=10)
             for _ in range(2):  # as Temporal does when the first answer is lost
-                result = await ActivityEnvironment().run(webhook.send_webhook, Chunk(groups=(group,), schedule=(5.0,)))
+                result = await ActivityEnvironment().run(
+                    ChannelSender(Channel.WEBHOOK, webhook.attempt, registry, concurrency=5).send,
+                    Chunk(groups=(group,), schedule=(5.0,)),
+                )
                 assert result.settled == {happened.key: {DeliveryState.DELIVERED: 1, DeliveryState.REJECTED: 1}}
                 assert [(one.subscription_id, one.delay, one.reason) for one in result.deferred] == [
                     ("busy", 5.0, "HTTP 503")

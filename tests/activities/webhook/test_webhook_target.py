@@ -14,6 +14,7 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.egress.policy import Egress
 from activities.sending.attempt import decide_retry
+from activities.sending.channel_sender import ChannelSender
 from activities.webhook.channel import WebhookChannel
 from bellwire.contract import Chunk, Group
 from bellwire.deliveries import DeliveryState, Fault, Outcome, OutcomeKind
@@ -122,8 +123,11 @@ async def test_delivered_response_with_disable_disables_the_subscription(tmp_pat
             group = Group(event_key=happened.key, channel=Channel.WEBHOOK, subscription_ids=("enough", "not-this"))
             await registry.events.accept([happened], "run")
             await registry.deliveries.add("run", [group])
-            webhook = WebhookChannel(registry, session, egress, timeout=10, concurrency=2)
-            result = await ActivityEnvironment().run(webhook.send_webhook, Chunk(groups=(group,), schedule=(5.0,)))
+            webhook = WebhookChannel(registry, session, egress, timeout=10)
+            result = await ActivityEnvironment().run(
+                ChannelSender(Channel.WEBHOOK, webhook.attempt, registry, concurrency=5).send,
+                Chunk(groups=(group,), schedule=(5.0,)),
+            )
         assert result.settled == {happened.key: {DeliveryState.DELIVERED: 1, DeliveryState.REJECTED: 1}}
         enough, other = await registry.subscriptions.get("enough"), await registry.subscriptions.get("not-this")
         assert (enough.state, enough.state_reason) == (

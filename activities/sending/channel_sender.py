@@ -1,0 +1,50 @@
+"""ChannelSender: everything that sends over one channel, around the one function that the channel provides."""
+
+from collections.abc import Awaitable, Callable
+
+from temporalio import activity
+
+from activities.sending.attempt import ChannelAttempt
+from activities.sending.in_flight import InFlightAttempts
+from activities.sending.loop import ChunkRun
+from bellwire.contract import Chunk, ChunkResult
+from bellwire.registry import Registry
+from bellwire.targets import SPECS, Channel
+
+
+class ChannelSender:
+    """The send activity of a channel, and its attempts in flight in this process.
+
+    `attempt` sends one request, `concurrency` is how many of them one activity runs at a time.
+    """
+
+    def __init__(self, channel: Channel, attempt: ChannelAttempt, registry: Registry, *, concurrency: int) -> None:
+        self.attempt = attempt
+        self.in_flight = InFlightAttempts(registry)
+        self._registry, self._concurrency, self._spec = registry, concurrency, SPECS[channel]
+
+    async def send(self, chunk: Chunk) -> ChunkResult:
+        """Attempt each delivery of the chunk that is not settled."""
+        return await ChunkRun(
+            chunk=chunk,
+            channel=self._spec.channel,
+            registry=self._registry,
+            attempt=self.attempt,
+            concurrency=self._concurrency,
+            in_flight=self.in_flight if self._spec.inline else None,
+            intent=self._spec.intent,
+        ).run()
+
+    @property
+    def activity(self) -> Callable[[Chunk], Awaitable[ChunkResult]]:
+        """`send` under the name of the channel's stub."""
+
+        @activity.defn(name=self._spec.activity)
+        async def send(chunk: Chunk) -> ChunkResult:
+            return await self.send(chunk)
+
+        return send
+
+    async def close(self, grace: float) -> None:
+        """Wait up to `grace` seconds for attempts in flight, then cancel them."""
+        await self.in_flight.close(grace)
