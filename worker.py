@@ -15,18 +15,10 @@ import structlog
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-from activities.egress.download import Downloader
-from activities.egress.policy import Egress
-from activities.email.attachments import attachment_fetch
-from activities.email.dkim import DkimSigner
-from activities.email.opening import open_email
-from activities.rendering.renderer import Renderer, open_renderer
+from activities.channels import check_settings, open_channels
 from activities.resolve import Resolver
-from activities.sending.channel_sender import ChannelSender
 from activities.sending.inline import InlineSender
 from activities.sending.test_sends import TestSends
-from activities.sms.opening import TwilioAccount, open_sms
-from activities.webhook.channel import WebhookChannel
 from bellwire.client import Client as Publisher
 from bellwire.errors import BellwireError
 from bellwire.registry import Registry
@@ -45,90 +37,6 @@ from workflows import WORKFLOWS
 log = structlog.get_logger("bellwire")
 
 PROGRAM = Path(__file__).resolve()
-
-
-@asynccontextmanager
-async def open_channels(settings: Settings, registry: Registry) -> AsyncIterator[dict[Channel, ChannelSender]]:
-    """Every channel. Leaving waits for attempts in flight, up to the grace period, and closes connections."""
-    async with AsyncExitStack() as stack:
-        renderer = await stack.enter_async_context(
-            open_renderer(
-                settings.templates,
-                processes=settings.template_processes,
-                timeout=settings.template_timeout,
-                memory=settings.template_memory * 1024 * 1024,
-            )
-        )
-        egress = Egress(
-            allow=settings.egress_allow,
-            allow_http=settings.webhook_allow_http,
-            ports=settings.webhook_ports,
-            proxy=settings.egress_proxy,
-            details=settings.egress_details,
-        )
-        untrusted = await stack.enter_async_context(egress.session(timeout=settings.webhook_timeout))
-        email = await stack.enter_async_context(
-            open_email(
-                renderer,
-                relays=settings.relays,
-                connections=settings.smtp_connections,
-                timeout=settings.smtp_timeout,
-                sender=settings.email_from,
-                links=settings.links,
-                signer=dkim_signer(settings),
-                return_path=settings.return_path,
-                fetch=attachment_fetch(Downloader(untrusted, egress), timeout=settings.webhook_timeout),
-            )
-        )
-        sms = await stack.enter_async_context(
-            open_sms(
-                registry,
-                renderer,
-                twilio=twilio_account(settings),
-                providers=settings.sms_providers,
-                secrets=settings.sms_secrets,
-                reconcile_after=settings.sms_reconcile_after,
-                max_segments=settings.sms_max_segments,
-                senders=settings.sms_senders,
-                prices=settings.sms_prices,
-            )
-        )
-        webhook = WebhookChannel(
-            registry,
-            untrusted,
-            egress,
-            timeout=settings.webhook_timeout,
-            origin=settings.webhook_origin,
-            renderer=renderer,
-        )
-        attempts = {Channel.EMAIL: email.attempt, Channel.SMS: sms.attempt, Channel.WEBHOOK: webhook.attempt}
-        senders = {
-            channel: ChannelSender(channel, attempt, registry, concurrency=settings.send_concurrency)
-            for channel, attempt in attempts.items()
-        }
-        for sender in senders.values():
-            stack.push_async_callback(sender.close, settings.shutdown_grace)
-        yield senders
-
-
-def dkim_signer(settings: Settings) -> DkimSigner | None:
-    """What signs mails; None without a key. Raises ValueError, which names the variable, if the key is not valid."""
-    if settings.dkim_domain is None or settings.dkim_selector is None or settings.dkim_key is None:
-        return None
-    return DkimSigner(settings.dkim_domain, settings.dkim_selector, settings.dkim_key.get_secret_value())
-
-
-def twilio_account(settings: Settings) -> TwilioAccount | None:
-    if not settings.twilio_account_sid or not settings.twilio_auth_token:
-        return None
-    return TwilioAccount(
-        sid=settings.twilio_account_sid,
-        token=settings.twilio_auth_token,
-        sender=settings.twilio_sender or "",
-        url=settings.twilio_url,
-        timeout=settings.twilio_timeout,
-        public_url=settings.public_url,
-    )
 
 
 @asynccontextmanager
@@ -192,8 +100,7 @@ async def run_several(settings: Settings, arguments: Sequence[str], number: int)
     Raises at the start what `run` raises, once instead of in each process.
     """
     stop = stop_on_signals()
-    Renderer(settings.templates).check()
-    dkim_signer(settings)
+    check_settings(settings)
     registry = await Registry.open(settings.registry_url, pool=1)
     try:
         await registry.check()

@@ -4,8 +4,7 @@ Templates in files are the operator's and are rendered in this process. A subscr
 win, and TenantRenderer renders them in child processes. The data of events reaches both as plain JSON and is never compiled.
 """
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -135,17 +134,6 @@ class Renderer:
             # The name was computed, perhaps from data. Errors contain no data.
             error = TemplateError("a template that it includes does not exist").with_traceback(error.__traceback__)
         return TemplateInvalid(fault_of(error, self._files.name_of).message(file))
-
-
-@asynccontextmanager
-async def open_renderer(folder: Path | None, *, processes: int, timeout: float, memory: int) -> AsyncIterator[Renderer]:
-    """A renderer whose templates compile. The other values are as in TenantRenderer. Raises TemplateInvalid."""
-    renderer = Renderer(folder, tenants=TenantRenderer(processes=processes, timeout=timeout, memory=memory))
-    try:
-        renderer.check()
-        yield renderer
-    finally:
-        await renderer.close()
 
 
 def _name(request: SendRequest) -> str:

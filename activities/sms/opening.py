@@ -1,9 +1,9 @@
-"""Opens the SMS channel from the values of the settings."""
+"""Opens the SMS channel by the settings."""
 
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import aiohttp
 from pydantic import SecretStr
@@ -20,66 +20,69 @@ from bellwire.registry import Registry
 from bellwire.sms.twilio_codes import CALLBACKS
 
 
-@dataclass(frozen=True, kw_only=True)
-class TwilioAccount:
-    """How to send by Twilio."""
+class SmsSettings(Protocol):
+    """The settings that the channel needs; `bellwire.service.settings.Settings` has them."""
 
-    sid: str
-    token: SecretStr
-    #: A number, a name or a messaging service (MG…).
-    sender: str
-    url: str
-    #: Seconds for one call.
-    timeout: float
-    #: The gateway's public URL, for status callbacks; None: no callbacks.
-    public_url: str | None
+    @property
+    def twilio_account_sid(self) -> str | None: ...
+    @property
+    def twilio_auth_token(self) -> SecretStr | None: ...
+    @property
+    def twilio_sender(self) -> str | None: ...
+    @property
+    def twilio_url(self) -> str: ...
+    @property
+    def twilio_timeout(self) -> float: ...
+    @property
+    def public_url(self) -> str | None: ...
+    @property
+    def sms_providers(self) -> Path | None: ...
+    @property
+    def sms_secrets(self) -> Mapping[str, SecretStr]: ...
+    @property
+    def sms_reconcile_after(self) -> float: ...
+    @property
+    def sms_max_segments(self) -> int: ...
+    @property
+    def sms_senders(self) -> Collection[str] | None: ...
+    @property
+    def sms_prices(self) -> Path | None: ...
 
 
 @asynccontextmanager
-async def open_sms(
-    registry: Registry,
-    renderer: Renderer,
-    *,
-    twilio: TwilioAccount | None,
-    providers: Path | None,
-    secrets: Mapping[str, SecretStr],
-    reconcile_after: float,
-    max_segments: int,
-    senders: Collection[str] | None,
-    prices: Path | None,
-) -> AsyncIterator[SmsChannel]:
-    """The channel over Twilio and the providers of a file; leaving closes their connections.
+async def open_sms(settings: SmsSettings, registry: Registry, renderer: Renderer) -> AsyncIterator[SmsChannel]:
+    """The channel over Twilio and the operator's providers; leaving closes their connections.
 
-    `secrets` are those that the file names, `prices` is a file, and the rest is as in SmsChannel.
+    Raises ValueError, which names the setting, if a file or a secret is missing or not valid.
     """
     async with provider_session() as session:
         yield SmsChannel(
             registry,
-            Providers(_providers(registry, session, twilio, providers, secrets)),
+            Providers(_providers(settings, registry, session)),
             renderer,
-            reconcile_after=reconcile_after,
-            max_segments=max_segments,
-            senders=senders,
-            prices=Prices.read(prices) if prices else None,
+            reconcile_after=settings.sms_reconcile_after,
+            max_segments=settings.sms_max_segments,
+            senders=settings.sms_senders,
+            prices=Prices.read(settings.sms_prices) if settings.sms_prices else None,
         )
 
 
-def _providers(
-    registry: Registry,
-    session: aiohttp.ClientSession,
-    twilio: TwilioAccount | None,
-    file: Path | None,
-    secrets: Mapping[str, SecretStr],
-) -> list[Provider]:
-    """Twilio, if there is an account, and the providers of the file, in the order in which they are tried."""
+def _providers(settings: SmsSettings, registry: Registry, session: aiohttp.ClientSession) -> list[Provider]:
+    """Twilio, if there is an account, and the providers of the operator's file, in the order in which they are tried."""
     providers: list[Provider] = []
-    if twilio is not None:
-        token = twilio.token.get_secret_value()
-        client = twilio_client(twilio.sid, token, url=twilio.url, timeout=twilio.timeout, session=session)
-        callbacks = twilio.public_url and f"{twilio.public_url}{CALLBACKS}"
-        providers.append(TwilioProvider(client, registry.attempts, sender=twilio.sender, callbacks=callbacks))
-    if file is None:
+    if settings.twilio_account_sid and settings.twilio_auth_token:
+        client = twilio_client(
+            settings.twilio_account_sid,
+            settings.twilio_auth_token.get_secret_value(),
+            url=settings.twilio_url,
+            timeout=settings.twilio_timeout,
+            session=session,
+        )
+        callbacks = settings.public_url and f"{settings.public_url}{CALLBACKS}"
+        sender = settings.twilio_sender or ""
+        providers.append(TwilioProvider(client, registry.attempts, sender=sender, callbacks=callbacks))
+    if settings.sms_providers is None:
         return providers
-    configured = ProvidersFile.read(file)
-    providers += [HttpProvider(each, session, secrets=secrets) for each in configured.provider]
+    configured = ProvidersFile.read(settings.sms_providers)
+    providers += [HttpProvider(each, session, secrets=settings.sms_secrets) for each in configured.provider]
     return configured.in_order(providers)

@@ -20,6 +20,8 @@ from temporalio import activity
 from temporalio.testing import WorkflowEnvironment
 
 import worker
+from activities.channels import open_channels
+from activities.email.opening import dkim_signer
 from activities.resolve import Resolver
 from activities.sending.inline import InlineSender
 from activities.sending.test_sends import TestSends
@@ -190,7 +192,7 @@ def test_every_stub_has_exactly_one_channel_or_is_run_by_the_workflow_worker() -
 
 
 async def test_every_stub_has_one_implementation_of_its_name_and_types() -> None:
-    async with worker.open_channels(Settings(), NO_REGISTRY) as senders:
+    async with open_channels(Settings(), NO_REGISTRY) as senders:
         implementations = [
             *LOCAL_ACTIVITIES,
             *(sender.activity for sender in senders.values()),
@@ -215,7 +217,7 @@ def _types(function: Any) -> tuple[bool, dict[str, Any]]:
 
 
 def test_mails_are_signed_and_linked_with_what_the_settings_say() -> None:
-    assert (Settings().links, worker.dkim_signer(Settings())) == (None, None)
+    assert (Settings().links, dkim_signer(Settings())) == (None, None)
     settings = Settings(public_url="https://bell.example", link_key=SecretStr(base64.b64encode(b"k" * 32).decode()))
     links = settings.links
     assert links
@@ -225,7 +227,7 @@ def test_mails_are_signed_and_linked_with_what_the_settings_say() -> None:
 async def test_a_key_that_is_none_keeps_the_worker_from_starting() -> None:
     dkim = {"dkim_domain": "bellwire.localhost", "dkim_selector": "bell1", "dkim_key": SecretStr("/no/such.pem")}
     with pytest.raises(ValueError, match=r"^BELLWIRE_DKIM_KEY: is neither PEM"):
-        async with worker.open_channels(Settings.read(**dkim), NO_REGISTRY):
+        async with open_channels(Settings.read(**dkim), NO_REGISTRY):
             pass
 
 

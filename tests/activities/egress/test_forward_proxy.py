@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
-import worker
+from activities.channels import open_channels
 from activities.egress.download import Downloader, DownloadFailed
 from activities.egress.forward_proxy import REFUSED, UNREACHABLE, ForwardProxy
 from activities.egress.policy import Egress, EgressRefused
@@ -176,5 +176,5 @@ async def test_download_reports_a_proxy_failure_as_operator_fault() -> None:
 
 async def test_worker_reads_the_proxy_from_its_settings() -> None:
     settings = Settings.read(egress_proxy=f"http://127.0.0.1:{free_port()}")
-    async with worker.open_channels(settings, cast(Registry, None)) as opened:
+    async with open_channels(settings, cast(Registry, None)) as opened:
         assert (await attempt(opened[Channel.WEBHOOK], "https://app.invalid/")).reason == UNREACHABLE

@@ -11,7 +11,7 @@ from typing import cast
 import pytest
 from structlog.testing import capture_logs
 
-import worker
+from activities.channels import open_channels
 from activities.egress.failures import REDACTED_REASON
 from activities.egress.policy import Egress
 from activities.sending.channel_sender import ChannelSender
@@ -151,7 +151,7 @@ async def test_only_private_addresses_are_redacted() -> None:
 async def test_worker_redacts_unless_its_settings_show_details(details: str | None, reason: str) -> None:
     given = {"egress_allow": "127.0.0.0/8", "webhook_ports": "*", "webhook_allow_http": True}
     settings = Settings.read(**given, **({"egress_details": details} if details else {}))
-    async with worker.open_channels(settings, cast(Registry, None)) as opened:
+    async with open_channels(settings, cast(Registry, None)) as opened:
         assert (await attempt(opened[Channel.WEBHOOK], f"http://127.0.0.1:{free_port()}/")).reason == reason
 
 

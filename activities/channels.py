@@ -1,0 +1,80 @@
+"""Opens every channel. A new channel is registered here: its settings in ChannelSettings, its `attempt` in `open_channels`."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Protocol
+
+from activities.egress.download import Downloader
+from activities.email.attachments import attachment_fetch
+from activities.email.opening import EmailSettings, dkim_signer, open_email
+from activities.rendering.renderer import Renderer
+from activities.rendering.tenant_renderer import TenantRenderer
+from activities.sending.channel_sender import ChannelSender
+from activities.sms.opening import SmsSettings, open_sms
+from activities.webhook.opening import WebhookSettings, egress_of, open_webhook
+from bellwire.registry import Registry
+from bellwire.targets import Channel
+
+
+class ChannelSettings(EmailSettings, SmsSettings, WebhookSettings, Protocol):
+    """The settings that channels need. Activities never read the environment, so the entry points pass theirs."""
+
+    @property
+    def send_concurrency(self) -> int: ...
+    @property
+    def shutdown_grace(self) -> float: ...
+    @property
+    def templates(self) -> Path | None: ...
+    @property
+    def template_memory(self) -> int: ...
+    @property
+    def template_processes(self) -> int: ...
+    @property
+    def template_timeout(self) -> float: ...
+
+
+@asynccontextmanager
+async def open_channels(settings: ChannelSettings, registry: Registry) -> AsyncIterator[dict[Channel, ChannelSender]]:
+    """Open every channel. Leaving waits for attempts in flight, up to the grace period, and closes connections.
+
+    Raises TemplateInvalid, and ValueError if a setting does not fit what it names, such as a file.
+    """
+    async with AsyncExitStack() as stack:
+        renderer = await stack.enter_async_context(_open_renderer(settings))
+        egress = egress_of(settings)
+        untrusted = await stack.enter_async_context(egress.session(timeout=settings.webhook_timeout))
+        fetch = attachment_fetch(Downloader(untrusted, egress), timeout=settings.webhook_timeout)
+        attempts = {
+            Channel.EMAIL: (await stack.enter_async_context(open_email(settings, renderer, fetch))).attempt,
+            Channel.SMS: (await stack.enter_async_context(open_sms(settings, registry, renderer))).attempt,
+            Channel.WEBHOOK: open_webhook(settings, registry, renderer, untrusted, egress).attempt,
+        }
+        senders = {
+            channel: ChannelSender(channel, attempt, registry, concurrency=settings.send_concurrency)
+            for channel, attempt in attempts.items()
+        }
+        for sender in senders.values():
+            stack.push_async_callback(sender.close, settings.shutdown_grace)
+        yield senders
+
+
+def check_settings(settings: ChannelSettings) -> None:
+    """Raise what `open_channels` would raise of templates and keys, without opening anything."""
+    Renderer(settings.templates).check()
+    dkim_signer(settings)
+
+
+@asynccontextmanager
+async def _open_renderer(settings: ChannelSettings) -> AsyncIterator[Renderer]:
+    tenants = TenantRenderer(
+        processes=settings.template_processes,
+        timeout=settings.template_timeout,
+        memory=settings.template_memory * 1024 * 1024,
+    )
+    renderer = Renderer(settings.templates, tenants=tenants)
+    try:
+        renderer.check()
+        yield renderer
+    finally:
+        await renderer.close()
