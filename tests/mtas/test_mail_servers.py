@@ -82,7 +82,7 @@ async def test_an_unknown_recipient_is_refused_with_5_1_1_and_suppressed(server:
 
 
 @pytest.mark.parametrize(
-    ("reply", "said", "suppressed"),
+    ("reply", "status", "suppressed"),
     [
         ("550 5.1.1 no such user", "failed 5.1.1", True),
         ("550 5.7.1 not from you", "failed 5.7.1", False),
@@ -90,7 +90,7 @@ async def test_an_unknown_recipient_is_refused_with_5_1_1_and_suppressed(server:
     ],
 )
 async def test_a_bounce_from_the_server_is_matched_and_suppresses_a_missing_mailbox(
-    server: MailServer, far: Mailbox, reply: str, said: str | None, suppressed: bool, tmp_path: Path
+    server: MailServer, far: Mailbox, reply: str, status: str | None, suppressed: bool, tmp_path: Path
 ) -> None:
     far.script(GONE, reply, repeat=True)
     delivery = to(GONE)
@@ -109,7 +109,7 @@ async def test_a_bounce_from_the_server_is_matched_and_suppresses_a_missing_mail
         await registry.deliveries.add("event//shop/1", [group])
         taken = await process_report(registry, PATH, "bounce", raw)
         assert (taken.address, taken.delivery, taken.signed) == (GONE, delivery.delivery.id, True)
-        assert said is None or taken.report == said
+        assert status is None or taken.report == status
         [loaded] = await registry.attempts.load([group])
         assert dict(loaded.suppressed) == ({GONE: SuppressionReason.BOUNCED} if suppressed else {})
     finally:

@@ -1,4 +1,4 @@
-"""What a text takes as an SMS. The figures are those of Twilio's own calculator, npm sms-segments-calculator 1.3.0."""
+"""SMS segments of texts. The expected numbers are from Twilio's calculator, npm sms-segments-calculator 1.3.0."""
 
 import pytest
 
@@ -54,7 +54,7 @@ THUMB = "\U0001f44d\U0001f3fd"
         (THUMB * 18, UCS, 2, 72),
     ],
 )
-def test_a_text_takes_as_many_segments_as_twilio_says(text: str, encoding: Encoding, count: int, units: int) -> None:
+def test_segments_are_counted_as_twilio_counts_them(text: str, encoding: Encoding, count: int, units: int) -> None:
     found = segments(text)
     assert (found.encoding, found.count, found.units) == (encoding, count, units)
 

@@ -49,14 +49,14 @@ def read(mail: bytes) -> EmailMessage:
     return message_from_bytes(mail, policy=policy.default)
 
 
-def said(mail: EmailMessage, kind: str) -> str:
+def body_of(mail: EmailMessage, kind: str) -> str:
     part = mail.get_body((kind,))
     assert part is not None
     return str(part.get_content()).replace("\r\n", "\n")
 
 
 async def test_a_mail_has_each_header_once_and_text_before_html() -> None:
-    mail = read(await made(EmailText(subject="Hi", text="Words\n", html="<p>Words</p>"), links=LINKS, signer=SIGNER))
+    mail = read(await made(EmailText(subject="Hi", text="Text\n", html="<p>Text</p>"), links=LINKS, signer=SIGNER))
     assert sorted(mail.keys()) == sorted(HEADERS | LISTED | {"DKIM-Signature"})
     assert (mail["Auto-Submitted"], mail["Message-ID"], mail["To"]) == ("auto-generated", "<1@example.net>", ANN)
     assert parsedate_to_datetime(mail["Date"]).tzinfo is not None
@@ -73,9 +73,9 @@ async def test_each_recipient_has_a_signed_unsubscribe_link_of_its_own() -> None
         assert mail["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
         link = re.fullmatch(r"<https://bell\.example/unsubscribe/([\w-]+)>", mail["List-Unsubscribe"])
         assert link
-        asked = LinkKeys(KEY).read(link[1])
-        assert asked is not None
-        assert (asked.subscription_id, asked.match([ANN, "bob@bücher.example"])) == ("sub", address)
+        unsubscribe = LinkKeys(KEY).read(link[1])
+        assert unsubscribe is not None
+        assert (unsubscribe.subscription_id, unsubscribe.match([ANN, "bob@bücher.example"])) == ("sub", address)
         assert {"list-unsubscribe", "list-unsubscribe-post"} <= set(re.findall(r"[a-z-]+", str(mail["DKIM-Signature"])))
         assert dkim.verify(raw, dnsfunc=record)
         assert not dkim.verify(raw.replace(b"One-Click", b"No-Click"), dnsfunc=record)
@@ -126,7 +126,7 @@ async def test_subject_and_text_of_any_data_are_read_unchanged(order: str, name:
     text = await Renderer(None).email(send_request(subscription({"channel": "email", "to": ANN}), event(data=data)))
     message = read(await made(text))
     assert one_line(str(message["Subject"]), limit=300) == text.subject
-    assert said(message, "plain") == text.text
+    assert body_of(message, "plain") == text.text
 
 
 @pytest.mark.parametrize(
@@ -147,13 +147,13 @@ async def test_the_senders_name_is_read_unchanged(name: str) -> None:
 async def test_lone_surrogates_are_replaced_and_pairs_are_joined() -> None:
     odd = "a \ud83d\ude00 b \ud800 c"
     mail = read(await made(EmailText(subject=odd, text=odd, html=f"<style>p{{}}</style><p>{odd}</p>")))
-    assert mail["Subject"] == said(mail, "plain").strip() == "a 😀 b \ufffd c"
-    assert "😀 b \ufffd" in said(mail, "html")
+    assert mail["Subject"] == body_of(mail, "plain").strip() == "a 😀 b \ufffd c"
+    assert "😀 b \ufffd" in body_of(mail, "html")
 
 
 async def test_styles_are_inlined() -> None:
     mail = read(await made(EmailText(subject="Hi", text="Hi", html="<style>p { color: red }</style><p>Hi</p>")))
-    assert '<p style="color: red' in said(mail, "html")
+    assert '<p style="color: red' in body_of(mail, "html")
 
 
 @pytest.mark.parametrize("line", ["x" * 5000, "订" * 5000, "From me", ".", " trailing ", "=" * 300])
@@ -161,8 +161,8 @@ async def test_long_lines_are_encoded_and_the_text_is_unchanged(line: str) -> No
     mail = await made(EmailText(subject="s", text=f"{line}\nend\n", html=f"<p>{line}</p>\n"))
     assert max(map(len, mail.split(b"\r\n"))) <= 300  # a list header aside, 78
     assert mail.isascii()
-    assert said(read(mail), "plain") == f"{line}\nend\n"
-    assert said(read(mail), "html") == f"<p>{line}</p>\n"
+    assert body_of(read(mail), "plain") == f"{line}\nend\n"
+    assert body_of(read(mail), "html") == f"<p>{line}</p>\n"
 
 
 async def test_files_are_attached_unchanged() -> None:
@@ -175,7 +175,7 @@ async def test_files_are_attached_unchanged() -> None:
     raw = await made(EmailText(subject="s", text="t\n", html="<p>t</p>"), files=files, signer=SIGNER)
     mail = read(raw)
     assert mail.get_content_type() == "multipart/mixed"
-    assert said(mail, "html").strip() == "<p>t</p>"
+    assert body_of(mail, "html").strip() == "<p>t</p>"
     parts = list(mail.iter_attachments())
     assert [part.get_filename() for part in parts] == ["发票 42.pdf", "a.csv", "x"]
     assert [part.get_content_type() for part in parts] == ["application/pdf", "text/csv", "application/octet-stream"]

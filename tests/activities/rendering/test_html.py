@@ -62,14 +62,14 @@ def test_invalid_css_does_not_fail(page: str) -> None:
 
 
 async def test_no_style_sheet_is_loaded_from_the_network_or_the_disk(tmp_path: Path) -> None:
-    asked = []
+    requests = []
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asked.append(await reader.readline())
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        requests.append(await reader.readline())
         writer.close()
 
     (tmp_path / "a.css").write_text("p { color: red }")
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    server = await asyncio.start_server(respond, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/a.css"
     async with server:
         for place in (url, (tmp_path / "a.css").as_uri(), str(tmp_path / "a.css")):
@@ -77,7 +77,7 @@ async def test_no_style_sheet_is_loaded_from_the_network_or_the_disk(tmp_path: P
             page = await asyncio.to_thread(inline_styles, f"<html><head>{sheet}</head><body><p>a<b>c</b></body></html>")
             assert '<b style="color: blue' in page
             assert "<p>" in page
-    assert asked == []
+    assert requests == []
 
 
 def test_html_is_appended_at_the_end_of_the_body() -> None:

@@ -1,7 +1,6 @@
 """Configured SMS providers, against a server that accepts SMS over HTTP."""
 
 import json
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -42,18 +41,6 @@ def config(url: str = "https://api.acme.example", **changes: Any) -> dict[str, A
 
 def lookup_at(url: str, **changes: Any) -> dict[str, Any]:
     return {"lookup": {"url": f"{url}/messages?ref={{idempotency_key}}", "id": "/messages/0/id", **changes}}
-
-
-@pytest.fixture
-async def gateway() -> AsyncIterator[FakeSmsGateway]:
-    async with FakeSmsGateway() as opened:
-        yield opened
-
-
-@pytest.fixture
-async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as opened:
-        yield opened
 
 
 def provider(

@@ -1,7 +1,7 @@
 """The HTTP transport to Twilio, and the classification of its refusals."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import aiohttp
 import pytest
@@ -24,18 +24,6 @@ from starter.local.receivers.twilio import FakeTwilio, SmsResponse
 
 TO, SENDER = "+14155550123", "+14155550100"
 FORM = {"To": TO, "From": SENDER, "Body": "Order 42 & more"}
-
-
-@pytest.fixture
-async def twilio() -> AsyncIterator[FakeTwilio]:
-    async with FakeTwilio() as fake:
-        yield fake
-
-
-@pytest.fixture
-async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as opened:
-        yield opened
 
 
 async def post(session: aiohttp.ClientSession, twilio: FakeTwilio, *, timeout: float = 60) -> Response:
