@@ -18,7 +18,7 @@ from bellwire.sends import SendRequest
 from bellwire.suppressions import EVERYWHERE, Suppression, SuppressionReason
 from bellwire.targets import Channel
 from starter.local.receivers.mailbox import Mailbox
-from tests.activities.email.test_email import (
+from tests.activities.email.channels import (
     ANN,
     BOB,
     CAT,

@@ -5,8 +5,10 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
+from activities.sms.channel import SmsChannel
 from starter.local.receivers.sms_gateway import FakeSmsGateway
 from starter.local.receivers.twilio import FakeTwilio
+from tests.activities.sms.channels import Claims, sms_channel
 
 
 @pytest.fixture
@@ -25,3 +27,13 @@ async def gateway() -> AsyncIterator[FakeSmsGateway]:
 async def session() -> AsyncIterator[aiohttp.ClientSession]:
     async with aiohttp.ClientSession() as opened:
         yield opened
+
+
+@pytest.fixture
+def claims() -> Claims:
+    return Claims()
+
+
+@pytest.fixture
+def channel(twilio: FakeTwilio, session: aiohttp.ClientSession, claims: Claims) -> SmsChannel:
+    return sms_channel(twilio, session, claims)
