@@ -5,7 +5,6 @@ forgery). The policy checks addresses, not names: a name resolves to one address
 address literals skip the resolver. The connector calls this module for each socket, with the address it will connect to.
 """
 
-import asyncio
 import re
 import socket
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from yarl import URL
 
 from activities.egress.forward_proxy import ForwardProxy, check_forwarded
 from activities.egress.public_addresses import is_public, reached
+from activities.egress.responses import ResponseConnector
 
 #: Seconds for connecting, TLS handshake included; half of the request's timeout if that is less.
 CONNECT_TIMEOUT = 5.0
@@ -148,12 +148,11 @@ class Egress:
         ignored; bodies are not decompressed. Each request must pass `allow_redirects=False`.
         """
         guard = self._proxy.socket_factory if self._proxy else self.socket_factory
-        connector = (_RecordingConnector if self._redacts else aiohttp.TCPConnector)(
+        connector = (_RecordingConnector if self._redacts else ResponseConnector)(
             limit=limit,
             keepalive_timeout=KEEPALIVE,
             socket_factory=guard,
             resolver=self._proxy.resolver(resolver) if self._proxy else resolver,
-            loop=asyncio.get_running_loop(),
         )
         return aiohttp.ClientSession(
             connector=connector,
@@ -166,7 +165,7 @@ class Egress:
         )
 
 
-class _RecordingConnector(aiohttp.TCPConnector):
+class _RecordingConnector(ResponseConnector):
     """Records what requests dial that reuse a connection and so take no new socket."""
 
     async def connect(

@@ -11,6 +11,7 @@ import aiohttp
 from multidict import CIMultiDictProxy
 
 from activities.egress.capped import read_capped
+from activities.egress.responses import ResponseConnector
 from activities.egress.retry_after import retry_after
 
 #: Largest response in bytes. A page of 200 messages that Twilio lists has about 400 kB.
@@ -54,7 +55,7 @@ class ProviderResponse:
 
 def provider_session() -> aiohttp.ClientSession:
     """A session for calls of providers. Its connections are not limited, since waiting for one would count as connecting."""
-    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar())
+    return aiohttp.ClientSession(connector=ResponseConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar())
 
 
 def limits(timeout: float) -> aiohttp.ClientTimeout:

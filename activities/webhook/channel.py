@@ -14,7 +14,7 @@ from functools import lru_cache
 import aiohttp
 import structlog
 
-from activities.egress.capped import read_capped
+from activities.egress.capped import read_start
 from activities.egress.failures import CLIENT_ERRORS, COMMON_HEADERS, classify_error, redact
 from activities.egress.policy import Egress, EgressRefused, timeouts
 from activities.rendering.renderer import Renderer
@@ -60,7 +60,7 @@ class WebhookChannel:
         self._handshakes = Handshakes(registry, origin=origin, clock=clock)
 
     async def attempt(self, request: SendRequest) -> Outcome:
-        """Make one POST. The response counts once it is complete, or its first RESPONSE_BYTES are; else it is deferred.
+        """Make one POST. The response counts once its head is whole; its body is kept as far as it comes, up to RESPONSE_BYTES.
 
         A URL that breaks the egress policy is rejected, since waiting does not help. A name that resolves to a refused
         address is deferred, since names can be changed.
@@ -109,7 +109,7 @@ class WebhookChannel:
                 ssl=tls,
             ) as response:
                 self._egress.check_forwarded(response)
-                start = await read_capped(response, RESPONSE_BYTES)
+                start = await read_start(response, RESPONSE_BYTES)
                 body_start = b"" if dialled.private else start
                 return classify_response(response.status, response.headers, body_start, now=self._clock())
         except CLIENT_ERRORS as error:

@@ -68,12 +68,10 @@ async def failing_ways() -> AsyncIterator[dict[str, str]]:
     async with WebhookReceiver() as hooks, serving(mute) as silent:
         hooks.script("/lost", WebhookResponse(behaviour=Behaviour.RESET))
         hooks.script("/garbage", WebhookResponse(behaviour=Behaviour.GARBAGE))
-        hooks.script("/half", WebhookResponse(status=200, behaviour=Behaviour.INCOMPLETE))
         yield {
             "timeout": f"http://127.0.0.1:{silent}/",
             "connection lost": hooks.url("/lost"),
             "invalid response": hooks.url("/garbage"),
-            "incomplete response": hooks.url("/half"),
             "connect failed": f"http://127.0.0.1:{free_port()}/",
             "TLS failed": f"https://127.0.0.1:{hooks.port}/",
         }
