@@ -47,7 +47,7 @@ class SendRequest:
     #: The health of the subscription's endpoint when the request was loaded.
     health: EndpointHealth = HEALTHY
     #: When it was read from the registry.
-    loaded_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    loaded_at: datetime = field(default_factory=lambda: datetime.now(UTC), compare=False)
     #: Whether the registry has the delivery; not for a test send or a preview.
     recorded: bool = True
 

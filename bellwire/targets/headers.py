@@ -1,18 +1,18 @@
-"""Headers that a subscription adds to its webhooks, such as an API key of the receiver's (RFC 9110 §5)."""
+"""Headers that a subscription adds to its webhooks, such as an API key of the endpoint (RFC 9110 §5)."""
 
 import re
 from collections.abc import Mapping
 
+from bellwire.targets.stored_secret import HIDDEN
+
 MAX_HEADERS = 20
-#: Characters of a value, and of all names and values together: many servers take no more than 8 KiB of headers.
+#: Maximum characters of a value, and of all names and values together: many servers accept no more than 8 KiB of headers.
 MAX_HEADER_LENGTH = 2048
-MAX_TOGETHER = 4096
-#: What is shown in place of a value.
-HIDDEN = "**********"
+MAX_TOTAL_LENGTH = 4096
 
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,100}")
 _VALUE = re.compile(r"[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?")
-#: Headers that say how the request travels, or are Bellwire's own.
+#: Headers that HTTP or Bellwire itself sets.
 _OWNED = frozenset(
     {
         "accept-encoding",
@@ -35,26 +35,26 @@ _OWNED_PREFIXES = ("webhook-", "ce-", "proxy-")
 
 
 def checked(headers: Mapping[str, str]) -> None:
-    """Raises ValueError for what cannot be sent or is not the subscription's to say; the text repeats no value."""
+    """Raise ValueError if a header is not valid or not allowed. The message contains no value."""
     if len(headers) > MAX_HEADERS:
-        raise ValueError(f"are {len(headers)}; give at most {MAX_HEADERS}")
+        raise ValueError(f"are {len(headers)}; the limit is {MAX_HEADERS}")
     seen: set[str] = set()
     for name, value in headers.items():
         if not _NAME.fullmatch(name):
             raise ValueError(
-                f"{name[:100]!r} is not a header's name; use letters, digits and dashes, such as x-api-key"
+                f"{name[:100]!r} is not a valid header name; use letters, digits and dashes, such as x-api-key"
             )
         lower = name.lower()
         if lower in _OWNED or lower.startswith(_OWNED_PREFIXES):
-            raise ValueError(f"{name} is set by Bellwire or by HTTP itself; choose another name")
+            raise ValueError(f"{name} is set by Bellwire or by HTTP; choose another name")
         if lower in seen:
-            raise ValueError(f"{name} stands twice; leave one of them out")
+            raise ValueError(f"{name} is given twice; leave one of them out")
         seen.add(lower)
         if not _VALUE.fullmatch(value) or len(value) > MAX_HEADER_LENGTH:
             raise ValueError(
-                f"{name}: the value is invalid; use 1 to {MAX_HEADER_LENGTH:,} visible ASCII characters and inner spaces"
+                f"{name}: the value is not valid; use 1 to {MAX_HEADER_LENGTH:,} visible ASCII characters and spaces between them"
             )
         if value == HIDDEN:
-            raise ValueError(f"{name} has the stars that stand for its value; give the value itself")
-    if sum(len(name) + len(value) for name, value in headers.items()) > MAX_TOGETHER:
-        raise ValueError(f"have more than {MAX_TOGETHER:,} characters together; give less")
+            raise ValueError(f"{name} has stars instead of its value; give the value itself")
+    if sum(len(name) + len(value) for name, value in headers.items()) > MAX_TOTAL_LENGTH:
+        raise ValueError(f"have more than {MAX_TOTAL_LENGTH:,} characters in total; shorten them")

@@ -2,15 +2,16 @@
 
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, FieldSerializationInfo, SecretStr, ValidationInfo, field_serializer, model_validator
+from pydantic import Field, SecretStr, ValidationInfo, model_validator
 
 from bellwire.formats.web_urls import parse_web_url
 from bellwire.keys import certificates
 from bellwire.models import TRUSTED, skip_when_trusted
 from bellwire.targets import headers
 from bellwire.targets.channel import Channel, ChannelSpec, ChannelTarget
+from bellwire.targets.stored_secret import StoredSecret
 
 
 def _web_url(value: str) -> str:
@@ -39,27 +40,27 @@ class WebhookFormat(StrEnum):
     CLOUDEVENTS = "cloudevents"
     #: CloudEvents in binary mode: the data as body, the attributes as ce-* headers.
     CLOUDEVENTS_BINARY = "cloudevents-binary"
-    #: What Standard Webhooks advises: an object of type, timestamp and data.
+    #: The payload that Standard Webhooks recommends: an object of type, timestamp and data.
     STANDARD = "standard"
-    #: JSON from webhook.json of the subscription's template, or of the one named like the event type.
+    #: JSON from the template webhook.json of the subscription or of the event type.
     TEMPLATE = "template"
 
 
 class WebhookTarget(ChannelTarget):
-    """Values of headers and the certificate are shown as stars, in JSON too; only what is stored holds them."""
+    """The endpoint of a webhook. Headers and the client certificate are private: JSON shows stars instead."""
 
     channel: Literal[Channel.WEBHOOK] = Channel.WEBHOOK
     #: https; http only where the settings allow it (BELLWIRE_WEBHOOK_ALLOW_HTTP).
     url: Annotated[str, Field(max_length=2048), skip_when_trusted(_web_url)]
-    #: Ask the URL for its consent before the first POST (CloudEvents web hooks, "Abuse protection").
+    #: Ask the endpoint for its consent before the first POST (CloudEvents web hooks, "Abuse protection").
     handshake: bool = False
     format: WebhookFormat = WebhookFormat.CLOUDEVENTS
-    #: Headers to add, at most 20, such as authorization. Not those that Bellwire or HTTP sets.
-    headers: Annotated[dict[str, SecretStr], skip_when_trusted(_headers)] = Field(default_factory=dict)
+    #: Headers to add, up to 20, such as authorization. Not those that Bellwire or HTTP sets.
+    headers: Annotated[dict[str, StoredSecret], skip_when_trusted(_headers)] = Field(default_factory=dict)
     #: Seconds for one request, 1 to 30; BELLWIRE_WEBHOOK_TIMEOUT if left out.
     timeout: Annotated[float, Field(ge=1, le=30)] | None = None
-    #: PEM of a certificate and its private key, shown to a receiver that asks for one (mutual TLS).
-    client_certificate: Annotated[SecretStr, Field(max_length=65_536), skip_when_trusted(_certificate)] | None = None
+    #: A certificate and its private key in PEM, for endpoints that ask for one (mutual TLS).
+    client_certificate: Annotated[StoredSecret, Field(max_length=65_536), skip_when_trusted(_certificate)] | None = None
 
     @property
     def address(self) -> str:
@@ -73,24 +74,11 @@ class WebhookTarget(ChannelTarget):
     def needs_consent(self) -> bool:
         return self.handshake
 
-    @field_serializer("headers", "client_certificate", when_used="json")
-    def _hidden_unless_stored(self, value: Any, info: FieldSerializationInfo) -> Any:
-        """The secrets themselves only with context STORED; stars for everybody else."""
-        if isinstance(value, dict):
-            return {name: _revealed(secret, info) for name, secret in value.items()}
-        return None if value is None else _revealed(value, info)
-
     @model_validator(mode="after")
     def _check_certificate(self, info: ValidationInfo) -> Self:
         if info.context != TRUSTED and self.client_certificate and not self.url.lower().startswith("https:"):
-            raise ValueError(
-                "client_certificate: needs an https URL, since http shows none; leave it out, or use https"
-            )
+            raise ValueError("client_certificate: needs an https URL; use https, or leave it out")
         return self
-
-
-def _revealed(secret: SecretStr, info: FieldSerializationInfo) -> str:
-    return secret.get_secret_value() if info.context == TRUSTED else headers.HIDDEN
 
 
 WEBHOOK = ChannelSpec(

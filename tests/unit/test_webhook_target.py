@@ -10,7 +10,8 @@ from bellwire.errors import fields_in_error
 from bellwire.keys import certificates
 from bellwire.models import TRUSTED
 from bellwire.subscriptions import Subscription
-from bellwire.targets import WebhookFormat, WebhookTarget, headers
+from bellwire.targets import WebhookFormat, WebhookTarget
+from bellwire.targets.stored_secret import HIDDEN
 from tests.certificates import Authority, new_key, parts
 from tests.factories import subscription
 
@@ -48,7 +49,7 @@ HEADERS = "target.webhook.headers: "
         ({"headers": ["s3cret"]}, "target.webhook.headers: Input should be a valid dictionary"),
         ({"headers": {"x": 5}}, "target.webhook.headers.x: Input should be a valid string"),
         *(
-            ({"headers": {name: "s3cret"}}, f"{HEADERS}{name} is set by Bellwire or by HTTP itself")
+            ({"headers": {name: "s3cret"}}, f"{HEADERS}{name} is set by Bellwire or by HTTP")
             for name in (
                 *(
                     "Host",
@@ -64,20 +65,20 @@ HEADERS = "target.webhook.headers: "
             )
         ),
         *(
-            ({"headers": {name: "s3cret"}}, f"{HEADERS}{name!r} is not a header's name")
+            ({"headers": {name: "s3cret"}}, f"{HEADERS}{name!r} is not a valid header name")
             for name in ("", "x y", "x:y", "x\r\ny", "x\0", "größe", ":authority", "x/y")
         ),
-        ({"headers": {"x" * 101: "s3cret"}}, "is not a header's name"),
+        ({"headers": {"x" * 101: "s3cret"}}, "is not a valid header name"),
         *(
-            ({"headers": {"x-key": value}}, f"{HEADERS}x-key: the value is invalid")
+            ({"headers": {"x-key": value}}, f"{HEADERS}x-key: the value is not valid")
             for value in (
                 *("", " ", "s3cret ", "\ts3cret", "s3cret\r\nhost: evil.example", "s3cret\n", "s3\0cret", "s3cret é"),
                 *("s3cret\x7f", "s3cret" * 500),
             )
         ),
-        ({"headers": {"x-key": headers.HIDDEN}}, f"{HEADERS}x-key has the stars that stand for its value"),
-        ({"headers": {"X-Key": "s3cret", "x-key": "s3cret"}}, f"{HEADERS}x-key stands twice"),
-        ({"headers": {f"x-{number}": "s3cret" for number in range(21)}}, f"{HEADERS}are 21; give at most 20"),
+        ({"headers": {"x-key": HIDDEN}}, f"{HEADERS}x-key has stars instead of its value"),
+        ({"headers": {"X-Key": "s3cret", "x-key": "s3cret"}}, f"{HEADERS}x-key is given twice"),
+        ({"headers": {f"x-{number}": "s3cret" for number in range(21)}}, f"{HEADERS}are 21; the limit is 20"),
         ({"headers": {f"x-{number}": "s" * 1500 for number in range(3)}}, f"{HEADERS}have more than 4,096 characters"),
     ],
 )
