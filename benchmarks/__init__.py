@@ -1,1 +1,1 @@
-"""Measurements of Bellwire against the bare thing, as ratios within one run. `python -m benchmarks [NAME ...]`."""
+"""Benchmarks: Bellwire against bare Temporal or bare HTTP, as ratios within one run. `python -m benchmarks [NAME ...]`."""

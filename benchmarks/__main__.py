@@ -1,4 +1,4 @@
-"""The command line: run the benchmarks that are named, or all, print a table and write build/bench.json."""
+"""The command line: runs the named benchmarks, or all, prints a table and writes build/bench.json."""
 
 import argparse
 import asyncio
@@ -30,31 +30,31 @@ BENCHMARKS: Mapping[str, Callable[[Sizes], Awaitable[Result]]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit status: 1 if a ratio misses what it must reach and --check is given, 130 after a signal, else 0."""
+    """The exit status: with --check 1 if a ratio misses its bound, 130 after a signal, otherwise 0."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(CRITERIA)}; all, if none is named")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(CRITERIA)}; all if omitted")
     parser.add_argument(
         "--huge", action="store_true", help="scale and history of an event of 1,000,000 subscribers too"
     )
-    parser.add_argument("--tiny", action="store_true", help="see that they run; the figures mean nothing")
-    parser.add_argument("--check", action="store_true", help="fail if a ratio misses what it must reach")
-    parser.add_argument("--json", type=Path, default=CHECKOUT / "build" / "bench.json", help="where the figures go")
+    parser.add_argument("--tiny", action="store_true", help="test that they run; the figures mean nothing")
+    parser.add_argument("--check", action="store_true", help="fail if a ratio misses its bound")
+    parser.add_argument("--json", type=Path, default=CHECKOUT / "build" / "bench.json", help="file for the figures")
     options = parser.parse_args(arguments)
     if unknown := set(options.names) - set(CRITERIA):
         parser.error(f"unknown: {', '.join(sorted(unknown))}; benchmarks are {', '.join(CRITERIA)}")
     sizes = Sizes.tiny() if options.tiny else Sizes()
     sizes = sizes.huge() if options.huge else sizes
 
-    about, results, remarks = machine(), list[Result](), Console(stderr=True)
+    about, results, notes = machine(), list[Result](), Console(stderr=True)
     for name in options.names or BENCHMARKS:
-        begun = time.perf_counter()
+        began = time.perf_counter()
         result = asyncio.run(_one(name, sizes))
         if result is None:
             return 130
         results.append(result)
-        remarks.print(f"{name}: {results[-1].ratio:,.3g} ({time.perf_counter() - begun:.0f} s)")
+        notes.print(f"{name}: {results[-1].ratio:,.3g} ({time.perf_counter() - began:.0f} s)")
         save(results, about, options.json)
-    # A log or a pipe has no width of its own.
+    # A log or a pipe has no width.
     shown = Console()
     shown.print(table(results, about), width=max(shown.width, 120))
     missed = [one for one in results if not one.criterion.reached(one.ratio, one.criterion.must)]
@@ -62,11 +62,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def _one(name: str, sizes: Sizes) -> Result | None:
-    """The result; None if a signal ended it, after its processes were stopped."""
+    """The result; None if a signal ended the benchmark, once its processes are stopped."""
     result = None
     async with interruptible():
         result = await BENCHMARKS[name](sizes)
-    return result  # noqa: RET504 - a signal ends the block early, and then it is still None
+    return result  # noqa: RET504 - None if a signal ended the block
 
 
 if __name__ == "__main__":

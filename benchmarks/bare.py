@@ -1,4 +1,4 @@
-"""What Bellwire is compared with on the same server: a workflow that does nothing, and one with one activity that posts."""
+"""What Bellwire is compared with on the same server: an empty workflow, and one with a single activity that posts."""
 
 from datetime import timedelta
 
@@ -12,7 +12,7 @@ QUEUE = "bare"
 
 @workflow.defn
 class Empty:
-    """Starts and completes: the least that any publication can cost."""
+    """Starts and completes: the minimum cost of any publication."""
 
     @workflow.run
     async def run(self) -> None:
@@ -21,7 +21,7 @@ class Empty:
 
 @workflow.defn
 class PostOnce:
-    """Posts by one activity: what a service would write that knows Temporal and has no Bellwire."""
+    """Posts in one activity: what a service with Temporal and without Bellwire would write."""
 
     @workflow.run
     async def run(self, url: str, webhook_id: str, body: str) -> int:
@@ -32,7 +32,7 @@ class PostOnce:
 
 
 class Poster:
-    """The activity of PostOnce, over one session as a careful service would have it."""
+    """The activity of PostOnce; all posts use one session."""
 
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self._session = session

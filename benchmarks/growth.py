@@ -1,4 +1,4 @@
-"""What becomes of cost, memory and history as receivers refuse and fan-outs grow."""
+"""Growth of cost, memory and history when receivers refuse and fan-outs grow."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,18 +12,18 @@ from benchmarks.rig import Rig, running_rig
 from benchmarks.sink import REFUSALS
 from benchmarks.sizes import Sizes
 
-#: Seconds until a refused delivery is tried again: next to none, since it is work that is measured and not waiting.
-AGAIN = (0.1,) * REFUSALS
+#: Seconds until a refused delivery is retried: short, since work is measured and not waiting.
+RETRY_SCHEDULE = (0.1,) * REFUSALS
 
 
 async def storm(sizes: Sizes) -> Result:
-    """The wall and CPU time of an attempt if every delivery is refused twice, against that if none is; the worse ratio."""
+    """The wall and CPU time of an attempt when every delivery is refused twice, against none refused; the worse ratio."""
     raw: dict[str, list[float]] = {}
     attempts = {"accepted": sizes.storm, "refused": sizes.storm * (REFUSALS + 1)}
     async with running_rig() as rig:
         kinds = {
-            "accepted": await rig.subscribe("calm", sizes.storm, schedule=AGAIN),
-            "refused": await rig.subscribe("storm", sizes.storm, answer=lambda _: "refuse", schedule=AGAIN),
+            "accepted": await rig.subscribe("calm", sizes.storm, schedule=RETRY_SCHEDULE),
+            "refused": await rig.subscribe("storm", sizes.storm, treatment=lambda _: "refuse", schedule=RETRY_SCHEDULE),
         }
         await rig.fan_out(kinds["accepted"])
         for _ in range(max(1, sizes.repeats // 2)):
@@ -37,7 +37,7 @@ async def storm(sizes: Sizes) -> Result:
         criterion=CRITERIA["storm"],
         ratio=max(by_wall, by_cpu),
         raw=raw,
-        remarks=[f"{sizes.storm:,} deliveries; by wall {by_wall:.3g}, by CPU {by_cpu:.3g} (all processes)"],
+        notes=[f"{sizes.storm:,} deliveries; by wall {by_wall:.3g}, by CPU {by_cpu:.3g} (all processes)"],
     )
 
 
@@ -48,10 +48,10 @@ async def _cost_of(rig: Rig, kind: str) -> Cost:
 
 
 async def scale(sizes: Sizes) -> Result:
-    """The time per delivery and the worker's peak memory as the subscribers of one event grow.
+    """The time per delivery and the worker's peak memory for growing numbers of subscribers of one event.
 
-    The ratio is the worst of each number of subscribers against the one before, from the second on: the first is too small
-    for the worker's own memory to grow.
+    The ratio is the worst of each number of subscribers to the one before, from the second on: with the first, the worker's
+    memory does not grow.
     """
     raw: dict[str, list[float]] = {}
     async with running_rig() as rig:
@@ -59,7 +59,7 @@ async def scale(sizes: Sizes) -> Result:
         for _ in range(3):
             await rig.fan_out(kinds[sizes.scales[0]])
         for turn in range(max(1, sizes.repeats // 2)):
-            # Ascending, since a process seldom gives memory back; so only the first turn tells the peaks.
+            # Ascending, since a process seldom returns memory; so only the first turn measures the peaks.
             for scale, kind in kinds.items():
                 forget_peak_memory([*rig.worker_pids, *rig.server_pids])
                 _, seconds = await rig.fan_out(kind)
@@ -74,12 +74,12 @@ async def scale(sizes: Sizes) -> Result:
         by_memory = raw[f"{after}: {MEMORY}"][0] / raw[f"{before}: {MEMORY}"][0]
         compared.append(f"{after} against {before} subscribers: by time {by_time:.3g}, by memory {by_memory:.3g}")
         worst = max(worst, by_time, by_memory)
-    return Result(criterion=CRITERIA["scale"], ratio=worst, raw=raw, remarks=compared)
+    return Result(criterion=CRITERIA["scale"], ratio=worst, raw=raw, notes=compared)
 
 
 @dataclass
 class _Weight:
-    """Histories of an event's runs together."""
+    """The total of the histories of an event's runs."""
 
     events: int = 0
     size: int = 0
@@ -87,14 +87,14 @@ class _Weight:
 
 
 async def history(sizes: Sizes) -> Result:
-    """Events and bytes of history, at each scale with all accepted, and at the least with all refused twice."""
+    """Events and bytes of history: at each scale with all accepted, and at the smallest with all refused twice."""
     raw: dict[str, list[float]] = {}
     largest = 0
     async with running_rig() as rig:
         kinds = {f"{scale:,} accepted": (scale, await rig.subscribe(f"all-{scale}", scale)) for scale in sizes.scales}
-        least = sizes.scales[0]
-        refused = await rig.subscribe("refused", least, answer=lambda _: "refuse", schedule=AGAIN)
-        kinds[f"{least:,} refused twice"] = least, refused
+        smallest = sizes.scales[0]
+        refused = await rig.subscribe("refused", smallest, treatment=lambda _: "refuse", schedule=RETRY_SCHEDULE)
+        kinds[f"{smallest:,} refused twice"] = smallest, refused
         for label, (number, kind) in kinds.items():
             receipt, _ = await rig.fan_out(kind)
             weight = await _weigh(rig, receipt)
@@ -106,7 +106,7 @@ async def history(sizes: Sizes) -> Result:
 
 
 async def _weigh(rig: Rig, receipt: Receipt) -> _Weight:
-    """The run of the publication and one for each page: they are numbered from 1."""
+    """The run of the publication and those of its pages, which are numbered from 1."""
     weight, run, page = _Weight(), receipt.workflow_id, 0
     while True:
         try:

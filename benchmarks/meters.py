@@ -1,4 +1,4 @@
-"""Meters: CPU and memory of processes, as Linux tells them in /proc (proc(5))."""
+"""Meters: CPU time and memory of processes, read from Linux's /proc (proc(5))."""
 
 import os
 import statistics
@@ -9,8 +9,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-#: How threads of a worker are called that do one kind of work, by the beginning of their name. `benchmarks/naming` names
-#: those of Python; the kernel keeps 15 bytes.
+#: Kinds of a worker's threads by the start of their names. `benchmarks/naming` names Python's threads; the kernel keeps 15
+#: bytes.
 THREADS = {
     "registry_": "registry threads",
     "temporal_workfl": "workflow threads",
@@ -25,7 +25,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass
 class Cost:
-    """What a stretch of work took, in seconds."""
+    """The cost of a piece of work, in seconds."""
 
     wall: float = 0.0
     cpu: float = 0.0
@@ -45,7 +45,7 @@ def cpu_seconds(pids: Sequence[int]) -> float:
 
 
 def family(pid: int) -> tuple[int, ...]:
-    """The process and all that it has started, at any depth."""
+    """The process and its descendants."""
     found = [pid]
     for each in found:
         for task in Path(f"/proc/{each}/task").iterdir():
@@ -67,18 +67,18 @@ def cost_by_part(parts: Mapping[str, Sequence[int]], *, of_threads: str) -> Iter
     spent, before = dict[str, float](), now()
     yield spent
     after = now()
-    # Threads that have ended were counted in their kind before, and are among the others now.
+    # A thread that has ended was counted in its kind before, and counts among the others now.
     spent.update({part: max(0.0, after[part] - before[part]) for part in after})
 
 
 def forget_peak_memory(pids: Sequence[int]) -> None:
-    """Let the peak of each process's memory begin at what it has now."""
+    """Reset the peak memory of each process to its current memory."""
     for pid in pids:
         Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
 def peak_memory(pids: Sequence[int]) -> float:
-    """The most resident memory that each of the processes has had, together, in MB."""
+    """The sum of the processes' peak resident memory, in MB."""
     return sum(_peak_kilobytes(pid) for pid in pids) / 1024
 
 
@@ -90,9 +90,9 @@ def _peak_kilobytes(pid: int) -> float:
 def _seconds_by_thread(pid: int) -> dict[str, float]:
     seconds = dict.fromkeys((MAIN_THREAD, *THREADS.values(), OTHER_THREADS), 0.0)
     for task in Path(f"/proc/{pid}/task").iterdir():
-        with suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+        with suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended
             seconds[_kind(pid, task)] += sum(map(int, _stat(pid, int(task.name))[11:13])) / _TICKS
-    # What threads spent that are no more.
+    # The time of threads that have ended.
     seconds[OTHER_THREADS] += max(0.0, cpu_seconds([pid]) - sum(seconds.values()))
     return seconds
 

@@ -24,19 +24,19 @@ _MARKS = re.compile(r"(<!-- measured -->\n).*?(<!-- end of measured -->)", flags
 
 
 def measured(found: Sequence[Mapping[str, Any]]) -> str:
-    """The tables, in Markdown: all figures, then the CPU time by part, for benchmarks as build/bench.json has them."""
+    """The tables in Markdown: all figures, then the CPU time by part, of benchmarks as in build/bench.json."""
     return "\n".join([*_machines(found), "", *_figures(found), *_shares(found), ""])
 
 
 def with_measured(page: str, found: Sequence[Mapping[str, Any]]) -> str:
-    """The page with these tables between its two marks. Raises ValueError if it has none."""
+    """The page with these tables between its two marks. Raises ValueError without marks."""
     if not _MARKS.search(page):
         raise ValueError("the page has no <!-- measured --> and <!-- end of measured -->")
     return _MARKS.sub(lambda marks: f"{marks[1]}{measured(found)}{marks[2]}", page)
 
 
 def _machines(found: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A paragraph for each machine, or state of a machine, with the benchmarks that were measured on it."""
+    """A paragraph for each machine, or state of a machine, with the benchmarks measured on it."""
     names: dict[str, list[str]] = {}
     for one in found:
         about = ", ".join(f"{key} {value}" for key, value in one["measured_on"].items())
@@ -55,7 +55,7 @@ def _figures(found: Sequence[Mapping[str, Any]]) -> list[str]:
         for quantity, values in one["raw"].items():
             if not SHARE.fullmatch(quantity):
                 rows.append(f"| | {quantity} | {' | '.join(figure(value) for value in spread(values))} | |")
-        rows += [f"| | {note} | | | | |" for note in one["remarks"]]
+        rows += [f"| | {note} | | | | |" for note in one["notes"]]
     return rows
 
 
@@ -74,7 +74,7 @@ def _shares(found: Sequence[Mapping[str, Any]]) -> list[str]:
     together = ["total", *(f"**{figure(sum(column.values()))}**" for column in columns.values())]
     table = [["CPU ms", *columns], ["---"] * (len(columns) + 1), *rows, together]
     for part in (WORKER, SERVER):
-        # So many ms a second are so many thousandths of a processor.
+        # A millisecond a second is a thousandth of a processor.
         busy = [
             sum(ms for name, ms in column.items() if name.startswith(part)) * PLANNED / 1000
             for column in columns.values()
@@ -89,7 +89,7 @@ def _cell(column: Mapping[str, float], part: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.page", description=__doc__)
-    parser.add_argument("--json", type=Path, default=CHECKOUT / "build" / "bench.json", help="where the figures are")
+    parser.add_argument("--json", type=Path, default=CHECKOUT / "build" / "bench.json", help="file with the figures")
     parser.add_argument("--page", type=Path, default=PAGE, help="the page; the plots go beside it")
     options = parser.parse_args(arguments)
     found = json.loads(options.json.read_text())["benchmarks"]

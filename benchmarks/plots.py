@@ -1,4 +1,4 @@
-"""Plots of what `scale` measured, as SVG: the same figures make the same file, on light pages and on dark ones."""
+"""Plots of the figures of `scale`, as SVG for light and dark pages. The same figures make the same file."""
 
 import io
 import re
@@ -12,7 +12,7 @@ from matplotlib.ticker import StrMethodFormatter
 
 from benchmarks.figures import DELIVERIES, MEMORY, SERVER_MEMORY
 
-#: Without a background; grey and two mid-tones can be read on white and on black.
+#: No background; grey and two mid-tones are readable on white and on black.
 _INK, _LINES = "#7d8590", ("#2f81f7", "#db6d28")
 _STYLE: Any = {
     "svg.hashsalt": "bellwire",
@@ -32,7 +32,7 @@ _BY_SCALE = re.compile(r"([\d,]+): (.+)")
 
 
 def throughput(raw: Mapping[str, Sequence[float]]) -> str:
-    """Deliveries a second against the subscribers of one event, as SVG: medians, with the least and the greatest."""
+    """Deliveries a second against the subscribers of one event, as SVG: medians, with minimum and maximum."""
     return _plot(raw, {DELIVERIES: "deliveries/s"}, "deliveries/s")
 
 
@@ -64,7 +64,7 @@ def _plot(raw: Mapping[str, Sequence[float]], quantities: Mapping[str, str], lab
             axes.legend(frameon=False)
         drawn = io.StringIO()
         figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    # The backend ends some lines with a blank.
+    # The backend ends some lines with a space.
     return "\n".join(line.rstrip() for line in drawn.getvalue().splitlines()) + "\n"
 
 

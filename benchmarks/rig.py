@@ -1,4 +1,4 @@
-"""The rig: a whole Bellwire with a sink and the bare worker beside it, each a process of its own, and what is done with it."""
+"""The rig: a whole Bellwire, a sink and the bare worker, each a process, and the operations of benchmarks on them."""
 
 import asyncio
 import json
@@ -34,21 +34,21 @@ from starter.local.stack import (
     running_stack,
 )
 
-#: What every rig's worker is told: receivers are on this machine, logs go to a file as a collector would have them.
+#: Settings of every rig's worker: receivers are on this machine, and logs are JSON as for a collector.
 SETTINGS = {
     "BELLWIRE_WEBHOOK_ALLOW_HTTP": "true",
     "BELLWIRE_WEBHOOK_PORTS": "*",
     "BELLWIRE_EGRESS_ALLOW": "127.0.0.0/8",
     "BELLWIRE_EGRESS_DETAILS": "true",
     "BELLWIRE_LOG_FORMAT": "json",
-    # Threads are called what they do, so that their CPU time can be told apart.
+    # Names threads by what they do, so that their CPU time can be distinguished.
     "PYTHONPATH": str(Path(__file__).parent / "naming"),
 }
 #: Subscriptions in one transaction.
-SUBSCRIBED_AT_ONCE = 10_000
-#: Seconds that one measured piece of work may take, and deliveries a second below which something is wrong.
-PATIENCE, SLOWEST = 300.0, 100.0
-#: About 300 bytes of event, as a service would publish.
+BATCH = 10_000
+#: Maximum seconds of one measured piece of work, and the lowest plausible number of deliveries a second.
+TIMEOUT, MIN_RATE = 300.0, 100.0
+#: The data of an event of about 300 bytes.
 DATA = {
     "order": "42",
     "total": "19.90 EUR",
@@ -58,14 +58,14 @@ DATA = {
 
 @dataclass(frozen=True)
 class Rig:
-    """What a benchmark works with."""
+    """The parts that a benchmark uses."""
 
     stack: Stack
     sink: Sink
-    #: The client of the bare loop, with as many connections as it wants.
+    #: The client of the bare loop, with unlimited connections.
     session: aiohttp.ClientSession
     sink_pid: int
-    #: How many subscribers a type has that was subscribed to last.
+    #: The number of subscribers by event type.
     subscribers: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -78,12 +78,12 @@ class Rig:
 
     @property
     def worker_pids(self) -> tuple[int, ...]:
-        """The worker, and its processes where it has several."""
+        """The worker and its processes."""
         return family(self.stack.processes[1].pid)
 
     @property
     def parts(self) -> dict[str, tuple[int, ...]]:
-        """The processes that take part in an event, by what they are."""
+        """The processes that handle an event, by part."""
         return {
             SERVER: self.server_pids,
             WORKER: self.worker_pids,
@@ -93,7 +93,7 @@ class Rig:
 
     @property
     def pids(self) -> tuple[int, ...]:
-        """Of all that take part in an event."""
+        """All processes that handle an event."""
         return tuple(pid for pids in self.parts.values() for pid in pids)
 
     async def subscribe(
@@ -101,57 +101,57 @@ class Rig:
         label: str,
         number: int,
         *,
-        answer: Callable[[int], str] = lambda _: "accept",
+        treatment: Callable[[int], str] = lambda _: "accept",
         tenant: str = "bench",
         schedule: Sequence[float] | None = None,
     ) -> str:
-        """Subscribe `number` webhooks to a type of their own, which is returned; `answer` says how the sink treats each."""
+        """Subscribe `number` webhooks to a new event type, which is returned. `treatment` is the sink's path for each."""
         kind = f"bench.{label}"
-        wish = Subscription.model_validate(
+        original = Subscription.model_validate(
             {
                 "id": subscription_id(tenant, label, 0),
                 "tenant": tenant,
                 "types": [kind],
-                "target": {"channel": "webhook", "url": self._url(label, 0, answer)},
+                "target": {"channel": "webhook", "url": self._url(label, 0, treatment)},
                 "retry_schedule": schedule,
             }
         )
         database = Database.at(self.stack.registry_url, pool=1)
         try:
-            await database.write(subscriptions.create, wish, secret=None)
-            for start in range(1, number, SUBSCRIBED_AT_ONCE):
+            await database.write(subscriptions.create, original, secret=None)
+            for start in range(1, number, BATCH):
                 copies = {
-                    subscription_id(tenant, label, index): self._url(label, index, answer)
-                    for index in range(start, min(start + SUBSCRIBED_AT_ONCE, number))
+                    subscription_id(tenant, label, index): self._url(label, index, treatment)
+                    for index in range(start, min(start + BATCH, number))
                 }
-                await database.write(copy_subscription, wish.id, copies)
+                await database.write(copy_subscription, original.id, copies)
         finally:
             await database.close()
         self.subscribers[kind] = number
         return kind
 
-    def _url(self, label: str, index: int, answer: Callable[[int], str]) -> str:
-        return f"{self.sink.url}/{answer(index)}/{label}/{index}"
+    def _url(self, label: str, index: int, treatment: Callable[[int], str]) -> str:
+        return f"{self.sink.url}/{treatment(index)}/{label}/{index}"
 
     async def fan_out(self, kind: str) -> tuple[Receipt, float]:
-        """Publish one event and wait until its run has ended, all outcomes on record; seconds that took."""
-        begun = time.perf_counter()
+        """Publish one event and wait until its run has ended and all outcomes are recorded; the seconds that took."""
+        began = time.perf_counter()
         receipt = await self.client.publish(event(kind))
-        await self.ended([receipt], disable_policy=PATIENCE + self.subscribers[kind] / SLOWEST)
-        return receipt, time.perf_counter() - begun
+        await self.ended([receipt], timeout=TIMEOUT + self.subscribers[kind] / MIN_RATE)
+        return receipt, time.perf_counter() - began
 
-    async def ended(self, receipts: Iterable[Receipt], *, disable_policy: float = PATIENCE) -> None:
-        """Wait until the runs have ended, for at most `patience` seconds."""
+    async def ended(self, receipts: Iterable[Receipt], *, timeout: float = TIMEOUT) -> None:
+        """Wait until the runs have ended, at most `timeout` seconds."""
         runs = dict.fromkeys(receipt.workflow_id for receipt in receipts)
-        async with asyncio.timeout(disable_policy):
+        async with asyncio.timeout(timeout):
             await asyncio.gather(*(self.client.temporal.get_workflow_handle(run).result() for run in runs))
 
     async def empty_workflow(self, _: int = 0) -> None:
-        """One workflow that does nothing, from start to result."""
+        """Run one empty workflow, from start to result."""
         await self.client.temporal.execute_workflow(bare.Empty.run, id=f"empty-{uuid7()}", task_queue=bare.QUEUE)
 
     async def bare_posts(self, number: int, *, concurrency: int) -> float:
-        """Post the body of an event `number` times, `concurrency` at a time, and no more than that; posts/s."""
+        """Post the body of an event `number` times, `concurrency` at a time; posts/s."""
         body = event("bench.bare").model_dump_json().encode()
         headers = {"content-type": "application/cloudevents+json; charset=utf-8"}
 
@@ -164,12 +164,12 @@ class Rig:
 
 
 def subscription_id(tenant: str, label: str, index: int) -> str:
-    """The id of one of those that `Rig.subscribe` made."""
+    """The id of a subscription that `Rig.subscribe` stores."""
     return f"{tenant}-{label}-{index:06}"
 
 
 async def copy_subscription(connection: AsyncConnection, original: str, copies: Mapping[str, str]) -> None:
-    """Store copies of a webhook's subscription, each with an id and a URL of its own: 100,000 in a few seconds."""
+    """Store copies of a webhook's subscription with other ids and URLs: 100,000 in a few seconds."""
     for table, column in ((tables.subscriptions, "id"), (tables.subscription_types, "subscription_id")):
         found = await connection.execute(select(table).where(table.c[column] == original))
         for row in found.mappings().all():
@@ -186,40 +186,40 @@ def event(kind: str, **fields: Any) -> Event:
 
 
 async def rate(work: Callable[[int], Awaitable[object]], number: int, *, concurrency: int) -> float:
-    """How often a second `work` was done, of `number` times, `concurrency` at a time."""
+    """Run `work` `number` times, `concurrency` at a time; times per second."""
     numbers = iter(range(number))
 
-    async def go_on() -> None:
+    async def repeat() -> None:
         for index in numbers:
             await work(index)
 
-    begun = time.perf_counter()
-    async with asyncio.timeout(PATIENCE):
-        await asyncio.gather(*(go_on() for _ in range(min(concurrency, number))))
-    return number / (time.perf_counter() - begun)
+    began = time.perf_counter()
+    async with asyncio.timeout(TIMEOUT):
+        await asyncio.gather(*(repeat() for _ in range(min(concurrency, number))))
+    return number / (time.perf_counter() - began)
 
 
 @asynccontextmanager
 async def running_rig(*, processes: int = 1, server_options: Sequence[str] = (), **settings: str) -> AsyncIterator[Rig]:
-    """A rig with fresh files, its worker with these settings beside SETTINGS, warmed up by a few bare workflows."""
-    async with AsyncExitStack() as cleaning:
-        folder = Path(cleaning.enter_context(tempfile.TemporaryDirectory(prefix="bellwire-bench-")))
+    """A rig with new files and a worker with SETTINGS and these settings, warmed up by a few bare workflows."""
+    async with AsyncExitStack() as cleanup:
+        folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="bellwire-bench-")))
         environment = {**environment_without("BELLWIRE_", "TEMPORAL_"), "PYTHONPATH": str(CHECKOUT)}
         environment["TEMPORAL_CONFIG_FILE"] = os.devnull
-        session = await cleaning.enter_async_context(
+        session = await cleanup.enter_async_context(
             aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar())
         )
 
         async def start(name: str, *arguments: str) -> Process:
             command = (sys.executable, "-m", f"benchmarks.{name}", *arguments)
             process = await Process.start(name, command, environment=environment, log=folder / f"{name}.log")
-            cleaning.push_async_callback(process.stop, grace=STOP_TIMEOUT)
+            cleanup.push_async_callback(process.stop, grace=STOP_TIMEOUT)
             return process
 
         port = free_port()
         sink, receiving = Sink(f"http://127.0.0.1:{port}", session), await start("sink", str(port))
-        await receiving.until(sink.answers, timeout=START_TIMEOUT)
-        stack = await cleaning.enter_async_context(
+        await receiving.until(sink.ready, timeout=START_TIMEOUT)
+        stack = await cleanup.enter_async_context(
             running_stack(
                 folder,
                 port=free_port(),

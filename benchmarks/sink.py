@@ -1,7 +1,7 @@
-"""The sink: a receiver of webhooks in a process of its own, cheap enough that it is never what is measured.
+"""The sink: a webhook receiver in its own process, so cheap that it does not affect the figures.
 
-`python -m benchmarks.sink PORT` answers POST by the first word of the path: /accept/… 204; /refuse/… 503 twice for each
-webhook-id, then 204; /hang/… never. GET /arrivals answers when each webhook-id was first accepted, and forgets it all.
+`python -m benchmarks.sink PORT` responds to POST by the first word of the path: /accept/… 204; /refuse/… 503 twice for each
+webhook-id, then 204; /hang/… never. GET /arrivals returns when each webhook-id was first accepted, and resets that.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from typing import cast
 
 import aiohttp
 
-#: How often /refuse answers 503 before it accepts.
+#: Times that /refuse responds 503 before it accepts.
 REFUSALS = 2
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
@@ -23,8 +23,8 @@ _ACCEPTED = b"HTTP/1.1 204 No Content\r\n\r\n"
 _REFUSED = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
 
 
-class AttemptLedger:
-    """What arrived: seconds of the monotonic clock, which all processes of a machine share, by webhook-id."""
+class Arrivals:
+    """Times by webhook-id, in seconds of the monotonic clock, which all processes of a machine share."""
 
     def __init__(self) -> None:
         self.accepted: dict[str, float] = {}
@@ -36,10 +36,10 @@ class AttemptLedger:
 
 
 class _Connection(asyncio.Protocol):
-    """One HTTP/1.1 connection, kept alive. Reads as much of HTTP as the clients of the benchmarks write."""
+    """One HTTP/1.1 connection with keep-alive. It parses as much of HTTP as the clients of the benchmarks send."""
 
-    def __init__(self, book: AttemptLedger) -> None:
-        self._book = book
+    def __init__(self, arrivals: Arrivals) -> None:
+        self._arrivals = arrivals
         self._buffer = bytearray()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -54,32 +54,32 @@ class _Connection(asyncio.Protocol):
                 return
             head = bytes(self._buffer[:end])
             del self._buffer[:size]
-            if answer := self._answer(head):
-                self._transport.write(answer)
+            if response := self._respond(head):
+                self._transport.write(response)
 
-    def _answer(self, head: bytes) -> bytes | None:
+    def _respond(self, head: bytes) -> bytes | None:
         method, path, _ = head.split(b" ", 2)
         if method == b"GET":
-            return self._told(path)
+            return self._report(path)
         given = _ID.search(head)
         webhook_id = given[1].decode() if given else path.decode()
         if path.startswith(b"/hang/"):
             return None
-        if path.startswith(b"/refuse/") and self._book.refused[webhook_id] < REFUSALS:
-            self._book.refused[webhook_id] += 1
+        if path.startswith(b"/refuse/") and self._arrivals.refused[webhook_id] < REFUSALS:
+            self._arrivals.refused[webhook_id] += 1
             return _REFUSED
-        self._book.accepted.setdefault(webhook_id, time.monotonic())
+        self._arrivals.accepted.setdefault(webhook_id, time.monotonic())
         return _ACCEPTED
 
-    def _told(self, path: bytes) -> bytes:
-        body = json.dumps(self._book.accepted).encode() if path == b"/arrivals" else b"{}"
+    def _report(self, path: bytes) -> bytes:
+        body = json.dumps(self._arrivals.accepted).encode() if path == b"/arrivals" else b"{}"
         if path == b"/arrivals":
-            self._book.clear()
+            self._arrivals.clear()
         return b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
 
 
 class Sink:
-    """The sink as the benchmarks see it."""
+    """A client of the sink."""
 
     def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
         self.url = url
@@ -90,8 +90,8 @@ class Sink:
         async with self._session.get(f"{self.url}/arrivals") as response:
             return cast(dict[str, float], await response.json())
 
-    async def answers(self) -> bool:
-        """Whether it is there."""
+    async def ready(self) -> bool:
+        """Whether it responds."""
         try:
             async with self._session.get(f"{self.url}/ready") as response:
                 return response.status == 200
@@ -100,9 +100,11 @@ class Sink:
 
 
 async def serve(port: int) -> None:
-    """Receive until the process is ended."""
-    book = AttemptLedger()
-    server = await asyncio.get_running_loop().create_server(lambda: _Connection(book), "127.0.0.1", port, backlog=4096)
+    """Receive until the process is stopped."""
+    arrivals = Arrivals()
+    server = await asyncio.get_running_loop().create_server(
+        lambda: _Connection(arrivals), "127.0.0.1", port, backlog=4096
+    )
     await server.serve_forever()
 
 

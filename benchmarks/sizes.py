@@ -1,4 +1,4 @@
-"""How much each benchmark does."""
+"""The sizes of the benchmarks."""
 
 from dataclasses import dataclass, replace
 from typing import Self

@@ -1,4 +1,4 @@
-"""How much a second: one event to many, many events in few calls, and events one by one."""
+"""Throughput: one event to many subscribers, many events in few calls, and events one by one."""
 
 import os
 import time
@@ -12,13 +12,13 @@ from benchmarks.postgres import running_postgres
 from benchmarks.rig import Rig, event, rate, running_rig
 from benchmarks.sizes import Sizes
 
-#: Posts of the bare loop at a time: about as many as a worker has under way for `fanout`, 50 of each of 25 chunks.
+#: Concurrent posts of the bare loop: about as many as a worker has in flight for `fanout`, 50 of each of 25 chunks.
 BARE_CONCURRENCY = 1_000
-#: Workflows, or events one by one, that are under way at a time.
-UNDER_WAY = 50
-#: Of the worker: one for each processor, as it is run in earnest. What a single one does is in `processes`.
+#: Workflows, or single events, in flight at a time.
+IN_FLIGHT = 50
+#: Processes of the worker: one for each processor, as in production. `processes` compares one and two.
 PROCESSES = os.cpu_count() or 1
-#: Tenants that the events are addressed to in turn; each has the one subscription that wants them.
+#: Tenants that the events are addressed to in turn; each has one matching subscription.
 TENANTS = 20
 
 
@@ -30,7 +30,7 @@ async def fanout(sizes: Sizes) -> Result:
         await rig.fan_out(kind)
         await rig.bare_posts(sizes.fanout, concurrency=BARE_CONCURRENCY)
         for _ in range(sizes.repeats):
-            with _shared_out(rig, shares, sizes.fanout, "delivery"):
+            with _cpu_shares(rig, shares, sizes.fanout, "delivery"):
                 _, seconds = await rig.fan_out(kind)
             deliveries.append(sizes.fanout / seconds)
             posts.append(await rig.bare_posts(sizes.fanout, concurrency=BARE_CONCURRENCY))
@@ -38,7 +38,7 @@ async def fanout(sizes: Sizes) -> Result:
         criterion=CRITERIA["fanout"],
         ratio=median_ratio(deliveries, posts),
         raw={"deliveries/s": deliveries, "bare posts/s": posts, **shares},
-        remarks=[
+        notes=[
             f"{sizes.fanout:,} subscribers; {BARE_CONCURRENCY:,} bare posts at a time; {PROCESSES} worker processes"
         ],
     )
@@ -51,19 +51,19 @@ async def bulk(sizes: Sizes) -> Result:
         kind = await _tenants(rig)
         await _publish_many(rig, _addressed(kind, 200))
         for _ in range(sizes.repeats):
-            with _shared_out(rig, shares, sizes.bulk, "event"):
+            with _cpu_shares(rig, shares, sizes.bulk, "event"):
                 published.append(await _publish_many(rig, _addressed(kind, sizes.bulk)))
-            empty.append(await rate(rig.empty_workflow, sizes.single, concurrency=UNDER_WAY))
+            empty.append(await rate(rig.empty_workflow, sizes.single, concurrency=IN_FLIGHT))
     return Result(
         criterion=CRITERIA["bulk"],
         ratio=median_ratio(published, empty),
         raw={"events/s": published, "empty workflows/s": empty, **shares},
-        remarks=[f"{sizes.bulk:,} events, one subscriber each, of {TENANTS} tenants in turn"],
+        notes=[f"{sizes.bulk:,} events, one subscriber each, of {TENANTS} tenants in turn"],
     )
 
 
 async def single(sizes: Sizes) -> Result:
-    """Events by publish, a run each, from the call until the run has ended; both sides with as many under way."""
+    """Events by publish, a run each, from the call until the run has ended; with as many in flight on both sides."""
     published, empty, shares = list[float](), list[float](), dict[str, list[float]]()
     async with running_rig(processes=PROCESSES) as rig:
         kind = await _tenants(rig)
@@ -71,23 +71,23 @@ async def single(sizes: Sizes) -> Result:
         async def publish(index: int) -> None:
             await rig.ended([await rig.client.publish(event(kind, tenant=f"tenant-{index % TENANTS}"))])
 
-        await rate(publish, UNDER_WAY, concurrency=UNDER_WAY)
+        await rate(publish, IN_FLIGHT, concurrency=IN_FLIGHT)
         for _ in range(sizes.repeats):
-            with _shared_out(rig, shares, sizes.single, "event"):
-                published.append(await rate(publish, sizes.single, concurrency=UNDER_WAY))
-            empty.append(await rate(rig.empty_workflow, sizes.single, concurrency=UNDER_WAY))
+            with _cpu_shares(rig, shares, sizes.single, "event"):
+                published.append(await rate(publish, sizes.single, concurrency=IN_FLIGHT))
+            empty.append(await rate(rig.empty_workflow, sizes.single, concurrency=IN_FLIGHT))
     return Result(
         criterion=CRITERIA["single"],
         ratio=median_ratio(published, empty),
         raw={"events/s": published, "empty workflows/s": empty, **shares},
-        remarks=[f"{sizes.single:,} events, one subscriber each, {UNDER_WAY} under way"],
+        notes=[f"{sizes.single:,} events, one subscriber each, {IN_FLIGHT} in flight"],
     )
 
 
 async def processes(sizes: Sizes) -> Result:
-    """One event to many, and events in few calls, by a worker of two processes against one of one; the lower ratio.
+    """One event to many, and many events in few calls, by a worker of two processes against one; the lower ratio.
 
-    On PostgreSQL, as several processes should be; on SQLite, which lets one process write at a time, once, to compare.
+    On PostgreSQL, which is recommended for several processes; once on SQLite, which allows one writer, for comparison.
     """
     raw: dict[str, list[float]] = {}
     for _ in range(max(1, sizes.repeats // 2)):
@@ -105,7 +105,7 @@ async def processes(sizes: Sizes) -> Result:
         criterion=CRITERIA["processes"],
         ratio=min(ratio for (registry, _), ratio in ratios.items() if registry == "PostgreSQL"),
         raw=raw,
-        remarks=[
+        notes=[
             "; ".join(f"{registry}, {load}: {ratio:.3g}" for (registry, load), ratio in ratios.items()),
             f"{sizes.processes:,} subscribers of one event; {sizes.processes:,} events of one subscriber each",
             "Temporal, the registry, receiver and publisher share the processors with the worker's processes",
@@ -114,7 +114,7 @@ async def processes(sizes: Sizes) -> Result:
 
 
 async def _by_processes(raw: dict[str, list[float]], sizes: Sizes, number: int, registry: str, **settings: str) -> None:
-    """Add what a worker of so many processes does."""
+    """Measure a worker of `number` processes and add the figures to `raw`."""
     async with running_rig(processes=number, **settings) as rig:
         many, one = await rig.subscribe("many", sizes.processes), await _tenants(rig)
         await rig.fan_out(many)
@@ -128,8 +128,8 @@ async def _by_processes(raw: dict[str, list[float]], sizes: Sizes, number: int, 
 
 
 @contextmanager
-def _shared_out(rig: Rig, shares: dict[str, list[float]], number: int, unit: str) -> Iterator[None]:
-    """Add to `shares` what CPU time of each part the body took, in ms for each of the `number` units that it made."""
+def _cpu_shares(rig: Rig, shares: dict[str, list[float]], number: int, unit: str) -> Iterator[None]:
+    """Add to `shares` the CPU time of each part during the body, in ms for each of its `number` units."""
     with cost_by_part(rig.parts, of_threads=WORKER) as spent:
         yield
     for part, seconds in spent.items():
@@ -148,6 +148,6 @@ def _addressed(kind: str, number: int) -> list[Event]:
 
 
 async def _publish_many(rig: Rig, events: Sequence[Event]) -> float:
-    begun = time.perf_counter()
+    began = time.perf_counter()
     await rig.ended(await rig.client.publish_many(events))
-    return len(events) / (time.perf_counter() - begun)
+    return len(events) / (time.perf_counter() - began)

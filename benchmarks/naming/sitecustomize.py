@@ -1,7 +1,7 @@
-"""Gives each Python thread its name in /proc/PID/task/TID/comm, which Python does by itself from 3.14 on (Linux).
+"""Sets the name of each Python thread in /proc/PID/task/TID/comm (Linux). Python 3.14 and later do so themselves.
 
-The interpreter imports this at its start, since the rig puts this folder on the worker's PYTHONPATH. Without it all threads
-that Python starts are called as their program.
+The interpreter imports this module at its start, since the rig has this folder on the worker's PYTHONPATH. Without it, all
+threads have the name of the program.
 """
 
 import re
@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 _run = threading.Thread.run
-#: A thread without a name of its own is called "Thread-1 (function)".
+#: The default name of a thread: "Thread-1 (function)".
 _UNNAMED = re.compile(r"Thread-\d+ \((.+)\)")
 
 

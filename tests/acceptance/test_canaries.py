@@ -125,10 +125,10 @@ async def subscribe(system: System, canaries: Canaries) -> None:
             headers={"WebHook-Allowed-Origin": canaries["consented"]}, body=canaries["consented"].encode()
         ),
     }
-    for name, answers in hooks.items():
+    for name, responses in hooks.items():
         path = f"/{canaries['url']}/{name}?key={canaries['url']}"
-        if answers:
-            system.hooks.script(path.partition("?")[0], *answers, repeat=True)
+        if responses:
+            system.hooks.script(path.partition("?")[0], *responses, repeat=True)
         if name in consents:
             system.hooks.script_options(path.partition("?")[0], consents[name])
         subscription = Subscription.model_validate(

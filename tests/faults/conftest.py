@@ -15,9 +15,9 @@ import asyncpg
 import pytest
 from rich.console import Console
 
-from tests.faults import verdict
+from tests.faults import scenario
 
-#: Variable with the seed of an earlier run, which its table shows: its choices are made again.
+#: Variable with the seed of an earlier run, which its table shows: the same choices are made.
 SEED = "BELLWIRE_FAULT_SEED"
 
 
@@ -84,7 +84,7 @@ def postgres() -> Iterator[Postgres]:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Show the result and the seed of each scenario, failed ones too."""
-    if verdict.LINES:
+    if scenario.LINES:
         terminalreporter.ensure_newline()
         console = Console(file=terminalreporter._tw._file, width=175)
-        console.print(verdict.table())
+        console.print(scenario.table())

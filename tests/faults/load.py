@@ -49,8 +49,8 @@ class Load:
             path = f"/load/{number}"
             refusals = [*chance.choices((500, 503), k=chance.randrange(6)), *[429] * chance.randint(0, MAX_THROTTLED)]
             chance.shuffle(refusals)
-            answers = [WebhookResponse(status=status, delay=self.response_delay) for status in (*refusals, 204)]
-            self.system.hooks.script(path, *answers, repeat=True)
+            webhooks = [WebhookResponse(status=status, delay=self.response_delay) for status in (*refusals, 204)]
+            self.system.hooks.script(path, *webhooks, repeat=True)
             await self._hook(path)
         self.system.hooks.script("/down", 503, repeat=True)
         await self._hook("/down", schedule=[0.3, 0.3])

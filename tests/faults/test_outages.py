@@ -12,7 +12,7 @@ from bellwire.errors import RegistryUnavailable
 from tests.faults.breakable import breakable
 from tests.faults.conftest import Postgres
 from tests.faults.load import Load
-from tests.faults.verdict import Scenario
+from tests.faults.scenario import Scenario
 from tests.proxy import Proxy
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]

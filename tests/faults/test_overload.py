@@ -9,7 +9,7 @@ import pytest
 from tests.faults.breakable import ACTIVITIES, CONCURRENCY, breakable
 from tests.faults.conftest import Postgres
 from tests.faults.load import Load
-from tests.faults.verdict import Scenario
+from tests.faults.scenario import Scenario
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 

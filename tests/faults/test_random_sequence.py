@@ -21,7 +21,7 @@ from starter.local.receivers.webhooks import WebhookResponse
 from tests.faults.breakable import breakable
 from tests.faults.conftest import Postgres
 from tests.faults.load import Load
-from tests.faults.verdict import Scenario, rows_of
+from tests.faults.scenario import Scenario, rows_of
 
 STEPS = 40
 

@@ -9,7 +9,7 @@ from starter.local.receivers.twilio import SmsResponse
 from starter.local.receivers.webhooks import Behaviour, WebhookResponse
 from tests.faults.breakable import breakable
 from tests.faults.load import Load
-from tests.faults.verdict import Scenario
+from tests.faults.scenario import Scenario
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 

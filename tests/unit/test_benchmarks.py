@@ -1,4 +1,4 @@
-"""The benchmarks' figures: names, bounds, table and file. What they measure is not a test's business."""
+"""The benchmarks' figures: names, bounds, table and file. The measured values are not tested."""
 
 import io
 import json
@@ -32,7 +32,9 @@ from starter.checkout import CHECKOUT
 
 
 def result(name: str, ratio: float) -> Result:
-    return Result(criterion=CRITERIA[name], ratio=ratio, raw={"things/s": [3.0, 1.0, 2.0]}, remarks=["on a good day"])
+    return Result(
+        criterion=CRITERIA[name], ratio=ratio, raw={"things/s": [3.0, 1.0, 2.0]}, notes=["on an idle machine"]
+    )
 
 
 def test_every_criterion_has_a_benchmark_in_the_same_order() -> None:
@@ -55,14 +57,14 @@ def test_every_criterion_has_a_benchmark_in_the_same_order() -> None:
         ("processes", 1.0, 1.5),
     ],
 )
-def test_bounds_are_as_agreed_and_the_aim_is_the_harder_one(name: str, must: float, aim: float) -> None:
+def test_the_aim_is_harder_than_the_bound(name: str, must: float, aim: float) -> None:
     criterion = CRITERIA[name]
     assert (criterion.must, criterion.aim) == (must, aim)
     assert criterion.reached(aim, must)
     assert not criterion.reached(must, aim)
 
 
-def test_a_ratio_is_the_median_over_neighbours_so_that_one_bad_moment_does_not_count() -> None:
+def test_a_ratio_is_the_median_over_neighbours_so_that_outliers_do_not_count() -> None:
     assert median_ratio([50, 5, 60], [100, 100, 100]) == 0.5
 
 
@@ -107,7 +109,7 @@ def test_running_one_benchmark_again_replaces_its_figures_and_keeps_the_others(t
     ]
 
 
-def test_the_page_tells_the_bounds_as_they_are() -> None:
+def test_the_page_shows_the_current_bounds() -> None:
     rows = re.findall(
         r"^\| `(\w+)` \|.*\| ([≥≤]) ([\d.,]+) \| ([≥≤]) ([\d.,]+) \|$", PAGE.read_text(), flags=re.MULTILINE
     )
@@ -118,22 +120,22 @@ def test_the_page_tells_the_bounds_as_they_are() -> None:
 
 
 def found(*names: str, raw: dict[str, list[float]] | None = None) -> list[dict[str, Any]]:
-    """Benchmarks as the file has them."""
+    """Benchmarks as in the file."""
     results = [result(name, 0.5).as_json() | {"measured_on": {"processors": 2}} for name in names]
     return [one | {"raw": raw} for one in results] if raw else results
 
 
-def test_the_tables_of_the_page_show_figures_bounds_and_where_they_were_measured() -> None:
+def test_the_tables_of_the_page_show_figures_bounds_and_machine() -> None:
     shown = measured(found("fanout", "storm"))
     assert "`fanout`, `storm`: processors 2." in shown
     assert "| **fanout** | **ratio** | **0.5** | | | ≥ 0.45: yes |" in shown
     assert "| **storm** | **ratio** | **0.5** | | | ≤ 2: yes |" in shown
     assert "| | things/s | 2 | 1 | 3 | |" in shown
-    assert "| | on a good day | | | | |" in shown
+    assert "| | on an idle machine | | | | |" in shown
     assert "CPU ms" not in shown
 
 
-def test_cpu_time_by_part_has_a_table_of_its_own_with_sums() -> None:
+def test_cpu_time_by_part_has_its_own_table_with_sums() -> None:
     parts = {
         "receiver": [1.0, 5.0, 3.0],
         "worker, main thread": [4.0],
@@ -151,7 +153,7 @@ def test_cpu_time_by_part_has_a_table_of_its_own_with_sums() -> None:
     assert "CPU ms per event" not in shown
 
 
-def test_the_page_keeps_what_is_outside_its_marks_and_must_have_them() -> None:
+def test_the_page_keeps_its_text_outside_the_marks() -> None:
     page = "before\n<!-- measured -->\nold\n<!-- end of measured -->\nafter\n"
     written = with_measured(page, found("fanout"))
     assert written.startswith("before\n<!-- measured -->\n`fanout`")
@@ -193,7 +195,7 @@ async def _patterns(connection: AsyncConnection) -> list[str]:
     return list((await connection.execute(select(tables.subscription_types.c.pattern))).scalars())
 
 
-async def test_copies_of_a_subscription_differ_by_id_and_url_only(tmp_path: Path) -> None:
+async def test_copies_of_a_subscription_differ_only_by_id_and_url(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'registry.db'}"
     registry = await Registry.open(url)
     database = Database.at(url, pool=1)
@@ -213,7 +215,7 @@ async def test_copies_of_a_subscription_differ_by_id_and_url_only(tmp_path: Path
         await database.write(
             copy_subscription, names[0], {name: f"https://example.com/{name[-1]}" for name in names[1:]}
         )
-        stored = {name: wish for name, (wish, *_) in (await database.read(by_ids, names)).items()}
+        stored = {name: copied for name, (copied, *_) in (await database.read(by_ids, names)).items()}
         patterns = Counter(await database.read(_patterns))
     finally:
         await database.close()
@@ -225,14 +227,14 @@ async def test_copies_of_a_subscription_differ_by_id_and_url_only(tmp_path: Path
 
 
 def spin(seconds: float) -> None:
-    """Take so much CPU time of this thread."""
+    """Use CPU time of this thread."""
     end = time.thread_time() + seconds
     while time.thread_time() < end:
         pass
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_cpu_time_is_told_apart_by_process_and_by_what_threads_are_called(tmp_path: Path) -> None:
+def test_cpu_time_is_measured_by_process_and_by_name_of_thread(tmp_path: Path) -> None:
     naming = Path(meters.__file__).parent / "naming"
     command = """
 import asyncio, subprocess, sys, threading
@@ -286,14 +288,14 @@ child.communicate()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_peak_memory_is_that_of_all_processes_since_it_was_forgotten() -> None:
+def test_peak_memory_is_the_sum_of_all_processes_since_the_reset() -> None:
     mine = os.getpid()
     before = bytearray(64 * 1024 * 1024)
     del before
     meters.forget_peak_memory([mine])
-    begun = meters.peak_memory([mine])
+    before_use = meters.peak_memory([mine])
     during = bytearray(os.urandom(1)) * (32 * 1024 * 1024)
-    assert 25 < meters.peak_memory([mine]) - begun < 50
+    assert 25 < meters.peak_memory([mine]) - before_use < 50
     del during
     assert meters.peak_memory([mine, mine]) == pytest.approx(2 * meters.peak_memory([mine]), rel=0.01)
 
@@ -306,14 +308,14 @@ def test_every_benchmark_runs_in_a_tiny_size(name: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks", name, "--tiny", "--json", str(path)]
     with subprocess.Popen(command, cwd=CHECKOUT, stderr=subprocess.PIPE, text=True) as process:
         try:
-            _, said = process.communicate(timeout=220)
+            _, errors = process.communicate(timeout=220)
         finally:
-            process.terminate()  # not killed, so that it stops what it has started
-    assert process.returncode == 0, said
+            process.terminate()  # not killed, so that it stops its processes
+    assert process.returncode == 0, errors
     (item,) = json.loads(path.read_text())["benchmarks"]
     assert item["name"] == name
     for quantity, values in item["raw"].items():
         assert values
-        # The kernel counts CPU time by hundredths of a second, and some parts need less for so little.
+        # The kernel counts CPU time in hundredths of a second; some parts use less.
         assert min(values) >= 0 if "CPU" in quantity else min(values) > 0, quantity
     assert f"| **{name}** | **ratio** |" in measured([item])
