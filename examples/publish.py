@@ -1,9 +1,9 @@
-"""Publish an event, and wait until everyone who subscribed has it.
+"""Publish an event, and wait until it is delivered to every matching subscription.
 
     TEMPORAL_ADDRESS=localhost:7233 python examples/publish.py 42
 
-`bellwire` without extras is enough: it brings pydantic and temporalio. Run it twice: the second time nothing is
-delivered again, since source and id are the same.
+It needs `bellwire` without extras, which installs pydantic and temporalio. Run it twice: the second time nothing is
+delivered, since source and id are the same.
 """
 
 import asyncio

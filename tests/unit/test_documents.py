@@ -71,7 +71,7 @@ def named(page: Path) -> str:
 
 
 def commands(start: str) -> list[str]:
-    """The lines of shell blocks, and spans of text, that begin so, each once; $VARIABLE as its name."""
+    """The lines of shell blocks and the spans of text that start with these words, each once; $VARIABLE as its name."""
     lines = [line for block in blocks("sh") for line in block.text.replace("\\\n", " ").splitlines()]
     spans = [span for page in PAGES for span in re.findall(r"(?<!`)`([^`\n]+)`(?!`)", page.read_text())]
     found = [text.partition(" #")[0].strip().replace("$", "") for text in [*lines, *spans]]
@@ -168,7 +168,7 @@ def _imports(node: ast.AST) -> list[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_have_targets(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
         if target.startswith("https://"):
             continue
@@ -183,7 +183,7 @@ def _anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_every_page_is_in_the_navigation_of_the_site_and_the_readme_leads_there() -> None:
+def test_every_page_is_in_the_navigation_and_the_readme_links_to_the_site() -> None:
     listed = set(_pages_of(yaml.safe_load((CHECKOUT / "mkdocs.yml").read_text())["nav"]))
     # The hooks of the site make it from CHANGELOG.md.
     assert listed - {"changelog.md"} == {str(page.relative_to(CHECKOUT / "docs")) for page in DOCS}
