@@ -25,7 +25,7 @@ from starter.operations.problems import OperationError
 from tests.conftest import start_dev_server
 
 SMS = Channel.SMS
-#: Activities of a run, and a limit per second that lets the first through and no other for a quarter of an hour.
+#: Activities of a run, and a limit per second that lets at most one through in a quarter of an hour.
 SENT, SLOW = 12, 0.001
 
 
@@ -235,9 +235,9 @@ async def test_the_server_holds_activities_back_that_exceed_the_limit(client: Cl
     ):
         limited = await client.start_workflow(Sends.run, SMS, id="limited", task_queue=contract.QUEUE)
         async with asyncio.timeout(30):
-            while await unfinished(limited) != SENT - 1:
+            while await unfinished(limited) < SENT - 1:  # none is scheduled yet
                 await asyncio.sleep(0.05)
         unlimited = client.execute_workflow(Sends.run, Channel.EMAIL, id="unlimited", task_queue=contract.QUEUE)
         await asyncio.wait_for(unlimited, 30)
-        assert await unfinished(limited) == SENT - 1, "as many as without a limit were sent"
+        assert await unfinished(limited) >= SENT - 1, "the limited activities ran like unlimited ones"
         await limited.terminate()
