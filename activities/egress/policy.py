@@ -10,6 +10,7 @@ import socket
 from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import aiohttp
@@ -34,6 +35,10 @@ NOT_ALLOWED = "address not allowed"
 
 #: Host names in ASCII, as yarl returns them. No character that a resolver may cut off, unescape or split at.
 _NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+#: What may not stand in a URL (RFC 3986); it is percent-encoded. Everything else, percent signs too, stays as it is.
+_NOT_IN_URL = re.compile(rb'[^\x21-\x7e]|["<>\\^`{|}]')
+#: What URL parsers remove (WHATWG URL).
+_REMOVED = re.compile(r"[\t\r\n]|^[\x00-\x20]+|[\x00-\x20]+$")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 
@@ -90,7 +95,10 @@ class Egress:
         return found is not None and (any(found in network for network in self._allow) or is_public(found))
 
     def checked(self, url: str) -> URL:
-        """The parsed URL. Raises EgressRefused if the URL itself breaks the policy, whatever its name resolves to."""
+        """The parsed URL, with path and query as they were given: some endpoints sign or compare them character by character.
+
+        Raises EgressRefused if the URL itself breaks the policy, whatever its name resolves to.
+        """
         try:
             parts = URL(url)
             host = parts.raw_host
@@ -108,7 +116,7 @@ class Egress:
         # ends so.
         if (":" in name or _NUMBER.fullmatch(name.rpartition(".")[2].lower())) and not self.permits(name):
             raise EgressRefused(NOT_ALLOWED)
-        return parts
+        return _as_given(url)
 
     def socket_factory(self, addr_info: tuple[int, int, int, str, tuple[object, ...]]) -> socket.socket:
         """A socket for the address that is about to be dialled. Raises EgressRefused if that is not allowed."""
@@ -178,6 +186,25 @@ class _RecordingConnector(ResponseConnector):
         if dialled and peer and _is_private(peer[0]):
             dialled.private = True
         return connection
+
+
+@lru_cache(1024)
+def _as_given(url: str) -> URL:
+    """The URL with its request target as it was given, and scheme, host and port as URL() reads them."""
+    parts = URL(url)
+    host = f"[{parts.raw_host}]" if ":" in (parts.raw_host or "") else parts.raw_host
+    port = "" if parts.explicit_port is None else f":{parts.explicit_port}"
+    return URL.build(scheme=parts.scheme, authority=f"{host}{port}", path=request_target(url), encoded=True)
+
+
+def request_target(url: str) -> str:
+    """Path and query of an absolute URL, as they are sent: without the fragment, at least `/`."""
+    rest = _REMOVED.sub("", url).partition("#")[0].partition("//")[2]
+    start = min((at for at in map(rest.find, "/?\\") if at >= 0), default=len(rest))
+    target = _NOT_IN_URL.sub(
+        lambda found: b"%%%02X" % found[0][0], rest[start:].encode(errors="surrogatepass")
+    ).decode()
+    return target if target.startswith("/") else f"/{target}"
 
 
 def _is_private(host: object) -> bool:
