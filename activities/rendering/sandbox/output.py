@@ -40,7 +40,10 @@ def render(
 
 
 def check_json(text: str) -> None:
-    """Raise NotJson, with line and problem, if the text is not valid JSON."""
+    """Raise NotJson, with line and problem, if the text is not valid JSON.
+
+    `bellwire.formats.strict_json` does the same, but the child process must not load `bellwire` with its dependencies.
+    """
     try:
         loads(text, parse_constant=_refuse)
     except JSONDecodeError as error:
