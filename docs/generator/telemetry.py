@@ -33,14 +33,14 @@ def _entry(event: str, lines: list[log_events.Line], meaning: str) -> str:
 
 def metrics_page() -> str:
     """The text of docs/reference/metrics.md."""
-    rows = [(code(each.name), each.kind, codes(each.labels), each.meaning) for each in metrics.collect()]
+    rows = [(code(each.name), f"{each.meaning}<br>*{each.kind}; by* {codes(each.labels)}") for each in metrics.collect()]
     watched = meanings.table("sdk_metrics")
     return document(
         "Metrics",
         "A worker with `BELLWIRE_METRICS_ADDRESS` serves Prometheus metrics at `/metrics` on that address: Bellwire's own, with"
         " the prefix `bellwire_`, and those of Temporal's SDK, with the prefix `temporal_`.",
         "## Bellwire",
-        table(("metric", "type", "labels", "meaning"), rows),
+        table(("metric", "meaning, *type; by* labels"), rows),
         "A histogram has the series `_bucket`, `_sum` and `_count`; durations are in seconds.",
         "## Temporal's SDK",
         "[Temporal's documentation](https://docs.temporal.io/references/sdk-metrics) lists all of them. Counters end in"

@@ -13,8 +13,8 @@ def flow() -> Picture:
         "flow",
         548,
         "How an event flows",
-        "A service publishes an event. The workflow Notify stores it and matches subscriptions, attempts a small first round"
-        " itself, and then holds rounds: activities on one queue per channel send to mail relays, SMS providers and endpoints."
+        "A service publishes an event. The workflow Notify stores it and matches subscriptions, attempts up to 20 deliveries"
+        " inline, and then works in rounds: activities on one queue per channel send to mail relays, SMS providers and endpoints."
         " When more than 1,000 subscriptions match, Dispatch child workflows each take a page.",
     )
     picture.box(150, 14, 180, 36, "#your service", kind="other")
@@ -24,7 +24,7 @@ def flow() -> Picture:
     picture.text(306, 106, "`event/<source>/<id>", anchor="end")
     picture.box(28, 120, 276, 58, "#resolve", "store the event, match subscriptions")
     picture.arrow("M170 178 L170 200")
-    picture.box(28, 202, 276, 58, "#inline first round", "up to 20 by email and webhook, 0.5 s")
+    picture.box(28, 202, 276, 58, "#inline send", "up to 20 by email and webhook, 0.5 s")
     picture.arrow("M170 260 L170 282")
     picture.box(28, 284, 276, 76, "#rounds", "all that is due, in chunks of 200;", "one timer to the next retry")
     picture.box(342, 120, 126, 58, "#registry", "~SQLite, PostgreSQL", kind="other")
@@ -108,7 +108,7 @@ def run_life() -> Picture:
     picture.box(24, 16, 250, 58, "#resolve", "a local activity; ids come back")
     picture.arrow("M274 45 L312 45")
     picture.box(
-        314, 16, 152, 92, "#Dispatch", "~when over 1,000 match:", "~a child run per page,", "~20 begin at a time"
+        314, 16, 152, 92, "#Dispatch", "~when over 1,000 match:", "~a child run per page,", "~20 start at a time"
     )
     picture.arrow("M149 74 L149 104")
     picture.box(24, 106, 250, 76, "#first round", "up to 20: inline, within 0.5 s;", "SMS and the rest: activities")
@@ -187,15 +187,15 @@ def crash() -> Picture:
     picture.notes(
         14,
         342,
-        "Outcomes are recorded every 50 ms, so few are sent and not on record.",
+        "Outcomes are recorded every 50 ms, so few are sent and not recorded.",
         "Attempts are repeated with the same webhook-id or Message-ID.",
         "",
-        "SMS: the intent is on record before each attempt. Worker B asks the",
-        "provider what it has sent; what stays unclear is not sent again.",
+        "SMS: the intent is recorded before each attempt. Worker B asks the",
+        "provider what it has sent; if that is unknown, nothing is sent again.",
         "",
-        "Inline first round: an attempt that takes longer than 0.5 s has a lease",
-        "of 15 s, renewed every 5 s. Other workers leave it alone until its outcome",
-        "is on record or the lease has run out.",
+        "Inline send: an attempt that takes longer than 0.5 s has a lease of 15 s,",
+        "renewed every 5 s. Other workers wait until its outcome is recorded",
+        "or the lease has expired.",
     )
     return picture
 
