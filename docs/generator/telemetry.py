@@ -33,7 +33,9 @@ def _entry(event: str, lines: list[log_events.Line], meaning: str) -> str:
 
 def metrics_page() -> str:
     """The text of docs/reference/metrics.md."""
-    rows = [(code(each.name), f"{each.meaning}<br>*{each.kind}; by* {codes(each.labels)}") for each in metrics.collect()]
+    rows = [
+        (code(each.name), f"{each.meaning}<br>*{each.kind}; by* {codes(each.labels)}") for each in metrics.collect()
+    ]
     watched = meanings.table("sdk_metrics")
     return document(
         "Metrics",
