@@ -31,9 +31,9 @@ class SendRequest:
     events.
     """
 
-    #: The delivery as the registry has it: what earlier attempts came to.
+    #: The delivery as the registry stores it, with the results of earlier attempts.
     delivery: Delivery
-    #: The events to send, at least one, in the order in which they are told.
+    #: The events to send, at least one, in order.
     events: tuple[Event, ...]
     #: Each event as CloudEvents JSON, as it was stored.
     events_json: tuple[str, ...]

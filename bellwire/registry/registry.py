@@ -12,8 +12,8 @@ from bellwire.registry.events import Events
 from bellwire.registry.limits import RateLimits
 from bellwire.registry.matching import Matching
 from bellwire.registry.operational_events import OperationalEvents
-from bellwire.registry.receipts import SmsReceipts
 from bellwire.registry.signing_secrets import SigningSecrets
+from bellwire.registry.sms_receipts import SmsReceipts
 from bellwire.registry.subscriptions import Subscriptions
 from bellwire.registry.suppressions import Suppressions
 from bellwire.registry.upkeep.rekeying import Rekeying

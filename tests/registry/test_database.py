@@ -120,11 +120,11 @@ async def test_a_full_disk_has_an_error_of_its_own_and_writing_works_again_after
     await _limit(database, pages=60)
     for _ in range(2):
         with pytest.raises(RegistryUnavailable, match="disk is full; free some space") as raised:
-            await registry.events.accept(many, "run")
+            await registry.events.accept(many, "workflow")
         assert f"{tmp_path}/registry.db: database or disk is full" in str(raised.value)
     assert await registry.events.list() == [], "the transaction was rolled back"
     await _limit(database, pages=10_000)
-    await registry.events.accept(many, "run")
+    await registry.events.accept(many, "workflow")
     assert len(await registry.events.list(limit=100)) == 50
     await registry.close()
 
@@ -140,10 +140,10 @@ async def test_a_disk_error_has_an_error_of_its_own_and_writing_works_again_afte
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     try:
         with pytest.raises(RegistryUnavailable, match=r"I/O error on the registry's disk.*: disk I/O error"):
-            await registry.events.accept([event(id="a")], "run")
+            await registry.events.accept([event(id="a")], "workflow")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    await registry.events.accept([event(id="a")], "run")
+    await registry.events.accept([event(id="a")], "workflow")
     await registry.close()
 
 
@@ -196,13 +196,13 @@ async def test_three_processes_may_write_concurrently(registry: Registry, url: s
 async def test_a_cancelled_writer_leaves_nothing_locked(registry: Registry) -> None:
     for steps in range(30):
         task = asyncio.create_task(
-            registry.events.accept([event(id=f"{steps}-{number}") for number in range(20)], "run")
+            registry.events.accept([event(id=f"{steps}-{number}") for number in range(20)], "workflow")
         )
         for _ in range(steps):
             await asyncio.sleep(0)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-    await asyncio.wait_for(registry.events.accept([event(id="last")], "run"), timeout=60)
+    await asyncio.wait_for(registry.events.accept([event(id="last")], "workflow"), timeout=60)
     assert [found.event.id for found in await registry.events.with_id("last")] == ["last"]
 
 

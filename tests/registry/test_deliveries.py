@@ -44,8 +44,8 @@ async def three(registry: Registry) -> Registry:
     """A registry with one event and its deliveries to the subscriptions a, b and c."""
     for name in ("a", "b", "c"):
         await registry.subscriptions.create(subscription(id=name))
-    await registry.events.accept([EVENT], "run")
-    await registry.deliveries.add("run", [group("a", "b", "c")])
+    await registry.events.accept([EVENT], "workflow")
+    await registry.deliveries.add("workflow", [group("a", "b", "c")])
     return registry
 
 
@@ -60,16 +60,18 @@ async def test_inserting_leaves_existing_deliveries_unchanged(three: Registry) -
     await asyncio.gather(*(three.deliveries.add(f"other-{number}", [group("c", "b", "a")]) for number in range(5)))
     assert await three.deliveries.list() == before
     assert [(found.state, found.workflow_id) for found in before] == [
-        (DeliveryState.DELIVERED, "run"),
-        (DeliveryState.PENDING, "run"),
-        (DeliveryState.PENDING, "run"),
+        (DeliveryState.DELIVERED, "workflow"),
+        (DeliveryState.PENDING, "workflow"),
+        (DeliveryState.PENDING, "workflow"),
     ]
 
 
 async def test_a_delivery_is_loaded_with_everything_an_attempt_needs(three: Registry) -> None:
     secret = await three.subscriptions.create(subscription(id="d"))
     await three.subscriptions.create(subscription({"channel": "sms", "to": "+14155550123"}, id="e"))
-    await three.deliveries.add("run", [group("d"), Group(event_key=KEY, channel=Channel.SMS, subscription_ids=("e",))])
+    await three.deliveries.add(
+        "workflow", [group("d"), Group(event_key=KEY, channel=Channel.SMS, subscription_ids=("e",))]
+    )
     requests = await three.attempts.load([group("d", "a", attempt=3), group("unknown"), group("e", attempt=2)])
     assert [(request.subscription.id, request.number) for request in requests] == [("d", 3), ("a", 3), ("e", 2)]
     assert [request.event for request in requests] == [EVENT] * 3
@@ -82,9 +84,9 @@ async def test_a_delivery_is_loaded_with_everything_an_attempt_needs(three: Regi
 
 async def test_deliveries_of_many_events_are_loaded_together(three: Registry) -> None:
     many = [event(id=f"many-{number}") for number in range(230)]
-    await three.events.accept(many, "run")
+    await three.events.accept(many, "workflow")
     groups = [group("a", "c", of=item) for item in many]
-    await three.deliveries.add("run", groups)
+    await three.deliveries.add("workflow", groups)
     requests = await three.attempts.load(groups)
     assert [(request.event.id, request.subscription.id) for request in requests] == [
         (e.id, name) for e in many for name in "ac"
@@ -106,7 +108,7 @@ async def test_recording_an_attempt_updates_its_delivery(three: Registry) -> Non
         from_retry_after=True,
         remaining_recipients=("ann@example.com",),
         provider_id="SM1",
-        workflow_id="run",
+        workflow_id="workflow",
         updated_at=NOW,
     ).model_dump(exclude={"updated_at"})
     assert await three.attempts.list(KEY, "a") == [made]
@@ -218,8 +220,8 @@ async def test_recording_an_attempt_at_an_unknown_delivery_is_no_error(three: Re
 
 async def test_settling_cancels_unsettled_deliveries_and_counts_all(three: Registry) -> None:
     other = event(id="2")
-    await three.events.accept([other], "run")
-    await three.deliveries.add("run", [group("a", of=other)])
+    await three.events.accept([other], "workflow")
+    await three.deliveries.add("workflow", [group("a", of=other)])
     await three.attempts.record([attempt("a", 1, DeliveryState.DELIVERED), attempt("b", 1)])
     await three.attempts.record_intent(await three.attempts.load([group("c")]))
     groups = [group("a"), group("b", attempt=2), group("c", "deleted"), group("a", of=other)]
@@ -245,7 +247,7 @@ async def test_redelivery_resets_settled_deliveries_and_restarts_their_schedule(
     found = await one(three)
     assert (found.state, found.attempts, found.schedule_from) == (DeliveryState.PENDING, 3, 3)
     assert found.workflow_id == "redeliver/1"
-    assert (await one(three, "b")).workflow_id == "run"
+    assert (await one(three, "b")).workflow_id == "workflow"
     await three.attempts.record([attempt("a", 4, DeliveryState.DELIVERED)])
     assert (await one(three)).state is DeliveryState.DELIVERED
     assert (await one(three)).attempts == 4
@@ -293,8 +295,8 @@ async def test_provider_ids_of_recorded_attempts_are_found(three: Registry) -> N
 
 async def test_deliveries_are_listed_in_pages(three: Registry) -> None:
     others = [event(id=f"{number}") for number in range(2, 5)]
-    await three.events.accept(others, "run")
-    await three.deliveries.add("run", [group("a", "b", "c", of=other) for other in others])
+    await three.events.accept(others, "workflow")
+    await three.deliveries.add("workflow", [group("a", "b", "c", of=other) for other in others])
     seen: list[str] = []
     while page := await three.deliveries.list(after=seen[-1] if seen else "", limit=5):
         seen += [found.id for found in page]
@@ -308,7 +310,7 @@ async def test_deliveries_are_filtered(three: Registry) -> None:
     await three.subscriptions.create(
         subscription({"channel": "email", "to": "ann@example.com"}, id="mail", tenant="other")
     )
-    await three.deliveries.add("run", [Group(event_key=KEY, channel=Channel.EMAIL, subscription_ids=("mail",))])
+    await three.deliveries.add("workflow", [Group(event_key=KEY, channel=Channel.EMAIL, subscription_ids=("mail",))])
     await three.attempts.record([attempt("a", 1), attempt("b", 1, DeliveryState.DELIVERED)])
 
     async def listed(**filters: Any) -> list[str]:

@@ -126,9 +126,9 @@ async def test_faults_of_others_do_not_count_against_the_endpoint(registry: Regi
 async def test_health_is_loaded_with_deliveries(registry: Registry) -> None:
     endpoint = await Endpoint(registry).subscribed()
     published = event(id="later")
-    await registry.events.accept([published], "run")
+    await registry.events.accept([published], "workflow")
     group = Group(event_key=published.key, channel=Channel.WEBHOOK, subscription_ids=("sub",))
-    await registry.deliveries.add("run", [group])
+    await registry.deliveries.add("workflow", [group])
     assert (await registry.attempts.load([group]))[0].health is HEALTHY
     # Concurrent, so the throttling counts once.
     await registry.attempts.record([endpoint.attempt(NOW, "HTTP 429", throttle=True, degraded=False) for _ in range(3)])
@@ -268,12 +268,12 @@ async def test_the_lower_of_the_own_and_the_consented_rate_applies(registry: Reg
     target = {"channel": "webhook", "url": "https://app.example/hooks", "handshake": True}
     rates = {"own": (1.0, 5.0), "endpoint": (5.0, 1.0), "only": (None, 1.0), "free": (None, None)}
     published = [event(id=str(number)) for number in range(3)]
-    await registry.events.accept(published, "run")
+    await registry.events.accept(published, "workflow")
     for name, (own, consented) in rates.items():
         await Endpoint(registry, name, target=target, rate_limit=own).subscribed()
         await registry.subscriptions.record_consent(name, Consent("digest", NOW, consented))
     groups = [Group(event_key=one.key, channel=Channel.WEBHOOK, subscription_ids=tuple(rates)) for one in published]
-    await registry.deliveries.add("run", groups)
+    await registry.deliveries.add("workflow", groups)
     now = datetime.now(UTC)
     reserved = await registry.limits.reserve(await registry.attempts.load(groups), now=now)
     for name in ("own", "endpoint", "only"):

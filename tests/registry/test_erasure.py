@@ -287,7 +287,7 @@ async def test_on_request_events_that_went_only_to_the_recipient_lose_their_data
     assert stored[both.key] == both
     assert (stored[hers.key].data, stored[hers.key].subject, stored[hers.key].type) == (None, None, "order.paid")
     assert stored[hers.key].time == hers.time
-    again = await registry.events.accept([hers], "another run")
+    again = await registry.events.accept([hers], "another")
     assert again[hers.key].result == "duplicate", "its digest is kept"
 
 

@@ -14,19 +14,19 @@ from tests.factories import event, subscription
 
 async def test_an_event_is_owned_by_the_first_workflow(registry: Registry) -> None:
     first, other = event(id="1"), event(id="2")
-    accepted = await registry.events.accept([first, other], "run-a")
+    accepted = await registry.events.accept([first, other], "workflow-a")
     assert {key: (found.result, found.workflow_id) for key, found in accepted.items()} == {
-        first.key: (PublishResult.OWNED, "run-a"),
-        other.key: (PublishResult.OWNED, "run-a"),
+        first.key: (PublishResult.OWNED, "workflow-a"),
+        other.key: (PublishResult.OWNED, "workflow-a"),
     }
-    assert await registry.events.accept([first, other], "run-a") == accepted
+    assert await registry.events.accept([first, other], "workflow-a") == accepted
     again = event(id="1", time="2020-01-01T00:00:00Z", traceparent="00-a-b-01")
     changed, new = event(id="2", data="changed"), event(id="3")
-    accepted = await registry.events.accept([again, changed, new], "run-b")
+    accepted = await registry.events.accept([again, changed, new], "workflow-b")
     assert {key: (found.result, found.workflow_id) for key, found in accepted.items()} == {
-        first.key: (PublishResult.DUPLICATE, "run-a"),
-        other.key: (PublishResult.CONFLICT, "run-a"),
-        new.key: (PublishResult.OWNED, "run-b"),
+        first.key: (PublishResult.DUPLICATE, "workflow-a"),
+        other.key: (PublishResult.CONFLICT, "workflow-a"),
+        new.key: (PublishResult.OWNED, "workflow-b"),
     }
     assert (await registry.events.with_id("2"))[0].event == other
     assert accepted[new.key].source == "/shop"
@@ -36,7 +36,10 @@ async def test_an_event_is_owned_by_the_first_workflow(registry: Registry) -> No
 async def test_concurrent_workflows_agree_on_the_owner_of_an_event(registry: Registry) -> None:
     published = [event(id="shared"), *(event(id=f"{number}") for number in range(5))]
     results = await asyncio.gather(
-        *(registry.events.accept(published if number % 2 else published[::-1], f"run-{number}") for number in range(20))
+        *(
+            registry.events.accept(published if number % 2 else published[::-1], f"workflow-{number}")
+            for number in range(20)
+        )
     )
     for one in published:
         owners = {result[one.key].workflow_id for result in results}
@@ -46,7 +49,7 @@ async def test_concurrent_workflows_agree_on_the_owner_of_an_event(registry: Reg
 
 
 async def test_accepting_no_events_is_no_error(registry: Registry) -> None:
-    assert await registry.events.accept([], "run") == {}
+    assert await registry.events.accept([], "workflow") == {}
     assert await registry.events.by_keys([]) == {}
 
 
@@ -55,12 +58,12 @@ async def test_an_event_is_stored_as_it_was_published(registry: Registry) -> Non
         subject="Bestellung 42 ✓", tenant="acme", dataschema="/schema", datacontenttype="application/json",
         sequence=7, urgent=True, note="ö", data={"nul": "\x00", "deep": [1, 2.5, None, {"ok": True}]},
     )  # fmt: skip
-    await registry.events.accept([rich], "run")
+    await registry.events.accept([rich], "workflow")
     assert (await registry.events.by_keys([rich.key, "unknown"])) == {rich.key: rich}
     stored = (await registry.events.with_id(rich.id))[0]
     assert stored.event == rich
     assert stored.digest == rich.digest
-    assert stored.workflow_id == "run"
+    assert stored.workflow_id == "workflow"
     assert stored.accepted_at.utcoffset() is not None
     assert stored.accepted_at >= rich.time
     assert stored.counts == Counts()
@@ -68,8 +71,8 @@ async def test_an_event_is_stored_as_it_was_published(registry: Registry) -> Non
 
 async def test_events_are_listed_newest_first_in_pages(registry: Registry) -> None:
     # Some at the same time, some later.
-    await registry.events.accept([event(id=f"early-{number}") for number in range(5)], "run")
-    await registry.events.accept([event(id=f"late-{number}") for number in range(4)], "run")
+    await registry.events.accept([event(id=f"early-{number}") for number in range(5)], "workflow")
+    await registry.events.accept([event(id=f"late-{number}") for number in range(4)], "workflow")
     seen: list[str] = []
     after = ""
     while page := await registry.events.list(after=after, limit=2):
@@ -82,7 +85,7 @@ async def test_events_are_listed_newest_first_in_pages(registry: Registry) -> No
 
 async def test_events_are_filtered(registry: Registry) -> None:
     published = [event(id="1"), event(id="2", type="order.sent", tenant="acme"), event(id="1", source="/other")]
-    await registry.events.accept(published, "run")
+    await registry.events.accept(published, "workflow")
     assert [found.event.id for found in await registry.events.list(type="order.sent")] == ["2"]
     assert [found.event.id for found in await registry.events.list(tenant="acme")] == ["2"]
     assert {found.event.source for found in await registry.events.with_id("1")} == {"/shop", "/other"}
@@ -94,7 +97,7 @@ async def test_a_lookup_returns_the_counts_and_one_delivery(registry: Registry) 
     published = event(id="1")
     for name in ("a", "b", "c"):
         await registry.subscriptions.create(subscription(id=name))
-    await registry.events.accept([published], "run")
+    await registry.events.accept([published], "workflow")
     await registry.deliveries.add(
         "page", [Group(event_key=published.key, channel=Channel.WEBHOOK, subscription_ids=("a", "b"))]
     )
@@ -102,7 +105,7 @@ async def test_a_lookup_returns_the_counts_and_one_delivery(registry: Registry) 
         [Group(event_key=published.key, channel=Channel.WEBHOOK, subscription_ids=("b",))], reason="cancelled"
     )
     found = await registry.events.lookup("/shop", "1")
-    assert (found.event_key, found.workflow_id, found.digest) == (published.key, "run", published.digest)
+    assert (found.event_key, found.workflow_id, found.digest) == (published.key, "workflow", published.digest)
     assert found.counts == Counts(matched=2, cancelled=1)
     assert found.delivery is None
     found = await registry.events.lookup("/shop", "1", "b")

@@ -48,11 +48,11 @@ async def deliveries(registry: Registry, rates: dict[str, float | None], *, even
     for name, rate in rates.items():
         await registry.subscriptions.create(subscription(id=name, rate_limit=rate))
     stored = [event(id=str(number)) for number in range(events)]
-    await registry.events.accept(stored, "run")
+    await registry.events.accept(stored, "workflow")
     groups = [
         Group(event_key=one.key, channel=Channel.WEBHOOK, subscription_ids=tuple(rates), attempt=1) for one in stored
     ]
-    await registry.deliveries.add("run", groups)
+    await registry.deliveries.add("workflow", groups)
     return await registry.attempts.load(groups)
 
 
@@ -219,13 +219,13 @@ async def test_several_processes_never_reserve_the_same_time(registry: Registry,
 async def test_inserting_deliveries_does_not_wait_for_reservations(registry: Registry, url: str) -> None:
     requests = await deliveries(registry, {"a": RATE, "b": RATE}, events=1)
     fresh = event(id="fresh")
-    await registry.events.accept([fresh], "run")
+    await registry.events.accept([fresh], "workflow")
     both = Group(event_key=fresh.key, channel=Channel.WEBHOOK, subscription_ids=("b", "a"))
     database = Database.at(url, pool=1)
 
     async def reserve_and_insert(connection: AsyncConnection) -> None:
         await reserve(connection, requests, now=NOW)
-        await asyncio.wait_for(registry.deliveries.add("run", [both]), 10)
+        await asyncio.wait_for(registry.deliveries.add("workflow", [both]), 60)
 
     await database.write(reserve_and_insert)
     await database.close()
@@ -238,9 +238,9 @@ async def test_concurrent_reserving_inserting_and_recording_never_deadlock(regis
     async def work(request: SendRequest) -> None:
         await registry.limits.reserve([request, *requests], now=datetime.now(UTC))
         fresh = event(id=f"of-{request.event.id}-{request.subscription.id}")
-        await registry.events.accept([fresh], "run")
+        await registry.events.accept([fresh], "workflow")
         both = Group(event_key=fresh.key, channel=Channel.WEBHOOK, subscription_ids=("b", "a"))
-        await registry.deliveries.add("run", [both])
+        await registry.deliveries.add("workflow", [both])
         gone = Outcome(kind=OutcomeKind.REJECTED, reason="HTTP 410", disable=True)
         await registry.attempts.record([deferred(request, outcome=gone, state=DeliveryState.REJECTED, delay=None)])
 

@@ -80,12 +80,12 @@ async def deliver(
     event_id: str,
     *names: str,
     state: DeliveryState = DELIVERED,
-    run: str = "run",
+    workflow_id: str = "workflow",
 ) -> Event:
     """Store an event with one attempt at each of its deliveries to these subscriptions."""
     published = event(id=event_id)
-    await registry.events.accept([published], run)
-    await registry.deliveries.add(run, [group(published, *names)])
+    await registry.events.accept([published], workflow_id)
+    await registry.deliveries.add(workflow_id, [group(published, *names)])
     await registry.attempts.record([attempt_at(published, name, state) for name in names])
     return published
 
@@ -120,11 +120,11 @@ async def test_an_event_with_an_unsettled_delivery_is_kept_and_counted(
     registry: Registry, retention: Retention, database: Database, subscribed: Sequence[str]
 ) -> None:
     waiting = await deliver(registry, "waiting", *subscribed[:2])
-    await registry.deliveries.add("run", [group(waiting, "s2")])
+    await registry.deliveries.add("workflow", [group(waiting, "s2")])
     await registry.attempts.record([attempt_at(waiting, "s2", WAITING)])
     pending = event(id="pending")
-    await registry.events.accept([pending], "run")
-    await registry.deliveries.add("run", [group(pending, "s0")])
+    await registry.events.accept([pending], "workflow")
+    await registry.deliveries.add("workflow", [group(pending, "s0")])
     await deliver(registry, "done", *subscribed[:2])
     now = datetime.now(UTC)
     assert await retention.purge(now) == Purged(events=1, deliveries=2, attempts=2, kept=2)
@@ -137,7 +137,7 @@ async def test_an_event_with_an_unsettled_delivery_is_kept_and_counted(
 async def test_events_of_open_workflows_are_kept(
     registry: Registry, retention: Retention, subscribed: Sequence[str]
 ) -> None:
-    await deliver(registry, "matching", "s0", run="event//shop/matching")
+    await deliver(registry, "matching", "s0", workflow_id="event//shop/matching")
     await deliver(registry, "done", "s0")
     purged = await retention.purge(datetime.now(UTC), open_workflow_ids={"event//shop/matching"})
     assert (purged.events, purged.kept) == (1, 1)
@@ -237,7 +237,7 @@ async def test_publishing_and_delivering_continue_during_a_purge(
 
 async def test_a_purged_event_may_be_published_again(registry: Registry, subscribed: Sequence[str]) -> None:
     published = await deliver(registry, "1", "s0")
-    assert (await registry.events.accept([published], "other"))[published.key].workflow_id == "run"
+    assert (await registry.events.accept([published], "other"))[published.key].workflow_id == "workflow"
     await registry.retention.purge(datetime.now(UTC) + timedelta(seconds=1))
     assert (await registry.events.accept([published], "other"))[published.key].workflow_id == "other"
 
@@ -272,13 +272,13 @@ async def test_a_workflow_that_matched_a_deleted_subscription_matches_again(
     registry: Registry, retention: Retention, subscribed: Sequence[str]
 ) -> None:
     published = event(id="1")
-    await registry.events.accept([published], "run")
+    await registry.events.accept([published], "workflow")
     found = await registry.matching.match(published, limit=100, scan=100)
     await retention.delete("s0")
     with pytest.raises(IntegrityError):
-        await registry.deliveries.add("run", [group(published, *(name for name, _ in found.found))])
+        await registry.deliveries.add("workflow", [group(published, *(name for name, _ in found.found))])
     again = await registry.matching.match(published, limit=100, scan=100)
-    await registry.deliveries.add("run", [group(published, *(name for name, _ in again.found))])
+    await registry.deliveries.add("workflow", [group(published, *(name for name, _ in again.found))])
     assert [one.subscription_id for one in await registry.deliveries.list()] == subscribed[1:]
 
 
@@ -286,12 +286,12 @@ async def test_deliveries_added_while_a_subscription_is_deleted_leave_nothing_be
     registry: Registry, retention: Retention, database: Database, subscribed: Sequence[str]
 ) -> None:
     published = [event(id=f"event-{number:02}") for number in range(20)]
-    await registry.events.accept(published, "run")
+    await registry.events.accept(published, "workflow")
 
     async def add() -> None:
         for one in published:
             try:
-                await registry.deliveries.add("run", [group(one, "s0")])
+                await registry.deliveries.add("workflow", [group(one, "s0")])
             except IntegrityError:
                 return
 

@@ -39,14 +39,14 @@ async def test_without_tables_the_error_names_the_setup_command(url: str) -> Non
         with pytest.raises(NotSetUp, match="python -m starter setup"):
             await call
     with pytest.raises(NotSetUp, match="python -m starter setup"):
-        await registry.events.accept([event()], "run")
+        await registry.events.accept([event()], "workflow")
     await registry.migrate()
     await registry.check()
     await registry.close()
 
 
 async def test_migrating_again_changes_nothing(registry: Registry) -> None:
-    await registry.events.accept([event(id="1")], "run")
+    await registry.events.accept([event(id="1")], "workflow")
     await registry.migrate()
     assert [found.event.id for found in await registry.events.list()] == ["1"]
 

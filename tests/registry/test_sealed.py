@@ -54,9 +54,9 @@ async def fill(registry: Registry, *, name: str = "a") -> None:
         )
     )
     await registry.subscriptions.record_consent(name, Consent(PRIVATE, NOW, None))
-    await registry.events.accept([EVENT], "run")
+    await registry.events.accept([EVENT], "workflow")
     group = Group(event_key=EVENT.key, channel=Channel.WEBHOOK, subscription_ids=(name,))
-    await registry.deliveries.add("run", [group])
+    await registry.deliveries.add("workflow", [group])
     outcome = Outcome(kind=OutcomeKind.DEFERRED, reason="later", response=PRIVATE, remaining_recipients=(PRIVATE,))
     made = Attempt(
         event_key=EVENT.key,
@@ -181,7 +181,7 @@ async def test_a_value_moved_to_another_column_cannot_be_decrypted(url: str, ope
 
 
 async def test_an_event_published_again_is_a_duplicate_under_any_key(opened: Opened) -> None:
-    await (await opened()).events.accept([EVENT], "run")
+    await (await opened()).events.accept([EVENT], "workflow")
     for keys in (OLD, f"{NEW},{OLD}"):
         again = await (await opened(keys)).events.accept([EVENT], "other")
         assert again[EVENT.key].result == "duplicate"
@@ -228,7 +228,7 @@ async def test_rekeying_encrypts_everything_with_the_first_key(url: str, opened:
 async def test_rekeying_can_be_interrupted(opened: Opened) -> None:
     registry = await opened(OLD)
     events = [event(id=str(number), data={"to": PRIVATE}) for number in range(1_203)]
-    await registry.events.accept(events, "run")
+    await registry.events.accept(events, "workflow")
     registry = await opened(f"{NEW},{OLD}")
     # Interrupted after two windows.
     first = await registry.rekeying.scan("events.body", after=None)
@@ -279,7 +279,7 @@ async def test_rekeying_while_workers_write_loses_nothing(opened: Opened) -> Non
 
     async def write() -> None:
         for start in range(0, len(written), 10):
-            await old.events.accept(written[start : start + 10], "run")
+            await old.events.accept(written[start : start + 10], "workflow")
 
     async def rekey_repeatedly() -> None:
         for _ in range(5):
@@ -295,5 +295,5 @@ async def test_rekeying_while_workers_write_loses_nothing(opened: Opened) -> Non
 async def test_a_large_body_is_encrypted_and_decrypted(opened: Opened) -> None:
     registry = await opened(OLD)
     large = event(id="large", data="x" * 200_000)
-    await registry.events.accept([large], "run")
+    await registry.events.accept([large], "workflow")
     assert await registry.events.by_keys([large.key]) == {large.key: large}

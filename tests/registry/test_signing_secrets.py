@@ -29,8 +29,8 @@ async def signing(registry: Registry) -> list[str]:
     """The secrets that an attempt at a delivery of `hook` is signed with."""
     published = event()
     group = Group(event_key=published.key, channel=Channel.WEBHOOK, subscription_ids=("hook",))
-    await registry.events.accept([published], "run")
-    await registry.deliveries.add("run", [group])
+    await registry.events.accept([published], "workflow")
+    await registry.deliveries.add("workflow", [group])
     (request,) = await registry.attempts.load([group])
     return [secret.get_secret_value() for secret in request.secrets]
 

@@ -27,13 +27,13 @@ async def test_a_suppressed_address_is_found_for_every_subscription_regardless_o
 
 
 async def test_a_suppression_of_one_subscription_does_not_affect_others(registry: Registry) -> None:
-    await registry.suppressions.add(suppression(subscription_id="mine", reason=SuppressionReason.UNSUBSCRIBED))
+    await registry.suppressions.add(suppression(subscription_id="one", reason=SuppressionReason.UNSUBSCRIBED))
     assert await registry.suppressions.among(Channel.EMAIL, [ANN], subscription_id="other") == {}
-    mine = await registry.suppressions.among(Channel.EMAIL, [ANN], subscription_id="mine")
-    assert mine == {ANN: SuppressionReason.UNSUBSCRIBED}
+    found = await registry.suppressions.among(Channel.EMAIL, [ANN], subscription_id="one")
+    assert found == {ANN: SuppressionReason.UNSUBSCRIBED}
     await registry.suppressions.add(suppression(reason=SuppressionReason.COMPLAINED))
-    mine = await registry.suppressions.among(Channel.EMAIL, [ANN], subscription_id="mine")
-    assert mine == {ANN: SuppressionReason.COMPLAINED}
+    found = await registry.suppressions.among(Channel.EMAIL, [ANN], subscription_id="one")
+    assert found == {ANN: SuppressionReason.COMPLAINED}
 
 
 async def test_suppressions_of_one_channel_do_not_affect_another(registry: Registry) -> None:
@@ -48,9 +48,9 @@ async def test_the_first_reason_is_kept(registry: Registry) -> None:
 
 
 async def test_lifting_one_subscription_or_all(registry: Registry) -> None:
-    for scope in ("mine", "other", EVERYWHERE):
+    for scope in ("one", "other", EVERYWHERE):
         await registry.suppressions.add(suppression(subscription_id=scope))
-    assert await registry.suppressions.lift(Channel.EMAIL, "ANN@example.com", subscription_id="mine")
+    assert await registry.suppressions.lift(Channel.EMAIL, "ANN@example.com", subscription_id="one")
     assert {each.subscription_id for each in await registry.suppressions.list()} == {"other", EVERYWHERE}
     assert await registry.suppressions.lift(Channel.EMAIL, ANN)
     assert not await registry.suppressions.lift(Channel.EMAIL, ANN)

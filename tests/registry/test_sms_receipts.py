@@ -43,8 +43,8 @@ def sent(number: int, provider_id: str, facts: SmsFacts | None = None) -> Attemp
 async def one(registry: Registry) -> Registry:
     """A registry with one delivery by SMS."""
     await registry.subscriptions.create(SUBSCRIPTION)
-    await registry.events.accept([EVENT], "run")
-    await registry.deliveries.add("run", [GROUP])
+    await registry.events.accept([EVENT], "workflow")
+    await registry.deliveries.add("workflow", [GROUP])
     return registry
 
 
