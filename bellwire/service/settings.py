@@ -48,7 +48,7 @@ class Settings(BaseSettings):
     )
 
     #: Where subscriptions, events and deliveries are kept: sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME.
-    registry_url: Annotated[str, AfterValidator(settings_values.async_driver)] = "sqlite:///bellwire.db"
+    registry_url: Annotated[str, AfterValidator(settings_values.registry_url)] = "sqlite:///bellwire.db"
     #: Maximum connections to PostgreSQL per process. SQLite always has two.
     registry_pool: int = Field(default=10, ge=1, le=200)
 

@@ -11,6 +11,7 @@ from bellwire.email.relay_urls import parse_relays
 from bellwire.email.unsubscribe_links import LinkKeys
 from bellwire.formats.web_urls import parse_web_url
 from bellwire.keys.keyring import KeyRing
+from bellwire.registry.db.engine import database_url
 
 #: Minimum length of a token; shorter ones could be guessed.
 MIN_TOKEN_LENGTH = 20
@@ -19,13 +20,8 @@ _TOKEN = re.compile(rf"[!-~]{{{MIN_TOKEN_LENGTH},}}")
 _DOMAIN = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 
-def async_driver(url: str) -> str:
-    scheme, separator, rest = url.partition("://")
-    drivers = {"sqlite": "sqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}
-    full = drivers.get(scheme, scheme)
-    if not separator or full not in drivers.values():
-        raise ValueError("must start with sqlite:/// or postgresql://, such as sqlite:///bellwire.db")
-    return f"{full}://{rest}"
+def registry_url(value: str) -> str:
+    return database_url(value).render_as_string(hide_password=False)
 
 
 def host_and_port(value: str) -> str:

@@ -66,3 +66,11 @@ async def registry(url: str) -> AsyncIterator[Registry]:
     await opened.migrate()
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+async def database(url: str, registry: Registry) -> AsyncIterator[Database]:
+    """The database of the registry, past its resources."""
+    opened = Database.at(url, pool=2)
+    yield opened
+    await opened.close()

@@ -1,7 +1,6 @@
 """Erasing one recipient: no trace of the address stays in the registry, and nothing of other recipients changes."""
 
 import json
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,14 +26,6 @@ ANN, BOB, CAT = "ann@example.com", "bob@example.com", "cat@example.com"
 NUMBER = "+14155550123"
 DELIVERED, WAITING, CANCELLED = DeliveryState.DELIVERED, DeliveryState.WAITING, DeliveryState.CANCELLED
 KINDS = {DELIVERED: OutcomeKind.DELIVERED, DeliveryState.REJECTED: OutcomeKind.REJECTED}
-
-
-@pytest.fixture
-async def database(url: str, registry: Registry) -> AsyncIterator[Database]:
-    """The database of the registry."""
-    opened = Database.at(url, pool=2)
-    yield opened
-    await opened.close()
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Purging old events and deleting subscriptions: what is deleted, what is kept, and that deliveries continue meanwhile."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -28,14 +28,6 @@ from bellwire.targets import Channel
 from tests.factories import event, subscription
 
 DELIVERED, WAITING = DeliveryState.DELIVERED, DeliveryState.WAITING
-
-
-@pytest.fixture
-async def database(url: str, registry: Registry) -> AsyncIterator[Database]:
-    """The database of the registry."""
-    opened = Database.at(url, pool=2)
-    yield opened
-    await opened.close()
 
 
 @pytest.fixture

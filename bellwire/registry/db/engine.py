@@ -78,7 +78,10 @@ class Database(ABC):
     @staticmethod
     def at(url: str, *, pool: int, ring: KeyRing | None = None) -> "Database":
         """Return the database at `url`, not connected yet. `pool`: connections to PostgreSQL. `ring` encrypts Sealed columns."""
-        full = _parsed(url)
+        try:
+            full = database_url(url)
+        except ValueError as error:
+            raise RegistryUnavailable(f"BELLWIRE_REGISTRY_URL: {error}") from error
         return _Sqlite(full, ring) if full.get_backend_name() == "sqlite" else _PostgreSql(full, pool, ring)
 
     async def read(
@@ -241,17 +244,16 @@ def _insert_missing(database: str, table: Table) -> Insert:
     return insert(table).on_conflict_do_nothing()
 
 
-def _parsed(url: str) -> URL:
+def database_url(text: str) -> URL:
+    """Parse the URL of a registry and set its driver. Raises ValueError."""
     try:
-        parsed = make_url(url)
-        full = parsed.set(drivername=_DRIVERS[parsed.drivername])
+        parsed = make_url(text)
+        url = parsed.set(drivername=_DRIVERS[parsed.drivername])
     except (ArgumentError, KeyError, ValueError) as error:
-        raise RegistryUnavailable(
-            "BELLWIRE_REGISTRY_URL: must start with sqlite:/// or postgresql://, such as sqlite:///bellwire.db"
-        ) from error
-    if full.get_backend_name() == "sqlite" and full.database in {None, "", ":memory:"}:
-        raise RegistryUnavailable("BELLWIRE_REGISTRY_URL: an in-memory SQLite database cannot be shared; use a file")
-    return full
+        raise ValueError("must start with sqlite:/// or postgresql://, such as sqlite:///bellwire.db") from error
+    if url.get_backend_name() == "sqlite" and url.database in {None, "", ":memory:"}:
+        raise ValueError("must name a file, since an in-memory SQLite database cannot be shared")
+    return url
 
 
 def _code(error: BaseException) -> object:
