@@ -48,13 +48,13 @@ _DRIVERS = {
 }
 #: SQLSTATEs: undefined table, undefined column.
 _UNDEFINED = {"42P01", "42703"}
-_FULL = "The registry's disk is full; free some space; deliveries then continue by themselves."
+_FULL = "The registry's disk is full; free some space. Deliveries continue once there is space."
 #: Messages for failures of a reachable database, by SQLSTATE or by SQLite's primary result code.
 _REMEDIES: dict[object, str] = {
     "53100": _FULL,
     sqlite3.SQLITE_FULL: _FULL,
     sqlite3.SQLITE_IOERR: (
-        "I/O error on the registry's disk, which is full, over quota or broken; fix it; deliveries then continue by themselves."
+        "I/O error on the registry's disk; check whether it is full, over quota or broken. Deliveries continue once it is fixed."
     ),
     sqlite3.SQLITE_READONLY: "The registry's file is read-only; give the worker's user write permission on it and its folder.",
 }
@@ -113,7 +113,7 @@ class Database(ABC):
             yield
         except PoolTimeout as error:
             raise RegistryUnavailable(
-                f"No connection to the registry became free within {POOL_TIMEOUT:.0f} s; raise BELLWIRE_REGISTRY_POOL."
+                f"No connection to the registry became free within {POOL_TIMEOUT:.0f} s; increase BELLWIRE_REGISTRY_POOL."
             ) from error
         except DBAPIError as error:
             if _misses_schema(error):
