@@ -54,8 +54,9 @@ class Load:
             await self._hook(path)
         self.system.hooks.script("/down", 503, repeat=True)
         await self._hook("/down", schedule=[0.3, 0.3])
-        self.system.hooks.script("/refuses", 410, repeat=True)
-        await self._hook("/refuses")
+        # Rejected without disabling the subscription, unlike HTTP 410, so that every event matches it.
+        self.system.mailbox.script("unknown@example.com", "550 5.1.1 no such user", repeat=True)
+        await self._subscribe({"channel": "email", "to": "unknown@example.com"})
         for number in range(self.mails):
             address = f"u{number}@example.com"
             self.system.mailbox.script(address, *["451 4.7.1 try later"] * chance.randrange(4))

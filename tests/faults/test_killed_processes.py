@@ -12,7 +12,7 @@ from tests.faults.conftest import Postgres
 from tests.faults.load import Load
 from tests.faults.scenario import Scenario
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 KILLS = 20

@@ -15,7 +15,7 @@ from tests.faults.load import Load
 from tests.faults.scenario import Scenario
 from tests.proxy import Proxy
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 #: What PostgreSQL calls its Unix socket.
 SOCKET = ".s.PGSQL.5432"

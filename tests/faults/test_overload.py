@@ -11,7 +11,7 @@ from tests.faults.conftest import Postgres
 from tests.faults.load import Load
 from tests.faults.scenario import Scenario
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 #: Bellwire's connections to the database, this test's one among them.
 CONNECTIONS = (

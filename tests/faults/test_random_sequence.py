@@ -100,7 +100,7 @@ def test_a_seed_decides_all_steps_and_every_kind_occurs() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 async def test_any_sequence_ends_settled_and_consistent(tmp_path: Path, postgres: Postgres, seed: int) -> None:
     async with breakable(tmp_path, await postgres.database(), seed=seed) as system:
         load = Load(system, hooks=12, mails=5, texts=5)
