@@ -56,8 +56,11 @@ def redact(outcome: Outcome, error: BaseException, dialled: Dialled, *, delivery
     """The outcome as tenants may see it. The operator's log keeps the reason that a private network hides from them."""
     if proxy_failure(error):
         log.error("egress.proxy_failed", delivery=delivery, reason=outcome.reason)
-    if not dialled.private:
-        return outcome
+    return hide(outcome, delivery=delivery) if dialled.private else outcome
+
+
+def hide(outcome: Outcome, *, delivery: str) -> Outcome:
+    """The outcome without its reason, which goes to the operator's log."""
     log.info("egress.private_request_failed", delivery=delivery, reason=outcome.reason)
     return outcome.model_copy(update={"reason": REDACTED_REASON})
 

@@ -20,6 +20,7 @@ from aiohttp.tracing import Trace
 from yarl import URL
 
 from activities.egress.forward_proxy import ForwardProxy, check_forwarded
+from activities.egress.name_lookups import TenantResolver
 from activities.egress.public_addresses import is_public, reached
 from activities.egress.responses import ResponseConnector
 
@@ -160,7 +161,7 @@ class Egress:
             limit=limit,
             keepalive_timeout=KEEPALIVE,
             socket_factory=guard,
-            resolver=self._proxy.resolver(resolver) if self._proxy else resolver,
+            resolver=self._proxy.resolver(resolver) if self._proxy else resolver or TenantResolver(),
         )
         return aiohttp.ClientSession(
             connector=connector,

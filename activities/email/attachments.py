@@ -15,8 +15,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urlsplit
+from weakref import WeakValueDictionary
 
 from activities.egress.download import Downloader, DownloadFailed
+from activities.egress.name_lookups import requesting_tenant
 from activities.egress.policy import EgressRefused
 from activities.email.files import File, file_name, media_type
 from activities.rendering.html import append_to_body
@@ -25,8 +27,9 @@ from bellwire.events import Event
 
 #: Files of a mail, bytes of one file, and bytes of all files. In base64 that is 20 MB; relays commonly accept 25.
 MAX_FILES, MAX_FILE_BYTES, MAX_TOTAL_BYTES = 10, 7_000_000, 15_000_000
-#: Mails with files that one process holds in memory at the same time.
-MAX_CONCURRENT = 4
+#: Mails with files that one process holds in memory at the same time, and those of one tenant: a slow server holds up only
+#: the tenant that names it.
+MAX_CONCURRENT, MAX_CONCURRENT_PER_TENANT = 6, 2
 #: Longest URL in characters.
 MAX_URL = 2048
 
@@ -108,15 +111,19 @@ class Attachments:
     def __init__(self, fetch: Fetch | None) -> None:
         self._fetch = fetch
         self._slots = asyncio.Semaphore(MAX_CONCURRENT)
+        self._tenant_slots: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     @asynccontextmanager
-    async def load(self, event: Event, *, wanted: bool) -> AsyncIterator[AttachmentSet]:
+    async def load(self, event: Event, *, tenant: str, wanted: bool) -> AsyncIterator[AttachmentSet]:
         """The files of an event, held in memory within the context. Empty unless `wanted`. Raises AttachmentUnavailable."""
         entries = _entries(event) if wanted else []
         if not entries:
             yield AttachmentSet()
             return
-        async with self._slots:
+        if (own := self._tenant_slots.get(tenant)) is None:
+            self._tenant_slots[tenant] = own = asyncio.Semaphore(MAX_CONCURRENT_PER_TENANT)
+        requesting_tenant.set(tenant)
+        async with own, self._slots:
             yield await self._load_all(entries)
 
     async def _load_all(self, entries: list[Any]) -> AttachmentSet:

@@ -76,7 +76,9 @@ class EmailChannel:
             return defer_all(request, str(error))
         message_id = f"<{request.id}@{self._composer.domain}>"
         try:
-            async with self._attachments.load(request.event, wanted=target.attachments) as found:
+            async with self._attachments.load(
+                request.event, tenant=request.subscription.tenant, wanted=target.attachments
+            ) as found:
                 draft = await self._composer.draft(
                     found.add_notice(text),
                     message_id=message_id,

@@ -9,16 +9,14 @@ import asyncio
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from weakref import WeakValueDictionary
 
-import aiohttp
-from yarl import URL
-
-from activities.egress.failures import CLIENT_ERRORS, classify_error
+from activities.egress.failures import hide
 from activities.egress.retry_after import asks_to_throttle, retry_after
 from activities.sending.throttling import Throttled
+from activities.webhook.endpoint import Endpoint, EndpointResponse, RequestFailed
 from bellwire.deliveries import Fault, Outcome, OutcomeKind
 from bellwire.endpoint_health import Consent
 from bellwire.registry import Registry
@@ -66,12 +64,10 @@ class Handshakes:
     async def refusal(
         self,
         request: SendRequest,
-        url: URL,
-        session: aiohttp.ClientSession,
+        endpoint: Endpoint,
         headers: dict[str, str],
-        timeout: aiohttp.ClientTimeout,
     ) -> Outcome | None:
-        """Why the delivery must not be posted to `url` now; None if it may: then `headers` name the origin.
+        """Why the delivery must not be posted to the endpoint now; None if it may: then `headers` name the origin.
 
         Raises Throttled if consent came with a rate that this delivery has not been limited to yet.
         """
@@ -81,7 +77,7 @@ class Handshakes:
         asking = {REQUEST_ORIGIN: self._origin}
         if rate is not None:
             asking[REQUEST_RATE] = str(max(1, int(rate * 60)))
-        requested = _digest(str(url), *asking.values())
+        requested = _digest(str(endpoint.url), *asking.values())
         known = request.health.consent
         if known is None or known.given_for != requested or self._now() >= known.given_at + CONSENT_HOLDS:
             name = request.subscription.id
@@ -91,7 +87,7 @@ class Handshakes:
                 asks = handshake is None or not self._holds(handshake, requested, known)
                 if handshake is None or asks:
                     agent = {"user-agent": headers["user-agent"]}
-                    handshake = await self._ask(url, session, {**agent, **asking}, timeout, requested)
+                    handshake = await self._ask(endpoint, {**agent, **asking}, requested)
                     if handshake.consent is not None:
                         await self._registry.subscriptions.record_consent(name, handshake.consent)
                     self._remember(name, handshake)
@@ -113,23 +109,28 @@ class Handshakes:
 
     async def _ask(
         self,
-        url: URL,
-        session: aiohttp.ClientSession,
+        endpoint: Endpoint,
         headers: Mapping[str, str],
-        timeout: aiohttp.ClientTimeout,
         requested: str,
     ) -> _Handshake:
         try:
-            async with session.options(url, headers=headers, allow_redirects=False, timeout=timeout) as response:
-                status, response_headers = response.status, response.headers
-        except CLIENT_ERRORS as error:
-            return _Handshake(requested, self._now(), refusal=classify_error(error))
+            response = await endpoint.request("OPTIONS", headers)
+        except RequestFailed as failure:
+            return _Handshake(requested, self._now(), refusal=failure.outcome)
+        handshake = self._judge(response, headers[REQUEST_ORIGIN], requested)
+        if handshake.refusal is not None and endpoint.dialled.private:
+            # The same as without a response, or a tenant could learn what listens in a private network.
+            return replace(handshake, refusal=hide(_deferred(handshake.refusal.reason), delivery=endpoint.delivery))
+        return handshake
+
+    def _judge(self, response: EndpointResponse, origin: str, requested: str) -> _Handshake:
+        status, response_headers = response.status, response.headers
         wait = retry_after(response_headers.get("retry-after"), now=self._clock())
         allowed, rate = (
             response_headers.get(ALLOWED_ORIGIN, "").strip().lower(),
             response_headers.get(ALLOWED_RATE, "*").strip(),
         )
-        if allowed not in {"*", headers[REQUEST_ORIGIN].lower()}:
+        if allowed not in {"*", origin.lower()}:
             why = "consent for another origin" if allowed else "no consent"
             throttle = asks_to_throttle(status, wait)
             refusal = _deferred(f"{why} (OPTIONS: HTTP {status})", retry_after=wait, throttle=throttle)

@@ -24,6 +24,8 @@ class WebhookSettings(Protocol):
     @property
     def webhook_allow_http(self) -> bool: ...
     @property
+    def webhook_connections(self) -> int: ...
+    @property
     def webhook_origin(self) -> str | None: ...
     @property
     def webhook_ports(self) -> frozenset[int] | None: ...
@@ -51,6 +53,7 @@ def open_webhook(
         session,
         egress,
         timeout=settings.webhook_timeout,
+        connections=settings.webhook_connections,
         origin=settings.webhook_origin,
         renderer=renderer,
     )

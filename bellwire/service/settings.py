@@ -119,6 +119,8 @@ class Settings(BaseSettings):
 
     #: Timeout of a webhook request, in seconds, from connecting to the end of the response.
     webhook_timeout: float = Field(default=20, ge=1, le=30)
+    #: Maximum connections of a worker process to one host and port. Further deliveries to it wait in order.
+    webhook_connections: int = Field(default=50, ge=1, le=1000)
     #: Allow http:// targets, whose requests are not encrypted.
     webhook_allow_http: bool = False
     #: Ports that webhook targets may use, separated by commas; * for all.

@@ -13,6 +13,7 @@ from activities.egress.download import Downloader
 from activities.egress.policy import Egress, EgressRefused
 from activities.email.attachments import (
     MAX_CONCURRENT,
+    MAX_CONCURRENT_PER_TENANT,
     MAX_FILE_BYTES,
     MAX_FILES,
     AttachmentRejected,
@@ -77,7 +78,7 @@ def naming(*attachments: Any) -> Event:
 
 
 async def load(fetch: Fetch | None, happened: Event, *, wanted: bool = True) -> AttachmentSet:
-    async with Attachments(fetch).load(happened, wanted=wanted) as found:
+    async with Attachments(fetch).load(happened, tenant="acme", wanted=wanted) as found:
         return found
 
 
@@ -252,9 +253,9 @@ async def test_the_number_of_mails_with_files_in_memory_is_limited() -> None:
 
     attachments = Attachments(fetch)
 
-    async def one() -> None:
+    async def one(tenant: str) -> None:
         nonlocal held, most
-        async with attachments.load(naming({"url": "https://x.example/a.pdf"}), wanted=True):
+        async with attachments.load(naming({"url": "https://x.example/a.pdf"}), tenant=tenant, wanted=True):
             held += 1
             most = max(most, held)
             if held == MAX_CONCURRENT:
@@ -262,11 +263,37 @@ async def test_the_number_of_mails_with_files_in_memory_is_limited() -> None:
             await release.wait()
             held -= 1
 
-    sending = [asyncio.create_task(one()) for _ in range(3 * MAX_CONCURRENT)]
+    sending = [asyncio.create_task(one(f"tenant-{n}")) for n in range(3 * MAX_CONCURRENT)]
     await full.wait()
     release.set()
     await asyncio.gather(*sending)
     assert most == MAX_CONCURRENT
+
+
+async def test_slow_files_of_one_tenant_do_not_hold_up_the_mails_of_another() -> None:
+    release, slow = asyncio.Event(), 0
+
+    async def fetch(url: str) -> tuple[str, bytes]:
+        nonlocal slow
+        if "slow" in url:
+            slow += 1
+            await release.wait()
+        return PDF, b"%PDF"
+
+    attachments = Attachments(fetch)
+
+    async def one(tenant: str, url: str) -> int:
+        async with attachments.load(naming({"url": url}), tenant=tenant, wanted=True) as found:
+            return len(found.files)
+
+    waiting = [asyncio.create_task(one("evil", f"https://slow.example/{n}")) for n in range(24)]
+    async with asyncio.timeout(5):
+        while slow < MAX_CONCURRENT_PER_TENANT:
+            await asyncio.sleep(0.01)
+        assert await one("good", "https://x.example/a.pdf") == 1
+    assert slow == MAX_CONCURRENT_PER_TENANT
+    release.set()
+    assert await asyncio.gather(*waiting) == [1] * 24
 
 
 async def test_files_are_downloaded_under_the_egress_policy() -> None:

@@ -32,7 +32,7 @@ LOOPBACK = ip_network("127.0.0.0/8")
 @asynccontextmanager
 async def channel(egress: Egress, **options: object) -> AsyncIterator[WebhookChannel]:
     async with egress.session(**options) as session:  # type: ignore[arg-type]
-        yield WebhookChannel(cast(Registry, None), session, egress, timeout=1)
+        yield WebhookChannel(cast(Registry, None), session, egress, timeout=1, origin="sender.example")
 
 
 async def attempt(webhook: WebhookChannel | ChannelSender, url: str) -> Outcome:
@@ -95,6 +95,37 @@ async def test_failures_in_allowed_private_networks_have_one_reason_unless_detai
             ("egress.private_request_failed", each) for each in ways
         ]
         assert "127.0.0.1" not in str(logs)
+
+
+@pytest.mark.parametrize("details", [True, False])
+async def test_handshake_does_not_tell_what_listens_in_a_private_network(details: bool) -> None:
+    egress = Egress(allow=[LOOPBACK], allow_http=True, ports=None, details=details)
+    async with failing_ways() as ways, WebhookReceiver() as hooks, channel(egress) as webhook:
+        for path, headers in (
+            ("/other", {"WebHook-Allowed-Origin": "x"}),
+            ("/no", {}),
+            ("/busy", {"retry-after": "9"}),
+        ):
+            hooks.script_options(path, WebhookResponse(status=429, headers=headers))
+            ways[path] = hooks.url(path)
+        ways["/rate"] = hooks.url("/rate")
+        hooks.script_options(
+            "/rate", WebhookResponse(headers={"WebHook-Allowed-Origin": "*", "WebHook-Allowed-Rate": "many"})
+        )
+        with capture_logs() as logs:
+            outcomes = []
+            for number, url in enumerate(ways.values()):
+                asking = subscription({"channel": "webhook", "url": url, "handshake": True}, id=f"s{number}")
+                outcomes.append(await webhook.attempt(send_request(asking, secret=generate_secret())))
+        assert not any(one.method == "POST" for one in hooks.received)
+    if details:
+        assert len({outcome.reason for outcome in outcomes}) > 5
+    else:
+        assert set(outcomes) == {Outcome(kind=OutcomeKind.DEFERRED, reason=REDACTED_REASON)}
+        # The operator's log has the reason.
+        reasons = [one["reason"] for one in logs if one["event"] == "egress.private_request_failed"]
+        assert len(reasons) == len(ways)
+        assert "no consent (OPTIONS: HTTP 429)" in reasons
 
 
 async def test_private_response_counts_but_its_body_is_hidden_on_new_and_reused_connections() -> None:

@@ -198,7 +198,13 @@ async def demanding(authority: Authority, folder: Path) -> AsyncIterator[tuple[s
         return web.Response(status=204)
 
     app = web.Application()
+
+    async def consent(request: web.Request) -> web.Response:
+        await receive(request)
+        return web.Response(headers={"WebHook-Allowed-Origin": "*"})
+
     app.router.add_post("/", receive)
+    app.router.add_options("/", consent)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
@@ -223,6 +229,22 @@ async def test_client_certificate_of_the_subscription_is_presented(
     assert [name for name, _ in seen] == ["acme", "other", "acme"]
     assert seen[0] == seen[2], "a context, and with it the connection, is kept"
     assert seen[0][1] != seen[1][1], "two certificates never share a connection"
+
+
+async def test_handshake_presents_the_client_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority, registry = Authority(), await Registry.open(f"sqlite:///{tmp_path}/registry.db")
+    egress = Egress(allow=[LOOPBACK], allow_http=True, ports=None)
+    try:
+        await registry.migrate()
+        async with demanding(authority, tmp_path) as (url, seen), egress.session() as session:
+            monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+            webhook = WebhookChannel(registry, session, egress, timeout=10, origin="notifications.example.com")
+            sent = due_at(url, client_certificate=authority.certificate("acme"), handshake=True)
+            await registry.subscriptions.create(sent.subscription)
+            assert await webhook.attempt(sent) == Outcome(kind=DELIVERED, reason="HTTP 204")
+    finally:
+        await registry.close()
+    assert [name for name, _ in seen] == ["acme", "acme"]
 
 
 async def test_endpoint_that_rejects_the_client_certificate_is_deferred(

@@ -1,0 +1,111 @@
+"""Connections per endpoint are limited, and waiting for one holds up nobody else."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from activities.egress.policy import Egress
+from activities.webhook.channel import WebhookChannel
+from bellwire.deliveries import OutcomeKind
+from bellwire.webhooks import generate_secret
+from tests.activities.listeners import serving
+from tests.activities.webhook.test_webhook import LOOPBACK, NO_REGISTRY, channel, due_at
+from tests.factories import event
+
+
+@dataclass
+class Slow:
+    """An endpoint that takes `seconds` for each request."""
+
+    seconds: float
+    url: str = ""
+    current: int = 0
+    most: int = 0
+    paths: list[str] = field(default_factory=list)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.current += 1
+        self.most = max(self.most, self.current)
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                self.paths.append(head.split(b" ")[1].decode())
+                length = head.lower().split(b"content-length:")[1].split(b"\r\n")[0]
+                await reader.readexactly(int(length))
+                await asyncio.sleep(self.seconds)
+                writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+        finally:
+            self.current -= 1
+
+
+@asynccontextmanager
+async def slow_endpoint(seconds: float) -> AsyncIterator[Slow]:
+    here = Slow(seconds)
+    async with serving(here.serve) as port:
+        here.url = f"http://127.0.0.1:{port}"
+        yield here
+
+
+async def test_burst_opens_no_more_connections_than_the_limit_and_is_sent_in_order() -> None:
+    async with slow_endpoint(0.02) as endpoint, channel(connections=3) as webhook:
+        outcomes = await asyncio.gather(*(webhook.attempt(due_at(f"{endpoint.url}/{n}")) for n in range(40)))
+    assert {one.kind for one in outcomes} == {OutcomeKind.DELIVERED}
+    assert endpoint.most == 3
+    numbers = [int(path[1:]) for path in endpoint.paths]
+    assert all(abs(number - place) < 3 for place, number in enumerate(numbers))
+
+
+async def test_waiting_for_a_connection_does_not_count_against_the_timeout() -> None:
+    async with slow_endpoint(0.3) as endpoint, channel(connections=1, timeout=2) as webhook:
+        outcomes = await asyncio.gather(*(webhook.attempt(due_at(f"{endpoint.url}/{n}")) for n in range(10)))
+    assert {one.reason for one in outcomes} == {"HTTP 204"}
+    assert endpoint.most == 1
+
+
+async def test_slow_endpoint_does_not_hold_up_another_one() -> None:
+    async with slow_endpoint(30) as slow, slow_endpoint(0) as quick, channel(connections=2, timeout=25) as webhook:
+        waiting = [asyncio.create_task(webhook.attempt(due_at(f"{slow.url}/{n}"))) for n in range(20)]
+        while slow.most < 2:
+            await asyncio.sleep(0.01)
+        async with asyncio.timeout(10):
+            assert (await webhook.attempt(due_at(f"{quick.url}/"))).reason == "HTTP 204"
+        assert not any(task.done() for task in waiting)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        assert slow.most == 2
+
+
+async def test_cancelled_attempt_gives_its_connection_back() -> None:
+    async with slow_endpoint(30) as slow, channel(connections=1) as webhook:
+        first = asyncio.create_task(webhook.attempt(due_at(f"{slow.url}/")))
+        while not slow.paths:
+            await asyncio.sleep(0.01)
+        slow.seconds = 0
+        second = asyncio.create_task(webhook.attempt(due_at(f"{slow.url}/")))
+        await asyncio.sleep(0.05)
+        assert not second.done()
+        first.cancel()
+        assert (await asyncio.wait_for(second, 10)).reason == "HTTP 204"
+
+
+async def test_signature_has_the_time_of_the_request_and_not_of_the_wait() -> None:
+    secret, now = generate_secret(), 1_800_000_000.0
+    heads: list[dict[str, str]] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal now
+        while True:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[1:-2]
+            heads.append({line.partition(": ")[0].lower(): line.partition(": ")[2] for line in head})
+            await reader.readexactly(int(heads[-1]["content-length"]))
+            now += 600
+            writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    egress = Egress(allow=[LOOPBACK], allow_http=True, ports=None)
+    async with serving(serve) as port, egress.session() as session:
+        webhook = WebhookChannel(NO_REGISTRY, session, egress, timeout=5, connections=1, clock=lambda: now)
+        sent = [due_at(f"http://127.0.0.1:{port}/", event(), secret=secret) for _ in range(2)]
+        await asyncio.gather(*map(webhook.attempt, sent))
+    assert [int(head["webhook-timestamp"]) for head in heads] == [1_800_000_000, 1_800_000_600]
