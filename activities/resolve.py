@@ -63,7 +63,7 @@ class Resolver:
         stored = [remainder.event_key for remainder in request.remainders]
         events = {**(await self._registry.events.by_keys(stored) if stored else {}), **owned}
         remainders = [*request.remainders, *(Remainder(event_key=key) for key in owned)]
-        # One that was purged by force is wanted by nobody any more.
+        # An event that was purged by force is not delivered any more.
         remainders = [remainder for remainder in remainders if remainder.event_key in events]
 
         survey = MatchPlanner(
@@ -85,7 +85,7 @@ class Resolver:
         page = request.page
         events = await self._registry.events.by_keys([page.event_key])
         if page.event_key not in events:
-            return PendingGroups(groups=())  # purged by force, so nobody is to get it any more
+            return PendingGroups(groups=())  # the event was purged by force
         found = await self._registry.matching.match_range(events[page.event_key], after=page.after, until=page.until)
         groups = by_channel(page.event_key, found)
         await self._registry.deliveries.add(request.workflow_id, groups)

@@ -8,7 +8,7 @@ import structlog
 
 from activities.egress.forward_proxy import proxy_failure
 from activities.egress.policy import Dialled, EgressRefused
-from bellwire.deliveries import Outcome, OutcomeKind
+from bellwire.deliveries import Fault, Outcome, OutcomeKind
 
 log = structlog.get_logger("bellwire")
 
@@ -47,7 +47,7 @@ def classify_error(error: BaseException) -> Outcome:
     if isinstance(error.__cause__, EgressRefused):
         return Outcome(kind=OutcomeKind.DEFERRED, reason=error.__cause__.reason)
     if failure := proxy_failure(error):
-        return Outcome(kind=OutcomeKind.DEFERRED, reason=failure)
+        return Outcome(kind=OutcomeKind.DEFERRED, reason=failure, fault=Fault.OPERATOR)
     kind, reason = next((kind, reason) for kinds, kind, reason in FAILURES if isinstance(error, kinds))
     return Outcome(kind=kind, reason=reason)
 

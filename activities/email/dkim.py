@@ -1,4 +1,4 @@
-"""DKIM signatures (RFC 6376, 8301, 8463): they prove that the domain sent a mail and that nobody changed it.
+"""DKIM signatures (RFC 6376, 8301, 8463): they prove that the domain sent a mail and that it was not changed.
 
 dkimpy canonicalizes body and headers, and OpenSSL signs them: 0.4 ms with a 2048-bit RSA key, without blocking other
 threads. dkimpy's own signing takes 8 ms and blocks them.

@@ -1,7 +1,7 @@
 """Relays: sends mails by several relays, with failover and load sharing.
 
 A mail goes to the relay with the lowest priority whose circuit is closed; relays of the same priority share the load. If a
-relay fails before it has the mail, the same attempt goes on with the next relay. A reply about the recipient is final for
+relay fails before it has the mail, the same attempt continues with the next relay. A reply about the recipient is final for
 the attempt. So is a lost reply, since the relay may have accepted the mail.
 """
 

@@ -103,7 +103,7 @@ class ChunkRun:
 
     async def _send_one(self, request: SendRequest) -> None:
         if joined := self._joined.get(request.key):
-            # It goes on if this activity is cancelled, and another try may join it.
+            # It continues if this activity is cancelled; another try may join it.
             self._ledger.add(await asyncio.shield(joined))
             return
         if self.in_flight and request.delivery.state is DeliveryState.SENDING:

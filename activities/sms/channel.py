@@ -2,7 +2,7 @@
 
 An SMS may have been sent without a record, when a worker is killed while sending or a response is lost. Then the provider
 that was tried is asked for it before anything is sent again. If a provider has an outage and has certainly accepted nothing,
-the same attempt goes on with the next provider.
+the same attempt continues with the next provider.
 """
 
 import asyncio

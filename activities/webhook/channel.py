@@ -82,14 +82,14 @@ class WebhookChannel:
             signature = webhooks.sign(secrets, request.id, now, body.content)
         except TemplateInvalid as error:
             log.error("template.failed", delivery=request.id, reason=str(error))  # noqa: TRY400 - it says where
-            return _ours(str(error))
+            return _operator_fault(str(error))
         except ValueError:
             # A fault of the registry or the operator; the other deliveries of the chunk must not fail.
-            return _ours("no valid signing secret")
+            return _operator_fault("no valid signing secret")
         try:
             tls = await tls_of(target)
         except ValueError:
-            return _ours("no valid client certificate")
+            return _operator_fault("no valid client certificate")
         headers = {
             **{name: value.get_secret_value() for name, value in target.headers.items()},
             **body.headers,
@@ -116,5 +116,5 @@ class WebhookChannel:
         return classify_response(response.status, response.headers, response.start, now=self._clock())
 
 
-def _ours(reason: str) -> Outcome:
+def _operator_fault(reason: str) -> Outcome:
     return Outcome(kind=OutcomeKind.DEFERRED, reason=reason[:MAX_REASON], fault=Fault.OPERATOR)

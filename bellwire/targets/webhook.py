@@ -34,7 +34,7 @@ def _headers(value: dict[str, SecretStr]) -> dict[str, SecretStr]:
 
 
 class WebhookFormat(StrEnum):
-    """How the request says what happened."""
+    """The format of a webhook's body."""
 
     #: CloudEvents in structured mode: the whole event as one JSON object.
     CLOUDEVENTS = "cloudevents"

@@ -90,7 +90,7 @@ class NameServer(asyncio.DatagramProtocol):
 
     def __init__(self, names: Mapping[str, list[list[str]]]) -> None:
         self.names = {name: list(answers) for name, answers in names.items()}
-        self.asked: list[str] = []
+        self.requested: list[str] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.DatagramTransport, transport)
@@ -103,7 +103,7 @@ class NameServer(asyncio.DatagramProtocol):
         name = question.name.to_text()
         # One look-up sends two queries; the one for IPv4 moves to the next answer.
         if question.rdtype == dns.rdatatype.A:
-            self.asked.append(name)
+            self.requested.append(name)
         while name and question.rdtype == dns.rdatatype.A:
             found = self._next(name.rstrip(".").lower())
             alias = next((one for one in found if not one[0].isdigit()), None)
@@ -169,7 +169,7 @@ class ForwardProxyServer:
 
     dial: Callable[[str, int], tuple[str, int]]
     #: First lines of the requests.
-    asked: list[str] = field(default_factory=list)
+    requested: list[str] = field(default_factory=list)
     #: Answer everything so: a status, and headers with their line ends.
     refuse: str | None = None
     port: int = 0
@@ -177,7 +177,7 @@ class ForwardProxyServer:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         first, _, rest = head.partition("\r\n")
-        self.asked.append(first)
+        self.requested.append(first)
         if self.refuse:
             writer.write(f"HTTP/1.1 {self.refuse}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
         else:

@@ -46,13 +46,13 @@ async def registry(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Re
     async def subscribe_all(connection: AsyncConnection) -> None:
         for number in range(CROWD):
             third = number % 3 == 0
-            wish = subscription(
+            subscribed = subscription(
                 id=f"crowd-{number:05}",
                 tenant="third" if third else "acme",
                 types=["crowd.*"],
                 filters=[{"exact": {"subject": "few"}}] if third else [],
             )
-            await create(connection, wish, secret=None)
+            await create(connection, subscribed, secret=None)
 
     await database.write(subscribe_all)
     await database.close()
@@ -75,12 +75,12 @@ async def _all(resolver: Resolver, request: ResolveInput) -> list[ResolveResult]
     return answers
 
 
-async def _pages_cover(registry: Registry, happened: Event, pages: list[Page], ids: list[str]) -> None:
+async def _pages_cover(registry: Registry, published: Event, pages: list[Page], ids: list[str]) -> None:
     covered = []
     reached = ""
     for page in pages:
         assert page.after >= reached
-        found = await registry.matching.match_range(happened, after=page.after, until=page.until)
+        found = await registry.matching.match_range(published, after=page.after, until=page.until)
         assert 1 <= page.size == len(found) <= PAGE_SIZE
         covered += [name for name, _ in found]
         reached = page.until
@@ -92,107 +92,109 @@ def _crowd(*, few: bool) -> list[str]:
 
 
 async def test_an_event_that_few_want_comes_back_as_groups_and_is_recorded(registry: Registry) -> None:
-    happened, unwanted = event(), event(type="nobody.cares")
+    published, unmatched = event(), event(type="nobody.cares")
     resolver = Resolver(registry)
-    request = ResolveInput(workflow_id="run", events=(happened, unwanted))
+    request = ResolveInput(workflow_id="run", events=(published, unmatched))
     answer = await resolver.resolve(request)
     assert answer.groups == (
-        Group(event_key=happened.key, channel=Channel.WEBHOOK, subscription_ids=("hook-1", "hook-2")),
-        Group(event_key=happened.key, channel=Channel.EMAIL, subscription_ids=("mail-1",)),
+        Group(event_key=published.key, channel=Channel.WEBHOOK, subscription_ids=("hook-1", "hook-2")),
+        Group(event_key=published.key, channel=Channel.EMAIL, subscription_ids=("mail-1",)),
     )
     assert answer.pages == ()
     assert answer.remainders == ()
-    assert set(answer.events) == {happened.key, unwanted.key}
-    recorded = await registry.deliveries.list(event_key=happened.key)
+    assert set(answer.events) == {published.key, unmatched.key}
+    recorded = await registry.deliveries.list(event_key=published.key)
     assert [found.subscription_id for found in recorded] == ["hook-1", "hook-2", "mail-1"]
     assert await resolver.resolve(request) == answer
-    assert await registry.deliveries.list(event_key=happened.key) == recorded
+    assert await registry.deliveries.list(event_key=published.key) == recorded
 
 
 async def test_an_event_published_before_is_not_delivered_again(registry: Registry) -> None:
     resolver = Resolver(registry)
-    happened = event(id="twice")
-    await resolver.resolve(ResolveInput(workflow_id="first", events=(happened,)))
-    again = await resolver.resolve(ResolveInput(workflow_id="second", events=(happened,)))
+    published = event(id="twice")
+    await resolver.resolve(ResolveInput(workflow_id="first", events=(published,)))
+    again = await resolver.resolve(ResolveInput(workflow_id="second", events=(published,)))
     other = await resolver.resolve(ResolveInput(workflow_id="third", events=(event(id="twice", data="other"),)))
-    assert again.events[happened.key].result is PublishResult.DUPLICATE
-    assert again.events[happened.key].workflow_id == "first"
-    assert other.events[happened.key].result is PublishResult.CONFLICT
+    assert again.events[published.key].result is PublishResult.DUPLICATE
+    assert again.events[published.key].workflow_id == "first"
+    assert other.events[published.key].result is PublishResult.CONFLICT
     assert again.groups == other.groups == ()
     assert again.remainders == ()
     assert again.pages == other.pages == ()
 
 
 async def test_an_event_that_many_want_comes_back_as_pages_and_nothing_is_recorded(registry: Registry) -> None:
-    happened = event(type="crowd.gathers", subject="few")
+    published = event(type="crowd.gathers", subject="few")
     resolver = Resolver(registry)
-    answer = await resolver.resolve(ResolveInput(workflow_id="run", events=(happened,)))
+    answer = await resolver.resolve(ResolveInput(workflow_id="run", events=(published,)))
     assert answer.groups == ()
     assert answer.remainders == ()
     assert [page.size for page in answer.pages] == [1000, 1000, 400]
-    await _pages_cover(registry, happened, list(answer.pages), _crowd(few=True))
-    assert await registry.deliveries.list(event_key=happened.key) == []
+    await _pages_cover(registry, published, list(answer.pages), _crowd(few=True))
+    assert await registry.deliveries.list(event_key=published.key) == []
 
     opened = await resolver.open_page(OpenPageInput(workflow_id="page", page=answer.pages[2]))
     ids = tuple(_crowd(few=True)[2000:])
-    assert opened.groups == (Group(event_key=happened.key, channel=Channel.WEBHOOK, subscription_ids=ids),)
+    assert opened.groups == (Group(event_key=published.key, channel=Channel.WEBHOOK, subscription_ids=ids),)
     assert await resolver.open_page(OpenPageInput(workflow_id="page", page=answer.pages[2])) == opened
-    recorded = await registry.deliveries.list(event_key=happened.key, limit=1000)
+    recorded = await registry.deliveries.list(event_key=published.key, limit=1000)
     assert tuple(found.subscription_id for found in recorded) == ids
     assert {found.workflow_id for found in recorded} == {"page"}
 
 
 async def test_the_room_is_for_all_events_together(registry: Registry) -> None:
-    happened = [event() for _ in range(3)]
-    answer = await Resolver(registry).resolve(ResolveInput(workflow_id="run", events=tuple(happened), max_deliveries=7))
-    assert {found.event_key for found in answer.groups} == {happened[0].key, happened[1].key}
-    assert answer.pages == (Page(event_key=happened[2].key, after="", until="mail-1", size=3),)
-    assert await registry.deliveries.list(event_key=happened[2].key) == []
+    published = [event() for _ in range(3)]
+    answer = await Resolver(registry).resolve(
+        ResolveInput(workflow_id="run", events=tuple(published), max_deliveries=7)
+    )
+    assert {found.event_key for found in answer.groups} == {published[0].key, published[1].key}
+    assert answer.pages == (Page(event_key=published[2].key, after="", until="mail-1", size=3),)
+    assert await registry.deliveries.list(event_key=published[2].key) == []
 
 
 async def test_without_room_everything_becomes_pages(registry: Registry) -> None:
-    happened = event()
-    answer = await Resolver(registry).resolve(ResolveInput(workflow_id="run", events=(happened,), max_deliveries=0))
+    published = event()
+    answer = await Resolver(registry).resolve(ResolveInput(workflow_id="run", events=(published,), max_deliveries=0))
     assert answer.groups == ()
     assert [page.size for page in answer.pages] == [3]
 
 
 @pytest.mark.parametrize("budget", [100, 999, 1_000, 1_001, 2_399, 2_400, 2_401])
 async def test_what_the_budget_does_not_reach_is_left_for_the_next_call(registry: Registry, budget: int) -> None:
-    happened = event(type="crowd.gathers")
+    published = event(type="crowd.gathers")
     resolver = Resolver(registry, scan_budget=budget)
-    answers = await _all(resolver, ResolveInput(workflow_id="run", events=(happened,)))
+    answers = await _all(resolver, ResolveInput(workflow_id="run", events=(published,)))
     pages = [page for answer in answers for page in answer.pages]
     assert not any(answer.groups for answer in answers)
     assert len(answers) <= CROWD // budget + 2
-    assert list(answers[0].events) == [happened.key]
+    assert list(answers[0].events) == [published.key]
     assert not any(answer.events for answer in answers[1:])
-    await _pages_cover(registry, happened, pages, _crowd(few=False))
+    await _pages_cover(registry, published, pages, _crowd(few=False))
 
 
 async def test_a_call_returns_so_many_pages_and_no_more(registry: Registry) -> None:
-    happened = event(type="crowd.gathers", subject="few")
+    published = event(type="crowd.gathers", subject="few")
     resolver = Resolver(registry, max_pages=2)
-    first, second = await _all(resolver, ResolveInput(workflow_id="run", events=(happened,)))
+    first, second = await _all(resolver, ResolveInput(workflow_id="run", events=(published,)))
     assert [page.size for page in first.pages] == [1000, 1000]
-    assert first.remainders == (Remainder(event_key=happened.key, after="crowd-01999"),)
+    assert first.remainders == (Remainder(event_key=published.key, after="crowd-01999"),)
     assert [page.size for page in second.pages] == [400]
-    await _pages_cover(registry, happened, [*first.pages, *second.pages], _crowd(few=True))
+    await _pages_cover(registry, published, [*first.pages, *second.pages], _crowd(few=True))
 
 
 async def test_an_event_with_pages_goes_on_with_pages(registry: Registry) -> None:
-    happened = event(type="crowd.gathers", subject="few")
-    await registry.events.accept([happened], "run")
-    left = Remainder(event_key=happened.key, after="crowd-02389")
+    published = event(type="crowd.gathers", subject="few")
+    await registry.events.accept([published], "run")
+    left = Remainder(event_key=published.key, after="crowd-02389")
     answer = await Resolver(registry).resolve(ResolveInput(workflow_id="run", remainders=(left,)))
     assert answer.groups == ()
     assert answer.events == {}
-    assert answer.pages == (Page(event_key=happened.key, after="crowd-02389", until="crowd-02399", size=10),)
+    assert answer.pages == (Page(event_key=published.key, after="crowd-02389", until="crowd-02399", size=10),)
 
 
 async def test_many_candidates_of_which_none_matches_leave_no_page(registry: Registry) -> None:
-    happened = event(type="crowd.gathers", tenant="third")
-    answers = await _all(Resolver(registry, scan_budget=100), ResolveInput(workflow_id="run", events=(happened,)))
+    published = event(type="crowd.gathers", tenant="third")
+    answers = await _all(Resolver(registry, scan_budget=100), ResolveInput(workflow_id="run", events=(published,)))
     assert [answer.pages for answer in answers] == [()] * len(answers)
     assert len(answers) == 9
 
@@ -209,25 +211,25 @@ async def test_an_event_that_the_budget_cuts_short_starts_afresh_in_the_next_cal
 
 
 async def test_a_publication_of_a_hundred_events_that_many_want_is_divided_completely(registry: Registry) -> None:
-    happened = [event(type="crowd.gathers", subject="few" if number % 2 else None) for number in range(100)]
-    answers = await _all(Resolver(registry), ResolveInput(workflow_id="run", events=tuple(happened)))
+    published = [event(type="crowd.gathers", subject="few" if number % 2 else None) for number in range(100)]
+    answers = await _all(Resolver(registry), ResolveInput(workflow_id="run", events=tuple(published)))
     assert len(answers) == 2
     sizes: dict[str, list[int]] = {}
     for page in [page for answer in answers for page in answer.pages]:
         sizes.setdefault(page.event_key, []).append(page.size)
-    assert [sizes[item.key] for item in happened] == [[1000, 600], [1000, 1000, 400]] * 50
+    assert [sizes[item.key] for item in published] == [[1000, 600], [1000, 1000, 400]] * 50
 
 
 async def test_deliveries_are_settled_and_opened_again(registry: Registry) -> None:
-    happened = event()
+    published = event()
     resolver = Resolver(registry)
-    groups = (await resolver.resolve(ResolveInput(workflow_id="run", events=(happened,)))).groups
+    groups = (await resolver.resolve(ResolveInput(workflow_id="run", events=(published,)))).groups
     settled = await resolver.settle(SettleInput(groups=groups, reason="cancelled"))
-    assert settled.settled == {happened.key: {DeliveryState.CANCELLED: 3}}
+    assert settled.settled == {published.key: {DeliveryState.CANCELLED: 3}}
     opened = await resolver.redeliver(RedeliverInput(workflow_id="replay", groups=groups[:1]))
     assert opened.groups == groups[:1]
-    located = await resolver.lookup(LookupInput(source="/shop", id=happened.id, subscription_id="hook-1"))
-    assert located.delivery == Group(event_key=happened.key, channel=Channel.WEBHOOK, subscription_ids=("hook-1",))
+    located = await resolver.lookup(LookupInput(source="/shop", id=published.id, subscription_id="hook-1"))
+    assert located.delivery == Group(event_key=published.key, channel=Channel.WEBHOOK, subscription_ids=("hook-1",))
     assert located.delivery_state is DeliveryState.PENDING
     assert located.delivery_workflow_id == "replay"
     assert located.counts == Counts(matched=3, cancelled=1)

@@ -25,8 +25,8 @@ EVENT = event(id="42")
 Attempting = Callable[[SendRequest], Awaitable[Outcome]]
 
 
-def of(name: str, *, number: int = 1, wish: dict[str, Any] | None = None, **fields: Any) -> SendRequest:
-    return send_request(subscription(id=name, **(wish or {})), EVENT, number=number, **fields)
+def of(name: str, *, number: int = 1, subscribed: dict[str, Any] | None = None, **fields: Any) -> SendRequest:
+    return send_request(subscription(id=name, **(subscribed or {})), EVENT, number=number, **fields)
 
 
 def groups_of(*requests: SendRequest) -> tuple[Group, ...]:

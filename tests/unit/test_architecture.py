@@ -221,7 +221,7 @@ def test_mails_are_signed_and_linked_with_what_the_settings_say() -> None:
     settings = Settings(public_url="https://bell.example", link_key=SecretStr(base64.b64encode(b"k" * 32).decode()))
     links = settings.links
     assert links
-    assert links.unsubscribe_url("wish", "ann@example.com").startswith("https://bell.example/unsubscribe/")
+    assert links.unsubscribe_url("subscription", "ann@example.com").startswith("https://bell.example/unsubscribe/")
 
 
 async def test_a_key_that_is_none_keeps_the_worker_from_starting() -> None:

@@ -14,7 +14,7 @@ PRODUCT = ("bellwire", "workflows", "activities", "starter")
 MAX_LINES = 400
 #: The same where another number holds: `worker.py` only composes; tests have a row per response that a provider may give.
 MAX_LINES_OF = {"worker.py": 170, "tests": 500}
-#: Python files of a folder's own. In a fuller one, nobody finds anything.
+#: Python files of a folder's own. A fuller one is hard to search.
 MAX_FILES = 14
 MAX_FILES_OF = {"bellwire/registry": 20}
 #: Floors, from the ground up: a folder imports only folders below its own floor. Folders of one floor do not import

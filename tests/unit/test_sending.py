@@ -107,7 +107,10 @@ async def test_delivery_without_a_recorded_attempt_is_attempted(state: DeliveryS
 
 
 async def test_delivery_to_a_disabled_subscription_is_rejected_without_an_attempt() -> None:
-    ledger, sender = Ledger(of("a", wish={"state": "disabled"}), of("b", wish={"state": "paused"})), Sender()
+    ledger, sender = (
+        Ledger(of("a", subscribed={"state": "disabled"}), of("b", subscribed={"state": "paused"})),
+        Sender(),
+    )
     await sent(ledger, sender)
     assert sender.attempted == ["b"]
     (rejected,) = [attempt for attempt in ledger.recorded if attempt.subscription_id == "a"]
@@ -343,7 +346,8 @@ def test_retry_decision_follows_the_outcome_and_the_schedule(
 ) -> None:
     outcome = Outcome(kind=kind, reason="", retry_after=retry_after)
     assert (
-        decide_retry(outcome, of("a", number=number, wish={"retry_schedule": schedule}, **fields), SCHEDULE) == expected
+        decide_retry(outcome, of("a", number=number, subscribed={"retry_schedule": schedule}, **fields), SCHEDULE)
+        == expected
     )
 
 
@@ -412,7 +416,7 @@ async def test_attempt_says_whether_the_endpoint_was_degraded(health: EndpointHe
 
 
 async def test_rejection_of_a_disabled_subscription_is_not_the_receivers_fault() -> None:
-    ledger = Ledger(of("a", wish={"state": "disabled"}))
+    ledger = Ledger(of("a", subscribed={"state": "disabled"}))
     await sent(ledger, Sender())
     assert [(attempt.outcome.reason, attempt.outcome.fault) for attempt in ledger.recorded] == [
         ("subscription disabled", Fault.OPERATOR)

@@ -1,4 +1,4 @@
-"""What a webhook subscription may ask for beside its URL: what is refused, and that what is private is shown to nobody."""
+"""The options of a webhook target: what is refused, and that private values are never shown."""
 
 from typing import Any
 
@@ -138,22 +138,22 @@ def test_a_certificate_with_its_chain_and_key_is_taken_in_either_order(key: Any)
 
 
 def test_what_is_private_is_shown_to_nobody_and_kept_where_it_is_stored() -> None:
-    wish = subscription(hook(headers={"x-key": "s3cret"}, client_certificate=GOOD))
+    subscribed = subscription(hook(headers={"x-key": "s3cret"}, client_certificate=GOOD))
     for shown in (
-        repr(wish),
-        str(wish),
-        wish.model_dump_json(),
-        str(wish.model_dump(mode="json")),
-        str(wish.model_dump()),
+        repr(subscribed),
+        str(subscribed),
+        subscribed.model_dump_json(),
+        str(subscribed.model_dump(mode="json")),
+        str(subscribed.model_dump()),
     ):
         assert "s3cret" not in shown
         assert "BEGIN" not in shown
-    assert wish.model_dump(mode="json")["target"]["headers"] == {"x-key": "**********"}
-    kept = wish.model_dump_json(context=TRUSTED)
-    assert Subscription.model_validate_json(kept, context=TRUSTED) == wish
+    assert subscribed.model_dump(mode="json")["target"]["headers"] == {"x-key": "**********"}
+    kept = subscribed.model_dump_json(context=TRUSTED)
+    assert Subscription.model_validate_json(kept, context=TRUSTED) == subscribed
 
 
 def test_a_subscription_that_was_shown_is_not_stored_with_its_stars() -> None:
-    wish = subscription(hook(headers={"x-key": "s3cret"}))
+    subscribed = subscription(hook(headers={"x-key": "s3cret"}))
     with pytest.raises(ValidationError, match="stars"):
-        Subscription.model_validate_json(wish.model_dump_json())
+        Subscription.model_validate_json(subscribed.model_dump_json())

@@ -64,12 +64,12 @@ def test_bellwire_and_the_independent_library_accept_each_other(secret: bytes, d
     encoded = "whsec_" + base64.b64encode(secret).decode()
     body = json.dumps(data)
     now = datetime.now(UTC)
-    ours = {"webhook-id": ID, "webhook-timestamp": str(int(now.timestamp()))}
-    theirs = dict(ours)
-    ours["webhook-signature"] = sign(encoded, ID, now, body)
-    theirs["webhook-signature"] = Webhook(encoded).sign(ID, now, body)
-    assert Webhook(encoded).verify(body, ours) == data
-    assert verify(encoded, theirs, body) == data
+    sent = {"webhook-id": ID, "webhook-timestamp": str(int(now.timestamp()))}
+    independent = dict(sent)
+    sent["webhook-signature"] = sign(encoded, ID, now, body)
+    independent["webhook-signature"] = Webhook(encoded).sign(ID, now, body)
+    assert Webhook(encoded).verify(body, sent) == data
+    assert verify(encoded, independent, body) == data
 
 
 def test_the_independent_library_refuses_a_changed_body() -> None:

@@ -14,12 +14,19 @@ GLOSSARY = CHECKOUT / "docs" / "glossary.md"
 CHECKED = (
     "CHANGELOG.md",
     "CONTRIBUTING.md",
+    "Makefile",
     "README.md",
-    "docs/explanation",
-    "docs/glossary.md",
-    "docs/how-to",
-    "docs/performance.md",
-    "docs/troubleshooting.md",
+    "activities",
+    "bellwire",
+    "benchmarks",
+    "docker-compose.yml",
+    "docs",
+    "examples",
+    "pyproject.toml",
+    "starter",
+    "tests",
+    "worker.py",
+    "workflows",
 )
 #: Where a term of the glossary may be used.
 USED_IN = ("bellwire", "workflows", "activities", "starter", "worker.py", "docs", "README.md")

@@ -200,9 +200,9 @@ async def test_ambiguous_url_never_reaches_a_private_address(url: str) -> None:
     async with hosts() as here, name_server({"app.example": [["127.0.0.1"]]}) as (_, resolver):
         egress = guard()
         async with egress.session(timeout=5, resolver=resolver) as session:
-            for asked in (url.format(port=here.port), lambda: egress.checked(url.format(port=here.port))):
+            for requested in (url.format(port=here.port), lambda: egress.checked(url.format(port=here.port))):
                 try:
-                    await session.post(asked if isinstance(asked, str) else asked(), allow_redirects=False)
+                    await session.post(requested if isinstance(requested, str) else requested(), allow_redirects=False)
                 except (aiohttp.ClientError, EgressRefused, UnicodeError):
                     continue
         assert here.breaches == 0
@@ -319,7 +319,7 @@ async def test_name_that_resolves_to_a_private_address_is_refused_for_every_reco
         async with guard().session(timeout=5, resolver=resolver) as session:
             error = await tried(session, f"http://{name}:{here.port}/")
         assert isinstance(error.__cause__, EgressRefused)
-        assert server.asked
+        assert server.requested
         assert here.breaches == 0
 
 
@@ -342,7 +342,7 @@ async def test_dns_rebinding_is_refused_at_the_next_connection() -> None:
             pool_of(session).clear_dns_cache()
             error = await tried(session, str(url))
         assert isinstance(error.__cause__, EgressRefused)
-        assert server.asked == ["rebind.example."] * 2
+        assert server.requested == ["rebind.example."] * 2
         assert (here.outside.accepted, here.breaches) == (1, 0)
 
 

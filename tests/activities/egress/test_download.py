@@ -34,7 +34,7 @@ async def refused(url: str, *, limit: int = 100, timeout: float = 5, **options: 
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "expected"),
     [
         ("image/png", "image/png"),
         ("Text/HTML; charset=utf-8", "text/html"),
@@ -46,10 +46,10 @@ async def refused(url: str, *, limit: int = 100, timeout: float = 5, **options: 
         ("x" * 100 + "/y", UNKNOWN_TYPE),
     ],
 )
-async def test_download_returns_the_media_type(given: str, told: str) -> None:
+async def test_download_returns_the_media_type(given: str, expected: str) -> None:
     async with WebhookReceiver() as hooks, fetching() as downloader:
         hooks.script("/logo", WebhookResponse(status=200, headers={"content-type": given}, body=b"\0\xff" * 50))
-        assert await downloader.download(hooks.url("/logo"), limit=100, timeout=5) == (told, b"\0\xff" * 50)
+        assert await downloader.download(hooks.url("/logo"), limit=100, timeout=5) == (expected, b"\0\xff" * 50)
         [got] = hooks.received
     assert got.headers["accept-encoding"] == "identity"
     assert got.headers["user-agent"].startswith("Bellwire/")

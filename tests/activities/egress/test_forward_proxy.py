@@ -18,7 +18,7 @@ from activities.egress.forward_proxy import REFUSED, UNREACHABLE, ForwardProxy
 from activities.egress.policy import Egress, EgressRefused
 from activities.sending.channel_sender import ChannelSender
 from activities.webhook.channel import WebhookChannel
-from bellwire.deliveries import Outcome, OutcomeKind
+from bellwire.deliveries import Fault, Outcome, OutcomeKind
 from bellwire.registry import Registry
 from bellwire.service.settings import Settings
 from bellwire.targets import Channel
@@ -50,7 +50,7 @@ async def test_plain_http_is_resolved_by_the_proxy() -> None:
     async with WebhookReceiver() as hooks, forward_proxy() as proxy, channel(proxy.port) as webhook:
         outcome = await attempt(webhook, f"http://app.invalid:{hooks.port}/hooks")
         assert outcome == Outcome(kind=OutcomeKind.DELIVERED, reason="HTTP 204")
-        assert proxy.asked == [f"POST http://app.invalid:{hooks.port}/hooks HTTP/1.1"]
+        assert proxy.requested == [f"POST http://app.invalid:{hooks.port}/hooks HTTP/1.1"]
         assert [one.path for one in hooks.received] == ["/hooks"]
 
 
@@ -74,7 +74,7 @@ async def test_https_tunnels_to_the_endpoint(tmp_path: Path) -> None:
         ):
             egress.check_forwarded(answer)  # inside the tunnel a 407 is the receiver's
             assert answer.status == 407
-        assert proxy.asked == [f"CONNECT 127.0.0.1:{port} HTTP/1.1"]
+        assert proxy.requested == [f"CONNECT 127.0.0.1:{port} HTTP/1.1"]
         assert seen[0].startswith(b"POST / HTTP/1.1\r\n")
         async with channel(proxy.port) as webhook:
             outcome = await attempt(webhook, f"https://app.invalid:{port}/")
@@ -89,7 +89,7 @@ async def test_refusing_proxy_is_the_operators_fault(answer: str) -> None:
         proxy.refuse = answer
         with capture_logs() as logs:
             outcome = await attempt(webhook, "https://app.invalid/hooks")
-    assert outcome == Outcome(kind=DEFERRED, reason=REFUSED)
+    assert outcome == Outcome(kind=DEFERRED, reason=REFUSED, fault=Fault.OPERATOR)
     [line] = [one for one in logs if one["event"] == "egress.proxy_failed"]
     assert (line["log_level"], line["reason"]) == ("error", REFUSED)
     assert "app.invalid" not in str(logs)
@@ -99,7 +99,9 @@ async def test_proxy_authentication_for_plain_http_is_the_operators_fault() -> N
     async with forward_proxy() as proxy, channel(proxy.port) as webhook:
         proxy.refuse = '407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm="out"'
         with capture_logs() as logs:
-            assert await attempt(webhook, "http://app.invalid/hooks") == Outcome(kind=DEFERRED, reason=REFUSED)
+            assert await attempt(webhook, "http://app.invalid/hooks") == Outcome(
+                kind=DEFERRED, reason=REFUSED, fault=Fault.OPERATOR
+            )
     assert [one["log_level"] for one in logs] == ["error"]
 
 
@@ -109,7 +111,7 @@ async def test_unreachable_proxy_is_the_operators_fault(scheme: str, host: str) 
     async with channel(free_port(), host=host) as webhook:
         with capture_logs() as logs:
             outcome = await attempt(webhook, f"{scheme}://app.invalid/hooks")
-    assert outcome == Outcome(kind=DEFERRED, reason=UNREACHABLE)
+    assert outcome == Outcome(kind=DEFERRED, reason=UNREACHABLE, fault=Fault.OPERATOR)
     assert [one["log_level"] for one in logs] == ["error"]
 
 
@@ -129,7 +131,7 @@ async def test_address_literals_are_checked_before_the_proxy(url: str) -> None:
     async with WebhookReceiver() as hooks, forward_proxy() as proxy, channel(proxy.port) as webhook:
         outcome = await attempt(webhook, url.format(port=hooks.port))
         assert (outcome.kind, outcome.reason) == (OutcomeKind.REJECTED, "address not allowed")
-        assert proxy.asked == []
+        assert proxy.requested == []
 
 
 async def test_schemes_and_ports_are_checked_before_the_proxy() -> None:

@@ -19,7 +19,7 @@ DELIVERED, REJECTED, DEFERRED, UNKNOWN = OutcomeKind
 
 def request_to(*addresses: str, **fields: Any) -> SendRequest:
     to = subscription({"channel": "email", "to": addresses[0] if len(addresses) == 1 else addresses}, id="sub")
-    return send_request(to, fields.pop("happened", None) or event(id="1"), **fields)
+    return send_request(to, fields.pop("published", None) or event(id="1"), **fields)
 
 
 def again(first: SendRequest, outcome: Outcome, number: int = 2) -> SendRequest:

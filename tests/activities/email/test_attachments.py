@@ -77,20 +77,20 @@ def naming(*attachments: Any) -> Event:
     return event(data={"order": "42", "attachments": list(attachments)})
 
 
-async def load(fetch: Fetch | None, happened: Event, *, wanted: bool = True) -> AttachmentSet:
-    async with Attachments(fetch).load(happened, tenant="acme", wanted=wanted) as found:
+async def load(fetch: Fetch | None, published: Event, *, wanted: bool = True) -> AttachmentSet:
+    async with Attachments(fetch).load(published, tenant="acme", wanted=wanted) as found:
         return found
 
 
 async def test_files_are_named_by_the_event_the_link_or_the_type() -> None:
     async with files() as serving:
-        happened = naming(
+        published = naming(
             {"url": serving.put("/a/1", b"%PDF 1"), "name": "../Invoice 42.pdf", "type": "application/x-pdf; v=1"},
             {"url": f"{serving.url}/b/%E5%8F%91.csv?x=1"},
             {"url": serving.put("/", b"%PDF 3")},
         )
         serving.contents["/b/发.csv"] = ("text/csv; charset=utf-8", b"a;b")
-        found = await load(serving.fetch, happened)
+        found = await load(serving.fetch, published)
     assert [(file.name, file.type, file.content) for file in found.files] == [
         ("Invoice 42.pdf", "application/x-pdf", b"%PDF 1"),
         ("发.csv", "text/csv", b"a;b"),
@@ -220,13 +220,13 @@ async def test_a_rejected_file_is_left_out_and_the_others_are_attached() -> None
 async def test_an_unavailable_file_fails_the_whole_set() -> None:
     async with files() as serving:
         serving.statuses["/a.pdf"] = 503
-        happened = naming({"url": serving.put("/b.pdf")}, {"url": f"{serving.url}/a.pdf"})
+        published = naming({"url": serving.put("/b.pdf")}, {"url": f"{serving.url}/a.pdf"})
         with pytest.raises(AttachmentUnavailable) as unavailable:
-            await load(serving.fetch, happened)
+            await load(serving.fetch, published)
         assert unavailable.value.reason == "attachment: HTTP 503"
         del serving.statuses["/a.pdf"]
         serving.put("/a.pdf")
-        assert len((await load(serving.fetch, happened)).files) == 2
+        assert len((await load(serving.fetch, published)).files) == 2
 
 
 @pytest.mark.parametrize("url", ["http://169.254.169.254/latest/meta-data", "http://10.0.0.1/a", "http://[::1]/a"])

@@ -192,11 +192,11 @@ async def test_the_activity_records_the_outcome_of_each_delivery(tmp_path: Path)
     registry = await Registry.open(f"sqlite:///{tmp_path}/registry.db")
     try:
         await registry.migrate()
-        happened = event(id="1")
+        published = event(id="1")
         for name, address in (("ann", ANN), ("bob", BOB)):
             await registry.subscriptions.create(subscription({"channel": "email", "to": address}, id=name))
-        await registry.events.accept([happened], "event//shop/1")
-        group = Group(event_key=happened.key, channel=Channel.EMAIL, subscription_ids=("ann", "bob"))
+        await registry.events.accept([published], "event//shop/1")
+        group = Group(event_key=published.key, channel=Channel.EMAIL, subscription_ids=("ann", "bob"))
         await registry.deliveries.add("event//shop/1", [group])
         async with Mailbox() as box:
             box.script(BOB, "451 4.7.1 later")
@@ -206,7 +206,7 @@ async def test_the_activity_records_the_outcome_of_each_delivery(tmp_path: Path)
             await pool.close()
     finally:
         await registry.close()
-    assert result.settled == {happened.key: {DeliveryState.DELIVERED: 1}}
+    assert result.settled == {published.key: {DeliveryState.DELIVERED: 1}}
     [left] = result.deferred
     assert (left.subscription_id, left.delay, left.reason) == ("bob", 60.0, "SMTP 451 4.7.1")
 
@@ -260,9 +260,9 @@ async def test_a_subscription_that_changed_to_another_channel_is_rejected() -> N
 
 async def test_event_data_cannot_inject_a_header() -> None:
     evil = "42\r\nBcc: eve@example.com\r\n\r\n.\r\nMAIL FROM:<x@y>\r\n"
-    happened = event(id="1", data={"order": evil})
+    published = event(id="1", data={"order": evil})
     async with Mailbox() as box, channel_to(box) as channel:
-        await channel.attempt(request_to(ANN, happened=happened))
+        await channel.attempt(request_to(ANN, published=published))
         [mail] = box.mails
         assert "Bcc" not in mail.headers
         assert mail.subject == "Order 42 Bcc: eve@example.com . MAIL FROM:<x@y> is paid"
@@ -270,9 +270,9 @@ async def test_event_data_cannot_inject_a_header() -> None:
 
 
 async def test_a_chinese_subject_and_body_are_sent_in_seven_bits() -> None:
-    happened = event(id="1", data={"order": "订单" * 60})
+    published = event(id="1", data={"order": "订单" * 60})
     async with Mailbox() as box, channel_to(box, sender="通知 <bell@example.net>") as channel:
-        await channel.attempt(request_to(ANN, happened=happened))
+        await channel.attempt(request_to(ANN, published=published))
         [mail] = box.mails
     assert mail.raw.isascii()
     assert max(len(line) for line in mail.raw.split(b"\r\n")) <= 78 + len(request_to(ANN).delivery.id)
@@ -327,9 +327,9 @@ async def test_files_are_attached_if_the_target_asks_for_them_and_defer_the_mail
             raise response
         return cast(tuple[str, bytes], response)
 
-    happened = event(id="1", data={"order": "42", "attachments": [{"url": "https://files.example/a.pdf"}]})
+    published = event(id="1", data={"order": "42", "attachments": [{"url": "https://files.example/a.pdf"}]})
     plain, wanted = (
-        send_request(subscription({"channel": "email", "to": ANN, "attachments": attached}, id="sub"), happened)
+        send_request(subscription({"channel": "email", "to": ANN, "attachments": attached}, id="sub"), published)
         for attached in (False, True)
     )
     async with Mailbox() as box:

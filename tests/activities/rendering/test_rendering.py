@@ -51,23 +51,23 @@ def test_the_built_in_templates_compile() -> None:
 @pytest.mark.parametrize("locale", ["en", "zh-cn", "de"])
 @pytest.mark.parametrize("data", ODD, ids=repr)
 async def test_every_event_can_be_rendered(name: str, locale: str, data: Any) -> None:
-    renderer, happened, to = Renderer(None), event(type=name, data=data), by_email(locale=locale)
-    mail = await renderer.email(send_request(to, happened))
+    renderer, published, to = Renderer(None), event(type=name, data=data), by_email(locale=locale)
+    mail = await renderer.email(send_request(to, published))
     assert mail.subject
     assert mail.html
     assert mail.text
     assert mail.text.strip()
-    assert await renderer.text(send_request(to, happened), "sms.text")
+    assert await renderer.text(send_request(to, published), "sms.text")
 
 
 async def test_the_default_template_shows_type_subject_time_source_and_data() -> None:
-    happened = event(
+    published = event(
         type="stock.low",
         subject="bolt <M4>",
         time="2026-11-23T10:00:00+02:00",
         data={"left": 3, "shop": {"city": "Köln"}},
     )
-    mail = await Renderer(None).email(send_request(by_email(), happened))
+    mail = await Renderer(None).email(send_request(by_email(), published))
     assert mail.subject == "stock.low: bolt <M4>"
     assert mail.text is not None
     for words in ("stock.low", "bolt <M4>", "/shop", "2026-11-23 08:00 UTC", "left: 3", "shop.city: Köln"):
@@ -133,14 +133,14 @@ async def test_the_text_of_a_template_with_html_only_is_derived_from_the_html(tm
 
 async def test_html_is_escaped_and_text_is_not(tmp_path: Path) -> None:
     folder = write(tmp_path, a__email_html="<p>{{ data }}</p>", a__email_txt="{{ data }}", a__sms_txt="{{ data }}")
-    happened = event(type="a", data="<script>alert('hi')</script>")
+    published = event(type="a", data="<script>alert('hi')</script>")
     renderer = Renderer(folder)
-    mail = await renderer.email(send_request(by_email(), happened))
+    mail = await renderer.email(send_request(by_email(), published))
     assert mail.html == "<p>&lt;script&gt;alert(&#39;hi&#39;)&lt;/script&gt;</p>"
     assert mail.text is not None
     assert (
         mail.text.strip()
-        == await renderer.text(send_request(by_email(), happened), "sms.text")
+        == await renderer.text(send_request(by_email(), published), "sms.text")
         == "<script>alert('hi')</script>"
     )
 
@@ -284,8 +284,8 @@ def test_large_data_is_cut_to_the_maximum_number_of_rows() -> None:
 
 
 async def test_the_largest_event_makes_a_mail_within_the_limit() -> None:
-    happened = Event(source="/a", type="a", subject="s" * 1024, data={f"&{n}" * 20: "&😀" * 500 for n in range(90)})
-    mail = await Renderer(None).email(send_request(by_email(), happened))
+    published = Event(source="/a", type="a", subject="s" * 1024, data={f"&{n}" * 20: "&😀" * 500 for n in range(90)})
+    mail = await Renderer(None).email(send_request(by_email(), published))
     assert mail.html is not None
     assert len(mail.html.encode()) < MAX_OUTPUT_BYTES
 

@@ -83,19 +83,19 @@ async def test_templates_of_a_tenant_win_and_the_others_come_from_the_operator(t
 async def test_a_webhook_template_must_produce_json(tenants: TenantRenderer, tmp_path: Path) -> None:
     renderer = Renderer(tmp_path, tenants=tenants)
     good = '{"text": {{ "Order " ~ data.order }}, "id": {{ id | tojson }}}'
-    happened = event(id="1", data={"order": 'a"b</script>é'})
-    assert await renderer.text(send_request(with_templates(HOOK, webhook_json=good), happened), "webhook.json") == (
+    published = event(id="1", data={"order": 'a"b</script>é'})
+    assert await renderer.text(send_request(with_templates(HOOK, webhook_json=good), published), "webhook.json") == (
         '{"text": "Order a\\"b</script>é", "id": "1"}'
     )
     bad = '{\n"text": "{{ data.order }}"}'
     with pytest.raises(TemplateInvalid, match=r"webhook\.json: the result is not JSON: line 2: "):
-        await renderer.text(send_request(with_templates(HOOK, webhook_json=bad), happened), "webhook.json")
+        await renderer.text(send_request(with_templates(HOOK, webhook_json=bad), published), "webhook.json")
     with pytest.raises(TemplateInvalid, match=r"template default/webhook\.json does not exist"):
-        await renderer.text(send_request(subscription(HOOK), happened), "webhook.json")
+        await renderer.text(send_request(subscription(HOOK), published), "webhook.json")
     (tmp_path / "order.paid").mkdir()
     (tmp_path / "order.paid" / "webhook.json").write_text("[{{ type | tojson }}]")
     renderer.check()
-    assert await renderer.text(send_request(subscription(HOOK), happened), "webhook.json") == '["order.paid"]'
+    assert await renderer.text(send_request(subscription(HOOK), published), "webhook.json") == '["order.paid"]'
 
 
 @pytest.mark.parametrize(
@@ -105,9 +105,9 @@ async def test_a_webhook_template_must_produce_json(tenants: TenantRenderer, tmp
 async def test_the_error_for_a_missing_computed_name_does_not_show_the_name(
     source: str, tenants: TenantRenderer
 ) -> None:
-    happened = event(data={"word": "ann"})
+    published = event(data={"word": "ann"})
     with pytest.raises(TemplateInvalid, match=r"^template email\.text line 1: a variable is missing$"):
-        await Renderer(None, tenants=tenants).email(send_request(with_templates(EMAIL, email_text=source), happened))
+        await Renderer(None, tenants=tenants).email(send_request(with_templates(EMAIL, email_text=source), published))
 
 
 @pytest.mark.parametrize(

@@ -84,10 +84,10 @@ async def test_sample_event_is_sent_whatever_the_state_and_nothing_is_recorded(
 
 
 async def test_given_event_is_sent_unchanged(registry: Registry) -> None:
-    attempts, happened = Attempts(OK), event(id="mine", data={"order": 7})
-    await run_test_send(registry, attempts, GIVEN.model_copy(update={"event": happened}))
+    attempts, published = Attempts(OK), event(id="mine", data={"order": 7})
+    await run_test_send(registry, attempts, GIVEN.model_copy(update={"event": published}))
     assert [(request.events, request.events_json) for request in attempts.requests] == [
-        ((happened,), (happened.to_json(),))
+        ((published,), (published.to_json(),))
     ]
 
 

@@ -18,13 +18,13 @@ from tests.activities.webhook.test_webhook import channel
 from tests.factories import event, send_request, subscription
 
 
-async def posted(happened: Event, *, renderer: Renderer | None = None, **target: Any) -> Received:
+async def posted(published: Event, *, renderer: Renderer | None = None, **target: Any) -> Received:
     """The request of one attempt, its signature verified by an independent library."""
     secret = generate_secret()
     async with WebhookReceiver() as hooks, channel(renderer=renderer) as webhook:
         hooks.expect("/", secret)
-        wish = subscription({"channel": "webhook", "url": hooks.url(), **target})
-        outcome = await webhook.attempt(send_request(wish, happened, secret=secret))
+        subscribed = subscription({"channel": "webhook", "url": hooks.url(), **target})
+        outcome = await webhook.attempt(send_request(subscribed, published, secret=secret))
         assert outcome.kind is OutcomeKind.DELIVERED, outcome
         (got,) = hooks.received
     assert got.verified
@@ -41,15 +41,15 @@ def attributes(got: Received) -> dict[str, str]:
 
 
 async def test_default_format_is_structured_cloudevents() -> None:
-    happened = event(subject="42")
-    for got in (await posted(happened), await posted(happened, format="cloudevents")):
+    published = event(subject="42")
+    for got in (await posted(published), await posted(published, format="cloudevents")):
         assert got.headers["content-type"] == STRUCTURED
-        assert got.event == happened.structured()
+        assert got.event == published.structured()
         assert attributes(got) == {}
 
 
 async def test_binary_mode_sends_data_as_body_and_attributes_as_headers() -> None:
-    happened = event(
+    published = event(
         subject='Größe "42" 100% 你好 😀',
         dataschema="https://schemas.example/order%20paid",
         tenant="acme",
@@ -58,10 +58,10 @@ async def test_binary_mode_sends_data_as_body_and_attributes_as_headers() -> Non
         sequence=-7,
         data={"text": "naïve", "list": [1, None]},
     )
-    got = await posted(happened, format="cloudevents-binary")
-    assert json.loads(got.body) == happened.data
+    got = await posted(published, format="cloudevents-binary")
+    assert json.loads(got.body) == published.data
     assert got.headers["content-type"] == "application/json"
-    expected = {name: happened.attribute(name) for name in happened.structured() if name != "data"}
+    expected = {name: published.attribute(name) for name in published.structured() if name != "data"}
     assert attributes(got) == expected
     assert attributes(got)["sampled"] == "true"
     assert got.headers["ce-subject"].startswith("Gr%C3%B6%C3%9Fe%20%2242%22%20100%25%20%E4%BD%A0")
@@ -105,18 +105,18 @@ async def test_binary_mode_sends_every_kind_of_data(
     ],
 )
 async def test_event_that_does_not_fit_into_headers_is_sent_structured(fields: dict[str, Any]) -> None:
-    happened = event(**fields)
-    got = await posted(happened, format="cloudevents-binary")
+    published = event(**fields)
+    got = await posted(published, format="cloudevents-binary")
     assert got.headers["content-type"] == STRUCTURED
-    assert got.event == happened.structured()
+    assert got.event == published.structured()
     assert attributes(got) == {}
 
 
 async def test_standard_format_has_type_timestamp_and_data() -> None:
-    happened = event(subject="left out")
-    got = await posted(happened, format="standard")
+    published = event(subject="left out")
+    got = await posted(published, format="standard")
     assert got.headers["content-type"] == JSON
-    assert got.event == {"type": "order.paid", "timestamp": happened.structured()["time"], "data": happened.data}
+    assert got.event == {"type": "order.paid", "timestamp": published.structured()["time"], "data": published.data}
     assert list(got.event) == ["type", "timestamp", "data"]
     assert (await posted(event(data=None), format="standard")).event["data"] == {}
 
@@ -135,10 +135,10 @@ async def test_template_renders_the_body(tmp_path: Path) -> None:
         tmp_path,
         '{# a comment #}\n{"id": {{ id }}, "text": {{ "Order " ~ data.order }}, "all": {{ data }}, "who": {{ tenant }}}\n',
     )
-    happened = event(data={"order": '4"2', "text": "</script> 你好\u2028", "paid": True, "note": None})
-    got = await posted(happened, renderer=renderer, format="template")
+    published = event(data={"order": '4"2', "text": "</script> 你好\u2028", "paid": True, "note": None})
+    got = await posted(published, renderer=renderer, format="template")
     assert got.headers["content-type"] == JSON
-    assert got.event == {"id": happened.id, "text": 'Order 4"2', "all": happened.data, "who": "acme"}
+    assert got.event == {"id": published.id, "text": 'Order 4"2', "all": published.data, "who": "acme"}
     assert "你好".encode() in got.body
 
 
@@ -148,8 +148,8 @@ async def test_template_and_locale_of_the_subscription_are_used(tmp_path: Path) 
     async with WebhookReceiver() as hooks, channel(renderer=renderer) as webhook:
         for locale in ("zh-CN", "en"):
             target = {"channel": "webhook", "url": hooks.url(), "format": "template"}
-            wish = subscription(target, template="chat", locale=locale)
-            await webhook.attempt(send_request(wish, secret=generate_secret()))
+            subscribed = subscription(target, template="chat", locale=locale)
+            await webhook.attempt(send_request(subscribed, secret=generate_secret()))
         assert [got.event["lang"] for got in hooks.received] == ["zh", "any"]
 
 
@@ -201,8 +201,8 @@ async def test_event_data_never_becomes_json_structure(expression: str, value: s
     (tmp_path / "order.paid").mkdir()
     (tmp_path / "_name.json").write_text("{{ data.name }}")
     renderer = template(tmp_path, f'{{"name": {expression}}}')
-    happened = event(data={"name": '", "admin": true, "x": "'})
-    assert (await posted(happened, renderer=renderer, format="template")).event == {"name": value}
+    published = event(data={"name": '", "admin": true, "x": "'})
+    assert (await posted(published, renderer=renderer, format="template")).event == {"name": value}
 
 
 def test_webhook_template_part_is_only_for_webhooks(tmp_path: Path) -> None:

@@ -63,10 +63,10 @@ class Bench:
 
     async def requests(self, number: int = 1, *, name: str = "sub") -> Sequence[SendRequest]:
         """New deliveries of a subscription, as loaded now."""
-        happened = [event(id=str(self.events + nth)) for nth in range(number)]
+        published = [event(id=str(self.events + nth)) for nth in range(number)]
         self.events += number
-        await self.registry.events.accept(happened, "run")
-        groups = [Group(event_key=one.key, channel=Channel.WEBHOOK, subscription_ids=(name,)) for one in happened]
+        await self.registry.events.accept(published, "run")
+        groups = [Group(event_key=one.key, channel=Channel.WEBHOOK, subscription_ids=(name,)) for one in published]
         await self.registry.deliveries.add("run", groups)
         return await self.registry.attempts.load(groups)
 
@@ -101,18 +101,18 @@ async def test_handshake_precedes_the_first_post_only(bench: Bench) -> None:
     for _ in range(3):
         assert await bench.attempt() == Outcome(kind=DELIVERED, reason="HTTP 204")
     assert [one.method for one in bench.hooks.received] == ["OPTIONS", "POST", "POST", "POST"]
-    asked, *posted = bench.hooks.received
-    assert asked.headers["webhook-request-origin"] == ORIGIN
-    assert asked.headers["user-agent"].startswith("Bellwire/")
-    assert "webhook-request-rate" not in asked.headers
-    assert "webhook-signature" not in asked.headers
-    assert not asked.body
+    requested, *posted = bench.hooks.received
+    assert requested.headers["webhook-request-origin"] == ORIGIN
+    assert requested.headers["user-agent"].startswith("Bellwire/")
+    assert "webhook-request-rate" not in requested.headers
+    assert "webhook-signature" not in requested.headers
+    assert not requested.body
     assert {one.headers["webhook-request-origin"] for one in posted} == {ORIGIN}
 
 
 async def test_no_handshake_unless_the_target_asks_for_it(bench: Bench) -> None:
-    wish = subscription({"channel": "webhook", "url": bench.hooks.url("/hook")}, id="sub", types=["*"])
-    await bench.registry.subscriptions.create(wish)
+    subscribed = subscription({"channel": "webhook", "url": bench.hooks.url("/hook")}, id="sub", types=["*"])
+    await bench.registry.subscriptions.create(subscribed)
     assert (await bench.attempt()).kind is DELIVERED
     assert bench.counts == (0, 1)
     assert "webhook-request-origin" not in bench.hooks.received[0].headers
@@ -348,8 +348,8 @@ async def test_handshake_obeys_the_egress_policy(bench: Bench) -> None:
         guarded = WebhookChannel(bench.registry, session, egress, timeout=5, origin=ORIGIN)
         (request,) = await bench.requests()
         named = request.subscription.target.model_copy(update={"url": f"http://localhost:{bench.hooks.port}/hook"})
-        wish = request.subscription.model_copy(update={"target": named})
-        outcome = await guarded.attempt(dataclasses.replace(request, subscription=wish))
+        subscribed = request.subscription.model_copy(update={"target": named})
+        outcome = await guarded.attempt(dataclasses.replace(request, subscription=subscribed))
     assert outcome.reason == "address not allowed"
     assert bench.counts == (0, 0)
 

@@ -83,13 +83,13 @@ async def test_failures_in_allowed_private_networks_have_one_reason_unless_detai
     async with failing_ways() as ways, channel(egress) as webhook:
         with capture_logs() as logs:
             outcomes = {reason: await attempt(webhook, url) for reason, url in ways.items()}
-    told = {reason: outcome.reason for reason, outcome in outcomes.items()}
+    expected = {reason: outcome.reason for reason, outcome in outcomes.items()}
     assert {outcome.kind for outcome in outcomes.values()} == {OutcomeKind.DEFERRED}
     if details:
-        assert told == {reason: reason for reason in ways}
+        assert expected == {reason: reason for reason in ways}
         assert logs == []
     else:
-        assert set(told.values()) == {REDACTED_REASON}
+        assert set(expected.values()) == {REDACTED_REASON}
         # The operator's log has the reason.
         assert [(one["event"], one["reason"]) for one in logs] == [
             ("egress.private_request_failed", each) for each in ways

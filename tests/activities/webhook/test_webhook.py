@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from temporalio.testing import ActivityEnvironment
 
 from activities.egress.failures import classify_error
+from activities.egress.forward_proxy import REFUSED, UNREACHABLE
 from activities.egress.policy import Egress, EgressRefused
 from activities.egress.retry_after import retry_after
 from activities.sending.channel_sender import ChannelSender
@@ -45,9 +46,9 @@ NO_REGISTRY = cast(Registry, None)
 DELIVERED, REJECTED, DEFERRED = OutcomeKind.DELIVERED, OutcomeKind.REJECTED, OutcomeKind.DEFERRED
 
 
-def due_at(url: str, happened: Event | None = None, *, secret: str | None = None, number: int = 1) -> SendRequest:
-    wish = subscription({"channel": "webhook", "url": url}, id="sub_1")
-    return send_request(wish, happened, secret=secret or generate_secret(), number=number)
+def due_at(url: str, published: Event | None = None, *, secret: str | None = None, number: int = 1) -> SendRequest:
+    subscribed = subscription({"channel": "webhook", "url": url}, id="sub_1")
+    return send_request(subscribed, published, secret=secret or generate_secret(), number=number)
 
 
 @asynccontextmanager
@@ -65,15 +66,15 @@ async def attempt(url: str, **options: Any) -> Outcome:
 
 
 async def test_signed_cloudevent_is_delivered() -> None:
-    secret, happened = generate_secret(), event(subject="Größe 42", data={"text": "naïve 你好 \u2028"})
+    secret, published = generate_secret(), event(subject="Größe 42", data={"text": "naïve 你好 \u2028"})
     async with WebhookReceiver() as hooks, channel() as webhook:
         hooks.expect("/hooks", secret)
-        sent = due_at(hooks.url("/hooks?tenant=acme"), happened, secret=secret)
+        sent = due_at(hooks.url("/hooks?tenant=acme"), published, secret=secret)
         assert await webhook.attempt(sent) == Outcome(kind=DELIVERED, reason="HTTP 204")
         [got] = await hooks.arrived(1, "/hooks")
     assert got.verified
-    assert got.event == happened.structured()
-    assert verify(secret, got.headers, got.body) == happened.structured()
+    assert got.event == published.structured()
+    assert verify(secret, got.headers, got.body) == published.structured()
     assert got.headers["content-type"] == STRUCTURED
     assert got.headers["webhook-id"] == sent.delivery.id
     assert got.headers["user-agent"].startswith("Bellwire/")
@@ -95,9 +96,9 @@ async def test_attempts_share_the_id_but_not_the_timestamp() -> None:
     async with WebhookReceiver() as hooks, channel(clock=lambda: next(ticks)) as webhook:
         hooks.expect("/", secret)
         hooks.script("/", 503, 204)
-        happened = event()
-        first = await webhook.attempt(due_at(hooks.url(), happened, secret=secret))
-        second = await webhook.attempt(due_at(hooks.url(), happened, secret=secret, number=2))
+        published = event()
+        first = await webhook.attempt(due_at(hooks.url(), published, secret=secret))
+        second = await webhook.attempt(due_at(hooks.url(), published, secret=secret, number=2))
         assert (first.kind, second.kind) == (DEFERRED, DELIVERED)
         one, two = hooks.received
     assert one.verified
@@ -361,8 +362,8 @@ async def test_invalid_host_does_not_raise(host: str) -> None:
 @pytest.mark.parametrize("secret", [None, "whsec_short"])
 async def test_without_a_valid_secret_nothing_is_sent(secret: str | None) -> None:
     async with WebhookReceiver() as hooks, channel() as webhook:
-        wish = subscription({"channel": "webhook", "url": hooks.url()})
-        assert await webhook.attempt(send_request(wish, secret=secret)) == Outcome(
+        subscribed = subscription({"channel": "webhook", "url": hooks.url()})
+        assert await webhook.attempt(send_request(subscribed, secret=secret)) == Outcome(
             kind=DEFERRED, reason="no valid signing secret", fault=Fault.OPERATOR
         )
         assert hooks.received == []
@@ -405,16 +406,16 @@ async def test_activity_returns_what_did_not_settle(tmp_path: Path) -> None:
     registry = await Registry.open(f"sqlite:///{tmp_path}/registry.db")
     try:
         await registry.migrate()
-        happened, egress = event(), Egress(allow=[LOOPBACK], allow_http=True, ports=None)
+        published, egress = event(), Egress(allow=[LOOPBACK], allow_http=True, ports=None)
         async with WebhookReceiver() as hooks, egress.session() as session:
             for name, status in {"fine": 204, "busy": 503, "gone": 410}.items():
-                wish = subscription({"channel": "webhook", "url": hooks.url(f"/{name}")}, id=name)
-                secret = await registry.subscriptions.create(wish)
+                subscribed = subscription({"channel": "webhook", "url": hooks.url(f"/{name}")}, id=name)
+                secret = await registry.subscriptions.create(subscribed)
                 assert secret is not None
                 hooks.expect(f"/{name}", secret.get_secret_value())
                 hooks.script(f"/{name}", status, repeat=True)
-            await registry.events.accept([happened], "event//shop/1")
-            group = Group(event_key=happened.key, channel=Channel.WEBHOOK, subscription_ids=("busy", "fine", "gone"))
+            await registry.events.accept([published], "event//shop/1")
+            group = Group(event_key=published.key, channel=Channel.WEBHOOK, subscription_ids=("busy", "fine", "gone"))
             await registry.deliveries.add("event//shop/1", [group])
             webhook = WebhookChannel(registry, session, egress, timeout=10)
             for _ in range(2):  # as Temporal does when the first answer is lost
@@ -422,7 +423,7 @@ async def test_activity_returns_what_did_not_settle(tmp_path: Path) -> None:
                     ChannelSender(Channel.WEBHOOK, webhook.attempt, registry, concurrency=5).send,
                     Chunk(groups=(group,), schedule=(5.0,)),
                 )
-                assert result.settled == {happened.key: {DeliveryState.DELIVERED: 1, DeliveryState.REJECTED: 1}}
+                assert result.settled == {published.key: {DeliveryState.DELIVERED: 1, DeliveryState.REJECTED: 1}}
                 assert [(one.subscription_id, one.delay, one.reason) for one in result.deferred] == [
                     ("busy", 5.0, "HTTP 503")
                 ]
@@ -480,7 +481,8 @@ def test_every_client_exception_has_an_outcome() -> None:
     for kind, (outcome, reason) in FAILURES.items():
         error = kind.__new__(kind)
         vars(error)["status"] = 403
-        assert classify_error(error) == Outcome(kind=outcome, reason=reason), kind
+        fault = Fault.OPERATOR if reason in {REFUSED, UNREACHABLE} else Fault.RECEIVER
+        assert classify_error(error) == Outcome(kind=outcome, reason=reason, fault=fault), kind
         assert len(reason) <= MAX_REASON
 
 

@@ -76,7 +76,7 @@ async def test_every_active_secret_signs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "asked", "kind", "disable", "reason"),
+    ("status", "requested", "kind", "disable", "reason"),
     [
         (204, "disable", DELIVERED, True, "HTTP 204, webhook-delivery: disable"),
         (400, "disable", REJECTED, True, "HTTP 400, webhook-delivery: disable"),
@@ -94,10 +94,10 @@ async def test_every_active_secret_signs() -> None:
     ],
 )
 async def test_endpoint_can_abort_a_delivery_or_disable_the_subscription(
-    status: int, asked: str, kind: OutcomeKind, disable: bool, reason: str
+    status: int, requested: str, kind: OutcomeKind, disable: bool, reason: str
 ) -> None:
     async with WebhookReceiver() as hooks, channel() as webhook:
-        hooks.script("/", WebhookResponse(status=status, headers={"Webhook-Delivery": asked, "retry-after": "7"}))
+        hooks.script("/", WebhookResponse(status=status, headers={"Webhook-Delivery": requested, "retry-after": "7"}))
         outcome = await webhook.attempt(due_at(hooks.url()))
     deferred = kind is DEFERRED
     assert outcome == Outcome(
@@ -113,22 +113,22 @@ async def test_delivered_response_with_disable_disables_the_subscription(tmp_pat
     registry = await Registry.open(f"sqlite:///{tmp_path}/registry.db")
     try:
         await registry.migrate()
-        happened, egress = event(), Egress(allow=[LOOPBACK], allow_http=True, ports=None)
+        published, egress = event(), Egress(allow=[LOOPBACK], allow_http=True, ports=None)
         async with WebhookReceiver() as hooks, egress.session() as session:
-            for name, status, asked in (("enough", 204, "disable"), ("not-this", 503, "abort-message")):
+            for name, status, requested in (("enough", 204, "disable"), ("not-this", 503, "abort-message")):
                 await registry.subscriptions.create(
                     subscription({"channel": "webhook", "url": hooks.url(f"/{name}")}, id=name)
                 )
-                hooks.script(f"/{name}", WebhookResponse(status=status, headers={"webhook-delivery": asked}))
-            group = Group(event_key=happened.key, channel=Channel.WEBHOOK, subscription_ids=("enough", "not-this"))
-            await registry.events.accept([happened], "run")
+                hooks.script(f"/{name}", WebhookResponse(status=status, headers={"webhook-delivery": requested}))
+            group = Group(event_key=published.key, channel=Channel.WEBHOOK, subscription_ids=("enough", "not-this"))
+            await registry.events.accept([published], "run")
             await registry.deliveries.add("run", [group])
             webhook = WebhookChannel(registry, session, egress, timeout=10)
             result = await ActivityEnvironment().run(
                 ChannelSender(Channel.WEBHOOK, webhook.attempt, registry, concurrency=5).send,
                 Chunk(groups=(group,), schedule=(5.0,)),
             )
-        assert result.settled == {happened.key: {DeliveryState.DELIVERED: 1, DeliveryState.REJECTED: 1}}
+        assert result.settled == {published.key: {DeliveryState.DELIVERED: 1, DeliveryState.REJECTED: 1}}
         enough, other = await registry.subscriptions.get("enough"), await registry.subscriptions.get("not-this")
         assert (enough.state, enough.state_reason) == (
             SubscriptionState.DISABLED,
@@ -250,10 +250,10 @@ async def test_handshake_presents_the_client_certificate(tmp_path: Path, monkeyp
 async def test_endpoint_that_rejects_the_client_certificate_is_deferred(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    authority, stranger = Authority(), Authority("Stranger")
+    authority, untrusted = Authority(), Authority("Untrusted")
     async with demanding(authority, tmp_path) as (url, seen), channel() as webhook:
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
-        outcome = await webhook.attempt(due_at(url, client_certificate=stranger.certificate("acme")))
+        outcome = await webhook.attempt(due_at(url, client_certificate=untrusted.certificate("acme")))
     # In TLS 1.3 the client finishes its handshake before the endpoint checks the certificate and closes the connection.
     assert outcome.kind is DEFERRED
     assert outcome.reason in {"connection lost", "TLS failed"}
