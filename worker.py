@@ -26,6 +26,7 @@ from bellwire.service.operational_events import publishing_operational_events
 from bellwire.service.pollers import channel_worker, workflow_worker
 from bellwire.service.processes import SHUTDOWN_MARGIN, addresses_of_process, stop_on_signals, tune_process
 from bellwire.service.readiness import serving_readiness
+from bellwire.service.registry_metrics import measuring_registry
 from bellwire.service.settings import Settings
 from bellwire.service.supervisor import end_with_parent, supervise
 from bellwire.service.telemetry import configure_logs, runtime
@@ -79,11 +80,15 @@ async def run(settings: Settings, channels: Sequence[Channel], *, workflows: boo
     )
     try:
         await registry.check()
-        client = await connect(keys=settings.ring, runtime=runtime(settings.metrics_address))
+        temporal_runtime = runtime(settings.metrics_address)
+        client = await connect(keys=settings.ring, runtime=temporal_runtime)
         await check_search_attributes(client)
         async with (
             polling(client, registry, settings, channels, workflows=workflows) as workers,
             publishing_operational_events(registry, Publisher(client)),
+            measuring_registry(
+                registry, temporal_runtime.metric_meter if workflows and settings.metrics_address else None
+            ),
             serving_readiness(settings.health_address, client, registry, workers),
         ):
             log.info("worker.started", channels=[str(channel) for channel in channels], workflows=workflows)

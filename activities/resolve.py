@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from temporalio import activity
-from temporalio.exceptions import ApplicationError
 
+from activities.published import report_results
+from activities.sending.settled import count_settled
 from bellwire.contract import (
     DELIVERY_NOT_FOUND,
     EVENT_NOT_FOUND,
@@ -25,8 +26,9 @@ from bellwire.contract import (
     SettleInput,
     SettleResult,
 )
+from bellwire.deliveries import DeliveryState
 from bellwire.errors import DeliveryNotFound, EventNotFound
-from bellwire.events import Event
+from bellwire.events import Event, event_key
 from bellwire.registry import Match, Registry
 from bellwire.targets import Channel
 
@@ -72,12 +74,15 @@ class Resolver:
         await survey.go_over(remainders)
         if survey.groups:
             await self._registry.deliveries.add(request.workflow_id, survey.groups)
+        limited_channels = await self._registry.limits.limited_channels()
+        # Last, so that a try that fails before reports nothing twice.
+        report_results(request, summaries)
         return ResolveResult(
             events=summaries,
             groups=tuple(survey.groups),
             pages=tuple(survey.pages),
             remainders=tuple(survey.left),
-            limited_channels=await self._registry.limits.limited_channels(),
+            limited_channels=limited_channels,
         )
 
     @activity.defn
@@ -100,16 +105,21 @@ class Resolver:
 
     @activity.defn
     async def settle(self, request: SettleInput) -> SettleResult:
-        return SettleResult(settled=await self._registry.deliveries.settle(request.groups, reason=request.reason))
+        settlement = await self._registry.deliveries.settle(request.groups, reason=request.reason)
+        for channel, number in settlement.cancelled.items():
+            count_settled(channel, DeliveryState.CANCELLED, number)
+        return SettleResult(settled=settlement.states)
 
     @activity.defn
     async def lookup(self, request: LookupInput) -> LookupResult:
+        # That something does not exist is a result: a failure would show a red run for a question.
         try:
             return await self._registry.events.lookup(request.source, request.id, request.subscription_id)
-        except EventNotFound as error:
-            raise ApplicationError(str(error), type=EVENT_NOT_FOUND, non_retryable=True) from error
-        except DeliveryNotFound as error:
-            raise ApplicationError(str(error), type=DELIVERY_NOT_FOUND, non_retryable=True) from error
+        except EventNotFound:
+            not_found = EVENT_NOT_FOUND
+        except DeliveryNotFound:
+            not_found = DELIVERY_NOT_FOUND
+        return LookupResult(event_key=event_key(request.source, request.id), not_found=not_found)
 
 
 class MatchPlanner:

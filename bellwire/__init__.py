@@ -1,10 +1,11 @@
 """Bellwire: publish an event once; everyone who subscribed gets it, by email, SMS or webhook."""
 
 from bellwire.client import Client
-from bellwire.deliveries import Counts, Unsettled
+from bellwire.deliveries import Counts, Failed, Unsettled
 from bellwire.errors import (
     BellwireError,
     DeliveryNotFound,
+    DeliveryPaused,
     EventConflict,
     EventInvalid,
     EventNotFound,
@@ -29,12 +30,14 @@ __all__ = [
     "Client",
     "Counts",
     "DeliveryNotFound",
+    "DeliveryPaused",
     "EmailTarget",
     "Event",
     "EventConflict",
     "EventInvalid",
     "EventNotFound",
     "Exact",
+    "Failed",
     "KeyRing",
     "KeysInvalid",
     "Not",

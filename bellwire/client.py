@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from temporalio.client import Client as Temporal
 from temporalio.client import WorkflowFailureError, WorkflowHandle, WorkflowUpdateFailedError
@@ -17,6 +17,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from bellwire import contract
 from bellwire.contract import (
+    ControlResult,
     DispatchInput,
     LookupInput,
     LookupResult,
@@ -24,9 +25,10 @@ from bellwire.contract import (
     PublishResult,
     Summary,
 )
-from bellwire.deliveries import Counts, Unsettled
+from bellwire.deliveries import Counts, Failed, Unsettled
 from bellwire.errors import (
     DeliveryNotFound,
+    DeliveryPaused,
     EventConflict,
     EventNotFound,
     TemporalUnavailable,
@@ -48,6 +50,18 @@ START_TIMEOUT = timedelta(seconds=10)
 POLL_SECONDS = 0.5
 #: Timeout of a query. It takes milliseconds; after a worker was killed, the server waits 10 s for it first.
 QUERY_TIMEOUT = timedelta(seconds=20)
+
+
+#: What a Lookup did not find, as an exception.
+_NOT_FOUND = {contract.EVENT_NOT_FOUND: EventNotFound, contract.DELIVERY_NOT_FOUND: DeliveryNotFound}
+
+
+class _OfEvent(NamedTuple):
+    """What workflows have of one event."""
+
+    counts: Counts
+    unsettled: list[Unsettled]
+    failed: list[Failed]
 
 
 class Client:
@@ -143,7 +157,7 @@ class Client:
             ):  # a later run with the same workflow id; Temporal has deleted the first
                 return Status.recorded(source, event_id, await self._lookup(LookupInput(source=source, id=event_id)))
             return await self.status(Receipt(source=source, event_id=event_id, workflow_id=known.workflow_id))
-        counts, unsettled = await self._with_children(summary, key)
+        counts, unsettled, failed = await self._with_children(summary, key)
         settled = known is not None and summary.resolved and not summary.open_children and not counts.unsettled
         return Status(
             source=source,
@@ -152,6 +166,7 @@ class Client:
             counts=counts,
             settled=settled,
             unsettled=tuple(unsettled),
+            failed=tuple(failed),
         )
 
     async def wait(self, event: EventReference, timeout: float | None = None) -> Status:
@@ -194,11 +209,12 @@ class Client:
             else:
                 await handle.cancel()
 
-    async def retry(self, event: EventReference, subscription_id: str) -> str:
+    async def retry(self, event: EventReference, subscription_id: str, *, end_pause: bool = False) -> str:
         """Attempt the event's delivery for this subscription now, and return the id of the workflow that attempts it.
 
-        A delivery that waits is attempted at once; a settled delivery is redelivered, with a new schedule. Raises EventNotFound,
-        DeliveryNotFound, TemporalUnavailable.
+        A delivery that waits is attempted at once; if that attempt is deferred, as many attempts are left as before. A paused
+        delivery is attempted only with `end_pause`, which resumes it. A settled delivery is redelivered, with a new schedule.
+        Raises EventNotFound, DeliveryNotFound, DeliveryPaused, TemporalUnavailable.
         """
         source, event_id, _ = address_of(event)
         found = await self._lookup(LookupInput(source=source, id=event_id, subscription_id=subscription_id))
@@ -207,7 +223,7 @@ class Client:
         assert found.delivery_workflow_id
         abandoned = False
         if not found.delivery_state.settled:
-            if await self._retry_now(found.delivery_workflow_id, subscription_id):
+            if await self._retry_now(found.delivery_workflow_id, subscription_id, end_pause=end_pause):
                 return found.delivery_workflow_id
             abandoned = True
         workflow_id = contract.redelivery_workflow_id(found.event_key, subscription_id, found.delivery.attempt)
@@ -222,17 +238,22 @@ class Client:
             )
         return workflow_id
 
-    async def _retry_now(self, workflow_id: str, subscription_id: str) -> bool:
-        """Attempt a waiting delivery now; False if its workflow was terminated or deleted."""
+    async def _retry_now(self, workflow_id: str, subscription_id: str, *, end_pause: bool) -> bool:
+        """Attempt a waiting delivery now; False if its workflow was terminated or deleted. Raises DeliveryPaused."""
+        # A worker of an earlier version takes one argument.
+        arguments = [subscription_id, True] if end_pause else [subscription_id]
+        handle = self.temporal.get_workflow_handle(workflow_id)
         try:
             with translated():
-                await self.temporal.get_workflow_handle(workflow_id).execute_update("retry_now", subscription_id)
+                result = await handle.execute_update("retry_now", args=arguments, result_type=ControlResult)
         except WorkflowUpdateFailedError as error:
             raise DeliveryNotFound(f"the delivery has settled or is being attempted: {error.cause}") from error
         except RPCError as error:
             if error.status is not RPCStatusCode.NOT_FOUND:
                 raise
             return False
+        if result.paused and not result.deliveries:
+            raise DeliveryPaused
         return True
 
     async def _start(self, publication: Publication) -> bool:
@@ -277,21 +298,23 @@ class Client:
             raise
         return summary
 
-    async def _with_children(self, summary: Summary, key: str) -> tuple[Counts, list[Unsettled]]:
-        """Counts and unsettled deliveries of an event in a workflow and, level by level, in its open children."""
+    async def _with_children(self, summary: Summary, key: str) -> "_OfEvent":
+        """What a workflow and, level by level, its open children have of an event."""
         counts = summary.counts.get(key, Counts())
         unsettled = [item for item in summary.unsettled if item.event_key == key]
+        failed = [item for item in summary.failed if item.event_key == key]
         slots = asyncio.Semaphore(CONCURRENCY)
 
-        async def query(workflow_id: str) -> tuple[Counts, list[Unsettled]]:
+        async def query(workflow_id: str) -> "_OfEvent":
             async with slots:
                 child = await self._summary(workflow_id)
-            return await self._with_children(child, key) if child else (Counts(), [])
+            return await self._with_children(child, key) if child else _OfEvent(Counts(), [], [])
 
-        for more, waiting in await asyncio.gather(*map(query, summary.open_children)):
-            counts = counts.plus(more)
-            unsettled += waiting
-        return counts, unsettled
+        for of_child in await asyncio.gather(*map(query, summary.open_children)):
+            counts = counts.plus(of_child.counts)
+            unsettled += of_child.unsettled
+            failed += of_child.failed
+        return _OfEvent(counts, unsettled, failed)
 
     async def _wait_for_end(self, workflow_id: str) -> None:
         """Wait until a workflow has ended, with or without success. One that Temporal does not know has ended."""
@@ -315,11 +338,14 @@ class Client:
                     result_type=LookupResult,
                 )
         except WorkflowFailureError as error:
-            kinds = {contract.EVENT_NOT_FOUND: EventNotFound, contract.DELIVERY_NOT_FOUND: DeliveryNotFound}
             cause: BaseException | None = error.cause
-            while cause:  # with or without an ActivityError in between
-                if isinstance(cause, ApplicationError) and cause.type in kinds:
-                    raise kinds[cause.type](cause.message) from None
+            while (
+                cause
+            ):  # a worker of an earlier version fails the workflow, with or without an ActivityError in between
+                if isinstance(cause, ApplicationError) and cause.type in _NOT_FOUND:
+                    raise _NOT_FOUND[cause.type] from None
                 cause = cause.__cause__
             raise TemporalUnavailable(f"the worker could not look the event up: {error.cause}") from error
+        if found.not_found:
+            raise _NOT_FOUND[found.not_found]
         return found

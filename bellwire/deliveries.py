@@ -93,6 +93,8 @@ class DeliveryState(StrEnum):
         return self in SETTLED
 
 
+#: Settled without success, and not because somebody cancelled it.
+FAILED = frozenset({DeliveryState.REJECTED, DeliveryState.EXHAUSTED})
 SETTLED = frozenset({DeliveryState.DELIVERED, DeliveryState.REJECTED, DeliveryState.EXHAUSTED, DeliveryState.CANCELLED})
 
 
@@ -152,6 +154,11 @@ class Counts(Payload):
         return self.delivered + self.rejected + self.exhausted + self.cancelled
 
     @property
+    def failed(self) -> int:
+        """Those that were rejected or exhausted."""
+        return self.rejected + self.exhausted
+
+    @property
     def unsettled(self) -> int:
         return self.matched - self.settled
 
@@ -174,6 +181,26 @@ class Unsettled(Payload):
     #: When the next attempt is due; None during an attempt, and while paused.
     due: datetime | None = None
     paused: bool = False
+    #: Whether `retry_now` requested the next attempt before it was due. Payloads of earlier versions lack it.
+    extra: bool = False
+
+    @property
+    def delivery_id(self) -> str:
+        return delivery_id(self.event_key, self.subscription_id)
+
+
+class Failed(Payload):
+    """A delivery that was rejected or exhausted, as its workflow sees it."""
+
+    event_key: str
+    subscription_id: str
+    channel: Channel
+    #: Rejected or exhausted.
+    state: DeliveryState
+    #: Attempts made.
+    attempts: int
+    #: Reason of the last attempt.
+    reason: str
 
     @property
     def delivery_id(self) -> str:
@@ -199,6 +226,8 @@ class Attempt(Payload):
     from_retry_after: bool = False
     #: Whether the endpoint was throttled or failing when it started, so that a success has to be recorded.
     degraded: bool = False
+    #: Whether `retry_now` requested it: if it is deferred, the schedule does not advance. Not stored with the attempt.
+    extra: bool = False
 
     @property
     def ended_at(self) -> datetime:
@@ -214,7 +243,7 @@ class Delivery(Payload):
     state: DeliveryState
     #: Attempts recorded so far.
     attempts: int = 0
-    #: Attempts made before its schedule last started: 0, or more after a redelivery.
+    #: Attempts that do not count for the schedule: those before it was redelivered, and deferred ones that `retry_now` requested.
     schedule_from: int = 0
     #: Reason of the last attempt; empty before the first.
     reason: str = ""

@@ -5,6 +5,7 @@ BellwireError
 ├── EventConflict
 ├── EventNotFound
 ├── DeliveryNotFound
+├── DeliveryPaused
 ├── SubscriptionNotFound
 ├── SubscriptionInvalid      also a ValueError
 ├── TemplateInvalid          also a ValueError
@@ -50,6 +51,10 @@ class EventNotFound(BellwireError):
 
 class DeliveryNotFound(BellwireError):
     """The event has no delivery for this subscription; `python -m starter events show` lists its deliveries."""
+
+
+class DeliveryPaused(BellwireError):
+    """The delivery is paused, so it was not attempted; resume it, or retry it with `end_pause` (`--end-pause`)."""
 
 
 class SubscriptionNotFound(BellwireError):

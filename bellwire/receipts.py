@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from bellwire import contract
 from bellwire.contract import LookupResult
-from bellwire.deliveries import Counts, Unsettled
+from bellwire.deliveries import Counts, Failed, Unsettled
 from bellwire.events import Event
 from bellwire.models import Payload
 
@@ -32,6 +32,8 @@ class Status(Payload):
     settled: bool
     #: The first unsettled deliveries, the earliest due first.
     unsettled: tuple[Unsettled, ...] = ()
+    #: The first rejected or exhausted deliveries, each with its last reason; empty once Temporal has deleted the workflow.
+    failed: tuple[Failed, ...] = ()
 
     @classmethod
     def recorded(cls, source: str, event_id: str, found: LookupResult) -> "Status":

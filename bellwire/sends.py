@@ -40,6 +40,8 @@ class SendRequest:
     subscription: Subscription
     #: The number of this attempt, from 1.
     number: int
+    #: Whether `retry_now` requested this attempt before it was due.
+    extra: bool = False
     #: The secrets to sign with that have not expired, newest first; empty on channels that do not sign.
     secrets: tuple[SecretStr, ...] = ()
     #: The target's addresses that must not be sent to, as the target spells them, each with the reason.
@@ -92,6 +94,16 @@ class SendRequest:
         return AttemptKey(self.delivery.event_key, self.delivery.subscription_id, self.number)
 
     @property
+    def is_uncounted(self) -> bool:
+        """Whether the schedule does not advance if this attempt is deferred. The first attempt of a schedule always counts."""
+        return self.extra and self.number > self.delivery.schedule_from + 1
+
+    @property
+    def schedule_step(self) -> int:
+        """The index of the schedule's delay that follows this attempt if it is deferred."""
+        return self.number - self.delivery.schedule_from - (2 if self.is_uncounted else 1)
+
+    @property
     def event(self) -> Event:
         """The first event, which is the only one unless the send is a digest."""
         return self.events[0]
@@ -104,6 +116,7 @@ class SendRequest:
             channel=self.delivery.channel,
             subscription_ids=(self.delivery.subscription_id,),
             attempt=self.number,
+            extra=self.extra,
         )
 
     @property

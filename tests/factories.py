@@ -28,6 +28,7 @@ def send_request(
     *,
     number: int = 1,
     secret: str | None = None,
+    extra: bool = False,
     **fields: Any,
 ) -> SendRequest:
     to, of_event = to or subscription(), of_event or event()
@@ -49,5 +50,6 @@ def send_request(
         events_json=(of_event.to_json(),),
         subscription=to,
         number=number,
+        extra=extra,
         secrets=(SecretStr(secret),) if secret else (),
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
 
-from bellwire.contract import CHUNK_SIZE, Action, ControlRequest, Deferred, Group, HoldReason
+from bellwire.contract import CHUNK_SIZE, Action, ControlRequest, ControlResult, Deferred, Group, HoldReason
 from bellwire.deliveries import Unsettled
 from bellwire.targets import Channel
 from workflows.policies import JITTER, SLACK_FRACTION, SLACK_SECONDS
@@ -30,6 +30,8 @@ class Entry:
     in_flight: bool = False
     #: It settles as cancelled once it is not in flight.
     cancel_requested: bool = False
+    #: `retry_now` requested the next attempt before it was due.
+    extra: bool = False
 
     @property
     def is_waiting(self) -> bool:
@@ -45,6 +47,7 @@ class Entry:
             reason=self.reason,
             due=datetime.fromtimestamp(self.due, UTC) if due else None,
             paused=self.paused,
+            extra=self.extra,
         )
 
 
@@ -79,6 +82,7 @@ class Agenda:
             unsettled.due.timestamp() if unsettled.due else now,
             unsettled.reason,
             paused=unsettled.paused,
+            extra=unsettled.extra,
         )
 
     def take_due(self, now: float, *, except_channels: frozenset[Channel] = frozenset()) -> list[Entry]:
@@ -111,7 +115,7 @@ class Agenda:
         deferred_by_id = {(item.event_key, item.subscription_id): item for item in deferred}
         settled = []
         for entry in sent:
-            entry.in_flight = False
+            entry.in_flight = entry.extra = False
             if item := deferred_by_id.get((entry.event_key, entry.subscription_id)):
                 entry.attempts = item.attempts
                 entry.reason = item.reason
@@ -139,16 +143,20 @@ class Agenda:
         for entry in entries:
             entry.in_flight = False
 
-    def apply(self, request: ControlRequest, *, now: float) -> int:
-        """Apply an operator's action, and return how many entries it changed."""
-        changed = 0
+    def apply(self, request: ControlRequest, *, now: float) -> ControlResult:
+        """Apply an operator's action, and count the entries it changed."""
+        changed = paused = 0
         for entry in self:
             if request.subscription_id not in {None, entry.subscription_id}:
                 continue
             if request.event_key not in {None, entry.event_key} or entry.cancel_requested:
                 continue
             match request.action:
+                case Action.RETRY_NOW if entry.paused and not request.end_pause:
+                    paused += 1
+                    continue
                 case Action.RETRY_NOW if not entry.in_flight:
+                    entry.extra = entry.extra or entry.due > now
                     entry.due, entry.paused = min(entry.due, now), False
                 case Action.PAUSE if not entry.paused:
                     entry.paused = True
@@ -159,7 +167,7 @@ class Agenda:
                 case _:
                     continue
             changed += 1
-        return changed
+        return ControlResult(deliveries=changed, paused=paused)
 
     def unsettled(self, limit: int | None = None) -> tuple[Unsettled, ...]:
         """The first entries as payloads: those that wait by due time, then the others."""
@@ -176,15 +184,16 @@ class Agenda:
 
 
 def groups(entries: Iterable[Entry]) -> tuple[Group, ...]:
-    """The entries in groups of one event, channel and attempt number."""
+    """The entries in groups of one event, channel and attempt number, those that `retry_now` requested apart."""
     return tuple(
         Group(
             event_key=event_key,
             channel=Channel(channel),
             attempt=attempts + 1,
             subscription_ids=tuple(entry.subscription_id for entry in members),
+            extra=extra,
         )
-        for (channel, event_key, attempts), members in groupby(sorted(entries, key=_group_key), key=_group_key)
+        for (channel, event_key, attempts, extra), members in groupby(sorted(entries, key=_group_key), key=_group_key)
     )
 
 
@@ -197,8 +206,8 @@ def chunks(entries: Iterable[Entry]) -> list[list[Entry]]:
     return found
 
 
-def _group_key(entry: Entry) -> tuple[str, str, int]:
-    return entry.channel, entry.event_key, entry.attempts
+def _group_key(entry: Entry) -> tuple[str, str, int, bool]:
+    return entry.channel, entry.event_key, entry.attempts, entry.extra
 
 
 def _channel(entry: Entry) -> str:

@@ -40,6 +40,7 @@ class Dispatch(Rounds):
 
     async def _fill_agenda(self, request: DispatchInput) -> None:
         workflow_id = workflow.info().workflow_id
+        self.published_at = request.published_at
         if request.carried:
             self.restore(request.carried)
         if request.page:

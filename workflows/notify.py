@@ -22,6 +22,7 @@ with workflow.unsafe.imports_passed_through():
         EventSummary,
         NotifyInput,
         Page,
+        PublishResult,
         ResolveInput,
         Summary,
         resolve,
@@ -48,6 +49,7 @@ class Notify(Rounds):
     @workflow.run
     async def run(self, request: NotifyInput) -> Summary:
         self._events.update(request.resolved_events)
+        self.published_at = request.published_at or workflow.info().start_time
         try:
             if request.carried:
                 self.restore(request.carried)
@@ -72,6 +74,11 @@ class Notify(Rounds):
     def summary(self) -> Summary:
         return super().summary().model_copy(update={"events": dict(self._events)})
 
+    def outcomes(self) -> tuple[str, ...]:
+        """Also `conflict` and `duplicate`, for events that another workflow delivers."""
+        results = {event.result for event in self._events.values()} - {PublishResult.OWNED}
+        return (*super().outcomes(), *sorted(map(str, results)))
+
     @workflow.signal(
         description="From a page: its first round is done and a delivery is unsettled; start the next page."
     )
@@ -85,7 +92,7 @@ class Notify(Rounds):
         try:
             while (events or remainders) and workflow.cancellation_reason() is None:
                 if self._page_count >= MAX_PAGES:
-                    beyond = NotifyInput(remainders=remainders)
+                    beyond = NotifyInput(remainders=remainders, published_at=self.published_at)
                     summary = f"subscriptions beyond {MAX_PAGES:,} pages"
                     children.append(await self._start_child(NOTIFY, beyond, "remaining", summary))
                     break
@@ -115,7 +122,8 @@ class Notify(Rounds):
             await workflow.wait_condition(lambda: len(self._pages_in_first_round) < MAX_PAGES_IN_FIRST_ROUND)
             self._page_count += 1
             summary = visibility.count(page.size, "delivery")
-            child = await self._start_child(DISPATCH, DispatchInput(page=page), f"page-{self._page_count}", summary)
+            page_input = DispatchInput(page=page, published_at=self.published_at)
+            child = await self._start_child(DISPATCH, page_input, f"page-{self._page_count}", summary)
             children.append(child)
         return children
 
@@ -149,3 +157,4 @@ class Notify(Rounds):
             self.children.pop(child_id, None)
         for event_key, counts in summary.counts.items():
             self.add_counts(event_key, counts)
+        self.add_failed(summary.failed)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import structlog
 from temporalio import activity
 
+from activities.sending.settled import count_settled
 from bellwire.deliveries import MAX_REASON, MAX_RESPONSE, Attempt, DeliveryState, Fault, Outcome, OutcomeKind
 from bellwire.endpoint_health import RETRY_AFTER_BOUNDS
 from bellwire.sends import SendRequest
@@ -29,8 +30,17 @@ class RetryDecision(NamedTuple):
     from_retry_after: bool = False
 
 
-async def run_attempt(request: SendRequest, attempt: ChannelAttempt, default_schedule: Sequence[float]) -> Attempt:
-    """Run one attempt and decide what follows. The default schedule is for subscriptions without one of their own."""
+async def run_attempt(
+    request: SendRequest,
+    attempt: ChannelAttempt,
+    default_schedule: Sequence[float],
+    *,
+    published_at: datetime | None = None,
+) -> Attempt:
+    """Run one attempt and decide what follows. The default schedule is for subscriptions without one of their own.
+
+    `published_at` is when Temporal took the event, if that is known.
+    """
     started_at, start = datetime.now(UTC), time.perf_counter()
     if request.subscription.state is SubscriptionState.DISABLED:
         outcome = Outcome(kind=OutcomeKind.REJECTED, reason="subscription disabled", fault=Fault.OPERATOR)
@@ -51,9 +61,10 @@ async def run_attempt(request: SendRequest, attempt: ChannelAttempt, default_sch
         delay=decision.delay,
         from_retry_after=decision.from_retry_after,
         degraded=request.health.degraded,
+        extra=request.is_uncounted,
     )
     _log(request, done)
-    _measure(request, done)
+    _measure(request, done, published_at)
     return done
 
 
@@ -69,7 +80,7 @@ def decide_retry(outcome: Outcome, request: SendRequest, default_schedule: Seque
     schedule = request.subscription.retry_schedule
     if schedule is None:
         schedule = tuple(default_schedule)
-    step = request.number - request.delivery.schedule_from - 1
+    step = request.schedule_step
     if step >= len(schedule):
         return RetryDecision(DeliveryState.EXHAUSTED)
     delay, requested = schedule[step], min(outcome.retry_after or 0.0, RETRY_AFTER_BOUNDS[1])
@@ -98,10 +109,18 @@ def _log(request: SendRequest, done: Attempt) -> None:
     )
 
 
-def _measure(request: SendRequest, done: Attempt) -> None:
+def _measure(request: SendRequest, done: Attempt, published_at: datetime | None) -> None:
     meter = activity.metric_meter()
-    labels = {"channel": str(request.delivery.channel), "outcome": str(done.outcome.kind)}
+    channel = str(request.delivery.channel)
+    labels = {"channel": channel, "outcome": str(done.outcome.kind)}
     meter.create_counter("bellwire_attempts", "Attempts at deliveries").add(1, labels)
     meter.create_histogram_float("bellwire_attempt_duration_seconds", "Duration of attempts").record(
         done.duration, labels
     )
+    if done.state.settled:
+        count_settled(request.delivery.channel, done.state)
+    if published_at is not None and done.number == 1:
+        latency = max((done.started_at - published_at).total_seconds(), 0.0)
+        meter.create_histogram_float(
+            "bellwire_publish_to_first_attempt_seconds", "Time from publishing to the start of the first attempt"
+        ).record(latency, {"channel": channel})

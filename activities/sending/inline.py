@@ -73,20 +73,21 @@ class InlineSender:
             chosen = [request for request in requests if request.key not in in_flight and self._is_quick(request)]
         chosen_keys = {request.key for request in chosen}
         remaining += (request.group for request in requests if request.key not in chosen_keys)
-        late = await self._run([self._start(request, inline.schedules) for request in chosen], ledger)
+        late = await self._run([self._start(request, inline) for request in chosen], ledger)
         self._remember_slow(late)
         remaining += (request.group for request in late)
         result = ledger.result
-        return InlineSendResult(settled=result.settled, deferred=result.deferred, remaining=tuple(remaining))
+        return InlineSendResult(**dict(result), remaining=tuple(remaining))
 
     def _is_quick(self, request: SendRequest) -> bool:
         """Whether neither a slow receiver nor another process makes the workflow task wait."""
         is_slow = self._slow_until.get(request.delivery.subscription_id, 0.0) > self._clock()
         return not is_slow and not request.delivery.leased(datetime.now(UTC))
 
-    def _start(self, request: SendRequest, schedules: Mapping[Channel, Sequence[float]]) -> _Running:
+    def _start(self, request: SendRequest, inline: InlineSend) -> _Running:
         channel = request.delivery.channel
-        task = asyncio.create_task(run_attempt(request, self._channels[channel].attempt, schedules[channel]))
+        attempt, schedule = self._channels[channel].attempt, inline.schedules[channel]
+        task = asyncio.create_task(run_attempt(request, attempt, schedule, published_at=inline.published_at))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return _Running(request, task)

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from activities.sending.throttling import Hold, screen, throttled_until
-from bellwire.contract import ChunkResult, Deferred, Group, HoldReason
-from bellwire.deliveries import Attempt, DeliveryState
+from bellwire.contract import MAX_FAILED, ChunkResult, Deferred, Group, HoldReason
+from bellwire.deliveries import FAILED, Attempt, DeliveryState, Failed
 from bellwire.endpoint_health import throttle_window
 from bellwire.registry import Registry
 from bellwire.sends import SendRequest
+from bellwire.targets import Channel
 
 
 class AttemptLedger:
@@ -20,6 +21,9 @@ class AttemptLedger:
         self._unwritten: list[Attempt] = []
         self._settled: dict[str, dict[DeliveryState, int]] = defaultdict(lambda: defaultdict(int))
         self._deferred: list[Deferred] = []
+        self._failed: list[Failed] = []
+        #: By subscription, the channel of its deliveries.
+        self._channels: dict[str, Channel] = {}
         #: By subscription, until when an attempt of this chunk has had it throttled.
         self._throttled_until: dict[str, datetime] = {}
         #: Attempts added so far.
@@ -28,11 +32,14 @@ class AttemptLedger:
     @property
     def result(self) -> ChunkResult:
         return ChunkResult(
-            settled={key: dict(states) for key, states in self._settled.items()}, deferred=tuple(self._deferred)
+            settled={key: dict(states) for key, states in self._settled.items()},
+            deferred=tuple(self._deferred),
+            failed=tuple(self._failed[:MAX_FAILED]),
         )
 
     async def load_due(self, groups: Sequence[Group]) -> list[SendRequest]:
         """Load the deliveries of the groups and return those to attempt now: neither recorded already nor held by a gate."""
+        self._channels.update((name, group.channel) for group in groups for name in group.subscription_ids)
         loaded = await self._registry.attempts.load(groups)
         if len(loaded) < sum(len(group.subscription_ids) for group in groups):
             found = Counter(request.delivery.event_key for request in loaded)
@@ -49,6 +56,8 @@ class AttemptLedger:
         for request in requests:
             if request.delivery.state.settled:
                 self._settled[request.delivery.event_key][request.delivery.state] += 1
+                if request.delivery.state in FAILED:
+                    self._failed.append(_failed_before(request))
             elif request.delivery.attempts >= request.number:
                 self._deferred.append(_deferred_before(request))
             else:
@@ -90,8 +99,32 @@ class AttemptLedger:
         for attempt in batch:
             if attempt.state.settled:
                 self._settled[attempt.event_key][attempt.state] += 1
+                if attempt.state in FAILED:
+                    self._failed.append(self._failed_by(attempt))
             else:
                 self._deferred.append(_deferred_by(attempt))
+
+    def _failed_by(self, attempt: Attempt) -> Failed:
+        return Failed(
+            event_key=attempt.event_key,
+            subscription_id=attempt.subscription_id,
+            channel=self._channels[attempt.subscription_id],
+            state=attempt.state,
+            attempts=attempt.number,
+            reason=attempt.outcome.reason,
+        )
+
+
+def _failed_before(request: SendRequest) -> Failed:
+    """What an earlier try of this activity recorded of a delivery that failed."""
+    return Failed(
+        event_key=request.delivery.event_key,
+        subscription_id=request.delivery.subscription_id,
+        channel=request.delivery.channel,
+        state=request.delivery.state,
+        attempts=request.delivery.attempts,
+        reason=request.delivery.reason,
+    )
 
 
 def _deferred_by(attempt: Attempt) -> Deferred:

@@ -86,7 +86,7 @@ class ChunkRun:
                 # Cancelled or shutting down: what was sent is recorded, or the next try would send it again.
                 await _despite_cancels(self._wind_up())
         result = ledger.result
-        return ChunkResult(settled=result.settled, deferred=result.deferred, limited_channels=limited)
+        return result.model_copy(update={"limited_channels": tuple(limited)})
 
     async def _work(self, queue: Iterator[SendRequest]) -> None:
         """Take requests from a queue that the tasks share, until it is empty."""
@@ -116,7 +116,10 @@ class ChunkRun:
                 return
             (request,) = remaining
         if not self._ledger.is_throttled(request):
-            self._ledger.add(await run_attempt(request, self.attempt, self.chunk.schedule))
+            self._ledger.add(await self._run(request))
+
+    async def _run(self, request: SendRequest) -> Attempt:
+        return await run_attempt(request, self.attempt, self.chunk.schedule, published_at=self.chunk.published_at)
 
     def _raise_failures(self, number: int) -> None:
         """Raise if not every one of the `number` requests was attempted."""

@@ -8,6 +8,7 @@ from bellwire.models import Payload
 class Action(StrEnum):
     """What to do with a delivery that is not settled."""
 
+    #: Attempt waiting deliveries now. Paused deliveries stay paused, and attempts that fail do not advance the schedule.
     RETRY_NOW = "retry_now"
     PAUSE = "pause"
     RESUME = "resume"
@@ -22,6 +23,8 @@ class ControlRequest(Payload):
     subscription_id: str | None = None
     #: None: all events.
     event_key: str | None = None
+    #: With `retry_now`: also resume paused deliveries. Requests of earlier versions lack it, when `retry_now` always did.
+    end_pause: bool = False
 
 
 class ControlResult(Payload):
@@ -31,3 +34,5 @@ class ControlResult(Payload):
     deliveries: int
     #: Child workflows that it was forwarded to.
     forwarded: int = 0
+    #: Deliveries of this workflow that `retry_now` left alone because they are paused. Earlier versions do not count them.
+    paused: int = 0

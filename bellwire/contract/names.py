@@ -22,11 +22,25 @@ EVENT_TYPE = SearchAttributeKey.for_keyword_list("BellwireEventType")
 EVENT_ID = SearchAttributeKey.for_keyword_list("BellwireEventId")
 UNSETTLED = SearchAttributeKey.for_int("BellwireUnsettled")
 WAITING = SearchAttributeKey.for_keyword_list("BellwireWaiting")
-SEARCH_ATTRIBUTES: tuple[SearchAttributeKey[Any], ...] = (TENANT, EVENT_TYPE, EVENT_ID, UNSETTLED, WAITING)
+FAILED = SearchAttributeKey.for_int("BellwireFailed")
+#: Words separated by spaces. A KeywordList would suit better, but a namespace on SQL has only three of them; in a Text,
+#: `BellwireOutcome = 'rejected'` finds the word as well.
+OUTCOME = SearchAttributeKey.for_text("BellwireOutcome")
+SEARCH_ATTRIBUTES: tuple[SearchAttributeKey[Any], ...] = (
+    TENANT,
+    EVENT_TYPE,
+    EVENT_ID,
+    UNSETTLED,
+    WAITING,
+    FAILED,
+    OUTCOME,
+)
 
 #: Memo field of a Notify: the digest of the publication it was started with.
 DIGEST_MEMO = "bellwire_digest"
 
+#: Maximum failed deliveries that a result lists; its counts are complete.
+MAX_FAILED = 100
 #: Maximum deliveries in one send activity.
 CHUNK_SIZE = 200
 #: Maximum deliveries that one workflow runs itself.

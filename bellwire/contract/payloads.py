@@ -10,7 +10,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from bellwire.contract.names import PAGE_SIZE
-from bellwire.deliveries import Counts, DeliveryState, Unsettled
+from bellwire.deliveries import Counts, DeliveryState, Failed, Unsettled
 from bellwire.events import Checked, Received
 from bellwire.models import Payload
 from bellwire.targets import Channel
@@ -24,6 +24,9 @@ class Group(Payload):
     subscription_ids: tuple[str, ...]
     #: The number of the next attempt, from 1.
     attempt: int = 1
+    #: Whether `retry_now` requested the attempt before it was due: if it is deferred, the schedule does not advance. Groups of
+    #: earlier versions lack it.
+    extra: bool = False
 
 
 class Page(Payload):
@@ -76,6 +79,11 @@ class Summary(Payload):
     open_children: tuple[str, ...] = ()
     #: Whether all subscriptions have been matched.
     resolved: bool = True
+    #: The first MAX_FAILED deliveries that were rejected or exhausted, those of ended children included. Results of earlier
+    #: versions lack it, and `outcomes`.
+    failed: tuple[Failed, ...] = ()
+    #: What the deliveries and events came to, as in the search attribute BellwireOutcome.
+    outcomes: tuple[str, ...] = ()
 
 
 # Workflows.
@@ -88,6 +96,10 @@ class CarriedState(Payload):
     #: Counts by event key.
     counts: dict[str, Counts]
     limited_channels: tuple[Channel, ...] = ()
+    #: The first MAX_FAILED deliveries that were rejected or exhausted. Runs of earlier versions hand over none.
+    failed: tuple[Failed, ...] = ()
+    #: When the events were published. Runs of earlier versions do not say.
+    published_at: datetime | None = None
 
 
 class NotifyInput(Payload):
@@ -98,6 +110,8 @@ class NotifyInput(Payload):
     carried: CarriedState | None = None
     #: The events that an earlier run of this publication has resolved, by event key.
     resolved_events: dict[str, EventSummary] = Field(default_factory=dict)
+    #: When the events were published, in a child that takes over the rest. None: when the workflow started.
+    published_at: datetime | None = None
 
 
 class DispatchInput(Payload):
@@ -108,6 +122,8 @@ class DispatchInput(Payload):
     #: Whether `redeliver` names unsettled deliveries whose workflow was terminated or deleted.
     abandoned: bool = False
     carried: CarriedState | None = None
+    #: When the event of the page was published. None in a redelivery, and in pages of earlier versions.
+    published_at: datetime | None = None
 
 
 # Activities on the registry.
@@ -173,13 +189,15 @@ class LookupInput(Payload):
 
 
 class LookupResult(Payload):
-    """The registry's record of an event and, if requested, of one of its deliveries."""
+    """The registry's record of an event and, if requested, of one of its deliveries; or that there is none."""
 
+    #: EVENT_NOT_FOUND or DELIVERY_NOT_FOUND; None if it was found. Workers of earlier versions fail the workflow instead.
+    not_found: str | None = None
     event_key: str
-    workflow_id: str
-    digest: str
-    accepted_at: datetime
-    counts: Counts
+    workflow_id: str = ""
+    digest: str = ""
+    accepted_at: datetime | None = None
+    counts: Counts = Counts()
     delivery: Group | None = None
     delivery_state: DeliveryState | None = None
     #: The workflow that runs the delivery, or ran it last.
@@ -195,6 +213,8 @@ class Chunk(Payload):
     groups: tuple[Group, ...]
     #: Delays in seconds, for subscriptions without a schedule.
     schedule: tuple[float, ...]
+    #: When the events were published, if these may be first attempts. Chunks of earlier versions do not say.
+    published_at: datetime | None = None
 
 
 class Deferred(Payload):
@@ -217,6 +237,8 @@ class ChunkResult(Payload):
     settled: dict[str, dict[DeliveryState, int]]
     deferred: tuple[Deferred, ...] = ()
     limited_channels: tuple[Channel, ...] = ()
+    #: The first MAX_FAILED deliveries that were rejected or exhausted. Workers of earlier versions list none.
+    failed: tuple[Failed, ...] = ()
 
 
 class InlineSend(Payload):
@@ -225,6 +247,8 @@ class InlineSend(Payload):
     groups: tuple[Group, ...]
     #: By channel, delays in seconds for subscriptions without a schedule.
     schedules: dict[Channel, tuple[float, ...]]
+    #: When the events were published. Workflows of earlier versions do not say.
+    published_at: datetime | None = None
 
 
 class InlineSendResult(ChunkResult):

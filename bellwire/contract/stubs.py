@@ -57,7 +57,7 @@ async def settle(request: SettleInput) -> SettleResult:
 
 @activity.defn
 async def lookup(request: LookupInput) -> LookupResult:
-    """Look an event up in the registry. Fails with EVENT_NOT_FOUND or DELIVERY_NOT_FOUND."""
+    """Look an event up in the registry. What is not there is `not_found`, and no failure."""
     raise _stub("lookup")
 
 

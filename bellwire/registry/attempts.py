@@ -4,14 +4,14 @@ import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import Boolean, ColumnElement, bindparam, case, func, select, update
+from sqlalchemy import Boolean, ColumnElement, Integer, bindparam, case, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.contract import Group
 from bellwire.deliveries import SETTLED, Attempt, DeliveryKey, DeliveryState, Outcome, OutcomeKind
 from bellwire.endpoint_health import DisablePolicy
 from bellwire.registry import deliveries as delivery_rows
-from bellwire.registry import events, subscriptions, suppressions
+from bellwire.registry import events, operational_events, subscriptions, suppressions
 from bellwire.registry.attempt_batcher import AttemptBatcher
 from bellwire.registry.db.bulk import execute_many
 from bellwire.registry.db.engine import Database, insert_missing
@@ -34,6 +34,7 @@ _RECORDED = (
     .values(
         state=bindparam("new_state"),
         attempts=bindparam("number"),
+        schedule_from=deliveries.c.schedule_from + bindparam("uncounted", type_=Integer),
         reason=bindparam("new_reason"),
         delay=bindparam("new_delay"),
         from_retry_after=bindparam("new_from_retry_after"),
@@ -68,6 +69,7 @@ async def load(connection: AsyncConnection, groups: Sequence[Group]) -> list[Sen
                         events_json=(event_json,),
                         subscription=subscription,
                         number=group.attempt,
+                        extra=group.extra,
                         secrets=secrets,
                         suppressed=suppressed.get(subscription_id, {}),
                         health=health,
@@ -135,12 +137,39 @@ async def record(connection: AsyncConnection, recorded: Sequence[Attempt], polic
     if not ordered:
         return
     now = datetime.now(UTC)
+    await _report_exhausted(connection, [each for each in ordered if each.state is DeliveryState.EXHAUSTED])
     await execute_many(connection, _RECORDED, [{**_change(attempt), "now": now} for attempt in ordered])
     await execute_many(connection, insert_missing(connection, attempts), [_row(attempt) for attempt in ordered])
     await suppressions.add(connection, *(each for attempt in ordered for each in attempt.outcome.suppress))
     disabled = await record_health(connection, ordered, policy)
     for subscription_id, reason in disabled.items():
         await subscriptions.set_state(connection, subscription_id, SubscriptionState.DISABLED, reason=reason)
+
+
+async def _report_exhausted(connection: AsyncConnection, exhausted: Sequence[Attempt]) -> None:
+    """Add an operational event for each delivery that one of these attempts is about to move to exhausted."""
+    if not exhausted:
+        return
+    by_key = {DeliveryKey(attempt.event_key, attempt.subscription_id): attempt for attempt in exhausted}
+    found = await delivery_rows.by_keys(connection, sorted(by_key), lock=True)
+    moved = {
+        key: delivery
+        for key, delivery in found.items()
+        if not delivery.state.settled and delivery.attempts < by_key[key].number
+    }
+    stored = await events.by_keys(connection, (key.event_key for key in moved))
+    tenants = await subscriptions.tenants_of(connection, (key.subscription_id for key in moved))
+    await operational_events.add(
+        connection,
+        [
+            operational_events.exhausted_event(
+                delivery, stored[key.event_key][0], tenant=tenants[key.subscription_id], last=by_key[key]
+            )
+            for key, delivery in moved.items()
+            # No event about an operational event, or one could follow another without end.
+            if stored[key.event_key][0].source != operational_events.SOURCE
+        ],
+    )
 
 
 async def list_(connection: AsyncConnection, event_key: str, *, subscription_id: str | None) -> list[Attempt]:
@@ -166,6 +195,7 @@ def _change(attempt: Attempt) -> dict[str, object]:
         "key": attempt.event_key,
         "name": attempt.subscription_id,
         "number": attempt.number,
+        "uncounted": int(attempt.extra),
         "new_state": str(attempt.state),
         "new_reason": outcome.reason,
         "new_delay": attempt.delay,

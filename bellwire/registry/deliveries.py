@@ -4,7 +4,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import bindparam, func, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -44,6 +44,7 @@ async def add(connection: AsyncConnection, workflow_id: str, groups: Sequence[Gr
             "from_retry_after": False,
             "workflow_id": workflow_id,
             "updated_at": now,
+            "created_at": now,
         }
         # Sorted, or two workers that insert the same rows could deadlock.
         for (event_key, subscription_id), channel in sorted(channels_by_key(groups).items())
@@ -135,9 +136,17 @@ def _delivery(row: Mapping[Any, Any]) -> Delivery:
     )
 
 
-async def settle(
-    connection: AsyncConnection, groups: Sequence[Group], *, reason: str
-) -> dict[str, dict[DeliveryState, int]]:
+class Settlement(NamedTuple):
+    """What `settle` did."""
+
+    #: How many of all the deliveries are in which settled state, by event key. Deleted ones count as cancelled.
+    states: dict[str, dict[DeliveryState, int]]
+    #: How many this call has cancelled, by channel.
+    cancelled: dict[Channel, int]
+
+
+async def settle(connection: AsyncConnection, groups: Sequence[Group], *, reason: str) -> Settlement:
+    """Cancel the deliveries that are not settled."""
     keys = keys_of(groups)
     found = await by_keys(connection, keys, lock=True)
     unsettled = sorted(key for key, delivery in found.items() if not delivery.state.settled)
@@ -158,7 +167,8 @@ async def settle(
         delivery = found.get(key)
         state = delivery.state if delivery and delivery.state.settled else DeliveryState.CANCELLED
         settled[key.event_key][state] += 1
-    return {event_key: dict(states) for event_key, states in settled.items()}
+    cancelled = Counter(found[key].channel for key in unsettled)
+    return Settlement({event_key: dict(states) for event_key, states in settled.items()}, dict(cancelled))
 
 
 async def redeliver(
@@ -230,11 +240,8 @@ class Deliveries:
             limit=limit,
         )
 
-    async def settle(self, groups: Sequence[Group], *, reason: str) -> dict[str, dict[DeliveryState, int]]:
-        """Cancel the unsettled deliveries; return how many deliveries of the groups have which state, by event key.
-
-        Deliveries that were deleted meanwhile count as cancelled.
-        """
+    async def settle(self, groups: Sequence[Group], *, reason: str) -> Settlement:
+        """Cancel the deliveries that are not settled."""
         return await self._database.write(settle, groups, reason=reason)
 
     async def redeliver(

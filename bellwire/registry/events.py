@@ -11,6 +11,7 @@ from bellwire.contract import EventSummary, LookupResult, PublishResult
 from bellwire.deliveries import Counts, DeliveryKey
 from bellwire.errors import DeliveryNotFound, EventNotFound
 from bellwire.events import Event, event_key
+from bellwire.registry import operational_events
 from bellwire.registry.db.bulk import execute_many
 from bellwire.registry.db.engine import Database, insert_missing
 from bellwire.registry.db.tables import events
@@ -74,7 +75,7 @@ async def accept(
     await execute_many(connection, insert_missing(connection, events), rows)
     stored = await connection.execute(_OWNERS, {"keys": sorted(by_key)})
     owners = {key: _Owner(*owner) for key, *owner in stored}
-    return {
+    summaries = {
         event.key: EventSummary(
             source=event.source,
             id=event.id,
@@ -83,6 +84,16 @@ async def accept(
         )
         for event in published
     }
+    conflicts = [
+        operational_events.conflict_event(
+            event, workflow_id=workflow_id, run_id=run_id, published_by=summaries[key].workflow_id, now=now
+        )
+        for key, event in by_key.items()
+        # No event about an operational event, or one could follow another without end.
+        if summaries[key].result is PublishResult.CONFLICT and event.source != operational_events.SOURCE
+    ]
+    await operational_events.add(connection, conflicts)
+    return summaries
 
 
 async def by_keys(connection: AsyncConnection, keys: Iterable[str]) -> dict[str, tuple[Event, str]]:

@@ -1,22 +1,26 @@
-"""Operational events: events about subscriptions that Bellwire itself publishes to their tenants.
+"""Operational events: events about subscriptions, deliveries and publications that Bellwire itself publishes to tenants.
 
 Each is inserted in the transaction that it reports on, published by a worker, and then deleted. Its id is assigned on
 insertion, so that publishing it twice delivers it once.
 """
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from bellwire.deliveries import Attempt, Delivery
 from bellwire.endpoint_health import EndpointHealth
 from bellwire.events import Event, uuid7
-from bellwire.registry.db.engine import Database
+from bellwire.registry.db.engine import Database, insert_missing
 from bellwire.registry.db.tables import operational_events
 
 SOURCE = "bellwire"
+#: The tenant that gets what concerns no single tenant.
+DEFAULT_TENANT = "default"
 
 
 class OperationalEvent(StrEnum):
@@ -24,6 +28,8 @@ class OperationalEvent(StrEnum):
 
     FAILING = "bellwire.subscription.failing"
     DISABLED = "bellwire.subscription.disabled"
+    EXHAUSTED = "bellwire.delivery.exhausted"
+    CONFLICT = "bellwire.event.conflict"
 
 
 def event_of(
@@ -55,10 +61,60 @@ def event_of(
     )
 
 
+def exhausted_event(delivery: Delivery, event: Event, *, tenant: str, last: Attempt) -> Event:
+    """The event for a tenant about a delivery whose schedule has ended without success. It holds no address."""
+    return Event(
+        id=str(uuid7()),
+        source=SOURCE,
+        type=str(OperationalEvent.EXHAUSTED),
+        subject=delivery.subscription_id,
+        tenant=tenant,
+        time=last.ended_at,
+        data={
+            "delivery": delivery.id,
+            "subscription": delivery.subscription_id,
+            "channel": str(delivery.channel),
+            "event_key": delivery.event_key,
+            "event_source": event.source,
+            "event_id": event.id,
+            "event_type": event.type,
+            "attempts": last.number,
+            "reason": last.outcome.reason,
+        },
+    )
+
+
+def conflict_event(event: Event, *, workflow_id: str, run_id: str, published_by: str, now: datetime) -> Event:
+    """The event for a tenant about one that is not delivered, since its source and id were used for other content before.
+
+    Its id is the same each time that the run finds the conflict.
+    """
+    found_by = f"{event.key}\n{workflow_id}\n{run_id}"
+    return Event(
+        id=f"conflict-{hashlib.sha256(found_by.encode()).hexdigest()[:32]}",
+        source=SOURCE,
+        type=str(OperationalEvent.CONFLICT),
+        subject=event.id,
+        # An event for all tenants concerns its publisher, and not all of them.
+        tenant=DEFAULT_TENANT if event.tenant in {None, "*"} else event.tenant,
+        time=now,
+        data={
+            "event_key": event.key,
+            "event_source": event.source,
+            "event_id": event.id,
+            "event_type": event.type,
+            "workflow": workflow_id,
+            "published_by": published_by,
+        },
+    )
+
+
 async def add(connection: AsyncConnection, events: Sequence[Event]) -> None:
+    """Insert events; those whose id exists are left alone."""
     if events:
         await connection.execute(
-            insert(operational_events), [{"id": event.id, "body": event.to_json()} for event in events]
+            insert_missing(connection, operational_events),
+            [{"id": event.id, "body": event.to_json()} for event in sorted(events, key=lambda event: event.id)],
         )
 
 

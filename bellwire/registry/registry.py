@@ -5,6 +5,7 @@ from typing import Self
 from bellwire.endpoint_health import DisablePolicy
 from bellwire.keys.keyring import KeyRing
 from bellwire.registry.attempts import Attempts
+from bellwire.registry.backlog import Backlog
 from bellwire.registry.db import schema
 from bellwire.registry.db.engine import Database
 from bellwire.registry.deliveries import Deliveries
@@ -31,6 +32,7 @@ class Registry:
     def __init__(self, database: Database, disable_policy: DisablePolicy = DISABLE_POLICY) -> None:
         self._database = database
         self.attempts = Attempts(database, disable_policy)
+        self.backlog = Backlog(database)
         self.deliveries = Deliveries(database)
         self.events = Events(database)
         self.limits = RateLimits(database)

@@ -84,6 +84,12 @@ async def by_ids(connection: AsyncConnection, ids: Iterable[str]) -> dict[str, S
     }
 
 
+async def tenants_of(connection: AsyncConnection, ids: Iterable[str]) -> dict[str, str]:
+    """The tenant of each subscription that exists, by id."""
+    query = select(subscriptions.c.id, subscriptions.c.tenant).where(subscriptions.c.id.in_(sorted(set(ids))))
+    return {row.id: row.tenant for row in await connection.execute(query)}
+
+
 async def list_(
     connection: AsyncConnection,
     *,

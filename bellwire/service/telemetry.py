@@ -1,8 +1,7 @@
 """Telemetry: structured logs, and the Prometheus metrics of one process.
 
 Log events are named in the past tense. `delivery.attempted` is the wide line, one per attempt. One endpoint serves the metrics
-of Temporal's SDK (`temporal_*`) and of Bellwire (`bellwire_attempts_total`, `bellwire_attempt_duration_seconds`, by channel
-and outcome).
+of Temporal's SDK (`temporal_*`) and of Bellwire (`bellwire_*`).
 """
 
 import atexit
@@ -24,6 +23,9 @@ from bellwire.service.settings import LogFormat
 
 #: Seconds for which log lines are buffered. A killed process loses this much of its log.
 BUFFER_SECONDS = 0.05
+#: Bellwire's histograms, and the upper bounds of their buckets, in seconds.
+HISTOGRAMS = ("bellwire_attempt_duration_seconds", "bellwire_publish_to_first_attempt_seconds")
+BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0)
 
 
 class _Stderr:
@@ -112,7 +114,11 @@ def runtime(metrics_address: str | None) -> Runtime:
     """Return the Temporal runtime of this process. With an address (host:port), it serves Prometheus metrics at /metrics."""
     metrics = (
         PrometheusConfig(
-            bind_address=metrics_address, counters_total_suffix=True, unit_suffix=True, durations_as_seconds=True
+            bind_address=metrics_address,
+            counters_total_suffix=True,
+            unit_suffix=True,
+            durations_as_seconds=True,
+            histogram_bucket_overrides=dict.fromkeys(HISTOGRAMS, BUCKETS),
         )
         if metrics_address
         else None

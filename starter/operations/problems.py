@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from bellwire.errors import (
     BellwireError,
     DeliveryNotFound,
+    DeliveryPaused,
     EventConflict,
     EventInvalid,
     EventNotFound,
@@ -91,6 +92,7 @@ _KINDS: dict[type[BellwireError], Kind] = {
     DeliveryNotFound: Kind.NOT_FOUND,
     SubscriptionNotFound: Kind.NOT_FOUND,
     EventConflict: Kind.CONFLICT,
+    DeliveryPaused: Kind.CONFLICT,
     TemporalUnavailable: Kind.UNAVAILABLE,
     RegistryUnavailable: Kind.UNAVAILABLE,
     NotSetUp: Kind.UNAVAILABLE,

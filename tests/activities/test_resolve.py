@@ -2,10 +2,14 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
-from temporalio.exceptions import ApplicationError
+from structlog.testing import capture_logs
+from temporalio.common import MetricMeter
+from temporalio.testing import ActivityEnvironment
 
 from activities.resolve import Resolver
 from bellwire.contract import (
@@ -24,6 +28,7 @@ from bellwire.contract import (
     SettleInput,
 )
 from bellwire.deliveries import Counts, DeliveryState
+from bellwire.errors import RegistryUnavailable
 from bellwire.events import Event
 from bellwire.registry import Registry
 from bellwire.registry.db.engine import Database
@@ -243,10 +248,8 @@ async def test_what_cannot_be_located_is_not_tried_again(
     registry: Registry, event_id: str, subscription_id: str | None, kind: str
 ) -> None:
     await registry.events.accept([event(id="known")], "run")
-    with pytest.raises(ApplicationError) as raised:
-        await Resolver(registry).lookup(LookupInput(source="/shop", id=event_id, subscription_id=subscription_id))
-    assert raised.value.type == kind
-    assert raised.value.non_retryable
+    found = await Resolver(registry).lookup(LookupInput(source="/shop", id=event_id, subscription_id=subscription_id))
+    assert (found.not_found, found.workflow_id, found.delivery) == (kind, "", None)
 
 
 async def test_an_event_that_was_purged_by_force_while_its_run_was_finding_subscribers_ends_the_search(
@@ -258,3 +261,71 @@ async def test_an_event_that_was_purged_by_force_while_its_run_was_finding_subsc
     assert (found.groups, found.pages, found.remainders) == ((), (), ())
     page = Page(event_key=gone, after="", until="crowd-00100", size=100)
     assert (await resolver.open_page(OpenPageInput(workflow_id="run", page=page))).groups == ()
+
+
+class Recorded(MetricMeter):
+    """Keeps what is added to counters."""
+
+    def __init__(self) -> None:
+        self.added: list[tuple[str, int, dict[str, Any]]] = []
+
+    def create_counter(self, name: str, description: str | None = None, unit: str | None = None) -> Any:
+        return SimpleNamespace(add=lambda number, labels: self.added.append((name, number, labels)))
+
+    create_histogram = create_histogram_float = create_histogram_timedelta = create_counter
+    create_gauge = create_gauge_float = create_up_down_counter = create_counter
+
+    def with_additional_attributes(self, additional_attributes: Any) -> Any:
+        return self
+
+
+async def test_duplicates_and_conflicts_are_logged_and_counted(registry: Registry) -> None:
+    env, resolver = ActivityEnvironment(), Resolver(registry)
+    env.metric_meter = meter = Recorded()
+    one, two = event(), event(tenant="acme")
+    await resolver.resolve(ResolveInput(workflow_id="first", events=(one, two)))
+    changed = event(id=two.id, tenant="acme", data={"changed": True})
+    with capture_logs() as logs:
+        await env.run(resolver.resolve, ResolveInput(workflow_id="second", events=(one, changed, event())))
+    same = {"event_source": "/shop", "workflow": "second", "published_by": "first"}
+    assert [log for log in logs if log["event"].startswith("event.")] == [
+        {"event": "event.duplicated", "log_level": "info", "event_id": one.id, "event_type": one.type}
+        | {"tenant": one.tenant, **same},
+        {"event": "event.conflicted", "log_level": "warning", "event_id": two.id, "event_type": two.type}
+        | {"tenant": "acme", **same},
+    ]
+    assert sorted((name, number, labels["result"]) for name, number, labels in meter.added) == [
+        ("bellwire_events_published", 1, "conflict"),
+        ("bellwire_events_published", 1, "duplicate"),
+        ("bellwire_events_published", 1, "owned"),
+    ]
+
+
+async def test_a_try_that_fails_reports_nothing_so_that_the_next_reports_it_once(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolver, one = Resolver(registry), event()
+    await resolver.resolve(ResolveInput(workflow_id="first", events=(one,)))
+
+    async def unavailable() -> tuple[Channel, ...]:
+        raise RegistryUnavailable
+
+    again = ResolveInput(workflow_id="second", events=(one,))
+    with capture_logs() as logs:
+        with monkeypatch.context() as patch, pytest.raises(RegistryUnavailable):
+            patch.setattr(registry.limits, "limited_channels", unavailable)
+            await resolver.resolve(again)
+        await resolver.resolve(again)
+    assert [log["event"] for log in logs] == ["event.duplicated"]
+
+
+async def test_only_what_a_settling_cancels_is_counted(registry: Registry) -> None:
+    env, resolver, one = ActivityEnvironment(), Resolver(registry), event()
+    env.metric_meter = meter = Recorded()
+    groups = (await resolver.resolve(ResolveInput(workflow_id="run", events=(one,)))).groups
+    for _ in range(2):
+        await env.run(resolver.settle, SettleInput(groups=groups, reason="cancelled"))
+    assert sorted((name, number, labels["channel"]) for name, number, labels in meter.added) == [
+        ("bellwire_deliveries_settled", 1, "email"),
+        ("bellwire_deliveries_settled", 2, "webhook"),
+    ]

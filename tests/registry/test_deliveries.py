@@ -5,12 +5,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.contract import Group
 from bellwire.deliveries import Attempt, Delivery, DeliveryState, Outcome, OutcomeKind
 from bellwire.errors import DeliveryNotFound
 from bellwire.events import Event
 from bellwire.registry import Registry
+from bellwire.registry.backlog import _DISABLED, _UNSETTLED
+from bellwire.registry.db.engine import Database
 from bellwire.subscriptions import SubscriptionState
 from bellwire.targets import Channel
 from tests.factories import NOW, event, subscription
@@ -54,6 +57,73 @@ async def one(registry: Registry, name: str = "a") -> Delivery:
     return found
 
 
+async def test_an_exhausted_delivery_is_reported_to_its_tenant_once(three: Registry) -> None:
+    await three.attempts.record([attempt("a", 1), attempt("b", 1, DeliveryState.REJECTED)])
+    last = attempt("a", 2, DeliveryState.EXHAUSTED, reason="HTTP 503", response="ann@example.com")
+    await three.attempts.record([last, attempt("b", 2, DeliveryState.EXHAUSTED)])
+    await three.attempts.record([last])
+    (reported,) = await three.operational_events.list()
+    assert (reported.type, reported.subject, reported.tenant) == (
+        "bellwire.delivery.exhausted",
+        "a",
+        subscription().tenant,
+    )
+    assert reported.data == {
+        "delivery": f"dlv_{KEY}_a",
+        "subscription": "a",
+        "channel": "webhook",
+        "event_key": KEY,
+        "event_source": EVENT.source,
+        "event_id": "1",
+        "event_type": EVENT.type,
+        "attempts": 2,
+        "reason": "HTTP 503",
+    }
+
+
+async def test_an_exhausted_delivery_of_an_operational_event_is_not_reported(registry: Registry) -> None:
+    operational = event(source="bellwire")
+    await registry.subscriptions.create(subscription(id="a"))
+    await registry.events.accept([operational], "run")
+    await registry.deliveries.add("run", [group("a", of=operational)])
+    last = attempt("a", 1, DeliveryState.EXHAUSTED).model_copy(update={"event_key": operational.key})
+    await registry.attempts.record([last])
+    assert await registry.operational_events.list() == []
+
+
+async def test_the_backlog_counts_what_is_unsettled_by_channel(three: Registry) -> None:
+    await three.subscriptions.create(subscription({"channel": "email", "to": "ann@example.com"}, id="m"))
+    before = (await three.backlog.read())[Channel.WEBHOOK]
+    assert (before.unsettled, before.disabled) == (3, 0)
+    assert before.oldest is not None
+    await three.deliveries.add("run", [Group(event_key=KEY, channel=Channel.EMAIL, subscription_ids=("m",))])
+    await three.attempts.record([attempt("a"), attempt("b", state=DeliveryState.DELIVERED)])
+    await three.deliveries.settle([group("m")], reason="")
+    await three.subscriptions.set_state("c", SubscriptionState.DISABLED, reason="gone")
+    backlog = await three.backlog.read()
+    assert backlog[Channel.WEBHOOK] == (2, before.oldest, 1)
+    assert backlog[Channel.EMAIL] == backlog[Channel.SMS] == (0, None, 0)
+
+
+async def test_the_backlog_is_read_from_indexes_only(url: str) -> None:
+    """Also where the database holds many settled deliveries."""
+    if not url.startswith("sqlite"):
+        pytest.skip("PostgreSQL chooses by statistics")
+    registry = await Registry.open(url)
+    await registry.migrate()
+    await registry.close()
+    database = Database.at(url, pool=1)
+
+    async def plan(connection: AsyncConnection, query: Any) -> str:
+        text = str(query.compile(compile_kwargs={"literal_binds": True}, dialect=connection.dialect))
+        rows = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}")
+        return "; ".join(str(row[-1]) for row in rows)
+
+    assert await database.read(plan, _UNSETTLED) == "SCAN deliveries USING COVERING INDEX deliveries_unsettled"
+    assert await database.read(plan, _DISABLED) == "SCAN subscriptions USING COVERING INDEX subscriptions_disabled"
+    await database.close()
+
+
 async def test_inserting_leaves_existing_deliveries_unchanged(three: Registry) -> None:
     await three.attempts.record([attempt("a", state=DeliveryState.DELIVERED)])
     before = await three.deliveries.list()
@@ -64,6 +134,20 @@ async def test_inserting_leaves_existing_deliveries_unchanged(three: Registry) -
         (DeliveryState.PENDING, "workflow"),
         (DeliveryState.PENDING, "workflow"),
     ]
+
+
+async def test_a_deferred_attempt_that_retry_now_requested_leaves_as_many_attempts_as_before(three: Registry) -> None:
+    await three.attempts.record([attempt("a")])
+    for number in (2, 3):
+        extra = attempt("a", number).model_copy(update={"extra": True})
+        await three.attempts.record([extra, extra])
+        await three.attempts.record([extra])
+    found = await one(three)
+    assert (found.attempts, found.schedule_from) == (3, 2)
+    (request,) = await three.attempts.load([group("a", attempt=4).model_copy(update={"extra": True})])
+    assert (request.is_uncounted, request.schedule_step, request.group.extra) == (True, 0, True)
+    (scheduled,) = await three.attempts.load([group("a", attempt=4)])
+    assert (scheduled.is_uncounted, scheduled.schedule_step) == (False, 1)
 
 
 async def test_a_delivery_is_loaded_with_everything_an_attempt_needs(three: Registry) -> None:
@@ -229,12 +313,12 @@ async def test_settling_cancels_unsettled_deliveries_and_counts_all(three: Regis
         KEY: {DeliveryState.DELIVERED: 1, DeliveryState.CANCELLED: 3},  # including the deleted one
         other.key: {DeliveryState.CANCELLED: 1},
     }
-    assert await three.deliveries.settle(groups, reason="cancelled") == expected
-    assert await three.deliveries.settle(groups, reason="again") == expected
+    assert await three.deliveries.settle(groups, reason="cancelled") == (expected, {Channel.WEBHOOK: 3})
+    assert await three.deliveries.settle(groups, reason="again") == (expected, {})
     cancelled = await one(three, "b")
     assert (cancelled.state, cancelled.reason, cancelled.delay) == (DeliveryState.CANCELLED, "cancelled", None)
     assert (await one(three, "c")).intent_at is not None, "a redelivery has to reconcile an SMS that may have been sent"
-    assert await three.deliveries.settle([], reason="none") == {}
+    assert await three.deliveries.settle([], reason="none") == ({}, {})
 
 
 async def test_redelivery_resets_settled_deliveries_and_restarts_their_schedule(three: Registry) -> None:

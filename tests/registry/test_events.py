@@ -117,3 +117,30 @@ async def test_a_lookup_returns_the_counts_and_one_delivery(registry: Registry) 
         await registry.events.lookup("/shop", "1", "c")
     with pytest.raises(EventNotFound):
         await registry.events.lookup("/other", "1")
+
+
+async def test_a_conflict_adds_one_operational_event_however_often_its_run_asks(registry: Registry) -> None:
+    first, other = event(id="1", tenant="acme"), event(id="1", tenant="acme", data={"other": True})
+    await registry.events.accept([first], "first", "r")
+    for _ in range(2):
+        await registry.events.accept([other], "second", "r")
+    (reported,) = await registry.operational_events.list()
+    assert (reported.source, reported.type, reported.subject) == ("bellwire", "bellwire.event.conflict", "1")
+    assert reported.tenant == "acme"
+    assert reported.data == {
+        "event_key": first.key,
+        "event_source": first.source,
+        "event_id": "1",
+        "event_type": first.type,
+        "workflow": "second",
+        "published_by": "first",
+    }
+    await registry.events.accept([other], "third", "r")
+    assert len(await registry.operational_events.list()) == 2
+
+
+async def test_a_duplicate_and_a_conflict_of_an_operational_event_add_none(registry: Registry) -> None:
+    one, operational = event(id="1"), event(id="2", source="bellwire")
+    await registry.events.accept([one, operational], "first")
+    await registry.events.accept([one, operational.model_copy(update={"data": "other"})], "second")
+    assert await registry.operational_events.list() == []

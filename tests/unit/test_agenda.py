@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bellwire.contract import CHUNK_SIZE, Action, ControlRequest, Deferred, Group, HoldReason
+from bellwire.contract import CHUNK_SIZE, Action, ControlRequest, ControlResult, Deferred, Group, HoldReason
 from bellwire.deliveries import Unsettled
 from bellwire.targets import Channel
 from workflows.agenda import Agenda, Entry, chunks, groups
@@ -259,30 +259,58 @@ def test_two_events_for_one_subscription_are_two_entries() -> None:
     ],
 )
 def test_a_control_applies_to_one_subscription_one_event_or_all(control_request: ControlRequest, changed: int) -> None:
-    assert agenda_of([NOW + 60] * 3).apply(control_request, now=NOW) == changed
+    assert agenda_of([NOW + 60] * 3).apply(control_request, now=NOW).deliveries == changed
 
 
-def test_retry_now_makes_an_entry_due_and_ends_its_pause() -> None:
-    agenda = agenda_of([NOW + 60, NOW - 5])
+def test_retry_now_makes_waiting_entries_due_and_leaves_paused_ones_paused() -> None:
+    agenda = agenda_of([NOW + 60, NOW + 60, NOW - 5])
     agenda.apply(control(Action.PAUSE, "s0"), now=NOW)
-    assert agenda.apply(control(Action.RETRY_NOW), now=NOW) == 2
-    assert [entry.due for entry in agenda.take_due(NOW)] == [NOW, NOW - 5]
+    assert agenda.apply(control(Action.RETRY_NOW), now=NOW) == ControlResult(deliveries=2, paused=1)
+    assert [(entry.subscription_id, entry.due) for entry in agenda.take_due(NOW)] == [("s1", NOW), ("s2", NOW - 5)]
+    agenda.apply(control(Action.RESUME), now=NOW)
+    assert agenda.wake_at(NOW) == NOW + 60
+
+
+def test_retry_now_ends_a_pause_on_request() -> None:
+    agenda = agenda_of([NOW + 60, NOW + 60])
+    agenda.apply(control(Action.PAUSE), now=NOW)
+    request = ControlRequest(action=Action.RETRY_NOW, subscription_id="s0", end_pause=True)
+    assert agenda.apply(request, now=NOW) == ControlResult(deliveries=1)
+    assert [(entry.subscription_id, entry.due) for entry in agenda.take_due(NOW)] == [("s0", NOW)]
+
+
+def test_only_an_attempt_that_retry_now_advanced_is_extra_and_only_once() -> None:
+    agenda = agenda_of([NOW + 60, NOW - 5])
+    agenda.apply(control(Action.RETRY_NOW), now=NOW)
+    agenda.apply(control(Action.RETRY_NOW), now=NOW)
+    sent = agenda.take_due(NOW)
+    assert {(group.subscription_ids, group.extra) for group in groups(sent)} == {(("s0",), True), (("s1",), False)}
+    agenda.apply_results(sent, [deferred(entry, 5.0) for entry in sent], now=NOW, random=jitters())
+    assert [group.extra for group in groups(agenda.take_due(NOW + 10))] == [False]
+
+
+def test_an_extra_attempt_stays_extra_in_the_next_run() -> None:
+    agenda, restored = agenda_of([NOW + 60]), Agenda()
+    agenda.apply(control(Action.RETRY_NOW), now=NOW)
+    for item in agenda.carried():
+        restored.restore(item, now=NOW)
+    assert [group.extra for group in groups(restored.take_due(NOW))] == [True]
 
 
 def test_retry_now_does_not_change_an_entry_in_flight() -> None:
     agenda = agenda_of([NOW])
     agenda.take_due(NOW)
-    assert agenda.apply(control(Action.RETRY_NOW), now=NOW) == 0
+    assert agenda.apply(control(Action.RETRY_NOW), now=NOW).deliveries == 0
 
 
 def test_a_paused_entry_waits_until_resume_and_keeps_its_due_time() -> None:
     agenda = agenda_of([NOW + 60])
-    assert agenda.apply(control(Action.PAUSE), now=NOW) == 1
-    assert agenda.apply(control(Action.PAUSE), now=NOW) == 0
+    assert agenda.apply(control(Action.PAUSE), now=NOW).deliveries == 1
+    assert agenda.apply(control(Action.PAUSE), now=NOW).deliveries == 0
     assert agenda.wake_at(NOW) is None
     assert agenda.take_due(NOW + 100) == []
     assert agenda.unsettled()[0].due is None
-    assert agenda.apply(control(Action.RESUME), now=NOW) == 1
+    assert agenda.apply(control(Action.RESUME), now=NOW).deliveries == 1
     assert agenda.wake_at(NOW) == NOW + 60
 
 
@@ -298,8 +326,8 @@ def test_an_entry_paused_in_flight_stays_paused_after_its_attempt() -> None:
 def test_an_entry_cancelled_in_flight_settles_after_its_attempt() -> None:
     agenda = agenda_of([NOW, NOW + 60])
     sent = agenda.take_due(NOW)
-    assert agenda.apply(control(Action.CANCEL), now=NOW) == 2
-    assert agenda.apply(control(Action.RETRY_NOW), now=NOW) == 0
+    assert agenda.apply(control(Action.CANCEL), now=NOW).deliveries == 2
+    assert agenda.apply(control(Action.RETRY_NOW), now=NOW).deliveries == 0
     assert [entry.subscription_id for entry in agenda.cancel_requested()] == ["s1"]
     assert len(agenda) == 2, "a cancelled entry stays until it has settled"
     agenda.remove(agenda.cancel_requested())

@@ -334,6 +334,11 @@ async def test_each_attempt_logs_one_wide_line() -> None:
         (OutcomeKind.DEFERRED, None, 1, {}, (), (DeliveryState.EXHAUSTED, None, False)),
         (OutcomeKind.DEFERRED, None, 4, {"schedule_from": 3}, None, (DeliveryState.WAITING, 5.0, False)),
         (OutcomeKind.DEFERRED, None, 6, {"schedule_from": 3}, None, (DeliveryState.EXHAUSTED, None, False)),
+        # Attempts that retry_now requested.
+        (OutcomeKind.DEFERRED, None, 3, {"extra": True}, None, (DeliveryState.WAITING, 300.0, False)),
+        (OutcomeKind.DEFERRED, None, 1, {"extra": True}, None, (DeliveryState.WAITING, 5.0, False)),
+        (OutcomeKind.DEFERRED, None, 4, {"extra": True, "schedule_from": 3}, None, (DeliveryState.WAITING, 5.0, False)),
+        (OutcomeKind.DEFERRED, None, 5, {"extra": True, "schedule_from": 3}, None, (DeliveryState.WAITING, 5.0, False)),
     ],
 )
 def test_retry_decision_follows_the_outcome_and_the_schedule(

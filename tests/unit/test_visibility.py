@@ -4,10 +4,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from bellwire.deliveries import Unsettled
+from bellwire.deliveries import DeliveryState, Failed, Unsettled
 from bellwire.targets import Channel
 from workflows.agenda import Entry
-from workflows.rounds.visibility import MAX_ROWS, count, details, send_summary, timer_summary
+from workflows.rounds.visibility import MAX_ROWS, count, failed_details, send_summary, timer_summary, unsettled_details
 
 DUE = datetime(2026, 11, 23, 8, 0, 0, 999_999, tzinfo=UTC)
 
@@ -96,11 +96,11 @@ def test_the_label_of_a_timer_is_cut_to_what_temporal_accepts() -> None:
 
 
 def test_without_unsettled_deliveries_there_are_no_details() -> None:
-    assert details((), 0) == ""
+    assert unsettled_details((), 0) == ""
 
 
 def test_the_details_list_subscription_reason_and_next_attempt() -> None:
-    shown = details((unsettled(0), unsettled(1, paused=True, due=None), unsettled(2, reason="", due=None)), 3)
+    shown = unsettled_details((unsettled(0), unsettled(1, paused=True, due=None), unsettled(2, reason="", due=None)), 3)
     assert shown.splitlines() == [
         "3 deliveries unsettled",
         "",
@@ -113,12 +113,43 @@ def test_the_details_list_subscription_reason_and_next_attempt() -> None:
 
 
 def test_the_table_is_cut_and_the_rest_counted() -> None:
-    shown = details(tuple(unsettled(number) for number in range(MAX_ROWS + 5)), 1200).splitlines()
+    shown = unsettled_details(tuple(unsettled(number) for number in range(MAX_ROWS + 5)), 1200).splitlines()
     assert len([line for line in shown if line.startswith("| s") and "webhook" in line]) == MAX_ROWS
     assert shown[0] == "1,200 deliveries unsettled"
     assert shown[-1] == "… and 1,180 more"
 
 
 def test_a_reason_cannot_break_the_details() -> None:
-    (row,) = [line for line in details((unsettled(reason="a | b\nc"),), 1).splitlines() if line.startswith("| s0")]
+    (row,) = [
+        line for line in unsettled_details((unsettled(reason="a | b\nc"),), 1).splitlines() if line.startswith("| s0")
+    ]
     assert row == r"| s0 | webhook | 3 | a \| b c | 2026-11-23 08:00:00 UTC |"
+
+
+def failed(number: int = 0, *, reason: str = "HTTP 410", state: DeliveryState = DeliveryState.REJECTED) -> Failed:
+    return Failed(
+        event_key="e", subscription_id=f"s{number}", channel=Channel.WEBHOOK, state=state, attempts=3, reason=reason
+    )
+
+
+def test_the_details_list_failed_deliveries_with_state_and_reason() -> None:
+    shown = failed_details((failed(0), failed(1, state=DeliveryState.EXHAUSTED, reason="HTTP 503")), 2)
+    assert shown.splitlines() == [
+        "2 deliveries failed",
+        "",
+        "| subscription | channel | attempts | state | reason |",
+        "|---|---|---|---|---|",
+        "| s0 | webhook | 3 | rejected | HTTP 410 |",
+        "| s1 | webhook | 3 | exhausted | HTTP 503 |",
+        "",
+    ]
+    assert failed_details((), 0) == ""
+
+
+def test_both_tables_fit_what_temporal_accepts() -> None:
+    # 120 characters of reason may be 480 bytes.
+    many = range(MAX_ROWS)
+    both = unsettled_details([unsettled(each, reason="😀" * 120) for each in many], 1_000)
+    both += failed_details([failed(each, reason="😀" * 120) for each in many], 1_000)
+    assert len(both.encode()) < 19_000
+    assert "… and 98" in both

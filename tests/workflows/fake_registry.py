@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from temporalio import activity
-from temporalio.exceptions import ApplicationError
 
 from bellwire import contract
 from bellwire.contract import (
@@ -147,7 +146,7 @@ class FakeRegistry:
     async def lookup(self, request: LookupInput) -> LookupResult:
         key = event_key(request.source, request.id)
         if (found := self.events.get(key)) is None:
-            raise ApplicationError("event not found", type=contract.EVENT_NOT_FOUND, non_retryable=True)
+            return LookupResult(event_key=key, not_found=contract.EVENT_NOT_FOUND)
         result = LookupResult(
             event_key=key,
             workflow_id=found.workflow_id,
@@ -158,7 +157,7 @@ class FakeRegistry:
         if request.subscription_id is None:
             return result
         if (delivery := self.deliveries.get((key, request.subscription_id))) is None:
-            raise ApplicationError("delivery not found", type=contract.DELIVERY_NOT_FOUND, non_retryable=True)
+            return LookupResult(event_key=key, not_found=contract.DELIVERY_NOT_FOUND)
         return result.model_copy(
             update={
                 "delivery": _grouped([delivery])[0],

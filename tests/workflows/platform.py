@@ -25,7 +25,7 @@ from bellwire.contract import (
     TestSendInput,
     TestSendResult,
 )
-from bellwire.deliveries import DeliveryState, OutcomeKind
+from bellwire.deliveries import FAILED, DeliveryState, Failed, OutcomeKind
 from bellwire.targets import SPECS, Channel
 from tests.workflows.fake_registry import FakeDelivery, FakeRegistry
 from workflows import WORKFLOWS
@@ -86,6 +86,7 @@ class FakePlatform(FakeRegistry):
         now = await self.env.get_current_time() if self._env else datetime.now(UTC)
         settled: dict[str, Counter[DeliveryState]] = defaultdict(Counter)
         deferred: list[Deferred] = []
+        failed: list[Failed] = []
         for group in chunk.groups:
             for subscription_id in group.subscription_ids:
                 delivery = self.deliveries.get((group.event_key, subscription_id))
@@ -96,12 +97,14 @@ class FakePlatform(FakeRegistry):
                     await self._attempt(delivery, group, chunk.schedule, now)
                 if delivery.state.settled:
                     settled[group.event_key][delivery.state] += 1
+                    failed += [_failed(delivery)] if delivery.state in FAILED else []
                 else:
                     deferred.append(_deferred(delivery))
         return ChunkResult(
             settled={key: dict(states) for key, states in settled.items()},
             deferred=tuple(deferred),
             limited_channels=self.limited_channels,
+            failed=tuple(failed[: contract.MAX_FAILED]),
         )
 
     async def _attempt(self, delivery: FakeDelivery, group: Group, schedule: tuple[float, ...], now: datetime) -> None:
@@ -111,20 +114,24 @@ class FakePlatform(FakeRegistry):
         response = self.respond(delivery.subscription_id, group.attempt)
         delivery.attempts = group.attempt
         if isinstance(response, DeliveryState):
-            delivery.state = response
+            delivery.state, delivery.reason = response, "HTTP 200"
             return
+        delivery.reason = response.reason
+        uncounted = group.extra and group.attempt > delivery.schedule_from + 1
+        delivery.schedule_from += uncounted
         step = group.attempt - delivery.schedule_from - 1
         if response.delay is None and step >= len(schedule):
             delivery.state = DeliveryState.EXHAUSTED
             return
         delivery.state = DeliveryState.WAITING
         delivery.delay = schedule[step] if response.delay is None else response.delay
-        delivery.from_retry_after, delivery.reason = response.from_retry_after, response.reason
+        delivery.from_retry_after = response.from_retry_after
 
     @activity.defn
     async def send_inline(self, inline: InlineSend) -> InlineSendResult:
         settled: dict[str, Counter[DeliveryState]] = defaultdict(Counter)
         deferred: list[Deferred] = []
+        failed: list[Failed] = []
         remaining = []
         for group in inline.groups:
             if group.channel in self.not_inline:
@@ -134,10 +141,12 @@ class FakePlatform(FakeRegistry):
             for key, states in result.settled.items():
                 settled[key].update(states)
             deferred += result.deferred
+            failed += result.failed
         return InlineSendResult(
             settled={key: dict(states) for key, states in settled.items()},
             deferred=tuple(deferred),
             remaining=tuple(remaining),
+            failed=tuple(failed[: contract.MAX_FAILED]),
         )
 
     @activity.defn
@@ -176,6 +185,17 @@ class FakePlatform(FakeRegistry):
             return await self.send(channel, chunk)
 
         return send
+
+
+def _failed(delivery: FakeDelivery) -> Failed:
+    return Failed(
+        event_key=delivery.event_key,
+        subscription_id=delivery.subscription_id,
+        channel=delivery.channel,
+        state=delivery.state,
+        attempts=delivery.attempts,
+        reason=delivery.reason,
+    )
 
 
 def _deferred(delivery: FakeDelivery) -> Deferred:

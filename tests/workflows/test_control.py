@@ -7,7 +7,7 @@ import pytest
 from temporalio.client import WorkflowExecutionStatus, WorkflowUpdateFailedError
 from temporalio.testing import WorkflowEnvironment
 
-from bellwire import Client, Receipt
+from bellwire import Client, DeliveryPaused, Receipt
 from bellwire.contract import PAGE_SIZE, Action, ControlRequest, Summary
 from bellwire.deliveries import DeliveryState
 from bellwire.targets import Channel
@@ -49,6 +49,39 @@ async def test_retry_now_attempts_a_waiting_delivery(platform: FakePlatform, cli
     before, after = platform.times("b")
     # A workflow's clock is the start of its workflow task.
     assert (after - before).total_seconds() >= 3599
+
+
+async def test_a_mass_retry_uses_up_no_attempt(platform: FakePlatform, client: Client) -> None:
+    """The schedule of webhooks has 10 attempts; the receiver is down for 15 requested ones."""
+    platform.subscriptions = {Channel.WEBHOOK: ["a"]}
+    platform.respond = lambda *_: deferred()
+    receipt = await client.publish(event())
+    for number in range(1, 17):
+        await attempted(platform, number) if number < 3 else await until(lambda: len(platform.attempts) >= number)  # noqa: B023
+        await until_idle(client, receipt)
+        await update(client, receipt, "retry_now")
+    status = await client.status(receipt)
+    assert status.counts.exhausted == 0
+    platform.respond = lambda *_: DELIVERED
+    async with platform.skipping():
+        assert (await client.wait(receipt)).counts.delivered == 1
+
+
+async def test_retry_now_leaves_a_paused_delivery_alone_unless_asked(platform: FakePlatform, client: Client) -> None:
+    platform.subscriptions = {Channel.WEBHOOK: ["a", "b"]}
+    one = event()
+    receipt = await client.publish(one)
+    await attempted(platform, 2)
+    await update(client, receipt, "pause", "a")
+    result = await update(client, receipt, "retry_now")
+    assert (result.deliveries, result.paused) == (1, 1)
+    await until(lambda: len(platform.times("b")) == 2)
+    await until_idle(client, receipt)
+    with pytest.raises(DeliveryPaused, match="end_pause"):
+        await client.retry(one, "a")
+    assert len(platform.times("a")) == 1
+    await client.retry(one, "a", end_pause=True)
+    assert (await client.wait(receipt, timeout=60)).counts.delivered == 2
 
 
 async def test_an_update_for_a_subscription_without_a_delivery_is_rejected(

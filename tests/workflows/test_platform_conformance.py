@@ -5,11 +5,11 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
-from temporalio.exceptions import ApplicationError
 
 from bellwire.contract import (
     DELIVERY_NOT_FOUND,
     EVENT_NOT_FOUND,
+    MAX_FAILED,
     PAGE_SIZE,
     Chunk,
     Deferred,
@@ -136,8 +136,7 @@ async def test_the_maximum_of_deliveries_is_for_all_events_together(make: MakePl
     result = await platform.resolve(ResolveInput(workflow_id="w", events=tuple(events), max_deliveries=5))
     assert {each.event_key for each in result.groups} == {events[0].key}
     assert result.pages == (Page(event_key=events[1].key, after="", until="c", size=3),)
-    with pytest.raises(ApplicationError):
-        await looked_up(platform, events[1], "a")
+    assert (await looked_up(platform, events[1], "a")).not_found == DELIVERY_NOT_FOUND
 
 
 async def test_an_event_with_many_subscriptions_comes_back_as_pages(make: MakePlatform) -> None:
@@ -233,14 +232,13 @@ async def test_redelivery_starts_the_schedule_again(make: MakePlatform) -> None:
     ("event_id", "subscription_id", "error"),
     [("unknown", None, EVENT_NOT_FOUND), ("unknown", "a", EVENT_NOT_FOUND), ("1", "other", DELIVERY_NOT_FOUND)],
 )
-async def test_a_lookup_of_something_unknown_fails_without_retry(
+async def test_a_lookup_of_something_unknown_returns_what_was_not_found(
     make: MakePlatform, event_id: str, subscription_id: str | None, error: str
 ) -> None:
     platform = await make()
     await published(platform, event(id="1"))
-    with pytest.raises(ApplicationError) as raised:
-        await platform.lookup(LookupInput(source="/shop", id=event_id, subscription_id=subscription_id))
-    assert (raised.value.type, raised.value.non_retryable) == (error, True)
+    found = await platform.lookup(LookupInput(source="/shop", id=event_id, subscription_id=subscription_id))
+    assert (found.not_found, found.workflow_id, found.delivery) == (error, "", None)
 
 
 async def test_a_lookup_returns_what_is_stored_of_the_event(make: MakePlatform) -> None:
@@ -273,6 +271,43 @@ async def test_a_chunk_result_counts_what_settled_and_lists_what_was_deferred(ma
     ]
 
 
+async def test_results_list_what_failed_and_why(make: MakePlatform) -> None:
+    platform, one = await make({Channel.WEBHOOK: ["a", "b", "c"]}), event()
+    await published(platform, one)
+    responses: dict[str, Response] = {"a": DELIVERED, "b": REJECTED, "c": deferred(reason="HTTP 500")}
+    platform.respond = lambda subscription_id, _: responses[subscription_id]
+    first = chunk(group(one, Channel.WEBHOOK, "a", "b", "c"))
+    result = await platform.send(Channel.WEBHOOK, first)
+    assert [(item.subscription_id, item.state, item.attempts) for item in result.failed] == [
+        ("b", DeliveryState.REJECTED, 1)
+    ]
+    assert await platform.send(Channel.WEBHOOK, first) == result, "the activity may run again"
+    for attempt in (2, 3):
+        last = chunk(group(one, Channel.WEBHOOK, "c", attempt=attempt))
+        result = await platform.send(Channel.WEBHOOK, last)
+    (item,) = result.failed
+    assert (item.state, item.channel, item.attempts) == (DeliveryState.EXHAUSTED, Channel.WEBHOOK, 3)
+    assert (item.event_key, item.reason) == (one.key, "HTTP 500")
+
+
+async def test_a_result_lists_no_more_failures_than_its_limit(make: MakePlatform) -> None:
+    ids = [f"s{number:03}" for number in range(MAX_FAILED + 10)]
+    platform, one = await make({Channel.WEBHOOK: ids}), event()
+    await published(platform, one)
+    platform.respond = lambda *_: REJECTED
+    result = await platform.send(Channel.WEBHOOK, chunk(group(one, Channel.WEBHOOK, *ids)))
+    assert result.settled == {one.key: {DeliveryState.REJECTED: len(ids)}}
+    assert len(result.failed) == MAX_FAILED
+
+
+async def test_an_inline_send_lists_what_failed(make: MakePlatform) -> None:
+    platform, one = await make({Channel.WEBHOOK: ["a"]}), event()
+    groups = await published(platform, one)
+    platform.respond = lambda *_: REJECTED
+    result = await platform.send_inline(InlineSend(groups=groups, schedules={Channel.WEBHOOK: SCHEDULE}))
+    assert [item.subscription_id for item in result.failed] == ["a"]
+
+
 async def test_a_delivery_is_exhausted_after_the_last_delay_of_the_schedule(make: MakePlatform) -> None:
     platform, one = await make(), event()
     await published(platform, one)
@@ -284,6 +319,21 @@ async def test_a_delivery_is_exhausted_after_the_last_delay_of_the_schedule(make
     last = await platform.send(Channel.EMAIL, chunk(group(one, Channel.EMAIL, "c", attempt=3)))
     assert tuple(delays) == SCHEDULE
     assert (last.settled, last.deferred) == ({one.key: {DeliveryState.EXHAUSTED: 1}}, ())
+
+
+async def test_attempts_that_retry_now_requested_exhaust_nothing(make: MakePlatform) -> None:
+    platform, one = await make(), event()
+    await published(platform, one)
+    platform.respond = lambda *_: deferred()
+    delays = []
+    for attempt, extra in ((1, False), (2, True), (3, True), (4, False), (5, True)):
+        due = group(one, Channel.EMAIL, "c", attempt=attempt).model_copy(update={"extra": extra})
+        sent = await platform.send(Channel.EMAIL, chunk(due))
+        assert await platform.send(Channel.EMAIL, chunk(due)) == sent, "the activity may run again"
+        delays += [item.delay for item in sent.deferred]
+    assert delays == [SCHEDULE[0]] * 3 + [SCHEDULE[1]] * 2
+    last = await platform.send(Channel.EMAIL, chunk(group(one, Channel.EMAIL, "c", attempt=6)))
+    assert last.settled == {one.key: {DeliveryState.EXHAUSTED: 1}}
 
 
 async def test_a_retried_activity_repeats_no_recorded_attempt(make: MakePlatform) -> None:

@@ -8,7 +8,7 @@ from temporalio.exceptions import ApplicationError, FailureError
 
 with workflow.unsafe.imports_passed_through():
     from bellwire.contract import NOT_UNSETTLED, Action, ControlRequest, ControlResult, Summary
-    from bellwire.deliveries import Counts
+    from bellwire.deliveries import Counts, DeliveryState, Failed
     from workflows.agenda import Agenda
 
 #: Maximum unsettled deliveries in the result of the query.
@@ -22,6 +22,8 @@ class Controls:
         self.agenda = Agenda()
         #: Counts by event key.
         self.counts: dict[str, Counts] = defaultdict(Counts)
+        #: The first MAX_FAILED deliveries that were rejected or exhausted, in the order in which they settled.
+        self.failed: list[Failed] = []
         #: Whether deliveries may still be added, so that an empty agenda does not end the workflow.
         self.is_resolving = True
         #: Open children by workflow id. A workflow with open children never continues as new.
@@ -38,15 +40,29 @@ class Controls:
             unsettled=self.agenda.unsettled(MAX_SHOWN),
             open_children=tuple(self.children),
             resolved=not self.is_resolving,
+            failed=tuple(self.failed),
+            outcomes=self.outcomes(),
+        )
+
+    def outcomes(self) -> tuple[str, ...]:
+        """What the deliveries have come to so far: settled states, in the order of their enumeration."""
+        return tuple(
+            str(state)
+            for state in DeliveryState
+            if state.settled and any(getattr(counts, str(state)) for counts in self.counts.values())
         )
 
     @workflow.query(description="Counts by event, the first unsettled deliveries, and the open child workflows.")
     def status(self) -> Summary:
         return self.summary()
 
-    @workflow.update(description="Attempt waiting deliveries now: those of one subscription, or all.")
-    async def retry_now(self, subscription_id: str | None = None) -> ControlResult:
-        return await self._apply(ControlRequest(action=Action.RETRY_NOW, subscription_id=subscription_id))
+    @workflow.update(
+        description="Attempt waiting deliveries now: those of one subscription, or all. The schedule does not advance; paused "
+        "deliveries stay paused unless `end_pause` is true."
+    )
+    async def retry_now(self, subscription_id: str | None = None, end_pause: bool = False) -> ControlResult:
+        request = ControlRequest(action=Action.RETRY_NOW, subscription_id=subscription_id, end_pause=end_pause)
+        return await self._apply(request)
 
     @workflow.update(description="Make no more attempts until `resume`: for one subscription, or for all.")
     async def pause(self, subscription_id: str | None = None) -> ControlResult:
@@ -67,6 +83,10 @@ class Controls:
         await self._apply(request)
 
     @retry_now.validator
+    def _can_retry(self, subscription_id: str | None = None, end_pause: bool = False) -> None:  # noqa: ARG002
+        """The SDK wants the parameters of the update."""
+        self._has_delivery(subscription_id)
+
     @pause.validator
     @resume.validator
     @cancel.validator
@@ -78,7 +98,7 @@ class Controls:
     async def _apply(self, request: ControlRequest) -> ControlResult:
         if request.action is Action.CANCEL and request.event_key:
             self.cancelled_events.add(request.event_key)
-        changed = self.agenda.apply(request, now=workflow.time())
+        result = self.agenda.apply(request, now=workflow.time())
         self.wake_requested = True
         forwarded = 0
         for child in list(self.children.values()):
@@ -87,4 +107,4 @@ class Controls:
                 forwarded += 1
             except FailureError:
                 continue  # the child has closed, so it has no unsettled deliveries
-        return ControlResult(deliveries=changed, forwarded=forwarded)
+        return result.model_copy(update={"forwarded": forwarded})

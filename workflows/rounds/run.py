@@ -8,12 +8,13 @@ import asyncio
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from bellwire.contract import (
+        MAX_FAILED,
         SEND,
         Action,
         CarriedState,
@@ -28,7 +29,7 @@ with workflow.unsafe.imports_passed_through():
         send_inline,
         settle,
     )
-    from bellwire.deliveries import Counts, DeliveryState
+    from bellwire.deliveries import Counts, DeliveryState, Failed
     from bellwire.targets import Channel
     from workflows.agenda import Entry, chunks, groups
     from workflows.policies import (
@@ -56,6 +57,8 @@ class Rounds(Controls):
         #: Unix time at which the timer of the loop fires.
         self._wake_at: float | None = None
         self._search_attributes = visibility.SearchAttributes()
+        #: When the events were published; None if that is not known, or long ago.
+        self.published_at: datetime | None = None
 
     def add_due(self, new: Sequence[Group], limited_channels: Sequence[Channel]) -> None:
         """Put deliveries on the agenda, due now."""
@@ -72,6 +75,9 @@ class Rounds(Controls):
         self._first_round_done = True
         self._limited_channels = frozenset(carried.limited_channels)
         self.counts.update(carried.counts)
+        self.failed += carried.failed
+        self.published_at = carried.published_at
+        self._search_attributes.restore()
         for item in carried.unsettled:
             self.agenda.restore(item, now=workflow.time())
 
@@ -81,6 +87,8 @@ class Rounds(Controls):
             unsettled=self.agenda.carried(),
             counts=dict(self.counts),
             limited_channels=tuple(sorted(self._limited_channels)),
+            failed=tuple(self.failed),
+            published_at=self.published_at,
         )
 
     async def run_until_settled(self) -> bool:
@@ -136,9 +144,8 @@ class Rounds(Controls):
             await self._settle(remaining, "event cancelled")
 
     async def finish(self) -> None:
-        """Clear what the Temporal UI shows, and wait for running handlers."""
-        self._search_attributes.update(self.agenda)
-        workflow.set_current_details("")
+        """Bring what the Temporal UI shows to its last state, and wait for running handlers."""
+        self._show()
         await workflow.wait_condition(workflow.all_handlers_finished)
 
     async def _round(self, due: list[Entry]) -> None:
@@ -170,7 +177,7 @@ class Rounds(Controls):
         schedules = {channel: SCHEDULES[channel] for channel in sorted({entry.channel for entry in inline})}
         result: InlineSendResult = await workflow.execute_local_activity(
             send_inline,
-            InlineSend(groups=groups(inline), schedules=schedules),
+            InlineSend(groups=groups(inline), schedules=schedules, published_at=self.published_at),
             summary=visibility.count(len(inline), "delivery"),
             **REGISTRY_OPTIONS,
         )
@@ -181,9 +188,11 @@ class Rounds(Controls):
 
     async def _send(self, entries: list[Entry]) -> None:
         channel = entries[0].channel
+        has_first_attempts = any(not entry.attempts for entry in entries)
+        published_at = self.published_at if has_first_attempts else None
         result: ChunkResult = await workflow.execute_activity(
             SEND[channel],
-            Chunk(groups=groups(entries), schedule=SCHEDULES[channel]),
+            Chunk(groups=groups(entries), schedule=SCHEDULES[channel], published_at=published_at),
             task_queue=channel_queue(channel),
             summary=visibility.send_summary(entries),
             **SEND_OPTIONS,
@@ -200,6 +209,7 @@ class Rounds(Controls):
     def _apply_results(self, sent: list[Entry], result: ChunkResult) -> None:
         self.agenda.apply_results(sent, result.deferred, now=workflow.time(), random=workflow.random().random)
         self._count_settled(result.settled)
+        self.add_failed(result.failed)
 
     async def _settle(self, entries: list[Entry], reason: str) -> None:
         result = await workflow.execute_local_activity(
@@ -212,11 +222,10 @@ class Rounds(Controls):
 
     async def _wait(self) -> None:
         """Wait until the next delivery is due, or until `wake_requested`."""
-        self._search_attributes.update(self.agenda)
+        self._show()
         now = workflow.time()
         self._wake_at = wake_at = self.agenda.wake_at(now, except_channels=self._blocked_channels)
         waiting = [entry for entry in self.agenda if entry.is_waiting]
-        workflow.set_current_details(visibility.details(self.agenda.unsettled(visibility.MAX_ROWS), len(self.agenda)))
         if wake_at is None:
             await workflow.wait_condition(lambda: self.wake_requested)
             return
@@ -227,6 +236,17 @@ class Rounds(Controls):
                 timeout=timedelta(seconds=seconds),
                 timeout_summary=visibility.timer_summary(waiting, seconds),
             )
+
+    def _show(self) -> None:
+        """Update search attributes and Current Details."""
+        failed = sum(counts.failed for counts in self.counts.values())
+        self._search_attributes.update(self.agenda, failed, self.outcomes())
+        unsettled = visibility.unsettled_details(self.agenda.unsettled(visibility.MAX_ROWS), len(self.agenda))
+        workflow.set_current_details(unsettled + visibility.failed_details(self.failed, failed))
+
+    def add_failed(self, more: Sequence[Failed]) -> None:
+        """List failed deliveries, up to MAX_FAILED."""
+        self.failed += more[: MAX_FAILED - len(self.failed)]
 
     def add_counts(self, event_key: str, more: Counts | Mapping[str, int]) -> None:
         """Add to the counts of an event."""

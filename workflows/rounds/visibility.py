@@ -3,41 +3,57 @@
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from temporalio import workflow
+from temporalio.common import SearchAttributeUpdate
 
 with workflow.unsafe.imports_passed_through():
-    from bellwire.contract import UNSETTLED, WAITING
-    from bellwire.deliveries import Unsettled
+    from bellwire.contract import FAILED, OUTCOME, UNSETTLED, WAITING
+    from bellwire.deliveries import DeliveryState, Failed, Unsettled
     from bellwire.formats.durations import format_duration
     from workflows.agenda import Agenda, Entry
 
 #: Maximum bytes of a label. The server takes 400, and encryption adds up to 170.
 MAX_SUMMARY_BYTES = 200
-#: Maximum rows of the table in Current Details.
-MAX_ROWS = 20
+#: Maximum rows and bytes of one of the two tables in Current Details. The server takes 20,000 bytes for all.
+MAX_ROWS, MAX_TABLE_BYTES = 20, 9_000
 #: Maximum subscription ids in the search attribute BellwireWaiting.
 MAX_WAITING_IDS = 20
 
+DELIVERED = str(DeliveryState.DELIVERED)
+
 
 class SearchAttributes:
-    """Keeps BellwireUnsettled and BellwireWaiting up to date.
+    """Keeps BellwireUnsettled, BellwireWaiting, BellwireFailed and BellwireOutcome up to date.
 
-    They are set once a delivery is deferred. A workflow whose deliveries all succeed never sets them, since each upsert costs
-    an event of history.
+    The first two are set once a delivery is deferred, the others once something else than a delivery has come of the
+    publication. A workflow whose deliveries all succeed at once sets none, since each upsert costs an event of history and a
+    write to the visibility store, a third of what a lone event costs the server.
     """
 
     def __init__(self) -> None:
-        self._current: list[str] = []
+        self._waiting: list[str] | None = []
+        self._failed: tuple[int, str] | None = (0, "")
 
-    def update(self, agenda: Agenda) -> None:
+    def restore(self) -> None:
+        """The run before this one may have set them all."""
+        self._waiting = self._failed = None
+
+    def update(self, agenda: Agenda, failed: int, outcomes: Sequence[str]) -> None:
         waiting = sorted({entry.subscription_id for entry in agenda if entry.attempts})
         new = [str(len(waiting)), *waiting[:MAX_WAITING_IDS]] if waiting else []
-        if new != self._current:
-            self._current = new
-            workflow.upsert_search_attributes(
-                [UNSETTLED.value_set(len(agenda)), WAITING.value_set(waiting[:MAX_WAITING_IDS])]
-            )
+        updates = list[SearchAttributeUpdate[Any]]()
+        if new != self._waiting:
+            self._waiting = new
+            updates += [UNSETTLED.value_set(len(agenda)), WAITING.value_set(waiting[:MAX_WAITING_IDS])]
+        text = "" if list(outcomes) == [DELIVERED] else " ".join(outcomes)
+        if (failed, text) != self._failed:
+            self._failed = (failed, text)
+            updates += [FAILED.value_set(failed)] if failed else []
+            updates += [OUTCOME.value_set(text)] if text else []
+        if updates:
+            workflow.upsert_search_attributes(updates)
 
 
 def count(number: int, noun: str) -> str:
@@ -61,17 +77,37 @@ def timer_summary(entries: Sequence[Entry], seconds: float) -> str:
     return text.encode()[:MAX_SUMMARY_BYTES].decode(errors="ignore")
 
 
-def details(unsettled: Sequence[Unsettled], total: int) -> str:
-    """Current Details: the unsettled deliveries as a Markdown table, with reason and time of the next attempt."""
+def unsettled_details(unsettled: Sequence[Unsettled], total: int) -> str:
+    """The unsettled deliveries as a Markdown table for Current Details, with reason and time of the next attempt."""
+    rows = [
+        (item.subscription_id, item.channel, str(item.attempts), item.reason, _next_attempt(item)) for item in unsettled
+    ]
+    return _table("unsettled", ("subscription", "channel", "attempts", "reason", "next attempt"), rows, total)
+
+
+def failed_details(failed: Sequence[Failed], total: int) -> str:
+    """The rejected and exhausted deliveries as a Markdown table for Current Details, with the last reason."""
+    rows = [(item.subscription_id, item.channel, str(item.attempts), item.state, item.reason) for item in failed]
+    return _table("failed", ("subscription", "channel", "attempts", "state", "reason"), rows, total)
+
+
+def _table(state: str, columns: Sequence[str], rows: Sequence[Sequence[str]], total: int) -> str:
+    """The first rows, up to MAX_ROWS and MAX_TABLE_BYTES; empty if there are no such deliveries."""
     if not total:
         return ""
-    rows = [
-        f"| {item.subscription_id} | {item.channel} | {item.attempts} | {_cell(item.reason)} | {_next_attempt(item)} |"
-        for item in unsettled[:MAX_ROWS]
-    ]
-    more = f"\n\n… and {total - MAX_ROWS:,} more" if total > MAX_ROWS else ""
-    head = "| subscription | channel | attempts | reason | next attempt |\n|---|---|---|---|---|\n"
-    return f"{count(total, 'delivery')} unsettled\n\n{head}" + "\n".join(rows) + more
+    text = f"{count(total, 'delivery')} {state}\n\n{_row(columns)}|{'---|' * len(columns)}\n"
+    shown = 0
+    for row in rows[:MAX_ROWS]:
+        line = _row([_cell(cell) for cell in row])
+        if len((text + line).encode()) > MAX_TABLE_BYTES:
+            break
+        text += line
+        shown += 1
+    return text + (f"\n… and {total - shown:,} more\n\n" if total > shown else "\n")
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |\n"
 
 
 def _rounded(seconds: float) -> float:

@@ -94,6 +94,15 @@ subscriptions = Table(
     Index("subscriptions_by_tenant", "tenant", "id"),
 )
 
+DISABLED_STATE = "state = 'disabled'"
+disabled = text(f"subscriptions.{DISABLED_STATE}")
+Index(
+    "subscriptions_disabled",
+    subscriptions.c.channel,
+    sqlite_where=text(DISABLED_STATE),
+    postgresql_where=text(DISABLED_STATE),
+)
+
 #: One row per type pattern of each active subscription. Inactive ones have no rows, so that matching never reads them.
 subscription_types = Table(
     "subscription_types",
@@ -176,6 +185,8 @@ deliveries = Table(
     Column("provider_attempted", Text),
     Column("workflow_id", Text, nullable=False),
     Column("updated_at", Timestamp, nullable=False),
+    #: Null in rows that an earlier version inserted.
+    Column("created_at", Timestamp),
     Index("deliveries_by_subscription", "subscription_id", "event_key"),
     sqlite_with_rowid=False,
 )
@@ -191,6 +202,17 @@ Index(
     deliveries.c.subscription_id,
     sqlite_where=text(LISTED_STATE),
     postgresql_where=text(LISTED_STATE),
+)
+
+#: The deliveries that are not settled, to count them. Queries repeat the condition, as above.
+UNSETTLED_STATE = "state IN ('pending', 'sending', 'waiting')"
+unsettled = text(f"deliveries.{UNSETTLED_STATE}")
+Index(
+    "deliveries_unsettled",
+    deliveries.c.channel,
+    deliveries.c.created_at,
+    sqlite_where=text(UNSETTLED_STATE),
+    postgresql_where=text(UNSETTLED_STATE),
 )
 
 attempts = Table(

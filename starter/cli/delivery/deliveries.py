@@ -126,9 +126,10 @@ async def retry(
     subscription_id: Annotated[
         str | None, typer.Option("--subscription", help="Instead of a delivery id: the subscription's id.")
     ] = None,
+    end_pause: Annotated[bool, typer.Option("--end-pause", help="Also a paused delivery, which is resumed.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Attempt a delivery now: the next attempt of one that waits, or a settled one again with a new schedule."""
+    """Attempt a delivery now: one that waits, without using up its schedule, or a settled one with a new schedule."""
     if (delivery_id is not None) == (event_id is not None and subscription_id is not None):
         raise InputInvalid("give a delivery id, or both --event and --subscription", field="DELIVERY_ID")
     key = None if delivery_id is None else parse_key(delivery_id, field="DELIVERY_ID")
@@ -139,7 +140,7 @@ async def retry(
             found = await deliveries.find_delivery(
                 registry, event_id=event_id or "", source=source, subscription_id=subscription_id or ""
             )
-    workflow_id = await deliveries.retry_delivery(await connected(), found)
+    workflow_id = await deliveries.retry_delivery(await connected(), found, end_pause=end_pause)
     if as_json:
         print_json({"id": found.delivery.id, "workflow_id": workflow_id})
     else:

@@ -95,9 +95,11 @@ async def find_delivery(
     return await get_delivery(registry, DeliveryKey(event_key=event_key, subscription_id=subscription_id))
 
 
-async def retry_delivery(client: Client, found: DeliveryOfEvent) -> str:
-    """Attempt a delivery now: the next attempt of one that waits, or a settled one again with a new schedule.
+async def retry_delivery(client: Client, found: DeliveryOfEvent, *, end_pause: bool = False) -> str:
+    """Attempt a delivery now: an attempt of one that waits, or a settled one again with a new schedule.
 
-    Returns the workflow id of the run that attempts it. Raises DeliveryNotFound, TemporalUnavailable.
+    A paused delivery is attempted only with `end_pause`. Returns the workflow id of the run that attempts it. Raises
+    DeliveryNotFound, DeliveryPaused, TemporalUnavailable.
     """
-    return await client.retry((found.event.source, found.event.id), found.delivery.subscription_id)
+    target = (found.event.source, found.event.id)
+    return await client.retry(target, found.delivery.subscription_id, end_pause=end_pause)
