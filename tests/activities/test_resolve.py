@@ -312,9 +312,10 @@ async def test_a_try_that_fails_reports_nothing_so_that_the_next_reports_it_once
 
     again = ResolveInput(workflow_id="second", events=(one,))
     with capture_logs() as logs:
-        with monkeypatch.context() as patch, pytest.raises(RegistryUnavailable):
+        with monkeypatch.context() as patch:
             patch.setattr(registry.limits, "limited_channels", unavailable)
-            await resolver.resolve(again)
+            with pytest.raises(RegistryUnavailable):
+                await resolver.resolve(again)
         await resolver.resolve(again)
     assert [log["event"] for log in logs] == ["event.duplicated"]
 
