@@ -16,7 +16,7 @@ from bellwire.contract import LOOKUP, QUEUE, TEST_SEND, TestSendInput
 from bellwire.targets import Channel
 from tests.conftest import start_dev_server
 from tests.factories import event
-from tests.workflows.platform import DELIVERED, FakePlatform, Response, deferred, retry_after
+from tests.workflows.platform import DELIVERED, REJECTED, FakePlatform, Response, deferred, retry_after
 
 HISTORIES = Path(__file__).parent / "histories"
 
@@ -68,6 +68,19 @@ async def cancelled(platform: FakePlatform, client: Client) -> dict[str, str]:
     await client.cancel(receipt)
     await client.wait(receipt, timeout=30)
     return {"notify-cancelled": receipt.workflow_id}
+
+
+async def failed(platform: FakePlatform, client: Client) -> dict[str, str]:
+    """One delivery is rejected at once and one after a deferral, in a publication with a conflict and a duplicate."""
+    platform.subscriptions = {Channel.WEBHOOK: ["a", "b"]}
+    one, two = event(), event()
+    await client.publish_many([one, two])
+    platform.respond = lambda each, attempt: deferred(0.3) if (each, attempt) == ("b", 1) else REJECTED
+    changed = event(id=one.id, data={"changed": True})
+    receipts = await client.publish_many([changed, two, event()])
+    await client.wait(receipts[2], timeout=30)
+    await client.temporal.get_workflow_handle(receipts[2].workflow_id).result()
+    return {"notify-failed": receipts[2].workflow_id}
 
 
 async def paged(platform: FakePlatform, client: Client) -> dict[str, str]:
@@ -149,6 +162,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     deferred_twice,
     controlled,
     cancelled,
+    failed,
     paged,
     continued_as_new,
     redelivered,

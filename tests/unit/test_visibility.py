@@ -141,7 +141,6 @@ def test_the_details_list_failed_deliveries_with_state_and_reason() -> None:
         "|---|---|---|---|---|",
         "| s0 | webhook | 3 | rejected | HTTP 410 |",
         "| s1 | webhook | 3 | exhausted | HTTP 503 |",
-        "",
     ]
     assert failed_details((), 0) == ""
 

@@ -242,7 +242,8 @@ class Rounds(Controls):
         failed = sum(counts.failed for counts in self.counts.values())
         self._search_attributes.update(self.agenda, failed, self.outcomes())
         unsettled = visibility.unsettled_details(self.agenda.unsettled(visibility.MAX_ROWS), len(self.agenda))
-        workflow.set_current_details(unsettled + visibility.failed_details(self.failed, failed))
+        tables = (unsettled, visibility.failed_details(self.failed, failed))
+        workflow.set_current_details("\n\n".join(table for table in tables if table))
 
     def add_failed(self, more: Sequence[Failed]) -> None:
         """List failed deliveries, up to MAX_FAILED."""

@@ -103,7 +103,7 @@ def _table(state: str, columns: Sequence[str], rows: Sequence[Sequence[str]], to
             break
         text += line
         shown += 1
-    return text + (f"\n… and {total - shown:,} more\n\n" if total > shown else "\n")
+    return text.rstrip("\n") + (f"\n\n… and {total - shown:,} more" if total > shown else "")
 
 
 def _row(cells: Sequence[str]) -> str:
