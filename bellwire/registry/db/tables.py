@@ -211,6 +211,8 @@ Index(
     "deliveries_unsettled",
     deliveries.c.channel,
     deliveries.c.created_at,
+    # SQLite checks the condition again, and would read the row for it.
+    deliveries.c.state,
     sqlite_where=text(UNSETTLED_STATE),
     postgresql_where=text(UNSETTLED_STATE),
 )

@@ -15,7 +15,7 @@ def upgrade() -> None:
     op.create_index(
         "deliveries_unsettled",
         "deliveries",
-        ["channel", "created_at"],
+        ["channel", "created_at", "state"],
         sqlite_where=unsettled,
         postgresql_where=unsettled,
     )
