@@ -99,6 +99,8 @@ disabled = text(f"subscriptions.{DISABLED_STATE}")
 Index(
     "subscriptions_disabled",
     subscriptions.c.channel,
+    # SQLite checks the condition again, and would read the row for it.
+    subscriptions.c.state,
     sqlite_where=text(DISABLED_STATE),
     postgresql_where=text(DISABLED_STATE),
 )

@@ -21,5 +21,9 @@ def upgrade() -> None:
     )
     disabled = sa.text("state = 'disabled'")
     op.create_index(
-        "subscriptions_disabled", "subscriptions", ["channel"], sqlite_where=disabled, postgresql_where=disabled
+        "subscriptions_disabled",
+        "subscriptions",
+        ["channel", "state"],
+        sqlite_where=disabled,
+        postgresql_where=disabled,
     )
