@@ -3,6 +3,7 @@
 CloudEvents 1.0 HTTP binding §3.1 (binary) and §3.2 (structured); Standard Webhooks 1.0.0, "Payload structure".
 """
 
+import codecs
 import json
 import re
 from collections.abc import Mapping
@@ -10,15 +11,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from activities.rendering.renderer import Renderer
-from bellwire.formats.media_types import essence, is_header_value
+from bellwire.formats.media_types import charset, essence, is_header_value
 from bellwire.sends import SendRequest
 from bellwire.targets import WebhookFormat, WebhookTarget
 
 STRUCTURED = "application/cloudevents+json; charset=utf-8"
 JSON = "application/json; charset=utf-8"
 
-#: Bytes of all ce-* headers together; many servers accept at most 8 KiB of headers.
+#: Bytes of the content type and all ce-* headers together; many servers accept at most 8 KiB of headers.
 MAX_HEADER_BYTES = 6 * 1024
+
+#: Text encodings of Python's that are no charset of a media type.
+_NOT_CHARSETS = frozenset({"idna", "punycode", "raw-unicode-escape", "unicode-escape", "undefined", "mbcs", "oem"})
 
 #: HTTP binding §3.1.3.2: the double quote, the percent sign and everything but visible ASCII is percent-encoded.
 _ENCODED = re.compile(rb'[^\x21-\x7e]|["%]')
@@ -51,7 +55,8 @@ def _structured(request: SendRequest) -> Body:
 
 
 def _binary(request: SendRequest) -> Body | None:
-    """Binary mode; None if the attributes do not fit into headers: an invalid media type, or too many bytes.
+    """Binary mode; None if the event does not fit it: an invalid media type, too many bytes of headers, or a charset that is
+    unknown or lacks a character of the data.
 
     The event is then sent in structured mode, which receivers recognise by the content type (HTTP binding §3).
     """
@@ -61,19 +66,29 @@ def _binary(request: SendRequest) -> Body | None:
     if media_type is not None and not is_header_value(media_type):
         return None
     headers = {f"ce-{name}": _header_value(value) for name, value in attributes.items()}
+    if media_type is not None or data is not None:
+        headers = {"content-type": media_type or "application/json", **headers}
     if sum(len(name) + len(value) for name, value in headers.items()) > MAX_HEADER_BYTES:
         return None
-    if media_type is None and data is None:
-        return Body(b"", headers)
-    return Body(_binary_data(data, media_type), {"content-type": media_type or "application/json", **headers})
+    try:
+        return Body(_binary_data(data, media_type), headers)
+    except (LookupError, ValueError):
+        return None
 
 
 def _binary_data(data: Any, media_type: str | None) -> bytes:
-    """The data as bytes. Text of a media type other than JSON is the body itself (JSON format §3.1.1)."""
+    """The data as bytes. Text of a media type other than JSON is the body itself (JSON format §3.1.1), in its charset.
+
+    Raises LookupError or ValueError if the charset is unknown or lacks a character.
+    """
     if data is None:
         return b""
     if isinstance(data, str) and not _is_json(media_type):
-        return data.encode()
+        # str.encode raises LookupError for codecs of Python's that are no charset, such as base64 and rot13.
+        name = codecs.lookup(charset(media_type) or "utf-8").name
+        if name in _NOT_CHARSETS:
+            raise LookupError(name)
+        return data.encode(name)
     return _json(data)
 
 

@@ -8,10 +8,10 @@ from urllib.parse import unquote
 import pytest
 
 from activities.rendering.renderer import Renderer
-from activities.webhook.body import JSON, STRUCTURED
+from activities.webhook.body import JSON, STRUCTURED, body_of
 from bellwire.deliveries import OutcomeKind
 from bellwire.events import Event
-from bellwire.targets import Channel
+from bellwire.targets import Channel, WebhookTarget
 from bellwire.webhooks import generate_secret, verify
 from starter.local.receivers.webhooks import Received, WebhookReceiver
 from tests.activities.webhook.test_webhook import channel
@@ -208,3 +208,47 @@ async def test_event_data_never_becomes_json_structure(expression: str, value: s
 def test_webhook_template_part_is_only_for_webhooks(tmp_path: Path) -> None:
     renderer = template(tmp_path, "{}", name="a")
     assert [kind for kind in Channel if renderer.has("a", kind)] == [Channel.WEBHOOK]
+
+
+@pytest.mark.parametrize(
+    ("media_type", "data", "content"),
+    [
+        ("text/plain; charset=ISO-8859-1", "é", b"\xe9"),
+        ('text/plain; format=flowed;charset="iso-8859-1"', "é", b"\xe9"),
+        ("text/csv;charset=windows-1252", "€", b"\x80"),
+        ("text/plain; charset=utf-16", "é", "é".encode("utf-16")),
+        ("text/plain; charset=GB18030", "你好", "你好".encode("gb18030")),
+        ("text/plain; CHARSET=UTF-8", "é", "é".encode()),
+        ('text/plain; x="charset=latin-1"', "é", "é".encode()),
+        ("text/plain", "é", "é".encode()),
+    ],
+)
+async def test_text_in_binary_mode_has_the_charset_of_its_media_type(
+    media_type: str, data: str, content: bytes
+) -> None:
+    target = {"channel": "webhook", "url": "https://app.example/", "format": "cloudevents-binary"}
+    request = send_request(subscription(target), event(datacontenttype=media_type, data=data))
+    assert isinstance(request.subscription.target, WebhookTarget)
+    body = await body_of(request, request.subscription.target, Renderer())
+    assert (body.content, body.headers["content-type"]) == (content, media_type)
+
+
+@pytest.mark.parametrize(
+    ("media_type", "data"),
+    [
+        ("text/plain; charset=us-ascii", "é"),
+        ("text/plain; charset=iso-8859-1", "€"),
+        ("text/plain; charset=klingon", "a"),
+        ("text/plain; charset=base64", "a"),
+        ("text/plain; charset=unicode-escape", "a"),
+        *(("text/plain; x=" + "a" * length, "a") for length in (6 * 1024, 9000, 100_000)),
+    ],
+)
+async def test_event_that_does_not_fit_binary_mode_is_sent_as_one_object(media_type: str, data: str) -> None:
+    target = {"channel": "webhook", "url": "https://app.example/", "format": "cloudevents-binary"}
+    happened = event(datacontenttype=media_type, data=data)
+    request = send_request(subscription(target), happened)
+    assert isinstance(request.subscription.target, WebhookTarget)
+    body = await body_of(request, request.subscription.target, Renderer())
+    assert body.headers == {"content-type": STRUCTURED}
+    assert json.loads(body.content) == happened.structured()
