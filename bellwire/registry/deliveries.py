@@ -250,7 +250,7 @@ class Deliveries:
         """Reset settled deliveries to pending, owned by `workflow_id`, with their schedules restarted; return them.
 
         `abandoned` also resets unsettled ones, whose workflow is gone. Deliveries that an earlier try of the same workflow
-        reset are returned again. What is known of earlier attempts stays: remaining recipients, so that nobody gets a mail
+        reset are returned again. What is known of earlier attempts stays: remaining recipients, so that no recipient gets a mail
         twice, and an unanswered intent, so that an SMS is reconciled before it is sent again.
         """
         return await self._database.write(redeliver, workflow_id, groups, abandoned=abandoned)

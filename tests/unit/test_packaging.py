@@ -1,4 +1,4 @@
-"""What ends up in the site-packages of those who install Bellwire."""
+"""Packaging: the contents of the wheel, and pinned dependencies."""
 
 import re
 import subprocess
@@ -18,7 +18,7 @@ PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built by the backend that is installed, without network."""
+    """The wheel, built by the installed backend, without network."""
     folder = tmp_path_factory.mktemp("wheel")
     build = "import sys; from hatchling.build import build_wheel; build_wheel(sys.argv[1])"
     subprocess.run([sys.executable, "-c", build, str(folder)], cwd=CHECKOUT, check=True, capture_output=True)
@@ -26,7 +26,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-def test_the_wheel_holds_the_package_bellwire_and_nothing_else(wheel: Path) -> None:
+def test_the_wheel_contains_only_the_package_bellwire(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     package = {name for name in names if not name.startswith(f"bellwire-{PROJECT['version']}.dist-info/")}

@@ -62,5 +62,5 @@ def test_segments_are_counted_as_twilio_counts_them(text: str, encoding: Encodin
 @pytest.mark.parametrize(
     ("text", "room"), [("a", 160), ("a" * 200, 306), ("\u4e2d", 70), ("\u4e2d" * 71, 134), ("\u4e2d" * 150, 201)]
 )
-def test_the_room_is_that_of_all_its_segments(text: str, room: int) -> None:
+def test_the_room_is_that_of_all_segments(text: str, room: int) -> None:
     assert segments(text).room == room

@@ -17,21 +17,21 @@ from tests.factories import subscription
 
 URL = "https://app.example/hooks"
 AUTHORITY = Authority()
-GOOD = AUTHORITY.certificate("acme")
+VALID = AUTHORITY.certificate("acme")
 
 
 def hook(**options: Any) -> dict[str, Any]:
     return {"channel": "webhook", "url": URL, **options}
 
 
-def refusal(**options: Any) -> str:
+def error_of(**options: Any) -> str:
     with pytest.raises(ValidationError) as error:
         subscription(hook(**options))
     assert "s3cret" not in str(error.value)
     return fields_in_error(error.value)
 
 
-def test_what_is_left_out_has_a_default() -> None:
+def test_omitted_options_have_defaults() -> None:
     target = WebhookTarget(url=URL)
     assert target.format is WebhookFormat.CLOUDEVENTS
     assert (target.headers, target.timeout, target.client_certificate) == ({}, None, None)
@@ -41,7 +41,7 @@ HEADERS = "target.webhook.headers: "
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"format": "xml"}, "target.webhook.format: Input should be 'cloudevents', 'cloudevents-binary', 'standard'"),
         ({"timeout": 0.9}, "target.webhook.timeout: Input should be greater than or equal to 1"),
@@ -82,11 +82,11 @@ HEADERS = "target.webhook.headers: "
         ({"headers": {f"x-{number}": "s" * 1500 for number in range(3)}}, f"{HEADERS}have more than 4,096 characters"),
     ],
 )
-def test_a_bad_option_is_refused_by_name_and_its_value_not_repeated(options: dict[str, Any], said: str) -> None:
-    assert said in refusal(**options)
+def test_an_invalid_option_is_named_and_its_value_not_shown(options: dict[str, Any], message: str) -> None:
+    assert message in error_of(**options)
 
 
-def test_good_headers_are_kept_as_they_are() -> None:
+def test_valid_headers_are_unchanged() -> None:
     headers = {
         "Authorization": "Bearer s3cret=",
         "x-odd!#$%&'*+-.^_`|~": "a b\tc",
@@ -101,15 +101,15 @@ CERTIFICATE = "target.webhook.client_certificate: "
 
 
 @pytest.mark.parametrize(
-    ("pem", "said"),
+    ("pem", "message"),
     [
         ("s3cret", "no certificate found"),
         ("", "no certificate found"),
-        (parts(GOOD)[1], "no certificate found"),
-        (parts(GOOD)[0], "no private key found"),
-        (parts(GOOD)[0].replace("M", "N") + parts(GOOD)[1], "no certificate found"),
-        (parts(GOOD)[0] + parts(GOOD)[1][:60], "no private key found"),
-        (parts(GOOD)[0] + parts(AUTHORITY.certificate("other"))[1], "the private key does not match"),
+        (parts(VALID)[1], "no certificate found"),
+        (parts(VALID)[0], "no private key found"),
+        (parts(VALID)[0].replace("M", "N") + parts(VALID)[1], "no certificate found"),
+        (parts(VALID)[0] + parts(VALID)[1][:60], "no private key found"),
+        (parts(VALID)[0] + parts(AUTHORITY.certificate("other"))[1], "the private key does not match"),
         (AUTHORITY.certificate("acme", password=b"s3cret"), "the private key is encrypted"),
         (AUTHORITY.certificate("acme", days=-1), "the certificate expired on 20"),
         (
@@ -119,26 +119,26 @@ CERTIFICATE = "target.webhook.client_certificate: "
         ("x" * 70_000, "at most 65536"),
     ],
 )
-def test_a_certificate_that_no_receiver_would_take_is_refused(pem: str, said: str) -> None:
-    text = refusal(client_certificate=pem)
-    assert text.startswith(CERTIFICATE + said) or said in text
+def test_an_unusable_certificate_is_refused(pem: str, message: str) -> None:
+    text = error_of(client_certificate=pem)
+    assert text.startswith(CERTIFICATE + message) or message in text
     assert "-----BEGIN CERTIFICATE-----\n" not in text
 
 
-def test_a_certificate_needs_a_url_that_shows_it() -> None:
-    assert "client_certificate: needs an https URL" in refusal(url="http://app.example/", client_certificate=GOOD)
+def test_a_certificate_needs_an_https_url() -> None:
+    assert "client_certificate: needs an https URL" in error_of(url="http://app.example/", client_certificate=VALID)
 
 
 @pytest.mark.parametrize("key", [new_key(), rsa.generate_private_key(65537, 2048)])
-def test_a_certificate_with_its_chain_and_key_is_taken_in_either_order(key: Any) -> None:
+def test_certificate_chain_and_key_may_have_either_order(key: Any) -> None:
     certificate, private = parts(AUTHORITY.certificate("acme", key))
     for pem in (certificate + private, private + certificate, certificate + AUTHORITY.pem + private):
         assert certificates.checked(pem) == pem
         assert WebhookTarget.model_validate(hook(client_certificate=pem)).client_certificate
 
 
-def test_what_is_private_is_shown_to_nobody_and_kept_where_it_is_stored() -> None:
-    subscribed = subscription(hook(headers={"x-key": "s3cret"}, client_certificate=GOOD))
+def test_secrets_are_stored_and_never_shown() -> None:
+    subscribed = subscription(hook(headers={"x-key": "s3cret"}, client_certificate=VALID))
     for shown in (
         repr(subscribed),
         str(subscribed),
@@ -149,11 +149,11 @@ def test_what_is_private_is_shown_to_nobody_and_kept_where_it_is_stored() -> Non
         assert "s3cret" not in shown
         assert "BEGIN" not in shown
     assert subscribed.model_dump(mode="json")["target"]["headers"] == {"x-key": "**********"}
-    kept = subscribed.model_dump_json(context=TRUSTED)
-    assert Subscription.model_validate_json(kept, context=TRUSTED) == subscribed
+    stored = subscribed.model_dump_json(context=TRUSTED)
+    assert Subscription.model_validate_json(stored, context=TRUSTED) == subscribed
 
 
-def test_a_subscription_that_was_shown_is_not_stored_with_its_stars() -> None:
+def test_stars_are_not_stored_as_secrets() -> None:
     subscribed = subscription(hook(headers={"x-key": "s3cret"}))
     with pytest.raises(ValidationError, match="stars"):
         Subscription.model_validate_json(subscribed.model_dump_json())
