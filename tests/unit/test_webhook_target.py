@@ -157,3 +157,38 @@ def test_stars_are_not_stored_as_secrets() -> None:
     subscribed = subscription(hook(headers={"x-key": "s3cret"}))
     with pytest.raises(ValidationError, match="stars"):
         Subscription.model_validate_json(subscribed.model_dump_json())
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "app..example",
+        ".example",
+        "app.example..",
+        "a" * 64 + ".example",
+        "127.1",
+        "2130706433",
+        "0x7f000001",
+        "1.2.3.256",
+    ],
+)
+def test_host_that_can_never_be_reached_is_refused(host: str) -> None:
+    with pytest.raises(ValidationError, match="has a host"):
+        WebhookTarget(url=f"https://{host}/")
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "app.example",
+        "app.example.",
+        "a" * 63 + ".example",
+        "192.0.2.1",
+        "[2001:db8::1]",
+        "straße.de",
+        "hooks",
+        "1.example",
+    ],
+)
+def test_host_that_may_be_reached_is_accepted(host: str) -> None:
+    assert WebhookTarget(url=f"https://{host}/").url == f"https://{host}/"

@@ -184,10 +184,11 @@ async def test_worker_redacts_unless_its_settings_show_details(details: str | No
         assert (await attempt(opened[Channel.WEBHOOK], f"http://127.0.0.1:{free_port()}/")).reason == reason
 
 
-async def test_stored_url_is_checked_at_each_attempt() -> None:
+@pytest.mark.parametrize("host", ["169.254.169.254", "2130706433", "127.1", "0x7f.1"])
+async def test_stored_url_is_checked_at_each_attempt(host: str) -> None:
     """The address is loaded and checked at each attempt."""
     sound = send_request(secret=generate_secret())
-    changed = sound.subscription.target.model_copy(update={"url": "https://169.254.169.254/latest/meta-data"})
+    changed = sound.subscription.target.model_copy(update={"url": f"https://{host}/latest/meta-data"})
     changed_due = replace(sound, subscription=sound.subscription.model_copy(update={"target": changed}))
     async with channel(Egress(ports=None)) as webhook:
         outcome = await webhook.attempt(changed_due)
