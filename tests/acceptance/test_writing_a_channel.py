@@ -1,0 +1,161 @@
+"""The page "Writing a channel" is followed literally: in a copy of the checkout, its changes make a channel that delivers."""
+
+import asyncio
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from starter.checkout import CHECKOUT
+
+PAGE = CHECKOUT / "docs" / "how-to" / "writing-a-channel.md"
+#: What the copy needs to run a worker.
+PRODUCT = ("bellwire", "workflows", "activities")
+_BLOCK = re.compile(r'^```(?P<language>\w+) title="(?P<file>[^"]+)"\n(?P<text>.*?)^```$', re.DOTALL | re.MULTILINE)
+#: Where the page shows a file that is not part of the checkout.
+EXAMPLES = {"chat.json"}
+
+
+class PageWrong(AssertionError):
+    """The page does not fit the checkout."""
+
+
+def apply(page: str, root: Path) -> list[str]:
+    """Make the changes of the page in the folder, and return the files. A diff's context and removed lines must match once."""
+    changed = []
+    for block in _BLOCK.finditer(page):
+        if block["file"] in EXAMPLES:
+            continue
+        file = root / block["file"]
+        if block["language"] == "diff":
+            file.write_text(_patched(file.read_text(), block["text"].splitlines(), block["file"]))
+        elif file.exists():
+            raise PageWrong(f"{block['file']} exists already")
+        else:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(block["text"])
+        changed.append(block["file"])
+    return changed
+
+
+def _patched(text: str, diff: list[str], name: str) -> str:
+    """The text with the diff's `+` lines after the context line or the removed line above them, or before the first one."""
+    lines, added = text.splitlines(), list[str]()
+    #: Where the next added line goes; None above the first line that must match.
+    position: int | None = None
+    for change in diff:
+        sign, line = change[0], change[1:]
+        if sign == "+":
+            if position is None:
+                added.append(line)
+            else:
+                lines.insert(position, line)
+                position += 1
+        elif sign in " -":
+            if lines.count(line) != 1:
+                raise PageWrong(f"{name} has {lines.count(line)} lines {line!r}")
+            position = lines.index(line)
+            lines[position:position] = added
+            position += len(added)
+            added = []
+            if sign == "-":
+                del lines[position]
+            else:
+                position += 1
+        else:
+            raise PageWrong(f"{name}: {change!r} is not a line of a diff")
+    return "\n".join(lines) + "\n"
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the product with the channel of the page."""
+    root = tmp_path_factory.mktemp("checkout")
+    for part in PRODUCT:
+        shutil.copytree(CHECKOUT / part, root / part, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(CHECKOUT / "worker.py", root)
+    shutil.copy(CHECKOUT / "pyproject.toml", root)
+    shutil.copy(Path(__file__).with_name("chat_driver.py"), root)
+    changed = apply(PAGE.read_text(), root)
+    assert sorted(changed) == sorted(set(changed)), "each file is changed in one place"
+    assert len(changed) <= 7
+    return root
+
+
+async def run(root: Path, *command: str) -> None:
+    """Run a Python command in the copy."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, *command), cwd=root, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    output, errors = await process.communicate()
+    assert process.returncode == 0, output.decode() + errors.decode()
+
+
+@pytest.fixture(scope="module")
+async def result(copy: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What `chat_driver.py` sent and recorded."""
+    folder = tmp_path_factory.mktemp("result")
+    await run(copy, "chat_driver.py", str(folder))
+    return json.loads((folder / "result.json").read_text())
+
+
+def outcomes(result: Any, room: str) -> list[tuple[str, str, float | None, bool]]:
+    return [
+        (each["outcome"]["kind"], each["outcome"]["reason"], each["delay"], each["from_retry_after"])
+        for each in result["attempts"][room]
+    ]
+
+
+async def test_channel_of_the_page_delivers(result: Any) -> None:
+    assert outcomes(result, "open") == [("delivered", "Chat 201", None, False)]
+    (post,) = result["posts"]["open"]
+    assert post["text"] == "order.paid: order 42"
+    assert result["counts"] == {"matched": 3, "delivered": 2, "rejected": 1, "exhausted": 0, "cancelled": 0}
+
+
+async def test_channel_of_the_page_defers_by_retry_after_and_by_its_schedule(result: Any) -> None:
+    assert outcomes(result, "busy") == [
+        ("deferred", "Chat 500", 1200.0, True),
+        ("deferred", "Chat 503", 300.0, False),
+        ("delivered", "Chat 201", None, False),
+    ]
+    assert len({post["id"] for post in result["posts"]["busy"]}) == 1, "the id is the same on every attempt"
+
+
+async def test_channel_of_the_page_rejects_and_disables(result: Any) -> None:
+    assert outcomes(result, "gone") == [("rejected", "Chat 410", None, False)]
+    assert result["states"] == {"open": "active", "busy": "active", "gone": "disabled"}
+
+
+async def test_address_of_the_page_is_not_shown(result: Any) -> None:
+    assert result["shown"] == {"channel": "chat", "url": "**********"}
+    reasons = [each["outcome"]["reason"] for attempts in result["attempts"].values() for each in attempts]
+    assert not any("127.0.0.1" in reason for reason in reasons)
+
+
+async def test_code_of_the_page_passes_the_linter(copy: Path) -> None:
+    await run(copy, "-m", "ruff", "check", "--quiet", "--no-cache", "bellwire/targets", "activities/chat")
+    await run(copy, "-m", "ruff", "format", "--check", "--quiet", "--no-cache", "bellwire/targets", "activities/chat")
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "problem"),
+    [
+        ('     WEBHOOK = "webhook"', '     WEBHOOK = "hook"', "bellwire/targets/channel.py has 0 lines"),
+        (
+            'title="bellwire/targets/chat.py"',
+            'title="bellwire/targets/sms.py"',
+            "bellwire/targets/sms.py exists already",
+        ),
+    ],
+)
+def test_page_that_does_not_fit_the_checkout_is_found(tmp_path: Path, right: str, wrong: str, problem: str) -> None:
+    shutil.copytree(CHECKOUT / "bellwire", tmp_path / "bellwire", ignore=shutil.ignore_patterns("__pycache__"))
+    page = PAGE.read_text()
+    assert page.count(right) == 1
+    with pytest.raises(PageWrong, match=problem):
+        apply(page.replace(right, wrong), tmp_path)
