@@ -193,7 +193,7 @@ async def breakable(folder: Path, registry_url: str, *, seed: int, **settings: s
         "BELLWIRE_TWILIO_SENDER": "+14155550100",
         "BELLWIRE_WEBHOOK_ALLOW_HTTP": "true",
         "BELLWIRE_WEBHOOK_PORTS": "*",
-        "BELLWIRE_WEBHOOK_TIMEOUT": "2",
+        "BELLWIRE_WEBHOOK_TIMEOUT": "10",
         "BELLWIRE_EGRESS_ALLOW": "127.0.0.0/8",
         "BELLWIRE_EGRESS_DETAILS": "true",
         "BELLWIRE_SMS_RECONCILE_AFTER": "2",

@@ -54,9 +54,8 @@ class Load:
             await self._hook(path)
         self.system.hooks.script("/down", 503, repeat=True)
         await self._hook("/down", schedule=[0.3, 0.3])
-        # Rejected without disabling the subscription, unlike HTTP 410, so that every event matches it.
-        self.system.mailbox.script("unknown@example.com", "550 5.1.1 no such user", repeat=True)
-        await self._subscribe({"channel": "email", "to": "unknown@example.com"})
+        # Rejected without disabling the subscription, so that every event matches it.
+        await self._subscribe({"channel": "webhook", "url": "http://10.0.0.1:8080/not-allowed"})
         for number in range(self.mails):
             address = f"u{number}@example.com"
             self.system.mailbox.script(address, *["451 4.7.1 try later"] * chance.randrange(4))
@@ -100,13 +99,13 @@ class Load:
         for receipts in await asyncio.gather(*(self._insist([event]) for event in events)):
             self.receipts += receipts
 
-    async def until_arrived(self, number: int, *, timeout: float = 60.0) -> None:
+    async def until_arrived(self, number: int, *, timeout: float = 120.0) -> None:
         """Wait until receivers have received `number` requests in all."""
         async with asyncio.timeout(timeout):
             while self.system.arrived < number:
                 await asyncio.sleep(0.005)
 
-    async def until_texted(self, number: int, *, timeout: float = 60.0) -> None:
+    async def until_texted(self, number: int, *, timeout: float = 120.0) -> None:
         """Wait until this many SMS are accepted in all."""
         async with asyncio.timeout(timeout):
             await self.system.twilio.arrived(number)

@@ -28,7 +28,7 @@ async def test_one_of_two_workers_is_killed_repeatedly(tmp_path: Path, postgres:
             await load.until_arrived(system.arrived + system.random.randrange(100))
             await scenario.kill(system.random.choice(system.workers))
             await system.start_worker()
-        await scenario.settles(timeout=120)
+        await scenario.settles(timeout=300)
 
 
 @pytest.mark.parametrize("registry", ["postgresql", "sqlite"])
@@ -44,7 +44,7 @@ async def test_both_workers_are_killed(tmp_path: Path, postgres: Postgres, seed:
         await load.publish(singles=3)
         for _ in range(2):
             await system.start_worker()
-        await scenario.settles(timeout=120)
+        await scenario.settles(timeout=300)
 
 
 async def test_the_temporal_server_is_killed_and_restarted(tmp_path: Path, postgres: Postgres, seed: int) -> None:
@@ -58,7 +58,7 @@ async def test_the_temporal_server_is_killed_and_restarted(tmp_path: Path, postg
         await system.kill_server()
         await system.start_server()
         await load.publish(singles=3)
-        await scenario.settles(timeout=120)
+        await scenario.settles(timeout=300)
 
 
 async def test_workers_are_replaced_one_by_one_under_load(tmp_path: Path, postgres: Postgres, seed: int) -> None:
@@ -72,7 +72,7 @@ async def test_workers_are_replaced_one_by_one_under_load(tmp_path: Path, postgr
             await scenario.before_fault()
             await system.start_worker()
             await system.stop_worker(worker)
-        await scenario.settles(timeout=90)
+        await scenario.settles(timeout=300)
         assert_nothing_was_sent_twice(load)
 
 
@@ -89,7 +89,7 @@ async def test_all_workers_stop_at_once_under_load(tmp_path: Path, postgres: Pos
         await load.publish(singles=1)
         for _ in range(2):
             await system.start_worker()
-        await scenario.settles(timeout=90)
+        await scenario.settles(timeout=300)
         assert_nothing_was_sent_twice(load)
 
 
@@ -129,4 +129,4 @@ async def test_a_worker_that_was_frozen_sends_nothing_that_another_has_sent(
             await load.until_texted(texted + system.random.randrange(10, 25), timeout=120)
         finally:
             os.kill(frozen.pid, signal.SIGCONT)
-        await scenario.settles(timeout=90)
+        await scenario.settles(timeout=300)

@@ -39,7 +39,7 @@ async def test_the_registry_is_down_for_some_time(
         await asyncio.to_thread(postgres.start)
         with suppress(RegistryUnavailable):
             await system.registry.ping()  # one failure discards all broken connections
-        await scenario.settles(timeout=120)
+        await scenario.settles(timeout=300)
 
 
 async def test_the_registry_stalls_for_some_time(tmp_path: Path, postgres: Postgres, seed: int) -> None:
@@ -69,7 +69,7 @@ async def test_the_registry_stalls_for_some_time(tmp_path: Path, postgres: Postg
         proxy.resume()
         with suppress(RegistryUnavailable):
             await system.registry.ping()  # one failure discards all broken connections
-        await scenario.settles(timeout=120)
+        await scenario.settles(timeout=300)
 
 
 async def test_the_disk_of_an_sqlite_registry_is_full_for_some_time(tmp_path: Path, seed: int) -> None:
@@ -87,7 +87,7 @@ async def test_the_disk_of_an_sqlite_registry_is_full_for_some_time(tmp_path: Pa
         await asyncio.sleep(5)
         assert {worker.log: worker.log.stat().st_size for worker in workers} == sizes, "the disk was not full"
         system.free_disk()
-        await scenario.settles(timeout=90)
+        await scenario.settles(timeout=300)
         repeated = {name: times for name, times in load.accepted().items() if times > 2}
         assert not repeated, "sent repeatedly, since outcomes could not be recorded"
         assert any(worker.log.stat().st_size > sizes[worker.log] for worker in workers), "they log again"
@@ -114,4 +114,4 @@ async def test_the_mail_server_is_restarted_during_conversations(tmp_path: Path,
             await load.until_arrived(system.arrived + system.random.randrange(10, 60))
             await scenario.before_fault()
             await system.restart_mailbox()
-        await scenario.settles(timeout=90)
+        await scenario.settles(timeout=300)

@@ -30,7 +30,7 @@ async def test_overloaded_workers_stay_within_their_limits(tmp_path: Path, postg
         scenario = Scenario(f"{EVENTS} concurrent runs for two small workers", load)
         connections = [0]
         await load.publish_concurrently(EVENTS)
-        settling = asyncio.create_task(scenario.settles(timeout=150))
+        settling = asyncio.create_task(scenario.settles(timeout=300))
         watching = await asyncpg.connect(url)
         while not settling.done():
             connections.append(await watching.fetchval(CONNECTIONS))

@@ -114,7 +114,7 @@ async def test_any_sequence_ends_settled_and_consistent(tmp_path: Path, postgres
             await _run(step, scenario, load, postgres)
         for workflow_id in dict.fromkeys(receipt.workflow_id for receipt in load.receipts):
             await _control(load, workflow_id, Action.RESUME, None)
-        await scenario.settles(timeout=120)
+        await scenario.settles(timeout=300)
         again = [row.attempts for row in await rows_of(load) if row.attempts > 1]
         assert again, "no delivery was retried, so this proves little"
 
