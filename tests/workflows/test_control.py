@@ -67,21 +67,27 @@ async def test_a_mass_retry_uses_up_no_attempt(platform: FakePlatform, client: C
         assert (await client.wait(receipt)).counts.delivered == 1
 
 
-async def test_retry_now_leaves_a_paused_delivery_alone_unless_asked(platform: FakePlatform, client: Client) -> None:
+async def test_retry_now_leaves_a_paused_delivery_alone_unless_asked(dev_server: WorkflowEnvironment) -> None:
+    """In real time: where nothing but a paused delivery is left, the time-skipping server skips to the workflow's timeout."""
+    platform, client = FakePlatform(dev_server), Client(dev_server.client)
     platform.subscriptions = {Channel.WEBHOOK: ["a", "b"]}
+    platform.respond = lambda _, attempt: retry_after(3600) if attempt == 1 else DELIVERED
     one = event()
-    receipt = await client.publish(one)
-    await attempted(platform, 2)
-    await update(client, receipt, "pause", "a")
-    result = await update(client, receipt, "retry_now")
-    assert (result.deliveries, result.paused) == (1, 1)
-    await until(lambda: len(platform.times("b")) == 2)
-    await until_idle(client, receipt)
-    with pytest.raises(DeliveryPaused, match="end_pause"):
-        await client.retry(one, "a")
-    assert len(platform.times("a")) == 1
-    await client.retry(one, "a", end_pause=True)
-    assert (await client.wait(receipt, timeout=60)).counts.delivered == 2
+    async with platform.running():
+        receipt = await client.publish(one)
+        async with asyncio.timeout(60):
+            while len([item for item in (await client.status(receipt)).unsettled if item.due]) < 2:
+                await asyncio.sleep(0.05)
+        await update(client, receipt, "pause", "a")
+        result = await update(client, receipt, "retry_now")
+        assert (result.deliveries, result.paused) == (1, 1)
+        await until(lambda: len(platform.times("b")) == 2)
+        await until_idle(client, receipt)
+        with pytest.raises(DeliveryPaused, match="end_pause"):
+            await client.retry(one, "a")
+        assert len(platform.times("a")) == 1
+        await client.retry(one, "a", end_pause=True)
+        assert (await client.wait(receipt, timeout=60)).counts.delivered == 2
 
 
 async def test_an_update_for_a_subscription_without_a_delivery_is_rejected(
