@@ -225,10 +225,11 @@ async def unsubscribe(system: System, folder: Path, canaries: Canaries) -> None:
 
 async def until_notified(system: System) -> None:
     """Wait until tenants are notified of disabled subscriptions."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while await system.registry.operational_events.list():
             await asyncio.sleep(0.1)
-    assert any(stored.event.type == "bellwire.subscription.disabled" for stored in await system.registry.events.list())
+        while not await system.registry.events.list(type="bellwire.subscription.disabled"):
+            await asyncio.sleep(0.1)
 
 
 async def break_down(system: System, folder: Path, canaries: Canaries, keys: str) -> None:

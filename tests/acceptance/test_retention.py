@@ -86,7 +86,7 @@ async def test_an_event_whose_run_is_open_is_kept_although_it_is_settled(system:
     await deferred(system, receipt)
     group = Group(event_key=event.key, channel=Channel.WEBHOOK, subscription_ids=(subscription.id,))
     await system.registry.deliveries.settle([group], reason="by the test")
-    assert (await starter(system, "purge", "--older-than", "0s", "--force"))["stayed"] >= 1
+    assert (await starter(system, "purge", "--older-than", "0s", "--force"))["kept"] >= 1
     assert await system.registry.events.by_keys([event.key])
     await retry_now(system, receipt)
     assert (await system.client.wait(event, timeout=30)).counts.cancelled == 1
@@ -108,7 +108,7 @@ async def test_a_recipient_is_erased_while_mails_to_it_wait(system: System) -> N
     await deferred(system, alone, *together)
     erased = await starter(system, "erase", erin.upper(), "--grace", "1s")
     assert (erased["emptied"], erased["shared"], erased["cancelled"]) == (["erins"], ["theirs"], 1)
-    assert erased["runs"] == [alone.workflow_id]
+    assert erased["workflow_ids"] == [alone.workflow_id]
     for address in (erin, frank):
         system.mailbox.script(address)
     for receipt in (alone, together[0]):
