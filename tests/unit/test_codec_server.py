@@ -199,16 +199,16 @@ async def test_without_keys_or_tokens_there_is_no_codec_server(tmp_path: Path, s
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
-        ({"codec_tokens": TOKEN}, "BELLWIRE_CODEC_TOKENS: there is nothing to decrypt"),
+        ({"codec_tokens": TOKEN}, "BELLWIRE_CODEC_TOKENS: needs BELLWIRE_ENCRYPTION_KEYS"),
         (
             {"codec_tokens": f"{TOKEN},short", "encryption_keys": KEYS},
             "BELLWIRE_CODEC_TOKENS: must be tokens of at least",
         ),
         ({"codec_tokens": "ü" * 30, "encryption_keys": KEYS}, "BELLWIRE_CODEC_TOKENS: must be tokens of at least"),
         ({"codec_tokens": "two words of twenty-four", "encryption_keys": KEYS}, "BELLWIRE_CODEC_TOKENS: must be"),
-        ({"codec_origins": "temporal.example"}, "BELLWIRE_CODEC_ORIGINS: must be scheme and host"),
-        ({"codec_origins": "https://temporal.example/ui"}, "BELLWIRE_CODEC_ORIGINS: must be scheme and host"),
-        ({"codec_origins": "*"}, "BELLWIRE_CODEC_ORIGINS: must be scheme and host"),
+        ({"codec_origins": "temporal.example"}, "BELLWIRE_CODEC_ORIGINS: must be a scheme and host"),
+        ({"codec_origins": "https://temporal.example/ui"}, "BELLWIRE_CODEC_ORIGINS: must be a scheme and host"),
+        ({"codec_origins": "*"}, "BELLWIRE_CODEC_ORIGINS: must be a scheme and host"),
         ({"encryption_keys": "one:AAAA"}, "BELLWIRE_ENCRYPTION_KEYS: key one: has 3 bytes, must have 32"),
     ],
 )
