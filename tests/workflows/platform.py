@@ -172,6 +172,9 @@ class FakePlatform(FakeRegistry):
         local = [self.resolve, self.open_page, self.redeliver, self.settle, self.lookup, self.send_inline]
         async with AsyncExitStack() as workers:
             main = Worker(client, task_queue=contract.QUEUE, workflows=WORKFLOWS, activities=local, **options)
+            if main._workflow_worker:
+                # The SDK takes an activation of 2 s for a deadlock; on a busy machine, the sandbox alone may take that.
+                main._workflow_worker._deadlock_timeout_seconds = 30
             await workers.enter_async_context(main)
             for channel in Channel:
                 activities = [self._send_activity(channel), self.send_test]

@@ -47,8 +47,8 @@ async def test_retry_now_attempts_a_waiting_delivery(platform: FakePlatform, cli
         status = await client.wait(receipt)
     assert status.counts.delivered == 2
     before, after = platform.times("b")
-    # A workflow's clock is the start of its workflow task.
-    assert (after - before).total_seconds() >= 3599
+    # Its timer began when its workflow task did, which on a busy machine is some seconds before the attempt's own clock.
+    assert (after - before).total_seconds() >= 3540
 
 
 async def test_a_mass_retry_uses_up_no_attempt(platform: FakePlatform, client: Client) -> None:
