@@ -1,4 +1,4 @@
-"""A registry in memory and receivers by script, for what attempts deliveries and puts on record what became of them."""
+"""A registry in memory and scripted receivers, for tests of what attempts deliveries and records the outcomes."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -141,7 +141,7 @@ class Ledger:
 
 
 class Sender:
-    """Answers attempts by subscription id: with an outcome, an error, or not before its gate opens."""
+    """The `attempt` of a channel. By subscription id, it returns an outcome, raises an error, or waits until a gate opens."""
 
     def __init__(self, **answers: Outcome | Exception | asyncio.Event) -> None:
         self.answers = answers
@@ -182,7 +182,7 @@ async def sent(
     in_flight: InFlightAttempts | None = None,
     running: list[asyncio.Task[Any]] | None = None,
 ) -> ChunkResult:
-    """What a run makes of all that the ledger holds; the task of the activity is put into `running`."""
+    """Run a send activity over all deliveries of the ledger, and append its task to `running`."""
     chunk = Chunk(groups=groups_of(*ledger.requests), schedule=SCHEDULE)
 
     async def run() -> ChunkResult:
