@@ -155,13 +155,21 @@ async def _run(step: Step, scenario: Scenario, load: Load, postgres: Postgres) -
 
 
 async def _control(load: Load, workflow_id: str, action: Action, subscription_id: str | None) -> None:
-    """Control a run. It may have ended, or may not hold the delivery any more."""
+    """Control a run. It may have ended, or may not hold the delivery any more.
+
+    After kills, the server refuses updates while the run's workflow task has failed repeatedly; then it is tried again.
+    """
     handle = load.system.client.temporal.get_workflow_handle(workflow_id)
-    try:
-        async with asyncio.timeout(60):
-            await handle.execute_update(action, subscription_id)
-    except WorkflowUpdateFailedError:
-        return
-    except RPCError as error:
-        if error.status is not RPCStatusCode.NOT_FOUND:
-            raise
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                await handle.execute_update(action, subscription_id)
+            except WorkflowUpdateFailedError:
+                return
+            except RPCError as error:
+                if error.status is RPCStatusCode.FAILED_PRECONDITION:
+                    await asyncio.sleep(0.5)
+                    continue
+                if error.status is not RPCStatusCode.NOT_FOUND:
+                    raise
+            return
