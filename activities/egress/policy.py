@@ -103,7 +103,7 @@ class Egress:
         try:
             parts = URL(url)
             host = parts.raw_host
-        except ValueError:
+        except (ValueError, IndexError):  # yarl raises IndexError for empty brackets before an @
             raise EgressRefused("invalid URL") from None
         if not host or parts.user is not None or parts.password is not None:
             raise EgressRefused("invalid URL")
