@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
+from bellwire.formats.storable import from_outside
 from bellwire.models import Payload
 from bellwire.suppressions import Suppression
 from bellwire.targets import Channel
@@ -20,6 +21,10 @@ LEASE = timedelta(seconds=15)
 RESERVATION_EXPIRES = timedelta(seconds=30)
 #: Longest excerpt of a response that is kept with an attempt, in characters.
 MAX_RESPONSE = 1000
+#: Longest id of a provider, in characters. It is indexed, and PostgreSQL indexes at most 2,700 bytes.
+MAX_PROVIDER_ID = 200
+#: Longest currency that a provider reports, in characters; ISO 4217 has three.
+MAX_CURRENCY = 8
 
 #: An event key, which is base 32, and a subscription id.
 _DELIVERY_ID = re.compile(r"dlv_([a-z2-7]{26})_([A-Za-z0-9][A-Za-z0-9_-]{0,62})")
@@ -111,15 +116,18 @@ class SmsFacts(Payload):
     #: What the provider bills; None until it reports it.
     reported_segments: int | None = None
     reported_price: Decimal | None = None
-    reported_currency: str | None = None
+    reported_currency: Annotated[str | None, from_outside(MAX_CURRENCY)] = None
 
 
 class Outcome(Payload):
-    """The result of an attempt. A refused delivery is data, so it is a value and not an exception."""
+    """The result of an attempt. A refused delivery is data, so it is a value and not an exception.
+
+    Its texts come from outside. The constructor makes them storable, whatever a server or a provider wrote.
+    """
 
     kind: OutcomeKind
     #: Why, in one short line: "HTTP 503", "SMTP 550 5.1.1". Never an address or content.
-    reason: str
+    reason: Annotated[str, from_outside(MAX_REASON)]
     #: The delay that the receiver asked for (Retry-After), in seconds; None if it did not.
     retry_after: float | None = None
     #: The target is permanently gone: disable the subscription.
@@ -129,9 +137,9 @@ class Outcome(Payload):
     #: Who caused it, unless it was delivered.
     fault: Fault = Fault.RECEIVER
     #: The provider's id of what was sent, such as a Twilio SID; None if it has none.
-    provider_id: str | None = None
+    provider_id: Annotated[str | None, from_outside(MAX_PROVIDER_ID)] = None
     #: The start of the response or reply, for debugging one delivery. May hold private data.
-    response: str | None = None
+    response: Annotated[str | None, from_outside(MAX_RESPONSE)] = None
     #: Recipients that still have to get the mail after some were accepted; None: all of them.
     remaining_recipients: tuple[str, ...] | None = None
     #: None on other channels, and if the SMS was not rendered.

@@ -12,6 +12,7 @@ BellwireError
 ├── WaitTimeout              also a TimeoutError
 ├── TemporalUnavailable
 ├── RegistryUnavailable
+├── NotStorable              also a ValueError
 ├── NotSetUp
 ├── KeysInvalid              also a ValueError
 ├── NotReadable
@@ -79,6 +80,10 @@ class TemporalUnavailable(BellwireError):
 
 class RegistryUnavailable(BellwireError):
     """The registry database cannot be reached; check BELLWIRE_REGISTRY_URL and that it runs."""
+
+
+class NotStorable(BellwireError, ValueError):
+    """The registry cannot store a value: text with NUL or a lone surrogate, or a number out of range; correct the value."""
 
 
 class NotSetUp(BellwireError):

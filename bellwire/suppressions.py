@@ -2,17 +2,22 @@
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Annotated
 
+from bellwire.formats.storable import from_outside, storable
 from bellwire.models import Payload
 from bellwire.targets import Channel
 
 #: The scope of a suppression that applies to all subscriptions, in place of a subscription id.
 EVERYWHERE = ""
 
+#: Longest address and longest name of an SMS sender, in characters; longer ones are cut.
+MAX_ADDRESS, MAX_SENDER = 320, 64
+
 
 def by_sender(sender: str) -> str:
     """Return the scope of a suppression that applies to one SMS sender, whose messages were answered with STOP."""
-    return f"sender:{sender}"
+    return f"sender:{storable(sender, limit=MAX_SENDER)}"
 
 
 class SuppressionReason(StrEnum):
@@ -28,7 +33,7 @@ class SuppressionReason(StrEnum):
 
 class Suppression(Payload):
     channel: Channel
-    address: str
+    address: Annotated[str, from_outside(MAX_ADDRESS)]
     reason: SuppressionReason
     #: The scope: a subscription id, an SMS sender (`by_sender`), or EVERYWHERE.
     subscription_id: str = EVERYWHERE

@@ -9,7 +9,7 @@ import structlog
 from temporalio import activity
 
 from activities.sending.settled import count_settled
-from bellwire.deliveries import MAX_REASON, MAX_RESPONSE, Attempt, DeliveryState, Fault, Outcome, OutcomeKind
+from bellwire.deliveries import Attempt, DeliveryState, Fault, Outcome, OutcomeKind
 from bellwire.endpoint_health import RETRY_AFTER_BOUNDS
 from bellwire.sends import SendRequest
 from bellwire.subscriptions import SubscriptionState
@@ -46,9 +46,6 @@ async def run_attempt(
         outcome = Outcome(kind=OutcomeKind.REJECTED, reason="subscription disabled", fault=Fault.OPERATOR)
     else:
         outcome = await attempt(request)
-    if len(outcome.reason) > MAX_REASON or len(outcome.response or "") > MAX_RESPONSE:
-        cut = {"reason": outcome.reason[:MAX_REASON], "response": outcome.response and outcome.response[:MAX_RESPONSE]}
-        outcome = outcome.model_copy(update=cut)
     decision = decide_retry(outcome, request, default_schedule)
     done = Attempt(
         event_key=request.delivery.event_key,

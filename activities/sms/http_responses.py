@@ -55,7 +55,7 @@ def parse_json(text: str) -> Any:
     """The document; None if the text is not JSON."""
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

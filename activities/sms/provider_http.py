@@ -13,6 +13,7 @@ from multidict import CIMultiDictProxy
 from activities.egress.capped import read_capped
 from activities.egress.responses import ResponseConnector
 from activities.egress.retry_after import retry_after
+from bellwire.formats.storable import storable_json
 
 #: Largest response in bytes. A page of 200 messages that Twilio lists has about 400 kB.
 MAX_RESPONSE_BYTES = 8 * 1024 * 1024
@@ -47,6 +48,7 @@ class ProviderResponse:
     """A provider's response with any status."""
 
     status: int
+    #: Its strings are storable once they are parsed as JSON.
     text: str
     headers: CIMultiDictProxy[str]
     #: Seconds from its Retry-After header; None without one.
@@ -110,4 +112,4 @@ async def _text(response: aiohttp.ClientResponse) -> str:
         body = b""  # a refusal is known by its status
     if len(body) > MAX_RESPONSE_BYTES and response.status < 400:
         raise aiohttp.ClientPayloadError("response too large")
-    return body.decode(errors="replace")
+    return storable_json(body.decode(errors="replace"))

@@ -4,9 +4,10 @@ Twilio has no idempotency keys, so reconciling lists the messages that it has se
 SMS if text, sender or number were changed before the next attempt.
 """
 
+import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, Protocol
 
 from aiohttp import ClientSession
@@ -16,7 +17,7 @@ from twilio.rest import Client
 from activities.sms.provider_http import NotSent, ResponseLost
 from activities.sms.providers import ReportedCost, SendResult, Sms, unknown_result, unreachable
 from activities.sms.twilio_http import TwilioTransport, error_details, retry_after
-from bellwire.deliveries import MAX_RESPONSE, Outcome, OutcomeKind
+from bellwire.deliveries import MAX_PROVIDER_ID, MAX_RESPONSE, Outcome, OutcomeKind
 from bellwire.sms.twilio_codes import BY_CODE, classify_refusal
 
 TWILIO = "twilio"
@@ -28,6 +29,9 @@ LIST_PAGE, LIST_PAGES = 200, 10
 MAX_CLAIMS = 10_000
 #: The prefix of each text that a trial account sends.
 TRIAL_PREFIX = "Sent from your Twilio trial account - "
+
+_SEGMENTS = re.compile(r"[0-9]{1,4}")
+_PRICE = re.compile(r"-?[0-9]{1,9}(\.[0-9]{1,12})?")
 
 
 def twilio_client(account_sid: str, auth_token: str, *, url: str, timeout: float, session: ClientSession) -> Client:
@@ -74,9 +78,9 @@ class TwilioProvider:
             return unknown_result(f"Twilio: {error}")
         except TwilioException as error:
             return _refused(error)
-        if not message.sid:
+        if not (sid := _sid(message)):
             return unknown_result("Twilio: response without a SID")
-        self._claim(message.sid, sms)
+        self._claim(sid, sms)
         return _accepted(message, "Twilio 201")
 
     async def reconcile(self, sms: Sms, since: datetime) -> SendResult | None:
@@ -89,14 +93,14 @@ class TwilioProvider:
             operator = status is not None and classify_refusal(status, code).operator
             problem = _reason(status, code) if status is not None and operator else None
             return unknown_result(f"while reconciling: {message}", wait=retry_after(), operator_problem=problem)
-        recorded = await self._records.claimed_provider_ids([message.sid for message in found]) if found else set()
+        recorded = await self._records.claimed_provider_ids([_sid(message) for message in found]) if found else set()
         mine = _claimant(sms)
-        free = [each for each in found if each.sid not in recorded and self._claims.get(each.sid, mine) == mine]
+        free = [each for each in found if _sid(each) not in recorded and self._claims.get(_sid(each), mine) == mine]
         if not free:
             return None
         # Prefer the message that this attempt has claimed, so that it does not take another delivery's.
-        message = min(free, key=lambda each: (each.sid not in self._claims, each.date_created or since))
-        self._claim(message.sid, sms)
+        message = min(free, key=lambda each: (_sid(each) not in self._claims, each.date_created or since))
+        self._claim(_sid(message), sms)
         return _accepted(message, f"Twilio {message.status}, reconciled")
 
     async def _list_sent(self, sms: Sms, since: datetime) -> list[Any]:
@@ -120,6 +124,11 @@ class TwilioProvider:
         self._claims[sid] = _claimant(sms)
         while len(self._claims) > MAX_CLAIMS:
             del self._claims[next(iter(self._claims))]
+
+
+def _sid(message: Any) -> str:
+    """The SID of Twilio's message as it is recorded; empty if the response has none."""
+    return message.sid[:MAX_PROVIDER_ID] if isinstance(message.sid, str) else ""
 
 
 def _claimant(sms: Sms) -> tuple[str, int]:
@@ -156,25 +165,23 @@ def _accepted(message: Any, reason: str) -> SendResult:
     cost = _cost(message)
     meaning = BY_CODE.get(message.error_code) if message.status in {"failed", "undelivered"} else None
     if meaning is None:
-        outcome = Outcome(kind=OutcomeKind.DELIVERED, reason=reason, provider_id=message.sid)
+        outcome = Outcome(kind=OutcomeKind.DELIVERED, reason=reason, provider_id=_sid(message))
         return SendResult(outcome=outcome, cost=cost)
     outcome = Outcome(
         kind=meaning.kind,
         reason=f"Twilio {message.status} {message.error_code}",
         disable=meaning.disable,
         fault=meaning.fault,
-        provider_id=message.sid,
+        provider_id=_sid(message),
     )
     return SendResult(outcome=outcome, suppress=meaning.suppress, cost=cost)
 
 
 def _cost(message: Any) -> ReportedCost | None:
     """The cost, if the response has it. Twilio bills after sending; before that it reports no price and 0 segments."""
-    try:
-        segments = int(message.num_segments or 0) or None
-        price = None if message.price is None else abs(Decimal(str(message.price)))
-    except (ValueError, InvalidOperation):
-        return None
+    segments = int(found[0]) or None if (found := _SEGMENTS.fullmatch(str(message.num_segments))) else None
+    price = abs(Decimal(found[0])) if (found := _PRICE.fullmatch(str(message.price))) else None
     if segments is None and price is None:
         return None
-    return ReportedCost(segments=segments, price=price, currency=message.price_unit if price is not None else None)
+    currency = message.price_unit if isinstance(message.price_unit, str) and price is not None else None
+    return ReportedCost(segments=segments, price=price, currency=currency)

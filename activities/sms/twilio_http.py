@@ -97,5 +97,5 @@ def basic_auth(auth: tuple[str, str] | None) -> dict[str, str]:
 def _is_object(text: str) -> bool:
     try:
         return isinstance(json.loads(text), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False

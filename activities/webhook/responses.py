@@ -47,5 +47,5 @@ def classify_response(status: int, headers: Mapping[str, str], start: bytes, *, 
 
 
 def _readable(start: bytes) -> str | None:
-    """The first characters as text without NUL, which PostgreSQL cannot store; None for an empty body."""
-    return start.decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}")[:MAX_RESPONSE] or None
+    """The first characters as text; None for an empty body."""
+    return start.decode(errors="replace")[:MAX_RESPONSE] or None

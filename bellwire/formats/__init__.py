@@ -1,1 +1,1 @@
-"""Formats: durations, media types, strict JSON and web URLs."""
+"""Formats: durations, host names, mailboxes, media types, phone numbers, storable text, strict JSON and web URLs."""

@@ -2,14 +2,24 @@
 
 A transaction costs about the same for one attempt as for fifty. So the attempts that arrive while one transaction is being
 written go into the next.
+
+An attempt that the database refuses never keeps others from being recorded: what is not recorded is sent again. Its batch is
+written attempt by attempt, and it alone without the texts of its outcome.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
-from bellwire.deliveries import Attempt
-from bellwire.errors import BellwireError
+import structlog
+
+from bellwire.deliveries import Attempt, Outcome
+from bellwire.errors import BellwireError, NotStorable
+
+log = structlog.get_logger("bellwire")
+
+#: The reason of an attempt that the database refuses with the texts of its outcome.
+UNSTORABLE_REASON = "result could not be stored"
 
 
 class _Call(NamedTuple):
@@ -46,6 +56,8 @@ class AttemptBatcher:
                 batch, self._waiting = self._waiting, []
                 try:
                     await self._write([attempt for call in batch for attempt in call.attempts])
+                except NotStorable:
+                    await self._write_each(batch)
                 except BellwireError as error:
                     _fail(batch, error)
                 except Exception:
@@ -60,11 +72,39 @@ class AttemptBatcher:
         """Write each caller's attempts alone, so that one bad attempt fails only its own caller."""
         for call in batch:
             try:
-                await self._write(call.attempts)
+                await self._write_call(call)
             except Exception as error:
                 _fail([call], error)
             else:
                 _succeed([call])
+
+    async def _write_call(self, call: _Call) -> None:
+        """Write the attempts of one caller; if one of them is not storable, each alone, and that one redacted."""
+        try:
+            await self._write(call.attempts)
+        except NotStorable:
+            for attempt in call.attempts:
+                await self._write_alone(attempt)
+
+    async def _write_alone(self, attempt: Attempt) -> None:
+        try:
+            await self._write([attempt])
+        except NotStorable as error:
+            await self._write([redacted(attempt)])
+            log.error(  # noqa: TRY400 - the driver's error may repeat the value
+                "attempt.redacted",
+                event_key=attempt.event_key,
+                subscription=attempt.subscription_id,
+                attempt=attempt.number,
+                error=type(error.__cause__ or error).__name__,
+            )
+
+
+def redacted(attempt: Attempt) -> Attempt:
+    """The attempt without anything that its receiver or provider wrote. State, delay and fault are the same."""
+    kept = attempt.outcome.model_dump(include={"kind", "retry_after", "disable", "throttle", "fault"})
+    outcome = Outcome(**kept, reason=UNSTORABLE_REASON, remaining_recipients=attempt.outcome.remaining_recipients)
+    return attempt.model_copy(update={"outcome": outcome})
 
 
 def _succeed(calls: Sequence[_Call]) -> None:

@@ -3,7 +3,10 @@
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from typing import Annotated
 
+from bellwire.deliveries import MAX_CURRENCY, MAX_PROVIDER_ID
+from bellwire.formats.storable import from_outside
 from bellwire.models import Payload
 
 
@@ -42,13 +45,13 @@ class SmsReceipt(Payload):
     event_key: str
     subscription_id: str
     #: The provider's id of the SMS: that of the attempt that sent it.
-    provider_id: str
+    provider_id: Annotated[str, from_outside(MAX_PROVIDER_ID)]
     status: SmsReceiptStatus
     #: The provider's error code; None without an error.
     code: str | None = None
     #: What the provider bills; None until it reports that.
     segments: int | None = None
     price: Decimal | None = None
-    currency: str | None = None
+    currency: Annotated[str | None, from_outside(MAX_CURRENCY)] = None
     #: When Bellwire received it.
     received_at: datetime

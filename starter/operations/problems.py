@@ -20,6 +20,7 @@ from bellwire.errors import (
     EventInvalid,
     EventNotFound,
     NotSetUp,
+    NotStorable,
     RegistryUnavailable,
     SubscriptionInvalid,
     SubscriptionNotFound,
@@ -94,6 +95,7 @@ _KINDS: dict[type[BellwireError], Kind] = {
     EventConflict: Kind.CONFLICT,
     DeliveryPaused: Kind.CONFLICT,
     TemporalUnavailable: Kind.UNAVAILABLE,
+    NotStorable: Kind.INVALID,
     RegistryUnavailable: Kind.UNAVAILABLE,
     NotSetUp: Kind.UNAVAILABLE,
 }

@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import asyncpg
+from pydantic_core import PydanticSerializationError
 from sqlalchemy import URL, Connection, CursorResult, Executable, Insert, Table, create_engine, event, make_url
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import (
@@ -23,7 +24,8 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-from bellwire.errors import NotSetUp, RegistryUnavailable
+from bellwire.errors import NotSetUp, NotStorable, RegistryUnavailable
+from bellwire.formats.storable import storable
 from bellwire.keys.keyring import KeyRing
 from bellwire.registry.db.sealed import give_ring
 
@@ -48,6 +50,10 @@ _DRIVERS = {
 }
 #: SQLSTATEs: undefined table, undefined column.
 _UNDEFINED = {"42P01", "42703"}
+#: Classes of SQLSTATEs for a value that the server refuses: data exception, program limit exceeded.
+_REFUSED = ("22", "54")
+#: Longest detail of a driver that a message contains, in characters.
+_MAX_DETAIL = 200
 _FULL = "The registry's disk is full; free some space. Deliveries continue once there is space."
 #: Messages for failures of a reachable database, by SQLSTATE or by SQLite's primary result code.
 _REMEDIES: dict[object, str] = {
@@ -67,7 +73,7 @@ Work = Coroutine[Any, Any, T]
 
 
 class Database(ABC):
-    """A pool of connections to one database. Translates the drivers' exceptions to RegistryUnavailable and NotSetUp.
+    """A pool of connections to one database. Translates the drivers' exceptions to RegistryUnavailable, NotSetUp and NotStorable.
 
     `work` is a coroutine function whose first argument is a connection, and which awaits nothing but that connection.
     """
@@ -118,16 +124,21 @@ class Database(ABC):
         except DBAPIError as error:
             if _misses_schema(error):
                 raise NotSetUp from error
-            if isinstance(error, IntegrityError | DataError | ProgrammingError | NotSupportedError):
+            if _refuses_value(error):
+                raise NotStorable from error
+            if isinstance(error, IntegrityError | ProgrammingError | NotSupportedError):
                 raise  # the database is up: a statement is wrong
             raise self._unavailable(error.orig or error) from error
+        except (UnicodeEncodeError, OverflowError, PydanticSerializationError) as error:
+            # Raised before the statement is executed: by SQLite's driver, and where models become JSON.
+            raise NotStorable from error
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             # SQLAlchemy does not wrap errors of connecting.
             raise self._unavailable(error) from error
 
     def _unavailable(self, cause: BaseException) -> RegistryUnavailable:
         url = self._url.render_as_string(hide_password=True)
-        detail = (str(cause).splitlines() or [""])[0] or type(cause).__name__
+        detail = storable((str(cause).splitlines() or [""])[0], limit=_MAX_DETAIL) or type(cause).__name__
         return RegistryUnavailable(f"{_REMEDIES.get(_code(cause), RegistryUnavailable.__doc__)} {url}: {detail}")
 
 
@@ -266,6 +277,15 @@ def _misses_schema(error: DBAPIError) -> bool:
     if getattr(error.orig, "sqlstate", None) in _UNDEFINED:
         return True
     return str(error.orig).startswith(("no such table", "no such column"))
+
+
+def _refuses_value(error: DBAPIError) -> bool:
+    """Whether the server refuses a value of the statement, or the driver cannot encode it. The database is up."""
+    state: str | None = getattr(error.orig, "sqlstate", None)
+    if state is not None:
+        return state.startswith(_REFUSED)
+    # The PostgreSQL driver's errors about arguments are ValueErrors.
+    return isinstance(error, DataError) or isinstance(getattr(error.orig, "__cause__", None), ValueError)
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
