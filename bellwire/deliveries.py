@@ -236,6 +236,8 @@ class Attempt(Payload):
     degraded: bool = False
     #: Whether `retry_now` requested it: if it is deferred, the schedule does not advance. Not stored with the attempt.
     extra: bool = False
+    #: The version of the subscription that it was made for; None if that is not known. Not stored with the attempt.
+    subscription_version: int | None = None
 
     @property
     def ended_at(self) -> datetime:

@@ -7,6 +7,7 @@ BellwireError
 ├── DeliveryNotFound
 ├── DeliveryPaused
 ├── SubscriptionNotFound
+├── SubscriptionChanged
 ├── SubscriptionInvalid      also a ValueError
 ├── TemplateInvalid          also a ValueError
 ├── WaitTimeout              also a TimeoutError
@@ -60,6 +61,10 @@ class DeliveryPaused(BellwireError):
 
 class SubscriptionNotFound(BellwireError):
     """No subscription has this id; `python -m starter subscriptions` lists them."""
+
+
+class SubscriptionChanged(BellwireError):
+    """The subscription was changed meanwhile; read it again, and make the change to its present version."""
 
 
 class SubscriptionInvalid(BellwireError, ValueError):

@@ -1,6 +1,7 @@
 """Subscription: a tenant's standing request for events, and the target that receives them."""
 
 import re
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
 
@@ -92,6 +93,10 @@ class Subscription(StrictInput):
     state: SubscriptionState = SubscriptionState.ACTIVE
     #: Why it is paused or disabled; None while active.
     state_reason: str | None = None
+    #: Counts its changes, from 1. The registry sets it.
+    version: Annotated[int, Field(ge=1)] = 1
+    #: When it was changed; None if it never was. The registry sets it.
+    updated_at: datetime | None = None
 
     @property
     def channel(self) -> Channel:

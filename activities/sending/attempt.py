@@ -59,6 +59,7 @@ async def run_attempt(
         from_retry_after=decision.from_retry_after,
         degraded=request.health.degraded,
         extra=request.is_uncounted,
+        subscription_version=request.subscription.version,
     )
     _log(request, done)
     _measure(request, done, published_at)

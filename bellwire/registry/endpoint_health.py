@@ -33,12 +33,20 @@ _ATTEMPT_COLUMNS = (
     subscriptions.c.warnings,
 )
 COLUMNS = (*_ATTEMPT_COLUMNS, subscriptions.c.consent, subscriptions.c.consented_at, subscriptions.c.consented_rate)
-#: The values that a subscription gets when it is activated.
+#: The values that a subscription gets when it is activated, and when its address changes.
 HEALTHY_VALUES = {column.name: None for column in _ATTEMPT_COLUMNS}
+UNKNOWN_VALUES = {column.name: None for column in COLUMNS}
 
 # Built once, since building a statement costs more than executing it.
 _LOCKED = (
-    select(subscriptions.c.id, subscriptions.c.tenant, subscriptions.c.channel, subscriptions.c.state, *COLUMNS)
+    select(
+        subscriptions.c.id,
+        subscriptions.c.tenant,
+        subscriptions.c.channel,
+        subscriptions.c.state,
+        subscriptions.c.address_version,
+        *COLUMNS,
+    )
     .where(subscriptions.c.id.in_(bindparam("ids", expanding=True)))
     .order_by(subscriptions.c.id)
     .with_for_update(key_share=True)  # inserting deliveries, which refer to the row, need not wait
@@ -94,7 +102,12 @@ async def record_health(
         rows = await connection.execute(_LOCKED, {"ids": affected[start : start + _PER_QUERY]})
         changed, events = list[dict[str, Any]](), list[Event]()
         for row in rows.mappings().all():
-            attempts = sorted(attempts_by_subscription[row["id"]], key=lambda attempt: attempt.ended_at)
+            attempts = sorted(
+                (each for each in attempts_by_subscription[row["id"]] if _is_at_address(each, row["address_version"])),
+                key=lambda attempt: attempt.ended_at,
+            )
+            if not attempts:
+                continue
             before, now = health_of(row), attempts[-1].ended_at
             after = _after(before, attempts)
             if reason := _reason_to_disable(row["state"], after, attempts, policy):
@@ -114,6 +127,12 @@ def _matters(attempt: Attempt) -> bool:
     if attempt.outcome.kind is OutcomeKind.DELIVERED:
         return attempt.degraded or attempt.outcome.disable
     return attempt.outcome.throttle or attempt.outcome.disable or _is_failure(attempt)
+
+
+def _is_at_address(attempt: Attempt, address_version: int | None) -> bool:
+    """Whether it was made at the present address of the subscription, and not before an update changed that."""
+    version = attempt.subscription_version
+    return version is None or address_version is None or version >= address_version
 
 
 def _is_failure(attempt: Attempt) -> bool:

@@ -11,14 +11,14 @@ from sqlalchemy import bindparam, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.endpoint_health import Consent, EndpointHealth
-from bellwire.errors import SubscriptionInvalid, SubscriptionNotFound
+from bellwire.errors import SubscriptionChanged, SubscriptionInvalid, SubscriptionNotFound
 from bellwire.keys.signing import KeyKind
 from bellwire.models import TRUSTED
 from bellwire.registry import signing_secrets
 from bellwire.registry.db.bulk import execute_many
 from bellwire.registry.db.engine import Database, insert_missing
-from bellwire.registry.db.tables import subscription_types, subscriptions, tenants
-from bellwire.registry.endpoint_health import COLUMNS, HEALTHY_VALUES, health_of, set_consent
+from bellwire.registry.db.tables import deliveries, subscription_types, subscriptions, tenants
+from bellwire.registry.endpoint_health import COLUMNS, HEALTHY_VALUES, UNKNOWN_VALUES, health_of, set_consent
 from bellwire.subscriptions import Subscription, SubscriptionState
 from bellwire.targets import Channel
 
@@ -35,7 +35,11 @@ _COLUMNS = (
     subscriptions.c.rate_limit,
     subscriptions.c.state,
     subscriptions.c.state_reason,
+    subscriptions.c.version,
+    subscriptions.c.updated_at,
 )
+#: What an update may change. All else has operations of its own, or stays as it was created.
+UPDATED = ("types", "filters", "target", "template", "templates", "locale", "retry_schedule", "rate_limit")
 _JSON_COLUMNS = ("types", "filters", "target", "templates", "retry_schedule")
 
 # Built once, since building a statement costs more than executing it.
@@ -62,7 +66,7 @@ async def create(
     await connection.execute(insert_missing(connection, tenants).values(id=subscription.tenant, created_at=now))
     inserted = await connection.execute(
         insert_missing(connection, subscriptions)
-        .values(**_row(subscription), secrets=signing_secrets.stored(signing), created_at=now)
+        .values(**_row(subscription), version=1, secrets=signing_secrets.stored(signing), created_at=now)
         .returning(subscriptions.c.id)
     )
     if inserted.scalar_one_or_none() is None:
@@ -114,7 +118,13 @@ async def set_state(
     changed = await connection.execute(
         update(subscriptions)
         .where(subscriptions.c.id == subscription_id)
-        .values(state=str(state), state_reason=None if active else reason, **(HEALTHY_VALUES if active else {}))
+        .values(
+            state=str(state),
+            state_reason=None if active else reason,
+            version=subscriptions.c.version + 1,
+            updated_at=datetime.now(UTC),
+            **(HEALTHY_VALUES if active else {}),
+        )
         .returning(subscriptions.c.tenant, subscriptions.c.types, subscriptions.c.target)
     )
     row = changed.one_or_none()
@@ -126,9 +136,69 @@ async def set_state(
     if active:
         await _index(connection, subscription_id, row.tenant, patterns)
     else:
-        column = subscription_types.c
-        indexed = (column.pattern.in_(patterns), column.subscription_id == subscription_id)
-        await connection.execute(delete(subscription_types).where(*indexed))
+        await _unindex(connection, subscription_id, patterns)
+
+
+async def replace(connection: AsyncConnection, changed: Sequence[Subscription]) -> list[Subscription]:
+    """Replace the fields of `UPDATED` and return the subscriptions with their new versions."""
+    found = await by_ids(connection, (each.id for each in changed))
+    after = []
+    # Sorted, or two operators who change the same subscriptions could deadlock.
+    for new in sorted(changed, key=lambda each: each.id):
+        if new.id not in found:
+            raise SubscriptionNotFound(f"no subscription {new.id} exists; `python -m starter subscriptions` lists them")
+        before = found[new.id].subscription
+        if new.channel is not before.channel:
+            raise SubscriptionInvalid(
+                f"target.channel: is {before.channel}; create a new subscription for {new.channel}"
+            )
+        after.append(await _replace_one(connection, before, new))
+    return after
+
+
+async def _replace_one(connection: AsyncConnection, before: Subscription, new: Subscription) -> Subscription:
+    await _forget_plans(connection, before, new)
+    version, now, row = new.version + 1, datetime.now(UTC), _row(new)
+    values: dict[str, Any] = {"version": version, "updated_at": now, **{name: row[name] for name in UPDATED}}
+    if new.target.address != before.target.address:
+        values |= {"address_version": version, **UNKNOWN_VALUES}
+    if new.rate_limit != before.rate_limit:
+        values["next_reservation_at"] = None
+    this = (subscriptions.c.id == new.id, subscriptions.c.version == new.version)
+    if (await connection.execute(update(subscriptions).where(*this).values(**values))).rowcount != 1:
+        raise SubscriptionChanged(
+            f"{new.id} is no longer at version {new.version}; read it again, and make the change to its present version"
+        )
+    if before.state is SubscriptionState.ACTIVE:
+        await _unindex(connection, new.id, set(before.types) - set(new.types))
+        await _index(connection, new.id, before.tenant, new.types)
+    return before.model_copy(
+        update={**{name: getattr(new, name) for name in UPDATED}, "version": version, "updated_at": now}
+    )
+
+
+async def _forget_plans(connection: AsyncConnection, before: Subscription, new: Subscription) -> None:
+    """Drop what deliveries keep for their next attempt and the change makes wrong: reserved times, remaining recipients.
+
+    Before the subscription's row is written, since recording attempts locks deliveries first too.
+    """
+    columns = deliveries.c
+    outdated = [
+        *([columns.not_before] if new.rate_limit != before.rate_limit else []),
+        # Some of the old recipients may have the mail already; the new ones do not, and twice is better than never.
+        *([columns.remaining_recipients] if new.target.recipients != before.target.recipients else []),
+    ]
+    for column in outdated:
+        these = (columns.subscription_id == new.id, column.is_not(None))
+        rows = select(columns.event_key).where(*these).order_by(columns.event_key).with_for_update()
+        if (await connection.execute(rows)).first() is not None:
+            await connection.execute(update(deliveries).where(*these).values({column: None}))
+
+
+async def _unindex(connection: AsyncConnection, subscription_id: str, patterns: Iterable[str]) -> None:
+    column = subscription_types.c
+    indexed = (column.pattern.in_(sorted(patterns)), column.subscription_id == subscription_id)
+    await connection.execute(delete(subscription_types).where(*indexed))
 
 
 async def _index(connection: AsyncConnection, subscription_id: str, tenant: str, patterns: Iterable[str]) -> None:
@@ -139,7 +209,7 @@ async def _index(connection: AsyncConnection, subscription_id: str, tenant: str,
 
 
 def _row(subscription: Subscription) -> dict[str, Any]:
-    row = subscription.model_dump(mode="json", context=TRUSTED)
+    row = subscription.model_dump(mode="json", context=TRUSTED, exclude={"version", "updated_at"})
     row.update({name: json.dumps(row[name], separators=(",", ":")) for name in _JSON_COLUMNS if row[name] is not None})
     return {**row, "channel": str(subscription.channel)}
 
@@ -187,6 +257,16 @@ class Subscriptions:
     ) -> Sequence[Subscription]:
         """Return subscriptions by ascending id, after the id `after`."""
         return await self._database.read(list_, tenant=tenant, channel=channel, state=state, after=after, limit=limit)
+
+    async def update(self, changed: Sequence[Subscription]) -> Sequence[Subscription]:
+        """Replace types, filters, target, template, templates, locale, retry schedule and rate limit, of all or of none.
+
+        `version` of each is the one that it was read at; returns them by id, with their new versions. Tenant and state stay.
+        Attempts that are loaded later use the new fields. A target with another address starts with no record of health
+        or consent. Raises SubscriptionChanged if the version is another now, SubscriptionNotFound, and SubscriptionInvalid
+        for a target of another channel.
+        """
+        return await self._database.write(replace, changed)
 
     async def set_state(self, subscription_id: str, state: SubscriptionState, *, reason: str | None = None) -> None:
         """Change the state. Activating a subscription resets its endpoint health.

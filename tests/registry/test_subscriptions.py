@@ -121,7 +121,10 @@ async def test_only_active_subscriptions_match(registry: Registry) -> None:
     assert await matched() == []
     await registry.subscriptions.set_state("one", SubscriptionState.ACTIVE, reason="back")
     await registry.subscriptions.set_state("one", SubscriptionState.ACTIVE)
-    assert await registry.subscriptions.get("one") == created
+    resumed = await registry.subscriptions.get("one")
+    assert resumed.version == 5
+    assert resumed.updated_at is not None
+    assert resumed.model_copy(update={"version": 1, "updated_at": None}) == created
     assert await matched() == ["one"]
     await registry.subscriptions.create(subscription(id="two", state="paused"))
     assert await matched() == ["one"]

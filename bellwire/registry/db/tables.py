@@ -91,6 +91,12 @@ subscriptions = Table(
     Column("created_at", Timestamp, nullable=False),
     #: The secrets that sign webhooks, as JSON (see bellwire/registry/signing_secrets.py); null on other channels.
     Column("secrets", Sealed("subscriptions.secrets")),
+    #: Counts the changes of the fields and of the state.
+    Column("version", Integer, nullable=False, server_default="1"),
+    #: When it was changed; null if it never was.
+    Column("updated_at", Timestamp),
+    #: The version since which the target has its address; null: the first. Attempts at earlier ones say nothing about it.
+    Column("address_version", Integer),
     Index("subscriptions_by_tenant", "tenant", "id"),
 )
 

@@ -132,7 +132,8 @@ async def remove_recipient(connection: AsyncConnection, recipient: Recipient, su
     left = [address for address in _addresses(row.target) if not recipient.is_at(address)]
     target = json.dumps({**json.loads(row.target), "to": left or ""}, separators=(",", ":"))
     emptied = {} if left else {"filters": "[]", "state_reason": ERASED}
-    await connection.execute(update(subscriptions).where(this).values(target=target, **emptied))
+    changed = {"version": subscriptions.c.version + 1, "updated_at": datetime.now(UTC)}
+    await connection.execute(update(subscriptions).where(this).values(target=target, **changed, **emptied))
 
 
 async def redact(

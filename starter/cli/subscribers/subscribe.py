@@ -1,15 +1,13 @@
 """`subscribe`: one subscription from options, or many from a file. If one is not valid, none is stored."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from bellwire.service.settings import Settings
-from bellwire.targets import WebhookFormat
-from starter.cli.input.documents import read_items, read_text, read_value
-from starter.cli.input.durations import parse_duration, parse_schedule
+from starter.cli.input.documents import read_items
+from starter.cli.subscribers import options
 from starter.cli.tables import print_table
 from starter.cli.terminal import AsJson, command, opened_registry, print_json
 from starter.operations.documents import Item, collect, object_of
@@ -20,10 +18,8 @@ from starter.operations.subscribers.subscribing import NewSubscription, Subscrib
 @command
 async def subscribe(
     tenant: Annotated[str | None, typer.Option(help="Tenant that owns the subscription.")] = None,
-    types: Annotated[
-        list[str] | None, typer.Option("--type", help="Event type: order.paid, order.* or *. Repeatable.")
-    ] = None,
-    email: Annotated[list[str] | None, typer.Option(help="Deliver by email to this address. Repeatable.")] = None,
+    types: options.Types = None,
+    email: options.Email = None,
     attachments: Annotated[
         bool,
         typer.Option(
@@ -31,52 +27,24 @@ async def subscribe(
             help="With --email: attach the files that an event names in data.attachments, up to 10 and 15 MB.",
         ),
     ] = False,
-    sms: Annotated[str | None, typer.Option(help="Deliver by SMS to this number: +14155550123.")] = None,
-    sms_sender: Annotated[
-        str | None,
-        typer.Option(help="Sender of the SMS: a number, a name or a messaging service (MG…) of the operator."),
-    ] = None,
-    max_segments: Annotated[
-        int | None, typer.Option(help="Maximum segments of one SMS; a longer text is rejected before it is sent.")
-    ] = None,
-    webhook: Annotated[str | None, typer.Option(help="Deliver by webhook to this https URL.")] = None,
+    sms: options.Sms = None,
+    sms_sender: options.SmsSender = None,
+    max_segments: options.MaxSegments = None,
+    webhook: options.Webhook = None,
     handshake: Annotated[
         bool, typer.Option("--handshake", help="Ask the webhook's URL for its consent before the first POST.")
     ] = False,
-    filters: Annotated[
-        list[str] | None,
-        typer.Option("--filter", help='CloudEvents filter as JSON: {"prefix": {"source": "/shop"}}. Repeatable.'),
-    ] = None,
-    template: Annotated[
-        str | None, typer.Option(help="Template; the one named like the event type if omitted.")
-    ] = None,
-    own_templates: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--own-template",
-            metavar="NAME=FILE",
-            help="A template that the tenant wrote: email.subject=FILE. Repeatable.",
-        ),
-    ] = None,
-    locale: Annotated[str | None, typer.Option(help="Language of the text, such as en or zh-CN.")] = None,
-    retry: Annotated[
-        str | None, typer.Option(help="Delays before further attempts: 5s,5m,1h; none for one attempt only.")
-    ] = None,
-    rate_limit: Annotated[
-        float | None, typer.Option(metavar="PER_SECOND", help="Maximum deliveries per second; no limit if omitted.")
-    ] = None,
+    filters: options.Filters = None,
+    template: options.Template = None,
+    own_templates: options.OwnTemplates = None,
+    locale: options.Locale = None,
+    retry: options.Retry = None,
+    rate_limit: options.RateLimit = None,
     subscription_id: Annotated[str | None, typer.Option("--id", help="Its id; generated if omitted.")] = None,
-    form: Annotated[
-        WebhookFormat | None, typer.Option("--format", help="Body of the webhook; a whole CloudEvent if omitted.")
-    ] = None,
-    headers: Annotated[
-        list[str] | None, typer.Option("--header", metavar="NAME:VALUE", help="Header of the webhook. Repeatable.")
-    ] = None,
-    timeout: Annotated[str | None, typer.Option(help="Timeout of one webhook request, 1s to 30s.")] = None,
-    client_certificate: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="PEM of a client certificate and its key, shown to the endpoint."),
-    ] = None,
+    form: options.Format = None,
+    headers: options.Headers = None,
+    timeout: options.Timeout = None,
+    client_certificate: options.ClientCertificate = None,
     secret: Annotated[
         str | None, typer.Option(help="Signing secret of the webhook (whsec_… or whsk_…); generated if omitted.")
     ] = None,
@@ -95,36 +63,35 @@ async def subscribe(
     Mails have a link to unsubscribe, if BELLWIRE_PUBLIC_URL and BELLWIRE_LINK_KEY are set.
     """
     settings = Settings.read()
-    options = _set(
-        tenant=tenant,
+    fields = options.given(tenant=tenant, id=subscription_id, secret=secret, asymmetric=asymmetric or None)
+    fields |= options.read_fields(
         types=types,
-        filters=[read_value("--filter", text) for text in filters or ()],
+        filters=filters,
         template=template,
-        templates=_read_templates(own_templates) if own_templates else None,
+        own_templates=own_templates,
         locale=locale,
-        retry_schedule=None if retry is None else parse_schedule(retry),
+        retry=retry,
         rate_limit=rate_limit,
-        id=subscription_id,
-        secret=secret,
-        asymmetric=asymmetric or None,
     )
-    email_options = _set(to=email and (email[0] if len(email) == 1 else email), attachments=attachments or None)
-    sms_options = _set(to=sms, sender=sms_sender, max_segments=max_segments)
-    webhook_options = _set(
-        url=webhook,
+    targets = options.read_target(
+        email=email,
+        attachments=attachments or None,
+        sms=sms,
+        sms_sender=sms_sender,
+        max_segments=max_segments,
+        webhook=webhook,
         handshake=handshake or None,
-        format=form,
-        headers=read_headers(headers or ()),
-        timeout=None if timeout is None else parse_duration("--timeout", timeout),
-        client_certificate=None if client_certificate is None else read_text(str(client_certificate)),
+        form=form,
+        headers=headers,
+        timeout=timeout,
+        client_certificate=client_certificate,
     )
     if file is not None:
-        if options or email_options or sms_options or webhook_options:
+        if fields or targets:
             raise InputInvalid("cannot be combined with other options", field="--file", remedy="omit them")
         new = collect(read_items(str(file)), lambda item: _read(item, settings))
     else:
-        target = _target(email_options, sms_options, webhook_options)
-        new = [read_subscription({**options, "target": target}, settings)]
+        new = [read_subscription({**fields, "target": _target(targets)}, settings)]
     async with opened_registry(settings) as registry:
         stored = await store(registry, new)
     if as_json:
@@ -146,53 +113,23 @@ def _read(item: Item, settings: Settings) -> NewSubscription:
     return read_subscription(object_of(item), settings, place=item.place)
 
 
-def _set(**options: Any) -> dict[str, Any]:
-    """The options that are set."""
-    return {name: value for name, value in options.items() if value not in (None, [], {})}
-
-
-def _target(email: dict[str, Any], sms: dict[str, Any], webhook: dict[str, Any]) -> dict[str, Any]:
+def _target(by_channel: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """The target that the options describe. Raises InputInvalid unless they describe exactly one."""
+    email, sms, webhook = (by_channel.get(channel, {}) for channel in ("email", "sms", "webhook"))
     if email and "to" not in email:
         raise InputInvalid("only emails have attachments", field="--attachments", remedy="use it with --email")
     if sms and "to" not in sms:
         raise InputInvalid("only for --sms", field="--sms-sender, --max-segments", remedy="omit them")
     targets = [
-        {"channel": channel, **options}
-        for channel, options, address in (("email", email, "to"), ("sms", sms, "to"), ("webhook", webhook, "url"))
-        if address in options
+        {"channel": channel, **fields}
+        for channel, fields, address in (("email", email, "to"), ("sms", sms, "to"), ("webhook", webhook, "url"))
+        if address in fields
     ]
     if len(targets) != 1:
         raise InputInvalid("give exactly one of --email, --sms and --webhook (or --file)", field="target")
     if webhook and "url" not in webhook:
         raise InputInvalid("only for --webhook", field=", ".join(sorted(webhook)), remedy="omit them")
     return targets[0]
-
-
-def _read_templates(given: list[str]) -> dict[str, str]:
-    """Templates from NAME=FILE. Raises InputInvalid."""
-    templates: dict[str, str] = {}
-    for text in given:
-        name, separator, file = text.partition("=")
-        if not separator or not file:
-            raise InputInvalid(f"{text!r} is not NAME=FILE, such as email.subject=subject.txt", field="--own-template")
-        if name in templates:
-            raise InputInvalid(f"{name} is given twice", field="--own-template")
-        templates[name] = read_text(file)
-    return templates
-
-
-def read_headers(given: Iterable[str]) -> dict[str, str]:
-    """Headers from NAME:VALUE. Raises InputInvalid, which repeats no value."""
-    found: dict[str, str] = {}
-    for each in given:
-        name, colon, value = each.partition(":")
-        if not colon or not name.strip():
-            raise InputInvalid("is not NAME:VALUE, such as x-api-key:abc", field="--header")
-        if name.strip() in found:
-            raise InputInvalid(f"{name.strip()[:100]} is given twice", field="--header", remedy="omit one of them")
-        found[name.strip()] = value.strip()
-    return found
 
 
 def _as_json(stored: Subscribed) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`subscriptions`: list them; show, test, pause, resume and delete one, rotate its signing secret."""
+"""`subscriptions`: list them; show, update, test, pause, resume and delete one, rotate its signing secret."""
 
 from collections.abc import Iterable
 from datetime import timedelta
@@ -19,6 +19,7 @@ from bellwire.subscriptions import Subscription, SubscriptionState
 from bellwire.targets import Channel, WebhookTarget
 from starter.cli.input.documents import read_items
 from starter.cli.input.durations import parse_duration
+from starter.cli.subscribers.update import update
 from starter.cli.tables import cell, print_facts, print_table
 from starter.cli.terminal import AsJson, command, connected, console, note, opened_registry, print_json
 from starter.operations.delivery.publishing import read_events
@@ -30,7 +31,8 @@ from starter.operations.subscribers.test_sends import send_test
 #: Seconds: longer than the longest overlap allowed, and short enough for a timedelta.
 _VERY_LONG = 365.0 * 86_400
 
-app = typer.Typer(help="List subscriptions; show, test, pause, resume or delete one, or rotate its secret.")
+app = typer.Typer(help="List subscriptions; show, update, test, pause, resume or delete one, or rotate its secret.")
+app.command("update")(update)
 
 SubscriptionArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of the subscription.")]
 
@@ -205,6 +207,8 @@ def _print(details: SubscriptionDetails, *, as_json: bool) -> None:
             ("failing since", health.failing_since),
             ("failures", health.failures or None),
             ("throttled until", health.throttled_until),
+            ("version", subscription.version),
+            ("updated", subscription.updated_at),
             ("types", ", ".join(subscription.types)),
             ("filters", ", ".join(item.model_dump_json(by_alias=True) for item in subscription.filters)),
             ("channel", subscription.channel),

@@ -61,7 +61,7 @@ def read_subscription(value: dict[str, Any], settings: Settings, *, place: str =
         subscription = Subscription.model_validate(fields)
     except ValidationError as error:
         raise InputInvalid.of(problems_of(error)) from error
-    problems = [*_target_problems(subscription, settings), *_template_problems(subscription, settings)]
+    problems = [*target_problems(subscription, settings), *template_problems(subscription, settings)]
     secret, asymmetric = value.get("secret"), value.get("asymmetric")
     problems += _secret_problems(secret, asymmetric, subscription)
     if problems:
@@ -119,7 +119,7 @@ async def _exists(registry: Registry, subscription_id: str) -> bool:
     return True
 
 
-def _target_problems(subscription: Subscription, settings: Settings) -> Iterable[Problem]:
+def target_problems(subscription: Subscription, settings: Settings) -> Iterable[Problem]:
     target = subscription.target
     if isinstance(target, SmsTarget):
         yield from _sender_problems(target, settings)
@@ -157,7 +157,7 @@ def _sender_problems(target: SmsTarget, settings: Settings) -> Iterable[Problem]
         )
 
 
-def _template_problems(subscription: Subscription, settings: Settings) -> Iterable[Problem]:
+def template_problems(subscription: Subscription, settings: Settings) -> Iterable[Problem]:
     name, target = subscription.template, subscription.target
     if (
         name is not None
