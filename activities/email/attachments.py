@@ -21,7 +21,7 @@ from activities.egress.download import Downloader, DownloadFailed
 from activities.egress.name_lookups import requesting_tenant
 from activities.egress.policy import EgressRefused
 from activities.email.files import File, file_name, media_type
-from activities.rendering.html import append_to_body
+from activities.rendering.html.final import append_to_body
 from activities.rendering.renderer import EmailText
 from bellwire.events import Event
 
@@ -100,7 +100,7 @@ class AttachmentSet:
         items = "".join(f"<li>{_item(*each)}</li>" for each in self.left_out)
         return EmailText(
             subject=text.subject,
-            text="\n".join([text.plain.rstrip(), "", "Not attached:", *(f"* {line}" for line in lines), ""]),
+            text="\n".join([text.text.rstrip(), "", "Not attached:", *(f"* {line}" for line in lines), ""]),
             html=None if text.html is None else append_to_body(text.html, f"<p>Not attached:</p><ul>{items}</ul>"),
         )
 

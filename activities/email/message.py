@@ -18,7 +18,6 @@ from pydantic import TypeAdapter, ValidationError
 
 from activities.email.dkim import DkimSigner
 from activities.email.files import File, file_name, media_type
-from activities.rendering.html import inline_styles
 from activities.rendering.renderer import EmailText
 from activities.rendering.text import one_line, printable, valid_unicode, without_invisible
 from bellwire.email.unsubscribe_links import ONE_CLICK, UnsubscribeLinks
@@ -81,7 +80,7 @@ class Composer:
             f"Message-ID: {_NOT_VISIBLE.sub('', message_id)}",
             "Auto-Submitted: auto-generated",
         )
-        size = len(text.plain) + len(text.html or "") + sum(len(file.content) for file in files)
+        size = len(text.text) + len(text.html or "") + sum(len(file.content) for file in files)
         body = await asyncio.to_thread(_body, text, files) if size > LARGE else _body(text, files)
         return Draft(subscription_id=subscription_id, head=_lines(head), body=body)
 
@@ -113,9 +112,9 @@ def ascii_domain(address: str) -> str:
 
 def _body(text: EmailText, files: Sequence[File]) -> bytes:
     body = EmailMessage(policy=_POLICY)
-    body.set_content(printable(valid_unicode(text.plain)))
+    body.set_content(printable(valid_unicode(text.text)))
     if text.html is not None:
-        body.add_alternative(printable(inline_styles(valid_unicode(text.html))), subtype="html")
+        body.add_alternative(printable(valid_unicode(text.html)), subtype="html")
     for file in files:
         main, _, sub = media_type(file.type).partition("/")
         body.add_attachment(file.content, maintype=main, subtype=sub, filename=file_name(file.name))

@@ -55,7 +55,7 @@ async def _texts(renderer: Renderer, request: SendRequest) -> dict[str, str | No
     channel = request.subscription.channel
     if channel is Channel.EMAIL:
         email = await renderer.email(request)
-        return {"email.subject": email.subject, "email.text": email.plain, "email.html": email.html}
+        return {"email.subject": email.subject, "email.text": email.text, "email.html": email.html}
     return {name: await renderer.text(request, name) for name in SPECS[channel].templates}
 
 

@@ -6,13 +6,12 @@ win, and TenantRenderer renders them in child processes. The data of events reac
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from jinja2 import FileSystemLoader, TemplateError, TemplateNotFound, meta
 
-from activities.rendering.html import html_to_text
+from activities.rendering.html.final import FinalHtml, finish, is_small
 from activities.rendering.sandbox.environment import TemplateEnvironment
 from activities.rendering.sandbox.faults import fault_of
 from activities.rendering.sandbox.output import render
@@ -32,16 +31,14 @@ _BUILT_IN = Path(__file__).parents[1] / "templates"
 
 @dataclass(frozen=True, kw_only=True)
 class EmailText:
-    """A rendered mail. `subject` is one line; `text` or `html` is None if the template has only the other."""
+    """A rendered mail. `subject` is one line; `text` is derived from the HTML if there is no template for it.
+
+    `html` is final: styles are inlined, and what mails must not contain is removed. None if there is only text.
+    """
 
     subject: str
-    text: str | None
+    text: str
     html: str | None = None
-
-    @cached_property
-    def plain(self) -> str:
-        """The text, derived from the HTML if there is no other."""
-        return html_to_text(self.html or "") + "\n" if self.text is None else self.text
 
 
 class Renderer:
@@ -70,11 +67,13 @@ class Renderer:
         text, html = own.get("email.text"), own.get("email.html")
         if text is None and html is None:
             text_file, html_file = self._files.find_body(_name(request), request.subscription.locale)
-            html = self._render(html_file, context) if html_file else None
             text = self._render(text_file, context) if text_file else None
+            if html_file:
+                final = await self._finish(request, html_file, context, with_text=text is None)
+                text, html = final.text if text is None else text, final.html
         return EmailText(
             subject=one_line(subject, limit=MAX_SUBJECT) or one_line(request.event.type, limit=MAX_SUBJECT),
-            text=None if text is None else text.strip() + "\n",
+            text=(text or "").strip() + "\n",
             html=html,
         )
 
@@ -115,7 +114,21 @@ class Renderer:
     async def _render_own(self, subscription: Subscription, context: Mapping[str, Any]) -> dict[str, str]:
         """The texts of the subscription's own templates."""
         templates = subscription.templates
-        return await self._tenants.render(templates, sorted(templates), context) if templates else {}
+        if not templates:
+            return {}
+        return await self._tenants.render(templates, sorted(templates), context, tenant=subscription.tenant)
+
+    async def _finish(
+        self, request: SendRequest, file: str, context: Mapping[str, Any], *, with_text: bool
+    ) -> FinalHtml:
+        """The HTML of a template of the operator as it is sent. A page that could take long is finished in a child."""
+        html = self._render(file, context)
+        if not is_small(html):
+            return await self._tenants.finish(html, tenant=request.subscription.tenant, with_text=with_text)
+        try:
+            return finish(html, with_text=with_text)
+        except Exception as error:
+            raise self._invalid(file, error) from None
 
     def _render_file(self, request: SendRequest, file: str, context: Mapping[str, Any]) -> str:
         found = self._files.find(_name(request), request.subscription.locale, file)

@@ -1,7 +1,7 @@
-"""TenantRenderer: renders templates of tenants in child processes.
+"""TenantRenderer: renders templates of tenants, and finishes large pages of HTML, in child processes.
 
-Templates of operators are trusted, those of tenants are not. A child process has no secrets, no files, no network, limited
-memory and a deadline. One that exceeds a limit is killed and replaced.
+Templates of operators are trusted, those of tenants and the data of events are not. A child process has no secrets, no files,
+no network, limited memory and a deadline. One that exceeds a limit is killed and replaced.
 """
 
 import asyncio
@@ -11,13 +11,15 @@ import signal
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import structlog
 
+from activities.rendering.fair_slots import FairSlots
+from activities.rendering.html.final import FinalHtml
 from activities.rendering.sandbox.faults import Fault
 from activities.rendering.sandbox.framing import HEADER, frame, length
 from bellwire.errors import TemplateInvalid
@@ -26,6 +28,8 @@ log = structlog.get_logger("bellwire")
 
 #: Seconds in which a child has to start, and to compile the templates of a subscription.
 START_SECONDS, COMPILE_SECONDS = 30.0, 5.0
+#: The part of the timeout whose CPU time makes a tenant slow. Slow tenants share half of the children.
+LONG = 0.25
 #: Seconds for which templates that exceeded a limit are refused, so that they do not delay other deliveries.
 BLOCK_SECONDS = 60.0
 #: Sets of templates that are remembered as blocked.
@@ -46,9 +50,10 @@ class TenantRenderer:
 
     def __init__(self, *, processes: int = 2, timeout: float = 1.0, memory: int = 256 * 1024 * 1024) -> None:
         self._timeout, self._memory = timeout, memory
-        self._slots = asyncio.Semaphore(processes)
+        self._slots = FairSlots(processes)
         self._idle: list[_Child] = []
         self._children: set[_Child] = set()
+        self._replacing: set[asyncio.Task[None]] = set()
         #: By digest: when the block ends, and the error message.
         self._blocked: OrderedDict[str, tuple[float, str]] = OrderedDict()
 
@@ -58,43 +63,85 @@ class TenantRenderer:
         return sorted(child.pid for child in self._children)
 
     async def render(
-        self, sources: Mapping[str, str], names: Sequence[str], context: Mapping[str, Any]
+        self, sources: Mapping[str, str], names: Sequence[str], context: Mapping[str, Any], *, tenant: str = ""
     ) -> dict[str, str]:
-        """Render the templates `names` of `sources`. Raises TemplateInvalid with name, line and problem, without data."""
-        response = await self._request(sources, {"names": list(names), "context": context})
+        """Render the templates `names` of `sources`. The HTML of a mail is finished; its text is derived if it has none.
+
+        Raises TemplateInvalid with name, line and problem, without data.
+        """
+        response = await self._request(sources, {"names": list(names), "context": context}, tenant)
         texts: dict[str, str] = response["texts"]
         return texts
 
+    async def finish(self, html: str, *, tenant: str, with_text: bool) -> FinalHtml:
+        """Finish a page that an operator's template rendered. Raises TemplateInvalid."""
+        request = frame({"html": html, "with_text": with_text})
+        async with self._child(tenant) as child:
+            response = await child.request(request, seconds=self._timeout)
+        if "fault" in response:
+            raise TemplateInvalid(Fault(*response["fault"]).message("email.html"))
+        return FinalHtml(response["html"], response["text"])
+
     async def check(self, sources: Mapping[str, str]) -> None:
         """Compile the templates. Raises TemplateInvalid with name, line and problem."""
-        await self._request(sources, None)
+        await self._request(sources, None, tenant="")
 
     async def close(self) -> None:
         """Kill the children."""
+        for task in self._replacing:
+            task.cancel()
+        await asyncio.gather(*self._replacing, return_exceptions=True)
         await asyncio.gather(*(child.end() for child in list(self._children)))
         self._children.clear()
         self._idle.clear()
 
-    async def _request(self, sources: Mapping[str, str], rendering: Mapping[str, Any] | None) -> dict[str, Any]:
+    async def _request(
+        self, sources: Mapping[str, str], rendering: Mapping[str, Any] | None, tenant: str
+    ) -> dict[str, Any]:
         """Render, or only compile if `rendering` is None."""
         digest = _digest(sources)
         self._refuse_blocked(digest)
-        async with self._slots:
+        async with self._child(tenant) as child:
             self._refuse_blocked(digest)  # it may have been blocked while this waited
-            child = self._idle.pop() if self._idle else await self._start()
             try:
                 response = await self._request_of(child, digest, sources, rendering)
             except _LimitExceeded as error:
                 self._block(digest, str(error))
                 raise
-            finally:
-                if child.alive:
-                    self._idle.append(child)
-                else:
-                    self._children.discard(child)
         if "fault" in response:
             raise TemplateInvalid(Fault(*response["fault"]).message(", ".join(sources)))
         return response
+
+    @asynccontextmanager
+    async def _child(self, tenant: str) -> AsyncIterator["_Child"]:
+        """An idle child, or a new one. A killed one keeps its slot until it is replaced: others need not wait for that."""
+        await self._slots.acquire(tenant)
+        child = None
+        try:
+            child = self._idle.pop() if self._idle else await self._start()
+            yield child
+        finally:
+            if child is None:
+                self._slots.release(tenant)
+            elif child.alive:
+                if child.cpu_seconds > self._timeout * LONG:
+                    self._slots.mark_slow(tenant)
+                self._idle.append(child)
+                self._slots.release(tenant)
+            else:
+                self._slots.mark_slow(tenant)
+                self._children.discard(child)
+                replacing = asyncio.create_task(self._replace(tenant))
+                self._replacing.add(replacing)
+                replacing.add_done_callback(self._replacing.discard)
+
+    async def _replace(self, tenant: str) -> None:
+        try:
+            self._idle.append(await self._start())
+        except TemplateInvalid:
+            pass  # the next request tries again
+        finally:
+            self._slots.release(tenant)
 
     async def _start(self) -> "_Child":
         try:
@@ -134,6 +181,8 @@ class _Child:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
         self.alive = True
+        #: CPU time of the last request.
+        self.cpu_seconds = 0.0
 
     @classmethod
     async def start(cls, memory: int, *, cpu: float) -> "_Child":
@@ -176,6 +225,7 @@ class _Child:
         except BaseException:  # cancelled: the response may still come, and must not reach the next request
             self._kill()
             raise
+        self.cpu_seconds = response.pop("cpu_seconds", 0.0)
         return response
 
     async def end(self) -> None:

@@ -2,8 +2,9 @@
 
 import re
 
-#: Control characters other than tab and line feed, and marks that change the direction of the text after them.
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+#: Control characters other than tab and line feed, marks that change the direction of the text after them, and byte order
+#: marks.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufeff]")
 _SPACES = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")
 
 
@@ -14,7 +15,7 @@ def printable(text: str) -> str:
 
 def one_line(text: str, *, limit: int) -> str:
     """`text` as one line of at most `limit` characters: runs of white space and control characters become one space."""
-    line = _SPACES.sub(" ", text).strip()
+    line = _SPACES.sub(" ", text.replace("\ufeff", "")).strip()
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
 
 

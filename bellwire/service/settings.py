@@ -156,7 +156,8 @@ class Settings(BaseSettings):
     #: Folder of templates that take precedence over the built-in ones.
     templates: Annotated[Path, AfterValidator(settings_values.folder)] | None = None
 
-    #: Sandbox processes per worker process that render tenants' templates. They start when first needed.
+    #: Sandbox processes per worker process that render tenants' templates and finish large HTML. They start when first needed.
+    #: One tenant uses at most half of them at the same time.
     template_processes: int = Field(default=2, ge=1, le=64)
     #: Timeout of rendering a tenant's templates for one delivery, in seconds; then the delivery is deferred.
     template_timeout: float = Field(default=1, ge=0.05, le=30)

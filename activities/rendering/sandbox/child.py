@@ -7,7 +7,10 @@ It writes {"ready": true} to stdout, then reads requests from stdin and writes o
     {"digest", "sources": {name: source}}        compile: {"compiled": true}
     {"digest", "names": [name], "context"}       render: {"texts": {name: text}}, or {"unknown": true} if this process has
                                                  not compiled the digest
-    either                                       {"fault": [problem, name, line]}
+    {"html", "with_text"}                        finish HTML that was rendered elsewhere: {"html", "text"}
+    each of them                                 {"fault": [problem, name, line]}
+
+Each response has "cpu_seconds" too.
 
 The operating system limits it to MEMORY bytes of address space, SECONDS of CPU time for each request, and the three file
 descriptors that it starts with: it cannot open files or sockets, or start processes.
@@ -19,15 +22,18 @@ import math
 import os
 import resource
 import sys
+import time
 from typing import Any
 
+from activities.rendering.html.final import finish
 from activities.rendering.sandbox.compiled import CompiledTemplates
-from activities.rendering.sandbox.faults import Fault
+from activities.rendering.sandbox.faults import Fault, fault_of
 from activities.rendering.sandbox.framing import HEADER, frame, length
 
 #: Templates that are rendered before the limits apply, so that modules which are imported on first use are loaded.
 _WARM_UP = {
-    "email.html": "<p>{{ data | rows }}{{ time | format_time }}</p><a href='x:{{ 1 }}'>"
+    "email.html": "<style>p { color: red } a:hover { color: rgb(1, 2, 3) }</style>"
+    "<p>{{ data | rows }}{{ time | format_time }}</p><a href='x:{{ 1 }}'>"
     "{{ data | tojson | urlize | wordwrap }}</a>",
     "webhook.json": '{% for n in range(2) if n %}{{ "é" | urlencode | striptags | tojson }}{% endfor %}',
 }
@@ -35,6 +41,8 @@ _WARM_UP = {
 
 def handle(templates: CompiledTemplates, request: dict[str, Any]) -> dict[str, Any]:
     """The response to one request."""
+    if "html" in request:
+        return _finished(request["html"], with_text=request["with_text"])
     digest = request["digest"]
     if "sources" in request:
         fault = templates.compile(digest, request["sources"])
@@ -43,6 +51,14 @@ def handle(templates: CompiledTemplates, request: dict[str, Any]) -> dict[str, A
         return {"unknown": True}
     found = templates.render(digest, request["names"], request["context"])
     return _fault(found) if isinstance(found, Fault) else {"texts": found}
+
+
+def _finished(html: str, *, with_text: bool) -> dict[str, Any]:
+    try:
+        final = finish(html, with_text=with_text)
+    except Exception as error:  # the page comes from untrusted data, and the process must go on
+        return _fault(fault_of(error, lambda _: None))
+    return {"html": final.html, "text": final.text}
 
 
 def _fault(fault: Fault) -> dict[str, Any]:
@@ -104,7 +120,9 @@ def main(memory: int, seconds: float) -> None:
     while header := _read(HEADER):
         request = json.loads(_read(length(header)))
         _allow(seconds)
-        _write(handle(templates, request))
+        began = time.process_time()
+        response = handle(templates, request)
+        _write({**response, "cpu_seconds": round(time.process_time() - began, 4)})
 
 
 if __name__ == "__main__":

@@ -7,12 +7,15 @@ from typing import Any
 from jinja2 import Template, TemplateAssertionError
 from jinja2 import nodes as tree
 
+from activities.rendering.html.final import finish
 from activities.rendering.sandbox.environment import TemplateEnvironment
 from activities.rendering.sandbox.faults import Fault, fault_of
 from activities.rendering.sandbox.output import render
 
 #: Characters of source whose compiled templates are kept. Compiled, they take about thirty times the memory.
 MAX_KEPT = 1024 * 1024
+#: The templates of a mail's body.
+TEXT, HTML = "email.text", "email.html"
 
 _OTHER_TEMPLATES = (tree.Include, tree.Import, tree.FromImport, tree.Extends)
 
@@ -46,13 +49,19 @@ class CompiledTemplates:
         return None
 
     def render(self, digest: str, names: list[str], context: Mapping[str, Any]) -> dict[str, str] | Fault:
-        """Render these templates of a set that was compiled. Returns their texts by name, or the first fault."""
+        """Render these templates of a set that was compiled. Returns their texts by name, or the first fault.
+
+        HTML is finished, and the text of a mail is derived from it if there is no template for the text.
+        """
         compiled = self._compiled[digest]
         self._compiled.move_to_end(digest)
         texts = {}
         for name in names:
             try:
                 texts[name] = render(self._environment, name, lambda name=name: compiled[name], context)  # type: ignore[misc]
+                if name == HTML:
+                    final = finish(texts[name], with_text=TEXT not in compiled)
+                    texts |= {name: final.html} | ({} if TEXT in compiled else {TEXT: final.text})
             except Exception as error:
                 fault = fault_of(error, _names(compiled))
                 return Fault(fault.problem, name, fault.line)

@@ -80,7 +80,8 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
     def _parse(self, source: str, name: str | None, filename: str | None) -> tree.Template:
         if len(source) > MAX_SOURCE:
             raise TemplateSyntaxError(f"has more than {MAX_SOURCE:,} characters", 1, name, filename)
-        return super()._parse(source, name, filename)
+        # Editors on Windows begin files with a byte order mark, which would be sent.
+        return super()._parse(source.removeprefix("\ufeff"), name, filename)
 
     def get_template(self, *args: Any, **kwargs: Any) -> Any:
         self.budget.spend(20)  # a template may include itself

@@ -1,5 +1,6 @@
 """The filters that Bellwire adds to Jinja2: pure functions of JSON values."""
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,14 +11,21 @@ MAX_ROWS = 100
 MAX_LABEL = 100
 MAX_VALUE = 300
 
+#: A time within a leap second (RFC 3339 §5.6), which Python does not have.
+_LEAP_SECOND = re.compile(r"^(\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d):60", re.ASCII)
+
 
 def format_time(value: str) -> str:
-    """An RFC 3339 time for people: 2026-11-23 08:00 UTC. Other values are returned unchanged."""
+    """An RFC 3339 time for people: 2026-11-23 08:00 UTC. Other values are returned unchanged.
+
+    So are times that are before year 1 or after year 9999 in UTC.
+    """
     try:
-        time = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
+        time = datetime.fromisoformat(_LEAP_SECOND.sub(r"\1:59", value).upper())
+        utc = time.astimezone(UTC)
+    except (TypeError, ValueError, OverflowError):
         return str(value)
-    return f"{time.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if time.tzinfo else str(value)
+    return f"{utc.replace(tzinfo=None).isoformat(' ', 'minutes')} UTC" if time.tzinfo else str(value)
 
 
 def rows(data: Any) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Renders a template and checks its output: bounded size, printable text, safe links, valid JSON."""
+"""Renders a template and checks its output: bounded size, printable text, valid JSON."""
 
 from collections.abc import Callable, Mapping
 from json import JSONDecodeError, loads
@@ -8,8 +8,7 @@ from jinja2 import Template, TemplateError
 
 from activities.rendering.sandbox.budget import LimitExceeded
 from activities.rendering.sandbox.environment import TemplateEnvironment
-from activities.rendering.sandbox.link_safety import safe_links
-from activities.rendering.text import printable
+from activities.rendering.text import printable, valid_unicode
 
 #: Largest output of one template, in bytes of UTF-8.
 MAX_OUTPUT_BYTES = 256 * 1024
@@ -22,21 +21,23 @@ class NotJson(TemplateError):
 def render(
     environment: TemplateEnvironment, name: str, load: Callable[[], Template], context: Mapping[str, Any]
 ) -> str:
-    """The output of the template that `load` returns, checked by the extension of `name`. Raises what templates raise."""
+    """The output of the template that `load` returns, checked by the extension of `name`. Raises what templates raise.
+
+    HTML is not safe before `activities.rendering.html.final` has finished it.
+    """
     environment.budget.reset()
     pieces: list[str] = []
     bytes_left = MAX_OUTPUT_BYTES
     for piece in load().generate(context):
-        bytes_left -= len(piece.encode())
+        bytes_left -= len(piece.encode(errors="surrogatepass"))
         if bytes_left < 0:
             raise LimitExceeded(f"too large: the result has more than {MAX_OUTPUT_BYTES:,} bytes")
         pieces.append(piece)
-    text = "".join(pieces)
+    text = valid_unicode("".join(pieces))
     if name.endswith(".json"):
         check_json(text)
         return text
-    text = printable(text)
-    return safe_links(text) if name.endswith(".html") else text
+    return printable(text)
 
 
 def check_json(text: str) -> None:

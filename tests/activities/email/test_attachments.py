@@ -144,7 +144,7 @@ async def test_an_invalid_link_is_left_out_without_a_link(given: Any) -> None:
     found = await load(never, naming(given))
     assert found.files == []
     assert found.left_out == [("file 1", None, "no https link")]
-    assert found.add_notice(TEXT).plain.endswith("* file 1, no https link\n")
+    assert found.add_notice(TEXT).text.endswith("* file 1, no https link\n")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from email import message_from_bytes, policy
 from email.header import decode_header, make_header
 from email.message import EmailMessage
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Any
 
 import dkim  # type: ignore[import-untyped]
@@ -151,9 +152,16 @@ async def test_lone_surrogates_are_replaced_and_pairs_are_joined() -> None:
     assert "😀 b \ufffd" in body_of(mail, "html")
 
 
-async def test_styles_are_inlined() -> None:
-    mail = read(await made(EmailText(subject="Hi", text="Hi", html="<style>p { color: red }</style><p>Hi</p>")))
-    assert '<p style="color: red' in body_of(mail, "html")
+@pytest.mark.parametrize("url", ["javascript:alert(1)", "data:image/png;base64,AAAA", "ftp://x.example/y.png"])
+async def test_no_unsafe_url_of_a_style_is_in_the_mail_that_is_sent(url: str, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    style = f"td {{ color: red; background: url('{url}') }}"
+    (tmp_path / "a" / "email.html").write_text(f"<style>{style}</style><table><tr><td>a</td></tr></table>")
+    to = subscription({"channel": "email", "to": ANN})
+    text = await Renderer(tmp_path).email(send_request(to, event(type="a")))
+    html = body_of(read(await made(text)), "html")
+    assert '<td style="color: red' in html
+    assert url not in html
 
 
 @pytest.mark.parametrize("line", ["x" * 5000, "订" * 5000, "From me", ".", " trailing ", "=" * 300])

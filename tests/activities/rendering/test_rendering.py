@@ -1,9 +1,13 @@
 """Rendering: the choice of the template, its output, and its errors."""
 
+import codecs
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from activities.rendering.renderer import MAX_SUBJECT, EmailText, Renderer
 from activities.rendering.sandbox.environment import TemplateEnvironment
@@ -127,8 +131,7 @@ async def test_the_text_of_a_template_with_html_only_is_derived_from_the_html(tm
     html = "<style>p{}</style><h1>Hi</h1><p>Fish &amp; chips,<br>{{ data.order }}</p><ul><li>one</li></ul>"
     html += "<a href='https://x.example/y'>go</a>"
     mail = await Renderer(write(tmp_path, a__email_html=html)).email(send_request(by_email(), event(type="a")))
-    assert mail.text is None
-    assert mail.plain == "Hi\n\nFish & chips,\n42\n\n* one\ngo (https://x.example/y)\n"
+    assert mail.text == "Hi\n\nFish & chips,\n42\n\n* one\ngo (https://x.example/y)\n"
 
 
 async def test_html_is_escaped_and_text_is_not(tmp_path: Path) -> None:
@@ -136,7 +139,7 @@ async def test_html_is_escaped_and_text_is_not(tmp_path: Path) -> None:
     published = event(type="a", data="<script>alert('hi')</script>")
     renderer = Renderer(folder)
     mail = await renderer.email(send_request(by_email(), published))
-    assert mail.html == "<p>&lt;script&gt;alert(&#39;hi&#39;)&lt;/script&gt;</p>"
+    assert mail.html == "<p>&lt;script&gt;alert('hi')&lt;/script&gt;</p>"
     assert mail.text is not None
     assert (
         mail.text.strip()
@@ -290,9 +293,52 @@ async def test_the_largest_event_makes_a_mail_within_the_limit() -> None:
     assert len(mail.html.encode()) < MAX_OUTPUT_BYTES
 
 
-def test_times_are_formatted_and_other_values_are_unchanged() -> None:
-    assert format_time("2026-11-23T08:00:00.123Z") == "2026-11-23 08:00 UTC"
-    assert format_time("soon") == "soon"
+@pytest.mark.parametrize(
+    ("time", "expected"),
+    [
+        ("2026-11-23T08:00:00.123Z", "2026-11-23 08:00 UTC"),
+        ("2026-11-23t08:00:00.123456789z", "2026-11-23 08:00 UTC"),
+        ("2026-11-23 10:00:00+02:00", "2026-11-23 08:00 UTC"),
+        ("0001-01-01T00:00:00Z", "0001-01-01 00:00 UTC"),
+        ("0001-01-01T00:00:00+01:00", "0001-01-01T00:00:00+01:00"),
+        ("9999-12-31T23:59:59-01:00", "9999-12-31T23:59:59-01:00"),
+        ("0000-01-01T00:00:00Z", "0000-01-01T00:00:00Z"),
+        ("2016-12-31T23:59:60Z", "2016-12-31 23:59 UTC"),
+        ("2016-12-31T15:59:60.5-08:00", "2016-12-31 23:59 UTC"),
+        ("soon", "soon"),
+        ("", ""),
+        (None, "None"),
+        (7, "7"),
+    ],
+)
+def test_times_are_formatted_and_other_values_are_unchanged(time: Any, expected: str) -> None:
+    assert format_time(time) == expected
+
+
+@given(st.datetimes(), st.timezones() | st.just(UTC))
+def test_every_time_that_an_event_can_have_is_formatted(time: datetime, zone: tzinfo) -> None:
+    assert format_time(time.replace(tzinfo=zone).isoformat())
+
+
+async def test_a_byte_order_mark_of_a_file_is_dropped(tmp_path: Path) -> None:
+    folder = write(
+        tmp_path,
+        a__email_subject_txt="Order {{ data.order }}",
+        a__email_txt="Hi {% include '_part.txt' %}",
+        a__email_html="<p>Hi</p>",
+        a__sms_txt="Order {{ data.order }}{{ data.bom }}",
+        a__webhook_json='{"a": {{ data.order }}}',
+    )
+    (folder / "_part.txt").write_text("{{ data.order }}")
+    for file in folder.rglob("*.*"):
+        file.write_bytes(codecs.BOM_UTF8 + file.read_bytes())
+    renderer = Renderer(folder)
+    renderer.check()
+    request = send_request(by_email(), event(type="a", data={"order": "42", "bom": "\ufeff"}))
+    mail = await renderer.email(request)
+    assert (mail.subject, mail.text, mail.html) == ("Order 42", "Hi 42\n", "<p>Hi</p>")
+    assert await renderer.text(request, "sms.text") == "Order 42"
+    assert await renderer.text(request, "webhook.json") == '{"a": "42"}'
 
 
 def test_control_characters_and_direction_marks_are_removed() -> None:
