@@ -39,7 +39,7 @@ class MatchPlanner:
 
     async def plan(self, remainders: Sequence[Remainder]) -> Plan:
         """Match what remains of each event. Events of one type and tenant share their queries."""
-        new: dict[tuple[str, str | None], list[Event]] = defaultdict(list)
+        new: dict[tuple[str, str], list[Event]] = defaultdict(list)
         for remainder in remainders:
             event = self._events[remainder.event_key]
             if remainder.after:

@@ -269,7 +269,7 @@ class Client:
                     id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                     memo={contract.DIGEST_MEMO: publication.digest},
                     search_attributes=publication.search_attributes,
-                    priority=Priority(fairness_key=first.tenant or "*"),
+                    priority=Priority(fairness_key=first.tenant),
                     static_summary=publication.summary,
                     rpc_timeout=START_TIMEOUT,
                 )
@@ -278,7 +278,12 @@ class Client:
                 description = await self.temporal.get_workflow_handle(publication.workflow_id).describe(
                     rpc_timeout=START_TIMEOUT
                 )
-            if await description.memo_value(contract.DIGEST_MEMO, publication.digest) != publication.digest:
+            digest = await description.memo_value(contract.DIGEST_MEMO, None)
+            if digest is None:
+                raise EventConflict(
+                    f"{publication.workflow_id} is a workflow that published no event; give the event another id"
+                ) from None
+            if digest != publication.digest:
                 raise EventConflict(
                     f"event {first.id} of {first.source} was published before with other content, by {publication.workflow_id}; "
                     "give the new event an id of its own"

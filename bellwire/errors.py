@@ -22,7 +22,7 @@ BellwireError
     ├── SignatureMismatch
     └── TimestampOutsideTolerance
 
-Constructing `Event`, `Subscription` or a target with invalid values raises pydantic's `ValidationError` (a ValueError), which
+Constructing `Subscription` or a target with invalid values raises pydantic's `ValidationError` (a ValueError), which
 names each invalid field. All other errors are below. An exception that is raised without a message uses its docstring.
 """
 

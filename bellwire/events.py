@@ -4,17 +4,17 @@ Rules: CloudEvents 1.0.2, "Context Attributes" and "Type System"; RFC 3986 for `
 """
 
 import base64
+import difflib
 import hashlib
 import json
-import math
 import re
 import secrets
 import time as clock
 import uuid
-from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -22,6 +22,8 @@ from pydantic import (
     ConfigDict,
     Field,
     JsonValue,
+    PlainSerializer,
+    PlainValidator,
     ValidationError,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
@@ -30,16 +32,13 @@ from pydantic import (
 )
 
 from bellwire.errors import EventInvalid, fields_in_error
+from bellwire.formats.json_values import json_value
+from bellwire.formats.timestamps import format_timestamp, in_range, parse_timestamp
 from bellwire.models import TRUSTED, Payload
+from bellwire.tenants import DEFAULT_TENANT, AddressedTenant
 
 #: Maximum size of an event, in bytes of JSON. CloudEvents requires 64 KiB of intermediaries; this is four times as much.
 MAX_EVENT_BYTES = 256 * 1024
-#: Maximum nesting depth of data. JSON parsers fail at about 200, and a publication adds levels of its own.
-MAX_DATA_DEPTH = 100
-#: Maximum digits of an integer in data; parsers fail at 4,300.
-MAX_INTEGER_DIGITS = 1000
-_TOO_LONG = 10**MAX_INTEGER_DIGITS
-
 #: Attributes that are not content: they differ when a publisher retries with the same event.
 _NOT_CONTENT = {"time", "traceparent", "tracestate"}
 
@@ -49,9 +48,7 @@ _URI_REFERENCE = re.compile(
     r"(?:[A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=]|%[0-9A-Fa-f]{2})*"
     r"(?:#(?:[A-Za-z0-9\-._~:/?@!$&'()*+,;=]|%[0-9A-Fa-f]{2})*)?"
 )
-_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)")
 _EXTENSION_NAME = re.compile(r"[a-z0-9]+")
-_TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
 
 def uuid7() -> uuid.UUID:
@@ -77,57 +74,48 @@ def _uri_reference(value: str) -> str:
     return value
 
 
-def _timestamp(value: object) -> object:
-    if isinstance(value, str) and not _RFC3339.fullmatch(value):
-        raise ValueError("is not a valid RFC 3339 timestamp with a time zone, such as 2026-11-23T08:00:00Z")
-    if not isinstance(value, str | datetime):
-        raise ValueError("must be an RFC 3339 string or an aware datetime")  # noqa: TRY004 - pydantic reports ValueErrors
-    return value
+def _time(value: object) -> datetime:
+    if isinstance(value, str):
+        return parse_timestamp(value)
+    if isinstance(value, datetime):
+        return in_range(value)
+    raise ValueError("must be an RFC 3339 string or an aware datetime")
 
 
-def _aware(value: datetime) -> datetime:
-    offset = value.utcoffset()
-    if offset is None:
-        raise ValueError("has no time zone; use an aware datetime, such as datetime.now(UTC)")
-    if offset % timedelta(minutes=1):
-        raise ValueError("has a time zone offset with seconds, which RFC 3339 does not allow; use .astimezone(UTC)")
-    try:
-        value.astimezone(UTC)
-    except OverflowError as error:
-        raise ValueError("is outside the years 1 to 9999 in UTC") from error
-    return value
+def _data(value: object, info: ValidationInfo) -> object:
+    return value if info.context == TRUSTED else json_value(value)
 
 
-def _shallow(value: object) -> object:
-    level = [value]
-    for _ in range(MAX_DATA_DEPTH):
-        inner = [item for outer in level if isinstance(outer, dict | list) for item in _items(outer)]
-        # Each container once, or data that contains itself twice would double with each level.
-        level = list({id(item): item for item in inner if isinstance(item, dict | list)}.values())
-        if not level:
-            return value
-    raise ValueError(f"is nested deeper than {MAX_DATA_DEPTH} levels; flatten it, or send a reference to it")
+def _unknown(attributes: Iterable[str]) -> Iterator[str]:
+    """The problems of keyword arguments that are no attributes of an event."""
+    known = [*Event.model_fields, "extensions"]
+    for name in attributes:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
+            remedy = f"did you mean {close[0]}? Otherwise " if close else ""
+            yield f"{name}: is not an attribute of an event; {remedy}extension attributes go into extensions={{{name!r}: …}}"
 
 
-def _items(value: dict[Any, Any] | list[Any]) -> Iterable[Any]:
-    return value.values() if isinstance(value, dict) else value
-
-
-def tenant_name(value: str) -> str:
-    """Return `value` if it is a valid tenant name. Raises ValueError."""
-    if not _TENANT.fullmatch(value):
-        raise ValueError("must be 1 to 63 letters, digits, dots, dashes or underscores, the first a letter or digit")
-    return value
+def _not_extensions(extensions: object) -> Iterator[str]:
+    """The problems of `extensions`."""
+    if extensions is not None and not isinstance(extensions, Mapping):
+        yield "extensions: must be a dict of names and values"
+        return
+    for name in extensions or ():
+        if not isinstance(name, str):
+            yield f"extensions: has a {type(name).__name__} as a name; use a string"
+        elif name in Event.model_fields:
+            yield f"extensions: {name} is an attribute of its own; give it as {name}=…"
 
 
 Attribute = Annotated[str, AfterValidator(_printable)]
-TenantName = Annotated[str, AfterValidator(tenant_name)]
 
 
 class Event(Payload):
-    """Something that happened. Keyword arguments other than the fields below are CloudEvents extension attributes.
+    """Something that happened. `extensions` are its CloudEvents extension attributes; `Event.parse` takes an event as JSON.
 
-    Raises pydantic's ValidationError, which names each invalid field.
+    Dates, times, decimals, UUIDs and enums in `data` become what JSON has for them. Raises EventInvalid, which names each invalid
+    field.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -142,14 +130,46 @@ class Event(Payload):
     #: What it happened to, within the source: 42.
     subject: Annotated[Attribute, Field(min_length=1, max_length=1024)] | None = None
     #: When it happened; now by default.
-    time: Annotated[datetime, BeforeValidator(_timestamp), AfterValidator(_aware)] = Field(
+    time: Annotated[datetime, PlainValidator(_time), PlainSerializer(format_timestamp, when_used="json")] = Field(
         default_factory=lambda: datetime.now(UTC)
     )
     datacontenttype: Attribute | None = None
     dataschema: Annotated[Attribute, Field(min_length=1)] | None = None
-    #: The tenant that it is for; None: all tenants.
-    tenant: TenantName | None = None
-    data: Annotated[JsonValue, BeforeValidator(_shallow)] = None
+    #: The tenant that it is for; * for all tenants.
+    tenant: AddressedTenant = DEFAULT_TENANT
+    data: Annotated[JsonValue, BeforeValidator(_data)] = None
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            source: str,
+            type: str,  # noqa: A002 - the word of CloudEvents
+            id: str | None = None,  # noqa: A002
+            subject: str | None = None,
+            time: datetime | str | None = None,
+            datacontenttype: str | None = None,
+            dataschema: str | None = None,
+            tenant: str | None = None,
+            data: object = None,
+            extensions: Mapping[str, str | int | bool] | None = None,
+            specversion: Literal["1.0"] = "1.0",
+        ) -> None: ...
+
+    else:
+
+        def __init__(self, *, extensions: Mapping[str, str | int | bool] | None = None, **attributes: Any) -> None:
+            problems = [*_unknown(attributes), *_not_extensions(extensions)]
+            if problems:
+                raise EventInvalid("; ".join(problems))
+            try:
+                super().__init__(**attributes, **(extensions or {}))
+            except ValidationError as error:
+                raise EventInvalid(fields_in_error(error)) from None
+
+        # Only the constructor is strict. Validation, such as of JSON, takes unknown attributes as extensions.
+        __init__.__pydantic_base_init__ = True
 
     @property
     def extensions(self) -> dict[str, str | int | bool]:
@@ -228,7 +248,6 @@ class Event(Payload):
     def _check_data(self, info: ValidationInfo) -> Self:
         if info.context == TRUSTED:
             return self
-        _check_numbers(self.data)
         try:
             size = len(self.model_dump_json().encode())
         except ValueError as error:
@@ -238,16 +257,6 @@ class Event(Payload):
                 f"data: the event has {size:,} bytes of JSON, the limit is {MAX_EVENT_BYTES:,}; send a reference to large data"
             )
         return self
-
-
-def _check_numbers(value: JsonValue) -> None:
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("data: contains NaN or Infinity, which JSON does not allow; use null or a string")
-    if isinstance(value, int) and not -_TOO_LONG < value < _TOO_LONG:
-        raise ValueError(f"data: contains an integer of more than {MAX_INTEGER_DIGITS:,} digits; use a string")
-    if isinstance(value, dict | list):
-        for item in _items(value):
-            _check_numbers(item)
 
 
 @lru_cache(maxsize=4096)

@@ -7,10 +7,11 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, ValidationInfo
 
-from bellwire.events import Event, TenantName, uuid7
+from bellwire.events import Event, uuid7
 from bellwire.filters import Filter, TypePattern, matches, type_matches
 from bellwire.models import TRUSTED, StrictInput
 from bellwire.targets import SPECS, Channel, Target
+from bellwire.tenants import ALL_TENANTS, DEFAULT_TENANT, TenantName
 
 _SUBSCRIPTION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _TEMPLATE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]+)*")
@@ -71,7 +72,8 @@ class Subscription(StrictInput):
 
     #: Unique across all tenants; part of each delivery's id. A UUIDv7 by default.
     id: SubscriptionId = Field(default_factory=lambda: f"sub_{uuid7().hex}")
-    tenant: TenantName
+    #: The tenant that owns it.
+    tenant: TenantName = DEFAULT_TENANT
     #: An event matches if its type matches any of these patterns.
     types: Annotated[tuple[TypePattern, ...], Field(min_length=1, max_length=100)]
     #: All of these must match too.
@@ -106,7 +108,7 @@ class Subscription(StrictInput):
         """Whether the event is to be delivered: active, its tenant, and a type pattern and all filters match."""
         return (
             self.state is SubscriptionState.ACTIVE
-            and event.tenant in {None, self.tenant}
+            and event.tenant in {ALL_TENANTS, self.tenant}
             and any(type_matches(pattern, event.type) for pattern in self.types)
             and matches(self.filters, event)
         )

@@ -119,4 +119,4 @@ async def _weigh(rig: Rig, receipt: Receipt) -> _Weight:
         weight.size += info.history_size_bytes
         weight.largest = max(weight.largest, info.history_length)
         page += 1
-        run = f"{receipt.workflow_id}/page-{page}"
+        run = f"{receipt.workflow_id}#page-{page}"

@@ -21,6 +21,7 @@ from bellwire.events import uuid7
 from bellwire.registry import subscriptions
 from bellwire.registry.db import tables
 from bellwire.registry.db.engine import Database
+from bellwire.tenants import ALL_TENANTS
 from benchmarks import bare
 from benchmarks.figures import SERVER, WORKER
 from benchmarks.meters import family
@@ -182,7 +183,7 @@ async def copy_subscription(connection: AsyncConnection, original: str, copies: 
 
 
 def event(kind: str, **fields: Any) -> Event:
-    return Event(**{"source": "/bench", "type": kind, "data": DATA, **fields})
+    return Event(**{"source": "/bench", "type": kind, "tenant": ALL_TENANTS, "data": DATA, **fields})
 
 
 async def rate(work: Callable[[int], Awaitable[object]], number: int, *, concurrency: int) -> float:

@@ -14,7 +14,8 @@ NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 
 
 def event(**fields: Any) -> Event:
-    return Event(**{"source": "/shop", "type": "order.paid", "data": {"order": "42", "total": "19.90 EUR"}, **fields})
+    content = {"type": "order.paid", "data": {"order": "42", "total": "19.90 EUR"}}
+    return Event.parse({"specversion": "1.0", "source": "/shop", "tenant": "acme", **content, **fields})
 
 
 def subscription(target: dict[str, Any] | None = None, **fields: Any) -> Subscription:

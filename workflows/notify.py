@@ -25,11 +25,16 @@ with workflow.unsafe.imports_passed_through():
         PublishResult,
         ResolveInput,
         Summary,
+        child_workflow_id,
         resolve,
     )
     from workflows.policies import MAX_PAGES_IN_FIRST_ROUND, REGISTRY_OPTIONS
     from workflows.rounds import visibility
     from workflows.rounds.run import Rounds
+
+
+#: The patch by which children have ids that no event can have.
+OWN_CHILD_IDS = "own-child-ids"
 
 
 @workflow.defn(name=NOTIFY)
@@ -132,7 +137,9 @@ class Notify(Rounds):
     ) -> asyncio.Task[None]:
         """Start a child workflow with this workflow's search attributes; the task ends when the child does."""
         own = workflow.info().typed_search_attributes
-        child_id = f"{workflow.info().workflow_id}/{name}"
+        parent = workflow.info().workflow_id
+        # Runs that predate it have ids that events can have too.
+        child_id = child_workflow_id(parent, name) if workflow.patched(OWN_CHILD_IDS) else f"{parent}/{name}"
         self._pages_in_first_round.add(child_id)
         child: workflow.ChildWorkflowHandle[Any, Summary] = await workflow.start_child_workflow(
             workflow_type,

@@ -7,6 +7,7 @@ from bellwire.contract.controls import (
 )
 from bellwire.contract.ids import (
     batch_workflow_id,
+    child_workflow_id,
     event_workflow_id,
     is_batch,
     new_lookup_id,
@@ -143,6 +144,7 @@ __all__ = [
     "TestSendResult",
     "batch_workflow_id",
     "channel_queue",
+    "child_workflow_id",
     "event_workflow_id",
     "is_batch",
     "lookup",

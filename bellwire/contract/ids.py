@@ -1,4 +1,4 @@
-"""Workflow ids, and the digest of a publication."""
+"""Workflow ids, and the digest of a publication. No two different things have the same id, whatever their parts contain."""
 
 import hashlib
 from collections.abc import Sequence
@@ -35,6 +35,14 @@ def is_batch(workflow_id: str) -> bool:
 def publication_digest(events: Sequence[Event]) -> str:
     """A hash of the content of a publication."""
     return hashlib.sha256("\n".join(event.digest for event in events).encode()).hexdigest()
+
+
+def child_workflow_id(parent: str, name: str) -> str:
+    """The id of a child that delivers a part of its parent's events: event//shop/42#page-1.
+
+    No published event has it: a # is escaped in the id of an event, which is the part behind the last slash.
+    """
+    return f"{parent}#{name}"
 
 
 def redelivery_workflow_id(key: str, subscription_id: str, attempt: int) -> str:

@@ -1,1 +1,3 @@
-"""Formats: durations, host names, mailboxes, media types, phone numbers, storable text, strict JSON and web URLs."""
+"""Formats: durations, host names, JSON values of Python values, mailboxes, media types, phone numbers, storable text, strict JSON,
+timestamps and web URLs.
+"""

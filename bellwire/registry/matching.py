@@ -13,6 +13,7 @@ from bellwire.filters import Filter, matches, patterns_matching
 from bellwire.registry.db.engine import Database
 from bellwire.registry.db.tables import subscription_types, subscriptions
 from bellwire.targets import Channel
+from bellwire.tenants import ALL_TENANTS
 
 #: Candidate rows that the first query of a match reads, and each further one. Most events have few subscribers.
 FIRST_BATCH = 1_000
@@ -106,9 +107,9 @@ async def match_range(connection: AsyncConnection, event: Event, *, after: str, 
 async def _candidates(
     connection: AsyncConnection, event: Event, *, after: str, until: str | None = None, size: int | None = None
 ) -> list[_Candidate]:
-    """Return the active subscriptions with a pattern for the event's type, and of its tenant if it has one, by id."""
+    """Return the active subscriptions with a pattern for the event's type, of its tenant or all of them, by id."""
     patterns = patterns_matching(event.type)
-    optional = {"tenant": event.tenant, "until": until, "size": size}
+    optional = {"tenant": None if event.tenant == ALL_TENANTS else event.tenant, "until": until, "size": size}
     bounds = {name: value for name, value in optional.items() if value is not None}
     values = {"after": after, **bounds, **{f"pattern_{number}": one for number, one in enumerate(patterns)}}
     rows = await connection.execute(_query(len(patterns), frozenset(bounds)), values)

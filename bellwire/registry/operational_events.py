@@ -17,10 +17,9 @@ from bellwire.endpoint_health import EndpointHealth
 from bellwire.events import Event, uuid7
 from bellwire.registry.db.engine import Database, insert_missing
 from bellwire.registry.db.tables import operational_events
+from bellwire.tenants import ALL_TENANTS, DEFAULT_TENANT
 
 SOURCE = "bellwire"
-#: The tenant that gets what concerns no single tenant.
-DEFAULT_TENANT = "default"
 
 
 class OperationalEvent(StrEnum):
@@ -96,7 +95,7 @@ def conflict_event(event: Event, *, workflow_id: str, run_id: str, published_by:
         type=str(OperationalEvent.CONFLICT),
         subject=event.id,
         # An event for all tenants concerns its publisher, and not all of them.
-        tenant=DEFAULT_TENANT if event.tenant in {None, "*"} else event.tenant,
+        tenant=DEFAULT_TENANT if event.tenant == ALL_TENANTS else event.tenant,
         time=now,
         data={
             "event_key": event.key,

@@ -39,8 +39,8 @@ class Publication(Payload):
             _listed(contract.EVENT_ID, [event.id for event in self.events]),
         ]
         tenants = {event.tenant for event in self.events}
-        if len(tenants) == 1 and (tenant := tenants.pop()):
-            pairs.append(SearchAttributePair(contract.TENANT, tenant))
+        if len(tenants) == 1:
+            pairs.append(SearchAttributePair(contract.TENANT, tenants.pop()))
         return TypedSearchAttributes(pairs)
 
 

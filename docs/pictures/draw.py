@@ -30,7 +30,7 @@ def flow() -> Picture:
     picture.box(342, 120, 126, 58, "#registry", "~SQLite, PostgreSQL", kind="other")
     picture.arrow("M306 149 L340 149", both=True)
     picture.box(
-        342, 232, 126, 128, "#Dispatch", "`…/page-1, 2, …", "the same rounds;", "a run for each", "1,000 deliveries"
+        342, 232, 126, 128, "#Dispatch", "`…#page-1, 2, …", "the same rounds;", "a run for each", "1,000 deliveries"
     )
     picture.arrow("M318 296 L340 296")
     for x, queue, network, target in (

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from bellwire.errors import BellwireError
-from bellwire.events import MAX_INTEGER_DIGITS
 from bellwire.formats import strict_json
+from bellwire.formats.json_values import MAX_INTEGER_DIGITS
 from starter.operations.problems import InputInvalid, Problem, problems_of
 
 #: Problems that are listed one by one; further ones are counted.

@@ -41,7 +41,7 @@ class System:
 
     async def subscribe(self, target: dict[str, Any], *types: str, **fields: Any) -> Subscription:
         """Store a subscription; the receiver verifies the signatures of a webhook."""
-        subscription = Subscription.model_validate({"tenant": "acme", "types": types, "target": target, **fields})
+        subscription = Subscription.model_validate({"types": types, "target": target, **fields})
         secret = await self.registry.subscriptions.create(subscription)
         if secret:
             self.hooks.expect("/" + target["url"].split("/", 3)[3], secret.get_secret_value())

@@ -178,8 +178,8 @@ async def subscribe(system: System, canaries: Canaries) -> None:
 
 
 def event(canaries: Canaries, kind: str, **fields: str) -> Event:
-    return Event(
-        **{
+    return Event.parse(
+        {
             "source": "/canaries",
             "type": f"canary.{kind}",
             "subject": canaries["subject"],

@@ -77,7 +77,7 @@ async def test_a_tenant_is_notified_of_a_disabled_subscription(system: System) -
     await settled(system, await published(system, "dead.end"))
     (notified, *_) = await system.hooks.arrived(1, "/notifications")
     assert (notified.event["type"], notified.event["source"]) == ("bellwire.subscription.disabled", "bellwire")
-    assert (notified.event["subject"], notified.event["tenant"]) == (subscription.id, "acme")
+    assert (notified.event["subject"], notified.event["tenant"]) == (subscription.id, "default")
     assert notified.event["data"] == {
         "subscription": subscription.id,
         "channel": "webhook",

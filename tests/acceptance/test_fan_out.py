@@ -31,7 +31,7 @@ async def test_1200_subscribers_get_an_event_although_three_percent_fail_first(s
 
     run = system.client.temporal.get_workflow_handle(receipt.workflow_id, result_type=Summary)
     pages = [item.id async for item in system.client.temporal.list_workflows("WorkflowType = 'Dispatch'")]
-    assert {f"{receipt.workflow_id}/page-{number}" for number in (1, 2)} <= set(pages)
+    assert {f"{receipt.workflow_id}#page-{number}" for number in (1, 2)} <= set(pages)
     assert (await run.result()).counts[event.key].delivered == SUBSCRIBERS
     delivered, after = 0, ""
     while page := await system.registry.deliveries.list(event_key=event.key, after=after, limit=500):

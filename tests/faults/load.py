@@ -153,7 +153,7 @@ class Load:
 
     async def _subscribe(self, target: dict[str, str], *, schedule: Sequence[float] = RETRY_SCHEDULE) -> Subscription:
         subscription = Subscription.model_validate(
-            {"tenant": "acme", "types": ["load.*"], "target": target, "retry_schedule": list(schedule)}
+            {"types": ["load.*"], "target": target, "retry_schedule": list(schedule)}
         )
         secret = await self.system.registry.subscriptions.create(subscription)
         self.subscription_ids.append(subscription.id)

@@ -21,8 +21,11 @@ EVENTS = [
     event(),
     event(subject="42"),
     event(source="/other", tenant="acme"),
-    event(tenant="other", subject="42"),
+    event(tenant="default", subject="42"),
     event(tenant="unknown"),
+    event(tenant=None),
+    event(tenant="*"),
+    event(tenant="*", subject="42"),
     event(type="order"),
     event(type="order.paid.late"),
     event(type="*"),
@@ -33,7 +36,7 @@ async def _subscribe_many(registry: Registry) -> list[Subscription]:
     created = [
         subscription(id=f"s{number:03}", tenant=tenant, types=types, filters=filters)
         for number, (tenant, types, filters) in enumerate(
-            (tenant, types, filters) for tenant in ("acme", "other") for types in TYPES for filters in FILTERS
+            (tenant, types, filters) for tenant in ("acme", "default") for types in TYPES for filters in FILTERS
         )
     ]
     for one in created:

@@ -89,7 +89,7 @@ async def paged(platform: FakePlatform, client: Client) -> dict[str, str]:
     receipt = await client.publish(event())
     await client.wait(receipt, timeout=30)
     notify = receipt.workflow_id
-    return {"notify-paged": notify, "dispatch-deferred": f"{notify}/page-1", "dispatch-delivered": f"{notify}/page-2"}
+    return {"notify-paged": notify, "dispatch-deferred": f"{notify}#page-1", "dispatch-delivered": f"{notify}#page-2"}
 
 
 async def continued_as_new(platform: FakePlatform, client: Client) -> dict[str, str]:

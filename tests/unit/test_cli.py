@@ -76,7 +76,7 @@ def errors_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> list[
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["subscribe", "--type", "a", *MAIL], "tenant: Field required"),
+        (["subscribe", "--tenant", "*", "--type", "a", *MAIL], "tenant: is *, which addresses an event to all tenants"),
         (["subscribe", "--tenant", "acme", *MAIL], "--type: Field required"),
         (SUBSCRIBE, "target: give exactly one of --email, --sms and --webhook"),
         ([*SUBSCRIBE, *MAIL, *HOOK], "target: give exactly one"),

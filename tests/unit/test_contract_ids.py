@@ -7,7 +7,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bellwire.contract import batch_workflow_id, channel_queue, event_workflow_id, publication_digest
+from bellwire.contract import (
+    batch_workflow_id,
+    channel_queue,
+    child_workflow_id,
+    event_workflow_id,
+    publication_digest,
+)
 from bellwire.deliveries import delivery_id
 from bellwire.events import event_key
 from bellwire.targets import Channel
@@ -72,6 +78,18 @@ def test_ids_fit_into_their_limits(source: str, event_id: str) -> None:
     assert len(event_workflow_id(source, event_id)) <= 400
     assert event_workflow_id(source, event_id).startswith("event/")
     assert "." not in delivery_id(event_key(source, event_id), "sub")
+
+
+@given(PAIRS, PAIRS, st.sampled_from(["page-1", "remaining"]), st.booleans())
+@example(("/shop/42", "page-1"), ("/shop", "42"), "page-1", False)
+@example(("/shop/42#page-1", "b"), ("/shop", "42"), "page-1", False)
+@example(("/shop", "42#page-1"), ("/shop", "42"), "page-1", False)
+def test_no_event_has_the_id_of_a_child(one: tuple[str, str], parent: tuple[str, str], name: str, nested: bool) -> None:
+    child = child_workflow_id(event_workflow_id(*parent), name)
+    if nested:
+        child = child_workflow_id(child, "page-1")
+    assert event_workflow_id(*one) != child
+    assert child != child_workflow_id(batch_workflow_id([event(id="1"), event(id="2")]), name)
 
 
 def test_a_workflow_id_contains_source_and_id() -> None:

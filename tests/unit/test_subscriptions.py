@@ -105,6 +105,7 @@ def test_an_invalid_target_is_refused_and_its_field_named(target: object, field:
         ("id", "a\n", "id", "1 to 63"),
         ("id", "a" * 64, "id", "1 to 63"),
         ("tenant", "a/b", "tenant", "1 to 63"),
+        ("tenant", "*", "tenant", "a subscription has one tenant, so name it"),
         ("tenant", None, "tenant", "valid string"),
         ("types", [], "types", "at least 1"),
         ("types", "order.*", "types", "tuple"),
@@ -149,7 +150,7 @@ def test_an_invalid_field_is_refused_and_named(field: str, value: object, named:
     assert problem in text
 
 
-@pytest.mark.parametrize("missing", ["tenant", "types", "target"])
+@pytest.mark.parametrize("missing", ["types", "target"])
 def test_a_missing_field_is_named(missing: str) -> None:
     fields_given = {"tenant": "acme", "types": ["order.*"], "target": webhook("https://app.example/hooks")}
     del fields_given[missing]
@@ -205,6 +206,10 @@ def test_a_repeated_recipient_gets_one_mail() -> None:
         ({}, {}, True),
         ({}, {"tenant": "acme"}, True),
         ({}, {"tenant": "other"}, False),
+        ({}, {"tenant": "*"}, True),
+        ({}, {"tenant": None}, False),
+        ({"tenant": "default"}, {"tenant": None}, True),
+        ({"tenant": "default"}, {"tenant": "acme"}, False),
         ({"tenant": "ACME"}, {"tenant": "acme"}, False),
         ({"types": ["user.*"]}, {}, False),
         ({"types": ["user.*", "order.paid"]}, {}, True),
@@ -226,6 +231,7 @@ def test_omitted_fields_have_defaults() -> None:
     one, other = subscription(), subscription()
     assert one.id != other.id
     assert one.id.startswith("sub_")
+    assert Subscription(types=("*",), target=EmailTarget(to="ann@example.com")).tenant == "default"
     assert (one.filters, one.template, one.locale, one.retry_schedule) == ((), None, "en", None)
     assert one.rate_limit is None
     assert one.state is SubscriptionState.ACTIVE

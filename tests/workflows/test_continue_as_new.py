@@ -76,7 +76,7 @@ async def test_a_page_that_continues_as_new_reports_to_its_parent(short_historie
         receipt = await client.publish(event())
         await settled(client, receipt)
         status = await client.status(receipt)
-        first_page = await runs_of(client, f"{receipt.workflow_id}/page-1")
+        first_page = await runs_of(client, f"{receipt.workflow_id}#page-1")
     assert first_page.count(WorkflowExecutionStatus.CONTINUED_AS_NEW) >= 1
     assert status.counts.delivered == len(ids)
     assert Counter(each for each, _, _ in platform.attempts)["s0900"] == 10

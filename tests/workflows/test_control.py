@@ -175,7 +175,7 @@ async def test_cancelling_an_event_cancels_its_pages(platform: FakePlatform, cli
     receipt = await client.publish(event())
     handle = client.temporal.get_workflow_handle(receipt.workflow_id, result_type=Summary)
     await attempted(platform, len(ids))
-    children = [f"{receipt.workflow_id}/page-{number}" for number in (1, 2)]
+    children = [f"{receipt.workflow_id}#page-{number}" for number in (1, 2)]
     await client.cancel(receipt)
     status = await client.wait(receipt, timeout=60)
     assert status.counts.matched == status.counts.cancelled == len(ids)

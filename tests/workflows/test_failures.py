@@ -97,7 +97,7 @@ async def test_failures_of_pages_are_in_the_result_of_the_whole(platform: FakePl
     (counts,) = result.counts.values()
     assert (counts.rejected, counts.failed, len(result.failed)) == (len(ids), len(ids), MAX_FAILED)
     assert await attributes(client, receipt) == (len(ids), "rejected")
-    page = receipt.model_copy(update={"workflow_id": f"{receipt.workflow_id}/page-1"})
+    page = receipt.model_copy(update={"workflow_id": f"{receipt.workflow_id}#page-1"})
     assert await attributes(client, page) == (600, "rejected")
 
 

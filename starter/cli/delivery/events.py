@@ -7,6 +7,7 @@ import typer
 from bellwire.receipts import Status
 from bellwire.registry import StoredEvent
 from bellwire.service.settings import Settings
+from bellwire.tenants import ALL_TENANTS
 from starter.cli.delivery.attempts import details_as_json, print_attempts
 from starter.cli.tables import in_counts, print_facts, print_table
 from starter.cli.terminal import (
@@ -30,7 +31,9 @@ SourceOption = Annotated[str | None, typer.Option(help="Source of the event, if 
 @command
 async def list_events(
     event_type: Annotated[str | None, typer.Option("--type", help="Only this type.")] = None,
-    tenant: Annotated[str | None, typer.Option(help="Only events for this tenant.")] = None,
+    tenant: Annotated[
+        str | None, typer.Option(help="Only events for this tenant; * for those for all tenants.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number.")] = 50,
     after: Annotated[str, typer.Option(help="Only after this one: the next page.")] = "",
     as_json: AsJson = False,
@@ -111,7 +114,7 @@ def _print_event(stored: StoredEvent, live: Status | None) -> None:
             ("source", event.source),
             ("type", event.type),
             ("subject", event.subject),
-            ("tenant", event.tenant or "all"),
+            ("tenant", "* (all tenants)" if event.tenant == ALL_TENANTS else event.tenant),
             ("time", event.time),
             ("accepted", stored.accepted_at),
             ("extensions", ", ".join(f"{name}={value}" for name, value in event.extensions.items())),

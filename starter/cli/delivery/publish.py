@@ -41,7 +41,9 @@ async def publish(
     time: Annotated[
         str | None, typer.Option(help="Time of the event: 2026-11-23T08:00:00Z; the current time if omitted.")
     ] = None,
-    tenant: Annotated[str | None, typer.Option(help="Tenant that the event is for; all tenants if omitted.")] = None,
+    tenant: Annotated[
+        str | None, typer.Option(help="Tenant that the event is for, * for all tenants; `default` if omitted.")
+    ] = None,
     extensions: Annotated[
         list[str] | None, typer.Option("--extension", help="Extension attribute, NAME=VALUE. Repeatable.")
     ] = None,

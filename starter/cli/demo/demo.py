@@ -120,7 +120,7 @@ def _status_table(example: Example, receipts: list[Receipt], statuses: Mapping[s
             (
                 event.id,
                 event.type,
-                example.tenants.get(event.tenant or "", "all tenants"),
+                example.tenants.get(event.tenant, "all tenants"),
                 "twice" if event.id in repeated else "once",
                 "settled" if status and status.settled else "running",
                 in_counts(status.counts) if status else "",

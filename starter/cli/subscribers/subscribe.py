@@ -17,7 +17,7 @@ from starter.operations.subscribers.subscribing import NewSubscription, Subscrib
 
 @command
 async def subscribe(
-    tenant: Annotated[str | None, typer.Option(help="Tenant that owns the subscription.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Tenant that owns the subscription; `default` if omitted.")] = None,
     types: options.Types = None,
     email: options.Email = None,
     attachments: Annotated[
