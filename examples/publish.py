@@ -19,6 +19,7 @@ async def main(order: str) -> None:
             id=f"order-{order}-paid",
             source="/shop/orders",
             type="order.paid",
+            tenant="acme",
             data={"order": order, "total": "19.90 EUR"},
         )
     )

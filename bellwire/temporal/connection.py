@@ -14,7 +14,7 @@ from temporalio.envconfig import ClientConfig
 from temporalio.service import GrpcCompression, RPCError, RPCStatusCode
 
 from bellwire.contract import SEARCH_ATTRIBUTES
-from bellwire.errors import KeysInvalid, NotSetUp, TemporalUnavailable
+from bellwire.errors import EventInvalid, KeysInvalid, NotSetUp, TemporalUnavailable
 from bellwire.keys.keyring import KeyRing, ring_of
 from bellwire.temporal.codec import data_converter
 
@@ -102,6 +102,10 @@ def translated() -> Iterator[None]:
     try:
         yield
     except RPCError as error:
+        if error.status is RPCStatusCode.INVALID_ARGUMENT and "exceed" in str(error).lower():
+            raise EventInvalid(
+                f"Temporal refused the publication as too large: {error}; shorten id, type or data, or raise the server's limit"
+            ) from error
         if error.status is RPCStatusCode.INVALID_ARGUMENT and "search attribute" in str(error).lower():
             raise NotSetUp(f"{error}; run `python -m starter setup`") from error
         if error.status is RPCStatusCode.FAILED_PRECONDITION and "poller" in str(error):

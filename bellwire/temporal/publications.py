@@ -3,12 +3,16 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
+from temporalio.common import SearchAttributePair, TypedSearchAttributes
 
 from bellwire import contract
 from bellwire.errors import EventConflict
 from bellwire.events import Event
+from bellwire.formats.json_sizes import cut_to_json, json_bytes
 from bellwire.models import Payload
+
+#: Maximum bytes of one search attribute as it is sent. The server accepts 2,048.
+MAX_ATTRIBUTE_BYTES = 2_000
 
 
 class Publication(Payload):
@@ -26,17 +30,21 @@ class Publication(Payload):
 
     @property
     def summary(self) -> str:
-        """What the Temporal UI shows beside the workflow, at most 200 bytes."""
+        """What the Temporal UI shows beside the workflow, at most 200 bytes of JSON."""
         first, more = self.events[0], len(self.events) - 1
         text = f"{first.type} from {first.source}" + (f" and {more} more" if more else "")
-        return text.encode()[:200].decode(errors="ignore")
+        return cut_to_json(text, 200)
 
     @property
     def search_attributes(self) -> TypedSearchAttributes:
-        """The search attributes of the workflow. Of many events, as many ids and types as the server accepts in one value."""
+        """The search attributes of the workflow: as many ids and types as the server accepts in one value."""
         pairs: list[SearchAttributePair[Any]] = [
-            _listed(contract.EVENT_TYPE, [event.type for event in self.events]),
-            _listed(contract.EVENT_ID, [event.id for event in self.events]),
+            SearchAttributePair(key, fitting)
+            for key, values in (
+                (contract.EVENT_TYPE, [event.type for event in self.events]),
+                (contract.EVENT_ID, [event.id for event in self.events]),
+            )
+            if (fitting := _fitting(values))
         ]
         tenants = {event.tenant for event in self.events}
         if len(tenants) == 1:
@@ -69,7 +77,7 @@ def _divided(events: Iterable[Event]) -> Iterator[Publication]:
     batch: list[Event] = []
     size = 0
     for event in events:
-        bytes_of_event = len(event.model_dump_json().encode())
+        bytes_of_event = len(event.model_dump_json().encode())  # what the payload converter writes
         if batch and (len(batch) == contract.MAX_EVENTS or size + bytes_of_event > contract.MAX_PUBLICATION_BYTES):
             yield Publication(events=tuple(batch))
             batch, size = [], 0
@@ -79,12 +87,12 @@ def _divided(events: Iterable[Event]) -> Iterator[Publication]:
         yield Publication(events=tuple(batch))
 
 
-def _listed(key: SearchAttributeKey[Sequence[str]], values: Iterable[str]) -> SearchAttributePair[Sequence[str]]:
-    """Return distinct values up to 1,900 bytes, since the server accepts 2 KiB of JSON."""
-    fitting, size = [], 0
+def _fitting(values: Iterable[str]) -> list[str]:
+    """Those of the distinct values that fit. An id of 256 emoji alone is too long, so such an event is found by its workflow."""
+    fitting, size = [], json_bytes([])
     for value in dict.fromkeys(values):
-        size += len(value.encode()) + 3
-        if size > 1_900:
-            break
-        fitting.append(value)
-    return SearchAttributePair(key, fitting)
+        more = json_bytes(value, ascii_only=True) + 1
+        if size + more <= MAX_ATTRIBUTE_BYTES:
+            fitting.append(value)
+            size += more
+    return fitting

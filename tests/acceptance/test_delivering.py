@@ -235,3 +235,15 @@ async def test_operators_find_unsettled_events(system: System) -> None:
                 await asyncio.sleep(0.1)
     await system.client.cancel(event)
     await system.client.wait(event, timeout=30)
+
+
+async def test_ids_of_every_script_are_published_and_delivered(system: System) -> None:
+    await system.hook("/scripts", "scripts.*")
+    ids = [*(f"\u0437\u0430\u043a\u0430\u0437-{number}" for number in range(100)), "\U0001f600" * 256, '"' * 256, "\\" * 256]
+    events = [Event(source="/tests", type="scripts.it", id=name) for name in ids]
+    many = await system.client.publish_many(events[:100])
+    alone = [await system.client.publish(event) for event in events[100:]]
+    assert [(await system.client.wait(each, timeout=60)).counts.delivered for each in [*many, *alone]] == [1] * len(ids)
+    assert {item.event["id"] for item in system.hooks.received_at("/scripts")} == set(ids)
+    assert not any(receipt.duplicate for receipt in [*many, *alone])
+    assert (await system.client.publish(events[100])).duplicate

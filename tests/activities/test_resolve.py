@@ -129,7 +129,7 @@ async def test_an_event_published_before_is_not_delivered_again(registry: Regist
 
 
 async def test_an_event_that_many_want_comes_back_as_pages_and_nothing_is_recorded(registry: Registry) -> None:
-    published = event(type="crowd.gathers", subject="few")
+    published = event(type="crowd.gathers", tenant="*", subject="few")
     resolver = Resolver(registry)
     answer = await resolver.resolve(ResolveInput(workflow_id="run", events=(published,)))
     assert answer.groups == ()
@@ -166,7 +166,7 @@ async def test_without_room_everything_becomes_pages(registry: Registry) -> None
 
 @pytest.mark.parametrize("budget", [100, 999, 1_000, 1_001, 2_399, 2_400, 2_401])
 async def test_what_the_budget_does_not_reach_is_left_for_the_next_call(registry: Registry, budget: int) -> None:
-    published = event(type="crowd.gathers")
+    published = event(type="crowd.gathers", tenant="*")
     resolver = Resolver(registry, scan_budget=budget)
     answers = await _all(resolver, ResolveInput(workflow_id="run", events=(published,)))
     pages = [page for answer in answers for page in answer.pages]
@@ -178,7 +178,7 @@ async def test_what_the_budget_does_not_reach_is_left_for_the_next_call(registry
 
 
 async def test_a_call_returns_so_many_pages_and_no_more(registry: Registry) -> None:
-    published = event(type="crowd.gathers", subject="few")
+    published = event(type="crowd.gathers", tenant="*", subject="few")
     resolver = Resolver(registry, max_pages=2)
     first, second = await _all(resolver, ResolveInput(workflow_id="run", events=(published,)))
     assert [page.size for page in first.pages] == [1000, 1000]
@@ -188,7 +188,7 @@ async def test_a_call_returns_so_many_pages_and_no_more(registry: Registry) -> N
 
 
 async def test_an_event_with_pages_goes_on_with_pages(registry: Registry) -> None:
-    published = event(type="crowd.gathers", subject="few")
+    published = event(type="crowd.gathers", tenant="*", subject="few")
     await registry.events.accept([published], "run")
     left = Remainder(event_key=published.key, after="crowd-02389")
     answer = await Resolver(registry).resolve(ResolveInput(workflow_id="run", remainders=(left,)))
@@ -205,7 +205,7 @@ async def test_many_candidates_of_which_none_matches_leave_no_page(registry: Reg
 
 
 async def test_an_event_that_the_budget_cuts_short_starts_afresh_in_the_next_call(registry: Registry) -> None:
-    big, small = event(type="crowd.gathers"), event()
+    big, small = event(type="crowd.gathers", tenant="*"), event()
     resolver = Resolver(registry, scan_budget=CROWD + 2)
     first, second = await _all(resolver, ResolveInput(workflow_id="run", events=(big, small)))
     assert [page.size for page in first.pages] == [1000, 600]
@@ -216,7 +216,9 @@ async def test_an_event_that_the_budget_cuts_short_starts_afresh_in_the_next_cal
 
 
 async def test_a_publication_of_a_hundred_events_that_many_want_is_divided_completely(registry: Registry) -> None:
-    published = [event(type="crowd.gathers", subject="few" if number % 2 else None) for number in range(100)]
+    published = [
+        event(type="crowd.gathers", tenant="*", subject="few" if number % 2 else None) for number in range(100)
+    ]
     answers = await _all(Resolver(registry), ResolveInput(workflow_id="run", events=tuple(published)))
     assert len(answers) == 2
     sizes: dict[str, list[int]] = {}

@@ -3,10 +3,14 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from pydantic_core import to_json
+from temporalio.api.common.v1 import SearchAttributes
+from temporalio.common import TypedSearchAttributes
+from temporalio.converter import encode_search_attributes
 
-from bellwire.contract import MAX_EVENTS, MAX_PUBLICATION_BYTES, event_workflow_id
+from bellwire.contract import EVENT_ID, EVENT_TYPE, MAX_EVENTS, MAX_PUBLICATION_BYTES, event_workflow_id
 from bellwire.errors import EventConflict
 from bellwire.events import Event
 from bellwire.temporal.publications import Publication, publications
@@ -15,6 +19,13 @@ from tests.factories import NOW, event
 
 def numbered(number: int, *, size: int = 0) -> Event:
     return event(id=str(number), time=NOW, data="\u6c34" * (size // 3))
+
+
+def assert_accepted(attributes: TypedSearchAttributes) -> None:
+    """The server refuses a value of more than 2,048 bytes, as temporalio encodes it."""
+    sent = SearchAttributes()
+    encode_search_attributes(attributes, sent)
+    assert max(len(payload.data) for payload in sent.indexed_fields.values()) <= 2048
 
 
 def size_of(publication: Publication) -> int:
@@ -97,4 +108,34 @@ def test_a_publication_of_one_event_has_the_id_of_the_event() -> None:
 )
 def test_the_summary_is_one_short_line(events: list[Event], summary: str) -> None:
     assert Publication(events=tuple(events)).summary == summary
-    assert len(Publication(events=tuple(events)).summary.encode()) <= 200
+    assert len(to_json(Publication(events=tuple(events)).summary)) <= 200
+
+
+@pytest.mark.parametrize(
+    ("ids", "listed"),
+    [
+        (["42"], 1),
+        ([str(number) for number in range(100)], 100),
+        ([f"\u0437\u0430\u043a\u0430\u0437-{number}" for number in range(100)], 55),
+        (["\U0001f600" * 256], 0),
+        (["\U0001f600" * 256, "42", "\u6c34" * 256, "43"], 3),
+        (['"' * 256, "\\" * 256], 2),
+    ],
+)
+def test_search_attributes_fit_in_the_form_that_is_sent(ids: list[str], listed: int) -> None:
+    attributes = Publication(events=tuple(event(id=name, type=name) for name in ids)).search_attributes
+    for key in (EVENT_ID, EVENT_TYPE):
+        found = attributes.get(key) or []
+        assert len(found) == listed
+        assert list(found) == [name for name in ids if name in found]
+    assert_accepted(attributes)
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Cn"]), min_size=1, max_size=256))
+@example('"' * 256)
+@example("\U0001f600" * 256)
+def test_every_id_and_type_fits_the_limits_of_the_server(name: str) -> None:
+    publication = Publication(events=(event(id=name, type=name),))
+    assert len(publication.workflow_id.encode()) <= 400
+    assert len(to_json(publication.summary)) <= 200
+    assert_accepted(publication.search_attributes)

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from bellwire.deliveries import DeliveryState, Failed, Unsettled
+from bellwire.formats.json_sizes import json_bytes
 from bellwire.targets import Channel
 from workflows.agenda import Entry
 from workflows.rounds.visibility import MAX_ROWS, count, failed_details, send_summary, timer_summary, unsettled_details
@@ -92,7 +93,9 @@ def test_the_label_of_a_timer_is_cut_to_what_temporal_accepts() -> None:
     reasons = [f"{number}{'ü' * 119}" for number in range(3)]
     text = timer_summary([entry(number, reason=reason) for number, reason in enumerate(reasons)], 1800)
     assert text.startswith("next attempt in 30m: 0ü")
-    assert 198 <= len(text.encode()) <= 200
+    assert 196 <= len(text.encode()) <= 198  # and the quotes of JSON
+    quotes = timer_summary([entry(reason='"' * 200)], 1800)
+    assert json_bytes(quotes) <= 200
 
 
 def test_without_unsettled_deliveries_there_are_no_details() -> None:
@@ -152,3 +155,11 @@ def test_both_tables_fit_what_temporal_accepts() -> None:
     both += failed_details([failed(each, reason="😀" * 120) for each in many], 1_000)
     assert len(both.encode()) < 19_000
     assert "… and 98" in both
+
+
+def test_the_size_of_tables_is_that_of_their_json() -> None:
+    reason = '"\\' * 60  # each of the two is two bytes of JSON
+    many = range(MAX_ROWS)
+    both = unsettled_details([unsettled(each, reason=reason * 5) for each in many], 1_000)
+    both += failed_details([failed(each, reason=reason * 5) for each in many], 1_000)
+    assert json_bytes(both) < 20_000

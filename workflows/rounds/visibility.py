@@ -12,11 +12,12 @@ with workflow.unsafe.imports_passed_through():
     from bellwire.contract import FAILED, OUTCOME, UNSETTLED, WAITING
     from bellwire.deliveries import DeliveryState, Failed, Unsettled
     from bellwire.formats.durations import format_duration
+    from bellwire.formats.json_sizes import cut_to_json, json_bytes
     from workflows.agenda import Agenda, Entry
 
-#: Maximum bytes of a label. The server takes 400, and encryption adds up to 170.
+#: Maximum bytes of a label as JSON. The server takes 400, and encryption adds up to 170.
 MAX_SUMMARY_BYTES = 200
-#: Maximum rows and bytes of one of the two tables in Current Details. The server takes 20,000 bytes for all.
+#: Maximum rows of one of the two tables in Current Details, and its bytes as JSON. The server takes 20,000 bytes for all.
 MAX_ROWS, MAX_TABLE_BYTES = 20, 9_000
 #: Maximum subscription ids in the search attribute BellwireWaiting.
 MAX_WAITING_IDS = 20
@@ -74,7 +75,7 @@ def timer_summary(entries: Sequence[Entry], seconds: float) -> str:
     reasons = Counter(entry.reason for entry in entries if entry.reason).most_common(3)
     why = ", ".join(f"{reason} from {count(number, 'receiver')}" for reason, number in reasons)
     text = f"next attempt in {format_duration(_rounded(seconds))}" + (f": {why}" if why else "")
-    return text.encode()[:MAX_SUMMARY_BYTES].decode(errors="ignore")
+    return cut_to_json(text, MAX_SUMMARY_BYTES)
 
 
 def unsettled_details(unsettled: Sequence[Unsettled], total: int) -> str:
@@ -99,7 +100,7 @@ def _table(state: str, columns: Sequence[str], rows: Sequence[Sequence[str]], to
     shown = 0
     for row in rows[:MAX_ROWS]:
         line = _row([_cell(cell) for cell in row])
-        if len((text + line).encode()) > MAX_TABLE_BYTES:
+        if json_bytes(text + line) > MAX_TABLE_BYTES:
             break
         text += line
         shown += 1
