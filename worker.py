@@ -60,7 +60,8 @@ async def polling(
         if workflows:
             able = {channel: senders[channel] for channel in channels if SPECS[channel].inline}
             inline = InlineSender(registry, able, limit=settings.send_concurrency)
-            activities = [*Resolver(registry).activities, inline.send_inline]
+            resolver = Resolver(registry, refuse_unknown_tenants=settings.unknown_tenants == "refuse")
+            activities = [*resolver.activities, inline.send_inline]
             workers.append(
                 workflow_worker(
                     client, WORKFLOWS, activities, waiting=lambda: inline.waiting, grace=settings.shutdown_grace

@@ -1,4 +1,5 @@
-"""Reports what became of published events: one metric for all, and a log line for each that another workflow delivers."""
+"""Reports what became of published events: one metric for all, and a log line for each that another workflow
+delivers, or whose tenant is unknown."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -37,3 +38,7 @@ def report_results(request: ResolveInput, summaries: Mapping[str, EventSummary])
             log.warning("event.conflicted", **fields)
         elif summary.result is PublishResult.DUPLICATE:
             log.info("event.duplicated", **fields)
+        elif summary.result is PublishResult.REFUSED:
+            log.warning("event.refused", **fields)
+        elif summary.unknown_tenant:
+            log.warning("event.tenant_unknown", **fields)

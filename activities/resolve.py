@@ -8,6 +8,7 @@ from temporalio import activity
 from activities.match_planner import MatchPlanner, groups_by_channel
 from activities.published import report_results
 from activities.sending.settled import count_settled
+from activities.tenants import KnownTenants
 from bellwire.contract import (
     DELIVERY_NOT_FOUND,
     EVENT_NOT_FOUND,
@@ -38,11 +39,17 @@ class Resolver:
     """The activities on the registry. Each can be retried at any point: rows that exist are not changed."""
 
     def __init__(
-        self, registry: Registry, *, scan_budget: int = SCAN_BUDGET, max_pages: int = MAX_PAGES_PER_CALL
+        self,
+        registry: Registry,
+        *,
+        refuse_unknown_tenants: bool = False,
+        scan_budget: int = SCAN_BUDGET,
+        max_pages: int = MAX_PAGES_PER_CALL,
     ) -> None:
         self._registry = registry
         self._scan_budget = scan_budget
         self._max_pages = max_pages
+        self._tenants = KnownTenants(registry, refuse=refuse_unknown_tenants)
 
     @property
     def activities(self) -> list[Callable[..., Any]]:
@@ -51,11 +58,11 @@ class Resolver:
 
     @activity.defn
     async def resolve(self, request: ResolveInput) -> ResolveResult:
+        accepted, refused = await self._tenants.divide(request.events)
         summaries = (
-            await self._registry.events.accept(request.events, request.workflow_id, request.run_id)
-            if request.events
-            else {}
+            await self._registry.events.accept(accepted, request.workflow_id, request.run_id) if accepted else {}
         )
+        summaries = await self._tenants.marked(summaries, request.events, refused, request.workflow_id)
         owned = {event.key: event for event in request.events if summaries[event.key].result is PublishResult.OWNED}
         stored = [remainder.event_key for remainder in request.remainders]
         events = {**(await self._registry.events.by_keys(stored) if stored else {}), **owned}

@@ -13,6 +13,7 @@ from bellwire.errors import (
     NotReadable,
     NotSetUp,
     TemporalUnavailable,
+    TenantUnknown,
     WaitTimeout,
 )
 from bellwire.events import Event
@@ -51,6 +52,7 @@ __all__ = [
     "SubscriptionState",
     "Suffix",
     "TemporalUnavailable",
+    "TenantUnknown",
     "Unsettled",
     "WaitTimeout",
     "WebhookTarget",

@@ -32,6 +32,7 @@ from bellwire.errors import (
     EventConflict,
     EventNotFound,
     TemporalUnavailable,
+    TenantUnknown,
     WaitTimeout,
 )
 from bellwire.events import Event, event_key
@@ -39,7 +40,7 @@ from bellwire.formats.durations import format_duration
 from bellwire.keys.keyring import KeyRing
 from bellwire.receipts import EventReference, Receipt, Status, address_of
 from bellwire.temporal.connection import connect, translated
-from bellwire.temporal.publications import Publication, publications
+from bellwire.temporal.publications import Publication, many_events, one_event, publications
 
 #: Publications that publish_many starts concurrently, and workflows that status queries concurrently.
 CONCURRENCY = 20
@@ -93,7 +94,7 @@ class Client:
         Raises EventConflict if its (source, id) was used for other content; NotSetUp; and TemporalUnavailable if Temporal did
         not respond within 10 to 20 s. In that case Temporal may have stored the event or not, so publish it again.
         """
-        return (await self.publish_many([event]))[0]
+        return (await self.publish_many([one_event(event)]))[0]
 
     async def publish_many(self, events: Iterable[Event]) -> list[Receipt]:
         """Publish events, with one workflow for up to 100 events and 1 MB. The receipts are in the order of the events.
@@ -102,7 +103,7 @@ class Client:
         `publish`. After an error some events may have been published: publish the same events again. After the first
         TemporalUnavailable no more are started, so a long list fails as fast as a single event.
         """
-        events = list(events)
+        events = many_events(events)
         slots = asyncio.Semaphore(CONCURRENCY)
         unavailable: list[TemporalUnavailable] = []
 
@@ -136,7 +137,7 @@ class Client:
     async def status(self, event: EventReference) -> Status:
         """The event's status now: from its workflow, or from the registry, through a worker, once Temporal has deleted it.
 
-        Raises EventNotFound, EventConflict, TemporalUnavailable.
+        Raises EventNotFound, EventConflict, TenantUnknown, TemporalUnavailable.
         """
         source, event_id, workflow_id = address_of(event)
         key = event_key(source, event_id)
@@ -150,6 +151,11 @@ class Client:
         if known and known.result is PublishResult.CONFLICT:
             raise EventConflict(
                 f"event {event_id} of {source} was published before with other content, by {known.workflow_id}"
+            )
+        if known and known.result is PublishResult.REFUSED:
+            raise TenantUnknown(
+                f"event {event_id} of {source} was refused: its tenant never had a subscription; "
+                "correct `tenant`, and publish it with a new id"
             )
         if known and known.result is PublishResult.DUPLICATE:
             if (
@@ -167,6 +173,7 @@ class Client:
             settled=settled,
             unsettled=tuple(unsettled),
             failed=tuple(failed),
+            unknown_tenant=known is not None and known.unknown_tenant,
         )
 
     async def wait(self, event: EventReference, timeout: float | None = None) -> Status:
@@ -175,6 +182,8 @@ class Client:
         Raises WaitTimeout and what `status` raises.
         """
         workflow_id = address_of(event).workflow_id
+        if timeout is not None and not isinstance(timeout, int | float):
+            raise TypeError(f"timeout: must be seconds as a number, not a value of type {type(timeout).__name__}")
         try:
             async with asyncio.timeout(timeout):
                 while True:
@@ -217,6 +226,8 @@ class Client:
         Raises EventNotFound, DeliveryNotFound, DeliveryPaused, TemporalUnavailable.
         """
         source, event_id, _ = address_of(event)
+        if not isinstance(subscription_id, str):
+            raise TypeError(f"subscription_id: must be a string, not a value of type {type(subscription_id).__name__}")
         found = await self._lookup(LookupInput(source=source, id=event_id, subscription_id=subscription_id))
         assert found.delivery
         assert found.delivery_state

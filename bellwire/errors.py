@@ -4,6 +4,7 @@ BellwireError
 ├── EventInvalid             also a ValueError
 ├── EventConflict
 ├── EventNotFound
+├── TenantUnknown
 ├── DeliveryNotFound
 ├── DeliveryPaused
 ├── SubscriptionNotFound
@@ -49,6 +50,10 @@ class EventConflict(BellwireError):
 
 class EventNotFound(BellwireError):
     """No event has this source and id; check both, and that it was published to this namespace."""
+
+
+class TenantUnknown(BellwireError):
+    """The event was refused: its tenant never had a subscription. Correct `tenant`, and publish the event with a new id."""
 
 
 class DeliveryNotFound(BellwireError):

@@ -10,7 +10,11 @@ from bellwire.models import Payload
 
 
 class Receipt(Payload):
-    """The result of `publish`: Temporal has stored the event durably."""
+    """The result of `publish`: Temporal has stored the event durably.
+
+    It is made without the registry, so it does not say whether the tenant is known or the id was used before by another
+    publication. `status` and `wait` do.
+    """
 
     source: str
     event_id: str
@@ -34,6 +38,8 @@ class Status(Payload):
     unsettled: tuple[Unsettled, ...] = ()
     #: The first rejected or exhausted deliveries, each with its last reason; empty once Temporal has deleted the workflow.
     failed: tuple[Failed, ...] = ()
+    #: No subscription was ever stored for its tenant, which may be misspelt. False once Temporal has deleted the workflow.
+    unknown_tenant: bool = False
 
     @classmethod
     def recorded(cls, source: str, event_id: str, found: LookupResult) -> "Status":
@@ -55,7 +61,22 @@ class Address(NamedTuple):
 
 
 def address_of(event: EventReference) -> Address:
-    if isinstance(event, Receipt):
-        return Address(event.source, event.event_id, event.workflow_id)
-    source, event_id = (event.source, event.id) if isinstance(event, Event) else event
+    """Where to ask for an event. Raises TypeError for anything but a receipt, an event, or source and id as strings."""
+    match event:
+        case Receipt():
+            return Address(event.source, event.event_id, event.workflow_id)
+        case Event(source=source, id=event_id):
+            pass
+        case (str(source), str(event_id)):
+            pass
+        case _:
+            raise TypeError(
+                f"name the event by its receipt, as (source, id), or by the event itself, not by a value of type {_kind(event)}"
+            )
     return Address(source, event_id, contract.event_workflow_id(source, event_id))
+
+
+def _kind(value: object) -> str:
+    """The type of a value, without its content; of a tuple, those of its parts."""
+    parts = f" of {', '.join(type(part).__name__ for part in value) or 'nothing'}" if isinstance(value, tuple) else ""
+    return f"{type(value).__name__}{parts}"

@@ -37,7 +37,7 @@ def json_pointer(document: Any, pointer: str) -> Any:
         name = step.replace("~1", "/").replace("~0", "~")
         if isinstance(document, dict):
             document = document.get(name)
-        elif isinstance(document, list) and name.isdecimal() and int(name) < len(document):
+        elif isinstance(document, list) and re.fullmatch("[0-9]{1,9}", name) and int(name) < len(document):
             document = document[int(name)]
         else:
             return None

@@ -56,6 +56,8 @@ class PublishResult(StrEnum):
     DUPLICATE = "duplicate"
     #: An event with its source and id, but other content, was published before. This event is not delivered.
     CONFLICT = "conflict"
+    #: No subscription was ever stored for its tenant, and BELLWIRE_UNKNOWN_TENANTS refuses such events. It is not stored.
+    REFUSED = "refused"
 
 
 class EventSummary(Payload):
@@ -66,6 +68,8 @@ class EventSummary(Payload):
     result: PublishResult = PublishResult.OWNED
     #: The workflow that delivers it.
     workflow_id: str
+    #: No subscription was ever stored for its tenant. Results of earlier versions do not say.
+    unknown_tenant: bool = False
 
 
 class Summary(Payload):

@@ -2,6 +2,9 @@
 
 import re
 
+#: The longest duration: a hundred years. Longer ones have no time to count from.
+MAX_SECONDS = 36_500 * 86_400
+
 _SECONDS_PER_UNIT = {"d": 86_400, "h": 3600, "m": 60, "s": 1}
 _PART = r"([0-9]+(?:\.[0-9]+)?)\s*([dhms])"
 _DURATION = re.compile(rf"{_PART}(?:\s*{_PART})*")
@@ -10,8 +13,13 @@ _DURATION = re.compile(rf"{_PART}(?:\s*{_PART})*")
 def parse_duration(text: str) -> float:
     """The seconds of a duration such as 90s, 5m, 2h, 1d or 1h30m. Raises ValueError."""
     if not _DURATION.fullmatch(text.strip()):
-        raise ValueError(f"{text.strip()!r} is not a valid duration; write 90s, 5m, 2h, 1d or 1h30m")
-    return sum(float(number) * _SECONDS_PER_UNIT[unit] for number, unit in re.findall(_PART, text))
+        raise ValueError(f"{text.strip()[:40]!r} is not a valid duration; write 90s, 5m, 2h, 1d or 1h30m")
+    seconds = sum(float(number) * _SECONDS_PER_UNIT[unit] for number, unit in re.findall(_PART, text))
+    if seconds > MAX_SECONDS:
+        raise ValueError(
+            f"{text.strip()[:40]!r} is out of range; the longest duration is {format_duration(MAX_SECONDS)}"
+        )
+    return seconds
 
 
 def format_duration(seconds: float) -> str:

@@ -94,6 +94,12 @@ async def tenants_of(connection: AsyncConnection, ids: Iterable[str]) -> dict[st
     return {row.id: row.tenant for row in await connection.execute(query)}
 
 
+async def known_tenants(connection: AsyncConnection, names: Iterable[str]) -> set[str]:
+    """Those of the names that a subscription was stored for at any time."""
+    query = select(tenants.c.id).where(tenants.c.id.in_(sorted(set(names))))
+    return set((await connection.execute(query)).scalars())
+
+
 async def list_(
     connection: AsyncConnection,
     *,
@@ -267,6 +273,10 @@ class Subscriptions:
         for a target of another channel.
         """
         return await self._database.write(replace, changed)
+
+    async def known_tenants(self, names: Iterable[str]) -> set[str]:
+        """Return those of the names that a subscription was stored for at any time, whether it still exists or not."""
+        return await self._database.read(known_tenants, names)
 
     async def set_state(self, subscription_id: str, state: SubscriptionState, *, reason: str | None = None) -> None:
         """Change the state. Activating a subscription resets its endpoint health.

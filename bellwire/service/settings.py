@@ -9,7 +9,7 @@ from enum import StrEnum
 from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -131,6 +131,9 @@ class Settings(BaseSettings):
     egress_details: bool = False
     #: http://host:port of a forward proxy for all webhooks, which then resolves and checks host names. By default none.
     egress_proxy: Annotated[str, AfterValidator(settings_values.proxy_url)] | None = None
+
+    #: What becomes of events whose tenant never had a subscription: they match nothing, or are refused and not stored.
+    unknown_tenants: Literal["accept", "refuse"] = "accept"
 
     #: Domain name sent as WebHook-Request-Origin when an endpoint is asked for its consent.
     webhook_origin: Annotated[str, AfterValidator(settings_values.domain)] | None = None

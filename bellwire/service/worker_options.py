@@ -1,6 +1,7 @@
 """The command line of `worker.py`."""
 
 import argparse
+import re
 from collections.abc import Sequence
 
 from bellwire.service.processes import MAX_PROCESSES
@@ -49,6 +50,6 @@ def _channels(text: str) -> list[Channel]:
 
 
 def _processes(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= MAX_PROCESSES:
+    if not re.fullmatch(r"[0-9]{1,6}", text) or not 1 <= int(text) <= MAX_PROCESSES:
         raise argparse.ArgumentTypeError(f"must be 1 to {MAX_PROCESSES}")
     return int(text)

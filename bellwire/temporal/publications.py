@@ -1,6 +1,6 @@
 """Publication: the events that one Notify workflow delivers."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from temporalio.common import SearchAttributePair, TypedSearchAttributes
@@ -50,6 +50,41 @@ class Publication(Payload):
         if len(tenants) == 1:
             pairs.append(SearchAttributePair(contract.TENANT, tenants.pop()))
         return TypedSearchAttributes(pairs)
+
+
+def one_event(event: object) -> Event:
+    """The argument of `publish`. Raises TypeError if it is no Event."""
+    if not isinstance(event, Event):
+        raise TypeError(f"publish takes an Event, not {_kind(event)}; {_remedy(event, 'publish_many')}")
+    return event
+
+
+def many_events(events: object) -> list[Event]:
+    """The argument of `publish_many`. Raises TypeError, which names the first item that is no Event."""
+    if isinstance(events, Event):
+        raise TypeError("publish_many takes a list of events, not one event; write publish(event)")
+    if isinstance(events, str | bytes | Mapping) or not isinstance(events, Iterable):
+        raise TypeError(f"publish_many takes a list of events, not {_kind(events)}; {_remedy(events, 'publish_many')}")
+    found = list(events)
+    for position, event in enumerate(found):
+        if not isinstance(event, Event):
+            raise TypeError(f"events[{position}] is {_kind(event)}, not an Event; {_remedy(event, 'publish_many')}")
+    return found
+
+
+def _kind(value: object) -> str:
+    """What the value is, without its content, which may be private."""
+    return "None" if value is None else f"a value of type {type(value).__name__}"
+
+
+def _remedy(value: object, many: str) -> str:
+    if isinstance(value, Mapping | str | bytes):
+        return "write Event(source=…, type=…, data=…), or Event.parse(…) for a CloudEvent as JSON"
+    if isinstance(value, Iterable):
+        return f"write {many}(events) for several"
+    if isinstance(value, AsyncIterable):
+        return "collect them in a list first"
+    return "write Event(source=…, type=…, data=…)"
 
 
 def publications(events: Sequence[Event]) -> Iterator[Publication]:

@@ -29,7 +29,7 @@ _WELCOME = """Bellwire: publish an event once; it is delivered to every matching
 Start with `demo`, which needs nothing, or with `dev`, a whole stack on this machine. For your own stack: `setup` once,
 `python worker.py`, then `subscribe` and `publish`. TEMPORAL_* and BELLWIRE_* variables configure all commands."""
 
-_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+_NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
 
 app = typer.Typer(
     help=_WELCOME,

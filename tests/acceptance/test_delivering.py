@@ -239,7 +239,12 @@ async def test_operators_find_unsettled_events(system: System) -> None:
 
 async def test_ids_of_every_script_are_published_and_delivered(system: System) -> None:
     await system.hook("/scripts", "scripts.*")
-    ids = [*(f"\u0437\u0430\u043a\u0430\u0437-{number}" for number in range(100)), "\U0001f600" * 256, '"' * 256, "\\" * 256]
+    ids = [
+        *(f"\u0437\u0430\u043a\u0430\u0437-{number}" for number in range(100)),
+        "\U0001f600" * 256,
+        '"' * 256,
+        "\\" * 256,
+    ]
     events = [Event(source="/tests", type="scripts.it", id=name) for name in ids]
     many = await system.client.publish_many(events[:100])
     alone = [await system.client.publish(event) for event in events[100:]]

@@ -332,3 +332,40 @@ async def test_only_what_a_settling_cancels_is_counted(registry: Registry) -> No
         ("bellwire_deliveries_settled", 1, "email"),
         ("bellwire_deliveries_settled", 2, "webhook"),
     ]
+
+
+async def test_an_event_for_an_unknown_tenant_is_accepted_and_says_so(registry: Registry) -> None:
+    resolver = Resolver(registry)
+    known, misspelt, for_all = event(), event(tenant="acmee"), event(tenant="*")
+    request = ResolveInput(workflow_id="run", events=(known, misspelt, for_all))
+    env = ActivityEnvironment()
+    with capture_logs() as logs:
+        answer = await env.run(resolver.resolve, request)
+    assert [(each.result, each.unknown_tenant) for each in answer.events.values()] == [
+        (PublishResult.OWNED, False),
+        (PublishResult.OWNED, True),
+        (PublishResult.OWNED, False),
+    ]
+    (log,) = [log for log in logs if log["event"].startswith("event.")]
+    assert (log["event"], log["tenant"], log["event_id"]) == ("event.tenant_unknown", "acmee", misspelt.id)
+    assert set(await registry.events.by_keys([known.key, misspelt.key])) == {known.key, misspelt.key}
+
+    await registry.subscriptions.create(subscription(id="later", tenant="acmee"))
+    assert not (await resolver.resolve(request)).events[misspelt.key].unknown_tenant
+
+
+async def test_an_event_for_an_unknown_tenant_is_refused_by_setting(registry: Registry) -> None:
+    resolver = Resolver(registry, refuse_unknown_tenants=True)
+    known, misspelt, own = event(), event(tenant="acmee"), event(tenant="default", source="bellwire")
+    request = ResolveInput(workflow_id="run", events=(known, misspelt, own))
+    env = ActivityEnvironment()
+    with capture_logs() as logs:
+        answer = await env.run(resolver.resolve, request)
+    assert {key: each.result for key, each in answer.events.items()} == {
+        known.key: PublishResult.OWNED,
+        misspelt.key: PublishResult.REFUSED,
+        own.key: PublishResult.OWNED,
+    }
+    assert [log["event"] for log in logs if log["event"].startswith("event.")] == ["event.refused"]
+    assert set(await registry.events.by_keys([known.key, misspelt.key])) == {known.key}
+    assert {group.event_key for group in answer.groups} == {known.key}

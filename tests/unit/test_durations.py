@@ -50,9 +50,17 @@ def test_a_duration_is_read(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "5", "m", "5 min", "-5m", "5m,", "1h and 5m", "1e3s", "\u0665m"])
+@pytest.mark.parametrize(
+    "text", ["", "5", "m", "5 min", "-5m", "5m,", "1h and 5m", "1e3s", "\u0665m", "5m\u0665s", "\uff15m"]
+)
 def test_what_is_not_a_duration_is_rejected(text: str) -> None:
     with pytest.raises(ValueError, match="is not a valid duration; write 90s, 5m, 2h, 1d or 1h30m"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize("text", ["36501d", "9" * 400 + "s", "36500d 1s"])
+def test_a_duration_without_end_is_out_of_range(text: str) -> None:
+    with pytest.raises(ValueError, match="is out of range; the longest duration is 36500d"):
         parse_duration(text)
 
 

@@ -73,7 +73,7 @@ def test_ports_that_do_not_suffice_are_refused_by_the_settings_name(metrics: str
         worker.settings_of(0, settings, number=3)
 
 
-@pytest.mark.parametrize("number", ["0", "-1", "65", "many", ""])
+@pytest.mark.parametrize("number", ["0", "-1", "65", "many", "", "\u0663", "9" * 5000])
 def test_the_number_of_processes_has_bounds(number: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         worker.main([f"--processes={number}"])

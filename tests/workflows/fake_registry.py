@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from temporalio import activity
 
@@ -61,6 +62,9 @@ class FakeRegistry:
         self.limited_channels: tuple[Channel, ...] = ()
         #: Maximum deliveries of a page, and maximum pages in one result of `resolve`.
         self.page_size, self.max_pages = contract.PAGE_SIZE, 200
+        #: Tenants without any subscription, and whether events for them are refused.
+        self.unknown_tenants: set[str] = set()
+        self.refuse = False
         self.events: dict[str, FakeEvent] = {}
         self.deliveries: dict[tuple[str, str], FakeDelivery] = {}
 
@@ -167,6 +171,10 @@ class FakeRegistry:
         )
 
     def _accept(self, event: Event, request: ResolveInput) -> EventSummary:
+        unknown = event.tenant in self.unknown_tenants
+        if unknown and self.refuse:
+            result, workflow_id = PublishResult.REFUSED, request.workflow_id
+            return EventSummary(source=event.source, id=event.id, result=result, workflow_id=workflow_id)
         new = FakeEvent(event, request.workflow_id, request.run_id, datetime.now(UTC))
         stored = self.events.setdefault(event.key, new)
         if stored.event.digest != event.digest:
@@ -175,7 +183,8 @@ class FakeRegistry:
             result = PublishResult.OWNED
         else:
             result = PublishResult.DUPLICATE
-        return EventSummary(source=event.source, id=event.id, result=result, workflow_id=stored.workflow_id)
+        own: dict[str, Any] = {"result": result, "workflow_id": stored.workflow_id, "unknown_tenant": unknown}
+        return EventSummary(source=event.source, id=event.id, **own)
 
     def _ids(self, *, after: str, until: str | None = None) -> list[str]:
         """Subscription ids in a range, in order."""

@@ -8,7 +8,7 @@ from temporalio.api.sdk.v1 import WorkflowMetadata
 from temporalio.client import WorkflowExecutionStatus
 from temporalio.testing import WorkflowEnvironment
 
-from bellwire import Client, EventConflict, EventNotFound, Receipt
+from bellwire import Client, EventConflict, EventNotFound, Receipt, TenantUnknown
 from bellwire.contract import FAILED, LOOKUP, MAX_FAILED, OUTCOME, PAGE_SIZE, UNSETTLED, Summary
 from bellwire.deliveries import DeliveryState
 from bellwire.targets import Channel
@@ -176,3 +176,24 @@ async def test_a_question_for_an_unknown_event_fails_no_workflow(dev_server: Wor
             while not (found := await lookups()) or WorkflowExecutionStatus.RUNNING in {each.status for each in found}:
                 await asyncio.sleep(0.1)
         assert {each.status for each in found} == {WorkflowExecutionStatus.COMPLETED}
+
+
+async def test_a_refused_event_is_named_by_its_status(platform: FakePlatform, client: Client) -> None:
+    platform.subscriptions = {Channel.WEBHOOK: ["a"]}
+    platform.unknown_tenants, platform.refuse = {"acmee"}, True
+    refused, other = event(tenant="acmee"), event()
+    receipts = await client.publish_many([refused, other])
+    async with platform.skipping():
+        assert (await client.wait(receipts[1])).counts.delivered == 1
+        with pytest.raises(TenantUnknown):
+            await client.wait(receipts[0])
+    result = await client.temporal.get_workflow_handle(receipts[0].workflow_id, result_type=Summary).result()
+    assert "refused" in result.outcomes
+
+
+async def test_an_event_for_an_unknown_tenant_says_so_in_its_status(platform: FakePlatform, client: Client) -> None:
+    platform.unknown_tenants = {"acmee"}
+    receipt = await client.publish(event(tenant="acmee"))
+    async with platform.skipping():
+        assert (await client.wait(receipt)).unknown_tenant
+    assert not (await client.status(await client.publish(event()))).unknown_tenant

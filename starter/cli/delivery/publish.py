@@ -11,9 +11,10 @@ from bellwire.errors import BellwireError
 from bellwire.events import Event
 from bellwire.formats.durations import format_duration
 from bellwire.receipts import Receipt, Status
+from bellwire.service.settings import Settings
 from starter.cli.input.documents import read_items, read_value
 from starter.cli.tables import in_counts, print_table
-from starter.cli.terminal import AsJson, command, connected, console, note, print_json
+from starter.cli.terminal import AsJson, command, connected, console, note, opened_registry, print_json
 from starter.operations.delivery import publishing
 from starter.operations.delivery.waiting import wait_for_all
 from starter.operations.problems import InputInvalid, OperationError
@@ -77,8 +78,16 @@ async def publish(
     if file is None and not given:
         raise InputInvalid("give --type and --source, or a FILE of events (- for stdin)", field="publish")
     events = publishing.read_events(read_items(file)) if file is not None else [Event.parse(given)]
+    settings = Settings.read()
+    unknown = await _unknown_tenants(settings, events)
+    if unknown and settings.unknown_tenants == "refuse":
+        raise InputInvalid(
+            unknown, field="tenant", remedy="BELLWIRE_UNKNOWN_TENANTS refuses it, so nothing was published"
+        )
     client = await connected()
     receipts = await _publish_all(client, events)
+    if unknown:
+        note(f"tenant: {unknown}")
     statuses = None if wait is None else await wait_for_all(client, receipts, wait)
     if as_json:
         results = [_as_json(receipt, status) for receipt, status in _paired(receipts, statuses)]
@@ -90,6 +99,16 @@ async def publish(
         raise OperationError(
             f"{unsettled:,} of {len(events):,} events did not settle within {format_duration(wait)}; their delivery continues"
         )
+
+
+async def _unknown_tenants(settings: Settings, events: Sequence[Event]) -> str:
+    """What is to be said of tenants that never had a subscription; nothing if there are none, or the registry is not at hand."""
+    try:
+        async with opened_registry(settings) as registry:
+            names = await publishing.unknown_tenants(registry, events)
+    except BellwireError:
+        return ""
+    return f"{', '.join(names[:10])}: no subscription was ever stored for it; check the spelling" if names else ""
 
 
 def _extensions(given: Sequence[str]) -> dict[str, str]:

@@ -1,15 +1,14 @@
 """`suppressions`: the addresses that get nothing more; list them, add one, lift one."""
 
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
 from bellwire.service.settings import Settings
 from bellwire.targets import Channel
+from starter.cli.input.times import parse_time
 from starter.cli.tables import print_table
 from starter.cli.terminal import AsJson, command, note, opened_registry, print_json
-from starter.operations.problems import InputInvalid
 from starter.operations.subscribers import suppressions as operations
 
 app = typer.Typer(help="List suppressed addresses, which get nothing more; add or lift one.")
@@ -35,7 +34,7 @@ def suppressions(
 
 @command
 async def _list(*, channel: Channel | None, address: str | None, limit: int, before: str | None, as_json: bool) -> None:
-    until = None if before is None else _time(before)
+    until = None if before is None else parse_time("--before", before)
     async with opened_registry(Settings.read()) as registry:
         found = await registry.suppressions.list(channel=channel, address=address, before=until, limit=limit)
     if as_json:
@@ -69,13 +68,3 @@ async def lift(address: AddressArgument, channel: ChannelOption = None, as_json:
         print_json({"channel": str(lifted.channel), "address": lifted.address, "lifted": True})
     else:
         note(f"{lifted.address} is no longer suppressed on {lifted.channel}")
-
-
-def _time(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise InputInvalid(
-            f"{text[:40]!r} is not a valid time", field="--before", remedy="write it as 2026-11-23T08:00:00+00:00"
-        ) from error
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

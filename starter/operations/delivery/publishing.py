@@ -6,6 +6,8 @@ from bellwire.client import Client
 from bellwire.errors import EventInvalid
 from bellwire.events import Event
 from bellwire.receipts import Receipt
+from bellwire.registry import Registry
+from bellwire.tenants import ALL_TENANTS
 from starter.operations.documents import Item, collect, object_of
 
 #: Events handed to the client at a time: a multiple of what one run carries, so that progress is worth showing.
@@ -29,6 +31,12 @@ def read_events(items: Sequence[Item]) -> list[Event]:
         return event
 
     return collect(items, read)
+
+
+async def unknown_tenants(registry: Registry, events: Sequence[Event]) -> list[str]:
+    """The tenants of these events that no subscription was ever stored for, such as a misspelt one."""
+    named = {event.tenant for event in events} - {ALL_TENANTS}
+    return sorted(named - await registry.subscriptions.known_tenants(named))
 
 
 def distinct(events: Sequence[Event]) -> list[Event]:

@@ -72,4 +72,5 @@ def _status(summary: Summary, receipt: Receipt) -> Status | None:
         workflow_id=receipt.workflow_id,
         counts=summary.counts.get(key, Counts()),
         settled=True,
+        unknown_tenant=known.unknown_tenant,
     )

@@ -63,7 +63,7 @@ def parse_rate(text: str, *, field: str) -> float:
     """A limit that `set_limit` accepts. Raises InputInvalid, which names the field."""
     lowest, highest = RATE_BOUNDS
     try:
-        rate = float(text)
+        rate = float(text if text.isascii() and "_" not in text else "")
     except ValueError:
         rate = math.nan
     if not lowest <= rate <= highest:
