@@ -23,14 +23,17 @@ BellwireError
     ├── SignatureMismatch
     └── TimestampOutsideTolerance
 
-Constructing `Subscription` or a target with invalid values raises pydantic's `ValidationError` (a ValueError), which
-names each invalid field. All other errors are below. An exception that is raised without a message uses its docstring.
+`Event(…)` raises EventInvalid, and `Subscription(…)`, a target or a filter SubscriptionInvalid, which name each invalid field. An
+exception that is raised without a message uses its docstring.
 """
 
+import difflib
 import inspect
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable, Iterator
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 
 class BellwireError(Exception):
@@ -124,26 +127,116 @@ class TimestampOutsideTolerance(SignatureInvalid):
     """The webhook-timestamp is too old or too new: the request was replayed, or a clock is wrong."""
 
 
-def fields_in_error(error: ValidationError, *, prefix: Iterable[str] = ()) -> str:
+#: Where a problem is: names, and positions in lists.
+Place = tuple[int | str, ...]
+#: By the place of a field that is not known, the fields that are known there.
+Known = Callable[[Place], Iterable[str]]
+
+
+def fields_in_error(error: ValidationError, *, prefix: Iterable[str] = (), known: Known = lambda _: ()) -> str:
     """Return the problems of a pydantic error as `field: problem`, joined by "; "."""
     return "; ".join(
-        f"{field}: {message}" if field else message for field, message in field_errors(error, prefix=prefix)
+        f"{field}: {message}" if field else message
+        for field, message in field_errors(error, prefix=prefix, known=known)
     )
 
 
-def field_errors(error: ValidationError, *, prefix: Iterable[str] = ()) -> list[tuple[str, str]]:
-    """Return the problems of a pydantic error as (field, message). Inputs are left out: they may be private.
+def field_errors(
+    error: ValidationError, *, prefix: Iterable[str] = (), known: Known = lambda _: ()
+) -> list[tuple[str, str]]:
+    """Return the problems of a pydantic error as (field, message), in Bellwire's words. Inputs are left out: they may be private.
 
-    A problem of several fields has no field; its message names them.
+    A problem of several fields has no field; its message names them. `known` gives the fields that a misspelt one may be.
     """
     problems = []
-    found = error.errors(include_url=False, include_input=False, include_context=False)
+    found = error.errors(include_url=False, include_input=False)
     for problem in found:
         if any(
             len(other["loc"]) > len(problem["loc"]) > 0 and other["loc"][: len(problem["loc"])] == problem["loc"]
             for other in found
         ):
             continue  # a container with an invalid item: the item's problem is more specific
-        field = ".".join(str(part) for part in (*prefix, *problem["loc"]))
-        problems.append((field, problem["msg"].removeprefix("Value error, ")))
+        field = ".".join((*prefix, *_path(problem["loc"])))
+        message = problem_text(problem)
+        if problem["type"] == "extra_forbidden":
+            close = difflib.get_close_matches(str(problem["loc"][-1]), list(known(problem["loc"])), n=1, cutoff=0.7)
+            message += f"; did you mean {close[0]}?" if close else "; leave it out"
+        problems.append((field, message))
     return problems
+
+
+def _path(place: Place) -> Iterator[str]:
+    """The place as a reader knows it: pydantic names a filter twice, as the choice and as its field, and marks keys."""
+    previous = None
+    for part in place:
+        if part == previous in _DIALECTS:
+            previous = None
+        elif part != "[key]":
+            yield str(part).removesuffix("_")
+            previous = part
+
+
+_DIALECTS = {"exact", "prefix", "suffix", "all", "any", "not"}
+
+#: Messages by pydantic's error type. Their fields are those of the error's context.
+_WORDS = {
+    "missing": "is missing",
+    "extra_forbidden": "is not a known field",
+    "string_type": "must be a string",
+    "string_unicode": "contains a lone surrogate, which is not Unicode text; fix the text",
+    "string_too_short": "must have at least {min_length} characters",
+    "string_too_long": "must have at most {max_length} characters",
+    "string_pattern_mismatch": "must match the pattern {pattern}",
+    "too_short": "must have at least {min_length} items, not {actual_length}",
+    "too_long": "must have at most {max_length} items",
+    "tuple_type": "must be a list",
+    "list_type": "must be a list",
+    "dict_type": "must be an object, with names and values",
+    "mapping_type": "must be an object, with names and values",
+    "model_type": "must be an object, with names and values",
+    "model_attributes_type": "must be an object, with names and values",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_parsing_size": "must be a whole number that is not so large",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "path_type": "must be a path",
+    "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be greater than or equal to {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be less than or equal to {le}",
+    "literal_error": "must be {expected}",
+    "enum": "must be {expected}",
+    "union_tag_not_found": "has no {discriminator}, which says what it is; give one",
+    "union_tag_invalid": "has an unknown {discriminator}; write one of {expected_tags}",
+    "json_invalid": "is not valid JSON: {error}",
+    "json_type": "must be JSON text",
+    "none_required": "must be null",
+}
+
+
+def _plain(value: object) -> object:
+    """A bound as people write it, and the choices of a union by their names."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str) and value.startswith("<"):
+        return ", ".join(re.findall(r"'([^']*)'", value))
+    return value
+
+
+def problem_text(problem: ErrorDetails) -> str:
+    """The message of one problem of a pydantic error, which follows the name of the field."""
+    words = _WORDS.get(problem["type"])
+    if words is not None:
+        text = words.format_map({name: _plain(value) for name, value in problem.get("ctx", {}).items()})
+        return text.replace("at least 1 characters", "at least 1 character").replace(
+            "at least 1 items", "at least 1 item"
+        )
+    text = problem["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    for pydantic, own in (("Input should be", "must be"), ("Input should", "must"), ("value is not", "is not")):
+        text = own + text.removeprefix(pydantic) if text.startswith(pydantic) else text
+    return text if problem["type"] in {"value_error", "assertion_error"} else text[:1].lower() + text[1:]

@@ -1,9 +1,11 @@
 """Base models: Payload for values that travel between processes, StrictInput for values that people write."""
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo
+
+from bellwire.errors import Place, SubscriptionInvalid, fields_in_error
 
 #: The validation context for values that were validated before they were stored. Costly checks skip them.
 TRUSTED = "trusted"
@@ -30,7 +32,24 @@ class Payload(BaseModel):
 class StrictInput(BaseModel):
     """A frozen value that a person or an API caller wrote. Unknown fields are errors, so that typing mistakes are found.
 
-    Errors name the fields and hide the input, which may be private.
+    Errors name the fields and hide the input, which may be private. The constructor raises SubscriptionInvalid; validation raises
+    pydantic's ValidationError, which callers inside Bellwire turn into problems.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    if not TYPE_CHECKING:
+
+        def __init__(self, **fields: Any) -> None:
+            try:
+                super().__init__(**fields)
+            except ValidationError as error:
+                raise SubscriptionInvalid(fields_in_error(error, known=self.known_fields)) from None
+
+        # Validation, such as of JSON, does not go through the constructor.
+        __init__.__pydantic_base_init__ = True
+
+    @classmethod
+    def known_fields(cls, place: Place) -> Iterable[str]:
+        """The fields that one at this place may be, if it is misspelt."""
+        return cls.model_fields if len(place) == 1 else ()

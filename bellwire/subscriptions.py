@@ -1,12 +1,14 @@
 """Subscription: a tenant's standing request for events, and the target that receives them."""
 
 import re
+from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, ValidationInfo
 
+from bellwire.errors import Place
 from bellwire.events import Event, uuid7
 from bellwire.filters import Filter, TypePattern, matches, type_matches
 from bellwire.models import TRUSTED, StrictInput
@@ -68,7 +70,7 @@ RetrySchedule = Annotated[tuple[Annotated[float, Field(gt=0, le=7 * 86400)], ...
 
 
 class Subscription(StrictInput):
-    """A tenant's standing request: which events go to which target. Raises pydantic's ValidationError, which names the fields."""
+    """A tenant's standing request: which events go to which target. Raises SubscriptionInvalid, which names the fields."""
 
     #: Unique across all tenants; part of each delivery's id. A UUIDv7 by default.
     id: SubscriptionId = Field(default_factory=lambda: f"sub_{uuid7().hex}")
@@ -99,6 +101,14 @@ class Subscription(StrictInput):
     version: Annotated[int, Field(ge=1)] = 1
     #: When it was changed; None if it never was. The registry sets it.
     updated_at: datetime | None = None
+
+    @classmethod
+    def known_fields(cls, place: Place) -> Iterable[str]:
+        """Also those of the targets, at `target`."""
+        match place:
+            case ("target", str(channel), _) if channel in list(Channel):
+                return SPECS[Channel(channel)].target.model_fields
+        return super().known_fields(place)
 
     @property
     def channel(self) -> Channel:

@@ -25,7 +25,7 @@ from pydantic import ValidationError
 from activities.rendering.renderer import Renderer
 from activities.rendering.template_files import DEFAULT, FILE_OF
 from activities.rendering.tenant_renderer import TenantRenderer
-from bellwire.errors import TemplateInvalid, fields_in_error
+from bellwire.errors import EventInvalid, TemplateInvalid, fields_in_error
 from bellwire.events import Event
 from bellwire.models import TRUSTED
 from bellwire.sends import SendRequest
@@ -39,6 +39,8 @@ async def preview(request: dict[str, Any]) -> dict[str, str | None]:
     try:
         event = Event(source="/preview", type=request["name"], subject="preview", data=request["data"])
         subscriptions = _subscriptions(request, renderer)
+    except EventInvalid as error:
+        raise TemplateInvalid(str(error)) from error
     except ValidationError as error:
         raise TemplateInvalid(fields_in_error(error)) from error
     found: dict[str, str | None] = dict.fromkeys(FILE_OF)

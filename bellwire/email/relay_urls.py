@@ -7,6 +7,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
+from bellwire.errors import fields_in_error
+
 
 class SmtpSecurity(StrEnum):
     NONE = "none"
@@ -95,9 +97,7 @@ def _relay(where: str, entry: str) -> Relay:
             **_options(where, parts.query),
         )
     except ValidationError as error:
-        problems = error.errors(include_url=False, include_input=False, include_context=False)
-        details = "; ".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in problems)
-        raise ValueError(f"{where}: {details}") from None
+        raise ValueError(f"{where}: {fields_in_error(error)}") from None
 
 
 def _login(netloc: str) -> Sequence[str | None]:

@@ -6,10 +6,11 @@ set matches nothing. Comparisons use canonical strings and are case-sensitive. A
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Annotated
 
-from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 from bellwire.events import Event
 from bellwire.models import StrictInput
@@ -17,7 +18,17 @@ from bellwire.models import StrictInput
 #: Maximum nesting depth of filters. Each `not`, `all` or `any` around others is one level.
 MAX_DEPTH = 10
 
-AttributeName = Annotated[str, Field(pattern=r"^[a-z0-9]{1,64}$")]
+
+def _attribute_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            "is not the name of an attribute; write 1 to 64 lower-case letters and digits, such as subject"
+        )
+    return name
+
+
+_NAME = re.compile(r"[a-z0-9]{1,64}")
+AttributeName = Annotated[str, AfterValidator(_attribute_name)]
 Values = Annotated[dict[AttributeName, Annotated[str, Field(min_length=1)]], Field(min_length=1)]
 
 

@@ -19,7 +19,7 @@ from bellwire.email.relay_urls import Relay, SmtpSecurity
 from bellwire.email.return_path import ReturnPath, check_return_path
 from bellwire.email.unsubscribe_links import LinkKeys, UnsubscribeLinks
 from bellwire.endpoint_health import DisablePolicy
-from bellwire.errors import BellwireError
+from bellwire.errors import BellwireError, problem_text
 from bellwire.keys.keyring import KeyRing
 from bellwire.service import settings_values
 from bellwire.targets.sms import MAX_SEGMENTS, sms_sender
@@ -288,11 +288,11 @@ class Settings(BaseSettings):
                 "BELLWIRE_SMS_SECRETS: give each secret its own variable, such as BELLWIRE_SMS_SECRETS__ACME"
             ) from error
         except ValidationError as error:
-            problems = error.errors(include_url=False, include_input=False, include_context=False)
+            problems = error.errors(include_url=False, include_input=False)
             raise SettingsInvalid("; ".join(dict.fromkeys(map(_format, problems)))) from error
 
 
 def _format(problem: ErrorDetails) -> str:
-    message = problem["msg"].removeprefix("Value error, ")
+    message = problem_text(problem)
     # A problem of several variables names them in its message.
     return f"BELLWIRE_{str(problem['loc'][0]).upper()}: {message}" if problem["loc"] else message

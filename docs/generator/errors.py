@@ -30,7 +30,8 @@ def page() -> str:
         "All exceptions are in `bellwire.errors`; the most used ones can also be imported from `bellwire`.",
         f"```text\n{_tree()}\n```",
         table(("exception", "meaning and remedy"), map(_exception, _all(BellwireError))),
-        "`Subscription` and the targets raise pydantic's `ValidationError`, a `ValueError` that names each bad field.",
+        "`Event` raises `EventInvalid`, and `Subscription`, the targets and the filters `SubscriptionInvalid`. Both name each"
+        " bad field.",
         *(part for heading, kind in VALUES for part in (f"## {heading}", _values(kind))),
         "## Reasons",
         "Every attempt has a reason: one line that holds no address and no body. `python -m starter events show` and the"

@@ -19,6 +19,7 @@ from bellwire.errors import (
     EventConflict,
     EventInvalid,
     EventNotFound,
+    Known,
     NotSetUp,
     NotStorable,
     RegistryUnavailable,
@@ -110,12 +111,14 @@ def kind_of(error: BellwireError) -> Kind:
     return next((kind for cause, kind in _KINDS.items() if isinstance(error, cause)), Kind.FAILED)
 
 
-def problems_of(error: Exception, *, place: str = "") -> list[Problem]:
-    """The problems that an error stands for, each at this place of the input."""
+def problems_of(error: Exception, *, place: str = "", known: Known = lambda _: ()) -> list[Problem]:
+    """The problems that an error stands for, each at this place of the input. `known` are the fields of the input."""
     if isinstance(error, OperationError):
         return [replace(problem, place=place) if place else problem for problem in error.problems]
     if isinstance(error, ValidationError):
-        return [Problem(message=message, field=field, place=place) for field, message in field_errors(error)]
+        return [
+            Problem(message=message, field=field, place=place) for field, message in field_errors(error, known=known)
+        ]
     return [Problem(message=str(error), place=place)]
 
 

@@ -72,7 +72,7 @@ def test_a_target_without_options_is_shown_without_them(registry_url: str, capsy
         ([*HOOKED, "--header", "x:s3cret", "--header", "x:s3cret"], "--header: x is given twice"),
         ([*HOOKED, "--header", "Host:s3cret"], "target.webhook.headers: Host is set by Bellwire or by HTTP"),
         ([*HOOKED, "--header", "x:"], "target.webhook.headers: x: the value is not valid"),
-        ([*HOOKED, "--timeout", "31s"], "target.webhook.timeout: Input should be less than or equal to 30"),
+        ([*HOOKED, "--timeout", "31s"], "target.webhook.timeout: must be less than or equal to 30"),
         ([*HOOKED, "--timeout", "soon"], "--timeout: 'soon' is not a valid duration; write 90s"),
         ([*HOOKED, "--client-certificate", "nowhere.pem"], "nowhere.pem: cannot be read"),
         ([*HOOKED, "--client-certificate", "pyproject.toml"], "client_certificate: no certificate found"),

@@ -4,12 +4,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from pydantic import ValidationError
 from temporalio.client import Client as Temporal
 from temporalio.service import RPCError
 
 from bellwire.contract import NOTIFY
-from bellwire.errors import TemporalUnavailable
+from bellwire.errors import SubscriptionInvalid, TemporalUnavailable
 from bellwire.registry import Registry
 from bellwire.registry.upkeep.results import Erased, Purged
 from bellwire.targets import Channel, EmailTarget, SmsTarget
@@ -33,9 +32,8 @@ class Recipient:
         channel = channel or (Channel.EMAIL if "@" in plain else Channel.SMS)
         try:
             _ = EmailTarget(to=plain) if channel is Channel.EMAIL else SmsTarget(to=plain)
-        except ValidationError as error:
-            message = error.errors(include_url=False, include_input=False)[0]["msg"].removeprefix("Value error, ")
-            raise InputInvalid(message, field="address") from error
+        except SubscriptionInvalid as error:
+            raise InputInvalid(str(error).partition(": ")[2], field="address") from error
         return cls(channel, plain)
 
 

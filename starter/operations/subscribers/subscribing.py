@@ -60,7 +60,7 @@ def read_subscription(value: dict[str, Any], settings: Settings, *, place: str =
     try:
         subscription = Subscription.model_validate(fields)
     except ValidationError as error:
-        raise InputInvalid.of(problems_of(error)) from error
+        raise InputInvalid.of(problems_of(error, known=Subscription.known_fields)) from error
     problems = [*target_problems(subscription, settings), *template_problems(subscription, settings)]
     secret, asymmetric = value.get("secret"), value.get("asymmetric")
     problems += _secret_problems(secret, asymmetric, subscription)
