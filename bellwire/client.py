@@ -53,8 +53,8 @@ POLL_SECONDS = 0.5
 QUERY_TIMEOUT = timedelta(seconds=20)
 
 
-#: What a Lookup did not find, as an exception.
-_NOT_FOUND = {contract.EVENT_NOT_FOUND: EventNotFound, contract.DELIVERY_NOT_FOUND: DeliveryNotFound}
+#: What a Lookup may not find, as types of errors.
+_NOT_FOUND = {contract.EVENT_NOT_FOUND, contract.DELIVERY_NOT_FOUND}
 
 
 class _OfEvent(NamedTuple):
@@ -359,9 +359,20 @@ class Client:
                 cause
             ):  # a worker of an earlier version fails the workflow, with or without an ActivityError in between
                 if isinstance(cause, ApplicationError) and cause.type in _NOT_FOUND:
-                    raise _NOT_FOUND[cause.type] from None
+                    raise _not_found(cause.type, request) from None
                 cause = cause.__cause__
             raise TemporalUnavailable(f"the worker could not look the event up: {error.cause}") from error
         if found.not_found:
-            raise _NOT_FOUND[found.not_found]
+            raise _not_found(found.not_found, request)
         return found
+
+
+def _not_found(kind: str, request: LookupInput) -> EventNotFound | DeliveryNotFound:
+    """The error for an event, or for its delivery, that a Lookup did not find."""
+    event = f"event {request.id} of {request.source}"
+    if kind == contract.DELIVERY_NOT_FOUND:
+        return DeliveryNotFound(
+            f"{event} has no delivery for subscription {request.subscription_id}; "
+            "`python -m starter events show` lists its deliveries"
+        )
+    return EventNotFound(f"no {event} is known; check both, and that it was published to this namespace")

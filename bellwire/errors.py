@@ -31,6 +31,7 @@ import difflib
 import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator
+from typing import Self
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -69,6 +70,11 @@ class DeliveryPaused(BellwireError):
 
 class SubscriptionNotFound(BellwireError):
     """No subscription has this id; `python -m starter subscriptions` lists them."""
+
+    @classmethod
+    def of(cls, subscription_id: str) -> Self:
+        """The error for this id."""
+        return cls(f"no subscription {subscription_id} exists; `python -m starter subscriptions` lists them")
 
 
 class SubscriptionChanged(BellwireError):

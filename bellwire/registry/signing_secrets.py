@@ -107,7 +107,7 @@ async def _read(
     query = select(subscriptions.c.channel, subscriptions.c.secrets).where(subscriptions.c.id == subscription_id)
     row = (await connection.execute(query.with_for_update() if lock else query)).one_or_none()
     if row is None:
-        raise SubscriptionNotFound
+        raise SubscriptionNotFound.of(subscription_id)
     return Channel(row.channel), _loaded(row.secrets, now=now)
 
 

@@ -135,7 +135,7 @@ async def set_state(
     )
     row = changed.one_or_none()
     if row is None:
-        raise SubscriptionNotFound
+        raise SubscriptionNotFound.of(subscription_id)
     if active and json.loads(row.target).get("to") == "":
         raise SubscriptionInvalid("target: the recipient was erased; create a new subscription with another id")
     patterns = json.loads(row.types)
@@ -152,7 +152,7 @@ async def replace(connection: AsyncConnection, changed: Sequence[Subscription]) 
     # Sorted, or two operators who change the same subscriptions could deadlock.
     for new in sorted(changed, key=lambda each: each.id):
         if new.id not in found:
-            raise SubscriptionNotFound(f"no subscription {new.id} exists; `python -m starter subscriptions` lists them")
+            raise SubscriptionNotFound.of(new.id)
         before = found[new.id].subscription
         if new.channel is not before.channel:
             raise SubscriptionInvalid(
@@ -249,7 +249,7 @@ class Subscriptions:
         """Return a subscription with its secrets and the health of its endpoint. Raises SubscriptionNotFound."""
         found = await self._database.read(by_ids, [subscription_id])
         if not found:
-            raise SubscriptionNotFound
+            raise SubscriptionNotFound.of(subscription_id)
         return found[subscription_id]
 
     async def list(

@@ -96,7 +96,7 @@ def output_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> Any:
         (["erase", ANN, "--channel", "sms"], 2, "ADDRESS: is not an E.164 number"),
         (["erase", "https://app.example", "--channel", "webhook"], 2, "--channel"),
         (["erase", ANN, "--grace", "soon"], 2, "--grace: 'soon' is not a valid duration"),
-        (["subscriptions", "delete", "unknown"], 1, "No subscription has this id"),
+        (["subscriptions", "delete", "unknown"], 1, "no subscription"),
         (["subscriptions", "delete", "mail"], 1, "mail: 1 of its deliveries are unsettled; wait until they settle"),
     ],
 )

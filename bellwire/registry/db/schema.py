@@ -37,9 +37,12 @@ async def check(connection: AsyncConnection) -> None:
     newest = ScriptDirectory.from_config(_config()).get_current_head()
     current = await connection.run_sync(lambda inner: MigrationContext.configure(inner).get_current_revision())
     if current != newest:
-        raise NotSetUp(
-            f"{NotSetUp.__doc__} The registry schema is at {current or 'nothing'}, this version needs {newest}."
+        found = (
+            f"The registry schema is at {current}, this version needs {newest}."
+            if current
+            else "The registry is empty."
         )
+        raise NotSetUp(f"{NotSetUp.__doc__} {found}")
 
 
 def _config() -> Config:

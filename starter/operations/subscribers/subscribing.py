@@ -93,7 +93,7 @@ async def _id_problems(registry: Registry, new: Sequence[NewSubscription]) -> li
         if name in first:
             message, remedy = f"{name} is given twice, first by {first[name]}", ""
         elif await _exists(registry, name):
-            message, remedy = f"{name} exists already", "choose another, or omit it to have one generated"
+            message, remedy = f"{name} is already in use", "choose another id, or leave it out"
         else:
             first[name] = each.place
             continue

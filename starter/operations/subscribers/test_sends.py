@@ -50,7 +50,7 @@ def error_of(cause: BaseException, channel: Channel) -> Exception:
         )
     inner = cause.cause if isinstance(cause, ActivityError) else cause
     if isinstance(inner, ApplicationError) and inner.type == SUBSCRIPTION_NOT_FOUND:
-        return SubscriptionNotFound()
+        return SubscriptionNotFound(inner.message)
     if isinstance(inner, Timeout) and inner.type is TimeoutType.SCHEDULE_TO_START:
         return OperationError(
             f"no worker polls the queue of {channel}", remedy=f"start `python worker.py --channels {channel}`"

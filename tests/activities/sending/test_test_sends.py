@@ -151,7 +151,11 @@ def timeout(kind: TimeoutType) -> Timeout:
         (timeout(TimeoutType.START_TO_CLOSE), OperationError, "no worker started it within 90 s"),
         (failed(timeout(TimeoutType.SCHEDULE_TO_START)), OperationError, "no worker polls the queue of sms"),
         (failed(timeout(TimeoutType.START_TO_CLOSE)), OperationError, "did not end within a minute"),
-        (failed(ApplicationError("gone", type=SUBSCRIPTION_NOT_FOUND)), SubscriptionNotFound, "No subscription"),
+        (
+            failed(ApplicationError("no subscription a", type=SUBSCRIPTION_NOT_FOUND)),
+            SubscriptionNotFound,
+            "no subscription a",
+        ),
         (failed(ApplicationError("boom")), OperationError, "the worker failed: boom"),
     ],
 )

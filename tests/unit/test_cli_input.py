@@ -1,0 +1,41 @@
+"""Times, durations, numbers and tenants on the command line: what is out of range is one clear line."""
+
+import pytest
+
+from tests.unit.test_cli import MAIL, PUBLISH, SUBSCRIBE, errors_of, registry_url
+
+__all__ = ["registry_url"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["suppressions", "--before", "0001-01-01T00:00:00+14:00"], "--before: is outside the years 1 to 9999 in UTC"),
+        (["suppressions", "--before", "9999-12-31T23:59:59-00:01"], "--before: is outside the years 1 to 9999 in UTC"),
+        (
+            ["suppressions", "--before", "\u0662\u0660\u0662\u0666-11-23"],
+            "is not a valid time; write it as 2026",
+        ),
+        (["suppressions", "--before", "0000-01-01"], "--before: '0000-01-01' is not a valid time"),
+        (["purge", "--older-than", "99999999999999d"], "--older-than: '99999999999999d' is out of range"),
+        (["purge", "--older-than", "\u0663\u0660d"], "is not a valid duration"),
+        ([*SUBSCRIBE, *MAIL, "--retry", "9" * 400 + "d"], "is out of range"),
+        (["limits", "set", "sms", "\u0661\u0660"], "is not a number from"),
+    ],
+)
+def test_values_out_of_range_are_refused(
+    arguments: list[str], named: str, registry_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (line,) = errors_of(arguments, capsys)
+    assert named in line
+
+
+def test_an_event_for_an_unknown_tenant_is_refused_by_setting(
+    registry_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BELLWIRE_UNKNOWN_TENANTS", "refuse")
+    (line,) = errors_of([*PUBLISH, "--tenant", "acmee"], capsys)
+    assert line == (
+        "error: --tenant: acmee: no subscription was ever stored for it; check the spelling; "
+        "BELLWIRE_UNKNOWN_TENANTS refuses it, so nothing was published"
+    )
