@@ -116,7 +116,7 @@ async def _changed(
         try:
             after.append(_merged(change, old, settings))
         except (ValidationError, InputInvalid) as error:
-            problems += problems_of(error, place=change.place)
+            problems += problems_of(error, place=change.place, known=Subscription.known_fields)
     if not problems:
         problems = await _own_template_problems(changes, before, after)
     if problems:
