@@ -1,47 +1,97 @@
-"""Readiness: GET /ready, by which orchestrators find out whether a worker works."""
+"""Readiness: GET /ready, by which orchestrators and load balancers find out whether a process works.
+
+Whoever asks learns only that. What is wrong may name hosts and files, so it goes to the log.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 
-from aiohttp import web
+import structlog
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 from temporalio.client import Client
 from temporalio.worker import Worker
 
 from bellwire.registry import Registry
+from bellwire.service.http_server import serving_http
 from bellwire.service.settings import SettingsInvalid
+
+log = structlog.get_logger("bellwire")
+
+#: Seconds that everything has to respond, and for which a result is used again: anybody may ask at any rate.
+CHECK_SECONDS, CACHE_SECONDS = 5.0, 1.0
+
+
+class Readiness:
+    """Whether `check`, which raises if something is wrong, succeeds. Logs each change."""
+
+    def __init__(self, check: Callable[[], Awaitable[None]]) -> None:
+        self._check = check
+        self._checking = asyncio.Lock()
+        self._ready, self._reason = True, ""
+        self._checked_at = float("-inf")
+
+    async def is_ready(self) -> bool:
+        async with self._checking:
+            if time.monotonic() - self._checked_at > CACHE_SECONDS:
+                await self._update()
+                self._checked_at = time.monotonic()
+        return self._ready
+
+    async def _update(self) -> None:
+        before = self._reason
+        try:
+            async with asyncio.timeout(CHECK_SECONDS):
+                await self._check()
+        except TimeoutError:
+            self._reason = f"no response within {CHECK_SECONDS:g} s"
+        except Exception as error:
+            self._reason = str(error)[:200] or type(error).__name__
+        else:
+            self._reason = ""
+        self._ready = not self._reason
+        if self._reason != before:
+            if self._ready:
+                log.info("readiness.restored")
+            else:
+                log.warning("readiness.lost", reason=self._reason)
+
+
+def ready_route(check: Callable[[], Awaitable[None]]) -> Route:
+    """GET /ready: 200 or 503, and nothing else."""
+    readiness = Readiness(check)
+
+    async def ready(_: Request) -> Response:
+        is_ready = await readiness.is_ready()
+        return JSONResponse({"ready": is_ready}, status_code=200 if is_ready else 503)
+
+    return Route("/ready", ready)
 
 
 @asynccontextmanager
 async def serving_readiness(
     address: str | None, client: Client, registry: Registry, workers: Sequence[Worker]
 ) -> AsyncIterator[None]:
-    """Serve GET /ready on host:port: 200 while the workers poll and registry and Temporal respond, otherwise 503 and why."""
+    """Serve GET /ready on host:port: 200 while the workers poll and registry and Temporal respond, otherwise 503."""
     if not address:
         yield
         return
 
-    async def ready(_: web.Request) -> web.Response:
-        try:
-            async with asyncio.timeout(5):
-                await registry.ping()
-                await client.service_client.check_health()
-        except Exception as error:
-            return web.json_response({"ready": False, "reason": str(error)[:200]}, status=503)
+    async def check() -> None:
+        await registry.ping()
+        await client.service_client.check_health()
         if not all(worker.is_running for worker in workers):
-            return web.json_response({"ready": False, "reason": "a worker has stopped polling"}, status=503)
-        return web.json_response({"ready": True})
+            raise RuntimeError("a worker has stopped polling")
 
-    app = web.Application()
-    app.router.add_get("/ready", ready)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
     host, _, port = address.rpartition(":")
-    try:
+    application = Starlette(routes=[ready_route(check)])
+    async with AsyncExitStack() as stack:
         try:
-            await web.TCPSite(runner, host, int(port)).start()
+            await stack.enter_async_context(serving_http(application, host=host.strip("[]"), port=int(port)))
         except OSError as error:
             raise SettingsInvalid(f"BELLWIRE_HEALTH_ADDRESS: cannot listen on {address}: {error.strerror}") from error
         yield
-    finally:
-        await runner.cleanup()

@@ -1,21 +1,17 @@
-"""The gateway under uvicorn. `starter.gateway.app.application` runs under any other ASGI server too."""
+"""Serves the gateway. `starter.gateway.app.application` runs under any other ASGI server too, behind a proxy with deadlines."""
 
-import signal
-
-import uvicorn
 from starlette.applications import Starlette
 
+from bellwire.service.http_server import serving_http
+from bellwire.service.processes import stop_on_signals
 from starter.operations.problems import OperationError
 
 
 async def serve(application: Starlette, *, host: str, port: int) -> None:
     """Serve the application until SIGINT or SIGTERM. Raises OperationError if it cannot listen."""
-    server = uvicorn.Server(
-        uvicorn.Config(application, host=host, port=port, log_config=None, access_log=False, lifespan="off")
-    )
-    # uvicorn raises the signal that stopped it again at the end; without a handler, the exit status would be bad.
-    signal.signal(signal.SIGTERM, lambda *_: None)
+    stop = stop_on_signals()
     try:
-        await server.serve()
-    except SystemExit as error:  # uvicorn's way to say that it cannot listen
+        async with serving_http(application, host=host, port=port):
+            await stop.wait()
+    except OSError as error:
         raise OperationError(f"cannot listen on {host}:{port}", remedy="check that no other program uses it") from error

@@ -1,44 +1,89 @@
 """The gateway as a process."""
 
 import asyncio
+import os
+import resource
+import signal
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
+import pytest
 
+from bellwire.keys.keyring import new_entry
 from bellwire.registry import Registry
 from starter.local.processes import free_port
 
 CHECKOUT = Path(__file__).parents[2]
+TOKEN = "t" * 40
 
 
-async def test_the_gateway_serves_until_it_is_stopped(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/registry.db"
+@asynccontextmanager
+async def gateway(
+    folder: Path, **settings: str
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, int, aiohttp.ClientSession, Path]]:
+    """The process once it serves, its port, a client, and its log. It must end with status 0."""
+    url = f"sqlite:///{folder}/registry.db"
     registry = await Registry.open(url)
     await registry.migrate()
     await registry.close()
-    port = free_port()
-    command = (sys.executable, "-m", "starter", "gateway", "--port", str(port))
-    process = await asyncio.create_subprocess_exec(
-        *command, cwd=CHECKOUT, env={"BELLWIRE_REGISTRY_URL": url}, stderr=asyncio.subprocess.PIPE
-    )
-    assert process.stderr
+    port, log = free_port(), folder / "gateway.log"
+    with log.open("wb") as file:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "starter", "gateway", "--port", str(port)),
+            cwd=CHECKOUT,
+            env={"BELLWIRE_REGISTRY_URL": url, "TEMPORAL_CONFIG_FILE": os.devnull, **settings},
+            stderr=file,
+        )
     try:
-        assert b"listening" in await process.stderr.readline()
-        async with aiohttp.ClientSession() as session:
-            while True:
+        async with asyncio.timeout(30), aiohttp.ClientSession() as session:
+            while process.returncode is None:
                 try:
                     async with session.get(f"http://127.0.0.1:{port}/ready") as response:
                         assert (response.status, await response.json()) == (200, {"ready": True})
                     break
                 except aiohttp.ClientConnectorError:
                     await asyncio.sleep(0.05)
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session:
+            yield process, port, session, log
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+        await process.wait()
+    assert process.returncode == 0, log.read_text()
+
+
+async def test_the_gateway_serves_until_it_is_stopped(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as (_, port, _, log):
+        assert f"listening on http://127.0.0.1:{port}" in log.read_text()
         second = await asyncio.create_subprocess_exec(
-            *command, cwd=CHECKOUT, env={"BELLWIRE_REGISTRY_URL": url}, stderr=asyncio.subprocess.PIPE
+            *(sys.executable, "-m", "starter", "gateway", "--port", str(port)),
+            cwd=CHECKOUT,
+            env={"BELLWIRE_REGISTRY_URL": f"sqlite:///{tmp_path}/registry.db"},
+            stderr=asyncio.subprocess.PIPE,
         )
         _, errors = await second.communicate()
         assert (second.returncode, b"cannot listen on" in errors) == (1, True)
-    finally:
-        process.terminate()
-        await process.communicate()
-    assert process.returncode == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sets the limits of another process")
+async def test_half_requests_without_end_leave_it_reachable_and_its_log_short(tmp_path: Path) -> None:
+    keys = {"BELLWIRE_ENCRYPTION_KEYS": new_entry("k1"), "BELLWIRE_CODEC_TOKENS": TOKEN}
+    async with gateway(tmp_path, **keys) as (process, port, session, log):
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (256, 1024))
+        body = f"POST /codec/decode HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nX-Namespace: default\r\n"
+        held = []
+        for number in range(400):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(f"{body}Content-Length: 30\r\n\r\nhalf".encode() if number % 2 else b"GET /ready HTTP/1.1\r\n")
+            held.append(writer)
+        async with session.get(f"http://127.0.0.1:{port}/ready") as response:
+            assert response.status == 200
+        for writer in held:
+            writer.transport.abort()
+        async with session.get(f"http://127.0.0.1:{port}/ready") as response:
+            assert response.status == 200
+        assert "Traceback" not in log.read_text()
+        assert len(log.read_text().splitlines()) < 5
