@@ -8,11 +8,12 @@ import asyncio
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
-from weakref import WeakValueDictionary
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-#: Look-ups at a time, and those for one tenant.
+from activities.tenant_slots import TenantSlots
+
+#: Look-ups at a time, and those for one tenant. It gets fewer while many tenants look up names.
 MAX_LOOKUPS, MAX_LOOKUPS_PER_TENANT = 128, 8
 #: Seconds until a look-up counts as failed, waiting included. Its thread may be blocked for longer.
 LOOKUP_SECONDS = 5.0
@@ -26,21 +27,19 @@ class TenantResolver(AbstractResolver):
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(MAX_LOOKUPS, "untrusted-lookup")
-        self._slots: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._slots = TenantSlots(MAX_LOOKUPS, per_tenant=MAX_LOOKUPS_PER_TENANT)
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
         """The addresses of the host. Raises OSError, or UnicodeError for a name that IDNA cannot encode."""
         tenant = requesting_tenant.get()
-        if (slots := self._slots.get(tenant)) is None:
-            self._slots[tenant] = slots = asyncio.Semaphore(MAX_LOOKUPS_PER_TENANT)
         try:
             async with asyncio.timeout(LOOKUP_SECONDS):
-                await slots.acquire()
+                await self._slots.acquire(tenant)
                 looking = asyncio.get_running_loop().run_in_executor(self._threads, _addresses, host, port, int(family))
                 # The slot is free when the thread is, and not when the caller stops waiting.
-                looking.add_done_callback(lambda done: _release(slots, done))
+                looking.add_done_callback(lambda done: self._release(tenant, done))
                 return await asyncio.shield(looking)
         except TimeoutError:
             raise OSError("the name server does not answer") from None
@@ -49,11 +48,10 @@ class TenantResolver(AbstractResolver):
         """Start no more look-ups. Does not wait for those that run."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-
-def _release(slots: asyncio.Semaphore, done: asyncio.Future[list[ResolveResult]]) -> None:
-    slots.release()
-    if not done.cancelled():
-        done.exception()  # retrieved here too, since the caller may have stopped waiting
+    def _release(self, tenant: str, done: asyncio.Future[list[ResolveResult]]) -> None:
+        self._slots.release(tenant)
+        if not done.cancelled():
+            done.exception()  # retrieved here too, since the caller may have stopped waiting
 
 
 def _addresses(host: str, port: int, family: int) -> list[ResolveResult]:

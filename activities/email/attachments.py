@@ -6,7 +6,6 @@ A temporary failure to fetch a file defers the delivery. A file that fails perma
 receivers is left out, and the mail says so with a link to it.
 """
 
-import asyncio
 import html as escaping
 import mimetypes
 import re
@@ -15,7 +14,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urlsplit
-from weakref import WeakValueDictionary
 
 from activities.egress.download import Downloader, DownloadFailed
 from activities.egress.name_lookups import requesting_tenant
@@ -23,13 +21,14 @@ from activities.egress.policy import EgressRefused
 from activities.email.files import File, file_name, media_type
 from activities.rendering.html.final import append_to_body
 from activities.rendering.renderer import EmailText
+from activities.tenant_slots import TenantSlots
 from bellwire.events import Event
 
 #: Files of a mail, bytes of one file, and bytes of all files. In base64 that is 20 MB; relays commonly accept 25.
 MAX_FILES, MAX_FILE_BYTES, MAX_TOTAL_BYTES = 10, 7_000_000, 15_000_000
 #: Mails with files that one process holds in memory at the same time, and those of one tenant: a slow server holds up only
 #: the tenant that names it.
-MAX_CONCURRENT, MAX_CONCURRENT_PER_TENANT = 6, 2
+MAX_CONCURRENT, MAX_CONCURRENT_PER_TENANT = 8, 2
 #: Longest URL in characters.
 MAX_URL = 2048
 
@@ -110,8 +109,7 @@ class Attachments:
 
     def __init__(self, fetch: Fetch | None) -> None:
         self._fetch = fetch
-        self._slots = asyncio.Semaphore(MAX_CONCURRENT)
-        self._tenant_slots: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._slots = TenantSlots(MAX_CONCURRENT, per_tenant=MAX_CONCURRENT_PER_TENANT)
 
     @asynccontextmanager
     async def load(self, event: Event, *, tenant: str, wanted: bool) -> AsyncIterator[AttachmentSet]:
@@ -120,10 +118,8 @@ class Attachments:
         if not entries:
             yield AttachmentSet()
             return
-        if (own := self._tenant_slots.get(tenant)) is None:
-            self._tenant_slots[tenant] = own = asyncio.Semaphore(MAX_CONCURRENT_PER_TENANT)
         requesting_tenant.set(tenant)
-        async with own, self._slots:
+        async with self._slots.hold(tenant):
             yield await self._load_all(entries)
 
     async def _load_all(self, entries: list[Any]) -> AttachmentSet:

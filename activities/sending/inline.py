@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import NamedTuple
 
 from temporalio import activity
@@ -17,6 +18,7 @@ from activities.sending.channel_sender import ChannelSender
 from activities.sending.in_flight import has_outcome
 from activities.sending.ledger import AttemptLedger
 from activities.sending.loop import FLUSH_SECONDS
+from activities.tenant_slots import TenantSlots
 from bellwire.contract import InlineSend, InlineSendResult
 from bellwire.deliveries import Attempt
 from bellwire.registry import Registry
@@ -39,8 +41,8 @@ class _Running(NamedTuple):
 class InlineSender:
     """The activity `send_inline`, over the channels of this process.
 
-    At most `limit` attempts run at a time, including those that have outlasted their workflow task. Beyond that, deliveries go
-    to the activities of their channels. `clock`: seconds that never go back.
+    At most `limit` attempts of a tenant run at a time, and fewer while many tenants send, including those that have outlasted
+    their workflow task. Beyond that, deliveries go to the activities of their channels. `clock`: seconds that never go back.
     """
 
     def __init__(
@@ -51,8 +53,10 @@ class InlineSender:
         limit: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._registry, self._channels, self._limit, self._clock = registry, channels, limit, clock
+        self._registry, self._channels, self._clock = registry, channels, clock
         self._running = set[asyncio.Task[Attempt]]()
+        # A tenant gets a quarter.
+        self._slots = TenantSlots(4 * limit, per_tenant=limit)
         #: By subscription, until when its receiver counts as slow.
         self._slow_until: dict[str, float] = {}
         #: Workflow tasks that wait for receivers now.
@@ -66,11 +70,10 @@ class InlineSender:
         in_flight = {key for channel in self._channels.values() for key in channel.in_flight.among(groups)}
         ledger = AttemptLedger(self._registry)
         requests = await ledger.load_due(groups)
-        if len(self._running) + len(requests) > self._limit:
+        chosen = [request for request in requests if request.key not in in_flight and self._is_quick(request)]
+        if not self._reserve(chosen):
             # All or none: the caller waits for those that start anyway.
             chosen = []
-        else:
-            chosen = [request for request in requests if request.key not in in_flight and self._is_quick(request)]
         chosen_keys = {request.key for request in chosen}
         remaining += (request.group for request in requests if request.key not in chosen_keys)
         late = await self._run([self._start(request, inline) for request in chosen], ledger)
@@ -78,6 +81,17 @@ class InlineSender:
         remaining += (request.group for request in late)
         result = ledger.result
         return InlineSendResult(**dict(result), remaining=tuple(remaining))
+
+    def _reserve(self, requests: Sequence[SendRequest]) -> bool:
+        """Take a slot for each request; none if there are not enough."""
+        reserved = list[str]()
+        for request in requests:
+            if not self._slots.try_acquire(request.subscription.tenant):
+                for tenant in reserved:
+                    self._slots.release(tenant)
+                return False
+            reserved.append(request.subscription.tenant)
+        return True
 
     def _is_quick(self, request: SendRequest) -> bool:
         """Whether neither a slow receiver nor another process makes the workflow task wait."""
@@ -89,8 +103,12 @@ class InlineSender:
         attempt, schedule = self._channels[channel].attempt, inline.schedules[channel]
         task = asyncio.create_task(run_attempt(request, attempt, schedule, published_at=inline.published_at))
         self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        task.add_done_callback(partial(self._end, request.subscription.tenant))
         return _Running(request, task)
+
+    def _end(self, tenant: str, task: asyncio.Task[Attempt]) -> None:
+        self._running.discard(task)
+        self._slots.release(tenant)
 
     async def _run(self, running: Sequence[_Running], ledger: AttemptLedger) -> list[SendRequest]:
         """Wait for the attempts and record them. Those that are late, which are returned, stay in flight under a lease."""

@@ -5,7 +5,8 @@ skipped.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -37,7 +38,7 @@ STOPPING, HAND_OVER = "WorkerStopping", timedelta(milliseconds=100)
 
 @dataclass(kw_only=True)
 class ChunkRun:
-    """One run of a send activity: attempts each delivery of the chunk once, up to `concurrency` at a time.
+    """One run of a send activity: attempts each delivery of the chunk once, up to `concurrency` of each tenant at a time.
 
     Waits for attempts that are in flight here or in another process instead of repeating them. If `attempt` raises, the other
     attempts still run and are recorded, or the next try would repeat them; then the first error is raised. When the worker
@@ -74,8 +75,10 @@ class ChunkRun:
             elif requests and activity.info().attempt > 1:
                 # If the registry takes no writes, each try would send the same again.
                 await registry.attempts.probe(requests[0])
-            queue = iter(requests)
-            self._tasks |= {asyncio.create_task(self._work(queue)) for _ in range(min(self.concurrency, len(requests)))}
+            for own in _by_tenant(requests):
+                queue = iter(own)
+                number = min(self.concurrency, len(own))
+                self._tasks |= {asyncio.create_task(self._work(queue)) for _ in range(number)}
             try:
                 pending = self._tasks
                 while pending:
@@ -145,6 +148,14 @@ class ChunkRun:
         except Exception as error:
             # The activity reports what ended it, which says more.
             log.error("attempts.record_failed", channel=str(self.channel), error=type(error).__name__)  # noqa: TRY400
+
+
+def _by_tenant(requests: Iterable[SendRequest]) -> Iterable[list[SendRequest]]:
+    """The requests of each tenant, so that slow receivers of one do not hold up those of another."""
+    found = defaultdict[str, list[SendRequest]](list)
+    for request in requests:
+        found[request.subscription.tenant].append(request)
+    return found.values()
 
 
 @asynccontextmanager

@@ -16,6 +16,7 @@ from activities.egress.failures import COMMON_HEADERS
 from activities.egress.name_lookups import requesting_tenant
 from activities.egress.policy import Egress, EgressRefused, timeouts
 from activities.rendering.renderer import Renderer
+from activities.tenant_slots import TenantSlots
 from activities.webhook.body import body_of
 from activities.webhook.endpoint import ConnectionLimit, Endpoint, RequestFailed, tls_of
 from activities.webhook.handshake import Handshakes
@@ -29,12 +30,15 @@ from bellwire.targets import WebhookTarget
 
 log = structlog.get_logger("bellwire")
 
+#: Requests of a process at a time, each with a connection.
+MAX_REQUESTS = 4096
+
 
 class WebhookChannel:
     """Posts events to endpoints. `timeout` is in seconds, from connecting to the end of the response.
 
-    `connections` is how many one host and port gets at a time. `origin` is the domain name that
-    handshakes announce to endpoints that want to be asked for consent.
+    `connections` is how many one host and port gets at a time, `max_requests` how many there are at a time, of which a tenant
+    gets a quarter. `origin` is the domain name that handshakes announce to endpoints that want to be asked for consent.
     """
 
     def __init__(
@@ -45,6 +49,7 @@ class WebhookChannel:
         *,
         timeout: float,
         connections: int = 50,
+        max_requests: int = MAX_REQUESTS,
         origin: str | None = None,
         renderer: Renderer | None = None,
         clock: Callable[[], float] = time.time,
@@ -53,6 +58,7 @@ class WebhookChannel:
         self._egress = egress
         self._timeouts = timeouts(timeout)
         self._connections = ConnectionLimit(connections)
+        self._requests = TenantSlots(max_requests)
         self._renderer = renderer or Renderer()
         self._clock = clock
         self._handshakes = Handshakes(registry, origin=origin, clock=clock)
@@ -70,7 +76,10 @@ class WebhookChannel:
         except EgressRefused as refusal:
             return Outcome(kind=OutcomeKind.REJECTED, reason=refusal.reason)
         requesting_tenant.set(request.subscription.tenant)
-        async with self._connections.of(url):
+        async with (
+            self._requests.hold(request.subscription.tenant),
+            self._connections.of(url).hold(request.subscription.tenant),
+        ):
             # Signed only now: a signature expires, and the wait may be long.
             return await self._attempt(request, target, url)
 

@@ -13,6 +13,7 @@ from yarl import URL
 from activities.egress.capped import read_start
 from activities.egress.failures import CLIENT_ERRORS, classify_error, redact
 from activities.egress.policy import Dialled, Egress
+from activities.tenant_slots import TenantSlots
 from activities.webhook.responses import RESPONSE_BYTES
 from bellwire.deliveries import Outcome
 from bellwire.keys import certificates
@@ -73,20 +74,21 @@ class Endpoint:
 
 
 class ConnectionLimit:
-    """At most `limit` attempts at a time at each host and port; others wait in the order in which they came.
+    """At most `limit` attempts at a time at each host and port; others wait.
 
-    The client has no limit of its own: there, waiting would count against the endpoint's timeout.
+    Tenants with an endpoint at the same host take turns; the attempts of each wait in the order in which they came. The client
+    has no limit of its own: there, waiting would count against the endpoint's timeout.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._slots: WeakValueDictionary[tuple[str | None, int | None], asyncio.Semaphore] = WeakValueDictionary()
+        self._slots: WeakValueDictionary[tuple[str | None, int | None], TenantSlots] = WeakValueDictionary()
 
-    def of(self, url: URL) -> asyncio.Semaphore:
+    def of(self, url: URL) -> TenantSlots:
         """What an attempt holds while it has a connection."""
         key = (url.raw_host, url.port)
         if (slots := self._slots.get(key)) is None:
-            self._slots[key] = slots = asyncio.Semaphore(self._limit)
+            self._slots[key] = slots = TenantSlots(self._limit, exhaustible=True)
         return slots
 
 
