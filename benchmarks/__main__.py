@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import fairness, growth, throughput, waiting
+from benchmarks import fairness, growth, tenants, throughput, waiting
 from benchmarks.figures import CRITERIA, Result, machine, save, table
 from benchmarks.sizes import Sizes
 from starter.checkout import CHECKOUT
@@ -25,6 +25,7 @@ BENCHMARKS: Mapping[str, Callable[[Sizes], Awaitable[Result]]] = {
     "history": growth.history,
     "slow": waiting.slow,
     "fair": fairness.fair,
+    "tenants": tenants.tenants,
     "processes": throughput.processes,
 }
 

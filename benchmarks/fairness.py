@@ -29,7 +29,7 @@ async def fair(sizes: Sizes) -> Result:
     raw: dict[str, list[float]] = {}
     ratios = {}
     for label, enabled, repeats in (("on", "true", sizes.repeats), ("off", "false", 1)):
-        options = _dynamic(f"matching.enableFairness={enabled}", *ONE_PARTITION)
+        options = dynamic_config(f"matching.enableFairness={enabled}", *ONE_PARTITION)
         async with running_rig(server_options=options) as rig:
             for quantity, value in (await _waits(rig, sizes, repeats)).items():
                 raw[f"fairness {label}: {quantity}"] = value
@@ -51,7 +51,7 @@ async def fair(sizes: Sizes) -> Result:
     )
 
 
-def _dynamic(*values: str) -> list[str]:
+def dynamic_config(*values: str) -> list[str]:
     return [part for value in values for part in ("--dynamic-config-value", value)]
 
 
@@ -102,13 +102,13 @@ async def _quiet_latencies(rig: Rig, kind: str, *, often: float, seconds: float)
 
     await rig.sink.arrivals()
     start = time.monotonic()
-    await _steadily(publish, often=often, seconds=seconds)
+    await steadily(publish, often=often, seconds=seconds)
     took = time.monotonic() - start
     arrived = await rig.sink.arrivals()
     return [(arrived[name] - moment) * 1000 for name, moment in began.items()], (len(arrived) - len(began)) / took
 
 
-async def _steadily(work: Callable[[], Awaitable[object]], *, often: float, seconds: float) -> None:
+async def steadily(work: Callable[[], Awaitable[object]], *, often: float, seconds: float) -> None:
     """Start `work` `often` times a second for `seconds`, without waiting for earlier starts; then wait for all."""
     start = time.monotonic()
     async with asyncio.TaskGroup() as began:

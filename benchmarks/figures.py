@@ -91,6 +91,13 @@ CRITERIA: Mapping[str, Criterion] = {
             higher=False,
         ),
         Criterion(
+            name="tenants",
+            ratio="p99 of a healthy tenant beside one that abuses a shared pool / alone",
+            must=2.0,
+            aim=1.2,
+            higher=False,
+        ),
+        Criterion(
             name="processes",
             ratio="deliveries/s of a worker of two processes / of one",
             must=1.0,

@@ -42,7 +42,7 @@ SETTINGS = {
     "BELLWIRE_EGRESS_ALLOW": "127.0.0.0/8",
     "BELLWIRE_EGRESS_DETAILS": "true",
     "BELLWIRE_LOG_FORMAT": "json",
-    # Names threads by what they do, so that their CPU time can be distinguished.
+    # Names threads by what they do, so that their CPU time can be distinguished, and resolves the names of benchmarks.
     "PYTHONPATH": str(Path(__file__).parent / "naming"),
 }
 #: Subscriptions in one transaction.
@@ -217,15 +217,21 @@ async def running_rig(*, processes: int = 1, server_options: Sequence[str] = (),
             cleanup.push_async_callback(process.stop, grace=STOP_TIMEOUT)
             return process
 
-        port = free_port()
-        sink, receiving = Sink(f"http://127.0.0.1:{port}", session), await start("sink", str(port))
+        port, mail_port = free_port(), free_port()
+        sink = Sink(f"http://127.0.0.1:{port}", session)
+        receiving = await start("sink", str(port), str(mail_port))
         await receiving.until(sink.ready, timeout=START_TIMEOUT)
         stack = await cleanup.enter_async_context(
             running_stack(
                 folder,
                 port=free_port(),
                 ui_port=free_port(),
-                settings={**SETTINGS, **settings},
+                settings={
+                    **SETTINGS,
+                    "BELLWIRE_SMTP_HOST": "127.0.0.1",
+                    "BELLWIRE_SMTP_PORT": str(mail_port),
+                    **settings,
+                },
                 processes=processes,
                 server_options=server_options,
             )

@@ -1,7 +1,9 @@
-"""The sink: a webhook receiver in its own process, so cheap that it does not affect the figures.
+"""The sink: receivers of webhooks and mails in a process of their own, so cheap that it does not affect the figures.
 
-`python -m benchmarks.sink PORT` responds to POST by the first word of the path: /accept/… 204; /refuse/… 503 twice for each
-webhook-id, then 204; /hang/… never. GET /arrivals returns when each webhook-id was first accepted, and resets that.
+`python -m benchmarks.sink PORT MAIL_PORT` responds to POST by the first word of the path: /accept/… 204; /late/… the same
+after LATE seconds; /refuse/… 503 twice for each webhook-id, then 204; /interim/… 100 without end; /hang/… never. GET /file is a
+small file, and GET /stall/… the head of one that never comes. Mails are accepted. GET /arrivals returns when each webhook-id
+and each mail was first accepted, and resets that.
 """
 
 import asyncio
@@ -14,13 +16,20 @@ from typing import cast
 
 import aiohttp
 
+from benchmarks.mail_sink import MailConnection
+
 #: Times that /refuse responds 503 before it accepts.
 REFUSALS = 2
+#: Seconds that /late takes.
+LATE = 0.1
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _ID = re.compile(rb"\r\nwebhook-id: *(\S+)", re.IGNORECASE)
 _ACCEPTED = b"HTTP/1.1 204 No Content\r\n\r\n"
 _REFUSED = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
+_INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n" * 100
+_FILE = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello"
+_STALLED = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 50000\r\n\r\nhello"
 
 
 class Arrivals:
@@ -65,13 +74,29 @@ class _Connection(asyncio.Protocol):
         webhook_id = given[1].decode() if given else path.decode()
         if path.startswith(b"/hang/"):
             return None
+        if path.startswith(b"/interim/"):
+            self._repeat(_INTERIM)
+            return None
         if path.startswith(b"/refuse/") and self._arrivals.refused[webhook_id] < REFUSALS:
             self._arrivals.refused[webhook_id] += 1
             return _REFUSED
         self._arrivals.accepted.setdefault(webhook_id, time.monotonic())
+        if path.startswith(b"/late/"):
+            asyncio.get_running_loop().call_later(LATE, self._transport.write, _ACCEPTED)
+            return None
         return _ACCEPTED
 
+    def _repeat(self, response: bytes) -> None:
+        """Write it again and again, until the client hangs up."""
+        if not self._transport.is_closing():
+            self._transport.write(response)
+            asyncio.get_running_loop().call_later(0.01, self._repeat, response)
+
     def _report(self, path: bytes) -> bytes:
+        if path.startswith(b"/file"):
+            return _FILE
+        if path.startswith(b"/stall/"):
+            return _STALLED
         body = json.dumps(self._arrivals.accepted).encode() if path == b"/arrivals" else b"{}"
         if path == b"/arrivals":
             self._arrivals.clear()
@@ -99,14 +124,13 @@ class Sink:
             return False
 
 
-async def serve(port: int) -> None:
+async def serve(port: int, mail_port: int) -> None:
     """Receive until the process is stopped."""
-    arrivals = Arrivals()
-    server = await asyncio.get_running_loop().create_server(
-        lambda: _Connection(arrivals), "127.0.0.1", port, backlog=4096
-    )
-    await server.serve_forever()
+    arrivals, loop = Arrivals(), asyncio.get_running_loop()
+    server = await loop.create_server(lambda: _Connection(arrivals), "127.0.0.1", port, backlog=4096)
+    mails = await loop.create_server(lambda: MailConnection(arrivals.accepted), "127.0.0.1", mail_port)
+    await asyncio.gather(server.serve_forever(), mails.serve_forever())
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(int(sys.argv[1])))
+    asyncio.run(serve(*map(int, sys.argv[1:])))

@@ -6,7 +6,7 @@ from typing import Self
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """The default sizes keep all benchmarks together under 25 minutes on two processors."""
+    """The default sizes keep all benchmarks together under 30 minutes on two processors."""
 
     #: Pairs of measurements that are compared.
     repeats: int = 5
@@ -29,6 +29,11 @@ class Sizes:
     fair: float = 8.0
     #: Publications of the loud one by which it is measured what the system delivers.
     fair_tried: int = 100
+    #: Seconds that the healthy tenant of `tenants` publishes each time, alone and beside the hostile one, and how many times.
+    tenants: float = 5.0
+    tenants_repeats: int = 2
+    #: Maximum subscriptions of the hostile one, and events of its publications.
+    tenants_attack: int = 1_000
     #: Subscribers of the one event, and events of the publications, of one measurement of `processes`.
     processes: int = 5_000
 
@@ -51,5 +56,8 @@ class Sizes:
             stream=3,
             fair=2.0,
             fair_tried=20,
+            tenants=0.5,
+            tenants_repeats=1,
+            tenants_attack=4,
             processes=20,
         )

@@ -54,6 +54,7 @@ def test_every_criterion_has_a_benchmark_in_the_same_order() -> None:
         ("history", 9_999, 1_000),
         ("slow", 2.0, 1.2),
         ("fair", 3.0, 1.5),
+        ("tenants", 2.0, 1.2),
         ("processes", 1.0, 1.5),
     ],
 )
