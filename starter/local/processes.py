@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 
 from starter.operations.problems import OperationError
 
@@ -17,6 +17,15 @@ from starter.operations.problems import OperationError
 POLL_SECONDS = 0.05
 #: Lines of a process's log that are shown when it fails.
 TAIL_LINES = 30
+
+
+#: Files of the stack, such as its databases, are for their owner only.
+PRIVATE_UMASK = 0o077
+
+
+def _private_file(path: Path) -> BinaryIO:
+    path.touch(mode=0o600)
+    return path.open("wb")
 
 
 class ProcessFailed(OperationError):
@@ -41,7 +50,7 @@ class Process:
     @classmethod
     async def start(cls, name: str, command: Sequence[str], *, environment: Mapping[str, str], log: Path) -> Self:
         """Start `command` with exactly this environment. Raises ProcessFailed if it cannot be started."""
-        with log.open("wb") as output:
+        with _private_file(log) as output:
             try:
                 child = await asyncio.create_subprocess_exec(
                     *command,
@@ -50,6 +59,7 @@ class Process:
                     stderr=asyncio.subprocess.STDOUT,
                     env=dict(environment),
                     start_new_session=True,
+                    umask=PRIVATE_UMASK,
                 )
             except OSError as error:
                 raise ProcessFailed(f"{name}: cannot be started: {error}") from error

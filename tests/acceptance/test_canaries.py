@@ -305,6 +305,8 @@ async def test_private_data_is_written_nowhere(tmp_path: Path, keys: str) -> Non
         received = b"".join(mail.raw for mail in system.mailbox.mails)
         places = {"history": await histories(system), "metrics": await page(f"http://{metrics}/metrics")}
         while_running = files(folder)
+        readable = {file.name for file in folder.iterdir() if file.stat().st_mode & 0o077}
+    assert readable == set()
     assert all(canaries[name].encode() in received for name in ("rendered", "part"))
     found = canaries.found_in({**places, **{name: text + while_running[name] for name, text in files(folder).items()}})
     if keys:

@@ -1,6 +1,7 @@
 """Failures of the databases: unreachable, full, read-only, locked by other processes, cancelled tasks."""
 
 import asyncio
+import os
 import resource
 import sys
 from pathlib import Path
@@ -50,6 +51,34 @@ async def test_the_error_names_a_file_that_cannot_be_opened(tmp_path: Path, path
     with pytest.raises(RegistryUnavailable, match="check BELLWIRE_REGISTRY_URL") as raised:
         await Registry.open(f"sqlite:///{path.format(tmp_path)}")
     assert str(tmp_path) in str(raised.value)
+
+
+def modes_in(folder: Path) -> dict[str, int]:
+    return {file.name: file.stat().st_mode & 0o777 for file in folder.iterdir()}
+
+
+@pytest.mark.parametrize("form", ["sqlite:///{}", "sqlite:///file:{}?uri=true"])
+async def test_a_new_database_and_its_journals_are_for_their_owner_only(tmp_path: Path, form: str) -> None:
+    umask = os.umask(0o022)
+    try:
+        registry = await Registry.open(form.format(tmp_path / "registry.db"))
+        await registry.migrate()
+        await registry.subscriptions.create(subscription())
+        modes = modes_in(tmp_path)
+        await registry.close()
+    finally:
+        os.umask(umask)
+    assert modes == {"registry.db": 0o600, "registry.db-wal": 0o600, "registry.db-shm": 0o600}
+
+
+async def test_the_mode_of_a_database_that_exists_is_kept(tmp_path: Path) -> None:
+    database = tmp_path / "registry.db"
+    database.touch()
+    database.chmod(0o660)
+    registry = await Registry.open(f"sqlite:///{database}")
+    await registry.migrate()
+    await registry.close()
+    assert database.stat().st_mode & 0o777 == 0o660
 
 
 async def test_the_error_says_that_a_file_is_not_a_database(tmp_path: Path) -> None:

@@ -1,13 +1,15 @@
 """Database: connections, transactions and errors of SQLite and PostgreSQL."""
 
 import asyncio
+import os
 import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from functools import cache
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from urllib.parse import urlsplit
 
 import asyncpg
 from pydantic_core import PydanticSerializationError
@@ -188,6 +190,7 @@ class _Sqlite(Database):
             url, connect_args={"timeout": SQLITE_BUSY}, hide_parameters=True, pool_size=SQLITE_THREADS, max_overflow=0
         )
         give_ring(self._engine.dialect, ring)
+        event.listen(self._engine, "do_connect", _create_private_file)
         event.listen(self._engine, "connect", _prepare_sqlite)
         event.listen(self._engine, "begin", _begin_sqlite)
         self._writer = self._engine.execution_options(**{_WRITES: True})
@@ -286,6 +289,13 @@ def _refuses_value(error: DBAPIError) -> bool:
         return state.startswith(_REFUSED)
     # The PostgreSQL driver's errors about arguments are ValueErrors.
     return isinstance(error, DataError) or isinstance(getattr(error.orig, "__cause__", None), ValueError)
+
+
+def _create_private_file(_dialect: object, _record: object, arguments: list[str], _options: object) -> None:
+    """Create a missing database for its owner only. SQLite gives its journal files the mode of the database."""
+    path = urlsplit(arguments[0]).path if arguments[0].startswith("file:") else arguments[0]
+    with suppress(OSError):  # SQLite says what is wrong
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

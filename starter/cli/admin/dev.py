@@ -46,7 +46,7 @@ async def dev(
                 f"port {number} is already in use", field=option, remedy="choose another, or use --free-ports"
             )
     folder = folder.resolve()
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     settings = DEV_SETTINGS | {
         name: value for name, value in os.environ.items() if name.startswith("BELLWIRE_") and value
     }
