@@ -1,11 +1,11 @@
-FROM python:3.11.13-slim-bookworm AS build
+FROM python:3.13.9-slim-bookworm AS build
 WORKDIR /src
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY bellwire bellwire
 RUN python -m venv /opt/bellwire \
     && /opt/bellwire/bin/python -m pip install --no-cache-dir --disable-pip-version-check -c constraints.txt '.[app]'
 
-FROM python:3.11.13-slim-bookworm
+FROM python:3.13.9-slim-bookworm
 RUN useradd --system --uid 10001 --no-create-home bellwire
 COPY --from=build /opt/bellwire /opt/bellwire
 WORKDIR /app

@@ -1,5 +1,6 @@
 """Encryption keys: make one, and encrypt the registry's data with the first of them."""
 
+import base64
 import secrets
 import string
 from collections import Counter
@@ -12,6 +13,8 @@ from bellwire.registry.upkeep.rekeying import COLUMNS, Row
 
 #: Characters of a generated key id.
 ID_LENGTH = 8
+#: Random bytes of a generated password or token, and of a key that signs links.
+PASSWORD_BYTES, LINK_KEY_BYTES = 24, 32
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,20 @@ def new_key(key_id: str | None = None) -> str:
     entry = new_entry("".join(secrets.choice(letters) for _ in range(ID_LENGTH)) if key_id is None else key_id)
     KeyRing.parse(entry)
     return entry
+
+
+def new_environment() -> str:
+    """The lines of a file .env for docker-compose.yml, with a new password, encryption key, token and link key."""
+    link_key = base64.b64encode(secrets.token_bytes(LINK_KEY_BYTES)).decode()
+    return f"""# Passwords and keys of docker-compose.yml. Keep a copy in a safe place: what is encrypted is lost without its key.
+POSTGRES_PASSWORD={secrets.token_hex(PASSWORD_BYTES)}
+BELLWIRE_ENCRYPTION_KEYS={new_key()}
+# To read encrypted runs in Temporal's UI, enter it at http://127.0.0.1:8100/codec/login.
+BELLWIRE_CODEC_TOKENS={secrets.token_hex(PASSWORD_BYTES)}
+# For unsubscribe links and callbacks of SMS providers, set the public URL of the gateway and remove the marks.
+#BELLWIRE_PUBLIC_URL=https://bellwire.example.com
+#BELLWIRE_LINK_KEY={link_key}
+"""
 
 
 async def rekey(registry: Registry, *, dry_run: bool) -> AsyncIterator[Progress]:
