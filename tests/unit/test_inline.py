@@ -366,6 +366,23 @@ async def test_attempts_in_flight_count_towards_the_limit(registry: FailingRegis
     assert process.sender.attempted == ["slow", "a", "b"]
 
 
+async def test_slow_receivers_of_one_tenant_leave_slots_for_others(
+    registry: FailingRegistry, start: StartProcess
+) -> None:
+    gate = asyncio.Event()
+    names = [f"slow{number}" for number in range(5)]
+    process = start(limit=4, **dict.fromkeys(names, gate))
+    slow = await store(registry, *names, tenant="evil")
+    assert (await process.send_inline(*slow[:4])).remaining == slow[:4]
+    assert (await process.send_inline(slow[4])).remaining == (slow[4],)
+    assert process.sender.attempted == names[:4]
+    quick = await store(registry, "a", "b", tenant="good")
+    assert (await process.send_inline(*quick)).remaining == ()
+    assert process.sender.attempted[4:] == ["a", "b"]
+    gate.set()
+    await process.send(*slow)
+
+
 async def test_deliveries_to_a_slow_receiver_go_to_an_activity_for_a_while(
     registry: FailingRegistry, start: StartProcess
 ) -> None:

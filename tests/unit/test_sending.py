@@ -142,6 +142,20 @@ async def test_concurrency_limits_the_attempts_in_flight() -> None:
     assert len(ledger.recorded) == 20
 
 
+async def test_slow_receivers_of_one_tenant_hold_up_no_other_tenant_of_the_chunk() -> None:
+    gate = asyncio.Event()
+    slow = [of(f"slow{number}", subscribed={"tenant": "evil"}) for number in range(5)]
+    ledger = Ledger(*slow, of("a", subscribed={"tenant": "good"}))
+    sender = Sender(**dict.fromkeys((f"slow{number}" for number in range(5)), gate))
+    sending = asyncio.create_task(sent(ledger, sender, concurrency=2))
+    await asyncio.wait_for(ledger.written.wait(), 10)
+    assert ledger.names == ["a"]
+    assert sorted(sender.attempted) == ["a", "slow0", "slow1"]
+    gate.set()
+    await sending
+    assert len(ledger.recorded) == 6
+
+
 async def test_outcomes_are_recorded_while_other_attempts_run() -> None:
     gate = asyncio.Event()
     ledger, sender = Ledger(of("fast"), of("slow")), Sender(slow=gate)

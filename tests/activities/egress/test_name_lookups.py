@@ -79,6 +79,22 @@ async def test_tenant_with_names_that_never_resolve_holds_up_itself_only(names: 
     await resolver.close()
 
 
+async def test_many_tenants_with_such_names_leave_threads_for_others(names: NameService) -> None:
+    resolver = TenantResolver()
+    hanging = [
+        asyncio.create_task(looked_up(resolver, f"evil-{n % 60}", f"n{n}.slow.test"))
+        for n in range(60 * MAX_LOOKUPS_PER_TENANT)
+    ]
+    while names.current["slow.test"] < 60:
+        await asyncio.sleep(0.01)
+    others = [looked_up(resolver, f"tenant-{n}", f"n{n}.good.test") for n in range(50)]
+    async with asyncio.timeout(0.9):
+        assert set(await asyncio.gather(*others)) == {"127.0.0.1"}
+    assert set(await asyncio.gather(*hanging)) == {"the name server does not answer"}
+    names.released.set()
+    await resolver.close()
+
+
 async def test_webhooks_of_other_tenants_are_delivered_meanwhile(names: NameService) -> None:
     egress = guard()
     async with WebhookReceiver() as hooks, egress.session() as session:

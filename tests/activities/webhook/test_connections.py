@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 from activities.egress.policy import Egress
 from activities.webhook.channel import WebhookChannel
-from bellwire.deliveries import OutcomeKind
+from bellwire.deliveries import Outcome, OutcomeKind
 from bellwire.webhooks import generate_secret
 from tests.activities.listeners import serving
 from tests.activities.webhook.test_webhook import LOOPBACK, NO_REGISTRY, channel, due_at
-from tests.factories import event
+from tests.factories import event, send_request, subscription
 
 
 @dataclass
@@ -75,6 +75,24 @@ async def test_slow_endpoint_does_not_hold_up_another_one() -> None:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
         assert slow.most == 2
+
+
+async def test_tenants_with_endpoints_at_one_host_take_turns() -> None:
+    async with slow_endpoint(0.02) as endpoint, channel(connections=2) as webhook:
+
+        def attempt(tenant: str, number: int) -> asyncio.Task[Outcome]:
+            target = {"channel": "webhook", "url": f"{endpoint.url}/{tenant}/{number}"}
+            sent = send_request(subscription(target, tenant=tenant), event(), secret=generate_secret())
+            return asyncio.create_task(webhook.attempt(sent))
+
+        burst = [attempt("loud", number) for number in range(60)]
+        while len(endpoint.paths) < 2:
+            await asyncio.sleep(0.001)
+        await asyncio.wait_for(attempt("quiet", 0), 30)
+        assert len(endpoint.paths) < 20
+        await asyncio.gather(*burst)
+    assert len(endpoint.paths) == 61
+    assert endpoint.most == 2
 
 
 async def test_cancelled_attempt_gives_its_connection_back() -> None:
