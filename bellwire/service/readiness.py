@@ -1,6 +1,6 @@
 """Readiness: GET /ready, by which orchestrators and load balancers find out whether a process works.
 
-Whoever asks learns only that. What is wrong may name hosts and files, so it goes to the log.
+A client learns only that. What is wrong may name hosts and files, so it goes to the log.
 """
 
 import asyncio
