@@ -1,4 +1,4 @@
-"""Slots that tenants share: nobody takes the last ones, and what is given back goes to whoever holds the fewest."""
+"""Slots that tenants share: nobody takes the last ones, and what is given back goes to the tenant that holds the fewest."""
 
 import asyncio
 

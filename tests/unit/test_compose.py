@@ -300,6 +300,9 @@ async def test_setup_worker_and_health_check_run_natively_and_the_example_publis
         "BELLWIRE_HEALTH_ADDRESS": f"127.0.0.1:{health}",
         "BELLWIRE_METRICS_ADDRESS": f"127.0.0.1:{free_port()}",
         "BELLWIRE_SHUTDOWN_GRACE": str(GRACE),
+        # The example has no keys.
+        "BELLWIRE_ENCRYPTION_KEYS": "",
+        "BELLWIRE_CODEC_TOKENS": "",
     }
     for _ in range(2):
         status, output = await ran(native(SERVICES["setup"]["command"]), environment)
