@@ -30,7 +30,7 @@ class Sizes:
     #: Publications of the loud one by which it is measured what the system delivers.
     fair_tried: int = 100
     #: Seconds that the healthy tenant of `tenants` publishes each time, alone and beside the hostile one, and how many times.
-    tenants: float = 5.0
+    tenants: float = 10.0
     tenants_repeats: int = 2
     #: Maximum subscriptions of the hostile one, and events of its publications.
     tenants_attack: int = 1_000

@@ -20,7 +20,7 @@ from benchmarks.sizes import Sizes
 
 HEALTHY, HOSTILE = "healthy", "hostile"
 #: Events a second of the healthy tenant.
-OFTEN = 20.0
+OFTEN = 10.0
 #: Seconds between two attacks, and how many run at a time: enough to fill every pool again and again.
 ATTACK_SECONDS, MAX_ATTACKS = 1.0, 3
 #: Seconds from the first attack until the healthy tenant's events are measured.
@@ -78,7 +78,7 @@ SITUATIONS: Mapping[str, Situation] = {
         healthy=_webhook("accept", lambda index: f"n{index}.answered.example.com"),
         hostile=_webhook("accept", lambda index: f"n{index}.unanswered.example.com"),
         # More than are used within the seconds for which addresses are cached.
-        turns=240,
+        turns=120,
     ),
     "slow attachments": Situation(
         healthy=_mail, hostile=_mail, healthy_data=_attached("file"), hostile_data=_attached("stall")
