@@ -8,16 +8,16 @@ class TenantSlots:
     """A number of slots. One half is kept for tenants that hold none; of the other, a tenant holds at most what it leaves free.
 
     So a lone tenant gets a quarter of the slots, or `per_tenant` if that is less; the more tenants hold slots, the fewer each
-    gets; and one that holds none finds a slot, unless at least half as many tenants as there are slots hold some. An
-    `exhaustible` pool keeps nothing: a lone tenant gets all of it, and others wait for what is given back. A slot that is given
-    back goes to the waiting tenant that holds the fewest, and to its oldest request.
+    gets; and one that holds none finds a slot, unless at least half as many tenants as there are slots hold some. A `greedy` pool
+    keeps only a fifth, and a lone tenant gets all the rest. A slot that is given back goes to the waiting tenant that holds the
+    fewest, and to its oldest request.
     """
 
-    def __init__(self, total: int, *, per_tenant: int | None = None, exhaustible: bool = False) -> None:
+    def __init__(self, total: int, *, per_tenant: int | None = None, greedy: bool = False) -> None:
         self._free = total
         self._per_tenant = total if per_tenant is None else per_tenant
-        self._kept = total // 2
-        self._exhaustible = exhaustible
+        self._kept = total // 5 if greedy else total // 2
+        self._greedy = greedy
         #: Tenants that hold slots, and those that wait, in the order in which they began to wait.
         self._held: dict[str, int] = {}
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
@@ -46,7 +46,7 @@ class TenantSlots:
         held = self._held.get(tenant, 0)
         if not self._free or held >= self._per_tenant or tenant in self._waiting:
             return False
-        if held and not self._exhaustible and held >= self._free - self._kept:
+        if held and self._free - self._kept <= (0 if self._greedy else held):
             return False
         self._held[tenant] = held + 1
         self._free -= 1

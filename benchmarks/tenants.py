@@ -58,6 +58,10 @@ def _webhook(path: str, host: Callable[[int], str] = lambda _: "127.0.0.1") -> C
     }
 
 
+def _own_host(index: int) -> str:
+    return f"n{index}.answered.example.com"
+
+
 def _templated(template: str) -> Callable[[int, int], dict[str, Any]]:
     return lambda port, index: {
         "target": {"channel": "webhook", "url": f"http://127.0.0.1:{port}/accept/{index}", "format": "template"},
@@ -75,7 +79,7 @@ def _attached(path: str) -> Callable[[int], Any]:
 
 SITUATIONS: Mapping[str, Situation] = {
     "names that are never resolved": Situation(
-        healthy=_webhook("accept", lambda index: f"n{index}.answered.example.com"),
+        healthy=_webhook("accept", _own_host),
         hostile=_webhook("accept", lambda index: f"n{index}.unanswered.example.com"),
         # More than are used within the seconds for which addresses are cached.
         turns=120,
@@ -84,10 +88,10 @@ SITUATIONS: Mapping[str, Situation] = {
         healthy=_mail, hostile=_mail, healthy_data=_attached("file"), hostile_data=_attached("stall")
     ),
     "endless templates": Situation(healthy=_templated("{{{{ data }}}}"), hostile=_templated(_ENDLESS)),
-    "endpoints that never respond": Situation(healthy=_webhook("accept"), hostile=_webhook("hang")),
-    "endless interim responses": Situation(healthy=_webhook("accept"), hostile=_webhook("interim")),
+    "endpoints that never respond": Situation(healthy=_webhook("accept"), hostile=_webhook("hang", _own_host)),
+    "endless interim responses": Situation(healthy=_webhook("accept"), hostile=_webhook("interim", _own_host)),
     "a burst to one endpoint": Situation(
-        healthy=_webhook("accept"), hostile=_webhook("late"), subscribers=1, events=1_000
+        healthy=_webhook("accept"), hostile=_webhook("late", _own_host), subscribers=1, events=1_000
     ),
 }
 

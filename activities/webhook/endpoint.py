@@ -76,8 +76,8 @@ class Endpoint:
 class ConnectionLimit:
     """At most `limit` attempts at a time at each host and port; others wait.
 
-    Tenants with an endpoint at the same host take turns; the attempts of each wait in the order in which they came. The client
-    has no limit of its own: there, waiting would count against the endpoint's timeout.
+    Tenants with an endpoint at the same host take turns, and one of them leaves a fifth to the others; the attempts of each wait
+    in the order in which they came. The client has no limit of its own: there, waiting would count against the timeout.
     """
 
     def __init__(self, limit: int) -> None:
@@ -88,7 +88,7 @@ class ConnectionLimit:
         """What an attempt holds while it has a connection."""
         key = (url.raw_host, url.port)
         if (slots := self._slots.get(key)) is None:
-            self._slots[key] = slots = TenantSlots(self._limit, exhaustible=True)
+            self._slots[key] = slots = TenantSlots(self._limit, greedy=True)
         return slots
 
 

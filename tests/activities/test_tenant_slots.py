@@ -47,14 +47,15 @@ def test_tenant_without_slots_finds_one_however_many_others_take_all_that_they_m
     assert slots.try_acquire("good")
 
 
-def test_exhaustible_pool_serves_a_lone_tenant_with_all_slots() -> None:
-    slots = TenantSlots(5, exhaustible=True)
-    assert take_all(slots, "one") == 5
-    assert not slots.try_acquire("other")
+def test_lone_tenant_of_a_greedy_pool_leaves_a_fifth() -> None:
+    slots = TenantSlots(50, greedy=True)
+    assert take_all(slots, "one") == 40
+    assert [take_all(slots, f"other-{n}") for n in range(11)] == [1] * 10 + [0]
+    assert take_all(TenantSlots(3, greedy=True), "one") == 3
 
 
 async def test_slot_that_is_given_back_goes_to_the_tenant_with_the_fewest_and_then_in_order() -> None:
-    slots, order = TenantSlots(3, exhaustible=True), list[str]()
+    slots, order = TenantSlots(3, greedy=True), list[str]()
     assert take_all(slots, "busy") == 3
     tasks = [waiting(slots, "busy", order, f"busy-{n}") for n in range(3)]
     await settle()

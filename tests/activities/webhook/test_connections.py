@@ -16,7 +16,7 @@ from tests.factories import event, send_request, subscription
 
 @dataclass
 class Slow:
-    """An endpoint that takes `seconds` for each request."""
+    """An endpoint that takes `seconds` for each request, except for those to /quick."""
 
     seconds: float
     url: str = ""
@@ -30,10 +30,11 @@ class Slow:
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
-                self.paths.append(head.split(b" ")[1].decode())
+                path = head.split(b" ")[1].decode()
+                self.paths.append(path)
                 length = head.lower().split(b"content-length:")[1].split(b"\r\n")[0]
                 await reader.readexactly(int(length))
-                await asyncio.sleep(self.seconds)
+                await asyncio.sleep(0 if path == "/quick" else self.seconds)
                 writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
         finally:
             self.current -= 1
@@ -93,6 +94,24 @@ async def test_tenants_with_endpoints_at_one_host_take_turns() -> None:
         await asyncio.gather(*burst)
     assert len(endpoint.paths) == 61
     assert endpoint.most == 2
+
+
+async def test_slow_endpoint_of_one_tenant_leaves_connections_of_its_host_to_others() -> None:
+    async with slow_endpoint(30) as endpoint, channel(connections=10, timeout=25) as webhook:
+
+        def attempt(tenant: str) -> asyncio.Task[Outcome]:
+            target = {"channel": "webhook", "url": f"{endpoint.url}/{tenant}"}
+            sent = send_request(subscription(target, tenant=tenant), event(), secret=generate_secret())
+            return asyncio.create_task(webhook.attempt(sent))
+
+        waiting = [attempt("slow") for _ in range(20)]
+        while len(endpoint.paths) < 8:
+            await asyncio.sleep(0.01)
+        assert (await asyncio.wait_for(attempt("quick"), 20)).reason == "HTTP 204"
+        assert not any(task.done() for task in waiting)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
 
 
 async def test_cancelled_attempt_gives_its_connection_back() -> None:
