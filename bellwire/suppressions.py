@@ -4,6 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
 
+from bellwire.formats.phone_numbers import is_number, number_key
 from bellwire.formats.storable import from_outside, storable
 from bellwire.models import Payload
 from bellwire.targets import Channel
@@ -17,7 +18,8 @@ MAX_ADDRESS, MAX_SENDER = 320, 64
 
 def by_sender(sender: str) -> str:
     """Return the scope of a suppression that applies to one SMS sender, whose messages were answered with STOP."""
-    return f"sender:{storable(sender, limit=MAX_SENDER)}"
+    number = number_key(sender)
+    return f"sender:{number if is_number(number) else storable(sender, limit=MAX_SENDER)}"
 
 
 class SuppressionReason(StrEnum):

@@ -23,6 +23,7 @@ from activities.egress.forward_proxy import ForwardProxy, check_forwarded
 from activities.egress.name_lookups import TenantResolver
 from activities.egress.public_addresses import is_public, reached
 from activities.egress.responses import ResponseConnector
+from bellwire.formats.web_urls import with_canonical_host
 
 #: Seconds for connecting, TLS handshake included; half of the request's timeout if that is less.
 CONNECT_TIMEOUT = 5.0
@@ -40,6 +41,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _NOT_IN_URL = re.compile(rb'[^\x21-\x7e]|["<>\\^`{|}]')
 #: What URL parsers remove (WHATWG URL).
 _REMOVED = re.compile(r"[\t\r\n]|^[\x00-\x20]+|[\x00-\x20]+$")
+_LINE_ENDS = re.compile(r"[\t\r\n]")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 
@@ -101,6 +103,9 @@ class Egress:
         Raises EgressRefused if the URL itself breaks the policy, whatever its name resolves to.
         """
         try:
+            if not url.isascii():
+                # URL() itself takes IDNA 2003 for some names, and refuses others that are valid.
+                url = with_canonical_host(_LINE_ENDS.sub("", url))
             parts = URL(url)
             host = parts.raw_host
         except (ValueError, IndexError):  # yarl raises IndexError for empty brackets before an @

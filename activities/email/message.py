@@ -12,16 +12,14 @@ from datetime import UTC, datetime
 from email import policy
 from email.header import Header
 from email.message import EmailMessage
-from email.utils import format_datetime, formataddr, parseaddr
-
-from pydantic import TypeAdapter, ValidationError
+from email.utils import format_datetime, formataddr
 
 from activities.email.dkim import DkimSigner
 from activities.email.files import File, file_name, media_type
 from activities.rendering.renderer import EmailText
 from activities.rendering.text import one_line, printable, valid_unicode, without_invisible
 from bellwire.email.unsubscribe_links import ONE_CLICK, UnsubscribeLinks
-from bellwire.targets.email import EmailAddress
+from bellwire.formats.mailboxes import canonical_mailbox, parse_sender
 
 #: Longest subject and sender name in characters. Encoded, they keep their header lines below the 998 characters of
 #: RFC 5322 §2.1.1.
@@ -57,11 +55,10 @@ class Composer:
 
     def __init__(self, sender: str, *, links: UnsubscribeLinks | None = None, signer: DkimSigner | None = None) -> None:
         self._links, self._signer = links, signer
-        name, address = parseaddr(without_invisible(valid_unicode(sender)))
         try:
             #: The bare address, in ASCII.
-            self.address = ascii_domain(TypeAdapter(EmailAddress).validate_python(address))
-        except ValidationError as error:
+            name, self.address = parse_sender(without_invisible(valid_unicode(sender)))
+        except ValueError as error:
             raise ValueError(f"sender: {sender!r} is not an address; write Name <address>") from error
         if not self.address.isascii():
             raise ValueError(f"sender: {sender!r} has non-ASCII letters before the @")
@@ -102,11 +99,12 @@ class Composer:
 
 
 def ascii_domain(address: str) -> str:
-    """The address with its domain in ASCII (IDNA). Then only a non-ASCII local part needs SMTPUTF8."""
-    local, _, domain = address.rpartition("@")
+    """The address with its domain in ASCII, as targets store it. Then only a non-ASCII local part needs SMTPUTF8."""
+    if address.isascii():
+        return address
     try:
-        return f"{local}@{domain.encode('idna').decode()}"
-    except UnicodeError:
+        return canonical_mailbox(address)
+    except ValueError:
         return address
 
 

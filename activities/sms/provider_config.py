@@ -18,6 +18,8 @@ from activities.sms.config_files import read_config
 from activities.sms.providers import Provider
 from activities.sms.templating import PLACEHOLDERS, placeholders_in
 from activities.sms.twilio import TWILIO
+from bellwire.formats.hosts import canonical_host
+from bellwire.formats.web_urls import with_canonical_host
 from bellwire.models import StrictInput
 from bellwire.targets.sms import sms_sender
 
@@ -40,7 +42,8 @@ def _url(value: str) -> str:
         raise ValueError("must be an http or https URL with a host")
     if placeholders_in(parts.netloc):
         raise ValueError("must have a host without placeholders, or a subscription could choose it")
-    return value
+    canonical_host(parts.hostname)
+    return with_canonical_host(value)
 
 
 def _pointer(value: str) -> str:

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from bellwire.formats.hosts import canonical_host
 
 from bellwire.errors import fields_in_error
 
@@ -32,7 +34,7 @@ class Relay(BaseModel):
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
-    host: str
+    host: Annotated[str, AfterValidator(canonical_host)]
     port: int = Field(ge=1, le=65535)
     security: SmtpSecurity = SmtpSecurity.NONE
     username: str | None = None

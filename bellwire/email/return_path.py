@@ -13,12 +13,12 @@ import binascii
 import hashlib
 import hmac
 import re
-from contextlib import suppress
 
 from pydantic import TypeAdapter, ValidationError
 
 from bellwire.deliveries import delivery_id
 from bellwire.email.unsubscribe_links import LinkKeys
+from bellwire.formats.mailboxes import mailbox_key
 from bellwire.models import Payload
 from bellwire.targets.email import EmailAddress
 
@@ -117,11 +117,8 @@ def check_return_path(address: str) -> str:
 
 
 def normalized(recipient: str) -> str:
-    """The address in lower case and with its domain in ASCII, so that different spellings are equal."""
-    local, _, domain = recipient.strip().rpartition("@")
-    with suppress(UnicodeError):
-        domain = domain.encode("idna").decode()
-    return f"{local}@{domain}".casefold()
+    """What is equal for all spellings of one mailbox."""
+    return mailbox_key(recipient)
 
 
 def _encoded(raw: bytes) -> str:

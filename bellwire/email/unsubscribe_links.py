@@ -12,6 +12,8 @@ import hmac
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from bellwire.formats.mailboxes import mailbox_key
+
 #: The gateway's path of unsubscribe links, below its public URL.
 UNSUBSCRIBE = "/unsubscribe/"
 #: The form field that mail readers post to a link, and its value (RFC 8058).
@@ -111,6 +113,6 @@ def _signature(key: bytes, body: bytes) -> bytes:
 
 
 def _hashed(key: bytes, subscription_id: str, address: str) -> bytes:
-    """The keyed hash of a recipient, regardless of case. It differs for each subscription."""
-    recipient = f"bellwire recipient\n{subscription_id}\n{address.strip().casefold()}"
+    """The keyed hash of a recipient, the same for all spellings of the mailbox. It differs for each subscription."""
+    recipient = f"bellwire recipient\n{subscription_id}\n{mailbox_key(address)}"
     return hmac.digest(key, recipient.encode(errors="surrogatepass"), hashlib.sha256)[:_CUT]

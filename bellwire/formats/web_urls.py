@@ -2,9 +2,11 @@
 
 from urllib.parse import SplitResult, urlsplit
 
+from bellwire.formats.hosts import canonical_host
+
 
 def parse_web_url(value: str, *, example: str) -> SplitResult:
-    """Parse an absolute http or https URL. Raises ValueError, whose message contains the `example`."""
+    """Parse an absolute http or https URL. Raises ValueError, also for a host that can never be reached."""
     if not value.isprintable() or " " in value or "\\" in value:
         raise ValueError("contains white space, a control character or a backslash; percent-encode them")
     try:
@@ -16,4 +18,15 @@ def parse_web_url(value: str, *, example: str) -> SplitResult:
         raise ValueError(f"must be an http or https URL with a host, such as {example}")
     if port == 0:
         raise ValueError("has port 0, which is out of range; leave it out, or give another")
+    canonical_host(host)
     return parts
+
+
+def with_canonical_host(url: str) -> str:
+    """The URL with its host in ASCII, by IDNA 2008; everything else as it was given. Raises ValueError."""
+    parts = urlsplit(url)
+    if not parts.hostname or parts.hostname.isascii():
+        return url
+    login, at, _ = parts.netloc.rpartition("@")
+    port = "" if parts.port is None else f":{parts.port}"
+    return url.replace(parts.netloc, f"{login}{at}{canonical_host(parts.hostname)}{port}", 1)

@@ -14,7 +14,7 @@ from bellwire.registry.db.sealed import ring_of
 from bellwire.registry.db.tables import suppressions
 from bellwire.subscriptions import Subscription
 from bellwire.suppressions import EVERYWHERE, Suppression, SuppressionReason
-from bellwire.targets import Channel
+from bellwire.targets import SPECS, Channel
 
 _FOUND = (
     select(suppressions.c.address_key, suppressions.c.reason)
@@ -39,11 +39,11 @@ _FOUND_OF_MANY = select(
 def address_keys(ring: KeyRing | None, channel: Channel, address: str) -> tuple[str, ...]:
     """Return the hashes by which an address may be stored: that of new rows, those by older keys, and the unkeyed one.
 
-    Case is ignored, since no provider distinguishes addresses by case.
+    All spellings of one address have the same.
     """
-    text = f"{channel}\n{address.strip().casefold()}"
+    text = f"{channel}\n{SPECS[channel].address_key(address)}"
     keyed = [ring.address_key(key_id, text) for key_id in ring.ids] if ring else []
-    return *keyed, hashlib.sha256(text.encode()).hexdigest()
+    return *keyed, hashlib.sha256(text.encode(errors="replace")).hexdigest()
 
 
 async def add(connection: AsyncConnection, *new: Suppression) -> None:

@@ -4,7 +4,6 @@ The connection to Temporal is not here: it has its own standard (TEMPORAL_ADDRES
 """
 
 from datetime import timedelta
-from email.utils import parseaddr
 from enum import StrEnum
 from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network
@@ -20,6 +19,7 @@ from bellwire.email.return_path import ReturnPath, check_return_path
 from bellwire.email.unsubscribe_links import LinkKeys, UnsubscribeLinks
 from bellwire.endpoint_health import DisablePolicy
 from bellwire.errors import BellwireError, problem_text
+from bellwire.formats.mailboxes import parse_sender
 from bellwire.keys.keyring import KeyRing
 from bellwire.service import settings_values
 from bellwire.targets.sms import MAX_SEGMENTS, sms_sender
@@ -61,7 +61,7 @@ class Settings(BaseSettings):
     codec_origins: Annotated[tuple[settings_values.Origin, ...], NoDecode] = ()
 
     #: Host of the mail relay.
-    smtp_host: str = "localhost"
+    smtp_host: Annotated[str, AfterValidator(settings_values.host)] = "localhost"
     smtp_port: settings_values.Port = 25
     #: none, starttls (required, not opportunistic) or tls (from the first byte, port 465).
     smtp_security: SmtpSecurity = SmtpSecurity.NONE
@@ -209,7 +209,7 @@ class Settings(BaseSettings):
             raise ValueError(
                 "BELLWIRE_DKIM_DOMAIN, BELLWIRE_DKIM_SELECTOR and BELLWIRE_DKIM_KEY: give all three or none"
             )
-        sending = settings_values.in_ascii(parseaddr(self.email_from)[1].rpartition("@")[2].lower())
+        sending = parse_sender(self.email_from).address.rpartition("@")[2]
         if self.dkim_domain and not f".{sending}".endswith(f".{self.dkim_domain}"):
             raise ValueError(
                 f"BELLWIRE_DKIM_DOMAIN: must be {sending}, the domain of BELLWIRE_EMAIL_FROM, or a parent domain (DMARC)"

@@ -1,7 +1,6 @@
 """Settings values: checks of single BELLWIRE_* variables. They return the value, or raise ValueError with a remedy."""
 
 import re
-from email.utils import parseaddr
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +8,9 @@ from pydantic import AfterValidator, Field, SecretStr
 
 from bellwire.email.relay_urls import parse_relays
 from bellwire.email.unsubscribe_links import LinkKeys
-from bellwire.formats.web_urls import parse_web_url
+from bellwire.formats.hosts import canonical_host
+from bellwire.formats.mailboxes import parse_sender
+from bellwire.formats.web_urls import parse_web_url, with_canonical_host
 from bellwire.keys.keyring import KeyRing
 from bellwire.registry.db.engine import database_url
 
@@ -32,9 +33,14 @@ def host_and_port(value: str) -> str:
 
 
 def sender(value: str) -> str:
-    local, _, domain = parseaddr(value)[1].rpartition("@")
-    if not (local and domain and value.isprintable()):
-        raise ValueError("must be an address, such as Bellwire <notifications@example.com>")
+    try:
+        address = parse_sender(value).address if value.isprintable() else ""
+    except ValueError:
+        address = ""
+    if not (address and address.isascii()):
+        raise ValueError(
+            "must be an address, such as Bellwire <notifications@example.com>, in ASCII before the @, and no list or group"
+        )
     return value
 
 
@@ -42,10 +48,18 @@ def relays(value: object) -> object:
     return parse_relays(value) if isinstance(value, str) else value
 
 
+def host(value: str) -> str:
+    return canonical_host(value)
+
+
 def domain(value: str) -> str:
-    if not _DOMAIN.fullmatch(value.lower()) or len(value) > 253:
+    try:
+        name = canonical_host(value)
+    except ValueError:
+        name = ""
+    if not _DOMAIN.fullmatch(name):
         raise ValueError("must be a domain name, such as notifications.example.com")
-    return value.lower()
+    return name
 
 
 def folder(value: Path) -> Path:
@@ -77,7 +91,7 @@ def split(text: str) -> list[str]:
 
 def http_url(value: str) -> str:
     parse_web_url(value, example="https://api.twilio.com")
-    return value
+    return with_canonical_host(value)
 
 
 def origin(value: str) -> str:
@@ -110,19 +124,13 @@ def link_keys(value: SecretStr) -> SecretStr:
 
 
 def dns_name(value: str) -> str:
+    value = value if value.isascii() else canonical_host(value)
     if not re.fullmatch(
         r"(?=.{1,253}$)([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?",
         value,
     ):
         raise ValueError("must be a DNS name in ASCII, such as example.com or bellwire1")
     return value.lower()
-
-
-def in_ascii(domain: str) -> str:
-    try:
-        return domain.encode("idna").decode()
-    except UnicodeError:
-        return domain
 
 
 HostAndPort = Annotated[str, AfterValidator(host_and_port)]

@@ -1,9 +1,10 @@
 """Channel, the base of its targets, and ChannelSpec: the facts about a channel that the rest of the system derives from."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from bellwire.formats.mailboxes import folded
 from bellwire.models import StrictInput
 
 
@@ -59,6 +60,8 @@ class ChannelSpec:
     intent: bool = False
     #: Whether subscriptions have a secret by which receivers verify what they get.
     signed: bool = False
+    #: What equals for all spellings of one address and differs for two addresses: by it suppressions and erasures find it.
+    address_key: Callable[[str], str] = folded
 
     @property
     def target(self) -> type[ChannelTarget]:

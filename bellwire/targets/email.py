@@ -1,35 +1,19 @@
 """Email targets: one address, or several that get the same mail."""
 
-import re
 from types import MappingProxyType
 from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag
 
+from bellwire.formats.mailboxes import canonical_mailbox, mailbox_key
 from bellwire.models import skip_when_trusted
 from bellwire.targets.channel import Channel, ChannelSpec, ChannelTarget
 
 #: Maximum recipients of one email subscription; beyond that, use the address of a list server.
 MAX_RECIPIENTS = 20
 
-_EMAIL = re.compile(r"[^\s@<>()\[\],;:\\\"\x00-\x1f\x7f]{1,64}@[^\s@<>()\[\],;:\\\"\x00-\x1f\x7f_/?#%]{1,253}")
-
-
-def _email(value: str) -> str:
-    local, _, domain = value.rpartition("@")
-    bad_dots = (
-        local.startswith(".")
-        or local.endswith(".")
-        or ".." in value
-        or domain.startswith((".", "-"))
-        or domain.endswith("-")
-    )
-    if not _EMAIL.fullmatch(value) or bad_dots or not value.isprintable():
-        raise ValueError("is not an email address; give the bare address, such as ann@example.com")
-    return value
-
-
-EmailAddress = Annotated[str, Field(max_length=254), skip_when_trusted(_email)]
+#: In its canonical form.
+EmailAddress = Annotated[str, Field(max_length=254), skip_when_trusted(canonical_mailbox)]
 
 
 class EmailTarget(ChannelTarget):
@@ -49,8 +33,13 @@ class EmailTarget(ChannelTarget):
 
     @property
     def recipients(self) -> tuple[str, ...]:
-        """The addresses, each once, in the order given."""
-        return (self.to,) if isinstance(self.to, str) else tuple(dict.fromkeys(self.to))
+        """The addresses, each mailbox once, in the order given."""
+        if isinstance(self.to, str):
+            return (self.to,)
+        once: dict[str, str] = {}
+        for address in self.to:
+            once.setdefault(mailbox_key(address), address)
+        return tuple(once.values())
 
 
 EMAIL = ChannelSpec(
@@ -62,4 +51,5 @@ EMAIL = ChannelSpec(
     # 9 attempts over 49 h 21 min. Greylisting servers need at least 5 minutes (RFC 6647 §5); RFC 5321 §4.5.4.1 asks for days.
     schedule=(60.0, 300.0, 900.0, 3600.0, 10_800.0, 21_600.0, 54_000.0, 86_400.0),
     inline=True,
+    address_key=mailbox_key,
 )

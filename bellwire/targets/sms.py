@@ -6,21 +6,21 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from bellwire.formats.phone_numbers import is_number, number_key
 from bellwire.models import skip_when_trusted
 from bellwire.targets.channel import Channel, ChannelSpec, ChannelTarget
 
 #: Maximum segments of one SMS; the header that joins them counts in one byte.
 MAX_SEGMENTS = 255
 
-_E164 = re.compile(r"\+[1-9]\d{6,14}")
 #: A number, a short code, a Twilio messaging service, or a name of at most 11 characters with a letter in it.
 _SMS_SENDER = re.compile(
-    r"\+[1-9]\d{6,14}|\d{3,8}|MG[0-9a-f]{32}|(?=.*[A-Za-z])[A-Za-z0-9](?:[A-Za-z0-9 &_+-]{0,9}[A-Za-z0-9])?"
+    r"\+[1-9][0-9]{6,14}|[0-9]{3,8}|MG[0-9a-f]{32}|(?=.*[A-Za-z])[A-Za-z0-9](?:[A-Za-z0-9 &_+-]{0,9}[A-Za-z0-9])?"
 )
 
 
 def _e164(value: str) -> str:
-    if not _E164.fullmatch(value):
+    if not is_number(value):
         raise ValueError("is not an E.164 number; write + and the country code, digits only, such as +14155550123")
     return value
 
@@ -58,4 +58,5 @@ SMS = ChannelSpec(
     # Each SMS costs money, and providers do not deduplicate.
     inline=False,
     intent=True,
+    address_key=number_key,
 )

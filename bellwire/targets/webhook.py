@@ -1,8 +1,6 @@
 """Webhook targets: the URL of an endpoint, and how requests to it are made."""
 
-import re
 from enum import StrEnum
-from ipaddress import IPv4Address
 from types import MappingProxyType
 from typing import Annotated, Literal, Self
 
@@ -15,11 +13,6 @@ from bellwire.targets import headers
 from bellwire.targets.channel import Channel, ChannelSpec, ChannelTarget
 from bellwire.targets.stored_secret import StoredSecret
 
-#: RFC 1035 §2.3.4.
-_MAX_LABEL = 63
-#: The last label of what resolvers take for an address (WHATWG URL, "ends in a number").
-_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII | re.IGNORECASE)
-
 
 def _web_url(value: str) -> str:
     parts = parse_web_url(value, example="https://app.example/hooks")
@@ -27,22 +20,7 @@ def _web_url(value: str) -> str:
         raise ValueError("contains credentials; webhooks are authenticated by signatures, leave user and password out")
     if parts.fragment:
         raise ValueError("has a fragment (#...), which is never sent; leave it out")
-    _check_host(parts.hostname or "")
     return value
-
-
-def _check_host(host: str) -> None:
-    """Raise ValueError for a host that can never be reached, whatever the settings and name servers say."""
-    if ":" in host:  # IPv6
-        return
-    labels = host.removesuffix(".").split(".")
-    if not all(labels) or max(map(len, labels)) > _MAX_LABEL:
-        raise ValueError(f"has a host name with an empty label, or one of more than {_MAX_LABEL} characters")
-    if _NUMBER.fullmatch(labels[-1]):
-        try:
-            IPv4Address(host.removesuffix("."))
-        except ValueError:
-            raise ValueError("has a host that ends in a number and is not an IPv4 address") from None
 
 
 def _certificate(value: SecretStr) -> SecretStr:

@@ -3,6 +3,7 @@
 A callback's path names its delivery, so a receipt that arrives before the attempt is recorded is not lost.
 """
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
@@ -16,6 +17,7 @@ from twilio.request_validator import RequestValidator
 
 from bellwire.deliveries import DeliveryKey
 from bellwire.errors import DeliveryNotFound
+from bellwire.formats.mailboxes import folded
 from bellwire.registry import Registry
 from bellwire.service.settings import Settings
 from bellwire.sms.receipts import SmsReceipt, SmsReceiptStatus
@@ -48,6 +50,9 @@ STATUSES = {
 #: https://help.twilio.com/articles/223134027: the words of recipients, for callbacks without an OptOutType.
 STOP_WORDS = frozenset({"stop", "stopall", "unsubscribe", "cancel", "end", "quit", "revoke", "optout"})
 START_WORDS = frozenset({"start", "yes", "unstop"})
+
+#: What may stand around a word: spaces, marks, and characters that are not seen.
+_NO_WORD = re.compile(r"^[\W_]+|[\W_]+$")
 
 #: Tells Twilio to send nothing back to the recipient; Twilio itself replies to STOP and START.
 _NO_REPLY = '<?xml version="1.0" encoding="UTF-8"?><Response/>'
@@ -170,7 +175,7 @@ def _keyword(form: Mapping[str, str]) -> str:
     """STOP, START, or something else. Twilio's own OptOutType wins: it knows the words of each sender and language."""
     if kind := form.get("OptOutType"):
         return kind.upper()
-    word = form.get("Body", "").strip().casefold()
+    word = folded(_NO_WORD.sub("", form.get("Body", "")))
     return "STOP" if word in STOP_WORDS else "START" if word in START_WORDS else ""
 
 

@@ -60,6 +60,25 @@ def attempt_at(published: Event, to: Subscription, state: DeliveryState, number:
     )
 
 
+@pytest.mark.parametrize(
+    ("to", "spelling", "channel"),
+    [
+        ("kunde@straße.de", "KUNDE@xn--strae-oqa.de", Channel.EMAIL),
+        ("kunde@xn--strae-oqa.de", "kunde@straße.de.", Channel.EMAIL),
+        ("ann@example.com", "\uff41nn\uff20example.com", Channel.EMAIL),
+        (NUMBER, "+1 415-555-0123", Channel.SMS),
+    ],
+)
+async def test_a_recipient_is_erased_by_any_spelling(
+    registry: Registry, retention: Retention, to: str, spelling: str, channel: Channel
+) -> None:
+    created = await (mail if channel is Channel.EMAIL else text)(registry, "one", to)
+    await mail(registry, "other", "kunde@strasse.de")
+    await deliver(registry, event(id="1"), (created, WAITING, {"response": f"550 <{to}>"}))
+    erased = await retention.erase(channel, spelling)
+    assert (erased.emptied, erased.deliveries) == (["one"], 1)
+
+
 async def deliver(
     registry: Registry, published: Event, *attempts: tuple[Subscription, DeliveryState, dict[str, Any]]
 ) -> None:

@@ -2,6 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from bellwire.contract import Group
 from bellwire.deliveries import Attempt, DeliveryState, Outcome, OutcomeKind
 from bellwire.registry import Registry
@@ -24,6 +26,34 @@ async def test_a_suppressed_address_is_found_for_every_subscription_regardless_o
         Channel.EMAIL, ["Ann@Example.com", "bob@example.com"], subscription_id="sub"
     )
     assert found == {"Ann@Example.com": SuppressionReason.BOUNCED}
+
+
+@pytest.mark.parametrize(
+    ("channel", "one", "other"),
+    [
+        (Channel.EMAIL, "kunde@straße.de", "Kunde@xn--strae-oqa.DE"),
+        (Channel.EMAIL, "ju\u0308rgen@example.com", "JÜRGEN@example.com"),
+        (Channel.EMAIL, "ann@example.com", "\uff41nn\uff20example\u3002com"),
+        (Channel.SMS, "+14155550123", "+1 (415) 555-0123"),
+        (Channel.SMS, "+14155550123", "\uff0b\uff114155550123"),
+    ],
+)
+async def test_a_suppression_holds_for_every_spelling_of_an_address(
+    registry: Registry, channel: Channel, one: str, other: str
+) -> None:
+    for stored, looked_up in ((one, other), (other, one)):
+        await registry.suppressions.add(suppression(stored, channel=channel))
+        found = await registry.suppressions.among(channel, [looked_up], subscription_id="sub")
+        assert found == {looked_up: SuppressionReason.BOUNCED}
+        assert len(await registry.suppressions.list(address=looked_up)) == 1
+        assert await registry.suppressions.lift(channel, looked_up)
+
+
+async def test_a_suppression_does_not_hold_for_a_stranger(registry: Registry) -> None:
+    await registry.suppressions.add(suppression("kunde@strasse.de"))
+    await registry.suppressions.add(suppression("gross@example.com"))
+    strangers = ["kunde@straße.de", "groß@example.com"]
+    assert await registry.suppressions.among(Channel.EMAIL, strangers, subscription_id="sub") == {}
 
 
 async def test_a_suppression_of_one_subscription_does_not_affect_others(registry: Registry) -> None:

@@ -190,6 +190,17 @@ async def test_the_opt_out_type_of_twilio_wins_over_the_text(called: Called) -> 
     assert await called.suppressed(by_sender("+14155550177")) == {}
 
 
+@pytest.mark.parametrize("body", ["\uff33\uff34\uff2f\uff30", "Stop.", "\u200bSTOP!", "\u201cstop\u201d", "stop\n"])
+@pytest.mark.parametrize("number", [TO, "\uff0b" + TO[1:], TO.replace("+1", "+1 "), TO.removeprefix("+")])
+async def test_stop_counts_in_any_spelling_of_word_and_number(called: Called, body: str, number: str) -> None:
+    await called.receive(body, From=number, To=SENDER.replace("+1", "+1 "))
+    assert await called.suppressed(by_sender(SENDER)) == {TO: SuppressionReason.UNSUBSCRIBED}
+    (stored,) = await called.registry.suppressions.list()
+    assert stored.address == TO
+    await called.receive("\uff33tart", From=number)
+    assert await called.suppressed(by_sender(SENDER)) == {}
+
+
 async def test_another_text_is_not_stop(called: Called) -> None:
     assert await called.receive("please stop by at six") == 200
     assert await called.suppressed(by_sender(SENDER)) == {}

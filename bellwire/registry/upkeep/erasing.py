@@ -13,10 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.deliveries import DeliveryState
 from bellwire.events import Event
+from bellwire.formats.mailboxes import folded
 from bellwire.registry.db.sealed import ring_of
 from bellwire.registry.db.tables import attempts, deliveries, events, subscriptions, suppressions
 from bellwire.registry.suppressions import address_keys
-from bellwire.targets import Channel
+from bellwire.targets import SPECS, Channel
 
 #: The state reason of a subscription without recipients, and the reason of the deliveries that were cancelled with it.
 ERASED = "recipient erased"
@@ -59,16 +60,18 @@ _REDACT_ATTEMPT = (
 
 
 class Recipient(NamedTuple):
-    """The recipient to erase. Case is ignored, as in suppressions."""
+    """The recipient to erase, in any spelling, as in suppressions."""
 
     channel: Channel
     address: str
 
     def is_at(self, address: str) -> bool:
-        return _folded(address) == _folded(self.address)
+        key = SPECS[self.channel].address_key
+        return key(address) == key(self.address)
 
     def is_named_in(self, text: str) -> bool:
-        return _folded(self.address) in _folded(text)
+        names = {folded(self.address.strip()), SPECS[self.channel].address_key(self.address)}
+        return any(name in folded(text) for name in names)
 
 
 class AffectedSubscription(NamedTuple):
@@ -92,10 +95,6 @@ class RedactedBatch(NamedTuple):
     unsettled: int = 0
     #: The workflows that own the cancelled deliveries.
     workflow_ids: frozenset[str] = frozenset()
-
-
-def _folded(address: str) -> str:
-    return address.strip().casefold()
 
 
 def _addresses(target: str) -> list[str]:

@@ -9,6 +9,8 @@ from temporalio.service import RPCError
 
 from bellwire.contract import NOTIFY
 from bellwire.errors import SubscriptionInvalid, TemporalUnavailable
+from bellwire.formats.mailboxes import folded
+from bellwire.formats.phone_numbers import number_key
 from bellwire.registry import Registry
 from bellwire.registry.upkeep.results import Erased, Purged
 from bellwire.targets import Channel, EmailTarget, SmsTarget
@@ -28,13 +30,12 @@ class Recipient:
     @classmethod
     def parse(cls, address: str, channel: Channel | None = None) -> "Recipient":
         """Raises InputInvalid, which does not repeat the address."""
-        plain = address.strip()
-        channel = channel or (Channel.EMAIL if "@" in plain else Channel.SMS)
+        channel = channel or (Channel.EMAIL if "@" in folded(address) else Channel.SMS)
         try:
-            _ = EmailTarget(to=plain) if channel is Channel.EMAIL else SmsTarget(to=plain)
+            target = EmailTarget(to=address.strip()) if channel is Channel.EMAIL else SmsTarget(to=number_key(address))
         except SubscriptionInvalid as error:
             raise InputInvalid(str(error).partition(": ")[2], field="address") from error
-        return cls(channel, plain)
+        return cls(channel, target.recipients[0])
 
 
 def purge_time(age: timedelta, *, force: bool) -> datetime:

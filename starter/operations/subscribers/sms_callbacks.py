@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from bellwire.formats.phone_numbers import number_key
 from bellwire.registry import Registry
 from bellwire.sms.receipts import SmsReceipt
 from bellwire.sms.twilio_codes import BY_CODE
@@ -37,11 +38,11 @@ def _suppression(receipt: SmsReceipt, number: str, sender: str) -> Suppression |
         return None
     if meaning.suppress is SuppressionReason.UNSUBSCRIBED:
         return _unsubscribed(number, sender)
-    return Suppression(channel=Channel.SMS, address=number, reason=meaning.suppress)
+    return Suppression(channel=Channel.SMS, address=number_key(number), reason=meaning.suppress)
 
 
 def _unsubscribed(number: str, sender: str) -> Suppression:
     scope = by_sender(sender) if sender else EVERYWHERE
     return Suppression(
-        channel=Channel.SMS, address=number, reason=SuppressionReason.UNSUBSCRIBED, subscription_id=scope
+        channel=Channel.SMS, address=number_key(number), reason=SuppressionReason.UNSUBSCRIBED, subscription_id=scope
     )

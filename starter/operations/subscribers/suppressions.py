@@ -3,6 +3,8 @@
 from pydantic import ValidationError
 
 from bellwire.errors import fields_in_error
+from bellwire.formats.mailboxes import folded
+from bellwire.formats.phone_numbers import number_key
 from bellwire.registry import Registry
 from bellwire.suppressions import EVERYWHERE, Suppression, SuppressionReason
 from bellwire.targets import SPECS, Channel
@@ -11,7 +13,7 @@ from starter.operations.problems import InputInvalid, OperationError
 
 def channel_of(address: str) -> Channel:
     """The channel that an address belongs to: email if it contains an @, otherwise SMS."""
-    return Channel.EMAIL if "@" in address else Channel.SMS
+    return Channel.EMAIL if "@" in folded(address) else Channel.SMS
 
 
 async def suppress(registry: Registry, address: str, channel: Channel | None = None) -> Suppression:
@@ -40,7 +42,8 @@ def _suppression(address: str, channel: Channel | None) -> Suppression:
     if not spec.example.recipients:
         raise InputInvalid(f"a {channel} has no address to suppress", field="channel", remedy="pause its subscription")
     try:
-        target = spec.target.model_validate({"channel": channel, "to": address.strip()})
+        to = number_key(address) if channel is Channel.SMS else address.strip()
+        target = spec.target.model_validate({"channel": channel, "to": to})
     except ValidationError as error:
         raise InputInvalid(fields_in_error(error), field="address") from error
     return Suppression(channel=channel, address=target.recipients[0], reason=SuppressionReason.OPERATOR)

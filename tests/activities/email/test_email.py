@@ -297,6 +297,22 @@ async def test_a_non_ascii_domain_does_not_need_smtputf8() -> None:
         assert box.mails[0].to == "ann@xn--bcher-kva.example"
 
 
+@pytest.mark.parametrize(
+    ("address", "sent"),
+    [
+        ("kunde@straße.de", "kunde@xn--strae-oqa.de"),
+        ("a@faß.de", "a@xn--fa-hia.de"),
+        ("x@βόλος.gr", "x@xn--nxasmm1c.gr"),
+        ("Ann@Example.COM", "Ann@example.com"),
+        ("\uff41nn\uff20example\u3002com", "ann@example.com"),
+    ],
+)
+async def test_a_mail_goes_to_the_canonical_address(address: str, sent: str) -> None:
+    async with Mailbox(smtputf8=False) as box, channel_to(box) as channel:
+        assert (await channel.attempt(request_to(address))).kind is DELIVERED
+        assert (box.mails[0].to, box.mails[0].headers["To"]) == (sent, sent)
+
+
 @pytest.mark.parametrize("sender", ["", "Bellwire", "Bell <bell@>", "a@b@c", "jürgen@example.com"])
 def test_an_invalid_sender_is_refused(sender: str) -> None:
     with pytest.raises(ValueError, match="sender:"):
