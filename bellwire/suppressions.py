@@ -39,5 +39,19 @@ class Suppression(Payload):
     reason: SuppressionReason
     #: The scope: a subscription id, an SMS sender (`by_sender`), or EVERYWHERE.
     subscription_id: str = EVERYWHERE
+    #: What was reported, without addresses: an enhanced status code (5.1.1), a feedback type (abuse), a provider's code
+    #: (Twilio 30005). None if nobody reported anything, and for suppressions of versions that did not store it.
+    cause: str | None = None
     #: When it was stored; None before.
     created_at: datetime | None = None
+
+
+class Reported(Payload):
+    """Selects suppressions by what caused them. What is None selects all."""
+
+    channel: Channel | None = None
+    #: As in `Suppression.cause`.
+    cause: str | None = None
+    reason: SuppressionReason | None = None
+    #: Only those that were stored at or after this time.
+    since: datetime | None = None

@@ -1,47 +1,41 @@
 """Parses bounces: delivery status notifications (DSN, RFC 3464) and feedback reports about spam (ARF, RFC 5965).
 
 Both are mails with a machine-readable part and a part with the returned mail or its headers. Mail systems deviate from the
-standards: types in another case, parts that are missing, encoded or in another order, a generic Status with the real code
-in the diagnostic. The parser accepts these. It refuses reports in prose, such as qmail's, like any other mail.
+standards: types in another case, parts that are missing, encoded, forwarded or in another order, a generic Status with the real
+code in the diagnostic. The parser accepts these. It refuses reports in prose, such as qmail's, like any other mail.
 """
 
-import base64
-import quopri
 import re
-from collections.abc import Iterable, Iterator
-from email import message_from_string
-from email.message import Message
-from email.policy import compat32
-from email.utils import getaddresses
+from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
+from bellwire.email.addresses_in_text import addresses_in
+from bellwire.email.mail_parts import Fields, Part, blocks, leaves, parse_mail, without_comments
+from bellwire.email.status_codes import code_at_start, codes_in_diagnostic, says_nobody_is_there
 from bellwire.errors import BellwireError
 from bellwire.models import Payload
 
-#: Bytes of a report that are read. The machine-readable part comes first, and the returned mail may have any size.
-MAX_BYTES = 256 * 1024
-#: Parts of a report, nested or side by side. A returned mail has some of its own.
-MAX_PARTS = 20
-#: Depth at which the machine-readable part may be nested, and recipients of one report.
-_DEPTH, _MAX_RECIPIENTS = 4, 100
-
-if TYPE_CHECKING:
-    _Mail = Message[str, str]
-else:
-    _Mail = Message
+#: Bytes of a mail that are read. A longer one is cut: the machine-readable part rarely comes after the returned mail.
+MAX_BYTES = 32 * 1024 * 1024
+#: Bytes of a machine-readable part, recipients of one report, and mails around it that forward it as a file.
+_MAX_REPORT, _MAX_RECIPIENTS, _MAX_FORWARDS = 1024 * 1024, 1000, 3
 
 _DSN = {"message/delivery-status", "message/global-delivery-status"}
 _ARF = {"message/feedback-report"}
-_RETURNED = {"message/rfc822", "message/global", "text/rfc822-headers", "message/global-headers"}
-_NESTED = re.compile(rb"boundary|message/", re.IGNORECASE)
-_STATUS = re.compile(r"(?<![\d.])([245])\.(\d{1,3})\.(\d{1,3})(?![\d.])")
-_ADDRESS = re.compile(r"[^\s<>,;:\"()]{1,128}@[^\s<>,;:\"()]{1,253}")
-_UNITEXT = re.compile(r"\\x\{([0-9A-Fa-f]{2,6})\}")
-#: The mailbox does not exist, permanently. 5.1.7 and 5.1.8 concern the sender's address (RFC 3463 §3.2).
-_GONE = re.compile(r"5\.(1\.(?![78]$)\d+|2\.1)")
+_RETURNED_MAIL = {"message/rfc822", "message/global"}
+_RETURNED = {*_RETURNED_MAIL, "text/rfc822-headers", "message/rfc822-headers", "message/global-headers"}
+#: Where mail systems write the address that a mail was returned to, or the return path of the returned mail.
+_RETURNED_TO = ("to", "delivered-to", "x-original-to", "envelope-to", "x-envelope-to")
+_RETURN_PATH = ("return-path", "x-envelope-from")
+#: Where a returned mail names its recipient. Microsoft's feedback reports redact To and have a field of their own.
+_RETURNED_RECIPIENT = ("to", "x-hmxmroriginalrecipient", "delivered-to", "x-original-to", "envelope-to")
+#: The type at the start of a field, such as "smtp;".
+_TYPE = r"^[\w-]{1,40}\s*;"
+_RECIPIENT_FIELDS = ("original-recipient", "final-recipient")
 _COMPLAINTS = {"abuse", "fraud"}
 _OPT_OUTS = {"opt-out", "opt-out-list"}
+#: Microsoft's junk mail reports before it used ARF: the mail as a file, under this subject.
+_JUNK_REPORT = "complaint about message from"
 
 
 class NotABounce(BellwireError, ValueError):
@@ -66,11 +60,8 @@ class ReportedRecipient(Payload):
     status: str | None
     #: The original address, if the report has it, then the address where the mail failed.
     addresses: tuple[str, ...]
-
-    @property
-    def is_gone(self) -> bool:
-        """Whether the mailbox does not exist, permanently."""
-        return self.action is Action.FAILED and self.status is not None and bool(_GONE.fullmatch(self.status))
+    #: Whether the mailbox does not exist, permanently.
+    is_gone: bool = False
 
 
 class Report(Payload):
@@ -95,165 +86,117 @@ class Report(Payload):
 
 def parse_report(raw: bytes) -> Report:
     """The report in a mail. Raises NotABounce, and nothing else, for any other bytes."""
-    raw = raw[:MAX_BYTES]
-    if len(_NESTED.findall(raw)) > 2 * MAX_PARTS:
-        raise NotABounce(f"has more than {MAX_PARTS} nested parts")
     try:
-        return _report(_read(raw.decode("utf-8", "replace")))
-    except NotABounce:
-        raise
+        report = _report(parse_mail(raw[:MAX_BYTES]), [])
     except Exception as error:
-        # The standard library's parser can raise anything for a malicious mail.
+        # Whatever a malicious mail makes the parser raise: it is no report.
         raise NotABounce(f"cannot be parsed: {type(error).__name__}") from error
+    if report is None:
+        raise NotABounce
+    return report
 
 
-def _read(text: str) -> _Mail:
-    # With this policy headers are parsed only on access, so that an invalid header does not fail the whole mail.
-    return message_from_string(text, policy=compat32)
+def _report(mail: Part, around: Sequence[Fields]) -> Report | None:
+    """The report that a mail is, or that it has as a file. `around`: the headers of the mails that it is a file of."""
+    parts = leaves(mail)
+    headers = [mail.fields, *around]
+    returned = next((fields for part in parts if part.kind in _RETURNED and (fields := part.mail.fields)), Fields([]))
+    for part in parts:
+        if part.kind in _DSN:
+            groups = list(blocks(part.content[:_MAX_REPORT]))
+            if recipients := tuple(_reported(group) for group in _recipient_groups(groups)):
+                return _complete(recipients, headers, groups, returned)
+        elif part.kind in _ARF:
+            groups = list(blocks(part.content[:_MAX_REPORT]))
+            if feedback := next(filter(None, map(_feedback, groups)), None):
+                return _complete((_complained(groups),), headers, groups, returned, feedback=feedback)
+    if returned and mail.fields.get("subject").lower().startswith(_JUNK_REPORT):
+        return _complete((_complained([]),), headers, [], returned, feedback="abuse")
+    if len(around) < _MAX_FORWARDS:
+        for part in parts:
+            if part.kind in _RETURNED_MAIL and (found := _report(part.mail, headers)):
+                return found
+    return None
 
 
-def _report(mail: _Mail) -> Report:
-    parts = list(_parts(mail))
-    returned = next((found for kind, part in parts if kind in _RETURNED and (found := _returned(part))), None)
-    paths = [*_values([mail], "To", "Delivered-To", "X-Original-To", "Envelope-To", "X-Envelope-To")]
-    if returned is not None:
-        paths += _values([returned], "Return-Path", "X-Envelope-From")
-    common = {
-        "message_id": _message_id(returned) if returned is not None else None,
-    }
-    for kind, part in parts:
-        if kind in _DSN:
-            blocks = _blocks(part)
-            recipients = tuple(_reported(block) for block in blocks if _is_recipient(block))[:_MAX_RECIPIENTS]
-            if recipients:
-                recipients = _with_returned(recipients, returned)
-                return Report(recipients=recipients, returned_to=_addresses(paths), **common)
-        elif kind in _ARF and (blocks := _blocks(part)) and (feedback := _text(blocks[0]["Feedback-Type"])):
-            paths += _values(blocks, "Original-Mail-From")
-            addresses = _addresses(_values(blocks, "Original-Rcpt-To", "Removal-Recipient"))
-            reported = ReportedRecipient(action=Action.DELIVERED, status=None, addresses=addresses)
-            return Report(
-                feedback=feedback.lower()[:40],
-                recipients=_with_returned((reported,), returned),
-                returned_to=_addresses(paths),
-                **common,
-            )
-    raise NotABounce
+def _complete(
+    recipients: tuple[ReportedRecipient, ...],
+    headers: Sequence[Fields],
+    groups: Sequence[Fields],
+    returned: Fields,
+    *,
+    feedback: str | None = None,
+) -> Report:
+    """The report. A single recipient is also the recipient of the returned mail."""
+    if len(recipients) == 1:
+        addresses = dict.fromkeys([*recipients[0].addresses, *addresses_in(returned.all(*_RETURNED_RECIPIENT))])
+        recipients = (recipients[0].model_copy(update={"addresses": tuple(addresses)}),)
+    named = [value for each in headers for value in each.all(*_RETURNED_TO)]
+    named += [value for each in groups for value in each.all("original-mail-from")]
+    named += returned.all(*_RETURN_PATH)
+    everywhere = (value for each in (*headers, *groups, returned) for _, value in each.fields)
+    tagged = (address for address in addresses_in(value for value in everywhere if "+" in value) if "+" in address)
+    return Report(
+        feedback=feedback,
+        recipients=recipients,
+        message_id=_message_id(returned),
+        returned_to=tuple(dict.fromkeys([*addresses_in(named), *tagged])),
+    )
 
 
-def _parts(mail: _Mail, depth: int = 0) -> Iterator[tuple[str, _Mail]]:
-    """The leaf parts of a mail with their types. Parts within a returned mail are not included."""
-    if mail.get_content_maintype() == "multipart" and mail.is_multipart() and depth < _DEPTH:
-        for part in mail.get_payload():
-            if isinstance(part, Message):
-                yield from _parts(part, depth + 1)
-    else:
-        yield mail.get_content_type(), mail
+def _recipient_groups(groups: Iterable[Fields]) -> Iterator[Fields]:
+    """The fields of each recipient. A missing blank line between two, or one too many within one, is made up for."""
+    found: list[list[tuple[str, str]]] = []
+    for group in groups:
+        names = {name for name, _ in group.fields}
+        if not names & {*_RECIPIENT_FIELDS, "action", "status"}:
+            continue
+        if not found or names & {*_RECIPIENT_FIELDS} or "action" in dict(found[-1]) or "status" in dict(found[-1]):
+            found.append([])
+        for name, value in group.fields:
+            if name in _RECIPIENT_FIELDS and any(name == each for each, _ in found[-1]):
+                found.append([])
+            found[-1].append((name, value))
+    return map(Fields, found[:_MAX_RECIPIENTS])
 
 
-def _blocks(part: _Mail) -> list[_Mail]:
-    """Groups of fields with blank lines between them. The part may be encoded, although the standard forbids it."""
-    payload = part.get_payload()
-    text = "\n\n".join(map(_source, payload)) if isinstance(payload, list) else str(payload or "")
-    text = _decoded(part, text)
-    blocks = re.split(r"\n[ \t\r]*\n+", text.replace("\r\n", "\n").strip("\n"))
-    return [_read(block) for block in blocks if block]
-
-
-def _source(block: object) -> str:
-    """The text of a block that the parser read as a mail with headers."""
-    if not isinstance(block, Message):
-        return str(block)
-    headers = "".join(f"{name}: {value}\n" for name, value in block.items())
-    payload = block.get_payload()
-    return f"{headers}\n{payload}" if isinstance(payload, str) else headers
-
-
-def _returned(part: _Mail) -> _Mail | None:
-    """The headers of the returned mail."""
-    payload = part.get_payload()
-    if isinstance(payload, list):
-        payload = payload[0] if payload else ""
-    if isinstance(payload, Message):
-        if payload.keys():
-            return payload
-        payload = str(payload.get_payload())
-    text = _decoded(part, str(payload or "")).lstrip("\r\n")
-    found = _read(text)
-    return found if found.keys() else None
-
-
-def _decoded(part: _Mail, text: str) -> str:
-    encoding = str(part.get("Content-Transfer-Encoding", "")).strip().lower()
-    if encoding == "base64":
-        try:
-            raw = base64.b64decode(text)
-        except ValueError:
-            return text
-    elif encoding == "quoted-printable":
-        raw = quopri.decodestring(text.encode())
-    else:
-        return text
-    return raw.decode("utf-8", "replace")
-
-
-def _is_recipient(block: _Mail) -> bool:
-    return any(name in block for name in ("Final-Recipient", "Original-Recipient", "Action", "Status"))
-
-
-def _reported(block: _Mail) -> ReportedRecipient:
-    addresses = _addresses(_values([block], "Original-Recipient", "Final-Recipient", "X-Actual-Recipient"))
-    status = _status(_text(block["Status"]), _text(block["Diagnostic-Code"]))
-    stated = re.match(r"[a-z]+", _text(block["Action"]).lower())
+def _reported(group: Fields) -> ReportedRecipient:
+    addresses = addresses_in(group.all(*_RECIPIENT_FIELDS, "x-actual-recipient"))
+    diagnostic = group.get("diagnostic-code")
+    reply, detailed = codes_in_diagnostic(diagnostic)
+    code = code_at_start(without_comments(group.get("status")))
+    status = code
+    # Some systems always report the generic 5.0.0 and put the real code into the diagnostic.
+    if detailed and (code is None or (code.endswith(".0.0") and code[0] == detailed[0])):
+        status = detailed
+    stated = re.match(r"\s*([a-z]+)", without_comments(group.get("action").lower()))
     actions = {"5": Action.FAILED, "4": Action.DELAYED, "2": Action.DELIVERED}
     inferred = actions.get((status or "")[:1], Action.DELAYED)  # an unknown status suppresses no address
-    action = Action(stated[0]) if stated and stated[0] in set(Action) else inferred
-    return ReportedRecipient(action=action, status=status, addresses=addresses)
+    action = Action(stated[1]) if stated and stated[1] in set(Action) else inferred
+    # The reply of the system that refused the mail counts too, where it says something else than the Status.
+    codes = {each for each in (status, detailed) if each and each != "5.0.0"}
+    text = f"{group.get('status')} {re.sub(_TYPE, '', diagnostic)}"
+    return ReportedRecipient(
+        action=action,
+        status=status,
+        addresses=addresses,
+        is_gone=action is Action.FAILED
+        and (reply is None or reply.startswith("5"))
+        and bool(codes)
+        and all(says_nobody_is_there(each, text) for each in codes),
+    )
 
 
-def _status(field: str, diagnostic: str) -> str | None:
-    """The enhanced code. Some systems always report the generic 5.0.0 and put the real code into the diagnostic."""
-    code, detailed = _STATUS.search(field), _STATUS.search(diagnostic)
-    if detailed and (code is None or (code[1] == detailed[1] and code[2] == code[3] == "0")):
-        return detailed[0]
-    return code[0] if code else None
+def _feedback(group: Fields) -> str | None:
+    found = re.match(r"\s*([\w-]{1,40})", without_comments(group.get("feedback-type")), re.ASCII)
+    return found[1].lower() if found else None
 
 
-def _with_returned(recipients: tuple[ReportedRecipient, ...], returned: _Mail | None) -> tuple[ReportedRecipient, ...]:
-    """The recipients, with the To address of the returned mail if there is only one recipient: it must be the same."""
-    if returned is None or len(recipients) != 1:
-        return recipients
-    (only,) = recipients
-    addresses = dict.fromkeys([*only.addresses, *_addresses(_values([returned], "To"))])
-    return (only.model_copy(update={"addresses": tuple(addresses)}),)
+def _complained(groups: Sequence[Fields]) -> ReportedRecipient:
+    values = [value for group in groups for value in group.all("original-rcpt-to", "removal-recipient")]
+    return ReportedRecipient(action=Action.DELIVERED, status=None, addresses=addresses_in(values))
 
 
-def _message_id(mail: _Mail) -> str | None:
-    found = re.search(r"<?([^\s<>]{1,250})>?", _text(mail["Message-ID"]))
+def _message_id(returned: Fields) -> str | None:
+    found = re.search(r"<?([^\s<>]{1,250})>?", returned.get("message-id"))
     return found[1] if found else None
-
-
-def _values(messages: Iterable[_Mail], *names: str) -> list[str]:
-    return [_text(value) for message in messages for name in names for value in message.get_all(name, [])[:10]]
-
-
-def _addresses(values: Iterable[str]) -> tuple[str, ...]:
-    """The distinct addresses in field values: "rfc822; ann@example.com", "utf-8; j\\x{FC}rgen@…", or a list."""
-    found: dict[str, None] = {}
-    for value in values:
-        text = _UNITEXT.sub(_character, value)
-        _, _, typed = text.rpartition(";")
-        for address in [each for _, each in getaddresses([typed])] or [typed]:
-            if match := _ADDRESS.search(address):
-                found.setdefault(match[0])
-    return tuple(found)[:20]
-
-
-def _character(match: re.Match[str]) -> str:
-    number = int(match[1], 16)
-    return chr(number) if number < 0x110000 and not 0xD800 <= number < 0xE000 else match[0]
-
-
-def _text(value: object) -> str:
-    """The value of a field as one line."""
-    return " ".join(str(value or "").split())[:2000]

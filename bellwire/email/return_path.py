@@ -5,7 +5,7 @@ bounces@mail.example.com becomes bounces+TOKEN@mail.example.com. The token is a 
 therefore suppresses no address, and one that is forged from a received mail concerns only its recipient.
 
 A local part has at most 64 octets (RFC 5321 §4.5.3.1.1). The subscription's id is written as 16 bytes if Bellwire generated
-it, as text if it fits, and otherwise left out; the Message-ID of the returned mail then identifies the subscription.
+it, as text if it fits, and otherwise left out; the signature then tells which of the event's deliveries it was.
 """
 
 import base64
@@ -52,15 +52,28 @@ class ReturnPath:
         self._local, _, self._domain = check_return_path(address).rpartition("@")
         self._keys = keys.keys
         self._pattern = re.compile(
-            rf"{re.escape(self._local)}\+([uth])([A-Za-z0-9_-]{{{_KEY_LENGTH}}})([A-Za-z0-9_-]*)"
-            rf"([A-Za-z0-9_-]{{{_SIGNATURE_LENGTH}}})@{re.escape(self._domain)}",
-            # Local part and domain may change their case. A token whose case was changed does not verify.
-            re.IGNORECASE,
+            # Relays put tags before it that end with "=": BATV (prvs=TAG=), SRS. SRS also replaces the domain, and the
+            # signature is what counts. The local part may change its case; for a token, see `is_sender`.
+            rf"(?:[^\s@]{{1,200}}=)?{re.escape(self._local)}\+([uth])([A-Za-z0-9_-]{{{_KEY_LENGTH}}})([A-Za-z0-9_-]{{0,64}})"
+            rf"([A-Za-z0-9_-]{{{_SIGNATURE_LENGTH}}})@\S{{1,253}}",
+            re.IGNORECASE | re.ASCII,
         )
 
     def sender(self, event_key: str, subscription_id: str, recipient: str) -> str:
         """The envelope sender for one recipient of a delivery."""
-        signature = _encoded(self._signature(self._keys[0], event_key, subscription_id, recipient))
+        return self._sender(self._keys[0], event_key, subscription_id, recipient)
+
+    def is_sender(self, address: str, event_key: str, subscription_id: str, recipient: str) -> bool:
+        """Whether the address is this envelope sender, perhaps behind tags, and with its case changed by a mail system.
+
+        Without regard to case, a signature still has more than 55 bits.
+        """
+        local = address.partition("@")[0].rpartition("=")[2].casefold().encode()
+        senders = (self._sender(key, event_key, subscription_id, recipient) for key in self._keys)
+        return any(hmac.compare_digest(each.partition("@")[0].casefold().encode(), local) for each in senders)
+
+    def _sender(self, signing_key: bytes, event_key: str, subscription_id: str, recipient: str) -> str:
+        signature = _encoded(self._signature(signing_key, event_key, subscription_id, recipient))
         key = _encoded(base64.b32decode(f"{event_key.upper()}======"))
         room = _MAX_LOCAL_PART - len(self._local) - len("+t") - _KEY_LENGTH - _SIGNATURE_LENGTH
         generated = _GENERATED_ID.fullmatch(subscription_id)
@@ -73,7 +86,7 @@ class ReturnPath:
         return f"{self._local}+{form}{key}{name}{signature}@{self._domain}"
 
     def read(self, address: str) -> ReturnPathToken | None:
-        """The token in the address; None if the address is not one of these return paths."""
+        """The token in the address, also behind tags of relays; None if the address is not one of these return paths."""
         found = self._pattern.fullmatch(address)
         if found is None:
             return None

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import bindparam, delete, select
+from sqlalchemy import ColumnElement, bindparam, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.keys.keyring import KeyRing
@@ -13,7 +13,7 @@ from bellwire.registry.db.engine import Database, insert_missing
 from bellwire.registry.db.sealed import ring_of
 from bellwire.registry.db.tables import suppressions
 from bellwire.subscriptions import Subscription
-from bellwire.suppressions import EVERYWHERE, Suppression, SuppressionReason
+from bellwire.suppressions import EVERYWHERE, Reported, Suppression, SuppressionReason
 from bellwire.targets import SPECS, Channel
 
 _FOUND = (
@@ -129,10 +129,17 @@ async def of_subscriptions(
 
 
 async def list_(
-    connection: AsyncConnection, *, channel: Channel | None, address: str | None, before: datetime | None, limit: int
+    connection: AsyncConnection,
+    *,
+    channel: Channel | None,
+    address: str | None,
+    reported: Reported | None,
+    before: datetime | None,
+    limit: int,
 ) -> Sequence[Suppression]:
     column = suppressions.c
     query = select(suppressions).order_by(column.created_at.desc(), column.address_key).limit(limit)
+    query = query.where(*_conditions(reported)) if reported else query
     if channel is not None:
         query = query.where(column.channel == str(channel))
     if address is not None:
@@ -142,6 +149,24 @@ async def list_(
     if before is not None:
         query = query.where(column.created_at < before)
     return [Suppression.model_validate(dict(row)) for row in (await connection.execute(query)).mappings()]
+
+
+async def lift_reported(connection: AsyncConnection, reported: Reported, *, dry_run: bool) -> int:
+    matching = _conditions(reported)
+    if dry_run:
+        counted = await connection.execute(select(func.count()).select_from(suppressions).where(*matching))
+        return int(counted.scalar_one())
+    return (await connection.execute(delete(suppressions).where(*matching))).rowcount
+
+
+def _conditions(reported: Reported) -> list[ColumnElement[bool]]:
+    column = suppressions.c
+    return [
+        *([column.channel == str(reported.channel)] if reported.channel else []),
+        *([column.cause == reported.cause] if reported.cause is not None else []),
+        *([column.reason == str(reported.reason)] if reported.reason else []),
+        *([column.created_at >= reported.since] if reported.since else []),
+    ]
 
 
 class Suppressions:
@@ -168,6 +193,12 @@ class Suppressions:
         """
         return await self._database.write(lift, channel, address, subscription_id=subscription_id, reason=reason)
 
+    async def lift_reported(self, reported: Reported, *, dry_run: bool = False) -> int:
+        """Remove all suppressions that match; return how many. With `dry_run`, only count them."""
+        if dry_run:
+            return await self._database.read(lift_reported, reported, dry_run=True)
+        return await self._database.write(lift_reported, reported, dry_run=False)
+
     async def among(
         self, channel: Channel, addresses: Sequence[str], *, subscription_id: str, also_for: Sequence[str] = ()
     ) -> dict[str, SuppressionReason]:
@@ -179,8 +210,11 @@ class Suppressions:
         *,
         channel: Channel | None = None,
         address: str | None = None,
+        reported: Reported | None = None,
         before: datetime | None = None,
         limit: int = 100,
     ) -> Sequence[Suppression]:
         """Return suppressions, newest first, created before `before`."""
-        return await self._database.read(list_, channel=channel, address=address, before=before, limit=limit)
+        return await self._database.read(
+            list_, channel=channel, address=address, reported=reported, before=before, limit=limit
+        )

@@ -83,6 +83,9 @@ class Settings(BaseSettings):
     #: Address for bounces, such as bounces@mail.example.com. Each mail is sent with the envelope sender
     #: bounces+TOKEN@mail.example.com, by which `python -m starter bounces` identifies it. By default the From address.
     email_return_path: Annotated[str, AfterValidator(check_return_path)] | None = None
+    #: Folder where `python -m starter bounces` keeps mails that it could not use. By default unread-bounces in the working
+    #: directory, for mails from a pipe.
+    bounces_unread: Path | None = None
     #: Public URL of the gateway, https://host or https://host/path: the base of links in mails and of Twilio's status callbacks.
     public_url: Annotated[str, AfterValidator(settings_values.public_url)] | None = None
     #: Keys that sign return paths and unsubscribe links: base64 of 32 random bytes (openssl rand -base64 32), separated by

@@ -108,7 +108,7 @@ async def test_a_bounce_from_the_server_is_matched_and_suppresses_a_missing_mail
         group = Group(event_key=HAPPENED.key, channel=Channel.EMAIL, subscription_ids=(delivery.subscription.id,))
         await registry.deliveries.add("event//shop/1", [group])
         taken = await process_report(registry, PATH, "bounce", raw)
-        assert (taken.address, taken.delivery, taken.signed) == (GONE, delivery.delivery.id, True)
+        assert (taken.address, taken.delivery) == (GONE, delivery.delivery.id)
         assert status is None or taken.report == status
         [loaded] = await registry.attempts.load([group])
         assert dict(loaded.suppressed) == ({GONE: SuppressionReason.BOUNCED} if suppressed else {})

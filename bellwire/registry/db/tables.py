@@ -150,6 +150,8 @@ suppressions = Table(
     Column("address", Sealed("suppressions.address"), nullable=False),
     Column("reason", Text, nullable=False),
     Column("created_at", Timestamp, nullable=False),
+    #: The code or feedback type that was reported.
+    Column("cause", Text),
     Index("suppressions_by_time", "created_at"),
 )
 

@@ -1,37 +1,44 @@
-"""Mails that people or mail servers pass in: one from stdin, one per file, or all of an mbox file or a Maildir."""
+"""Mails that people or mail servers pass in: one or more from stdin, a pipe, a file or an mbox file, or those of a Maildir."""
 
-import mailbox
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from starter.operations.problems import InputInvalid
 
-#: Starts each mail of an mbox, and what some mail servers pipe.
-_FROM_LINE = b"From "
-#: Bytes read at a time of the part that is dropped.
-_DISCARD_BYTES = 1 << 16
+#: The line that starts each mail of an mbox file, and what some mail servers pipe: a sender, a day and a time. Other lines that
+#: start with "From " belong to a mail.
+_FROM_LINE = re.compile(rb"From .*\b(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)\b.*\d{1,2}:\d{2}")
+#: Bytes of a line that are read at a time.
+_MAX_LINE = 1 << 16
 
 
 def read_mails(name: str, *, max_bytes: int) -> Iterator[tuple[str, bytes]]:
-    """Each mail of a file, a folder or, for "-", stdin: its place, and its first `max_bytes` bytes. Raises InputInvalid."""
+    """Each mail of a file, a folder or, for "-", stdin: its place, and its first `max_bytes` bytes. Raises InputInvalid.
+
+    Every source is read once and to its end: a pipe cannot be read again, and a mail server treats a broken one as a failure.
+    """
     if name == "-":
-        raw = sys.stdin.buffer.read(max_bytes)
-        while sys.stdin.buffer.read(_DISCARD_BYTES):
-            pass  # a mail server treats a broken pipe as a failure, so read to the end
-        yield "stdin", _without_from_line(raw)
+        yield from _in_stream(sys.stdin.buffer, "stdin", max_bytes)
         return
     path = Path(name)
     try:
         if path.is_dir():
             for file in _in_maildir(path):
-                yield str(file), _head(file, max_bytes)
-        elif _head(path, len(_FROM_LINE)) == _FROM_LINE:
-            yield from _in_mbox(path, max_bytes)
+                with file.open("rb") as stream:
+                    yield str(file), stream.read(max_bytes)
         else:
-            yield name, _head(path, max_bytes)
+            with path.open("rb") as stream:
+                yield from _in_stream(stream, name, max_bytes)
     except OSError as error:
         raise InputInvalid(f"cannot be read: {error.strerror or error}", field=name) from error
+
+
+def is_stream(name: str) -> bool:
+    """Whether what is read cannot be read again: stdin, a pipe, a socket."""
+    return name == "-" or not (Path(name).is_file() or Path(name).is_dir())
 
 
 def _in_maildir(folder: Path) -> list[Path]:
@@ -42,20 +49,19 @@ def _in_maildir(folder: Path) -> list[Path]:
     return sorted(file for part in ("cur", "new") for file in (folder / part).iterdir() if file.is_file())
 
 
-def _in_mbox(path: Path, max_bytes: int) -> Iterator[tuple[str, bytes]]:
-    box = mailbox.mbox(path, create=False)
-    try:
-        for number, key in enumerate(box.iterkeys(), 1):
-            with box.get_file(key) as file:
-                yield f"{path} mail {number}", file.read(max_bytes)
-    finally:
-        box.close()
-
-
-def _head(path: Path, max_bytes: int) -> bytes:
-    with path.open("rb") as file:
-        return file.read(max_bytes)
-
-
-def _without_from_line(raw: bytes) -> bytes:
-    return raw.partition(b"\n")[2] if raw.startswith(_FROM_LINE) else raw
+def _in_stream(stream: IO[bytes], name: str, max_bytes: int) -> Iterator[tuple[str, bytes]]:
+    """The mail of a stream, or the mails if it starts like an mbox file."""
+    mail: list[bytes] = []
+    number, size, is_mbox, at_line_start = 1, 0, False, True
+    for piece in iter(lambda: stream.readline(_MAX_LINE), b""):
+        first = not mail and not is_mbox
+        if at_line_start and (first or is_mbox) and _FROM_LINE.match(piece):
+            if is_mbox:
+                yield f"{name} mail {number}", b"".join(mail)
+                number, mail, size = number + 1, [], 0
+            is_mbox = True
+        elif size < max_bytes:
+            mail.append(piece[: max_bytes - size])
+            size += len(piece)
+        at_line_start = piece.endswith(b"\n")
+    yield f"{name} mail {number}" if is_mbox and number > 1 else name, b"".join(mail)

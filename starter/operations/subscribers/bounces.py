@@ -1,19 +1,22 @@
 """Bounces: reads reports of mail systems, and suppresses addresses that are dead or complained.
 
-A report counts if it holds a return path that Bellwire signed, or else if it names a delivery that exists and one of its
-recipients. So an invented report suppresses nothing.
+A report counts only if it holds a return path that Bellwire signed: everything else in it can be computed or invented.
 """
 
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from bellwire.deliveries import delivery_id, parse_delivery_id
+from bellwire.deliveries import DeliveryKey, delivery_id, parse_delivery_id
 from bellwire.email.bounce_reports import NotABounce, Report, ReportedRecipient, parse_report
-from bellwire.email.return_path import ReturnPath, normalized
+from bellwire.email.return_path import ReturnPath, ReturnPathToken, normalized
 from bellwire.errors import SubscriptionNotFound
 from bellwire.registry import Registry
 from bellwire.suppressions import Suppression, SuppressionReason
 from bellwire.targets import Channel, EmailTarget
+
+#: Deliveries that are read at a time to find the one of a token that names only the event.
+_PAGE = 1000
 
 
 class Result(StrEnum):
@@ -21,8 +24,15 @@ class Result(StrEnum):
     SUPPRESSED = "suppressed"
     #: The report is about a delivery of Bellwire's, and no reason to suppress its recipient.
     NOTED = "noted"
-    #: The mail is not a report, or not about a delivery of Bellwire's.
-    IGNORED = "ignored"
+    #: The mail is a report, but no signed return path in it proves that it is about a delivery of Bellwire's.
+    UNPROVEN = "unproven"
+    #: The mail is not a report that can be read.
+    UNREAD = "unread"
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the mail has had no effect, so that it is kept for the operator."""
+        return self in {Result.UNPROVEN, Result.UNREAD}
 
 
 @dataclass(frozen=True)
@@ -32,8 +42,6 @@ class ReportedDelivery:
     event_key: str
     subscription_id: str
     recipient: str
-    #: Whether a signed return path proves it.
-    signed: bool
 
 
 @dataclass(frozen=True)
@@ -43,13 +51,14 @@ class Processed:
     #: Where it was read from.
     mail: str
     result: Result
-    #: What the report says, or why it is ignored.
+    #: What the report says, or why it has no effect.
     report: str
     address: str | None = None
     #: Why the address is suppressed.
     reason: str | None = None
     delivery: str | None = None
-    signed: bool = False
+    #: The file that the mail was kept in.
+    kept: str | None = None
 
 
 async def process_report(registry: Registry, path: ReturnPath | None, place: str, raw: bytes) -> Processed:
@@ -60,48 +69,70 @@ async def process_report(registry: Registry, path: ReturnPath | None, place: str
     try:
         report = parse_report(raw)
     except NotABounce as error:
-        return Processed(place, Result.IGNORED, str(error))
+        return Processed(place, Result.UNREAD, str(error))
+    if path is None:
+        why = "BELLWIRE_EMAIL_RETURN_PATH is not set, so nothing proves a delivery"
+        return Processed(place, Result.UNPROVEN, f"{_summary(report, report.recipients)}, but {why}")
     found = await find_delivery(registry, path, report)
-    about = _about(report, found.recipient) if found else None
-    if found is None or about is None:
-        return Processed(place, Result.IGNORED, f"{_summary(report, about)}, but it proves no delivery of Bellwire's")
+    if found is None:
+        why = "no valid return path proves a delivery of Bellwire's"
+        return Processed(place, Result.UNPROVEN, f"{_summary(report, report.recipients)}, but {why}")
+    about = _about(report, found.recipient)
     processed = Processed(
         place,
         Result.NOTED,
         _summary(report, about),
         address=found.recipient,
         delivery=delivery_id(found.event_key, found.subscription_id),
-        signed=found.signed,
     )
     reason = _reason(report, about)
     if reason is None:
         return processed
-    await registry.suppressions.add(Suppression(channel=Channel.EMAIL, address=found.recipient, reason=reason))
+    await registry.suppressions.add(
+        Suppression(
+            channel=Channel.EMAIL, address=found.recipient, reason=reason, cause=report.feedback or about[0].status
+        )
+    )
     return replace(processed, result=Result.SUPPRESSED, reason=str(reason))
 
 
-async def find_delivery(registry: Registry, path: ReturnPath | None, report: Report) -> ReportedDelivery | None:
-    """The delivery that a report is about: by a signed return path, else by its Message-ID; None if neither proves one."""
+async def find_delivery(registry: Registry, path: ReturnPath, report: Report) -> ReportedDelivery | None:
+    """The delivery that a signed return path in the report proves; None without one."""
     reported = list(dict.fromkeys(address for each in report.recipients for address in each.addresses))
     named = parse_delivery_id((report.message_id or "").rpartition("@")[0])
-    tokens = [token for address in report.returned_to if path and (token := path.read(address))]
-    for token in tokens:
-        subscription_id = token.subscription_id
-        if subscription_id is None and named and named.event_key == token.event_key:
-            subscription_id = named.subscription_id
-        if path is None or subscription_id is None:
-            continue
-        for address in [*await _recipients(registry, subscription_id), *reported]:
-            if path.verifies(token, subscription_id, address):
-                return ReportedDelivery(token.event_key, subscription_id, address, signed=True)
-    if named and await registry.deliveries.list(
-        event_key=named.event_key, subscription_id=named.subscription_id, limit=1
-    ):
-        normalized_reported = {normalized(address) for address in reported}
-        for address in await _recipients(registry, named.subscription_id):
-            if normalized(address) in normalized_reported:
-                return ReportedDelivery(named.event_key, named.subscription_id, address, signed=False)
+    for token in filter(None, map(path.read, report.returned_to)):
+        # The report usually has the address. If the mail was forwarded, it is one of the subscription's recipients.
+        for stored in (False, True):
+            async for subscription_id in _subscription_ids(registry, token, named):
+                recipients = await _recipients(registry, subscription_id) if stored else reported
+                if any(path.verifies(token, subscription_id, address) for address in recipients):
+                    known = [*await _recipients(registry, subscription_id), *reported]
+                    address = next(each for each in known if path.verifies(token, subscription_id, each))
+                    return ReportedDelivery(token.event_key, subscription_id, address)
+    if named:
+        # A mail system has changed the case of the token, so only the Message-ID says what it must have been.
+        for recipient in [*await _recipients(registry, named.subscription_id), *reported]:
+            if any(path.is_sender(address, *named, recipient) for address in report.returned_to):
+                return ReportedDelivery(*named, recipient)
     return None
+
+
+async def _subscription_ids(
+    registry: Registry, token: ReturnPathToken, named: DeliveryKey | None
+) -> AsyncIterator[str]:
+    """The subscriptions that a token may be of. A long id is not in it: then those that have got a mail about the event."""
+    if token.subscription_id is not None:
+        yield token.subscription_id
+        return
+    if named and named.event_key == token.event_key:
+        yield named.subscription_id
+    after = ""
+    while page := await registry.deliveries.list(
+        event_key=token.event_key, channel=Channel.EMAIL, after=after, limit=_PAGE
+    ):
+        for delivery in page:
+            yield delivery.subscription_id
+        after = page[-1].id
 
 
 async def _recipients(registry: Registry, subscription_id: str) -> tuple[str, ...]:
@@ -112,24 +143,26 @@ async def _recipients(registry: Registry, subscription_id: str) -> tuple[str, ..
     return target.recipients if isinstance(target, EmailTarget) else ()
 
 
-def _about(report: Report, recipient: str) -> ReportedRecipient | None:
-    """The part of the report that is about the recipient: under this address, or the only part there is."""
-    for each in report.recipients:
-        if normalized(recipient) in map(normalized, each.addresses):
-            return each
-    return report.recipients[0] if len(report.recipients) == 1 else None
+def _about(report: Report, recipient: str) -> Sequence[ReportedRecipient]:
+    """The parts of the report that are about the recipient: under this address, or else the only part there is.
+
+    An address that expands to several mailboxes has a part for each.
+    """
+    own = [each for each in report.recipients if normalized(recipient) in map(normalized, each.addresses)]
+    return own or (report.recipients if len(report.recipients) == 1 else [])
 
 
-def _reason(report: Report, about: ReportedRecipient) -> SuppressionReason | None:
+def _reason(report: Report, about: Sequence[ReportedRecipient]) -> SuppressionReason | None:
     if report.is_complaint:
         return SuppressionReason.COMPLAINED
     if report.is_opt_out:
         return SuppressionReason.UNSUBSCRIBED
-    return SuppressionReason.BOUNCED if report.feedback is None and about.is_gone else None
+    gone = report.feedback is None and about and all(each.is_gone for each in about)
+    return SuppressionReason.BOUNCED if gone else None
 
 
-def _summary(report: Report, about: ReportedRecipient | None) -> str:
+def _summary(report: Report, about: Sequence[ReportedRecipient]) -> str:
     if report.feedback is not None:
         return f"feedback: {report.feedback}"
-    each = about or report.recipients[0]
-    return f"{each.action} {each.status or ''}".strip()
+    said = dict.fromkeys(f"{each.action} {each.status or ''}".strip() for each in about or report.recipients)
+    return ", ".join([*said][:5])
