@@ -104,7 +104,12 @@ class EmailChannel:
         except ERRORS as error:
             meaning, outcome = classify_smtp_error(error)
             if meaning is Meaning.GONE:
-                gone = Suppression(channel=Channel.EMAIL, address=recipient, reason=SuppressionReason.BOUNCED)
+                gone = Suppression(
+                    channel=Channel.EMAIL,
+                    address=recipient,
+                    reason=SuppressionReason.BOUNCED,
+                    cause=outcome.reason.rpartition(" ")[2],
+                )
                 return outcome.model_copy(update={"suppress": (gone,)})
             if meaning is Meaning.OPERATOR:
                 # Without the traceback, whose last line may contain an address.

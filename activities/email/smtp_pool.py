@@ -70,12 +70,15 @@ class _Connection:
         return f"{reply.code} {reply.message}"
 
     async def _data(self, mail: bytes) -> aiosmtplib.SMTPResponse:
-        """Send DATA and the mail. Raises SMTPDataError for a 4yz or 5yz reply, and ReplyLost for any other failure."""
+        """Send DATA and the mail. Raises SMTPDataError for a 4yz or 5yz reply, and ReplyLost if there is no valid reply."""
         try:
             return await self.client.data(mail)
         except SMTPDataError as error:
             if error.code >= 400:
                 raise
+            if 250 < error.code < 300:
+                # The relay has accepted the mail: 251, "will forward". aiosmtplib takes only 250 for success.
+                return aiosmtplib.SMTPResponse(error.code, error.message)
             self.client.close()
             raise ReplyLost from error
         except (SMTPException, OSError) as error:

@@ -8,6 +8,7 @@ import aiosmtplib
 
 from activities.email.smtp_pool import NoRelayAvailable, ReplyLost
 from bellwire.deliveries import MAX_RESPONSE, Fault, Outcome, OutcomeKind
+from bellwire.email.status_codes import code_at_start, is_temporary, says_nobody_is_there
 
 
 class Meaning(Enum):
@@ -45,13 +46,29 @@ _REPLIES = tuple(
         (r"53[0458]\b.*", Meaning.OPERATOR),  # authentication
         (r"5.. 5\.7\..*", Meaning.OPERATOR),  # policy: a blocked sender, no SPF, no DKIM
         (r"5.. 5\.1\.[78]", Meaning.OPERATOR),  # the sender's address; many relays check it only at RCPT
+        (r"5.. 5\.1\.(20|90)", Meaning.OPERATOR),  # Exchange Online: From without Sender, quota of recipients used up
+        (r"5.. 5\.2\.252", Meaning.OPERATOR),  # Exchange Online: the login may not send as this sender
+        (r"5.. 5\.3\.4", Meaning.OPERATOR),  # larger than the relay allows
         (r"5.. 4\..*", Meaning.LATER),
         (r"5.. 5\.2\.2", Meaning.LATER),  # mailbox full
-        (r"5.. 5\.(1\..*|2\.1)", Meaning.GONE),
-        (r"5..\b.*", Meaning.REFUSED),  # including 552 and 5.3.4, too large
-        (r".*", Meaning.LATER),
+        (r"5.. 5\.2\.3", Meaning.REFUSED),  # larger than the recipient allows
+        (r"[23]..\b.*|[^5].*", Meaning.LATER),
     )
 )
+
+#: What permanent replies say that concern the login, the sender, a quota or a policy of the relay, if no code tells. Providers
+#: reply so to each mail until the operator acts, so a wrong guess defers a mail, and a missed one loses all.
+_OPERATOR_TEXT = re.compile(
+    r"authenticat|unauthori[sz]ed|not (authori[sz]ed|allowed|permitted) to (send|relay)|credentials|"
+    r"relay(ing)?\b.{0,20}\b(denied|disallowed|prohibited|not (permitted|allowed))|rcpthosts|send ?as ?denied|"
+    r"\b(sender|from)\b.{0,40}\b(reject|denied|verified|verif|not (allowed|match)|does not match|unknown|invalid)|not verified|"
+    r"\b(sending|daily|hourly|monthly|submission|smtp relay)\b.{0,30}\b(limit|quota|rate)|"
+    r"too many (messages|mails|emails|recipients)|credits|unusual sending|account (is )?(suspended|on hold)|"
+    r"polic(y|ies)|bl[oa]c?k ?list|blacklist|spamhaus|reputation|too (large|big)|"
+    r"(message|mail|size)\b.{0,30}\b(size|limit|maximum)",
+    re.IGNORECASE,
+)
+_STORAGE = re.compile(r"mailbox|inbox|quota|storage|\bfull\b", re.IGNORECASE)
 
 #: Meanings and reasons of errors without a reply, by class. The most derived class applies.
 FAILURES: dict[type[BaseException], tuple[Meaning, str]] = {
@@ -84,7 +101,6 @@ _AUTHENTICATION = re.compile(r"(454|53[0458])\b")
 _SYSTEM = re.compile(r"... [245]\.3\.")
 #: Errors with a reply to RCPT or DATA: the relay knows the recipient.
 _ABOUT_RECIPIENT = (aiosmtplib.SMTPRecipientRefused, aiosmtplib.SMTPDataError)
-_ENHANCED = re.compile(r"\s*([245]\.\d{1,3}\.\d{1,3})\b")
 
 
 def classify_smtp_error(error: BaseException) -> tuple[Meaning, Outcome]:
@@ -129,19 +145,31 @@ def failure_scope(error: BaseException) -> FailureScope:
 
 def reply_codes(code: int, message: str) -> str:
     """The codes of a reply without its text: "550 5.1.1"."""
-    enhanced = _ENHANCED.match(message)
-    return f"{code} {enhanced[1]}" if enhanced else str(code)
+    enhanced = code_at_start(message)
+    return f"{code} {enhanced}" if enhanced else str(code)
 
 
 def _classify_reply(error: aiosmtplib.SMTPResponseException) -> tuple[Meaning, str]:
     if not 200 <= error.code < 600:
         return Meaning.LATER, "SMTP invalid reply"
     codes = reply_codes(error.code, error.message)
-    meaning = next(meaning for pattern, meaning in _REPLIES if pattern.fullmatch(codes))
-    if not isinstance(error, _ABOUT_RECIPIENT) and not _too_large(codes) and meaning is not Meaning.LATER:
+    meaning = next((meaning for pattern, meaning in _REPLIES if pattern.fullmatch(codes)), None)
+    if meaning is None:
+        meaning = _classify_permanent(codes.partition(" ")[2], error.message, full=error.code == 552)
+    if not isinstance(error, _ABOUT_RECIPIENT) and meaning is not Meaning.LATER:
         # A reply to the greeting, HELO, STARTTLS, AUTH or MAIL: the relay does not know the recipient yet.
         meaning = Meaning.OPERATOR
     return meaning, f"SMTP {codes}"
+
+
+def _classify_permanent(enhanced: str, text: str, *, full: bool) -> Meaning:
+    """What a permanent reply to RCPT or DATA means. `full`: its code is for a mailbox or a relay without space for the mail."""
+    if says_nobody_is_there(enhanced, text):
+        return Meaning.GONE
+    mailbox = enhanced.startswith(("5.1.", "5.2.")) or (full and _STORAGE.search(text))
+    if mailbox and is_temporary(text):
+        return Meaning.LATER
+    return Meaning.OPERATOR if full or _OPERATOR_TEXT.search(text) else Meaning.REFUSED
 
 
 def _caused_by_recipient(error: aiosmtplib.SMTPResponseException) -> bool:

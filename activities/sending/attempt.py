@@ -115,6 +115,10 @@ def _measure(request: SendRequest, done: Attempt, published_at: datetime | None)
     meter.create_histogram_float("bellwire_attempt_duration_seconds", "Duration of attempts").record(
         done.duration, labels
     )
+    if done.outcome.fault is Fault.OPERATOR and done.outcome.kind in {OutcomeKind.DEFERRED, OutcomeKind.UNKNOWN}:
+        meter.create_counter("bellwire_attempts_blocked", "Attempts that wait for the operator").add(
+            1, {"channel": channel}
+        )
     if done.state.settled:
         count_settled(request.delivery.channel, done.state)
     if published_at is not None and done.number == 1:

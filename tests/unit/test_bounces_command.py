@@ -294,6 +294,35 @@ def test_suppressions_are_added_listed_by_pages_and_lifted(
     assert {each.address for each in suppressed(registry_url)} == {"+14155550123", "carl@example.com"}
 
 
+def test_suppressions_are_counted_and_lifted_by_their_cause(
+    registry_url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    processed(bounce(to=token()), capsys, monkeypatch)
+    processed(arf(more=f"Original-Mail-From: <{token(BOB)}>", returned="Subject: Hi"), capsys, monkeypatch)
+    assert main(["suppressions", "add", "carl@example.com"]) == 0
+    capsys.readouterr()
+    for options, addresses in (
+        (["--cause", "5.1.1"], {ANN}),
+        (["--cause", "abuse"], {BOB}),
+        (["--reason", "bounced", "--since", "2020-01-01"], {ANN}),
+        (["--reason", "bounced", "--since", "2999-01-01"], set()),
+        (["--cause", "5.1.1", "--channel", "sms"], set()),
+    ):
+        assert main(["suppressions", "lift", *options, "--json"]) == 0
+        printed = json.loads(capsys.readouterr().out)
+        assert (printed["count"], printed["lifted"]) == (len(addresses), False)
+        assert {each["address"] for each in printed["suppressions"]} == addresses
+    assert main(["suppressions", "lift", "--cause", "5.1.1"]) == 0
+    out, err = capsys.readouterr()
+    assert (ANN in out, "1 suppressions match. Nothing was changed: add --yes" in err) == (True, True)
+    assert main(["suppressions", "lift", "--cause", "5.1.1", "--yes"]) == 0
+    assert capsys.readouterr().err == "1 suppressions were lifted\n"
+    assert {each.address for each in suppressed(registry_url)} == {BOB, "carl@example.com"}
+    for wrong in (["lift"], ["lift", "--yes"], ["lift", BOB, "--cause", "abuse"]):
+        assert main(["suppressions", *wrong]) == 2
+    assert {each.address for each in suppressed(registry_url)} == {BOB, "carl@example.com"}
+
+
 def test_a_suppression_that_was_there_keeps_its_reason(
     registry_url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

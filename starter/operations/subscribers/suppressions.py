@@ -6,7 +6,7 @@ from bellwire.errors import fields_in_error
 from bellwire.formats.mailboxes import folded
 from bellwire.formats.phone_numbers import number_key
 from bellwire.registry import Registry
-from bellwire.suppressions import EVERYWHERE, Suppression, SuppressionReason
+from bellwire.suppressions import EVERYWHERE, Reported, Suppression, SuppressionReason
 from bellwire.targets import SPECS, Channel
 from starter.operations.problems import InputInvalid, OperationError
 
@@ -33,6 +33,13 @@ async def lift(registry: Registry, address: str, channel: Channel | None = None)
             f"{wanted.address} is not suppressed on {wanted.channel}; nothing was changed", field="address"
         )
     return wanted
+
+
+async def lift_reported(registry: Registry, reported: Reported, *, dry_run: bool) -> int:
+    """Lift all suppressions with a cause or a reason; return how many. With `dry_run`, only count them. Raises InputInvalid."""
+    if reported.cause is None and reported.reason is None:
+        raise InputInvalid("is missing", field="address", remedy="give an address, or --cause or --reason for many")
+    return await registry.suppressions.lift_reported(reported, dry_run=dry_run)
 
 
 def _suppression(address: str, channel: Channel | None) -> Suppression:

@@ -93,6 +93,14 @@ async def test_a_reply_lost_after_data_is_raised_and_the_mail_is_not_sent_again(
         assert len(box.mails) == 2
 
 
+async def test_a_mail_that_the_relay_will_forward_is_accepted() -> None:
+    async with Mailbox() as box, pool_to(box) as pool:
+        box.script(ANN, "251 2.1.5 User not local; will forward", at="DATA")
+        assert await pool.send(SENDER, ANN, MAIL) == "251 2.1.5 User not local; will forward"
+        await pool.send(SENDER, BOB, MAIL)
+        assert box.connections == 1
+
+
 async def test_a_server_without_a_reply_after_data_is_a_lost_reply() -> None:
     async with Mailbox() as box:
         box.stall(ANN, at="DATA")
