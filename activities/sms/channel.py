@@ -164,8 +164,15 @@ class SmsChannel:
         if result.suppress:
             unsubscribed = result.suppress is SuppressionReason.UNSUBSCRIBED
             scope = by_sender(provider.sender_of(sms)) if unsubscribed else EVERYWHERE
+            said = result.outcome.reason.split()
             await self._registry.suppressions.add(
-                Suppression(channel=Channel.SMS, address=sms.to, reason=result.suppress, subscription_id=scope)
+                Suppression(
+                    channel=Channel.SMS,
+                    address=sms.to,
+                    reason=result.suppress,
+                    subscription_id=scope,
+                    cause=f"{said[0]} {said[-1]}",
+                )
             )
         sent = result.outcome.kind in {OutcomeKind.DELIVERED, OutcomeKind.UNKNOWN}
         price = self._prices.of(sms.to) if sent else None

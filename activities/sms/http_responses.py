@@ -11,16 +11,22 @@ from activities.sms.templating import json_pointer
 from bellwire.deliveries import MAX_RESPONSE, Fault, Outcome, OutcomeKind
 from bellwire.suppressions import SuppressionReason
 
-#: Error codes that a reason may contain: short, and without digits that could be a phone number.
-_CODE = re.compile(r"(?!.*\d{7})[\w.:-]{1,40}", re.ASCII)
+#: Error codes that a reason may contain: a short number, perhaps after a few letters (7001, E-1001), or words with _ between
+#: (bad_token, isv.MOBILE_NUMBER_ILLEGAL). Others, such as a phone number or a name, are shown only if the
+#: configuration lists them.
+_CODE = re.compile(r"[A-Za-z]{0,3}[-_.:]?\d{1,6}|([a-z]{1,8}\.)?[A-Za-z]{2,20}(_[A-Za-z]{2,20}){1,4}", re.ASCII)
 _MAX_ID = 200
+_MAX_CODE = 40
+#: Statuses that concern credentials, payment, the URL or something in between, unless the configuration says otherwise: the next
+#: SMS would be refused too.
+_ABOUT_ACCOUNT = {401, 402, 403, 404, 405, 406, 407, 411, 412, 415, 421, 426, 451}
 
 
 def classify_response(name: str, rules: ResponseRules, response: ProviderResponse) -> SendResult:
     """The result of sending, from the response of the provider `name`."""
     status, document = response.status, parse_json(response.text)
     code = _error_code(rules, document)
-    reason = f"{name} {status} {code}" if _CODE.fullmatch(code) else f"{name} {status}"
+    reason = f"{name} {status} {code}" if _CODE.fullmatch(code) or _is_listed(rules, code) else f"{name} {status}"
     permanent = status in rules.rejected or code in rules.gone | rules.unsubscribed
     kind, outage, operator_problem = OutcomeKind.REJECTED, False, None
     if status in rules.accepted:
@@ -33,7 +39,7 @@ def classify_response(name: str, rules: ResponseRules, response: ProviderRespons
         kind, outage = OutcomeKind.DEFERRED, True
     elif status in rules.retry:
         kind = OutcomeKind.DEFERRED
-    elif (status < 400 or status in {401, 403, 404}) and not permanent:
+    elif (status < 400 or status in _ABOUT_ACCOUNT) and not permanent:
         kind, operator_problem = OutcomeKind.DEFERRED, reason
     if kind is OutcomeKind.UNKNOWN:
         return unknown_result(f"{reason}: {response.text}", wait=response.retry_after)
@@ -68,6 +74,10 @@ def provider_id_of(value: Any) -> str | None:
 def _error_code(rules: ResponseRules, document: Any) -> str:
     code = json_pointer(document, rules.code) if rules.code else None
     return "" if code is None else str(code)
+
+
+def _is_listed(rules: ResponseRules, code: str) -> bool:
+    return code in rules.gone | rules.unsubscribed and len(code) <= _MAX_CODE
 
 
 def _classify_accepted(rules: ResponseRules, document: Any) -> tuple[OutcomeKind, str | None]:

@@ -1,7 +1,8 @@
 """TwilioProvider: sends SMS by Twilio's message API, and reconciles an SMS whose response was lost.
 
 Twilio has no idempotency keys, so reconciling lists the messages that it has sent to the number. It does not recognize the
-SMS if text, sender or number were changed before the next attempt.
+SMS if text, sender or number were changed before the next attempt. Times are Twilio's: the time of the intent, which a worker
+wrote by its clock, only excludes messages that were created long before.
 """
 
 import re
@@ -16,13 +17,14 @@ from twilio.rest import Client
 
 from activities.sms.provider_http import NotSent, ResponseLost
 from activities.sms.providers import ReportedCost, SendResult, Sms, unknown_result, unreachable
-from activities.sms.twilio_http import TwilioTransport, error_details, retry_after
+from activities.sms.twilio_http import TwilioTransport, clock_difference, error_details, retry_after
 from bellwire.deliveries import MAX_PROVIDER_ID, MAX_RESPONSE, Outcome, OutcomeKind
 from bellwire.sms.twilio_codes import BY_CODE, classify_refusal
 
 TWILIO = "twilio"
-#: The largest difference between Twilio's clock and the worker's, including the duration of a call.
-CLOCK_SKEW = timedelta(minutes=2)
+#: The largest error of the clock of the worker that wrote the intent. A message with the same text, sender and number that no
+#: attempt has claimed counts as this one if it was created since then: better one SMS too few than one too many.
+CLOCK_ERROR = timedelta(days=1)
 #: Messages of one page when searching for an SMS, and pages that are searched.
 LIST_PAGE, LIST_PAGES = 200, 10
 #: Claims that one worker remembers; the registry has the older ones.
@@ -30,6 +32,7 @@ MAX_CLAIMS = 10_000
 #: The prefix of each text that a trial account sends.
 TRIAL_PREFIX = "Sent from your Twilio trial account - "
 
+_STATUS = re.compile(r"accepted|scheduled|queued|sending|sent|delivered|undelivered|failed|canceled|read")
 _SEGMENTS = re.compile(r"[0-9]{1,4}")
 _PRICE = re.compile(r"-?[0-9]{1,9}(\.[0-9]{1,12})?")
 
@@ -85,7 +88,7 @@ class TwilioProvider:
 
     async def reconcile(self, sms: Sms, since: datetime) -> SendResult | None:
         try:
-            found = await self._list_sent(sms, since - CLOCK_SKEW)
+            found = await self._list_sent(sms, since)
         except (NotSent, ResponseLost) as error:
             return unknown_result(f"while reconciling, Twilio: {error}")
         except TwilioException as error:
@@ -101,16 +104,18 @@ class TwilioProvider:
         # Prefer the message that this attempt has claimed, so that it does not take another delivery's.
         message = min(free, key=lambda each: (_sid(each) not in self._claims, each.date_created or since))
         self._claim(_sid(message), sms)
-        return _accepted(message, f"Twilio {message.status}, reconciled")
+        return _accepted(message, f"Twilio {_status(message)}, reconciled")
 
     async def _list_sent(self, sms: Sms, since: datetime) -> list[Any]:
-        """Twilio's messages with this text, sender and number, created at or after `since`.
+        """Twilio's messages with this text, sender and number, created at or after `since`, as far as clocks can tell.
 
         The query has no filter by DateSent, since a message that is still in Twilio's queue has none.
         """
         found: list[Any] = []
         sender, text = self.sender_of(sms), sms.text.strip()
         page = await self._client.messages.page_async(to=sms.to, page_size=LIST_PAGE)
+        # The worker that wrote the intent may have the same wrong clock as this one, or another.
+        since = since + min(clock_difference(), timedelta()) - CLOCK_ERROR
         for _ in range(LIST_PAGES):
             messages = list(page)
             recent = [each for each in messages if each.date_created is None or each.date_created >= since]
@@ -129,6 +134,11 @@ class TwilioProvider:
 def _sid(message: Any) -> str:
     """The SID of Twilio's message as it is recorded; empty if the response has none."""
     return message.sid[:MAX_PROVIDER_ID] if isinstance(message.sid, str) else ""
+
+
+def _status(message: Any) -> str:
+    """Twilio's status of a message: a word. Anything else is not shown."""
+    return message.status if isinstance(message.status, str) and _STATUS.fullmatch(message.status) else "has it"
 
 
 def _claimant(sms: Sms) -> tuple[str, int]:

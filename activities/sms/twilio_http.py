@@ -10,6 +10,8 @@ import logging
 from base64 import b64encode
 from collections.abc import Mapping
 from contextvars import ContextVar
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from urllib.parse import urlencode
 
 import aiohttp
@@ -20,6 +22,10 @@ from twilio.http.response import Response
 from activities.sms.provider_http import ResponseLost, call, limits
 
 _RETRY_AFTER: ContextVar[float | None] = ContextVar("twilio_retry_after", default=None)
+_DATE: ContextVar[str] = ContextVar("twilio_date", default="")
+
+#: Twilio's codes have five digits. A longer number is no code, but perhaps a phone number.
+_MAX_CODE = 999_999
 
 
 class TwilioTransport(AsyncHttpClient):  # type: ignore[misc]  # twilio has no types
@@ -59,6 +65,7 @@ class TwilioTransport(AsyncHttpClient):  # type: ignore[misc]  # twilio has no t
             data=urlencode(data, doseq=True) if data else None,
         )
         _RETRY_AFTER.set(response.retry_after)
+        _DATE.set(response.headers.get("Date", ""))
         if response.status < 300 and not _is_object(response.text):
             raise ResponseLost("invalid response")
         return Response(response.status, response.text, response.headers)
@@ -67,6 +74,14 @@ class TwilioTransport(AsyncHttpClient):  # type: ignore[misc]  # twilio has no t
 def retry_after() -> float | None:
     """Seconds from the Retry-After header of the last response in this asyncio task; None without one."""
     return _RETRY_AFTER.get()
+
+
+def clock_difference() -> timedelta:
+    """How far Twilio's clock is ahead of this machine's, by the last response in this asyncio task; 0 if it does not say."""
+    try:
+        return parsedate_to_datetime(_DATE.get()).astimezone(UTC) - datetime.now(UTC)
+    except (ValueError, OverflowError):
+        return timedelta()
 
 
 def error_details(error: TwilioException) -> tuple[int | None, int | None, str]:
@@ -85,7 +100,7 @@ def error_details(error: TwilioException) -> tuple[int | None, int | None, str]:
             (responses[0].status_code, None, responses[0].text) if responses else (None, None, str(error))
         )
     # If Twilio sent no code, twilio's client repeats the status as the code.
-    code = code if isinstance(code, int) and code != status else None
+    code = code if isinstance(code, int) and code != status and 0 < code <= _MAX_CODE else None
     return status if isinstance(status, int) else None, code, str(message)
 
 

@@ -56,15 +56,25 @@ BY_CODE: dict[int, CodeMeaning] = {
     21619: NEVER,  # no body, media or content
     30004: REFUSED,  # blocked
     30007: REFUSED,  # filtered by the carrier
-    30034: NEVER,  # number not registered with the carriers
     20003: OPERATOR,  # credentials
+    20005: OPERATOR,  # account not active
     20404: OPERATOR,  # no such account
     21212: OPERATOR,  # bad sender
     21408: OPERATOR,  # region not enabled
+    21603: OPERATOR,  # no sender
     21606: OPERATOR,  # sender cannot send SMS
     21608: OPERATOR,  # trial account, unverified number
+    21609: OPERATOR,  # bad URL of status callbacks
     21659: OPERATOR,  # sender is not the account's
+    21660: OPERATOR,  # sender is another account's
+    21661: OPERATOR,  # sender cannot send SMS
+    # Messaging services: does not exist, has no senders, is not configured for SMS, …
+    **dict.fromkeys(range(21701, 21722), OPERATOR),
     30002: OPERATOR,  # account suspended
+    30032: OPERATOR,  # toll-free number not verified
+    30034: OPERATOR,  # number not registered with the carriers
+    63007: OPERATOR,  # no such sender
+    90010: OPERATOR,  # account not active
 }
 
 
@@ -78,6 +88,8 @@ def classify_refusal(status: int, code: int | None) -> CodeMeaning:
         return LATER
     if code in BY_CODE:
         return BY_CODE[code]
-    if status < 400 or status in {401, 403, 404}:
-        return OPERATOR
-    return LATER if status in {408, 409, 425} else NEVER
+    if status in {408, 409, 425}:
+        return LATER
+    # Without a known code, only 400 and 422 can be about this SMS. Others are about the account, the address of the API or what
+    # is in between, and would be the same for the next SMS.
+    return NEVER if status in {400, 422} else OPERATOR

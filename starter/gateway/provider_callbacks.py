@@ -53,7 +53,7 @@ START_WORDS = frozenset({"start", "yes", "unstop"})
 
 #: What may stand around a word: spaces, marks, and characters that are not seen.
 _NO_WORD = re.compile(r"^[\W_]+|[\W_]+$")
-
+_CURRENCY = re.compile(r"[A-Za-z]{3}")
 #: Tells Twilio to send nothing back to the recipient; Twilio itself replies to STOP and START.
 _NO_REPLY = '<?xml version="1.0" encoding="UTF-8"?><Response/>'
 
@@ -166,7 +166,7 @@ def _receipt(form: Mapping[str, str], key: DeliveryKey) -> SmsReceipt | None:
         code=None if code is None else str(code),
         segments=_whole(form.get("NumSegments")) or None,
         price=_price(form.get("Price")),
-        currency=form.get("PriceUnit", "")[:3].upper() or None,
+        currency=unit.upper() if _CURRENCY.fullmatch(unit := form.get("PriceUnit", "")) else None,
         received_at=datetime.now(UTC),
     )
 
@@ -180,7 +180,7 @@ def _keyword(form: Mapping[str, str]) -> str:
 
 
 def _whole(text: str | None) -> int | None:
-    return int(text) if text and text.isascii() and text.isdecimal() and len(text) <= 9 else None
+    return int(text) if text and text.isascii() and text.isdecimal() and len(text) <= 6 else None
 
 
 def _price(text: str | None) -> Decimal | None:

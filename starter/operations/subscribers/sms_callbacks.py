@@ -38,7 +38,9 @@ def _suppression(receipt: SmsReceipt, number: str, sender: str) -> Suppression |
         return None
     if meaning.suppress is SuppressionReason.UNSUBSCRIBED:
         return _unsubscribed(number, sender)
-    return Suppression(channel=Channel.SMS, address=number_key(number), reason=meaning.suppress)
+    return Suppression(
+        channel=Channel.SMS, address=number_key(number), reason=meaning.suppress, cause=f"Twilio {receipt.code}"
+    )
 
 
 def _unsubscribed(number: str, sender: str) -> Suppression:

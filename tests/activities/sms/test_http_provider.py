@@ -21,6 +21,8 @@ from starter.local.receivers.twilio import SmsResponse
 TO, SENDER = "+14155550123", "+14155550100"
 SECRET = "BELLWIRE_SMS_SECRETS__ACME"
 SMS = Sms(delivery_id="dlv_a_b", number=1, to=TO, text='Paid: "{to}" & more')
+#: Statuses that concern the account or the URL, so that the operator has to act.
+ACCOUNT = {302, 401, 402, 403, 404, 405, 406, 407, 451}
 KEYED = {"idempotency_header": "Idempotency-Key"}
 DELIVERED, REJECTED, DEFERRED, UNKNOWN = OutcomeKind
 
@@ -79,7 +81,7 @@ async def test_an_sms_is_sent_as_configured(gateway: FakeSmsGateway, session: ai
         (SmsResponse(status=400, code=7001), REJECTED, "acme 400 7001", False, SuppressionReason.BOUNCED),
         (SmsResponse(status=403, code=7002), REJECTED, "acme 403 7002", False, SuppressionReason.UNSUBSCRIBED),
         (SmsResponse(status=400, code=4155550123), REJECTED, "acme 400", False, None),
-        (SmsResponse(status=404), DEFERRED, "acme 404", False, None),
+        *((SmsResponse(status=status), DEFERRED, f"acme {status}", False, None) for status in sorted(ACCOUNT - {302})),
         (SmsResponse(status=302), DEFERRED, "acme 302", False, None),
         (SmsResponse(accept=True, never=True), UNKNOWN, UNKNOWN_REASON, False, None),
         (SmsResponse(accept=True, reset=True), UNKNOWN, UNKNOWN_REASON, False, None),
@@ -100,10 +102,37 @@ async def test_a_response_is_classified(
     assert (result.outage, result.suppress) == (outage, suppress)
     assert result.outcome.disable == (suppress is SuppressionReason.BOUNCED)
     refused = kind in {REJECTED, DEFERRED} and suppress is not SuppressionReason.BOUNCED
-    by = Fault.OPERATOR if reply.status in {302, 404} else Fault.PROVIDER
+    by_operator = reply.status in ACCOUNT and suppress is None
+    by = Fault.OPERATOR if by_operator else Fault.PROVIDER
     assert result.outcome.fault is (by if refused else Fault.RECEIVER)
     assert result.outcome.retry_after == reply.retry_after
-    assert (result.operator_problem is not None) == (reply.status in {302, 404})
+    assert (result.operator_problem is not None) == by_operator
+
+
+@pytest.mark.parametrize(
+    ("code", "shown"),
+    [
+        ("7001", True),
+        ("E-1001", True),
+        ("isv.MOBILE_NUMBER_ILLEGAL", True),
+        ("Refused.ByRecipient", True),
+        ("4155550123", False),
+        ("415-555-0123", False),
+        ("+1.415.555", False),
+        ("Ann", False),
+        ("Ann.Example", False),
+        ("ann-example", False),
+        ("ann@example.com", False),
+        (["Ann"], False),
+    ],
+)
+async def test_a_code_that_is_no_code_is_not_shown(
+    gateway: FakeSmsGateway, session: aiohttp.ClientSession, code: Any, shown: bool
+) -> None:
+    gateway.script(SmsResponse(status=400, code=code))
+    response = {"unsubscribed": ["Refused.ByRecipient"]}
+    outcome = (await provider(gateway, session, response=response).send(SMS)).outcome
+    assert outcome.reason == (f"acme 400 {code}" if shown else "acme 400")
 
 
 @pytest.mark.parametrize(

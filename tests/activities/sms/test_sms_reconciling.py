@@ -175,7 +175,7 @@ async def test_an_sms_that_another_delivery_has_recorded_is_not_claimed(
 
 @pytest.mark.parametrize(
     ("changes", "minutes"),
-    [({"body": "Another text"}, 0), ({"sender": "+14155550199"}, 0), ({"to": "+14155550124"}, 0), ({}, 5)],
+    [({"body": "Another text"}, 0), ({"sender": "+14155550199"}, 0), ({"to": "+14155550124"}, 0), ({}, 60 * 25)],
     ids=["text", "sender", "number", "too early"],
 )
 async def test_a_different_sms_is_not_claimed(
@@ -187,6 +187,15 @@ async def test_a_different_sms_is_not_claimed(
     assert outcome.kind is OutcomeKind.DELIVERED
     assert outcome.provider_id != other.sid
     assert len(twilio.messages) == 2
+
+
+@pytest.mark.parametrize("minutes", [-600, -10, 5, 600])
+async def test_a_wrong_clock_of_the_worker_leads_to_no_second_sms(
+    channel: SmsChannel, twilio: FakeTwilio, minutes: int
+) -> None:
+    sent = twilio.add_message(TO, SENDER, TEXT, created_at=datetime.now(UTC) - timedelta(minutes=minutes))
+    assert (await channel.attempt(killed())).provider_id == sent.sid
+    assert twilio.posts == 0
 
 
 async def test_the_prefix_of_a_trial_account_is_ignored_when_reconciling(
