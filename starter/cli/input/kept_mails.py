@@ -7,7 +7,7 @@ from pathlib import Path
 from bellwire.errors import BellwireError
 
 #: Mails that a folder holds at most, and bytes that are kept of each. Beyond that nothing is kept, and the mail server has to
-#: keep its mails: a folder that strangers can fill must not fill the disk.
+#: keep its mails: a folder that anyone can fill by mail must not fill the disk.
 MAX_MAILS, MAX_BYTES = 10_000, 1024 * 1024
 
 
