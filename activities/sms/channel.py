@@ -6,6 +6,7 @@ the same attempt continues with the next provider.
 """
 
 import asyncio
+import time
 from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -149,9 +150,11 @@ class SmsChannel:
         A worker that was suspended or disconnected may continue after another worker has taken over its deliveries. The
         other worker waits `reconcile_after` and then asks the provider, so this one must not send later than that.
         """
-        before = datetime.now(UTC)
+        before, start = datetime.now(UTC), time.monotonic()
         claimed = await self._registry.attempts.claim(request, provider=provider.name)
-        if claimed is None or datetime.now(UTC) - before > max(self._reconcile_delay, MIN_CLAIM_TIME):
+        # A clock that is set back hides a delay, and the monotonic one may stop while the machine is suspended.
+        took = max(datetime.now(UTC) - before, timedelta(seconds=time.monotonic() - start))
+        if claimed is None or took > max(self._reconcile_delay, MIN_CLAIM_TIME):
             raise Superseded
         return replace(request, delivery=request.delivery.model_copy(update={"updated_at": claimed}))
 

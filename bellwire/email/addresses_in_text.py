@@ -12,6 +12,8 @@ from email.header import decode_header, make_header
 #: Addresses that are found at most.
 _MAX_ADDRESSES = 200
 _ADDRESS = re.compile(r"[^\s<>,;:\"()\[\]]{1,250}@[^\s<>,;:\"()\[\]@]{1,253}")
+#: A local part in quotes that needs none.
+_QUOTED_LOCAL = re.compile(r'"([^\s"@<>]{1,250})"@')
 #: Forms of DSN for bytes that are not ASCII (RFC 6533 §3), and for + and = in parameters of SMTP (RFC 3461 §4).
 _UNITEXT = re.compile(r"\\x\{([0-9A-Fa-f]{2,6})\}")
 _XTEXT = re.compile(r"\+([0-9A-F]{2})")
@@ -23,7 +25,7 @@ def addresses_in(values: Iterable[str]) -> tuple[str, ...]:
     for value in values:
         if "@" not in value and "=?" not in value:
             continue
-        text = _UNITEXT.sub(_character, value)
+        text = _QUOTED_LOCAL.sub(r"\1@", _UNITEXT.sub(_character, value))
         for each in (text, _decoded_words(text)) if "=?" in text else (text,):
             for address in _ADDRESS.findall(each):
                 plain = address.strip("'").rstrip(".")

@@ -52,10 +52,10 @@ class ReturnPath:
         self._local, _, self._domain = check_return_path(address).rpartition("@")
         self._keys = keys.keys
         self._pattern = re.compile(
-            # Relays put tags before it that end with "=": BATV (prvs=TAG=), SRS. SRS also replaces the domain, and the
+            # Relays put tags before it: BATV (prvs=TAG=), SRS, Exchange (IMCEASMTP-). Some replace the domain, and the
             # signature is what counts. The local part may change its case; for a token, see `is_sender`.
-            rf"(?:[^\s@]{{1,200}}=)?{re.escape(self._local)}\+([uth])([A-Za-z0-9_-]{{{_KEY_LENGTH}}})([A-Za-z0-9_-]{{0,64}})"
-            rf"([A-Za-z0-9_-]{{{_SIGNATURE_LENGTH}}})@\S{{1,253}}",
+            rf"(?:[^\s@]{{1,200}}[=/-])?{re.escape(self._local)}\+([uth])([A-Za-z0-9_-]{{{_KEY_LENGTH}}})([A-Za-z0-9_-]{{0,64}})"
+            rf"([A-Za-z0-9_-]{{{_SIGNATURE_LENGTH}}})(?:[%!][^\s@]{{1,253}})?@\S{{1,253}}",
             re.IGNORECASE | re.ASCII,
         )
 

@@ -180,6 +180,10 @@ def test_bytes_beyond_ascii_are_read_as_utf_8_or_latin_1(charset: str) -> None:
     [
         dsn(GONE, to=f"{TOKEN} <{TOKEN}>"),
         dsn(GONE, to=f'"{TOKEN}"'),
+        dsn(GONE, to=f'"{TOKEN.partition("@")[0]}"@example.net'),
+        dsn(GONE, to=f"<@relay.example:{TOKEN}>"),
+        dsn(GONE, to=f"{TOKEN.replace('@', '%')}@relay.example"),
+        dsn(GONE, to=f"IMCEASMTP-{TOKEN.replace('+', '+2B').replace('@', '+40')}@relay.example"),
         b"X-Rcpt-To: " + TOKEN.encode() + b"\r\n" + dsn(GONE),
         b"Received: by mx.example.net (envelope-from <" + TOKEN.encode() + b">) for x; Mon\r\n" + dsn(GONE),
         dsn(GONE, returned=f"Return-Path: <prvs=1906abcd={TOKEN}>\n\nx"),
@@ -187,7 +191,7 @@ def test_bytes_beyond_ascii_are_read_as_utf_8_or_latin_1(charset: str) -> None:
         arf(more=f"Original-Mail-From: <{TOKEN}>"),
         arf(more=f"Original-Envelope-Id: {TOKEN}"),
     ],
-    ids=range(8),
+    ids=range(12),
 )
 def test_the_return_path_is_found_in_any_header(raw: bytes) -> None:
     assert any(token for address in parse_report(raw).returned_to if (token := PATH.read(address)))
