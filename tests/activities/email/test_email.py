@@ -13,7 +13,7 @@ from activities.email.channel import EmailChannel
 from activities.email.smtp_pool import SmtpPool
 from activities.rendering.renderer import Renderer
 from bellwire.contract import Chunk, Group
-from bellwire.deliveries import DeliveryState, Outcome, OutcomeKind
+from bellwire.deliveries import DeliveryState, Fault, Outcome, OutcomeKind
 from bellwire.registry import Registry
 from bellwire.targets import Channel
 from starter.local.receivers.mailbox import Mailbox
@@ -84,10 +84,13 @@ async def test_a_mail_refused_after_data_is_rejected() -> None:
         assert (outcome.kind, outcome.reason, outcome.disable) == (REJECTED, "SMTP 554 5.6.0", False)
 
 
-async def test_a_mail_above_the_relays_size_limit_is_rejected_before_it_is_sent() -> None:
+async def test_a_mail_above_the_relays_size_limit_waits_for_the_operator_and_is_not_sent() -> None:
     async with Mailbox(size_limit=1000) as box, channel_to(box) as channel:
-        outcome = await channel.attempt(request_to(ANN))
-    assert (outcome.kind, outcome.reason, outcome.disable) == (REJECTED, "SMTP 552", False)
+        with capture_logs() as logs:
+            outcome = await channel.attempt(request_to(ANN))
+    assert (outcome.kind, outcome.reason, outcome.fault) == (DEFERRED, "SMTP 552", Fault.OPERATOR)
+    assert [(line["event"], line["log_level"]) for line in logs] == [("relay.refused", "error")]
+    assert box.mails == []
 
 
 async def test_a_connection_lost_after_data_is_unknown_and_the_next_attempt_has_the_same_message_id() -> None:

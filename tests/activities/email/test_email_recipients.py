@@ -36,9 +36,9 @@ def without(request: SendRequest, **suppressed: SuppressionReason) -> SendReques
     return replace(request, suppressed={f"{name}@example.com": reason for name, reason in suppressed.items()})
 
 
-def suppressing(*addresses: str) -> tuple[Suppression, ...]:
+def suppressing(*addresses: str, cause: str) -> tuple[Suppression, ...]:
     return tuple(
-        Suppression(channel=Channel.EMAIL, address=address, reason=BOUNCED, subscription_id=EVERYWHERE)
+        Suppression(channel=Channel.EMAIL, address=address, reason=BOUNCED, subscription_id=EVERYWHERE, cause=cause)
         for address in addresses
     )
 
@@ -73,7 +73,7 @@ async def test_a_missing_mailbox_is_suppressed_and_the_subscription_stays_for_th
         box.script(ANN, "550 5.1.1 unknown")
         box.script(BOB, "550 5.7.1 blocked", "250 2.1.5 OK")
         outcome = await channel.attempt(request_to(ANN, BOB, CAT))
-    assert (outcome.kind, outcome.disable, outcome.suppress) == (DEFERRED, False, suppressing(ANN))
+    assert (outcome.kind, outcome.disable, outcome.suppress) == (DEFERRED, False, suppressing(ANN, cause="5.1.1"))
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ async def test_the_subscription_is_disabled_if_no_recipient_is_left(everyone: An
         for address in gone:
             box.script(address, "550 5.2.1 mailbox disabled")
         outcome = await channel.attempt(without(request_to(*everyone), **suppressed))
-    assert (outcome.kind, outcome.disable, outcome.suppress) == (REJECTED, True, suppressing(*gone))
+    assert (outcome.kind, outcome.disable, outcome.suppress) == (REJECTED, True, suppressing(*gone, cause="5.2.1"))
 
 
 @pytest.mark.parametrize("reply", ["550 no such user", "550 5.7.1 blocked", "552 5.2.2 full", "450 4.1.1 later"])

@@ -48,7 +48,7 @@ def rcpt(code: int, message: str) -> Exception:
         (rcpt(530, "authenticate first"), Fault.OPERATOR),
         (rcpt(454, "4.7.0 the login cannot be checked now"), Fault.PROVIDER),
         (rcpt(999, "no answer at all"), Fault.PROVIDER),
-        (aiosmtplib.SMTPDataError(552, "5.3.4 too large"), Fault.PROVIDER),
+        (aiosmtplib.SMTPDataError(552, "5.3.4 too large"), Fault.OPERATOR),
         (aiosmtplib.SMTPSenderRefused(550, "5.1.1 you again", ANN), Fault.OPERATOR),
         (aiosmtplib.SMTPAuthenticationError(535, "5.7.8 wrong"), Fault.OPERATOR),
         (aiosmtplib.SMTPConnectError("no"), Fault.PROVIDER),
