@@ -109,7 +109,7 @@ class Renderer:
                     if other is not None:
                         self._environment.get_template(other)
             except Exception as error:  # a template can raise anything, also while it is compiled
-                raise self._invalid(file, error) from error
+                raise self._invalid(file, error) from None
 
     async def _render_own(self, subscription: Subscription, context: Mapping[str, Any]) -> dict[str, str]:
         """The texts of the subscription's own templates."""
@@ -140,7 +140,7 @@ class Renderer:
         try:
             return render(self._environment, file, lambda: self._environment.get_template(file), context)
         except Exception as error:  # a template can raise anything, and it must not affect other deliveries
-            raise self._invalid(file, error) from error
+            raise self._invalid(file, error) from None
 
     def _invalid(self, file: str, error: Exception) -> TemplateInvalid:
         if isinstance(error, TemplateNotFound) and not self._files.mention(str(error.name)):

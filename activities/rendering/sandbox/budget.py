@@ -10,6 +10,8 @@ from typing import Any
 
 from jinja2.exceptions import TemplateRuntimeError
 
+from activities.rendering.sandbox.json_text import JsonText
+
 #: Steps of one rendering: enough for thousands of rows, and at most about a second.
 MAX_STEPS = 100_000
 #: Characters of one value: of a string, or of a list or object written as text.
@@ -66,7 +68,7 @@ class Budget:
                 raise LimitExceeded("too large: a number with more digits than an event can hold")
         elif isinstance(value, str):
             self.charge_size(len(value))
-        elif isinstance(value, list | tuple | dict | range):
+        elif isinstance(value, list | tuple | dict | range | JsonText):
             self.charge_size(size(value))
         return value
 
@@ -89,6 +91,8 @@ def size(value: Any) -> int:
                 pending.extend(item.values())
         elif isinstance(item, range):
             total += 4 * len(item)
+        elif isinstance(item, JsonText):
+            total += len(item.text)
         elif type(item) is int:
             total += 1 + (item.bit_length() >> 1)
         else:

@@ -15,7 +15,7 @@ class ChargingCodeGenerator(CodeGenerator):
     def blockvisit(self, nodes: Iterable[tree.Node], frame: Frame) -> None:
         nodes = list(nodes)
         fixed = sum(len(data.data) for node in nodes for data in _fixed_text(node))
-        self.writeline(f"environment.budget.spend({1 + (fixed >> 6)})")
+        self.writeline(f"environment.budget.spend({1 + (fixed >> 6) + (sum(map(_weight, nodes)) >> 4)})")
         super().blockvisit(nodes, frame)
 
     def visit_For(self, node: tree.For, frame: Frame) -> None:  # noqa: N802
@@ -23,6 +23,45 @@ class ChargingCodeGenerator(CodeGenerator):
             step = tree.Call(tree.EnvironmentAttribute("step"), [], [], None, None, lineno=node.lineno)
             node.test = tree.And(step, node.test, lineno=node.lineno)
         super().visit_For(node, frame)
+
+    def visit_AssignBlock(self, node: tree.AssignBlock, frame: Frame) -> None:  # noqa: N802
+        self.push_assign_tracking()
+        inner = frame.inner()
+        inner.require_output_check = False  # the text is kept and not written
+        inner.symbols.analyze_node(node)
+        self.enter_frame(inner)
+        self.buffer(inner)
+        self.blockvisit(node.body, inner)
+        self.newline(node)
+        self.visit(node.target, frame)
+        self.write(" = environment.captured(context, ")
+        if node.filter is None:
+            self.write(f"concat({inner.buffer}), True")
+        else:
+            self.visit_Filter(node.filter, inner)
+            self.write(", False")
+        self.write(")")
+        self.pop_assign_tracking(frame)
+        self.leave_frame(inner)
+
+    def visit_CallBlock(self, node: tree.CallBlock, frame: Frame) -> None:  # noqa: N802
+        call_frame, macro = self.macro_body(node, frame)
+        self.writeline("caller = ")
+        self.macro_def(macro, call_frame)
+        self.start_write(frame, node)
+        self.write("environment.written(context, ")
+        self.visit_Call(node.call, frame, forward_caller=True)
+        self.write(")")
+        self.end_write(frame)
+
+    def visit_FilterBlock(self, node: tree.FilterBlock, frame: Frame) -> None:  # noqa: N802
+        self.writeline("environment.refuse_filter_block()", node)
+        super().visit_FilterBlock(node, frame)
+
+    def visit_Getattr(self, node: tree.Getattr, frame: Frame) -> None:  # noqa: N802
+        self.write("environment.field(")
+        self.visit(node.node, frame)
+        self.write(f", {node.attr!r})")
 
     def visit_Concat(self, node: tree.Concat, frame: Frame) -> None:  # noqa: N802
         escape = "context.eval_ctx.autoescape" if frame.eval_ctx.volatile else repr(bool(frame.eval_ctx.autoescape))
@@ -68,6 +107,15 @@ class ChargingCodeGenerator(CodeGenerator):
         self.write("environment.budget.charge(")
         visit(node, frame)
         self.write(")")
+
+
+def _weight(node: tree.Node) -> int:
+    """The number of nodes of a statement, without the blocks in it."""
+    count, pending = 0, [node]
+    while pending:
+        count += 1
+        pending.extend(pending.pop().iter_child_nodes(exclude=("body", "else_")))
+    return count
 
 
 def _fixed_text(node: tree.Node) -> list[tree.TemplateData]:

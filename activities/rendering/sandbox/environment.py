@@ -6,14 +6,16 @@ filter, operator and list is charged to a Budget before it runs, and templates c
 
 import json
 from collections.abc import Callable, Sequence
+from functools import update_wrapper
 from typing import Any, cast
 
 from jinja2 import BaseLoader, StrictUndefined, TemplateSyntaxError, pass_context
 from jinja2 import nodes as tree
-from jinja2.runtime import Context, Undefined, markup_join, str_join
+from jinja2.exceptions import SecurityError, TemplateRuntimeError
+from jinja2.runtime import BlockReference, Context, LoopContext, Macro, Undefined, markup_join, str_join
 from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
 from jinja2.utils import Cycler, Joiner, Namespace
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from activities.rendering.sandbox.attributes import is_allowed
 from activities.rendering.sandbox.budget import Budget, LimitExceeded, size, size_str_format
@@ -26,6 +28,7 @@ from activities.rendering.sandbox.functions import (
     charge_method,
     operator_size,
 )
+from activities.rendering.sandbox.json_text import JsonText
 
 #: Characters of one template's source.
 MAX_SOURCE = 256 * 1024
@@ -57,6 +60,8 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
 
     def __init__(self, loader: BaseLoader | None = None) -> None:
         self.budget = Budget()
+        #: Whether expressions write JSON values. `render` sets it, also for templates that the rendered one includes.
+        self.writes_json = False
         super().__init__(
             loader=loader,
             undefined=_Missing,
@@ -68,6 +73,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
             finalize=self._finalize,
         )
         self.filters = bounded_filters({**self.filters, **ADDED}, self.budget)
+        self.filters["tojson"] = self._marked_as_json(self.filters["tojson"])
         self.tests = cast(Any, bounded_tests(cast(Any, self.tests), self.budget))
         self.globals = {
             "range": safe_range,
@@ -92,33 +98,78 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         return True
 
     @pass_context
-    def _finalize(self, context: Context, value: Any) -> Any:
+    def _finalize(self, context: Context, value: Any) -> Any:  # noqa: ARG002 - or Jinja2 would call it while compiling
         """What an expression writes. In a JSON template that is a JSON value, so data cannot change the structure."""
         if isinstance(value, str | list | tuple | dict):
             self.budget.charge(value)
-        if context.name is None or not context.name.endswith(".json") or isinstance(value, Markup):
+        if not self.writes_json:
             return value
+        if isinstance(value, JsonText):
+            self.budget.charge(value)
+            return Markup(value.text)  # noqa: S704 - JSON is not escaped
         if isinstance(value, Undefined):
             str(value)  # raises the error that names the missing variable
         return Markup(json.dumps(value, ensure_ascii=False))  # noqa: S704
+
+    def captured(self, context: Context, value: Any, is_text: bool) -> Any:
+        """The value of a `{% set %}` block. `is_text`: as the template wrote it, without a filter."""
+        self.budget.charge(value)
+        if self.writes_json:
+            return JsonText(value) if is_text else value
+        return Markup(value) if context.eval_ctx.autoescape else value  # noqa: S704 - its values are escaped
+
+    def written(self, context: Context, value: Any) -> str:
+        """What a `{% call %}` block writes."""
+        value = self._finalize(context, value)
+        return escape(value) if context.eval_ctx.autoescape else str(value)
+
+    def refuse_filter_block(self) -> None:
+        """Raise an error in JSON templates: a filter of the text could change its structure."""
+        if self.writes_json:
+            raise TemplateRuntimeError(
+                "filter blocks are not available in JSON templates; use the filter in an expression"
+            )
+
+    def _marked_as_json(self, tojson: Callable[..., Any]) -> Callable[..., Any]:
+        def marked(*args: Any, **fields: Any) -> Any:
+            written = tojson(*args, **fields)
+            return JsonText(written) if self.writes_json else written
+
+        return update_wrapper(marked, tojson)
 
     def concatenate(self, escape: bool, values: Sequence[Any]) -> str:
         """`a ~ b`."""
         self.budget.charge_size(sum(map(size, values)))
         return markup_join(values) if escape else str_join(values)
 
-    def getattr(self, obj: Any, attribute: str) -> Any:
-        """`data.items` is the field "items" of the data, not the method of dict that Jinja2 would prefer."""
+    def field(self, obj: Any, attribute: str) -> Any:
+        """`data.items`, where the template names the field. It is the field, not the method of dict that Jinja2 would prefer."""
         if isinstance(obj, dict):
             return obj[attribute] if attribute in obj else self.undefined(obj=obj, name=attribute)
         return super().getattr(obj, attribute)
 
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """A field whose name was computed, as in `"{0.name}".format(data)`. Errors do not show the name: it may be data."""
+        self.budget.spend()
+        return self._unnamed(obj, self.field(obj, attribute))
+
     def getitem(self, obj: Any, argument: Any) -> Any:
-        """`data[name]`. The error for a missing field does not show the name, since it may come from data."""
+        """`data[name]`, also each step of `map(attribute="a.b")`. Errors do not show the name: it may be data."""
+        self.budget.spend()
         field = isinstance(obj, dict) and isinstance(argument, str)
-        found = self.getattr(obj, argument) if field else super().getitem(obj, argument)
-        unnamed = isinstance(found, _Missing) and not found._undefined_hint
-        return self.undefined(obj=obj, name="") if unnamed else found
+        return self._unnamed(obj, self.field(obj, argument) if field else super().getitem(obj, argument))
+
+    def _unnamed(self, obj: Any, found: Any) -> Any:
+        if not isinstance(found, _Missing):
+            return found
+        unsafe = found._undefined_exception is SecurityError
+        return self.undefined("access to an unsafe attribute", name="") if unsafe else self.undefined(obj=obj, name="")
+
+    def _filter_test_common(self, name: Any, *args: Any, **fields: Any) -> Any:
+        """A filter or test whose name was computed, as in `map(name)`."""
+        if name not in (self.filters if args[-1] else self.tests):
+            raise TemplateRuntimeError("no filter or test has this name")
+        return super()._filter_test_common(name, *args, **fields)
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         return super().is_safe_attribute(obj, attr, value) and is_allowed(obj, attr)
@@ -137,10 +188,20 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         return charged
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
-        __self.budget.spend(CALL)
-        if isinstance(getattr(__obj, "__self__", None), str):
+        __self.budget.spend(CALL + (len(args) + len(kwargs) >> 2))
+        owner = getattr(__obj, "__self__", None)
+        if isinstance(owner, str):
             charge_method(__self.budget, __obj, args, kwargs)
-        return __self.budget.charge(super().call(__context, __obj, *args, **kwargs))
+        elif isinstance(owner, list | tuple | LoopContext):  # they compare their elements or arguments
+            for value in (owner, *args):
+                __self.budget.charge(value)
+        if not __self.is_safe_callable(__obj):
+            raise SecurityError("a value is not safely callable")
+        result = __self.budget.charge(super().call(__context, __obj, *args, **kwargs))
+        is_text = (
+            __self.writes_json and isinstance(__obj, Macro | BlockReference | LoopContext) and isinstance(result, str)
+        )
+        return JsonText(result) if is_text else result
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         self.budget.charge_size(operator_size(operator, left, right))

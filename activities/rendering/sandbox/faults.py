@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from jinja2 import TemplateError, TemplateNotFound, TemplateSyntaxError
+from jinja2.exceptions import FilterArgumentError
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ def fault_of(error: Exception, template_of: Callable[[str], str | None]) -> Faul
             problem = "too large: it needs too much memory"
         case RecursionError():
             problem = "too large: it is nested too deeply"
+        case FilterArgumentError():
+            problem = "a filter does not accept one of its arguments"  # its text may quote data
         case TemplateError():
             problem = error.message or "is not valid"
         case _:

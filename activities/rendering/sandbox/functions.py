@@ -34,23 +34,18 @@ _SHALLOW = frozenset(
         "count",
         "d",
         "default",
-        "dictsort",
         "first",
-        "groupby",
         "items",
         "last",
         "length",
         "list",
         "map",
-        "max",
-        "min",
         "reject",
         "rejectattr",
         "reverse",
         "select",
         "selectattr",
         "slice",
-        "sort",
     }
 )
 
@@ -96,11 +91,6 @@ def _linked(value: Any, *args: Any, **fields: Any) -> int:
     return 6 * size(value) + str(value).count(".") * each + str(value).count("@") * each + str(value).count(":") * each
 
 
-def _stripped(value: Any, *_: Any) -> int:
-    text = str(value)
-    return size(value) + ((len(text) * text.count("<!--")) >> 4)  # each comment copies the text after it
-
-
 def _batched(value: Any, linecount: Any, fill_with: Any = None) -> int:  # noqa: ARG001
     return bounded_width(linecount) * 2 + size(fill_with)
 
@@ -135,7 +125,6 @@ _SIZES: Mapping[str, Sizing] = MappingProxyType(
         "join": _joined,
         "wordwrap": _wrapped,
         "urlize": _linked,
-        "striptags": _stripped,
         "batch": _batched,
         "slice": _sliced,
         "tojson": _as_json,
@@ -150,6 +139,60 @@ _SIZES: Mapping[str, Sizing] = MappingProxyType(
 )
 
 
+# The steps of filters whose work is more than linear in the size of their arguments.
+
+
+def _sorting(value: Any, *_: Any, **__: Any) -> int:
+    """Comparing costs up to the size of the elements, for each doubling of their number."""
+    return size(value) * len(value).bit_length() >> 8 if hasattr(value, "__len__") else 0
+
+
+def _hashing(value: Any, *_: Any, **__: Any) -> int:
+    """Large integers can be chosen so that all of them have the same hash."""
+    large = sum(isinstance(item, int) and item.bit_length() > 60 for item in value) if isinstance(value, list) else 0
+    return large * large >> 8
+
+
+def _matching(value: Any, *args: Any, extra_schemes: Any = (), **__: Any) -> int:
+    """Matching a word backtracks, and each scheme is compared with each word."""
+    words = str(value).split()
+    schemes = args[3] if len(args) > 3 else extra_schemes
+    compared = len(words) * len(schemes) >> 4 if isinstance(schemes, list | tuple | str) else 0
+    return compared + (sum(len(word) ** 2 for word in words) * 4 >> 10)
+
+
+def _removing(value: Any, *_: Any) -> int:
+    """Removing a tag copies the text after it."""
+    text = str(value)
+    return len(text) * text.count("<") >> 13
+
+
+def _breaking(value: Any, width: Any = 79, *_: Any, **__: Any) -> int:
+    """Breaking a long word copies its rest."""
+    return sum(len(word) ** 2 // max(int(width), 1) for word in str(value).split()) >> 12
+
+
+def _trimming(value: Any, chars: Any = None) -> int:
+    """Each character is searched among `chars`."""
+    return len(str(value)) * size(chars) >> 10 if chars is not None else 0
+
+
+_WORK: Mapping[str, Callable[..., int]] = MappingProxyType(
+    {
+        "dictsort": _sorting,
+        "groupby": _sorting,
+        "sort": _sorting,
+        "unique": _hashing,
+        "urlize": _matching,
+        "striptags": _removing,
+        "wordwrap": _breaking,
+        "trim": _trimming,
+    }
+)
+#: Methods of strings that search from the end, or for each character, in time proportional to the product of the lengths.
+_PRODUCT = frozenset({"rfind", "rindex", "rpartition", "rsplit", "strip", "lstrip", "rstrip"})
+
+
 def bounded_filters(filters: Mapping[str, Callable[..., Any]], budget: Budget) -> dict[str, Callable[..., Any]]:
     """The filters that templates may use, each charged to the budget."""
     return {name: _bounded(name, function, budget) for name, function in filters.items() if name not in _REMOVED}
@@ -161,7 +204,7 @@ def bounded_tests(tests: Mapping[str, Callable[..., Any]], budget: Budget) -> di
 
 
 def _bounded(name: str, function: Callable[..., Any], budget: Budget) -> Callable[..., Any]:
-    sizing = _SIZES.get(name)
+    sizing, work = _SIZES.get(name), _WORK.get(name)
     shallow = name in _SHALLOW
     # Jinja2 passes the environment or the context to some filters as the first argument.
     skipped = 1 if hasattr(function, "jinja_pass_arg") else 0
@@ -176,6 +219,8 @@ def _bounded(name: str, function: Callable[..., Any], budget: Budget) -> Callabl
                 budget.charge(value)
         if sizing is not None:
             budget.charge_size(sizing(*given, **fields))
+        if work is not None:
+            budget.spend(work(*given, **fields))
         result = function(*args[:skipped], *given, **fields)
         if isinstance(result, GeneratorType) or (isinstance(result, Iterator) and not isinstance(result, str)):
             return _to_list(result, budget)
@@ -199,6 +244,8 @@ def charge_method(budget: Budget, method: Any, args: tuple[Any, ...], fields: Ma
     text, name = method.__self__, method.__name__
     for value in args:
         budget.charge(value)
+    if name in _PRODUCT and args and isinstance(args[0], str):
+        budget.spend(len(text) * len(args[0]) >> 10)
     match name, args:
         case ("center" | "ljust" | "rjust" | "zfill", (to, *_)):
             result_size = len(text) + bounded_width(to)

@@ -26,6 +26,7 @@ def render(
     HTML is not safe before `activities.rendering.html.final` has finished it.
     """
     environment.budget.reset()
+    environment.writes_json = name.endswith(".json")
     pieces: list[str] = []
     bytes_left = MAX_OUTPUT_BYTES
     for piece in load().generate(context):
