@@ -19,6 +19,7 @@ from bellwire.email.return_path import ReturnPath, check_return_path
 from bellwire.email.unsubscribe_links import LinkKeys, UnsubscribeLinks
 from bellwire.endpoint_health import DisablePolicy
 from bellwire.errors import BellwireError, problem_text
+from bellwire.exchanges import KeepExchanges
 from bellwire.formats.mailboxes import parse_sender
 from bellwire.keys.keyring import KeyRing
 from bellwire.service import settings_values
@@ -150,6 +151,10 @@ class Settings(BaseSettings):
         86_400,
         259_200,
     )
+
+    #: Of which attempts request and response are kept, for `deliveries show`: failed (those that did not deliver), all or none.
+    #: All costs throughput and storage. Secrets are left out; what is kept is encrypted with the keys, erased and purged.
+    keep_exchanges: KeepExchanges = KeepExchanges.FAILED
 
     #: Concurrent attempts of one send activity.
     send_concurrency: int = Field(default=50, ge=1, le=500)
