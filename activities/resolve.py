@@ -105,7 +105,10 @@ class Resolver:
     @activity.defn
     async def redeliver(self, request: RedeliverInput) -> PendingGroups:
         groups = await self._registry.deliveries.redeliver(
-            request.workflow_id, request.groups, abandoned=request.abandoned
+            request.workflow_id,
+            request.groups,
+            abandoned=request.abandoned,
+            unchanged_only=request.unchanged_only,
         )
         return PendingGroups(groups=groups, limited_channels=await self._registry.limits.limited_channels())
 

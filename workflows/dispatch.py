@@ -48,7 +48,12 @@ class Dispatch(Rounds):
             opened = await workflow.execute_local_activity(open_page, page, **REGISTRY_OPTIONS)
             self.add_due(opened.groups, opened.limited_channels)
         if request.redeliver:
-            again = RedeliverInput(workflow_id=workflow_id, groups=request.redeliver, abandoned=request.abandoned)
+            again = RedeliverInput(
+                workflow_id=workflow_id,
+                groups=request.redeliver,
+                abandoned=request.abandoned,
+                unchanged_only=request.unchanged_only,
+            )
             opened = await workflow.execute_local_activity(redeliver, again, **REGISTRY_OPTIONS)
             self.add_due(opened.groups, opened.limited_channels)
 

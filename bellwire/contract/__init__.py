@@ -7,6 +7,7 @@ from bellwire.contract.controls import (
 )
 from bellwire.contract.ids import (
     batch_workflow_id,
+    bulk_redelivery_workflow_id,
     child_workflow_id,
     event_workflow_id,
     is_batch,
@@ -143,6 +144,7 @@ __all__ = [
     "TestSendInput",
     "TestSendResult",
     "batch_workflow_id",
+    "bulk_redelivery_workflow_id",
     "channel_queue",
     "child_workflow_id",
     "event_workflow_id",

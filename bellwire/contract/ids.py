@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from urllib.parse import quote
 
+from bellwire.contract.payloads import Group
 from bellwire.deliveries import delivery_id
 from bellwire.events import Event, event_key, uuid7
 
@@ -48,6 +49,12 @@ def child_workflow_id(parent: str, name: str) -> str:
 def redelivery_workflow_id(key: str, subscription_id: str, attempt: int) -> str:
     """The id of the Dispatch that redelivers from this attempt on: two requests for the same redelivery start one."""
     return f"redeliver/{delivery_id(key, subscription_id)}/{attempt}"
+
+
+def bulk_redelivery_workflow_id(groups: Sequence[Group]) -> str:
+    """The id of the Dispatch that redelivers many deliveries: two requests for the same ones, while it runs, start one."""
+    text = "\n".join(group.model_dump_json() for group in groups)
+    return f"redeliver/many/{hashlib.sha256(text.encode()).hexdigest()[:32]}"
 
 
 def new_lookup_id() -> str:

@@ -125,6 +125,8 @@ class DispatchInput(Payload):
     redeliver: tuple[Group, ...] = ()
     #: Whether `redeliver` names unsettled deliveries whose workflow was terminated or deleted.
     abandoned: bool = False
+    #: Whether to leave out those of `redeliver` that were attempted since they were selected. Runs of earlier versions do not.
+    unchanged_only: bool = False
     carried: CarriedState | None = None
     #: When the event of the page was published. None in a redelivery, and in pages of earlier versions.
     published_at: datetime | None = None
@@ -164,6 +166,8 @@ class RedeliverInput(Payload):
     groups: tuple[Group, ...]
     #: Also take over deliveries that are not settled: their workflow was terminated or deleted.
     abandoned: bool = False
+    #: Only those whose next attempt is still the one that its group names. Requests of earlier versions take all.
+    unchanged_only: bool = False
 
 
 class PendingGroups(Payload):

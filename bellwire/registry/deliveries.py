@@ -15,7 +15,7 @@ from bellwire.errors import DeliveryNotFound
 from bellwire.registry.db.bulk import execute_many
 from bellwire.registry.db.engine import Database, insert_missing
 from bellwire.registry.db.tables import deliveries, listed, subscriptions
-from bellwire.registry.delivery_keys import channels_by_key, conditions, grouped, keys_of
+from bellwire.registry.delivery_keys import attempts_by_key, channels_by_key, conditions, grouped, keys_of
 from bellwire.targets import Channel
 
 #: All combinations of some events and some subscriptions. The statement is built once, since building it costs more than
@@ -172,13 +172,18 @@ async def settle(connection: AsyncConnection, groups: Sequence[Group], *, reason
 
 
 async def redeliver(
-    connection: AsyncConnection, workflow_id: str, groups: Sequence[Group], *, abandoned: bool
+    connection: AsyncConnection, workflow_id: str, groups: Sequence[Group], *, abandoned: bool, unchanged_only: bool
 ) -> tuple[Group, ...]:
-    found = await by_keys(connection, keys_of(groups), lock=True)
+    next_attempts = attempts_by_key(groups)
+    found = await by_keys(connection, list(next_attempts), lock=True)
     reset = {
         key: delivery
         for key, delivery in found.items()
-        if delivery.state.settled or abandoned or _is_reset_by(delivery, workflow_id)
+        if _is_reset_by(delivery, workflow_id)
+        or (
+            (delivery.state.settled or abandoned)
+            and (not unchanged_only or delivery.attempts + 1 == next_attempts[key])
+        )
     }
     changed = sorted(key for key, delivery in reset.items() if not _is_reset_by(delivery, workflow_id))
     if changed:
@@ -245,12 +250,20 @@ class Deliveries:
         return await self._database.write(settle, groups, reason=reason)
 
     async def redeliver(
-        self, workflow_id: str, groups: Sequence[Group], *, abandoned: bool = False
+        self,
+        workflow_id: str,
+        groups: Sequence[Group],
+        *,
+        abandoned: bool = False,
+        unchanged_only: bool = False,
     ) -> tuple[Group, ...]:
         """Reset settled deliveries to pending, owned by `workflow_id`, with their schedules restarted; return them.
 
-        `abandoned` also resets unsettled ones, whose workflow is gone. Deliveries that an earlier try of the same workflow
-        reset are returned again. What is known of earlier attempts stays: remaining recipients, so that no recipient gets a mail
-        twice, and an unanswered intent, so that an SMS is reconciled before it is sent again.
+        `abandoned` also resets unsettled ones, whose workflow is gone. `unchanged_only` leaves out those whose next attempt is no
+        longer the one that their group names. Deliveries that an earlier try of the same workflow reset are returned again. What
+        is known of earlier attempts stays: remaining recipients, so that no recipient gets a mail twice, and an unanswered
+        intent, so that an SMS is reconciled before it is sent again.
         """
-        return await self._database.write(redeliver, workflow_id, groups, abandoned=abandoned)
+        return await self._database.write(
+            redeliver, workflow_id, groups, abandoned=abandoned, unchanged_only=unchanged_only
+        )

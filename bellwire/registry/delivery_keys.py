@@ -23,6 +23,15 @@ def channels_by_key(groups: Sequence[Group]) -> dict[DeliveryKey, Channel]:
     }
 
 
+def attempts_by_key(groups: Sequence[Group]) -> dict[DeliveryKey, int]:
+    """Return the number of the next attempt that each group names."""
+    return {
+        DeliveryKey(group.event_key, subscription_id): group.attempt
+        for group in groups
+        for subscription_id in group.subscription_ids
+    }
+
+
 def keys_of(groups: Sequence[Group]) -> list[DeliveryKey]:
     """Return each delivery of the groups once, in the order in which all writers lock rows."""
     return sorted(channels_by_key(groups))

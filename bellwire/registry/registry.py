@@ -13,6 +13,7 @@ from bellwire.registry.events import Events
 from bellwire.registry.limits import RateLimits
 from bellwire.registry.matching import Matching
 from bellwire.registry.operational_events import OperationalEvents
+from bellwire.registry.redeliverable import RedeliverableDeliveries
 from bellwire.registry.signing_secrets import SigningSecrets
 from bellwire.registry.sms_receipts import SmsReceipts
 from bellwire.registry.subscriptions import Subscriptions
@@ -39,6 +40,7 @@ class Registry:
         self.limits = RateLimits(database)
         self.matching = Matching(database)
         self.operational_events = OperationalEvents(database)
+        self.redeliverable = RedeliverableDeliveries(database)
         self.rekeying = Rekeying(database)
         self.retention = Retention(database)
         self.signing_secrets = SigningSecrets(database)

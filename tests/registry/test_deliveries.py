@@ -337,6 +337,17 @@ async def test_redelivery_resets_settled_deliveries_and_restarts_their_schedule(
     assert (await one(three)).attempts == 4
 
 
+async def test_on_request_redelivery_takes_only_deliveries_that_were_not_attempted_since(three: Registry) -> None:
+    await three.attempts.record([attempt("a", 2, DeliveryState.EXHAUSTED), attempt("b", 1, DeliveryState.REJECTED)])
+    groups = [group("a", attempt=3), group("b", "c", attempt=5)]
+    assert await three.deliveries.redeliver("many/1", groups, unchanged_only=True) == (group("a", attempt=3),)
+    assert await three.deliveries.redeliver("many/1", groups, unchanged_only=True) == (group("a", attempt=3),)
+    await three.attempts.record([attempt("a", 3, DeliveryState.REJECTED)])
+    assert await three.deliveries.redeliver("many/2", groups, unchanged_only=True) == ()
+    assert (await one(three)).workflow_id == "many/1"
+    assert await three.deliveries.redeliver("many/3", groups) == (group("a", attempt=4), group("b", attempt=2))
+
+
 async def test_redelivered_deliveries_are_grouped_by_their_next_attempt(three: Registry) -> None:
     await three.attempts.record(
         [attempt(name, number, DeliveryState.EXHAUSTED) for name, number in zip("abc", (2, 5, 2), strict=True)]

@@ -25,8 +25,9 @@ from bellwire.contract import (
     SettleInput,
     SettleResult,
 )
-from bellwire.deliveries import Counts, DeliveryState
+from bellwire.deliveries import Counts, DeliveryKey, DeliveryState
 from bellwire.events import Event, event_key
+from bellwire.registry.delivery_keys import attempts_by_key
 from bellwire.targets import Channel
 
 
@@ -125,9 +126,13 @@ class FakeRegistry:
     @activity.defn
     async def redeliver(self, request: RedeliverInput) -> PendingGroups:
         found = []
+        next_attempts = attempts_by_key(request.groups)
         for delivery in self._existing(request.groups):
             opened_before = delivery.state is DeliveryState.PENDING and delivery.workflow_id == request.workflow_id
             if not (opened_before or delivery.state.settled or request.abandoned):
+                continue
+            key = DeliveryKey(delivery.event_key, delivery.subscription_id)
+            if request.unchanged_only and not opened_before and delivery.attempts + 1 != next_attempts[key]:
                 continue
             found.append(delivery)
             if not opened_before:

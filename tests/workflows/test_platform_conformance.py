@@ -217,6 +217,16 @@ async def test_redelivery_takes_abandoned_deliveries_on_request(make: MakePlatfo
     assert (await looked_up(platform, one, "a")).delivery_workflow_id == "again"
 
 
+async def test_redelivery_leaves_out_deliveries_that_were_attempted_since_on_request(make: MakePlatform) -> None:
+    platform, one = await make(), event()
+    groups = await published(platform, one)
+    await platform.send(Channel.EMAIL, chunk(groups[1]))
+    stale = RedeliverInput(workflow_id="again", groups=groups, unchanged_only=True)
+    assert (await platform.redeliver(stale)).groups == ()
+    now = stale.model_copy(update={"groups": (group(one, Channel.EMAIL, "c", attempt=2),)})
+    assert (await platform.redeliver(now)).groups == (group(one, Channel.EMAIL, "c", attempt=2),)
+
+
 async def test_redelivery_starts_the_schedule_again(make: MakePlatform) -> None:
     platform, one = await make(), event()
     await published(platform, one)

@@ -1,4 +1,4 @@
-"""`deliveries`: list them, show one with its attempts, attempt one again."""
+"""`deliveries`: list them, show one with its attempts, attempt one or many again."""
 
 from typing import Annotated
 
@@ -17,13 +17,13 @@ from starter.cli.delivery.attempts import (
 )
 from starter.cli.delivery.events import SourceOption
 from starter.cli.delivery.exchanges import print_last_exchanges
+from starter.cli.delivery.retry import retry
 from starter.cli.tables import print_facts, print_table
-from starter.cli.terminal import AsJson, command, connected, console, note, opened_registry, print_json
+from starter.cli.terminal import AsJson, command, note, opened_registry, print_json
 from starter.operations.delivery import deliveries
 from starter.operations.delivery.deliveries import DeliveryPage, parse_key
-from starter.operations.problems import InputInvalid
 
-app = typer.Typer(help="List deliveries; show one, or attempt it again.", no_args_is_help=True)
+app = typer.Typer(help="List deliveries; show one, or attempt one or many again.", no_args_is_help=True)
 
 DeliveryArgument = Annotated[str, typer.Argument(metavar="DELIVERY_ID", help="Id of the delivery: dlv_…")]
 
@@ -125,31 +125,4 @@ async def show(
     print_last_exchanges(details.attempts, number=attempt)
 
 
-@app.command("retry")
-@command
-async def retry(
-    delivery_id: Annotated[str | None, typer.Argument(metavar="[DELIVERY_ID]", help="Id of the delivery.")] = None,
-    event_id: Annotated[str | None, typer.Option("--event", help="Instead of a delivery id: the event's id.")] = None,
-    source: SourceOption = None,
-    subscription_id: Annotated[
-        str | None, typer.Option("--subscription", help="Instead of a delivery id: the subscription's id.")
-    ] = None,
-    end_pause: Annotated[bool, typer.Option("--end-pause", help="Also a paused delivery, which is resumed.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Attempt a delivery now: one that waits, without using up its schedule, or a settled one with a new schedule."""
-    if (delivery_id is not None) == (event_id is not None and subscription_id is not None):
-        raise InputInvalid("give a delivery id, or both --event and --subscription", field="DELIVERY_ID")
-    key = None if delivery_id is None else parse_key(delivery_id, field="DELIVERY_ID")
-    async with opened_registry(Settings.read()) as registry:
-        if key is not None:
-            found = await deliveries.get_delivery(registry, key)
-        else:
-            found = await deliveries.find_delivery(
-                registry, event_id=event_id or "", source=source, subscription_id=subscription_id or ""
-            )
-    workflow_id = await deliveries.retry_delivery(await connected(), found, end_pause=end_pause)
-    if as_json:
-        print_json({"id": found.delivery.id, "workflow_id": workflow_id})
-    else:
-        console().print(f"{found.delivery.id} is attempted by {workflow_id}")
+app.command("retry")(retry)

@@ -1,7 +1,8 @@
-"""Times in options: 2026-11-23, 2026-11-23T08:00:00Z; without a time zone they are in UTC."""
+"""Times in options: 2026-11-23, 2026-11-23T08:00:00Z; without a time zone they are in UTC. Some options also take 2h, how long ago."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
+from bellwire.formats.durations import parse_duration
 from bellwire.formats.timestamps import in_range
 from starter.operations.problems import InputInvalid
 
@@ -19,3 +20,21 @@ def parse_time(option: str, text: str) -> datetime:
         return in_range(time if time.tzinfo else time.replace(tzinfo=UTC))
     except ValueError as error:
         raise InputInvalid(str(error), field=option) from error
+
+
+def parse_past(option: str, text: str, *, now: datetime) -> datetime:
+    """The time in UTC that is so long ago (2h), or the time itself. Raises InputInvalid, which names the option."""
+    try:
+        return now - timedelta(seconds=parse_duration(text))
+    except OverflowError as error:
+        raise InputInvalid(f"{text[:40]!r} is out of range", field=option) from error
+    except ValueError:
+        pass
+    try:
+        return parse_time(option, text).astimezone(UTC)
+    except InputInvalid as error:
+        raise InputInvalid(
+            f"{text[:50]!r} is neither a duration nor a time",
+            field=option,
+            remedy="write how long ago, such as 2h, or a time with its zone, such as 2026-11-29T08:00:00Z",
+        ) from error
