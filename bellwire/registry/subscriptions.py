@@ -117,13 +117,21 @@ async def list_(
 
 
 async def set_state(
-    connection: AsyncConnection, subscription_id: str, state: SubscriptionState, *, reason: str | None
-) -> None:
+    connection: AsyncConnection,
+    subscription_id: str,
+    state: SubscriptionState,
+    *,
+    reason: str | None,
+    if_state: SubscriptionState | None = None,
+) -> bool:
     """Change the state and add or remove the index rows that matching reads. An active subscription has no reason."""
     active = state is SubscriptionState.ACTIVE
+    these = [subscriptions.c.id == subscription_id]
+    if if_state is not None:
+        these.append(subscriptions.c.state == str(if_state))
     changed = await connection.execute(
         update(subscriptions)
-        .where(subscriptions.c.id == subscription_id)
+        .where(*these)
         .values(
             state=str(state),
             state_reason=None if active else reason,
@@ -135,6 +143,8 @@ async def set_state(
     )
     row = changed.one_or_none()
     if row is None:
+        if if_state is not None:
+            return False
         raise SubscriptionNotFound.of(subscription_id)
     if active and json.loads(row.target).get("to") == "":
         raise SubscriptionInvalid("target: the recipient was erased; create a new subscription with another id")
@@ -143,6 +153,7 @@ async def set_state(
         await _index(connection, subscription_id, row.tenant, patterns)
     else:
         await _unindex(connection, subscription_id, patterns)
+    return True
 
 
 async def replace(connection: AsyncConnection, changed: Sequence[Subscription]) -> list[Subscription]:
@@ -278,12 +289,19 @@ class Subscriptions:
         """Return those of the names that a subscription was stored for at any time, whether it still exists or not."""
         return await self._database.read(known_tenants, names)
 
-    async def set_state(self, subscription_id: str, state: SubscriptionState, *, reason: str | None = None) -> None:
-        """Change the state. Activating a subscription resets its endpoint health.
+    async def set_state(
+        self,
+        subscription_id: str,
+        state: SubscriptionState,
+        *,
+        reason: str | None = None,
+        if_state: SubscriptionState | None = None,
+    ) -> bool:
+        """Change the state, with `if_state` only from that one; return whether it did. Activating resets the endpoint's health.
 
         Raises SubscriptionNotFound, and SubscriptionInvalid for activating a subscription whose recipient was erased.
         """
-        await self._database.write(set_state, subscription_id, state, reason=reason)
+        return await self._database.write(set_state, subscription_id, state, reason=reason, if_state=if_state)
 
     async def record_consent(self, subscription_id: str, consent: Consent) -> None:
         """Store the consent of a webhook's endpoint; later attempts read it."""

@@ -16,7 +16,7 @@ from bellwire.client import Client
 from bellwire.errors import BellwireError, KeysInvalid
 from bellwire.registry import Registry
 from bellwire.service.settings import Settings, SettingsInvalid
-from starter.operations.problems import Kind, kind_of, problems_of, text_of
+from starter.operations.problems import InputInvalid, Kind, kind_of, problems_of, text_of
 
 #: Columns of a table that is written to a file or a pipe, which has no width of its own.
 WIDTH_WITHOUT_TERMINAL = 160
@@ -49,6 +49,13 @@ def print_json(value: object) -> None:
 def note(text: str) -> None:
     """Print a line on stderr, where it does not mix with the result."""
     typer.echo(text, err=True)
+
+
+def confirm(question: str) -> None:
+    """Ask on the terminal; "no" ends the command. Raises InputInvalid where there is no terminal, for the option --yes."""
+    if not sys.stdin.isatty():
+        raise InputInvalid("is needed where there is no terminal to ask on", field="--yes")
+    typer.confirm(question, abort=True, err=True)
 
 
 def report(error: BellwireError, names: dict[str, str]) -> int:

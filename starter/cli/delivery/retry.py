@@ -1,6 +1,5 @@
 """`deliveries retry`: attempt one delivery now, or redeliver many that have settled."""
 
-import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,7 +15,7 @@ from bellwire.service.settings import Settings
 from bellwire.targets import Channel
 from starter.cli.delivery.events import SourceOption
 from starter.cli.input.times import parse_past
-from starter.cli.terminal import AsJson, command, connected, console, note, opened_registry, print_json
+from starter.cli.terminal import AsJson, command, confirm, connected, console, note, opened_registry, print_json
 from starter.operations.delivery import deliveries, redelivering
 from starter.operations.delivery.deliveries import parse_key
 from starter.operations.delivery.events import get_event
@@ -127,7 +126,7 @@ async def _retry_many(
     _note_selected(selected, rate)
     if selected.total and not dry_run:
         if not yes:
-            _confirm()
+            confirm("redeliver them?")
         running = redelivering.redeliver(await connected(), registry, selection, rate=rate)
         try:
             async for so_far in _shown(running, selected.total):
@@ -162,12 +161,6 @@ def _note_selected(selected: Selected, rate: float) -> None:
     note(f"{selected.total:,} deliveries to redeliver" + (f": {states}{lasting}" if selected.total else ""))
     for state, number in selected.inactive.items():
         note(f"{number:,} more are left out, since their subscription is {state}; `subscriptions resume` it first")
-
-
-def _confirm() -> None:
-    if not sys.stdin.isatty():
-        raise InputInvalid("is needed where there is no terminal to ask on", field="--yes")
-    typer.confirm("redeliver them?", abort=True, err=True)
 
 
 async def _shown(done: AsyncIterator[redelivering.Progress], total: int) -> AsyncIterator[redelivering.Progress]:

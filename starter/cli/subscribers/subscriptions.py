@@ -1,6 +1,5 @@
 """`subscriptions`: list them; show, update, test, pause, resume and delete one, rotate its signing secret."""
 
-from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
@@ -10,23 +9,21 @@ import typer
 from bellwire.contract import TestSendInput
 from bellwire.deliveries import OutcomeKind
 from bellwire.events import Event
-from bellwire.formats.durations import format_duration
-from bellwire.keys.certificates import expires_at
 from bellwire.keys.signing import KeyKind
-from bellwire.registry.signing_secrets import KeyInUse
 from bellwire.service.settings import Settings
-from bellwire.subscriptions import Subscription, SubscriptionState
-from bellwire.targets import Channel, WebhookTarget
+from bellwire.subscriptions import SubscriptionState
+from bellwire.targets import Channel
 from starter.cli.delivery.exchanges import exchanges_as_json, print_exchanges
 from starter.cli.input.documents import read_items
 from starter.cli.input.durations import parse_duration
+from starter.cli.subscribers.details import print_details
+from starter.cli.subscribers.pausing import pause, resume
 from starter.cli.subscribers.update import update
 from starter.cli.tables import cell, print_facts, print_table
 from starter.cli.terminal import AsJson, command, connected, console, note, opened_registry, print_json
 from starter.operations.delivery.publishing import read_events
 from starter.operations.problems import InputInvalid, OperationError
 from starter.operations.subscribers import subscriptions as operations
-from starter.operations.subscribers.subscriptions import SubscriptionDetails
 from starter.operations.subscribers.test_sends import send_test
 
 #: Seconds: longer than the longest overlap allowed, and short enough for a timedelta.
@@ -34,6 +31,8 @@ _VERY_LONG = 365.0 * 86_400
 
 app = typer.Typer(help="List subscriptions; show, update, test, pause, resume or delete one, or rotate its secret.")
 app.command("update")(update)
+app.command("pause")(pause)
+app.command("resume")(resume)
 
 SubscriptionArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of the subscription.")]
 
@@ -80,7 +79,7 @@ async def _list(
 async def show(subscription_id: SubscriptionArgument, as_json: AsJson = False) -> None:
     """Show one subscription with all its fields."""
     async with opened_registry(Settings.read()) as registry:
-        _print(await operations.show_subscription(registry, subscription_id), as_json=as_json)
+        print_details(await operations.show_subscription(registry, subscription_id), as_json=as_json)
 
 
 @app.command("test")
@@ -118,26 +117,6 @@ def _read_event(name: str) -> Event:
     if len(events) != 1:
         raise InputInvalid(f"{name} holds {len(events)} events", field="--event", remedy="give one")
     return events[0]
-
-
-@app.command("pause")
-@command
-async def pause(
-    subscription_id: SubscriptionArgument,
-    reason: Annotated[str | None, typer.Option(help="Why, for later readers.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Match no more events. Events published during the pause are not delivered later."""
-    async with opened_registry(Settings.read()) as registry:
-        _print(await operations.pause_subscription(registry, subscription_id, reason=reason), as_json=as_json)
-
-
-@app.command("resume")
-@command
-async def resume(subscription_id: SubscriptionArgument, as_json: AsJson = False) -> None:
-    """Match events again, after a pause or after the subscription was disabled."""
-    async with opened_registry(Settings.read()) as registry:
-        _print(await operations.resume_subscription(registry, subscription_id), as_json=as_json)
 
 
 @app.command("delete")
@@ -194,53 +173,3 @@ async def rotate(
     )
     for key in rotated.keys[1:]:
         note(f"an old {key.kind} key signs as well until {cell(key.expires_at)} UTC")
-
-
-def _print(details: SubscriptionDetails, *, as_json: bool) -> None:
-    subscription, health, keys = details.subscription, details.health, details.keys
-    if as_json:
-        shown = subscription.model_dump(mode="json", by_alias=True)
-        print_json({**shown, "keys": [key.model_dump(mode="json") for key in keys]} if keys else shown)
-        return
-    schedule = subscription.retry_schedule
-    delays = None if schedule is None else ", ".join(map(format_duration, schedule)) or "one attempt only"
-    print_facts(
-        [
-            ("subscription", subscription.id),
-            ("tenant", subscription.tenant),
-            ("state", subscription.state),
-            ("reason", subscription.state_reason),
-            ("failing since", health.failing_since),
-            ("failures", health.failures or None),
-            ("throttled until", health.throttled_until),
-            ("version", subscription.version),
-            ("updated", subscription.updated_at),
-            ("types", ", ".join(subscription.types)),
-            ("filters", ", ".join(item.model_dump_json(by_alias=True) for item in subscription.filters)),
-            ("channel", subscription.channel),
-            ("target", subscription.target.address),
-            ("template", subscription.template),
-            ("own templates", ", ".join(subscription.templates or ())),
-            ("locale", subscription.locale),
-            ("retry schedule", delays or "the channel's default"),
-            ("rate limit", None if subscription.rate_limit is None else f"{subscription.rate_limit:g} per second"),
-            *_webhook_facts(subscription),
-            *(("signed by", _named(key)) for key in keys),
-        ]
-    )
-
-
-def _webhook_facts(subscription: Subscription) -> Iterable[tuple[str, object]]:
-    """What only webhooks have. Headers and certificates are named; their values are secret."""
-    if not isinstance(target := subscription.target, WebhookTarget):
-        return
-    yield "format", target.format
-    yield "headers", ", ".join(target.headers)
-    yield "timeout", None if target.timeout is None else format_duration(target.timeout)
-    if target.client_certificate is not None:
-        yield "client certificate", f"expires {cell(expires_at(target.client_certificate.get_secret_value()))} UTC"
-
-
-def _named(key: KeyInUse) -> str:
-    name = key.public_key or "a shared secret"
-    return name if key.expires_at is None else f"{name}, until {cell(key.expires_at)} UTC"
