@@ -83,18 +83,19 @@ def verify(
 
     Returns the body's JSON value, an object for events in the usual format; bytes if it is not JSON. `body` is the raw body as
     received, before any parsing; `headers` is any mapping, or ASGI's `scope["headers"]`. Raises SignatureMissing,
-    SignatureMismatch or TimestampOutsideTolerance, all of them SignatureInvalid: respond with 400 or 401. Raises ValueError for
-    a malformed secret. Signatures of other versions and malformed ones are ignored.
+    SignatureMismatch or TimestampOutsideTolerance, all of them SignatureInvalid: respond with 400 or 401. Headers or a body of
+    another type than these are refused in the same way. Raises ValueError for a malformed secret. Signatures of other versions
+    and malformed ones are ignored.
     """
+    keys = _keys(secret)
     pairs = list(_texts(headers))
     webhook_id, stamp, given = (_header(pairs, name) for name in (ID_HEADER, TIMESTAMP_HEADER, SIGNATURE_HEADER))
     if not _ID.fullmatch(webhook_id) or not _TIMESTAMP.fullmatch(stamp) or not given.strip():
         raise SignatureMissing
-    # Lone surrogates cannot have been signed. Encoded as bytes, they fail to match instead of failing to encode.
-    raw = body.encode(errors="surrogatepass") if isinstance(body, str) else body
+    raw = _bytes(body)
     signed = _signed(webhook_id, stamp, raw)
     offered = [entry.encode(errors="replace") for entry in given.split()[:_MAX_SIGNATURES]]
-    matches = [key.verifies(offered, signed) for key in _keys(secret)]
+    matches = [key.verifies(offered, signed) for key in keys]
     if not any(matches):
         raise SignatureMismatch
     if abs((time.time() if now is None else now.timestamp()) - int(stamp)) > tolerance.total_seconds():
@@ -104,13 +105,34 @@ def verify(
 
 def _texts(headers: Headers | Iterable[tuple[bytes, bytes]]) -> Iterable[tuple[str, str]]:
     """Yield names in lower case, and values. Bytes are decoded as Latin-1, in which each byte is a character."""
-    pairs: Iterable[tuple[str | bytes, str | bytes]] = headers.items() if hasattr(headers, "items") else headers
-    for name, value in pairs:
-        yield _text(name).lower(), _text(value)
+    try:
+        for name, value in headers.items() if hasattr(headers, "items") else headers:
+            # Only those of a webhook must be text: frameworks may put anything beside them.
+            if isinstance(name, str | bytes) and (lower := _text(name).lower()).startswith("webhook-"):
+                yield lower, _text(value)
+    except TypeError as error:
+        raise SignatureMissing(
+            "headers: must be a mapping of names to text, or pairs of bytes; give the request's headers as they were received"
+        ) from error
+    except ValueError as error:
+        raise SignatureMissing("headers: must be pairs of a name and a value") from error
 
 
-def _text(value: str | bytes) -> str:
-    return value.decode("latin-1") if isinstance(value, bytes) else value
+def _text(value: object) -> str:
+    if isinstance(value, bytes):
+        return value.decode("latin-1")
+    if isinstance(value, str):
+        return value
+    raise TypeError
+
+
+def _bytes(body: object) -> bytes:
+    if isinstance(body, str):
+        # Lone surrogates cannot have been signed. Encoded as bytes, they fail to match instead of failing to encode.
+        return body.encode(errors="surrogatepass")
+    if isinstance(body, bytes | bytearray | memoryview):
+        return bytes(body)
+    raise SignatureMismatch(f"body: is {type(body).__name__}, not bytes or text; give the raw body, before any parsing")
 
 
 def _header(pairs: Iterable[tuple[str, str]], name: str) -> str:
@@ -119,10 +141,12 @@ def _header(pairs: Iterable[tuple[str, str]], name: str) -> str:
 
 
 def _keys(secret: str | Sequence[str]) -> list[SigningKey]:
-    keys = [read_key(each) for each in ([secret] if isinstance(secret, str) else secret)]
-    if not keys:
+    secrets = [secret] if isinstance(secret, str) else list(secret) if isinstance(secret, Iterable) else [secret]
+    if not secrets:
         raise ValueError("secret: must be at least one")
-    return keys
+    if not all(isinstance(each, str) for each in secrets):
+        raise ValueError("secret: must be text, or a list of texts; check that it was read from the configuration")
+    return [read_key(each) for each in secrets]
 
 
 def _signed(webhook_id: str, stamp: str, body: bytes) -> bytes:

@@ -25,6 +25,21 @@ if TYPE_CHECKING:
 _SHARED_BYTES = range(24, 65)
 _SEED_BYTES = _PUBLIC_BYTES = 32
 _SIGNATURE_BYTES = 64
+#: The public keys whose point has a small order, without the sign bit: for some messages, anybody can sign with them.
+_SMALL_ORDER = frozenset(
+    map(
+        bytes.fromhex,
+        (
+            "00" * 32,
+            "01" + "00" * 31,
+            "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+            "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+            "ec" + "ff" * 30 + "7f",
+            "ed" + "ff" * 30 + "7f",
+            "ee" + "ff" * 30 + "7f",
+        ),
+    )
+)
 
 
 class KeyKind(StrEnum):
@@ -120,6 +135,10 @@ def read_key(secret: str) -> SigningKey:
             if len(key) != _PUBLIC_BYTES:
                 raise ValueError(
                     f"secret: whpk_ must be followed by the base64 of {_PUBLIC_BYTES} bytes, an ed25519 key"
+                )
+            if key[:-1] + bytes([key[-1] & 0x7F]) in _SMALL_ORDER:
+                raise ValueError(
+                    "secret: this whpk_ is a weak key, for which anybody can sign; ask the sender for its key"
                 )
             return _Public(_ed25519().Ed25519PublicKey.from_public_bytes(key))
     if prefix != "whsec" or len(key) not in _SHARED_BYTES:

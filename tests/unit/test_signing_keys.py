@@ -150,6 +150,25 @@ MALFORMED = [
     (encoded("whpk_", bytes(31)), "32 bytes"),
     (encoded("whpk_", bytes(64)), "32 bytes"),
     ("whpk", "32 bytes"),
+    *(
+        (encoded("whpk_", bytes.fromhex(point)), "anybody can sign")
+        for point in (
+            "00" * 32,
+            "00" * 31 + "80",
+            "01" + "00" * 31,
+            "01" + "00" * 30 + "80",
+            "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+            "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc85",
+            "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+            "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03fa",
+            "ec" + "ff" * 30 + "7f",
+            "ed" + "ff" * 30 + "7f",
+            "ee" + "ff" * 30 + "7f",
+            "ec" + "ff" * 31,
+            "ed" + "ff" * 31,
+            "ee" + "ff" * 31,
+        )
+    ),
     (SEED.replace("whsk_", "whsx_"), "whsec_"),
     (SEED.replace("whsk_", "WHSK_"), "whsec_"),
 ]

@@ -10,6 +10,7 @@ import sys
 from datetime import UTC, datetime, timedelta, timezone
 from email.message import Message
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -279,6 +280,51 @@ def test_a_malformed_secret_is_refused_without_showing_it(secret: str) -> None:
             attempt()
         assert not isinstance(caught.value, SignatureInvalid)
         assert len(secret) < 10 or secret not in str(caught.value)
+
+
+@pytest.mark.parametrize("secret", [None, 5, [None], [SECRET, None], [[SECRET]], SECRET.encode(), {"whsec": 1, 2: 3}])
+def test_a_secret_that_is_no_text_is_refused_by_its_name(secret: Any) -> None:
+    for attempt in (lambda: sign(secret, ID, STAMP, BODY), lambda: verify(secret, headers(), BODY, now=THEN)):
+        with pytest.raises(ValueError, match=r"^secret: must be text, or a list of texts"):
+            attempt()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        None,
+        5,
+        "webhook-id",
+        [ID],
+        [("webhook-id", ID, "more")],
+        {**headers(), "webhook-id": [ID]},
+        {**headers(), "webhook-id": None},
+        {**headers(), "webhook-timestamp": STAMP},
+        {**headers(), "webhook-signature": [headers()["webhook-signature"]]},
+        {**headers(), "Webhook-Signature": {"v1": "x"}},
+        [(b"webhook-id", 5)],
+    ],
+)
+def test_headers_that_are_no_text_are_refused(given: Any) -> None:
+    with pytest.raises(SignatureMissing, match=r"^headers: must be "):
+        verify(SECRET, given, BODY, now=THEN)
+
+
+def test_what_frameworks_put_beside_the_headers_of_a_webhook_does_not_matter() -> None:
+    others = {"x-list": ["a", "b"], "x-none": None, 5: "number", "content-length": 17}
+    assert verify(SECRET, {**headers(), **others}, BODY, now=THEN)  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize("body", [None, 5, {"a": 1}, [1], ["text"]])
+def test_a_body_that_was_parsed_is_a_mismatch_that_says_so(body: Any) -> None:
+    with pytest.raises(SignatureMismatch, match="give the raw body, before any parsing"):
+        verify(SECRET, headers(), body, now=THEN)
+
+
+@pytest.mark.parametrize("kind", [bytearray, memoryview])
+def test_a_body_may_be_any_bytes(kind: Any) -> None:
+    raw = BODY.encode() if isinstance(BODY, str) else BODY
+    assert verify(SECRET, headers(), kind(raw), now=THEN) == verify(SECRET, headers(), raw, now=THEN)
 
 
 def test_an_empty_list_of_secrets_is_refused() -> None:

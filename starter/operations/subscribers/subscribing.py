@@ -172,8 +172,9 @@ def template_problems(subscription: Subscription, settings: Settings) -> Iterabl
 
 
 def _secret_problems(secret: object, asymmetric: object, subscription: Subscription) -> Iterable[Problem]:
-    if asymmetric not in {None, True, False}:
-        yield Problem(message="must be true or false", field="asymmetric")
+    if not (asymmetric is None or isinstance(asymmetric, bool)):
+        yield Problem(message="must be true or false", field="asymmetric", remedy="or omit it for a shared secret")
+        return
     if secret is None and not asymmetric:
         return
     if not SPECS[subscription.channel].signed:
