@@ -13,6 +13,7 @@ BellwireError
 ├── TemplateInvalid          also a ValueError
 ├── WaitTimeout              also a TimeoutError
 ├── TemporalUnavailable
+│   └── WorkerUnavailable
 ├── RegistryUnavailable
 ├── NotStorable              also a ValueError
 ├── NotSetUp
@@ -30,8 +31,8 @@ exception that is raised without a message uses its docstring.
 import difflib
 import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator
-from typing import Self
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Self
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -92,9 +93,16 @@ class TemplateInvalid(BellwireError, ValueError):
 class WaitTimeout(BellwireError, TimeoutError):
     """The event has not settled in time; wait longer, or see `status` for the unsettled deliveries and when they are due."""
 
+    #: Of `wait_many`: the Status of each event so far, in the order of the events; None where it is not known.
+    statuses: Sequence[Any] = ()
+
 
 class TemporalUnavailable(BellwireError):
     """Temporal cannot be reached; check TEMPORAL_ADDRESS and that the server runs, then publish again (with the same id)."""
+
+
+class WorkerUnavailable(TemporalUnavailable):
+    """No worker polls the task queue `bellwire`, so workflows cannot respond; start `python worker.py`."""
 
 
 class RegistryUnavailable(BellwireError):

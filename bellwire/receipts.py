@@ -5,7 +5,7 @@ from typing import NamedTuple
 from bellwire import contract
 from bellwire.contract import LookupResult
 from bellwire.deliveries import Counts, Failed, Unsettled
-from bellwire.events import Event
+from bellwire.events import Event, event_key
 from bellwire.models import Payload
 
 
@@ -32,6 +32,8 @@ class Status(Payload):
     #: The workflow that delivers it.
     workflow_id: str
     counts: Counts
+    #: Whether all subscriptions have been matched; until then, `counts` may be too low.
+    resolved: bool = True
     #: Whether every delivery is delivered, rejected, exhausted or cancelled.
     settled: bool
     #: The first unsettled deliveries, the earliest due first.
@@ -58,6 +60,11 @@ class Address(NamedTuple):
     source: str
     event_id: str
     workflow_id: str
+
+    @property
+    def key(self) -> str:
+        """The event's key."""
+        return event_key(self.source, self.event_id)
 
 
 def address_of(event: EventReference) -> Address:

@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bellwire.deliveries import Counts
+from bellwire.receipts import Status
 from starter.cli.terminal import console, printable
 
 #: Colours of states. Red needs a person, yellow continues without one.
@@ -76,3 +77,10 @@ def in_counts(counts: Counts) -> str:
         "unsettled": counts.unsettled,
     }
     return f"{', '.join(f'{number:,} {name}' for name, number in named.items() if number)} of {counts.matched:,}"
+
+
+def in_status(status: Status | None) -> str:
+    """The counts of a status as one text, which claims nothing that is not known; None: the status is not known."""
+    if status is None:
+        return "not known"
+    return in_counts(status.counts) if status.resolved or status.counts.matched else "subscriptions not matched yet"

@@ -1,5 +1,8 @@
 """Connecting to Temporal: errors name the variable to check; compression between processes on one machine."""
 
+import asyncio
+import re
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +63,12 @@ async def test_a_health_address_in_use_names_the_variable(dev_server: WorkflowEn
 
 
 @pytest.fixture
+async def unconnected() -> Temporal:
+    """A client that has not connected yet; nothing listens at its address."""
+    return await Temporal.connect("127.0.0.1:1", lazy=True)
+
+
+@pytest.fixture
 def arguments(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The arguments of temporalio's connect, which connects to nothing."""
     arguments: dict[str, Any] = {}
@@ -112,16 +121,44 @@ async def test_the_address_of_the_variable_decides_too(
         RPCStatusCode.INTERNAL,
     ],
 )
-async def test_a_broken_connection_is_translated(status: RPCStatusCode) -> None:
+async def test_a_broken_connection_is_translated(status: RPCStatusCode, unconnected: Temporal) -> None:
     broken = RPCError("transport error", status, b"")
-    with pytest.raises(TemporalUnavailable, match=r"transport error.*TEMPORAL_ADDRESS") as raised, translated():
+    said = r"cannot reach Temporal at 127\.0\.0\.1:1: .*(lost|overloaded).*TEMPORAL_ADDRESS"
+    with pytest.raises(TemporalUnavailable, match=said) as raised, translated(unconnected):
         raise broken
     assert raised.value.__cause__ is broken
 
 
 @pytest.mark.parametrize(
-    "status", [RPCStatusCode.NOT_FOUND, RPCStatusCode.ALREADY_EXISTS, RPCStatusCode.PERMISSION_DENIED]
+    ("text", "said"),
+    [
+        ("h2 protocol error: http2 error", "the connection was lost, or it is not Temporal, or it needs TLS"),
+        ("Timeout expired", "no response in time"),
+        ("tcp connect error: Connection refused (os error 111)", "connection refused"),
+        ('Failed client connect: Status { code: Internal, message: "odd", source: Some(tonic::Error) }', ": odd;"),
+    ],
 )
-async def test_other_errors_are_raised_as_they_are(status: RPCStatusCode) -> None:
-    with pytest.raises(RPCError, match="no such workflow"), translated():
+async def test_what_the_network_says_is_in_plain_words(text: str, said: str, unconnected: Temporal) -> None:
+    with pytest.raises(TemporalUnavailable) as raised, translated(unconnected):
+        raise RPCError(text, RPCStatusCode.UNKNOWN, b"")
+    assert said in str(raised.value)
+    assert not re.search(r"tonic|h2 protocol|Status \{|os error", str(raised.value))
+
+
+@pytest.mark.parametrize("status", [RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED])
+async def test_refused_credentials_name_the_variables(status: RPCStatusCode, unconnected: Temporal) -> None:
+    with pytest.raises(TemporalUnavailable, match="TEMPORAL_API_KEY"), translated(unconnected):
+        raise RPCError("Request unauthorized.", status, b"")
+
+
+@pytest.mark.parametrize("status", [RPCStatusCode.NOT_FOUND, RPCStatusCode.ALREADY_EXISTS])
+async def test_other_errors_are_raised_as_they_are(status: RPCStatusCode, unconnected: Temporal) -> None:
+    with pytest.raises(RPCError, match="no such workflow"), translated(unconnected):
         raise RPCError("no such workflow", status, b"")
+
+
+async def test_a_server_that_accepts_and_stays_silent_is_given_up_soon() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        async with asyncio.timeout(60):
+            with pytest.raises(TemporalUnavailable, match=r"no response within 10 s.*TEMPORAL_ADDRESS"):
+                await connect(target_host=f"127.0.0.1:{silent.getsockname()[1]}")

@@ -15,6 +15,10 @@ with workflow.unsafe.imports_passed_through():
 MAX_SHOWN = 100
 
 
+def _request(action: Action, subscription_id: str | None, event_key: str | None) -> ControlRequest:
+    return ControlRequest(action=action, subscription_id=subscription_id, event_key=event_key)
+
+
 class Controls:
     """The deliveries of a workflow and its children, and the handlers on them. Rounds runs the deliveries."""
 
@@ -64,17 +68,21 @@ class Controls:
         request = ControlRequest(action=Action.RETRY_NOW, subscription_id=subscription_id, end_pause=end_pause)
         return await self._apply(request)
 
-    @workflow.update(description="Make no more attempts until `resume`: for one subscription, or for all.")
-    async def pause(self, subscription_id: str | None = None) -> ControlResult:
-        return await self._apply(ControlRequest(action=Action.PAUSE, subscription_id=subscription_id))
+    @workflow.update(
+        description="Make no more attempts until `resume`: for one subscription and one event, or for all."
+    )
+    async def pause(self, subscription_id: str | None = None, event_key: str | None = None) -> ControlResult:
+        return await self._apply(_request(Action.PAUSE, subscription_id, event_key))
 
-    @workflow.update(description="Continue paused deliveries: those of one subscription, or all.")
-    async def resume(self, subscription_id: str | None = None) -> ControlResult:
-        return await self._apply(ControlRequest(action=Action.RESUME, subscription_id=subscription_id))
+    @workflow.update(description="Continue paused deliveries: those of one subscription and one event, or all.")
+    async def resume(self, subscription_id: str | None = None, event_key: str | None = None) -> ControlResult:
+        return await self._apply(_request(Action.RESUME, subscription_id, event_key))
 
-    @workflow.update(description="Settle unsettled deliveries as cancelled: those of one subscription, or all.")
-    async def cancel(self, subscription_id: str | None = None) -> ControlResult:
-        return await self._apply(ControlRequest(action=Action.CANCEL, subscription_id=subscription_id))
+    @workflow.update(
+        description="Settle unsettled deliveries as cancelled: those of one subscription and one event, or all."
+    )
+    async def cancel(self, subscription_id: str | None = None, event_key: str | None = None) -> ControlResult:
+        return await self._apply(_request(Action.CANCEL, subscription_id, event_key))
 
     @workflow.signal(
         description="The same actions, forwarded by the parent workflow or sent by a client for one event."
@@ -90,13 +98,13 @@ class Controls:
     @pause.validator
     @resume.validator
     @cancel.validator
-    def _has_delivery(self, subscription_id: str | None = None) -> None:
+    def _has_delivery(self, subscription_id: str | None = None, event_key: str | None = None) -> None:  # noqa: ARG002
         """Reject an update for a subscription that has no unsettled delivery. With children it is accepted: they may have one."""
         if subscription_id is not None and not self.children and not self.agenda.has_delivery_to(subscription_id):
             raise ApplicationError(f"no unsettled delivery for subscription {subscription_id}", type=NOT_UNSETTLED)
 
     async def _apply(self, request: ControlRequest) -> ControlResult:
-        if request.action is Action.CANCEL and request.event_key:
+        if request.action is Action.CANCEL and request.event_key and request.subscription_id is None:
             self.cancelled_events.add(request.event_key)
         result = self.agenda.apply(request, now=workflow.time())
         self.wake_requested = True

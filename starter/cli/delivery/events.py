@@ -9,7 +9,7 @@ from bellwire.registry import StoredEvent
 from bellwire.service.settings import Settings
 from bellwire.tenants import ALL_TENANTS
 from starter.cli.delivery.attempts import details_as_json, print_attempts
-from starter.cli.tables import in_counts, print_facts, print_table
+from starter.cli.tables import in_counts, in_status, print_facts, print_table
 from starter.cli.terminal import (
     AsJson,
     command,
@@ -106,8 +106,8 @@ def _summary(stored: StoredEvent) -> dict[str, Any]:
 
 def _print_event(stored: StoredEvent, live: Status | None) -> None:
     event = stored.event
-    counts = live.counts if live else stored.counts
-    settled = live.settled if live else not counts.unsettled
+    result = in_status(live) if live else in_counts(stored.counts)
+    settled = live.settled if live else not stored.counts.unsettled
     print_facts(
         [
             ("event", event.id),
@@ -119,7 +119,7 @@ def _print_event(stored: StoredEvent, live: Status | None) -> None:
             ("accepted", stored.accepted_at),
             ("extensions", ", ".join(f"{name}={value}" for name, value in event.extensions.items())),
             ("workflow id", stored.workflow_id),
-            ("result", ("settled: " if settled else "not settled: ") + in_counts(counts)),
+            ("result", ("settled: " if settled else "not settled: ") + result),
         ]
     )
     if event.data is not None:

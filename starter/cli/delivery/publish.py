@@ -7,16 +7,14 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bellwire.client import Client
-from bellwire.errors import BellwireError
+from bellwire.errors import BellwireError, TemporalUnavailable, WaitTimeout
 from bellwire.events import Event
-from bellwire.formats.durations import format_duration
 from bellwire.receipts import Receipt, Status
 from bellwire.service.settings import Settings
 from starter.cli.input.documents import read_items, read_value
-from starter.cli.tables import in_counts, print_table
+from starter.cli.tables import in_status, print_table
 from starter.cli.terminal import AsJson, command, connected, console, note, opened_registry, print_json
 from starter.operations.delivery import publishing
-from starter.operations.delivery.waiting import wait_for_all
 from starter.operations.problems import InputInvalid, OperationError
 
 #: Events that are listed one by one in a table; of more, a summary is shown.
@@ -88,17 +86,18 @@ async def publish(
     receipts = await _publish_all(client, events)
     if unknown:
         note(f"tenant: {unknown}")
-    statuses = None if wait is None else await wait_for_all(client, receipts, wait)
+    statuses, error = (None, None) if wait is None else await _wait(client, receipts, wait)
     if as_json:
-        results = [_as_json(receipt, status) for receipt, status in _paired(receipts, statuses)]
+        results = [
+            _as_json(receipt, status, waited=wait is not None) for receipt, status in _paired(receipts, statuses)
+        ]
         print_json(results if file is not None else results[0])
     else:
         _print(receipts, statuses)
-    unsettled = sum(not status.settled for status in statuses or ())
-    if wait is not None and unsettled:
-        raise OperationError(
-            f"{unsettled:,} of {len(events):,} events did not settle within {format_duration(wait)}; their delivery continues"
-        )
+    if isinstance(error, WaitTimeout | TemporalUnavailable):
+        raise _published_but(error, statuses or ()) from error
+    if error is not None:
+        raise error
 
 
 async def _unknown_tenants(settings: Settings, events: Sequence[Event]) -> str:
@@ -147,18 +146,46 @@ async def _publish_all(client: Client, events: Sequence[Event]) -> list[Receipt]
     return publishing.receipts_in_order(events, receipts)
 
 
-def _paired(receipts: Sequence[Receipt], statuses: Sequence[Status] | None) -> list[tuple[Receipt, Status | None]]:
+async def _wait(
+    client: Client, receipts: Sequence[Receipt], seconds: float
+) -> tuple[Sequence[Status | None], BellwireError | None]:
+    """The statuses, None where one is not known, and why not all are settled."""
+    try:
+        return await client.wait_many(receipts, seconds), None
+    except WaitTimeout as late:
+        return late.statuses, late
+    except BellwireError as error:
+        return [None] * len(receipts), error
+
+
+def _published_but(error: BellwireError, statuses: Sequence[Status | None]) -> OperationError:
+    """What has become of events that were published, and then not seen to settle."""
+    open_ones = [status for status in statuses if status is None or not status.settled]
+    those = "the event is" if len(statuses) == 1 else f"{len(open_ones):,} of {len(statuses):,} events are"
+    unmatched = any(status and not status.resolved for status in open_ones)
+    return OperationError(
+        f"{those} published, but {error}",
+        remedy="the worker has not matched subscriptions yet; see its log, and check that it reaches the registry"
+        if unmatched
+        else "",
+    )
+
+
+def _paired(
+    receipts: Sequence[Receipt], statuses: Sequence[Status | None] | None
+) -> list[tuple[Receipt, Status | None]]:
     return [(receipt, statuses[position] if statuses else None) for position, receipt in enumerate(receipts)]
 
 
-def _as_json(receipt: Receipt, status: Status | None) -> dict[str, Any]:
+def _as_json(receipt: Receipt, status: Status | None, *, waited: bool) -> dict[str, Any]:
     result = receipt.model_dump(mode="json")
-    if status is not None:
-        result |= {"settled": status.settled, "counts": status.counts.model_dump(mode="json")}
+    if waited:
+        counts = status.counts.model_dump(mode="json") if status and status.resolved else None
+        result |= {"settled": status is not None and status.settled, "counts": counts}
     return result
 
 
-def _print(receipts: Sequence[Receipt], statuses: Sequence[Status] | None) -> None:
+def _print(receipts: Sequence[Receipt], statuses: Sequence[Status | None] | None) -> None:
     if len(receipts) <= MAX_ROWS:
         columns = ["event", "source", "result", "workflow id", *(["deliveries"] if statuses else [])]
         rows = [
@@ -167,7 +194,7 @@ def _print(receipts: Sequence[Receipt], statuses: Sequence[Status] | None) -> No
                 receipt.source,
                 "published before" if receipt.duplicate else "published",
                 receipt.workflow_id,
-                *([in_counts(status.counts)] if status else []),
+                *([in_status(status)] if statuses else []),
             )
             for receipt, status in _paired(receipts, statuses)
         ]
@@ -178,5 +205,5 @@ def _print(receipts: Sequence[Receipt], statuses: Sequence[Status] | None) -> No
     if duplicates:
         text += f", {duplicates:,} were published before"
     if statuses:
-        text += f"; {sum(status.settled for status in statuses):,} settled"
+        text += f"; {sum(status is not None and status.settled for status in statuses):,} settled"
     console().print(text)

@@ -10,18 +10,18 @@ from temporalio.exceptions import ActivityError, ApplicationError, TimeoutType
 from temporalio.exceptions import TimeoutError as Timeout
 
 from bellwire.contract import (
-    QUEUE,
     SUBSCRIPTION_NOT_FOUND,
     TEST_SEND,
     TestSendInput,
     TestSendResult,
+    channel_queue,
     new_test_send_id,
 )
 from bellwire.errors import SubscriptionNotFound
 from bellwire.exchanges import Exchange
 from bellwire.registry import Registry
 from bellwire.targets import Channel
-from bellwire.temporal.connection import translated
+from bellwire.temporal.workers import is_polled, run_short
 from starter.operations.problems import OperationError
 
 #: For the whole test send: a minute for the attempt, and the time until workers start the run and the attempt.
@@ -38,18 +38,20 @@ class TestSendReport:
 
 async def send_test(client: Temporal, registry: Registry, request: TestSendInput) -> TestSendReport:
     """Send the event and wait for the outcome. Raises OperationError, SubscriptionNotFound, TemporalUnavailable."""
+    if not await is_polled(client, channel_queue(request.channel), for_workflows=False):
+        raise _no_worker_for(request.channel)
     workflow_id = new_test_send_id(request.subscription_id)
     try:
-        with translated():
-            result: TestSendResult = await client.execute_workflow(
-                TEST_SEND,
-                request,
-                id=workflow_id,
-                task_queue=QUEUE,
-                result_type=TestSendResult,
-                execution_timeout=TIMEOUT,
-                static_summary=f"test send to {request.subscription_id}",
-            )
+        result = await run_short(
+            client,
+            TEST_SEND,
+            request,
+            id=workflow_id,
+            result_type=TestSendResult,
+            timeout=TIMEOUT.total_seconds(),
+            execution_timeout=TIMEOUT,
+            static_summary=f"test send to {request.subscription_id}",
+        )
     except WorkflowFailureError as failure:
         raise error_of(failure.cause, request.channel) from failure
     exchanges = await registry.test_sends.take(request.subscription_id, workflow_id)
@@ -66,9 +68,13 @@ def error_of(cause: BaseException, channel: Channel) -> Exception:
     if isinstance(inner, ApplicationError) and inner.type == SUBSCRIPTION_NOT_FOUND:
         return SubscriptionNotFound(inner.message)
     if isinstance(inner, Timeout) and inner.type is TimeoutType.SCHEDULE_TO_START:
-        return OperationError(
-            f"no worker polls the queue of {channel}", remedy=f"start `python worker.py --channels {channel}`"
-        )
+        return _no_worker_for(channel)
     if isinstance(inner, Timeout):
         return OperationError("the attempt did not end within a minute; what was sent may still arrive")
     return OperationError(f"the worker failed: {inner or cause}", remedy="see its log")
+
+
+def _no_worker_for(channel: Channel) -> OperationError:
+    return OperationError(
+        f"no worker polls the queue of {channel}", remedy=f"start `python worker.py --channels {channel}`"
+    )
