@@ -6,6 +6,7 @@ from bellwire.contract.controls import (
     ControlResult,
 )
 from bellwire.contract.ids import (
+    REDELIVERY_PREFIX,
     batch_workflow_id,
     bulk_redelivery_workflow_id,
     child_workflow_id,
@@ -105,6 +106,7 @@ __all__ = [
     "OUTCOME",
     "PAGE_SIZE",
     "QUEUE",
+    "REDELIVERY_PREFIX",
     "SAMPLE_SOURCE",
     "SAMPLE_TYPE",
     "SEARCH_ATTRIBUTES",

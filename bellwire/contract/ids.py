@@ -9,6 +9,8 @@ from bellwire.deliveries import delivery_id
 from bellwire.events import Event, event_key, uuid7
 
 _BATCH_PREFIX = "events/"
+#: Starts the ids of workflows that redeliver.
+REDELIVERY_PREFIX = "redeliver/"
 
 
 def event_workflow_id(source: str, event_id: str) -> str:
@@ -48,7 +50,7 @@ def child_workflow_id(parent: str, name: str) -> str:
 
 def redelivery_workflow_id(key: str, subscription_id: str, attempt: int) -> str:
     """The id of the Dispatch that redelivers from this attempt on: two requests for the same redelivery start one."""
-    return f"redeliver/{delivery_id(key, subscription_id)}/{attempt}"
+    return f"{REDELIVERY_PREFIX}{delivery_id(key, subscription_id)}/{attempt}"
 
 
 def bulk_redelivery_workflow_id(groups: Sequence[Group]) -> str:

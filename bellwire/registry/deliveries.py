@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import bindparam, func, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bellwire.contract import Group
+from bellwire.contract import REDELIVERY_PREFIX, Group
 from bellwire.deliveries import SETTLED, Counts, Delivery, DeliveryKey, DeliveryState, parse_delivery_id
 from bellwire.errors import DeliveryNotFound
 from bellwire.registry.db.bulk import execute_many
@@ -113,6 +113,15 @@ async def unsettled_of(connection: AsyncConnection, subscription_id: str) -> lis
     query = select(deliveries).where(deliveries.c.subscription_id == subscription_id, unsettled)
     rows = await connection.execute(query.order_by(deliveries.c.event_key))
     return [_delivery(row) for row in rows.mappings()]
+
+
+async def redelivering(connection: AsyncConnection, event_key: str) -> list[str]:
+    """Return the subscription ids of an event's unsettled deliveries that a workflow of their own redelivers."""
+    unsettled = deliveries.c.state.not_in(sorted(map(str, SETTLED)))
+    query = select(deliveries.c.subscription_id).where(
+        deliveries.c.event_key == event_key, unsettled, deliveries.c.workflow_id.startswith(REDELIVERY_PREFIX)
+    )
+    return list((await connection.execute(query.order_by(deliveries.c.subscription_id))).scalars())
 
 
 async def counts(connection: AsyncConnection, event_keys: Iterable[str]) -> dict[str, Counts]:
@@ -244,6 +253,10 @@ class Deliveries:
             after=after,
             limit=limit,
         )
+
+    async def redelivering(self, event_key: str) -> Sequence[str]:
+        """Return the subscription ids of an event's unsettled deliveries that are redelivered by workflows of their own."""
+        return await self._database.read(redelivering, event_key)
 
     async def settle(self, groups: Sequence[Group], *, reason: str) -> Settlement:
         """Cancel the deliveries that are not settled."""

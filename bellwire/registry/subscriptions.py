@@ -104,6 +104,7 @@ async def list_(
     connection: AsyncConnection,
     *,
     tenant: str | None,
+    pattern: str | None,
     channel: Channel | None,
     state: SubscriptionState | None,
     after: str,
@@ -113,6 +114,8 @@ async def list_(
     for column, value in (("tenant", tenant), ("channel", channel), ("state", state)):
         if value is not None:
             query = query.where(subscriptions.c[column] == str(value))
+    if pattern is not None:
+        query = query.where(subscriptions.c.types.contains(json.dumps(pattern), autoescape=True))
     return [_subscription(row) for row in (await connection.execute(query)).mappings()]
 
 
@@ -267,13 +270,16 @@ class Subscriptions:
         self,
         *,
         tenant: str | None = None,
+        pattern: str | None = None,
         channel: Channel | None = None,
         state: SubscriptionState | None = None,
         after: str = "",
         limit: int = 100,
     ) -> Sequence[Subscription]:
-        """Return subscriptions by ascending id, after the id `after`."""
-        return await self._database.read(list_, tenant=tenant, channel=channel, state=state, after=after, limit=limit)
+        """Return subscriptions by ascending id, after the id `after`. `pattern` is one of their type patterns, literally."""
+        return await self._database.read(
+            list_, tenant=tenant, pattern=pattern, channel=channel, state=state, after=after, limit=limit
+        )
 
     async def update(self, changed: Sequence[Subscription]) -> Sequence[Subscription]:
         """Replace types, filters, target, template, templates, locale, retry schedule and rate limit, of all or of none.

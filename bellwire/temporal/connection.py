@@ -131,12 +131,13 @@ _CAUSES = {
 def unavailable(error: Exception, address: str) -> TemporalUnavailable:
     """Return the error that tells people that Temporal did not respond: where, why in plain words, and what to check."""
     return TemporalUnavailable(
-        f"cannot reach Temporal at {address}: {_cause(error)}; check TEMPORAL_ADDRESS and that the server runs, "
+        f"cannot reach Temporal at {address}: {cause_of(error)}; check TEMPORAL_ADDRESS and that the server runs, "
         "then try again (with the same ids)"
     )
 
 
-def _cause(error: Exception) -> str:
+def cause_of(error: Exception) -> str:
+    """Return why Temporal did not respond, in plain words."""
     if isinstance(error, TimeoutError):
         return f"no response within {CONNECT_TIMEOUT:g} s"
     text = " ".join(str(error).split())

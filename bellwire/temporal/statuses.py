@@ -19,7 +19,6 @@ from bellwire.errors import (
     TemporalUnavailable,
     TenantUnknown,
     WaitTimeout,
-    WorkerUnavailable,
 )
 from bellwire.formats.durations import format_duration
 from bellwire.receipts import Address, EventReference, Status, address_of
@@ -156,7 +155,8 @@ class Statuses:
                 try:
                     summary = end.result() if ended else await self._runs.summary(workflow_id, shared=True)
                     statuses = [(each, await self._status(each, summary, shared=True)) for each in addresses]
-                except WorkerUnavailable:
+                except TemporalUnavailable:
+                    # Also that no worker polls. `end` fails if it lasts.
                     if ended:
                         raise
                     continue

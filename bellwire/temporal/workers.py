@@ -10,7 +10,7 @@ from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client as Temporal
 from temporalio.client import WorkflowHandle
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
 from bellwire.contract import QUEUE
 from bellwire.errors import WorkerUnavailable
@@ -66,11 +66,15 @@ async def answered(temporal: Temporal, request: Coroutine[Any, Any, T], *, timeo
             await require_worker(temporal)
             await asyncio.wait({task}, timeout=timeout - PATIENCE)
         if not task.done():
-            raise WorkerUnavailable(
-                f"the worker did not answer within {timeout:g} s; check that `python worker.py` runs, and its log"
-            )
+            raise _silent(timeout)
         with translated(temporal):
-            return task.result()
+            try:
+                return task.result()
+            except RPCError as error:
+                # The server responds that the worker did not.
+                if error.status is RPCStatusCode.DEADLINE_EXCEEDED:
+                    raise _silent(timeout) from error
+                raise
     finally:
         await _end(task)
 
@@ -114,6 +118,10 @@ async def _given_up(temporal: Temporal, handle: WorkflowHandle[Any, Any], second
     """Terminate a workflow whose caller waits no longer, so that it does nothing later."""
     with translated(temporal):
         await handle.terminate(reason="no worker answered in time", rpc_timeout=DESCRIBE_TIMEOUT)
+    return _silent(seconds)
+
+
+def _silent(seconds: float) -> WorkerUnavailable:
     return WorkerUnavailable(
         f"the worker did not answer within {seconds:g} s; check that `python worker.py` runs, and its log"
     )

@@ -10,13 +10,15 @@ from typing import Annotated, Any, ParamSpec, get_type_hints
 
 import typer
 from rich.console import Console
+from temporalio.service import RPCError
 from typer.models import ArgumentInfo, OptionInfo
 
 from bellwire.client import Client
 from bellwire.errors import BellwireError, KeysInvalid
 from bellwire.registry import Registry
 from bellwire.service.settings import Settings, SettingsInvalid
-from starter.operations.problems import InputInvalid, Kind, kind_of, problems_of, text_of
+from bellwire.temporal.connection import address, translate
+from starter.operations.problems import InputInvalid, Kind, OperationError, kind_of, problems_of, text_of
 
 #: Columns of a table that is written to a file or a pipe, which has no width of its own.
 WIDTH_WITHOUT_TERMINAL = 160
@@ -78,6 +80,10 @@ def command(function: Callable[_Arguments, Coroutine[Any, Any, None]]) -> Callab
             asyncio.run(function(*args, **kwargs))
         except BellwireError as error:
             raise typer.Exit(report(error, _names(function))) from error
+        except RPCError as error:
+            # What no operation expects, such as a server that is too old for a call.
+            known = translate(error, address()) or OperationError(f"Temporal at {address()} refused: {error}")
+            raise typer.Exit(report(known, {})) from error
 
     return run
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -65,6 +66,12 @@ _REMEDIES: dict[object, str] = {
         "I/O error on the registry's disk; check whether it is full, over quota or broken. Deliveries continue once it is fixed."
     ),
     sqlite3.SQLITE_READONLY: "The registry's file is read-only; give the worker's user write permission on it and its folder.",
+}
+#: What errors of connecting mean.
+_CAUSES: dict[type[BaseException], str] = {
+    ConnectionRefusedError: "connection refused",
+    TimeoutError: f"no response within {CONNECT_TIMEOUT:g} s",
+    socket.gaierror: "the host name cannot be resolved",
 }
 #: The execution option of connections whose transactions write.
 _WRITES = "bellwire_writes"
@@ -140,7 +147,9 @@ class Database(ABC):
 
     def _unavailable(self, cause: BaseException) -> RegistryUnavailable:
         url = self._url.render_as_string(hide_password=True)
-        detail = storable((str(cause).splitlines() or [""])[0], limit=_MAX_DETAIL) or type(cause).__name__
+        known = next((text for kind, text in _CAUSES.items() if isinstance(cause, kind)), None)
+        said = storable((str(cause).splitlines() or [""])[0], limit=_MAX_DETAIL)
+        detail = known or said or type(cause).__name__
         return RegistryUnavailable(f"{_REMEDIES.get(_code(cause), RegistryUnavailable.__doc__)} {url}: {detail}")
 
 

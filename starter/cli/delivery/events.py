@@ -1,9 +1,10 @@
-"""`events`: list them, and show one with its deliveries and attempts."""
+"""`events`: list them; show one with its deliveries and attempts; pause, resume or cancel its deliveries."""
 
 from typing import Annotated, Any
 
 import typer
 
+from bellwire.contract import Action
 from bellwire.receipts import Status
 from bellwire.registry import StoredEvent
 from bellwire.service.settings import Settings
@@ -20,10 +21,14 @@ from starter.cli.terminal import (
     print_json,
     printable,
 )
+from starter.operations.delivery.controlling import control, find_controlled
 from starter.operations.delivery.events import live_status, show_event
 
-app = typer.Typer(help="List events, or show one.", no_args_is_help=True)
+app = typer.Typer(help="List events; show, pause, resume or cancel one.", no_args_is_help=True)
 
+_PAST = {Action.PAUSE: "paused", Action.RESUME: "resumed"}
+
+EventArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of the event.")]
 SourceOption = Annotated[str | None, typer.Option(help="Source of the event, if several sources use the id.")]
 
 
@@ -63,7 +68,7 @@ async def list_events(
 @app.command("show")
 @command
 async def show(
-    event_id: Annotated[str, typer.Argument(metavar="ID", help="Id of the event.")],
+    event_id: EventArgument,
     source: SourceOption = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number of deliveries.")] = 50,
     as_json: AsJson = False,
@@ -127,3 +132,70 @@ def _print_event(stored: StoredEvent, live: Status | None) -> None:
     if live and live.unsettled:
         rows = [(item.subscription_id, item.channel, item.attempts, item.reason, item.due) for item in live.unsettled]
         print_table(("subscription", "channel", "attempts", "last response", "next attempt"), rows, title="unsettled")
+
+
+SubscriptionOption = Annotated[
+    str | None, typer.Option("--subscription", help="Only its delivery for this subscription; all if omitted.")
+]
+
+
+@app.command("pause")
+@command
+async def pause(
+    event_id: EventArgument,
+    source: SourceOption = None,
+    subscription_id: SubscriptionOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make no more attempts for an event until `events resume`. What is being attempted ends first."""
+    await _control(Action.PAUSE, event_id, source, subscription_id, as_json=as_json)
+
+
+@app.command("resume")
+@command
+async def resume(
+    event_id: EventArgument,
+    source: SourceOption = None,
+    subscription_id: SubscriptionOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """Continue an event's paused deliveries."""
+    await _control(Action.RESUME, event_id, source, subscription_id, as_json=as_json)
+
+
+@app.command("cancel")
+@command
+async def cancel(
+    event_id: EventArgument,
+    source: SourceOption = None,
+    subscription_id: SubscriptionOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """Stop delivering an event: its unsettled deliveries settle as cancelled. What was sent stays sent."""
+    await _control(Action.CANCEL, event_id, source, subscription_id, as_json=as_json)
+
+
+async def _control(
+    action: Action, event_id: str, source: str | None, subscription_id: str | None, *, as_json: bool
+) -> None:
+    async with opened_registry(Settings.read()) as registry:
+        stored, subscriptions = await find_controlled(
+            registry, event_id, source=source, subscription_id=subscription_id
+        )
+    done = await control(await connected(), action, stored, subscriptions)
+    if as_json:
+        print_json(
+            {
+                "id": event_id,
+                "source": stored.event.source,
+                "action": str(action),
+                "deliveries": done.deliveries,
+                "pages": done.pages,
+            }
+        )
+        return
+    if done.deliveries is None:
+        console().print(f"{event_id}: unsettled deliveries are being cancelled; see `events show {event_id}`")
+        return
+    pages = f", and those of {done.pages:,} pages" if done.pages else ""
+    console().print(f"{event_id}: {done.deliveries:,} deliveries {_PAST[action]}{pages}")

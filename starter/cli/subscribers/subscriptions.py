@@ -37,32 +37,47 @@ app.command("resume")(resume)
 SubscriptionArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of the subscription.")]
 
 
+TenantOption = Annotated[str | None, typer.Option(help="Only of this tenant.")]
+TypeOption = Annotated[
+    str | None, typer.Option("--type", help="Only those with this type pattern, as it was given: order.*.")
+]
+ChannelOption = Annotated[Channel | None, typer.Option(help="Only of this channel.")]
+StateOption = Annotated[SubscriptionState | None, typer.Option(help="Only in this state.")]
+LimitOption = Annotated[int, typer.Option(min=1, max=1000, help="Maximum number.")]
+AfterOption = Annotated[str, typer.Option(help="Only after this id: the next page.")]
+
+
 @app.callback(invoke_without_command=True)
 def subscriptions(
     context: typer.Context,
-    tenant: Annotated[str | None, typer.Option(help="Only of this tenant.")] = None,
-    channel: Annotated[Channel | None, typer.Option(help="Only of this channel.")] = None,
-    state: Annotated[SubscriptionState | None, typer.Option(help="Only in this state.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number.")] = 100,
-    after: Annotated[str, typer.Option(help="Only after this id: the next page.")] = "",
+    tenant: TenantOption = None,
+    event_type: TypeOption = None,
+    channel: ChannelOption = None,
+    state: StateOption = None,
+    limit: LimitOption = 100,
+    after: AfterOption = "",
     as_json: AsJson = False,
 ) -> None:
     if context.invoked_subcommand is None:
-        _list(tenant=tenant, channel=channel, state=state, limit=limit, after=after, as_json=as_json)
+        list_subscriptions(tenant, event_type, channel, state, limit, after, as_json)
 
 
+@app.command("list")
 @command
-async def _list(
-    *,
-    tenant: str | None,
-    channel: Channel | None,
-    state: SubscriptionState | None,
-    limit: int,
-    after: str,
-    as_json: bool,
+async def list_subscriptions(
+    tenant: TenantOption = None,
+    event_type: TypeOption = None,
+    channel: ChannelOption = None,
+    state: StateOption = None,
+    limit: LimitOption = 100,
+    after: AfterOption = "",
+    as_json: AsJson = False,
 ) -> None:
+    """List subscriptions, by id."""
     async with opened_registry(Settings.read()) as registry:
-        found = await registry.subscriptions.list(tenant=tenant, channel=channel, state=state, after=after, limit=limit)
+        found = await registry.subscriptions.list(
+            tenant=tenant, pattern=event_type, channel=channel, state=state, after=after, limit=limit
+        )
     if as_json:
         print_json([each.model_dump(mode="json", by_alias=True) for each in found])
         return

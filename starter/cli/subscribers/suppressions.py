@@ -21,21 +21,35 @@ ChannelOption = Annotated[
 ]
 
 
+ListedChannel = Annotated[Channel | None, typer.Option(help="Only of this channel.")]
+ListedAddress = Annotated[str | None, typer.Option(help="Only this address.")]
+LimitOption = Annotated[int, typer.Option(min=1, max=1000, help="Maximum number.")]
+BeforeOption = Annotated[str | None, typer.Option(help="Only those added before this time: the next page.")]
+
+
 @app.callback(invoke_without_command=True)
 def suppressions(
     context: typer.Context,
-    channel: Annotated[Channel | None, typer.Option(help="Only of this channel.")] = None,
-    address: Annotated[str | None, typer.Option(help="Only this address.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number.")] = 100,
-    before: Annotated[str | None, typer.Option(help="Only those added before this time: the next page.")] = None,
+    channel: ListedChannel = None,
+    address: ListedAddress = None,
+    limit: LimitOption = 100,
+    before: BeforeOption = None,
     as_json: AsJson = False,
 ) -> None:
     if context.invoked_subcommand is None:
-        _list(channel=channel, address=address, limit=limit, before=before, as_json=as_json)
+        list_suppressions(channel, address, limit, before, as_json)
 
 
+@app.command("list")
 @command
-async def _list(*, channel: Channel | None, address: str | None, limit: int, before: str | None, as_json: bool) -> None:
+async def list_suppressions(
+    channel: ListedChannel = None,
+    address: ListedAddress = None,
+    limit: LimitOption = 100,
+    before: BeforeOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """List suppressions, the newest first."""
     until = None if before is None else parse_time("--before", before)
     async with opened_registry(Settings.read()) as registry:
         found = await registry.suppressions.list(channel=channel, address=address, before=until, limit=limit)

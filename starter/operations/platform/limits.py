@@ -23,6 +23,7 @@ from bellwire.contract import channel_queue
 from bellwire.registry import Registry
 from bellwire.subscriptions import RATE_BOUNDS
 from bellwire.targets import Channel
+from bellwire.temporal.connection import cause_of
 from starter.operations.problems import InputInvalid, OperationError
 
 #: Seconds that the server has for each response.
@@ -184,5 +185,6 @@ def _failure(error: RPCError, channel: Channel) -> OperationError:
     if error.status in _REFUSALS:
         return OperationError(f"{channel}: Temporal refused: {error}; nothing was changed")
     return OperationError(
-        f"{channel}: Temporal did not respond: {error}", remedy="it may have the limit or not; try again once it runs"
+        f"{channel}: Temporal did not respond: {cause_of(error)}",
+        remedy="it may have the limit or not; try again once it runs",
     )

@@ -14,6 +14,7 @@ from bellwire.formats.phone_numbers import number_key
 from bellwire.registry import Registry
 from bellwire.registry.upkeep.results import Erased, Purged
 from bellwire.targets import Channel, EmailTarget, SmsTarget
+from bellwire.temporal.connection import cause_of
 from starter.operations.problems import InputInvalid
 
 #: A younger event is purged by force only: a publisher that publishes it again must still be recognised.
@@ -76,7 +77,7 @@ async def _open_runs(temporal: Temporal) -> frozenset[str]:
         return frozenset([run.id async for run in found])
     except RPCError as error:
         raise TemporalUnavailable(
-            f"Temporal does not list its open runs: {error}; --offline skips this check"
+            f"Temporal does not list its open runs: {cause_of(error)}; --offline skips this check"
         ) from error
 
 

@@ -11,6 +11,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from bellwire.contract import SEARCH_ATTRIBUTES
 from bellwire.errors import NotSetUp, TemporalUnavailable
 from bellwire.registry import Registry
+from bellwire.temporal.connection import cause_of
 from starter.operations.problems import OperationError
 
 
@@ -50,7 +51,9 @@ async def register_search_attributes(client: Temporal) -> Registered:
         if missing:
             await _add(client, missing)
     except RPCError as error:
-        raise TemporalUnavailable(f"search attributes cannot be registered in {client.namespace}: {error}") from error
+        raise TemporalUnavailable(
+            f"search attributes cannot be registered in {client.namespace}: {cause_of(error)}"
+        ) from error
     return Registered(added=tuple(missing), present=tuple(name for name in wanted if name in existing))
 
 
