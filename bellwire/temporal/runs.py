@@ -19,6 +19,8 @@ from bellwire.temporal.workers import answered, is_polled
 CONCURRENCY = 20
 #: Seconds for a query. It takes milliseconds; after a worker was killed, the server waits 10 s for it first.
 QUERY_TIMEOUT = 20.0
+#: Seconds before a long poll is repeated that ended without a result.
+REPEAT_SECONDS = 0.5
 #: Timeout of a call that the server answers by itself.
 RPC_TIMEOUT = timedelta(seconds=10)
 
@@ -106,7 +108,12 @@ class Runs:
         handle: WorkflowHandle[Any, Summary] = self.temporal.get_workflow_handle(workflow_id, result_type=Summary)
         try:
             with translated(self.temporal):
-                return await handle.result()
+                while True:
+                    try:
+                        return await handle.result()
+                    except RuntimeError:
+                        # A busy server has ended the long poll without an event.
+                        await asyncio.sleep(REPEAT_SECONDS)
         except WorkflowFailureError:
             return await self.summary(workflow_id)
         except RPCError as error:

@@ -117,7 +117,7 @@ async def _end(task: "asyncio.Future[Any]") -> None:
 async def _given_up(temporal: Temporal, handle: WorkflowHandle[Any, Any], seconds: float) -> WorkerUnavailable:
     """Terminate a workflow whose caller waits no longer, so that it does nothing later."""
     with translated(temporal):
-        await handle.terminate(reason="no worker answered in time", rpc_timeout=DESCRIBE_TIMEOUT)
+        await handle.terminate("no worker answered in time", rpc_timeout=DESCRIBE_TIMEOUT)
     return _silent(seconds)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bellwire.contract import Group
+from bellwire.contract import Group, redelivery_workflow_id
 from bellwire.deliveries import Attempt, Delivery, DeliveryState, Outcome, OutcomeKind
 from bellwire.errors import DeliveryNotFound
 from bellwire.events import Event
@@ -420,3 +420,12 @@ async def test_deliveries_are_filtered(three: Registry) -> None:
     assert await listed(state=DeliveryState.WAITING, tenant="acme") == ["a"]
     assert await listed(state=DeliveryState.DELIVERED) == ["b"]
     assert await listed(state=DeliveryState.PENDING) == ["c", "mail"]
+
+
+async def test_deliveries_that_are_redelivered_are_found_until_they_settle(three: Registry) -> None:
+    assert await three.deliveries.redelivering(KEY) == []
+    await three.attempts.record([attempt("b", state=DeliveryState.DELIVERED)])
+    await three.deliveries.redeliver(redelivery_workflow_id(KEY, "b", 2), [group("b")])
+    assert await three.deliveries.redelivering(KEY) == ["b"]
+    await three.attempts.record([attempt("b", number=2, state=DeliveryState.DELIVERED)])
+    assert await three.deliveries.redelivering(KEY) == []

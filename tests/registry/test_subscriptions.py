@@ -128,3 +128,11 @@ async def test_only_active_subscriptions_match(registry: Registry) -> None:
     assert await matched() == ["one"]
     await registry.subscriptions.create(subscription(id="two", state="paused"))
     assert await matched() == ["one"]
+
+
+async def test_subscriptions_are_listed_by_a_pattern_that_they_were_given(registry: Registry) -> None:
+    for name, types in {"a": ["order.*"], "b": ["order.paid", "order.*"], "c": ["order.x"]}.items():
+        await registry.subscriptions.create(subscription(id=name, types=types))
+    assert [each.id for each in await registry.subscriptions.list(pattern="order.*")] == ["a", "b"]
+    assert [each.id for each in await registry.subscriptions.list(pattern="order.%")] == []
+    assert [each.id for each in await registry.subscriptions.list(pattern="order.p")] == []

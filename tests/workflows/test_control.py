@@ -7,7 +7,7 @@ import pytest
 from temporalio.client import WorkflowExecutionStatus, WorkflowUpdateFailedError
 from temporalio.testing import WorkflowEnvironment
 
-from bellwire import Client, DeliveryPaused, Receipt
+from bellwire import Client, DeliveryNotFound, DeliveryPaused, Receipt
 from bellwire.contract import PAGE_SIZE, Action, ControlRequest, Summary
 from bellwire.deliveries import DeliveryState
 from bellwire.targets import Channel
@@ -227,3 +227,33 @@ async def test_one_event_of_a_batch_is_cancelled_and_the_other_delivered(
     platform.respond = lambda *_: DELIVERED
     await update(client, receipts[1], "retry_now")
     assert (await client.wait(receipts[1], timeout=60)).counts.delivered == 1
+
+
+async def test_one_event_of_a_batch_is_paused_and_resumed_by_the_client(dev_server: WorkflowEnvironment) -> None:
+    platform, client = FakePlatform(dev_server), Client(dev_server.client)
+    platform.subscriptions = {Channel.WEBHOOK: ["a", "b"]}
+    platform.respond = lambda *_: retry_after(3600)
+    async with platform.running():
+        first, second = await client.publish_many([event(), event()])
+        await until(lambda: len(platform.attempts) == 4)
+        await until_idle(client, first)
+        assert (await client.pause(first)).deliveries == 2
+        assert (await client.pause(first)).deliveries == 0
+        assert [item.paused for item in (await client.status(first)).unsettled] == [True, True]
+        assert [item.paused for item in (await client.status(second)).unsettled] == [False, False]
+        assert (await client.resume(first, "a")).deliveries == 1
+        assert [item.paused for item in (await client.status(first)).unsettled] == [False, True]
+        with pytest.raises(DeliveryNotFound):
+            await client.pause(first, "unknown")
+        await client.cancel(first, "b")
+        await until_idle(client, first)
+        status = await client.status(first)
+        assert (status.counts.cancelled, [item.subscription_id for item in status.unsettled]) == (1, ["a"])
+        assert len((await client.status(second)).unsettled) == 2
+        await client.cancel(first)
+        await client.cancel(second)
+        statuses = await client.wait_many([first, second], timeout=60)
+        assert [status.counts.cancelled for status in statuses] == [2, 2]
+        assert (await client.pause(first)).deliveries == 0
+        with pytest.raises(DeliveryNotFound, match="settled"):
+            await client.resume(first, "a")
