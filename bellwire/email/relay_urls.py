@@ -7,9 +7,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
-from bellwire.formats.hosts import canonical_host
-
 from bellwire.errors import fields_in_error
+from bellwire.formats.hosts import canonical_host
 
 
 class SmtpSecurity(StrEnum):

@@ -1,4 +1,4 @@
-"""Times in options: 2026-11-23, 2026-11-23T08:00:00Z; without a time zone they are in UTC. Some options also take 2h, how long ago."""
+"""Times in options: 2026-11-23, or 2026-11-23T08:00:00Z; in UTC without a time zone. Some options also take how long ago: 2h."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -89,7 +89,9 @@ async def lift(
 ) -> None:
     """Send to an address again, for all subscriptions; or to all addresses that were suppressed for a cause."""
     if address is None:
-        reported = Reported(channel=channel, cause=cause, reason=reason, since=None if since is None else parse_time("--since", since))
+        reported = Reported(
+            channel=channel, cause=cause, reason=reason, since=None if since is None else parse_time("--since", since)
+        )
         await _lift_reported(reported, yes=yes, as_json=as_json)
         return
     if cause is not None or reason is not None or since is not None:

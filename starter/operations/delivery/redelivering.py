@@ -171,7 +171,7 @@ async def _pages(registry: Registry, selection: Selection) -> AsyncIterator[tupl
 async def _redeliver_batch(client: Client, batch: Sequence[Redeliverable]) -> int:
     """Start the Dispatch of a batch, wait until a worker has taken it, and return how many deliveries it sends."""
     groups = _groups(batch)
-    with translated():
+    with translated(client.temporal):
         handle = await client.temporal.start_workflow(
             contract.DISPATCH,
             DispatchInput(redeliver=groups, unchanged_only=True),
@@ -182,7 +182,7 @@ async def _redeliver_batch(client: Client, batch: Sequence[Redeliverable]) -> in
         )
     try:
         async with asyncio.timeout(TAKEN_WITHIN):
-            summary = await _taken(handle)
+            summary = await _taken(client, handle)
     except TimeoutError:
         raise OperationError(
             f"no worker has taken the last {len(batch):,} deliveries within {TAKEN_WITHIN:.0f} s",
@@ -191,14 +191,14 @@ async def _redeliver_batch(client: Client, batch: Sequence[Redeliverable]) -> in
     return sum(counts.matched for counts in summary.counts.values())
 
 
-async def _taken(handle: WorkflowHandle[Any, Any]) -> Summary:
+async def _taken(client: Client, handle: WorkflowHandle[Any, Any]) -> Summary:
     """The summary of a Dispatch once it has its deliveries."""
     while True:
         try:
             summary: Summary = await handle.query("status", result_type=Summary, rpc_timeout=_QUERY_TIMEOUT)
         except RPCError as error:
             if error.status not in _NOT_TAKEN_YET:
-                with translated():
+                with translated(client.temporal):
                     raise
         else:
             if summary.resolved:
