@@ -36,6 +36,10 @@ def json_value(value: object) -> Any:
     return _Conversion().convert(value, (), 0)
 
 
+#: Types whose values JSON has unchanged.
+_AS_THEY_ARE = {str, bool, type(None)}
+
+
 class _Conversion:
     def __init__(self) -> None:
         self._left = MAX_VALUES
@@ -44,6 +48,9 @@ class _Conversion:
         self._left -= 1
         if self._left < 0:
             raise ValueError(f"has more than {MAX_VALUES:,} values; send a reference to large data")
+        kind = type(value)
+        if kind in _AS_THEY_ARE:  # most values: what follows takes ten times as long
+            return value
         match value:
             case Enum():
                 return self.convert(value.value, path, depth)
@@ -65,10 +72,8 @@ class _Conversion:
                 if depth == MAX_DEPTH:
                     raise ValueError(f"is nested deeper than {MAX_DEPTH} levels; flatten it, or send a reference to it")
                 if isinstance(value, Mapping):
-                    return {
-                        _key(name, path): self.convert(item, (*path, _key(name, path)), depth + 1)
-                        for name, item in value.items()
-                    }
+                    names = [(name if type(name) is str else _key(name, path), item) for name, item in value.items()]
+                    return {name: self.convert(item, (*path, name), depth + 1) for name, item in names}
                 return [self.convert(item, (*path, number), depth + 1) for number, item in enumerate(value)]
             case Decimal() if not value.is_finite():
                 raise _refused(path, "contains NaN or Infinity, which JSON does not allow", "use null or a string")
@@ -78,7 +83,6 @@ class _Conversion:
                 return format_timestamp(value)
             case date() | time():
                 return value.isoformat()
-        kind = type(value)
         remedy = _REMEDIES.get(kind, "convert it to text, numbers, lists or dicts, such as by .model_dump(mode='json')")
         raise _refused(path, f"contains a {kind.__name__}, which is not a valid JSON value", remedy)
 

@@ -2,6 +2,7 @@
 
 import re
 from calendar import monthrange
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 _RFC3339 = re.compile(
@@ -9,6 +10,9 @@ _RFC3339 = re.compile(
     r"(?P<zone>Z|[+-][0-9]{2}:[0-9]{2})",
     re.IGNORECASE,
 )
+
+
+_PLAIN = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?Z")
 
 
 class Timestamp(datetime):
@@ -22,6 +26,9 @@ class Timestamp(datetime):
 
 def parse_timestamp(text: str) -> datetime:
     """The time of an RFC 3339 text. Raises ValueError, also for times whose UTC is outside the years 1 to 9999."""
+    if _PLAIN.fullmatch(text):  # most times: without a leap second, and no more digits than a datetime has
+        with suppress(ValueError):
+            return datetime.fromisoformat(text)
     found = _RFC3339.fullmatch(text)
     if not found:
         raise ValueError("is not a valid RFC 3339 timestamp with a time zone, such as 2026-11-23T08:00:00Z")
@@ -50,6 +57,8 @@ def format_timestamp(time: datetime) -> str:
 
 def in_range(time: datetime) -> datetime:
     """Return an aware time that can be expressed in RFC 3339 and in UTC. Raises ValueError."""
+    if time.tzinfo is UTC:
+        return time
     offset = time.utcoffset()
     if offset is None:
         raise ValueError("has no time zone; use an aware datetime, such as datetime.now(UTC)")
