@@ -16,7 +16,7 @@ from starter.local.stack import DEV_SETTINGS, Stack, running_stack
 from starter.operations.problems import InputInvalid
 
 #: Of DEV_SETTINGS, what commands in another terminal need beside the addresses.
-_SHARED = ("BELLWIRE_WEBHOOK_ALLOW_HTTP", "BELLWIRE_WEBHOOK_PORTS")
+_SHARED = ("BELLWIRE_WEBHOOK_ALLOW_HTTP", "BELLWIRE_WEBHOOK_PORTS", "BELLWIRE_EGRESS_ALLOW")
 
 #: What commands need to read encrypted data. It is a secret, so it is not printed.
 _KEYS = "BELLWIRE_ENCRYPTION_KEYS"

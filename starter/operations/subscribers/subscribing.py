@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
@@ -12,8 +11,9 @@ from bellwire.keys.signing import KeyKind, signing_key
 from bellwire.registry import Registry
 from bellwire.service.settings import Settings
 from bellwire.subscriptions import Subscription
-from bellwire.targets import SPECS, SmsTarget, WebhookTarget
+from bellwire.targets import SPECS, EmailTarget, SmsTarget, WebhookTarget
 from starter.operations.problems import InputInvalid, Problem, problems_of
+from starter.operations.subscribers.reachability import email_problems, webhook_problems
 from starter.operations.subscribers.templates import channels_by_template, check_templates
 
 
@@ -123,23 +123,11 @@ def target_problems(subscription: Subscription, settings: Settings) -> Iterable[
     target = subscription.target
     if isinstance(target, SmsTarget):
         yield from _sender_problems(target, settings)
+    if isinstance(target, EmailTarget):
+        yield from email_problems(target, settings)
     if not isinstance(target, WebhookTarget):
         return
-    parts = urlsplit(target.url)
-    if parts.scheme == "http" and not settings.webhook_allow_http:
-        yield Problem(
-            message="http is not allowed here",
-            field="target.url",
-            remedy="use https, or set BELLWIRE_WEBHOOK_ALLOW_HTTP=true",
-        )
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    if settings.webhook_ports is not None and port not in settings.webhook_ports:
-        allowed = ", ".join(map(str, sorted(settings.webhook_ports)))
-        yield Problem(
-            message=f"port {port} is not one of {allowed}",
-            field="target.url",
-            remedy="use one of them, or add it to BELLWIRE_WEBHOOK_PORTS",
-        )
+    yield from webhook_problems(target, settings)
     if target.handshake and settings.webhook_origin is None:
         yield Problem(
             message="the handshake needs an origin",
