@@ -19,6 +19,8 @@ class Slow:
     """An endpoint that takes `seconds` for each request, except for those to /quick."""
 
     seconds: float
+    #: When the test ends, so do all requests.
+    over: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     url: str = ""
     current: int = 0
     most: int = 0
@@ -34,7 +36,7 @@ class Slow:
                 self.paths.append(path)
                 length = head.lower().split(b"content-length:")[1].split(b"\r\n")[0]
                 await reader.readexactly(int(length))
-                await asyncio.sleep(0 if path == "/quick" else self.seconds)
+                await asyncio.wait([self.over], timeout=0 if path == "/quick" else self.seconds)
                 writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
         finally:
             self.current -= 1
@@ -45,7 +47,10 @@ async def slow_endpoint(seconds: float) -> AsyncIterator[Slow]:
     here = Slow(seconds)
     async with serving(here.serve) as port:
         here.url = f"http://127.0.0.1:{port}"
-        yield here
+        try:
+            yield here
+        finally:
+            here.over.set_result(None)
 
 
 async def test_burst_opens_no_more_connections_than_the_limit_and_is_sent_in_order() -> None:
