@@ -123,7 +123,8 @@ class Settings(BaseSettings):
 
     #: Timeout of a webhook request, in seconds, from connecting to the end of the response.
     webhook_timeout: float = Field(default=20, ge=1, le=30)
-    #: Maximum connections of a worker process to one host and port. Further deliveries to it wait in order.
+    #: Maximum connections of a worker process to one host and port. Further deliveries to it wait in order; a fifth is kept for
+    #: tenants that have no connection there.
     webhook_connections: int = Field(default=50, ge=1, le=1000)
     #: Allow http:// targets, whose requests are not encrypted.
     webhook_allow_http: bool = False
@@ -156,7 +157,7 @@ class Settings(BaseSettings):
     #: All costs throughput and storage. Secrets are left out; what is kept is encrypted with the keys, erased and purged.
     keep_exchanges: KeepExchanges = KeepExchanges.FAILED
 
-    #: Concurrent attempts of one send activity.
+    #: Concurrent attempts of one send activity for one tenant.
     send_concurrency: int = Field(default=50, ge=1, le=500)
     #: Maximum concurrent send activities of one worker, per channel. Each waits for its slowest receiver, so many are needed
     #: if some hang, and holds up to 200 deliveries in memory. A busy worker runs fewer.
