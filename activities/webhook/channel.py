@@ -18,7 +18,7 @@ from activities.egress.policy import Egress, EgressRefused, timeouts
 from activities.rendering.renderer import Renderer
 from activities.tenant_slots import TenantSlots
 from activities.webhook.body import body_of
-from activities.webhook.endpoint import ConnectionLimit, Endpoint, RequestFailed, tls_of
+from activities.webhook.endpoint import ConnectionLimit, Endpoint, RequestFailed, request_limit, tls_of
 from activities.webhook.handshake import Handshakes
 from activities.webhook.responses import classify_response
 from bellwire import webhooks
@@ -29,9 +29,6 @@ from bellwire.sends import SendRequest
 from bellwire.targets import WebhookTarget
 
 log = structlog.get_logger("bellwire")
-
-#: Requests of a process at a time, each with a connection.
-MAX_REQUESTS = 4096
 
 
 class WebhookChannel:
@@ -49,7 +46,7 @@ class WebhookChannel:
         *,
         timeout: float,
         connections: int = 50,
-        max_requests: int = MAX_REQUESTS,
+        max_requests: int | None = None,
         origin: str | None = None,
         renderer: Renderer | None = None,
         clock: Callable[[], float] = time.time,
@@ -58,7 +55,7 @@ class WebhookChannel:
         self._egress = egress
         self._timeouts = timeouts(timeout)
         self._connections = ConnectionLimit(connections)
-        self._requests = TenantSlots(max_requests)
+        self._requests = TenantSlots(max_requests or request_limit())
         self._renderer = renderer or Renderer()
         self._clock = clock
         self._handshakes = Handshakes(registry, origin=origin, clock=clock)

@@ -1,6 +1,7 @@
 """Requests to endpoints: every one, handshakes too, has the same guard, limits, certificate and redaction."""
 
 import asyncio
+import resource
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,8 +22,16 @@ from bellwire.deliveries import Outcome
 from bellwire.keys import certificates
 from bellwire.targets import WebhookTarget
 
+#: Requests of a process at a time, each with a connection.
+MAX_REQUESTS = 4096
 #: TLS contexts with a client certificate that are cached; each takes a megabyte, and 25 ms to create.
 MAX_TLS_CONTEXTS = 64
+
+
+def request_limit() -> int:
+    """Requests of this process at a time: MAX_REQUESTS, or fewer where it may open few files. Idle connections are files too."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MAX_REQUESTS if files == resource.RLIM_INFINITY else max(8, min(MAX_REQUESTS, files // 4))
 
 
 class RequestFailed(Exception):

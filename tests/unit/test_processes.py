@@ -1,6 +1,7 @@
 """Supervised processes, and the options of a worker with several; tests/acceptance runs the worker itself."""
 
 import asyncio
+import subprocess
 import sys
 from pathlib import Path
 
@@ -78,3 +79,19 @@ def test_the_number_of_processes_has_bounds(number: str, capsys: pytest.CaptureF
     with pytest.raises(SystemExit):
         worker.main([f"--processes={number}"])
     assert "must be 1 to 64" in capsys.readouterr().err
+
+
+def test_process_may_open_as_many_files_as_the_system_lets_it() -> None:
+    code = """
+import asyncio, resource
+from activities.webhook.endpoint import request_limit
+from bellwire.service.processes import tune_process
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, 4000))
+print(request_limit())
+async def tune():
+    tune_process()
+asyncio.run(tune())
+print(resource.getrlimit(resource.RLIMIT_NOFILE)[0], request_limit())
+"""
+    printed = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert printed.split() == ["64", "4000", "1000"]

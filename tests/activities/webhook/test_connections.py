@@ -9,6 +9,7 @@ from activities.egress.policy import Egress
 from activities.webhook.channel import WebhookChannel
 from bellwire.deliveries import Outcome, OutcomeKind
 from bellwire.webhooks import generate_secret
+from tests.activities.egress.test_bypasses import guard
 from tests.activities.listeners import serving
 from tests.activities.webhook.test_webhook import LOOPBACK, NO_REGISTRY, channel, due_at
 from tests.factories import event, send_request, subscription
@@ -151,3 +152,27 @@ async def test_signature_has_the_time_of_the_request_and_not_of_the_wait() -> No
         sent = [due_at(f"http://127.0.0.1:{port}/", event(), secret=secret) for _ in range(2)]
         await asyncio.gather(*map(webhook.attempt, sent))
     assert [int(head["webhook-timestamp"]) for head in heads] == [1_800_000_000, 1_800_000_600]
+
+
+async def test_slow_endpoints_of_one_tenant_leave_requests_for_others() -> None:
+    async with (
+        slow_endpoint(30) as slow,
+        slow_endpoint(0) as quick,
+        guard().session() as session,
+    ):
+        webhook = WebhookChannel(NO_REGISTRY, session, guard(), timeout=25, max_requests=40)
+
+        def attempt(tenant: str, url: str) -> asyncio.Task[Outcome]:
+            target = {"channel": "webhook", "url": url}
+            sent = send_request(subscription(target, tenant=tenant), event(), secret=generate_secret())
+            return asyncio.create_task(webhook.attempt(sent))
+
+        waiting = [attempt("evil", f"{slow.url}/{number}") for number in range(60)]
+        while slow.most < 10:
+            await asyncio.sleep(0.01)
+        for number in range(5):
+            assert (await asyncio.wait_for(attempt(f"good-{number}", f"{quick.url}/"), 20)).reason == "HTTP 204"
+        assert slow.most == 10
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
