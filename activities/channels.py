@@ -11,8 +11,10 @@ from activities.email.opening import EmailSettings, dkim_signer, open_email
 from activities.rendering.renderer import Renderer
 from activities.rendering.tenant_renderer import TenantRenderer
 from activities.sending.channel_sender import ChannelSender
+from activities.sending.exchanges import keeping_exchanges
 from activities.sms.opening import SmsSettings, open_sms
 from activities.webhook.opening import WebhookSettings, egress_of, open_webhook
+from bellwire.exchanges import KeepExchanges
 from bellwire.registry import Registry
 from bellwire.targets import Channel
 
@@ -20,6 +22,8 @@ from bellwire.targets import Channel
 class ChannelSettings(EmailSettings, SmsSettings, WebhookSettings, Protocol):
     """The settings that channels need. Activities never read the environment, so the entry points pass theirs."""
 
+    @property
+    def keep_exchanges(self) -> KeepExchanges: ...
     @property
     def send_concurrency(self) -> int: ...
     @property
@@ -51,7 +55,12 @@ async def open_channels(settings: ChannelSettings, registry: Registry) -> AsyncI
             Channel.WEBHOOK: open_webhook(settings, registry, renderer, untrusted, egress).attempt,
         }
         senders = {
-            channel: ChannelSender(channel, attempt, registry, concurrency=settings.send_concurrency)
+            channel: ChannelSender(
+                channel,
+                keeping_exchanges(attempt, settings.keep_exchanges),
+                registry,
+                concurrency=settings.send_concurrency,
+            )
             for channel, attempt in attempts.items()
         }
         for sender in senders.values():

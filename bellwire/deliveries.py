@@ -7,6 +7,9 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, NamedTuple
 
+from pydantic import Field
+
+from bellwire.exchanges import Exchange
 from bellwire.formats.storable import from_outside
 from bellwire.models import Payload
 from bellwire.suppressions import Suppression
@@ -146,6 +149,8 @@ class Outcome(Payload):
     sms: SmsFacts | None = None
     #: Addresses to suppress, according to the response.
     suppress: tuple[Suppression, ...] = ()
+    #: What was sent and what came back, if it is kept. Stored beside the outcome, so it is no part of its JSON.
+    exchanges: tuple[Exchange, ...] = Field(default=(), exclude=True, repr=False)
 
 
 class Counts(Payload):

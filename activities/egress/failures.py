@@ -40,6 +40,8 @@ FAILURES: tuple[tuple[type[BaseException], OutcomeKind, str], ...] = (
 )
 #: Every exception that the HTTP client raises for a failed request.
 CLIENT_ERRORS = (aiohttp.ClientError, OSError, UnicodeError)
+#: Those that it raises before it sends the request.
+_BEFORE_SENDING = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL, UnicodeError)
 
 
 def classify_error(error: BaseException) -> Outcome:
@@ -50,6 +52,11 @@ def classify_error(error: BaseException) -> Outcome:
         return Outcome(kind=OutcomeKind.DEFERRED, reason=failure, fault=Fault.OPERATOR)
     kind, reason = next((kind, reason) for kinds, kind, reason in FAILURES if isinstance(error, kinds))
     return Outcome(kind=kind, reason=reason)
+
+
+def is_before_sending(error: BaseException) -> bool:
+    """Whether nothing of the request was sent."""
+    return isinstance(error, _BEFORE_SENDING) and not isinstance(error, aiohttp.RedirectClientError)
 
 
 def redact(outcome: Outcome, error: BaseException, dialled: Dialled, *, delivery: str) -> Outcome:

@@ -19,6 +19,9 @@ from aiosmtplib import (
     SMTPServerDisconnected,
 )
 
+from activities.email.transcript import Transcript
+from activities.sending.exchanges import note_exchange
+
 #: Idle seconds after which a connection is checked with NOOP before it is used.
 NOOP_AFTER = 5.0
 #: Idle seconds after which a connection is replaced without a check; many relays hang up after 60 to 300.
@@ -51,15 +54,21 @@ class _Connection:
 
     async def send(self, sender: str, recipient: str, mail: bytes) -> str:
         """Send one mail in one envelope and return the reply. Leaves the connection ready for the next mail, or closed."""
-        client = self.client
+        client, transcript = self.client, Transcript(sender, recipient, mail)
         try:
             options, encoding = self._options(recipient, mail)
-            await client.mail(sender, options=options)
-            await client.rcpt(recipient, encoding=encoding)
+            note_exchange(lambda: transcript.exchange)
+            transcript.sends()
+            transcript.got(*await client.mail(sender, options=options))
+            transcript.sends()
+            transcript.got(*await client.rcpt(recipient, encoding=encoding))
+            transcript.sends()
             reply = await self._data(mail)
+            transcript.got(*reply)
         except SMTPNotSupported:
             raise
         except SMTPResponseException as error:
+            transcript.got(error.code, error.message)
             await self._reset(error)
             raise
         except BaseException:

@@ -1,4 +1,7 @@
-"""Test sends: one attempt through the same channel and the same checks as a delivery, and not recorded."""
+"""Test sends: one attempt through the same channel and the same checks as a delivery, and not recorded.
+
+What it sent and received is kept in the registry until the command that started it takes it.
+"""
 
 import time
 from collections.abc import Mapping
@@ -43,6 +46,7 @@ class TestSends:
             outcome = await self._attempts[subscription.channel](request)
         except Throttled:
             outcome = Outcome(kind=OutcomeKind.DEFERRED, reason=HoldReason.RATE_LIMIT)
+        await self._registry.test_sends.keep(subscription.id, request.delivery.workflow_id, outcome.exchanges)
         duration, reason = time.perf_counter() - start, outcome.reason[:MAX_REASON]
         log.info(
             "subscription.test_sent",

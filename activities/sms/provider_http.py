@@ -6,6 +6,8 @@ Few providers accept the same request twice without sending twice, so the differ
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
+from urllib.parse import urlencode
 
 import aiohttp
 from multidict import CIMultiDictProxy
@@ -13,6 +15,8 @@ from multidict import CIMultiDictProxy
 from activities.egress.capped import read_capped
 from activities.egress.responses import ResponseConnector
 from activities.egress.retry_after import retry_after
+from activities.sending.exchanges import note_exchange
+from activities.sending.redaction import Reply, http_exchange
 from bellwire.formats.storable import storable_json
 
 #: Largest response in bytes. A page of 200 messages that Twilio lists has about 400 kB.
@@ -76,9 +80,11 @@ async def call(
     params: Mapping[str, str] | None = None,
     data: str | bytes | None = None,
 ) -> ProviderResponse:
-    """Send one request and return the response. Redirects are not followed. Raises NotSent or ResponseLost."""
+    """Send one request, note the exchange, return the response. Redirects are not followed. Raises NotSent or ResponseLost."""
     if session.closed:
         raise NotSent("session closed")
+    full_url = f"{url}?{urlencode(params)}" if params else url
+    note = partial(http_exchange, method, full_url, headers, data)
     try:
         async with session.request(
             method, url, params=params, data=data, headers=headers, timeout=timeout, allow_redirects=False
@@ -86,7 +92,11 @@ async def call(
             seconds = retry_after(response.headers.get("Retry-After"), now=time.time())
             text = await _text(response)
     except (aiohttp.ClientError, OSError, UnicodeError) as error:  # TimeoutError is an OSError
-        raise translate(error) from error
+        failure = translate(error)
+        if isinstance(failure, ResponseLost):
+            note_exchange(partial(note, None))
+        raise failure from error
+    note_exchange(partial(note, Reply(response.status, response.reason, response.headers, text)))
     return ProviderResponse(status=response.status, text=text, headers=response.headers, retry_after=seconds)
 
 

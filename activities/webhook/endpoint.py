@@ -4,15 +4,17 @@ import asyncio
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from weakref import WeakValueDictionary
 
 import aiohttp
 from yarl import URL
 
 from activities.egress.capped import read_start
-from activities.egress.failures import CLIENT_ERRORS, classify_error, redact
+from activities.egress.failures import CLIENT_ERRORS, classify_error, is_before_sending, redact
 from activities.egress.policy import Dialled, Egress
+from activities.sending.exchanges import note_exchange
+from activities.sending.redaction import Reply, http_exchange
 from activities.webhook.responses import RESPONSE_BYTES
 from bellwire.deliveries import Outcome
 from bellwire.keys import certificates
@@ -52,7 +54,7 @@ class Endpoint:
     delivery: str
 
     async def request(self, method: str, headers: Mapping[str, str], body: bytes | None = None) -> EndpointResponse:
-        """Make one request. Raises RequestFailed. The body of a private address is left out."""
+        """Make one request, and note the exchange. Raises RequestFailed. The body of a private address is left out."""
         try:
             async with self.session.request(
                 method,
@@ -66,10 +68,18 @@ class Endpoint:
             ) as response:
                 self.egress.check_forwarded(response)
                 start = await read_start(response, RESPONSE_BYTES)
+                self._note(method, headers, body, Reply(response.status, response.reason, response.headers, start))
                 return EndpointResponse(response.status, response.headers, b"" if self.dialled.private else start)
         except CLIENT_ERRORS as error:
+            # In a private network, no exchange would tell that nothing listens.
+            if self.dialled.private or not is_before_sending(error):
+                self._note(method, headers, body, None)
             # The client's error names the address, so it is not chained.
             raise RequestFailed(redact(classify_error(error), error, self.dialled, delivery=self.delivery)) from None
+
+    def _note(self, method: str, headers: Mapping[str, str], body: bytes | None, reply: Reply | None) -> None:
+        private = self.dialled.private
+        note_exchange(partial(http_exchange, method, str(self.url), headers, body, reply, private=private))
 
 
 class ConnectionLimit:

@@ -1,8 +1,9 @@
 """Attempts: rows, their effect on deliveries, and the resource `registry.attempts`."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import Boolean, ColumnElement, Integer, bindparam, case, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -10,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bellwire.contract import Group
 from bellwire.deliveries import SETTLED, Attempt, DeliveryKey, DeliveryState, Outcome, OutcomeKind
 from bellwire.endpoint_health import DisablePolicy
+from bellwire.exchanges import pack, unpack
 from bellwire.registry import deliveries as delivery_rows
 from bellwire.registry import events, operational_events, subscriptions, suppressions
 from bellwire.registry.attempt_batcher import AttemptBatcher
@@ -177,10 +179,13 @@ async def list_(connection: AsyncConnection, event_key: str, *, subscription_id:
     if subscription_id is not None:
         query = query.where(attempts.c.subscription_id == subscription_id)
     rows = await connection.execute(query.order_by(attempts.c.subscription_id, attempts.c.number))
-    return [
-        Attempt.model_validate({**row, "outcome": Outcome.model_validate_json(row["outcome"])})
-        for row in rows.mappings()
-    ]
+    return [Attempt.model_validate({**row, "outcome": _outcome(row)}) for row in rows.mappings()]
+
+
+def _outcome(row: Mapping[Any, Any]) -> Outcome:
+    outcome = Outcome.model_validate_json(row["outcome"])
+    exchanges = unpack(row["exchanges"])
+    return outcome.model_copy(update={"exchanges": exchanges}) if exchanges else outcome
 
 
 async def claimed_provider_ids(connection: AsyncConnection, provider_ids: Iterable[str]) -> set[str]:
@@ -218,6 +223,7 @@ def _row(attempt: Attempt) -> dict[str, object]:
         "from_retry_after": attempt.from_retry_after,
         "outcome": attempt.outcome.model_dump_json(),
         "provider_id": attempt.outcome.provider_id,
+        "exchanges": pack(attempt.outcome.exchanges),
     }
 
 

@@ -17,6 +17,7 @@ from bellwire.registry.signing_secrets import SigningSecrets
 from bellwire.registry.sms_receipts import SmsReceipts
 from bellwire.registry.subscriptions import Subscriptions
 from bellwire.registry.suppressions import Suppressions
+from bellwire.registry.test_sends import TestSends
 from bellwire.registry.upkeep.rekeying import Rekeying
 from bellwire.registry.upkeep.retention import Retention
 
@@ -44,6 +45,7 @@ class Registry:
         self.sms_receipts = SmsReceipts(database)
         self.subscriptions = Subscriptions(database)
         self.suppressions = Suppressions(database)
+        self.test_sends = TestSends(database)
 
     @classmethod
     async def open(

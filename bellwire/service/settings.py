@@ -20,6 +20,7 @@ from bellwire.email.return_path import ReturnPath, check_return_path
 from bellwire.email.unsubscribe_links import LinkKeys, UnsubscribeLinks
 from bellwire.endpoint_health import DisablePolicy
 from bellwire.errors import BellwireError
+from bellwire.exchanges import KeepExchanges
 from bellwire.keys.keyring import KeyRing
 from bellwire.service import settings_values
 from bellwire.targets.sms import MAX_SEGMENTS, sms_sender
@@ -144,6 +145,10 @@ class Settings(BaseSettings):
         86_400,
         259_200,
     )
+
+    #: Of which attempts request and response are kept, for `deliveries show`: failed (those that did not deliver), all or none.
+    #: All costs throughput and storage. Secrets are left out; what is kept is encrypted with the keys, erased and purged.
+    keep_exchanges: KeepExchanges = KeepExchanges.FAILED
 
     #: Concurrent attempts of one send activity.
     send_concurrency: int = Field(default=50, ge=1, le=500)

@@ -33,7 +33,7 @@ asyncio.run(main())
 
 async def test_without_tables_the_error_names_the_setup_command(url: str) -> None:
     registry = await Registry.open(url)
-    with pytest.raises(NotSetUp, match=r"python -m starter setup.* is at nothing, this version needs 0003"):
+    with pytest.raises(NotSetUp, match=r"python -m starter setup.* is at nothing, this version needs 0004"):
         await registry.check()
     for call in (registry.limits.by_channel(), registry.subscriptions.list(), registry.deliveries.list()):
         with pytest.raises(NotSetUp, match="python -m starter setup"):

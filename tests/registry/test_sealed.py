@@ -13,6 +13,7 @@ from bellwire import KeyRing, NotReadable
 from bellwire.contract import Group
 from bellwire.deliveries import Attempt, DeliveryState, Outcome, OutcomeKind
 from bellwire.endpoint_health import Consent
+from bellwire.exchanges import Exchange
 from bellwire.keys.keyring import new_entry
 from bellwire.registry import Registry
 from bellwire.registry.db.engine import Database
@@ -58,6 +59,9 @@ async def fill(registry: Registry, *, name: str = "a") -> None:
     group = Group(event_key=EVENT.key, channel=Channel.WEBHOOK, subscription_ids=(name,))
     await registry.deliveries.add("workflow", [group])
     outcome = Outcome(kind=OutcomeKind.DEFERRED, reason="later", response=PRIVATE, remaining_recipients=(PRIVATE,))
+    exchange = Exchange(request=f"RCPT TO:<{PRIVATE}>", response="451")
+    outcome = outcome.model_copy(update={"exchanges": (exchange,)})
+    await registry.test_sends.keep(name, "test", [exchange])
     made = Attempt(
         event_key=EVENT.key,
         subscription_id=name,
@@ -137,6 +141,8 @@ def test_columns_with_private_data_are_sealed() -> None:
         "events.body",
         "deliveries.remaining_recipients",
         "attempts.outcome",
+        "attempts.exchanges",
+        "test_sends.exchanges",
     }
 
 

@@ -241,12 +241,25 @@ attempts = Table(
     #: The Outcome as JSON. `provider_id` is stored beside it too, to be looked up.
     Column("outcome", Sealed("attempts.outcome"), nullable=False),
     Column("provider_id", Text),
+    #: What was sent and what came back, compressed (see bellwire/exchanges.py); null if it is not kept.
+    Column("exchanges", Sealed("attempts.exchanges")),
 )
 Index(
     "attempts_by_provider_id",
     attempts.c.provider_id,
     sqlite_where=text("provider_id IS NOT NULL"),
     postgresql_where=text("provider_id IS NOT NULL"),
+)
+
+#: What the last test send of each subscription sent and received, until it is shown.
+test_sends = Table(
+    "test_sends",
+    metadata,
+    Column("subscription_id", Id, ForeignKey("subscriptions.id", ondelete="CASCADE"), primary_key=True),
+    #: The run of the test send.
+    Column("workflow_id", Text, nullable=False),
+    Column("exchanges", Sealed("test_sends.exchanges"), nullable=False),
+    Column("created_at", Timestamp, nullable=False),
 )
 
 #: The latest delivery receipt of each SMS.

@@ -8,13 +8,13 @@ from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, exists, select, update
+from sqlalchemy import bindparam, delete, exists, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.deliveries import DeliveryState
 from bellwire.events import Event
 from bellwire.registry.db.sealed import ring_of
-from bellwire.registry.db.tables import attempts, deliveries, events, subscriptions, suppressions
+from bellwire.registry.db.tables import attempts, deliveries, events, subscriptions, suppressions, test_sends
 from bellwire.registry.suppressions import address_keys
 from bellwire.targets import Channel
 
@@ -54,7 +54,7 @@ _REDACT_ATTEMPT = (
         attempts.c.subscription_id == bindparam("name"),
         attempts.c.number == bindparam("attempt"),
     )
-    .values(outcome=bindparam("new_outcome"), provider_id=bindparam("new_provider_id"))
+    .values(outcome=bindparam("new_outcome"), provider_id=bindparam("new_provider_id"), exchanges=None)
 )
 
 
@@ -134,6 +134,7 @@ async def remove_recipient(connection: AsyncConnection, recipient: Recipient, su
     emptied = {} if left else {"filters": "[]", "state_reason": ERASED}
     changed = {"version": subscriptions.c.version + 1, "updated_at": datetime.now(UTC)}
     await connection.execute(update(subscriptions).where(this).values(target=target, **changed, **emptied))
+    await connection.execute(delete(test_sends).where(test_sends.c.subscription_id == subscription_id))
 
 
 async def redact(
@@ -211,7 +212,13 @@ async def _redacted_attempts(
 ) -> list[dict[str, Any]]:
     """The changes to the attempts that hold data of the recipient."""
     rows = await connection.execute(
-        select(attempts.c.event_key, attempts.c.number, attempts.c.outcome, attempts.c.provider_id)
+        select(
+            attempts.c.event_key,
+            attempts.c.number,
+            attempts.c.outcome,
+            attempts.c.provider_id,
+            attempts.c.exchanges.is_not(None).label("has_exchanges"),
+        )
         .where(attempts.c.event_key.in_(keys), attempts.c.subscription_id == subscription.id)
         .order_by(attempts.c.event_key, attempts.c.number)
     )
@@ -226,7 +233,8 @@ async def _redacted_attempts(
                 address for address in outcome.get("remaining_recipients") or () if not recipient.is_at(address)
             ]
             kept |= {"provider_id": row.provider_id, "remaining_recipients": remaining or None}
-        if any(value != kept.get(name) for name, value in outcome.items()):
+        # Exchanges to others name the recipient too: in the mail's headers, and in what they were sent.
+        if row.has_exchanges or any(value != kept.get(name) for name, value in outcome.items()):
             this = {"key": row.event_key, "name": subscription.id, "attempt": row.number}
             changes.append({**this, "new_outcome": json.dumps(kept), "new_provider_id": kept.get("provider_id")})
     return changes

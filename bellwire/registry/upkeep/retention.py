@@ -10,7 +10,7 @@ from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.deliveries import Delivery
-from bellwire.registry import deliveries, subscriptions
+from bellwire.registry import deliveries, subscriptions, test_sends
 from bellwire.registry.db.engine import Database, Work
 from bellwire.registry.delivery_keys import grouped
 from bellwire.registry.upkeep import erasing, purging
@@ -75,6 +75,8 @@ class Retention:
                 rows = await self._purge(portion)
                 total = replace(total.plus(rows), kept=total.kept + len(portion.keys) - rows.events)
             report(total)
+        if not dry_run:
+            await self._database.write(test_sends.forget, before=before)
         return replace(total, attempts=total.attempts + await self._delete_orphaned(before, dry_run=dry_run))
 
     def _portions(self, settled: list[OldEvent]) -> list[_Portion]:

@@ -7,6 +7,7 @@ from typing import Any
 from bellwire.deliveries import Attempt
 from bellwire.formats.durations import format_duration
 from bellwire.sms.receipts import SmsReceipt
+from starter.cli.delivery.exchanges import exchanges_as_json
 from starter.cli.tables import print_table
 from starter.operations.delivery.events import DeliveryDetails
 
@@ -18,7 +19,11 @@ def details_as_json(details: DeliveryDetails) -> dict[str, Any]:
         **details.delivery.model_dump(mode="json"),
         "receipt": receipt_as_json(details.receipt),
         "attempt_log": [
-            attempt.model_dump(mode="json", exclude={"event_key", "subscription_id"}) for attempt in details.attempts
+            {
+                **attempt.model_dump(mode="json", exclude={"event_key", "subscription_id"}),
+                "exchanges": exchanges_as_json(attempt.outcome.exchanges),
+            }
+            for attempt in details.attempts
         ],
     }
 

@@ -16,6 +16,7 @@ from starter.cli.delivery.attempts import (
     status_and_code,
 )
 from starter.cli.delivery.events import SourceOption
+from starter.cli.delivery.exchanges import print_last_exchanges
 from starter.cli.tables import print_facts, print_table
 from starter.cli.terminal import AsJson, command, connected, console, note, opened_registry, print_json
 from starter.operations.delivery import deliveries
@@ -85,8 +86,14 @@ def _print_page(page: DeliveryPage) -> None:
 
 @app.command("show")
 @command
-async def show(delivery_id: DeliveryArgument, as_json: AsJson = False) -> None:
-    """Show a delivery and its attempts."""
+async def show(
+    delivery_id: DeliveryArgument,
+    attempt: Annotated[
+        int | None, typer.Option(min=1, help="Show request and response of this attempt; of the last one if omitted.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a delivery and its attempts, with request and response of one of them."""
     key = parse_key(delivery_id)
     async with opened_registry(Settings.read()) as registry:
         event, details = await deliveries.show_delivery(registry, key)
@@ -115,6 +122,7 @@ async def show(delivery_id: DeliveryArgument, as_json: AsJson = False) -> None:
         ]
     )
     print_attempts(details.attempts)
+    print_last_exchanges(details.attempts, number=attempt)
 
 
 @app.command("retry")

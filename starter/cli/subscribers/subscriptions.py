@@ -17,6 +17,7 @@ from bellwire.registry.signing_secrets import KeyInUse
 from bellwire.service.settings import Settings
 from bellwire.subscriptions import Subscription, SubscriptionState
 from bellwire.targets import Channel, WebhookTarget
+from starter.cli.delivery.exchanges import exchanges_as_json, print_exchanges
 from starter.cli.input.documents import read_items
 from starter.cli.input.durations import parse_duration
 from starter.cli.subscribers.update import update
@@ -91,18 +92,23 @@ async def send(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Send an event to one subscription now, in any state, and print the outcome. It is not recorded as a delivery."""
+    """Send an event to one subscription now, in any state, and print the outcome with what was sent and what came back.
+
+    It is not recorded as a delivery.
+    """
     given = None if event is None else _read_event(str(event))
     async with opened_registry(Settings.read()) as registry:
         subscription = await registry.subscriptions.get(subscription_id)
-    request = TestSendInput(subscription_id=subscription.id, channel=subscription.channel, event=given)
-    result = await send_test((await connected()).temporal, request)
+        request = TestSendInput(subscription_id=subscription.id, channel=subscription.channel, event=given)
+        report = await send_test((await connected()).temporal, registry, request)
+    result = report.result
     if as_json:
-        print_json(result.model_dump(mode="json"))
+        print_json({**result.model_dump(mode="json"), "exchanges": exchanges_as_json(report.exchanges)})
     else:
         print_facts(
             [("outcome", result.kind), ("reason", result.reason), ("duration", f"{result.duration * 1000:.0f} ms")]
         )
+        print_exchanges(report.exchanges)
     if result.kind is not OutcomeKind.DELIVERED:
         raise OperationError(f"{subscription.id}: the test was not delivered: {result.reason}")
 

@@ -1,5 +1,7 @@
 """Test send: one event sent to one subscription now, by a worker. It is not recorded as a delivery."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 
 from temporalio.client import Client as Temporal
@@ -16,6 +18,8 @@ from bellwire.contract import (
     new_test_send_id,
 )
 from bellwire.errors import SubscriptionNotFound
+from bellwire.exchanges import Exchange
+from bellwire.registry import Registry
 from bellwire.targets import Channel
 from bellwire.temporal.connection import translated
 from starter.operations.problems import OperationError
@@ -24,14 +28,23 @@ from starter.operations.problems import OperationError
 TIMEOUT = timedelta(seconds=90)
 
 
-async def send_test(client: Temporal, request: TestSendInput) -> TestSendResult:
+@dataclass(frozen=True, kw_only=True)
+class TestSendReport:
+    """What became of a test send, and what it sent and received."""
+
+    result: TestSendResult
+    exchanges: Sequence[Exchange]
+
+
+async def send_test(client: Temporal, registry: Registry, request: TestSendInput) -> TestSendReport:
     """Send the event and wait for the outcome. Raises OperationError, SubscriptionNotFound, TemporalUnavailable."""
+    workflow_id = new_test_send_id(request.subscription_id)
     try:
         with translated():
             result: TestSendResult = await client.execute_workflow(
                 TEST_SEND,
                 request,
-                id=new_test_send_id(request.subscription_id),
+                id=workflow_id,
                 task_queue=QUEUE,
                 result_type=TestSendResult,
                 execution_timeout=TIMEOUT,
@@ -39,7 +52,8 @@ async def send_test(client: Temporal, request: TestSendInput) -> TestSendResult:
             )
     except WorkflowFailureError as failure:
         raise error_of(failure.cause, request.channel) from failure
-    return result
+    exchanges = await registry.test_sends.take(request.subscription_id, workflow_id)
+    return TestSendReport(result=result, exchanges=exchanges)
 
 
 def error_of(cause: BaseException, channel: Channel) -> Exception:
