@@ -6,6 +6,7 @@ values are removed from bodies too, since endpoints echo them. All patterns take
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -34,27 +35,41 @@ _SHOWN_PREFIX = "ce-"
 _MIN_SECRET = 6
 
 #: Names of fields that hold secrets.
-_NAME = (
-    r"[\w.-]{0,40}(?:token|secret|passw|pwd|api[_-]?key|access[_-]?key|auth(?!or)|signature|session|cookie|credential"
-    r"|csrf|xsrf|private[_-]?key)[\w.-]{0,40}"
+_WORDS = (
+    *(
+        "token",
+        "secret",
+        "passw",
+        "pwd",
+        "api-key",
+        "api_key",
+        "apikey",
+        "access-key",
+        "access_key",
+        "accesskey",
+        "auth",
+    ),
+    *("signature", "session", "cookie", "credential", "csrf", "xsrf", "private-key", "private_key", "privatekey"),
 )
-_SECRET_NAME = re.compile(_NAME, re.IGNORECASE)
+_NAME = rf"[\w.-]{{0,40}}(?:{'|'.join(_WORDS)})(?<!auth(?=or))[\w.-]{{0,40}}"
 #: Response headers that match, and hold no secret.
 _CHALLENGES = frozenset({"www-authenticate", "proxy-authenticate"})
 #: A value that is not redacted yet and no string of JSON begins here.
 _OPEN = r"'?(?!\[redacted|\\*\"|(?:Bearer|Basic) )"
+#: What is replaced by what, in texts that contain one of the words: most contain none, and looking for words is cheap.
 _PATTERNS = tuple(
-    (re.compile(pattern, re.IGNORECASE), replacement)
-    for pattern, replacement in (
-        (rf'(?<![\w.-])({_NAME}"\s{{0,9}}:\s{{0,9}}")(?:[^"\\]|\\.)*', rf"\1{REDACTED}"),
-        (rf'(?<![\w.-])({_NAME}\\+"\s{{0,9}}:\s{{0,9}}\\+")[^"\\]*', rf"\1{REDACTED}"),  # JSON within JSON
-        (r"\b(Bearer|Basic)\s{1,9}[\w.~+/=-]{6,}", rf"\1 {REDACTED}"),
-        (rf"(?<![\w.-])({_NAME}[\"']?\s{{0,9}}[:=]\s{{0,9}}{_OPEN})[^\s\"'&,;<>{{}}\\]+", rf"\1{REDACTED}"),
-        (r"wh(sec|sk)_[\w+/=-]+", rf"wh\1_{REDACTED}"),
-        (r"\bv1(a?),[\w+/=-]{16,}", rf"v1\1,{REDACTED}"),
-        (r"\beyJ[\w-]{8,}\.[\w-]{4,}(\.[\w-]*)?", REDACTED),
-        (r"(/unsubscribe/)[\w=%-]{8,}", rf"\1{REDACTED}"),
-        (r"(://)[^/\s:@]{1,100}:[^/\s@]{1,200}@", rf"\1{REDACTED}@"),
+    (words, re.compile(pattern, re.IGNORECASE), replacement)
+    for words, pattern, replacement in (
+        (("whsec_", "whsk_"), r"wh(sec|sk)_[\w+/=-]+", rf"wh\1_{REDACTED}"),
+        (("v1,", "v1a,"), r"\bv1(a?),[\w+/=-]{16,}", rf"v1\1,{REDACTED}"),
+        (("eyj",), r"\beyJ[\w-]{8,}\.[\w-]{4,}(\.[\w-]*)?", REDACTED),
+        (("/unsubscribe/",), r"(/unsubscribe/)[\w=%-]{8,}", rf"\1{REDACTED}"),
+        (("://",), r"(://)[^/\s:@]{1,100}:[^/\s@]{1,200}@", rf"\1{REDACTED}@"),
+        (_WORDS, rf'(?<![\w.-])({_NAME}"\s{{0,9}}:\s{{0,9}}")(?:[^"\\]|\\.)*', rf"\1{REDACTED}"),
+        # JSON within JSON.
+        (_WORDS, rf'(?<![\w.-])({_NAME}\\+"\s{{0,9}}:\s{{0,9}}\\+")[^"\\]*', rf"\1{REDACTED}"),
+        (("bearer", "basic"), r"\b(Bearer|Basic)\s{1,9}[\w.~+/-]{6,}=*(?![\w=\"])", rf"\1 {REDACTED}"),
+        (_WORDS, rf"(?<![\w.-])({_NAME}[\"']?\s{{0,9}}[:=]\s{{0,9}}{_OPEN})[^\s\"'&,;<>{{}}\\]+", rf"\1{REDACTED}"),
     )
 )
 _QUERY = re.compile(r"\?[^\s\"'<>,]+")
@@ -95,7 +110,7 @@ def http_exchange(
     return Exchange(
         request=request,
         request_body=sent,
-        response=_head(_response_lines(reply, secrets)),
+        response=_response_head(reply, secrets),
         response_body=_body(reply.start, secrets) if plain else "",
     )
 
@@ -104,8 +119,10 @@ def without_secrets(text: str, known: Iterable[str] = ()) -> str:
     """The text without `known` values, and without what looks like a secret."""
     for value in known:
         text = text.replace(value, REDACTED)
-    for pattern, replacement in _PATTERNS:
-        text = pattern.sub(replacement, text)
+    lower = text.lower()
+    for words, pattern, replacement in _PATTERNS:
+        if any(map(lower.__contains__, words)):
+            text = pattern.sub(replacement, text)
     return text
 
 
@@ -114,13 +131,18 @@ def storable(text: str) -> str:
     return text.encode(errors="replace").decode()
 
 
-def _response_lines(reply: Reply, secrets: list[str]) -> Iterable[str]:
-    yield without_secrets(f"HTTP/1.1 {reply.status} {reply.reason or ''}".rstrip(), secrets)
-    for name, value in reply.headers.items():
-        if _SECRET_NAME.search(name) and name.lower() not in _CHALLENGES:
-            yield f"{name}: {REDACTED}"
-        else:
-            yield f"{name}: {_QUERY.sub(f'?{REDACTED}', without_secrets(value[:MAX_HEAD], secrets))}"
+def _response_head(reply: Reply, secrets: list[str]) -> str:
+    lines = [f"HTTP/1.1 {reply.status} {reply.reason or ''}".rstrip()]
+    lines += [f"{name}: {REDACTED if _is_secret(name) else value}" for name, value in reply.headers.items()]
+    text = without_secrets(_head(lines), secrets)
+    return (_QUERY.sub(f"?{REDACTED}", text) if "?" in text else text)[:MAX_HEAD]
+
+
+@lru_cache(1024)
+def _is_secret(name: str) -> bool:
+    """Whether a response header holds a secret, by its name."""
+    lower = name.lower()
+    return lower not in _CHALLENGES and any(map(lower.__contains__, _WORDS))
 
 
 def _head(lines: Iterable[str]) -> str:
@@ -131,8 +153,8 @@ def _head(lines: Iterable[str]) -> str:
         if (room := room - len(line) - 1) < 0:
             kept.append("…")
             break
-        kept.append(storable(line))
-    return "\n".join(kept)
+        kept.append(line)
+    return storable("\n".join(kept))
 
 
 def _body(body: bytes | str, secrets: list[str]) -> str:
