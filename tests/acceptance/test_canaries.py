@@ -12,6 +12,7 @@ import pytest
 
 from bellwire import Event, Subscription
 from bellwire.contract import NOTIFY, QUEUE
+from bellwire.exchanges import unpack
 from bellwire.keys.keyring import new_entry, ring_of
 from bellwire.registry.db.sealed import seal
 from bellwire.suppressions import Suppression, SuppressionReason
@@ -40,7 +41,7 @@ NAMES = (
 )
 #: The canaries that are stored without keys, by place. The others must not be stored at all.
 KEPT = {
-    "registry": {*NAMES} - {"header", "rendered", "broken", "consented"},
+    "registry": {*NAMES} - {"rendered", "broken"},
     "history": {"data", "name", "subject", "extension", "broken"},
     "temporal": {"data", "name", "subject", "extension", "broken"},
 }
@@ -279,6 +280,15 @@ def files(folder: Path) -> dict[str, bytes]:
     return places
 
 
+def exchanges(folder: Path) -> bytes:
+    """What attempts sent and received, as someone reads it who has the file and no keys: it is compressed."""
+    with sqlite3.connect(folder / "registry.db") as connection:
+        stored = [value for (value,) in connection.execute("SELECT exchanges FROM attempts") if value]
+    connection.close()
+    assert stored
+    return b"".join(each.model_dump_json().encode() for value in stored for each in unpack(value))
+
+
 @pytest.mark.parametrize(
     "keys", ["", new_entry("canary")], ids=["without keys they are found", "with keys they are not"]
 )
@@ -305,6 +315,7 @@ async def test_private_data_is_written_nowhere(tmp_path: Path, keys: str) -> Non
         received = b"".join(mail.raw for mail in system.mailbox.mails)
         places = {"history": await histories(system), "metrics": await page(f"http://{metrics}/metrics")}
         while_running = files(folder)
+        while_running["registry"] += exchanges(folder)
     assert all(canaries[name].encode() in received for name in ("rendered", "part"))
     found = canaries.found_in({**places, **{name: text + while_running[name] for name, text in files(folder).items()}})
     if keys:
