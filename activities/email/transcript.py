@@ -3,8 +3,9 @@
 import re
 from email import message_from_bytes, policy
 
-from activities.sending.redaction import storable, without_secrets
+from activities.sending.redaction import without_secrets
 from bellwire.exchanges import MAX_BODY, MAX_HEAD, REDACTED, Exchange
+from bellwire.formats.storable import storable
 
 #: Bytes of a mail that are read for its headers and text, which come before attachments.
 _READ = 65_536

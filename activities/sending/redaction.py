@@ -11,6 +11,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from bellwire.exchanges import MAX_BODY, MAX_HEAD, REDACTED, Exchange
+from bellwire.formats.storable import storable
 
 #: Stands for a response from a private network, which tenants must not read.
 PRIVATE_RESPONSE = "[redacted: private network]"
@@ -126,11 +127,6 @@ def without_secrets(text: str, known: Iterable[str] = ()) -> str:
     return text
 
 
-def storable(text: str) -> str:
-    """The text without lone surrogates, which cannot be encoded."""
-    return text.encode(errors="replace").decode()
-
-
 def _response_head(reply: Reply, secrets: list[str]) -> str:
     lines = [f"HTTP/1.1 {reply.status} {reply.reason or ''}".rstrip()]
     lines += [f"{name}: {REDACTED if _is_secret(name) else value}" for name, value in reply.headers.items()]
@@ -159,7 +155,7 @@ def _head(lines: Iterable[str]) -> str:
 
 def _body(body: bytes | str, secrets: list[str]) -> str:
     start = body[:_SEARCHED]
-    text = storable(start) if isinstance(start, str) else start.decode(errors="replace")
+    text = storable(start if isinstance(start, str) else start.decode(errors="replace"))
     kept = without_secrets(text, secrets)[:MAX_BODY]
     if len(text) >= MAX_BODY:
         # The start of a secret that is cut off.

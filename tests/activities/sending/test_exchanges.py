@@ -169,7 +169,7 @@ async def test_exchanges_with_private_networks_tell_nothing_of_what_happened_the
     ("body", "shown"),
     [
         (b"x" * 5000, "x" * MAX_BODY),
-        (b"\xff\xfe\x00binary", "��\x00binary"),
+        (b"\xff\xfe\x00binary", "���binary"),
         (b"a" * (MAX_BODY - 19) + b"tenants-own-token-1", "a" * (MAX_BODY - 19) + REDACTED),
         (b"a" * (MAX_BODY - 9) + b"tenants-own-token-1", "a" * (MAX_BODY - 9)),
         (b" " * (MAX_BODY - 15) + b'"token": "others-token"', " " * (MAX_BODY - 15) + '"token": "[reda'),
@@ -222,7 +222,7 @@ def test_one_byte_that_is_no_text_in_a_reply_is_kept_as_a_placeholder() -> None:
     transcript.sends()
     transcript.got(451, "4.3.0 Schl\udcfcssel\nzwei")
     exchange = transcript.exchange
-    assert exchange.response == "451 4.3.0 Schl?ssel\n451 zwei"
+    assert exchange.response == "451 4.3.0 Schl�ssel\n451 zwei"
     assert unpack(pack([exchange])) == (exchange,)
 
 
