@@ -131,6 +131,8 @@ class Outcome(Payload):
     kind: OutcomeKind
     #: Why, in one short line: "HTTP 503", "SMTP 550 5.1.1". Never an address or content.
     reason: Annotated[str, from_outside(MAX_REASON)]
+    #: What failed, for the operator, where the reason does not say it. Tenants must not see it.
+    cause: str | None = None
     #: The delay that the receiver asked for (Retry-After), in seconds; None if it did not.
     retry_after: float | None = None
     #: The target is permanently gone: disable the subscription.

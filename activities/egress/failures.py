@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 import aiohttp
 import structlog
 
+from activities.egress.causes import cause_of, is_tls_failure
 from activities.egress.forward_proxy import proxy_failure
 from activities.egress.policy import Dialled, EgressRefused
 from bellwire.deliveries import Fault, Outcome, OutcomeKind
@@ -16,8 +17,8 @@ log = structlog.get_logger("bellwire")
 #: could learn from the differences which ports are open in a private network.
 REDACTED_REASON = "request failed"
 
-#: The outcome of each exception of the HTTP client; the first row that matches counts. A failed connect says no more
-#: than that, or the text would tell which ports of a host are open.
+#: The outcome of each exception of the HTTP client; the first row that matches counts. A failed connect and a failed handshake
+#: also say why (see `causes`), unless it would tell tenants which ports of a private network are open.
 FAILURES: tuple[tuple[type[BaseException], OutcomeKind, str], ...] = (
     (aiohttp.RedirectClientError, OutcomeKind.DEFERRED, "redirect"),
     (aiohttp.TooManyRedirects, OutcomeKind.DEFERRED, "redirect"),
@@ -51,7 +52,22 @@ def classify_error(error: BaseException) -> Outcome:
     if failure := proxy_failure(error):
         return Outcome(kind=OutcomeKind.DEFERRED, reason=failure, fault=Fault.OPERATOR)
     kind, reason = next((kind, reason) for kinds, kind, reason in FAILURES if isinstance(error, kinds))
+    cause = cause_of(error)
+    if cause is not None and reason == "TLS failed":
+        return Outcome(kind=kind, reason=f"TLS failed: {cause}")
+    if cause is not None and reason == "connect failed":
+        return Outcome(kind=kind, reason=f"connect failed: {cause}")
+    if cause is not None and reason == "connection lost" and is_tls_failure(error):
+        return Outcome(kind=kind, reason=f"connection lost: {cause}")
     return Outcome(kind=kind, reason=reason)
+
+
+def _without_cause(outcome: Outcome) -> Outcome:
+    """The outcome with its cause for the operator only."""
+    for plain in ("TLS failed", "connect failed", "connection lost"):
+        if outcome.reason.startswith(f"{plain}: "):
+            return outcome.model_copy(update={"reason": plain, "cause": outcome.reason})
+    return outcome
 
 
 def is_before_sending(error: BaseException) -> bool:
@@ -60,16 +76,18 @@ def is_before_sending(error: BaseException) -> bool:
 
 
 def redact(outcome: Outcome, error: BaseException, dialled: Dialled, *, delivery: str) -> Outcome:
-    """The outcome as tenants may see it. The operator's log keeps the reason that a private network hides from them."""
+    """The outcome as tenants may see it. For the operator, it keeps the reason that a private network hides from them."""
     if proxy_failure(error):
         log.error("egress.proxy_failed", delivery=delivery, reason=outcome.reason)
-    return hide(outcome, delivery=delivery) if dialled.private else outcome
+    if dialled.private:
+        return hide(outcome, delivery=delivery)
+    return _without_cause(outcome) if dialled.unknown else outcome
 
 
 def hide(outcome: Outcome, *, delivery: str) -> Outcome:
-    """The outcome without its reason, which goes to the operator's log."""
+    """The outcome without its reason, which only the operator sees: as its cause, and in the log."""
     log.info("egress.private_request_failed", delivery=delivery, reason=outcome.reason)
-    return outcome.model_copy(update={"reason": REDACTED_REASON})
+    return outcome.model_copy(update={"reason": REDACTED_REASON, "cause": outcome.reason})
 
 
 def _user_agent() -> str:

@@ -61,6 +61,8 @@ class Dialled:
 
     #: Whether it dialled a private address that the operator allows. Tenants must not read what happened there.
     private: bool = False
+    #: Whether only a forward proxy knows what it dialled.
+    unknown: bool = False
 
 
 #: The record of the request that this task, or the task that started it, makes.
@@ -86,7 +88,7 @@ class Egress:
     ) -> None:
         self._allow = tuple(allow)
         self._proxy = ForwardProxy(proxy) if proxy else None
-        self._redacts = bool(self._allow) and not details
+        self._details, self._redacts = details, bool(self._allow) and not details
         self._schemes = {"https", "http"} if allow_http else {"https"}
         self._ports = ports
 
@@ -130,7 +132,7 @@ class Egress:
 
     def dialling(self) -> Dialled:
         """A record of what this task's requests dial, until the next call."""
-        dialled = Dialled()
+        dialled = Dialled(unknown=self._proxy is not None and not self._details)
         if self._redacts:
             _dialled.set(dialled)
         return dialled

@@ -6,6 +6,7 @@ from enum import Enum
 
 import aiosmtplib
 
+from activities.egress.causes import cause_of
 from activities.email.smtp_pool import NoRelayAvailable, ReplyLost
 from bellwire.deliveries import MAX_RESPONSE, Fault, Outcome, OutcomeKind
 
@@ -91,20 +92,22 @@ def classify_smtp_error(error: BaseException) -> tuple[Meaning, Outcome]:
     """What an error of `SmtpPool.send` means, and its outcome."""
     if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
         error = error.recipients[0]
-    fault = Fault.PROVIDER
+    fault, cause = Fault.PROVIDER, None
     if isinstance(error, aiosmtplib.SMTPResponseException):
         meaning, reason = _classify_reply(error)
         if meaning is not Meaning.OPERATOR and _caused_by_recipient(error):
             fault = Fault.RECEIVER
         reply: str | None = f"{error.code} {error.message}"[:MAX_RESPONSE]
     else:
-        cause = error.__cause__ if isinstance(error.__cause__, ssl.SSLError) else error
-        meaning, reason = next(FAILURES[kind] for kind in type(cause).__mro__ if kind in FAILURES)
-        reply = None
+        known = error.__cause__ if isinstance(error.__cause__, ssl.SSLError) else error
+        meaning, reason = next(FAILURES[kind] for kind in type(known).__mro__ if kind in FAILURES)
+        reply, cause = None, cause_of(error)
     if meaning is Meaning.OPERATOR:
         fault = Fault.OPERATOR
     disable = meaning is Meaning.GONE
-    return meaning, Outcome(kind=_KINDS[meaning], reason=reason, disable=disable, fault=fault, response=reply)
+    return meaning, Outcome(
+        kind=_KINDS[meaning], reason=reason, cause=cause, disable=disable, fault=fault, response=reply
+    )
 
 
 def failure_scope(error: BaseException) -> FailureScope:

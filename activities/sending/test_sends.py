@@ -57,7 +57,7 @@ class TestSends:
             reason=reason,
             duration_ms=round(duration * 1000),
         )
-        return TestSendResult(kind=outcome.kind, reason=reason, duration=duration)
+        return TestSendResult(kind=outcome.kind, reason=reason, duration=duration, cause=outcome.cause)
 
     async def _load(self, test_send: TestSendInput) -> SendRequest:
         try:

@@ -13,6 +13,7 @@ import aiohttp
 from multidict import CIMultiDictProxy
 
 from activities.egress.capped import read_capped
+from activities.egress.causes import cause_of
 from activities.egress.responses import ResponseConnector
 from activities.egress.retry_after import retry_after
 from activities.sending.exchanges import note_exchange
@@ -37,6 +38,8 @@ BEFORE_SENDING: Mapping[type[Exception], str] = {
     aiohttp.NonHttpUrlClientError: "bad URL",
     UnicodeError: "bad URL",  # a host name that IDNA cannot encode
 }
+#: The reasons that are followed by their cause.
+_WITH_CAUSE = frozenset({"TLS failed", "connect failed"})
 
 
 class NotSent(Exception):
@@ -105,7 +108,8 @@ def translate(error: Exception) -> NotSent | ResponseLost:
     if not isinstance(error, aiohttp.RedirectClientError):  # some are InvalidURL too, but come after a response
         for kind, reason in BEFORE_SENDING.items():
             if isinstance(error, kind):
-                return NotSent(reason)
+                cause = cause_of(error) if reason in _WITH_CAUSE else None
+                return NotSent(f"{reason}: {cause}" if cause else reason)
     if isinstance(error, TimeoutError):
         return ResponseLost("timeout")
     if isinstance(error, aiohttp.ClientConnectionError | OSError):

@@ -28,3 +28,5 @@ class TestSendResult(Payload):
     reason: str
     #: Seconds.
     duration: float
+    #: What failed, for the operator, where the reason does not say it. Payloads of earlier versions lack it.
+    cause: str | None = None

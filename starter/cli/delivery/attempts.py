@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
-from bellwire.deliveries import Attempt
+from bellwire.deliveries import Attempt, Outcome
 from bellwire.formats.durations import format_duration
 from bellwire.sms.receipts import SmsReceipt
 from starter.cli.delivery.exchanges import exchanges_as_json
@@ -44,7 +44,7 @@ def print_attempts(attempts: Sequence[Attempt]) -> None:
             attempt.started_at,
             f"{attempt.duration * 1000:.0f} ms",
             attempt.outcome.kind,
-            attempt.outcome.reason,
+            _reason(attempt.outcome),
             attempt.state,
             None if attempt.delay is None else format_duration(attempt.delay),
         )
@@ -69,6 +69,10 @@ def print_attempts(attempts: Sequence[Attempt]) -> None:
     if sms:
         heads = ("subscription", "attempt", "provider", "segments", "estimate", "billed segments", "billed price")
         print_table(heads, sms, title="as SMS")
+
+
+def _reason(outcome: Outcome) -> str:
+    return outcome.reason if outcome.cause is None else f"{outcome.reason} ({outcome.cause})"
 
 
 def receipt_facts(receipt: SmsReceipt | None) -> list[tuple[str, object]]:

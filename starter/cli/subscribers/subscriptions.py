@@ -106,7 +106,12 @@ async def send(
         print_json({**result.model_dump(mode="json"), "exchanges": exchanges_as_json(report.exchanges)})
     else:
         print_facts(
-            [("outcome", result.kind), ("reason", result.reason), ("duration", f"{result.duration * 1000:.0f} ms")]
+            [
+                ("outcome", result.kind),
+                ("reason", result.reason),
+                ("cause", result.cause),
+                ("duration", f"{result.duration * 1000:.0f} ms"),
+            ]
         )
         print_exchanges(report.exchanges)
     if result.kind is not OutcomeKind.DELIVERED:

@@ -133,7 +133,7 @@ async def test_an_unreachable_provider_defers_the_delivery(session: aiohttp.Clie
         pass
     result = await provider(gone, session).send(SMS)
     assert (result.outcome.kind, result.outage, result.outcome.fault) == (DEFERRED, True, Fault.PROVIDER)
-    assert result.outcome.reason == "acme unreachable: connect failed"
+    assert result.outcome.reason == "acme unreachable: connect failed: connection refused"
 
 
 async def test_wrong_credentials_are_a_problem_for_the_operator(

@@ -123,7 +123,10 @@ async def test_a_refused_connection_is_deferred(session: aiohttp.ClientSession) 
     async with FakeTwilio() as gone:
         pass
     outcome = await sms_channel(gone, session, Claims()).attempt(first())
-    assert (outcome.kind, outcome.reason) == (OutcomeKind.DEFERRED, "Twilio unreachable: connect failed")
+    assert (outcome.kind, outcome.reason) == (
+        OutcomeKind.DEFERRED,
+        "Twilio unreachable: connect failed: connection refused",
+    )
 
 
 async def test_the_fake_twilio_responds_as_twilio_does(twilio: FakeTwilio, session: aiohttp.ClientSession) -> None:

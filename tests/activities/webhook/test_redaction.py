@@ -58,6 +58,11 @@ async def test_refused_addresses_fail_alike_whatever_listens_there() -> None:
     assert [by_name, *by_local_name] == [Outcome(kind=OutcomeKind.DEFERRED, reason="address not allowed")] * 3
 
 
+def as_tenants_see_it(outcome: Outcome) -> Outcome:
+    """The outcome without its cause, which only operators see."""
+    return outcome.model_copy(update={"cause": None})
+
+
 @asynccontextmanager
 async def failing_ways() -> AsyncIterator[dict[str, str]]:
     """Private URLs that fail in different ways, by the reason that operators see."""
@@ -72,8 +77,8 @@ async def failing_ways() -> AsyncIterator[dict[str, str]]:
             "timeout": f"http://127.0.0.1:{silent}/",
             "connection lost": hooks.url("/lost"),
             "invalid response": hooks.url("/garbage"),
-            "connect failed": f"http://127.0.0.1:{free_port()}/",
-            "TLS failed": f"https://127.0.0.1:{hooks.port}/",
+            "connect failed: connection refused": f"http://127.0.0.1:{free_port()}/",
+            "TLS failed: no TLS on this port": f"https://127.0.0.1:{hooks.port}/",
         }
 
 
@@ -90,6 +95,7 @@ async def test_failures_in_allowed_private_networks_have_one_reason_unless_detai
         assert logs == []
     else:
         assert set(expected.values()) == {REDACTED_REASON}
+        assert {reason: outcome.cause for reason, outcome in outcomes.items()} == {reason: reason for reason in ways}
         # The operator's log has the reason.
         assert [(one["event"], one["reason"]) for one in logs] == [
             ("egress.private_request_failed", each) for each in ways
@@ -121,7 +127,10 @@ async def test_handshake_does_not_tell_what_listens_in_a_private_network(details
     if details:
         assert len({outcome.reason for outcome in outcomes}) > 5
     else:
-        assert set(outcomes) == {Outcome(kind=OutcomeKind.DEFERRED, reason=REDACTED_REASON)}
+        assert {as_tenants_see_it(each) for each in outcomes} == {
+            Outcome(kind=OutcomeKind.DEFERRED, reason=REDACTED_REASON)
+        }
+        assert all(outcome.cause for outcome in outcomes)
         # The operator's log has the reason.
         reasons = [one["reason"] for one in logs if one["event"] == "egress.private_request_failed"]
         assert len(reasons) == len(ways)
@@ -139,7 +148,8 @@ async def test_private_response_counts_but_its_body_is_hidden_on_new_and_reused_
         outcomes = [await attempt(webhook, hooks.url()) for _ in range(3)]
         assert len({one.peer for one in hooks.received}) == 1
     shown = Outcome(kind=OutcomeKind.DEFERRED, reason="HTTP 503")
-    assert outcomes == [shown, shown, Outcome(kind=OutcomeKind.DEFERRED, reason=REDACTED_REASON)]
+    hidden = Outcome(kind=OutcomeKind.DEFERRED, reason=REDACTED_REASON, cause="connection lost")
+    assert outcomes == [shown, shown, hidden]
 
 
 async def test_private_names_are_redacted_and_unknown_names_are_not() -> None:
@@ -176,7 +186,9 @@ async def test_only_private_addresses_are_redacted() -> None:
         assert dialled.private is inside
 
 
-@pytest.mark.parametrize(("details", "reason"), [(None, REDACTED_REASON), ("true", "connect failed")])
+@pytest.mark.parametrize(
+    ("details", "reason"), [(None, REDACTED_REASON), ("true", "connect failed: connection refused")]
+)
 async def test_worker_redacts_unless_its_settings_show_details(details: str | None, reason: str) -> None:
     given = {"egress_allow": "127.0.0.0/8", "webhook_ports": "*", "webhook_allow_http": True}
     settings = Settings.read(**given, **({"egress_details": details} if details else {}))

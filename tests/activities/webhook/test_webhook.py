@@ -316,7 +316,9 @@ async def test_closed_port_and_unknown_name_are_deferred() -> None:
     port = server.sockets[0].getsockname()[1]
     server.close()
     await server.wait_closed()
-    assert await attempt(f"http://127.0.0.1:{port}/") == Outcome(kind=DEFERRED, reason="connect failed")
+    assert await attempt(f"http://127.0.0.1:{port}/") == Outcome(
+        kind=DEFERRED, reason="connect failed: connection refused"
+    )
     assert await attempt("http://nobody.invalid/") == Outcome(kind=DEFERRED, reason="name not resolved")
 
 
@@ -371,7 +373,7 @@ async def test_without_a_valid_secret_nothing_is_sent(secret: str | None) -> Non
 async def test_plain_http_server_behind_https_is_a_tls_failure() -> None:
     async with WebhookReceiver() as hooks:
         outcome = await attempt(f"https://127.0.0.1:{hooks.port}/")
-    assert outcome == Outcome(kind=DEFERRED, reason="TLS failed")
+    assert outcome == Outcome(kind=DEFERRED, reason="TLS failed: no TLS on this port")
 
 
 async def test_untrusted_certificate_is_a_tls_failure(tmp_path: Path) -> None:
@@ -380,7 +382,7 @@ async def test_untrusted_certificate_is_a_tls_failure(tmp_path: Path) -> None:
     server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", ssl=context)
     async with server:
         outcome = await attempt(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
-    assert outcome == Outcome(kind=DEFERRED, reason="TLS failed")
+    assert outcome == Outcome(kind=DEFERRED, reason="TLS failed: certificate self-signed")
 
 
 def self_signed(folder: Path) -> Path:
@@ -450,7 +452,7 @@ FAILURES: dict[type[BaseException], tuple[OutcomeKind, str]] = {
     aiohttp.ServerConnectionError: (DEFERRED, "connection lost"),
     aiohttp.ServerDisconnectedError: (DEFERRED, "connection lost"),
     aiohttp.ServerTimeoutError: (DEFERRED, "timeout"),
-    aiohttp.ConnectionTimeoutError: (DEFERRED, "connect failed"),
+    aiohttp.ConnectionTimeoutError: (DEFERRED, "connect failed: timeout"),
     aiohttp.SocketTimeoutError: (DEFERRED, "timeout"),
     aiohttp.ServerFingerprintMismatch: (DEFERRED, "TLS failed"),
     aiohttp.ClientPayloadError: (DEFERRED, "incomplete response"),

@@ -256,7 +256,7 @@ async def test_endpoint_that_rejects_the_client_certificate_is_deferred(
         outcome = await webhook.attempt(due_at(url, client_certificate=untrusted.certificate("acme")))
     # In TLS 1.3 the client finishes its handshake before the endpoint checks the certificate and closes the connection.
     assert outcome.kind is DEFERRED
-    assert outcome.reason in {"connection lost", "TLS failed"}
+    assert outcome.reason.partition(":")[0] in {"connection lost", "TLS failed"}
     assert seen == []
 
 
@@ -264,7 +264,7 @@ async def test_client_certificate_does_not_disable_server_verification(tmp_path:
     authority = Authority()
     async with demanding(authority, tmp_path) as (url, seen), channel() as webhook:
         outcome = await webhook.attempt(due_at(url, client_certificate=authority.certificate("acme")))
-    assert outcome == Outcome(kind=DEFERRED, reason="TLS failed")
+    assert outcome == Outcome(kind=DEFERRED, reason="TLS failed: certificate authority unknown")
     assert seen == []
 
 
