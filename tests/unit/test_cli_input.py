@@ -1,7 +1,10 @@
 """Times, durations, numbers and tenants on the command line: what is out of range is one clear line."""
 
+from pathlib import Path
+
 import pytest
 
+from starter.cli.main import main
 from tests.unit.test_cli import MAIL, PUBLISH, SUBSCRIBE, errors_of, registry_url
 
 __all__ = ["registry_url"]
@@ -39,3 +42,15 @@ def test_an_event_for_an_unknown_tenant_is_refused_by_setting(
         "error: --tenant: acmee: no subscription was ever stored for it; check the spelling; "
         "BELLWIRE_UNKNOWN_TENANTS refuses it, so nothing was published"
     )
+
+
+def test_publishing_needs_no_registry_and_creates_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "none.db"
+    monkeypatch.setenv("BELLWIRE_REGISTRY_URL", f"sqlite:///{file}")
+    monkeypatch.setenv("BELLWIRE_UNKNOWN_TENANTS", "refuse")
+    monkeypatch.setenv("TEMPORAL_ADDRESS", "127.0.0.1:1")
+    assert main([*PUBLISH, "--tenant", "acmee"]) == 1
+    assert "cannot reach Temporal" in capsys.readouterr().err
+    assert not file.exists()

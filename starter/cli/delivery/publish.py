@@ -1,6 +1,8 @@
 """`publish`: one event from options, or many from a file. If one event is not valid, none is published."""
 
+import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -10,6 +12,7 @@ from bellwire.client import Client
 from bellwire.errors import BellwireError, TemporalUnavailable, WaitTimeout
 from bellwire.events import Event
 from bellwire.receipts import Receipt, Status
+from bellwire.registry.db.engine import database_url
 from bellwire.service.settings import Settings
 from starter.cli.input.documents import read_items, read_value
 from starter.cli.tables import in_status, print_table
@@ -21,6 +24,8 @@ from starter.operations.problems import InputInvalid, OperationError
 MAX_ROWS = 25
 #: Seconds that a bare --wait waits.
 DEFAULT_WAIT = 60
+#: Seconds that the registry has to say which tenants it knows. Publishing does not need it.
+REGISTRY_SECONDS = 2.0
 
 
 @command
@@ -102,12 +107,20 @@ async def publish(
 
 async def _unknown_tenants(settings: Settings, events: Sequence[Event]) -> str:
     """What is to be said of tenants that never had a subscription; nothing if there are none, or the registry is not at hand."""
+    if not _registry_exists(settings):
+        return ""
     try:
-        async with opened_registry(settings) as registry:
+        async with asyncio.timeout(REGISTRY_SECONDS), opened_registry(settings) as registry:
             names = await publishing.unknown_tenants(registry, events)
-    except BellwireError:
+    except (BellwireError, TimeoutError):
         return ""
     return f"{', '.join(names[:10])}: no subscription was ever stored for it; check the spelling" if names else ""
+
+
+def _registry_exists(settings: Settings) -> bool:
+    """Whether a file of SQLite is there. A publisher needs no registry, and opening one would create it."""
+    url = database_url(settings.registry_url)
+    return url.get_backend_name() != "sqlite" or Path(url.database or "").is_file()
 
 
 def _extensions(given: Sequence[str]) -> dict[str, str]:
