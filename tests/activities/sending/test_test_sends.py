@@ -185,6 +185,6 @@ def test_command_needs_a_subscription_one_event_and_temporal(
         results.append((status, capsys.readouterr().err))
     assert [status for status, _ in results] == [1, 2, 2, 1]
     for (_, err), words in zip(
-        results, ("No subscription", "holds 2 events", "missing.json", "cannot reach"), strict=True
+        results, ("no subscription", "holds 2 events", "missing.json", "cannot reach"), strict=True
     ):
         assert words in err
