@@ -20,7 +20,6 @@ from bellwire.email.unsubscribe_links import LinkKeys, UnsubscribeLinks
 from bellwire.endpoint_health import DisablePolicy
 from bellwire.errors import BellwireError, problem_text
 from bellwire.exchanges import KeepExchanges
-from bellwire.formats.mailboxes import parse_sender
 from bellwire.keys.keyring import KeyRing
 from bellwire.service import settings_values
 from bellwire.targets.sms import MAX_SEGMENTS, sms_sender
@@ -218,7 +217,7 @@ class Settings(BaseSettings):
             raise ValueError(
                 "BELLWIRE_DKIM_DOMAIN, BELLWIRE_DKIM_SELECTOR and BELLWIRE_DKIM_KEY: give all three or none"
             )
-        sending = parse_sender(self.email_from).address.rpartition("@")[2]
+        sending = settings_values.sender_domain(self.email_from)
         if self.dkim_domain and not f".{sending}".endswith(f".{self.dkim_domain}"):
             raise ValueError(
                 f"BELLWIRE_DKIM_DOMAIN: must be {sending}, the domain of BELLWIRE_EMAIL_FROM, or a parent domain (DMARC)"

@@ -44,6 +44,11 @@ def sender(value: str) -> str:
     return value
 
 
+def sender_domain(value: str) -> str:
+    """The domain of a valid sender, in its canonical form."""
+    return parse_sender(value).address.rpartition("@")[2]
+
+
 def relays(value: object) -> object:
     return parse_relays(value) if isinstance(value, str) else value
 

@@ -20,7 +20,7 @@ from starter.cli.main import main
 from tests.factories import event, subscription
 from tests.reports import arf, dsn
 
-ANN, BOB, EVE = "ann@example.com", "Bob@Example.com", "eve@example.com"
+ANN, BOB, EVE = "ann@example.com", "Bob@example.com", "eve@example.com"
 KEY, FOREIGN = (base64.b64encode(letter * 32).decode() for letter in (b"k", b"x"))
 PATH = ReturnPath("bounces@example.net", LinkKeys(KEY))
 EVENT = event(id="1")
