@@ -49,11 +49,11 @@ async def test_a_suppression_holds_for_every_spelling_of_an_address(
         assert await registry.suppressions.lift(channel, looked_up)
 
 
-async def test_a_suppression_does_not_hold_for_a_stranger(registry: Registry) -> None:
+async def test_a_suppression_does_not_hold_for_another_mailbox(registry: Registry) -> None:
     await registry.suppressions.add(suppression("kunde@strasse.de"))
     await registry.suppressions.add(suppression("gross@example.com"))
-    strangers = ["kunde@straße.de", "groß@example.com"]
-    assert await registry.suppressions.among(Channel.EMAIL, strangers, subscription_id="sub") == {}
+    others = ["kunde@straße.de", "groß@example.com"]
+    assert await registry.suppressions.among(Channel.EMAIL, others, subscription_id="sub") == {}
 
 
 async def test_a_suppression_of_one_subscription_does_not_affect_others(registry: Registry) -> None:
