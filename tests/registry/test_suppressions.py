@@ -8,7 +8,7 @@ from bellwire.contract import Group
 from bellwire.deliveries import Attempt, DeliveryState, Outcome, OutcomeKind
 from bellwire.registry import Registry
 from bellwire.subscriptions import SubscriptionState
-from bellwire.suppressions import EVERYWHERE, Suppression, SuppressionReason
+from bellwire.suppressions import EVERYWHERE, Reported, Suppression, SuppressionReason
 from bellwire.targets import Channel
 from tests.factories import NOW, event, subscription
 
@@ -161,3 +161,23 @@ async def test_recording_an_attempt_suppresses_the_addresses_of_its_outcome(regi
         ANN: SuppressionReason.BOUNCED
     }
     assert (await registry.subscriptions.get("sub")).state is SubscriptionState.ACTIVE
+
+
+async def test_suppressions_are_counted_listed_and_lifted_by_what_caused_them(registry: Registry) -> None:
+    early, late = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 20, tzinfo=UTC)
+    await registry.suppressions.add(suppression(cause="5.1.1", created_at=early))
+    await registry.suppressions.add(suppression("bob@example.com", cause="5.1.1", created_at=late))
+    await registry.suppressions.add(suppression("+14155550123", channel=Channel.SMS, cause="Twilio 30005"))
+    await registry.suppressions.add(suppression("carl@example.com", reason=SuppressionReason.OPERATOR))
+    for reported, count in (
+        (Reported(cause="5.1.1"), 2),
+        (Reported(cause="5.1.1", since=late), 1),
+        (Reported(cause="5.1"), 0),
+        (Reported(reason=SuppressionReason.BOUNCED), 3),
+        (Reported(reason=SuppressionReason.BOUNCED, channel=Channel.SMS), 1),
+    ):
+        assert await registry.suppressions.lift_reported(reported, dry_run=True) == count
+        assert len(await registry.suppressions.list(reported=reported)) == count
+    assert await registry.suppressions.lift_reported(Reported(cause="5.1.1", since=late)) == 1
+    left = {each.address: each.cause for each in await registry.suppressions.list()}
+    assert left == {ANN: "5.1.1", "+14155550123": "Twilio 30005", "carl@example.com": None}
