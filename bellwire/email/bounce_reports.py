@@ -2,7 +2,8 @@
 
 Both are mails with a machine-readable part and a part with the returned mail or its headers. Mail systems deviate from the
 standards: types in another case, parts that are missing, encoded, forwarded or in another order, a generic Status with the real
-code in the diagnostic. The parser accepts these. It refuses reports in prose, such as qmail's, like any other mail.
+code in the diagnostic. The parser accepts these. It refuses reports in prose like any other mail, except those of qmail and
+Exim, which have a structure (`plain_bounces`).
 """
 
 import re
@@ -11,6 +12,7 @@ from enum import StrEnum
 
 from bellwire.email.addresses_in_text import addresses_in
 from bellwire.email.mail_parts import Fields, Part, blocks, leaves, parse_mail, without_comments
+from bellwire.email.plain_bounces import PlainRecipient, read_plain_bounce
 from bellwire.email.status_codes import code_at_start, codes_in_diagnostic, says_nobody_is_there
 from bellwire.errors import BellwireError
 from bellwire.models import Payload
@@ -110,6 +112,8 @@ def _report(mail: Part, around: Sequence[Fields]) -> Report | None:
             groups = list(blocks(part.content[:_MAX_REPORT]))
             if feedback := next(filter(None, map(_feedback, groups)), None):
                 return _complete((_complained(groups),), headers, groups, returned, feedback=feedback)
+    if plain := read_plain_bounce(mail, parts[0]):
+        return _complete(tuple(map(_stated, plain.recipients)), headers, [], plain.returned or returned)
     if returned and mail.fields.get("subject").lower().startswith(_JUNK_REPORT):
         return _complete((_complained([]),), headers, [], returned, feedback="abuse")
     if len(around) < _MAX_FORWARDS:
@@ -184,6 +188,17 @@ def _reported(group: Fields) -> ReportedRecipient:
         and (reply is None or reply.startswith("5"))
         and bool(codes)
         and all(says_nobody_is_there(each, text) for each in codes),
+    )
+
+
+def _stated(plain: PlainRecipient) -> ReportedRecipient:
+    """A recipient of a bounce without a machine-readable part, which mail systems send only about failures and delays."""
+    permanent = plain.status is not None and plain.status.startswith("5")
+    return ReportedRecipient(
+        action=Action.FAILED if permanent else Action.DELAYED,
+        status=plain.status,
+        addresses=addresses_in([plain.address]),
+        is_gone=permanent and says_nobody_is_there(plain.status or "", plain.text),
     )
 
 

@@ -276,8 +276,11 @@ def test_a_returned_mail_may_have_any_size() -> None:
         b"From x\n" * LARGE,
         b" " * MAX_BYTES,
         b"Subject: " + b"\n x" * LARGE,
+        b"X-Failed-Recipients: " + b"a@b.example," * 900 + b"\n\n" + b"  a@b.example\n" * LARGE,
+        b"Subject: x\n\nHi. This is the \n\n" + b"<a@b.example>:\n" + b"\n \n" * LARGE,
+        b"X-Failed-Recipients: a@b.example\n\n a@b.example\n" + b" \n" * LARGE,
     ],
-    ids=range(17),
+    ids=range(20),
 )
 def test_malicious_mails_are_parsed_within_a_limit_of_cpu_time(raw: bytes) -> None:
     started = time.process_time()
