@@ -30,6 +30,9 @@ log = structlog.get_logger("bellwire")
 START_SECONDS, COMPILE_SECONDS = 30.0, 5.0
 #: The part of the timeout whose CPU time makes a tenant slow. Slow tenants share half of the children.
 LONG = 0.25
+#: Seconds to wait for a turn. Then the delivery is deferred, so that a tenant whose templates are slow does not keep the
+#: worker's activities.
+PATIENCE_SECONDS = 10.0
 #: Seconds for which templates that exceeded a limit are refused, so that they do not delay other deliveries.
 BLOCK_SECONDS = 60.0
 #: Sets of templates that are remembered as blocked.
@@ -45,11 +48,20 @@ class _LimitExceeded(TemplateInvalid):
 class TenantRenderer:
     """Renders in up to `processes` children with `memory` bytes each, which start when they are needed.
 
-    `timeout`: seconds to render the templates of one delivery. Close it, or the children live until this process ends.
+    `timeout`: seconds to render the templates of one delivery. `patience`: seconds to wait for a child.
+
+    Close it, or the children live until this process ends.
     """
 
-    def __init__(self, *, processes: int = 2, timeout: float = 1.0, memory: int = 256 * 1024 * 1024) -> None:
-        self._timeout, self._memory = timeout, memory
+    def __init__(
+        self,
+        *,
+        processes: int = 2,
+        timeout: float = 1.0,
+        memory: int = 256 * 1024 * 1024,
+        patience: float = PATIENCE_SECONDS,
+    ) -> None:
+        self._timeout, self._memory, self._patience = timeout, memory, patience
         self._slots = FairSlots(processes)
         self._idle: list[_Child] = []
         self._children: set[_Child] = set()
@@ -115,7 +127,11 @@ class TenantRenderer:
     @asynccontextmanager
     async def _child(self, tenant: str) -> AsyncIterator["_Child"]:
         """An idle child, or a new one. A killed one keeps its slot until it is replaced: others need not wait for that."""
-        await self._slots.acquire(tenant)
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._slots.acquire(tenant)
+        except TimeoutError:
+            raise TemplateInvalid(f"template waited too long: no turn within {self._patience:g} s") from None
         child = None
         try:
             child = self._idle.pop() if self._idle else await self._start()

@@ -286,3 +286,16 @@ async def test_a_tenant_whose_templates_always_time_out_does_not_hold_up_others(
     finally:
         await tenants.close()
     assert tenants.pids == []
+
+
+async def test_a_delivery_whose_tenant_gets_no_turn_is_deferred_and_others_are_rendered() -> None:
+    tenants = TenantRenderer(processes=2, timeout=30, patience=0.01)
+    try:
+        await tenants._slots.acquire("busy")
+        with pytest.raises(TemplateInvalid, match=r"^template waited too long: no turn within 0\.01 s$"):
+            await tenants.render({"sms.text": "x"}, ["sms.text"], {}, tenant="busy")
+        assert await tenants.render({"sms.text": "x"}, ["sms.text"], {}, tenant="quiet") == {"sms.text": "x"}
+        tenants._slots.release("busy")
+        assert await tenants.render({"sms.text": "x"}, ["sms.text"], {}, tenant="busy") == {"sms.text": "x"}
+    finally:
+        await tenants.close()
