@@ -30,6 +30,7 @@ from bellwire.service.registry_metrics import measuring_registry
 from bellwire.service.settings import Settings
 from bellwire.service.supervisor import end_with_parent, supervise
 from bellwire.service.telemetry import configure_logs, runtime
+from bellwire.service.variables import misspelt_variables
 from bellwire.service.worker_options import parse_options
 from bellwire.targets import SPECS, Channel
 from bellwire.temporal.connection import check_search_attributes, connect
@@ -131,6 +132,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = Settings.read()
         configure_logs(settings.log_format, settings.log_level)
+        for warning in misspelt_variables() if options.nth is None else ():
+            log.warning("setting.unknown", warning=warning)
         if options.processes > 1:
             settings = settings_of(options.nth or 0, settings, number=options.processes)
             if options.nth is None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, func, select, tuple_, update
+from sqlalchemy import and_, bindparam, func, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.contract import REDELIVERY_PREFIX, Group
@@ -14,7 +14,7 @@ from bellwire.deliveries import SETTLED, Counts, Delivery, DeliveryKey, Delivery
 from bellwire.errors import DeliveryNotFound
 from bellwire.registry.db.bulk import execute_many
 from bellwire.registry.db.engine import Database, insert_missing
-from bellwire.registry.db.tables import deliveries, listed, subscriptions
+from bellwire.registry.db.tables import deliveries, events, listed, subscriptions
 from bellwire.registry.delivery_keys import attempts_by_key, channels_by_key, conditions, grouped, keys_of
 from bellwire.targets import Channel
 
@@ -82,15 +82,19 @@ async def list_(
     tenant: str | None,
     state: DeliveryState | None,
     channel: Channel | None,
+    since: datetime | None,
     after: str,
     limit: int,
 ) -> list[Delivery]:
-    order = (deliveries.c.event_key, deliveries.c.subscription_id)
-    query = select(deliveries).order_by(*order).limit(limit)
+    # By the time of the event, which an index holds; within an event by subscription.
+    order = (events.c.accepted_at.desc(), deliveries.c.event_key.desc(), deliveries.c.subscription_id)
+    query = select(deliveries).join(events, events.c.key == deliveries.c.event_key).order_by(*order).limit(limit)
     equal = {"event_key": event_key, "subscription_id": subscription_id, "state": state, "channel": channel}
     for name, value in equal.items():
         if value is not None:
             query = query.where(deliveries.c[name] == str(value))
+    if since is not None:
+        query = query.where(events.c.accepted_at >= since)
     if state is not None and state not in _UNLISTED:
         query = query.where(listed)
     if tenant is not None:
@@ -103,7 +107,13 @@ async def list_(
             raise DeliveryNotFound(
                 f"{after[:120]} is not a valid delivery id; expected dlv_<event key>_<subscription id>"
             )
-        query = query.where(tuple_(*order) > tuple_(*key))
+        last = select(events.c.accepted_at, events.c.key).where(events.c.key == key.event_key)
+        query = query.where(
+            or_(
+                tuple_(events.c.accepted_at, events.c.key) < last.scalar_subquery(),
+                and_(deliveries.c.event_key == key.event_key, deliveries.c.subscription_id > key.subscription_id),
+            )
+        )
     return [_delivery(row) for row in (await connection.execute(query)).mappings()]
 
 
@@ -236,12 +246,13 @@ class Deliveries:
         tenant: str | None = None,
         state: DeliveryState | None = None,
         channel: Channel | None = None,
+        since: datetime | None = None,
         after: str = "",
         limit: int = 100,
     ) -> Sequence[Delivery]:
-        """Return deliveries by event key and subscription id, after the delivery id `after`.
+        """Return deliveries, those of the newest events first and then by subscription id, after the delivery id `after`.
 
-        Raises DeliveryNotFound for a malformed `after`.
+        `since`: only of events that were accepted then or later. Raises DeliveryNotFound for a malformed `after`.
         """
         return await self._database.read(
             list_,
@@ -250,6 +261,7 @@ class Deliveries:
             tenant=tenant,
             state=state,
             channel=channel,
+            since=since,
             after=after,
             limit=limit,
         )

@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import json
+import os
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ from bellwire.client import Client
 from bellwire.errors import BellwireError, KeysInvalid
 from bellwire.registry import Registry
 from bellwire.service.settings import Settings, SettingsInvalid
+from bellwire.service.variables import misspelt_variables
 from bellwire.temporal.connection import address, translate
 from starter.operations.problems import InputInvalid, Kind, OperationError, kind_of, problems_of, text_of
 
@@ -33,9 +35,13 @@ _Arguments = ParamSpec("_Arguments")
 
 def console(*, stderr: bool = False) -> Console:
     """A console that prints text as it is: markup in texts of tenants and receivers has no effect."""
-    stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else WIDTH_WITHOUT_TERMINAL
+    width = None if has_width(stderr=stderr) else WIDTH_WITHOUT_TERMINAL
     return Console(stderr=stderr, width=width, markup=False, highlight=False, emoji=False)
+
+
+def has_width(*, stderr: bool = False) -> bool:
+    """Whether what is printed has a width: on a terminal, or where COLUMNS names one."""
+    return (sys.stderr if stderr else sys.stdout).isatty() or os.environ.get("COLUMNS", "").isdigit()
 
 
 def printable(value: object) -> str:
@@ -76,6 +82,8 @@ def command(function: Callable[_Arguments, Coroutine[Any, Any, None]]) -> Callab
 
     @functools.wraps(function)
     def run(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> None:
+        for warning in misspelt_variables():
+            note(f"warning: {warning}")
         try:
             asyncio.run(function(*args, **kwargs))
         except BellwireError as error:

@@ -17,7 +17,8 @@ from typer.main import get_command
 
 from bellwire.contract import SEARCH_ATTRIBUTES
 from bellwire.service.settings import Settings
-from starter.cli.main import _with_seconds, app
+from starter.cli.input.optional_values import with_seconds
+from starter.cli.main import app
 from tests.tracked import tracked_files
 
 CHECKOUT = Path(__file__).parents[2]
@@ -80,7 +81,7 @@ def commands(start: str) -> list[str]:
 
 @pytest.mark.parametrize("line", [line for line in commands("python -m starter") if "docker" not in line])
 def test_commands_of_the_starter_exist_with_their_options(line: str) -> None:
-    arguments = _with_seconds(shlex.split(line)[3:])
+    arguments = with_seconds(shlex.split(line)[3:])
     command: Any = get_command(app)
     context = command.make_context("starter", arguments or ["--help"]) if arguments else None
     while context is not None and hasattr(command, "resolve_command"):

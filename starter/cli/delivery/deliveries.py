@@ -1,11 +1,11 @@
 """`deliveries`: list them, show one with its attempts, attempt one or many again."""
 
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
-from bellwire.deliveries import DeliveryState
-from bellwire.formats.durations import format_duration
+from bellwire.deliveries import Delivery, DeliveryState
 from bellwire.service.settings import Settings
 from bellwire.targets import Channel
 from starter.cli.delivery.attempts import (
@@ -18,10 +18,11 @@ from starter.cli.delivery.attempts import (
 from starter.cli.delivery.events import SourceOption
 from starter.cli.delivery.exchanges import print_last_exchanges
 from starter.cli.delivery.retry import retry
+from starter.cli.input.times import parse_past
 from starter.cli.tables import print_facts, print_table
 from starter.cli.terminal import AsJson, command, note, opened_registry, print_json
 from starter.operations.delivery import deliveries
-from starter.operations.delivery.deliveries import DeliveryPage, parse_key
+from starter.operations.delivery.deliveries import DeliveryPage, next_attempt, parse_key
 
 app = typer.Typer(help="List deliveries; show one, or attempt one or many again.", no_args_is_help=True)
 
@@ -37,11 +38,16 @@ async def list_deliveries(
     state: Annotated[DeliveryState | None, typer.Option(help="Only in this state.")] = None,
     tenant: Annotated[str | None, typer.Option(help="Only of this tenant.")] = None,
     channel: Annotated[Channel | None, typer.Option(help="Only of this channel.")] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="WHEN", help="Only of events since then: 2h, 3d, or a time such as 2026-11-23T08:00Z."),
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number.")] = 100,
     after: Annotated[str, typer.Option(help="Only after this delivery id: the next page.")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """List deliveries, by event and subscription."""
+    """List deliveries, those of the newest events first. Times are in UTC."""
+    start = None if since is None else parse_past("--since", since, now=datetime.now(UTC))
     async with opened_registry(Settings.read()) as registry:
         page = await deliveries.list_deliveries(
             registry,
@@ -51,6 +57,7 @@ async def list_deliveries(
             tenant=tenant,
             state=state,
             channel=channel,
+            since=start,
             after=after,
             limit=limit,
         )
@@ -60,6 +67,8 @@ async def list_deliveries(
                 {
                     "id": delivery.id,
                     **delivery.model_dump(mode="json"),
+                    "event": _event_of(page, delivery),
+                    "next_attempt": _as_text(next_attempt(delivery)),
                     "receipt": receipt_as_json(page.receipts.get(delivery.id)),
                 }
                 for delivery in page.deliveries
@@ -73,15 +82,28 @@ async def list_deliveries(
 
 def _print_page(page: DeliveryPage) -> None:
     with_receipts = bool(page.receipts)
-    columns = ["delivery", "channel", "state", "attempts", "last response", "updated"]
+    columns = ["event", "subscription", "state", "attempts", "next attempt", "last response", "delivery"]
     rows: list[list[object]] = [
-        [each.id, each.channel, each.state, each.attempts, each.reason, each.updated_at] for each in page.deliveries
+        [
+            page.events[each.event_key].id if each.event_key in page.events else None,
+            *(each.subscription_id, each.state, each.attempts, next_attempt(each), each.reason, each.id),
+        ]
+        for each in page.deliveries
     ]
     if with_receipts:
         columns.insert(-1, "receipt")
         for row, each in zip(rows, page.deliveries, strict=True):
             row.insert(-1, status_and_code(page.receipts[each.id]) if each.id in page.receipts else None)
     print_table(columns, rows)
+
+
+def _event_of(page: DeliveryPage, delivery: Delivery) -> dict[str, str] | None:
+    event = page.events.get(delivery.event_key)
+    return None if event is None else {"source": event.source, "id": event.id, "type": event.type}
+
+
+def _as_text(time: datetime | None) -> str | None:
+    return None if time is None else time.astimezone(UTC).isoformat()
 
 
 @app.command("show")
@@ -112,8 +134,7 @@ async def show(
             ("state", delivery.state),
             ("attempts", delivery.attempts),
             ("last response", delivery.reason),
-            ("not before", delivery.not_before),
-            ("next attempt after", None if delivery.delay is None else format_duration(delivery.delay)),
+            ("next attempt", next_attempt(delivery)),
             ("remaining recipients", ", ".join(delivery.remaining_recipients or ())),
             ("provider's id", delivery.provider_id),
             *receipt_facts(details.receipt),

@@ -15,6 +15,7 @@ from bellwire.receipts import Receipt, Status
 from bellwire.registry.db.engine import database_url
 from bellwire.service.settings import Settings
 from starter.cli.input.documents import read_items, read_value
+from starter.cli.input.optional_values import DEFAULT_WAIT
 from starter.cli.tables import in_status, print_table
 from starter.cli.terminal import AsJson, command, connected, console, note, opened_registry, print_json
 from starter.operations.delivery import publishing
@@ -22,8 +23,6 @@ from starter.operations.problems import InputInvalid, OperationError
 
 #: Events that are listed one by one in a table; of more, a summary is shown.
 MAX_ROWS = 25
-#: Seconds that a bare --wait waits.
-DEFAULT_WAIT = 60
 #: Seconds that the registry has to say which tenants it knows. Publishing does not need it.
 REGISTRY_SECONDS = 2.0
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from bellwire.client import Client
 from bellwire.deliveries import Delivery, DeliveryKey, DeliveryState, parse_delivery_id
@@ -31,6 +32,8 @@ class DeliveryPage:
     """Deliveries in order, with the delivery receipts of those that are SMS, by delivery id."""
 
     deliveries: Sequence[Delivery]
+    #: Their events, by key.
+    events: Mapping[str, Event]
     receipts: Mapping[str, SmsReceipt]
 
 
@@ -42,6 +45,14 @@ class DeliveryOfEvent:
     delivery: Delivery
 
 
+def next_attempt(delivery: Delivery) -> datetime | None:
+    """When the next attempt is due, without jitter; None if none is scheduled."""
+    if delivery.state.settled:
+        return None
+    due = None if delivery.delay is None else delivery.updated_at + timedelta(seconds=delivery.delay)
+    return max((time for time in (due, delivery.not_before) if time), default=None)
+
+
 async def list_deliveries(
     registry: Registry,
     *,
@@ -51,10 +62,11 @@ async def list_deliveries(
     tenant: str | None = None,
     state: DeliveryState | None = None,
     channel: Channel | None = None,
+    since: datetime | None = None,
     after: str = "",
     limit: int = 100,
 ) -> DeliveryPage:
-    """Deliveries that match every filter given. Raises EventNotFound, InputInvalid."""
+    """Deliveries that match every filter given, those of the newest events first. Raises EventNotFound, InputInvalid."""
     if after:
         parse_key(after, field="after")
     if source is not None and event_id is None:
@@ -65,10 +77,13 @@ async def list_deliveries(
         tenant=tenant,
         state=state,
         channel=channel,
+        since=since,
         after=after,
         limit=limit,
     )
-    return DeliveryPage(deliveries=found, receipts=await registry.sms_receipts.of_deliveries(found))
+    events = await registry.events.by_keys([delivery.event_key for delivery in found])
+    receipts = await registry.sms_receipts.of_deliveries(found)
+    return DeliveryPage(deliveries=found, events=events, receipts=receipts)
 
 
 async def get_delivery(registry: Registry, key: DeliveryKey) -> DeliveryOfEvent:

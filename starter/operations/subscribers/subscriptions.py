@@ -7,7 +7,7 @@ from datetime import timedelta
 from bellwire.endpoint_health import EndpointHealth
 from bellwire.keys.signing import KeyKind
 from bellwire.registry import Registry
-from bellwire.registry.signing_secrets import OVERLAP, KeyInUse
+from bellwire.registry.signing_secrets import MAX_OVERLAP, OVERLAP, KeyInUse
 from bellwire.registry.upkeep.results import Deleted
 from bellwire.subscriptions import Subscription, SubscriptionState
 from starter.operations.problems import InputInvalid, OperationError
@@ -84,6 +84,10 @@ async def rotate_secret(
     if revoke and overlap is not None:
         raise InputInvalid("cannot be combined with --overlap", field="revoke", remedy="omit one of the two")
     lasting = timedelta() if revoke else OVERLAP if overlap is None else overlap
+    if not timedelta() <= lasting <= MAX_OVERLAP:
+        raise InputInvalid(
+            f"must be 0 to {MAX_OVERLAP.days} days; with 0 the old secrets stop at once", field="overlap"
+        )
     new = await registry.signing_secrets.rotate(subscription_id, overlap=lasting, secret=secret, kind=kind)
     keys = await registry.signing_secrets.in_use(subscription_id)
     return Rotated(secret=new.get_secret_value(), keys=keys)
