@@ -63,7 +63,8 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, tit
     made = table(columns, rows, title=title)
     needed = made.__rich_measure__(screen, screen.options.update(max_width=MAX_WIDTH)).maximum
     if not has_width():
-        screen.print(made, width=max(needed, screen.width), crop=False, soft_wrap=False)
+        screen.width = max(needed, screen.width)
+        screen.print(made)
     elif needed <= screen.width:
         screen.print(made)
     else:

@@ -388,15 +388,22 @@ async def test_provider_ids_of_recorded_attempts_are_found(three: Registry) -> N
     assert await three.attempts.claimed_provider_ids([]) == set()
 
 
-async def test_deliveries_are_listed_in_pages(three: Registry) -> None:
-    others = [event(id=f"{number}") for number in range(2, 5)]
+async def test_deliveries_are_listed_in_pages_those_of_the_newest_events_first(three: Registry) -> None:
+    others = [event(id=f"{number}") for number in range(2, 4)]
     await three.events.accept(others, "workflow")
-    await three.deliveries.add("workflow", [group("a", "b", "c", of=other) for other in others])
+    last = event(id="4")
+    await three.events.accept([last], "workflow")
+    await three.deliveries.add("workflow", [group("a", "b", "c", of=other) for other in [last, *others]])
     seen: list[str] = []
     while page := await three.deliveries.list(after=seen[-1] if seen else "", limit=5):
         seen += [found.id for found in page]
-    assert len(seen) == 12
-    assert seen == sorted(seen)
+    times = {stored.event.key: stored.accepted_at for stored in await three.events.list()}
+    keys = sorted(times, key=lambda key: (times[key], key), reverse=True)
+    assert (keys[0], keys[-1]) == (last.key, KEY)
+    assert seen == [f"dlv_{key}_{name}" for key in keys for name in "abc"]
+    recent = await three.deliveries.list(since=times[last.key])
+    assert {found.event_key for found in recent} == {last.key}
+    assert await three.deliveries.list(since=datetime(9000, 1, 1, tzinfo=UTC)) == []
     with pytest.raises(DeliveryNotFound, match="not a valid delivery id"):
         await three.deliveries.list(after="nonsense")
 

@@ -49,7 +49,7 @@ def _collect(value: Any, label: str, found: list[tuple[str, str]]) -> None:
     elif isinstance(value, list) and value:
         for number, item in enumerate(value, start=1):
             _collect(item, f"{label}.{number}" if label else str(number), found)
-    elif value is not None or label:
+    elif label or value not in (None, {}, []):
         found.append((one_line(label, limit=MAX_LABEL), one_line(_scalar(value), limit=MAX_VALUE)))
 
 
