@@ -6,6 +6,7 @@ flight BELLWIRE_SHUTDOWN_GRACE seconds, records their outcomes, and ends.
 """
 
 import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -27,7 +28,7 @@ from bellwire.service.pollers import channel_worker, workflow_worker
 from bellwire.service.processes import SHUTDOWN_MARGIN, addresses_of_process, stop_on_signals, tune_process
 from bellwire.service.readiness import serving_readiness
 from bellwire.service.registry_metrics import measuring_registry
-from bellwire.service.settings import Settings
+from bellwire.service.settings import LogFormat, Settings
 from bellwire.service.supervisor import end_with_parent, supervise
 from bellwire.service.telemetry import configure_logs, runtime
 from bellwire.service.variables import misspelt_variables
@@ -113,7 +114,7 @@ async def run_several(settings: Settings, arguments: Sequence[str], number: int)
         await registry.check()
     finally:
         await registry.close()
-    await check_search_attributes(await connect())
+    await check_search_attributes(await connect(runtime=runtime(None)))
     program = (sys.executable, str(PROGRAM), *arguments, "--nth")
     commands = [(*program, str(nth)) for nth in range(number)]
     return await supervise(commands, stop=stop, grace=settings.shutdown_grace + SHUTDOWN_MARGIN)
@@ -142,7 +143,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             end_with_parent()
         asyncio.run(run(settings, options.channels, workflows=not options.no_workflows))
     except (BellwireError, ValueError) as error:
-        print(f"worker: {error}", file=sys.stderr)  # noqa: T201 - before or after the log
+        if os.environ.get("BELLWIRE_LOG_FORMAT") == LogFormat.JSON:
+            configure_logs(LogFormat.JSON, "INFO")
+            log.error("worker.failed", error=str(error))  # noqa: TRY400 - it is expected: no traceback
+        else:
+            print(f"worker: {error}", file=sys.stderr)  # noqa: T201 - before or after the log
         return 1
     return 0
 

@@ -13,11 +13,19 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
+from types import TracebackType
 from typing import Any
 
 import orjson
 import structlog
-from temporalio.runtime import LoggingConfig, PrometheusConfig, Runtime, TelemetryConfig, TelemetryFilter
+from temporalio.runtime import (
+    LogForwardingConfig,
+    LoggingConfig,
+    PrometheusConfig,
+    Runtime,
+    TelemetryConfig,
+    TelemetryFilter,
+)
 
 from bellwire.service.settings import LogFormat
 
@@ -26,6 +34,8 @@ BUFFER_SECONDS = 0.05
 #: Bellwire's histograms, and the upper bounds of their buckets, in seconds.
 HISTOGRAMS = ("bellwire_attempt_duration_seconds", "bellwire_publish_to_first_attempt_seconds")
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0)
+
+log = structlog.get_logger("bellwire")
 
 
 class _Stderr:
@@ -94,11 +104,33 @@ def configure_logs(log_format: LogFormat, level: str) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=level, force=True)
+    if log_format is LogFormat.JSON:
+        _log_what_python_prints()
     if logging.getLevelNamesMapping()[level] < logging.INFO:
         # At DEBUG it would log decrypted inputs and results.
         logging.getLogger("temporalio").setLevel(logging.INFO)
     logging.getLogger("twilio").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+def _log_what_python_prints() -> None:
+    """Log warnings and uncaught exceptions, which Python writes to stderr as text of several lines."""
+    logging.captureWarnings(capture=True)
+
+    def process_failed(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            sys.__excepthook__(kind, error, trace)
+        else:
+            log.critical("process.failed", exc_info=(kind, error, trace))
+
+    def thread_failed(failed: threading.ExceptHookArgs) -> None:
+        name = failed.thread.name if failed.thread else None
+        log.error("thread.failed", thread=name, exc_info=(failed.exc_type, failed.exc_value, failed.exc_traceback))
+
+    def cleanup_failed(failed: "sys.UnraisableHookArgs") -> None:
+        log.error("cleanup.failed", exc_info=(failed.exc_type, failed.exc_value, failed.exc_traceback))
+
+    sys.excepthook, threading.excepthook, sys.unraisablehook = process_failed, thread_failed, cleanup_failed
 
 
 def _json(line: dict[str, Any], default: Callable[[Any], Any]) -> str:
@@ -123,7 +155,11 @@ def runtime(metrics_address: str | None) -> Runtime:
         if metrics_address
         else None
     )
-    logs = LoggingConfig(filter=TelemetryFilter(core_level="WARN", other_level="ERROR"))
+    logs = LoggingConfig(
+        filter=TelemetryFilter(core_level="WARN", other_level="ERROR"),
+        # Otherwise the SDK's core writes lines of its own format to the console.
+        forwarding=LogForwardingConfig(logger=logging.getLogger("temporalio.core")),
+    )
     return Runtime(
         telemetry=TelemetryConfig(metrics=metrics, logging=logs), worker_heartbeat_interval=timedelta(seconds=60)
     )

@@ -1,19 +1,26 @@
 """Logs: one line per event, in one format, and failed writes never stop a delivery."""
 
+import asyncio
 import errno
 import io
 import json
 import logging
+import os
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
+from temporalio.testing import WorkflowEnvironment
 
 from bellwire.service.settings import LogFormat
 from bellwire.service.telemetry import configure_logs
+
+CHECKOUT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -163,3 +170,76 @@ def test_a_full_disk_does_not_raise_in_the_standard_librarys_loggers(
     configure_logs(LogFormat.JSON, "INFO")
     logging.getLogger("library").warning("retried")
     assert unwritable.tried
+
+
+def run_json(code: str) -> list[dict[str, Any]]:
+    """The lines on stderr of a program that logs JSON; each must be JSON."""
+    start = """
+import asyncio, logging, sys, threading, warnings
+from bellwire.service.settings import LogFormat
+from bellwire.service.telemetry import configure_logs, runtime
+configure_logs(LogFormat.JSON, "INFO")
+"""
+    environment = {**os.environ, "RUST_LOG": ""}
+    command = [sys.executable, "-c", start + code]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert ran.stdout == ""
+    return [json.loads(line) for line in ran.stderr.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("raise RuntimeError('no\\nhope')", ["process.failed", "RuntimeError: no"]),
+        ("warnings.warn('old\\nthing')", ["UserWarning", "old"]),
+        ("t = threading.Thread(target=lambda: 1 / 0); t.start(); t.join()", ["thread.failed", "ZeroDivisionError"]),
+        ("class A:\n  def __del__(self): 1 / 0\nA()", ["cleanup.failed", "ZeroDivisionError"]),
+        (
+            """
+async def main():
+    asyncio.get_running_loop().call_soon(lambda: 1 / 0)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+asyncio.run(main())
+""",
+            ["Exception in callback", "ZeroDivisionError"],
+        ),
+        ("logging.getLogger('uvicorn.error').error('port\\nbusy')", ["port"]),
+    ],
+)
+def test_what_python_prints_is_json_too(code: str, said: list[str]) -> None:
+    (line,) = run_json(code)
+    assert all(words in json.dumps(line) for words in said)
+    assert {"event", "level", "timestamp"} <= line.keys()
+
+
+async def test_the_lines_of_the_sdk_core_are_json_too(time_skipping: WorkflowEnvironment) -> None:
+    """The SDK's core warns of the test server, which lacks a capability."""
+    code = f"""
+from temporalio import activity
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+@activity.defn
+async def nothing() -> None: ...
+
+async def main():
+    client = await Client.connect({time_skipping.client.service_client.config.target_host!r}, runtime=runtime(None))
+    async with Worker(client, task_queue="any", activities=[nothing]):
+        await asyncio.sleep(0)
+
+asyncio.run(main())
+"""
+    lines = await asyncio.to_thread(run_json, code)
+    assert any("sdk_core" in line["event"] and line["level"] == "warning" for line in lines)
+
+
+@pytest.mark.parametrize("variable", ["BELLWIRE_REGISTRY_URL", "BELLWIRE_LOG_LEVEL"])
+def test_a_worker_that_cannot_start_says_so_in_json(variable: str) -> None:
+    environment = {**os.environ, "BELLWIRE_LOG_FORMAT": "json", variable: "nonsense"}
+    command = [sys.executable, "worker.py"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=CHECKOUT)
+    (line,) = [json.loads(text) for text in ran.stderr.splitlines()]
+    assert (ran.returncode, line["event"]) == (1, "worker.failed")
+    assert variable in line["error"]

@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from bellwire.service.settings import Settings
+from bellwire.service.settings import LogFormat, Settings
+from bellwire.service.telemetry import configure_logs
 from starter.cli.terminal import command, note, opened_registry
 
 
@@ -20,5 +21,7 @@ async def gateway(
 
     settings = Settings.read()
     async with opened_registry(settings) as registry:
-        note(f"listening on http://{host}:{port}; Ctrl-C stops it")
+        configure_logs(settings.log_format, settings.log_level)
+        if settings.log_format is LogFormat.CONSOLE:
+            note(f"listening on http://{host}:{port}; Ctrl-C stops it")
         await serve(application(settings, registry), host=host, port=port)

@@ -21,7 +21,7 @@ from starter.cli.terminal import (
     print_json,
     printable,
 )
-from starter.operations.delivery.controlling import control, find_controlled
+from starter.operations.delivery.controlling import control, find_event
 from starter.operations.delivery.events import live_status, show_event
 
 app = typer.Typer(help="List events; show, pause, resume or cancel one.", no_args_is_help=True)
@@ -179,9 +179,7 @@ async def _control(
     action: Action, event_id: str, source: str | None, subscription_id: str | None, *, as_json: bool
 ) -> None:
     async with opened_registry(Settings.read()) as registry:
-        stored, subscriptions = await find_controlled(
-            registry, event_id, source=source, subscription_id=subscription_id
-        )
+        stored, subscriptions = await find_event(registry, event_id, source=source, subscription_id=subscription_id)
     done = await control(await connected(), action, stored, subscriptions)
     if as_json:
         print_json(

@@ -10,7 +10,7 @@ from starter.operations.delivery.events import get_event
 
 
 @dataclass(frozen=True, kw_only=True)
-class Controlled:
+class EventChange:
     """What an action on an event has changed."""
 
     stored: StoredEvent
@@ -20,7 +20,7 @@ class Controlled:
     pages: int = 0
 
 
-async def find_controlled(
+async def find_event(
     registry: Registry, event_id: str, *, source: str | None, subscription_id: str | None
 ) -> tuple[StoredEvent, list[str | None]]:
     """The event, and which subscriptions an action must name: None is the event's own workflow, with all its pages.
@@ -35,7 +35,7 @@ async def find_controlled(
 
 async def control(
     client: Client, action: Action, stored: StoredEvent, subscription_ids: list[str | None]
-) -> Controlled:
+) -> EventChange:
     """Pause, resume or cancel. Raises DeliveryNotFound if the named subscription has no open delivery; TemporalUnavailable."""
     reference = (stored.event.source, stored.event.id)
     act = {Action.PAUSE: client.pause, Action.RESUME: client.resume}
@@ -53,4 +53,4 @@ async def control(
             if len(subscription_ids) == 1:
                 raise
             # A redelivery that has settled meanwhile.
-    return Controlled(stored=stored, deliveries=deliveries, pages=pages)
+    return EventChange(stored=stored, deliveries=deliveries, pages=pages)
