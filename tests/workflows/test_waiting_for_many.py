@@ -1,4 +1,4 @@
-"""Waiting for many events: one question for all events of a publication, whoever asks and however many wait."""
+"""Waiting for many events: one question for all events of a publication, however many wait."""
 
 import asyncio
 from collections import Counter
