@@ -25,7 +25,7 @@ COMMANDS = {
     "subscriptions": Command(
         "subscribers.subscriptions",
         "app",
-        "List subscriptions; show, test, pause, resume or delete one, or rotate its secret.",
+        "List subscriptions; show, update, test, pause, resume or delete one, or rotate its secret.",
     ),
     "publish": Command("delivery.publish", "publish", "Publish an event, or many."),
     "events": Command("delivery.events", "app", "List events; show, pause, resume or cancel one."),
