@@ -12,10 +12,8 @@ from bellwire.deliveries import Attempt, DeliveryState, Outcome, OutcomeKind
 from bellwire.registry import Registry
 from bellwire.suppressions import Suppression, SuppressionReason
 from bellwire.targets import Channel
-from starter.cli.input.durations import parse_since
 from starter.cli.main import main
 from starter.cli.tables import print_table
-from starter.operations.problems import InputInvalid
 from tests.factories import NOW, event, subscription
 
 LONG_EVENT = "01a225ef-1df7-70bf-b96d-0adfb442a4b0"
@@ -111,13 +109,3 @@ def test_deliveries_are_listed_with_event_state_and_next_attempt_in_utc(
     assert LONG_EVENT in capsys.readouterr().out
     assert main(["deliveries", "list", "--since", "9000-01-01"]) == 0
     assert capsys.readouterr().out == "none\n"
-
-
-def test_since_is_a_duration_or_a_time() -> None:
-    before = datetime.now(UTC)
-    assert before <= parse_since("--since", "2h") + timedelta(hours=2) <= datetime.now(UTC)
-    assert parse_since("--since", "2026-11-23T08:00+02:00") == datetime(2026, 11, 23, 6, tzinfo=UTC)
-    assert parse_since("--since", "2026-11-23") == datetime(2026, 11, 23, tzinfo=UTC)
-    for text in ("", "yesterday", "0001-01-01T00:00:00+14:00", "999999999d"):
-        with pytest.raises(InputInvalid, match="--since"):
-            parse_since("--since", text)

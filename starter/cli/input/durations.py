@@ -1,6 +1,5 @@
 """Durations in options, such as 90s, 5m, 2h or 1d; `bellwire.formats.durations` reads and writes them."""
 
-
 from bellwire.formats import durations
 from starter.operations.problems import InputInvalid
 
