@@ -6,7 +6,6 @@ flight BELLWIRE_SHUTDOWN_GRACE seconds, records their outcomes, and ends.
 """
 
 import asyncio
-import os
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -28,7 +27,7 @@ from bellwire.service.pollers import channel_worker, workflow_worker
 from bellwire.service.processes import SHUTDOWN_MARGIN, addresses_of_process, stop_on_signals, tune_process
 from bellwire.service.readiness import serving_readiness
 from bellwire.service.registry_metrics import measuring_registry
-from bellwire.service.settings import LogFormat, Settings
+from bellwire.service.settings import LogFormat, Settings, environment
 from bellwire.service.supervisor import end_with_parent, supervise
 from bellwire.service.telemetry import configure_logs, runtime
 from bellwire.service.variables import misspelt_variables
@@ -133,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = Settings.read()
         configure_logs(settings.log_format, settings.log_level)
-        for warning in misspelt_variables() if options.nth is None else ():
+        for warning in misspelt_variables(environment(), Settings.model_fields) if options.nth is None else ():
             log.warning("setting.unknown", warning=warning)
         if options.processes > 1:
             settings = settings_of(options.nth or 0, settings, number=options.processes)
@@ -143,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             end_with_parent()
         asyncio.run(run(settings, options.channels, workflows=not options.no_workflows))
     except (BellwireError, ValueError) as error:
-        if os.environ.get("BELLWIRE_LOG_FORMAT") == LogFormat.JSON:
+        if environment().get("BELLWIRE_LOG_FORMAT") == LogFormat.JSON:
             configure_logs(LogFormat.JSON, "INFO")
             log.error("worker.failed", error=str(error))  # noqa: TRY400 - it is expected: no traceback
         else:

@@ -180,12 +180,13 @@ def field_errors(
 
 
 def _path(place: Place) -> Iterator[str]:
-    """The place as a reader knows it: pydantic names a filter twice, as the choice and as its field, and marks keys."""
+    """The place as a reader knows it: pydantic names a filter twice, as the choice and as its field, and marks keys; and it names
+    choices of a union, which are no fields where they are in parentheses."""
     previous = None
     for part in place:
         if part == previous in _DIALECTS:
             previous = None
-        elif part != "[key]":
+        elif part != "[key]" and not str(part).startswith("("):
             yield str(part).removesuffix("_")
             previous = part
 

@@ -24,7 +24,7 @@ def canonical_number(text: str) -> str:
 
     Raises ValueError.
     """
-    number = "".join(map(_plain, unicodedata.normalize("NFKC", text))).removeprefix("tel:")
+    number = _spelled_out(text).removeprefix("tel:")
     if number.startswith("00"):
         number = f"+{number[2:]}"
     if not _E164.fullmatch(number):
@@ -37,8 +37,15 @@ def number_key(text: str) -> str:
     try:
         return canonical_number(text)
     except ValueError:
-        plain = "".join(map(_plain, unicodedata.normalize("NFKC", text)))
-        return f"+{plain}" if _WITHOUT_PLUS.fullmatch(plain) else plain.casefold()
+        plain = _spelled_out(text)
+        return f"+{plain}" if _WITHOUT_PLUS.fullmatch(plain) else _spelled_out(plain.casefold())
+
+
+def _spelled_out(text: str) -> str:
+    """The text with ASCII digits, and without what stands between digits."""
+    for _ in range(3):  # again for what composes once something between it is gone
+        text = "".join(map(_plain, unicodedata.normalize("NFKC", text)))
+    return text
 
 
 def _plain(character: str) -> str:

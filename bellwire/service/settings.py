@@ -3,6 +3,8 @@
 The connection to Temporal is not here: it has its own standard (TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, TEMPORAL_PROFILE, …).
 """
 
+import os
+from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
 from functools import cached_property
@@ -35,6 +37,11 @@ class LogFormat(StrEnum):
 
 class SettingsInvalid(BellwireError, ValueError):
     """A BELLWIRE_* variable has an invalid value."""
+
+
+def environment() -> Mapping[str, str]:
+    """The environment variables of this process."""
+    return os.environ
 
 
 class Settings(BaseSettings):

@@ -1,23 +1,22 @@
 """Names of BELLWIRE_* environment variables: a misspelt one has no effect, so it is reported."""
 
 import difflib
-import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from bellwire.service.settings import Settings
+from pydantic.fields import FieldInfo
 
 PREFIX = "BELLWIRE_"
 #: Variables of the tests and of the examples of receivers.
 _OTHERS = ("BELLWIRE_TEST_", "BELLWIRE_FAULT_", "BELLWIRE_SECRET")
 
 
-def misspelt_variables(environment: Mapping[str, str] | None = None) -> list[str]:
-    """Return a warning for each BELLWIRE_* variable that is no setting, with the nearest setting. Values are left out."""
-    known = {f"{PREFIX}{name.upper()}": field for name, field in Settings.model_fields.items()}
+def misspelt_variables(given: Iterable[str], settings: Mapping[str, FieldInfo]) -> list[str]:
+    """Return a warning for each given BELLWIRE_* variable that is none of the settings, with the nearest one."""
+    known = {f"{PREFIX}{name.upper()}": field for name, field in settings.items()}
     nested = tuple(f"{name}__" for name, field in known.items() if field.annotation and "dict" in str(field.annotation))
     names = [name.removeprefix(PREFIX) for name in known]
     warnings = []
-    for name in sorted(os.environ if environment is None else environment):
+    for name in sorted(given):
         upper = name.upper()
         if not upper.startswith(PREFIX) or upper in known or upper.startswith((*nested, *_OTHERS)):
             continue

@@ -20,10 +20,12 @@ class EmailTarget(ChannelTarget):
     channel: Literal[Channel.EMAIL] = Channel.EMAIL
     #: One address, or several that get the same mail, each in an envelope of its own.
     to: Annotated[
-        Annotated[EmailAddress, Tag("one")]
-        | Annotated[tuple[EmailAddress, ...], Field(min_length=1, max_length=MAX_RECIPIENTS), Tag("several")],
+        Annotated[EmailAddress, Tag("(one)")]
+        | Annotated[tuple[EmailAddress, ...], Field(min_length=1, max_length=MAX_RECIPIENTS), Tag("(several)")],
         Discriminator(
-            lambda value: "one" if isinstance(value, str) else "several" if isinstance(value, list | tuple) else None,
+            lambda value: (
+                "(one)" if isinstance(value, str) else "(several)" if isinstance(value, list | tuple) else None
+            ),
             custom_error_type="address",
             custom_error_message="must be an address, such as ann@example.com, or a list of them",
         ),

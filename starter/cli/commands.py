@@ -29,7 +29,7 @@ COMMANDS = {
     ),
     "publish": Command("delivery.publish", "publish", "Publish an event, or many."),
     "events": Command("delivery.events", "app", "List events; show, pause, resume or cancel one."),
-    "deliveries": Command("delivery.deliveries", "app", "List deliveries; show one, or attempt it again."),
+    "deliveries": Command("delivery.deliveries", "app", "List deliveries; show one, or attempt one or many again."),
     "suppressions": Command(
         "subscribers.suppressions", "app", "List suppressed addresses, which get nothing more; add or lift one."
     ),

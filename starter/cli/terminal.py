@@ -17,7 +17,7 @@ from typer.models import ArgumentInfo, OptionInfo
 from bellwire.client import Client
 from bellwire.errors import BellwireError, KeysInvalid
 from bellwire.registry import Registry
-from bellwire.service.settings import Settings, SettingsInvalid
+from bellwire.service.settings import Settings, SettingsInvalid, environment
 from bellwire.service.variables import misspelt_variables
 from bellwire.temporal.connection import address, translate
 from starter.operations.problems import InputInvalid, Kind, OperationError, kind_of, problems_of, text_of
@@ -82,7 +82,7 @@ def command(function: Callable[_Arguments, Coroutine[Any, Any, None]]) -> Callab
 
     @functools.wraps(function)
     def run(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> None:
-        for warning in misspelt_variables():
+        for warning in misspelt_variables(environment(), Settings.model_fields):
             note(f"warning: {warning}")
         try:
             asyncio.run(function(*args, **kwargs))

@@ -356,7 +356,7 @@ async def test_an_event_for_an_unknown_tenant_is_accepted_and_says_so(registry: 
 
 async def test_an_event_for_an_unknown_tenant_is_refused_by_setting(registry: Registry) -> None:
     resolver = Resolver(registry, refuse_unknown_tenants=True)
-    known, misspelt, own = event(), event(tenant="acmee"), event(tenant="default", source="bellwire")
+    known, misspelt, own = event(), event(tenant="never-subscribed"), event(tenant="default", source="bellwire")
     request = ResolveInput(workflow_id="run", events=(known, misspelt, own))
     env = ActivityEnvironment()
     with capture_logs() as logs:

@@ -188,7 +188,7 @@ async def test_a_published_event_is_not_reported_as_failed_without_a_worker(
         "error: the event is published, but not settled within 1s: no worker polls the task queue `bellwire`; "
         "start `python worker.py`"
     )
-    assert err.splitlines() == [said]
+    assert err.splitlines() == ["tenant: default: no subscription was ever stored for it; check the spelling", said]
     description = await without_workers.client.get_workflow_handle(receipt["workflow_id"]).describe()
     assert description.start_time >= started.replace(microsecond=0)
     status, out, err = await outcome([*PUBLISH, "--wait", "1"], capsys)

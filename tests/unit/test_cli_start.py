@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
+from bellwire.service.settings import Settings
 from bellwire.service.variables import misspelt_variables
 from starter.cli.commands import COMMANDS
 from starter.cli.main import app, main
@@ -52,7 +53,7 @@ def test_misspelt_settings_are_named_with_the_nearest_one(
         "bellwire_smtp_port": "25",
         "PATH": "/bin",
     }
-    assert misspelt_variables(given) == [
+    assert misspelt_variables(given, Settings.model_fields) == [
         "BELLWIRE_QQQ is not a setting and has no effect; the settings are listed in docs/reference/settings.md",
         "BELLWIRE_REGISTY_URL is not a setting and has no effect; did you mean BELLWIRE_REGISTRY_URL?",
     ]

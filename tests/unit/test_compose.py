@@ -49,6 +49,7 @@ NOT_PASSED = {
     **dict.fromkeys(
         ("smtp_host", "smtp_port", "smtp_security", "smtp_username", "smtp_password", "smtp_verify"), "smtp_relays"
     ),
+    "bounces_unread": "a folder of the machine that `bounces` runs on",
     "sms_secrets": "sms-secrets.env, since their names are the operator's",
 }
 #: What .env contains.

@@ -81,7 +81,9 @@ def commands(start: str) -> list[str]:
 
 @pytest.mark.parametrize("line", [line for line in commands("python -m starter") if "docker" not in line])
 def test_commands_of_the_starter_exist_with_their_options(line: str) -> None:
-    arguments = with_seconds(shlex.split(line)[3:])
+    arguments = with_seconds(shlex.split(line.partition(" > ")[0])[3:])
+    if arguments == ["--version"]:
+        return  # it prints and exits; another test looks at what it prints
     command: Any = get_command(app)
     context = command.make_context("starter", arguments or ["--help"]) if arguments else None
     while context is not None and hasattr(command, "resolve_command"):

@@ -4,11 +4,11 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from activities.egress.policy import Egress, EgressRefused
 from activities.sms.provider_config import ProviderConfig
 from bellwire.email.relay_urls import parse_relays
+from bellwire.errors import SubscriptionInvalid
 from bellwire.formats.hosts import MAX_HOST, MAX_LABEL, canonical_host
 from bellwire.formats.web_urls import with_canonical_host
 from bellwire.service.settings import Settings
@@ -84,9 +84,9 @@ def test_name_has_its_form_of_idna_2008(given_name: str, expected: str) -> None:
 def test_host_that_can_never_be_reached_is_refused_for_mail_and_webhooks(host: str) -> None:
     with pytest.raises(ValueError, match="has a host"):
         canonical_host(host)
-    with pytest.raises(ValidationError):
+    with pytest.raises(SubscriptionInvalid):
         EmailTarget(to=f"ann@{host}")
-    with pytest.raises(ValidationError):
+    with pytest.raises(SubscriptionInvalid):
         WebhookTarget(url=f"https://{host}/")
 
 

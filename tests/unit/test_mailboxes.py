@@ -6,11 +6,11 @@ import unicodedata
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from activities.email.message import Composer
 from bellwire.email.return_path import ReturnPath
 from bellwire.email.unsubscribe_links import LinkKeys
+from bellwire.errors import SubscriptionInvalid
 from bellwire.events import event_key
 from bellwire.formats.mailboxes import MAX_MAILBOX, Sender, canonical_mailbox, folded, mailbox_key, parse_sender
 from bellwire.service.settings import Settings, SettingsInvalid
@@ -83,7 +83,7 @@ def test_the_case_of_the_local_part_is_kept_and_not_compared() -> None:
 
 @pytest.mark.parametrize("address", REFUSED)
 def test_an_address_that_two_programs_read_differently_is_refused(address: str) -> None:
-    with pytest.raises(ValidationError, match="is not an email address"):
+    with pytest.raises(SubscriptionInvalid, match="is not an email address"):
         EmailTarget(to=address)
 
 

@@ -4,8 +4,8 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
+from bellwire.errors import SubscriptionInvalid
 from bellwire.formats.phone_numbers import canonical_number, is_number, number_key
 from bellwire.suppressions import by_sender
 from bellwire.targets import Channel, SmsTarget
@@ -46,19 +46,19 @@ def test_what_is_no_number_is_left_as_it_is(text: str) -> None:
 
 @pytest.mark.parametrize("to", ["+1415555012３", "+١٤١٥٥٥٥٠١٢٣", "＋14155550123", "+1415555012३", "+1 4155550123", "²"])
 def test_a_target_has_ascii_digits_only(to: str) -> None:
-    with pytest.raises(ValidationError, match=r"E\.164"):
+    with pytest.raises(SubscriptionInvalid, match=r"E\.164"):
         SmsTarget(to=to)
 
 
 @pytest.mark.parametrize("sender", ["٢٤٥٥٥", "２４５５５", "+1415555010٠", "Ａcme"])
 def test_a_sender_has_ascii_digits_and_letters_only(sender: str) -> None:
-    with pytest.raises(ValidationError, match="is not a sender"):
+    with pytest.raises(SubscriptionInvalid, match="is not a sender"):
         SmsTarget(to=NUMBER, sender=sender)
 
 
 @pytest.mark.parametrize("limit", ["٣", "３"])
 def test_a_limit_has_ascii_digits_only(limit: str) -> None:
-    with pytest.raises(ValidationError):
+    with pytest.raises(ValueError, match="max_segments"):
         SmsTarget.model_validate({"to": NUMBER, "max_segments": limit})
 
 

@@ -2,7 +2,7 @@
 
 from pydantic import ValidationError
 
-from bellwire.errors import fields_in_error
+from bellwire.errors import field_errors
 from bellwire.formats.mailboxes import folded
 from bellwire.formats.phone_numbers import number_key
 from bellwire.registry import Registry
@@ -52,5 +52,5 @@ def _suppression(address: str, channel: Channel | None) -> Suppression:
         to = number_key(address) if channel is Channel.SMS else address.strip()
         target = spec.target.model_validate({"channel": channel, "to": to})
     except ValidationError as error:
-        raise InputInvalid(fields_in_error(error), field="address") from error
+        raise InputInvalid(field_errors(error)[0][1], field="address") from error
     return Suppression(channel=channel, address=target.recipients[0], reason=SuppressionReason.OPERATOR)
