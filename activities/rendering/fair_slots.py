@@ -54,8 +54,10 @@ class FairSlots:
                 self._waiting.move_to_end(following)
             else:
                 del self._waiting[following]
-            self._take(following)
-            turn.set_result(None)
+            # One that is cancelled, and has not run since, is still in its line.
+            if not turn.done():
+                self._take(following)
+                turn.set_result(None)
 
     def mark_slow(self, tenant: str) -> None:
         """Let this tenant share half of the slots with the other slow ones for a while."""
@@ -77,10 +79,11 @@ class FairSlots:
         self._held[tenant] += 1
 
     def _forget(self, tenant: str, turn: asyncio.Future[None]) -> None:
-        turns = self._waiting[tenant]
-        turns.remove(turn)
-        if not turns:
-            del self._waiting[tenant]
+        turns = self._waiting.get(tenant, deque())
+        if turn in turns:
+            turns.remove(turn)
+            if not turns:
+                del self._waiting[tenant]
 
     def _is_slow(self, tenant: str) -> bool:
         return time.monotonic() < self._slow_until.get(tenant, 0.0)

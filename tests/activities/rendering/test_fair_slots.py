@@ -68,3 +68,15 @@ async def test_a_cancelled_wait_loses_no_slot() -> None:
     given.cancel()
     assert await ran_until_it_waits(given)
     assert await ran_until_it_waits(acquiring(slots, "d"))
+
+
+async def test_a_request_that_is_cancelled_as_a_slot_is_returned_takes_none() -> None:
+    slots = FairSlots(1)
+    await slots.acquire("first")
+    cancelled, waiting = acquiring(slots, "second"), acquiring(slots, "third")
+    assert not await ran_until_it_waits(cancelled)
+    cancelled.cancel()
+    slots.release("first")
+    assert await ran_until_it_waits(waiting)
+    slots.release("third")
+    assert await ran_until_it_waits(acquiring(slots, "second"))
