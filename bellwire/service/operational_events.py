@@ -5,13 +5,15 @@ Several workers may publish the same event: its id makes it one event.
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 import structlog
 
 from bellwire.client import Client
 from bellwire.errors import BellwireError, EventConflict
+from bellwire.events import Event
+from bellwire.receipts import Receipt
 from bellwire.registry import Registry
 
 log = structlog.get_logger("bellwire")
@@ -54,18 +56,32 @@ async def _publish_forever(registry: Registry, client: Client, every: float) -> 
 async def publish_batch(registry: Registry, client: Client) -> int:
     """Publish the oldest operational events, delete them, and return their number.
 
-    Raises what `registry` and `client` raise; events that were not published stay in the registry.
+    Those of one tenant share a workflow: a tenant whose deliveries all fail must not fill Temporal with news of them. Raises what
+    `registry` and `client` raise; events that were not published stay in the registry.
     """
     events = await registry.operational_events.list(limit=BATCH_SIZE)
-    for event in events:
+    for of_tenant in _by_tenant(events):
         try:
-            receipt = await client.publish(event)
+            receipts = await client.publish_many(of_tenant)
         except EventConflict:
-            # Another publisher has used its source and id for other content, so it can never be published.
-            log.error("operational_event.conflict", event_id=event.id)  # noqa: TRY400 - the message is complete
-        else:
-            log.info(
-                "operational_event.published", event_id=event.id, event_type=event.type, workflow=receipt.workflow_id
-            )
-        await registry.operational_events.remove([event.id])
+            receipts = [receipt for event in of_tenant if (receipt := await _publish_alone(client, event))]
+        for receipt in receipts:
+            log.info("operational_event.published", event_id=receipt.event_id, workflow=receipt.workflow_id)
+        await registry.operational_events.remove([event.id for event in of_tenant])
     return len(events)
+
+
+def _by_tenant(events: Iterable[Event]) -> Iterable[list[Event]]:
+    groups: dict[str, list[Event]] = {}
+    for event in events:
+        groups.setdefault(event.tenant, []).append(event)
+    return groups.values()
+
+
+async def _publish_alone(client: Client, event: Event) -> Receipt | None:
+    try:
+        return await client.publish(event)
+    except EventConflict:
+        # Another publisher has used its source and id for other content, so it can never be published.
+        log.error("operational_event.conflict", event_id=event.id)  # noqa: TRY400 - the message is complete
+        return None

@@ -11,13 +11,13 @@ from temporalio.client import WorkflowExecutionStatus
 from temporalio.testing import WorkflowEnvironment
 
 from bellwire.client import Client
-from bellwire.contract import event_workflow_id
 from bellwire.errors import TemporalUnavailable
 from bellwire.events import Event
 from bellwire.registry import Registry, operational_events
 from bellwire.registry.db.engine import Database
 from bellwire.service.operational_events import BATCH_SIZE, publish_batch, publishing_operational_events
 from bellwire.temporal.connection import connect
+from bellwire.temporal.publications import Publication
 from tests.factories import event
 from tests.proxy import Proxy
 from tests.registry.conftest import execute_sql
@@ -40,13 +40,17 @@ async def registry(tmp_path: Path) -> AsyncIterator[Registry]:
     await opened.close()
 
 
-def new_events(number: int = 1) -> list[Event]:
-    return [event(source="bellwire", type="bellwire.subscription.disabled", subject="sub") for _ in range(number)]
+def new_events(number: int = 1, *, tenant: str = "acme") -> list[Event]:
+    new = (
+        event(source="bellwire", type="bellwire.subscription.disabled", subject="sub", tenant=tenant)
+        for _ in range(number)
+    )
+    return sorted(new, key=lambda one: one.id)
 
 
-async def started(client: Client, one: Event) -> bool:
-    """Whether Temporal has a run of the event."""
-    handle = client.temporal.get_workflow_handle(event_workflow_id(one.source, one.id))
+async def started(client: Client, *events: Event) -> bool:
+    """Whether Temporal has a run of these events together."""
+    handle = client.temporal.get_workflow_handle(Publication(events=events).workflow_id)
     return (await handle.describe()).status is WorkflowExecutionStatus.RUNNING
 
 
@@ -62,13 +66,14 @@ async def emptied(registry: Registry) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_events_are_published_and_deleted(
+async def test_events_are_published_and_deleted_those_of_a_tenant_in_one_run(
     registry: Registry, database: Database, dev_server: WorkflowEnvironment
 ) -> None:
-    client, events = Client(dev_server.client), new_events(3)
-    await database.write(operational_events.add, events)
-    assert await publish_batch(registry, client) == 3
-    assert [await started(client, one) for one in events] == [True] * 3
+    client, events, (other,) = Client(dev_server.client), new_events(3), new_events(tenant="globex")
+    await database.write(operational_events.add, [*events, other])
+    assert await publish_batch(registry, client) == 4
+    assert await started(client, *events)
+    assert await started(client, other)
     assert await registry.operational_events.list() == []
     assert await publish_batch(registry, client) == 0
 
@@ -88,12 +93,12 @@ async def test_publishing_an_event_twice_starts_one_run(
 async def test_an_event_whose_id_is_taken_does_not_block_the_others(
     registry: Registry, database: Database, dev_server: WorkflowEnvironment
 ) -> None:
-    client, (first, second) = Client(dev_server.client), sorted(new_events(2), key=lambda one: one.id)
+    client, (first,), (second,) = Client(dev_server.client), new_events(tenant="globex"), new_events()
     await client.publish(event(source="bellwire", id=first.id, type="other"))
     await database.write(operational_events.add, [first, second])
     with capture_logs() as logs:
         assert await publish_batch(registry, client) == 2
-    assert [log["event"] for log in logs] == ["operational_event.conflict", "operational_event.published"]
+    assert {log["event"] for log in logs} == {"operational_event.conflict", "operational_event.published"}
     assert await started(client, second)
     assert await registry.operational_events.list() == []
 
@@ -110,7 +115,7 @@ async def test_publishing_continues_after_an_outage_of_the_registry(
             await database.write(operational_events.add, events)
             await emptied(registry)
     assert {log["error"] for log in logs if log["event"] == "operational_events.delayed"} == {"NotSetUp"}
-    assert await started(Client(dev_server.client), events[-1])
+    assert await started(Client(dev_server.client), *events[BATCH_SIZE:])
 
 
 async def test_an_outage_of_temporal_loses_no_event(
