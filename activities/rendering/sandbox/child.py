@@ -30,6 +30,9 @@ from activities.rendering.sandbox.compiled import CompiledTemplates
 from activities.rendering.sandbox.faults import Fault, fault_of
 from activities.rendering.sandbox.framing import HEADER, frame, length
 
+#: How much this process yields to the worker: a template that runs to its deadline must not slow everything else down.
+NICENESS = 5
+
 #: Templates that are rendered before the limits apply, so that modules which are imported on first use are loaded.
 _WARM_UP = {
     "email.html": "<style>p { color: red } a:hover { color: rgb(1, 2, 3) }</style>"
@@ -66,7 +69,10 @@ def _fault(fault: Fault) -> dict[str, Any]:
 
 
 def confine(memory: int) -> None:
-    """Limit this process: no new files, sockets or processes, no core dump, at most `memory` bytes of address space."""
+    """Limit this process: no new files, sockets or processes, no core dump, at most `memory` bytes of address space; and let
+    other processes of the machine go first.
+    """
+    os.nice(NICENESS)
     limits = {
         resource.RLIMIT_AS: memory,
         resource.RLIMIT_NOFILE: 3,

@@ -14,6 +14,7 @@ import pytest
 from activities.email.channel import EmailChannel
 from activities.email.smtp_pool import SmtpPool
 from activities.rendering.renderer import Renderer
+from activities.rendering.sandbox.child import NICENESS
 from activities.rendering.sandbox.framing import HEADER, frame, length
 from activities.rendering.tenant_renderer import TenantRenderer
 from bellwire.deliveries import OutcomeKind
@@ -240,6 +241,22 @@ async def test_a_child_keeps_what_it_has_compiled() -> None:
         await child.wait()
     assert all(response.pop("cpu_seconds", 0) >= 0 for response in responses)
     assert responses == [{"ready": True}, {"unknown": True}, {"compiled": True}, rendered, rendered]
+
+
+async def test_a_child_lets_the_worker_go_first() -> None:
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "activities.rendering.sandbox.child", str(256 * 1024 * 1024), "60"),
+        cwd=CHECKOUT,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert child.stdin
+    assert child.stdout
+    await child.stdout.readexactly(HEADER)  # it is ready
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    assert os.getpriority(os.PRIO_PROCESS, child.pid) == min(own + NICENESS, 19)
+    child.stdin.close()
+    await child.wait()
 
 
 async def test_closing_ends_the_children(tenants: TenantRenderer) -> None:
