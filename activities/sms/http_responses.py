@@ -1,11 +1,10 @@
 """Classifies responses of configured providers by their ResponseRules."""
 
-import json
 import re
 from typing import Any
 
 from activities.sms.provider_config import ResponseRules
-from activities.sms.provider_http import ProviderResponse
+from activities.sms.provider_http import ProviderResponse, parse_json
 from activities.sms.providers import SendResult, unknown_result
 from activities.sms.templating import json_pointer
 from bellwire.deliveries import MAX_RESPONSE, Fault, Outcome, OutcomeKind
@@ -55,14 +54,6 @@ def classify_response(name: str, rules: ResponseRules, response: ProviderRespons
     )
     suppress = _suppression(rules, code) if kind is OutcomeKind.REJECTED else None
     return SendResult(outcome=outcome, outage=outage, operator_problem=operator_problem, suppress=suppress)
-
-
-def parse_json(text: str) -> Any:
-    """The document; None if the text is not JSON."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
 
 
 def provider_id_of(value: Any) -> str | None:

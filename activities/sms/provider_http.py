@@ -3,10 +3,12 @@
 Few providers accept the same request twice without sending twice, so the difference decides whether a call may be repeated.
 """
 
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 from urllib.parse import urlencode
 
 import aiohttp
@@ -117,6 +119,14 @@ def translate(error: Exception) -> NotSent | ResponseLost:
     return ResponseLost("invalid response")
 
 
+def parse_json(text: str) -> Any:
+    """The document; None if the text is not JSON."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
 async def _text(response: aiohttp.ClientResponse) -> str:
     try:
         body = await read_capped(response, MAX_RESPONSE_BYTES + 1)
@@ -126,4 +136,4 @@ async def _text(response: aiohttp.ClientResponse) -> str:
         body = b""  # a refusal is known by its status
     if len(body) > MAX_RESPONSE_BYTES and response.status < 400:
         raise aiohttp.ClientPayloadError("response too large")
-    return storable_json(body.decode(errors="replace"))
+    return storable_json(body.decode("utf-8-sig", errors="replace"))

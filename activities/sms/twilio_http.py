@@ -12,18 +12,22 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from typing import Any
 from urllib.parse import urlencode
 
 import aiohttp
+from twilio.base.deserialize import rfc2822_datetime
 from twilio.base.exceptions import TwilioException, TwilioRestException, TwilioServiceException
 from twilio.http import AsyncHttpClient
 from twilio.http.response import Response
 
-from activities.sms.provider_http import ResponseLost, call, limits
+from activities.sms.provider_http import ResponseLost, call, limits, parse_json
 
 _RETRY_AFTER: ContextVar[float | None] = ContextVar("twilio_retry_after", default=None)
 _DATE: ContextVar[str] = ContextVar("twilio_date", default="")
 
+#: The field of a page that holds its messages.
+_MESSAGES = "messages"
 #: Twilio's codes have five digits. A longer number is no code, but perhaps a phone number.
 _MAX_CODE = 999_999
 
@@ -66,9 +70,13 @@ class TwilioTransport(AsyncHttpClient):  # type: ignore[misc]  # twilio has no t
         )
         _RETRY_AFTER.set(response.retry_after)
         _DATE.set(response.headers.get("Date", ""))
-        if response.status < 300 and not _is_object(response.text):
-            raise ResponseLost("invalid response")
-        return Response(response.status, response.text, response.headers)
+        text = response.text
+        if response.status < 300:
+            document = parse_json(text)
+            if not isinstance(document, dict):
+                raise ResponseLost("invalid response")
+            text = json.dumps(_readable(document))
+        return Response(response.status, text, response.headers)
 
 
 def retry_after() -> float | None:
@@ -100,7 +108,7 @@ def error_details(error: TwilioException) -> tuple[int | None, int | None, str]:
             (responses[0].status_code, None, responses[0].text) if responses else (None, None, str(error))
         )
     # If Twilio sent no code, twilio's client repeats the status as the code.
-    code = code if isinstance(code, int) and code != status and 0 < code <= _MAX_CODE else None
+    code = code if type(code) is int and code != status and 0 < code <= _MAX_CODE else None
     return status if isinstance(status, int) else None, code, str(message)
 
 
@@ -109,8 +117,23 @@ def basic_auth(auth: tuple[str, str] | None) -> dict[str, str]:
     return {"Authorization": f"Basic {b64encode(':'.join(auth).encode()).decode()}"} if auth else {}
 
 
-def _is_object(text: str) -> bool:
-    try:
-        return isinstance(json.loads(text), dict)
-    except (ValueError, RecursionError):
-        return False
+def _readable(document: dict[str, Any]) -> dict[str, Any]:
+    """A message, or a page of messages, as texts only, without those that twilio's client cannot read.
+
+    Twilio has accepted the SMS, whatever else the response says. An exception would hide that, and the SMS would be sent again.
+    """
+    texts = {name: str(value) for name, value in document.items() if _is_readable(name, value)}
+    found = document.get(_MESSAGES)
+    if isinstance(found, list):
+        return {**texts, _MESSAGES: [_readable(each) for each in found if isinstance(each, dict)]}
+    return texts
+
+
+def _is_readable(name: str, value: Any) -> bool:
+    if name.startswith("date_") and isinstance(value, str):
+        try:
+            rfc2822_datetime(value)
+        except (ValueError, TypeError, IndexError, OverflowError):
+            return False
+        return True
+    return isinstance(value, str | int | float) and not name.startswith("date_") and name != _MESSAGES

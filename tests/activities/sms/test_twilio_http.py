@@ -1,11 +1,13 @@
 """The HTTP transport to Twilio, and the classification of its refusals."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 
 import aiohttp
 import pytest
 from aiohttp import client_exceptions, web
+from aiohttp.test_utils import TestServer
 from twilio.base import exceptions
 from twilio.base.exceptions import TwilioException, TwilioRestException, TwilioServiceException
 from twilio.http.response import Response
@@ -16,6 +18,8 @@ from activities.sms.provider_http import (
     ResponseLost,
     translate,
 )
+from activities.sms.providers import Sms
+from activities.sms.twilio import TwilioProvider, twilio_client
 from activities.sms.twilio_http import TwilioTransport, error_details, retry_after
 from bellwire.deliveries import OutcomeKind
 from bellwire.sms.twilio_codes import classify_refusal
@@ -273,3 +277,50 @@ def test_status_code_and_message_are_read_from_each_exception_of_twilio(
 def test_every_exception_of_twilio_is_covered() -> None:
     known = {kind for kind in vars(exceptions).values() if isinstance(kind, type) and issubclass(kind, Exception)}
     assert known == set(DETAILS)
+
+
+class NothingClaimed:
+    async def claimed_provider_ids(self, provider_ids: Sequence[str]) -> set[str]:
+        return set()
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        '"date_sent": 5',
+        '"date_created": ["x"]',
+        '"date_updated": "Thu, 32 Jan 2026 25:61:00 +0000"',
+        '"status": "failed", "error_code": [1]',
+        '"status": "undelivered", "error_code": {"a": 1}',
+        '"body": {"a": 1}, "subresource_uris": 5, "messages": "x"',
+    ],
+)
+async def test_an_accepted_sms_counts_as_sent_whatever_else_the_response_says(
+    session: aiohttp.ClientSession, odd: str
+) -> None:
+    message = f'{{"sid": "SM1", "from": "{SENDER}", {odd}}}'
+    page = f'{{"messages": [5, {{"sid": "SM1", "body": "Hi", "from": "{SENDER}", {odd}}}]}}'
+
+    async def respond(request: web.Request) -> web.Response:
+        text = message if request.method == "POST" else page.replace('"body": {"a": 1}, ', "")
+        return web.Response(
+            status=201 if request.method == "POST" else 200,
+            body=b"\xef\xbb\xbf" + text.encode(),
+            content_type="application/json",
+        )
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", respond)
+    async with TestServer(app) as server:
+        client = twilio_client("AC" + "0" * 32, "token", url=str(server.make_url("")), timeout=5, session=session)
+        provider = TwilioProvider(client, NothingClaimed(), sender=SENDER)
+        sms = Sms(delivery_id="dlv_a_b", number=1, to=TO, text="Hi")
+        sent = await provider.send(sms)
+        found = await provider.reconcile(sms, datetime(2026, 1, 1, tzinfo=UTC))
+    assert (sent.outcome.kind, sent.outcome.provider_id) == (OutcomeKind.DELIVERED, "SM1")
+    assert found is not None
+    assert (found.outcome.kind, found.outcome.provider_id) == (OutcomeKind.DELIVERED, "SM1")
+
+
+def test_a_code_of_another_type_is_no_code() -> None:
+    assert error_details(TwilioRestException(400, "/", "bad", True, "POST"))[1] is None
