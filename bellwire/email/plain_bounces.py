@@ -18,10 +18,10 @@ _QMAIL_BREAK = re.compile(r"\n\n-[^\n]*\n+")
 _EXIM_BREAK = re.compile(r"\n-{4,} ?This is a copy of [^\n]*\n+")
 #: Where a reply stands: at the start of a line, or after what qmail and Exim write before it; and qmail's own code, at the end.
 _REPLY = re.compile(
-    r"^[ \t]*(?:Remote host said: |host \S+ \[[^\]\n]*\]: )?([245]\d\d)[ -]([245]\.\d{1,3}\.\d{1,3})\b([^\n]*)",
+    r"^[ \t]*(?:Remote host said: |host \S+ \[[^\]\n]*\]: )?([245][0-9][0-9])[ -]([245]\.[0-9]{1,3}\.[0-9]{1,3})\b([^\n]*)",
     re.MULTILINE,
 )
-_OWN_CODE = re.compile(r"\(#([245]\.\d{1,3}\.\d{1,3})\)\s*$")
+_OWN_CODE = re.compile(r"\(#([245]\.[0-9]{1,3}\.[0-9]{1,3})\)\s*$")
 
 
 class PlainRecipient(NamedTuple):

@@ -14,7 +14,7 @@ _BAD_DOMAIN = "5.1.2"
 #: The mailbox accepts no mail: it is disabled, or gets too much at the moment.
 _DISABLED = "5.2.1"
 
-_CODE = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})(?!\.?\d)")
+_CODE = re.compile(r"([245])\.([0-9]{1,3})\.([0-9]{1,3})(?!\.?\d)")
 _AT_START = re.compile(rf"[#(\s]*({_CODE.pattern})")
 #: A diagnostic is "smtp; 550 5.1.1 text" or "550-5.1.1 text"; some systems leave out the type or the SMTP code.
 _IN_DIAGNOSTIC = re.compile(rf"(?:[\w-]{{1,40}}\s*;)?\s*(?:(\d{{3}})(?:[\s-]+|$))?(?:#?({_CODE.pattern}))?", re.ASCII)

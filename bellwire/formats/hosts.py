@@ -15,6 +15,8 @@ _MAX_GIVEN = 4 * MAX_HOST
 
 #: Letters, digits and hyphens; an underscore is no host name by RFC 1123, and resolves nevertheless.
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?")
+#: Zero-width joiner and non-joiner: invisible, and letters of host names in some scripts. IDNA 2008 checks where they may stand.
+JOINERS = "\u200c\u200d"
 _A_LABEL = re.compile(r"(?:^|\.)xn--")
 #: The last label of what resolvers take for an address (WHATWG URL, "ends in a number").
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
@@ -43,6 +45,11 @@ def canonical_host(host: str) -> str:
         except ValueError:
             raise ValueError("has a host that ends in a number and is not an IPv4 address") from None
     return name
+
+
+def is_visible(text: str) -> bool:
+    """Whether each character can be printed, or is a joiner."""
+    return text.isprintable() or text.translate(dict.fromkeys(map(ord, JOINERS))).isprintable()
 
 
 def _ipv6(host: str) -> str:

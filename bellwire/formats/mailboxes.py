@@ -11,7 +11,7 @@ from email.errors import HeaderParseError
 from email.header import decode_header, make_header
 from typing import NamedTuple
 
-from bellwire.formats.hosts import canonical_host
+from bellwire.formats.hosts import canonical_host, is_visible
 
 #: RFC 5321 §4.5.3.1, in octets of UTF-8.
 MAX_LOCAL, MAX_MAILBOX = 64, 254
@@ -28,7 +28,9 @@ def canonical_mailbox(address: str) -> str:
     """The address as it is stored and sent. Raises ValueError for one that no mail can be sent to."""
     text = address if address.isascii() else unicodedata.normalize("NFC", "".join(map(_narrowed, address)))
     local, at, domain = text.rpartition("@")
-    if not at or not local or _SPECIAL.search(local) or not text.isprintable() or _INVISIBLE.search(text):
+    if not at or not local or _SPECIAL.search(local) or not (local.isprintable() and is_visible(domain)):
+        raise ValueError(_INVALID)
+    if _INVISIBLE.search(text):
         raise ValueError(_INVALID)
     if local.startswith(".") or local.endswith(".") or ".." in local:
         raise ValueError(_INVALID)
@@ -55,14 +57,27 @@ def mailbox_key(address: str) -> str:
     """What equals for all spellings of one mailbox, and differs for two mailboxes. Takes any text."""
     text = address.strip()
     if not text.isascii():
-        text = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text))
-        text = "".join(each for each in text if unicodedata.category(each) != "Cf").strip()
+        text = unicodedata.normalize("NFKC", text)
     local, at, domain = text.rpartition("@")
-    try:
-        host = canonical_host(domain)
-    except ValueError:
-        host = folded(domain)
-    return f"{folded(local)}{at}{host}"
+    return f"{folded(_seen(local))}{at}{_host_key(domain)}"
+
+
+def _host_key(domain: str) -> str:
+    """The canonical host; for what is none, the same without characters that are not seen, such as a joiner at a wrong place."""
+    seen = _seen(domain)
+    for each in (domain, seen):
+        try:
+            return canonical_host(each)
+        except ValueError:
+            continue
+    return folded(seen)
+
+
+def _seen(text: str) -> str:
+    """The text without characters that are not seen."""
+    if text.isascii():
+        return text.strip()
+    return "".join(each for each in _INVISIBLE.sub("", text) if unicodedata.category(each) != "Cf").strip()
 
 
 def folded(text: str) -> str:

@@ -2,12 +2,12 @@
 
 from urllib.parse import SplitResult, urlsplit
 
-from bellwire.formats.hosts import canonical_host
+from bellwire.formats.hosts import canonical_host, is_visible
 
 
 def parse_web_url(value: str, *, example: str) -> SplitResult:
     """Parse an absolute http or https URL. Raises ValueError, also for a host that can never be reached."""
-    if not value.isprintable() or " " in value or "\\" in value:
+    if not is_visible(value) or " " in value or "\\" in value:
         raise ValueError("contains white space, a control character or a backslash; percent-encode them")
     try:
         parts = urlsplit(value)

@@ -15,6 +15,7 @@ from bellwire.email.bounce_reports import (
     Report,
     parse_report,
 )
+from bellwire.email.status_codes import code_at_start
 from tests.reports import MESSAGE_ID, arf, dsn, mail
 
 ANN = "ann@example.com"
@@ -317,3 +318,7 @@ def test_a_corrupted_report_is_a_report_or_refused(data: st.DataObject) -> None:
         raw[where : where + data.draw(st.integers(0, 5))] = data.draw(st.binary(max_size=5))
     with suppress(NotABounce):
         assert isinstance(parse_report(bytes(raw)), Report)
+
+
+def test_digits_of_other_scripts_are_no_code() -> None:
+    assert code_at_start("5.\u0661.1 user unknown") is None

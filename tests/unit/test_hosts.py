@@ -90,7 +90,10 @@ def test_host_that_can_never_be_reached_is_refused_for_mail_and_webhooks(host: s
         WebhookTarget(url=f"https://{host}/")
 
 
-@pytest.mark.parametrize("host", ["straße.de", "printer.local", "localhost", "xn--bcher-kva.example", "例え｡jp"])
+@pytest.mark.parametrize(
+    "host",
+    ["straße.de", "printer.local", "localhost", "xn--bcher-kva.example", "例え｡jp", "نامه\u200cای.com", "ශ්\u200dරී.com"],
+)
 def test_host_that_may_be_reached_is_accepted_for_mail_and_webhooks(host: str) -> None:
     assert EmailTarget(to=f"ann@{host}").to == f"ann@{canonical_host(host)}"
     assert WebhookTarget(url=f"https://{host}/")

@@ -27,6 +27,9 @@ SPELLINGS = {
         "jürgen@bu\u0308cher.example",
     ],
     "カ@xn--fsqu00a.example": ["\uff76@例子.example"],
+    # A joiner is a letter of its own in these scripts: without it, the domain is another one.
+    "ann@xn--mgba3gch31f060k.com": ["ann@نامه\u200cای.com", "Ann@نامه\u200cای．COM"],
+    "ann@xn--10cl1a0b660p.com": ["ann@ශ්\u200dරී.com"],
 }
 REFUSED = [
     "a@b，c.com",
@@ -39,6 +42,9 @@ REFUSED = [
     "ﬁ@a.com",
     "ann\ufe0f@a.com",
     "ann\u200b@a.com",
+    "ann\u200d@a.com",
+    "ann@a\u200db.com",
+    "ann@a\u00adb.com",
     "a\u034fnn@a.com",
     "ann\u3164@a.com",
     "ann\u00a0@a.com",
