@@ -17,7 +17,7 @@ from starter.cli.input.kept_mails import MAX_MAILS
 from starter.cli.main import main
 from tests.factories import event, subscription
 from tests.reports import dsn
-from tests.unit.test_bounces_command import ANN, EVENT, bounce, registry_url, suppressed, token
+from tests.unit.test_bounces_command import ANN, BOB, EVENT, bounce, registry_url, suppressed, token
 
 __all__ = ["registry_url"]
 
@@ -51,6 +51,16 @@ def test_an_mbox_file_may_come_through_a_pipe(
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(box)))
     assert main(["bounces", "--json"]) == 0
     assert results(capsys) == ["unread", "suppressed"]
+
+
+@pytest.mark.parametrize("before", [b"\xef\xbb\xbf", b"\n\r\n", b"\xef\xbb\xbf \n"])
+def test_no_mail_of_an_mbox_file_is_lost_to_what_comes_before_the_first(
+    before: bytes, registry_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = b"From MAILER-DAEMON Mon Nov 23 08:00:00 2026\n"
+    box = before + start + bounce(to=token(BOB)) + b"\n" + start + bounce(to=token())
+    assert main(["bounces", piped(box), "--json"]) == 0
+    assert results(capsys) == ["suppressed", "suppressed"]
 
 
 def test_a_mail_of_a_pipe_that_cannot_be_used_is_kept_once_and_counted(

@@ -11,6 +11,8 @@ from starter.operations.problems import InputInvalid
 #: The line that starts each mail of an mbox file, and what some mail servers pipe: a sender, a day and a time. Other lines that
 #: start with "From " belong to a mail.
 _FROM_LINE = re.compile(rb"From .*\b(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)\b.*\d{1,2}:\d{2}")
+#: What may come before the first mail of an mbox file: a byte order mark and blank lines.
+_BLANK = b"\xef\xbb\xbf \t\r\n"
 #: Bytes of a line that are read at a time.
 _MAX_LINE = 1 << 16
 
@@ -52,16 +54,17 @@ def _in_maildir(folder: Path) -> list[Path]:
 def _in_stream(stream: IO[bytes], name: str, max_bytes: int) -> Iterator[tuple[str, bytes]]:
     """The mail of a stream, or the mails if it starts like an mbox file."""
     mail: list[bytes] = []
-    number, size, is_mbox, at_line_start = 1, 0, False, True
+    number, size, is_mbox, at_line_start, begun = 1, 0, False, True, False
     for piece in iter(lambda: stream.readline(_MAX_LINE), b""):
-        first = not mail and not is_mbox
-        if at_line_start and (first or is_mbox) and _FROM_LINE.match(piece):
+        text = piece if begun else piece.lstrip(_BLANK)
+        if at_line_start and (is_mbox or not begun) and _FROM_LINE.match(text):
             if is_mbox:
                 yield f"{name} mail {number}", b"".join(mail)
-                number, mail, size = number + 1, [], 0
-            is_mbox = True
+                number = number + 1
+            is_mbox, mail, size = True, [], 0
         elif size < max_bytes:
             mail.append(piece[: max_bytes - size])
             size += len(piece)
+        begun = begun or bool(text)
         at_line_start = piece.endswith(b"\n")
     yield f"{name} mail {number}" if is_mbox and number > 1 else name, b"".join(mail)
