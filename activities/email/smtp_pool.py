@@ -15,6 +15,7 @@ from aiosmtplib import (
     SMTPException,
     SMTPHeloError,
     SMTPNotSupported,
+    SMTPRecipientRefused,
     SMTPResponseException,
     SMTPServerDisconnected,
 )
@@ -61,7 +62,7 @@ class _Connection:
             transcript.sends()
             transcript.got(*await client.mail(sender, options=options))
             transcript.sends()
-            transcript.got(*await client.rcpt(recipient, encoding=encoding))
+            transcript.got(*await self._rcpt(recipient, encoding))
             transcript.sends()
             reply = await self._data(mail)
             transcript.got(*reply)
@@ -78,6 +79,14 @@ class _Connection:
         self.used_at = time.monotonic()
         return f"{reply.code} {reply.message}"
 
+    async def _rcpt(self, recipient: str, encoding: str) -> aiosmtplib.SMTPResponse:
+        try:
+            return await self.client.rcpt(recipient, encoding=encoding)
+        except SMTPRecipientRefused as error:
+            if _is_positive(error):
+                return aiosmtplib.SMTPResponse(error.code, error.message)
+            raise
+
     async def _data(self, mail: bytes) -> aiosmtplib.SMTPResponse:
         """Send DATA and the mail. Raises SMTPDataError for a 4yz or 5yz reply, and ReplyLost if there is no valid reply."""
         try:
@@ -85,8 +94,7 @@ class _Connection:
         except SMTPDataError as error:
             if error.code >= 400:
                 raise
-            if 250 < error.code < 300:
-                # The relay has accepted the mail: 251, "will forward". aiosmtplib takes only 250 for success.
+            if _is_positive(error):
                 return aiosmtplib.SMTPResponse(error.code, error.message)
             self.client.close()
             raise ReplyLost from error
@@ -214,6 +222,13 @@ class SmtpPool:
             await _greet(client)
         self._local_hostname = client.local_hostname  # aiosmtplib looks it up in DNS; do so once
         return _Connection(client)
+
+
+def _is_positive(error: SMTPResponseException) -> bool:
+    """Whether the relay has accepted, such as with 251, "will forward": aiosmtplib takes few codes for success, but the first
+    digit decides (RFC 5321 §4.2.1).
+    """
+    return 200 <= error.code < 300
 
 
 def _tls_context(*, verify: bool) -> ssl.SSLContext:

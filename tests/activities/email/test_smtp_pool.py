@@ -10,6 +10,7 @@ import pytest
 
 from activities.email.smtp_pool import ReplyLost, SmtpPool
 from starter.local.receivers.mailbox import Mailbox
+from tests.activities.listeners import serving
 
 ANN, BOB, SENDER = "ann@example.com", "bob@example.com", "bellwire@example.com"
 MAIL = b"To: ann@example.com\r\nSubject: Hi\r\nMessage-ID: <1@example.com>\r\n\r\nHello\r\n.\r\n..two\r\n"
@@ -93,10 +94,11 @@ async def test_a_reply_lost_after_data_is_raised_and_the_mail_is_not_sent_again(
         assert len(box.mails) == 2
 
 
-async def test_a_mail_that_the_relay_will_forward_is_accepted() -> None:
+@pytest.mark.parametrize("reply", ["251 2.1.5 User not local; will forward", "200 queued", "252 2.0.0 accepted"])
+async def test_a_mail_is_accepted_by_any_positive_reply(reply: str) -> None:
     async with Mailbox() as box, pool_to(box) as pool:
-        box.script(ANN, "251 2.1.5 User not local; will forward", at="DATA")
-        assert await pool.send(SENDER, ANN, MAIL) == "251 2.1.5 User not local; will forward"
+        box.script(ANN, reply, at="DATA")
+        assert await pool.send(SENDER, ANN, MAIL) == reply
         await pool.send(SENDER, BOB, MAIL)
         assert box.connections == 1
 
@@ -150,3 +152,20 @@ async def test_a_cancelled_mail_closes_its_connection() -> None:
 def test_an_unknown_security_is_refused() -> None:
     with pytest.raises(ValueError, match="'ssl' is not one of none, starttls, tls"):
         SmtpPool("localhost", 25, security="ssl")
+
+
+async def test_a_recipient_is_accepted_by_any_positive_reply() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        replies = {b"RCPT": b"252 2.1.5 will attempt delivery", b"DATA": b"354 go"}
+        writer.write(b"220 relay\r\n")
+        in_mail = False
+        while line := await reader.readline():
+            if in_mail and line != b".\r\n":
+                continue
+            in_mail = line[:4] == b"DATA"
+            writer.write(replies.get(line[:4], b"250 2.0.0 ok") + b"\r\n")
+
+    async with serving(serve) as port:
+        pool = SmtpPool("127.0.0.1", port, timeout=10)
+        assert await pool.send(SENDER, ANN, MAIL) == "250 2.0.0 ok"
+        await pool.close()
