@@ -11,7 +11,7 @@ from email.errors import HeaderParseError
 from email.header import decode_header, make_header
 from typing import NamedTuple
 
-from bellwire.formats.hosts import canonical_host, is_visible
+from bellwire.formats.hosts import MAX_LABEL, canonical_host, is_visible
 
 #: RFC 5321 §4.5.3.1, in octets of UTF-8.
 MAX_LOCAL, MAX_MAILBOX = 64, 254
@@ -63,14 +63,22 @@ def mailbox_key(address: str) -> str:
 
 
 def _host_key(domain: str) -> str:
-    """The canonical host; for what is none, the same without characters that are not seen, such as a joiner at a wrong place."""
+    """The canonical host. For what is none: without characters that are not seen, such as a joiner at a wrong place, and with the
+    A-labels that are accepted for it, such as those of emoji.
+    """
     seen = _seen(domain)
-    for each in (domain, seen):
+    for each in (domain, seen, ".".join(map(_punycode, folded(seen).split(".")))):
         try:
             return canonical_host(each)
         except ValueError:
             continue
     return folded(seen)
+
+
+def _punycode(label: str) -> str:
+    if label.isascii() or len(label) > MAX_LABEL:
+        return label
+    return f"xn--{label.encode('punycode', 'replace').decode()}"
 
 
 def _seen(text: str) -> str:

@@ -175,3 +175,8 @@ def test_a_list_a_group_or_an_address_that_cannot_be_sent_from_is_refused(
         monkeypatch.setenv("BELLWIRE_EMAIL_FROM", text)
         with pytest.raises(SettingsInvalid, match="BELLWIRE_EMAIL_FROM: must be an address"):
             Settings.read()
+
+
+def test_an_address_is_found_by_the_letters_of_a_label_that_is_only_accepted_as_an_a_label() -> None:
+    assert EmailTarget(to="ann@xn--i-7iq.ws").to == "ann@xn--i-7iq.ws"
+    assert mailbox_key("ann@i❤.ws") == mailbox_key("Ann@I❤\ufe0f.ws") == mailbox_key("ann@xn--i-7iq.ws")
