@@ -83,13 +83,25 @@ def _binary_data(data: Any, media_type: str | None) -> bytes:
     """
     if data is None:
         return b""
+    encoding = _encoding(media_type)
     if isinstance(data, str) and not _is_json(media_type):
-        # str.encode raises LookupError for codecs of Python's that are no charset, such as base64 and rot13.
-        name = codecs.lookup(charset(media_type) or "utf-8").name
-        if name in _NOT_CHARSETS:
-            raise LookupError(name)
-        return data.encode(name)
-    return _json(data)
+        return data.encode(encoding)
+    if encoding == "utf-8":
+        return _json(data)
+    # JSON is UTF-8 (RFC 8259 §8.1), but receivers may go by the charset: ASCII is the same in both.
+    text = json.dumps(data, separators=(",", ":"))
+    content = text.encode()
+    if content != text.encode(encoding):
+        raise ValueError(encoding)
+    return content
+
+
+def _encoding(media_type: str | None) -> str:
+    # str.encode raises LookupError for codecs of Python's that are no charset, such as base64 and rot13.
+    name = codecs.lookup(charset(media_type) or "utf-8").name
+    if name in _NOT_CHARSETS:
+        raise LookupError(name)
+    return name
 
 
 def _is_json(media_type: str | None) -> bool:

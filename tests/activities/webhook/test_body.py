@@ -221,10 +221,13 @@ def test_webhook_template_part_is_only_for_webhooks(tmp_path: Path) -> None:
         ("text/plain; CHARSET=UTF-8", "é", "é".encode()),
         ('text/plain; x="charset=latin-1"', "é", "é".encode()),
         ("text/plain", "é", "é".encode()),
+        ("application/json", {"a": "é"}, '{"a":"é"}'.encode()),
+        ("application/json; charset=utf8", {"a": "é"}, '{"a":"é"}'.encode()),
+        ("application/json; charset=iso-8859-1", {"a": "é"}, b'{"a":"\\u00e9"}'),
     ],
 )
-async def test_text_in_binary_mode_has_the_charset_of_its_media_type(
-    media_type: str, data: str, content: bytes
+async def test_data_in_binary_mode_has_the_charset_of_its_media_type(
+    media_type: str, data: Any, content: bytes
 ) -> None:
     target = {"channel": "webhook", "url": "https://app.example/", "format": "cloudevents-binary"}
     request = send_request(subscription(target), event(datacontenttype=media_type, data=data))
@@ -241,10 +244,12 @@ async def test_text_in_binary_mode_has_the_charset_of_its_media_type(
         ("text/plain; charset=klingon", "a"),
         ("text/plain; charset=base64", "a"),
         ("text/plain; charset=unicode-escape", "a"),
+        ("application/json; charset=utf-16", {"a": "é"}),
+        ("application/vnd.acme+json; charset=klingon", [1]),
         *(("text/plain; x=" + "a" * length, "a") for length in (6 * 1024, 9000, 100_000)),
     ],
 )
-async def test_event_that_does_not_fit_binary_mode_is_sent_as_one_object(media_type: str, data: str) -> None:
+async def test_event_that_does_not_fit_binary_mode_is_sent_as_one_object(media_type: str, data: Any) -> None:
     target = {"channel": "webhook", "url": "https://app.example/", "format": "cloudevents-binary"}
     happened = event(datacontenttype=media_type, data=data)
     request = send_request(subscription(target), happened)
