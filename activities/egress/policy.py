@@ -124,7 +124,7 @@ class Egress:
         # ends so.
         if (":" in name or _NUMBER.fullmatch(name.rpartition(".")[2].lower())) and not self.permits(name):
             raise EgressRefused(NOT_ALLOWED)
-        return _as_given(url)
+        return _kept_as_given(url)
 
     def socket_factory(self, addr_info: tuple[int, int, int, str, tuple[object, ...]]) -> socket.socket:
         """A socket for the address that is about to be dialled. Raises EgressRefused if that is not allowed."""
@@ -196,13 +196,15 @@ class _RecordingConnector(ResponseConnector):
         return connection
 
 
-@lru_cache(1024)
-def _as_given(url: str) -> URL:
-    """The URL with its request target as it was given, and scheme, host and port as URL() reads them."""
+def as_given(url: str) -> URL:
+    """The URL with its request target as it was given, and scheme, host and port as URL() reads them. Raises ValueError."""
     parts = URL(url)
     host = f"[{parts.raw_host}]" if ":" in (parts.raw_host or "") else parts.raw_host
     port = "" if parts.explicit_port is None else f":{parts.explicit_port}"
     return URL.build(scheme=parts.scheme, authority=f"{host}{port}", path=request_target(url), encoded=True)
+
+
+_kept_as_given = lru_cache(1024)(as_given)
 
 
 def request_target(url: str) -> str:

@@ -16,6 +16,7 @@ from multidict import CIMultiDictProxy
 
 from activities.egress.capped import read_capped
 from activities.egress.causes import cause_of
+from activities.egress.policy import as_given
 from activities.egress.responses import ResponseConnector
 from activities.egress.retry_after import retry_after
 from activities.sending.exchanges import note_exchange
@@ -91,8 +92,12 @@ async def call(
     full_url = f"{url}?{urlencode(params)}" if params else url
     note = partial(http_exchange, method, full_url, headers, data)
     try:
+        target = as_given(full_url)
+    except ValueError:
+        raise NotSent("bad URL") from None
+    try:
         async with session.request(
-            method, url, params=params, data=data, headers=headers, timeout=timeout, allow_redirects=False
+            method, target, data=data, headers=headers, timeout=timeout, allow_redirects=False
         ) as response:
             seconds = retry_after(response.headers.get("Retry-After"), now=time.time())
             text = await _text(response)

@@ -1,5 +1,6 @@
 """Configured SMS providers, against a server that accepts SMS over HTTP."""
 
+import asyncio
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from bellwire.deliveries import Fault, OutcomeKind
 from bellwire.suppressions import SuppressionReason
 from starter.local.receivers.sms_gateway import FakeSmsGateway
 from starter.local.receivers.twilio import SmsResponse
+from tests.activities.listeners import serving
 
 TO, SENDER = "+14155550123", "+14155550100"
 SECRET = "BELLWIRE_SMS_SECRETS__ACME"
@@ -350,3 +352,24 @@ def test_placeholders_are_substituted_once() -> None:
 )
 def test_json_pointers_are_resolved(pointer: str, found: object) -> None:
     assert json_pointer({"a": [{"b": 1}], "a/b": 2, "m~n": 3}, pointer) == found
+
+
+@pytest.mark.parametrize("query", ["sp=%2Ftriggers%2Fsend&sig=a%2Fb-c_d%3D&x=%3B", "a=1;b=2&c[]=%2c", "x=a+b%20c%2b"])
+async def test_the_url_of_a_provider_is_sent_as_it_is_written(session: aiohttp.ClientSession, query: str) -> None:
+    targets: list[str] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        targets.append(head.split(b" ")[1].decode())
+        writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        await writer.drain()
+
+    async with serving(serve) as port:
+        url = f"http://127.0.0.1:{port}/v%31/%7Ea%2Fb"
+        lookup = {"url": f"{url}?{query}&key={{idempotency_key}}", "id": "/id"}
+        described = {**config(lookup=lookup), "url": f"{url}?{query}"}
+        acme = HttpProvider(ProviderConfig.model_validate(described), session, secrets={"acme": SecretStr("s")})
+        await acme.send(SMS)
+        await acme.reconcile(SMS, datetime.now(UTC))
+    path = f"/v%31/%7Ea%2Fb?{query}"
+    assert targets == [path, f"{path}&key={SMS.idempotency_key}"]
