@@ -23,6 +23,7 @@ from activities.rendering.html.final import append_to_body
 from activities.rendering.renderer import EmailText
 from activities.tenant_slots import TenantSlots
 from bellwire.events import Event
+from bellwire.formats.hosts import is_visible
 
 #: Files of a mail, bytes of one file, and bytes of all files. In base64 that is 20 MB; relays commonly accept 25.
 MAX_FILES, MAX_FILE_BYTES, MAX_TOTAL_BYTES = 10, 7_000_000, 15_000_000
@@ -182,7 +183,7 @@ def _parse(given: Any) -> tuple[str | None, str, str | None]:
         usable = parts.scheme in {"https", "http"} and parts.hostname and "@" not in parts.netloc
     except ValueError:
         return None, file_name(name) if name else "", kind
-    if url is None or not usable or len(url) > MAX_URL or not url.isprintable() or " " in url:
+    if url is None or not usable or len(url) > MAX_URL or not is_visible(url) or " " in url:
         return None, file_name(name) if name else "", kind
     last = unquote(parts.path.rpartition("/")[2], errors="replace")
     return url, file_name(name or last) if name or last else "", kind

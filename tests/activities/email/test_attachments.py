@@ -310,3 +310,17 @@ async def test_files_are_downloaded_under_the_egress_policy() -> None:
             await fetch(hooks.url("/busy"))
         with pytest.raises(EgressRefused):
             await fetch("http://10.0.0.1/")
+
+
+async def test_a_host_in_a_script_with_joiners_is_fetched() -> None:
+    fetched: list[str] = []
+
+    async def fetch(url: str) -> tuple[str, bytes]:
+        fetched.append(url)
+        return PDF, b"%PDF"
+
+    url = "https://\u0dc1\u0dca\u200d\u0dbb\u0dd3.example/a.pdf"
+    happened = event(data={"attachments": [{"url": url}]})
+    async with Attachments(fetch).load(happened, tenant="acme", wanted=True) as found:
+        assert [file.name for file in found.files] == ["a.pdf"]
+    assert fetched == [url]
