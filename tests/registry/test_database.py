@@ -3,7 +3,10 @@
 import asyncio
 import os
 import resource
+import sqlite3
+import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import asyncpg
@@ -69,6 +72,40 @@ async def test_a_new_database_and_its_journals_are_for_their_owner_only(tmp_path
     finally:
         os.umask(umask)
     assert modes == {"registry.db": 0o600, "registry.db-wal": 0o600, "registry.db-shm": 0o600}
+
+
+READ = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1])
+print(connection.execute("SELECT count(*) FROM written").fetchone()[0])
+connection.close()
+"""
+
+
+async def test_another_process_that_opens_and_closes_the_database_leaves_the_journal_of_this_one(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "registry.db"
+    with sqlite3.connect(file) as connection:
+        connection.execute("CREATE TABLE written (number INTEGER)")
+    connection.close()
+    both = threading.Barrier(2)
+
+    async def meet(connection: AsyncConnection) -> None:
+        await connection.exec_driver_sql("SELECT 1")
+        both.wait(10)
+
+    async def add(connection: AsyncConnection) -> None:
+        await connection.exec_driver_sql("INSERT INTO written VALUES (1)")
+
+    database = Database.at(f"sqlite:///{file}", pool=1)
+    await database.write(add)
+    await asyncio.gather(database.read(meet), database.read(meet))  # the second connection of this process
+    for expected in (1, 2):
+        found = await asyncio.to_thread(subprocess.check_output, [sys.executable, "-c", READ, str(file)])
+        assert int(found) == expected
+        await database.write(add)
+    await database.close()
 
 
 async def test_the_mode_of_a_database_that_exists_is_kept(tmp_path: Path) -> None:

@@ -301,10 +301,14 @@ def _refuses_value(error: DBAPIError) -> bool:
 
 
 def _create_private_file(_dialect: object, _record: object, arguments: list[str], _options: object) -> None:
-    """Create a missing database for its owner only. SQLite gives its journal files the mode of the database."""
+    """Create a missing database for its owner only. SQLite gives its journal files the mode of the database.
+
+    One that exists is not opened: to close any descriptor of a file releases all locks that this process holds on it. Another
+    process would then delete the journal that this one writes to, and all further writes would be lost.
+    """
     path = urlsplit(arguments[0]).path if arguments[0].startswith("file:") else arguments[0]
-    with suppress(OSError):  # SQLite says what is wrong
-        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+    with suppress(OSError):  # it exists, or SQLite says what is wrong
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
