@@ -54,6 +54,9 @@ def main(arguments: Sequence[str]) -> int:
         status = get_command(app).main(with_seconds(arguments), prog_name="python -m starter", standalone_mode=False)
         sys.stdout.flush()
     except TyperException as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # typer does not export it; the message is the help
+            typer.echo(error.format_message(), err=True)
+            return error.exit_code
         typer.echo(f"error: {' '.join(error.format_message().split()).rstrip('.')}; see --help", err=True)
         return error.exit_code
     except BrokenPipeError:

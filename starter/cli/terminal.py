@@ -33,6 +33,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 _Arguments = ParamSpec("_Arguments")
 
 
+def group(summary: str, *, needs_command: bool = True) -> typer.Typer:
+    """A group of commands. Alone it shows its help, or does what its callback does."""
+    return typer.Typer(help=summary, no_args_is_help=needs_command, add_completion=False, rich_markup_mode=None)
+
+
 def console(*, stderr: bool = False) -> Console:
     """A console that prints text as it is: markup in texts of tenants and receivers has no effect."""
     width = None if has_width(stderr=stderr) else WIDTH_WITHOUT_TERMINAL

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from bellwire.contract import Group
-from bellwire.deliveries import Attempt, DeliveryState, Outcome, OutcomeKind, SmsFacts
+from bellwire.deliveries import Attempt, Counts, DeliveryState, Outcome, OutcomeKind, SmsFacts
 from bellwire.events import Event
-from bellwire.registry import Registry
+from bellwire.receipts import Status
+from bellwire.registry import Registry, StoredEvent
 from bellwire.sms.receipts import SmsReceipt, SmsReceiptStatus
 from bellwire.subscriptions import Subscription
 from bellwire.targets import Channel
@@ -20,6 +21,7 @@ from bellwire.targets.sms_segments import Encoding
 from starter.cli.input.documents import read_items
 from starter.cli.input.durations import parse_schedule
 from starter.cli.main import main
+from starter.operations.delivery.events import LiveStatus
 from starter.operations.problems import InputInvalid
 from tests.factories import NOW, event, subscription
 
@@ -363,6 +365,27 @@ def test_an_event_is_shown_with_its_deliveries_although_temporal_is_down(
         1,
     )
     assert "Temporal cannot report the status" in err
+
+
+def test_an_event_that_was_redelivered_has_the_result_of_the_registry(
+    registry_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run of the event has ended before, and says what was the result then."""
+    attempted(registry_url)
+
+    async def ended(_: object, stored: StoredEvent) -> LiveStatus:
+        status = Status(
+            source=stored.event.source,
+            id=stored.event.id,
+            workflow_id=stored.workflow_id,
+            settled=True,
+            counts=Counts(matched=1, exhausted=1),
+        )
+        return LiveStatus(status=status)
+
+    monkeypatch.setattr("starter.cli.delivery.events.live_status", ended)
+    assert main(["events", "show", "1"]) == 0
+    assert "not settled: 1 unsettled of 1" in capsys.readouterr().out
 
 
 def test_deliveries_are_listed_and_shown(registry_url: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -42,6 +42,16 @@ def test_a_summary_is_the_first_sentence_of_the_command(name: str) -> None:
     assert root.commands[name].get_short_help_str(1000) == COMMANDS[name].summary
 
 
+@pytest.mark.parametrize("group", [[], ["events"], ["deliveries"], ["keys"], ["templates"]])
+def test_a_group_without_a_command_prints_its_help(group: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(group) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "error:" not in err
+    assert err.startswith(" ".join(["Usage: python -m starter", *group]))
+    assert "\n\nCommands:\n  " in err
+
+
 def test_misspelt_settings_are_named_with_the_nearest_one(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from starter.cli.terminal import command, note
+from starter.cli.terminal import command, group, note
 from starter.operations.platform.keys import new_environment, new_key
 from starter.operations.problems import InputInvalid
 
-app = typer.Typer(help="Encryption keys.", no_args_is_help=True, rich_markup_mode=None)
+app = group("Encryption keys.")
 
 
 @app.callback()

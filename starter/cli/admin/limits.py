@@ -9,10 +9,10 @@ from bellwire.service.settings import Settings
 from bellwire.targets import Channel
 from bellwire.temporal.connection import connect
 from starter.cli.tables import print_table
-from starter.cli.terminal import AsJson, command, note, opened_registry, print_json
+from starter.cli.terminal import AsJson, command, group, note, opened_registry, print_json
 from starter.operations.platform.limits import Limit, clear_limit, list_limits, parse_rate, set_limit
 
-app = typer.Typer(help="Show the rate limits of channels; set or clear one.")
+app = group("Show the rate limits of channels; set or clear one.", needs_command=False)
 
 ChannelArgument = Annotated[Channel, typer.Argument(metavar="CHANNEL", help=f"One of {', '.join(Channel)}.")]
 

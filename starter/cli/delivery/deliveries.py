@@ -20,11 +20,11 @@ from starter.cli.delivery.exchanges import print_last_exchanges
 from starter.cli.delivery.retry import retry
 from starter.cli.input.times import parse_past
 from starter.cli.tables import print_facts, print_table
-from starter.cli.terminal import AsJson, command, note, opened_registry, print_json
+from starter.cli.terminal import AsJson, command, group, note, opened_registry, print_json
 from starter.operations.delivery import deliveries
 from starter.operations.delivery.deliveries import DeliveryPage, next_attempt, parse_key
 
-app = typer.Typer(help="List deliveries; show one, or attempt one or many again.", no_args_is_help=True)
+app = group("List deliveries; show one, or attempt one or many again.")
 
 DeliveryArgument = Annotated[str, typer.Argument(metavar="DELIVERY_ID", help="Id of the delivery: dlv_…")]
 

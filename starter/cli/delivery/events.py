@@ -16,15 +16,16 @@ from starter.cli.terminal import (
     command,
     connected,
     console,
+    group,
     note,
     opened_registry,
     print_json,
     printable,
 )
 from starter.operations.delivery.controlling import control, find_event
-from starter.operations.delivery.events import live_status, show_event
+from starter.operations.delivery.events import get_event, live_status, show_event
 
-app = typer.Typer(help="List events; show, pause, resume or cancel one.", no_args_is_help=True)
+app = group("List events; show, pause, resume or cancel one.")
 
 _PAST = {Action.PAUSE: "paused", Action.RESUME: "resumed"}
 
@@ -75,8 +76,9 @@ async def show(
 ) -> None:
     """Show an event: its content, its status, and each delivery with its attempts."""
     async with opened_registry(Settings.read()) as registry:
+        live = await live_status(connected, await get_event(registry, event_id, source))
+        # Read afterwards, so that it is never older than what the run says.
         details = await show_event(registry, event_id, source=source, limit=limit)
-    live = await live_status(connected, details.stored)
     if live.status is None:
         note(f"Temporal cannot report the status, so the registry's state is shown: {printable(live.reason)}")
     if as_json:
@@ -111,8 +113,10 @@ def _summary(stored: StoredEvent) -> dict[str, Any]:
 
 def _print_event(stored: StoredEvent, live: Status | None) -> None:
     event = stored.event
+    if live and live.settled:
+        live = None  # what was redelivered since has runs of its own: the registry has the result of all
     result = in_status(live) if live else in_counts(stored.counts)
-    settled = live.settled if live else not stored.counts.unsettled
+    settled = not live and not stored.counts.unsettled
     print_facts(
         [
             ("event", event.id),

@@ -20,7 +20,7 @@ from starter.cli.subscribers.details import print_details
 from starter.cli.subscribers.pausing import pause, resume
 from starter.cli.subscribers.update import update
 from starter.cli.tables import cell, print_facts, print_table
-from starter.cli.terminal import AsJson, command, connected, console, note, opened_registry, print_json
+from starter.cli.terminal import AsJson, command, connected, console, group, note, opened_registry, print_json
 from starter.operations.delivery.publishing import read_events
 from starter.operations.problems import InputInvalid, OperationError
 from starter.operations.subscribers import subscriptions as operations
@@ -29,7 +29,9 @@ from starter.operations.subscribers.test_sends import send_test
 #: Seconds: longer than the longest overlap allowed, and short enough for a timedelta.
 _VERY_LONG = 365.0 * 86_400
 
-app = typer.Typer(help="List subscriptions; show, update, test, pause, resume or delete one, or rotate its secret.")
+app = group(
+    "List subscriptions; show, update, test, pause, resume or delete one, or rotate its secret.", needs_command=False
+)
 app.command("update")(update)
 app.command("pause")(pause)
 app.command("resume")(resume)

@@ -9,11 +9,11 @@ from bellwire.suppressions import Reported, SuppressionReason
 from bellwire.targets import Channel
 from starter.cli.input.times import parse_time
 from starter.cli.tables import print_table
-from starter.cli.terminal import AsJson, command, note, opened_registry, print_json
+from starter.cli.terminal import AsJson, command, group, note, opened_registry, print_json
 from starter.operations.problems import InputInvalid
 from starter.operations.subscribers import suppressions as operations
 
-app = typer.Typer(help="List suppressed addresses, which get nothing more; add or lift one.")
+app = group("List suppressed addresses, which get nothing more; add or lift one.", needs_command=False)
 
 AddressArgument = Annotated[str, typer.Argument(metavar="ADDRESS", help="ann@example.com or +14155550123.")]
 ChannelOption = Annotated[

@@ -8,12 +8,12 @@ import typer
 from bellwire.service.settings import Settings
 from starter.cli.input.documents import read_value
 from starter.cli.tables import print_table
-from starter.cli.terminal import AsJson, command, console, opened_registry, print_json, printable
+from starter.cli.terminal import AsJson, command, console, group, opened_registry, print_json, printable
 from starter.operations.problems import InputInvalid
 from starter.operations.subscribers import templates
 from starter.operations.subscribers.templates import Preview, channels_by_template
 
-app = typer.Typer(help="List templates, or preview one.", no_args_is_help=True)
+app = group("List templates, or preview one.")
 
 
 @app.command("list")
