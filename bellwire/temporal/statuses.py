@@ -193,7 +193,7 @@ class Statuses:
             async with asyncio.timeout(LAST_LOOK):
                 if not await self._runs.is_polled():
                     return f"{text}: no worker polls the task queue `{contract.QUEUE}`; start `python worker.py`"
-        return f"{text}; see `status` for what is unsettled"
+        return f"{text}; `python -m starter events show` and `Client.status` say what is unsettled"
 
 
 def _not_found(kind: str, request: LookupInput) -> EventNotFound | DeliveryNotFound:

@@ -76,7 +76,7 @@ class Reader:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("BELLWIRE_", "TEMPORAL_"))}
         self.terminals = {
-            number: Terminal(folder / f"terminal-{number}", {**clean, "PATH": path, "COLUMNS": "200"})
+            number: Terminal(folder / f"terminal-{number}", {**clean, "PATH": path, "COLUMNS": "80"})
             for number in ("1", "2", "3")
         }
         self.last = ("3", "")
@@ -141,7 +141,7 @@ def _attempts(failure: str) -> Iterator[None]:
 
 def _pattern(line: str) -> re.Pattern[str]:
     """A line of output; dates, times and milliseconds may differ, and `…` stands for anything."""
-    line = re.sub(r"\d{4}-\d\d-\d\d|\d\d:\d\d:\d\d|\d+(?= ms)", "…", line)
+    line = re.sub(r"\d{4}-\d\d-\d\d|\d\d:\d\d:\d\dZ?|\d+(?= ms)", "…", line)
     words = [word for word in re.split(r"[\s│]+", line) if word]
     return re.compile(r"[\s│]+".join(r"\S+" if word == "…" else re.escape(word) for word in words))
 
