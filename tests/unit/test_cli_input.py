@@ -1,9 +1,15 @@
 """Times, durations, numbers and tenants on the command line: what is out of range is one clear line."""
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from bellwire.deliveries import Counts
+from bellwire.errors import EventConflict
+from bellwire.events import Event
+from bellwire.receipts import Receipt, Status
 from starter.cli.main import main
 from tests.unit.test_cli import MAIL, PUBLISH, SUBSCRIBE, errors_of, registry_url
 
@@ -54,3 +60,36 @@ def test_publishing_needs_no_registry_and_creates_none(
     assert main([*PUBLISH, "--tenant", "acmee"]) == 1
     assert "cannot reach Temporal" in capsys.readouterr().err
     assert not file.exists()
+
+
+class OneConflict:
+    """A client with which the first of the published events turns out to be a conflict."""
+
+    async def publish_many(self, events: Sequence[Event]) -> list[Receipt]:
+        return [
+            Receipt(event_id=each.id, source=each.source, workflow_id="events/1", duplicate=False) for each in events
+        ]
+
+    async def wait_many(self, _: Sequence[Receipt], __: float) -> list[Status]:
+        raise EventConflict("event 1 of /shop was published before with other content")
+
+    async def status(self, receipt: Receipt) -> Status:
+        if receipt.event_id == "1":
+            raise EventConflict("event 1 of /shop was published before with other content")
+        counts = Counts(matched=1, delivered=1)
+        return Status(source=receipt.source, id=receipt.event_id, workflow_id="events/1", counts=counts, settled=True)
+
+
+def test_a_conflict_of_one_event_does_not_hide_the_others(
+    tmp_path: Path, registry_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def connected() -> OneConflict:
+        return OneConflict()
+
+    monkeypatch.setattr("starter.cli.delivery.publish.connected", connected)
+    file = tmp_path / "events.json"
+    file.write_text(json.dumps([{"id": number, "source": "/shop", "type": "order.paid"} for number in ("1", "2")]))
+    assert main(["publish", str(file), "--wait", "1", "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert [(one["event_id"], one["settled"]) for one in json.loads(out)] == [("1", False), ("2", True)]
+    assert err.splitlines()[-1] == "error: event 1 of /shop was published before with other content"

@@ -166,8 +166,19 @@ async def _wait(
         return await client.wait_many(receipts, seconds), None
     except WaitTimeout as late:
         return late.statuses, late
-    except BellwireError as error:
+    except TemporalUnavailable as error:
         return [None] * len(receipts), error
+    except BellwireError as error:
+        # One event of another content, or for an unknown tenant: what is known of the others is shown.
+        listed = await asyncio.gather(*(_known(client, receipt) for receipt in receipts[:MAX_ROWS]))
+        return [*listed, *[None] * (len(receipts) - len(listed))], error
+
+
+async def _known(client: Client, receipt: Receipt) -> Status | None:
+    try:
+        return await client.status(receipt)
+    except BellwireError:
+        return None
 
 
 def _published_but(error: BellwireError, statuses: Sequence[Status | None]) -> OperationError:
