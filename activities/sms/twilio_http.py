@@ -25,6 +25,8 @@ from activities.sms.provider_http import ResponseLost, call, limits, parse_json
 
 _RETRY_AFTER: ContextVar[float | None] = ContextVar("twilio_retry_after", default=None)
 _DATE: ContextVar[str] = ContextVar("twilio_date", default="")
+#: Of a refusal.
+_STATUS: ContextVar[int | None] = ContextVar("twilio_status", default=None)
 
 #: The field of a page that holds its messages.
 _MESSAGES = "messages"
@@ -59,6 +61,7 @@ class TwilioTransport(AsyncHttpClient):  # type: ignore[misc]  # twilio has no t
         `timeout` and `allow_redirects` are ignored: the transport has its own timeout, and redirects are never followed.
         """
         _RETRY_AFTER.set(None)
+        _STATUS.set(None)
         response = await call(
             self._session,
             method,
@@ -70,6 +73,7 @@ class TwilioTransport(AsyncHttpClient):  # type: ignore[misc]  # twilio has no t
         )
         _RETRY_AFTER.set(response.retry_after)
         _DATE.set(response.headers.get("Date", ""))
+        _STATUS.set(response.status if response.status >= 300 else None)
         text = response.text
         if response.status < 300:
             document = parse_json(text)
@@ -109,7 +113,8 @@ def error_details(error: TwilioException) -> tuple[int | None, int | None, str]:
         )
     # If Twilio sent no code, twilio's client repeats the status as the code.
     code = code if type(code) is int and code != status and 0 < code <= _MAX_CODE else None
-    return status if isinstance(status, int) else None, code, str(message)
+    # Twilio's client takes the status from the response's text if that has one, whatever it is.
+    return status if type(status) is int else _STATUS.get(), code, str(message)
 
 
 def basic_auth(auth: tuple[str, str] | None) -> dict[str, str]:

@@ -322,5 +322,21 @@ async def test_an_accepted_sms_counts_as_sent_whatever_else_the_response_says(
     assert (found.outcome.kind, found.outcome.provider_id) == (OutcomeKind.DELIVERED, "SM1")
 
 
+@pytest.mark.parametrize(
+    "text", ['{"type": 5, "title": null, "status": "x", "code": "y"}', '{"status": true}', "[]", "x"]
+)
+async def test_a_refusal_is_known_by_its_status_whatever_its_text(session: aiohttp.ClientSession, text: str) -> None:
+    async def respond(request: web.Request) -> web.Response:
+        return web.Response(status=400, text=text, content_type="application/json")
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", respond)
+    async with TestServer(app) as server:
+        client = twilio_client("AC" + "0" * 32, "token", url=str(server.make_url("")), timeout=5, session=session)
+        provider = TwilioProvider(client, NothingClaimed(), sender=SENDER)
+        sent = await provider.send(Sms(delivery_id="dlv_a_b", number=1, to=TO, text="Hi"))
+    assert (sent.outcome.kind, sent.outcome.reason) == (OutcomeKind.REJECTED, "Twilio 400")
+
+
 def test_a_code_of_another_type_is_no_code() -> None:
     assert error_details(TwilioRestException(400, "/", "bad", True, "POST"))[1] is None
