@@ -1,6 +1,7 @@
 """Statuses: what has become of published events, by their workflows, and by the registry once Temporal has deleted these."""
 
 import asyncio
+import math
 from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -30,6 +31,8 @@ POLL_SECONDS = 0.5
 MAX_POLL_SECONDS = 5.0
 #: Seconds for what is asked once the time of a wait is over.
 LAST_LOOK = 1.0
+#: Lookups that run concurrently: each is a workflow, so a thousand at once would keep the workers from everything else.
+LOOKUPS = 20
 #: Seconds for a lookup. The worker tries for some seconds if the registry does not respond.
 LOOKUP_TIMEOUT = 30.0
 
@@ -43,6 +46,7 @@ class Statuses:
 
     temporal: Temporal
     _runs: Runs = field(init=False)
+    _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LOOKUPS))
 
     def __post_init__(self) -> None:
         self._runs = Runs(self.temporal)
@@ -58,6 +62,8 @@ class Statuses:
         """Wait until the events are settled; their statuses, in order. Raises WaitTimeout, with `statuses` if `look` is true."""
         if timeout is not None and not isinstance(timeout, int | float):
             raise TypeError(f"timeout: must be seconds as a number, not a value of type {type(timeout).__name__}")
+        if timeout is not None and math.isnan(timeout):
+            raise ValueError("timeout: must be seconds as a number, not NaN")
         addresses = [address_of(event) for event in events]
         found: dict[str, Status] = {}
         runs: dict[str, dict[str, Address]] = {}
@@ -80,14 +86,15 @@ class Statuses:
 
     async def lookup(self, request: LookupInput) -> LookupResult:
         try:
-            found = await run_short(
-                self.temporal,
-                contract.LOOKUP,
-                request,
-                id=contract.new_lookup_id(),
-                result_type=LookupResult,
-                timeout=LOOKUP_TIMEOUT,
-            )
+            async with self._slots:
+                found = await run_short(
+                    self.temporal,
+                    contract.LOOKUP,
+                    request,
+                    id=contract.new_lookup_id(),
+                    result_type=LookupResult,
+                    timeout=LOOKUP_TIMEOUT,
+                )
         except WorkflowFailureError as error:
             cause: BaseException | None = error.cause
             while (

@@ -85,3 +85,8 @@ async def test_other_arguments_are_named() -> None:
         await CLIENT.wait(event(), timeout=timedelta(seconds=5))
     with pytest.raises(TypeError, match="subscription_id: must be a string, not a value of type int"):
         await CLIENT.retry(event(), 42)
+
+
+async def test_a_timeout_that_is_no_number_is_refused() -> None:
+    with pytest.raises(ValueError, match="timeout: must be seconds as a number, not NaN"):
+        await CLIENT.wait(event(), timeout=float("nan"))

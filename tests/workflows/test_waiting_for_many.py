@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from temporalio.client import Client as Temporal
@@ -10,8 +11,10 @@ from temporalio.client import Interceptor, OutboundInterceptor, QueryWorkflowInp
 from temporalio.testing import WorkflowEnvironment
 
 from bellwire import Client, EventConflict, Receipt, WaitTimeout
+from bellwire.contract import LookupInput, LookupResult
 from bellwire.errors import WorkerUnavailable
 from bellwire.targets import Channel
+from bellwire.temporal import statuses as asked
 from tests.conftest import start_dev_server
 from tests.factories import event
 from tests.workflows.platform import DELIVERED, FakePlatform, retry_after
@@ -64,6 +67,24 @@ async def test_a_thousand_waits_at_once_share_their_calls(platform: FakePlatform
     statuses = await asyncio.gather(*(client.wait(receipt) for receipt in receipts))
     assert all(status.settled and status.counts.matched == 0 for status in statuses)
     assert calls["history"] + calls["query"] < 500, "far less than one for each event"
+
+
+async def test_lookups_ask_workers_for_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    running, most = 0, 0
+
+    async def run(*_: object, **options: Any) -> LookupResult:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0)
+        running -= 1
+        return LookupResult(event_key="key", workflow_id=options["id"])
+
+    monkeypatch.setattr(asked, "run_short", run)
+    tested = asked.Statuses(Mock())
+    found = await asyncio.gather(*(tested.lookup(LookupInput(source="/shop", id=str(n))) for n in range(1000)))
+    assert len({each.workflow_id for each in found}) == 1000
+    assert most == asked.LOOKUPS
 
 
 async def test_many_waits_for_workflows_of_their_own_end_with_their_timeout(dev_server: WorkflowEnvironment) -> None:
