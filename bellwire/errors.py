@@ -163,7 +163,7 @@ def field_errors(
     A problem of several fields has no field; its message names them. `known` gives the fields that a misspelt one may be.
     """
     problems = []
-    found = error.errors(include_url=False, include_input=False)
+    found = error.errors(include_url=False)
     for problem in found:
         if any(
             len(other["loc"]) > len(problem["loc"]) > 0 and other["loc"][: len(problem["loc"])] == problem["loc"]
@@ -245,7 +245,10 @@ def _plain(value: object) -> object:
 
 def problem_text(problem: ErrorDetails) -> str:
     """The message of one problem of a pydantic error, which follows the name of the field."""
-    words = _WORDS.get(problem["type"])
+    kind = problem["type"]
+    if kind in {"too_short", "too_long"} and isinstance(problem.get("input"), str):
+        kind = f"string_{kind}"  # pydantic counts items where text is checked after other rules
+    words = _WORDS.get(kind)
     if words is not None:
         text = words.format_map({name: _plain(value) for name, value in problem.get("ctx", {}).items()})
         return text.replace("at least 1 characters", "at least 1 character").replace(

@@ -10,9 +10,14 @@ _PART = r"([0-9]+(?:\.[0-9]+)?)\s*([dhms])"
 _DURATION = re.compile(rf"{_PART}(?:\s*{_PART})*")
 
 
+def is_duration(text: str) -> bool:
+    """Whether the text is written as a duration, of any length."""
+    return _DURATION.fullmatch(text.strip()) is not None
+
+
 def parse_duration(text: str) -> float:
     """The seconds of a duration such as 90s, 5m, 2h, 1d or 1h30m. Raises ValueError."""
-    if not _DURATION.fullmatch(text.strip()):
+    if not is_duration(text):
         raise ValueError(f"{text.strip()[:40]!r} is not a valid duration; write 90s, 5m, 2h, 1d or 1h30m")
     seconds = sum(float(number) * _SECONDS_PER_UNIT[unit] for number, unit in re.findall(_PART, text))
     if seconds > MAX_SECONDS:

@@ -57,6 +57,7 @@ def main(arguments: Sequence[str]) -> int:
         if type(error).__name__ == "NoArgsIsHelpError":  # typer does not export it; the message is the help
             typer.echo(error.format_message(), err=True)
             return error.exit_code
+        _put_into_own_words(error)
         typer.echo(f"error: {' '.join(error.format_message().split()).rstrip('.')}; see --help", err=True)
         return error.exit_code
     except BrokenPipeError:
@@ -66,3 +67,14 @@ def main(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return 130
     return status if isinstance(status, int) else 0
+
+
+def _put_into_own_words(error: TyperException) -> None:
+    """Say what is wrong with the value of an option as other errors do: typer repeats what pydantic says."""
+    # Loaded by typer as well, but only for an option that has a value.
+    from pydantic import ValidationError
+
+    from bellwire.errors import problem_text
+
+    if isinstance(error.__cause__, ValidationError):
+        error.message = problem_text(error.__cause__.errors(include_url=False)[0])

@@ -30,6 +30,11 @@ __all__ = ["registry_url"]
         (["purge", "--older-than", "\u0663\u0660d"], "is not a valid duration"),
         ([*SUBSCRIBE, *MAIL, "--retry", "9" * 400 + "d"], "is out of range"),
         (["limits", "set", "sms", "\u0661\u0660"], "is not a number from"),
+        ([*SUBSCRIBE, *MAIL, "--rate-limit", "\u0665"], "'--rate-limit': must be a number"),
+        (["deliveries", "list", "--limit", "\u0665"], "'--limit': must be a whole number"),
+        (["deliveries", "list", "--limit", "0"], "'--limit': must be greater than or equal to 1"),
+        (["deliveries", "list", "--state", "lost"], "'--state': 'lost' is not one of 'pending', "),
+        ([*PUBLISH, "--wait", "-1"], "'--wait': must be greater than or equal to 0"),
     ],
 )
 def test_values_out_of_range_are_refused(

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from bellwire.deliveries import DeliveryState
+from bellwire.deliveries import SETTLED, DeliveryState
 from bellwire.formats.durations import format_duration
 from bellwire.registry import Registry
 from bellwire.service.settings import Settings
@@ -149,10 +149,14 @@ async def _retry_many(
 
 
 def _states(text: str) -> tuple[DeliveryState, ...]:
-    try:
-        return tuple(DeliveryState(name.strip()) for name in text.split(","))
-    except ValueError as error:
-        raise InputInvalid(str(error), field="--state", remedy=f"give {', '.join(DeliveryState)}") from error
+    names = [name.strip() for name in text.split(",")]
+    if unknown := [name for name in names if name not in set(DeliveryState)]:
+        raise InputInvalid(
+            f"{unknown[0][:40]!r} is not a state of a delivery",
+            field="--state",
+            remedy=f"give {', '.join(sorted(SETTLED))}",
+        )
+    return tuple(map(DeliveryState, names))
 
 
 def _note_selected(selected: Selected, rate: float) -> None:
