@@ -132,6 +132,8 @@ class Client:
         It asks once for all events of a publication. Raises what `wait` raises; `statuses` of a WaitTimeout has what is known
         of each event: None for one whose worker did not answer.
         """
+        if isinstance(events, Event | Receipt):
+            raise TypeError("wait_many takes a list of events, not one event; write wait(event)")
         return await self._statuses.settled(list(events), timeout, look=True)
 
     async def cancel(self, event: EventReference, subscription_id: str | None = None) -> None:

@@ -90,3 +90,8 @@ async def test_other_arguments_are_named() -> None:
 async def test_a_timeout_that_is_no_number_is_refused() -> None:
     with pytest.raises(ValueError, match="timeout: must be seconds as a number, not NaN"):
         await CLIENT.wait(event(), timeout=float("nan"))
+
+
+async def test_one_event_is_not_many_to_wait_for() -> None:
+    with pytest.raises(TypeError, match=r"wait_many takes a list of events, not one event; write wait\(event\)"):
+        await CLIENT.wait_many(event())
