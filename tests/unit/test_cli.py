@@ -374,14 +374,10 @@ def test_an_event_that_was_redelivered_has_the_result_of_the_registry(
     attempted(registry_url)
 
     async def ended(_: object, stored: StoredEvent) -> LiveStatus:
-        status = Status(
-            source=stored.event.source,
-            id=stored.event.id,
-            workflow_id=stored.workflow_id,
-            settled=True,
-            counts=Counts(matched=1, exhausted=1),
+        counts = Counts(matched=1, exhausted=1)
+        return LiveStatus(
+            status=Status(source="/shop", id="1", workflow_id=stored.workflow_id, settled=True, counts=counts)
         )
-        return LiveStatus(status=status)
 
     monkeypatch.setattr("starter.cli.delivery.events.live_status", ended)
     assert main(["events", "show", "1"]) == 0
