@@ -27,6 +27,7 @@ from bellwire.events import Event, event_key
 from bellwire.keys.keyring import KeyRing
 from bellwire.receipts import EventReference, Receipt, Status, address_of
 from bellwire.temporal.connection import connect, translated
+from bellwire.temporal.group_commit import GroupCommit
 from bellwire.temporal.publications import Publication, many_events, one_event, publications
 from bellwire.temporal.statuses import Statuses
 from bellwire.temporal.workers import answered
@@ -50,27 +51,34 @@ class Client:
     ```
     """
 
-    def __init__(self, temporal: Temporal) -> None:
+    def __init__(self, temporal: Temporal, *, batching: bool = True) -> None:
         #: The underlying Temporal client. It must use the data converter of `connect`.
         self.temporal = temporal
         self._statuses = Statuses(temporal)
+        self._commits = GroupCommit(self._start) if batching else None
 
     @classmethod
-    async def connect(cls, *, keys: KeyRing | str | None = None, **overrides: Any) -> Self:
+    async def connect(cls, *, keys: KeyRing | str | None = None, batching: bool = True, **overrides: Any) -> Self:
         """Connect as configured by Temporal's environment variables or TOML file; `overrides` are arguments of temporalio's
         Client.connect and take precedence.
 
-        `keys` must equal the worker's BELLWIRE_ENCRYPTION_KEYS, if it has any. Raises TemporalUnavailable, KeysInvalid.
+        `keys` must equal the worker's BELLWIRE_ENCRYPTION_KEYS, if it has any. With `batching`, concurrent calls of `publish`
+        share workflows. Raises TemporalUnavailable, KeysInvalid.
         """
-        return cls(await connect(keys=keys, **overrides))
+        return cls(await connect(keys=keys, **overrides), batching=batching)
 
     async def publish(self, event: Event) -> Receipt:
         """Publish one event. Once this returns, the event is durable. Publishing it again is safe and returns `duplicate`.
 
-        Raises EventConflict if its (source, id) was used for other content; NotSetUp; and TemporalUnavailable if Temporal did
-        not respond within 10 to 20 s. In that case Temporal may have stored the event or not, so publish it again.
+        While a call waits for Temporal, events of further calls are collected and go together in the next workflow. Then it is
+        not known whether one of them is a duplicate (None) or a conflict, which `status` and `wait` report. A cancelled call may
+        have published its event. Raises EventConflict if its (source, id) was used for other content; NotSetUp; and
+        TemporalUnavailable if Temporal did not respond within 10 to 20 s. In that case Temporal may have stored the event or
+        not, so publish it again.
         """
-        return (await self.publish_many([one_event(event)]))[0]
+        if self._commits is None:
+            return (await self.publish_many([one_event(event)]))[0]
+        return await self._commits.publish(one_event(event))
 
     async def publish_many(self, events: Iterable[Event]) -> list[Receipt]:
         """Publish events, with one workflow for up to 100 events and 1 MB. The receipts are in the order of the events.

@@ -20,8 +20,9 @@ class Receipt(Payload):
     event_id: str
     #: The workflow that delivers it. Open it in the Temporal UI, or pass the receipt to `status` and `wait`.
     workflow_id: str
-    #: The event was published before, with the same content; nothing was started.
-    duplicate: bool = False
+    #: Whether the event was published before, with the same content; then nothing was started. None: not known, since the event
+    #: was published together with others; `status` follows the workflow that delivers it.
+    duplicate: bool | None = False
 
 
 class Status(Payload):

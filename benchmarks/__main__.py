@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import fairness, growth, tenants, throughput, waiting
+from benchmarks import fairness, growth, publishing, tenants, throughput, waiting
 from benchmarks.figures import CRITERIA, Result, machine, save, table
 from benchmarks.sizes import Sizes
 from starter.checkout import CHECKOUT
@@ -27,6 +27,9 @@ BENCHMARKS: Mapping[str, Callable[[Sizes], Awaitable[Result]]] = {
     "fair": fairness.fair,
     "tenants": tenants.tenants,
     "processes": throughput.processes,
+    "concurrent": publishing.concurrent,
+    "crowd": publishing.crowd,
+    "sparse": publishing.sparse,
 }
 
 

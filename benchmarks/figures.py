@@ -104,6 +104,27 @@ CRITERIA: Mapping[str, Criterion] = {
             aim=1.5,
             higher=True,
         ),
+        Criterion(
+            name="concurrent",
+            ratio="events/s to the last arrival, by publish of 32 callers / empty workflows/s",
+            must=6,
+            aim=12,
+            higher=True,
+        ),
+        Criterion(
+            name="crowd",
+            ratio="events/s by publish of 500 callers / by publish_many",
+            must=0.7,
+            aim=0.9,
+            higher=True,
+        ),
+        Criterion(
+            name="sparse",
+            ratio="p99 from publish to arrival at 50 events/s / idle p50 of a bare workflow that posts",
+            must=5,
+            aim=2,
+            higher=False,
+        ),
     )
 }
 

@@ -36,6 +36,9 @@ class Sizes:
     tenants_attack: int = 1_000
     #: Subscribers of the one event, and events of the publications, of one measurement of `processes`.
     processes: int = 5_000
+    #: Events of one measurement of `concurrent` and `crowd`, and of `sparse`.
+    concurrent: int = 2_000
+    sparse: int = 500
 
     def huge(self) -> Self:
         """With an event of 1,000,000 subscribers."""
@@ -60,4 +63,6 @@ class Sizes:
             tenants_repeats=1,
             tenants_attack=4,
             processes=20,
+            concurrent=20,
+            sparse=5,
         )

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from bellwire import Event
+from bellwire import Client, Event
 from benchmarks.figures import CRITERIA, WORKER, Result, median_ratio
 from benchmarks.meters import cost_by_part, peak_memory
 from benchmarks.postgres import running_postgres
@@ -48,11 +48,11 @@ async def bulk(sizes: Sizes) -> Result:
     """Events by publish_many, 100 a run, from the call until all runs have ended."""
     published, empty, shares = list[float](), list[float](), dict[str, list[float]]()
     async with running_rig(processes=PROCESSES) as rig:
-        kind = await _tenants(rig)
-        await _publish_many(rig, _addressed(kind, 200))
+        kind = await tenants(rig)
+        await publish_many(rig, _addressed(kind, 200))
         for _ in range(sizes.repeats):
             with _cpu_shares(rig, shares, sizes.bulk, "event"):
-                published.append(await _publish_many(rig, _addressed(kind, sizes.bulk)))
+                published.append(await publish_many(rig, _addressed(kind, sizes.bulk)))
             empty.append(await rate(rig.empty_workflow, sizes.single, concurrency=IN_FLIGHT))
     return Result(
         criterion=CRITERIA["bulk"],
@@ -66,10 +66,11 @@ async def single(sizes: Sizes) -> Result:
     """Events by publish, a run each, from the call until the run has ended; with as many in flight on both sides."""
     published, empty, shares = list[float](), list[float](), dict[str, list[float]]()
     async with running_rig(processes=PROCESSES) as rig:
-        kind = await _tenants(rig)
+        kind = await tenants(rig)
+        client = Client(rig.client.temporal, batching=False)
 
         async def publish(index: int) -> None:
-            await rig.ended([await rig.client.publish(event(kind, tenant=f"tenant-{index % TENANTS}"))])
+            await rig.ended([await client.publish(event(kind, tenant=f"tenant-{index % TENANTS}"))])
 
         await rate(publish, IN_FLIGHT, concurrency=IN_FLIGHT)
         for _ in range(sizes.repeats):
@@ -116,13 +117,13 @@ async def processes(sizes: Sizes) -> Result:
 async def _by_processes(raw: dict[str, list[float]], sizes: Sizes, number: int, registry: str, **settings: str) -> None:
     """Measure a worker of `number` processes and add the figures to `raw`."""
     async with running_rig(processes=number, **settings) as rig:
-        many, one = await rig.subscribe("many", sizes.processes), await _tenants(rig)
+        many, one = await rig.subscribe("many", sizes.processes), await tenants(rig)
         await rig.fan_out(many)
-        await _publish_many(rig, _addressed(one, 200))
+        await publish_many(rig, _addressed(one, 200))
         for _ in range(2):
             _, seconds = await rig.fan_out(many)
             raw.setdefault(f"{registry}, one event, {number}: deliveries/s", []).append(sizes.processes / seconds)
-            published = await _publish_many(rig, _addressed(one, sizes.processes))
+            published = await publish_many(rig, _addressed(one, sizes.processes))
             raw.setdefault(f"{registry}, many events, {number}: deliveries/s", []).append(published)
         raw.setdefault(f"{registry}, {number}: memory of all, MB", []).append(peak_memory(rig.worker_pids))
 
@@ -136,7 +137,8 @@ def _cpu_shares(rig: Rig, shares: dict[str, list[float]], number: int, unit: str
         shares.setdefault(f"CPU ms per {unit}: {part}", []).append(seconds / number * 1000)
 
 
-async def _tenants(rig: Rig) -> str:
+async def tenants(rig: Rig) -> str:
+    """Subscribe a webhook of each of TENANTS tenants to one event type, which is returned."""
     kind = ""
     for number in range(TENANTS):
         kind = await rig.subscribe("one", 1, tenant=f"tenant-{number}")
@@ -147,7 +149,8 @@ def _addressed(kind: str, number: int) -> list[Event]:
     return [event(kind, tenant=f"tenant-{index % TENANTS}") for index in range(number)]
 
 
-async def _publish_many(rig: Rig, events: Sequence[Event]) -> float:
+async def publish_many(rig: Rig, events: Sequence[Event]) -> float:
+    """Publish events and wait until their runs have ended; events/s."""
     began = time.perf_counter()
     await rig.ended(await rig.client.publish_many(events))
     return len(events) / (time.perf_counter() - began)

@@ -87,6 +87,11 @@ def _remedy(value: object, many: str) -> str:
     return "write Event(source=…, type=…, data=…)"
 
 
+def encoded_size(event: Event) -> int:
+    """Bytes of an event as the payload converter writes it."""
+    return len(event.model_dump_json().encode())
+
+
 def publications(events: Sequence[Event]) -> Iterator[Publication]:
     """Divide events into publications of up to MAX_EVENTS and MAX_PUBLICATION_BYTES. Repeated events are included once.
 
@@ -112,7 +117,7 @@ def _divided(events: Iterable[Event]) -> Iterator[Publication]:
     batch: list[Event] = []
     size = 0
     for event in events:
-        bytes_of_event = len(event.model_dump_json().encode())  # what the payload converter writes
+        bytes_of_event = encoded_size(event)
         if batch and (len(batch) == contract.MAX_EVENTS or size + bytes_of_event > contract.MAX_PUBLICATION_BYTES):
             yield Publication(events=tuple(batch))
             batch, size = [], 0

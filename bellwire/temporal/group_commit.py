@@ -1,0 +1,111 @@
+"""Group commit: joins concurrent `publish` calls into publications, as a database joins transactions into one write."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from bellwire import contract
+from bellwire.errors import TemporalUnavailable
+from bellwire.events import Event
+from bellwire.receipts import Receipt
+from bellwire.temporal.publications import Publication, encoded_size
+
+#: Starts in flight at a time. More make smaller publications, and a workflow costs far more than the events that it carries.
+MAX_STARTS = 1
+
+
+@dataclass(eq=False, slots=True)
+class _Call:
+    """A call of `publish` that waits for its receipt."""
+
+    event: Event
+    size: int
+    receipt: asyncio.Future[Receipt]
+
+
+class GroupCommit:
+    """A call starts a workflow at once while fewer than `max_starts` starts are in flight. The events of calls that arrive
+    meanwhile go together with the next start, oldest first, up to MAX_EVENTS and MAX_PUBLICATION_BYTES.
+
+    There is no timer, so sparse traffic is published without delay, one event per workflow.
+    """
+
+    def __init__(self, start: Callable[[Publication], Awaitable[bool]], *, max_starts: int = MAX_STARTS) -> None:
+        """`start` starts the workflow of a publication and returns whether it was started before."""
+        self._start = start
+        self._max_starts = max_starts
+        self._waiting: deque[_Call] = deque()
+        # The event loop keeps only weak references to tasks.
+        self._starts: set[asyncio.Task[None]] = set()
+
+    async def publish(self, event: Event) -> Receipt:
+        """Return the receipt once the event is durable. A cancelled call does not take its event back.
+
+        Raises what `start` raises for this event; an error of another event that goes with it is raised for that one only.
+        """
+        call = _Call(event, encoded_size(event), asyncio.get_running_loop().create_future())
+        self._waiting.append(call)
+        self._start_next()
+        return await call.receipt
+
+    def _start_next(self) -> None:
+        while self._waiting and len(self._starts) < self._max_starts:
+            task = asyncio.create_task(self._commit(self._next_group()))
+            self._starts.add(task)
+            task.add_done_callback(self._started)
+
+    def _started(self, task: asyncio.Task[None]) -> None:
+        self._starts.discard(task)
+        self._start_next()
+
+    def _next_group(self) -> list[_Call]:
+        """The oldest calls that fit into one publication; an event that waits twice goes once at a time."""
+        group, keys, size = list[_Call](), set[str](), 0
+        while self._waiting and len(group) < contract.MAX_EVENTS:
+            call = self._waiting[0]
+            if group and (size + call.size > contract.MAX_PUBLICATION_BYTES or call.event.key in keys):
+                break
+            group.append(self._waiting.popleft())
+            keys.add(call.event.key)
+            size += call.size
+        return group
+
+    async def _commit(self, group: list[_Call]) -> None:
+        """Start one workflow for the group and answer its calls. If Temporal refuses it, start one for each event."""
+        publication = Publication(events=tuple(call.event for call in group))
+        try:
+            duplicate = await self._start(publication)
+        except BaseException as error:
+            if len(group) > 1 and _may_be_of_one_event(error):
+                for call in group:
+                    await self._commit([call])
+                return
+            for call in group:
+                _fail(call, error)
+            if not isinstance(error, Exception):
+                raise
+            return
+        for call in group:
+            if not call.receipt.done():
+                # Which events of a group were published before is known when the workflow stores them.
+                known = duplicate if duplicate or len(group) == 1 else None
+                call.receipt.set_result(_receipt(call.event, publication.workflow_id, duplicate=known))
+
+
+def _may_be_of_one_event(error: BaseException) -> bool:
+    """Whether the same events may be accepted one by one. While Temporal is away, trying would only take longer."""
+    return isinstance(error, Exception) and not isinstance(error, TemporalUnavailable)
+
+
+def _fail(call: _Call, error: BaseException) -> None:
+    if call.receipt.done():
+        return
+    if isinstance(error, Exception):
+        call.receipt.set_exception(error)
+    else:
+        call.receipt.cancel()
+
+
+def _receipt(event: Event, workflow_id: str, *, duplicate: bool | None) -> Receipt:
+    return Receipt(source=event.source, event_id=event.id, workflow_id=workflow_id, duplicate=duplicate)
