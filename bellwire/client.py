@@ -27,7 +27,7 @@ from bellwire.events import Event, event_key
 from bellwire.keys.keyring import KeyRing
 from bellwire.receipts import EventReference, Receipt, Status, address_of
 from bellwire.temporal.connection import connect, translated
-from bellwire.temporal.group_commit import GroupCommit
+from bellwire.temporal.group_commit import GroupCommit, Lookup
 from bellwire.temporal.publications import Publication, many_events, one_event, publications
 from bellwire.temporal.statuses import Statuses
 from bellwire.temporal.workers import answered
@@ -51,11 +51,12 @@ class Client:
     ```
     """
 
-    def __init__(self, temporal: Temporal, *, batching: bool = True) -> None:
+    def __init__(self, temporal: Temporal, *, batching: bool = True, lookup: Lookup | None = None) -> None:
+        """With `batching`, concurrent calls of `publish` share workflows; `lookup` lets them know of earlier publications."""
         #: The underlying Temporal client. It must use the data converter of `connect`.
         self.temporal = temporal
         self._statuses = Statuses(temporal)
-        self._commits = GroupCommit(self._start) if batching else None
+        self._commits = GroupCommit(self._start, lookup=lookup) if batching else None
 
     @classmethod
     async def connect(cls, *, keys: KeyRing | str | None = None, batching: bool = True, **overrides: Any) -> Self:

@@ -9,6 +9,7 @@ BellwireError
 ├── DeliveryPaused
 ├── SubscriptionNotFound
 ├── SubscriptionChanged
+├── ApiKeyNotFound
 ├── SubscriptionInvalid      also a ValueError
 ├── TemplateInvalid          also a ValueError
 ├── WaitTimeout              also a TimeoutError
@@ -80,6 +81,10 @@ class SubscriptionNotFound(BellwireError):
 
 class SubscriptionChanged(BellwireError):
     """The subscription was changed meanwhile; read it again, and make the change to its present version."""
+
+
+class ApiKeyNotFound(BellwireError):
+    """No API key has this id; `python -m starter api-keys list` lists them."""
 
 
 class SubscriptionInvalid(BellwireError, ValueError):

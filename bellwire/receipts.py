@@ -25,6 +25,14 @@ class Receipt(Payload):
     duplicate: bool | None = False
 
 
+class KnownEvent(NamedTuple):
+    """What the registry has of an event that was published before."""
+
+    digest: str
+    #: The workflow that delivers it.
+    workflow_id: str
+
+
 class Status(Payload):
     """The status of an event."""
 

@@ -11,6 +11,7 @@ from bellwire.contract import EventSummary, LookupResult, PublishResult
 from bellwire.deliveries import Counts, DeliveryKey
 from bellwire.errors import DeliveryNotFound, EventNotFound
 from bellwire.events import Event, event_key
+from bellwire.receipts import KnownEvent
 from bellwire.registry import operational_events
 from bellwire.registry.db.bulk import execute_many
 from bellwire.registry.db.engine import Database, insert_missing
@@ -96,6 +97,11 @@ async def accept(
     return summaries
 
 
+async def known(connection: AsyncConnection, published: Sequence[Event]) -> dict[str, KnownEvent]:
+    rows = await connection.execute(_OWNERS, {"keys": sorted({event.key for event in published})})
+    return {key: KnownEvent(digest, workflow_id) for key, digest, workflow_id, _ in rows}
+
+
 async def by_keys(connection: AsyncConnection, keys: Iterable[str]) -> dict[str, tuple[Event, str]]:
     """Return the events that exist, each with its CloudEvents JSON, by key."""
     rows = await connection.execute(_BODIES, {"keys": sorted(set(keys))})
@@ -177,6 +183,10 @@ class Events:
         Idempotent: the same run gets the same result again.
         """
         return await self._database.write(accept, events, workflow_id, run_id)
+
+    async def known(self, events: Sequence[Event]) -> dict[str, KnownEvent]:
+        """Return those of the events whose source and id were published before, by event key."""
+        return await self._database.read(known, events)
 
     async def by_keys(self, keys: Sequence[str]) -> dict[str, Event]:
         """Return the events that exist, by key."""

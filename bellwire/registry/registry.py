@@ -4,7 +4,9 @@ from typing import Self
 
 from bellwire.endpoint_health import DisablePolicy
 from bellwire.keys.keyring import KeyRing
+from bellwire.registry.api_keys import ApiKeys
 from bellwire.registry.attempts import Attempts
+from bellwire.registry.audit_log import AuditLog
 from bellwire.registry.backlog import Backlog
 from bellwire.registry.db import schema
 from bellwire.registry.db.engine import Database
@@ -33,7 +35,9 @@ class Registry:
 
     def __init__(self, database: Database, disable_policy: DisablePolicy = DISABLE_POLICY) -> None:
         self._database = database
+        self.api_keys = ApiKeys(database)
         self.attempts = Attempts(database, disable_policy)
+        self.audit_log = AuditLog(database)
         self.backlog = Backlog(database)
         self.deliveries = Deliveries(database)
         self.events = Events(database)

@@ -2,17 +2,21 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bellwire import contract
-from bellwire.errors import TemporalUnavailable
+from bellwire.errors import EventConflict, RegistryUnavailable, TemporalUnavailable
 from bellwire.events import Event
-from bellwire.receipts import Receipt
+from bellwire.receipts import KnownEvent, Receipt
 from bellwire.temporal.publications import Publication, encoded_size
 
 #: Starts in flight at a time. More make smaller publications, and a workflow costs far more than the events that it carries.
 MAX_STARTS = 1
+
+
+#: Finds those of some events that were published before, by event key.
+Lookup = Callable[[Sequence[Event]], Awaitable[Mapping[str, KnownEvent]]]
 
 
 @dataclass(eq=False, slots=True)
@@ -31,9 +35,17 @@ class GroupCommit:
     There is no timer, so sparse traffic is published without delay, one event per workflow.
     """
 
-    def __init__(self, start: Callable[[Publication], Awaitable[bool]], *, max_starts: int = MAX_STARTS) -> None:
-        """`start` starts the workflow of a publication and returns whether it was started before."""
+    def __init__(
+        self,
+        start: Callable[[Publication], Awaitable[bool]],
+        *,
+        max_starts: int = MAX_STARTS,
+        lookup: Lookup | None = None,
+    ) -> None:
+        """`start` starts the workflow of a publication and returns whether it was started before. With `lookup`, events that
+        were published before are not published again, and each receipt tells whether its event was."""
         self._start = start
+        self._lookup = lookup
         self._max_starts = max_starts
         self._waiting: deque[_Call] = deque()
         # The event loop keeps only weak references to tasks.
@@ -71,8 +83,36 @@ class GroupCommit:
             size += call.size
         return group
 
+    async def _unknown(self, group: list[_Call], lookup: Lookup) -> list[_Call]:
+        """Answer the calls whose events were published before; return the others."""
+        try:
+            known = await lookup([call.event for call in group])
+        except RegistryUnavailable:
+            return group  # what is published twice is recognised when it is stored
+        others = []
+        for call in group:
+            if (stored := known.get(call.event.key)) is None:
+                others.append(call)
+            elif call.receipt.done():
+                pass
+            elif stored.digest == call.event.digest:
+                call.receipt.set_result(_receipt(call.event, stored.workflow_id, duplicate=True))
+            else:
+                call.receipt.set_exception(
+                    EventConflict(
+                        f"event {call.event.id} of {call.event.source} was published before with other content, by "
+                        f"{stored.workflow_id}; give the new event an id of its own"
+                    )
+                )
+        return others
+
     async def _commit(self, group: list[_Call]) -> None:
-        """Start one workflow for the group and answer its calls. If Temporal refuses it, start one for each event."""
+        """Answer the calls whose events are known, and start one workflow for the others.
+
+        If Temporal refuses it, start one for each event.
+        """
+        if self._lookup and not (group := await self._unknown(group, self._lookup)):
+            return
         publication = Publication(events=tuple(call.event for call in group))
         try:
             duplicate = await self._start(publication)
@@ -89,7 +129,7 @@ class GroupCommit:
         for call in group:
             if not call.receipt.done():
                 # Which events of a group were published before is known when the workflow stores them.
-                known = duplicate if duplicate or len(group) == 1 else None
+                known = duplicate if duplicate or self._lookup or len(group) == 1 else None
                 call.receipt.set_result(_receipt(call.event, publication.workflow_id, duplicate=known))
 
 

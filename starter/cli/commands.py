@@ -44,6 +44,7 @@ COMMANDS = {
     "erase": Command(
         "admin.erase", "erase", "Erase one recipient: the address, and the record of what was sent to it."
     ),
+    "api-keys": Command("admin.api_keys", "app", "Create, list, revoke and rotate the keys of the HTTP API."),
     "keys": Command("admin.keys", "app", "Encryption keys."),
     "rekey": Command(
         "admin.rekey", "rekey", "Encrypt what is in the registry with the first key of BELLWIRE_ENCRYPTION_KEYS."
@@ -51,7 +52,7 @@ COMMANDS = {
     "gateway": Command(
         "admin.gateway",
         "gateway",
-        "Serve provider callbacks, unsubscribe links and the codec server over HTTP, until it is stopped.",
+        "Serve the HTTP API, provider callbacks, unsubscribe links and the codec server, until it is stopped.",
     ),
 }
 

@@ -1,17 +1,19 @@
-"""The gateway's ASGI application: HTTP for providers, recipients and Temporal's UI."""
+"""The gateway's ASGI application: the HTTP API, and HTTP for providers, recipients and Temporal's UI."""
 
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
+from bellwire.client import Client
 from bellwire.registry import Registry
 from bellwire.service.readiness import ready_route
 from bellwire.service.settings import Settings
 from starter.gateway import provider_callbacks, unsubscribe
+from starter.gateway.api.application import api
 from starter.gateway.codec_server import codec_routes
 
 
-def application(settings: Settings, registry: Registry) -> Starlette:
-    """The application over an open registry, which the caller closes."""
+def application(settings: Settings, registry: Registry, client: Client | None = None) -> Starlette:
+    """The application over an open registry, which the caller closes. The API is served if there is a client."""
 
     routes: list[BaseRoute] = [
         ready_route(registry.ping),
@@ -20,4 +22,8 @@ def application(settings: Settings, registry: Registry) -> Starlette:
     ]
     if keys := settings.link_keys:
         routes += unsubscribe.routes(keys, registry)
-    return Starlette(routes=routes)
+    if client is None:
+        return Starlette(routes=routes)
+    app = api(settings, registry, client)
+    app.router.routes.extend(routes)
+    return app

@@ -13,6 +13,7 @@ from itertools import groupby
 from pydantic import ValidationError
 
 from bellwire.errors import (
+    ApiKeyNotFound,
     BellwireError,
     DeliveryNotFound,
     DeliveryPaused,
@@ -94,6 +95,7 @@ _KINDS: dict[type[BellwireError], Kind] = {
     EventNotFound: Kind.NOT_FOUND,
     DeliveryNotFound: Kind.NOT_FOUND,
     SubscriptionNotFound: Kind.NOT_FOUND,
+    ApiKeyNotFound: Kind.NOT_FOUND,
     EventConflict: Kind.CONFLICT,
     DeliveryPaused: Kind.CONFLICT,
     SubscriptionChanged: Kind.CONFLICT,

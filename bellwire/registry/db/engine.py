@@ -30,6 +30,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from bellwire.errors import NotSetUp, NotStorable, RegistryUnavailable
 from bellwire.formats.storable import storable
 from bellwire.keys.keyring import KeyRing
+from bellwire.registry.db import auditing
 from bellwire.registry.db.sealed import give_ring
 
 #: Seconds that a writer on SQLite waits for another process's transaction. Transactions take milliseconds.
@@ -109,9 +110,17 @@ class Database(ABC):
     async def write(
         self, work: Callable[Concatenate[AsyncConnection, P], Work[T]], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Run work as one transaction, which is rolled back if it fails."""
+        """Run work as one transaction, which is rolled back if it fails. It also stores the audit entry of the change, if any."""
+        entry = auditing.take()
+
+        async def transaction(connection: AsyncConnection) -> T:
+            result = await work(connection, *args, **kwargs)
+            if entry:
+                await auditing.add(connection, entry)
+            return result
+
         async with self._translated():
-            return await self._write(lambda connection: work(connection, *args, **kwargs))
+            return await self._write(transaction)
 
     @abstractmethod
     async def _read(self, work: Callable[[AsyncConnection], Work[T]]) -> T: ...

@@ -29,6 +29,7 @@ metadata = MetaData(
         "pk": "%(table_name)s_pk",
         "fk": "%(table_name)s_%(column_0_name)s_fk",
         "ix": "%(table_name)s_%(column_0_N_name)s",
+        "uq": "%(table_name)s_%(column_0_name)s_key",
     }
 )
 
@@ -278,4 +279,41 @@ sms_receipts = Table(
     Column("price", Text),
     Column("currency", Text),
     Column("received_at", Timestamp, nullable=False),
+)
+
+#: API keys, stored as hashes. Ids sort by creation.
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("hash", Id, nullable=False, unique=True),
+    Column("scope", Text, nullable=False),
+    #: The tenant of the scope; null unless it has one.
+    Column("tenant", Id),
+    Column("description", Text, nullable=False),
+    #: The first characters of the key.
+    Column("hint", Text, nullable=False),
+    Column("created_at", Timestamp, nullable=False),
+    Column("expires_at", Timestamp),
+    Column("last_used_at", Timestamp),
+    Column("revoked_at", Timestamp),
+    Index("api_keys_by_tenant", "tenant", "id"),
+)
+
+#: Who changed what, when and from where. Ids sort by time.
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("at", Timestamp, nullable=False),
+    #: The id of an API key, or the user of the command line.
+    Column("actor", Text, nullable=False),
+    #: An address, or the host of the command line.
+    Column("origin", Text, nullable=False),
+    #: What was done, such as subscription.paused.
+    Column("action", Text, nullable=False),
+    #: The id of what was changed.
+    Column("resource", Id, nullable=False),
+    Column("tenant", Id),
+    Index("audit_log_by_tenant", "tenant", "id"),
 )

@@ -223,7 +223,7 @@ def _print(receipts: Sequence[Receipt], statuses: Sequence[Status | None] | None
         ]
         print_table(columns, rows)
         return
-    duplicates = sum(receipt.duplicate for receipt in receipts)
+    duplicates = sum(bool(receipt.duplicate) for receipt in receipts)
     text = f"{len(receipts) - duplicates:,} events published"
     if duplicates:
         text += f", {duplicates:,} were published before"

@@ -1,0 +1,1 @@
+"""The HTTP API: publishing, and the resources that apps and operators use."""

@@ -1,0 +1,35 @@
+"""The HTTP API as an application: the routes, and what all of them share."""
+
+from fastapi import FastAPI
+
+from bellwire.client import Client
+from bellwire.registry import Registry
+from bellwire.service.settings import Settings
+from starter.gateway.api.callers import KeyVerifier
+from starter.gateway.api.problems import handle_problems
+from starter.gateway.api.publishing import Publishing
+from starter.gateway.api.requests import RequestIds
+from starter.gateway.api.resources import api_keys, channels
+
+ROUTERS = (api_keys.router, channels.router)
+
+
+def api(settings: Settings, registry: Registry, client: Client) -> FastAPI:
+    """The API. `client` publishes, and controls what is published."""
+    app = FastAPI(
+        title="Bellwire",
+        version="1",
+        description="Publish events, subscribe to them, and follow their deliveries.",
+        openapi_url="/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.settings, app.state.registry, app.state.client = settings, registry, client
+    app.state.verifier = verifier = KeyVerifier(registry)
+    app.router.routes.extend(Publishing(client, verifier).routes())
+    for router in ROUTERS:
+        app.include_router(router)
+    handle_problems(app)
+    app.add_middleware(RequestIds)
+    return app

@@ -1,0 +1,49 @@
+"""Pages: a cursor, a limit, and `Link` headers (RFC 8288)."""
+
+import base64
+from collections.abc import Sequence
+from typing import Annotated, Generic, TypeVar
+from urllib.parse import urlencode
+
+from fastapi import Query, Request, Response
+from pydantic import BaseModel
+
+from starter.gateway.api.problems import ApiProblem, ProblemType
+from starter.operations.problems import Problem
+
+T = TypeVar("T")
+
+#: How many items a page has, unless told otherwise, and at most.
+DEFAULT_LIMIT, MAX_LIMIT = 50, 200
+
+Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="How many items the page has at most.")]
+Cursor = Annotated[
+    str, Query(max_length=500, description="Where the page begins: `next` of the page before. Empty: the first page.")
+]
+
+
+class Page(BaseModel, Generic[T]):
+    """A page of a list."""
+
+    items: list[T]
+    #: The cursor of the next page; null on the last one.
+    next: str | None
+
+
+def read_cursor(cursor: str) -> str:
+    """The key that a cursor stands for. Raises ApiProblem."""
+    try:
+        return base64.urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4)).decode()
+    except ValueError as error:
+        problem = Problem(message="is not a cursor", field="cursor", remedy="use `next` of the page before")
+        raise ApiProblem(ProblemType.INVALID, str(problem), errors=[problem]) from error
+
+
+def page_of(request: Request, response: Response, items: Sequence[T], *, last_key: str, limit: int) -> Page[T]:
+    """The page of `items`, the last of which has this key. A full page links to the next, which may be empty."""
+    following = None
+    if len(items) >= limit:
+        following = base64.urlsafe_b64encode(last_key.encode()).decode().rstrip("=")
+        query = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
+        response.headers["link"] = f'<{request.url.path}?{urlencode([*query, ("cursor", following)])}>; rel="next"'
+    return Page(items=list(items), next=following)

@@ -1,0 +1,117 @@
+"""POST /v1/events: publishes events. A plain route without a framework's parsing, since it is the one that must be fast."""
+
+import asyncio
+import re
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from bellwire import contract
+from bellwire.client import Client
+from bellwire.errors import BellwireError, WaitTimeout
+from bellwire.events import Event
+from bellwire.receipts import Receipt, Status
+from starter.gateway.api.callers import KeyVerifier
+from starter.gateway.api.cloud_events import Mode, event_of, mode_of, read_batch, read_event
+from starter.gateway.api.problems import ApiProblem, ProblemType, problem_document
+from starter.gateway.bodies import read_body
+from starter.operations.problems import Problem
+
+#: Bytes of a request: a batch of MAX_EVENTS, and its brackets.
+MAX_BODY = contract.MAX_PUBLICATION_BYTES + 64 * 1024
+#: Seconds that a publisher may wait for the outcome.
+MAX_WAIT = 60
+
+_WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?([0-9]{1,9})\"?\s*(?=$|[,;])", re.IGNORECASE)
+
+
+class Publishing:
+    """Publishes through a client whose concurrent calls share workflows."""
+
+    def __init__(self, client: Client, verifier: KeyVerifier) -> None:
+        self._client = client
+        self._verifier = verifier
+
+    def routes(self) -> list[Route]:
+        return [Route("/v1/events", self.publish, methods=["POST"])]
+
+    async def publish(self, request: Request) -> Response:
+        """202 with a receipt once the event is durable; with `Prefer: wait=N`, 200 once its deliveries have settled."""
+        caller = await self._verifier.caller(request)
+        if not caller.scope.can_publish:
+            raise ApiProblem(
+                ProblemType.FORBIDDEN, f"needs a key with the scope publish or admin; this one has {caller.scope}"
+            )
+        mode = mode_of(request.headers)
+        wait = _wait_of(request)
+        body = await read_body(request, MAX_BODY)
+        if mode is Mode.BATCH:
+            return await self._publish_batch(read_batch(request.headers, body), wait)
+        event = read_event(request.headers, mode, body)
+        result = await self._publish_one(event, wait)
+        return JSONResponse(
+            result,
+            status_code=200 if result.get("settled") else 202,
+            headers={"location": f"/v1/events/{event.key}", **_applied(wait)},
+        )
+
+    async def _publish_batch(self, items: list[Any], wait: int) -> Response:
+        """One result per item, in their order: a receipt, or the problem of a bad item, which does not affect the others."""
+        if not items:
+            raise ApiProblem(ProblemType.INVALID, errors=[Problem(message="has no events", field="body")])
+        if len(items) > contract.MAX_EVENTS:
+            detail = f"{len(items):,} events, the limit of a batch is {contract.MAX_EVENTS}"
+            raise ApiProblem(ProblemType.TOO_LARGE, detail)
+
+        async def result_of(item: Any) -> dict[str, Any]:
+            try:
+                return await self._publish_one(event_of(item), wait)
+            except ApiProblem as problem:
+                return {"problem": problem_document(problem)}
+            except BellwireError as error:
+                return {"problem": problem_document(ApiProblem.of(error))}
+
+        results = await asyncio.gather(*map(result_of, items))
+        settled = all(result.get("settled") for result in results)
+        return JSONResponse(results, status_code=200 if settled else 202, headers=_applied(wait))
+
+    async def _publish_one(self, event: Event, wait: int) -> dict[str, Any]:
+        receipt = await self._client.publish(event)
+        result = _receipt(receipt)
+        if wait and (status := await self._settled(receipt, wait)):
+            result |= {"settled": True, "counts": status.counts.model_dump(mode="json")}
+        return result
+
+    async def _settled(self, receipt: Receipt, seconds: int) -> Status | None:
+        try:
+            return await self._client.wait(receipt, timeout=seconds)
+        except WaitTimeout:
+            return None
+
+
+def _receipt(receipt: Receipt) -> dict[str, Any]:
+    return {
+        "source": receipt.source,
+        "id": receipt.event_id,
+        "workflow_id": receipt.workflow_id,
+        "duplicate": receipt.duplicate,
+    }
+
+
+def _wait_of(request: Request) -> int:
+    """Seconds to wait, by `Prefer: wait=N` (RFC 7240 §4.3); 0 without it."""
+    found = _WAIT.search(",".join(request.headers.getlist("prefer")))
+    if found is None:
+        return 0
+    if int(found[1]) > MAX_WAIT:
+        problem = Problem(
+            message=f"is more than {MAX_WAIT} s", field="Prefer: wait", remedy="wait less, then poll the event"
+        )
+        raise ApiProblem(ProblemType.INVALID, str(problem), errors=[problem])
+    return int(found[1])
+
+
+def _applied(wait: int) -> dict[str, str]:
+    return {"preference-applied": f"wait={wait}"} if wait else {}
