@@ -12,6 +12,7 @@ from bellwire.registry.db import schema
 from bellwire.registry.db.engine import Database
 from bellwire.registry.deliveries import Deliveries
 from bellwire.registry.events import Events
+from bellwire.registry.idempotency import Idempotency
 from bellwire.registry.limits import RateLimits
 from bellwire.registry.matching import Matching
 from bellwire.registry.operational_events import OperationalEvents
@@ -41,6 +42,7 @@ class Registry:
         self.backlog = Backlog(database)
         self.deliveries = Deliveries(database)
         self.events = Events(database)
+        self.idempotency = Idempotency(database)
         self.limits = RateLimits(database)
         self.matching = Matching(database)
         self.operational_events = OperationalEvents(database)

@@ -317,3 +317,17 @@ audit_log = Table(
     Column("tenant", Id),
     Index("audit_log_by_tenant", "tenant", "id"),
 )
+
+#: Requests with an idempotency key, by the API key that sent them, and their responses.
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("owner", Id, primary_key=True),
+    Column("key", Id, primary_key=True),
+    Column("fingerprint", Text, nullable=False),
+    Column("created_at", Timestamp, nullable=False),
+    #: Null while the request is in progress.
+    Column("status", Integer),
+    Column("body", Sealed("idempotency_keys.body")),
+    Column("content_type", Text),
+)

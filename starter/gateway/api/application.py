@@ -6,6 +6,7 @@ from bellwire.client import Client
 from bellwire.registry import Registry
 from bellwire.service.settings import Settings
 from starter.gateway.api.callers import KeyVerifier
+from starter.gateway.api.idempotency import IdempotencyKeys
 from starter.gateway.api.problems import handle_problems
 from starter.gateway.api.publishing import Publishing
 from starter.gateway.api.requests import RequestIds
@@ -31,5 +32,7 @@ def api(settings: Settings, registry: Registry, client: Client) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     handle_problems(app)
+    # The last one added is the outermost.
+    app.add_middleware(IdempotencyKeys, registry=registry, verifier=verifier)
     app.add_middleware(RequestIds)
     return app

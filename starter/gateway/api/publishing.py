@@ -19,6 +19,7 @@ from starter.gateway.api.problems import ApiProblem, ProblemType, problem_docume
 from starter.gateway.bodies import read_body
 from starter.operations.problems import Problem
 
+PUBLISH = "/v1/events"
 #: Bytes of a request: a batch of MAX_EVENTS, and its brackets.
 MAX_BODY = contract.MAX_PUBLICATION_BYTES + 64 * 1024
 #: Seconds that a publisher may wait for the outcome.
@@ -35,7 +36,7 @@ class Publishing:
         self._verifier = verifier
 
     def routes(self) -> list[Route]:
-        return [Route("/v1/events", self.publish, methods=["POST"])]
+        return [Route(PUBLISH, self.publish, methods=["POST"])]
 
     async def publish(self, request: Request) -> Response:
         """202 with a receipt once the event is durable; with `Prefer: wait=N`, 200 once its deliveries have settled."""

@@ -1,4 +1,4 @@
-"""API keys, and the audit log of changes."""
+"""API keys, the audit log of changes, and idempotency keys."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -40,3 +40,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="audit_log_pk"),
     )
     op.create_index("audit_log_by_tenant", "audit_log", ["tenant", "id"])
+    op.create_table(
+        "idempotency_keys",
+        sa.Column("owner", id_type, nullable=False),
+        sa.Column("key", id_type, nullable=False),
+        sa.Column("fingerprint", sa.Text, nullable=False),
+        sa.Column("created_at", timestamp, nullable=False),
+        sa.Column("status", sa.Integer),
+        sa.Column("body", sa.Text),
+        sa.Column("content_type", sa.Text),
+        sa.PrimaryKeyConstraint("owner", "key", name="idempotency_keys_pk"),
+    )

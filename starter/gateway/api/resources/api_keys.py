@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from bellwire.models import StrictInput
 from bellwire.registry.api_keys import OVERLAP, ApiKey
 from starter.gateway.api.access import AdminAccess
+from starter.gateway.api.idempotency import SECRET
 from starter.gateway.api.paging import DEFAULT_LIMIT, Cursor, Limit, Page, page_of, read_cursor
 from starter.operations.platform import api_keys as operations
 
@@ -58,8 +59,9 @@ class RotationInput(StrictInput):
 
 
 @router.post("", status_code=201)
-async def create(access: AdminAccess, new: NewApiKeyInput) -> NewApiKeyView:
+async def create(access: AdminAccess, request: Request, new: NewApiKeyInput) -> NewApiKeyView:
     """Create a key."""
+    request.scope[SECRET] = True
     created = await operations.create_api_key(
         access.registry,
         operations.parse_scope(new.scope),
@@ -92,8 +94,11 @@ async def revoke(access: AdminAccess, key_id: str) -> ApiKeyView:
 
 
 @router.post("/{key_id}/rotate", status_code=201)
-async def rotate(access: AdminAccess, key_id: str, rotation: RotationInput | None = None) -> NewApiKeyView:
+async def rotate(
+    access: AdminAccess, request: Request, key_id: str, rotation: RotationInput | None = None
+) -> NewApiKeyView:
     """Create a successor with the same scope; the old key works on during the overlap."""
+    request.scope[SECRET] = True
     overlap = timedelta(seconds=(rotation or RotationInput()).overlap)
     new = await operations.rotate_api_key(access.registry, key_id, overlap=overlap)
     return NewApiKeyView(id=new.api_key.id, key=new.key)
