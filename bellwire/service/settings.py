@@ -62,6 +62,11 @@ class Settings(BaseSettings):
     #: Keys that encrypt private data, in Temporal and in the registry: id:base64,id2:base64. `python -m starter keys new`
     #: generates one. The first encrypts, all decrypt. Publishers need the same keys.
     encryption_keys: Annotated[SecretStr, AfterValidator(settings_values.keys)] | None = None
+    #: Requests per second to resources of the HTTP API, of each key and of each tenant. 0: no limit.
+    api_rate: Annotated[float, Field(ge=0, le=1_000_000), AfterValidator(settings_values.or_none)] | None = 50.0
+    #: Events per second that each key may publish over HTTP. 0: no limit.
+    publish_rate: Annotated[float, Field(ge=0, le=1_000_000), AfterValidator(settings_values.or_none)] | None = 1_000.0
+
     #: Bearer tokens, separated by commas, with which Temporal's CLI and UI may use the gateway's codec server. None: disabled.
     codec_tokens: Annotated[SecretStr, AfterValidator(settings_values.tokens)] | None = None
     #: Origins of Temporal UIs that may use the codec server, separated by commas: https://temporal.example.

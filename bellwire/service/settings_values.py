@@ -141,3 +141,8 @@ def dns_name(value: str) -> str:
 HostAndPort = Annotated[str, AfterValidator(host_and_port)]
 Origin = Annotated[str, AfterValidator(origin)]
 Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+def or_none(rate: float) -> float | None:
+    """A rate limit; None for 0."""
+    return rate or None

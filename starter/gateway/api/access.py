@@ -36,6 +36,7 @@ class Access:
 async def any_access(request: Request, caller: Annotated[Caller, Depends(authenticated)]) -> AsyncIterator[Access]:
     """Any key. Changes during the request are logged as the caller's."""
     state = request.app.state
+    state.limits.take_request(caller, request.scope)
     with acting(caller.actor):
         yield Access(caller, state.registry, state.client, state.settings)
 

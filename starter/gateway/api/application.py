@@ -9,7 +9,8 @@ from starter.gateway.api.callers import KeyVerifier
 from starter.gateway.api.idempotency import IdempotencyKeys
 from starter.gateway.api.problems import handle_problems
 from starter.gateway.api.publishing import Publishing
-from starter.gateway.api.requests import RequestIds
+from starter.gateway.api.rate_limits import RateLimits
+from starter.gateway.api.requests import ResponseHeaders
 from starter.gateway.api.resources import api_keys, channels
 
 ROUTERS = (api_keys.router, channels.router)
@@ -28,11 +29,12 @@ def api(settings: Settings, registry: Registry, client: Client) -> FastAPI:
     )
     app.state.settings, app.state.registry, app.state.client = settings, registry, client
     app.state.verifier = verifier = KeyVerifier(registry)
-    app.router.routes.extend(Publishing(client, verifier).routes())
+    app.state.limits = limits = RateLimits.of(settings)
+    app.router.routes.extend(Publishing(client, verifier, limits).routes())
     for router in ROUTERS:
         app.include_router(router)
     handle_problems(app)
     # The last one added is the outermost.
     app.add_middleware(IdempotencyKeys, registry=registry, verifier=verifier)
-    app.add_middleware(RequestIds)
+    app.add_middleware(ResponseHeaders)
     return app

@@ -16,6 +16,7 @@ from bellwire.receipts import Receipt, Status
 from starter.gateway.api.callers import KeyVerifier
 from starter.gateway.api.cloud_events import Mode, event_of, mode_of, read_batch, read_event
 from starter.gateway.api.problems import ApiProblem, ProblemType, problem_document
+from starter.gateway.api.rate_limits import RateLimits
 from starter.gateway.bodies import read_body
 from starter.operations.problems import Problem
 
@@ -31,9 +32,10 @@ _WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?([0-9]{1,9})\"?\s*(?=$|[,;])", r
 class Publishing:
     """Publishes through a client whose concurrent calls share workflows."""
 
-    def __init__(self, client: Client, verifier: KeyVerifier) -> None:
+    def __init__(self, client: Client, verifier: KeyVerifier, limits: RateLimits) -> None:
         self._client = client
         self._verifier = verifier
+        self._limits = limits
 
     def routes(self) -> list[Route]:
         return [Route(PUBLISH, self.publish, methods=["POST"])]
@@ -49,7 +51,10 @@ class Publishing:
         wait = _wait_of(request)
         body = await read_body(request, MAX_BODY)
         if mode is Mode.BATCH:
-            return await self._publish_batch(read_batch(request.headers, body), wait)
+            items = read_batch(request.headers, body)
+            self._limits.take_events(caller, len(items), request.scope)
+            return await self._publish_batch(items, wait)
+        self._limits.take_events(caller, 1, request.scope)
         event = read_event(request.headers, mode, body)
         result = await self._publish_one(event, wait)
         return JSONResponse(

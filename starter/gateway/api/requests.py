@@ -1,4 +1,4 @@
-"""What every request of the API gets: an id, a limit on its body, and who acts for the audit log."""
+"""What every request of the API gets: an id, and the fields that tell what its caller may still do."""
 
 import re
 
@@ -11,8 +11,13 @@ from bellwire.events import uuid7
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
-class RequestIds:
-    """Gives each request an id, which the response has as X-Request-Id and problems and log lines name."""
+#: Where the RateLimit fields of a response are in the scope of its request.
+RATE_LIMIT = "rate_limit_headers"
+
+
+class ResponseHeaders:
+    """Gives each request an id, which the response has as X-Request-Id and problems and log lines name; and adds its RateLimit
+    fields."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -25,9 +30,12 @@ class RequestIds:
         request_id = given if _REQUEST_ID.fullmatch(given) else uuid7().hex
         scope["request_id"] = request_id
 
-        async def send_with_id(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["x-request-id"] = request_id
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = request_id
+                for name, value in scope.get(RATE_LIMIT, {}).items():
+                    headers.setdefault(name, value)
             await send(message)
 
-        await self._app(scope, receive, send_with_id)
+        await self._app(scope, receive, send_with_headers)
