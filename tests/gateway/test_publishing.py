@@ -139,3 +139,15 @@ async def test_only_keys_that_may_publish_do(served: Served) -> None:
         assert (response.status, response.headers["www-authenticate"]) == (401, 'Bearer realm="bellwire"')
     response = await served.call("POST", "/v1/events", data=b"{}", key=None, headers={"content-type": STRUCTURED})
     assert response.status == 401
+
+
+async def test_precheck_counts_who_would_match_and_publishes_nothing(served: Served) -> None:
+    for number in range(3):
+        await served.system.hook(f"/precheck-{number}", "gateway.prechecked")
+    key = await served.key("publish")
+    found = await served.call("POST", "/v1/events/precheck", {"type": "gateway.prechecked"}, key=key)
+    assert (found.status, found.json) == (200, {"matched": 3})
+    assert (await served.call("POST", "/v1/events/precheck", {"type": "gateway.nobody"})).json == {"matched": 0}
+    bad = await served.call("POST", "/v1/events/precheck", {"subject": "x"})
+    assert (bad.status, [error["field"] for error in bad.json["errors"]]) == (400, ["type"])
+    assert await served.system.registry.events.list(type="gateway.prechecked") == []

@@ -78,11 +78,20 @@ def read_batch(headers: Headers, body: bytes) -> list[Any]:
     return items
 
 
+def draft_of(value: Mapping[str, Any]) -> Event:
+    """An event that is not to be published: attributes that do not decide who gets it may be missing. Raises ApiProblem."""
+    return _parsed({"specversion": "1.0", "source": "/draft", **value})
+
+
 def event_of(value: Any) -> Event:
     """An event in the CloudEvents JSON format. Raises ApiProblem, which names each bad field."""
     if not isinstance(value, Mapping):
         raise _invalid("body", "must be a JSON object, the event")
     _require(value)
+    return _parsed(value)
+
+
+def _parsed(value: Mapping[str, Any]) -> Event:
     try:
         return Event.model_validate(dict(value))
     except ValidationError as error:
