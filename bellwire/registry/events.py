@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, bindparam, select, tuple_
+from sqlalchemy import ColumnElement, Select, bindparam, exists, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.contract import EventSummary, LookupResult, PublishResult
@@ -15,7 +15,7 @@ from bellwire.receipts import KnownEvent
 from bellwire.registry import operational_events
 from bellwire.registry.db.bulk import execute_many
 from bellwire.registry.db.engine import Database, insert_missing
-from bellwire.registry.db.tables import events
+from bellwire.registry.db.tables import deliveries, events, subscriptions
 from bellwire.registry.deliveries import by_keys as deliveries_by_keys
 from bellwire.registry.deliveries import counts
 from bellwire.registry.delivery_keys import grouped
@@ -115,10 +115,25 @@ async def with_id(connection: AsyncConnection, event_id: str, *, source: str | N
     return await _read(connection, _newest_first(query))
 
 
+async def get(connection: AsyncConnection, key: str) -> StoredEvent:
+    found = await _read(connection, select(events).where(events.c.key == key))
+    if not found:
+        raise EventNotFound(f"no event has the key {key[:40]}; it is the last part of a receipt's Location")
+    return found[0]
+
+
 async def list_(
-    connection: AsyncConnection, *, event_type: str | None, tenant: str | None, after: str, limit: int
+    connection: AsyncConnection,
+    *,
+    event_type: str | None,
+    tenant: str | None,
+    visible_to: str | None,
+    after: str,
+    limit: int,
 ) -> list[StoredEvent]:
     query = select(events)
+    if visible_to is not None:
+        query = query.where(or_(events.c.tenant == visible_to, _is_delivered_to(visible_to)))
     if event_type is not None:
         query = query.where(events.c.type == event_type)
     if tenant is not None:
@@ -127,6 +142,19 @@ async def list_(
         last = select(events.c.accepted_at, events.c.key).where(events.c.key == after)
         query = query.where(tuple_(events.c.accepted_at, events.c.key) < last.scalar_subquery())
     return await _read(connection, _newest_first(query).limit(limit))
+
+
+async def is_delivered_to(connection: AsyncConnection, key: str, tenant: str) -> bool:
+    query = select(events.c.key).where(events.c.key == key, _is_delivered_to(tenant))
+    return (await connection.execute(query)).first() is not None
+
+
+def _is_delivered_to(tenant: str) -> ColumnElement[bool]:
+    return exists().where(
+        deliveries.c.event_key == events.c.key,
+        deliveries.c.subscription_id == subscriptions.c.id,
+        subscriptions.c.tenant == tenant,
+    )
 
 
 def _newest_first(query: Select[Any]) -> Select[Any]:
@@ -197,11 +225,24 @@ class Events:
         *,
         type: str | None = None,  # noqa: A002 - the word of CloudEvents
         tenant: str | None = None,
+        visible_to: str | None = None,
         after: str = "",
         limit: int = 50,
     ) -> Sequence[StoredEvent]:
-        """Return events, newest first, after the event key `after`. `tenant` is the one that they were published for."""
-        return await self._database.read(list_, event_type=type, tenant=tenant, after=after, limit=limit)
+        """Return events, newest first, after the event key `after`. `tenant` is the one that they were published for;
+        `visible_to` a tenant that they were published for or delivered to.
+        """
+        return await self._database.read(
+            list_, event_type=type, tenant=tenant, visible_to=visible_to, after=after, limit=limit
+        )
+
+    async def get(self, key: str) -> StoredEvent:
+        """Return the event with this key. Raises EventNotFound."""
+        return await self._database.read(get, key)
+
+    async def is_delivered_to(self, key: str, tenant: str) -> bool:
+        """Whether the event has a delivery for a subscription of the tenant."""
+        return await self._database.read(is_delivered_to, key, tenant)
 
     async def with_id(self, event_id: str, *, source: str | None = None) -> Sequence[StoredEvent]:
         """Return the events with this id, of one source or of all, newest first."""

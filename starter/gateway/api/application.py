@@ -11,9 +11,9 @@ from starter.gateway.api.problems import handle_problems
 from starter.gateway.api.publishing import Publishing
 from starter.gateway.api.rate_limits import RateLimits
 from starter.gateway.api.requests import ResponseHeaders
-from starter.gateway.api.resources import api_keys, channels, events
+from starter.gateway.api.resources import api_keys, audit_log, channels, deliveries, events
 
-ROUTERS = (events.router, channels.router, api_keys.router)
+ROUTERS = (events.router, deliveries.router, channels.router, api_keys.router, audit_log.router)
 
 
 def api(settings: Settings, registry: Registry, client: Client) -> FastAPI:

@@ -1,7 +1,6 @@
 """POST /v1/events: publishes events. A plain route without a framework's parsing, since it is the one that must be fast."""
 
 import asyncio
-import re
 from typing import Any
 
 from starlette.requests import Request
@@ -15,6 +14,7 @@ from bellwire.events import Event
 from bellwire.receipts import Receipt, Status
 from starter.gateway.api.callers import KeyVerifier
 from starter.gateway.api.cloud_events import Mode, event_of, mode_of, read_batch, read_event
+from starter.gateway.api.prefer import seconds_to_wait
 from starter.gateway.api.problems import ApiProblem, ProblemType, problem_document
 from starter.gateway.api.rate_limits import RateLimits
 from starter.gateway.bodies import read_body
@@ -23,10 +23,6 @@ from starter.operations.problems import Problem
 PUBLISH = "/v1/events"
 #: Bytes of a request: a batch of MAX_EVENTS, and its brackets.
 MAX_BODY = contract.MAX_PUBLICATION_BYTES + 64 * 1024
-#: Seconds that a publisher may wait for the outcome.
-MAX_WAIT = 60
-
-_WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?([0-9]{1,9})\"?\s*(?=$|[,;])", re.IGNORECASE)
 
 
 class Publishing:
@@ -48,7 +44,7 @@ class Publishing:
                 ProblemType.FORBIDDEN, f"needs a key with the scope publish or admin; this one has {caller.scope}"
             )
         mode = mode_of(request.headers)
-        wait = _wait_of(request)
+        wait = seconds_to_wait(",".join(request.headers.getlist("prefer")))
         body = await read_body(request, MAX_BODY)
         if mode is Mode.BATCH:
             items = read_batch(request.headers, body)
@@ -104,19 +100,6 @@ def _receipt(receipt: Receipt) -> dict[str, Any]:
         "workflow_id": receipt.workflow_id,
         "duplicate": receipt.duplicate,
     }
-
-
-def _wait_of(request: Request) -> int:
-    """Seconds to wait, by `Prefer: wait=N` (RFC 7240 §4.3); 0 without it."""
-    found = _WAIT.search(",".join(request.headers.getlist("prefer")))
-    if found is None:
-        return 0
-    if int(found[1]) > MAX_WAIT:
-        problem = Problem(
-            message=f"is more than {MAX_WAIT} s", field="Prefer: wait", remedy="wait less, then poll the event"
-        )
-        raise ApiProblem(ProblemType.INVALID, str(problem), errors=[problem])
-    return int(found[1])
 
 
 def _applied(wait: int) -> dict[str, str]:

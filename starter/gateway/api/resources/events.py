@@ -1,15 +1,31 @@
-"""Events over HTTP, beside publishing: precheck."""
+"""Events over HTTP, beside publishing: list, get, follow, cancel and precheck."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel
 
-from starter.gateway.api.access import PublishAccess
+from bellwire.errors import EventNotFound
+from bellwire.registry import StoredEvent
+from starter.gateway.api.access import Access, AnyAccess, PublishAccess, TenantAccess
 from starter.gateway.api.cloud_events import draft_of
+from starter.gateway.api.paging import DEFAULT_LIMIT, Cursor, Limit, Page, page_of, read_cursor
+from starter.gateway.api.prefer import seconds_to_wait
+from starter.gateway.api.views import DeliveryView, EventView, StatusView
+from starter.operations.delivery.events import details_of
+from starter.operations.delivery.following import cancel_event, status_of
 from starter.operations.delivery.prechecking import count_matches
 
 router = APIRouter(prefix="/v1/events", tags=["Events"])
+
+#: Deliveries that are shown with an event. `GET /v1/deliveries?event=` lists all.
+MAX_DELIVERIES = 100
+
+Include = Annotated[
+    list[Literal["deliveries", "attempts"]],
+    Query(description="Show the first deliveries too, or these with their attempts. Repeat the parameter for both."),
+]
 
 
 class Precheck(BaseModel):
@@ -25,3 +41,81 @@ async def precheck(access: PublishAccess, draft: dict[str, Any]) -> Precheck:
     The body is an event in the CloudEvents JSON format; `specversion`, `id`, `source` and `data` may be left out.
     """
     return Precheck(matched=await count_matches(access.registry, draft_of(draft)))
+
+
+@router.get("")
+async def list_(
+    access: TenantAccess,
+    request: Request,
+    response: Response,
+    type: Annotated[str | None, Query(max_length=256)] = None,  # noqa: A002 - the word of CloudEvents
+    tenant: Annotated[str | None, Query(max_length=63)] = None,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = "",
+) -> Page[EventView]:
+    """List events, newest first. The key of a tenant sees those that are for it or are delivered to it."""
+    found = await access.registry.events.list(
+        type=type, tenant=tenant, visible_to=access.tenant, after=read_cursor(cursor), limit=limit
+    )
+    views = [EventView.of(stored) for stored in found]
+    return page_of(request, response, views, last_key=views[-1].key if views else "", limit=limit)
+
+
+@router.get("/{key}")
+async def get(access: AnyAccess, key: str, include: Include = []) -> EventView:  # noqa: B006 - FastAPI copies it
+    """One event. The key of a tenant sees only its own deliveries of it."""
+    stored = await _visible(access, key)
+    deliveries = await _deliveries(access, stored, include) if include else None
+    return EventView.of(stored, deliveries)
+
+
+@router.get("/{key}/status")
+async def status(
+    access: PublishAccess,
+    response: Response,
+    key: str,
+    source: Annotated[str | None, Query(max_length=512)] = None,
+    id: Annotated[str | None, Query(max_length=256)] = None,  # noqa: A002 - the word of CloudEvents
+    prefer: Annotated[
+        str | None, Header(description="`wait=N`: respond once it has settled, within N seconds.")
+    ] = None,
+) -> StatusView:
+    """The event's status now. Give `source` and `id` too to follow an event that no worker has stored yet."""
+    wait = seconds_to_wait(prefer)
+    if wait:
+        response.headers["preference-applied"] = f"wait={wait}"
+    if source is None or id is None:
+        event = (await access.registry.events.get(key)).event
+        source, id = event.source, event.id  # noqa: A001
+    return StatusView.of(await status_of(access.client, source, id, wait=wait))
+
+
+@router.post("/{key}/cancel")
+async def cancel(access: PublishAccess, key: str) -> StatusView:
+    """Stop delivering the event: its unsettled deliveries settle as cancelled. What was sent stays sent."""
+    stored = await access.registry.events.get(key)
+    return StatusView.of(await cancel_event(access.client, stored.event.source, stored.event.id))
+
+
+async def _visible(access: Access, key: str) -> StoredEvent:
+    """Raises EventNotFound, for what exists and is another tenant's as for what does not exist."""
+    stored = await access.registry.events.get(key)
+    if access.allows(stored.event.tenant) or (
+        access.tenant and await access.registry.events.is_delivered_to(key, access.tenant)
+    ):
+        return stored
+    raise EventNotFound(f"no event has the key {key[:40]}; it is the last part of a receipt's Location")
+
+
+async def _deliveries(access: Access, stored: StoredEvent, include: Sequence[str]) -> list[DeliveryView]:
+    if access.caller.scope.name == "publish":
+        return []
+    found = await access.registry.deliveries.list(
+        event_key=stored.event.key, tenant=access.tenant, limit=MAX_DELIVERIES
+    )
+    if "attempts" not in include:
+        return [DeliveryView.of(delivery) for delivery in found]
+    return [
+        DeliveryView.of(details.delivery, list(details.attempts))
+        for details in await details_of(access.registry, found)
+    ]
