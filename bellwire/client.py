@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self, overload
 
 from temporalio.client import Client as Temporal
 from temporalio.client import WorkflowUpdateFailedError
@@ -18,6 +18,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from bellwire import contract
 from bellwire.contract import Action, ControlResult, DispatchInput, LookupInput, NotifyInput
 from bellwire.errors import (
+    ApiKeyRefused,
     DeliveryNotFound,
     DeliveryPaused,
     EventConflict,
@@ -31,6 +32,9 @@ from bellwire.temporal.group_commit import GroupCommit, Lookup
 from bellwire.temporal.publications import Publication, many_events, one_event, publications
 from bellwire.temporal.statuses import Statuses
 from bellwire.temporal.workers import answered
+
+if TYPE_CHECKING:
+    from bellwire.http_client import HttpClient
 
 #: Publications that publish_many starts concurrently.
 CONCURRENCY = 20
@@ -58,14 +62,39 @@ class Client:
         self._statuses = Statuses(temporal)
         self._commits = GroupCommit(self._start, lookup=lookup) if batching else None
 
+    @overload
     @classmethod
-    async def connect(cls, *, keys: KeyRing | str | None = None, batching: bool = True, **overrides: Any) -> Self:
+    async def connect(cls, *, url: str, key: str) -> "HttpClient": ...
+
+    @overload
+    @classmethod
+    async def connect(cls, *, keys: KeyRing | str | None = None, batching: bool = True, **overrides: Any) -> Self: ...
+
+    @classmethod
+    async def connect(
+        cls,
+        *,
+        url: str | None = None,
+        key: str | None = None,
+        keys: KeyRing | str | None = None,
+        batching: bool = True,
+        **overrides: Any,
+    ) -> "Self | HttpClient":
         """Connect as configured by Temporal's environment variables or TOML file; `overrides` are arguments of temporalio's
         Client.connect and take precedence.
 
         `keys` must equal the worker's BELLWIRE_ENCRYPTION_KEYS, if it has any. With `batching`, concurrent calls of `publish`
         share workflows. Raises TemporalUnavailable, KeysInvalid.
+
+        With `url` and `key`, an API key, return a client of that gateway's HTTP API instead; nothing is sent before the first
+        call. It needs `pip install bellwire[http]`.
         """
+        if url is not None:
+            from bellwire.http_client import HttpClient  # its library is optional
+
+            if key is None:
+                raise ApiKeyRefused("url: needs `key`, an API key of that gateway")
+            return HttpClient(url, key)
         return cls(await connect(keys=keys, **overrides), batching=batching)
 
     async def publish(self, event: Event) -> Receipt:

@@ -15,6 +15,9 @@ BellwireError
 ├── WaitTimeout              also a TimeoutError
 ├── TemporalUnavailable
 │   └── WorkerUnavailable
+├── BellwireUnavailable
+├── ApiKeyRefused
+├── RequestRefused
 ├── RegistryUnavailable
 ├── NotStorable              also a ValueError
 ├── NotSetUp
@@ -108,6 +111,18 @@ class TemporalUnavailable(BellwireError):
 
 class WorkerUnavailable(TemporalUnavailable):
     """No worker polls the task queue `bellwire`, so workflows cannot respond; start `python worker.py`."""
+
+
+class BellwireUnavailable(BellwireError):
+    """The gateway cannot be reached, or cannot reach what it needs; check its URL, then try again (with the same ids)."""
+
+
+class ApiKeyRefused(BellwireError):
+    """The API key is mistyped, revoked or expired, or its scope does not allow this; check BELLWIRE_KEY."""
+
+
+class RequestRefused(BellwireError):
+    """The gateway refused the request; its message says why."""
 
 
 class RegistryUnavailable(BellwireError):

@@ -1,5 +1,6 @@
 """Events and deliveries over HTTP: what is listed, shown, waited for, cancelled and redelivered, and for whom."""
 
+import asyncio
 from typing import Any
 
 from bellwire import Event, Receipt
@@ -59,15 +60,17 @@ async def test_status_waits_until_the_event_has_settled(served: Served) -> None:
 
 
 async def test_an_event_is_cancelled_and_its_delivery_redelivered(served: Served) -> None:
-    refusing = f"{served.system.hooks.url('/refusing')}?status=500"
-    await served.system.subscribe({"channel": "webhook", "url": refusing}, "gateway.cancelled")
+    served.system.hooks.script("/refusing", 500, repeat=True)
+    await served.system.hook("/refusing", "gateway.cancelled")
     event, receipt = await published(served, type="gateway.cancelled")
-    while not (await served.system.client.status(receipt)).counts.matched:
-        pass
+    async with asyncio.timeout(30):
+        while not (await served.system.client.status(receipt)).unsettled:
+            await asyncio.sleep(0.1)
     cancelled = await served.call("POST", f"/v1/events/{event.key}/cancel")
     assert cancelled.status == 200, cancelled.body
     await served.system.client.wait(receipt, timeout=30)
     (delivery,) = (await served.call("GET", f"/v1/deliveries?event={event.key}")).json["items"]
+    assert delivery["state"] == "cancelled"
     redelivery = await served.call("POST", f"/v1/deliveries/{delivery['id']}/redeliver")
     assert (redelivery.status, "workflow_id" in redelivery.json) == (202, True)
 

@@ -63,7 +63,7 @@ async def test_a_repeated_event_is_a_duplicate_and_other_content_a_conflict(serv
     assert (first.json["duplicate"], again.status, again.json["duplicate"]) == (False, 202, True)
     other = await publish(served, {**published, "data": {"n": 2}})
     assert other.status == 409
-    assert other.json["type"] == "/v1/problems/conflict"
+    assert other.json["type"] == "/v1/problems/event-conflict"
 
 
 async def test_a_bad_item_of_a_batch_does_not_fail_the_others(served: Served) -> None:

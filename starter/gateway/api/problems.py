@@ -10,7 +10,14 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from bellwire.errors import BellwireError
+from bellwire.errors import (
+    BellwireError,
+    DeliveryNotFound,
+    DeliveryPaused,
+    EventConflict,
+    EventNotFound,
+    SubscriptionNotFound,
+)
 from starter.gateway.bodies import BodyTooLarge
 from starter.operations.problems import Kind, Problem, kind_of, problems_of
 
@@ -26,9 +33,14 @@ class ProblemType(StrEnum):
     UNAUTHENTICATED = "unauthenticated"
     FORBIDDEN = "forbidden"
     NOT_FOUND = "not-found"
+    EVENT_NOT_FOUND = "event-not-found"
+    DELIVERY_NOT_FOUND = "delivery-not-found"
+    SUBSCRIPTION_NOT_FOUND = "subscription-not-found"
     METHOD_NOT_ALLOWED = "method-not-allowed"
     NOT_ACCEPTABLE = "not-acceptable"
     CONFLICT = "conflict"
+    EVENT_CONFLICT = "event-conflict"
+    DELIVERY_PAUSED = "delivery-paused"
     GONE = "gone"
     PRECONDITION_FAILED = "precondition-failed"
     PRECONDITION_REQUIRED = "precondition-required"
@@ -46,9 +58,14 @@ STATUSES: Mapping[ProblemType, tuple[int, str]] = {
     ProblemType.UNAUTHENTICATED: (401, "The API key is missing or not valid"),
     ProblemType.FORBIDDEN: (403, "The API key does not allow this"),
     ProblemType.NOT_FOUND: (404, "There is no such resource"),
+    ProblemType.EVENT_NOT_FOUND: (404, "There is no such event"),
+    ProblemType.DELIVERY_NOT_FOUND: (404, "There is no such delivery"),
+    ProblemType.SUBSCRIPTION_NOT_FOUND: (404, "There is no such subscription"),
     ProblemType.METHOD_NOT_ALLOWED: (405, "The resource does not support this method"),
     ProblemType.NOT_ACCEPTABLE: (406, "The response has no such media type"),
     ProblemType.CONFLICT: (409, "The request conflicts with what is stored"),
+    ProblemType.EVENT_CONFLICT: (409, "The source and id were used for an event with other content"),
+    ProblemType.DELIVERY_PAUSED: (409, "The delivery is paused"),
     ProblemType.GONE: (410, "The resource no longer exists"),
     ProblemType.PRECONDITION_FAILED: (412, "The resource was changed meanwhile"),
     ProblemType.TOO_LARGE: (413, "The request is too large"),
@@ -59,13 +76,22 @@ STATUSES: Mapping[ProblemType, tuple[int, str]] = {
     ProblemType.INTERNAL: (500, "Something failed inside Bellwire"),
     ProblemType.UNAVAILABLE: (503, "Something that the request needs cannot be reached"),
 }
-_OF_STATUS = {status: kind for kind, (status, _) in STATUSES.items()}
+#: The general type of each status: the first one.
+_OF_STATUS = {status: kind for kind, (status, _) in reversed(list(STATUSES.items()))}
 _OF_KIND = {
     Kind.INVALID: ProblemType.INVALID,
     Kind.NOT_FOUND: ProblemType.NOT_FOUND,
     Kind.CONFLICT: ProblemType.CONFLICT,
     Kind.UNAVAILABLE: ProblemType.UNAVAILABLE,
     Kind.FAILED: ProblemType.CONFLICT,
+}
+#: Errors with a type of their own, so that clients need not read texts.
+_OF_ERROR: Mapping[type[BellwireError], ProblemType] = {
+    EventNotFound: ProblemType.EVENT_NOT_FOUND,
+    DeliveryNotFound: ProblemType.DELIVERY_NOT_FOUND,
+    SubscriptionNotFound: ProblemType.SUBSCRIPTION_NOT_FOUND,
+    EventConflict: ProblemType.EVENT_CONFLICT,
+    DeliveryPaused: ProblemType.DELIVERY_PAUSED,
 }
 #: Seconds after which a client may try again when something is away.
 RETRY_AFTER = 2
@@ -91,7 +117,8 @@ class ApiProblem(Exception):
         problems = problems_of(error)
         with_field = [problem for problem in problems if problem.field or problem.place]
         headers = {"retry-after": str(RETRY_AFTER)} if kind_of(error) is Kind.UNAVAILABLE else {}
-        return cls(_OF_KIND[kind_of(error)], "\n".join(map(str, problems)), errors=with_field, headers=headers)
+        kind = _OF_ERROR.get(type(error), _OF_KIND[kind_of(error)])
+        return cls(kind, "\n".join(map(str, problems)), errors=with_field, headers=headers)
 
 
 def problem_document(problem: ApiProblem, request_id: str | None = None) -> dict[str, object]:

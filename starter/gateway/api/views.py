@@ -113,6 +113,7 @@ class UnsettledView(BaseModel):
 
     delivery: str
     subscription: str
+    channel: str
     attempts: int
     reason: str
     due_at: datetime | None = Field(description="Null during an attempt, and while paused.")
@@ -123,6 +124,7 @@ class UnsettledView(BaseModel):
         return cls(
             delivery=unsettled.delivery_id,
             subscription=unsettled.subscription_id,
+            channel=unsettled.channel,
             attempts=unsettled.attempts,
             reason=unsettled.reason,
             due_at=unsettled.due,
@@ -135,6 +137,7 @@ class FailedView(BaseModel):
 
     delivery: str
     subscription: str
+    channel: str
     state: str
     attempts: int
     reason: str
@@ -144,6 +147,7 @@ class FailedView(BaseModel):
         return cls(
             delivery=failed.delivery_id,
             subscription=failed.subscription_id,
+            channel=failed.channel,
             state=failed.state,
             attempts=failed.attempts,
             reason=failed.reason,

@@ -1,0 +1,288 @@
+"""HttpClient: publishes events and follows them through Bellwire's HTTP API. It needs `pip install bellwire[http]`."""
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+import aiohttp
+
+from bellwire import contract
+from bellwire.deliveries import Counts, DeliveryState, Failed, Unsettled, delivery_id, parse_delivery_id
+from bellwire.errors import (
+    ApiKeyRefused,
+    BellwireUnavailable,
+    DeliveryNotFound,
+    DeliveryPaused,
+    EventConflict,
+    EventInvalid,
+    EventNotFound,
+    RequestRefused,
+    WaitTimeout,
+)
+from bellwire.events import Event, event_key
+from bellwire.formats.durations import format_duration
+from bellwire.receipts import EventReference, Receipt, Status, address_of
+
+#: Seconds for one request, beside those that it asks the gateway to wait.
+REQUEST_TIMEOUT = 30.0
+#: Attempts of a request that did not reach the gateway, or that it could not handle for now, and seconds before the second one.
+ATTEMPTS, BACKOFF = 4, 0.25
+#: Seconds that one request waits for an event to settle; the gateway allows no more.
+WAIT_SLICE = 30
+#: Requests of `publish_many` at a time.
+CONCURRENCY = 4
+#: Longest Retry-After that a request waits for before it fails.
+MAX_RETRY_AFTER = 20.0
+
+
+class HttpClient:
+    """Publishes events and follows them over HTTP, with the methods of `Client`.
+
+    ```python
+    async with await Client.connect(url="https://events.example", key="bw_…") as client:
+        receipt = await client.publish(Event(source="/shop", type="order.paid", data={"order": "42"}))
+        status = await client.wait(receipt, timeout=30)
+    ```
+    """
+
+    def __init__(self, url: str, key: str, *, session: aiohttp.ClientSession | None = None) -> None:
+        self._url = url.rstrip("/")
+        self._headers = {"authorization": f"Bearer {key}"}
+        self._session = session or aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT), cookie_jar=aiohttp.DummyCookieJar()
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._session.close()
+
+    async def publish(self, event: Event) -> Receipt:
+        """Publish one event. Once this returns, the event is durable. Publishing it again is safe and returns `duplicate`.
+
+        Raises EventConflict if its (source, id) was used for other content, ApiKeyRefused, RequestRefused, and
+        BellwireUnavailable if the gateway did not accept it within several attempts. It may be stored then; publish it again.
+        """
+        body = event.to_json().encode()
+        found = await self._request("POST", "/v1/events", body=body, content_type="application/cloudevents+json")
+        return _receipt(found)
+
+    async def publish_many(self, events: Iterable[Event]) -> list[Receipt]:
+        """Publish events, up to 100 in a request. The receipts are in the order of the events.
+
+        Raises as `publish`, for the first event that was not accepted; others may have been published, so publish the same
+        events again.
+        """
+        events = list(events)
+        slots = asyncio.Semaphore(CONCURRENCY)
+
+        async def send(batch: list[Event]) -> list[Receipt]:
+            body = b"[" + b",".join(event.to_json().encode() for event in batch) + b"]"
+            async with slots:
+                items = await self._request(
+                    "POST", "/v1/events", body=body, content_type="application/cloudevents-batch+json"
+                )
+            for item in items:
+                if "problem" in item:
+                    raise _error_of(item["problem"])
+            return [_receipt(item) for item in items]
+
+        receipts = await asyncio.gather(*map(send, _batches(events)))
+        return [receipt for batch in receipts for receipt in batch]
+
+    async def status(self, event: EventReference) -> Status:
+        """The event's status now. Raises EventNotFound, EventConflict, ApiKeyRefused, BellwireUnavailable."""
+        return await self._status(event, wait=0)
+
+    async def wait(self, event: EventReference, timeout: float | None = None) -> Status:
+        """Wait until every delivery of the event is settled, for up to `timeout` seconds, or without limit if None.
+
+        Raises WaitTimeout and what `status` raises.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = WAIT_SLICE if end is None else end - time.monotonic()
+            status = await self._status(event, wait=max(0, min(WAIT_SLICE, round(left))))
+            if status.settled:
+                return status
+            if end is not None and time.monotonic() >= end:
+                assert timeout is not None
+                text = f"not settled within {format_duration(timeout)}; see `status` for what is unsettled"
+                raise WaitTimeout(text)
+
+    async def cancel(self, event: EventReference) -> None:
+        """Stop delivering the event: its unsettled deliveries settle as cancelled. What was sent stays sent.
+
+        Raises EventNotFound, ApiKeyRefused, BellwireUnavailable.
+        """
+        source, event_id, _ = address_of(event)
+        await self._request("POST", f"/v1/events/{event_key(source, event_id)}/cancel")
+
+    async def retry(self, event: EventReference, subscription_id: str, *, end_pause: bool = False) -> str:
+        """Attempt the event's delivery for this subscription now, and return the id of the workflow that attempts it.
+
+        Raises DeliveryNotFound, DeliveryPaused, ApiKeyRefused, BellwireUnavailable.
+        """
+        source, event_id, _ = address_of(event)
+        name = quote(delivery_id(event_key(source, event_id), subscription_id), safe="")
+        body = b'{"end_pause": true}' if end_pause else b"{}"
+        found = await self._request(
+            "POST", f"/v1/deliveries/{name}/redeliver", body=body, content_type="application/json"
+        )
+        return str(found["workflow_id"])
+
+    async def _status(self, event: EventReference, *, wait: int) -> Status:
+        source, event_id, _ = address_of(event)
+        path = f"/v1/events/{event_key(source, event_id)}/status"
+        query, prefer = {"source": source, "id": event_id}, {"prefer": f"wait={wait}"} if wait else {}
+        return _status(await self._request("GET", path, query=query, headers=prefer, timeout=REQUEST_TIMEOUT + wait))
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None = None,
+        content_type: str = "",
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float = REQUEST_TIMEOUT,
+    ) -> Any:
+        """The JSON of a response. Requests are repeated, since each of them may be executed twice without harm."""
+        given = {**self._headers, **(headers or {}), **({"content-type": content_type} if content_type else {})}
+        reason, delay = "", BACKOFF
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                async with self._session.request(
+                    method,
+                    self._url + path,
+                    data=body,
+                    params=query,
+                    headers=given,
+                    allow_redirects=False,
+                    timeout=aiohttp.ClientTimeout(total=timeout),
+                ) as response:
+                    if response.status < 300:
+                        return await response.json(content_type=None)
+                    problem = await _problem(response)
+                    if response.status not in {429, 502, 503, 504}:
+                        raise _error_of(problem)
+                    reason = f"HTTP {response.status}: {problem.get('detail') or problem.get('title', '')}"
+                    delay = max(delay, _retry_after(response))
+            except (aiohttp.ClientError, TimeoutError) as error:
+                reason = str(error) or type(error).__name__
+            if attempt < ATTEMPTS and delay <= MAX_RETRY_AFTER:
+                await asyncio.sleep(delay)
+                delay *= 2
+        raise BellwireUnavailable(
+            f"{self._url} did not respond: {reason}; check the URL and the gateway, then try again"
+        )
+
+
+def _batches(events: list[Event]) -> Iterable[list[Event]]:
+    batch, size = list[Event](), 0
+    for event in events:
+        bytes_of_event = len(event.to_json().encode())
+        if batch and (len(batch) == contract.MAX_EVENTS or size + bytes_of_event > contract.MAX_PUBLICATION_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(event)
+        size += bytes_of_event
+    if batch:
+        yield batch
+
+
+async def _problem(response: aiohttp.ClientResponse) -> dict[str, Any]:
+    """The problem of a response; one made of its status if it is none of Bellwire's, such as a proxy's page."""
+    try:
+        found = await response.json(content_type=None)
+    except ValueError:
+        found = None
+    return found if isinstance(found, dict) else {"status": response.status, "title": response.reason or ""}
+
+
+def _retry_after(response: aiohttp.ClientResponse) -> float:
+    text = response.headers.get("retry-after", "")
+    return float(text) if text.isascii() and text.isdigit() else 0.0
+
+
+def _error_of(problem: Mapping[str, Any]) -> Exception:
+    """The error that a problem stands for."""
+    kind = str(problem.get("type", "")).rpartition("/")[2]
+    text = str(problem.get("detail") or problem.get("title") or f"HTTP {problem.get('status')}")
+    match kind:
+        case "invalid":
+            return EventInvalid(text)
+        case "event-not-found":
+            return EventNotFound(text)
+        case "delivery-not-found":
+            return DeliveryNotFound(text)
+        case "event-conflict":
+            return EventConflict(text)
+        case "delivery-paused":
+            return DeliveryPaused(text)
+        case "unauthenticated" | "forbidden":
+            return ApiKeyRefused(text)
+        case "unavailable":
+            return BellwireUnavailable(text)
+        case _:
+            return RequestRefused(f"HTTP {problem.get('status')}: {text}")
+
+
+def _receipt(found: Mapping[str, Any]) -> Receipt:
+    return Receipt(
+        source=found["source"],
+        event_id=found["id"],
+        workflow_id=found["workflow_id"],
+        duplicate=found["duplicate"],
+    )
+
+
+def _status(found: Mapping[str, Any]) -> Status:
+    counts = {name: number for name, number in found["counts"].items() if name != "unsettled"}
+    return Status(
+        source=found["source"],
+        id=found["id"],
+        workflow_id=found["workflow_id"],
+        counts=Counts.model_validate(counts),
+        settled=found["settled"],
+        unsettled=tuple(
+            Unsettled(
+                event_key=_key(each),
+                subscription_id=each["subscription"],
+                channel=each["channel"],
+                attempts=each["attempts"],
+                reason=each["reason"],
+                due=each["due_at"],
+                paused=each["paused"],
+            )
+            for each in found["unsettled"]
+        ),
+        failed=tuple(
+            Failed(
+                event_key=_key(each),
+                subscription_id=each["subscription"],
+                channel=each["channel"],
+                state=DeliveryState(each["state"]),
+                attempts=each["attempts"],
+                reason=each["reason"],
+            )
+            for each in found["failed"]
+        ),
+    )
+
+
+def _key(found: Mapping[str, Any]) -> str:
+    parsed = parse_delivery_id(found["delivery"])
+    assert parsed, found["delivery"]
+    return parsed.event_key
