@@ -7,6 +7,7 @@ from bellwire.registry import Registry
 from bellwire.service.settings import Settings
 from starter.gateway.api.callers import KeyVerifier
 from starter.gateway.api.idempotency import IdempotencyKeys
+from starter.gateway.api.openapi import describe
 from starter.gateway.api.problems import handle_problems
 from starter.gateway.api.publishing import Publishing
 from starter.gateway.api.rate_limits import RateLimits
@@ -34,6 +35,7 @@ def api(settings: Settings, registry: Registry, client: Client) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     handle_problems(app)
+    describe(app)
     # The last one added is the outermost.
     app.add_middleware(IdempotencyKeys, registry=registry, verifier=verifier)
     app.add_middleware(ResponseHeaders)

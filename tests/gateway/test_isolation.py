@@ -1,0 +1,141 @@
+"""Isolation: the key of a tenant can never see, guess or touch what is another tenant's, nor learn whether it exists."""
+
+import asyncio
+from functools import partial
+from typing import Any, NamedTuple
+
+import pytest
+
+from bellwire import Event
+from bellwire.events import uuid7
+from tests.gateway.conftest import Response, Served
+
+#: Who may use each operation. `own`: a tenant sees its own and gets 404 for the rest; `list`: a list of its own; `any`: nothing
+#: in it belongs to a tenant; `admin` and `publish`: keys of tenants get 403.
+OPERATIONS = {
+    "GET /v1/api-keys": "admin",
+    "POST /v1/api-keys": "admin",
+    "GET /v1/api-keys/{key_id}": "admin",
+    "POST /v1/api-keys/{key_id}/revoke": "admin",
+    "POST /v1/api-keys/{key_id}/rotate": "admin",
+    "GET /v1/audit-log": "admin",
+    "GET /v1/channels": "any",
+    "GET /v1/channels/{name}/schema": "any",
+    "GET /v1/deliveries": "list",
+    "GET /v1/deliveries/{delivery_id}": "own",
+    "POST /v1/deliveries/{delivery_id}/redeliver": "own",
+    "GET /v1/events": "list",
+    "POST /v1/events": "publish",
+    "GET /v1/events/{key}": "own",
+    "POST /v1/events/{key}/cancel": "publish",
+    "GET /v1/events/{key}/status": "publish",
+    "POST /v1/events/precheck": "publish",
+}
+
+
+class Owned(NamedTuple):
+    """What one tenant has."""
+
+    tenant: str
+    key: str
+    parameters: dict[str, str]
+
+    @property
+    def secrets(self) -> list[str]:
+        """Texts that no response to another tenant may have."""
+        return list(self.parameters.values())
+
+
+@pytest.fixture(scope="module")
+async def owners(served: Served) -> tuple[Owned, Owned]:
+    """Two tenants, each with a subscription, an event, a delivery and a key."""
+    owners = []
+    for tenant in ("owner", "rival"):
+        kind = f"isolation.{tenant}"
+        subscription = await served.system.hook(f"/{tenant}", kind, tenant=tenant)
+        event = Event.model_validate({"source": "/isolation", "type": kind, "tenant": tenant, "id": str(uuid7())})
+        await served.system.client.wait(await served.system.client.publish(event), timeout=30)
+        parameters = {
+            "key": event.key,
+            "delivery_id": f"dlv_{event.key}_{subscription.id}",
+            "subscription_id": subscription.id,
+        }
+        owners.append(Owned(tenant, await served.key(f"tenant:{tenant}"), parameters))
+    return owners[0], owners[1]
+
+
+async def operations(served: Served) -> list[tuple[str, str, dict[str, Any]]]:
+    document = (await served.call("GET", "/v1/openapi.json", key=None)).json
+    return [
+        (method.upper(), path, operation)
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    ]
+
+
+async def test_every_operation_is_classified(served: Served) -> None:
+    assert sorted(f"{method} {path}" for method, path, _ in await operations(served)) == sorted(OPERATIONS)
+
+
+async def test_every_operation_needs_a_key(served: Served) -> None:
+    for method, path, _ in await operations(served):
+        for key in (None, "bw_nothing"):
+            response = await served.call(method, path, key=key)
+            assert response.status == 401, f"{method} {path}"
+
+
+async def test_a_key_of_a_tenant_sees_its_own_and_learns_nothing_of_others(
+    served: Served, owners: tuple[Owned, Owned]
+) -> None:
+    owner, rival = owners
+    for method, path, _ in await operations(served):
+        kind = OPERATIONS[f"{method} {path}"]
+        body = {} if method in {"POST", "PATCH", "PUT"} else None
+        called = partial(_called, served, method, path, body)
+        if kind in {"admin", "publish"}:
+            response = await served.call(method, path, body, key=rival.key)
+            assert response.status == 403, f"{method} {path}"
+        elif kind == "list":
+            mine = await called(rival.parameters, rival.key)
+            assert mine.status == 200, f"{method} {path}"
+            assert mine.json["items"], f"{method} {path}"
+            assert not any(secret.encode() in mine.body for secret in owner.secrets), f"{method} {path}"
+            for parameter in ("event", "subscription", "tenant", "type"):
+                value = {"event": owner.parameters["key"], "subscription": owner.parameters["subscription_id"]}
+                asked = value.get(parameter, f"isolation.{owner.tenant}" if parameter == "type" else owner.tenant)
+                filtered = await served.call(method, f"{path}?{parameter}={asked}", key=rival.key)
+                assert not any(secret.encode() in filtered.body for secret in owner.secrets), f"{path}?{parameter}"
+        elif kind == "own":
+            foreign = await called(owner.parameters, rival.key)
+            unknown = {name: _unknown(value) for name, value in owner.parameters.items()}
+            missing = await called(unknown, rival.key)
+            assert (foreign.status, missing.status) == (404, 404), f"{method} {path}"
+            assert _shape(foreign, owner.parameters) == _shape(missing, unknown), f"{method} {path}"
+            assert (await called(rival.parameters, rival.key)).status < 300, f"{method} {path}"
+
+
+async def _called(served: Served, method: str, path: str, body: Any, parameters: dict[str, str], key: str) -> Response:
+    for name, value in parameters.items():
+        path = path.replace(f"{{{name}}}", value)
+    return await served.call(method, path, body, key=key)
+
+
+def _unknown(value: str) -> str:
+    """Another value of the same form."""
+    return value.translate(str.maketrans("abcdefghijklmnopqrstuvwxy", "bcdefghijklmnopqrstuvwxya")).replace(
+        "emw_", "dlv_"
+    )
+
+
+def _shape(response: Response, parameters: dict[str, str]) -> dict[str, Any]:
+    """A problem without the ids that the request named."""
+    problem = response.json
+    problem.pop("request_id")
+    for value in parameters.values():
+        problem["detail"] = problem["detail"].replace(value, "…").replace(value[:40], "…")
+    return dict(problem)
+
+
+async def test_lists_of_an_admin_have_both(served: Served, owners: tuple[Owned, Owned]) -> None:
+    pages = await asyncio.gather(*(served.call("GET", f"/v1/events?tenant={each.tenant}") for each in owners))
+    assert [page.json["items"][0]["key"] for page in pages] == [each.parameters["key"] for each in owners]
