@@ -90,7 +90,7 @@ async def test_a_key_of_a_tenant_sees_its_own_and_learns_nothing_of_others(
     owner, rival = owners
     for method, path, _ in await operations(served):
         kind = OPERATIONS[f"{method} {path}"]
-        body = {} if method in {"POST", "PATCH", "PUT"} else None
+        body: Any = {} if method in {"POST", "PATCH", "PUT"} else None
         called = partial(_called, served, method, path, body)
         if kind in {"admin", "publish"}:
             response = await served.call(method, path, body, key=rival.key)
