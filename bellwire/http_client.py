@@ -10,7 +10,7 @@ from urllib.parse import quote
 import aiohttp
 
 from bellwire import contract
-from bellwire.deliveries import Counts, DeliveryState, Failed, Unsettled, delivery_id, parse_delivery_id
+from bellwire.deliveries import Counts, Failed, Unsettled, delivery_id, parse_delivery_id
 from bellwire.errors import (
     ApiKeyRefused,
     BellwireUnavailable,
@@ -248,41 +248,23 @@ def _receipt(found: Mapping[str, Any]) -> Receipt:
     )
 
 
+#: Names of fields of the API, and of the models here, where they differ.
+_FIELDS = {"subscription": "subscription_id", "due_at": "due"}
+
+
 def _status(found: Mapping[str, Any]) -> Status:
-    counts = {name: number for name, number in found["counts"].items() if name != "unsettled"}
     return Status(
         source=found["source"],
         id=found["id"],
         workflow_id=found["workflow_id"],
-        counts=Counts.model_validate(counts),
+        counts=Counts.model_validate(found["counts"]),
         settled=found["settled"],
-        unsettled=tuple(
-            Unsettled(
-                event_key=_key(each),
-                subscription_id=each["subscription"],
-                channel=each["channel"],
-                attempts=each["attempts"],
-                reason=each["reason"],
-                due=each["due_at"],
-                paused=each["paused"],
-            )
-            for each in found["unsettled"]
-        ),
-        failed=tuple(
-            Failed(
-                event_key=_key(each),
-                subscription_id=each["subscription"],
-                channel=each["channel"],
-                state=DeliveryState(each["state"]),
-                attempts=each["attempts"],
-                reason=each["reason"],
-            )
-            for each in found["failed"]
-        ),
+        unsettled=tuple(Unsettled.model_validate(_delivery(each)) for each in found["unsettled"]),
+        failed=tuple(Failed.model_validate(_delivery(each)) for each in found["failed"]),
     )
 
 
-def _key(found: Mapping[str, Any]) -> str:
-    parsed = parse_delivery_id(found["delivery"])
-    assert parsed, found["delivery"]
-    return parsed.event_key
+def _delivery(found: Mapping[str, Any]) -> dict[str, Any]:
+    key = parse_delivery_id(found["delivery"])
+    assert key, found["delivery"]
+    return {"event_key": key.event_key, **{_FIELDS.get(name, name): value for name, value in found.items()}}

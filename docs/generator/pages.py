@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from docs.generator import cli, errors, python_api, settings, telemetry, temporal
+from docs.generator import cli, errors, http_api, python_api, settings, telemetry, temporal
 
 FOLDER = Path(__file__).parents[1]
 
 PAGES: dict[str, Callable[[], str]] = {
     "reference/settings.md": settings.page,
     "reference/cli.md": cli.page,
+    "reference/http-api.md": http_api.page,
     "reference/errors.md": errors.page,
     "reference/log-events.md": telemetry.log_events_page,
     "reference/metrics.md": telemetry.metrics_page,
