@@ -52,7 +52,11 @@ def _operations(spec: Mapping[str, Any], group: list[tuple[str, str, Mapping[str
         yield operation.get("description", operation["summary"])
         if parameters := operation.get("parameters"):
             rows = [
-                (code(each["name"]), each["in"], prose(each.get("description") or each["schema"].get("description", "")) or _NONE)
+                (
+                    code(each["name"]),
+                    each["in"],
+                    prose(each.get("description") or each["schema"].get("description", "")) or _NONE,
+                )
                 for each in parameters
             ]
             yield table(("parameter", "in", "meaning"), rows)
@@ -102,7 +106,7 @@ def _resolved(spec: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str
 
 def _type(spec: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
     if "$ref" in schema:
-        return _type(spec, spec["components"]["schemas"][schema["$ref"].rpartition("/")[2]])
+        return _type(spec, _resolved(spec, schema))
     if choices := schema.get("anyOf") or schema.get("oneOf"):
         return " or ".join(dict.fromkeys(_type(spec, choice) for choice in choices))
     if "enum" in schema:
@@ -111,7 +115,7 @@ def _type(spec: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
     kind = " or ".join(kind) if isinstance(kind, list) else kind
     if kind == "array":
         return f"list of {_type(spec, schema.get('items', {}))}"
-    return {"date-time": "time", "uri": "URL"}.get(schema.get("format", ""), kind)
+    return {"date-time": "time", "uri": "URL"}.get(schema.get("format", ""), str(kind))
 
 
 def _problems() -> Iterator[tuple[str, str, str]]:
