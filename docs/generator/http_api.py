@@ -111,11 +111,11 @@ def _type(spec: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
         return " or ".join(dict.fromkeys(_type(spec, choice) for choice in choices))
     if "enum" in schema:
         return " or ".join(code(each) for each in schema["enum"])
-    kind = schema.get("type", "any")
-    kind = " or ".join(kind) if isinstance(kind, list) else kind
+    kinds = schema.get("type", "any")
+    kind = " or ".join(kinds) if isinstance(kinds, list) else str(kinds)
     if kind == "array":
         return f"list of {_type(spec, schema.get('items', {}))}"
-    return {"date-time": "time", "uri": "URL"}.get(schema.get("format", ""), str(kind))
+    return {"date-time": "time", "uri": "URL"}.get(schema.get("format", ""), kind)
 
 
 def _problems() -> Iterator[tuple[str, str, str]]:

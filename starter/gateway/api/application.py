@@ -12,9 +12,9 @@ from starter.gateway.api.problems import handle_problems
 from starter.gateway.api.publishing import Publishing
 from starter.gateway.api.rate_limits import RateLimits
 from starter.gateway.api.requests import ResponseHeaders
-from starter.gateway.api.resources import api_keys, audit_log, channels, deliveries, events
+from starter.gateway.api.resources import api_keys, audit_log, channels, deliveries, events, subscriptions
 
-ROUTERS = (events.router, deliveries.router, channels.router, api_keys.router, audit_log.router)
+ROUTERS = (events.router, subscriptions.router, deliveries.router, channels.router, api_keys.router, audit_log.router)
 
 
 def api(settings: Settings, registry: Registry, client: Client) -> FastAPI:
