@@ -69,7 +69,7 @@ def _operations(spec: Mapping[str, Any], group: list[tuple[str, str, Mapping[str
 
 
 def _status(operation: Mapping[str, Any]) -> str:
-    return min(status for status in operation["responses"] if status.startswith("2"))
+    return min(str(status) for status in operation["responses"] if status.startswith("2"))
 
 
 def _success(operation: Mapping[str, Any]) -> Mapping[str, Any]:
