@@ -1,6 +1,7 @@
 """HttpClient: publishes events and follows them through Bellwire's HTTP API. It needs `pip install bellwire[http]`."""
 
 import asyncio
+import json
 import time
 from collections.abc import Iterable, Mapping
 from types import TracebackType
@@ -120,13 +121,15 @@ class HttpClient:
                 text = f"not settled within {format_duration(timeout)}; see `status` for what is unsettled"
                 raise WaitTimeout(text)
 
-    async def cancel(self, event: EventReference) -> None:
-        """Stop delivering the event: its unsettled deliveries settle as cancelled. What was sent stays sent.
+    async def cancel(self, event: EventReference, subscription_id: str | None = None) -> None:
+        """Stop delivering the event, to one subscription or to all: unsettled deliveries settle as cancelled.
 
-        Raises EventNotFound, ApiKeyRefused, BellwireUnavailable.
+        What was sent stays sent. Raises EventNotFound, DeliveryNotFound, ApiKeyRefused, BellwireUnavailable.
         """
         source, event_id, _ = address_of(event)
-        await self._request("POST", f"/v1/events/{event_key(source, event_id)}/cancel")
+        body = json.dumps({"subscription": subscription_id}).encode()
+        path = f"/v1/events/{event_key(source, event_id)}/cancel"
+        await self._request("POST", path, body=body, content_type="application/json")
 
     async def retry(self, event: EventReference, subscription_id: str, *, end_pause: bool = False) -> str:
         """Attempt the event's delivery for this subscription now, and return the id of the workflow that attempts it.

@@ -16,7 +16,8 @@ async def status_of(client: Client, source: str, event_id: str, *, wait: float =
     return await client.status((source, event_id))
 
 
-async def cancel_event(client: Client, source: str, event_id: str) -> Status:
-    """Cancel what is unsettled, and return the status right after. Raises EventNotFound, TemporalUnavailable."""
-    await client.cancel((source, event_id))
+async def cancel_event(client: Client, source: str, event_id: str, subscription_id: str | None = None) -> Status:
+    """Cancel what is unsettled, of one subscription or of all, and return the status right after. Raises EventNotFound,
+    DeliveryNotFound, TemporalUnavailable."""
+    await client.cancel((source, event_id), subscription_id)
     return await client.status((source, event_id))

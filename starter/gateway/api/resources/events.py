@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from bellwire.errors import EventNotFound
+from bellwire.models import StrictInput
 from bellwire.registry import StoredEvent
 from starter.gateway.api.access import Access, AnyAccess, PublishAccess, TenantAccess
 from starter.gateway.api.cloud_events import draft_of
@@ -32,6 +33,12 @@ class Precheck(BaseModel):
     """How many subscriptions would match."""
 
     matched: int
+
+
+class CancelInput(StrictInput):
+    subscription: str | None = Field(
+        default=None, max_length=63, description="Only the delivery for this subscription; null: all."
+    )
 
 
 @router.post("/precheck")
@@ -91,10 +98,11 @@ async def status(
 
 
 @router.post("/{key}/cancel")
-async def cancel(access: PublishAccess, key: str) -> StatusView:
+async def cancel(access: PublishAccess, key: str, cancelling: CancelInput | None = None) -> StatusView:
     """Stop delivering the event: its unsettled deliveries settle as cancelled. What was sent stays sent."""
-    stored = await access.registry.events.get(key)
-    return StatusView.of(await cancel_event(access.client, stored.event.source, stored.event.id))
+    event = (await access.registry.events.get(key)).event
+    subscription_id = cancelling.subscription if cancelling else None
+    return StatusView.of(await cancel_event(access.client, event.source, event.id, subscription_id))
 
 
 async def _visible(access: Access, key: str) -> StoredEvent:

@@ -200,7 +200,7 @@ async def send(access: TenantAccess, subscription_id: str, sending: TestInput | 
     subscription = await _visible(access, subscription_id)
     event = draft_of(sending.event) if sending and sending.event is not None else None
     request = TestSendInput(subscription_id=subscription.id, channel=subscription.channel, event=event)
-    result = await send_test(access.client.temporal, request)
+    result = (await send_test(access.client.temporal, access.registry, request)).result
     return TestResult(outcome=result.kind, reason=result.reason, duration=result.duration)
 
 
@@ -231,7 +231,7 @@ async def health(access: TenantAccess, subscription_id: str) -> HealthView:
 
 async def _visible(access: Access, subscription_id: str) -> Subscription:
     """Raises SubscriptionNotFound, for another tenant's as for one that does not exist."""
-    missing = SubscriptionNotFound(f"no subscription has the id {subscription_id[:63]}")
+    missing = SubscriptionNotFound.of(subscription_id)
     try:
         found = await access.registry.subscriptions.get(subscription_id)
     except SubscriptionNotFound:
