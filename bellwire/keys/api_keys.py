@@ -12,8 +12,8 @@ from typing import Self
 
 from pydantic import ValidationError
 
-from bellwire.events import tenant_name
 from bellwire.models import Payload
+from bellwire.tenants import tenant_name
 
 PREFIX = "bw_"
 RANDOM_CHARACTERS = 32
