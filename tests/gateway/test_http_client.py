@@ -26,7 +26,7 @@ async def client(served: Served) -> AsyncIterator[HttpClient]:
 
 
 def event(kind: str, **fields: object) -> Event:
-    return Event.model_validate({"source": "/sdk", "type": kind, "tenant": "acme", **fields})
+    return Event.model_validate({"source": "/sdk", "type": kind, **fields})
 
 
 @pytest.mark.parametrize("name", ["publish", "publish_many", "status", "wait", "cancel", "retry"])

@@ -152,7 +152,7 @@ async def test_precheck_counts_who_would_match_and_publishes_nothing(served: Ser
     for number in range(3):
         await served.system.hook(f"/precheck-{number}", "gateway.prechecked")
     key = await served.key("publish")
-    found = await served.call("POST", "/v1/events/precheck", {"type": "gateway.prechecked", "tenant": "acme"}, key=key)
+    found = await served.call("POST", "/v1/events/precheck", {"type": "gateway.prechecked"}, key=key)
     assert (found.status, found.json) == (200, {"matched": 3})
     assert (await served.call("POST", "/v1/events/precheck", {"type": "gateway.nobody"})).json == {"matched": 0}
     bad = await served.call("POST", "/v1/events/precheck", {"subject": "x"})
