@@ -8,9 +8,7 @@ from tests.gateway.conftest import Served
 
 
 async def published(served: Served, **fields: Any) -> tuple[Event, Receipt]:
-    event = Event.model_validate(
-        {"source": "/shop", "type": "gateway.followed", "data": {"n": 1}, **fields}
-    )
+    event = Event.model_validate({"source": "/shop", "type": "gateway.followed", "data": {"n": 1}, **fields})
     return event, await served.system.client.publish(event)
 
 
