@@ -34,7 +34,7 @@ from bellwire.temporal.statuses import Statuses
 from bellwire.temporal.workers import answered
 
 if TYPE_CHECKING:
-    from bellwire.http_client import HttpClient
+    from bellwire.http.client import HttpClient
 
 #: Publications that publish_many starts concurrently.
 CONCURRENCY = 20
@@ -90,7 +90,7 @@ class Client:
         call. It needs `pip install bellwire[http]`.
         """
         if url is not None:
-            from bellwire.http_client import HttpClient  # its library is optional
+            from bellwire.http.client import HttpClient  # its library is optional
 
             if key is None:
                 raise ApiKeyRefused("url: needs `key`, an API key of that gateway")

@@ -15,7 +15,7 @@ BellwireError
 ├── WaitTimeout              also a TimeoutError
 ├── TemporalUnavailable
 │   └── WorkerUnavailable
-├── BellwireUnavailable
+├── GatewayUnavailable
 ├── ApiKeyRefused
 ├── RequestRefused
 ├── RegistryUnavailable
@@ -113,7 +113,7 @@ class WorkerUnavailable(TemporalUnavailable):
     """No worker polls the task queue `bellwire`, so workflows cannot respond; start `python worker.py`."""
 
 
-class BellwireUnavailable(BellwireError):
+class GatewayUnavailable(BellwireError):
     """The gateway cannot be reached, or cannot reach what it needs; check its URL, then try again (with the same ids)."""
 
 

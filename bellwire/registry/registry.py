@@ -4,15 +4,15 @@ from typing import Self
 
 from bellwire.endpoint_health import DisablePolicy
 from bellwire.keys.keyring import KeyRing
-from bellwire.registry.api_keys import ApiKeys
+from bellwire.registry.api.api_keys import ApiKeys
+from bellwire.registry.api.audit_log import AuditLog
+from bellwire.registry.api.idempotency import Idempotency
 from bellwire.registry.attempts import Attempts
-from bellwire.registry.audit_log import AuditLog
 from bellwire.registry.backlog import Backlog
 from bellwire.registry.db import schema
 from bellwire.registry.db.engine import Database
 from bellwire.registry.deliveries import Deliveries
 from bellwire.registry.events import Events
-from bellwire.registry.idempotency import Idempotency
 from bellwire.registry.limits import RateLimits
 from bellwire.registry.matching import Matching
 from bellwire.registry.operational_events import OperationalEvents

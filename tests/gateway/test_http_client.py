@@ -8,13 +8,13 @@ import pytest
 from bellwire import Client, Event
 from bellwire.errors import (
     ApiKeyRefused,
-    BellwireUnavailable,
     DeliveryNotFound,
     EventConflict,
     EventNotFound,
+    GatewayUnavailable,
     WaitTimeout,
 )
-from bellwire.http_client import HttpClient
+from bellwire.http.client import HttpClient
 from starter.local.processes import free_port
 from tests.gateway.conftest import Served
 
@@ -78,7 +78,7 @@ async def test_errors_are_those_of_the_client_over_temporal(served: Served, clie
         with pytest.raises(ApiKeyRefused, match="mistyped"):
             await refused.publish(event("sdk.refused"))
     async with HttpClient(f"http://127.0.0.1:{free_port()}", served.admin) as away:
-        with pytest.raises(BellwireUnavailable, match="check the URL"):
+        with pytest.raises(GatewayUnavailable, match="check the URL"):
             await away.publish(event("sdk.away"))
 
 

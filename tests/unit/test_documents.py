@@ -30,7 +30,13 @@ DOCS = [page for page in PAGES if page.is_relative_to(CHECKOUT / "docs")]
 EXAMPLES = tracked_files("examples/**/*.py")
 #: Variables that are not settings: the secret of the receivers in examples/, the seed of tests/faults, and which tests may
 #: not be skipped.
-OTHER_VARIABLES = {"BELLWIRE_SECRET", "BELLWIRE_FAULT_SEED", "BELLWIRE_TEST_MTAS", "BELLWIRE_TEST_LANGUAGES"}
+OTHER_VARIABLES = {
+    "BELLWIRE_SECRET",
+    "BELLWIRE_KEY",
+    "BELLWIRE_FAULT_SEED",
+    "BELLWIRE_TEST_MTAS",
+    "BELLWIRE_TEST_LANGUAGES",
+}
 
 #: Hosts of registries, in two parts so that this file names none.
 REGISTRIES = [

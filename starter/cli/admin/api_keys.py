@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bellwire.registry.api_keys import OVERLAP, ApiKey, NewApiKey
+from bellwire.registry.api.api_keys import OVERLAP, ApiKey, NewApiKey
 from bellwire.service.settings import Settings
 from starter.cli.input.durations import parse_duration
 from starter.cli.tables import print_table

@@ -7,11 +7,10 @@ from typing import Annotated, NamedTuple
 
 from fastapi import Request, Security
 from fastapi.security import HTTPBearer
-from starlette.requests import HTTPConnection
 
 from bellwire.keys.api_keys import Scope, api_key_hash, is_well_formed
 from bellwire.registry import Registry
-from bellwire.registry.api_keys import USE_RESOLUTION, ApiKey
+from bellwire.registry.api.api_keys import USE_RESOLUTION, ApiKey
 from bellwire.registry.db.auditing import Actor
 from starter.gateway.api.problems import ApiProblem, ProblemType
 
@@ -54,7 +53,7 @@ class KeyVerifier:
         self._remembered: OrderedDict[str, _Remembered] = OrderedDict()
         self._uses_recorded: dict[str, float] = {}
 
-    async def caller(self, request: HTTPConnection) -> Caller:
+    async def caller(self, request: Request) -> Caller:
         """Raises ApiProblem without a usable key; RegistryUnavailable."""
         kind, _, text = request.headers.get("authorization", "").partition(" ")
         if not text:

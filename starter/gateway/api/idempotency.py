@@ -7,13 +7,13 @@ import hashlib
 import re
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bellwire.errors import BellwireError
 from bellwire.registry import Registry
-from bellwire.registry.idempotency import Claim, StoredResponse
+from bellwire.registry.api.idempotency import Claim, StoredResponse
 from starter.gateway.api.callers import KeyVerifier
 from starter.gateway.api.problems import ApiProblem, ProblemType, problem_response
 from starter.gateway.api.publishing import PUBLISH
@@ -59,7 +59,7 @@ class IdempotencyKeys:
         if key is None:
             problem = Problem(message="must be 1 to 255 visible ASCII characters", field="Idempotency-Key")
             raise ApiProblem(ProblemType.INVALID, str(problem), errors=[problem])
-        caller = await self._verifier.caller(HTTPConnection(scope))
+        caller = await self._verifier.caller(Request(scope))
         body = await read_body(Request(scope, receive), MAX_BODY)
         request = "\n".join((scope["path"], scope["query_string"].decode("latin-1"), hashlib.sha256(body).hexdigest()))
         fingerprint = hashlib.sha256(request.encode()).hexdigest()

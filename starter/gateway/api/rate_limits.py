@@ -63,7 +63,7 @@ class RateLimit:
         self._buckets.move_to_end(caller)
         bucket.left = min(capacity, bucket.left + (now - bucket.filled_at) * self._rate)
         bucket.filled_at = now
-        # More than the whole limit at once is let through when it is available, and then owed.
+        # More than the whole limit at once passes when the whole limit is available, and lengthens the wait after it.
         missing = min(number, capacity) - bucket.left
         if missing <= 0:
             bucket.left -= number

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from bellwire.keys.api_keys import Scope
 from bellwire.registry import Registry
-from bellwire.registry.api_keys import OVERLAP, ApiKey, NewApiKey
+from bellwire.registry.api.api_keys import OVERLAP, ApiKey, NewApiKey
 from bellwire.registry.db.auditing import change
 from starter.operations.problems import InputInvalid
 

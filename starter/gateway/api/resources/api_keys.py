@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from bellwire.models import StrictInput
-from bellwire.registry.api_keys import OVERLAP, ApiKey
+from bellwire.registry.api.api_keys import OVERLAP, ApiKey
 from starter.gateway.api.access import AdminAccess
 from starter.gateway.api.idempotency import SECRET
 from starter.gateway.api.paging import DEFAULT_LIMIT, Cursor, Limit, Page, page_of, read_cursor

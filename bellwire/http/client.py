@@ -14,12 +14,12 @@ from bellwire import contract
 from bellwire.deliveries import Counts, Failed, Unsettled, delivery_id, parse_delivery_id
 from bellwire.errors import (
     ApiKeyRefused,
-    BellwireUnavailable,
     DeliveryNotFound,
     DeliveryPaused,
     EventConflict,
     EventInvalid,
     EventNotFound,
+    GatewayUnavailable,
     RequestRefused,
     WaitTimeout,
 )
@@ -72,7 +72,7 @@ class HttpClient:
         """Publish one event. Once this returns, the event is durable. Publishing it again is safe and returns `duplicate`.
 
         Raises EventConflict if its (source, id) was used for other content, ApiKeyRefused, RequestRefused, and
-        BellwireUnavailable if the gateway did not accept it within several attempts. It may be stored then; publish it again.
+        GatewayUnavailable if the gateway did not accept it within several attempts. It may be stored then; publish it again.
         """
         body = event.to_json().encode()
         found = await self._request("POST", "/v1/events", body=body, content_type="application/cloudevents+json")
@@ -102,7 +102,7 @@ class HttpClient:
         return [receipt for batch in receipts for receipt in batch]
 
     async def status(self, event: EventReference) -> Status:
-        """The event's status now. Raises EventNotFound, EventConflict, ApiKeyRefused, BellwireUnavailable."""
+        """The event's status now. Raises EventNotFound, EventConflict, ApiKeyRefused, GatewayUnavailable."""
         return await self._status(event, wait=0)
 
     async def wait(self, event: EventReference, timeout: float | None = None) -> Status:
@@ -124,7 +124,7 @@ class HttpClient:
     async def cancel(self, event: EventReference, subscription_id: str | None = None) -> None:
         """Stop delivering the event, to one subscription or to all: unsettled deliveries settle as cancelled.
 
-        What was sent stays sent. Raises EventNotFound, DeliveryNotFound, ApiKeyRefused, BellwireUnavailable.
+        What was sent stays sent. Raises EventNotFound, DeliveryNotFound, ApiKeyRefused, GatewayUnavailable.
         """
         source, event_id, _ = address_of(event)
         body = json.dumps({"subscription": subscription_id}).encode()
@@ -134,7 +134,7 @@ class HttpClient:
     async def retry(self, event: EventReference, subscription_id: str, *, end_pause: bool = False) -> str:
         """Attempt the event's delivery for this subscription now, and return the id of the workflow that attempts it.
 
-        Raises DeliveryNotFound, DeliveryPaused, ApiKeyRefused, BellwireUnavailable.
+        Raises DeliveryNotFound, DeliveryPaused, ApiKeyRefused, GatewayUnavailable.
         """
         source, event_id, _ = address_of(event)
         name = quote(delivery_id(event_key(source, event_id), subscription_id), safe="")
@@ -187,7 +187,7 @@ class HttpClient:
             if attempt < ATTEMPTS and delay <= MAX_RETRY_AFTER:
                 await asyncio.sleep(delay)
                 delay *= 2
-        raise BellwireUnavailable(
+        raise GatewayUnavailable(
             f"{self._url} did not respond: {reason}; check the URL and the gateway, then try again"
         )
 
@@ -237,7 +237,7 @@ def _error_of(problem: Mapping[str, Any]) -> Exception:
         case "unauthenticated" | "forbidden":
             return ApiKeyRefused(text)
         case "unavailable":
-            return BellwireUnavailable(text)
+            return GatewayUnavailable(text)
         case _:
             return RequestRefused(f"HTTP {problem.get('status')}: {text}")
 

@@ -1,0 +1,1 @@
+"""Bellwire over HTTP, for programs that do not reach Temporal."""
