@@ -65,8 +65,14 @@ async def publish_batch(registry: Registry, client: Client) -> int:
             receipts = await client.publish_many(of_tenant)
         except EventConflict:
             receipts = [receipt for event in of_tenant if (receipt := await _publish_alone(client, event))]
+        types = {event.id: event.type for event in of_tenant}
         for receipt in receipts:
-            log.info("operational_event.published", event_id=receipt.event_id, workflow=receipt.workflow_id)
+            log.info(
+                "operational_event.published",
+                event_id=receipt.event_id,
+                event_type=types[receipt.event_id],
+                workflow=receipt.workflow_id,
+            )
         await registry.operational_events.remove([event.id for event in of_tenant])
     return len(events)
 

@@ -79,7 +79,7 @@ async def send(folder: Path) -> dict[str, Any]:
         webhook_ports="*",
         egress_allow="127.0.0.0/8",
     )
-    event = Event(source="/shop", type="order.paid", subject="order 42")
+    event = Event(source="/shop", type="order.paid", tenant="acme", subject="order 42")
     async with await start_server() as server, worker.polling(server.client, registry, settings, [Channel("chat")]):
         client = Client(server.client)
         await client.publish(event)

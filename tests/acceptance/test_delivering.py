@@ -220,7 +220,7 @@ async def test_cancelling_an_event_cancels_waiting_deliveries(system: System) ->
 
 async def test_operators_find_unsettled_events(system: System) -> None:
     system.hooks.script("/find", 503, repeat=True)
-    subscription = await system.hook("/find", "find.me", retry_schedule=[3600])
+    subscription = await system.hook("/find", "find.me", tenant="acme", retry_schedule=[3600])
     event = Event(source="/tests", type="find.me", tenant="acme")
     receipt = await system.client.publish(event)
     queries = [

@@ -99,6 +99,8 @@ async def test_an_event_whose_id_is_taken_does_not_block_the_others(
     with capture_logs() as logs:
         assert await publish_batch(registry, client) == 2
     assert {log["event"] for log in logs} == {"operational_event.conflict", "operational_event.published"}
+    (published,) = [log for log in logs if log["event"] == "operational_event.published"]
+    assert (published["event_id"], published["event_type"]) == (second.id, second.type)
     assert await started(client, second)
     assert await registry.operational_events.list() == []
 

@@ -67,7 +67,7 @@ def _print(rendered: Preview, html: Path | None) -> None:
     for part, text in rendered.texts.items():
         if part == "email.html" and html is not None:
             screen.rule(part)
-            screen.print(f"written to {html}")
+            typer.echo(f"written to {html}")
         elif text is not None:
             screen.rule(part)
             if part == "sms.text" and segments:
