@@ -134,7 +134,6 @@ async def subscribe(system: System, canaries: Canaries) -> None:
             system.hooks.script_options(path.partition("?")[0], consents[name])
         subscription = Subscription.model_validate(
             {
-                "tenant": "acme",
                 "types": ["canary.*"],
                 "retry_schedule": [0.2],
                 "target": {"channel": "webhook", "url": system.hooks.url(path), "handshake": name in consents},

@@ -123,7 +123,7 @@ async def test_two_operators_who_redeliver_the_same_send_nothing_twice(system: S
     subscription, _ = await failed(system, "/both", "both.do", 60)
 
     async def run(rate: float) -> int:
-        selection = Selection(tenant="ac*", type="both.*", subscription_id=subscription.id)
+        selection = Selection(tenant="def*", type="both.*", subscription_id=subscription.id)
         last = [each async for each in redeliver(system.client, system.registry, selection, rate=rate)][-1]
         return last.redelivered
 
