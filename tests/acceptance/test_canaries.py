@@ -291,6 +291,7 @@ def exchanges(folder: Path) -> bytes:
 @pytest.mark.parametrize(
     "keys", ["", new_entry("canary")], ids=["without keys they are found", "with keys they are not"]
 )
+@pytest.mark.slow
 async def test_private_data_is_written_nowhere(tmp_path: Path, keys: str) -> None:
     canaries, folder = Canaries(), tmp_path / "system"
     folder.mkdir()

@@ -7,6 +7,8 @@ import sys
 from collections import Counter
 from datetime import UTC, datetime
 
+import pytest
+
 from bellwire import Event, Subscription, SubscriptionState
 from bellwire.deliveries import DeliveryState
 from starter.checkout import CHECKOUT
@@ -63,6 +65,7 @@ def accepted(received: list[Received]) -> Counter[str]:
     return Counter(item.headers["webhook-id"] for item in received if item.status == 204)
 
 
+@pytest.mark.slow
 async def test_what_failed_is_redelivered_once_with_the_same_ids_though_the_command_was_interrupted(
     system: System,
 ) -> None:
