@@ -25,7 +25,7 @@ dev: $(READY) ## Run the whole stack in the foreground: Temporal with its UI, re
 test: $(READY) ## Run all tests except the slow ones, in TESTERS=2 processes
 	$(BIN)/python -m pytest -m "not slow" -n $(TESTERS) --dist loadfile $(ARGS)
 
-test-slow: $(READY) ## Run the slow tests: crashes and large fan-outs
+test-slow: $(READY) ## Run the slow tests: crashes, several processes, large fan-outs
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
 lint: $(READY) ## Check style

@@ -19,6 +19,7 @@ from activities.channels import check_settings, open_channels
 from activities.resolve import Resolver
 from activities.sending.inline import InlineSender
 from activities.sending.test_sends import TestSends
+from activities.sending.turns import Turns
 from bellwire.client import Client as Publisher
 from bellwire.errors import BellwireError
 from bellwire.registry import Registry
@@ -28,6 +29,7 @@ from bellwire.service.processes import SHUTDOWN_MARGIN, addresses_of_process, st
 from bellwire.service.readiness import serving_readiness
 from bellwire.service.registry_metrics import measuring_registry
 from bellwire.service.settings import LogFormat, Settings, environment
+from bellwire.service.slots import BusySlots
 from bellwire.service.supervisor import end_with_parent, supervise
 from bellwire.service.telemetry import configure_logs, runtime
 from bellwire.service.variables import misspelt_variables
@@ -46,7 +48,9 @@ async def polling(
     client: Client, registry: Registry, settings: Settings, channels: Sequence[Channel], *, workflows: bool = True
 ) -> AsyncIterator[list[Worker]]:
     """Workers for the workflow queue and the queues of the channels. Leaving stops them gracefully."""
-    async with open_channels(settings, registry) as senders, AsyncExitStack() as stack:
+    slots = BusySlots(lambda: inline.waiting)
+    turns = Turns(lambda: slots.busy)
+    async with open_channels(settings, registry, turns) as senders, AsyncExitStack() as stack:
         test_sends = TestSends(registry, {channel: sender.attempt for channel, sender in senders.items()})
         workers = [
             channel_worker(
@@ -63,11 +67,7 @@ async def polling(
             inline = InlineSender(registry, able, limit=settings.send_concurrency)
             resolver = Resolver(registry, refuse_unknown_tenants=settings.unknown_tenants == "refuse")
             activities = [*resolver.activities, inline.send_inline]
-            workers.append(
-                workflow_worker(
-                    client, WORKFLOWS, activities, waiting=lambda: inline.waiting, grace=settings.shutdown_grace
-                )
-            )
+            workers.append(workflow_worker(client, WORKFLOWS, activities, slots=slots, grace=settings.shutdown_grace))
         for worker in workers:
             await stack.enter_async_context(worker)
         yield workers

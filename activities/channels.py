@@ -12,6 +12,7 @@ from activities.rendering.renderer import Renderer
 from activities.rendering.tenant_renderer import TenantRenderer
 from activities.sending.channel_sender import ChannelSender
 from activities.sending.exchanges import keeping_exchanges
+from activities.sending.turns import Turns
 from activities.sms.opening import SmsSettings, open_sms
 from activities.webhook.opening import WebhookSettings, egress_of, open_webhook
 from bellwire.exchanges import KeepExchanges
@@ -39,10 +40,12 @@ class ChannelSettings(EmailSettings, SmsSettings, WebhookSettings, Protocol):
 
 
 @asynccontextmanager
-async def open_channels(settings: ChannelSettings, registry: Registry) -> AsyncIterator[dict[Channel, ChannelSender]]:
+async def open_channels(
+    settings: ChannelSettings, registry: Registry, turns: Turns | None = None
+) -> AsyncIterator[dict[Channel, ChannelSender]]:
     """Open every channel. Leaving waits for attempts in flight, up to the grace period, and closes connections.
 
-    Raises TemplateInvalid, and ValueError if a setting does not fit what it names, such as a file.
+    Attempts begin in `turns`. Raises TemplateInvalid, and ValueError if a setting does not fit what it names, such as a file.
     """
     async with AsyncExitStack() as stack:
         renderer = await stack.enter_async_context(_open_renderer(settings))
@@ -60,6 +63,7 @@ async def open_channels(settings: ChannelSettings, registry: Registry) -> AsyncI
                 keeping_exchanges(attempt, settings.keep_exchanges),
                 registry,
                 concurrency=settings.send_concurrency,
+                turns=turns,
             )
             for channel, attempt in attempts.items()
         }

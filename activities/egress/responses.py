@@ -33,6 +33,10 @@ _LINE_END = re.compile(rb"\r?\n")
 _STATUS_LINE = re.compile(rb"(HTTP/1\.[01]) ([1-9][0-9][0-9])(?: .*)?")
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+)[ \t]*:[ \t]*(.*?)[ \t]*", re.DOTALL)
 _LENGTH = re.compile(rb"[0-9]{1,18}")
+#: More interim responses than are read. aiohttp's parser makes an object of each, which costs tens of milliseconds for 64 KiB.
+_TOO_MANY_INTERIM = re.compile(
+    rb"(?:\r?\n)*(?:HTTP/1\.[01] 1(?!01)[0-9][0-9][^\n]*\n(?:[^\r\n][^\n]*\n)*\r?\n){%d}" % (MAX_INTERIM + 1)
+)
 #: They have no body, whatever their fields say (RFC 9112 §6.3).
 _WITHOUT_BODY = frozenset({204, 304})
 _SWITCHING_PROTOCOLS = 101
@@ -114,6 +118,8 @@ class _HeadKeeper:
 
     def _feed_head(self, data: bytes) -> _Feed:
         self._head += data
+        if _TOO_MANY_INTERIM.match(self._head):
+            raise BadHttpMessage("too many interim responses")
         if self._error is not None:
             return self._read_again(self._error)
         try:

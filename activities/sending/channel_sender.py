@@ -7,6 +7,7 @@ from temporalio import activity
 from activities.sending.attempt import ChannelAttempt
 from activities.sending.in_flight import InFlightAttempts
 from activities.sending.loop import ChunkRun
+from activities.sending.turns import Turns
 from bellwire.contract import Chunk, ChunkResult
 from bellwire.registry import Registry
 from bellwire.targets import SPECS, Channel
@@ -15,13 +16,26 @@ from bellwire.targets import SPECS, Channel
 class ChannelSender:
     """The send activity of a channel, and its attempts in flight in this process.
 
-    `attempt` sends one request, `concurrency` is how many of them one activity runs at a time.
+    `attempt` sends one request, `concurrency` is how many of them one activity runs at a time, in `turns`.
     """
 
-    def __init__(self, channel: Channel, attempt: ChannelAttempt, registry: Registry, *, concurrency: int) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        attempt: ChannelAttempt,
+        registry: Registry,
+        *,
+        concurrency: int,
+        turns: Turns | None = None,
+    ) -> None:
         self.attempt = attempt
         self.in_flight = InFlightAttempts(registry)
-        self._registry, self._concurrency, self._spec = registry, concurrency, SPECS[channel]
+        self._registry, self._concurrency, self._turns, self._spec = (
+            registry,
+            concurrency,
+            turns or Turns(),
+            SPECS[channel],
+        )
 
     async def send(self, chunk: Chunk) -> ChunkResult:
         """Attempt each delivery of the chunk that is not settled."""
@@ -31,6 +45,7 @@ class ChannelSender:
             registry=self._registry,
             attempt=self.attempt,
             concurrency=self._concurrency,
+            turns=self._turns,
             in_flight=self.in_flight if self._spec.inline else None,
             intent=self._spec.intent,
         ).run()

@@ -8,7 +8,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -20,6 +20,7 @@ from activities.sending.attempt import ChannelAttempt, run_attempt
 from activities.sending.in_flight import InFlightAttempts
 from activities.sending.ledger import AttemptLedger
 from activities.sending.throttling import Throttled
+from activities.sending.turns import Turns
 from bellwire.contract import Chunk, ChunkResult
 from bellwire.deliveries import Attempt, DeliveryState
 from bellwire.registry import Registry
@@ -52,6 +53,7 @@ class ChunkRun:
     concurrency: int
     #: None: attempts of this channel never outlast the activity that started them.
     in_flight: InFlightAttempts | None = None
+    turns: Turns = field(default_factory=Turns)
     #: Record beforehand that the attempts will be made.
     intent: bool = False
 
@@ -98,6 +100,7 @@ class ChunkRun:
                 self._remaining += 1
                 continue
             try:
+                await self.turns.take()
                 await self._send_one(request)
             except Throttled:
                 self._ledger.defer(request)

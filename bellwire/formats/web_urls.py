@@ -4,6 +4,9 @@ from urllib.parse import SplitResult, urlsplit
 
 from bellwire.formats.hosts import canonical_host, is_visible
 
+#: The full stops that end a label: of ASCII and of the scripts of East Asia, full-width and half-width (UTS #46).
+_DOTS = (".", "\u3002", "\uff0e", "\uff61")
+
 
 def parse_web_url(value: str, *, example: str) -> SplitResult:
     """Parse an absolute http or https URL. Raises ValueError, also for a host that can never be reached."""
@@ -29,4 +32,6 @@ def with_canonical_host(url: str) -> str:
         return url
     login, at, _ = parts.netloc.rpartition("@")
     port = "" if parts.port is None else f":{parts.port}"
-    return url.replace(parts.netloc, f"{login}{at}{canonical_host(parts.hostname)}{port}", 1)
+    # A dot at the end keeps the resolver from trying the name with its search domains.
+    end = "." if parts.hostname.endswith(_DOTS) else ""
+    return url.replace(parts.netloc, f"{login}{at}{canonical_host(parts.hostname)}{end}{port}", 1)

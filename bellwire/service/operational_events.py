@@ -5,8 +5,10 @@ Several workers may publish the same event: its id makes it one event.
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterable
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from itertools import chain
 
 import structlog
 
@@ -20,6 +22,8 @@ log = structlog.get_logger("bellwire")
 
 #: Seconds between two polls, and the longest delay while the registry or Temporal is unavailable.
 POLL_SECONDS, MAX_DELAY = 5.0, 60.0
+#: Subscriptions that are examined for each tenant and type before an event counts as subscribed.
+MAX_CANDIDATES = 1_000
 #: Events in one batch.
 BATCH_SIZE = 100
 
@@ -54,13 +58,18 @@ async def _publish_forever(registry: Registry, client: Client, every: float) -> 
 
 
 async def publish_batch(registry: Registry, client: Client) -> int:
-    """Publish the oldest operational events, delete them, and return their number.
+    """Publish the oldest operational events that match a subscription, delete all of these, and return their number.
 
-    Those of one tenant share a workflow: a tenant whose deliveries all fail must not fill Temporal with news of them. Raises what
-    `registry` and `client` raise; events that were not published stay in the registry.
+    A tenant whose deliveries all fail must not fill Temporal with news of them: what nobody has subscribed is not published, and
+    the others of one tenant share a workflow. Raises what `registry` and `client` raise; events that were not published stay in
+    the registry.
     """
     events = await registry.operational_events.list(limit=BATCH_SIZE)
-    for of_tenant in _by_tenant(events):
+    subscribed = await _subscribed(registry, events)
+    await registry.operational_events.remove(
+        sorted({event.id for event in events} - {event.id for event in subscribed})
+    )
+    for of_tenant in _by_tenant(subscribed):
         try:
             receipts = await client.publish_many(of_tenant)
         except EventConflict:
@@ -75,6 +84,16 @@ async def publish_batch(registry: Registry, client: Client) -> int:
             )
         await registry.operational_events.remove([event.id for event in of_tenant])
     return len(events)
+
+
+async def _subscribed(registry: Registry, events: Sequence[Event]) -> list[Event]:
+    """The events that match a subscription, or may match one, since there are too many candidates to tell."""
+    alike = defaultdict[tuple[str, str], list[Event]](list)
+    for event in events:
+        alike[event.tenant, event.type].append(event)
+    found = await registry.matching.match_each(list(alike.values()), limit=1, scan=MAX_CANDIDATES * len(alike))
+    matches = zip(chain.from_iterable(alike.values()), chain.from_iterable(found), strict=True)
+    return [event for event, match in matches if match.found or match.reached is not None]
 
 
 def _by_tenant(events: Iterable[Event]) -> Iterable[list[Event]]:

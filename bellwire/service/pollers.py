@@ -21,10 +21,10 @@ def workflow_worker(
     workflows: Sequence[type],
     activities: Sequence[Callable[..., Any]],
     *,
-    waiting: Callable[[], int],
+    slots: BusySlots,
     grace: float,
 ) -> Worker:
-    """A worker for workflows and their local activities. `waiting`: how many workflow tasks wait for receivers now."""
+    """A worker for workflows and their local activities."""
     return Worker(
         client,
         task_queue=QUEUE,
@@ -32,7 +32,7 @@ def workflow_worker(
         activities=activities,
         # The sandbox imports all workflows again for each run, a third of what a single event costs the worker. Tests use it.
         workflow_runner=UnsandboxedWorkflowRunner(),
-        tuner=tuner(workflows=BusySlots(waiting)),
+        tuner=tuner(workflows=slots),
         # Tasks of sticky polls come on top of the busy slots, so there are few.
         workflow_task_poller_behavior=PollerBehaviorSimpleMaximum(2),
         **_options(grace),

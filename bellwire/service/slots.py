@@ -68,6 +68,11 @@ class BusySlots(_Slots):
         super().__init__()
         self._waiting = waiting
 
+    @property
+    def busy(self) -> bool:
+        """Whether a workflow task runs that does not wait for a receiver."""
+        return bool(self.used) and len(self.used) > self._waiting()
+
     async def reserve_slot(self, ctx: SlotReserveContext) -> SlotPermit:
         since, used = time.monotonic(), time.process_time()
         permit = self.try_reserve_slot(ctx)

@@ -134,7 +134,6 @@ async def subscribe(system: System, canaries: Canaries) -> None:
             system.hooks.script_options(path.partition("?")[0], consents[name])
         subscription = Subscription.model_validate(
             {
-                "tenant": "acme",
                 "types": ["canary.*"],
                 "retry_schedule": [0.2],
                 "target": {"channel": "webhook", "url": system.hooks.url(path), "handshake": name in consents},
@@ -292,6 +291,7 @@ def exchanges(folder: Path) -> bytes:
 @pytest.mark.parametrize(
     "keys", ["", new_entry("canary")], ids=["without keys they are found", "with keys they are not"]
 )
+@pytest.mark.slow
 async def test_private_data_is_written_nowhere(tmp_path: Path, keys: str) -> None:
     canaries, folder = Canaries(), tmp_path / "system"
     folder.mkdir()

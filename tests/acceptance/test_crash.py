@@ -7,6 +7,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from bellwire import Event
 from bellwire.deliveries import DeliveryState
 from starter.checkout import CHECKOUT
@@ -28,6 +30,7 @@ async def start_worker(system: System, folder: Path, name: str) -> Process:
     )
 
 
+@pytest.mark.slow
 async def test_a_killed_worker_loses_nothing_and_no_sms_is_sent_twice(tmp_path: Path) -> None:
     async with running_system(tmp_path, BELLWIRE_SEND_CONCURRENCY="5") as system:
         for number in range(HOOKS):
@@ -70,6 +73,7 @@ async def test_a_killed_worker_loses_nothing_and_no_sms_is_sent_twice(tmp_path: 
         assert Counter(row.state for row in rows) == {DeliveryState.DELIVERED: total}
 
 
+@pytest.mark.slow
 async def test_a_worker_that_stops_finishes_the_attempts_in_flight(tmp_path: Path) -> None:
     async with running_system(tmp_path, BELLWIRE_SEND_CONCURRENCY="10") as system:
         for number in range(30):

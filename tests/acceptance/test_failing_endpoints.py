@@ -92,6 +92,7 @@ async def test_a_tenant_is_notified_of_a_disabled_subscription(system: System) -
     assert len(system.hooks.received_at("/dead")) == 1
 
 
+@pytest.mark.slow
 async def test_a_long_failing_endpoint_is_warned_about_then_disabled_and_can_be_resumed(tmp_path: Path) -> None:
     settings = {
         "BELLWIRE_DISABLE_AFTER": "3",
@@ -122,6 +123,7 @@ async def send_test(system: System, *arguments: str) -> tuple[int, Any]:
     return status, json.loads(out)
 
 
+@pytest.mark.slow
 async def test_a_test_send_works_in_any_state_and_is_not_recorded(system: System, tmp_path: Path) -> None:
     hook = await system.hook("/test-send", "test-send.*")
     mail = await system.subscribe({"channel": "email", "to": "test-send@example.com"}, "test-send.*")

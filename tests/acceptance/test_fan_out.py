@@ -2,6 +2,8 @@
 
 from collections import Counter
 
+import pytest
+
 from bellwire import Event
 from bellwire.contract import Summary
 from bellwire.deliveries import DeliveryState
@@ -10,6 +12,7 @@ from tests.acceptance.conftest import System
 SUBSCRIBERS = 1_200
 
 
+@pytest.mark.slow
 async def test_1200_subscribers_get_an_event_although_three_percent_fail_first(system: System) -> None:
     failing = {f"/fan/{number}" for number in range(0, SUBSCRIBERS, 33)}
     for number in range(SUBSCRIBERS):

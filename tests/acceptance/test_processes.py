@@ -112,6 +112,7 @@ async def test_both_of_two_processes_deliver(system: System, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT], ids=lambda by: by.name)
+@pytest.mark.slow
 async def test_a_signal_stops_all_processes_in_order(system: System, tmp_path: Path, by: signal.Signals) -> None:
     async with several(system, tmp_path) as two:
         assert "(exit status 0)" in await two.end(by)
@@ -120,6 +121,7 @@ async def test_a_signal_stops_all_processes_in_order(system: System, tmp_path: P
         assert "Traceback" not in two.log
 
 
+@pytest.mark.slow
 async def test_a_killed_process_stops_the_others_and_is_named(system: System, tmp_path: Path) -> None:
     async with several(system, tmp_path, 3) as three:
         assert "(exit status 1)" in await three.end(signal.SIGKILL, three.pids[1])
@@ -129,6 +131,7 @@ async def test_a_killed_process_stops_the_others_and_is_named(system: System, tm
         assert three.log.count("worker.stopped") == 2
 
 
+@pytest.mark.slow
 async def test_a_process_that_stops_by_itself_stops_the_others(system: System, tmp_path: Path) -> None:
     async with several(system, tmp_path) as two:
         assert "(exit status 1)" in await two.end(signal.SIGTERM, two.pids[0])
@@ -136,6 +139,7 @@ async def test_a_process_that_stops_by_itself_stops_the_others(system: System, t
         await two.all_ended()
 
 
+@pytest.mark.slow
 async def test_no_process_outlives_the_supervisor(system: System, tmp_path: Path) -> None:
     async with several(system, tmp_path) as two:
         assert "(exit status -9)" in await two.end(signal.SIGKILL)
@@ -143,6 +147,7 @@ async def test_no_process_outlives_the_supervisor(system: System, tmp_path: Path
         assert two.log.count("worker.stopped") == 2
 
 
+@pytest.mark.slow
 async def test_an_error_that_stops_all_processes_is_printed_once(system: System, tmp_path: Path) -> None:
     empty = f"sqlite:///{tmp_path / 'empty.db'}"
     registry = await Registry.open(empty)
@@ -158,7 +163,7 @@ async def test_an_error_that_stops_all_processes_is_printed_once(system: System,
             subprocess.run,
             command,
             cwd=CHECKOUT,
-            env=variables(system, **changed),
+            env=variables(system, BELLWIRE_LOG_FORMAT="console", **changed),
             capture_output=True,
             text=True,
             check=False,

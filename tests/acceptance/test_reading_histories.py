@@ -69,6 +69,7 @@ async def encrypting(tmp_path_factory: pytest.TempPathFactory, keys: str) -> Asy
         yield system
 
 
+@pytest.mark.slow
 async def test_a_history_is_readable_with_the_token_and_not_without(encrypting: System, tmp_path: Path) -> None:
     event = Event(source="/tests", type="read.it", data={"to": PRIVATE})
     receipt = await encrypting.client.publish(event)
@@ -107,6 +108,7 @@ async def test_the_input_of_an_operators_update_is_encrypted_in_the_history(encr
     assert base64.b64decode(payload["metadata"]["encoding"]) == ENCODING
 
 
+@pytest.mark.slow
 async def test_commands_read_and_publish_with_the_keys_and_name_a_missing_one(encrypting: System, keys: str) -> None:
     publish = ("publish", "--type", "say.it", "--source", "/tests", "--id", "said", "--data", '{"a": 1}', "--wait")
     assert (await command(encrypting, *publish, keys=keys))[0] == 0
@@ -118,6 +120,7 @@ async def test_commands_read_and_publish_with_the_keys_and_name_a_missing_one(en
     assert (status, "not among two" in output) == (1, True)
 
 
+@pytest.mark.slow
 async def test_the_registry_is_rekeyed_while_a_worker_runs(encrypting: System, keys: str) -> None:
     """The last test of this system: its worker cannot read what is under the new key."""
     await encrypting.client.wait(

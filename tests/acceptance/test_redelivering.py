@@ -7,6 +7,8 @@ import sys
 from collections import Counter
 from datetime import UTC, datetime
 
+import pytest
+
 from bellwire import Event, Subscription, SubscriptionState
 from bellwire.deliveries import DeliveryState
 from starter.checkout import CHECKOUT
@@ -63,6 +65,7 @@ def accepted(received: list[Received]) -> Counter[str]:
     return Counter(item.headers["webhook-id"] for item in received if item.status == 204)
 
 
+@pytest.mark.slow
 async def test_what_failed_is_redelivered_once_with_the_same_ids_though_the_command_was_interrupted(
     system: System,
 ) -> None:
@@ -123,7 +126,7 @@ async def test_two_operators_who_redeliver_the_same_send_nothing_twice(system: S
     subscription, _ = await failed(system, "/both", "both.do", 60)
 
     async def run(rate: float) -> int:
-        selection = Selection(tenant="ac*", type="both.*", subscription_id=subscription.id)
+        selection = Selection(tenant="def*", type="both.*", subscription_id=subscription.id)
         last = [each async for each in redeliver(system.client, system.registry, selection, rate=rate)][-1]
         return last.redelivered
 

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from bellwire import Event, Subscription
 from bellwire.deliveries import DeliveryState
 from tests.acceptance.conftest import System
@@ -50,6 +52,7 @@ async def test_a_delivery_due_by_its_schedule_goes_to_the_new_url(system: System
     assert (len(new), len(old)) == (1, len(attempts) - 1)
 
 
+@pytest.mark.slow
 async def test_events_that_are_sent_while_the_url_changes_arrive_once_each(system: System) -> None:
     subscription = await system.hook("/turn-0", "turn.*", retry_schedule=[0.2] * 20)
     events = [Event(source="/tests", type="turn.it", id=f"turn-{number}") for number in range(200)]

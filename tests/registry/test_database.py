@@ -239,6 +239,7 @@ async def test_a_wrong_statement_is_not_reported_as_an_outage(registry: Registry
     await database.close()
 
 
+@pytest.mark.slow
 async def test_three_processes_may_write_concurrently(registry: Registry, url: str) -> None:
     await registry.subscriptions.create(subscription(id="a"))
     processes = [

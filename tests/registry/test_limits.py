@@ -195,6 +195,7 @@ async def test_a_deleted_delivery_gets_no_reservation(registry: Registry, url: s
     assert [key for key, _ in await registry.limits.reserve(requests, now=datetime.now(UTC))] == [requests[1].event.key]
 
 
+@pytest.mark.slow
 async def test_several_processes_never_reserve_the_same_time(registry: Registry, url: str) -> None:
     """Each process reserves for deliveries of both subscriptions, partly the same ones as the others."""
     requests = await deliveries(registry, {"a": RATE, "b": RATE}, events=60)

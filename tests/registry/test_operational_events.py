@@ -18,7 +18,7 @@ from bellwire.registry.db.engine import Database
 from bellwire.service.operational_events import BATCH_SIZE, publish_batch, publishing_operational_events
 from bellwire.temporal.connection import connect
 from bellwire.temporal.publications import Publication
-from tests.factories import event
+from tests.factories import event, subscription
 from tests.proxy import Proxy
 from tests.registry.conftest import execute_sql
 
@@ -36,6 +36,8 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
 async def registry(tmp_path: Path) -> AsyncIterator[Registry]:
     opened = await Registry.open(f"sqlite:///{tmp_path}/registry.db")
     await opened.migrate()
+    for tenant in ("acme", "globex"):
+        await opened.subscriptions.create(subscription(tenant=tenant, types=["bellwire.*"]))
     yield opened
     await opened.close()
 
@@ -64,6 +66,24 @@ async def emptied(registry: Registry) -> None:
     async with asyncio.timeout(60):
         while await registry.operational_events.list():
             await asyncio.sleep(0.01)
+
+
+async def test_an_event_that_matches_no_subscription_is_deleted_and_not_published(
+    registry: Registry, database: Database, dev_server: WorkflowEnvironment
+) -> None:
+    mine = {"exact": {"subject": "mine"}}
+    await registry.subscriptions.create(subscription(tenant="initech", types=["bellwire.*"], filters=[mine]))
+    client, (unsubscribed,) = Client(dev_server.client), new_events(tenant="hooli")
+    kept, *others = (
+        event(source="bellwire", type="bellwire.subscription.disabled", subject=subject, tenant="initech")
+        for subject in ("mine", "yours", "theirs")
+    )
+    await database.write(operational_events.add, [*others, kept, unsubscribed])
+    with capture_logs() as logs:
+        assert await publish_batch(registry, client) == 4
+    assert [line["event_id"] for line in logs] == [kept.id]
+    assert await started(client, kept)
+    assert await registry.operational_events.list() == []
 
 
 async def test_events_are_published_and_deleted_those_of_a_tenant_in_one_run(

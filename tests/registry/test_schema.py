@@ -51,6 +51,7 @@ async def test_migrating_again_changes_nothing(registry: Registry) -> None:
     assert [found.event.id for found in await registry.events.list()] == ["1"]
 
 
+@pytest.mark.slow
 async def test_four_processes_may_migrate_at_once(url: str) -> None:
     processes = [
         await asyncio.create_subprocess_exec(

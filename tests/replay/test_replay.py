@@ -53,6 +53,7 @@ async def test_a_change_of_commands_fails_the_replay() -> None:
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
+@pytest.mark.slow
 async def test_every_workflow_task_replays_without_a_cache(dev_server: WorkflowEnvironment, scenario: Scenario) -> None:
     """A worker that takes a workflow over gets its history up to the workflow task it must run."""
     workflow_ids = await play(dev_server, scenario)

@@ -286,6 +286,7 @@ def native(command: list[str]) -> list[str]:
     return [sys.executable if word == "python" else word for word in command]
 
 
+@pytest.mark.slow
 async def test_setup_worker_and_health_check_run_natively_and_the_example_publishes(
     dev_server: WorkflowEnvironment, tmp_path: Path
 ) -> None:

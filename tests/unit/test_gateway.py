@@ -69,6 +69,7 @@ async def test_the_gateway_serves_until_it_is_stopped(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="sets the limits of another process")
+@pytest.mark.slow
 async def test_half_requests_without_end_leave_it_reachable_and_its_log_short(tmp_path: Path) -> None:
     keys = {"BELLWIRE_ENCRYPTION_KEYS": new_entry("k1"), "BELLWIRE_CODEC_TOKENS": TOKEN}
     async with gateway(tmp_path, **keys) as (process, port, session, log):

@@ -21,6 +21,8 @@ from bellwire.service.settings import LogFormat
 from bellwire.service.telemetry import configure_logs
 
 CHECKOUT = Path(__file__).parents[2]
+#: Without the variable that chooses what the SDK's core logs.
+ENVIRONMENT = {**os.environ, "RUST_LOG": ""}
 
 
 @pytest.fixture(autouse=True)
@@ -172,17 +174,20 @@ def test_a_full_disk_does_not_raise_in_the_standard_librarys_loggers(
     assert unwritable.tried
 
 
-def run_json(code: str) -> list[dict[str, Any]]:
-    """The lines on stderr of a program that logs JSON; each must be JSON."""
+def json_logger(code: str) -> list[str]:
+    """The command of a program that logs JSON."""
     start = """
 import asyncio, logging, sys, threading, warnings
 from bellwire.service.settings import LogFormat
 from bellwire.service.telemetry import configure_logs, runtime
 configure_logs(LogFormat.JSON, "INFO")
 """
-    environment = {**os.environ, "RUST_LOG": ""}
-    command = [sys.executable, "-c", start + code]
-    ran = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    return [sys.executable, "-c", start + code]
+
+
+def run_json(code: str) -> list[dict[str, Any]]:
+    """The lines on stderr of a program that logs JSON; each must be JSON."""
+    ran = subprocess.run(json_logger(code), capture_output=True, text=True, check=False, env=ENVIRONMENT)
     assert ran.stdout == ""
     return [json.loads(line) for line in ran.stderr.splitlines()]
 
@@ -226,13 +231,20 @@ async def nothing() -> None: ...
 
 async def main():
     client = await Client.connect({time_skipping.client.service_client.config.target_host!r}, runtime=runtime(None))
-    async with Worker(client, task_queue="any", activities=[nothing]):
-        await asyncio.sleep(0)
+    await Worker(client, task_queue="any", activities=[nothing]).run()
 
 asyncio.run(main())
 """
-    lines = await asyncio.to_thread(run_json, code)
-    assert any("sdk_core" in line["event"] and line["level"] == "warning" for line in lines)
+    program = await asyncio.create_subprocess_exec(*json_logger(code), stderr=subprocess.PIPE, env=ENVIRONMENT)
+    assert program.stderr
+    try:
+        async with asyncio.timeout(60):
+            while "sdk_core" not in (line := json.loads(await program.stderr.readline()))["event"]:
+                pass
+    finally:
+        program.kill()
+        await program.wait()
+    assert line["level"] == "warning"
 
 
 @pytest.mark.parametrize("variable", ["BELLWIRE_REGISTRY_URL", "BELLWIRE_LOG_LEVEL"])

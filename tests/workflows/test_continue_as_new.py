@@ -43,6 +43,7 @@ def failures_of(number: int) -> int:
     return number % 7
 
 
+@pytest.mark.slow
 async def test_a_workflow_that_continues_as_new_loses_no_delivery(short_histories: WorkflowEnvironment) -> None:
     platform = FakePlatform(short_histories)
     failures = {f"s{number:03}": failures_of(number) for number in range(60)}
@@ -65,6 +66,7 @@ async def test_a_workflow_that_continues_as_new_loses_no_delivery(short_historie
     assert attempts == {each: failed + 1 for each, failed in failures.items()}
 
 
+@pytest.mark.slow
 async def test_a_page_that_continues_as_new_reports_to_its_parent(short_histories: WorkflowEnvironment) -> None:
     platform = FakePlatform(short_histories)
     ids = [f"s{number:04}" for number in range(1_010)]

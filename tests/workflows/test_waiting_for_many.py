@@ -94,6 +94,8 @@ async def test_many_waits_for_workflows_of_their_own_end_with_their_timeout(dev_
     results = await asyncio.gather(*waits, return_exceptions=True)
     assert {type(result) for result in results} == {WaitTimeout}
     assert calls["query"] == 0
+    # Other tests share the server.
+    await asyncio.gather(*(client.temporal.get_workflow_handle(each.workflow_id).terminate() for each in started))
 
 
 async def test_an_event_is_settled_before_the_others_of_its_publication(platform: FakePlatform, client: Client) -> None:

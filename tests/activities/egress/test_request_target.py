@@ -71,6 +71,7 @@ def test_what_may_not_stand_in_a_url_is_encoded(rest: str, target: str) -> None:
 
 @given(st.text(alphabet="ab./:?#@\\[]%0\t\r\n \x00é", max_size=24))
 @example("[]@")
+@example("é.")
 def test_target_never_changes_the_host_that_was_checked(rest: str) -> None:
     url = f"https://app.example{rest}"
     try:
