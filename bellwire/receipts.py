@@ -84,11 +84,12 @@ def address_of(event: EventReference) -> Address:
                 f"name the event by its receipt, as (source, id), or by the event itself, not by a value of type {_kind(event)}"
             )
     try:
-        return Address(source, event_id, contract.event_workflow_id(source, event_id))
+        f"{source}{event_id}".encode()
     except UnicodeEncodeError:
         raise ValueError(
             "source and id must be valid Unicode, without lone surrogates, as those of all events are"
         ) from None
+    return Address(source, event_id, contract.event_workflow_id(source, event_id))
 
 
 def _kind(value: object) -> str:
