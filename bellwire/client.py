@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Self, overload
 from temporalio.client import Client as Temporal
 from temporalio.client import WorkflowUpdateFailedError
 from temporalio.common import (
-    Priority,
     WorkflowIDConflictPolicy,
     WorkflowIDReusePolicy,
 )
@@ -296,7 +295,7 @@ class Client:
                     id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                     memo={contract.DIGEST_MEMO: publication.digest},
                     search_attributes=publication.search_attributes,
-                    priority=Priority(fairness_key=first.tenant),
+                    priority=publication.priority,
                     static_summary=publication.summary,
                     rpc_timeout=START_TIMEOUT,
                 )

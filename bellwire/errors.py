@@ -200,11 +200,14 @@ def field_errors(
 
 
 def _path(place: Place) -> Iterator[str]:
-    """The place as a reader knows it: pydantic names a filter twice, as the choice and as its field, and marks keys; and it names
-    choices of a union, which are no fields where they are in parentheses."""
+    """The place as a reader knows it.
+
+    Pydantic names a filter twice, as the choice and as its field, marks keys, and names choices of a union: the channel after
+    `target`, and what is in parentheses.
+    """
     previous = None
     for part in place:
-        if part == previous in _DIALECTS:
+        if part == previous in _DIALECTS or (previous == "target" and part != "[key]"):
             previous = None
         elif part != "[key]" and not str(part).startswith("("):
             yield str(part).removesuffix("_")

@@ -77,7 +77,10 @@ class Address(NamedTuple):
 
 
 def address_of(event: EventReference) -> Address:
-    """Where to ask for an event. Raises TypeError for anything but a receipt, an event, or source and id as strings."""
+    """Where to ask for an event.
+
+    Raises TypeError for anything but a receipt, an event, or source and id as strings, and ValueError for a lone surrogate.
+    """
     match event:
         case Receipt():
             return Address(event.source, event.event_id, event.workflow_id)
@@ -89,6 +92,12 @@ def address_of(event: EventReference) -> Address:
             raise TypeError(
                 f"name the event by its receipt, as (source, id), or by the event itself, not by a value of type {_kind(event)}"
             )
+    try:
+        f"{source}{event_id}".encode()
+    except UnicodeEncodeError:
+        raise ValueError(
+            "source and id must be valid Unicode, without lone surrogates, as those of all events are"
+        ) from None
     return Address(source, event_id, contract.event_workflow_id(source, event_id))
 
 

