@@ -140,6 +140,7 @@ async def subscribe(system: System, canaries: Canaries) -> None:
             }
         )
         await system.registry.subscriptions.create(subscription, secret=canaries.key)
+    await system.hook("/notified", "bellwire.*")
     refused = f"<{address['refused']}>: {relayed} user unknown"
     system.mailbox.script(address["refused"], f"550 5.1.1 {refused}", repeat=True)
     for name in ("later", "remaining_recipients"):
