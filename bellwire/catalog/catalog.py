@@ -1,7 +1,7 @@
 """Catalog: checks events by their types before they are published."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Self
 
@@ -25,7 +25,7 @@ class CheckedType:
         self.event_type = event_type
         self._validators: dict[int, SchemaValidator | None] = {}
 
-    def problems(self, event: Event) -> Iterable[DataProblem]:
+    def problems(self, event: Event) -> Sequence[DataProblem]:
         """What is wrong with the event's data, by the version that its `dataschema` names, or else by the latest."""
         named = version_in(event.dataschema, event.type)
         version = self.event_type.latest if named is None else self.event_type.version(named)
@@ -67,20 +67,22 @@ class Catalog:
         except ValidationError as error:
             raise SchemaInvalid(fields_in_error(error)) from None
 
-    def check(self, event: Event) -> None:
-        """Raises EventInvalid, which points into the data: `data.items[3].price: is not of type "number"`."""
+    def check(self, event: Event, *, place: str = "") -> None:
+        """Raises EventInvalid, which points into the data: `data.items[3].price: is not of type "number"`.
+
+        `place` is that of the event in an input of many.
+        """
+        if problems := self.problems(event):
+            text = "; ".join(map(str, problems))
+            raise EventInvalid(f"{place}: {text}" if place else text)
+
+    def problems(self, event: Event) -> Sequence[DataProblem]:
+        """What is wrong with an event, each problem at its place; empty if it is valid."""
         if (known := self._types.get(event.type)) is not None:
-            refuse(known.problems(event))
-        elif self._unknown_types == "refuse":
-            raise unknown_type(event.type)
+            return known.problems(event)
+        return [unknown_type(event.type)] if self._unknown_types == "refuse" else ()
 
 
-def refuse(problems: Iterable[DataProblem]) -> None:
-    """Raise EventInvalid if there are problems."""
-    if problems:
-        raise EventInvalid("; ".join(map(str, problems)))
-
-
-def unknown_type(name: str) -> EventInvalid:
-    """The error for a type that the catalog does not have."""
-    return EventInvalid(f"type: {name[:80]} is not in the catalog; `python -m starter types list` lists the types")
+def unknown_type(name: str) -> DataProblem:
+    """The problem of a type that the catalog does not have."""
+    return DataProblem("type", f"{name[:80]} is not in the catalog; `python -m starter types list` lists the types")
