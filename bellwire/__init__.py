@@ -1,5 +1,6 @@
 """Bellwire: publish an event once; everyone who subscribed gets it, by email, SMS or webhook."""
 
+from bellwire.catalog.catalog import Catalog
 from bellwire.client import Client
 from bellwire.deliveries import Counts, Failed, Unsettled
 from bellwire.errors import (
@@ -27,6 +28,7 @@ __all__ = [
     "All",
     "Any",
     "BellwireError",
+    "Catalog",
     "Channel",
     "Client",
     "Counts",

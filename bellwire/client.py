@@ -33,6 +33,7 @@ from bellwire.temporal.statuses import Statuses
 from bellwire.temporal.workers import answered
 
 if TYPE_CHECKING:
+    from bellwire.catalog import Catalog
     from bellwire.http.client import HttpClient
 
 #: Publications that publish_many starts concurrently.
@@ -54,11 +55,20 @@ class Client:
     ```
     """
 
-    def __init__(self, temporal: Temporal, *, batching: bool = True, lookup: Lookup | None = None) -> None:
-        """With `batching`, concurrent calls of `publish` share workflows; `lookup` lets them know of earlier publications."""
+    def __init__(
+        self,
+        temporal: Temporal,
+        *,
+        batching: bool = True,
+        lookup: Lookup | None = None,
+        catalog: "Catalog | None" = None,
+    ) -> None:
+        """With `batching`, concurrent calls of `publish` share workflows; `lookup` lets them know of earlier publications.
+        `catalog` checks events before they are published."""
         #: The underlying Temporal client. It must use the data converter of `connect`.
         self.temporal = temporal
         self._statuses = Statuses(temporal)
+        self._catalog = catalog
         self._commits = GroupCommit(self._start, lookup=lookup) if batching else None
 
     @overload
@@ -67,7 +77,14 @@ class Client:
 
     @overload
     @classmethod
-    async def connect(cls, *, keys: KeyRing | str | None = None, batching: bool = True, **overrides: Any) -> Self: ...
+    async def connect(
+        cls,
+        *,
+        keys: KeyRing | str | None = None,
+        batching: bool = True,
+        catalog: "Catalog | None" = None,
+        **overrides: Any,
+    ) -> Self: ...
 
     @classmethod
     async def connect(
@@ -77,13 +94,14 @@ class Client:
         key: str | None = None,
         keys: KeyRing | str | None = None,
         batching: bool = True,
+        catalog: "Catalog | None" = None,
         **overrides: Any,
     ) -> "Self | HttpClient":
         """Connect as configured by Temporal's environment variables or TOML file; `overrides` are arguments of temporalio's
         Client.connect and take precedence.
 
         `keys` must equal the worker's BELLWIRE_ENCRYPTION_KEYS, if it has any. With `batching`, concurrent calls of `publish`
-        share workflows. Raises TemporalUnavailable, KeysInvalid.
+        share workflows. With a `catalog`, events are checked before they are published. Raises TemporalUnavailable, KeysInvalid.
 
         With `url` and `key`, an API key, return a client of that gateway's HTTP API instead; nothing is sent before the first
         call. It needs `pip install bellwire[http]`.
@@ -94,29 +112,36 @@ class Client:
             if key is None:
                 raise ApiKeyRefused("url: needs `key`, an API key of that gateway")
             return HttpClient(url, key)
-        return cls(await connect(keys=keys, **overrides), batching=batching)
+        return cls(await connect(keys=keys, **overrides), batching=batching, catalog=catalog)
 
     async def publish(self, event: Event) -> Receipt:
         """Publish one event. Once this returns, the event is durable. Publishing it again is safe and returns `duplicate`.
 
         While a call waits for Temporal, events of further calls are collected and go together in the next workflow. Then it is
         not known whether one of them is a duplicate (None) or a conflict, which `status` and `wait` report. A cancelled call may
-        have published its event. Raises EventConflict if its (source, id) was used for other content; NotSetUp; and
-        TemporalUnavailable if Temporal did not respond within 10 to 20 s. In that case Temporal may have stored the event or
-        not, so publish it again.
+        have published its event. Raises EventInvalid if the catalog refuses it; EventConflict if its (source, id) was used for
+        other content; NotSetUp; and TemporalUnavailable if Temporal did not respond within 10 to 20 s. In that case Temporal may
+        have stored the event or not, so publish it again.
         """
+        event = one_event(event)
+        if self._catalog is not None:
+            self._catalog.check(event)
         if self._commits is None:
-            return (await self.publish_many([one_event(event)]))[0]
-        return await self._commits.publish(one_event(event))
+            return (await self.publish_many([event]))[0]
+        return await self._commits.publish(event)
 
     async def publish_many(self, events: Iterable[Event]) -> list[Receipt]:
         """Publish events, with one workflow for up to 100 events and 1 MB. The receipts are in the order of the events.
 
-        Raises EventConflict before anything starts if two events have the same (source, id) and different content; otherwise as
-        `publish`. After an error some events may have been published: publish the same events again. After the first
-        TemporalUnavailable no more are started, so a long list fails as fast as a single event.
+        Raises EventConflict before anything starts if two events have the same (source, id) and different content, and
+        EventInvalid if the catalog refuses one; otherwise as `publish`. After an error some events may have been published:
+        publish the same events again. After the first TemporalUnavailable no more are started, so a long list fails as fast as a
+        single event.
         """
         events = many_events(events)
+        if self._catalog is not None:
+            for position, event in enumerate(events):
+                self._catalog.check(event, place=f"events[{position}]")
         slots = asyncio.Semaphore(CONCURRENCY)
         unavailable: list[TemporalUnavailable] = []
 

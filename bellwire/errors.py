@@ -11,6 +11,9 @@ BellwireError
 ├── SubscriptionChanged
 ├── ApiKeyNotFound
 ├── SubscriptionInvalid      also a ValueError
+├── SchemaInvalid            also a ValueError
+│   └── SchemaIncompatible
+├── EventTypeNotFound
 ├── TemplateInvalid          also a ValueError
 ├── WaitTimeout              also a TimeoutError
 ├── TemporalUnavailable
@@ -92,6 +95,34 @@ class ApiKeyNotFound(BellwireError):
 
 class SubscriptionInvalid(BellwireError, ValueError):
     """The subscription is invalid; correct the named field and try again. Nothing was stored."""
+
+
+class SchemaInvalid(BellwireError, ValueError):
+    """The schema is not JSON Schema 2020-12, refers to something outside itself, or is too large; correct the named place."""
+
+    #: What is wrong, as places and messages.
+    problems: Sequence[tuple[str, str]] = ()
+
+    @classmethod
+    def of(cls, problems: Iterable[tuple[str, str]]) -> Self:
+        """One error for several problems."""
+        problems = tuple(problems)
+        error = cls("; ".join(f"{place}: {message}" for place, message in problems))
+        error.problems = problems
+        return error
+
+
+class SchemaIncompatible(SchemaInvalid):
+    """The schema breaks publishers or subscribers of the version before; change the named places, or force it."""
+
+
+class EventTypeNotFound(BellwireError):
+    """The catalog has no such event type; `python -m starter types list` lists them."""
+
+    @classmethod
+    def of(cls, name: str) -> Self:
+        """The error for this type."""
+        return cls(f"the catalog has no event type {name[:80]}; `python -m starter types list` lists the types")
 
 
 class TemplateInvalid(BellwireError, ValueError):

@@ -42,6 +42,8 @@ class SendRequest:
     number: int
     #: Whether `retry_now` requested this attempt before it was due.
     extra: bool = False
+    #: The retry schedule of the event's type, for a subscription without its own; None: the type has none.
+    type_schedule: tuple[float, ...] | None = None
     #: The secrets to sign with that have not expired, newest first; empty on channels that do not sign.
     secrets: tuple[SecretStr, ...] = ()
     #: The target's addresses that must not be sent to, as the target spells them, each with the reason.

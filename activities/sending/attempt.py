@@ -77,6 +77,8 @@ def decide_retry(outcome: Outcome, request: SendRequest, default_schedule: Seque
         return RetryDecision(DeliveryState.REJECTED)
     schedule = request.subscription.retry_schedule
     if schedule is None:
+        schedule = request.type_schedule
+    if schedule is None:
         schedule = tuple(default_schedule)
     step = request.schedule_step
     if step >= len(schedule):

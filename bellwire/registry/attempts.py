@@ -14,6 +14,7 @@ from bellwire.endpoint_health import DisablePolicy
 from bellwire.exchanges import pack, unpack
 from bellwire.registry import deliveries as delivery_rows
 from bellwire.registry import events, operational_events, subscriptions, suppressions
+from bellwire.registry.api import event_types
 from bellwire.registry.attempt_batcher import AttemptBatcher
 from bellwire.registry.db.bulk import execute_many
 from bellwire.registry.db.engine import Database, insert_missing
@@ -57,6 +58,7 @@ async def load(connection: AsyncConnection, groups: Sequence[Group]) -> list[Sen
     stored = await events.by_keys(connection, (key.event_key for key in found))
     contexts = await subscriptions.by_ids(connection, (key.subscription_id for key in found))
     suppressed = await suppressions.of_subscriptions(connection, (each.subscription for each in contexts.values()))
+    schedules = await event_types.schedules(connection, (event.type for event, _ in stored.values()))
     requests = []
     for group in groups:
         for subscription_id in group.subscription_ids:
@@ -72,6 +74,7 @@ async def load(connection: AsyncConnection, groups: Sequence[Group]) -> list[Sen
                         subscription=subscription,
                         number=group.attempt,
                         extra=group.extra,
+                        type_schedule=schedules.get(event.type),
                         secrets=secrets,
                         suppressed=suppressed.get(subscription_id, {}),
                         health=health,

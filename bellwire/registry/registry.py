@@ -6,6 +6,7 @@ from bellwire.endpoint_health import DisablePolicy
 from bellwire.keys.keyring import KeyRing
 from bellwire.registry.api.api_keys import ApiKeys
 from bellwire.registry.api.audit_log import AuditLog
+from bellwire.registry.api.event_types import EventTypes
 from bellwire.registry.api.idempotency import Idempotency
 from bellwire.registry.attempts import Attempts
 from bellwire.registry.backlog import Backlog
@@ -41,6 +42,7 @@ class Registry:
         self.audit_log = AuditLog(database)
         self.backlog = Backlog(database)
         self.deliveries = Deliveries(database)
+        self.event_types = EventTypes(database)
         self.events = Events(database)
         self.idempotency = Idempotency(database)
         self.limits = RateLimits(database)

@@ -151,6 +151,10 @@ class Settings(BaseSettings):
     #: What becomes of events whose tenant never had a subscription: they match nothing, or are refused and not stored.
     unknown_tenants: Literal["accept", "refuse"] = "accept"
 
+    #: What becomes of events that are published over HTTP or by the command line with a type that the catalog does not have: they
+    #: are allowed, or refused.
+    unknown_types: Literal["allow", "refuse"] = "allow"
+
     #: Domain name sent as WebHook-Request-Origin when an endpoint is asked for its consent.
     webhook_origin: Annotated[str, AfterValidator(settings_values.domain)] | None = None
 

@@ -44,6 +44,7 @@ COMMANDS = {
     "erase": Command(
         "admin.erase", "erase", "Erase one recipient: the address, and the record of what was sent to it."
     ),
+    "types": Command("catalog.types", "app", "List, show, add, check, import and document event types."),
     "api-keys": Command("admin.api_keys", "app", "Create, list, revoke and rotate the keys of the HTTP API."),
     "keys": Command("admin.keys", "app", "Encryption keys."),
     "rekey": Command(

@@ -20,10 +20,13 @@ from bellwire.errors import (
     EventConflict,
     EventInvalid,
     EventNotFound,
+    EventTypeNotFound,
     Known,
     NotSetUp,
     NotStorable,
     RegistryUnavailable,
+    SchemaIncompatible,
+    SchemaInvalid,
     SubscriptionChanged,
     SubscriptionInvalid,
     SubscriptionNotFound,
@@ -92,7 +95,10 @@ _KINDS: dict[type[BellwireError], Kind] = {
     EventInvalid: Kind.INVALID,
     SubscriptionInvalid: Kind.INVALID,
     TemplateInvalid: Kind.INVALID,
+    SchemaIncompatible: Kind.CONFLICT,
+    SchemaInvalid: Kind.INVALID,
     EventNotFound: Kind.NOT_FOUND,
+    EventTypeNotFound: Kind.NOT_FOUND,
     DeliveryNotFound: Kind.NOT_FOUND,
     SubscriptionNotFound: Kind.NOT_FOUND,
     ApiKeyNotFound: Kind.NOT_FOUND,
@@ -117,6 +123,8 @@ def problems_of(error: Exception, *, place: str = "", known: Known = lambda _: (
     """The problems that an error stands for, each at this place of the input. `known` are the fields of the input."""
     if isinstance(error, OperationError):
         return [replace(problem, place=place) if place else problem for problem in error.problems]
+    if isinstance(error, SchemaInvalid) and error.problems:
+        return [Problem(message=message, field=where, place=place) for where, message in error.problems]
     if isinstance(error, ValidationError):
         return [
             Problem(message=message, field=field, place=place) for field, message in field_errors(error, known=known)

@@ -370,6 +370,18 @@ def test_retry_decision_follows_the_outcome_and_the_schedule(
     )
 
 
+@pytest.mark.parametrize(
+    ("own", "of_type", "delay"),
+    [(None, None, 5.0), (None, (7.0,), 7.0), ((9.0,), (7.0,), 9.0), (None, (), None), ((), (7.0,), None)],
+)
+def test_the_schedule_is_the_subscriptions_then_the_event_types_then_the_channels(
+    own: tuple[float, ...] | None, of_type: tuple[float, ...] | None, delay: float | None
+) -> None:
+    request = dataclasses.replace(of("a", subscribed={"retry_schedule": own}), type_schedule=of_type)
+    decision = decide_retry(Outcome(kind=OutcomeKind.DEFERRED, reason=""), request, SCHEDULE)
+    assert decision.delay == delay
+
+
 async def test_stopping_worker_ends_attempts_in_flight_and_leaves_the_others_to_another_worker() -> None:
     gate, env, ledger = asyncio.Event(), ActivityEnvironment(), Ledger(of("a"), of("b"), of("c"))
     attempt = Sender(a=gate)

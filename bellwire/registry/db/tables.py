@@ -331,3 +331,31 @@ idempotency_keys = Table(
     Column("body", Sealed("idempotency_keys.body")),
     Column("content_type", Text),
 )
+
+#: The catalog of event types.
+event_types = Table(
+    "event_types",
+    metadata,
+    Column("type", Id, primary_key=True),
+    Column("description", Text, nullable=False),
+    Column("owner", Text, nullable=False),
+    #: Why it should no longer be used; null: it is not deprecated.
+    Column("deprecated", Text),
+    #: JSON: delays in seconds; null: those of the channels.
+    Column("retry_schedule", Text),
+    Column("created_at", Timestamp, nullable=False),
+    Column("updated_at", Timestamp, nullable=False),
+)
+
+#: The schemas that the data of a type has had.
+event_type_versions = Table(
+    "event_type_versions",
+    metadata,
+    Column("type", Id, ForeignKey("event_types.type", ondelete="CASCADE"), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    #: JSON Schema as JSON; null: any data.
+    Column("schema", Text),
+    #: A list of values, as JSON.
+    Column("examples", Text, nullable=False),
+    Column("created_at", Timestamp, nullable=False),
+)

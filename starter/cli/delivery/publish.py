@@ -18,8 +18,9 @@ from starter.cli.input.documents import read_items, read_value
 from starter.cli.input.optional_values import DEFAULT_WAIT
 from starter.cli.tables import in_status, print_table
 from starter.cli.terminal import AsJson, command, connected, console, note, opened_registry, print_json
+from starter.operations.catalog.checking import PublishedTypes, problems_of_events
 from starter.operations.delivery import publishing
-from starter.operations.problems import InputInvalid, OperationError
+from starter.operations.problems import InputInvalid, OperationError, Problem
 
 #: Events that are listed one by one in a table; of more, a summary is shown.
 MAX_ROWS = 25
@@ -81,7 +82,9 @@ async def publish(
         raise InputInvalid("give --type and --source, or a FILE of events (- for stdin)", field="publish")
     events = publishing.read_events(read_items(file)) if file is not None else [Event.parse(given)]
     settings = Settings.read()
-    unknown = await _unknown_tenants(settings, events)
+    unknown, problems = await _checked_by_registry(settings, events)
+    if problems:
+        raise InputInvalid.of(problems)
     if unknown and settings.unknown_tenants == "refuse":
         raise InputInvalid(
             unknown, field="tenant", remedy="BELLWIRE_UNKNOWN_TENANTS refuses it, so nothing was published"
@@ -104,16 +107,20 @@ async def publish(
         raise error
 
 
-async def _unknown_tenants(settings: Settings, events: Sequence[Event]) -> str:
-    """What is to be said of tenants that never had a subscription; nothing if there are none, or the registry is not at hand."""
+async def _checked_by_registry(settings: Settings, events: Sequence[Event]) -> tuple[str, list[Problem]]:
+    """What is to be said of tenants that never had a subscription, and what the catalog refuses; nothing if the registry is not
+    at hand."""
     if not _registry_exists(settings):
-        return ""
+        return "", []
     try:
         async with asyncio.timeout(REGISTRY_SECONDS), opened_registry(settings) as registry:
             names = await publishing.unknown_tenants(registry, events)
+            types = PublishedTypes(registry, refuse_unknown=settings.unknown_types == "refuse")
+            problems = await problems_of_events(types, events)
     except (BellwireError, TimeoutError):
-        return ""
-    return f"{', '.join(names[:10])}: no subscription was ever stored for it; check the spelling" if names else ""
+        return "", []
+    text = f"{', '.join(names[:10])}: no subscription was ever stored for it; check the spelling" if names else ""
+    return text, problems
 
 
 def _registry_exists(settings: Settings) -> bool:

@@ -12,9 +12,26 @@ from starter.gateway.api.problems import handle_problems
 from starter.gateway.api.publishing import Publishing
 from starter.gateway.api.rate_limits import RateLimits
 from starter.gateway.api.requests import ResponseHeaders
-from starter.gateway.api.resources import api_keys, audit_log, channels, deliveries, events, subscriptions
+from starter.gateway.api.resources import (
+    api_keys,
+    audit_log,
+    channels,
+    deliveries,
+    event_types,
+    events,
+    subscriptions,
+)
+from starter.operations.catalog.checking import PublishedTypes
 
-ROUTERS = (events.router, subscriptions.router, deliveries.router, channels.router, api_keys.router, audit_log.router)
+ROUTERS = (
+    events.router,
+    event_types.router,
+    subscriptions.router,
+    deliveries.router,
+    channels.router,
+    api_keys.router,
+    audit_log.router,
+)
 
 
 def api(settings: Settings, registry: Registry, client: Client) -> FastAPI:
@@ -30,8 +47,9 @@ def api(settings: Settings, registry: Registry, client: Client) -> FastAPI:
     )
     app.state.settings, app.state.registry, app.state.client = settings, registry, client
     app.state.verifier = verifier = KeyVerifier(registry)
+    types = PublishedTypes(registry, refuse_unknown=settings.unknown_types == "refuse")
     app.state.limits = limits = RateLimits.of(settings)
-    app.router.routes.extend(Publishing(client, verifier, limits).routes())
+    app.router.routes.extend(Publishing(client, verifier, limits, types).routes())
     for router in ROUTERS:
         app.include_router(router)
     handle_problems(app)

@@ -16,6 +16,7 @@ from bellwire.errors import (
     DeliveryPaused,
     EventConflict,
     EventNotFound,
+    SchemaIncompatible,
     SubscriptionNotFound,
 )
 from starter.gateway.bodies import BodyTooLarge
@@ -40,6 +41,7 @@ class ProblemType(StrEnum):
     NOT_ACCEPTABLE = "not-acceptable"
     CONFLICT = "conflict"
     EVENT_CONFLICT = "event-conflict"
+    SCHEMA_INCOMPATIBLE = "schema-incompatible"
     DELIVERY_PAUSED = "delivery-paused"
     GONE = "gone"
     PRECONDITION_FAILED = "precondition-failed"
@@ -65,6 +67,7 @@ STATUSES: Mapping[ProblemType, tuple[int, str]] = {
     ProblemType.NOT_ACCEPTABLE: (406, "The response has no such media type"),
     ProblemType.CONFLICT: (409, "The request conflicts with what is stored"),
     ProblemType.EVENT_CONFLICT: (409, "The source and id were used for an event with other content"),
+    ProblemType.SCHEMA_INCOMPATIBLE: (409, "The schema breaks publishers or subscribers of the version before"),
     ProblemType.DELIVERY_PAUSED: (409, "The delivery is paused"),
     ProblemType.GONE: (410, "The resource no longer exists"),
     ProblemType.PRECONDITION_FAILED: (412, "The resource was changed meanwhile"),
@@ -91,6 +94,7 @@ _OF_ERROR: Mapping[type[BellwireError], ProblemType] = {
     DeliveryNotFound: ProblemType.DELIVERY_NOT_FOUND,
     SubscriptionNotFound: ProblemType.SUBSCRIPTION_NOT_FOUND,
     EventConflict: ProblemType.EVENT_CONFLICT,
+    SchemaIncompatible: ProblemType.SCHEMA_INCOMPATIBLE,
     DeliveryPaused: ProblemType.DELIVERY_PAUSED,
 }
 #: Seconds after which a client may try again when something is away.

@@ -18,6 +18,7 @@ from starter.gateway.api.prefer import seconds_to_wait
 from starter.gateway.api.problems import ApiProblem, ProblemType, problem_document
 from starter.gateway.api.rate_limits import RateLimits
 from starter.gateway.bodies import read_body
+from starter.operations.catalog.checking import PublishedTypes
 from starter.operations.problems import Problem
 
 PUBLISH = "/v1/events"
@@ -28,10 +29,11 @@ MAX_BODY = contract.MAX_PUBLICATION_BYTES + 64 * 1024
 class Publishing:
     """Publishes through a client whose concurrent calls share workflows."""
 
-    def __init__(self, client: Client, verifier: KeyVerifier, limits: RateLimits) -> None:
+    def __init__(self, client: Client, verifier: KeyVerifier, limits: RateLimits, types: PublishedTypes) -> None:
         self._client = client
         self._verifier = verifier
         self._limits = limits
+        self._types = types
 
     def routes(self) -> list[Route]:
         return [Route(PUBLISH, self.publish, methods=["POST"])]
@@ -80,11 +82,18 @@ class Publishing:
         return JSONResponse(results, status_code=200 if settled else 202, headers=_applied(wait))
 
     async def _publish_one(self, event: Event, wait: int) -> dict[str, Any]:
+        await self._check(event)
         receipt = await self._client.publish(event)
         result = _receipt(receipt)
         if wait and (status := await self._settled(receipt, wait)):
             result |= {"settled": True, "counts": status.counts.model_dump(mode="json")}
         return result
+
+    async def _check(self, event: Event) -> None:
+        """Raise ApiProblem with each part of the event that its type does not allow."""
+        if problems := await self._types.problems(event):
+            errors = [Problem(message=each.message, field=each.field) for each in problems]
+            raise ApiProblem(ProblemType.INVALID, "; ".join(map(str, errors)), errors=errors)
 
     async def _settled(self, receipt: Receipt, seconds: int) -> Status | None:
         try:

@@ -1,0 +1,1 @@
+"""The catalog of event types: store, check, import and document them."""
