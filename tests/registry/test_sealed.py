@@ -93,7 +93,14 @@ async def read_back(registry: Registry, *, name: str = "a") -> tuple[object, ...
     listed = [(one.address, one.reason) for one in await registry.suppressions.list()]
     events = [stored.event for stored in await registry.events.list()]
     repeated = (await registry.idempotency.claim("key_1", name, "fingerprint")).response
-    return request, [secret.get_secret_value() for secret in request.secrets], attempts, sorted(listed), events, repeated
+    return (
+        request,
+        [secret.get_secret_value() for secret in request.secrets],
+        attempts,
+        sorted(listed),
+        events,
+        repeated,
+    )
 
 
 async def raw(url: str, column: str) -> list[str]:

@@ -8,6 +8,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from bellwire.errors import (
@@ -176,6 +177,10 @@ def handle_problems(app: FastAPI) -> None:
         )
         detail = error.detail if error.detail != HTTPStatus(error.status_code).phrase else ""
         return problem_response(request, ApiProblem(kind, detail, headers=error.headers))
+
+    @app.exception_handler(ClientDisconnect)
+    async def hung_up(request: Request, error: ClientDisconnect) -> Response:  # noqa: ARG001 - nobody gets the response
+        return Response(status_code=400)
 
     @app.exception_handler(Exception)
     async def internal(request: Request, error: Exception) -> Response:
