@@ -13,6 +13,8 @@ from starter.gateway.api.publishing import Publishing
 from starter.gateway.api.rate_limits import RateLimits
 from starter.gateway.api.requests import ResponseHeaders
 from starter.gateway.api.resources import api_keys, audit_log, channels, deliveries, events, subscriptions
+from starter.gateway.api.well_formed import WellFormed
+from starter.gateway.bodies import WholeBodies
 
 ROUTERS = (events.router, subscriptions.router, deliveries.router, channels.router, api_keys.router, audit_log.router)
 
@@ -38,5 +40,7 @@ def api(settings: Settings, registry: Registry, client: Client) -> FastAPI:
     describe(app)
     # The last one added is the outermost.
     app.add_middleware(IdempotencyKeys, registry=registry, verifier=verifier)
+    app.add_middleware(WellFormed, verifier=verifier)
     app.add_middleware(ResponseHeaders)
+    app.add_middleware(WholeBodies)
     return app
