@@ -72,6 +72,15 @@ def ready_route(check: Callable[[], Awaitable[None]]) -> Route:
     return Route("/ready", ready)
 
 
+def health_route() -> Route:
+    """GET /health: 200 while the process responds at all, whatever it depends on."""
+
+    async def health(_: Request) -> Response:
+        return JSONResponse({"healthy": True})
+
+    return Route("/health", health)
+
+
 @asynccontextmanager
 async def serving_readiness(
     address: str | None, client: Client, registry: Registry, workers: Sequence[Worker]

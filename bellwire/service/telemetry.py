@@ -32,7 +32,11 @@ from bellwire.service.settings import LogFormat
 #: Seconds for which log lines are buffered. A killed process loses this much of its log.
 BUFFER_SECONDS = 0.05
 #: Bellwire's histograms, and the upper bounds of their buckets, in seconds.
-HISTOGRAMS = ("bellwire_attempt_duration_seconds", "bellwire_publish_to_first_attempt_seconds")
+HISTOGRAMS = (
+    "bellwire_attempt_duration_seconds",
+    "bellwire_publish_to_first_attempt_seconds",
+    "bellwire_http_request_duration_seconds",
+)
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0)
 
 log = structlog.get_logger("bellwire")

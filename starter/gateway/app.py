@@ -5,7 +5,7 @@ from starlette.routing import BaseRoute
 
 from bellwire.client import Client
 from bellwire.registry import Registry
-from bellwire.service.readiness import ready_route
+from bellwire.service.readiness import health_route, ready_route
 from bellwire.service.settings import Settings
 from starter.gateway import provider_callbacks, unsubscribe
 from starter.gateway.api.application import api
@@ -16,6 +16,7 @@ def application(settings: Settings, registry: Registry, client: Client | None = 
     """The application over an open registry, which the caller closes. The API is served if there is a client."""
 
     routes: list[BaseRoute] = [
+        health_route(),
         ready_route(registry.ping),
         *codec_routes(settings),
         *provider_callbacks.routes(settings, registry),

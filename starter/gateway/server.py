@@ -1,17 +1,20 @@
 """Serves the gateway. `starter.gateway.app.application` runs under any other ASGI server too, behind a proxy with deadlines."""
 
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
-from bellwire.service.http_server import serving_http
+from bellwire.service.http_server import Deadlines, serving_http
 from bellwire.service.processes import stop_on_signals
 from starter.operations.problems import OperationError
 
 
-async def serve(application: Starlette, *, host: str, port: int) -> None:
-    """Serve the application until SIGINT or SIGTERM. Raises OperationError if it cannot listen."""
+async def serve(application: ASGIApp, *, host: str, port: int, grace: float) -> None:
+    """Serve the application until SIGINT or SIGTERM; requests in progress have `grace` seconds more, and no others begin.
+
+    Raises OperationError if it cannot listen.
+    """
     stop = stop_on_signals()
     try:
-        async with serving_http(application, host=host, port=port):
+        async with serving_http(application, host=host, port=port, deadlines=Deadlines(stop=grace)):
             await stop.wait()
     except OSError as error:
         raise OperationError(f"cannot listen on {host}:{port}", remedy="check that no other program uses it") from error

@@ -1,4 +1,4 @@
-"""The embedded stack: Temporal's dev server, a registry that is set up, and a worker, all on this machine."""
+"""The embedded stack: Temporal's dev server, a registry that is set up, a worker and the gateway, all on this machine."""
 
 import asyncio
 import os
@@ -20,7 +20,7 @@ from starter.checkout import CHECKOUT, program
 from starter.local.processes import Process, environment_without, free_port, free_ports
 from starter.operations.platform.setup import migrate, register_search_attributes
 
-#: Seconds that the server and the worker have to start; either takes about one.
+#: Seconds that each process has to start; it takes about one.
 START_TIMEOUT = 30.0
 #: Seconds that they have to stop before they are killed.
 STOP_TIMEOUT = 10.0
@@ -49,6 +49,8 @@ class Stack:
     registry_url: str
     #: host:port of the worker's GET /ready, or of its first process.
     health: str
+    #: The URL of the gateway; empty without one.
+    gateway: str
     #: What a command in another terminal needs in its environment to talk to this stack.
     variables: Mapping[str, str]
     processes: tuple[Process, ...]
@@ -75,12 +77,14 @@ async def running_stack(
     settings: Mapping[str, str],
     database: Path | None = None,
     processes: int = 1,
+    gateway_port: int | None = None,
     server_options: Sequence[str] = (),
 ) -> AsyncIterator[Stack]:
     """A stack whose files are in `folder`. `settings` are all of the worker's BELLWIRE_* variables.
 
     With `database`, a file, Temporal keeps its runs for the next start. `processes` is the worker's option of that name, and
-    `server_options` are further options of Temporal's `server start-dev`. Raises ProcessFailed, RegistryUnavailable.
+    `server_options` are further options of Temporal's `server start-dev`. With `gateway_port`, the gateway is a part of the
+    stack. Raises ProcessFailed, RegistryUnavailable.
     """
     settings = {
         "BELLWIRE_REGISTRY_URL": f"sqlite:///{folder / 'registry.db'}",
@@ -113,10 +117,23 @@ async def running_stack(
             log=folder / "worker.log",
         )
         cleanup.push_async_callback(worker.stop, grace=STOP_TIMEOUT)
+        parts, url = [server, worker], ""
+        if gateway_port is not None:
+            url = f"http://127.0.0.1:{gateway_port}"
+            gateway = await Process.start(
+                "gateway",
+                (sys.executable, "-m", "starter", "gateway", "--port", str(gateway_port)),
+                environment={**ambient, **settings, **temporal, "PYTHONPATH": str(CHECKOUT)},
+                log=folder / "gateway.log",
+            )
+            cleanup.push_async_callback(gateway.stop, grace=STOP_TIMEOUT)
+            parts.append(gateway)
         health = settings["BELLWIRE_HEALTH_ADDRESS"]
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
             for each in _health_addresses(health, processes):
                 await worker.until(partial(_responds, session, f"http://{each}/ready"), timeout=START_TIMEOUT)
+            if url:
+                await gateway.until(partial(_responds, session, f"{url}/ready"), timeout=START_TIMEOUT)
         yield Stack(
             address=address,
             ui=f"http://127.0.0.1:{ui_port}/namespaces/{NAMESPACE}/workflows",
@@ -124,8 +141,9 @@ async def running_stack(
             registry=registry,
             registry_url=settings["BELLWIRE_REGISTRY_URL"],
             health=health,
+            gateway=url,
             variables={**temporal, "BELLWIRE_REGISTRY_URL": settings["BELLWIRE_REGISTRY_URL"]},
-            processes=(server, worker),
+            processes=tuple(parts),
         )
 
 

@@ -21,3 +21,5 @@ async def test_everything_in_the_demo_arrives_as_expected() -> None:
     assert demo.returncode == 0, notes.decode()
     shown = json.loads(out)
     assert shown["differences"] == []
+    over_http = shown["events"][shown["published_over_http"]]
+    assert (over_http["settled"], over_http["counts"]["delivered"]) == (True, 3)

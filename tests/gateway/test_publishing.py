@@ -31,7 +31,7 @@ async def publish(served: Served, value: Any, **headers: str) -> Response:
 
 
 async def test_an_event_in_structured_mode_is_delivered(served: Served) -> None:
-    subscription = await served.system.hook("/structured", "gateway.structured")
+    subscription = await served.system.hook("/structured", "gateway.structured", tenant="acme")
     published = event(type="gateway.structured", data={"order": "42"})
     response = await publish(served, published, prefer="wait=30")
     assert response.status == 200, response.body
@@ -87,7 +87,7 @@ async def test_a_bad_item_of_a_batch_does_not_fail_the_others(served: Served) ->
 
 
 async def test_many_callers_at_a_time_each_get_their_own_receipt(served: Served) -> None:
-    await served.system.hook("/many", "gateway.many")
+    await served.system.hook("/many", "gateway.many", tenant="acme")
     events = [event(type="gateway.many") for _ in range(200)]
     responses = await asyncio.gather(*(publish(served, each) for each in events))
     assert {response.status for response in responses} == {202}

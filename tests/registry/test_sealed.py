@@ -16,6 +16,7 @@ from bellwire.endpoint_health import Consent
 from bellwire.exchanges import Exchange
 from bellwire.keys.keyring import new_entry
 from bellwire.registry import Registry
+from bellwire.registry.api.idempotency import StoredResponse
 from bellwire.registry.db.engine import Database
 from bellwire.registry.db.sealed import seal
 from bellwire.registry.upkeep.rekeying import COLUMNS
@@ -74,6 +75,8 @@ async def fill(registry: Registry, *, name: str = "a") -> None:
     )
     await registry.attempts.record([made])
     await registry.suppressions.add(suppression(f"{name}.{PRIVATE}"))
+    await registry.idempotency.claim("key_1", name, "fingerprint")
+    await registry.idempotency.complete("key_1", name, StoredResponse(201, PRIVATE, "application/json"))
 
 
 def suppression(address: str = PRIVATE, **fields: Any) -> Suppression:
@@ -89,7 +92,15 @@ async def read_back(registry: Registry, *, name: str = "a") -> tuple[object, ...
     attempts = await registry.attempts.list(EVENT.key, name)
     listed = [(one.address, one.reason) for one in await registry.suppressions.list()]
     events = [stored.event for stored in await registry.events.list()]
-    return request, [secret.get_secret_value() for secret in request.secrets], attempts, sorted(listed), events
+    repeated = (await registry.idempotency.claim("key_1", name, "fingerprint")).response
+    return (
+        request,
+        [secret.get_secret_value() for secret in request.secrets],
+        attempts,
+        sorted(listed),
+        events,
+        repeated,
+    )
 
 
 async def raw(url: str, column: str) -> list[str]:
@@ -143,6 +154,7 @@ def test_columns_with_private_data_are_sealed() -> None:
         "attempts.outcome",
         "attempts.exchanges",
         "test_sends.exchanges",
+        "idempotency_keys.body",
     }
 
 
@@ -158,7 +170,7 @@ async def test_with_keys_private_data_is_encrypted(url: str, opened: Opened) -> 
 async def test_without_keys_data_is_stored_as_plain_text(url: str, opened: Opened) -> None:
     registry = await opened()
     await fill(registry)
-    assert (await everything(url)).count(PRIVATE) == 8
+    assert (await everything(url)).count(PRIVATE) == 9
     assert "sealed:" not in await everything(url)
     assert await read_back(registry) == await read_back(await opened(OLD))
 

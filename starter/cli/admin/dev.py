@@ -2,18 +2,21 @@
 
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from bellwire.registry import Registry
 from bellwire.service.settings import Settings
 from starter.checkout import CHECKOUT
 from starter.cli.terminal import AsJson, command, console, note, print_json
 from starter.local.outbox.catching import Catchers, catching
 from starter.local.processes import free_port, interruptible, port_in_use
 from starter.local.stack import DEV_SETTINGS, Stack, running_stack
+from starter.operations.platform.api_keys import create_api_key, parse_scope, revoke_api_key
 from starter.operations.problems import InputInvalid
 
 #: Of DEV_SETTINGS, what commands in another terminal need beside the addresses.
@@ -35,6 +38,7 @@ async def dev(
         int,
         typer.Option(min=1, max=65535, help="Port of the page that shows the mails, SMS and webhooks that were sent."),
     ] = 8025,
+    gateway_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the HTTP API.")] = 8100,
     free_ports: Annotated[bool, typer.Option("--free-ports", help="Use any free ports instead.")] = False,
     folder: Annotated[
         Path, typer.Option(help="Folder of its files; delete it to start with an empty stack.")
@@ -47,13 +51,15 @@ async def dev(
 ) -> None:
     """Run a whole stack until Ctrl-C.
 
-    Temporal with its UI, a registry, a worker, and a page that shows what was sent: mails and SMS are caught there unless the
-    BELLWIRE_* variables name a relay or a provider. Webhooks over http and to loopback addresses are allowed.
+    Temporal with its UI, a registry, a worker, the HTTP API with an admin key that works until the stack stops, and a page that
+    shows what was sent: mails and SMS are caught there unless the BELLWIRE_* variables name a relay or a provider. Webhooks over
+    http and to loopback addresses are allowed.
     """
     Settings.read()
     if free_ports:
-        port, ui_port, outbox_port = free_port(), free_port(), free_port()
-    for option, number in (("--port", port), ("--ui-port", ui_port), ("--outbox-port", outbox_port)):
+        port, ui_port, outbox_port, gateway_port = free_port(), free_port(), free_port(), free_port()
+    ports = {"--port": port, "--ui-port": ui_port, "--outbox-port": outbox_port, "--gateway-port": gateway_port}
+    for option, number in ports.items():
         if port_in_use(number):
             raise InputInvalid(
                 f"port {number} is already in use", field=option, remedy="choose another, or use --free-ports"
@@ -63,9 +69,17 @@ async def dev(
     given = {name: value for name, value in os.environ.items() if name.startswith("BELLWIRE_") and value}
     async with interruptible(), catching(outbox_port) as catchers:
         settings = DEV_SETTINGS | catchers.settings(given) | given
-        async with running_stack(
-            folder, port=port, ui_port=ui_port, settings=settings, database=folder / "temporal.db"
-        ) as stack:
+        async with (
+            running_stack(
+                folder,
+                port=port,
+                ui_port=ui_port,
+                settings=settings,
+                database=folder / "temporal.db",
+                gateway_port=gateway_port,
+            ) as stack,
+            _admin_key(stack.registry) as admin_key,
+        ):
             variables = {**stack.variables, **{name: settings[name] for name in _SHARED}}
             secret = {_KEYS: settings[_KEYS]} if _KEYS in settings else {}
             file = (env_file or folder.parent / f"{folder.name}.env").resolve()
@@ -74,6 +88,8 @@ async def dev(
                 print_json(
                     {
                         "ui": stack.ui,
+                        "gateway": stack.gateway,
+                        "admin_key": admin_key,
                         "health": stack.health,
                         "folder": str(folder),
                         "env_file": str(file),
@@ -85,9 +101,31 @@ async def dev(
                     }
                 )
             else:
-                _print(stack, catchers, folder, file, variables, catches_all=not secret)
+                _print(stack, catchers, folder, file, variables, admin_key, catches_all=not secret)
             await stack.broken()
     note("stopped")
+
+
+@asynccontextmanager
+async def _admin_key(registry: Registry) -> AsyncIterator[str]:
+    """A key for everything, which is revoked at the end, since the next start makes another one."""
+    new = await create_api_key(registry, parse_scope("admin"), description="starter dev")
+    try:
+        yield new.key
+    finally:
+        await revoke_api_key(registry, new.api_key.id)
+
+
+def _curl(gateway: str, key: str) -> list[str]:
+    """A command that publishes an event. It makes an id of its own each time."""
+    event = (
+        """'{"specversion": "1.0", "id": "'$(date +%s%N)'", "source": "/shop", "type": "order.paid", "tenant": "acme", """
+        """"data": {"order": "42"}}'"""
+    )
+    return [
+        f"curl {gateway}/v1/events -H 'Authorization: Bearer {key}' \\",
+        f"  -H 'Content-Type: application/cloudevents+json' -H 'Prefer: wait=30' -d {event}",
+    ]
 
 
 def write_variables(file: Path, variables: Mapping[str, str]) -> None:
@@ -108,7 +146,14 @@ def _exports(variables: Mapping[str, str]) -> list[str]:
 
 
 def _print(
-    stack: Stack, catchers: Catchers, folder: Path, file: Path, variables: Mapping[str, str], *, catches_all: bool
+    stack: Stack,
+    catchers: Catchers,
+    folder: Path,
+    file: Path,
+    variables: Mapping[str, str],
+    admin_key: str,
+    *,
+    catches_all: bool,
 ) -> None:
     """Print addresses, and lines that can be pasted into another terminal."""
     lines = [
@@ -116,10 +161,12 @@ def _print(
         "",
         f"Temporal      {stack.address}",
         f"Temporal UI   {stack.ui}",
+        f"HTTP API      {stack.gateway}",
+        f"admin key     {admin_key} (works until the stack stops)",
         f"outbox        {catchers.url} (mails, SMS and webhooks that were sent)",
         f"registry      {stack.registry_url}",
         f"worker        http://{stack.health}/ready",
-        f"logs          {folder}/worker.log, {folder}/temporal.log",
+        f"logs          {folder}/worker.log, {folder}/gateway.log, {folder}/temporal.log",
         "",
         "In another terminal:",
         "",
@@ -134,6 +181,10 @@ def _print(
         "python -m starter subscribe --tenant acme --type 'order.*' --email ann@example.com",
         f"python -m starter subscribe --tenant acme --type 'order.*' --webhook {catchers.webhooks}/orders",
         _PUBLISH,
+        "",
+        "or publish over HTTP:",
+        "",
+        *_curl(stack.gateway, admin_key),
         "",
         "Ctrl-C stops everything.",
     ]

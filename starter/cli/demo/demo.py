@@ -16,6 +16,8 @@ from rich.table import Table
 
 from bellwire.client import Client
 from bellwire.errors import BellwireError
+from bellwire.events import Event
+from bellwire.http.client import HttpClient
 from bellwire.receipts import Receipt, Status
 from starter.cli.demo.checks import Received, differences
 from starter.cli.demo.example import FOLDER, Example, Receivers
@@ -26,6 +28,7 @@ from starter.local.receivers.mailbox import Mailbox
 from starter.local.receivers.twilio import FakeTwilio
 from starter.local.receivers.webhooks import WebhookReceiver
 from starter.local.stack import DEV_SETTINGS, Stack, running_stack
+from starter.operations.platform.api_keys import create_api_key, parse_scope
 from starter.operations.problems import OperationError
 
 #: Seconds that all events have to settle; the slowest needs two short retries.
@@ -48,10 +51,10 @@ async def run(*, keep: bool, as_json: bool) -> None:
             twilio=await running.enter_async_context(FakeTwilio()),
             hooks=await running.enter_async_context(WebhookReceiver()),
         )
-        note("starting Temporal, a registry, a worker and three receivers …")
+        note("starting Temporal, a registry, a worker, the gateway and three receivers …")
         settings = {**_WORKER_SETTINGS, **receivers.settings()}
         stack = await running.enter_async_context(
-            running_stack(folder, port=free_port(), ui_port=free_port(), settings=settings)
+            running_stack(folder, port=free_port(), ui_port=free_port(), gateway_port=free_port(), settings=settings)
         )
         found = await _run_example(stack, receivers, as_json=as_json)
         finished = True
@@ -63,7 +66,7 @@ async def run(*, keep: bool, as_json: bool) -> None:
         else:
             note("the stack stops now; `demo --keep` keeps it running")
     if found:
-        note(f"logs: {folder}/worker.log, {folder}/temporal.log")
+        note(f"logs: {folder}/worker.log, {folder}/gateway.log, {folder}/temporal.log")
         raise OperationError("\n".join(found))
     await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
     if not finished:
@@ -76,15 +79,25 @@ async def _run_example(stack: Stack, receivers: Receivers, *, as_json: bool) -> 
     example = Example.read(FOLDER, webhook_url=receivers.hooks.url(""))
     receivers.follow(example.scripts)
     await example.subscribe(stack.registry, receivers.hooks)
-    receipts = [await stack.client.publish(event) for event in example.events]
+    receipts = [await _publish_over_http(stack, example.events[0])]
+    receipts += [await stack.client.publish(event) for event in example.events[1:]]
     statuses = await _watch(stack.client, example, receipts, as_json=as_json)
     received = Received.by(receivers)
     found = await differences(example, received=received, receipts=receipts, statuses=statuses, registry=stack.registry)
     if as_json:
-        print_json(_as_json(stack, statuses, received, found))
+        print_json(_as_json(stack, example, statuses, received, found))
     else:
         _print(stack, example, received)
     return found
+
+
+async def _publish_over_http(stack: Stack, event: Event) -> Receipt:
+    """Publish as a program without access to Temporal does. Whether it arrives is checked as for every event."""
+    new = await create_api_key(stack.registry, parse_scope("publish"), description="demo")
+    async with HttpClient(stack.gateway, new.key) as client:
+        receipt = await client.publish(event)
+    note(f"published {event.id} over HTTP: POST {stack.gateway}/v1/events")
+    return receipt
 
 
 async def _watch(client: Client, example: Example, receipts: list[Receipt], *, as_json: bool) -> dict[str, Status]:
@@ -147,9 +160,13 @@ def _print(stack: Stack, example: Example, received: Received) -> None:
     console().print(f"{len(example.subscriptions)} subscriptions of {names}; their runs in the Temporal UI: {stack.ui}")
 
 
-def _as_json(stack: Stack, statuses: Mapping[str, Status], received: Received, found: list[str]) -> dict[str, Any]:
+def _as_json(
+    stack: Stack, example: Example, statuses: Mapping[str, Status], received: Received, found: list[str]
+) -> dict[str, Any]:
     return {
         "ui": stack.ui,
+        "gateway": stack.gateway,
+        "published_over_http": example.events[0].id,
         "events": {name: status.model_dump(mode="json") for name, status in statuses.items()},
         "mails": [{"to": mail.to, "subject": mail.title} for mail in received.mails],
         "sms": [{"to": sms.to, "text": sms.title} for sms in received.sms],
@@ -159,7 +176,7 @@ def _as_json(stack: Stack, statuses: Mapping[str, Status], received: Received, f
 
 
 def _print_instructions(stack: Stack, folder: Path) -> None:
-    note(f"Temporal UI: {stack.ui}\nlogs: {folder}\nin another terminal:")
+    note(f"Temporal UI: {stack.ui}\nHTTP API: {stack.gateway}\nlogs: {folder}\nin another terminal:")
     for name, value in {**stack.variables, **DEV_SETTINGS}.items():
         note(f"  export {name}='{value}'")
     note("  python -m starter events list\nCtrl-C stops everything.")

@@ -21,6 +21,8 @@ from starter.gateway.api.resources import (
     events,
     subscriptions,
 )
+from starter.gateway.api.well_formed import WellFormed
+from starter.gateway.bodies import WholeBodies
 from starter.operations.catalog.checking import PublishedTypes
 
 ROUTERS = (
@@ -56,5 +58,7 @@ def api(settings: Settings, registry: Registry, client: Client) -> FastAPI:
     describe(app)
     # The last one added is the outermost.
     app.add_middleware(IdempotencyKeys, registry=registry, verifier=verifier)
+    app.add_middleware(WellFormed, verifier=verifier)
     app.add_middleware(ResponseHeaders)
+    app.add_middleware(WholeBodies)
     return app

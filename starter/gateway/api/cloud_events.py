@@ -12,7 +12,7 @@ from starlette.datastructures import Headers
 from bellwire.errors import EventInvalid, field_errors
 from bellwire.events import Event
 from bellwire.formats import media_types, strict_json
-from starter.gateway.api.problems import ApiProblem, ProblemType
+from starter.gateway.api.problems import ApiProblem, ProblemType, named, refused
 from starter.operations.problems import Problem
 
 STRUCTURED = "application/cloudevents+json"
@@ -43,16 +43,12 @@ def mode_of(headers: Headers) -> Mode:
         case "application/cloudevents-batch+json":
             return Mode.BATCH
         case essence if essence and essence.startswith("application/cloudevents"):
-            raise ApiProblem(
-                ProblemType.UNSUPPORTED_MEDIA_TYPE,
-                f"{essence} is not supported; send {STRUCTURED}, {BATCH}, or binary mode with ce- headers",
+            raise _unsupported(
+                f"{essence[:100]} is not supported", f"send {STRUCTURED}, {BATCH}, or binary mode with ce- headers"
             )
     if any(name.startswith(_PREFIX) for name in headers):
         return Mode.BINARY
-    raise ApiProblem(
-        ProblemType.UNSUPPORTED_MEDIA_TYPE,
-        f"this is not a CloudEvent: send {STRUCTURED} or {BATCH} as the content type, or binary mode with ce- headers",
-    )
+    raise _unsupported("is not that of a CloudEvent", f"send {STRUCTURED} or {BATCH}, or binary mode with ce- headers")
 
 
 def read_event(headers: Headers, mode: Mode, body: bytes) -> Event:
@@ -142,10 +138,7 @@ def _data(body: bytes, headers: Headers) -> Any:
         return _json(_text(body, headers), "data")
     if essence.startswith("text/") or essence == "application/xml" or essence.endswith("+xml"):
         return _text(body, headers)
-    raise ApiProblem(
-        ProblemType.UNSUPPORTED_MEDIA_TYPE,
-        f"data of {essence} is not supported; send JSON or text, or a reference to it",
-    )
+    raise _unsupported(f"data of {essence[:100]} is not supported", "send JSON or text, or a reference to it")
 
 
 def _text(body: bytes, headers: Headers) -> str:
@@ -153,9 +146,7 @@ def _text(body: bytes, headers: Headers) -> str:
     try:
         return body.decode(charset)
     except LookupError as error:
-        raise ApiProblem(
-            ProblemType.UNSUPPORTED_MEDIA_TYPE, f"the charset {charset[:40]} is not known; use utf-8"
-        ) from error
+        raise _unsupported(f"the charset {charset[:40]} is not known", "use utf-8") from error
     except (UnicodeDecodeError, ValueError) as error:
         raise _invalid("body", f"is not {charset[:40]}") from error
 
@@ -167,10 +158,14 @@ def _json(text: str, field: str) -> Any:
         raise _invalid(field, f"is not valid JSON: {str(error)[:200]}") from error
 
 
+def _unsupported(message: str, remedy: str) -> ApiProblem:
+    return refused("Content-Type", message, remedy=remedy, kind=ProblemType.UNSUPPORTED_MEDIA_TYPE)
+
+
 def _invalid(field: str, message: str) -> ApiProblem:
     return _refused([Problem(message=message, field=field)])
 
 
 def _refused(problems: Iterable[Problem]) -> ApiProblem:
-    found = list(problems)
+    found = list(map(named, problems))
     return ApiProblem(ProblemType.INVALID, "\n".join(map(str, found)), errors=found)

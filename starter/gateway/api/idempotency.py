@@ -15,13 +15,12 @@ from bellwire.errors import BellwireError
 from bellwire.registry import Registry
 from bellwire.registry.api.idempotency import Claim, StoredResponse
 from starter.gateway.api.callers import KeyVerifier
-from starter.gateway.api.problems import ApiProblem, ProblemType, problem_response
+from starter.gateway.api.problems import ApiProblem, ProblemType, problem_response, refused
 from starter.gateway.api.publishing import PUBLISH
-from starter.gateway.bodies import BodyTooLarge, read_body
-from starter.operations.problems import Problem
+from starter.gateway.api.well_formed import MAX_BODY
+from starter.gateway.bodies import read_body
 
-#: Bytes of a request with a key; more than any resource takes.
-MAX_BODY = 2 * 1024 * 1024
+FIELD = "Idempotency-Key"
 #: A key: a string of structured fields, with or without its quotes.
 _KEY = re.compile(r'"?([\x21\x23-\x5b\x5d-\x7e]{1,255})"?')
 #: Set in the scope of a request whose response has a secret that must not be stored.
@@ -51,14 +50,11 @@ class IdempotencyKeys:
             await problem_response(Request(scope), problem)(scope, receive, send)
         except BellwireError as error:
             await problem_response(Request(scope), ApiProblem.of(error))(scope, receive, send)
-        except BodyTooLarge as error:
-            await problem_response(Request(scope), ApiProblem(ProblemType.TOO_LARGE, str(error)))(scope, receive, send)
 
     async def _once(self, given: str, scope: Scope, receive: Receive, send: Send) -> None:
         key = _KEY.fullmatch(given.strip())
         if key is None:
-            problem = Problem(message="must be 1 to 255 visible ASCII characters", field="Idempotency-Key")
-            raise ApiProblem(ProblemType.INVALID, str(problem), errors=[problem])
+            raise refused(FIELD, "must be 1 to 255 visible ASCII characters")
         caller = await self._verifier.caller(Request(scope))
         body = await read_body(Request(scope, receive), MAX_BODY)
         request = "\n".join((scope["path"], scope["query_string"].decode("latin-1"), hashlib.sha256(body).hexdigest()))
@@ -102,9 +98,11 @@ class IdempotencyKeys:
 
 def _repeated(claim: Claim) -> Response:
     if not claim.is_same:
-        raise ApiProblem(
-            ProblemType.IDEMPOTENCY_KEY_REUSED,
-            "its first request had another path or body; use a new key for a new request",
+        raise refused(
+            FIELD,
+            "its first request had another path or body",
+            remedy="use a new key for a new request",
+            kind=ProblemType.IDEMPOTENCY_KEY_REUSED,
         )
     if claim.response is None:
         detail = "the first request with this idempotency key is in progress; try again in a second"

@@ -8,8 +8,7 @@ from urllib.parse import urlencode
 from fastapi import Query, Request, Response
 from pydantic import BaseModel
 
-from starter.gateway.api.problems import ApiProblem, ProblemType
-from starter.operations.problems import Problem
+from starter.gateway.api.problems import refused
 
 T = TypeVar("T")
 
@@ -33,17 +32,25 @@ class Page(BaseModel, Generic[T]):
 def read_cursor(cursor: str) -> str:
     """The key that a cursor stands for. Raises ApiProblem."""
     try:
-        return base64.urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4)).decode()
-    except ValueError as error:
-        problem = Problem(message="is not a cursor", field="cursor", remedy="use `next` of the page before")
-        raise ApiProblem(ProblemType.INVALID, str(problem), errors=[problem]) from error
+        key = base64.urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4)).decode()
+    except ValueError:
+        key = ""
+    # The decoder ignores what is not base64.
+    if cursor and (cursor_of(key) != cursor or not key.isprintable()):
+        raise refused("cursor", "is not a cursor", remedy="use `next` of the page before")
+    return key
+
+
+def cursor_of(key: str) -> str:
+    """The cursor of the page after the item with this key."""
+    return base64.urlsafe_b64encode(key.encode()).decode().rstrip("=")
 
 
 def page_of(request: Request, response: Response, items: Sequence[T], *, last_key: str, limit: int) -> Page[T]:
     """The page of `items`, the last of which has this key. A full page links to the next, which may be empty."""
     following = None
     if len(items) >= limit:
-        following = base64.urlsafe_b64encode(last_key.encode()).decode().rstrip("=")
+        following = cursor_of(last_key)
         query = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
         response.headers["link"] = f'<{request.url.path}?{urlencode([*query, ("cursor", following)])}>; rel="next"'
     return Page(items=list(items), next=following)

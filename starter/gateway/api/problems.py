@@ -1,5 +1,6 @@
 """Problem responses (RFC 9457): every refused or failed request gets one, with a stable type, and an entry for each bad field."""
 
+import re
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from http import HTTPStatus
@@ -8,6 +9,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from bellwire.errors import (
@@ -97,6 +99,7 @@ _OF_ERROR: Mapping[type[BellwireError], ProblemType] = {
     SchemaIncompatible: ProblemType.SCHEMA_INCOMPATIBLE,
     DeliveryPaused: ProblemType.DELIVERY_PAUSED,
 }
+_FIELD = re.compile(r"[\w.-]{0,100}")
 #: Seconds after which a client may try again when something is away.
 RETRY_AFTER = 2
 
@@ -120,9 +123,27 @@ class ApiProblem(Exception):
         """The problem that an error of an operation stands for."""
         problems = problems_of(error)
         with_field = [problem for problem in problems if problem.field or problem.place]
+        if kind_of(error) is Kind.INVALID:
+            with_field = [named(problem) for problem in problems]
         headers = {"retry-after": str(RETRY_AFTER)} if kind_of(error) is Kind.UNAVAILABLE else {}
         kind = _OF_ERROR.get(type(error), _OF_KIND[kind_of(error)])
         return cls(kind, "\n".join(map(str, problems)), errors=with_field, headers=headers)
+
+
+def refused(field: str, message: str, *, remedy: str = "", kind: ProblemType = ProblemType.INVALID) -> ApiProblem:
+    """A problem of one field of a request, or of one of its headers."""
+    problem = Problem(message=message, field=field, remedy=remedy)
+    return ApiProblem(kind, str(problem), errors=[problem])
+
+
+def named(problem: Problem) -> Problem:
+    """The problem with a field: errors about several fields have it before the colon of their message only."""
+    if problem.field or problem.place:
+        return problem
+    name, colon, message = problem.message.partition(": ")
+    if not colon or not _FIELD.fullmatch(name):
+        name, message = "", problem.message
+    return Problem(message=message, field=name or "body", remedy=problem.remedy)
 
 
 def problem_document(problem: ApiProblem, request_id: str | None = None) -> dict[str, object]:
@@ -158,7 +179,7 @@ def handle_problems(app: FastAPI) -> None:
     """Respond to every exception with a problem."""
 
     @app.exception_handler(ApiProblem)
-    async def refused(request: Request, error: ApiProblem) -> Response:
+    async def known(request: Request, error: ApiProblem) -> Response:
         return problem_response(request, error)
 
     @app.exception_handler(BellwireError)
@@ -171,7 +192,7 @@ def handle_problems(app: FastAPI) -> None:
 
     @app.exception_handler(BodyTooLarge)
     async def too_large(request: Request, error: BodyTooLarge) -> Response:
-        return problem_response(request, ApiProblem(ProblemType.TOO_LARGE, str(error)))
+        return problem_response(request, refused("body", str(error), kind=ProblemType.TOO_LARGE))
 
     @app.exception_handler(HTTPException)
     async def of_framework(request: Request, error: HTTPException) -> Response:
@@ -180,6 +201,10 @@ def handle_problems(app: FastAPI) -> None:
         )
         detail = error.detail if error.detail != HTTPStatus(error.status_code).phrase else ""
         return problem_response(request, ApiProblem(kind, detail, headers=error.headers))
+
+    @app.exception_handler(ClientDisconnect)
+    async def hung_up(request: Request, error: ClientDisconnect) -> Response:  # noqa: ARG001 - nobody gets the response
+        return Response(status_code=400)
 
     @app.exception_handler(Exception)
     async def internal(request: Request, error: Exception) -> Response:

@@ -15,7 +15,7 @@ from bellwire.receipts import Receipt, Status
 from starter.gateway.api.callers import KeyVerifier
 from starter.gateway.api.cloud_events import Mode, event_of, mode_of, read_batch, read_event
 from starter.gateway.api.prefer import seconds_to_wait
-from starter.gateway.api.problems import ApiProblem, ProblemType, problem_document
+from starter.gateway.api.problems import ApiProblem, ProblemType, problem_document, refused
 from starter.gateway.api.rate_limits import RateLimits
 from starter.gateway.bodies import read_body
 from starter.operations.catalog.checking import PublishedTypes
@@ -64,10 +64,10 @@ class Publishing:
     async def _publish_batch(self, items: list[Any], wait: int) -> Response:
         """One result per item, in their order: a receipt, or the problem of a bad item, which does not affect the others."""
         if not items:
-            raise ApiProblem(ProblemType.INVALID, errors=[Problem(message="has no events", field="body")])
+            raise refused("body", "has no events")
         if len(items) > contract.MAX_EVENTS:
-            detail = f"{len(items):,} events, the limit of a batch is {contract.MAX_EVENTS}"
-            raise ApiProblem(ProblemType.TOO_LARGE, detail)
+            message = f"has {len(items):,} events, the limit of a batch is {contract.MAX_EVENTS}"
+            raise refused("body", message, kind=ProblemType.TOO_LARGE)
 
         async def result_of(item: Any) -> dict[str, Any]:
             try:
