@@ -7,6 +7,7 @@ from bellwire.keys.keyring import KeyRing
 from bellwire.registry.api.api_keys import ApiKeys
 from bellwire.registry.api.audit_log import AuditLog
 from bellwire.registry.api.idempotency import Idempotency
+from bellwire.registry.api.tenants import Tenants
 from bellwire.registry.attempts import Attempts
 from bellwire.registry.backlog import Backlog
 from bellwire.registry.db import schema
@@ -53,6 +54,7 @@ class Registry:
         self.sms_receipts = SmsReceipts(database)
         self.subscriptions = Subscriptions(database)
         self.suppressions = Suppressions(database)
+        self.tenants = Tenants(database)
         self.test_sends = TestSends(database)
 
     @classmethod

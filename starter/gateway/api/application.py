@@ -1,6 +1,7 @@
 """The HTTP API as an application: the routes, and what all of them share."""
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
 from bellwire.client import Client
 from bellwire.registry import Registry
@@ -12,9 +13,41 @@ from starter.gateway.api.problems import handle_problems
 from starter.gateway.api.publishing import Publishing
 from starter.gateway.api.rate_limits import RateLimits
 from starter.gateway.api.requests import ResponseHeaders
-from starter.gateway.api.resources import api_keys, audit_log, channels, deliveries, events, subscriptions
+from starter.gateway.api.resources import (
+    api_keys,
+    audit_log,
+    channels,
+    deliveries,
+    events,
+    limits,
+    subscriptions,
+    suppressions,
+    templates,
+    tenants,
+)
 
-ROUTERS = (events.router, subscriptions.router, deliveries.router, channels.router, api_keys.router, audit_log.router)
+ROUTERS = (
+    events.router,
+    subscriptions.router,
+    deliveries.router,
+    suppressions.router,
+    templates.router,
+    channels.router,
+    tenants.router,
+    limits.router,
+    api_keys.router,
+    audit_log.router,
+)
+
+#: What pages of other origins may send and read, where BELLWIRE_API_ORIGINS allows them.
+REQUEST_HEADERS = (
+    *("authorization", "content-type", "idempotency-key", "if-match", "prefer", "x-request-id"),
+    *("ce-specversion", "ce-id", "ce-source", "ce-type", "ce-subject", "ce-time", "ce-dataschema", "ce-tenant"),
+)
+RESPONSE_HEADERS = (
+    *("etag", "link", "location", "preference-applied", "ratelimit", "ratelimit-policy", "retry-after", "x-request-id"),
+    "idempotency-replayed",
+)
 
 
 def api(settings: Settings, registry: Registry, client: Client) -> FastAPI:
@@ -38,5 +71,13 @@ def api(settings: Settings, registry: Registry, client: Client) -> FastAPI:
     describe(app)
     # The last one added is the outermost.
     app.add_middleware(IdempotencyKeys, registry=registry, verifier=verifier)
+    if settings.api_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.api_origins,
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=REQUEST_HEADERS,
+            expose_headers=RESPONSE_HEADERS,
+        )
     app.add_middleware(ResponseHeaders)
     return app

@@ -6,7 +6,7 @@ from typing import Annotated, Generic, TypeVar
 from urllib.parse import urlencode
 
 from fastapi import Query, Request, Response
-from pydantic import BaseModel
+from pydantic import AwareDatetime, BaseModel
 
 from starter.gateway.api.problems import ApiProblem, ProblemType
 from starter.operations.problems import Problem
@@ -20,6 +20,10 @@ Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="How many items the
 Cursor = Annotated[
     str, Query(max_length=500, description="Where the page begins: `next` of the page before. Empty: the first page.")
 ]
+Since = Annotated[
+    AwareDatetime | None, Query(description="Only of events that were accepted at or after this time (RFC 3339).")
+]
+Until = Annotated[AwareDatetime | None, Query(description="Only of events that were accepted before this time.")]
 
 
 class Page(BaseModel, Generic[T]):
@@ -35,8 +39,13 @@ def read_cursor(cursor: str) -> str:
     try:
         return base64.urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4)).decode()
     except ValueError as error:
-        problem = Problem(message="is not a cursor", field="cursor", remedy="use `next` of the page before")
-        raise ApiProblem(ProblemType.INVALID, str(problem), errors=[problem]) from error
+        raise invalid_cursor() from error
+
+
+def invalid_cursor() -> ApiProblem:
+    """The problem of a cursor that no page has given."""
+    problem = Problem(message="is not a cursor", field="cursor", remedy="use `next` of the page before")
+    return ApiProblem(ProblemType.INVALID, str(problem), errors=[problem])
 
 
 def page_of(request: Request, response: Response, items: Sequence[T], *, last_key: str, limit: int) -> Page[T]:
