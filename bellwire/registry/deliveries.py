@@ -82,7 +82,9 @@ async def list_(
     tenant: str | None,
     state: DeliveryState | None,
     channel: Channel | None,
+    event_type: str | None,
     since: datetime | None,
+    until: datetime | None,
     after: str,
     limit: int,
 ) -> list[Delivery]:
@@ -95,6 +97,10 @@ async def list_(
             query = query.where(deliveries.c[name] == str(value))
     if since is not None:
         query = query.where(events.c.accepted_at >= since)
+    if until is not None:
+        query = query.where(events.c.accepted_at < until)
+    if event_type is not None:
+        query = query.where(events.c.type == event_type)
     if state is not None and state not in _UNLISTED:
         query = query.where(listed)
     if tenant is not None:
@@ -246,13 +252,16 @@ class Deliveries:
         tenant: str | None = None,
         state: DeliveryState | None = None,
         channel: Channel | None = None,
+        event_type: str | None = None,
         since: datetime | None = None,
+        until: datetime | None = None,
         after: str = "",
         limit: int = 100,
     ) -> Sequence[Delivery]:
         """Return deliveries, those of the newest events first and then by subscription id, after the delivery id `after`.
 
-        `since`: only of events that were accepted then or later. Raises DeliveryNotFound for a malformed `after`.
+        `since`: only of events that were accepted then or later; `until`: before. Raises DeliveryNotFound for a malformed
+        `after`.
         """
         return await self._database.read(
             list_,
@@ -261,7 +270,9 @@ class Deliveries:
             tenant=tenant,
             state=state,
             channel=channel,
+            event_type=event_type,
             since=since,
+            until=until,
             after=after,
             limit=limit,
         )

@@ -128,6 +128,8 @@ async def list_(
     event_type: str | None,
     tenant: str | None,
     visible_to: str | None,
+    since: datetime | None,
+    until: datetime | None,
     after: str,
     limit: int,
 ) -> list[StoredEvent]:
@@ -138,6 +140,10 @@ async def list_(
         query = query.where(events.c.type == event_type)
     if tenant is not None:
         query = query.where(events.c.tenant == tenant)
+    if since is not None:
+        query = query.where(events.c.accepted_at >= since)
+    if until is not None:
+        query = query.where(events.c.accepted_at < until)
     if after:
         last = select(events.c.accepted_at, events.c.key).where(events.c.key == after)
         query = query.where(tuple_(events.c.accepted_at, events.c.key) < last.scalar_subquery())
@@ -226,14 +232,23 @@ class Events:
         type: str | None = None,  # noqa: A002 - the word of CloudEvents
         tenant: str | None = None,
         visible_to: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
         after: str = "",
         limit: int = 50,
     ) -> Sequence[StoredEvent]:
         """Return events, newest first, after the event key `after`. `tenant` is the one that they were published for;
-        `visible_to` a tenant that they were published for or delivered to.
+        `visible_to` a tenant that they were published for or delivered to. `since`: accepted then or later; `until`: before.
         """
         return await self._database.read(
-            list_, event_type=type, tenant=tenant, visible_to=visible_to, after=after, limit=limit
+            list_,
+            event_type=type,
+            tenant=tenant,
+            visible_to=visible_to,
+            since=since,
+            until=until,
+            after=after,
+            limit=limit,
         )
 
     async def get(self, key: str) -> StoredEvent:

@@ -8,6 +8,7 @@ from bellwire.registry.api.api_keys import ApiKeys
 from bellwire.registry.api.audit_log import AuditLog
 from bellwire.registry.api.event_types import EventTypes
 from bellwire.registry.api.idempotency import Idempotency
+from bellwire.registry.api.tenants import Tenants
 from bellwire.registry.attempts import Attempts
 from bellwire.registry.backlog import Backlog
 from bellwire.registry.db import schema
@@ -55,6 +56,7 @@ class Registry:
         self.sms_receipts = SmsReceipts(database)
         self.subscriptions = Subscriptions(database)
         self.suppressions = Suppressions(database)
+        self.tenants = Tenants(database)
         self.test_sends = TestSends(database)
 
     @classmethod

@@ -3,15 +3,16 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from typing import NamedTuple, Self
 
-from sqlalchemy import ColumnElement, bindparam, delete, func, select
+from sqlalchemy import ColumnElement, and_, bindparam, delete, func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.keys.keyring import KeyRing
 from bellwire.registry.db.bulk import execute_many
 from bellwire.registry.db.engine import Database, insert_missing
 from bellwire.registry.db.sealed import ring_of
-from bellwire.registry.db.tables import suppressions
+from bellwire.registry.db.tables import subscriptions, suppressions
 from bellwire.subscriptions import Subscription
 from bellwire.suppressions import EVERYWHERE, Reported, Suppression, SuppressionReason
 from bellwire.targets import SPECS, Channel
@@ -159,6 +160,77 @@ async def lift_reported(connection: AsyncConnection, reported: Reported, *, dry_
     return (await connection.execute(delete(suppressions).where(*matching))).rowcount
 
 
+class Position(NamedTuple):
+    """The place of a suppression in a list, the newest first."""
+
+    created_at: datetime
+    channel: str
+    address_key: str
+    subscription_id: str
+
+    def __str__(self) -> str:
+        return "\n".join((self.created_at.isoformat(), *self[1:]))
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Raises ValueError."""
+        created_at, channel, address_key, subscription_id = text.split("\n")
+        at = datetime.fromisoformat(created_at)
+        if at.tzinfo is None:
+            raise ValueError("the time has no time zone")
+        return cls(at, channel, address_key, subscription_id)
+
+
+class Listed(NamedTuple):
+    """A suppression, and its place in the list."""
+
+    position: Position
+    suppression: Suppression
+
+
+async def page(
+    connection: AsyncConnection,
+    *,
+    tenant: str | None,
+    subscription_id: str | None,
+    channel: Channel | None,
+    address: str | None,
+    after: Position | None,
+    limit: int,
+) -> list[Listed]:
+    column = suppressions.c
+    tail = (column.channel, column.address_key, column.subscription_id)
+    query = select(suppressions).order_by(column.created_at.desc(), *tail).limit(limit)
+    if tenant is not None:
+        query = query.join(subscriptions, subscriptions.c.id == column.subscription_id).where(
+            subscriptions.c.tenant == tenant
+        )
+    if subscription_id is not None:
+        query = query.where(column.subscription_id == subscription_id)
+    if channel is not None:
+        query = query.where(column.channel == str(channel))
+    if address is not None:
+        ring = ring_of(connection.dialect)
+        query = query.where(
+            column.address_key.in_([key for each in Channel for key in address_keys(ring, each, address)])
+        )
+    if after is not None:
+        query = query.where(
+            or_(
+                column.created_at < after.created_at,
+                and_(column.created_at == after.created_at, tuple_(*tail) > tuple_(*after[1:])),
+            )
+        )
+    rows = (await connection.execute(query)).mappings()
+    return [
+        Listed(
+            Position(row["created_at"], row["channel"], row["address_key"], row["subscription_id"]),
+            Suppression.model_validate(dict(row)),
+        )
+        for row in rows
+    ]
+
+
 def _conditions(reported: Reported) -> list[ColumnElement[bool]]:
     column = suppressions.c
     return [
@@ -217,4 +289,25 @@ class Suppressions:
         """Return suppressions, newest first, created before `before`."""
         return await self._database.read(
             list_, channel=channel, address=address, reported=reported, before=before, limit=limit
+        )
+
+    async def page(
+        self,
+        *,
+        tenant: str | None = None,
+        subscription_id: str | None = None,
+        channel: Channel | None = None,
+        address: str | None = None,
+        after: Position | None = None,
+        limit: int = 100,
+    ) -> Sequence[Listed]:
+        """Return suppressions with their places, newest first, after this place. With `tenant`, those of its subscriptions."""
+        return await self._database.read(
+            page,
+            tenant=tenant,
+            subscription_id=subscription_id,
+            channel=channel,
+            address=address,
+            after=after,
+            limit=limit,
         )

@@ -66,6 +66,8 @@ class Settings(BaseSettings):
     api_rate: Annotated[float, Field(ge=0, le=1_000_000), AfterValidator(settings_values.or_none)] | None = 50.0
     #: Events per second that each key may publish over HTTP. 0: no limit.
     publish_rate: Annotated[float, Field(ge=0, le=1_000_000), AfterValidator(settings_values.or_none)] | None = 1_000.0
+    #: Origins of web pages that may use the HTTP API from a browser (CORS), separated by commas: https://app.example.
+    api_origins: Annotated[tuple[settings_values.Origin, ...], NoDecode] = ()
 
     #: Bearer tokens, separated by commas, with which Temporal's CLI and UI may use the gateway's codec server. None: disabled.
     codec_tokens: Annotated[SecretStr, AfterValidator(settings_values.tokens)] | None = None
@@ -203,7 +205,7 @@ class Settings(BaseSettings):
     @classmethod
     def _split_lists(cls, values: dict[str, Any]) -> dict[str, Any]:
         values = dict(values)
-        for name in ("codec_origins", "egress_allow", "sms_senders", "webhook_ports", "warn_after"):
+        for name in ("api_origins", "codec_origins", "egress_allow", "sms_senders", "webhook_ports", "warn_after"):
             if isinstance(given := values.get(name), str):
                 parts = settings_values.split(given)
                 values[name] = None if name == "webhook_ports" and parts == ["*"] else parts

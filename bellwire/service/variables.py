@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from pydantic.fields import FieldInfo
 
 PREFIX = "BELLWIRE_"
-#: Variables of the tests and of the examples of receivers.
-_OTHERS = ("BELLWIRE_TEST_", "BELLWIRE_FAULT_", "BELLWIRE_SECRET")
+#: Variables of the tests, of the examples and of the command `bellwire`.
+_OTHERS = ("BELLWIRE_TEST_", "BELLWIRE_FAULT_", "BELLWIRE_SECRET", "BELLWIRE_URL", "BELLWIRE_KEY")
 
 
 def misspelt_variables(given: Iterable[str], settings: Mapping[str, FieldInfo]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The page of commands: `python -m starter` from its Typer app, `worker.py` from its argument parser."""
+"""The pages of commands: `python -m starter` and `bellwire` from their Typer apps, `worker.py` from its argument parser."""
 
 import argparse
 import re
@@ -7,6 +7,7 @@ from typing import Any
 
 from typer.main import get_command
 
+from bellwire.cli.main import app as bellwire_app
 from bellwire.service.worker_options import option_parser
 from docs.generator.markdown import code, document, prose, sentence, table
 from docs.generator.sources import CHECKOUT
@@ -31,10 +32,25 @@ def page() -> str:
     )
 
 
+def bellwire_page() -> str:
+    """The text of docs/reference/bellwire-command.md."""
+    root: Any = get_command(bellwire_app)
+    context = root.make_context("bellwire", ["--help-not-given"], resilient_parsing=True)
+    return document(
+        "The command bellwire",
+        "`bellwire` is for developers who use a gateway: `pip install 'bellwire[cli]'`. `BELLWIRE_URL` names the gateway, and"
+        " `BELLWIRE_KEY` is an API key.",
+        "Exit statuses: 0 done, 1 failed, 2 bad input, 130 interrupted. With `--json`, a command prints JSON to stdout;"
+        " messages go to stderr.",
+        _options(root, context),
+        *(part for name, command in root.commands.items() for part in _command(name, command, context, depth=2)),
+    )
+
+
 def _command(name: str, command: Any, above: Any, *, depth: int) -> Iterator[str]:
     context = command.make_context(name, [], parent=above, resilient_parsing=True)
     path = context.command_path
-    yield f"{'#' * depth} {path.removeprefix(PROGRAM).strip()}"
+    yield f"{'#' * depth} {path.removeprefix(PROGRAM).removeprefix('bellwire ').strip()}"
     yield _paragraphs(command.help)
     below = getattr(command, "commands", {})
     if not below or command.invoke_without_command:

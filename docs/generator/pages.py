@@ -10,6 +10,7 @@ FOLDER = Path(__file__).parents[1]
 PAGES: dict[str, Callable[[], str]] = {
     "reference/settings.md": settings.page,
     "reference/cli.md": cli.page,
+    "reference/bellwire-command.md": cli.bellwire_page,
     "reference/http-api.md": http_api.page,
     "reference/errors.md": errors.page,
     "reference/log-events.md": telemetry.log_events_page,

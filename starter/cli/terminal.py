@@ -2,8 +2,10 @@
 
 import asyncio
 import functools
+import getpass
 import json
 import os
+import platform
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -17,6 +19,7 @@ from typer.models import ArgumentInfo, OptionInfo
 from bellwire.client import Client
 from bellwire.errors import BellwireError, KeysInvalid
 from bellwire.registry import Registry
+from bellwire.registry.db.auditing import Actor, acting
 from bellwire.service.settings import Settings, SettingsInvalid, environment
 from bellwire.service.variables import misspelt_variables
 from bellwire.temporal.connection import address, translate
@@ -90,7 +93,8 @@ def command(function: Callable[_Arguments, Coroutine[Any, Any, None]]) -> Callab
         for warning in misspelt_variables(environment(), Settings.model_fields):
             note(f"warning: {warning}")
         try:
-            asyncio.run(function(*args, **kwargs))
+            with acting(Actor(_user(), platform.node())):
+                asyncio.run(function(*args, **kwargs))
         except BellwireError as error:
             raise typer.Exit(report(error, _names(function))) from error
         except RPCError as error:
@@ -99,6 +103,14 @@ def command(function: Callable[_Arguments, Coroutine[Any, Any, None]]) -> Callab
             raise typer.Exit(report(known, {})) from error
 
     return run
+
+
+def _user() -> str:
+    """The user of the command line, for the audit log."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user without a name
+        return "unknown"
 
 
 def _names(function: Callable[..., object]) -> dict[str, str]:

@@ -79,9 +79,9 @@ async def running_system(folder: Path, *, database: Path | None = None, **settin
 
 
 @asynccontextmanager
-async def running_gateway(system: System, *, log: Path, **settings: str) -> AsyncIterator[str]:
+async def running_gateway(system: System, *, log: Path, port: int | None = None, **settings: str) -> AsyncIterator[str]:
     """The address of a gateway with the system's settings and these."""
-    port = free_port()
+    port = port or free_port()
     process = await Process.start(
         "gateway",
         (sys.executable, "-m", "starter", "gateway", "--port", str(port)),

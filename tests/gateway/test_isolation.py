@@ -8,10 +8,12 @@ import pytest
 
 from bellwire import Event
 from bellwire.events import uuid7
+from starter.operations.subscribers.suppressions import suppress
 from tests.gateway.conftest import Response, Served
 
 #: Who may use each operation. `own`: a tenant sees its own and gets 404 for the rest; `list`: a list of its own; `any`: nothing
-#: in it belongs to a tenant; `admin` and `publish`: keys of tenants get 403.
+#: in it belongs to a tenant; `body`: as `own`, for a subscription that the body names; `admin` and `publish`: keys of tenants get
+#: 403.
 OPERATIONS = {
     "GET /v1/api-keys": "admin",
     "POST /v1/api-keys": "admin",
@@ -38,6 +40,16 @@ OPERATIONS = {
     "POST /v1/events/{key}/cancel": "publish",
     "GET /v1/events/{key}/status": "publish",
     "POST /v1/events/precheck": "publish",
+    "GET /v1/limits": "admin",
+    "PUT /v1/limits/{channel}": "admin",
+    "DELETE /v1/limits/{channel}": "admin",
+    "GET /v1/suppressions": "list",
+    "POST /v1/suppressions": "body",
+    "POST /v1/suppressions/lift": "body",
+    "GET /v1/templates": "any",
+    "POST /v1/templates/preview": "body",
+    "GET /v1/tenants": "admin",
+    "GET /v1/tenants/{tenant}": "own",
     "GET /v1/subscriptions": "list",
     "POST /v1/subscriptions": "any",
     "GET /v1/subscriptions/{subscription_id}": "own",
@@ -48,6 +60,13 @@ OPERATIONS = {
     "POST /v1/subscriptions/{subscription_id}/rotate-secret": "own",
     "GET /v1/subscriptions/{subscription_id}/health": "own",
     "DELETE /v1/subscriptions/{subscription_id}": "own",
+}
+
+#: Bodies of the operations whose body names a subscription.
+BODIES = {
+    "POST /v1/suppressions": {"address": "ann@example.com"},
+    "POST /v1/suppressions/lift": {"address": "ann@example.com"},
+    "POST /v1/templates/preview": {"name": "default"},
 }
 
 
@@ -70,10 +89,13 @@ async def owners(served: Served) -> tuple[Owned, Owned]:
     owners = []
     for tenant in ("owner", "rival"):
         kind = f"isolation.{tenant}"
-        subscription = await served.system.hook(f"/{tenant}", kind, tenant=tenant)
+        templates = {"webhook.json": '{"type": {{ type }}}'}
+        subscription = await served.system.hook(f"/{tenant}", kind, tenant=tenant, templates=templates)
         event = Event.model_validate({"source": "/isolation", "type": kind, "tenant": tenant, "id": str(uuid7())})
         await served.system.client.wait(await served.system.client.publish(event), timeout=30)
+        await suppress(served.system.registry, f"{tenant}@example.com", subscription_id=subscription.id)
         parameters = {
+            "tenant": tenant,
             "key": event.key,
             "delivery_id": f"dlv_{event.key}_{subscription.id}",
             "subscription_id": subscription.id,
@@ -124,6 +146,16 @@ async def test_a_key_of_a_tenant_sees_its_own_and_learns_nothing_of_others(
                 asked = value.get(parameter, f"isolation.{owner.tenant}" if parameter == "type" else owner.tenant)
                 filtered = await served.call(method, f"{path}?{parameter}={asked}", key=rival.key)
                 assert not any(secret.encode() in filtered.body for secret in owner.secrets), f"{path}?{parameter}"
+        elif kind == "body":
+            body = BODIES[f"{method} {path}"]
+            names = (owner.parameters["subscription_id"], _unknown(owner.parameters["subscription_id"]))
+            foreign, missing = [
+                await served.call(method, path, {**body, "subscription": name}, key=rival.key) for name in names
+            ]
+            assert (foreign.status, missing.status) == (404, 404), f"{method} {path}"
+            assert _shape(foreign, {"": names[0]}) == _shape(missing, {"": names[1]}), f"{method} {path}"
+            own = {**body, "subscription": rival.parameters["subscription_id"]}
+            assert (await served.call(method, path, own, key=rival.key)).status < 300, f"{method} {path}"
         elif kind == "own":
             foreign = await called(owner.parameters, rival.key)
             unknown = {name: _unknown(value) for name, value in owner.parameters.items()}

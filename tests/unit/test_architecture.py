@@ -63,8 +63,9 @@ DIALLERS = {
 }
 #: The folder that makes the client for untrusted addresses.
 GUARD = {"activities/egress"}
-#: Folders that make clients for addresses that operators configure: SMS providers, and services of the embedded stack.
-TRUSTED_CLIENTS = {"activities/sms", "bellwire/http", "starter/local", "starter/local/receivers"}
+#: Folders that make clients for addresses that operators configure: SMS providers, services of the embedded stack, and
+#: a developer's own program.
+TRUSTED_CLIENTS = {"activities/sms", "bellwire/cli", "bellwire/http", "starter/local", "starter/local/receivers"}
 #: `worker.py` composes without touching the registry.
 NO_REGISTRY = cast(Registry, None)
 #: What the workflows' own worker runs.

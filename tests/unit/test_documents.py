@@ -33,6 +33,7 @@ EXAMPLES = tracked_files("examples/**/*.py")
 OTHER_VARIABLES = {
     "BELLWIRE_SECRET",
     "BELLWIRE_KEY",
+    "BELLWIRE_URL",
     "BELLWIRE_FAULT_SEED",
     "BELLWIRE_TEST_MTAS",
     "BELLWIRE_TEST_LANGUAGES",

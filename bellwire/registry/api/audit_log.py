@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bellwire.registry.db.auditing import AuditEntry
+from bellwire.registry.db.auditing import AuditEntry, change
 from bellwire.registry.db.engine import Database
 from bellwire.registry.db.tables import audit_log
 
@@ -23,11 +23,20 @@ async def list_(
     return [AuditEntry(**row) for row in (await connection.execute(query)).mappings()]
 
 
+async def _nothing(_: AsyncConnection) -> None:
+    """The transaction that stores entries only."""
+
+
 class AuditLog:
     """The resource `registry.audit_log`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    async def record(self, action: str, resource: str, *, tenant: str | None = None) -> None:
+        """Add an entry for a change that is made elsewhere, such as in Temporal. Nothing is stored without an actor."""
+        with change(action, resource, tenant=tenant):
+            await self._database.write(_nothing)
 
     async def list(
         self, *, tenant: str | None = None, resource: str | None = None, before: str = "", limit: int = 100

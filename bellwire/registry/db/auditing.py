@@ -1,7 +1,7 @@
 """Auditing: an entry point says who acts, an operation says what it changes, and the transaction that changes it stores both."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -33,9 +33,17 @@ class AuditEntry(NamedTuple):
     tenant: str | None
 
 
+class Change(NamedTuple):
+    """What an operation does, without who and when."""
+
+    action: str
+    resource: str
+    tenant: str | None = None
+
+
 _actor: ContextVar[Actor | None] = ContextVar("actor", default=None)
-#: The entry that the next transaction stores. A list, so that the first transaction can take it out of its caller's context.
-_pending: ContextVar[list[AuditEntry]] = ContextVar("pending_audit_entry")
+#: The entries that the next transaction stores. A list, so that the first transaction can empty it for its caller too.
+_pending: ContextVar[list[AuditEntry]] = ContextVar("pending_audit_entries")
 
 
 @contextmanager
@@ -49,34 +57,42 @@ def acting(actor: Actor) -> Iterator[None]:
 
 
 @contextmanager
-def change(action: str, resource: str, *, tenant: str | None = None) -> Iterator[None]:
-    """Name what the first transaction of the body changes. Without an actor, as in a worker, nothing is stored."""
+def changes(made: Iterable[Change]) -> Iterator[None]:
+    """Name what the first transaction of the body changes.
+
+    Nothing is stored if that fails or returns False, since nothing was changed then, or without an actor, as in a worker.
+    """
     actor = _actor.get()
     if actor is None:
         yield
         return
-    entry = AuditEntry(
-        id=str(uuid7()),
-        at=datetime.now(UTC),
-        actor=actor.name,
-        origin=actor.origin,
-        action=action,
-        resource=resource,
-        tenant=tenant,
+    now = datetime.now(UTC)
+    token = _pending.set(
+        [
+            AuditEntry(str(uuid7()), now, actor.name, actor.origin, each.action, each.resource, each.tenant)
+            for each in made
+        ]
     )
-    token = _pending.set([entry])
     try:
         yield
     finally:
         _pending.reset(token)
 
 
-def take() -> AuditEntry | None:
-    """The entry to store, once."""
-    pending = _pending.get(None)
-    return pending.pop() if pending else None
+def change(action: str, resource: str, *, tenant: str | None = None) -> AbstractContextManager[None]:
+    """`changes` for a single one."""
+    return changes([Change(action, resource, tenant)])
 
 
-async def add(connection: AsyncConnection, entry: AuditEntry) -> None:
-    values: dict[str, Any] = entry._asdict()
-    await connection.execute(audit_log.insert(), values)
+def take() -> list[AuditEntry]:
+    """The entries to store, once."""
+    pending = _pending.get([])
+    taken = pending[:]
+    pending.clear()
+    return taken
+
+
+async def add(connection: AsyncConnection, entries: Sequence[AuditEntry]) -> None:
+    for entry in entries:
+        values: dict[str, Any] = entry._asdict()
+        await connection.execute(audit_log.insert(), values)

@@ -110,13 +110,13 @@ class Database(ABC):
     async def write(
         self, work: Callable[Concatenate[AsyncConnection, P], Work[T]], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Run work as one transaction, which is rolled back if it fails. It also stores the audit entry of the change, if any."""
-        entry = auditing.take()
+        """Run work as one transaction, which is rolled back if it fails. It also stores the audit entries of the change."""
+        entries = auditing.take()
 
         async def transaction(connection: AsyncConnection) -> T:
             result = await work(connection, *args, **kwargs)
-            if entry:
-                await auditing.add(connection, entry)
+            if result is not False:
+                await auditing.add(connection, entries)
             return result
 
         async with self._translated():

@@ -1,6 +1,7 @@
 """The HTTP API as an application: the routes, and what all of them share."""
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
 from bellwire.client import Client
 from bellwire.registry import Registry
@@ -19,7 +20,11 @@ from starter.gateway.api.resources import (
     deliveries,
     event_types,
     events,
+    limits,
     subscriptions,
+    suppressions,
+    templates,
+    tenants,
 )
 from starter.gateway.api.well_formed import WellFormed
 from starter.gateway.bodies import WholeBodies
@@ -30,9 +35,23 @@ ROUTERS = (
     event_types.router,
     subscriptions.router,
     deliveries.router,
+    suppressions.router,
+    templates.router,
     channels.router,
+    tenants.router,
+    limits.router,
     api_keys.router,
     audit_log.router,
+)
+
+#: What pages of other origins may send and read, where BELLWIRE_API_ORIGINS allows them.
+REQUEST_HEADERS = (
+    *("authorization", "content-type", "idempotency-key", "if-match", "prefer", "x-request-id"),
+    *("ce-specversion", "ce-id", "ce-source", "ce-type", "ce-subject", "ce-time", "ce-dataschema", "ce-tenant"),
+)
+RESPONSE_HEADERS = (
+    *("etag", "link", "location", "preference-applied", "ratelimit", "ratelimit-policy", "retry-after", "x-request-id"),
+    "idempotency-replayed",
 )
 
 
@@ -59,6 +78,14 @@ def api(settings: Settings, registry: Registry, client: Client) -> FastAPI:
     # The last one added is the outermost.
     app.add_middleware(IdempotencyKeys, registry=registry, verifier=verifier)
     app.add_middleware(WellFormed, verifier=verifier)
+    if settings.api_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.api_origins,
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=REQUEST_HEADERS,
+            expose_headers=RESPONSE_HEADERS,
+        )
     app.add_middleware(ResponseHeaders)
     app.add_middleware(WholeBodies)
     return app

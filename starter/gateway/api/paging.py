@@ -6,9 +6,9 @@ from typing import Annotated, Generic, TypeVar
 from urllib.parse import urlencode
 
 from fastapi import Query, Request, Response
-from pydantic import BaseModel
+from pydantic import AwareDatetime, BaseModel
 
-from starter.gateway.api.problems import refused
+from starter.gateway.api.problems import ApiProblem, refused
 
 T = TypeVar("T")
 
@@ -19,6 +19,10 @@ Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="How many items the
 Cursor = Annotated[
     str, Query(max_length=500, description="Where the page begins: `next` of the page before. Empty: the first page.")
 ]
+Since = Annotated[
+    AwareDatetime | None, Query(description="Only of events that were accepted at or after this time (RFC 3339).")
+]
+Until = Annotated[AwareDatetime | None, Query(description="Only of events that were accepted before this time.")]
 
 
 class Page(BaseModel, Generic[T]):
@@ -37,13 +41,18 @@ def read_cursor(cursor: str) -> str:
         key = ""
     # The decoder ignores what is not base64.
     if cursor and (cursor_of(key) != cursor or not key.isprintable()):
-        raise refused("cursor", "is not a cursor", remedy="use `next` of the page before")
+        raise invalid_cursor()
     return key
 
 
 def cursor_of(key: str) -> str:
     """The cursor of the page after the item with this key."""
     return base64.urlsafe_b64encode(key.encode()).decode().rstrip("=")
+
+
+def invalid_cursor() -> ApiProblem:
+    """The problem of a cursor that no page has given."""
+    return refused("cursor", "is not a cursor", remedy="use `next` of the page before")
 
 
 def page_of(request: Request, response: Response, items: Sequence[T], *, last_key: str, limit: int) -> Page[T]:

@@ -21,6 +21,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from bellwire.contract import channel_queue
 from bellwire.registry import Registry
+from bellwire.registry.db.auditing import change
 from bellwire.subscriptions import RATE_BOUNDS
 from bellwire.targets import Channel
 from bellwire.temporal.connection import cause_of
@@ -91,7 +92,8 @@ async def set_limit(registry: Registry, client: Temporal, channel: Channel, per_
     respond, it may have accepted the limit, so the registry keeps it.
     """
     before = (await registry.limits.by_channel()).get(channel)
-    await registry.limits.set(channel, per_second)
+    with change("limit.set", str(channel)):
+        await registry.limits.set(channel, per_second)
     try:
         await update_server(client, channel, per_second)
     except RPCError as error:
@@ -109,7 +111,8 @@ async def clear_limit(registry: Registry, client: Temporal, channel: Channel) ->
     except RPCError as error:
         if error.status is not RPCStatusCode.UNIMPLEMENTED:  # such a server has none to clear
             raise _failure(error, channel) from error
-    await registry.limits.clear(channel)
+    with change("limit.cleared", str(channel)):
+        await registry.limits.clear(channel)
     await _until_visible(client, channel, None)
     return await read_back(registry, client, channel)
 

@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 
 from bellwire.errors import SubscriptionInvalid
 from bellwire.registry import Registry
+from bellwire.registry.db.auditing import change
 from bellwire.subscriptions import Subscription, SubscriptionState
 from bellwire.targets import Channel
 
@@ -41,21 +42,23 @@ async def count_subscriptions(registry: Registry, selection: SubscriptionSelecti
 async def pause_many(registry: Registry, selection: SubscriptionSelection, *, reason: str | None) -> int:
     """Pause the active ones, and return how many. Those that were changed meanwhile are left alone."""
     changed = 0
-    async for name in _selected(registry, selection, SubscriptionState.ACTIVE):
-        changed += await registry.subscriptions.set_state(
-            name, SubscriptionState.PAUSED, reason=reason, if_state=SubscriptionState.ACTIVE
-        )
+    async for each in _selected(registry, selection, SubscriptionState.ACTIVE):
+        with change("subscription.paused", each.id, tenant=each.tenant):
+            changed += await registry.subscriptions.set_state(
+                each.id, SubscriptionState.PAUSED, reason=reason, if_state=SubscriptionState.ACTIVE
+            )
     return changed
 
 
 async def resume_many(registry: Registry, selection: SubscriptionSelection) -> int:
     """Resume the paused ones, and return how many. Disabled ones stay disabled: each needs a look at its endpoint."""
     changed = 0
-    async for name in _selected(registry, selection, SubscriptionState.PAUSED):
+    async for each in _selected(registry, selection, SubscriptionState.PAUSED):
         try:
-            changed += await registry.subscriptions.set_state(
-                name, SubscriptionState.ACTIVE, if_state=SubscriptionState.PAUSED
-            )
+            with change("subscription.resumed", each.id, tenant=each.tenant):
+                changed += await registry.subscriptions.set_state(
+                    each.id, SubscriptionState.ACTIVE, if_state=SubscriptionState.PAUSED
+                )
         except SubscriptionInvalid:
             continue  # its recipient was erased
     return changed
@@ -63,13 +66,13 @@ async def resume_many(registry: Registry, selection: SubscriptionSelection) -> i
 
 async def _selected(
     registry: Registry, selection: SubscriptionSelection, state: SubscriptionState
-) -> AsyncIterator[str]:
+) -> AsyncIterator[Subscription]:
     after = ""
     while True:
         page = await registry.subscriptions.list(channel=selection.channel, state=state, after=after, limit=PAGE)
         for each in page:
             if selection.selects(each):
-                yield each.id
+                yield each
         if len(page) < PAGE:
             return
         after = page[-1].id

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from bellwire.errors import SubscriptionNotFound
 from bellwire.keys.signing import KeyKind, signing_key
 from bellwire.registry import Registry
+from bellwire.registry.db.auditing import change
 from bellwire.service.settings import Settings
 from bellwire.subscriptions import Subscription
 from bellwire.targets import SPECS, EmailTarget, SmsTarget, WebhookTarget
@@ -80,7 +81,8 @@ async def store(registry: Registry, new: Sequence[NewSubscription]) -> list[Subs
         raise InputInvalid.of(problems)
     stored = []
     for each in new:
-        secret = await registry.subscriptions.create(each.subscription, secret=each.secret, kind=each.key_kind)
+        with change("subscription.created", each.subscription.id, tenant=each.subscription.tenant):
+            secret = await registry.subscriptions.create(each.subscription, secret=each.secret, kind=each.key_kind)
         stored.append(Subscribed(subscription=each.subscription, secret=secret.get_secret_value() if secret else None))
     return stored
 

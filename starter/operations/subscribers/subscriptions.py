@@ -7,6 +7,7 @@ from datetime import timedelta
 from bellwire.endpoint_health import EndpointHealth
 from bellwire.keys.signing import KeyKind
 from bellwire.registry import Registry
+from bellwire.registry.db.auditing import change
 from bellwire.registry.signing_secrets import MAX_OVERLAP, OVERLAP, KeyInUse
 from bellwire.registry.upkeep.results import Deleted
 from bellwire.subscriptions import Subscription, SubscriptionState
@@ -44,13 +45,15 @@ async def show_subscription(registry: Registry, subscription_id: str) -> Subscri
 
 async def pause_subscription(registry: Registry, subscription_id: str, *, reason: str | None) -> SubscriptionDetails:
     """Match no more events. Events published during the pause are not delivered later. Raises SubscriptionNotFound."""
-    await registry.subscriptions.set_state(subscription_id, SubscriptionState.PAUSED, reason=reason)
+    with change("subscription.paused", subscription_id, tenant=await _tenant(registry, subscription_id)):
+        await registry.subscriptions.set_state(subscription_id, SubscriptionState.PAUSED, reason=reason)
     return await show_subscription(registry, subscription_id)
 
 
 async def resume_subscription(registry: Registry, subscription_id: str) -> SubscriptionDetails:
     """Match events again, with a clean record of health. Raises SubscriptionNotFound, SubscriptionInvalid."""
-    await registry.subscriptions.set_state(subscription_id, SubscriptionState.ACTIVE)
+    with change("subscription.resumed", subscription_id, tenant=await _tenant(registry, subscription_id)):
+        await registry.subscriptions.set_state(subscription_id, SubscriptionState.ACTIVE)
     return await show_subscription(registry, subscription_id)
 
 
@@ -59,7 +62,8 @@ async def delete_subscription(registry: Registry, subscription_id: str, *, cance
 
     Raises SubscriptionNotFound, and OperationError if a delivery is unsettled and `cancel` is false.
     """
-    deleted = await registry.retention.delete(subscription_id, cancel=cancel)
+    with change("subscription.deleted", subscription_id, tenant=await _tenant(registry, subscription_id)):
+        deleted = await registry.retention.delete(subscription_id, cancel=cancel)
     if not deleted.gone:
         raise OperationError(
             f"{subscription_id}: {deleted.unsettled:,} of its deliveries are unsettled",
@@ -88,6 +92,12 @@ async def rotate_secret(
         raise InputInvalid(
             f"must be 0 to {MAX_OVERLAP.days} days; with 0 the old secrets stop at once", field="overlap"
         )
-    new = await registry.signing_secrets.rotate(subscription_id, overlap=lasting, secret=secret, kind=kind)
+    with change("subscription.secret_rotated", subscription_id, tenant=await _tenant(registry, subscription_id)):
+        new = await registry.signing_secrets.rotate(subscription_id, overlap=lasting, secret=secret, kind=kind)
     keys = await registry.signing_secrets.in_use(subscription_id)
     return Rotated(secret=new.get_secret_value(), keys=keys)
+
+
+async def _tenant(registry: Registry, subscription_id: str) -> str:
+    """The tenant of a subscription. Raises SubscriptionNotFound."""
+    return (await registry.subscriptions.get(subscription_id)).tenant

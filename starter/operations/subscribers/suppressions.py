@@ -1,4 +1,4 @@
-"""Suppressions by operators: add an address to the list of those that get nothing more, or lift one."""
+"""Suppressions by operators and tenants: add an address to the list of those that get nothing more, or lift one."""
 
 from pydantic import ValidationError
 
@@ -6,9 +6,10 @@ from bellwire.errors import field_errors
 from bellwire.formats.mailboxes import folded
 from bellwire.formats.phone_numbers import number_key
 from bellwire.registry import Registry
+from bellwire.registry.db.auditing import change
 from bellwire.suppressions import EVERYWHERE, Reported, Suppression, SuppressionReason
 from bellwire.targets import SPECS, Channel
-from starter.operations.problems import InputInvalid, OperationError
+from starter.operations.problems import InputInvalid, Kind, OperationError
 
 
 def channel_of(address: str) -> Channel:
@@ -16,20 +17,47 @@ def channel_of(address: str) -> Channel:
     return Channel.EMAIL if "@" in folded(address) else Channel.SMS
 
 
-async def suppress(registry: Registry, address: str, channel: Channel | None = None) -> Suppression:
-    """Send nothing more to the address, for any subscription. An existing suppression keeps its reason. Raises InputInvalid."""
-    wanted = _suppression(address, channel)
-    await registry.suppressions.add(wanted)
-    found = await registry.suppressions.list(channel=wanted.channel, address=wanted.address, limit=1000)
-    (stored,) = (each for each in found if each.subscription_id == EVERYWHERE)
-    return stored
+class NotSuppressed(OperationError):
+    """The address is not suppressed; nothing was changed."""
+
+    kind = Kind.NOT_FOUND
 
 
-async def lift(registry: Registry, address: str, channel: Channel | None = None) -> Suppression:
-    """Send to the address again, for all subscriptions; what was lifted. Raises InputInvalid, OperationError."""
+async def suppress(
+    registry: Registry,
+    address: str,
+    channel: Channel | None = None,
+    *,
+    subscription_id: str = EVERYWHERE,
+    tenant: str | None = None,
+) -> Suppression:
+    """Send nothing more to the address, for one subscription or for any. An existing suppression keeps its reason.
+
+    `tenant` is that of the subscription, for the audit log. Raises InputInvalid.
+    """
+    wanted = _suppression(address, channel).model_copy(update={"subscription_id": subscription_id})
+    with change("suppression.added", subscription_id or str(wanted.channel), tenant=tenant):
+        await registry.suppressions.add(wanted)
+    (found,) = await registry.suppressions.page(
+        subscription_id=subscription_id, channel=wanted.channel, address=wanted.address
+    )
+    return found.suppression
+
+
+async def lift(
+    registry: Registry,
+    address: str,
+    channel: Channel | None = None,
+    *,
+    subscription_id: str | None = None,
+    tenant: str | None = None,
+) -> Suppression:
+    """Send to the address again, for one subscription or for all; what was lifted. Raises InputInvalid, NotSuppressed."""
     wanted = _suppression(address, channel)
-    if not await registry.suppressions.lift(wanted.channel, wanted.address):
-        raise OperationError(
+    with change("suppression.lifted", subscription_id or str(wanted.channel), tenant=tenant):
+        lifted = await registry.suppressions.lift(wanted.channel, wanted.address, subscription_id=subscription_id)
+    if not lifted:
+        raise NotSuppressed(
             f"{wanted.address} is not suppressed on {wanted.channel}; nothing was changed", field="address"
         )
     return wanted
@@ -39,7 +67,10 @@ async def lift_reported(registry: Registry, reported: Reported, *, dry_run: bool
     """Lift all suppressions with a cause or a reason; return how many. With `dry_run`, only count them. Raises InputInvalid."""
     if reported.cause is None and reported.reason is None:
         raise InputInvalid("is missing", field="address", remedy="give an address, or --cause or --reason for many")
-    return await registry.suppressions.lift_reported(reported, dry_run=dry_run)
+    if dry_run:
+        return await registry.suppressions.lift_reported(reported, dry_run=True)
+    with change("suppressions.lifted", reported.cause or str(reported.reason)):
+        return await registry.suppressions.lift_reported(reported, dry_run=False)
 
 
 def _suppression(address: str, channel: Channel | None) -> Suppression:

@@ -12,6 +12,8 @@ from pydantic import ValidationError
 from bellwire.errors import SubscriptionChanged
 from bellwire.models import TRUSTED
 from bellwire.registry import Registry
+from bellwire.registry.db import auditing
+from bellwire.registry.db.auditing import Change
 from bellwire.registry.subscriptions import UPDATED
 from bellwire.service.settings import Settings
 from bellwire.subscriptions import Subscription
@@ -88,7 +90,9 @@ async def update_subscriptions(
         after = await _changed(changes, before, settings)
         different = [new for old, new in zip(before, after, strict=True) if new != old]
         try:
-            stored = {each.id: each for each in await registry.subscriptions.update(different)}
+            made = [Change("subscription.updated", each.id, each.tenant) for each in different]
+            with auditing.changes(made):
+                stored = {each.id: each for each in await registry.subscriptions.update(different)}
         except SubscriptionChanged:
             if any(change.if_version is not None for change in changes):
                 raise

@@ -10,7 +10,17 @@ from bellwire.errors import DeliveryNotFound
 from bellwire.models import StrictInput
 from bellwire.targets import Channel
 from starter.gateway.api.access import Access, TenantAccess
-from starter.gateway.api.paging import DEFAULT_LIMIT, Cursor, Limit, Page, page_of, read_cursor
+from starter.gateway.api.paging import (
+    DEFAULT_LIMIT,
+    Cursor,
+    Limit,
+    Page,
+    Since,
+    Until,
+    invalid_cursor,
+    page_of,
+    read_cursor,
+)
 from starter.gateway.api.views import DeliveryView
 from starter.operations.delivery import deliveries as operations
 from starter.operations.delivery.deliveries import DeliveryOfEvent
@@ -38,17 +48,25 @@ async def list_(
     subscription: Annotated[str | None, Query(max_length=63)] = None,
     state: DeliveryState | None = None,
     channel: Channel | None = None,
+    type: Annotated[str | None, Query(max_length=256, description="Only of events of this type.")] = None,  # noqa: A002
+    since: Since = None,
+    until: Until = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = "",
 ) -> Page[DeliveryView]:
-    """List deliveries. The key of a tenant sees those of its own subscriptions."""
+    """List deliveries, those of the newest events first. The key of a tenant sees those of its own subscriptions."""
     after = read_cursor(cursor)
+    if after and parse_delivery_id(after) is None:
+        raise invalid_cursor()
     found = await access.registry.deliveries.list(
         event_key=event,
         subscription_id=subscription,
         tenant=access.tenant,
         state=state,
         channel=channel,
+        event_type=type,
+        since=since,
+        until=until,
         after=after,
         limit=limit,
     )
@@ -69,7 +87,9 @@ async def redeliver(access: TenantAccess, delivery_id: str, redelivery: Redelive
     """Attempt a delivery now: one that waits at once, a settled one again, with a new schedule."""
     found = await _visible(access, delivery_id)
     end_pause = redelivery.end_pause if redelivery else False
-    return Redelivery(workflow_id=await operations.retry_delivery(access.client, found, end_pause=end_pause))
+    workflow_id = await operations.retry_delivery(access.client, found, end_pause=end_pause)
+    await access.registry.audit_log.record("delivery.redelivered", delivery_id, tenant=access.tenant)
+    return Redelivery(workflow_id=workflow_id)
 
 
 async def _visible(access: Access, delivery_id: str) -> DeliveryOfEvent:

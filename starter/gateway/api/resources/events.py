@@ -11,7 +11,7 @@ from bellwire.models import StrictInput
 from bellwire.registry import StoredEvent
 from starter.gateway.api.access import Access, AnyAccess, PublishAccess, TenantAccess
 from starter.gateway.api.cloud_events import draft_of
-from starter.gateway.api.paging import DEFAULT_LIMIT, Cursor, Limit, Page, page_of, read_cursor
+from starter.gateway.api.paging import DEFAULT_LIMIT, Cursor, Limit, Page, Since, Until, page_of, read_cursor
 from starter.gateway.api.prefer import seconds_to_wait
 from starter.gateway.api.views import DeliveryView, EventView, StatusView
 from starter.operations.delivery.events import details_of
@@ -57,12 +57,20 @@ async def list_(
     response: Response,
     type: Annotated[str | None, Query(max_length=256)] = None,  # noqa: A002 - the word of CloudEvents
     tenant: Annotated[str | None, Query(max_length=63)] = None,
+    since: Since = None,
+    until: Until = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = "",
 ) -> Page[EventView]:
     """List events, newest first. The key of a tenant sees those that are for it or are delivered to it."""
     found = await access.registry.events.list(
-        type=type, tenant=tenant, visible_to=access.tenant, after=read_cursor(cursor), limit=limit
+        type=type,
+        tenant=tenant,
+        visible_to=access.tenant,
+        since=since,
+        until=until,
+        after=read_cursor(cursor),
+        limit=limit,
     )
     views = [EventView.of(stored) for stored in found]
     return page_of(request, response, views, last_key=views[-1].key if views else "", limit=limit)
@@ -102,7 +110,9 @@ async def cancel(access: PublishAccess, key: str, cancelling: CancelInput | None
     """Stop delivering the event: its unsettled deliveries settle as cancelled. What was sent stays sent."""
     event = (await access.registry.events.get(key)).event
     subscription_id = cancelling.subscription if cancelling else None
-    return StatusView.of(await cancel_event(access.client, event.source, event.id, subscription_id))
+    status = await cancel_event(access.client, event.source, event.id, subscription_id)
+    await access.registry.audit_log.record("event.cancelled", key, tenant=event.tenant)
+    return StatusView.of(status)
 
 
 async def _visible(access: Access, key: str) -> StoredEvent:

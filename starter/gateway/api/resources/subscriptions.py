@@ -144,7 +144,7 @@ async def list_(
 @router.get("/{subscription_id}")
 async def get(access: TenantAccess, response: Response, subscription_id: str) -> SubscriptionView:
     """One subscription, with its version as the `ETag`."""
-    return _shown(response, await _visible(access, subscription_id))
+    return _shown(response, await visible(access, subscription_id))
 
 
 @router.patch("/{subscription_id}")
@@ -156,7 +156,7 @@ async def update(
     if_match: Annotated[str | None, Header(description="The `ETag` of the version that the change is made to.")] = None,
 ) -> SubscriptionView:
     """Change fields; what is left out stays, null clears. Deliveries and secret stay, and later attempts use the new fields."""
-    await _visible(access, subscription_id)
+    await visible(access, subscription_id)
     change = read_change(patch, subscription_id=subscription_id, if_version=_version(if_match))
     try:
         (updated,) = await update_subscriptions(access.registry, [change], access.settings)
@@ -172,7 +172,7 @@ async def delete(
     cancel: Annotated[bool, Query(description="Cancel its unsettled deliveries first.")] = False,
 ) -> None:
     """Delete a subscription with its deliveries and attempts."""
-    await _visible(access, subscription_id)
+    await visible(access, subscription_id)
     await operations.delete_subscription(access.registry, subscription_id, cancel=cancel)
 
 
@@ -181,7 +181,7 @@ async def pause(
     access: TenantAccess, response: Response, subscription_id: str, pausing: PauseInput | None = None
 ) -> SubscriptionView:
     """Match no more events. Events published during the pause are not delivered later."""
-    await _visible(access, subscription_id)
+    await visible(access, subscription_id)
     reason = pausing.reason if pausing else None
     details = await operations.pause_subscription(access.registry, subscription_id, reason=reason)
     return _shown(response, details.subscription)
@@ -190,14 +190,14 @@ async def pause(
 @router.post("/{subscription_id}/resume")
 async def resume(access: TenantAccess, response: Response, subscription_id: str) -> SubscriptionView:
     """Match events again, after a pause or after the subscription was disabled."""
-    await _visible(access, subscription_id)
+    await visible(access, subscription_id)
     return _shown(response, (await operations.resume_subscription(access.registry, subscription_id)).subscription)
 
 
 @router.post("/{subscription_id}/test")
 async def send(access: TenantAccess, subscription_id: str, sending: TestInput | None = None) -> TestResult:
     """Send an event to the subscription now, in any state. It is not recorded as a delivery."""
-    subscription = await _visible(access, subscription_id)
+    subscription = await visible(access, subscription_id)
     event = draft_of(sending.event) if sending and sending.event is not None else None
     request = TestSendInput(subscription_id=subscription.id, channel=subscription.channel, event=event)
     result = (await send_test(access.client.temporal, access.registry, request)).result
@@ -207,7 +207,7 @@ async def send(access: TenantAccess, subscription_id: str, sending: TestInput | 
 @router.post("/{subscription_id}/rotate-secret")
 async def rotate_secret(access: TenantAccess, subscription_id: str, rotation: RotationInput | None = None) -> Rotation:
     """Sign with another secret. The old one signs as well during the overlap."""
-    await _visible(access, subscription_id)
+    await visible(access, subscription_id)
     wanted = rotation or RotationInput()
     rotated = await operations.rotate_secret(
         access.registry, subscription_id, overlap=timedelta(seconds=wanted.overlap), secret=wanted.secret
@@ -218,7 +218,7 @@ async def rotate_secret(access: TenantAccess, subscription_id: str, rotation: Ro
 @router.get("/{subscription_id}/health")
 async def health(access: TenantAccess, subscription_id: str) -> HealthView:
     """How recent attempts at the subscription's endpoint went."""
-    await _visible(access, subscription_id)
+    await visible(access, subscription_id)
     found = await operations.show_subscription(access.registry, subscription_id)
     return HealthView(
         state=found.subscription.state,
@@ -229,7 +229,7 @@ async def health(access: TenantAccess, subscription_id: str) -> HealthView:
     )
 
 
-async def _visible(access: Access, subscription_id: str) -> Subscription:
+async def visible(access: Access, subscription_id: str) -> Subscription:
     """Raises SubscriptionNotFound, for another tenant's as for one that does not exist."""
     missing = SubscriptionNotFound.of(subscription_id)
     try:
