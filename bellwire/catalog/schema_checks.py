@@ -17,7 +17,7 @@ MAX_SCHEMA_BYTES = 64 * 1024
 #: Levels of objects and lists in a schema.
 MAX_DEPTH = 100
 #: Subschemas that are applied along any one path into the data.
-MAX_WORK = 10_000
+MAX_WORK = 1_000
 #: Levels of data for which the work is calculated. Data nests no deeper than 100.
 _LEVELS = 64
 
@@ -51,22 +51,42 @@ def subschemas(schema: Mapping[str, Any]) -> Iterator[Subschema]:
             yield from (Subschema(keyword, name, each) for name, each in value.items())
 
 
-def problems_of_schema(schema: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Why a schema is refused, as places and messages, apart from what the meta-schema says."""
+class SchemaCheck(NamedTuple):
+    """What is known of a schema before it is applied."""
+
+    #: Why it is refused, as places and messages, apart from what the meta-schema says.
+    problems: tuple[tuple[str, str], ...]
+    #: Subschemas that it applies along any one path into the data, at most.
+    work: int = 0
+
+
+def check_schema(schema: Mapping[str, Any]) -> SchemaCheck:
+    """Whether a schema is refused, and how much work it is."""
     if not _fits(schema, MAX_DEPTH):
-        yield "schema", f"nests deeper than {MAX_DEPTH} levels; move parts into $defs"
-        return
+        return _refused(f"nests deeper than {MAX_DEPTH} levels; move parts into $defs")
     try:
         size = len(json.dumps(schema, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode())
     except (TypeError, ValueError):
-        yield "schema", "has values that JSON does not have"
-        return
+        return _refused("has values that JSON does not have")
     if size > MAX_SCHEMA_BYTES:
-        yield "schema", f"has {size:,} bytes of JSON, the limit is {MAX_SCHEMA_BYTES:,}"
-        return
+        return _refused(f"has {size:,} bytes of JSON, the limit is {MAX_SCHEMA_BYTES:,}")
     survey = _Survey(schema)
-    found = list(survey.problems())
-    yield from found or survey.problems_of_work()
+    if problems := tuple(survey.problems()):
+        return SchemaCheck(problems)
+    try:
+        work = survey.work()
+    except _EndlessReference as error:
+        message = "refers to itself without end; only a property or an item may have the schema that holds it"
+        return SchemaCheck(((str(error), message),))
+    except RecursionError:
+        return _refused("has too long a chain of references; make it simpler")
+    if work > MAX_WORK:
+        return _refused(f"applies more than {MAX_WORK:,} subschemas to one value; make it simpler")
+    return SchemaCheck((), work)
+
+
+def _refused(message: str) -> SchemaCheck:
+    return SchemaCheck((("schema", message),))
 
 
 def _fits(value: object, levels: int) -> bool:
@@ -132,27 +152,18 @@ class _Survey:
             if "$schema" in schema and (nested or str(schema["$schema"]).rstrip("#") != DIALECT):
                 yield f"{place}.$schema", f"must be {DIALECT}, at the top, or be left out"
 
-    def problems_of_work(self) -> Iterator[tuple[str, str]]:
+    def work(self) -> int:
+        """How many subschemas apply along any one path into the data. Raises _EndlessReference, RecursionError."""
         totals: dict[int, int] = {}
-        try:
-            for _ in range(_LEVELS):
-                found: dict[int, _Work] = {}
-                for _place, schema in self._places.values():
-                    self._work(schema, totals, found, set())
-                now = {key: work.total for key, work in found.items()}
-                if now.get(id(self._root), 0) > MAX_WORK:
-                    yield "schema", f"applies more than {MAX_WORK:,} subschemas to one value; make it simpler"
-                    return
-                if now == totals:
-                    return
-                totals = now
-        except _EndlessReference as error:
-            yield (
-                str(error),
-                "refers to itself without end; only a property or an item may have the schema that holds it",
-            )
-        except RecursionError:
-            yield "schema", "has too long a chain of references; make it simpler"
+        for _ in range(_LEVELS):
+            found: dict[int, _Work] = {}
+            for _place, schema in self._places.values():
+                self._work(schema, totals, found, set())
+            now = {key: work.total for key, work in found.items()}
+            if now == totals or now[id(self._root)] > MAX_WORK:
+                return now[id(self._root)]
+            totals = now
+        return totals[id(self._root)]
 
     def _work(self, schema: Any, below: Mapping[int, int], found: dict[int, _Work], within: set[int]) -> _Work:
         if not isinstance(schema, dict):

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bellwire.catalog.places import in_data
-from bellwire.catalog.schema_checks import problems_of_schema
+from bellwire.catalog.schema_checks import check_schema
 from bellwire.errors import SchemaInvalid
 
 if TYPE_CHECKING:
@@ -16,8 +16,12 @@ if TYPE_CHECKING:
 
 #: Problems that are listed of one value.
 MAX_PROBLEMS = 20
+#: Problems that the library may collect, at some 30 µs each.
+_MAX_COLLECTED = 5_000
 #: Bytes of a compiled pattern.
 _MAX_PATTERN_BYTES = 1024 * 1024
+#: Keywords that forbid properties.
+_CLOSING = {"additionalProperties", "unevaluatedProperties"}
 #: What messages have in place of values, which may be private.
 _MASK = "the value"
 
@@ -38,16 +42,47 @@ class SchemaValidator:
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
         """Raises SchemaInvalid with each reason why the schema is refused."""
-        if problems := list(islice(problems_of_schema(schema), MAX_PROBLEMS)):
-            raise SchemaInvalid.of(problems)
+        check = check_schema(schema)
+        if check.problems:
+            raise SchemaInvalid.of(check.problems[:MAX_PROBLEMS])
+        self._work = check.work
         self._validator = _compiled(schema)
 
     def problems(self, data: object, *, root: str = "data") -> Sequence[DataProblem]:
-        """What is wrong with `data`, the first ones; empty if it is valid."""
+        """What is wrong with `data`, the first ones; of large data only the first one. Empty if it is valid."""
         if self._validator.is_valid(data):
             return ()
-        errors = islice(self._validator.iter_errors(data), MAX_PROBLEMS)
-        return [problem for error in errors for problem in _problems(error, root)][:MAX_PROBLEMS]
+        # The library collects all problems before it returns the first.
+        if has_at_most(_MAX_COLLECTED // self._work, data):
+            errors = self._validator.iter_errors(data)
+        else:
+            errors = iter([_first_error(self._validator, data)])
+        return list(islice((problem for error in errors for problem in _problems(error, root)), MAX_PROBLEMS))
+
+
+def has_at_most(number: int, data: object) -> bool:
+    """Whether data has at most this many values, those within others included."""
+    left, waiting = number, [data]
+    while waiting:
+        left -= 1
+        if left < 0:
+            return False
+        value = waiting.pop()
+        if isinstance(value, dict | list):
+            if len(value) > left:
+                return False
+            waiting += value.values() if isinstance(value, dict) else value
+    return True
+
+
+def _first_error(validator: "Draft202012Validator", data: object) -> "ValidationError":
+    from jsonschema_rs import ValidationError
+
+    try:
+        validator.validate(data)
+    except ValidationError as error:
+        return error
+    raise AssertionError("data that is not valid has an error")
 
 
 def _problems(error: "ValidationError", root: str) -> Iterator[DataProblem]:
@@ -59,6 +94,8 @@ def _problems(error: "ValidationError", root: str) -> Iterator[DataProblem]:
         case "additionalProperties" | "unevaluatedProperties":
             for name in kind["unexpected"]:
                 yield DataProblem(in_data([*path, str(name)], root=root), "is not a known property; leave it out")
+        case "falseSchema" if error.schema_path and error.schema_path[-1] in _CLOSING:
+            yield DataProblem(in_data(path, root=root), "has properties that are not known; leave them out")
         case "falseSchema":
             yield DataProblem(in_data(path, root=root), "is not allowed; leave it out")
         case _:
