@@ -13,8 +13,8 @@ from starter.gateway.api.publishing import Publishing
 from starter.gateway.api.rate_limits import RateLimits
 from starter.gateway.api.requests import ResponseHeaders
 from starter.gateway.api.resources import api_keys, audit_log, channels, deliveries, events, subscriptions
-from starter.gateway.api.well_formed import WellFormed
 from starter.gateway.bodies import WholeBodies
+from starter.gateway.well_formed import WellFormed
 
 ROUTERS = (events.router, subscriptions.router, deliveries.router, channels.router, api_keys.router, audit_log.router)
 
