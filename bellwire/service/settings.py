@@ -179,7 +179,7 @@ class Settings(BaseSettings):
     #: Maximum concurrent send activities of one worker, per channel. Each waits for its slowest receiver, so many are needed
     #: if some hang, and holds up to 200 deliveries in memory. A busy worker runs fewer.
     max_activities: int = Field(default=200, ge=1, le=1000)
-    #: Seconds after SIGTERM that a worker has to finish attempts in flight.
+    #: Seconds after SIGTERM that a worker has to finish attempts in flight, and the gateway to finish requests.
     shutdown_grace: float = Field(default=30, ge=0, le=600)
 
     #: Folder of templates that take precedence over the built-in ones.

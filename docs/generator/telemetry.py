@@ -39,7 +39,8 @@ def metrics_page() -> str:
     watched = meanings.table("sdk_metrics")
     return document(
         "Metrics",
-        "A worker with `BELLWIRE_METRICS_ADDRESS` serves Prometheus metrics at `/metrics` on that address: Bellwire's own, with"
+        "A worker with `BELLWIRE_METRICS_ADDRESS` serves Prometheus metrics at `/metrics` on that address, and the gateway at"
+        " `/metrics` on its own port: Bellwire's own, with"
         " the prefix `bellwire_`, and those of Temporal's SDK, with the prefix `temporal_`.",
         "## Bellwire",
         table(("metric", "meaning, *type; by* labels"), rows),

@@ -26,9 +26,9 @@ from starter.gateway.api.resources import (
     templates,
     tenants,
 )
-from starter.gateway.api.well_formed import WellFormed
 from starter.gateway.bodies import WholeBodies
 from starter.operations.catalog.checking import PublishedTypes
+from starter.gateway.well_formed import WellFormed
 
 ROUTERS = (
     events.router,

@@ -17,8 +17,8 @@ from bellwire.registry.api.idempotency import Claim, StoredResponse
 from starter.gateway.api.callers import KeyVerifier
 from starter.gateway.api.problems import ApiProblem, ProblemType, problem_response, refused
 from starter.gateway.api.publishing import PUBLISH
-from starter.gateway.api.well_formed import MAX_BODY
 from starter.gateway.bodies import read_body
+from starter.gateway.well_formed import MAX_BODY
 
 FIELD = "Idempotency-Key"
 #: A key: a string of structured fields, with or without its quotes.

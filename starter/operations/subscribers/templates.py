@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from bellwire.errors import TemplateInvalid
 from bellwire.subscriptions import Subscription
@@ -20,6 +21,10 @@ from starter.operations.problems import OperationError
 
 #: Where the built-in templates are.
 BUILT_IN = CHECKOUT / "activities" / "templates"
+
+#: Processes that render or check templates at a time; each takes a second of CPU, and programs of tenants can ask for many.
+MAX_PROCESSES = 2
+_slots: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
 #: The files of a template's folder, each with its channel.
 _FILES = {file: channel for channel, spec in SPECS.items() for file in spec.templates.values()}
@@ -82,14 +87,15 @@ async def check_templates(own: Sequence[Mapping[str, str]]) -> list[str | None]:
 
 
 async def _render(request: dict[str, Any]) -> dict[str, Any]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "activities.rendering.preview"),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        cwd=CHECKOUT,
-    )
-    output, errors = await process.communicate(json.dumps(request).encode())
+    async with _slots.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(MAX_PROCESSES)):
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "activities.rendering.preview"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            cwd=CHECKOUT,
+        )
+        output, errors = await process.communicate(json.dumps(request).encode())
     if process.returncode:
         raise OperationError(f"activities.rendering.preview failed: {errors.decode(errors='replace').strip()[-2000:]}")
     response: dict[str, Any] = json.loads(output)

@@ -16,7 +16,7 @@ from bellwire.targets import Channel
 from starter.gateway.api.access import Access, TenantAccess
 from starter.gateway.api.cloud_events import draft_of
 from starter.gateway.api.paging import DEFAULT_LIMIT, Cursor, Limit, Page, page_of, read_cursor
-from starter.gateway.api.problems import ApiProblem, ProblemType
+from starter.gateway.api.problems import ApiProblem, ProblemType, refused
 from starter.operations.problems import Problem
 from starter.operations.subscribers import subscriptions as operations
 from starter.operations.subscribers.subscribing import read_subscription, store
@@ -157,11 +157,14 @@ async def update(
 ) -> SubscriptionView:
     """Change fields; what is left out stays, null clears. Deliveries and secret stay, and later attempts use the new fields."""
     await visible(access, subscription_id)
-    change = read_change(patch, subscription_id=subscription_id, if_version=_version(if_match))
+    version = _version(if_match)
+    change = read_change(patch, subscription_id=subscription_id, if_version=version)
     try:
         (updated,) = await update_subscriptions(access.registry, [change], access.settings)
     except SubscriptionChanged as error:
-        raise ApiProblem(ProblemType.PRECONDITION_FAILED, str(error)) from error
+        if version is None:
+            raise ApiProblem(ProblemType.CONFLICT, str(error), headers={"retry-after": "1"}) from error
+        raise refused("If-Match", str(error), kind=ProblemType.PRECONDITION_FAILED) from error
     return _shown(response, updated.after)
 
 
@@ -256,8 +259,10 @@ def _version(if_match: str | None) -> int | None:
         return None
     found = _ETAG.fullmatch(if_match.strip())
     if found is None:
-        problem = Problem(
-            message="is not an ETag of this subscription", field="If-Match", remedy="send the ETag as it was given"
+        raise refused(
+            "If-Match",
+            "is not an ETag of this subscription",
+            remedy="send the ETag as it was given",
+            kind=ProblemType.PRECONDITION_FAILED,
         )
-        raise ApiProblem(ProblemType.PRECONDITION_FAILED, str(problem), errors=[problem])
     return int(found[1])
