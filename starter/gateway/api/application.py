@@ -67,6 +67,7 @@ def api(settings: Settings, registry: Registry, client: Client) -> FastAPI:
     app.router.routes.extend(Publishing(client, verifier, limits).routes())
     for router in ROUTERS:
         app.include_router(router)
+    app.state.paths = [*app.router.routes, *(route for router in ROUTERS for route in router.routes)]
     handle_problems(app)
     describe(app)
     # The last one added is the outermost.
