@@ -5,9 +5,9 @@ from typing import Any
 from fastapi import FastAPI
 
 from bellwire import contract
-from starter.gateway.api import request_schemas
 from starter.gateway.api.problems import MEDIA_TYPE, STATUSES, ProblemType
 from starter.gateway.api.publishing import PUBLISH
+from starter.gateway.api.resources import request_schemas
 
 _STRING = {"type": "string"}
 #: The problem of every refused request (RFC 9457).

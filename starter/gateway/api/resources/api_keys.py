@@ -11,7 +11,7 @@ from bellwire.registry.api.api_keys import OVERLAP, ApiKey
 from starter.gateway.api.access import AdminAccess
 from starter.gateway.api.idempotency import SECRET
 from starter.gateway.api.paging import DEFAULT_LIMIT, Cursor, Limit, Page, page_of, read_cursor
-from starter.gateway.api.request_schemas import SCOPE
+from starter.gateway.api.resources.request_schemas import SCOPE
 from starter.operations.platform import api_keys as operations
 
 router = APIRouter(prefix="/v1/api-keys", tags=["API keys"])

@@ -17,7 +17,7 @@ from bellwire.targets import Channel
 from starter.gateway.api.access import Access, TenantAccess
 from starter.gateway.api.paging import DEFAULT_LIMIT, Cursor, Limit, Page, invalid_cursor, page_of, read_cursor
 from starter.gateway.api.problems import ApiProblem, ProblemType
-from starter.gateway.api.request_schemas import ADDRESS
+from starter.gateway.api.resources.request_schemas import ADDRESS
 from starter.gateway.api.resources.subscriptions import visible
 from starter.operations.problems import Problem
 from starter.operations.subscribers import suppressions as operations

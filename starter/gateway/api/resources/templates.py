@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, JsonValue
 from bellwire.models import StrictInput
 from bellwire.targets import Channel
 from starter.gateway.api.access import AnyAccess, TenantAccess
-from starter.gateway.api.request_schemas import LOCALE, PRINTABLE
+from starter.gateway.api.resources.request_schemas import LOCALE, PRINTABLE
 from starter.gateway.api.resources.subscriptions import visible
 from starter.operations.subscribers import templates as operations
 
