@@ -45,7 +45,9 @@ _NOT_CONTENT = {"time", "traceparent", "tracestate"}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 _URI_REFERENCE = re.compile(
     r"(?:[A-Za-z][A-Za-z0-9+.\-]*:|(?![^/?#]*:))"  # a scheme, or a first segment without a colon
-    r"(?:[A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=]|%[0-9A-Fa-f]{2})*"
+    # An authority, in which only an IP address has brackets.
+    r"(?://(?:[A-Za-z0-9\-._~:@!$&'()*+,;=]|%[0-9A-Fa-f]{2})*(?:\[[0-9A-Fa-f:.]+\](?::[0-9]*)?)?)?"
+    r"(?:[A-Za-z0-9\-._~:/?@!$&'()*+,;=]|%[0-9A-Fa-f]{2})*"
     r"(?:#(?:[A-Za-z0-9\-._~:/?@!$&'()*+,;=]|%[0-9A-Fa-f]{2})*)?"
 )
 _EXTENSION_NAME = re.compile(r"[a-z0-9]+")

@@ -169,12 +169,12 @@ class Position(NamedTuple):
     subscription_id: str
 
     def __str__(self) -> str:
-        return "\n".join((self.created_at.isoformat(), *self[1:]))
+        return " ".join((self.created_at.isoformat(), *self[1:]))
 
     @classmethod
     def parse(cls, text: str) -> Self:
         """Raises ValueError."""
-        created_at, channel, address_key, subscription_id = text.split("\n")
+        created_at, channel, address_key, subscription_id = text.split(" ", 3)  # the name of a sender may have spaces
         at = datetime.fromisoformat(created_at)
         if at.tzinfo is None:
             raise ValueError("the time has no time zone")

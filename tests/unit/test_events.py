@@ -417,3 +417,10 @@ def test_data_that_repeats_one_list_without_end_is_refused_in_time() -> None:
         repeated = [repeated, repeated]
     with pytest.raises(EventInvalid, match="more than 1,000,000 values"):
         event(data=repeated)
+
+
+@pytest.mark.parametrize("source", ["a:[x", "/a[b]", "/a?b[c]", "https://h/[::1]"])
+def test_brackets_are_for_an_address_in_the_authority_of_a_source(source: str) -> None:
+    with pytest.raises(EventInvalid, match="source"):
+        Event(source=source, type="a")
+    assert Event(source="https://[::1]:80/a", type="a").source == "https://[::1]:80/a"

@@ -27,8 +27,8 @@ from starter.gateway.api.resources import (
     tenants,
 )
 from starter.gateway.bodies import WholeBodies
-from starter.operations.catalog.checking import PublishedTypes
 from starter.gateway.well_formed import WellFormed
+from starter.operations.catalog.checking import PublishedTypes
 
 ROUTERS = (
     events.router,
@@ -73,6 +73,7 @@ def api(settings: Settings, registry: Registry, client: Client) -> FastAPI:
     app.router.routes.extend(Publishing(client, verifier, limits, types).routes())
     for router in ROUTERS:
         app.include_router(router)
+    app.state.paths = [*app.router.routes, *(route for router in ROUTERS for route in router.routes)]
     handle_problems(app)
     describe(app)
     # The last one added is the outermost.

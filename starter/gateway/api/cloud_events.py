@@ -76,7 +76,8 @@ def read_batch(headers: Headers, body: bytes) -> list[Any]:
 
 def draft_of(value: Mapping[str, Any]) -> Event:
     """An event that is not to be published: attributes that do not decide who gets it may be missing. Raises ApiProblem."""
-    return _parsed({"specversion": "1.0", "source": "/draft", **value})
+    given = {name: item for name, item in value.items() if item is not None}
+    return _parsed({"specversion": "1.0", "source": "/draft", **given})
 
 
 def event_of(value: Any) -> Event:

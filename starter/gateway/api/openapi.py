@@ -5,9 +5,9 @@ from typing import Any
 from fastapi import FastAPI
 
 from bellwire import contract
-from bellwire.events import Event
 from starter.gateway.api.problems import MEDIA_TYPE, STATUSES, ProblemType
 from starter.gateway.api.publishing import PUBLISH
+from starter.gateway.api.resources import request_schemas
 
 _STRING = {"type": "string"}
 #: The problem of every refused request (RFC 9457).
@@ -46,6 +46,13 @@ _RECEIPT = {
     },
 }
 
+#: Bodies that operations take as they are.
+_BODIES = {
+    ("/v1/events/precheck", "post"): "EventDraft",
+    ("/v1/subscriptions", "post"): "NewSubscription",
+    ("/v1/subscriptions/{subscription_id}", "patch"): "SubscriptionPatch",
+}
+
 
 def describe(app: FastAPI) -> None:
     """Let the application serve the whole document."""
@@ -54,11 +61,20 @@ def describe(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             document = generate()
+            new_subscription, parts = request_schemas.subscription()
             document["components"]["schemas"] |= {
+                **parts,
                 "Problem": _PROBLEM,
                 "Receipt": _RECEIPT,
-                "CloudEvent": _cloud_event(),
+                "CloudEvent": request_schemas.cloud_event(),
+                "EventDraft": request_schemas.draft_event(),
+                "NewSubscription": new_subscription,
+                "SubscriptionPatch": request_schemas.subscription_patch(),
             }
+            for (path, method), name in _BODIES.items():
+                content = document["paths"][path][method]["requestBody"]["content"]
+                content["application/json"]["schema"] = {"$ref": f"#/components/schemas/{name}"}
+            _draft_of_a_test(document["components"]["schemas"])
             # The framework's own description of a refused request, which no route responds with.
             for name in ("HTTPValidationError", "ValidationError"):
                 document["components"]["schemas"].pop(name, None)
@@ -73,23 +89,16 @@ def describe(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign] # FastAPI's documented way to extend the document
 
 
+def _draft_of_a_test(schemas: dict[str, Any]) -> None:
+    schemas["TestInput"]["properties"]["event"]["anyOf"][0] = {"$ref": "#/components/schemas/EventDraft"}
+
+
 def _refusals() -> dict[int, str]:
     return dict(reversed(list(STATUSES.values())))
 
 
 def _problem(title: str) -> dict[str, Any]:
     return {"description": title, "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
-
-
-def _cloud_event() -> dict[str, Any]:
-    """An event in the CloudEvents JSON format."""
-    schema = Event.model_json_schema()
-    schema.pop("$defs", None)
-    schema["required"] = ["specversion", "id", "source", "type"]
-    for name in schema["properties"]:
-        schema["properties"][name].pop("default", None)
-    schema["properties"]["data"] = {"description": "Any JSON value."}
-    return schema
 
 
 def _publish() -> dict[str, Any]:
@@ -105,7 +114,8 @@ def _publish() -> dict[str, Any]:
         "tags": ["Events"],
         "operationId": "publish",
         "summary": "Publish",
-        "description": "Publish an event, or a batch, by the CloudEvents HTTP binding: structured, batch or binary mode. "
+        "description": f"Publish an event, or a batch of up to {contract.MAX_EVENTS:,}, by the "
+        "CloudEvents HTTP binding: structured, batch or binary mode. "
         "Once it is acknowledged, it is durable.",
         "security": [{"ApiKey": []}],
         "parameters": [
@@ -122,7 +132,8 @@ def _publish() -> dict[str, Any]:
             "content": {
                 "application/cloudevents+json": {"schema": event},
                 "application/cloudevents-batch+json": {
-                    "schema": {"type": "array", "minItems": 1, "maxItems": contract.MAX_EVENTS, "items": event}
+                    # A bad item is not a bad batch.
+                    "schema": {"type": "array", "minItems": 1, "items": {"anyOf": [event, {}]}}
                 },
             },
         },

@@ -6,8 +6,9 @@ from typing import Annotated, Generic, TypeVar
 from urllib.parse import urlencode
 
 from fastapi import Query, Request, Response
-from pydantic import AwareDatetime, BaseModel
+from pydantic import AwareDatetime, BaseModel, BeforeValidator
 
+from bellwire.formats.timestamps import parse_timestamp
 from starter.gateway.api.problems import ApiProblem, refused
 
 T = TypeVar("T")
@@ -19,10 +20,9 @@ Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="How many items the
 Cursor = Annotated[
     str, Query(max_length=500, description="Where the page begins: `next` of the page before. Empty: the first page.")
 ]
-Since = Annotated[
-    AwareDatetime | None, Query(description="Only of events that were accepted at or after this time (RFC 3339).")
-]
-Until = Annotated[AwareDatetime | None, Query(description="Only of events that were accepted before this time.")]
+Time = Annotated[AwareDatetime, BeforeValidator(parse_timestamp)]
+Since = Annotated[Time | None, Query(description="Only of events that were accepted at or after this time (RFC 3339).")]
+Until = Annotated[Time | None, Query(description="Only of events that were accepted before this time.")]
 
 
 class Page(BaseModel, Generic[T]):

@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from bellwire.errors import (
     BellwireError,
@@ -200,7 +201,8 @@ def handle_problems(app: FastAPI) -> None:
             error.status_code, ProblemType.INVALID if error.status_code < 500 else ProblemType.INTERNAL
         )
         detail = error.detail if error.detail != HTTPStatus(error.status_code).phrase else ""
-        return problem_response(request, ApiProblem(kind, detail, headers=error.headers))
+        headers = {"allow": allowed} if (allowed := _allowed(request, error)) else error.headers
+        return problem_response(request, ApiProblem(kind, detail, headers=headers))
 
     @app.exception_handler(ClientDisconnect)
     async def hung_up(request: Request, error: ClientDisconnect) -> Response:  # noqa: ARG001 - nobody gets the response
@@ -211,6 +213,16 @@ def handle_problems(app: FastAPI) -> None:
         log.error("request.failed", request_id=request.scope.get("request_id"), path=request.url.path, exc_info=error)
         detail = "The log of the gateway has the cause under this request id."
         return problem_response(request, ApiProblem(ProblemType.INTERNAL, detail))
+
+
+def _allowed(request: Request, error: HTTPException) -> str:
+    """The methods of the path, of all its routes: the framework names those of the first one only. Empty for other errors."""
+    if error.status_code != HTTPStatus.METHOD_NOT_ALLOWED:
+        return ""
+    routes = [route for route in request.app.state.paths if isinstance(route, Route)]
+    matching = [route for route in routes if route.path_regex.match(request.url.path)]
+    exact = [route for route in matching if route.path == request.url.path]
+    return ", ".join(sorted({method for route in exact or matching for method in route.methods or ()}))
 
 
 def _of_validation(error: RequestValidationError) -> ApiProblem:

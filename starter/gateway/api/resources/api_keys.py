@@ -11,6 +11,7 @@ from bellwire.registry.api.api_keys import OVERLAP, ApiKey
 from starter.gateway.api.access import AdminAccess
 from starter.gateway.api.idempotency import SECRET
 from starter.gateway.api.paging import DEFAULT_LIMIT, Cursor, Limit, Page, page_of, read_cursor
+from starter.gateway.api.resources.request_schemas import SCOPE
 from starter.operations.platform import api_keys as operations
 
 router = APIRouter(prefix="/v1/api-keys", tags=["API keys"])
@@ -45,7 +46,11 @@ class NewApiKeyView(BaseModel):
 
 
 class NewApiKeyInput(StrictInput):
-    scope: str = Field(examples=["tenant:acme"], description="`admin`, `publish`, or `tenant:<tenant>`.")
+    scope: str = Field(
+        examples=["tenant:acme"],
+        description="`admin`, `publish`, or `tenant:<tenant>`.",
+        json_schema_extra={"pattern": SCOPE},
+    )
     description: str = Field(default="", max_length=operations.MAX_DESCRIPTION)
     expires_in: Annotated[int, Field(ge=1, le=10 * 366 * 86_400)] | None = Field(
         default=None, description="Seconds until it stops working; null: never."

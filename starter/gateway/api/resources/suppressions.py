@@ -17,6 +17,7 @@ from bellwire.targets import Channel
 from starter.gateway.api.access import Access, TenantAccess
 from starter.gateway.api.paging import DEFAULT_LIMIT, Cursor, Limit, Page, invalid_cursor, page_of, read_cursor
 from starter.gateway.api.problems import ApiProblem, ProblemType
+from starter.gateway.api.resources.request_schemas import ADDRESS
 from starter.gateway.api.resources.subscriptions import visible
 from starter.operations.problems import Problem
 from starter.operations.subscribers import suppressions as operations
@@ -49,7 +50,9 @@ class SuppressionView(BaseModel):
 
 
 class SuppressionInput(StrictInput):
-    address: str = Field(min_length=1, max_length=MAX_ADDRESS, examples=["ann@example.com", "+14155550123"])
+    address: str = Field(
+        min_length=1, max_length=MAX_ADDRESS, examples=["ann@example.com", "+14155550123"], json_schema_extra=ADDRESS
+    )
     channel: Channel | None = Field(
         default=None, description="`email` or `sms`; null: email for an address with an @, otherwise sms."
     )

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field, JsonValue
 from bellwire.models import StrictInput
 from bellwire.targets import Channel
 from starter.gateway.api.access import AnyAccess, TenantAccess
+from starter.gateway.api.resources.request_schemas import LOCALE, PRINTABLE
 from starter.gateway.api.resources.subscriptions import visible
 from starter.operations.subscribers import templates as operations
 
@@ -30,9 +31,11 @@ class TemplateList(BaseModel):
 
 
 class PreviewInput(StrictInput):
-    name: Annotated[str, Field(min_length=1, max_length=256)] = Field(description="A template, or an event type.")
+    name: Annotated[str, Field(min_length=1, max_length=256)] = Field(
+        description="A template, or an event type.", json_schema_extra={"pattern": PRINTABLE}
+    )
     data: JsonValue = Field(default_factory=dict, description="The event's data.")
-    locale: Annotated[str, Field(min_length=2, max_length=35)] | None = Field(
+    locale: Annotated[str, Field(min_length=2, max_length=35, json_schema_extra={"pattern": LOCALE})] | None = Field(
         default=None,
         description="Language of the text, such as `en` or `zh-CN`; null: that of the subscription, or en.",
     )

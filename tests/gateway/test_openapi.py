@@ -1,0 +1,58 @@
+"""The OpenAPI document is true: requests that are made from it find no contradiction, one by one and in sequences."""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from bellwire.keys.api_keys import Scope
+from starter.checkout import CHECKOUT
+from tests.acceptance.conftest import running_gateway, running_system
+from tests.gateway.conftest import Served
+
+#: Another seed makes other requests; a failure names its own.
+SEED = os.environ.get("BELLWIRE_FAULT_SEED", "1")
+#: Requests per operation of the phases that make random ones, and seconds for all of a phase.
+EXAMPLES, SECONDS = 5, 200
+
+
+async def test_a_method_that_a_path_has_not_is_refused_with_those_that_it_has(served: Served) -> None:
+    for path, methods in (
+        ("/v1/events", "GET, POST"),
+        ("/v1/events/precheck", "POST"),
+        ("/v1/limits/sms", "DELETE, PUT"),
+    ):
+        refused = await served.call("OPTIONS", path)
+        assert (refused.status, refused.headers["allow"]) == (405, methods), path
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(700)
+@pytest.mark.parametrize("phases", ["examples,coverage,fuzzing", "stateful"])
+async def test_requests_made_from_the_document_find_no_contradiction(tmp_path: Path, phases: str) -> None:
+    # No request leaves this machine: webhooks to made-up hosts go to a proxy that is not there.
+    async with (
+        running_system(
+            tmp_path,
+            BELLWIRE_EGRESS_PROXY="http://127.0.0.1:9",
+            BELLWIRE_API_RATE="0",
+            BELLWIRE_PUBLISH_RATE="0",
+        ) as system,
+        running_gateway(system, log=tmp_path / "gateway.log") as url,
+    ):
+        key = (await system.registry.api_keys.create(Scope.parse("admin"))).key
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(CHECKOUT / "schemathesis.toml")),
+            *("run", f"{url}/v1/openapi.json", "--checks", "all", "--phases", phases, "--seed", SEED, "--no-color"),
+            *("--max-examples", str(EXAMPLES), "--max-time", str(SECONDS), "--generation-database", "none"),
+            *("--header", f"Authorization: Bearer {key}"),
+            # It must not revoke the key that it uses.
+            *("--exclude-path-regex", "/api-keys/.*/(revoke|rotate)"),
+            cwd=tmp_path,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        output, _ = await process.communicate()
+    assert process.returncode == 0, output.decode()
