@@ -7,7 +7,7 @@ from typing import Any
 
 from typer.main import get_command
 
-from bellwire.cli.main import app as bellwire_app
+from bellwire.cli.app import app as bellwire_app
 from bellwire.service.worker_options import option_parser
 from docs.generator.markdown import code, document, prose, sentence, table
 from docs.generator.sources import CHECKOUT

@@ -56,7 +56,7 @@ async def proxied_client(env: WorkflowEnvironment) -> AsyncIterator[tuple[Proxy,
     counting = Counting()
     async with Proxy.to_port(env.client.service_client.config.target_host) as proxy:
         temporal = await connect(target_host=proxy.address, tls=False, api_key=None, interceptors=[counting])
-        yield proxy, Client(temporal), counting
+        yield proxy, Client(temporal, batching=False), counting
 
 
 async def insist(publish: Callable[[], Any]) -> Any:

@@ -195,12 +195,17 @@ async def parameters(served: Served) -> dict[str, str]:
     published = await served.call("POST", "/v1/events", event, headers=headers)
     key = published.headers["location"].rpartition("/")[2]
     created = await served.call("POST", "/v1/api-keys", {"scope": "publish"})
+    await served.call("POST", "/v1/event-types", {"type": "malformed.type", "schema": {"type": "object"}})
     return {
         "key": key,
         "delivery_id": f"dlv_{key}_{subscription.id}",
         "subscription_id": subscription.id,
         "key_id": created.json["id"],
         "name": "webhook",
+        "channel": "sms",
+        "tenant": "acme",
+        "type": "malformed.type",
+        "version": "1",
     }
 
 
@@ -282,6 +287,9 @@ def valid_bodies() -> dict[str, list[Any]]:
     """Bodies of each operation, to be changed in one place."""
     set_by_the_registry = {"id", "tenant", "state", "state_reason", "version", "updated_at", "secret", "asymmetric"}
     change = {name: value for name, value in subscription().items() if name not in set_by_the_registry}
+    details = {"description": "x", "owner": "x", "deprecated": "x", "retry_schedule": [1, 2]}
+    version = {"schema": {"type": "object"}, "examples": [{"order": "42"}]}
+    suppression = {"address": "malformed@example.com", "channel": "email"}
     return {
         "POST /v1/events": [event()],
         "POST /v1/events/precheck": [event()],
@@ -298,6 +306,13 @@ def valid_bodies() -> dict[str, list[Any]]:
         "POST /v1/deliveries/{delivery_id}/redeliver": [{"end_pause": False}],
         "POST /v1/api-keys": [{"scope": "publish", "description": "x", "expires_in": 60}],
         "POST /v1/api-keys/{key_id}/rotate": [{"overlap": 1}],
+        "POST /v1/event-types": [{"type": "malformed.type", **details, **version}],
+        "PATCH /v1/event-types/{type}": [details],
+        "POST /v1/event-types/{type}/versions": [version],
+        "POST /v1/suppressions": [suppression],
+        "POST /v1/suppressions/lift": [suppression],
+        "PUT /v1/limits/{channel}": [{"per_second": 5.0}],
+        "POST /v1/templates/preview": [{"name": "order.paid", "data": {"order": "42"}, "locale": "en"}],
     }
 
 

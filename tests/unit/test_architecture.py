@@ -65,7 +65,9 @@ DIALLERS = {
 GUARD = {"activities/egress"}
 #: Folders that make clients for addresses that operators configure: SMS providers, services of the embedded stack, and
 #: a developer's own program.
-TRUSTED_CLIENTS = {"activities/sms", "bellwire/cli", "bellwire/http", "starter/local", "starter/local/receivers"}
+TRUSTED_CLIENTS = {
+    *("activities/sms", "bellwire/cli", "bellwire/http", "starter/gateway", "starter/local", "starter/local/receivers")
+}
 #: `worker.py` composes without touching the registry.
 NO_REGISTRY = cast(Registry, None)
 #: What the workflows' own worker runs.

@@ -239,4 +239,4 @@ async def test_a_body_that_is_too_long_is_refused(called: Called) -> None:
 async def test_without_a_public_url_there_are_no_callbacks(called: Called) -> None:
     settings = Settings(twilio_account_sid="AC1", twilio_auth_token="secret", twilio_sender=SENDER)
     paths = [getattr(route, "path", "") for route in application(settings, called.registry).routes]
-    assert paths == ["/ready"]
+    assert paths == ["/health", "/ready"]

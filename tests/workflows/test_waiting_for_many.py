@@ -42,12 +42,12 @@ class Counting(Interceptor):
         return Outbound(next)
 
 
-def counted(client: Client) -> tuple[Client, Counter[str]]:
+def counted(client: Client, *, batching: bool = True) -> tuple[Client, Counter[str]]:
     """The same client, with its calls counted."""
     counting = Counting()
     config = client.temporal.config()
     config["interceptors"] = [counting]
-    return Client(Temporal(**config)), counting.calls
+    return Client(Temporal(**config), batching=batching), counting.calls
 
 
 async def test_the_events_of_a_publication_are_one_question(platform: FakePlatform, client: Client) -> None:
@@ -88,7 +88,7 @@ async def test_lookups_ask_workers_for_few_at_a_time(monkeypatch: pytest.MonkeyP
 
 
 async def test_many_waits_for_workflows_of_their_own_end_with_their_timeout(dev_server: WorkflowEnvironment) -> None:
-    client, calls = counted(Client(dev_server.client))
+    client, calls = counted(Client(dev_server.client), batching=False)
     started = await asyncio.gather(*(client.publish(event()) for _ in range(100)))
     waits = [client.wait(receipt, timeout=2) for receipt in started]
     results = await asyncio.gather(*waits, return_exceptions=True)
