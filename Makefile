@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-TESTERS ?= 2
+TESTERS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help demo dev test test-slow lint format typecheck docs reference screenshots bench clean
@@ -22,7 +22,7 @@ demo: $(READY) ## Publish events to local receivers and check what arrives (KEEP
 dev: $(READY) ## Run the whole stack in the foreground: Temporal with its UI, registry, worker
 	$(BIN)/python -m starter dev
 
-test: $(READY) ## Run all tests except the slow ones, in TESTERS=2 processes
+test: $(READY) ## Run all tests except the slow ones, in TESTERS=3 processes
 	$(BIN)/python -m pytest -m "not slow" -n $(TESTERS) --dist loadfile $(ARGS)
 
 test-slow: $(READY) ## Run the slow tests: crashes, several processes, large fan-outs

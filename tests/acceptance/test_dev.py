@@ -63,6 +63,7 @@ async def test_the_json_has_the_gateway_and_an_admin_key_that_works_until_the_st
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+@pytest.mark.slow
 async def test_the_printed_command_publishes_when_it_is_pasted(tmp_path: Path) -> None:
     async with running_dev(tmp_path, "Ctrl-C stops everything.") as printed:
         found = re.search(r"^curl .*\\\n.*$", printed, re.MULTILINE)

@@ -134,6 +134,7 @@ class Program:
         return verify(secret, headers, body)
 
 
+@pytest.mark.slow
 async def test_listen_relays_events_of_the_tenant_signed_and_waits_for_program_and_gateway(
     served: Served, tmp_path: Path
 ) -> None:

@@ -355,6 +355,7 @@ async def test_every_body_has_a_valid_one(served: Served, parameters: dict[str, 
             assert response.status < 300, f"{operation}: {response.body!r}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", valid_bodies())
 async def test_every_member_of_a_body_is_checked(served: Served, parameters: dict[str, str], operation: str) -> None:
     method, _, template = operation.partition(" ")
