@@ -312,7 +312,8 @@ def valid_bodies() -> dict[str, list[Any]]:
         "POST /v1/suppressions": [suppression],
         "POST /v1/suppressions/lift": [suppression],
         "PUT /v1/limits/{channel}": [{"per_second": 5.0}],
-        "POST /v1/templates/preview": [{"name": "order.paid", "data": {"order": "42"}, "locale": "en"}],
+        # Without data, which may be anything, since each preview starts a process.
+        "POST /v1/templates/preview": [{"name": "order.paid"}],
     }
 
 
@@ -356,6 +357,7 @@ async def test_every_body_has_a_valid_one(served: Served, parameters: dict[str, 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # hundreds of requests, some of which start a process to check templates
 @pytest.mark.parametrize("operation", valid_bodies())
 async def test_every_member_of_a_body_is_checked(served: Served, parameters: dict[str, str], operation: str) -> None:
     method, _, template = operation.partition(" ")
