@@ -197,7 +197,8 @@ async def test_publishing_survives_the_rate_limit_of_a_server() -> None:
         metrics = MetricBuffer(10_000)
         runtime = Runtime(telemetry=TelemetryConfig(metrics=metrics))
         address = env.client.service_client.config.target_host
-        client = Client(await connect(target_host=address, tls=False, api_key=None, runtime=runtime))
+        # One start for each event.
+        client = Client(await connect(target_host=address, tls=False, api_key=None, runtime=runtime), batching=False)
         events = [event() for _ in range(100)]
 
         async def one(published: Event) -> Receipt:
