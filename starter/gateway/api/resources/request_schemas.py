@@ -54,7 +54,7 @@ def cloud_event(required: Iterable[str] = ("specversion", "id", "source", "type"
                 text["pattern"] = PRINTABLE
         if name not in required and "anyOf" not in attribute:
             properties[name] = {"anyOf": [attribute, _NULL]}
-    properties["source"] |= {"pattern": _URI_REFERENCE, "format": "uri-reference"}
+    properties["source"] |= {"pattern": _URI_REFERENCE}
     properties["tenant"]["anyOf"][0]["pattern"] = _ADDRESSED
     properties["time"] = {"anyOf": [{"type": "string", "format": "date-time"}, _NULL]}
     properties["data"] = {"description": "Any JSON value."}
