@@ -65,10 +65,9 @@ async def publish_batch(registry: Registry, client: Client) -> int:
     the registry.
     """
     events = await registry.operational_events.list(limit=BATCH_SIZE)
-    subscribed = await _subscribed(registry, events)
-    await registry.operational_events.remove(
-        sorted({event.id for event in events} - {event.id for event in subscribed})
-    )
+    subscribed = await _subscribed(registry, events) if events else []
+    if unsubscribed := {event.id for event in events} - {event.id for event in subscribed}:
+        await registry.operational_events.remove(sorted(unsubscribed))
     for of_tenant in _by_tenant(subscribed):
         try:
             receipts = await client.publish_many(of_tenant)
