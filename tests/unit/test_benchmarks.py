@@ -290,15 +290,33 @@ child.communicate()
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_peak_memory_is_the_sum_of_all_processes_since_the_reset() -> None:
-    mine = os.getpid()
-    before = bytearray(64 * 1024 * 1024)
-    del before
-    meters.forget_peak_memory([mine])
-    before_use = meters.peak_memory([mine])
-    during = bytearray(os.urandom(1)) * (32 * 1024 * 1024)
-    assert 25 < meters.peak_memory([mine]) - before_use < 50
-    del during
-    assert meters.peak_memory([mine, mine]) == pytest.approx(2 * meters.peak_memory([mine]), rel=0.01)
+    # A child's memory: what this process freed before might be given to it again, and would not count.
+    program = """\
+import sys
+before = bytearray(b"x") * (64 << 20)
+del before
+print("freed", flush=True)
+sys.stdin.readline()
+during = bytearray(b"x") * (32 << 20)
+print("taken", flush=True)
+sys.stdin.readline()
+"""
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        assert child.stdout.readline() == "freed\n"
+        assert meters.peak_memory([child.pid]) > 64
+        meters.forget_peak_memory([child.pid])
+        at_rest = meters.peak_memory([child.pid])
+        assert at_rest < 60
+        child.stdin.write("\n")
+        child.stdin.flush()
+        assert child.stdout.readline() == "taken\n"
+        peak = meters.peak_memory([child.pid])
+        assert 25 < peak - at_rest < 50
+        assert meters.peak_memory([child.pid, child.pid]) == pytest.approx(2 * peak, rel=0.01)
+        child.stdin.write("\n")
 
 
 @pytest.mark.slow
