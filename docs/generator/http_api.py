@@ -1,6 +1,6 @@
 """The page of the HTTP API, from its OpenAPI document."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
 from bellwire.client import Client
@@ -23,7 +23,8 @@ def page() -> str:
         "The gateway (`python -m starter gateway`) serves this API and, at `/v1/openapi.json`, its OpenAPI 3.1 document. Each"
         " request has an API key: `Authorization: Bearer bw_…`. [Use the HTTP API](../how-to/use-the-http-api.md) begins with"
         " the first key.",
-        *(part for tag, group in _by_tag(spec).items() for part in (f"## {tag}", *_operations(spec, group))),
+        *(part for tag, group in _by_tag(spec["paths"]).items() for part in (f"## {tag}", *_operations(spec, group))),
+        *_webhooks(spec),
         "## Problems",
         "A refused or failed request gets a problem document (RFC 9457): `type`, `title`, `status`, `detail`, `request_id`, and"
         " `errors` with `field`, `message` and `remedy` for each bad field. The types stay the same:",
@@ -37,10 +38,10 @@ def openapi() -> dict[str, Any]:
     return api(Settings(), registry, cast(Client, None)).openapi()
 
 
-def _by_tag(spec: Mapping[str, Any]) -> dict[str, list[tuple[str, str, Mapping[str, Any]]]]:
+def _by_tag(paths: Mapping[str, Any]) -> dict[str, list[tuple[str, str, Mapping[str, Any]]]]:
     """Operations by their first tag, in the order of the document."""
     groups: dict[str, list[tuple[str, str, Mapping[str, Any]]]] = {}
-    for path, methods in spec["paths"].items():
+    for path, methods in paths.items():
         for method, operation in methods.items():
             groups.setdefault(operation["tags"][0], []).append((method.upper(), path, operation))
     return groups
@@ -66,6 +67,53 @@ def _operations(spec: Mapping[str, Any], group: list[tuple[str, str, Mapping[str
         if fields := list(_fields(spec, _success(operation))):
             yield f"Response {_status(operation)}:"
             yield table(("field", "type", "meaning"), fields)
+
+
+def _webhooks(spec: Mapping[str, Any]) -> Iterator[str]:
+    """What endpoints get, from the `webhooks` of the document."""
+    yield "## Webhooks"
+    yield (
+        "What Bellwire sends to the endpoints of subscriptions, as `webhooks` of the OpenAPI document."
+        " [Receive webhooks](../receivers/index.md) is the guide for their authors. Each request has these headers, but that for"
+        " consent, which is not signed:"
+    )
+    deliveries = [operation for path in spec["webhooks"].values() for operation in path.values()]
+    shared = [each for each in deliveries[0]["parameters"] if each["required"]]
+    yield table(("header", "meaning"), _headers(shared))
+    yield "What follows from the response to a delivery:"
+    responses = deliveries[0]["responses"]
+    yield table(
+        ("status", "meaning"), ((code(status), prose(each["description"])) for status, each in responses.items())
+    )
+    yield table(
+        ("header", "meaning"), _headers([{"name": name, **each} for name, each in responses["2XX"]["headers"].items()])
+    )
+    for name, path in spec["webhooks"].items():
+        ((method, operation),) = path.items()
+        yield f"### {code(name)}"
+        yield (
+            f"{operation['description']}" if method == "post" else f"{code(method.upper())}. {operation['description']}"
+        )
+        if own := [each for each in operation["parameters"] if each not in shared]:
+            yield table(("header", "meaning"), _headers(own))
+        if fields := list(_fields(spec, operation.get("requestBody"))):
+            yield "Body:"
+            yield table(("field", "type", "meaning"), fields)
+        if (data := _data_of(operation)) is not None:
+            yield "`data`:"
+            yield table(("field", "type", "meaning"), _properties(spec, data, ""))
+
+
+def _headers(parameters: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    return ((code(each["name"]), prose(each["description"])) for each in parameters)
+
+
+def _data_of(operation: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The schema of an operational event's data."""
+    if "x-event-type" not in operation:
+        return None
+    (media,) = operation["requestBody"]["content"].values()
+    return cast(Mapping[str, Any], media["schema"]["allOf"][1]["properties"]["data"])
 
 
 def _status(operation: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from bellwire import contract
 from starter.gateway.api.problems import MEDIA_TYPE, STATUSES, ProblemType
 from starter.gateway.api.publishing import PUBLISH
 from starter.gateway.api.resources import request_schemas
+from starter.gateway.api.webhooks import described
 
 _STRING = {"type": "string"}
 #: The problem of every refused request (RFC 9457).
@@ -70,7 +71,9 @@ def describe(app: FastAPI) -> None:
                 "EventDraft": request_schemas.draft_event(),
                 "NewSubscription": new_subscription,
                 "SubscriptionPatch": request_schemas.subscription_patch(),
+                **described.schemas(),
             }
+            document["webhooks"] = described.webhooks()
             for (path, method), name in _BODIES.items():
                 content = document["paths"][path][method]["requestBody"]["content"]
                 content["application/json"]["schema"] = {"$ref": f"#/components/schemas/{name}"}

@@ -1,0 +1,1 @@
+"""What Bellwire sends to endpoints, as the `webhooks` of the OpenAPI document."""
