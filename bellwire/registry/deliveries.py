@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import and_, bindparam, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, bindparam, exists, func, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.contract import REDELIVERY_PREFIX, Group
@@ -114,6 +114,9 @@ async def list_(
                 f"{after[:120]} is not a valid delivery id; expected dlv_<event key>_<subscription id>"
             )
         last = select(events.c.accepted_at, events.c.key).where(events.c.key == key.event_key)
+        if tenant is not None:
+            # Another tenant's event must be as one that does not exist.
+            last = last.where(is_delivered_to(tenant))
         query = query.where(
             or_(
                 tuple_(events.c.accepted_at, events.c.key) < last.scalar_subquery(),
@@ -140,13 +143,28 @@ async def redelivering(connection: AsyncConnection, event_key: str) -> list[str]
     return list((await connection.execute(query.order_by(deliveries.c.subscription_id))).scalars())
 
 
-async def counts(connection: AsyncConnection, event_keys: Iterable[str]) -> dict[str, Counts]:
-    """Return the number of deliveries of each event by state; events without deliveries are absent."""
+def is_delivered_to(tenant: str) -> ColumnElement[bool]:
+    """Whether an event of the query has a delivery for a subscription of the tenant."""
+    return exists().where(
+        deliveries.c.event_key == events.c.key,
+        deliveries.c.subscription_id == subscriptions.c.id,
+        subscriptions.c.tenant == tenant,
+    )
+
+
+async def counts(
+    connection: AsyncConnection, event_keys: Iterable[str], *, tenant: str | None = None
+) -> dict[str, Counts]:
+    """Return the number of deliveries of each event by state, to one tenant or to all; events without any are absent."""
     query = (
         select(deliveries.c.event_key, deliveries.c.state, func.count())
         .where(deliveries.c.event_key.in_(sorted(set(event_keys))))
         .group_by(deliveries.c.event_key, deliveries.c.state)
     )
+    if tenant is not None:
+        query = query.join(subscriptions, subscriptions.c.id == deliveries.c.subscription_id).where(
+            subscriptions.c.tenant == tenant
+        )
     counted: dict[str, Counts] = {}
     for event_key, state, number in await connection.execute(query):
         more = {"matched": number, **({state: number} if DeliveryState(state).settled else {})}

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, bindparam, exists, or_, select, tuple_
+from sqlalchemy import ColumnElement, Select, bindparam, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.contract import EventSummary, LookupResult, PublishResult
@@ -15,9 +15,9 @@ from bellwire.receipts import KnownEvent
 from bellwire.registry import operational_events
 from bellwire.registry.db.bulk import execute_many
 from bellwire.registry.db.engine import Database, insert_missing
-from bellwire.registry.db.tables import deliveries, events, subscriptions
+from bellwire.registry.db.tables import events
 from bellwire.registry.deliveries import by_keys as deliveries_by_keys
-from bellwire.registry.deliveries import counts
+from bellwire.registry.deliveries import counts, is_delivered_to
 from bellwire.registry.delivery_keys import grouped
 
 # Built once, since building a statement costs more than executing it.
@@ -115,8 +115,11 @@ async def with_id(connection: AsyncConnection, event_id: str, *, source: str | N
     return await _read(connection, _newest_first(query))
 
 
-async def get(connection: AsyncConnection, key: str) -> StoredEvent:
-    found = await _read(connection, select(events).where(events.c.key == key))
+async def get(connection: AsyncConnection, key: str, *, visible_to: str | None = None) -> StoredEvent:
+    query = select(events).where(events.c.key == key)
+    if visible_to is not None:
+        query = query.where(_is_visible_to(visible_to))
+    found = await _read(connection, query, tenant=visible_to)
     if not found:
         raise EventNotFound(f"no event has the key {key[:40]}; it is the last part of a receipt's Location")
     return found[0]
@@ -135,7 +138,7 @@ async def list_(
 ) -> list[StoredEvent]:
     query = select(events)
     if visible_to is not None:
-        query = query.where(or_(events.c.tenant == visible_to, _is_delivered_to(visible_to)))
+        query = query.where(_is_visible_to(visible_to))
     if event_type is not None:
         query = query.where(events.c.type == event_type)
     if tenant is not None:
@@ -146,30 +149,26 @@ async def list_(
         query = query.where(events.c.accepted_at < until)
     if after:
         last = select(events.c.accepted_at, events.c.key).where(events.c.key == after)
+        if visible_to is not None:
+            # One that the tenant may not see must be as one that does not exist.
+            last = last.where(_is_visible_to(visible_to))
         query = query.where(tuple_(events.c.accepted_at, events.c.key) < last.scalar_subquery())
-    return await _read(connection, _newest_first(query).limit(limit))
+    return await _read(connection, _newest_first(query).limit(limit), tenant=visible_to)
 
 
-async def is_delivered_to(connection: AsyncConnection, key: str, tenant: str) -> bool:
-    query = select(events.c.key).where(events.c.key == key, _is_delivered_to(tenant))
-    return (await connection.execute(query)).first() is not None
-
-
-def _is_delivered_to(tenant: str) -> ColumnElement[bool]:
-    return exists().where(
-        deliveries.c.event_key == events.c.key,
-        deliveries.c.subscription_id == subscriptions.c.id,
-        subscriptions.c.tenant == tenant,
-    )
+def _is_visible_to(tenant: str) -> ColumnElement[bool]:
+    """Whether an event is for a tenant, or is delivered to it."""
+    return or_(events.c.tenant == tenant, is_delivered_to(tenant))
 
 
 def _newest_first(query: Select[Any]) -> Select[Any]:
     return query.order_by(events.c.accepted_at.desc(), events.c.key.desc())
 
 
-async def _read(connection: AsyncConnection, query: Select[Any]) -> list[StoredEvent]:
+async def _read(connection: AsyncConnection, query: Select[Any], *, tenant: str | None = None) -> list[StoredEvent]:
+    """The events of a query, with counts of the deliveries to one tenant or to all."""
     rows = (await connection.execute(query)).all()
-    counted = await counts(connection, [row.key for row in rows])
+    counted = await counts(connection, [row.key for row in rows], tenant=tenant)
     return [
         StoredEvent(
             Event.restored(row.body), row.workflow_id, row.digest, row.accepted_at, counted.get(row.key, Counts())
@@ -238,7 +237,8 @@ class Events:
         limit: int = 50,
     ) -> Sequence[StoredEvent]:
         """Return events, newest first, after the event key `after`. `tenant` is the one that they were published for;
-        `visible_to` a tenant that they were published for or delivered to. `since`: accepted then or later; `until`: before.
+        `visible_to` a tenant that they were published for or delivered to, whose deliveries are counted.
+        `since`: accepted then or later; `until`: before.
         """
         return await self._database.read(
             list_,
@@ -251,13 +251,9 @@ class Events:
             limit=limit,
         )
 
-    async def get(self, key: str) -> StoredEvent:
-        """Return the event with this key. Raises EventNotFound."""
-        return await self._database.read(get, key)
-
-    async def is_delivered_to(self, key: str, tenant: str) -> bool:
-        """Whether the event has a delivery for a subscription of the tenant."""
-        return await self._database.read(is_delivered_to, key, tenant)
+    async def get(self, key: str, *, visible_to: str | None = None) -> StoredEvent:
+        """Return the event with this key, `visible_to` as in `list`. Raises EventNotFound."""
+        return await self._database.read(get, key, visible_to=visible_to)
 
     async def with_id(self, event_id: str, *, source: str | None = None) -> Sequence[StoredEvent]:
         """Return the events with this id, of one source or of all, newest first."""

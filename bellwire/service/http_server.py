@@ -11,10 +11,12 @@ import logging
 import resource
 import socket
 import struct
+import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 import h11
@@ -56,6 +58,20 @@ class Deadlines:
     stop: float = 5.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """The response to a request that is not valid HTTP, so that no application sees it."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str]
+
+
+def plain_refusal(status: int, reason: str) -> Refusal:
+    """A refusal as text."""
+    return Refusal(status=status, body=reason.encode(), headers={"content-type": "text/plain; charset=utf-8"})
+
+
 class _Clients:
     """The connections, and those of them that wait for their client, the longest first."""
 
@@ -81,9 +97,9 @@ class _Clients:
 class _Connection(H11Protocol):
     """A connection whose client has to keep the deadlines."""
 
-    def __init__(self, clients: _Clients, *arguments: Any) -> None:
+    def __init__(self, clients: _Clients, refuse: Callable[[int, str], Refusal], *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._clients = clients
+        self._clients, self._refuse = clients, refuse
         self._receiving: tuple[object, asyncio.TimerHandle] | None = None
         self._sending: asyncio.TimerHandle | None = None
 
@@ -110,6 +126,26 @@ class _Connection(H11Protocol):
     def on_response_complete(self) -> None:
         super().on_response_complete()
         self._follow()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what h11 cannot parse. uvicorn calls this while it handles h11's exception, which says why."""
+        if self.conn.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
+            # Within a response: it cannot become another one.
+            self.abort()
+            return
+        error = sys.exception()
+        status = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else HTTPStatus.BAD_REQUEST
+        refusal = self._refuse(status, str(error or msg))
+        headers = {**refusal.headers, "content-length": str(len(refusal.body)), "connection": "close"}
+        for event in (
+            h11.Response(
+                status_code=refusal.status, headers=list(headers.items()), reason=HTTPStatus(refusal.status).phrase
+            ),
+            h11.Data(data=refusal.body),
+            h11.EndOfMessage(),
+        ):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -167,8 +203,12 @@ async def serving_http(
     port: int,
     max_connections: int = MAX_CONNECTIONS,
     deadlines: Deadlines = Deadlines(),
+    refuse: Callable[[int, str], Refusal] = plain_refusal,
 ) -> AsyncIterator[int]:
-    """Serve an ASGI application until the context is left; yields the port. Raises OSError if it cannot listen."""
+    """Serve an ASGI application until the context is left; yields the port. Raises OSError if it cannot listen.
+
+    `refuse` makes the response to what is not valid HTTP, of the status that fits and the reason.
+    """
     loop = asyncio.get_running_loop()
     # Each invalid request would be a line of the log.
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
@@ -185,7 +225,7 @@ async def serving_http(
     config.load()
     state, clients = ServerState(), _Clients(_limit(max_connections), deadlines)
     server = await loop.create_server(
-        lambda: _Connection(clients, config, state, {}), host, port, backlog=BACKLOG, reuse_address=True
+        lambda: _Connection(clients, refuse, config, state, {}), host, port, backlog=BACKLOG, reuse_address=True
     )
     handler = loop.get_exception_handler()
     loop.set_exception_handler(_RefusedAccepts(handler))

@@ -4,6 +4,7 @@ from starlette.types import ASGIApp
 
 from bellwire.service.http_server import Deadlines, serving_http
 from bellwire.service.processes import stop_on_signals
+from starter.gateway.api.problems import problem_of_parsing
 from starter.operations.problems import OperationError
 
 
@@ -14,7 +15,8 @@ async def serve(application: ASGIApp, *, host: str, port: int, grace: float) -> 
     """
     stop = stop_on_signals()
     try:
-        async with serving_http(application, host=host, port=port, deadlines=Deadlines(stop=grace)):
+        deadlines = Deadlines(stop=grace)
+        async with serving_http(application, host=host, port=port, deadlines=deadlines, refuse=problem_of_parsing):
             await stop.wait()
     except OSError as error:
         raise OperationError(f"cannot listen on {host}:{port}", remedy="check that no other program uses it") from error

@@ -8,8 +8,10 @@ import pytest
 
 from bellwire import Event
 from bellwire.events import uuid7
+from starter.gateway.api.paging import cursor_of
 from starter.operations.subscribers.suppressions import suppress
 from tests.gateway.conftest import Response, Served
+from tests.gateway.test_malformed import valid_bodies
 
 #: Who may use each operation. `own`: a tenant sees its own and gets 404 for the rest; `list`: a list of its own; `any`: nothing
 #: in it belongs to a tenant; `body`: as `own`, for a subscription that the body names; `admin` and `publish`: keys of tenants get
@@ -83,11 +85,12 @@ class Owned(NamedTuple):
         return list(self.parameters.values())
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 async def owners(served: Served) -> tuple[Owned, Owned]:
     """Two tenants, each with a subscription, an event, a delivery and a key."""
     owners = []
-    for tenant in ("owner", "rival"):
+    for name in ("owner", "rival"):
+        tenant = f"{name}-{uuid7().hex}"
         kind = f"isolation.{tenant}"
         templates = {"webhook.json": '{"type": {{ type }}}'}
         subscription = await served.system.hook(f"/{tenant}", kind, tenant=tenant, templates=templates)
@@ -165,10 +168,18 @@ async def test_a_key_of_a_tenant_sees_its_own_and_learns_nothing_of_others(
             assert (await called(rival.parameters, rival.key)).status < 300, f"{method} {path}"
 
 
-async def _called(served: Served, method: str, path: str, body: Any, parameters: dict[str, str], key: str) -> Response:
+async def _called(
+    served: Served,
+    method: str,
+    path: str,
+    body: Any,
+    parameters: dict[str, str],
+    key: str,
+    headers: dict[str, str] | None = None,
+) -> Response:
     for name, value in parameters.items():
         path = path.replace(f"{{{name}}}", value)
-    return await served.call(method, path, body, key=key)
+    return await served.call(method, path, body, key=key, headers=headers)
 
 
 def _unknown(value: str) -> str:
@@ -184,7 +195,118 @@ def _shape(response: Response, parameters: dict[str, str]) -> dict[str, Any]:
     problem.pop("request_id")
     for value in parameters.values():
         problem["detail"] = problem["detail"].replace(value, "…").replace(value[:40], "…")
+        for error in problem.get("errors", ()):
+            error["message"] = error["message"].replace(value, "…")
     return dict(problem)
+
+
+#: Fields by which a body could name what is another tenant's.
+NAMING = {"id": "subscription_id", "subscription": "subscription_id", "tenant": "tenant"}
+#: Header fields whose response could depend on what exists.
+HEADERS = ({"if-match": '"v1"'}, {"if-match": '"v9"'}, {"prefer": "wait=1"}, {"idempotency-key": "of-the-owner"})
+
+
+async def test_a_body_that_names_what_is_anothers_is_as_one_that_names_nothing(
+    served: Served, owners: tuple[Owned, Owned]
+) -> None:
+    owner, rival = owners
+    unknown = {name: _unknown(value) for name, value in owner.parameters.items()}
+    named = 0
+    for operation, bodies in valid_bodies().items():
+        method, _, path = operation.partition(" ")
+        if OPERATIONS[operation] in {"admin", "publish"}:
+            continue
+        own = {name: value for name, value in bodies[0].items() if name not in {"tenant", "id"}}
+        if OPERATIONS[operation] == "body":
+            own["subscription"] = rival.parameters["subscription_id"]
+        for field, parameter in NAMING.items():
+            responses = [
+                await _called(served, method, path, {**own, field: values[parameter]}, rival.parameters, rival.key)
+                for values in (owner.parameters, unknown)
+            ]
+            assert responses[0].status == responses[1].status >= 400, f"{operation} {field}: {responses}"
+            shapes = [
+                _shape(response, values)
+                for response, values in zip(responses, (owner.parameters, unknown), strict=True)
+            ]
+            assert shapes[0] == shapes[1], f"{operation} {field}"
+            named += 1
+    assert named >= 24
+
+
+async def test_a_tenant_does_not_choose_ids_which_are_unique_across_tenants(
+    served: Served, owners: tuple[Owned, Owned]
+) -> None:
+    body = {"types": ["isolation.none"], "target": {"channel": "webhook", "url": served.system.hooks.url("/none")}}
+    for taken in (owners[0].parameters["subscription_id"], "not-taken"):
+        refused = await served.call("POST", "/v1/subscriptions", {**body, "id": taken}, key=owners[1].key)
+        assert (refused.status, refused.json["errors"][0]["field"]) == (400, "id"), taken
+        assert taken not in refused.body.decode()
+    assert (await served.call("POST", "/v1/subscriptions", body, key=owners[1].key)).status == 201
+    chosen = {**body, "id": f"sub-{uuid7().hex}", "tenant": owners[1].tenant}
+    assert (await served.call("POST", "/v1/subscriptions", chosen)).status == 201
+
+
+async def test_conditions_and_preferences_tell_nothing_of_others(served: Served, owners: tuple[Owned, Owned]) -> None:
+    owner, rival = owners
+    unknown = {name: _unknown(value) for name, value in owner.parameters.items()}
+    # The owner's own use of the key, for another request.
+    body = {"address": "ann@example.com", "subscription": owner.parameters["subscription_id"]}
+    await served.call("POST", "/v1/suppressions", body, key=owner.key, headers={"idempotency-key": "of-the-owner"})
+    for method, path, _ in await operations(served):
+        if OPERATIONS[f"{method} {path}"] != "own":
+            continue
+        body = {"locale": "de"} if method == "PATCH" else None
+        for headers in HEADERS:
+            shapes = []
+            for values in (owner.parameters, unknown):
+                # A key is for one request.
+                sent = {name: f"{value}-{uuid7()}" if "idem" in name else value for name, value in headers.items()}
+                response = await _called(served, method, path, body, values, rival.key, headers=sent)
+                assert response.status == 404, f"{method} {path} {headers}"
+                shapes.append(_shape(response, values))
+            assert shapes[0] == shapes[1], f"{method} {path} {headers}"
+    used = await served.call(
+        "POST",
+        "/v1/suppressions",
+        {"address": "ann@example.com", "subscription": rival.parameters["subscription_id"]},
+        key=rival.key,
+        headers={"idempotency-key": "of-the-owner"},
+    )
+    assert (used.status, used.headers.get("idempotency-replayed")) == (201, None)
+
+
+async def test_a_cursor_made_of_anothers_id_gives_what_one_of_an_unknown_id_gives(
+    served: Served, owners: tuple[Owned, Owned]
+) -> None:
+    owner, rival = owners
+    for path, parameter in (("/v1/events", "key"), ("/v1/deliveries", "delivery_id")):
+        pages = []
+        for value in (owner.parameters[parameter], _unknown(owner.parameters[parameter])):
+            page = await served.call("GET", f"{path}?cursor={cursor_of(value)}", key=rival.key)
+            pages.append((page.status, page.body))
+        assert pages[0] == pages[1], path
+        own = await served.call("GET", f"{path}?limit=1", key=rival.key)
+        following = await served.call("GET", f"{path}?limit=1&cursor={own.json['next']}", key=rival.key)
+        assert following.status == 200, path
+
+
+async def test_an_event_for_all_tenants_shows_each_only_its_own_deliveries(
+    served: Served, owners: tuple[Owned, Owned]
+) -> None:
+    for each in owners:
+        await served.system.hook(f"/all-{each.tenant}", "isolation.all", tenant=each.tenant)
+    event = Event(source="/isolation", type="isolation.all", tenant="*")
+    await served.system.client.wait(await served.system.client.publish(event), timeout=30)
+    for each in owners:
+        shown = (await served.call("GET", f"/v1/events/{event.key}?include=deliveries", key=each.key)).json
+        (listed,) = [
+            found
+            for found in (await served.call("GET", "/v1/events?type=isolation.all", key=each.key)).json["items"]
+            if found["key"] == event.key
+        ]
+        assert (shown["counts"]["matched"], listed["counts"]["matched"], len(shown["deliveries"])) == (1, 1, 1)
+    assert (await served.call("GET", f"/v1/events/{event.key}")).json["counts"]["matched"] == 2
 
 
 async def test_lists_of_an_admin_have_both(served: Served, owners: tuple[Owned, Owned]) -> None:

@@ -412,6 +412,40 @@ async def test_publishing_checks_what_headers_and_bodies_have(served: Served) ->
     await refused(served, cases)
 
 
+#: Requests that are not HTTP/1.1, and the status and field of their problem.
+NOT_HTTP = [
+    (b"GET /v1/channels HTTP/1.1\r\n\r\n", 400, "Host"),
+    (b"GET /v1/channels HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", 400, "Host"),
+    (b"GET /v1/channels\xff HTTP/1.1\r\nhost: x\r\n\r\n", 400, "request"),
+    (b"GET / v1 HTTP/1.1\r\nhost: x\r\n\r\n", 400, "request"),
+    (b"\x16\x03\x01\0\0\r\n\r\n", 400, "request"),
+    (b"GET /v1/channels HTTP/1.1\r\nhost: x\r\na b: c\r\n\r\n", 400, "request"),
+    (b"GET /v1/channels HTTP/1.1\r\nhost: x\r\na: \0\r\n\r\n", 400, "request"),
+    (b"POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n", 400, "Content-Length"),
+    (b"POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n", 400, "Content-Length"),
+    (b"POST /v1/events HTTP/1.1\r\nhost: x\r\ntransfer-encoding: gzip\r\n\r\n", 400, "Transfer-Encoding"),
+    (b"POST /v1/events HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nz\r\n", 400, "request"),
+    (b"GET /v1/channels?" + b"x" * 20_000 + b" HTTP/1.1\r\nhost: x\r\n\r\n", 431, "request"),
+    (b"GET /v1/channels HTTP/1.1\r\nhost: x\r\nx-a: " + b"x" * 20_000 + b"\r\n\r\n", 431, "request"),
+]
+
+
+async def test_what_is_not_http_gets_a_problem_too(served: Served) -> None:
+    host = urlsplit(served.url)
+    for request, status, field in NOT_HTTP:
+        reader, writer = await asyncio.open_connection(host.hostname, host.port)
+        writer.write(request)
+        async with asyncio.timeout(60):
+            received = await reader.read()
+        writer.transport.abort()
+        head, _, body = received.partition(b"\r\n\r\n")
+        problem = json.loads(body)
+        assert head.startswith(f"HTTP/1.1 {status} ".encode()), request[:60]
+        assert b"content-type: application/problem+json" in head
+        assert f"x-request-id: {problem['request_id']}".encode() in head
+        assert (problem["status"], [error["field"] for error in problem["errors"]]) == (status, [field]), request[:60]
+
+
 async def test_prefer_and_if_match_are_checked(served: Served, parameters: dict[str, str]) -> None:
     status = f"/v1/events/{parameters['key']}/status"
     subscription = f"/v1/subscriptions/{parameters['subscription_id']}"

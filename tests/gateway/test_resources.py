@@ -35,6 +35,7 @@ async def test_a_tenant_has_counts_of_its_subscriptions_and_deliveries(served: S
     found = (await served.call("GET", "/v1/tenants/counted")).json
     assert found["subscriptions"] == {"active": 1, "paused": 1}
     assert found["deliveries"] == {"delivered": 1}
+    assert found["counts_complete"] is True
     assert "counted" in [tenant["id"] for tenant in await all_of(served, "/v1/tenants?limit=1")]
     missing = await served.call("GET", "/v1/tenants/nobody")
     assert (missing.status, missing.json["type"]) == (404, f"/v1/problems/{ProblemType.NOT_FOUND}")

@@ -12,6 +12,7 @@ from bellwire.deliveries import Attempt, Delivery, DeliveryState, Outcome, Outco
 from bellwire.errors import DeliveryNotFound
 from bellwire.events import Event
 from bellwire.registry import Registry
+from bellwire.registry.api.tenants import counting
 from bellwire.registry.backlog import _DISABLED, _UNSETTLED
 from bellwire.registry.db.engine import Database
 from bellwire.subscriptions import SubscriptionState
@@ -105,8 +106,8 @@ async def test_the_backlog_counts_what_is_unsettled_by_channel(three: Registry) 
     assert backlog[Channel.EMAIL] == backlog[Channel.SMS] == (0, None, 0)
 
 
-async def test_the_backlog_is_read_from_indexes_only(url: str) -> None:
-    """Also where the database holds many settled deliveries."""
+async def test_the_backlog_and_counts_of_a_tenant_are_read_by_indexes(url: str) -> None:
+    """Also where the database holds many deliveries."""
     if not url.startswith("sqlite"):
         pytest.skip("PostgreSQL chooses by statistics")
     registry = await Registry.open(url)
@@ -121,6 +122,11 @@ async def test_the_backlog_is_read_from_indexes_only(url: str) -> None:
 
     assert await database.read(plan, _UNSETTLED) == "SCAN deliveries USING COVERING INDEX deliveries_unsettled"
     assert await database.read(plan, _DISABLED) == "SCAN subscriptions USING COVERING INDEX subscriptions_disabled"
+    for query in counting("acme", 10):
+        found = await database.read(plan, query)
+        assert "SEARCH subscriptions USING INDEX subscriptions_by_tenant (tenant=?)" in found
+        assert "SCAN subscriptions" not in found
+        assert "SCAN deliveries" not in found
     await database.close()
 
 

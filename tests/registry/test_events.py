@@ -144,3 +144,19 @@ async def test_a_duplicate_and_a_conflict_of_an_operational_event_add_none(regis
     await registry.events.accept([one, operational], "first")
     await registry.events.accept([one, operational.model_copy(update={"data": "other"})], "second")
     assert await registry.operational_events.list() == []
+
+
+async def test_counts_of_a_tenant_end_at_their_limit(registry: Registry) -> None:
+    for number in range(4):
+        target = {"channel": "webhook", "url": "https://app.example/hooks"}
+        await registry.subscriptions.create(subscription(target, id=f"sub-{number}", tenant="counted"))
+    await registry.subscriptions.create(subscription(target, id="other", tenant="other"))
+    published = event(tenant="counted")
+    await registry.events.accept([published], "run")
+    ids = tuple(f"sub-{number}" for number in range(4))
+    group = Group(event_key=published.key, channel=Channel.WEBHOOK, subscription_ids=ids)
+    await registry.deliveries.add("run", [group])
+    assert await registry.tenants.counts("counted") == ({"active": 4}, {"pending": 4}, True)
+    assert await registry.tenants.counts("counted", limit=4) == ({"active": 4}, {"pending": 4}, True)
+    subscriptions, deliveries, complete = await registry.tenants.counts("counted", limit=2)
+    assert (sum(subscriptions.values()), sum(deliveries.values()), complete) == (3, 3, False)

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from structlog.testing import capture_logs
 
-from bellwire.service.http_server import Deadlines, serving_http
+from bellwire.service.http_server import Deadlines, Refusal, serving_http
 
 HALF_HEAD = b"GET /quick HTTP/1.1\r\nHost: x\r\nX-A"
 QUICK = b"GET /quick HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -230,6 +230,32 @@ async def test_invalid_requests_are_refused_without_a_log_line(sent: bytes, capl
         received = await everything(reader)
         assert received.startswith(b"HTTP/1.1 4") or received == b"" or b"quick" in received
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "reason"),
+    [
+        (b"GET /quick HTTP/1.1\r\n\r\n", 400, "Missing mandatory Host: header"),
+        (b"GET /" + b"x" * 100_000, 431, "Receive buffer too long"),
+        (b"POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400, "bad Content-Length"),
+        (b"POST /body HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n", 501, "Only Transfer-Encoding: chunked"),
+        (b"POST /body HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nz\r\n", 400, "illegal chunk header"),
+    ],
+)
+async def test_a_refusal_is_made_of_what_is_wrong(sent: bytes, status: int, reason: str) -> None:
+    def refuse(given: int, text: str) -> Refusal:
+        assert given == status
+        return Refusal(status=418, body=text.encode(), headers={"x-a": "b"})
+
+    async with (
+        serving_http(Application().asgi, host="127.0.0.1", port=0, refuse=refuse) as port,
+        client(port, sent) as (reader, _),
+    ):
+        head, _, body = (await everything(reader)).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 418 ")
+    assert b"x-a: b\r\n" in head
+    assert f"content-length: {len(body)}".encode() in head
+    assert body.decode().startswith(reason)
 
 
 async def test_client_that_hangs_up_within_a_body_leaves_no_log_line(caplog: pytest.LogCaptureFixture) -> None:

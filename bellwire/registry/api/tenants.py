@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.deliveries import DeliveryState
@@ -20,11 +20,17 @@ class StoredTenant(NamedTuple):
     created_at: datetime
 
 
+#: Subscriptions and deliveries of one tenant that are counted.
+MAX_COUNTED = 10_000
+
+
 class TenantCounts(NamedTuple):
     """What a tenant has, by state. States that nothing is in are absent."""
 
     subscriptions: dict[SubscriptionState, int]
     deliveries: dict[DeliveryState, int]
+    #: Whether all were counted.
+    complete: bool
 
 
 async def list_(connection: AsyncConnection, *, after: str, limit: int) -> list[StoredTenant]:
@@ -38,21 +44,34 @@ async def find(connection: AsyncConnection, name: str) -> StoredTenant | None:
     return row and StoredTenant(*row)
 
 
-async def counts(connection: AsyncConnection, name: str) -> TenantCounts:
-    own = subscriptions.c.tenant == name
-    of_subscriptions = await connection.execute(
-        select(subscriptions.c.state, func.count()).where(own).group_by(subscriptions.c.state)
-    )
-    of_deliveries = await connection.execute(
-        select(deliveries.c.state, func.count())
-        .join(subscriptions, subscriptions.c.id == deliveries.c.subscription_id)
-        .where(own)
-        .group_by(deliveries.c.state)
-    )
+async def counts(connection: AsyncConnection, name: str, *, limit: int) -> TenantCounts:
+    of_subscriptions, of_deliveries = [
+        dict[str, int](map(tuple, await connection.execute(query))) for query in counting(name, limit)
+    ]
     return TenantCounts(
-        {SubscriptionState(state): number for state, number in of_subscriptions},
-        {DeliveryState(state): number for state, number in of_deliveries},
+        {SubscriptionState(state): number for state, number in of_subscriptions.items()},
+        {DeliveryState(state): number for state, number in of_deliveries.items()},
+        complete=max(sum(of_subscriptions.values()), sum(of_deliveries.values())) <= limit,
     )
+
+
+def counting(name: str, limit: int) -> list[Select[tuple[str, int]]]:
+    """The queries that count subscriptions and deliveries by state. Each reads `limit` rows and one more at most, by the
+    indexes of tenants and of subscriptions."""
+    own = (
+        select(subscriptions.c.id, subscriptions.c.state)
+        .where(subscriptions.c.tenant == name)
+        .order_by(subscriptions.c.id)
+        .limit(limit + 1)
+        .subquery()
+    )
+    theirs = (
+        select(deliveries.c.state)
+        .join_from(own, deliveries, own.c.id == deliveries.c.subscription_id)
+        .limit(limit + 1)
+        .subquery()
+    )
+    return [select(each.c.state, func.count()).group_by(each.c.state) for each in (own, theirs)]
 
 
 class Tenants:
@@ -69,6 +88,6 @@ class Tenants:
         """Return the tenant of this name; None if it never had a subscription."""
         return await self._database.read(find, name)
 
-    async def counts(self, name: str) -> TenantCounts:
-        """Count a tenant's subscriptions and deliveries. This reads each of its deliveries."""
-        return await self._database.read(counts, name)
+    async def counts(self, name: str, *, limit: int = MAX_COUNTED) -> TenantCounts:
+        """Count a tenant's subscriptions and deliveries, about `limit` of each at most."""
+        return await self._database.read(counts, name, limit=limit)

@@ -1,5 +1,6 @@
 """Problem responses (RFC 9457): every refused or failed request gets one, with a stable type, and an entry for each bad field."""
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
@@ -22,6 +23,8 @@ from bellwire.errors import (
     SchemaIncompatible,
     SubscriptionNotFound,
 )
+from bellwire.events import uuid7
+from bellwire.service.http_server import MAX_HEAD, Refusal
 from starter.gateway.bodies import BodyTooLarge
 from starter.operations.problems import Kind, Problem, kind_of, problems_of
 
@@ -50,6 +53,7 @@ class ProblemType(StrEnum):
     PRECONDITION_FAILED = "precondition-failed"
     PRECONDITION_REQUIRED = "precondition-required"
     TOO_LARGE = "too-large"
+    HEAD_TOO_LARGE = "head-too-large"
     UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type"
     IDEMPOTENCY_KEY_REUSED = "idempotency-key-reused"
     RATE_LIMITED = "rate-limited"
@@ -79,6 +83,7 @@ STATUSES: Mapping[ProblemType, tuple[int, str]] = {
     ProblemType.IDEMPOTENCY_KEY_REUSED: (422, "The idempotency key was used for another request"),
     ProblemType.PRECONDITION_REQUIRED: (428, "The request must be conditional"),
     ProblemType.RATE_LIMITED: (429, "Too many requests"),
+    ProblemType.HEAD_TOO_LARGE: (431, "The head of the request is too large"),
     ProblemType.INTERNAL: (500, "Something failed inside Bellwire"),
     ProblemType.UNAVAILABLE: (503, "Something that the request needs cannot be reached"),
 }
@@ -173,6 +178,26 @@ def problem_response(request: Request, problem: ApiProblem) -> Response:
         status_code=STATUSES[problem.kind][0],
         headers=problem.headers,
         media_type=MEDIA_TYPE,
+    )
+
+
+#: Header fields that an HTTP parser names in its errors.
+_PARSED = ("Content-Length", "Transfer-Encoding", "Host")
+
+
+def problem_of_parsing(status: int, reason: str) -> Refusal:
+    """The problem of a request that is not valid HTTP. It has the id that a request gets otherwise."""
+    field = next((name for name in _PARSED if name.lower() in reason.lower()), "request")
+    if status == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
+        message = f"request line and header fields have more than {MAX_HEAD:,} bytes"
+        problem = refused("request", message, remedy="send less in them", kind=ProblemType.HEAD_TOO_LARGE)
+    else:
+        problem = refused(field, f"is not valid HTTP/1.1: {reason[:200]}")
+    request_id = uuid7().hex
+    return Refusal(
+        status=STATUSES[problem.kind][0],
+        body=json.dumps(problem_document(problem, request_id)).encode(),
+        headers={"content-type": MEDIA_TYPE, "x-request-id": request_id},
     )
 
 

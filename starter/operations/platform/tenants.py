@@ -24,6 +24,8 @@ class TenantDetails:
     created_at: datetime
     subscriptions: Mapping[SubscriptionState, int]
     deliveries: Mapping[DeliveryState, int]
+    #: Whether these are all that it has.
+    counts_complete: bool
 
 
 async def show_tenant(registry: Registry, name: str) -> TenantDetails:
@@ -33,5 +35,9 @@ async def show_tenant(registry: Registry, name: str) -> TenantDetails:
         raise TenantNotFound
     counts = await registry.tenants.counts(name)
     return TenantDetails(
-        id=found.id, created_at=found.created_at, subscriptions=counts.subscriptions, deliveries=counts.deliveries
+        id=found.id,
+        created_at=found.created_at,
+        subscriptions=counts.subscriptions,
+        deliveries=counts.deliveries,
+        counts_complete=counts.complete,
     )

@@ -53,7 +53,7 @@ def differences(got: Received, operation: Mapping[str, Any]) -> list[str]:
     return [*found, *(f"{error.instance_path}: {error.message}" for error in validator(schema).iter_errors(body))]
 
 
-EVENTS = {
+EVENTS: dict[str, dict[str, Any]] = {
     "whole": {
         "subject": "42",
         "dataschema": "https://schemas.example/order",

@@ -109,12 +109,15 @@ async def create(
         dict[str, Any], Body(description="The fields of a subscription, and for webhooks `secret` or `asymmetric`.")
     ],
 ) -> CreatedSubscription:
-    """Create a subscription. The key of a tenant creates its own only, and may leave `tenant` out."""
+    """Create a subscription. The key of a tenant creates its own only, may leave `tenant` out, and gets a generated id: ids
+    are unique across all tenants, so that choosing one would tell which exist."""
     if access.tenant is not None and new.setdefault("tenant", access.tenant) != access.tenant:
         problem = Problem(
             message=f"must be {access.tenant}, the tenant of the API key", field="tenant", remedy="omit it"
         )
         raise ApiProblem(ProblemType.INVALID, str(problem), errors=[problem])
+    if access.tenant is not None and new.get("id") is not None:
+        raise refused("id", "cannot be chosen with the key of a tenant", remedy="omit it; one is generated")
     (stored,) = await store(access.registry, [read_subscription(new, access.settings)])
     response.headers["location"] = f"/v1/subscriptions/{stored.subscription.id}"
     response.headers["etag"] = _etag(stored.subscription)

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from bellwire.deliveries import DeliveryState
+from bellwire.registry.api.tenants import MAX_COUNTED
 from bellwire.subscriptions import SubscriptionState
 from starter.gateway.api.access import AdminAccess, TenantAccess
 from starter.gateway.api.paging import DEFAULT_LIMIT, Cursor, Limit, Page, page_of, read_cursor
@@ -26,6 +27,9 @@ class TenantDetailsView(TenantView):
 
     subscriptions: dict[SubscriptionState, int] = Field(description="How many it has, by state.")
     deliveries: dict[DeliveryState, int] = Field(description="How many its subscriptions have, by state.")
+    counts_complete: bool = Field(
+        description=f"Whether these are all; counting ends beyond {MAX_COUNTED:,} subscriptions or deliveries."
+    )
 
 
 @router.get("")
@@ -49,4 +53,5 @@ async def get(access: TenantAccess, tenant: str) -> TenantDetailsView:
         created_at=found.created_at,
         subscriptions=dict(found.subscriptions),
         deliveries=dict(found.deliveries),
+        counts_complete=found.counts_complete,
     )
