@@ -138,9 +138,7 @@ class _Connection(H11Protocol):
         refusal = self._refuse(status, str(error or msg))
         headers = {**refusal.headers, "content-length": str(len(refusal.body)), "connection": "close"}
         for event in (
-            h11.Response(
-                status_code=refusal.status, headers=list(headers.items()), reason=HTTPStatus(refusal.status).phrase
-            ),
+            h11.Response(status_code=refusal.status, headers=list(headers.items())),
             h11.Data(data=refusal.body),
             h11.EndOfMessage(),
         ):
