@@ -25,7 +25,7 @@ from bellwire.errors import (
 )
 from bellwire.events import Event, event_key
 from bellwire.keys.keyring import KeyRing
-from bellwire.receipts import EventReference, Receipt, Status, address_of
+from bellwire.receipts import DeprecationLog, EventReference, Receipt, Status, address_of
 from bellwire.temporal.connection import connect, translated
 from bellwire.temporal.group_commit import GroupCommit, Lookup
 from bellwire.temporal.publications import Publication, many_events, one_event, publications
@@ -64,11 +64,12 @@ class Client:
         catalog: "Catalog | None" = None,
     ) -> None:
         """With `batching`, concurrent calls of `publish` share workflows; `lookup` lets them know of earlier publications.
-        `catalog` checks events before they are published."""
+        `catalog` checks events before they are published; deprecated types are logged."""
         #: The underlying Temporal client. It must use the data converter of `connect`.
         self.temporal = temporal
         self._statuses = Statuses(temporal)
         self._catalog = catalog
+        self._deprecations = DeprecationLog()
         self._commits = GroupCommit(self._start, lookup=lookup) if batching else None
 
     @overload
@@ -128,7 +129,7 @@ class Client:
             self._catalog.check(event)
         if self._commits is None:
             return (await self.publish_many([event]))[0]
-        return await self._commits.publish(event)
+        return self._noted(event, await self._commits.publish(event))
 
     async def publish_many(self, events: Iterable[Event]) -> list[Receipt]:
         """Publish events, with one workflow for up to 100 events and 1 MB. The receipts are in the order of the events.
@@ -166,11 +167,16 @@ class Client:
         for event in events:
             workflow_id, duplicate = started[event.key]
             repeated = duplicate or event.key in seen
-            receipts.append(
-                Receipt(source=event.source, event_id=event.id, workflow_id=workflow_id, duplicate=repeated)
-            )
+            receipt = Receipt(source=event.source, event_id=event.id, workflow_id=workflow_id, duplicate=repeated)
+            receipts.append(self._noted(event, receipt))
             seen.add(event.key)
         return receipts
+
+    def _noted(self, event: Event, receipt: Receipt) -> Receipt:
+        """The receipt, which says whether the catalog deprecates the event's type. That is logged, once for each type."""
+        reason = self._catalog.deprecation(event.type) if self._catalog is not None else None
+        self._deprecations.note(event.type, reason)
+        return receipt if reason is None else receipt.model_copy(update={"deprecated": reason})
 
     async def status(self, event: EventReference) -> Status:
         """The event's status now: from its workflow, or from the registry, through a worker, once Temporal has deleted it.

@@ -1,5 +1,6 @@
 """Receipt and Status: what the client returns. EventReference: how a caller names an event to it."""
 
+import logging
 from typing import NamedTuple
 
 from bellwire import contract
@@ -7,6 +8,8 @@ from bellwire.contract import LookupResult
 from bellwire.deliveries import Counts, Failed, Unsettled
 from bellwire.events import Event, event_key
 from bellwire.models import Payload
+
+_logger = logging.getLogger("bellwire")
 
 
 class Receipt(Payload):
@@ -23,6 +26,21 @@ class Receipt(Payload):
     #: Whether the event was published before, with the same content; then nothing was started. None: not known, since the event
     #: was published together with others; `status` follows the workflow that delivers it.
     duplicate: bool | None = False
+    #: Why the event's type is deprecated, and what to use instead. None: it is not, or nobody checked it by a catalog.
+    deprecated: str | None = None
+
+
+class DeprecationLog:
+    """Warns once of each deprecated event type that is published, in the log of the publisher."""
+
+    def __init__(self) -> None:
+        self._warned = set[str]()
+
+    def note(self, event_type: str, reason: str | None) -> None:
+        """`reason` is that of a receipt."""
+        if reason is not None and event_type not in self._warned:
+            self._warned.add(event_type)
+            _logger.warning("event type %s is deprecated: %s", event_type, reason)
 
 
 class KnownEvent(NamedTuple):

@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import TypeAdapter, ValidationError
 
-from bellwire.catalog.event_types import EventType, version_in
+from bellwire.catalog.event_types import EventType, TypeVersion, version_in
 from bellwire.catalog.validating import DataProblem, SchemaValidator
 from bellwire.errors import EventInvalid, SchemaInvalid, fields_in_error
 from bellwire.events import Event
@@ -27,9 +27,9 @@ class CheckedType:
 
     def problems(self, event: Event) -> Sequence[DataProblem]:
         """What is wrong with the event's data, by the version that its `dataschema` names, or else by the latest."""
-        named = version_in(event.dataschema, event.type)
-        version = self.event_type.latest if named is None else self.event_type.version(named)
+        version = self._version(event)
         if version is None:
+            named = version_in(event.dataschema, event.type)
             latest = self.event_type.latest.version
             return [DataProblem("dataschema", f"{event.type} has no version {named}; the latest is {latest}")]
         if version.version not in self._validators:
@@ -37,6 +37,15 @@ class CheckedType:
             self._validators[version.version] = None if schema is None else SchemaValidator(schema)
         validator = self._validators[version.version]
         return validator.problems(event.data) if validator else ()
+
+    def is_prepared(self, event: Event) -> bool:
+        """Whether the validator for this event was made; making one may take a second."""
+        version = self._version(event)
+        return version is None or version.version in self._validators
+
+    def _version(self, event: Event) -> TypeVersion | None:
+        named = version_in(event.dataschema, event.type)
+        return self.event_type.latest if named is None else self.event_type.version(named)
 
 
 class Catalog:
@@ -75,6 +84,11 @@ class Catalog:
         if problems := self.problems(event):
             text = "; ".join(map(str, problems))
             raise EventInvalid(f"{place}: {text}" if place else text)
+
+    def deprecation(self, event_type: str) -> str | None:
+        """Why a type is deprecated, and what to use instead; None if it is not."""
+        known = self._types.get(event_type)
+        return known and known.event_type.deprecated
 
     def problems(self, event: Event) -> Sequence[DataProblem]:
         """What is wrong with an event, each problem at its place; empty if it is valid."""

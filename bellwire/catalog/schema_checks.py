@@ -5,7 +5,7 @@ a recursive one does so with each level of the data. So the work is calculated b
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
@@ -116,6 +116,16 @@ class _Work(NamedTuple):
         return min(self.own + max(self.items, self.properties), MAX_WORK + 1)
 
 
+class _Parts(NamedTuple):
+    """The subschemas of a schema, by what they apply to."""
+
+    #: To the same value.
+    same: Sequence[Any]
+    #: To an item or a property: of the first, one applies at most; of the second, all do.
+    items: tuple[Sequence[int], Sequence[int]]
+    properties: tuple[Sequence[int], Sequence[int]]
+
+
 class _EndlessReference(Exception):
     """A schema applies itself to the same value."""
 
@@ -155,6 +165,8 @@ class _Survey:
     def work(self) -> int:
         """How many subschemas apply along any one path into the data. Raises _EndlessReference, RecursionError."""
         totals: dict[int, int] = {}
+        # Once, since the work is calculated for each level of the data.
+        self._parts = {key: self._parts_of(schema) for key, (_, schema) in self._places.items()}
         for _ in range(_LEVELS):
             found: dict[int, _Work] = {}
             for _place, schema in self._places.values():
@@ -173,23 +185,34 @@ class _Survey:
         if id(schema) in within:
             raise _EndlessReference(self._places[id(schema)][0])
         within.add(id(schema))
-        same = [each.schema for each in subschemas(schema) if each.keyword in _SAME_VALUE]
-        if isinstance(reference := schema.get("$ref"), str):
-            same.append(self._target(reference))
-        parts = [self._work(each, below, found, within) for each in same]
-        own, items, properties = (sum(numbers) for numbers in zip(*parts, strict=True)) if parts else (0, 0, 0)
+        parts = self._parts[id(schema)]
+        works = [self._work(each, below, found, within) for each in parts.same]
+        own, items, properties = (sum(numbers) for numbers in zip(*works, strict=True)) if works else (0, 0, 0)
         within.discard(id(schema))
-
-        def of(*keywords: str) -> Iterable[int]:
-            return [below.get(id(each.schema), 1) for each in subschemas(schema) if each.keyword in keywords]
-
-        items += max([*of("items", "prefixItems"), 0]) + sum(of("contains", "unevaluatedItems"))
-        properties += max([*of("properties", "additionalProperties"), 0])
-        properties += sum(of("patternProperties", "unevaluatedProperties", "propertyNames"))
+        items += _at_most(parts.items, below)
+        properties += _at_most(parts.properties, below)
         limit = MAX_WORK + 1
         work = _Work(min(own + 1, limit), min(items, limit), min(properties, limit))
         found[id(schema)] = work
         return work
+
+    def _parts_of(self, schema: Mapping[str, Any]) -> _Parts:
+        held = list(subschemas(schema))
+
+        def of(*keywords: str) -> list[int]:
+            return [id(each.schema) for each in held if each.keyword in keywords]
+
+        same = [each.schema for each in held if each.keyword in _SAME_VALUE]
+        if isinstance(reference := schema.get("$ref"), str):
+            same.append(self._target(reference))
+        return _Parts(
+            same,
+            (of("items", "prefixItems"), of("contains", "unevaluatedItems")),
+            (
+                of("properties", "additionalProperties"),
+                of("patternProperties", "unevaluatedProperties", "propertyNames"),
+            ),
+        )
 
     def _target(self, reference: str) -> Any:
         found = self._pointed(reference)
@@ -209,3 +232,9 @@ class _Survey:
             else:
                 return None
         return found
+
+
+def _at_most(parts: tuple[Sequence[int], Sequence[int]], below: Mapping[int, int]) -> int:
+    """The work that an item or property is, at most."""
+    one, all_ = parts
+    return max([below.get(key, 1) for key in one], default=0) + sum(below.get(key, 1) for key in all_)

@@ -44,6 +44,11 @@ async def publish(
         {"source": each.source, "id": each.event_id, "key": event.key, "duplicate": each.duplicate}
         for each, event in zip(receipts, events, strict=True)
     ]
+    for event_type, reason in {
+        event.type: each.deprecated for each, event in zip(receipts, events, strict=True)
+    }.items():
+        if reason is not None:
+            note(f"warning: {event_type} is deprecated: {reason}")
     unsettled = 0
     if wait is not None:
         for receipt, result in zip(receipts, results, strict=True):

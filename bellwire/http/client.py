@@ -25,7 +25,7 @@ from bellwire.errors import (
 )
 from bellwire.events import Event, event_key
 from bellwire.formats.durations import format_duration
-from bellwire.receipts import EventReference, Receipt, Status, address_of
+from bellwire.receipts import DeprecationLog, EventReference, Receipt, Status, address_of
 
 #: Seconds for one request, beside those that it asks the gateway to wait.
 REQUEST_TIMEOUT = 30.0
@@ -52,6 +52,7 @@ class HttpClient:
     def __init__(self, url: str, key: str, *, session: aiohttp.ClientSession | None = None) -> None:
         self._url = url.rstrip("/")
         self._headers = {"authorization": f"Bearer {key}"}
+        self._deprecations = DeprecationLog()
         self._session = session or aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT), cookie_jar=aiohttp.DummyCookieJar()
         )
@@ -76,7 +77,7 @@ class HttpClient:
         """
         body = event.to_json().encode()
         found = await self._request("POST", "/v1/events", body=body, content_type="application/cloudevents+json")
-        return _receipt(found)
+        return self._receipt(event, found)
 
     async def publish_many(self, events: Iterable[Event]) -> list[Receipt]:
         """Publish events, up to 100 in a request. The receipts are in the order of the events.
@@ -96,10 +97,16 @@ class HttpClient:
             for item in items:
                 if "problem" in item:
                     raise _error_of(item["problem"])
-            return [_receipt(item) for item in items]
+            return [self._receipt(event, item) for event, item in zip(batch, items, strict=True)]
 
         receipts = await asyncio.gather(*map(send, _batches(events)))
         return [receipt for batch in receipts for receipt in batch]
+
+    def _receipt(self, event: Event, found: Mapping[str, Any]) -> Receipt:
+        """The receipt of an event. A deprecated type is logged, once."""
+        receipt = _receipt(found)
+        self._deprecations.note(event.type, receipt.deprecated)
+        return receipt
 
     async def status(self, event: EventReference) -> Status:
         """The event's status now. Raises EventNotFound, EventConflict, ApiKeyRefused, GatewayUnavailable."""
@@ -248,6 +255,7 @@ def _receipt(found: Mapping[str, Any]) -> Receipt:
         event_id=found["id"],
         workflow_id=found["workflow_id"],
         duplicate=found["duplicate"],
+        deprecated=found.get("deprecated"),
     )
 
 

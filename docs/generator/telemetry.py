@@ -40,7 +40,7 @@ def metrics_page() -> str:
     return document(
         "Metrics",
         "A worker with `BELLWIRE_METRICS_ADDRESS` serves Prometheus metrics at `/metrics` on that address, and the gateway at"
-        " `/metrics` on its own port: Bellwire's own, with"
+        " `/metrics` on its own port, to other machines with an `admin` key: Bellwire's own, with"
         " the prefix `bellwire_`, and those of Temporal's SDK, with the prefix `temporal_`.",
         "## Bellwire",
         table(("metric", "meaning, *type; by* labels"), rows),

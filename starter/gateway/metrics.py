@@ -1,9 +1,10 @@
 """Metrics of the gateway: GET /metrics, and the number and duration of its requests.
 
 They are recorded as the worker's are, by the runtime of Temporal's SDK, which serves them at an address of its own. The route
-passes on what is there.
+passes on what is there, to programs of the same machine and to who has an `admin` key: the port is one that everybody reaches.
 """
 
+import ipaddress
 import time
 
 import aiohttp
@@ -13,18 +14,29 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from temporalio.common import MetricMeter
 
+from starter.gateway.api.callers import KeyVerifier
+from starter.gateway.api.problems import ApiProblem, ProblemType
+
 #: Seconds that the runtime has to respond; it takes milliseconds.
 TIMEOUT = 5.0
 #: The route or method of a request that has none of the gateway's: labels must not have as many values as clients send.
 OTHER = "other"
 
+#: Header fields of proxies.
+_PROXIED = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
 _METHODS = {"GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS"}
 
 
 def metrics_route(address: str) -> Route:
-    """GET /metrics: what the runtime serves at host:port."""
+    """GET /metrics: what the runtime serves at host:port. Raises ApiProblem without an `admin` key, unless `is_local`."""
 
-    async def metrics(_: Request) -> Response:
+    async def metrics(request: Request) -> Response:
+        if not is_local(request):
+            verifier: KeyVerifier = request.app.state.verifier
+            caller = await verifier.caller(request)
+            if not caller.scope.is_admin:
+                detail = f"needs a key with the scope admin; this one has {caller.scope}"
+                raise ApiProblem(ProblemType.FORBIDDEN, detail)
         timeout = aiohttp.ClientTimeout(total=TIMEOUT)
         try:
             async with (
@@ -36,6 +48,16 @@ def metrics_route(address: str) -> Route:
             return PlainTextResponse("the metrics cannot be read\n", 503)
 
     return Route("/metrics", metrics)
+
+
+def is_local(request: Request) -> bool:
+    """Whether a request is from a program of this machine, and not passed on by a proxy that says so."""
+    if request.client is None or any(name in request.headers for name in _PROXIED):
+        return False
+    try:
+        return ipaddress.ip_address(request.client.host).is_loopback
+    except ValueError:
+        return False
 
 
 class RequestMetrics:

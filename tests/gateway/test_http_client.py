@@ -14,6 +14,7 @@ from bellwire.errors import (
     GatewayUnavailable,
     WaitTimeout,
 )
+from bellwire.events import uuid7
 from bellwire.http.client import HttpClient
 from starter.local.processes import free_port
 from tests.gateway.conftest import Served
@@ -52,6 +53,17 @@ async def test_many_events_get_receipts_in_their_order(client: HttpClient) -> No
     events = [event("sdk.many", id=f"many-{number}") for number in range(250)]
     receipts = await client.publish_many(events)
     assert [receipt.event_id for receipt in receipts] == [each.id for each in events]
+
+
+async def test_a_deprecated_type_is_in_receipts_and_in_the_log_of_the_publisher(
+    served: Served, client: HttpClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    kind = f"sdk.{uuid7().hex}"
+    await served.call("POST", "/v1/event-types", {"type": kind, "deprecated": "use sdk.new"})
+    receipts = [await client.publish(event(kind)), *await client.publish_many([event(kind), event("sdk.new")])]
+    assert [receipt.deprecated for receipt in receipts] == ["use sdk.new", "use sdk.new", None]
+    warnings = [record.getMessage() for record in caplog.records if record.name == "bellwire"]
+    assert warnings == [f"event type {kind} is deprecated: use sdk.new"]
 
 
 async def test_waiting_ends_in_time_and_says_what_is_unsettled(served: Served, client: HttpClient) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from bellwire import Event
 from bellwire.catalog import Catalog, EventType, NewEventType
+from bellwire.catalog.catalog import CheckedType
 from bellwire.catalog.compatibility import incompatibilities
 from bellwire.catalog.event_types import version_in
 from bellwire.catalog.schema_checks import MAX_SCHEMA_BYTES, MAX_WORK
@@ -213,6 +214,24 @@ def test_a_pattern_that_backtracks_elsewhere_is_matched_in_linear_time() -> None
     validator = SchemaValidator({"pattern": "^(a+)+$"})
     assert validator.problems("a" * 200_000 + "b")
     assert not validator.problems("a" * 200_000)
+
+
+def test_data_that_is_too_much_work_for_its_schema_is_refused() -> None:
+    validator = SchemaValidator({"items": {"allOf": [{"contains": {"const": number}} for number in range(300)]}})
+    (problem,) = validator.problems([list(range(300))] * 200)
+    assert str(problem).startswith("data: has more than 4,983 values, too many for its schema")
+    assert validator.problems([list(range(300))] * 10) == []
+    # A usual schema takes every event.
+    assert SchemaValidator({"items": {"type": "integer"}}).problems([1] * 200_000) == []
+
+
+def test_a_type_knows_which_validators_it_has_made() -> None:
+    checked = CheckedType(event_type(None, ORDER))
+    first, latest = order(1, dataschema="/event-types/order.paid/versions/1"), order(1)
+    assert not checked.is_prepared(latest)
+    assert checked.problems(latest)
+    assert (checked.is_prepared(latest), checked.is_prepared(first)) == (True, False)
+    assert checked.is_prepared(order(1, dataschema="/event-types/order.paid/versions/9"))
 
 
 def test_of_large_data_only_the_first_problem_is_collected() -> None:

@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 
@@ -12,7 +12,7 @@ from bellwire.catalog import Catalog, NewEventType
 from bellwire.errors import EventInvalid
 from bellwire.registry import Registry
 from starter.cli.main import main
-from starter.operations.catalog.checking import PublishedTypes, problems_of_events
+from starter.operations.catalog.checking import PublishedTypes, deprecations_of, problems_of_events
 from tests.unit.test_catalog import event_type
 from tests.unit.test_cli import registry_url
 
@@ -84,3 +84,29 @@ def within(url: str, new: NewEventType) -> None:
         await registry.close()
 
     asyncio.run(store())
+
+
+OLD = event_type(SCHEMA).model_copy(update={"deprecated": "use order.settled"})
+
+
+@pytest.mark.parametrize("batching", [True, False])
+async def test_the_client_warns_once_of_a_deprecated_type(batching: bool, caplog: pytest.LogCaptureFixture) -> None:
+    temporal = Mock()
+    temporal.start_workflow = AsyncMock()
+    client = Client(temporal, batching=batching, catalog=Catalog([OLD]))
+    other = Event(source="/shop", type="order.other")
+    receipts = [await client.publish(GOOD), *await client.publish_many([GOOD, other])]
+    assert [receipt.deprecated for receipt in receipts] == ["use order.settled", "use order.settled", None]
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        "event type order.paid is deprecated: use order.settled"
+    ]
+
+
+async def test_a_process_knows_which_types_are_deprecated(registry: Registry) -> None:
+    await registry.event_types.put(NewEventType(type="order.paid", deprecated="use order.settled"))
+    await registry.event_types.put(NewEventType(type="order.sent"))
+    types, events = (
+        PublishedTypes(registry),
+        [GOOD, GOOD, *(Event(source="/s", type=f"order.{n}") for n in ("sent", "x"))],
+    )
+    assert await deprecations_of(types, events) == {"order.paid": "use order.settled"}

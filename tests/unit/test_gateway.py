@@ -11,9 +11,12 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from starlette.requests import Request
 
+from bellwire.keys.api_keys import Scope
 from bellwire.keys.keyring import new_entry
 from bellwire.registry import Registry
+from starter.gateway.metrics import is_local
 from starter.local.processes import free_port
 
 CHECKOUT = Path(__file__).parents[2]
@@ -88,3 +91,41 @@ async def test_half_requests_without_end_leave_it_reachable_and_its_log_short(tm
             assert response.status == 200
         assert "Traceback" not in log.read_text()
         assert len(log.read_text().splitlines()) < 5
+
+
+async def test_metrics_need_an_admin_key_from_elsewhere(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as (_, port, session, _):
+        registry = await Registry.open(f"sqlite:///{tmp_path}/registry.db")
+        keys = {scope: (await registry.api_keys.create(Scope.parse(scope))).key for scope in ("admin", "publish")}
+        await registry.close()
+        for headers, status in (
+            ({}, 200),
+            ({"x-forwarded-for": "192.0.2.1"}, 401),
+            ({"x-forwarded-for": "192.0.2.1", "authorization": f"Bearer {keys['publish']}"}, 403),
+            ({"x-forwarded-for": "192.0.2.1", "authorization": f"Bearer {keys['admin']}"}, 200),
+        ):
+            async with session.get(f"http://127.0.0.1:{port}/metrics", headers=headers) as response:
+                assert response.status == status, headers
+                expected = "text/plain" if status == 200 else "application/problem+json"
+                assert response.content_type == expected
+        for path in ("/health", "/ready"):
+            async with session.get(f"http://127.0.0.1:{port}{path}", headers={"via": "1.1 proxy"}) as response:
+                assert response.status == 200
+
+
+@pytest.mark.parametrize(
+    ("client", "headers", "local"),
+    [
+        (("127.0.0.1", 1), [], True),
+        (("::1", 1), [], True),
+        (("10.0.0.5", 1), [], False),
+        (("127.0.0.1", 1), [(b"forwarded", b"for=192.0.2.1")], False),
+        (("127.0.0.1", 1), [(b"via", b"1.1 proxy")], False),
+        (("proxy.sock", 1), [], False),
+        (None, [], False),
+    ],
+)
+def test_a_local_program_is_one_that_no_proxy_speaks_for(
+    client: tuple[str, int] | None, headers: list[tuple[bytes, bytes]], local: bool
+) -> None:
+    assert is_local(Request({"type": "http", "client": client, "headers": headers})) is local

@@ -184,7 +184,7 @@ async def _control(
 ) -> None:
     async with opened_registry(Settings.read()) as registry:
         stored, subscriptions = await find_event(registry, event_id, source=source, subscription_id=subscription_id)
-    done = await control(await connected(), action, stored, subscriptions)
+        done = await control(await connected(), registry, action, stored, subscriptions)
     if as_json:
         print_json(
             {

@@ -1,9 +1,10 @@
 """`publish`: one event from options, or many from a file. If one event is not valid, none is published."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from types import MappingProxyType
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -17,8 +18,8 @@ from bellwire.service.settings import Settings
 from starter.cli.input.documents import read_items, read_value
 from starter.cli.input.optional_values import DEFAULT_WAIT
 from starter.cli.tables import in_status, print_table
-from starter.cli.terminal import AsJson, command, connected, console, note, opened_registry, print_json
-from starter.operations.catalog.checking import PublishedTypes, problems_of_events
+from starter.cli.terminal import AsJson, command, connected, console, note, opened_registry, print_json, printable
+from starter.operations.catalog.checking import PublishedTypes, deprecations_of, problems_of_events
 from starter.operations.delivery import publishing
 from starter.operations.problems import InputInvalid, OperationError, Problem
 
@@ -82,7 +83,7 @@ async def publish(
         raise InputInvalid("give --type and --source, or a FILE of events (- for stdin)", field="publish")
     events = publishing.read_events(read_items(file)) if file is not None else [Event.parse(given)]
     settings = Settings.read()
-    unknown, problems = await _checked_by_registry(settings, events)
+    unknown, deprecated, problems = await _checked_by_registry(settings, events)
     if problems:
         raise InputInvalid.of(problems)
     if unknown and settings.unknown_tenants == "refuse":
@@ -93,6 +94,8 @@ async def publish(
     receipts = await _publish_all(client, events)
     if unknown:
         note(f"tenant: {unknown}")
+    for name, reason in deprecated.items():
+        note(f"warning: {printable(name)} is deprecated: {printable(reason)}")
     statuses, error = (None, None) if wait is None else await _wait(client, receipts, wait)
     if as_json:
         results = [
@@ -107,20 +110,30 @@ async def publish(
         raise error
 
 
-async def _checked_by_registry(settings: Settings, events: Sequence[Event]) -> tuple[str, list[Problem]]:
-    """What is to be said of tenants that never had a subscription, and what the catalog refuses; nothing if the registry is not
-    at hand."""
+class _Checked(NamedTuple):
+    """What the registry says of events; nothing if it is not at hand."""
+
+    #: What is to be said of tenants that never had a subscription.
+    unknown: str = ""
+    #: Why types are deprecated, by type.
+    deprecated: Mapping[str, str] = MappingProxyType({})
+    #: What the catalog refuses.
+    problems: Sequence[Problem] = ()
+
+
+async def _checked_by_registry(settings: Settings, events: Sequence[Event]) -> _Checked:
     if not _registry_exists(settings):
-        return "", []
+        return _Checked()
     try:
         async with asyncio.timeout(REGISTRY_SECONDS), opened_registry(settings) as registry:
             names = await publishing.unknown_tenants(registry, events)
             types = PublishedTypes(registry, refuse_unknown=settings.unknown_types == "refuse")
             problems = await problems_of_events(types, events)
+            deprecated = await deprecations_of(types, events)
     except (BellwireError, TimeoutError):
-        return "", []
+        return _Checked()
     text = f"{', '.join(names[:10])}: no subscription was ever stored for it; check the spelling" if names else ""
-    return text, problems
+    return _Checked(text, deprecated, problems)
 
 
 def _registry_exists(settings: Settings) -> bool:

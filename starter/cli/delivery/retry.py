@@ -110,7 +110,7 @@ async def _retry_one(
             found = await deliveries.find_delivery(
                 registry, event_id=event_id or "", source=source, subscription_id=subscription_id or ""
             )
-    workflow_id = await deliveries.retry_delivery(await connected(), found, end_pause=end_pause)
+        workflow_id = await deliveries.retry_delivery(await connected(), registry, found, end_pause=end_pause)
     if as_json:
         print_json({"id": found.delivery.id, "workflow_id": workflow_id})
     else:

@@ -42,6 +42,10 @@ _RECEIPT = {
             "type": ["boolean", "null"],
             "description": "Whether it was published before, with the same content; null: not known.",
         },
+        "deprecated": {
+            "type": "string",
+            "description": "Why its type is deprecated, and what to use instead; absent if it is not.",
+        },
         "settled": {"type": "boolean", "description": "With `Prefer: wait=N`, if its deliveries have settled."},
         "counts": {"$ref": "#/components/schemas/CountsView"},
     },

@@ -85,6 +85,8 @@ class Publishing:
         await self._check(event)
         receipt = await self._client.publish(event)
         result = _receipt(receipt)
+        if (deprecated := await self._types.deprecation(event.type)) is not None:
+            result["deprecated"] = deprecated
         if wait and (status := await self._settled(receipt, wait)):
             result |= {"settled": True, "counts": status.counts.model_dump(mode="json")}
         return result

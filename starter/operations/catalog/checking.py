@@ -1,5 +1,6 @@
 """Checking: events at the time of publishing, by the catalog as it is stored."""
 
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -26,6 +27,12 @@ async def problems_of_events(types: "PublishedTypes", events: Sequence[Event]) -
     ]
 
 
+async def deprecations_of(types: "PublishedTypes", events: Sequence[Event]) -> dict[str, str]:
+    """Why types of these events are deprecated, by type. Raises RegistryUnavailable."""
+    found = {name: await types.deprecation(name) for name in dict.fromkeys(event.type for event in events)}
+    return {name: reason for name, reason in found.items() if reason is not None}
+
+
 class _Remembered(NamedTuple):
     #: None: the catalog does not have it.
     checked: CheckedType | None
@@ -45,9 +52,17 @@ class PublishedTypes:
     async def problems(self, event: Event) -> Sequence[DataProblem]:
         """What is wrong with an event, each problem at its place: `data.items[3].price`. Raises RegistryUnavailable."""
         known = await self._find(event.type)
-        if known is not None:
+        if known is not None and known.is_prepared(event):
             return known.problems(event)
+        if known is not None:
+            # In a thread, so that a costly schema stops nothing else.
+            return await asyncio.to_thread(known.problems, event)
         return [unknown_type(event.type)] if self._refuse_unknown else ()
+
+    async def deprecation(self, event_type: str) -> str | None:
+        """Why a type is deprecated, and what to use instead; None if it is not. Raises RegistryUnavailable."""
+        known = await self._find(event_type)
+        return known and known.event_type.deprecated
 
     async def _find(self, name: str) -> CheckedType | None:
         now = time.monotonic()

@@ -33,8 +33,12 @@ async def find_event(
     return stored, [None, *await registry.deliveries.redelivering(stored.event.key)]
 
 
+#: Entries of the audit log.
+_AUDITED = {Action.PAUSE: "event.paused", Action.RESUME: "event.resumed", Action.CANCEL: "event.cancelled"}
+
+
 async def control(
-    client: Client, action: Action, stored: StoredEvent, subscription_ids: list[str | None]
+    client: Client, registry: Registry, action: Action, stored: StoredEvent, subscription_ids: list[str | None]
 ) -> EventChange:
     """Pause, resume or cancel. Raises DeliveryNotFound if the named subscription has no open delivery; TemporalUnavailable."""
     reference = (stored.event.source, stored.event.id)
@@ -53,4 +57,5 @@ async def control(
             if len(subscription_ids) == 1:
                 raise
             # A redelivery that has settled meanwhile.
+    await registry.audit_log.record(_AUDITED[action], stored.event.key, tenant=stored.event.tenant)
     return EventChange(stored=stored, deliveries=deliveries, pages=pages)

@@ -110,11 +110,15 @@ async def find_delivery(
     return await get_delivery(registry, DeliveryKey(event_key=event_key, subscription_id=subscription_id))
 
 
-async def retry_delivery(client: Client, found: DeliveryOfEvent, *, end_pause: bool = False) -> str:
+async def retry_delivery(
+    client: Client, registry: Registry, found: DeliveryOfEvent, *, end_pause: bool = False, tenant: str | None = None
+) -> str:
     """Attempt a delivery now: an attempt of one that waits, or a settled one again with a new schedule.
 
-    A paused delivery is attempted only with `end_pause`. Returns the workflow id of the run that attempts it. Raises
-    DeliveryNotFound, DeliveryPaused, TemporalUnavailable.
+    A paused delivery is attempted only with `end_pause`. `tenant` is that of the caller, for the audit log. Returns the
+    workflow id of the run that attempts it. Raises DeliveryNotFound, DeliveryPaused, TemporalUnavailable.
     """
     target = (found.event.source, found.event.id)
-    return await client.retry(target, found.delivery.subscription_id, end_pause=end_pause)
+    workflow_id = await client.retry(target, found.delivery.subscription_id, end_pause=end_pause)
+    await registry.audit_log.record("delivery.redelivered", found.delivery.id, tenant=tenant)
+    return workflow_id

@@ -66,6 +66,11 @@ class Selection:
                 remedy=f"give {', '.join(sorted(SETTLED))}; deliveries that wait are attempted by their own runs",
             )
 
+    @property
+    def resource(self) -> str:
+        """What the audit log names."""
+        return self.subscription_id or self.event_key or "many"
+
     def selects(self, found: Redeliverable) -> bool:
         return _matches(self.tenant, found.tenant) and _matches(self.type, found.event_type)
 
@@ -122,6 +127,8 @@ async def redeliver(
         await asyncio.sleep(max(0.0, next_start - loop.time()))
         next_start = max(next_start, loop.time() - 1.0) + len(batch) / rate
         taken = await _redeliver_batch(client, batch)
+        if not progress.done:
+            await registry.audit_log.record("deliveries.redelivered", selection.resource)
         progress = Progress(redelivered=progress.redelivered + taken, left_out=progress.left_out + len(batch) - taken)
         yield progress
 

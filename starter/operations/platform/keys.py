@@ -52,10 +52,14 @@ BELLWIRE_CODEC_TOKENS={secrets.token_hex(PASSWORD_BYTES)}
 
 async def rekey(registry: Registry, *, dry_run: bool) -> AsyncIterator[Progress]:
     """Encrypt every value with the first key, step by step; with `dry_run` only count those that are not."""
+    recorded = dry_run
     for column in COLUMNS:
         after: Row | None = None
         while True:
             window = await registry.rekeying.scan(column, after=after)
+            if window.stale and not recorded:
+                recorded = True
+                await registry.audit_log.record("registry.rekeyed", column)
             if not dry_run:
                 await registry.rekeying.rekey(column, window.stale)
             yield Progress(column, window.rows, Counter(item.key_id for item in window.stale))

@@ -67,6 +67,9 @@ async def purge(
     TemporalUnavailable, RegistryUnavailable.
     """
     open_runs = frozenset[str]() if temporal is None else await _open_runs(temporal)
+    if not dry_run:
+        # Before, since an interrupted purge has deleted something too.
+        await registry.audit_log.record("events.purged", f"before {before.isoformat(timespec='seconds')}")
     return await registry.retention.purge(before, open_workflow_ids=open_runs, dry_run=dry_run, report=report)
 
 
@@ -93,6 +96,9 @@ async def erase(
 
     `wait` is awaited if attempts may be in flight. Raises RegistryUnavailable.
     """
+    if not dry_run:
+        # Without the address, which is to be forgotten.
+        await registry.audit_log.record("recipient.erased", str(recipient.channel))
     return await registry.retention.erase(
         recipient.channel, recipient.address, events=events, dry_run=dry_run, wait=wait
     )

@@ -12,6 +12,7 @@ from bellwire.email.bounce_reports import NotABounce, Report, ReportedRecipient,
 from bellwire.email.return_path import ReturnPath, ReturnPathToken, normalized
 from bellwire.errors import SubscriptionNotFound
 from bellwire.registry import Registry
+from bellwire.registry.db.auditing import change
 from bellwire.suppressions import Suppression, SuppressionReason
 from bellwire.targets import Channel, EmailTarget
 
@@ -88,11 +89,12 @@ async def process_report(registry: Registry, path: ReturnPath | None, place: str
     reason = _reason(report, about)
     if reason is None:
         return processed
-    await registry.suppressions.add(
-        Suppression(
-            channel=Channel.EMAIL, address=found.recipient, reason=reason, cause=report.feedback or about[0].status
+    with change("suppression.added", str(Channel.EMAIL)):
+        await registry.suppressions.add(
+            Suppression(
+                channel=Channel.EMAIL, address=found.recipient, reason=reason, cause=report.feedback or about[0].status
+            )
         )
-    )
     return replace(processed, result=Result.SUPPRESSED, reason=str(reason))
 
 

@@ -87,8 +87,9 @@ async def redeliver(access: TenantAccess, delivery_id: str, redelivery: Redelive
     """Attempt a delivery now: one that waits at once, a settled one again, with a new schedule."""
     found = await _visible(access, delivery_id)
     end_pause = redelivery.end_pause if redelivery else False
-    workflow_id = await operations.retry_delivery(access.client, found, end_pause=end_pause)
-    await access.registry.audit_log.record("delivery.redelivered", delivery_id, tenant=access.tenant)
+    workflow_id = await operations.retry_delivery(
+        access.client, access.registry, found, end_pause=end_pause, tenant=access.tenant
+    )
     return Redelivery(workflow_id=workflow_id)
 
 
