@@ -48,8 +48,8 @@ async def test_requests_made_from_the_document_find_no_contradiction(tmp_path: P
             *("run", f"{url}/v1/openapi.json", "--checks", "all", "--phases", phases, "--seed", SEED, "--no-color"),
             *("--max-examples", str(EXAMPLES), "--max-time", str(SECONDS), "--generation-database", "none"),
             *("--header", f"Authorization: Bearer {key}"),
-            # It must not revoke the key that it uses.
-            *("--exclude-path-regex", "/api-keys/.*/(revoke|rotate)"),
+            # Sequences find the key that is used in the list of keys, and would revoke it.
+            *(("--exclude-path-regex", "/api-keys/.*/(revoke|rotate)") if phases == "stateful" else ()),
             cwd=tmp_path,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,

@@ -7,8 +7,10 @@ import platform
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
+from unittest.mock import AsyncMock, Mock
 
 import pytest
+from temporalio.service import RPCError, RPCStatusCode
 from typer.main import get_command
 
 from bellwire.client import Client
@@ -18,9 +20,12 @@ from bellwire.registry import Registry
 from bellwire.registry.api.api_keys import ApiKey
 from bellwire.registry.api.audit_log import AuditEntry
 from bellwire.registry.db.auditing import Actor, acting
+from bellwire.targets import Channel
 from starter.cli.main import app, main
 from starter.operations.delivery.controlling import control
 from starter.operations.delivery.deliveries import get_delivery, retry_delivery
+from starter.operations.platform.limits import set_limit
+from starter.operations.problems import OperationError
 from tests.unit.test_bounces_command import EVENT, bounce, registry_url, token
 
 __all__ = ["registry_url"]
@@ -29,12 +34,12 @@ __all__ = ["registry_url"]
 UNCHANGED = {
     *("demo", "dev", "gateway", "setup", "publish", "keys new", "keys env"),
     *("subscriptions", "subscriptions list", "subscriptions show", "subscriptions test"),
-    *("events", "events list", "events show", "deliveries", "deliveries list", "deliveries show"),
-    *("suppressions", "suppressions list", "limits", "templates", "templates list", "templates preview"),
-    *("types", "types list", "types show", "types lint", "types docs", "api-keys", "api-keys list"),
+    *("events list", "events show", "deliveries list", "deliveries show"),
+    *("suppressions", "suppressions list", "limits", "templates list", "templates preview"),
+    *("types list", "types show", "types lint", "types docs", "api-keys list"),
 }
 #: What changes through Temporal, which these tests do not have: they call the operation itself.
-THROUGH_TEMPORAL = {"events pause", "events resume", "events cancel", "deliveries retry"}
+THROUGH_TEMPORAL = {"events pause", "events resume", "events cancel", "deliveries retry", "limits set", "limits clear"}
 HOOK = ["--type", "a", "--webhook", "https://app.example/hooks"]
 KEY = "{key}"
 #: Of the others, arguments in the order in which they can be run, and the actions that they add.
@@ -48,8 +53,6 @@ CHANGING: list[tuple[list[str], list[str]]] = [
     (["suppressions", "add", "eve@example.com"], ["suppression.added"]),
     (["suppressions", "lift", "eve@example.com"], ["suppression.lifted"]),
     (["bounces", "report.eml"], ["suppression.added"]),
-    (["limits", "set", "sms", "5"], ["limit.set"]),
-    (["limits", "clear", "sms"], ["limit.cleared"]),
     (["types", "add", "order.paid", "--schema", '{"type": "object"}'], ["event_type.stored"]),
     (["types", "add", "order.paid", "--schema", '{"type": "array"}', "--force"], ["event_type.forced"]),
     (["types", "add", "--file", "types.json"], ["event_type.stored", "event_type.stored"]),
@@ -145,6 +148,11 @@ async def _control_all(url: str) -> None:
             for action in (Action.PAUSE, Action.RESUME, Action.CANCEL):
                 await control(client, registry, action, stored, [None])
             await retry_delivery(client, registry, await get_delivery(registry, delivery.key))
+            temporal = Mock()
+            refusal = RPCError("away", RPCStatusCode.UNAVAILABLE, b"")
+            temporal.workflow_service.update_task_queue_config = AsyncMock(side_effect=refusal)
+            with pytest.raises(OperationError):
+                await set_limit(registry, temporal, Channel.SMS, 5)
     finally:
         await registry.close()
 
@@ -153,7 +161,7 @@ def test_each_change_through_temporal_has_an_entry(registry_url: str) -> None:
     asyncio.run(_control_all(registry_url))
     entries = asyncio.run(_entries(registry_url))
     assert [entry.action for entry in entries] == [
-        *("event.paused", "event.resumed", "event.cancelled", "delivery.redelivered")
+        *("event.paused", "event.resumed", "event.cancelled", "delivery.redelivered", "limit.set")
     ]
     assert [entry.resource for entry in entries[:3]] == [EVENT.key] * 3
 

@@ -1,5 +1,7 @@
 """Reads events from HTTP requests, as the CloudEvents HTTP protocol binding 1.0.2 defines: binary, structured and batch mode."""
 
+import base64
+import codecs
 import re
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
@@ -21,9 +23,10 @@ _PREFIX = "ce-"
 #: Attributes that the producer must set (§ "Required attributes"); Bellwire invents none of them for other programs.
 REQUIRED = ("specversion", "id", "source", "type")
 _JSON = re.compile(r"application/json|text/json|[a-z0-9][a-z0-9!#$&^_.+-]*/[a-z0-9!#$&^_.-]+\+json")
-_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
-#: Characters that may stand in a header value unencoded (§3.1.3.2), and the space, which many producers leave as it is.
-_VALUE = re.compile(r"[\x20-\x7e]*")
+_QUOTED = re.compile(rb'"((?:[^"\\]|\\.)*)"', re.DOTALL)
+#: Text encodings of Python's that are no charset of a media type.
+_NOT_CHARSETS = {"idna", "punycode", "raw-unicode-escape", "unicode-escape", "undefined", "mbcs", "oem"}
+_ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 
 
 class Mode(StrEnum):
@@ -36,6 +39,11 @@ class Mode(StrEnum):
 
 def mode_of(headers: Headers) -> Mode:
     """Raises ApiProblem for content that cannot be an event."""
+    if len(headers.getlist("content-type")) > 1:
+        raise refused("Content-Type", "is given twice", remedy="send one")
+    if (encoding := headers.get("content-encoding", "identity").strip().lower()) != "identity":
+        message = f"{encoding[:40]} is not supported"
+        raise refused("Content-Encoding", message, remedy="omit it", kind=ProblemType.UNSUPPORTED_MEDIA_TYPE)
     content_type = headers.get("content-type")
     match media_types.essence(content_type):
         case "application/cloudevents+json":
@@ -59,7 +67,11 @@ def read_event(headers: Headers, mode: Mode, body: bytes) -> Event:
     _require(attributes)
     if "datacontenttype" in attributes:
         raise _invalid("datacontenttype", "is the Content-Type header in binary mode; omit ce-datacontenttype")
+    if "data" in attributes:
+        raise _invalid("data", "is the body in binary mode; omit ce-data")
     if content_type := headers.get("content-type"):
+        if media_types.essence(content_type) is None:
+            raise _invalid("Content-Type", "is not a media type")
         attributes["datacontenttype"] = content_type
     if body:
         attributes["data"] = _data(body, headers)
@@ -85,7 +97,31 @@ def event_of(value: Any) -> Event:
     if not isinstance(value, Mapping):
         raise _invalid("body", "must be a JSON object, the event")
     _require(value)
-    return _parsed(value)
+    return _parsed(_with_text(value))
+
+
+def _with_text(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The event with the data of `data_base64` (JSON format §3.1.1), which is JSON or text by its media type."""
+    encoded = value.get("data_base64")
+    if encoded is None:
+        return value
+    if value.get("data") is not None:
+        raise _invalid("data_base64", "cannot be given together with data")
+    media_type = value.get("datacontenttype")
+    if (
+        not isinstance(media_type, str)
+        or not media_types.is_header_value(media_type)
+        or not _is_readable(media_types.essence(media_type) or "")
+    ):
+        raise _invalid("data_base64", "is supported for JSON and text, which datacontenttype must name")
+    if not isinstance(encoded, str):
+        raise _invalid("data_base64", "must be a string")
+    try:
+        raw = base64.b64decode(encoded, validate=True)
+    except ValueError as error:
+        raise _invalid("data_base64", "is not base64") from error
+    rest = {name: item for name, item in value.items() if name != "data_base64"}
+    return {**rest, "data": _data(raw, Headers({"content-type": media_type}))} if raw else rest
 
 
 def _parsed(value: Mapping[str, Any]) -> Event:
@@ -118,16 +154,12 @@ def _attributes(headers: Headers) -> dict[str, Any]:
 
 def _decoded(attribute: str, raw: bytes) -> str:
     """Undo a quoted string first, then one round of percent-encoding; the result must be UTF-8 (§3.1.3.2)."""
-    value = raw.decode("latin-1").strip(" \t")
-    if not _VALUE.fullmatch(value):
-        # Some producers send UTF-8 as it is. It is not ambiguous, so it is taken; other bytes are refused below.
-        encoded = raw.strip(b" \t")
-    else:
-        if quoted := _QUOTED.fullmatch(value):
-            value = re.sub(r"\\(.)", r"\1", quoted[1])
-        encoded = unquote_to_bytes(value)
+    value = raw.strip(b" \t")
+    if quoted := _QUOTED.fullmatch(value):
+        value = _ESCAPED.sub(rb"\1", quoted[1])
     try:
-        return encoded.decode()
+        # Some producers send UTF-8 as it is. It is not ambiguous, so it is taken.
+        return unquote_to_bytes(value).decode()
     except UnicodeDecodeError as error:
         raise _invalid(attribute, "is not UTF-8, percent-encoded") from error
 
@@ -137,19 +169,29 @@ def _data(body: bytes, headers: Headers) -> Any:
     essence = media_types.essence(headers.get("content-type")) or "application/json"
     if _JSON.fullmatch(essence):
         return _json(_text(body, headers), "data")
-    if essence.startswith("text/") or essence == "application/xml" or essence.endswith("+xml"):
+    if _is_readable(essence):
         return _text(body, headers)
     raise _unsupported(f"data of {essence[:100]} is not supported", "send JSON or text, or a reference to it")
+
+
+def _is_readable(essence: str) -> bool:
+    """Whether data of a media type is JSON or text."""
+    is_xml = essence == "application/xml" or essence.endswith("+xml")
+    return is_xml or essence.startswith("text/") or _JSON.fullmatch(essence) is not None
 
 
 def _text(body: bytes, headers: Headers) -> str:
     charset = media_types.charset(headers.get("content-type")) or "utf-8"
     try:
-        return body.decode(charset)
-    except LookupError as error:
-        raise _unsupported(f"the charset {charset[:40]} is not known", "use utf-8") from error
+        # Codecs of Python's that are no charset give LookupError here, or have these names.
+        known, text = codecs.lookup(charset).name not in _NOT_CHARSETS, body.decode(charset)
+    except LookupError:
+        known = False
     except (UnicodeDecodeError, ValueError) as error:
         raise _invalid("body", f"is not {charset[:40]}") from error
+    if not known:
+        raise _unsupported(f"the charset {charset[:40]} is not known", "use utf-8")
+    return text
 
 
 def _json(text: str, field: str) -> Any:
