@@ -148,7 +148,7 @@ async def _control_all(url: str) -> None:
             for action in (Action.PAUSE, Action.RESUME, Action.CANCEL):
                 await control(client, registry, action, stored, [None])
             await retry_delivery(client, registry, await get_delivery(registry, delivery.key))
-            temporal = Mock()
+            temporal = Mock(namespace="default", identity="test")
             refusal = RPCError("away", RPCStatusCode.UNAVAILABLE, b"")
             temporal.workflow_service.update_task_queue_config = AsyncMock(side_effect=refusal)
             with pytest.raises(OperationError):
