@@ -425,8 +425,9 @@ NOT_HTTP = [
     (b"POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n", 400, "Content-Length"),
     (b"POST /v1/events HTTP/1.1\r\nhost: x\r\ntransfer-encoding: gzip\r\n\r\n", 400, "Transfer-Encoding"),
     (b"POST /v1/events HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nz\r\n", 400, "request"),
-    (b"GET /v1/channels?" + b"x" * 20_000 + b" HTTP/1.1\r\nhost: x\r\n\r\n", 431, "request"),
-    (b"GET /v1/channels HTTP/1.1\r\nhost: x\r\nx-a: " + b"x" * 20_000 + b"\r\n\r\n", 431, "request"),
+    # Without an end: a head that is larger and arrives as a whole is parsed.
+    (b"GET /v1/channels?" + b"x" * 20_000, 431, "request"),
+    (b"GET /v1/channels HTTP/1.1\r\nhost: x\r\nx-a: " + b"x" * 20_000, 431, "request"),
 ]
 
 

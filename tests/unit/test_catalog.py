@@ -220,9 +220,9 @@ def test_data_that_is_too_much_work_for_its_schema_is_refused() -> None:
     validator = SchemaValidator({"items": {"allOf": [{"contains": {"const": number}} for number in range(300)]}})
     (problem,) = validator.problems([list(range(300))] * 200)
     assert str(problem).startswith("data: has more than 4,983 values, too many for its schema")
-    assert validator.problems([list(range(300))] * 10) == []
+    assert not validator.problems([list(range(300))] * 10)
     # A usual schema takes every event.
-    assert SchemaValidator({"items": {"type": "integer"}}).problems([1] * 200_000) == []
+    assert SchemaValidator({"items": {"type": "integer"}}).problems([1] * 200_000) == ()
 
 
 def test_a_type_knows_which_validators_it_has_made() -> None:

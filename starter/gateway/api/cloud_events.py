@@ -183,15 +183,19 @@ def _is_readable(essence: str) -> bool:
 def _text(body: bytes, headers: Headers) -> str:
     charset = media_types.charset(headers.get("content-type")) or "utf-8"
     try:
-        # Codecs of Python's that are no charset give LookupError here, or have these names.
-        known, text = codecs.lookup(charset).name not in _NOT_CHARSETS, body.decode(charset)
-    except LookupError:
-        known = False
+        return body.decode(_codec(charset))
+    except LookupError as error:
+        raise _unsupported(f"the charset {charset[:40]} is not known", "use utf-8") from error
     except (UnicodeDecodeError, ValueError) as error:
         raise _invalid("body", f"is not {charset[:40]}") from error
-    if not known:
-        raise _unsupported(f"the charset {charset[:40]} is not known", "use utf-8")
-    return text
+
+
+def _codec(charset: str) -> str:
+    """Python's name of a charset. Raises LookupError for one that is unknown, and for text encodings that are none."""
+    name = codecs.lookup(charset).name
+    if name in _NOT_CHARSETS:
+        raise LookupError(charset)
+    return name
 
 
 def _json(text: str, field: str) -> Any:

@@ -58,7 +58,10 @@ def cloud_event(required: Iterable[str] = ("specversion", "id", "source", "type"
     properties["tenant"]["anyOf"][0]["pattern"] = _ADDRESSED
     properties["time"] = {"anyOf": [{"type": "string", "format": "date-time"}, _NULL]}
     properties["data"] = {"description": "Any JSON value."}
-    properties["data_base64"] = {"type": "null", "description": "Binary data is not supported. Base64 of JSON or text is taken, if datacontenttype names that."}
+    properties["data_base64"] = {
+        "type": "null",
+        "description": "Binary data is not supported. Base64 of JSON or text is taken, if datacontenttype names that.",
+    }
     return {
         **schema,
         "description": "An event in the CloudEvents JSON format. Further properties are extension attributes.",
