@@ -118,8 +118,9 @@ class Client:
     async def publish(self, event: Event) -> Receipt:
         """Publish one event. Once this returns, the event is durable. Publishing it again is safe and returns `duplicate`.
 
-        While a call waits for Temporal, events of further calls are collected and go together in the next workflow. Then it is
-        not known whether one of them is a duplicate (None) or a conflict, which `status` and `wait` report. A cancelled call may
+        While a call waits for Temporal, and up to 60 ms after it, events of other tasks' calls are collected and go together in
+        the next workflow. Then it is not known whether one of them is a duplicate (None) or a conflict, which `status` and `wait`
+        report. A cancelled call may
         have published its event. Raises EventInvalid if the catalog refuses it; EventConflict if its (source, id) was used for
         other content; NotSetUp; and TemporalUnavailable if Temporal did not respond within 10 to 20 s. In that case Temporal may
         have stored the event or not, so publish it again.

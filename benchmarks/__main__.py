@@ -29,6 +29,8 @@ BENCHMARKS: Mapping[str, Callable[[Sizes], Awaitable[Result]]] = {
     "processes": throughput.processes,
     "concurrent": publishing.concurrent,
     "crowd": publishing.crowd,
+    "gateway": publishing.gateway,
+    "gateway-latency": publishing.gateway_latency,
     "sparse": publishing.sparse,
 }
 

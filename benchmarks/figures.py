@@ -119,6 +119,20 @@ CRITERIA: Mapping[str, Criterion] = {
             higher=True,
         ),
         Criterion(
+            name="gateway",
+            ratio="events/s to the last arrival, by POST from 32 connections / by publish of 32 callers",
+            must=0.5,
+            aim=0.8,
+            higher=True,
+        ),
+        Criterion(
+            name="gateway-latency",
+            ratio="idle p50 from POST to arrival / from publish to arrival",
+            must=1.5,
+            aim=1.2,
+            higher=False,
+        ),
+        Criterion(
             name="sparse",
             ratio="p99 from publish to arrival at 50 events/s / idle p50 of a bare workflow that posts",
             must=5,

@@ -1,11 +1,16 @@
-"""Publishing: single `publish` calls by many callers at a time, and a sparse stream of them."""
+"""Publishing: single `publish` calls by many callers at a time, over Temporal and over HTTP, and a sparse stream of them."""
 
 import asyncio
+import statistics
 import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 from bellwire import Client, Event
 from bellwire.deliveries import parse_delivery_id
 from bellwire.events import uuid7
+from bellwire.http.client import HttpClient
+from bellwire.keys.api_keys import Scope
 from benchmarks import bare
 from benchmarks.figures import CRITERIA, Result, median_ratio, quantile
 from benchmarks.rig import TIMEOUT, Rig, event, rate, running_rig
@@ -17,15 +22,19 @@ CALLERS, CROWD = 32, 500
 #: Events a second of `sparse`.
 SPARSE_RATE = 50.0
 
+#: Publishes one event.
+Publish = Callable[[Event], Awaitable[object]]
+
 
 async def concurrent(sizes: Sizes) -> Result:
     """Events by single calls of 32 callers, from the first call to the last arrival, against empty workflows."""
     published, empty, latencies = list[float](), list[float](), list[float]()
     async with running_rig(processes=PROCESSES) as rig:
         kind = await tenants(rig)
-        await _by_callers(rig, kind, CALLERS * 2, CALLERS)
+        publish = Client(rig.client.temporal).publish
+        await _by_callers(rig, kind, publish, CALLERS * 2, CALLERS)
         for _ in range(sizes.repeats):
-            events_per_second, since_call = await _by_callers(rig, kind, sizes.concurrent, CALLERS)
+            events_per_second, since_call = await _by_callers(rig, kind, publish, sizes.concurrent, CALLERS)
             published.append(events_per_second)
             latencies.append(quantile(since_call, 0.5))
             empty.append(await rate(rig.empty_workflow, sizes.single, concurrency=IN_FLIGHT))
@@ -42,15 +51,54 @@ async def crowd(sizes: Sizes) -> Result:
     single, many = list[float](), list[float]()
     async with running_rig(processes=PROCESSES) as rig:
         kind = await tenants(rig)
-        await _by_callers(rig, kind, CALLERS * 2, CALLERS)
+        publish = Client(rig.client.temporal).publish
+        await _by_callers(rig, kind, publish, CALLERS * 2, CALLERS)
         for _ in range(sizes.repeats):
-            single.append((await _by_callers(rig, kind, sizes.concurrent, CROWD))[0])
+            single.append((await _by_callers(rig, kind, publish, sizes.concurrent, CROWD))[0])
             many.append(await publish_many(rig, _events(kind, sizes.concurrent)))
     return Result(
         criterion=CRITERIA["crowd"],
         ratio=median_ratio(single, many),
         raw={"events/s by publish": single, "events/s by publish_many": many},
         notes=[f"{sizes.concurrent:,} events by {CROWD} callers"],
+    )
+
+
+async def gateway(sizes: Sizes) -> Result:
+    """Events by POST from 32 keep-alive connections against as many by `publish` of 32 callers, each to the last arrival."""
+    posted, published = list[float](), list[float]()
+    async with running_rig(processes=PROCESSES, gateway=True, BELLWIRE_PUBLISH_RATE="0") as rig, _http(rig) as http:
+        kind = await tenants(rig)
+        publish = Client(rig.client.temporal).publish
+        for each in (http.publish, publish):
+            await _by_callers(rig, kind, each, CALLERS * 2, CALLERS)
+        for _ in range(sizes.repeats):
+            posted.append((await _by_callers(rig, kind, http.publish, sizes.concurrent, CALLERS))[0])
+            published.append((await _by_callers(rig, kind, publish, sizes.concurrent, CALLERS))[0])
+    return Result(
+        criterion=CRITERIA["gateway"],
+        ratio=median_ratio(posted, published),
+        raw={"events/s by POST": posted, "events/s by publish": published},
+        notes=[f"{sizes.concurrent:,} events from {CALLERS} connections; the gateway is one process"],
+    )
+
+
+async def gateway_latency(sizes: Sizes) -> Result:
+    """Lone events by POST and by `publish` in turn, on an idle system."""
+    posted, published = list[float](), list[float]()
+    async with running_rig(gateway=True) as rig, _http(rig) as http:
+        kind = await tenants(rig)
+        for _ in range(3):
+            await _lone(rig, kind, http.publish)
+            await _lone(rig, kind, rig.client.publish)
+        for _ in range(sizes.latency):
+            posted.append(await _lone(rig, kind, http.publish))
+            published.append(await _lone(rig, kind, rig.client.publish))
+    return Result(
+        criterion=CRITERIA["gateway-latency"],
+        ratio=statistics.median(posted) / statistics.median(published),
+        raw={"POST to arrival, ms": posted, "publish to arrival, ms": published},
+        notes=[f"p99: {quantile(posted, 0.99):.0f} ms, by publish {quantile(published, 0.99):.0f} ms"],
     )
 
 
@@ -75,17 +123,25 @@ def _events(kind: str, number: int) -> list[Event]:
     return [event(kind, tenant=f"tenant-{index % TENANTS}") for index in range(number)]
 
 
-async def _by_callers(rig: Rig, kind: str, number: int, callers: int) -> tuple[float, list[float]]:
-    """Publish `number` events, `callers` at a time; events/s until the last arrived, and ms from each call to arrival."""
-    client, events, called = Client(rig.client.temporal), _events(kind, number), dict[str, float]()
+@asynccontextmanager
+async def _http(rig: Rig) -> AsyncIterator[HttpClient]:
+    """A client of the rig's gateway, with a key of its own."""
+    key = (await rig.stack.registry.api_keys.create(Scope.parse("publish"))).key
+    async with await Client.connect(url=rig.stack.gateway, key=key) as client:
+        yield client
 
-    async def publish(index: int) -> None:
+
+async def _by_callers(rig: Rig, kind: str, publish: Publish, number: int, callers: int) -> tuple[float, list[float]]:
+    """Publish `number` events, `callers` at a time; events/s until the last arrived, and ms from each call to arrival."""
+    events, called = _events(kind, number), dict[str, float]()
+
+    async def call(index: int) -> None:
         called[events[index].key] = time.monotonic()
-        await client.publish(events[index])
+        await publish(events[index])
 
     await rig.sink.arrivals()
     began = time.monotonic()
-    await rate(publish, number, concurrency=callers)
+    await rate(call, number, concurrency=callers)
     arrived = await _arrivals(rig, number)
     latencies = sorted((arrived[key] - moment) * 1000 for key, moment in called.items())
     return number / (max(arrived.values()) - began), latencies
@@ -103,6 +159,15 @@ async def _stream(rig: Rig, kind: str, number: int) -> list[float]:
     await asyncio.gather(*calls)
     arrived = await _arrivals(rig, number)
     return [(arrived[key] - moment) * 1000 for key, moment in called.items()]
+
+
+async def _lone(rig: Rig, kind: str, publish: Publish) -> float:
+    """Milliseconds from the call to the arrival of one event."""
+    (lone,) = _events(kind, 1)
+    await rig.sink.arrivals()
+    called = time.monotonic()
+    await publish(lone)
+    return ((await _arrivals(rig, 1))[lone.key] - called) * 1000
 
 
 async def _bare(rig: Rig) -> float:

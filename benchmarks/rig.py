@@ -201,8 +201,10 @@ async def rate(work: Callable[[int], Awaitable[object]], number: int, *, concurr
 
 
 @asynccontextmanager
-async def running_rig(*, processes: int = 1, server_options: Sequence[str] = (), **settings: str) -> AsyncIterator[Rig]:
-    """A rig with new files and a worker with SETTINGS and these settings, warmed up by a few bare workflows."""
+async def running_rig(
+    *, processes: int = 1, gateway: bool = False, server_options: Sequence[str] = (), **settings: str
+) -> AsyncIterator[Rig]:
+    """A rig with new files and a worker, and a gateway, with SETTINGS and these settings, warmed up by a few bare workflows."""
     async with AsyncExitStack() as cleanup:
         folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="bellwire-bench-")))
         environment = {**environment_without("BELLWIRE_", "TEMPORAL_"), "PYTHONPATH": str(CHECKOUT)}
@@ -233,6 +235,7 @@ async def running_rig(*, processes: int = 1, server_options: Sequence[str] = (),
                     **settings,
                 },
                 processes=processes,
+                gateway_port=free_port() if gateway else None,
                 server_options=server_options,
             )
         )

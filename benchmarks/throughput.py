@@ -116,7 +116,7 @@ async def processes(sizes: Sizes) -> Result:
 
 async def _by_processes(raw: dict[str, list[float]], sizes: Sizes, number: int, registry: str, **settings: str) -> None:
     """Measure a worker of `number` processes and add the figures to `raw`."""
-    async with running_rig(processes=number, **settings) as rig:
+    async with running_rig(processes=number, gateway=False, **settings) as rig:
         many, one = await rig.subscribe("many", sizes.processes), await tenants(rig)
         await rig.fan_out(many)
         await publish_many(rig, _addressed(one, 200))

@@ -1,6 +1,7 @@
 """Group commit: joins concurrent `publish` calls into publications, as a database joins transactions into one write."""
 
 import asyncio
+import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ from bellwire.temporal.publications import Publication, encoded_size
 
 #: Starts in flight at a time. More make smaller publications, and a workflow costs far more than the events that it carries.
 MAX_STARTS = 1
+#: After a start, the next one waits for this many times as long as the start took, and at most MAX_PAUSE seconds. So events that
+#: come singly, at a rate that Temporal and the workers cannot keep up with, go together, and more of them the busier Temporal is.
+PAUSE, MAX_PAUSE = 6.0, 0.06
 
 
 #: Finds those of some events that were published before, by event key.
@@ -26,13 +30,14 @@ class _Call:
     event: Event
     size: int
     receipt: asyncio.Future[Receipt]
+    caller: asyncio.Task[object] | None
 
 
 class GroupCommit:
-    """A call starts a workflow at once while fewer than `max_starts` starts are in flight. The events of calls that arrive
-    meanwhile go together with the next start, oldest first, up to MAX_EVENTS and MAX_PUBLICATION_BYTES.
-
-    There is no timer, so sparse traffic is published without delay, one event per workflow.
+    """A call starts a workflow at once, unless `max_starts` starts are in flight, or another task's call was answered just now.
+    The events of calls that arrive meanwhile go together with the next start, oldest first, up to MAX_EVENTS and
+    MAX_PUBLICATION_BYTES. So sparse traffic is published without delay, one event per workflow, and a task that publishes one
+    event after another never waits for more than its own starts.
     """
 
     def __init__(
@@ -48,6 +53,10 @@ class GroupCommit:
         self._lookup = lookup
         self._max_starts = max_starts
         self._waiting: deque[_Call] = deque()
+        #: When the pause after the last start ends, by the event loop's clock, and the tasks whose calls that start answered.
+        self._pause_ends = 0.0
+        self._answered = weakref.WeakSet[asyncio.Task[object]]()
+        self._timer: asyncio.TimerHandle | None = None
         # The event loop keeps only weak references to tasks.
         self._starts: set[asyncio.Task[None]] = set()
 
@@ -56,12 +65,23 @@ class GroupCommit:
 
         Raises what `start` raises for this event; an error of another event that goes with it is raised for that one only.
         """
-        call = _Call(event, encoded_size(event), asyncio.get_running_loop().create_future())
+        caller = asyncio.current_task()
+        call = _Call(event, encoded_size(event), asyncio.get_running_loop().create_future(), caller)
         self._waiting.append(call)
-        self._start_next()
+        self._plan(at_once=caller in self._answered or len(self._waiting) >= contract.MAX_EVENTS)
         return await call.receipt
 
+    def _plan(self, *, at_once: bool = False) -> None:
+        """Start what waits when the pause ends, or in the event loop's next turn, with what else is called in this one."""
+        if self._timer is not None:
+            if not at_once:
+                return
+            self._timer.cancel()
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_at(loop.time() if at_once else self._pause_ends, self._start_next)
+
     def _start_next(self) -> None:
+        self._timer = None
         while self._waiting and len(self._starts) < self._max_starts:
             task = asyncio.create_task(self._commit(self._next_group()))
             self._starts.add(task)
@@ -69,7 +89,8 @@ class GroupCommit:
 
     def _started(self, task: asyncio.Task[None]) -> None:
         self._starts.discard(task)
-        self._start_next()
+        if self._waiting:
+            self._plan(at_once=len(self._waiting) >= contract.MAX_EVENTS)
 
     def _next_group(self) -> list[_Call]:
         """The oldest calls that fit into one publication; an event that waits twice goes once at a time."""
@@ -114,6 +135,8 @@ class GroupCommit:
         if self._lookup and not (group := await self._unknown(group, self._lookup)):
             return
         publication = Publication(events=tuple(call.event for call in group))
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
             duplicate = await self._start(publication)
         except BaseException as error:
@@ -126,6 +149,9 @@ class GroupCommit:
             if not isinstance(error, Exception):
                 raise
             return
+        ended = loop.time()
+        self._pause_ends = ended + min(MAX_PAUSE, PAUSE * (ended - began))
+        self._answered = weakref.WeakSet(call.caller for call in group if call.caller)
         for call in group:
             if not call.receipt.done():
                 # Which events of a group were published before is known when the workflow stores them.

@@ -130,14 +130,21 @@ async def interruptible() -> AsyncIterator[Interrupt]:
             loop.remove_signal_handler(number)
 
 
+#: Ports that this process was given.
+_GIVEN: set[int] = set()
+
+
 def free_ports(number: int) -> int:
     """The first of `number` consecutive loopback ports that are free now.
 
-    They are below the range of ephemeral ports, any of which the system may give to a connection before it is used.
+    They are below the range of ephemeral ports, any of which the system may give to a connection before it is used. A process
+    gets each of them once, since a program may not listen yet when the next port is asked for.
     """
     while True:
         first = 10_000 + secrets.randbelow(20_000)
-        if not any(port_in_use(first + nth) for nth in range(number)):
+        ports = set(range(first, first + number))
+        if ports.isdisjoint(_GIVEN) and not any(map(port_in_use, ports)):
+            _GIVEN.update(ports)
             return first
 
 

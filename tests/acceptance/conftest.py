@@ -109,8 +109,8 @@ async def running_gateway(system: System, *, log: Path, port: int | None = None,
         await process.stop(grace=10)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
-    """One system for the tests of this package; each test uses its own event types."""
+    """One system for the tests of a process; each test uses its own event types."""
     async with running_system(tmp_path_factory.mktemp("system")) as system:
         yield system

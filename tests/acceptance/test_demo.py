@@ -4,10 +4,13 @@ import asyncio
 import json
 import sys
 
+import pytest
+
 from starter.checkout import CHECKOUT
 from starter.local.processes import environment_without
 
 
+@pytest.mark.slow
 async def test_everything_in_the_demo_arrives_as_expected() -> None:
     demo = await asyncio.create_subprocess_exec(
         sys.executable,

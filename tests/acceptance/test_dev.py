@@ -41,6 +41,7 @@ async def running_dev(folder: Path, until: str, *options: str) -> AsyncIterator[
     assert process.returncode == 0
 
 
+@pytest.mark.slow
 async def test_the_json_has_the_gateway_and_an_admin_key_that_works_until_the_stack_stops(tmp_path: Path) -> None:
     async with running_dev(tmp_path, "}", "--json") as printed, aiohttp.ClientSession() as session:
         ready = json.loads(printed)

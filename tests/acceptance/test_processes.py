@@ -93,6 +93,7 @@ async def several(system: System, folder: Path, number: int = 2) -> AsyncIterato
         await process.stop(grace=20)
 
 
+@pytest.mark.slow
 async def test_both_of_two_processes_deliver(system: System, tmp_path: Path) -> None:
     for number in range(10):
         await system.hook(f"/several/{number}", "several.now")

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from bellwire import Event
 from bellwire.contract import Group
 from bellwire.deliveries import DeliveryState
@@ -46,6 +48,7 @@ async def retry_now(system: System, receipt: Receipt) -> None:
     await system.client.temporal.get_workflow_handle(receipt.workflow_id).execute_update("retry_now", None)
 
 
+@pytest.mark.slow
 async def test_events_are_purged_while_others_are_delivered(system: System) -> None:
     system.hooks.script("/purge-waits", 503)
     await system.hook("/purge-waits", "purge.waits", retry_schedule=[3600])
@@ -77,6 +80,7 @@ async def test_events_are_purged_while_others_are_delivered(system: System) -> N
     assert len(posted) == 120 * 3 + 1
 
 
+@pytest.mark.slow
 async def test_an_event_whose_run_is_open_is_kept_although_it_is_settled(system: System) -> None:
     """Its run may find more subscriptions, or does not know yet that the deliveries are settled."""
     system.hooks.script("/purge-open", 503)

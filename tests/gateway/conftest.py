@@ -54,7 +54,7 @@ class Served:
             return Response(response.status, response.headers, await response.read())
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
     folder = tmp_path_factory.mktemp("gateway")
     async with running_system(folder) as system, running_gateway(system, log=folder / "gateway.log") as url:

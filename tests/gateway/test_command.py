@@ -1,18 +1,22 @@
 """The command `bellwire` against a gateway: what developers do from a terminal."""
 
 import asyncio
+import io
 import json
+import os
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from aiohttp import web
 
 from bellwire import Event
+from bellwire.cli.app import run as command
 from bellwire.events import uuid7
 from bellwire.webhooks import verify
 from starter.local.processes import environment_without, free_port
@@ -41,9 +45,12 @@ def started(url: str, key: str, *arguments: str) -> Any:
 
 
 async def run(served: Served, *arguments: str, key: str = "") -> Done:
-    process = await started(served.url, key or served.admin, *arguments)
-    output, errors = await process.communicate()
-    return Done(process.returncode, output.decode(), errors.decode())
+    """Run the command in a thread, which takes far less time than the start of a process."""
+    output, errors = io.StringIO(), io.StringIO()
+    variables = {"BELLWIRE_URL": served.url, "BELLWIRE_KEY": key or served.admin}
+    with patch.dict(os.environ, variables), redirect_stdout(output), redirect_stderr(errors):
+        status = await asyncio.to_thread(command, arguments)
+    return Done(status, output.getvalue(), errors.getvalue())
 
 
 async def test_subscribe_publish_follow_and_redeliver(served: Served) -> None:

@@ -112,7 +112,7 @@ def test_running_one_benchmark_again_replaces_its_figures_and_keeps_the_others(t
 
 def test_the_page_shows_the_current_bounds() -> None:
     rows = re.findall(
-        r"^\| `(\w+)` \|.*\| ([≥≤]) ([\d.,]+) \| ([≥≤]) ([\d.,]+) \|$", PAGE.read_text(), flags=re.MULTILINE
+        r"^\| `([\w-]+)` \|.*\| ([≥≤]) ([\d.,]+) \| ([≥≤]) ([\d.,]+) \|$", PAGE.read_text(), flags=re.MULTILINE
     )
     assert {name: (must, aim) for name, _, must, _, aim in rows} == {
         name: (f"{criterion.must:,g}", f"{criterion.aim:,g}") for name, criterion in CRITERIA.items()

@@ -132,6 +132,7 @@ async def test_what_needs_no_temporal_works_without_it(
     assert (status, "Temporal" in err) == (0, False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [PUBLISH, ["subscriptions", "test", "hook"]], ids=name_of)
 async def test_a_temporal_that_stays_silent_is_given_up(
     arguments: list[str], healthy: str, silent: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -151,6 +152,7 @@ async def test_without_the_registry_the_error_names_its_variable(
     assert "secret" not in err
 
 
+@pytest.mark.slow
 async def test_a_registry_that_stays_silent_is_given_up(
     healthy: str, silent: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

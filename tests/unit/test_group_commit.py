@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from bellwire import Event, Receipt, contract
 from bellwire.errors import EventConflict, TemporalUnavailable
+from bellwire.temporal import group_commit
 from bellwire.temporal.group_commit import GroupCommit
 from bellwire.temporal.publications import Publication
 
@@ -44,17 +45,24 @@ class Server:
         return False
 
 
-async def publishing(commits: GroupCommit, *events: Event) -> list[asyncio.Task[Receipt]]:
-    """Calls of publish that have all arrived."""
-    calls = [asyncio.create_task(commits.publish(each)) for each in events]
-    await asyncio.sleep(0)
+async def turns(number: int = 5) -> None:
+    """Let the event loop run what is due now."""
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
+async def publishing(commits: GroupCommit, first: Event, *others: Event) -> list[asyncio.Task[Receipt]]:
+    """A call whose start is in flight, and calls that have arrived since."""
+    calls = [asyncio.create_task(commits.publish(first))]
+    await turns()
+    calls += [asyncio.create_task(commits.publish(each)) for each in others]
+    await turns()
     return calls
 
 
 async def test_a_call_starts_at_once_and_calls_that_arrive_meanwhile_go_together() -> None:
     server = Server()
     calls = await publishing(GroupCommit(server.start), *(event(str(number)) for number in range(4)))
-    await asyncio.sleep(0)
     assert server.started == [["0"]]
     server.open()
     receipts = await asyncio.gather(*calls)
@@ -67,12 +75,61 @@ async def test_a_call_starts_at_once_and_calls_that_arrive_meanwhile_go_together
     }
 
 
+async def test_calls_of_the_same_moment_go_together() -> None:
+    server = Server()
+    server.open()
+    commits = GroupCommit(server.start)
+    await asyncio.gather(*(commits.publish(event(str(number))) for number in range(3)))
+    assert server.started == [["0", "1", "2"]]
+
+
+async def test_after_a_start_calls_of_other_tasks_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group_commit, "PAUSE", 1e9)
+    monkeypatch.setattr(group_commit, "MAX_PAUSE", 60.0)
+    server = Server()
+    server.open()
+    commits = GroupCommit(server.start)
+    await commits.publish(event("first"))
+
+    others = [asyncio.create_task(commits.publish(event(str(number)))) for number in range(3)]
+    await turns()
+    assert server.started == [["first"]]
+    # This task's next call takes those along.
+    await commits.publish(event("second"))
+    await asyncio.gather(*others)
+    assert server.started == [["first"], ["0", "1", "2", "second"]]
+
+
+async def test_a_full_publication_starts_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group_commit, "PAUSE", 1e9)
+    monkeypatch.setattr(group_commit, "MAX_PAUSE", 60.0)
+    server = Server()
+    server.open()
+    commits = GroupCommit(server.start)
+    await commits.publish(event("first"))
+    calls = [asyncio.create_task(commits.publish(event(str(number)))) for number in range(contract.MAX_EVENTS)]
+    await asyncio.gather(*calls)
+    assert [len(group) for group in server.started] == [1, contract.MAX_EVENTS]
+
+
+async def test_the_pause_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group_commit, "PAUSE", 1e9)
+    monkeypatch.setattr(group_commit, "MAX_PAUSE", 0.01)
+    server = Server()
+    server.open()
+    commits = GroupCommit(server.start)
+    await commits.publish(event("first"))
+    await asyncio.wait_for(asyncio.create_task(commits.publish(event("second"))), 30)
+    assert server.started == [["first"], ["second"]]
+
+
 @pytest.mark.parametrize("max_starts", [1, 3])
 async def test_no_more_starts_are_in_flight_than_allowed(max_starts: int) -> None:
     server = Server()
     commits = GroupCommit(server.start, max_starts=max_starts)
-    calls = await publishing(commits, *(event(str(number)) for number in range(20)))
-    await asyncio.sleep(0)
+    calls = []
+    for number in range(20):
+        calls += await publishing(commits, event(str(number)))
     assert server.in_flight == max_starts
     server.open()
     await asyncio.gather(*calls)
@@ -122,7 +179,6 @@ async def test_while_temporal_is_away_each_call_fails_by_the_same_start_and_late
 async def test_a_cancelled_caller_does_not_cancel_its_event_nor_those_of_others() -> None:
     server = Server()
     first, second, third = await publishing(GroupCommit(server.start), event("1"), event("2"), event("3"))
-    await asyncio.sleep(0)
     first.cancel()
     second.cancel()
     await asyncio.gather(first, second, return_exceptions=True)

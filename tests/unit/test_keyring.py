@@ -18,6 +18,7 @@ from bellwire.keys.keyring import (
     new_entry,
     ring_of,
 )
+from starter.cli.main import main
 
 CHECKOUT = Path(__file__).parents[2]
 KEY = base64.b64encode(bytes(range(32))).decode()
@@ -167,18 +168,17 @@ except KeysInvalid as error:
     assert "pip install cryptography" in ended.stdout
 
 
-def test_the_command_prints_a_new_entry_each_time() -> None:
-    command = [sys.executable, "-m", "starter", "keys", "new"]
-    entries = {
-        subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout.strip()
-        for _ in range(2)
-    }
+def test_the_command_prints_a_new_entry_each_time(capsys: pytest.CaptureFixture[str]) -> None:
+    def printed(*options: str) -> str:
+        assert main(["keys", "new", *options]) == 0
+        return capsys.readouterr().out.strip()
+
+    entries = {printed(), printed()}
     assert len(entries) == 2
     assert len(KeyRing.parse(",".join(entries)).ids) == 2
-    named = subprocess.run([*command, "--id", "k2026"], cwd=CHECKOUT, capture_output=True, text=True, check=True)
-    assert KeyRing.parse(named.stdout.strip()).first == "k2026"
-    invalid = subprocess.run([*command, "--id", "no spaces"], cwd=CHECKOUT, capture_output=True, text=True, check=False)
-    assert (invalid.returncode, "1 to 32 letters" in invalid.stderr) == (2, True)
+    assert KeyRing.parse(printed("--id", "k2026")).first == "k2026"
+    assert main(["keys", "new", "--id", "no spaces"]) == 2
+    assert "1 to 32 letters" in capsys.readouterr().err
 
 
 def test_a_ring_cannot_be_serialized() -> None:

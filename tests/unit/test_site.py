@@ -8,11 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 CHECKOUT = Path(__file__).parents[2]
 #: What the site is made from.
 SOURCES = ("docs", "bellwire", "examples", "mkdocs.yml", "CHANGELOG.md", "CONTRIBUTING.md", "README.md")
 
 
+@pytest.mark.slow
 def test_warnings_fail_the_build(tmp_path: Path) -> None:
     for name in SOURCES:
         source = CHECKOUT / name

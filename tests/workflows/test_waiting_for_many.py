@@ -61,6 +61,7 @@ async def test_the_events_of_a_publication_are_one_question(platform: FakePlatfo
     assert calls["query"] <= 10
 
 
+@pytest.mark.slow
 async def test_a_thousand_waits_at_once_share_their_calls(platform: FakePlatform, client: Client) -> None:
     client, calls = counted(client)
     receipts = await client.publish_many(event() for _ in range(1000))
@@ -148,6 +149,7 @@ async def test_a_duplicate_is_waited_for_where_it_is_delivered(platform: FakePla
     assert await client.wait_many([], timeout=60) == []
 
 
+@pytest.mark.slow
 async def test_a_completed_event_needs_no_worker_and_another_says_that_none_polls() -> None:
     async with await start_dev_server() as env:
         platform = FakePlatform(env)
