@@ -99,7 +99,7 @@ class _Connection(H11Protocol):
 
     def __init__(self, clients: _Clients, refuse: Callable[[int, str], Refusal], *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._clients, self._refuse = clients, refuse
+        self._clients, self._refuse, self._refused = clients, refuse, False
         self._receiving: tuple[object, asyncio.TimerHandle] | None = None
         self._sending: asyncio.TimerHandle | None = None
 
@@ -119,7 +119,7 @@ class _Connection(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if not self.transport.is_closing():
+        if not self.transport.is_closing() and not self._refused:
             super().data_received(data)
             self._follow()
 
@@ -143,7 +143,14 @@ class _Connection(H11Protocol):
             h11.EndOfMessage(),
         ):
             self.transport.write(self.conn.send(event) or b"")
-        self.transport.close()
+        if self.cycle is not None and not self.cycle.response_complete:
+            # The application reads a body that is not valid; for it, the client has hung up.
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        # Closing with unread bytes would reset the connection, and most clients would report that instead of the response.
+        self._refused = True
+        self.transport.write_eof()
+        self._await_client(h11.ERROR)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -167,6 +174,8 @@ class _Connection(H11Protocol):
     def _follow(self) -> None:
         """Start a deadline when the client has to send something else than before."""
         state = self.conn.their_state
+        if self._refused:
+            return
         if state not in {h11.IDLE, h11.SEND_BODY} or self.transport.is_closing():
             self._await_client(None)
         elif self._receiving is None or self._receiving[0] is not state:
@@ -178,7 +187,7 @@ class _Connection(H11Protocol):
             self._receiving = None
             self._clients.waiting.pop(self, None)
         if state is not None:
-            seconds = self._clients.deadlines.head if state is h11.IDLE else self._clients.deadlines.body
+            seconds = self._clients.deadlines.body if state is h11.SEND_BODY else self._clients.deadlines.head
             self._receiving = (state, self.loop.call_later(seconds, self.abort))
             self._clients.waiting[self] = None
 

@@ -258,6 +258,33 @@ async def test_a_refusal_is_made_of_what_is_wrong(sent: bytes, status: int, reas
     assert body.decode().startswith(reason)
 
 
+async def test_a_refusal_arrives_although_the_client_sends_more() -> None:
+    async with serving() as (_, port), client(port, b"GET /" + b"x" * 3_000_000) as (reader, writer):
+        assert (await everything(reader)).startswith(b"HTTP/1.1 431 ")
+        # The client has not hung up; what it sends is thrown away.
+        writer.write(QUICK)
+        await writer.drain()
+
+
+async def test_a_request_whose_body_is_refused_ends() -> None:
+    sent = b"POST /body HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with serving() as (application, port), client(port, sent) as (reader, writer):
+        await asyncio.wait_for(application.started.wait(), 30)
+        writer.write(b"z\r\n")
+        assert (await everything(reader)).startswith(b"HTTP/1.1 400 ")
+        await asyncio.wait_for(application.hung_up.acquire(), 30)
+
+
+async def test_a_refused_client_that_does_not_hang_up_is_closed_by_its_deadline() -> None:
+    async with serving(head=SHORT) as (_, port):
+        connection = socket.create_connection(("127.0.0.1", port))
+        connection.setblocking(False)
+        await asyncio.get_running_loop().sock_sendall(connection, b"\x16\x03\x01\0\0\r\n\r\n")
+        with pytest.raises(ConnectionError):
+            await asyncio.wait_for(send_on(connection), 30)
+        connection.close()
+
+
 async def test_client_that_hangs_up_within_a_body_leaves_no_log_line(caplog: pytest.LogCaptureFixture) -> None:
     async with serving() as (application, port):
         async with client(port, HALF_BODY):
