@@ -21,7 +21,7 @@ _MAX_COLLECTED = 5_000
 #: Times that subschemas are applied to values of one event, at most: about a quarter of a second, in which nothing else runs.
 MAX_APPLIED = 3_000_000
 #: What an event of 256 KiB has at most: each value takes two bytes.
-_MOST_VALUES = 128 * 1024
+_MAX_VALUES = 128 * 1024
 #: Bytes of a compiled pattern.
 _MAX_PATTERN_BYTES = 1024 * 1024
 #: Keywords that forbid properties.
@@ -55,7 +55,7 @@ class SchemaValidator:
     def problems(self, data: object, *, root: str = "data") -> Sequence[DataProblem]:
         """What is wrong with `data`, the first ones; of large data only the first one. Empty if it is valid."""
         allowed = MAX_APPLIED // self._work
-        if allowed < _MOST_VALUES and not has_at_most(allowed, data):
+        if allowed < _MAX_VALUES and not has_at_most(allowed, data):
             message = (
                 f"has more than {allowed:,} values, too many for its schema; send fewer, or make the schema simpler"
             )

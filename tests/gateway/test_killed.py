@@ -16,9 +16,9 @@ from starter.checkout import CHECKOUT
 from starter.local.processes import Process, environment_without, free_port
 from tests.acceptance.conftest import System, running_system
 
-CONNECTIONS, EVENTS = 200, 8
+CONNECTIONS, EVENTS = 200, 5
 #: Events that are acknowledged before each kill: the process is killed while most connections have a request in progress.
-KILLS = (150, 500, 900, 1_200)
+KILLS = (100, 300, 500, 700)
 HEADERS = {"content-type": "application/cloudevents+json"}
 
 
@@ -46,7 +46,7 @@ class Publishers:
         while True:
             try:
                 async with self._session.post(self._url, json=event, headers=self._headers) as response:
-                    # 503 while the gateway starts anew and has not reached Temporal.
+                    # 503 while the gateway restarts and has not reached Temporal.
                     assert response.status in {202, 503}, await response.text()
                     if response.status == 202:
                         break
@@ -99,10 +99,10 @@ async def test_no_acknowledged_event_is_lost_when_the_gateway_is_killed(tmp_path
                 assert publishers.broken >= broken
             async with started(system, tmp_path, port, len(KILLS)):
                 await asyncio.gather(*tasks)
-            expected = {f"{connection}-{number}" for connection in range(CONNECTIONS) for number in range(EVENTS)}
-            assert publishers.acknowledged == expected
-            assert publishers.broken >= len(KILLS) * CONNECTIONS // 2, "the kills came too late to prove anything"
-            # Each arrives, as a run that has settled and at the receiver.
-            statuses = await system.client.wait_many([("/killed", event_id) for event_id in expected], timeout=120)
-            assert {status.counts.delivered for status in statuses} == {1}
-            assert {received.event["id"] for received in system.hooks.received_at("/killed")} == expected
+        expected = {f"{connection}-{number}" for connection in range(CONNECTIONS) for number in range(EVENTS)}
+        assert publishers.acknowledged == expected
+        assert publishers.broken >= len(KILLS) * CONNECTIONS // 2, "the kills came too late to prove anything"
+        async with asyncio.timeout(100):
+            while (arrived := {each.event["id"] for each in system.hooks.received_at("/killed")}) != expected:
+                assert arrived < expected
+                await asyncio.sleep(0.1)

@@ -124,7 +124,7 @@ def test_each_changing_command_says_who_changed_what(registry_url: str, monkeypa
         known = len(entries)
 
 
-class _Controlled:
+class _Accepting:
     """A client whose calls succeed."""
 
     async def pause(self, *_: Any) -> ControlResult:
@@ -140,7 +140,7 @@ class _Controlled:
 
 
 async def _control_all(url: str) -> None:
-    registry, client = await Registry.open(url), cast(Client, _Controlled())
+    registry, client = await Registry.open(url), cast(Client, _Accepting())
     try:
         stored = await registry.events.get(EVENT.key)
         (delivery,) = await registry.deliveries.list()

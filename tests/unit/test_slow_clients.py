@@ -86,6 +86,7 @@ def descriptors() -> int:
     return sum(1 for _ in FILES.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not FILES.is_dir(), reason="counts file descriptors")
 async def test_others_are_served_beside_slow_clients_of_which_nothing_is_left(tmp_path: Path) -> None:
     async with serving(tmp_path) as (port, key):
