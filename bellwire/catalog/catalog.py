@@ -88,7 +88,7 @@ class Catalog:
     def deprecation(self, event_type: str) -> str | None:
         """Why a type is deprecated, and what to use instead; None if it is not."""
         known = self._types.get(event_type)
-        return known and known.event_type.deprecated
+        return None if known is None else known.event_type.deprecated
 
     def problems(self, event: Event) -> Sequence[DataProblem]:
         """What is wrong with an event, each problem at its place; empty if it is valid."""

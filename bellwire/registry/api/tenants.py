@@ -46,7 +46,7 @@ async def find(connection: AsyncConnection, name: str) -> StoredTenant | None:
 
 async def counts(connection: AsyncConnection, name: str, *, limit: int) -> TenantCounts:
     of_subscriptions, of_deliveries = [
-        dict[str, int](map(tuple, await connection.execute(query))) for query in counting(name, limit)
+        {row[0]: row[1] for row in await connection.execute(query)} for query in counting(name, limit)
     ]
     return TenantCounts(
         {SubscriptionState(state): number for state, number in of_subscriptions.items()},

@@ -62,7 +62,7 @@ class PublishedTypes:
     async def deprecation(self, event_type: str) -> str | None:
         """Why a type is deprecated, and what to use instead; None if it is not. Raises RegistryUnavailable."""
         known = await self._find(event_type)
-        return known and known.event_type.deprecated
+        return None if known is None else known.event_type.deprecated
 
     async def _find(self, name: str) -> CheckedType | None:
         now = time.monotonic()
