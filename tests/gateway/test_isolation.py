@@ -256,13 +256,13 @@ async def test_conditions_and_preferences_tell_nothing_of_others(served: Served,
     for method, path, _ in await operations(served):
         if OPERATIONS[f"{method} {path}"] != "own":
             continue
-        body = {"locale": "de"} if method == "PATCH" else None
+        changed = {"locale": "de"} if method == "PATCH" else None
         for headers in HEADERS:
             shapes = []
             for values in (owner.parameters, unknown):
                 # A key is for one request.
                 sent = {name: f"{value}-{uuid7()}" if "idem" in name else value for name, value in headers.items()}
-                response = await _called(served, method, path, body, values, rival.key, headers=sent)
+                response = await _called(served, method, path, changed, values, rival.key, headers=sent)
                 assert response.status == 404, f"{method} {path} {headers}"
                 shapes.append(_shape(response, values))
             assert shapes[0] == shapes[1], f"{method} {path} {headers}"

@@ -18,8 +18,7 @@ from bellwire.contract import Action, ControlResult
 from bellwire.keys.keyring import new_entry
 from bellwire.registry import Registry
 from bellwire.registry.api.api_keys import ApiKey
-from bellwire.registry.api.audit_log import AuditEntry
-from bellwire.registry.db.auditing import Actor, acting
+from bellwire.registry.db.auditing import Actor, AuditEntry, acting
 from bellwire.targets import Channel
 from starter.cli.main import app, main
 from starter.operations.delivery.controlling import control
