@@ -2,13 +2,16 @@
 
 import asyncio
 import os
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
 from bellwire.keys.api_keys import Scope
+from docs.generator.http_api import openapi
 from starter.checkout import CHECKOUT
+from starter.gateway.api.resources.request_schemas import of_requests
 from tests.acceptance.conftest import running_gateway, running_system
 from tests.gateway.conftest import Served
 
@@ -26,6 +29,15 @@ async def test_a_method_that_a_path_has_not_is_refused_with_those_that_it_has(se
     ):
         refused = await served.call("OPTIONS", path)
         assert (refused.status, refused.headers["allow"]) == (405, methods), path
+
+
+def test_no_text_of_a_request_may_have_nul() -> None:
+    document = openapi()
+    cancelled = document["components"]["schemas"]["CancelInput"]["properties"]["subscription"]["anyOf"][0]
+    assert not re.search(cancelled["pattern"], "a\x00b")
+    for schema in of_requests(document):
+        if schema.get("type") == "string" and not schema.keys() & {"format", "enum", "const"}:
+            assert not re.search(schema["pattern"], "\x00"), schema
 
 
 @pytest.mark.slow

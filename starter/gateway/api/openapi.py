@@ -90,6 +90,10 @@ def describe(app: FastAPI) -> None:
                 for operation in path.values():
                     operation["responses"].pop("422", None)
                     operation["responses"] |= {str(status): _problem(title) for status, title in _refusals().items()}
+            for schema in request_schemas.of_requests(document):
+                # No text of a request may have NUL.
+                if schema.get("type") == "string" and not schema.keys() & {"pattern", "format", "enum", "const"}:
+                    schema["pattern"] = request_schemas.TEXT
             app.openapi_schema = document
         return app.openapi_schema
 

@@ -3,7 +3,7 @@
 Validation has checks that a model's own schema does not show; here they are patterns, so that the document tells what is taken.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from bellwire.events import Event
@@ -14,6 +14,8 @@ Schema = dict[str, Any]
 
 #: Text without control characters and noncharacters, which CloudEvents does not allow.
 PRINTABLE = r"^[^\u0000-\u001f\u007f-\u009f\ufdd0-\ufdef\ufffe\uffff]*$"
+#: Any text that can be stored.
+TEXT = r"^[^\u0000]*$"
 TENANT = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
 SUBSCRIPTION_ID = "^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$"
 LOCALE = "^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$"
@@ -128,3 +130,24 @@ def subscription_patch() -> Schema:
         "properties": properties,
         "additionalProperties": False,
     }
+
+
+def of_requests(document: Mapping[str, Any]) -> Iterator[Schema]:
+    """Every schema of what requests have in path, query and body, those that others hold or refer to included."""
+    waiting: list[Schema] = []
+    for path in document["paths"].values():
+        for operation in path.values():
+            waiting += [each["schema"] for each in operation.get("parameters", ()) if each["in"] in {"path", "query"}]
+            waiting += [each["schema"] for each in operation.get("requestBody", {}).get("content", {}).values()]
+    seen = set[int]()
+    while waiting:
+        schema = waiting.pop()
+        if not isinstance(schema, dict) or id(schema) in seen:
+            continue
+        seen.add(id(schema))
+        yield schema
+        if "$ref" in schema:
+            waiting.append(document["components"]["schemas"][schema["$ref"].rpartition("/")[2]])
+        waiting += [each for keyword in ("anyOf", "oneOf", "allOf", "prefixItems") for each in schema.get(keyword, ())]
+        waiting += [schema[keyword] for keyword in ("items", "additionalProperties") if keyword in schema]
+        waiting += schema.get("properties", {}).values()
