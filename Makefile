@@ -25,8 +25,8 @@ dev: $(READY) ## Run the whole stack in the foreground: Temporal with its UI, re
 test: $(READY) ## Run all tests except the slow ones, in TESTERS=3 processes
 	$(BIN)/python -m pytest -m "not slow" -n $(TESTERS) --dist loadfile $(ARGS)
 
-test-slow: $(READY) ## Run the slow tests: crashes, several processes, large fan-outs
-	$(BIN)/python -m pytest -m slow $(ARGS)
+test-slow: $(READY) ## Run the slow tests in two processes: crashes, several processes, large fan-outs
+	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile $(ARGS)
 
 lint: $(READY) ## Check style
 	$(BIN)/ruff check .

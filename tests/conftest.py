@@ -5,12 +5,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
 from bellwire.contract import SEARCH_ATTRIBUTES
+from tests.faults import scenario
 
 BIN = Path(sys.executable).parent
 
@@ -45,3 +47,13 @@ async def dev_server() -> AsyncIterator[WorkflowEnvironment]:
     """Temporal's dev server: real time, and the features of a cluster."""
     async with await start_dev_server() as env:
         yield env
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show the scenarios of tests/faults, which may have run in other processes."""
+    reports = [
+        report for kind in terminalreporter.stats.values() for report in kind if hasattr(report, "user_properties")
+    ]
+    if lines := [value for report in reports for name, value in report.user_properties if name == scenario.PROPERTY]:
+        terminalreporter.ensure_newline()
+        Console(file=terminalreporter._tw._file, width=175).print(scenario.table(lines))

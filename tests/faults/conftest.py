@@ -6,14 +6,13 @@ import shutil
 import signal
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import asyncpg
 import pytest
-from rich.console import Console
 
 from tests.faults import scenario
 
@@ -82,9 +81,10 @@ def postgres() -> Iterator[Postgres]:
         shutil.rmtree(locks)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Show the result and the seed of each scenario, failed ones too."""
-    if scenario.LINES:
-        terminalreporter.ensure_newline()
-        console = Console(file=terminalreporter._tw._file, width=175)
-        console.print(scenario.table())
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Hand the result and the seed of a scenario, of a failed one too, to the process that prints the summary."""
+    report = yield
+    report.user_properties += [(scenario.PROPERTY, line) for line in scenario.LINES]
+    scenario.LINES.clear()
+    return report

@@ -4,7 +4,7 @@ import asyncio
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -37,6 +37,8 @@ RECORDED_AFTER, NOTED_AFTER = timedelta(seconds=10), timedelta(seconds=2)
 
 #: One line per scenario that has run, in order.
 LINES: list[tuple[str, ...]] = []
+#: The name under which they are in the reports of tests.
+PROPERTY = "scenario"
 
 
 @dataclass(frozen=True)
@@ -201,11 +203,11 @@ def _counts(summaries: list[Summary]) -> dict[str, Counts]:
     return {key: counts for summary in summaries for key, counts in summary.counts.items()}
 
 
-def table() -> Table:
+def table(lines: Iterable[Sequence[str]]) -> Table:
     """The scenarios that have run."""
     made = Table(title="Faults: accepted deliveries, their outcomes, and repeated ones")
     for number, column in enumerate(COLUMNS):
         made.add_column(column, justify="left" if number == 0 else "right")
-    for line in LINES:
+    for line in lines:
         made.add_row(*line)
     return made
