@@ -193,7 +193,7 @@ async def test_connections_that_keep_breaking_are_reported_as_temporal_being_una
 
 @pytest.mark.slow
 async def test_publishing_survives_the_rate_limit_of_a_server() -> None:
-    async with await start_dev_server(frontend__namespaceRPS=30) as env:
+    async with await start_dev_server(frontend__namespaceRPS=10) as env:
         metrics = MetricBuffer(10_000)
         runtime = Runtime(telemetry=TelemetryConfig(metrics=metrics))
         address = env.client.service_client.config.target_host

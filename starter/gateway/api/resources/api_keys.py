@@ -52,14 +52,18 @@ class NewApiKeyInput(StrictInput):
         json_schema_extra={"pattern": SCOPE},
     )
     description: str = Field(default="", max_length=operations.MAX_DESCRIPTION)
-    expires_in: Annotated[int, Field(ge=1, le=10 * 366 * 86_400)] | None = Field(
+    expires_in: Annotated[int, Field(strict=True, ge=1, le=10 * 366 * 86_400)] | None = Field(
         default=None, description="Seconds until it stops working; null: never."
     )
 
 
 class RotationInput(StrictInput):
     overlap: int = Field(
-        default=int(OVERLAP.total_seconds()), ge=0, le=90 * 86_400, description="Seconds that the old key still works."
+        strict=True,
+        default=int(OVERLAP.total_seconds()),
+        ge=0,
+        le=90 * 86_400,
+        description="Seconds that the old key still works.",
     )
 
 

@@ -31,7 +31,9 @@ class LimitList(BaseModel):
 
 
 class LimitInput(StrictInput):
-    per_second: float = Field(ge=RATE_BOUNDS[0], le=RATE_BOUNDS[1], description="Deliveries per second at most.")
+    per_second: float = Field(
+        strict=True, ge=RATE_BOUNDS[0], le=RATE_BOUNDS[1], description="Deliveries per second at most."
+    )
 
 
 @router.get("")

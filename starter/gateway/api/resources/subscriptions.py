@@ -64,6 +64,7 @@ class PauseInput(StrictInput):
 
 class RotationInput(StrictInput):
     overlap: int = Field(
+        strict=True,
         default=int(OVERLAP.total_seconds()),
         ge=0,
         le=90 * 86_400,
