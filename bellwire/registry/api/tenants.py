@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from sqlalchemy import Select, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -46,7 +46,8 @@ async def find(connection: AsyncConnection, name: str) -> StoredTenant | None:
 
 async def counts(connection: AsyncConnection, name: str, *, limit: int) -> TenantCounts:
     of_subscriptions, of_deliveries = [
-        {row[0]: row[1] for row in await connection.execute(query)} for query in counting(name, limit)
+        dict(cast(Sequence[tuple[str, int]], (await connection.execute(query)).all()))
+        for query in counting(name, limit)
     ]
     return TenantCounts(
         {SubscriptionState(state): number for state, number in of_subscriptions.items()},
@@ -55,7 +56,7 @@ async def counts(connection: AsyncConnection, name: str, *, limit: int) -> Tenan
     )
 
 
-def counting(name: str, limit: int) -> list[Select[tuple[str, int]]]:
+def counting(name: str, limit: int) -> list[Select[str, int]]:
     """The queries that count subscriptions and deliveries by state. Each reads `limit` rows and one more at most, by the
     indexes of tenants and of subscriptions."""
     own = (
