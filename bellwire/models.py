@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError, ValidationInfo
 
 from bellwire.errors import Place, SubscriptionInvalid, fields_in_error
 
@@ -20,6 +20,16 @@ def skip_when_trusted(check: Callable[[T], T]) -> AfterValidator:
         return value if info.context == TRUSTED else check(value)
 
     return AfterValidator(unless_trusted)
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool | str):
+        raise ValueError("must be a number")  # noqa: TRY004 - pydantic reports ValueErrors
+    return value
+
+
+#: For an integer as JSON has it: 5 and 5.0, but neither true nor "5". It stands behind bounds.
+json_number = BeforeValidator(_number)
 
 
 class Payload(BaseModel):

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
-from bellwire.models import StrictInput
+from bellwire.models import StrictInput, json_number
 from bellwire.registry.api.api_keys import OVERLAP, ApiKey
 from starter.gateway.api.access import AdminAccess
 from starter.gateway.api.idempotency import SECRET
@@ -52,17 +52,14 @@ class NewApiKeyInput(StrictInput):
         json_schema_extra={"pattern": SCOPE},
     )
     description: str = Field(default="", max_length=operations.MAX_DESCRIPTION)
-    expires_in: Annotated[int, Field(strict=True, ge=1, le=10 * 366 * 86_400)] | None = Field(
+    expires_in: Annotated[int, Field(ge=1, le=10 * 366 * 86_400), json_number] | None = Field(
         default=None, description="Seconds until it stops working; null: never."
     )
 
 
 class RotationInput(StrictInput):
-    overlap: int = Field(
-        strict=True,
+    overlap: Annotated[int, Field(ge=0, le=90 * 86_400), json_number] = Field(
         default=int(OVERLAP.total_seconds()),
-        ge=0,
-        le=90 * 86_400,
         description="Seconds that the old key still works.",
     )
 

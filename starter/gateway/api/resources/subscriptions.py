@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from bellwire.contract import TestSendInput
 from bellwire.errors import SubscriptionChanged, SubscriptionNotFound
-from bellwire.models import StrictInput
+from bellwire.models import StrictInput, json_number
 from bellwire.registry.signing_secrets import OVERLAP
 from bellwire.subscriptions import Subscription, SubscriptionState
 from bellwire.targets import Channel
@@ -63,11 +63,8 @@ class PauseInput(StrictInput):
 
 
 class RotationInput(StrictInput):
-    overlap: int = Field(
-        strict=True,
+    overlap: Annotated[int, Field(ge=0, le=90 * 86_400), json_number] = Field(
         default=int(OVERLAP.total_seconds()),
-        ge=0,
-        le=90 * 86_400,
         description="Seconds that the old secret still signs.",
     )
     secret: str | None = Field(default=None, max_length=200, description="The new secret; null: one is generated.")
