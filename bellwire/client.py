@@ -120,10 +120,9 @@ class Client:
 
         While a call waits for Temporal, and up to 60 ms after it, events of other tasks' calls are collected and go together in
         the next workflow. Then it is not known whether one of them is a duplicate (None) or a conflict, which `status` and `wait`
-        report. A cancelled call may
-        have published its event. Raises EventInvalid if the catalog refuses it; EventConflict if its (source, id) was used for
-        other content; NotSetUp; and TemporalUnavailable if Temporal did not respond within 10 to 20 s. In that case Temporal may
-        have stored the event or not, so publish it again.
+        report. A cancelled call may have published its event. Raises EventInvalid if the catalog refuses it; EventConflict if its
+        (source, id) was used for other content; NotSetUp; and TemporalUnavailable if Temporal did not respond within 10 to 20 s.
+        In that case Temporal may have stored the event or not, so publish it again.
         """
         event = one_event(event)
         if self._catalog is not None:

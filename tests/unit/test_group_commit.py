@@ -60,6 +60,17 @@ async def publishing(commits: GroupCommit, first: Event, *others: Event) -> list
     return calls
 
 
+async def after_a_start(monkeypatch: pytest.MonkeyPatch, *, pause: float) -> tuple[Server, GroupCommit]:
+    """The pause of `pause` seconds after this task has published an event."""
+    monkeypatch.setattr(group_commit, "PAUSE", 1e9)
+    monkeypatch.setattr(group_commit, "MAX_PAUSE", pause)
+    server = Server()
+    server.open()
+    commits = GroupCommit(server.start)
+    await commits.publish(event("first"))
+    return server, commits
+
+
 async def test_a_call_starts_at_once_and_calls_that_arrive_meanwhile_go_together() -> None:
     server = Server()
     calls = await publishing(GroupCommit(server.start), *(event(str(number)) for number in range(4)))
@@ -84,12 +95,7 @@ async def test_calls_of_the_same_moment_go_together() -> None:
 
 
 async def test_after_a_start_calls_of_other_tasks_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(group_commit, "PAUSE", 1e9)
-    monkeypatch.setattr(group_commit, "MAX_PAUSE", 60.0)
-    server = Server()
-    server.open()
-    commits = GroupCommit(server.start)
-    await commits.publish(event("first"))
+    server, commits = await after_a_start(monkeypatch, pause=60.0)
 
     others = [asyncio.create_task(commits.publish(event(str(number)))) for number in range(3)]
     await turns()
@@ -101,24 +107,14 @@ async def test_after_a_start_calls_of_other_tasks_wait_for_each_other(monkeypatc
 
 
 async def test_a_full_publication_starts_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(group_commit, "PAUSE", 1e9)
-    monkeypatch.setattr(group_commit, "MAX_PAUSE", 60.0)
-    server = Server()
-    server.open()
-    commits = GroupCommit(server.start)
-    await commits.publish(event("first"))
+    server, commits = await after_a_start(monkeypatch, pause=60.0)
     calls = [asyncio.create_task(commits.publish(event(str(number)))) for number in range(contract.MAX_EVENTS)]
     await asyncio.gather(*calls)
     assert [len(group) for group in server.started] == [1, contract.MAX_EVENTS]
 
 
 async def test_the_pause_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(group_commit, "PAUSE", 1e9)
-    monkeypatch.setattr(group_commit, "MAX_PAUSE", 0.01)
-    server = Server()
-    server.open()
-    commits = GroupCommit(server.start)
-    await commits.publish(event("first"))
+    server, commits = await after_a_start(monkeypatch, pause=0.01)
     await asyncio.wait_for(asyncio.create_task(commits.publish(event("second"))), 30)
     assert server.started == [["first"], ["second"]]
 

@@ -83,9 +83,11 @@ class Publishing:
 
     async def _publish_one(self, event: Event, wait: int) -> dict[str, Any]:
         await self._check(event)
+        # Before it is published: an accepted event must not fail for a notice.
+        deprecated = await self._types.deprecation(event.type)
         receipt = await self._client.publish(event)
         result = _receipt(receipt)
-        if (deprecated := await self._types.deprecation(event.type)) is not None:
+        if deprecated is not None:
             result["deprecated"] = deprecated
         if wait and (status := await self._settled(receipt, wait)):
             result |= {"settled": True, "counts": status.counts.model_dump(mode="json")}
