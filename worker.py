@@ -16,6 +16,9 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from activities.channels import check_settings, open_channels
+from activities.handler.calls import HandlerCalling
+from activities.handler.presence import watching_handlers
+from activities.handler.registration import HandlerRegistry
 from activities.resolve import Resolver
 from activities.sending.inline import InlineSender
 from activities.sending.test_sends import TestSends
@@ -66,7 +69,9 @@ async def polling(
             able = {channel: senders[channel] for channel in channels if SPECS[channel].inline}
             inline = InlineSender(registry, able, limit=settings.send_concurrency)
             resolver = Resolver(registry, refuse_unknown_tenants=settings.unknown_tenants == "refuse")
-            activities = [*resolver.activities, inline.send_inline]
+            calling, handlers = HandlerCalling(registry), HandlerRegistry(registry)
+            activities = [*resolver.activities, *calling.activities, inline.send_inline]
+            activities.append(handlers.register_handlers)
             workers.append(workflow_worker(client, WORKFLOWS, activities, slots=slots, grace=settings.shutdown_grace))
         for worker in workers:
             await stack.enter_async_context(worker)
@@ -88,6 +93,7 @@ async def run(settings: Settings, channels: Sequence[Channel], *, workflows: boo
         async with (
             polling(client, registry, settings, channels, workflows=workflows) as workers,
             publishing_operational_events(registry, Publisher(client)),
+            watching_handlers(registry, client),
             measuring_registry(
                 registry, temporal_runtime.metric_meter if workflows and settings.metrics_address else None
             ),

@@ -10,6 +10,7 @@ from bellwire.errors import (
     EventConflict,
     EventInvalid,
     EventNotFound,
+    HandlersConflict,
     KeysInvalid,
     NotReadable,
     NotSetUp,
@@ -19,6 +20,7 @@ from bellwire.errors import (
 )
 from bellwire.events import Event
 from bellwire.filters import All, Any, Exact, Not, Prefix, Suffix
+from bellwire.handlers import Handlers, Reject, Retry
 from bellwire.keys.keyring import KeyRing
 from bellwire.receipts import Receipt, Status
 from bellwire.subscriptions import Subscription, SubscriptionState
@@ -41,6 +43,8 @@ __all__ = [
     "EventNotFound",
     "Exact",
     "Failed",
+    "Handlers",
+    "HandlersConflict",
     "KeyRing",
     "KeysInvalid",
     "Not",
@@ -48,6 +52,8 @@ __all__ = [
     "NotSetUp",
     "Prefix",
     "Receipt",
+    "Reject",
+    "Retry",
     "SmsTarget",
     "Status",
     "Subscription",

@@ -3,8 +3,9 @@
 from workflows.dispatch import Dispatch
 from workflows.lookup import Lookup
 from workflows.notify import Notify
+from workflows.register_handlers import RegisterHandlers
 from workflows.test_send import TestSend
 
-WORKFLOWS = (Notify, Dispatch, Lookup, TestSend)
+WORKFLOWS = (Notify, Dispatch, Lookup, TestSend, RegisterHandlers)
 
-__all__ = ["WORKFLOWS", "Dispatch", "Lookup", "Notify", "TestSend"]
+__all__ = ["WORKFLOWS", "Dispatch", "Lookup", "Notify", "RegisterHandlers", "TestSend"]

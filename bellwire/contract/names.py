@@ -15,6 +15,10 @@ NOTIFY = "Notify"
 DISPATCH = "Dispatch"
 LOOKUP = "Lookup"
 TEST_SEND = "TestSend"
+REGISTER_HANDLERS = "RegisterHandlers"
+
+#: The activity that services register for their handlers.
+CALL_HANDLERS = "call_handlers"
 
 # Search attributes, registered by `python -m starter setup`.
 TENANT = SearchAttributeKey.for_keyword("BellwireTenant")

@@ -15,6 +15,7 @@ from bellwire.registry.db import schema
 from bellwire.registry.db.engine import Database
 from bellwire.registry.deliveries import Deliveries
 from bellwire.registry.events import Events
+from bellwire.registry.handlers import HandlerServices
 from bellwire.registry.limits import RateLimits
 from bellwire.registry.matching import Matching
 from bellwire.registry.operational_events import OperationalEvents
@@ -45,6 +46,7 @@ class Registry:
         self.deliveries = Deliveries(database)
         self.event_types = EventTypes(database)
         self.events = Events(database)
+        self.handlers = HandlerServices(database)
         self.idempotency = Idempotency(database)
         self.limits = RateLimits(database)
         self.matching = Matching(database)

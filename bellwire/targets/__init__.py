@@ -5,19 +5,23 @@ One module per channel holds its target, which says what an address is, and its 
 
 from bellwire.targets.channel import Channel, ChannelSpec, ChannelTarget
 from bellwire.targets.email import EMAIL, EmailTarget
+from bellwire.targets.handler import HANDLER, HandlerTarget
 from bellwire.targets.sms import SMS, SmsTarget
-from bellwire.targets.specs import SPECS, Target
+from bellwire.targets.specs import SPECS, WORKER_CHANNELS, Target
 from bellwire.targets.webhook import WEBHOOK, WebhookFormat, WebhookTarget
 
 __all__ = [
     "EMAIL",
+    "HANDLER",
     "SMS",
     "SPECS",
     "WEBHOOK",
+    "WORKER_CHANNELS",
     "Channel",
     "ChannelSpec",
     "ChannelTarget",
     "EmailTarget",
+    "HandlerTarget",
     "SmsTarget",
     "Target",
     "WebhookFormat",

@@ -22,13 +22,15 @@ from temporalio.testing import WorkflowEnvironment
 import worker
 from activities.channels import open_channels
 from activities.email.opening import dkim_signer
+from activities.handler.calls import HandlerCalling
+from activities.handler.registration import HandlerRegistry
 from activities.resolve import Resolver
 from activities.sending.inline import InlineSender
 from activities.sending.test_sends import TestSends
 from bellwire import contract
 from bellwire.registry import Registry
 from bellwire.service.settings import Settings
-from bellwire.targets import Channel
+from bellwire.targets import WORKER_CHANNELS
 
 CHECKOUT = Path(__file__).parents[2]
 APPLICATION = ("workflows", "activities", "starter", "worker")
@@ -71,7 +73,12 @@ TRUSTED_CLIENTS = {
 #: `worker.py` composes without touching the registry.
 NO_REGISTRY = cast(Registry, None)
 #: What the workflows' own worker runs.
-LOCAL_ACTIVITIES = [*Resolver(NO_REGISTRY).activities, InlineSender(NO_REGISTRY, {}, limit=1).send_inline]
+LOCAL_ACTIVITIES = [
+    *Resolver(NO_REGISTRY).activities,
+    InlineSender(NO_REGISTRY, {}, limit=1).send_inline,
+    *HandlerCalling(NO_REGISTRY).activities,
+    HandlerRegistry(NO_REGISTRY).register_handlers,
+]
 
 STUBS = {
     definition.name: stub
@@ -187,7 +194,7 @@ def _closure(names: set[str]) -> set[str]:
 def test_every_stub_has_exactly_one_channel_or_is_run_by_the_workflow_worker() -> None:
     sends = {_name(stub) for stub in contract.SEND.values()}
     local = {_name(implementation) for implementation in LOCAL_ACTIVITIES}
-    assert contract.SEND.keys() == set(Channel)
+    assert contract.SEND.keys() == set(WORKER_CHANNELS)
     assert len(sends) == len(contract.SEND)
     assert not sends & local
     # Every channel sends tests, by one implementation.
@@ -235,8 +242,8 @@ async def test_a_key_that_is_none_keeps_the_worker_from_starting() -> None:
 
 
 async def test_the_queues_that_are_declared_are_those_that_are_polled(time_skipping: WorkflowEnvironment) -> None:
-    declared = {contract.QUEUE, *map(contract.channel_queue, Channel)}
-    async with worker.polling(time_skipping.client, NO_REGISTRY, Settings(), list(Channel)) as workers:
+    declared = {contract.QUEUE, *map(contract.channel_queue, WORKER_CHANNELS)}
+    async with worker.polling(time_skipping.client, NO_REGISTRY, Settings(), WORKER_CHANNELS) as workers:
         polled = [each.task_queue for each in workers]
     assert sorted(polled) == sorted(declared)
 

@@ -26,7 +26,8 @@ from bellwire.contract import (
     TestSendResult,
 )
 from bellwire.deliveries import FAILED, DeliveryState, Failed, OutcomeKind
-from bellwire.targets import SPECS, Channel
+from bellwire.targets import SPECS, WORKER_CHANNELS, Channel
+from tests.workflows.fake_handlers import FakeHandlers
 from tests.workflows.fake_registry import FakeDelivery, FakeRegistry
 from workflows import WORKFLOWS
 
@@ -56,7 +57,7 @@ def retry_after(seconds: float, reason: str = "HTTP 503") -> Deferral:
     return Deferral(seconds, reason, from_retry_after=True)
 
 
-class FakePlatform(FakeRegistry):
+class FakePlatform(FakeHandlers, FakeRegistry):
     """A fake registry and fake channels. `respond` decides the result of each attempt."""
 
     def __init__(self, env: WorkflowEnvironment | None = None) -> None:
@@ -170,13 +171,14 @@ class FakePlatform(FakeRegistry):
         client = client or self.env.client
         local: list[Callable[..., Any]]
         local = [self.resolve, self.open_page, self.redeliver, self.settle, self.lookup, self.send_inline]
+        local += [self.open_calls, self.record_calls, self.register_handlers]
         async with AsyncExitStack() as workers:
             main = Worker(client, task_queue=contract.QUEUE, workflows=WORKFLOWS, activities=local, **options)
             if main._workflow_worker:
                 # The SDK takes an activation of 2 s for a deadlock; on a busy machine, the sandbox alone may take that.
                 main._workflow_worker._deadlock_timeout_seconds = 30
             await workers.enter_async_context(main)
-            for channel in Channel:
+            for channel in WORKER_CHANNELS:
                 activities = [self._send_activity(channel), self.send_test]
                 worker = Worker(client, task_queue=contract.channel_queue(channel), activities=activities)
                 await workers.enter_async_context(worker)
