@@ -7,13 +7,12 @@ from enum import StrEnum
 
 from bellwire.deliveries import Delivery, DeliveryState
 from bellwire.events import Event
-from bellwire.filters import Filter, type_matches
+from bellwire.filters import Filter, Trace, trace, type_matches
 from bellwire.registry.api.explanations import Candidate, FoundSuppression
 from bellwire.subscriptions import Subscription, SubscriptionState
 from bellwire.suppressions import EVERYWHERE, SENDER_PREFIX
 from bellwire.tenants import ALL_TENANTS
 from starter.operations.delivery.deliveries import next_attempt
-from starter.operations.delivery.filter_traces import Trace, trace
 
 
 class StepName(StrEnum):
@@ -266,8 +265,10 @@ def delivery_step(delivery: Delivery | None, *, matches_now: bool) -> Step:
     if delivery is None:
         passed = None if matches_now else False
         return Step(name=StepName.DELIVERY, passed=passed, text="No delivery is recorded.")
-    reason = f", last response {delivery.reason}" if delivery.reason else ""
-    text = f"The delivery is {delivery.state} after {_count(delivery.attempts, 'attempt')}{reason}"
+    text = f"The delivery is {delivery.state}, "
+    text += f"after {_count(delivery.attempts, 'attempt')}" if delivery.attempts else "no attempt is recorded"
+    if delivery.reason:
+        text += f"; last response: {delivery.reason}"
     if due := next_attempt(delivery):
         text += f"; the next attempt is due about {at(due)}"
     passed = delivery.state is DeliveryState.DELIVERED if delivery.state.settled else None

@@ -73,16 +73,26 @@ def read_simulation(value: dict[str, Any]) -> SimulationInput:
         raise InputInvalid.of(problems_of(error, known=SimulationInput.known_fields)) from error
 
 
-async def simulate(registry: Registry, wanted: SimulationInput, *, shown: int = SHOWN) -> Simulation:
-    """Try type patterns and filters on the last stored events of the tenant, as if the subscription were active."""
-    recent = await registry.explanations.recent_events(wanted.tenant, limit=wanted.last, scan=SCAN)
-    ends = time.monotonic() + MAX_SECONDS
+async def simulate(
+    registry: Registry,
+    wanted: SimulationInput,
+    *,
+    shown: int = SHOWN,
+    scan: int = SCAN,
+    max_seconds: float = MAX_SECONDS,
+) -> Simulation:
+    """Try type patterns and filters on the last stored events of the tenant, as if the subscription were active.
+
+    Shows `shown` events of each kind. `scan` and `max_seconds` bound what it costs.
+    """
+    recent = await registry.explanations.recent_events(wanted.tenant, limit=wanted.last, scan=scan)
+    ends = time.monotonic() + max_seconds
     looked_at = matched = 0
     matches: list[TriedEvent] = []
     others: list[TriedEvent] = []
     since, interrupted = recent.since, False
     for start in range(0, len(recent.keys), PAGE):
-        if time.monotonic() > ends:
+        if start and time.monotonic() > ends:
             interrupted, since = True, recent.keys[start - 1][1]
             break
         page = recent.keys[start : start + PAGE]
