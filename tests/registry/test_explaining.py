@@ -282,13 +282,14 @@ async def test_another_tenants_subscription_is_as_one_that_does_not_exist(regist
 
 async def test_the_subscriptions_of_the_tenant_are_listed_with_the_closest_first(registry: Registry) -> None:
     paid = {"exact": {"subject": "paid"}}
-    for name, fields in {
+    closeness: dict[str, dict[str, Any]] = {
         "by-type": {"types": ["user.*"]},
         "by-two-filters": {"filters": [paid, paid]},
         "by-filter": {"filters": [paid, {"exact": {"source": "/shop"}}]},
         "by-state": {"state": "paused"},
         "of-another": {"tenant": "globex"},
-    }.items():
+    }
+    for name, fields in closeness.items():
         await registry.subscriptions.create(subscription(id=name, **fields))
     stored = await stored_event(registry)
     page = await explain_all(registry, stored)
