@@ -18,7 +18,7 @@ from tests.unit.test_packaging import wheel as wheel  # a fixture
 CHECKOUT = Path(__file__).parents[2]
 PAGE = CHECKOUT / "docs" / "how-to" / "test-your-service.md"
 #: The files of the documented project, by their names.
-PROJECT = dict(re.findall(r"<!-- (\S+) -->\n```python\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE))
+PROJECT = dict(re.findall(r'^```python title="(\S+)"\n(.*?)^```$', PAGE.read_text(), re.DOTALL | re.MULTILINE))
 
 
 def test_the_module_imports_no_library_of_an_extra() -> None:
