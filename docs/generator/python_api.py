@@ -6,12 +6,12 @@ from collections import defaultdict
 from types import ModuleType
 
 import bellwire
-from bellwire import errors, webhooks
+from bellwire import errors, outbox, webhooks
 from docs.generator.markdown import MARK, code, document, table
 
 FOLDER = "reference/python-api"
 #: Modules beside the façade that services and receivers import by their own names.
-BESIDE: tuple[ModuleType, ...] = (errors, webhooks)
+BESIDE: tuple[ModuleType, ...] = (errors, outbox, webhooks)
 
 
 def pages() -> dict[str, str]:
@@ -55,7 +55,7 @@ def _overview(parts: dict[str, list[str]]) -> str:
     return document(
         "Python API",
         "Services import `bellwire`; it needs pydantic and temporalio only. Everything in `bellwire.__all__` and the modules"
-        f" {' and '.join(code(each.__name__) for each in BESIDE)} are public.",
+        f" {', '.join(code(each.__name__) for each in BESIDE)} are public.",
         table(("page", "names"), rows),
     )
 
