@@ -29,13 +29,13 @@ async def starter(system: System, *arguments: str) -> Any:
     return json.loads(out)
 
 
-async def listed(system: System, **of: str) -> list[str]:
-    return [each.id for each in await list_scheduled(system.client, **of)]
+async def listed(system: System, kind: str) -> list[str]:
+    return [each.id for each in await list_scheduled(system.client, type=kind)]
 
 
-async def until_listed(system: System, number: int, **of: str) -> list[str]:
+async def until_listed(system: System, number: int, kind: str) -> list[str]:
     async with asyncio.timeout(PATIENCE):
-        while len(found := await listed(system, **of)) != number:
+        while len(found := await listed(system, kind)) != number:
             await asyncio.sleep(0.1)
     return found
 
@@ -65,13 +65,13 @@ async def test_a_scheduled_event_is_listed_shown_and_cancelled_by_commands(syste
         *("publish", "--type", kind, "--source", "/later", "--id", "it's later", "--tenant", "acme", "--delay", "200d"),
     )
     assert datetime.fromisoformat(published["deliver_at"]) > datetime.now(UTC) + timedelta(days=199)
-    await until_listed(system, 1, type=kind)
+    await until_listed(system, 1, kind)
     (scheduled,) = await starter(system, "events", "scheduled", "--type", kind, "--tenant", "acme")
     assert (scheduled["id"], scheduled["source"], scheduled["tenant"]) == ("it's later", "/later", "acme")
     shown = await starter(system, "events", "show", "it's later")
     assert shown == scheduled
     await starter(system, "events", "cancel", "it's later")
-    await until_listed(system, 0, type=kind)
+    await until_listed(system, 0, kind)
     status = await system.client.wait(("/later", "it's later"), timeout=PATIENCE)
     assert (status.cancelled, status.settled, status.counts.matched) == (True, True, 0)
     (entry, *_) = [
