@@ -13,7 +13,12 @@ from bellwire.targets.sms import SMS, SmsTarget
 from bellwire.targets.webhook import WEBHOOK, WebhookTarget
 
 #: A target of any channel.
-Target = Annotated[EmailTarget | SmsTarget | WebhookTarget | PollTarget, Field(discriminator="channel")]
+Target = Annotated[
+    EmailTarget | SmsTarget | WebhookTarget | PollTarget,
+    Field(discriminator="channel"),
+]
 
 #: The spec of each channel.
-SPECS: Mapping[Channel, ChannelSpec] = MappingProxyType({spec.channel: spec for spec in (EMAIL, SMS, WEBHOOK, POLL)})
+SPECS: Mapping[Channel, ChannelSpec] = MappingProxyType(
+    {spec.channel: spec for spec in (EMAIL, SMS, WEBHOOK, POLL)},
+)
