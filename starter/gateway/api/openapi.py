@@ -55,6 +55,7 @@ _RECEIPT = {
 _BODIES = {
     ("/v1/events/precheck", "post"): "EventDraft",
     ("/v1/subscriptions", "post"): "NewSubscription",
+    ("/v1/subscriptions/simulate", "post"): "SubscriptionSimulation",
     ("/v1/subscriptions/{subscription_id}", "patch"): "SubscriptionPatch",
 }
 
@@ -75,6 +76,7 @@ def describe(app: FastAPI) -> None:
                 "EventDraft": request_schemas.draft_event(),
                 "NewSubscription": new_subscription,
                 "SubscriptionPatch": request_schemas.subscription_patch(),
+                "SubscriptionSimulation": request_schemas.subscription_simulation(),
                 **described.schemas(),
             }
             document["webhooks"] = described.webhooks()
