@@ -32,10 +32,14 @@ class Gateway(HttpClient):
         super().__init__(url, key)
         self.key = key
 
-    async def get(self, path: str, *, timeout: float = REQUEST_TIMEOUT, **query: object) -> Any:
+    async def get(self, path: str, **query: object) -> Any:
         """The JSON of a resource. Query parameters that are None are left out."""
+        return await self.get_late(path, 0, **query)
+
+    async def get_late(self, path: str, seconds: float, **query: object) -> Any:
+        """As `get`, from a resource that waits up to these seconds before it responds."""
         given = {name: str(value) for name, value in query.items() if value is not None}
-        return await self._request("GET", path, query=given, timeout=timeout)
+        return await self._request("GET", path, query=given, timeout=REQUEST_TIMEOUT + seconds)
 
     async def send(self, method: str, path: str, value: object, *, headers: Mapping[str, str] | None = None) -> Any:
         """The JSON of the response to a change. A POST that is repeated after a lost response is executed once."""

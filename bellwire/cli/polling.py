@@ -12,7 +12,6 @@ import typer
 from bellwire.cli.gateway import PAGE, Gateway, InputInvalid, command
 from bellwire.cli.output import note
 from bellwire.cli.patience import patiently
-from bellwire.http.client import REQUEST_TIMEOUT
 
 #: Seconds that a request of --follow waits for events.
 WAIT = 20
@@ -55,7 +54,7 @@ async def poll(
 
 async def _page(gateway: Gateway, subscription: str, cursor: str, limit: int, wait: int) -> Any:
     path = f"/v1/subscriptions/{quote(subscription, safe='')}/poll"
-    return await gateway.get(path, timeout=REQUEST_TIMEOUT + wait, cursor=cursor, limit=limit, wait=wait)
+    return await gateway.get_late(path, wait, cursor=cursor, limit=limit, wait=wait)
 
 
 def _read(file: Path | None) -> str:
