@@ -31,6 +31,7 @@ _PROBLEM = {
         },
     },
 }
+_DURATION = r"^\s*([0-9]+(\.[0-9]+)?\s*[dhms]\s*)+$"
 _RECEIPT = {
     "type": "object",
     "required": ["source", "id", "workflow_id", "duplicate"],
@@ -45,6 +46,11 @@ _RECEIPT = {
         "deprecated": {
             "type": "string",
             "description": "Why its type is deprecated, and what to use instead; absent if it is not.",
+        },
+        "deliver_at": {
+            "type": "string",
+            "format": "date-time",
+            "description": "When it is delivered; absent if it is delivered at once, or was published before.",
         },
         "settled": {"type": "boolean", "description": "With `Prefer: wait=N`, if its deliveries have settled."},
         "counts": {"$ref": "#/components/schemas/CountsView"},
@@ -138,7 +144,22 @@ def _publish() -> dict[str, Any]:
                 "required": False,
                 "schema": _STRING,
                 "description": "`wait=N`: respond with 200 once the deliveries have settled, within N seconds, at most 60.",
-            }
+            },
+            {
+                "name": "delay",
+                "in": "query",
+                "required": False,
+                "schema": {"type": "string", "pattern": _DURATION},
+                "description": "Deliver the events so much later, such as 90s, 2h or 3d; at most 365d. "
+                "Subscriptions are matched then.",
+            },
+            {
+                "name": "deliver_at",
+                "in": "query",
+                "required": False,
+                "schema": {"type": "string", "format": "date-time"},
+                "description": "Deliver the events at this time (RFC 3339), instead of `delay`. A + is written as %2B.",
+            },
         ],
         "requestBody": {
             "required": True,
