@@ -70,8 +70,7 @@ async def polling(
             inline = InlineSender(registry, able, limit=settings.send_concurrency)
             resolver = Resolver(registry, refuse_unknown_tenants=settings.unknown_tenants == "refuse")
             calling, handlers = HandlerCalling(registry), HandlerRegistry(registry)
-            activities = [*resolver.activities, *calling.activities, inline.send_inline]
-            activities.append(handlers.register_handlers)
+            activities = [*resolver.activities, *calling.activities, *handlers.activities, inline.send_inline]
             workers.append(workflow_worker(client, WORKFLOWS, activities, slots=slots, grace=settings.shutdown_grace))
         for worker in workers:
             await stack.enter_async_context(worker)

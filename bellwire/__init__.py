@@ -24,7 +24,7 @@ from bellwire.handlers import Handlers, Reject, Retry
 from bellwire.keys.keyring import KeyRing
 from bellwire.receipts import Receipt, Status
 from bellwire.subscriptions import Subscription, SubscriptionState
-from bellwire.targets import Channel, EmailTarget, SmsTarget, WebhookTarget
+from bellwire.targets import Channel, EmailTarget, PollTarget, SmsTarget, WebhookTarget
 
 __all__ = [
     "All",
@@ -50,6 +50,7 @@ __all__ = [
     "Not",
     "NotReadable",
     "NotSetUp",
+    "PollTarget",
     "Prefix",
     "Receipt",
     "Reject",

@@ -1,5 +1,8 @@
 """HandlerRegistry: the activity that stores the subscriptions of a service's handlers."""
 
+from collections.abc import Callable
+from typing import Any
+
 import structlog
 from temporalio import activity
 
@@ -22,6 +25,11 @@ class HandlerRegistry:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
+
+    @property
+    def activities(self) -> list[Callable[..., Any]]:
+        """It, to be registered with a worker."""
+        return [self.register_handlers]
 
     @activity.defn
     async def register_handlers(self, registration: HandlerRegistration) -> HandlerRegistrationResult:

@@ -9,14 +9,20 @@ from pydantic import Field
 from bellwire.targets.channel import Channel, ChannelSpec
 from bellwire.targets.email import EMAIL, EmailTarget
 from bellwire.targets.handler import HANDLER, HandlerTarget
+from bellwire.targets.poll import POLL, PollTarget
 from bellwire.targets.sms import SMS, SmsTarget
 from bellwire.targets.webhook import WEBHOOK, WebhookTarget
 
 #: A target of any channel.
-Target = Annotated[EmailTarget | SmsTarget | WebhookTarget | HandlerTarget, Field(discriminator="channel")]
+Target = Annotated[
+    EmailTarget | SmsTarget | WebhookTarget | PollTarget | HandlerTarget,
+    Field(discriminator="channel"),
+]
 
 #: The spec of each channel.
-SPECS: Mapping[Channel, ChannelSpec] = MappingProxyType({spec.channel: spec for spec in (EMAIL, SMS, WEBHOOK, HANDLER)})
+SPECS: Mapping[Channel, ChannelSpec] = MappingProxyType(
+    {spec.channel: spec for spec in (EMAIL, SMS, WEBHOOK, POLL, HANDLER)},
+)
 
 #: The channels that the worker sends over.
 WORKER_CHANNELS = tuple(channel for channel, spec in SPECS.items() if not spec.in_services)

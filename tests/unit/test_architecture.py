@@ -77,7 +77,7 @@ LOCAL_ACTIVITIES = [
     *Resolver(NO_REGISTRY).activities,
     InlineSender(NO_REGISTRY, {}, limit=1).send_inline,
     *HandlerCalling(NO_REGISTRY).activities,
-    HandlerRegistry(NO_REGISTRY).register_handlers,
+    *HandlerRegistry(NO_REGISTRY).activities,
 ]
 
 STUBS = {
