@@ -6,6 +6,7 @@ again.
 
 import asyncio
 import contextvars
+import inspect
 import logging
 import time
 from collections.abc import Iterable, Sequence
@@ -20,7 +21,6 @@ from temporalio import activity
 from bellwire.contract import CALL_HANDLERS, CallOutcome, CallOutcomes, HandlerCall, HandlerCalls
 from bellwire.deliveries import OutcomeKind, delivery_id
 from bellwire.events import Event
-from bellwire.formats.durations import format_duration
 from bellwire.handlers.declared import Handler
 from bellwire.handlers.outcomes import DONE, CurrentDelivery, Result, current, result_of
 
@@ -115,7 +115,8 @@ class Caller:
         except TimeoutError as error:
             if not deadline.expired():
                 return result_of(error)
-            return Result(OutcomeKind.DEFERRED, f"timed out after {format_duration(handler.timeout)}")
+            seconds = handler.timeout
+            return Result(OutcomeKind.DEFERRED, reason=f"timed out after {seconds:g} s")
         except (Exception, SystemExit) as error:
             log.debug("%s raised", handler.name, exc_info=error)
             return result_of(error)
@@ -209,9 +210,12 @@ class _Batch:
 def _guarded(handler: Handler, event: Event) -> BaseException | None:
     """Call the function in a thread. What it raises is returned, since a future takes no StopIteration."""
     try:
-        handler.function(event)
+        returned = handler.function(event)
     except (Exception, SystemExit) as error:
         return error
+    if inspect.iscoroutine(returned):
+        returned.close()
+        return TypeError("the function returned a coroutine; declare it with async def")
     return None
 
 

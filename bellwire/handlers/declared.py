@@ -1,9 +1,11 @@
 """Handler: one function of a service with everything that its declaration says."""
 
+import functools
 import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from bellwire.contract import HandlerDeclaration
 from bellwire.errors import SubscriptionInvalid
@@ -39,8 +41,11 @@ class Handler:
 
     @property
     def is_async(self) -> bool:
-        call = getattr(self.function, "__call__", None)  # noqa: B004 - of an object that is callable
-        return inspect.iscoroutinefunction(self.function) or inspect.iscoroutinefunction(call)
+        function: Any = self.function
+        while isinstance(function, functools.partial):
+            function = function.func
+        call = getattr(function, "__call__", None)  # noqa: B004 - of an object that is callable
+        return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
 
     def declaration(self, now: datetime) -> HandlerDeclaration:
         filters = [each.model_dump(mode="json", by_alias=True) for each in self.subscription.filters]

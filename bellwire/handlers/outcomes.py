@@ -68,18 +68,19 @@ class Result(NamedTuple):
     retry_after: float | None = None
 
 
-DONE = Result(OutcomeKind.DELIVERED, "handled")
+DONE = Result(OutcomeKind.DELIVERED, reason="handled")
 
 
 def result_of(error: BaseException) -> Result:
     """The result of a function that raised."""
     match error:
         case Reject():
-            return Result(OutcomeKind.REJECTED, _line(error))
+            return Result(OutcomeKind.REJECTED, reason=_line(error))
         case Retry():
-            return Result(OutcomeKind.DEFERRED, _line(error), error.after)
+            return Result(OutcomeKind.DEFERRED, reason=_line(error), retry_after=error.after)
         case _:
-            return Result(OutcomeKind.DEFERRED, bounded(f"{type(error).__name__}: {_line(error)}".removesuffix(": ")))
+            exception, message = type(error).__name__, _line(error)
+            return Result(OutcomeKind.DEFERRED, reason=bounded(f"{exception}: {message}".removesuffix(": ")))
 
 
 def bounded(text: str) -> str:

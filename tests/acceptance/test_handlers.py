@@ -85,7 +85,7 @@ async def test_retry_reject_and_other_exceptions_mean_what_they_say(system: Syst
     assert len(attempts) == 2
     assert attempts[0].outcome.reason.startswith("ValueError: xxx")
     assert len(attempts[0].outcome.reason) <= 120
-    assert statuses["slow"].failed[0].reason == "timed out after 0.3s"
+    assert statuses["slow"].failed[0].reason == "timed out after 0.3 s"
 
 
 async def test_events_wait_for_a_service_that_does_not_run(system: System) -> None:
@@ -209,6 +209,10 @@ async def start_service(system: System, program: Path, log: Path) -> Process:
     return await Process.start("service", (sys.executable, str(program)), environment=variables, log=log)
 
 
+def read(log: Path) -> str:
+    return log.read_text()
+
+
 def calls(logs: list[Path]) -> Counter[str]:
     """How often each function was called for each event, according to the processes' own output."""
     lines = [line for log in logs for line in log.read_text().splitlines()]
@@ -279,6 +283,30 @@ async def test_a_service_that_stops_finishes_what_runs_and_hands_the_rest_back(s
     assert len(begun) == len(ended) == 10, "nothing is called twice"
 
 
-async def test_the_example_publishes_first_subscribes_later_and_survives_a_kill(system: System, tmp_path: Path) -> None:
-    example = CHECKOUT / "examples" / "pubsub.py"
+async def test_the_example_survives_a_kill(system: System, tmp_path: Path) -> None:
+    example, logs = CHECKOUT / "examples" / "pubsub.py", [tmp_path / f"{number}.log" for number in range(3)]
     assert len(example.read_text().splitlines()) < 60
+    variables = {**environment_without("BELLWIRE_", "TEMPORAL_"), **system.variables, "PYTHONPATH": str(CHECKOUT)}
+
+    async def start(log: Path, *arguments: str) -> Process:
+        command = (sys.executable, str(example), *arguments)
+        return await Process.start("pubsub", command, environment=variables, log=log)
+
+    async def prints(log: Path, text: str) -> None:
+        async with asyncio.timeout(60):
+            while text not in read(log):
+                await asyncio.sleep(0.05)
+
+    service = await start(logs[1], "run")
+    await service.until(lambda: _registered(system, "greetings"), timeout=30)
+    publisher = await start(logs[0], "publish", "Ann")
+    try:
+        await prints(logs[0], "published")
+        await prints(logs[1], "greeting Ann")
+        os.kill(service.pid, signal.SIGKILL)
+        assert "Welcome" not in logs[1].read_text()
+        service = await start(logs[2], "run")
+        await prints(logs[2], "Welcome, Ann!")
+    finally:
+        await service.stop(grace=10)
+        await publisher.stop(grace=10)

@@ -159,10 +159,16 @@ def _return(call: _Call, returned: _Returned) -> None:
     """Have entries due again without an attempt."""
     handlers = {(each.event_key, each.subscription_id): each.handler for each in call.batch.calls}
     for entry in returned.entries:
-        is_unknown = handlers[entry.event_key, entry.subscription_id] in returned.unknown
-        entry.in_flight = False
-        entry.due = workflow.time() + (UNKNOWN_HANDLER_DELAY if is_unknown else returned.delay)
-        entry.reason = UNKNOWN_HANDLER if is_unknown else returned.reason or entry.reason
+        if handlers[entry.event_key, entry.subscription_id] in returned.unknown:
+            _hold(entry, UNKNOWN_HANDLER_DELAY, reason=UNKNOWN_HANDLER)
+        else:
+            _hold(entry, returned.delay, reason=returned.reason or entry.reason)
+
+
+def _hold(entry: Entry, delay: float, *, reason: str) -> None:
+    entry.in_flight = False
+    entry.due = workflow.time() + delay
+    entry.reason = reason
 
 
 def _schedule(entries: Sequence[Entry]) -> tuple[float, ...]:

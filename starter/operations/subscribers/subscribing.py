@@ -12,7 +12,7 @@ from bellwire.registry import Registry
 from bellwire.registry.db.auditing import change
 from bellwire.service.settings import Settings
 from bellwire.subscriptions import Subscription
-from bellwire.targets import SPECS, EmailTarget, SmsTarget, WebhookTarget
+from bellwire.targets import SPECS, EmailTarget, HandlerTarget, SmsTarget, WebhookTarget
 from starter.operations.problems import InputInvalid, Problem, problems_of
 from starter.operations.subscribers.reachability import email_problems, webhook_problems
 from starter.operations.subscribers.templates import channels_by_template, check_templates
@@ -127,6 +127,12 @@ def target_problems(subscription: Subscription, settings: Settings) -> Iterable[
         yield from _sender_problems(target, settings)
     if isinstance(target, EmailTarget):
         yield from email_problems(target, settings)
+    if isinstance(target, HandlerTarget):
+        yield Problem(
+            message="handlers are registered by the service that has them",
+            field="target.channel",
+            remedy="declare one in its code with bellwire.Handlers",
+        )
     if not isinstance(target, WebhookTarget):
         return
     yield from webhook_problems(target, settings)
