@@ -24,7 +24,7 @@ from bellwire.events import Event
 from bellwire.handlers.declared import Handler
 from bellwire.handlers.outcomes import DONE, CurrentDelivery, Result, current, result_of
 
-log = logging.getLogger("bellwire.handlers")
+_logger = logging.getLogger("bellwire.handlers")
 
 #: Seconds between two heartbeats. A process counts as dead after 15 s without one.
 HEARTBEAT_SECONDS = 1.0
@@ -80,7 +80,7 @@ class Caller:
             held.release()
         duration = time.monotonic() - start
         level = logging.INFO if result.kind is OutcomeKind.DELIVERED else logging.WARNING
-        log.log(
+        _logger.log(
             level,
             "%s called for %s: %s (%s)",
             call.handler,
@@ -118,7 +118,7 @@ class Caller:
             seconds = handler.timeout
             return Result(OutcomeKind.DEFERRED, reason=f"timed out after {seconds:g} s")
         except (Exception, SystemExit) as error:
-            log.debug("%s raised", handler.name, exc_info=error)
+            _logger.debug("%s raised", handler.name, exc_info=error)
             return result_of(error)
         return DONE
 

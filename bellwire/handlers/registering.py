@@ -17,7 +17,7 @@ from bellwire.errors import HandlersConflict, SubscriptionInvalid, TemporalUnava
 from bellwire.targets.handler import handler_queue
 from bellwire.temporal.workers import last_poll, run_short
 
-log = logging.getLogger("bellwire.handlers")
+_logger = logging.getLogger("bellwire.handlers")
 
 #: Seconds that the platform has to register handlers.
 TIMEOUT = 30.0
@@ -40,7 +40,7 @@ async def register(service: str, client: Client, registration: Registering) -> H
             is_live = await last_poll(client.temporal, handler_queue(service)) is not None
             result = await _register(client, registration(is_live))
         except (TemporalUnavailable, WorkflowFailureError) as error:
-            log.warning("handlers of %s are not registered yet: %s", service, error)
+            _logger.warning("handlers of %s are not registered yet: %s", service, error)
             await asyncio.sleep(delay)
             delay = min(2 * delay, MAX_DELAY)
             continue
@@ -48,7 +48,7 @@ async def register(service: str, client: Client, registration: Registering) -> H
             raise HandlersConflict(result.refused)
         if result.refused is not None:
             raise SubscriptionInvalid(result.refused)
-        log.info(
+        _logger.info(
             "registered %d handlers of %s: %d new, %d changed",
             len(result.subscriptions),
             service,
