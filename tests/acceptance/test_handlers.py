@@ -181,7 +181,7 @@ async def test_a_registration_updates_and_never_removes(system: System) -> None:
 
 
 SERVICE = """
-import asyncio
+import asyncio, os
 from bellwire import Client, Event, Handlers
 
 handlers = Handlers(service="mortal")
@@ -190,11 +190,11 @@ options = {"timeout": 10, "retry_schedule": [0.2] * 50, "concurrency": 3}
 @handlers.on("mortal.now", **options)
 async def in_loop(event: Event) -> None:
     await asyncio.sleep(0.05)
-    print("in_loop", event.id, flush=True)
+    os.write(1, f"in_loop {event.id}\n".encode())
 
 @handlers.on("mortal.now", **options)
 def in_thread(event: Event) -> None:
-    print("in_thread", event.id, flush=True)
+    os.write(1, f"in_thread {event.id}\n".encode())
 
 async def main() -> None:
     await handlers.run(await Client.connect(), grace=5)
