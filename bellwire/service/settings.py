@@ -134,6 +134,11 @@ class Settings(BaseSettings):
     #: Secrets that this file refers to, one variable each: BELLWIRE_SMS_SECRETS__ACME=….
     sms_secrets: dict[str, SecretStr] = Field(default_factory=dict)
 
+    #: Accounts with providers of chat and push: a file (TOML or JSON) with a section for each account, such as [slack.default].
+    accounts: Annotated[Path, AfterValidator(settings_values.file)] | None = None
+    #: Secrets that this file refers to, one variable each: BELLWIRE_ACCOUNT_SECRETS__SLACK=….
+    account_secrets: dict[str, SecretStr] = Field(default_factory=dict)
+
     #: Timeout of a webhook request, in seconds, from connecting to the end of the response.
     webhook_timeout: float = Field(default=20, ge=1, le=30)
     #: Maximum connections of a worker process to one host and port. Further deliveries to it wait in order; a fifth is kept for

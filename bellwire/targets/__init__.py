@@ -5,12 +5,14 @@ One module per channel holds its target, which says what an address is, and its 
 
 from bellwire.targets.channel import Channel, ChannelSpec, ChannelTarget
 from bellwire.targets.email import EMAIL, EmailTarget
+from bellwire.targets.slack import SLACK, SlackTarget
 from bellwire.targets.sms import SMS, SmsTarget
 from bellwire.targets.specs import SPECS, Target
 from bellwire.targets.webhook import WEBHOOK, WebhookFormat, WebhookTarget
 
 __all__ = [
     "EMAIL",
+    "SLACK",
     "SMS",
     "SPECS",
     "WEBHOOK",
@@ -18,6 +20,7 @@ __all__ = [
     "ChannelSpec",
     "ChannelTarget",
     "EmailTarget",
+    "SlackTarget",
     "SmsTarget",
     "Target",
     "WebhookFormat",

@@ -77,6 +77,8 @@ async def fill(registry: Registry, *, name: str = "a") -> None:
     await registry.suppressions.add(suppression(f"{name}.{PRIVATE}"))
     await registry.idempotency.claim("key_1", name, "fingerprint")
     await registry.idempotency.complete("key_1", name, StoredResponse(201, PRIVATE, "application/json"))
+    await registry.provider_tokens.claim("wecom", name, generation=0, by="test", lasting=timedelta(seconds=1))
+    await registry.provider_tokens.store("wecom", name, generation=0, token=PRIVATE, expires_at=NOW)
 
 
 def suppression(address: str = PRIVATE, **fields: Any) -> Suppression:
@@ -155,6 +157,7 @@ def test_columns_with_private_data_are_sealed() -> None:
         "attempts.exchanges",
         "test_sends.exchanges",
         "idempotency_keys.body",
+        "provider_tokens.token",
     }
 
 
