@@ -299,6 +299,9 @@ def valid_bodies() -> dict[str, list[Any]]:
             mail("email", to=["ann@example.com"]),
             mail("sms", to="+14155550123"),
         ],
+        "POST /v1/subscriptions/simulate": [
+            {"tenant": "acme", "types": ["never.published"], "filters": [{"exact": {"type": "a"}}], "last": 5}
+        ],
         "PATCH /v1/subscriptions/{subscription_id}": [change, {"templates": {"webhook.json": "{}"}}],
         "POST /v1/subscriptions/{subscription_id}/pause": [{"reason": "x"}],
         "POST /v1/subscriptions/{subscription_id}/rotate-secret": [{"overlap": 1, "secret": None}],

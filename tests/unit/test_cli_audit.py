@@ -33,7 +33,8 @@ __all__ = ["registry_url"]
 UNCHANGED = {
     *("demo", "dev", "gateway", "setup", "publish", "keys new", "keys env"),
     *("subscriptions", "subscriptions list", "subscriptions show", "subscriptions test"),
-    *("events list", "events show", "deliveries list", "deliveries show"),
+    *("events list", "events show", "deliveries list", "deliveries show", "explain", "subscriptions simulate"),
+    *("events scheduled",),
     *("suppressions", "suppressions list", "limits", "templates list", "templates preview"),
     *("types list", "types show", "types lint", "types docs", "api-keys list"),
 }

@@ -221,7 +221,8 @@ def test_names_in_documents_exist(page: Path) -> None:
     settings = {f"BELLWIRE_{name.upper()}" for name in Settings.model_fields}
     named = {name.partition("__")[0] for name in re.findall(r"\bBELLWIRE_[A-Z_]+\b", text)}
     assert named <= settings | OTHER_VARIABLES
-    assert set(re.findall(r"\bBellwire[A-Z]\w+", text)) <= {key.name for key in SEARCH_ATTRIBUTES} | {"BellwireError"}
+    classes = {"BellwireEnvironment", "BellwireError", "BellwireService"}
+    assert set(re.findall(r"\bBellwire[A-Z]\w+", text)) <= {key.name for key in SEARCH_ATTRIBUTES} | classes
 
 
 def test_no_file_names_a_registry_or_a_path_of_one_machine() -> None:

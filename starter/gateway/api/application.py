@@ -7,6 +7,7 @@ from bellwire.client import Client
 from bellwire.registry import Registry
 from bellwire.service.settings import Settings
 from starter.gateway.api.callers import KeyVerifier
+from starter.gateway.api.explanations import explaining, simulating
 from starter.gateway.api.idempotency import IdempotencyKeys
 from starter.gateway.api.openapi import describe
 from starter.gateway.api.problems import handle_problems
@@ -32,8 +33,10 @@ from starter.operations.catalog.checking import PublishedTypes
 
 ROUTERS = (
     events.router,
+    explaining.router,
     event_types.router,
     subscriptions.router,
+    simulating.router,
     deliveries.router,
     suppressions.router,
     templates.router,
