@@ -82,10 +82,9 @@ class SlackChannel:
             response = await self._hooks.post(url, message, delivery=request.id)
         except HookFailed as failure:
             return failure.outcome
-        meaning = STATUSES.get(response.status, TRANSIENT)
-        return outcome_of(
-            meaning.after(response.retry_after), f"Slack {response.status}", request, response=response.text
-        )
+        code = response.status
+        meaning = STATUSES.get(code, TRANSIENT)
+        return outcome_of(meaning.after(response.retry_after), f"Slack {code}", request, response=response.text)
 
     async def _post_message(self, request: SendRequest, target: SlackTarget, message: Mapping[str, object]) -> Outcome:
         account = self._accounts.get(target.account)
@@ -112,16 +111,14 @@ class SlackChannel:
         if response.status == 200 and answer.get("ok") is True:
             # Conversation and time stamp: what chat.update and chat.delete need.
             return outcome_of(DELIVERED, "Slack ok", request, provider_id=f"{answer.get('channel')}/{answer.get('ts')}")
-        code = str(answer.get("error", response.status))
+        code = shortened(str(answer.get("error", response.status)), 60)
         if response.status == 429:
             meaning = busy(1)
         elif response.status >= 500 or not answer:
             meaning = TRANSIENT
         else:
             meaning = ERRORS.get(code, OPERATOR)
-        return outcome_of(
-            meaning.after(response.retry_after), f"Slack {shortened(code, 60)}", request, response=response.text
-        )
+        return outcome_of(meaning.after(response.retry_after), f"Slack {code}", request, response=response.text)
 
 
 def _message(content: ChatContent) -> dict[str, object]:

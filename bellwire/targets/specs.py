@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated
+from typing import Annotated, Union
 
 from pydantic import Field
 
@@ -13,7 +13,21 @@ from bellwire.targets.sms import SMS, SmsTarget
 from bellwire.targets.webhook import WEBHOOK, WebhookTarget
 
 #: A target of any channel.
-Target = Annotated[EmailTarget | SmsTarget | WebhookTarget | SlackTarget, Field(discriminator="channel")]
+Target = Annotated[
+    Union[  # noqa: UP007 - a new channel is a line of its own
+        EmailTarget,
+        SlackTarget,
+        SmsTarget,
+        WebhookTarget,
+    ],
+    Field(discriminator="channel"),
+]
 
+_SPECS = (
+    EMAIL,
+    SLACK,
+    SMS,
+    WEBHOOK,
+)
 #: The spec of each channel.
-SPECS: Mapping[Channel, ChannelSpec] = MappingProxyType({spec.channel: spec for spec in (EMAIL, SMS, WEBHOOK, SLACK)})
+SPECS: Mapping[Channel, ChannelSpec] = MappingProxyType({spec.channel: spec for spec in _SPECS})

@@ -1,7 +1,7 @@
 """Access tokens of providers: rows, and the resource `registry.provider_tokens`.
 
 Many providers give an account one token at a time, and some end the old one as soon as they issue another. So all workers use
-the token of one row. Whoever claims the row gets the next token; no connection is held while the provider is asked.
+the token of one row. The worker that claims the row gets the next token; no connection is held while the provider is asked.
 """
 
 from datetime import UTC, datetime, timedelta
