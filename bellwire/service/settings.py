@@ -314,10 +314,9 @@ class Settings(BaseSettings):
         """Read the settings of this process. Raises SettingsInvalid, which names each invalid variable."""
         try:
             return cls(**overrides)
-        except SettingsError as error:  # BELLWIRE_SMS_SECRETS itself, which pydantic parses as JSON
-            raise SettingsInvalid(
-                "BELLWIRE_SMS_SECRETS: give each secret its own variable, such as BELLWIRE_SMS_SECRETS__ACME"
-            ) from error
+        except SettingsError as error:  # one of the two _SECRETS itself, which pydantic parses as JSON
+            name = f"BELLWIRE_{'ACCOUNT' if 'account' in str(error) else 'SMS'}_SECRETS"
+            raise SettingsInvalid(f"{name}: give each secret its own variable, such as {name}__ACME") from error
         except ValidationError as error:
             problems = error.errors(include_url=False, include_input=False)
             raise SettingsInvalid("; ".join(dict.fromkeys(map(_format, problems)))) from error
