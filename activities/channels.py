@@ -11,6 +11,7 @@ from activities.chat.opening import open_chat
 from activities.egress.download import Downloader
 from activities.email.attachments import attachment_fetch
 from activities.email.opening import EmailSettings, dkim_signer, open_email
+from activities.poll.channel import PollChannel
 from activities.providers.accounts import Accounts
 from activities.providers.hooks import Hooks
 from activities.providers.http import provider_session
@@ -71,6 +72,7 @@ async def open_channels(
             Channel.SMS: (await stack.enter_async_context(open_sms(settings, registry, renderer))).attempt,
             Channel.WEBHOOK: open_webhook(settings, registry, renderer, untrusted, egress).attempt,
             **open_chat(accounts, hooks, providers, renderer),
+            Channel.POLL: PollChannel(registry).attempt,
         }
         senders = {
             channel: ChannelSender(

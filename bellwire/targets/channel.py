@@ -15,6 +15,7 @@ class Channel(StrEnum):
     SMS = "sms"
     WEBHOOK = "webhook"
     SLACK = "slack"
+    POLL = "poll"
 
 
 class ChannelTarget(StrictInput):

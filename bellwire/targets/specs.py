@@ -8,6 +8,7 @@ from pydantic import Field
 
 from bellwire.targets.channel import Channel, ChannelSpec
 from bellwire.targets.email import EMAIL, EmailTarget
+from bellwire.targets.poll import POLL, PollTarget
 from bellwire.targets.slack import SLACK, SlackTarget
 from bellwire.targets.sms import SMS, SmsTarget
 from bellwire.targets.webhook import WEBHOOK, WebhookTarget
@@ -16,6 +17,7 @@ from bellwire.targets.webhook import WEBHOOK, WebhookTarget
 Target = Annotated[
     Union[  # noqa: UP007 - a new channel is a line of its own
         EmailTarget,
+        PollTarget,
         SlackTarget,
         SmsTarget,
         WebhookTarget,
@@ -25,6 +27,7 @@ Target = Annotated[
 
 _SPECS = (
     EMAIL,
+    POLL,
     SLACK,
     SMS,
     WEBHOOK,

@@ -147,7 +147,7 @@ async def test_code_of_the_page_passes_the_linter(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("right", "wrong", "problem"),
     [
-        ('     SLACK = "slack"', '     SLACK = "hook"', "bellwire/targets/channel.py has 0 lines"),
+        ('     EMAIL = "email"', '     EMAIL = "mail"', "bellwire/targets/channel.py has 0 lines"),
         (
             'title="bellwire/targets/mattermost.py"',
             'title="bellwire/targets/sms.py"',

@@ -57,8 +57,16 @@ async def test_an_event_that_nobody_matched_shows_the_closest_subscription_first
     ]
     assert page["items"][0]["steps"] is None
     assert 'subject is "42"' in page["items"][1]["summary"]
-    paged = await all_of(served, f"/v1/events/{event.key}/explain?limit=1")
-    assert {item["subscription"] for item in paged} == {by_type.id, by_filter.id, paused.id}
+    closest = (await served.call("GET", f"/v1/events/{event.key}/explain?limit=1")).json
+    assert ([item["subscription"] for item in closest["items"]], closest["looked_at"]) == ([paused.id], 3)
+
+
+async def test_pages_lead_to_the_next(served: Served) -> None:
+    tenant = f"explained-{uuid7().hex}"
+    hooks = [await served.system.hook(f"/{tenant}-{number}", "explained.*", tenant=tenant) for number in range(3)]
+    event = await published(served, tenant)
+    paged = await all_of(served, f"/v1/events/{event.key}/explain?limit=2")
+    assert [item["subscription"] for item in paged] == sorted(hook.id for hook in hooks)
 
 
 async def test_a_tenant_is_told_nothing_of_the_events_and_subscriptions_of_others(served: Served) -> None:

@@ -64,6 +64,7 @@ async def fill(registry: Registry, *, name: str = "a") -> None:
     exchange = Exchange(request=f"RCPT TO:<{PRIVATE}>", response="451")
     outcome = outcome.model_copy(update={"exchanges": (exchange,)})
     await registry.test_sends.keep(name, "test", [exchange])
+    await registry.feeds.place_test(name, event(id=f"test-{name}", data={"to": PRIVATE}))
     made = Attempt(
         event_key=EVENT.key,
         subscription_id=name,
@@ -157,6 +158,7 @@ def test_columns_with_private_data_are_sealed() -> None:
         "attempts.outcome",
         "attempts.exchanges",
         "test_sends.exchanges",
+        "feed_entries.body",
         "idempotency_keys.body",
         "provider_tokens.token",
     }
