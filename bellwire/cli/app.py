@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from bellwire.cli import following, listening, publishing, subscribing
+from bellwire.cli import following, listening, polling, publishing, subscribing
 from bellwire.cli.output import note
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ for function in (
     following.deliveries,
     following.redeliver,
     listening.listen,
+    polling.poll,
 ):
     app.command(function.__name__)(function)
 
