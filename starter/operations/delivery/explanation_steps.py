@@ -211,7 +211,7 @@ def _suppression_step(candidate: Candidate) -> Step:
     target = candidate.subscription.target
     recipients = target.recipients
     if not recipients:
-        text = f"A {target.channel} has no recipients that could be suppressed."
+        text = "The target has no recipients that could be suppressed."
         return Step(name=StepName.SUPPRESSION, passed=True, text=text)
     parts = tuple(
         _recipient(address, [each for each in candidate.suppressions if each.address == address])
