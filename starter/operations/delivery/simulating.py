@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
@@ -92,16 +93,17 @@ async def simulate(
     others: list[TriedEvent] = []
     last_at: datetime | None = None
     interrupted = False
-    async for event, accepted_at in _contents(registry, recent.keys):
-        if looked_at and time.monotonic() > ends:
-            interrupted = True
-            break
-        steps = _steps(event, wanted)
-        fits = all(step.passed for step in steps)
-        looked_at, matched, last_at = looked_at + 1, matched + fits, accepted_at
-        kept = matches if fits else others
-        if len(kept) < shown:
-            kept.append(TriedEvent(event=event, accepted_at=accepted_at, steps=tuple(steps)))
+    async with aclosing(_contents(registry, recent.keys)) as contents:
+        async for event, accepted_at in contents:
+            if looked_at and time.monotonic() > ends:
+                interrupted = True
+                break
+            steps = _steps(event, wanted)
+            fits = all(step.passed for step in steps)
+            looked_at, matched, last_at = looked_at + 1, matched + fits, accepted_at
+            kept = matches if fits else others
+            if len(kept) < shown:
+                kept.append(TriedEvent(event=event, accepted_at=accepted_at, steps=tuple(steps)))
     return Simulation(
         tenant=wanted.tenant,
         looked_at=looked_at,
