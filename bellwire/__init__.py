@@ -24,7 +24,7 @@ from bellwire.handlers import Handlers, Reject, Retry
 from bellwire.keys.keyring import KeyRing
 from bellwire.receipts import Receipt, Status
 from bellwire.subscriptions import Subscription, SubscriptionState
-from bellwire.targets import Channel, EmailTarget, PollTarget, SmsTarget, WebhookTarget
+from bellwire.targets import Channel, EmailTarget, PollTarget, SlackTarget, SmsTarget, WebhookTarget
 
 __all__ = [
     "All",
@@ -55,6 +55,7 @@ __all__ = [
     "Receipt",
     "Reject",
     "Retry",
+    "SlackTarget",
     "SmsTarget",
     "Status",
     "Subscription",

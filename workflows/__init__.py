@@ -5,7 +5,8 @@ from workflows.lookup import Lookup
 from workflows.notify import Notify
 from workflows.register_handlers import RegisterHandlers
 from workflows.test_send import TestSend
+from workflows.wait_for_event import WaitForEvent
 
-WORKFLOWS = (Notify, Dispatch, Lookup, TestSend, RegisterHandlers)
+WORKFLOWS = (Notify, Dispatch, Lookup, TestSend, WaitForEvent, RegisterHandlers)
 
-__all__ = ["WORKFLOWS", "Dispatch", "Lookup", "Notify", "RegisterHandlers", "TestSend"]
+__all__ = ["WORKFLOWS", "Dispatch", "Lookup", "Notify", "RegisterHandlers", "TestSend", "WaitForEvent"]

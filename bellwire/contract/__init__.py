@@ -31,6 +31,7 @@ from bellwire.contract.ids import (
     new_test_send_id,
     publication_digest,
     redelivery_workflow_id,
+    wait_workflow_id,
 )
 from bellwire.contract.names import (
     CALL_HANDLERS,
@@ -59,6 +60,7 @@ from bellwire.contract.names import (
     TENANT,
     TEST_SEND,
     UNSETTLED,
+    WAIT_FOR_EVENT,
     WAITING,
     HoldReason,
     channel_queue,
@@ -142,6 +144,7 @@ __all__ = [
     "UNKNOWN_HANDLER",
     "UNSETTLED",
     "WAITING",
+    "WAIT_FOR_EVENT",
     "Action",
     "CallOutcome",
     "CallOutcomes",
@@ -202,4 +205,5 @@ __all__ = [
     "send_inline",
     "send_test",
     "settle",
+    "wait_workflow_id",
 ]

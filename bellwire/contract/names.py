@@ -15,6 +15,7 @@ NOTIFY = "Notify"
 DISPATCH = "Dispatch"
 LOOKUP = "Lookup"
 TEST_SEND = "TestSend"
+WAIT_FOR_EVENT = "WaitForEvent"
 REGISTER_HANDLERS = "RegisterHandlers"
 
 #: The activity that services register for their handlers.

@@ -7,6 +7,7 @@ from bellwire.targets.channel import Channel, ChannelSpec, ChannelTarget
 from bellwire.targets.email import EMAIL, EmailTarget
 from bellwire.targets.handler import HANDLER, HandlerTarget
 from bellwire.targets.poll import POLL, PollTarget
+from bellwire.targets.slack import SLACK, SlackTarget
 from bellwire.targets.sms import SMS, SmsTarget
 from bellwire.targets.specs import SPECS, WORKER_CHANNELS, Target
 from bellwire.targets.webhook import WEBHOOK, WebhookFormat, WebhookTarget
@@ -15,6 +16,7 @@ __all__ = [
     "EMAIL",
     "HANDLER",
     "POLL",
+    "SLACK",
     "SMS",
     "SPECS",
     "WEBHOOK",
@@ -25,6 +27,7 @@ __all__ = [
     "EmailTarget",
     "HandlerTarget",
     "PollTarget",
+    "SlackTarget",
     "SmsTarget",
     "Target",
     "WebhookFormat",

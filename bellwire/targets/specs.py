@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated
+from typing import Annotated, Union
 
 from pydantic import Field
 
@@ -10,19 +10,33 @@ from bellwire.targets.channel import Channel, ChannelSpec
 from bellwire.targets.email import EMAIL, EmailTarget
 from bellwire.targets.handler import HANDLER, HandlerTarget
 from bellwire.targets.poll import POLL, PollTarget
+from bellwire.targets.slack import SLACK, SlackTarget
 from bellwire.targets.sms import SMS, SmsTarget
 from bellwire.targets.webhook import WEBHOOK, WebhookTarget
 
 #: A target of any channel.
 Target = Annotated[
-    EmailTarget | SmsTarget | WebhookTarget | PollTarget | HandlerTarget,
+    Union[  # noqa: UP007 - a new channel is a line of its own
+        EmailTarget,
+        HandlerTarget,
+        PollTarget,
+        SlackTarget,
+        SmsTarget,
+        WebhookTarget,
+    ],
     Field(discriminator="channel"),
 ]
 
-#: The spec of each channel.
-SPECS: Mapping[Channel, ChannelSpec] = MappingProxyType(
-    {spec.channel: spec for spec in (EMAIL, SMS, WEBHOOK, POLL, HANDLER)},
+_SPECS = (
+    EMAIL,
+    HANDLER,
+    POLL,
+    SLACK,
+    SMS,
+    WEBHOOK,
 )
+#: The spec of each channel.
+SPECS: Mapping[Channel, ChannelSpec] = MappingProxyType({spec.channel: spec for spec in _SPECS})
 
 #: The channels that the worker sends over.
 WORKER_CHANNELS = tuple(channel for channel, spec in SPECS.items() if not spec.in_services)
