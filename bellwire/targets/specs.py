@@ -39,4 +39,4 @@ _SPECS = (
 SPECS: Mapping[Channel, ChannelSpec] = MappingProxyType({spec.channel: spec for spec in _SPECS})
 
 #: The channels that the worker sends over.
-WORKER_CHANNELS = tuple(channel for channel, spec in SPECS.items() if not spec.in_services)
+WORKER_CHANNELS = tuple(channel for channel in Channel if not SPECS[channel].in_services)
