@@ -4,6 +4,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import repeat
 from typing import TYPE_CHECKING
@@ -13,10 +14,12 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import UnsandboxedWorkflowRunner
 
 from bellwire.client import Client
+from bellwire.deliveries import DeliveryState
+from bellwire.events import Event
 from bellwire.receipts import EventReference, Status
 from bellwire.subscriptions import Subscription
-from bellwire.testing.captured import CapturedAttempt, CapturedDelivery
-from bellwire.testing.platform import ScriptedPlatform
+from bellwire.targets import Channel
+from bellwire.testing.platform import CapturedAttempt, ScriptedPlatform
 from bellwire.testing.registry import MemoryDelivery
 from bellwire.testing.responses import Response, delivered
 from bellwire.testing.server import Clock, time_skipping_server
@@ -30,6 +33,23 @@ MAX_WAIT = 60.0
 _LOOK_INTERVAL = 0.01
 #: Servers that have an environment.
 _in_use: set[int] = set()
+
+
+@dataclass(frozen=True)
+class CapturedDelivery:
+    """One event for one subscription, as it is now."""
+
+    event: Event
+    subscription: Subscription
+    state: DeliveryState
+    #: Attempts made so far.
+    attempts: int
+    #: Of the last attempt; empty before the first.
+    reason: str
+
+    @property
+    def channel(self) -> Channel:
+        return self.subscription.channel
 
 
 class SkippingClient(Client):

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -25,7 +26,9 @@ from bellwire.contract import (
     TestSendResult,
 )
 from bellwire.deliveries import FAILED, DeliveryState, Failed, OutcomeKind
+from bellwire.events import Event
 from bellwire.nexus.following import Follower
+from bellwire.subscriptions import Subscription
 from bellwire.targets import SPECS, Channel
 from bellwire.testing.bundled import workflows
 from bellwire.testing.registry import MemoryDelivery, MemoryRegistry
@@ -41,6 +44,26 @@ class StartedAttempt(NamedTuple):
     at: datetime
 
 
+@dataclass(frozen=True)
+class CapturedAttempt:
+    """One attempt: what would have been sent to whom, and how the receiver responded."""
+
+    event: Event
+    subscription: Subscription
+    #: Its number, from 1.
+    number: int
+    #: `delivered`, `rejected` or `deferred`.
+    outcome: OutcomeKind
+    #: Why, as the response says.
+    reason: str
+    #: Simulated time.
+    at: datetime
+
+    @property
+    def channel(self) -> Channel:
+        return self.subscription.channel
+
+
 class ScriptedPlatform(MemoryRegistry):
     """A registry in memory, and channels that send nothing. `respond` decides the result of each attempt."""
 
@@ -54,6 +77,8 @@ class ScriptedPlatform(MemoryRegistry):
         #: Attempts for these subscriptions do not end before their gate opens.
         self.gates: dict[str, asyncio.Event] = {}
         self.attempts: list[StartedAttempt] = []
+        #: Attempts that have ended, for subscriptions that are stored.
+        self.captured: list[CapturedAttempt] = []
         self.chunks: list[Chunk] = []
 
     @property
@@ -103,8 +128,9 @@ class ScriptedPlatform(MemoryRegistry):
         subscription = self.stored.get(delivery.subscription_id)
         if subscription:
             schedule = schedule if subscription.retry_schedule is None else subscription.retry_schedule
-        outcome = OutcomeKind.DEFERRED if response.state is DeliveryState.WAITING else OutcomeKind(response.state)
-        self.capture(delivery, outcome, now)
+            event = self.events[delivery.event_key].event
+            outcome = OutcomeKind.DEFERRED if response.state is DeliveryState.WAITING else OutcomeKind(response.state)
+            self.captured.append(CapturedAttempt(event, subscription, group.attempt, outcome, response.reason, now))
         if response.state is not DeliveryState.WAITING:
             return
         uncounted = group.extra and group.attempt > delivery.schedule_from + 1
