@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from temporalio.activity import ActivityCancellationDetails
 from temporalio.testing import ActivityEnvironment
 
 from bellwire import Event, Handlers, Reject, Retry
@@ -253,9 +254,6 @@ async def test_a_cancel_ends_what_runs_and_hands_the_rest_back() -> None:
         await asyncio.sleep(0.3)
 
     environment = ActivityEnvironment()
-    environment.cancellation_details = None  # type: ignore[assignment]
-    from temporalio.activity import ActivityCancellationDetails
-
     running = asyncio.create_task(
         call(declared(slow, concurrency=1), [event(id=str(number)) for number in range(5)], environment=environment)
     )
