@@ -65,10 +65,17 @@ DIALLERS = {
 }
 #: The folder that makes the client for untrusted addresses.
 GUARD = {"activities/egress"}
-#: Folders that make clients for addresses that operators configure: SMS providers, services of the embedded stack, and
+#: Folders that make clients for addresses that operators configure: providers, services of the embedded stack, and
 #: a developer's own program.
 TRUSTED_CLIENTS = {
-    *("activities/sms", "bellwire/cli", "bellwire/http", "starter/gateway", "starter/local", "starter/local/receivers")
+    *(
+        "activities/providers",
+        "bellwire/cli",
+        "bellwire/http",
+        "starter/gateway",
+        "starter/local",
+        "starter/local/receivers",
+    )
 }
 #: `worker.py` composes without touching the registry.
 NO_REGISTRY = cast(Registry, None)
