@@ -20,6 +20,7 @@ from activities.resolve import Resolver
 from activities.sending.inline import InlineSender
 from activities.sending.test_sends import TestSends
 from activities.sending.turns import Turns
+from activities.ticks import Ticks
 from bellwire.client import Client as Publisher
 from bellwire.errors import BellwireError
 from bellwire.registry import Registry
@@ -66,7 +67,7 @@ async def polling(
             able = {channel: senders[channel] for channel in channels if SPECS[channel].inline}
             inline = InlineSender(registry, able, limit=settings.send_concurrency)
             resolver = Resolver(registry, refuse_unknown_tenants=settings.unknown_tenants == "refuse")
-            activities = [*resolver.activities, inline.send_inline]
+            activities = [*resolver.activities, *Ticks(registry).activities, inline.send_inline]
             workers.append(workflow_worker(client, WORKFLOWS, activities, slots=slots, grace=settings.shutdown_grace))
         for worker in workers:
             await stack.enter_async_context(worker)

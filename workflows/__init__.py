@@ -4,7 +4,8 @@ from workflows.dispatch import Dispatch
 from workflows.lookup import Lookup
 from workflows.notify import Notify
 from workflows.test_send import TestSend
+from workflows.tick import Tick
 
-WORKFLOWS = (Notify, Dispatch, Lookup, TestSend)
+WORKFLOWS = (Notify, Dispatch, Lookup, TestSend, Tick)
 
-__all__ = ["WORKFLOWS", "Dispatch", "Lookup", "Notify", "TestSend"]
+__all__ = ["WORKFLOWS", "Dispatch", "Lookup", "Notify", "TestSend", "Tick"]

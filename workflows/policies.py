@@ -62,6 +62,13 @@ LOOKUP_OPTIONS: dict[str, Any] = {
     "retry_policy": RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_attempts=5),
 }
 
+#: Options of recording a tick. One that cannot be recorded within half a minute is left: while a tick is open, Temporal skips
+#: the next one.
+TICK_RECORD_OPTIONS: dict[str, Any] = {
+    "start_to_close_timeout": timedelta(seconds=5),
+    "retry_policy": RetryPolicy(initial_interval=timedelta(milliseconds=500), maximum_attempts=4),
+}
+
 #: Options of a test send. A person waits for it: one attempt only, and a channel without a worker fails soon.
 TEST_SEND_OPTIONS: dict[str, Any] = {
     "schedule_to_start_timeout": timedelta(seconds=15),

@@ -172,6 +172,7 @@ class ScriptedPlatform(MemoryRegistry):
         client = client or self.env.client
         local: list[Callable[..., Any]]
         local = [self.resolve, self.open_page, self.redeliver, self.settle, self.lookup, self.send_inline]
+        local += [self.plan_tick, self.record_tick]
         async with AsyncExitStack() as workers:
             main = Worker(client, task_queue=contract.QUEUE, workflows=workflows(), activities=local, **options)
             if main._workflow_worker:

@@ -12,7 +12,7 @@ from pathlib import Path
 from temporalio.testing import WorkflowEnvironment
 
 from bellwire import Client, EventNotFound, Receipt
-from bellwire.contract import LOOKUP, QUEUE, TEST_SEND, TestSendInput
+from bellwire.contract import LOOKUP, QUEUE, TEST_SEND, TICK, TestSendInput, TickInput
 from bellwire.targets import Channel
 from tests.conftest import start_dev_server
 from tests.factories import event
@@ -150,6 +150,14 @@ async def test_send(platform: FakePlatform, client: Client) -> dict[str, str]:
     return {"test-send-deferred": workflow_id}
 
 
+async def ticked(platform: FakePlatform, client: Client) -> dict[str, str]:
+    platform.subscriptions = {Channel.WEBHOOK: ["w"]}
+    workflow_id = "tick/report"
+    request = TickInput(schedule="report", event=event(tenant="acme"))
+    await client.temporal.execute_workflow(TICK, request, id=workflow_id, task_queue=QUEUE)
+    return {"tick-published": workflow_id}
+
+
 async def waiting(client: Client, receipt: Receipt, number: int) -> None:
     async with asyncio.timeout(20):
         while len([item for item in (await client.status(receipt)).unsettled if item.due]) < number:
@@ -170,6 +178,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     inline_remaining,
     not_found,
     test_send,
+    ticked,
 )
 
 

@@ -34,12 +34,22 @@ UNCHANGED = {
     *("demo", "dev", "gateway", "setup", "publish", "keys new", "keys env"),
     *("subscriptions", "subscriptions list", "subscriptions show", "subscriptions test"),
     *("events list", "events show", "deliveries list", "deliveries show", "explain", "subscriptions simulate"),
-    *("events scheduled",),
+    *("events scheduled", "schedules list", "schedules show", "schedules ticks"),
     *("suppressions", "suppressions list", "limits", "templates list", "templates preview"),
     *("types list", "types show", "types lint", "types docs", "api-keys list"),
 }
+#: tests/acceptance/test_schedules.py checks their entries.
+_SCHEDULES = {f"schedules {name}" for name in ("create", "pause", "resume", "trigger", "backfill", "delete")}
 #: What changes through Temporal, which these tests do not have: they call the operation itself.
-THROUGH_TEMPORAL = {"events pause", "events resume", "events cancel", "deliveries retry", "limits set", "limits clear"}
+THROUGH_TEMPORAL = {
+    "events pause",
+    "events resume",
+    "events cancel",
+    "deliveries retry",
+    "limits set",
+    "limits clear",
+    *_SCHEDULES,
+}
 HOOK = ["--type", "a", "--webhook", "https://app.example/hooks"]
 KEY = "{key}"
 #: Of the others, arguments in the order in which they can be run, and the actions that they add.
