@@ -8,6 +8,7 @@ from typing import Protocol
 from activities.egress.download import Downloader
 from activities.email.attachments import attachment_fetch
 from activities.email.opening import EmailSettings, dkim_signer, open_email
+from activities.poll.channel import PollChannel
 from activities.rendering.renderer import Renderer
 from activities.rendering.tenant_renderer import TenantRenderer
 from activities.sending.channel_sender import ChannelSender
@@ -56,6 +57,7 @@ async def open_channels(
             Channel.EMAIL: (await stack.enter_async_context(open_email(settings, renderer, fetch))).attempt,
             Channel.SMS: (await stack.enter_async_context(open_sms(settings, registry, renderer))).attempt,
             Channel.WEBHOOK: open_webhook(settings, registry, renderer, untrusted, egress).attempt,
+            Channel.POLL: PollChannel(registry).attempt,
         }
         senders = {
             channel: ChannelSender(

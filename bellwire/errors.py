@@ -9,6 +9,7 @@ BellwireError
 ├── DeliveryPaused
 ├── SubscriptionNotFound
 ├── SubscriptionChanged
+├── CursorExpired
 ├── ApiKeyNotFound
 ├── SubscriptionInvalid      also a ValueError
 ├── SchemaInvalid            also a ValueError
@@ -87,6 +88,10 @@ class SubscriptionNotFound(BellwireError):
 
 class SubscriptionChanged(BellwireError):
     """The subscription was changed meanwhile; read it again, and make the change to its present version."""
+
+
+class CursorExpired(BellwireError):
+    """Events after this cursor were deleted; poll without a cursor, from the oldest event that is kept, or with `latest`."""
 
 
 class ApiKeyNotFound(BellwireError):

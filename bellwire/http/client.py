@@ -14,6 +14,7 @@ from bellwire import contract
 from bellwire.deliveries import Counts, Failed, Unsettled, delivery_id, parse_delivery_id
 from bellwire.errors import (
     ApiKeyRefused,
+    CursorExpired,
     DeliveryNotFound,
     DeliveryPaused,
     EventConflict,
@@ -26,6 +27,7 @@ from bellwire.errors import (
 from bellwire.events import Event, event_key
 from bellwire.formats.durations import format_duration
 from bellwire.formats.timestamps import format_timestamp, parse_timestamp
+from bellwire.http.polled import Polled, polled
 from bellwire.receipts import DeprecationLog, EventReference, Receipt, Status, address_of
 from bellwire.temporal.start_times import Delay, DeliverAt, start_time
 
@@ -171,6 +173,17 @@ class HttpClient:
         )
         return str(found["workflow_id"])
 
+    async def poll(self, subscription_id: str, cursor: str = "", *, limit: int = 100, wait: int = 0) -> Polled:
+        """The next events of a subscription of the channel `poll`; if there are none, those that come within `wait` seconds.
+
+        Process the events, store `cursor` of the result, and pass it to the next call: the same cursor returns the same events
+        again. Without one, begins with the oldest event that is kept; with `latest`, with what comes from now on. `wait` is at
+        most 30. Raises CursorExpired, ApiKeyRefused, RequestRefused, GatewayUnavailable.
+        """
+        path = f"/v1/subscriptions/{quote(subscription_id, safe='')}/poll"
+        query = {"cursor": cursor, "limit": str(limit), "wait": str(wait)}
+        return polled(await self._request("GET", path, query=query, timeout=REQUEST_TIMEOUT + wait))
+
     async def _status(self, event: EventReference, *, wait: int) -> Status:
         source, event_id, _ = address_of(event)
         path = f"/v1/events/{event_key(source, event_id)}/status"
@@ -263,6 +276,8 @@ def _error_of(problem: Mapping[str, Any]) -> Exception:
             return EventNotFound(text)
         case "delivery-not-found":
             return DeliveryNotFound(text)
+        case "cursor-expired":
+            return CursorExpired(text)
         case "event-conflict":
             return EventConflict(text)
         case "delivery-paused":

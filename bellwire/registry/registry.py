@@ -8,6 +8,7 @@ from bellwire.registry.api.api_keys import ApiKeys
 from bellwire.registry.api.audit_log import AuditLog
 from bellwire.registry.api.event_types import EventTypes
 from bellwire.registry.api.explanations import Explanations
+from bellwire.registry.api.feeds import Feeds
 from bellwire.registry.api.idempotency import Idempotency
 from bellwire.registry.api.tenants import Tenants
 from bellwire.registry.attempts import Attempts
@@ -48,6 +49,7 @@ class Registry:
         self.event_types = EventTypes(database)
         self.events = Events(database)
         self.explanations = Explanations(database)
+        self.feeds = Feeds(database)
         self.idempotency = Idempotency(database)
         self.limits = RateLimits(database)
         self.matching = Matching(database)

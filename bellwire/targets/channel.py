@@ -14,6 +14,7 @@ class Channel(StrEnum):
     EMAIL = "email"
     SMS = "sms"
     WEBHOOK = "webhook"
+    POLL = "poll"
 
 
 class ChannelTarget(StrictInput):

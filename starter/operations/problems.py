@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from bellwire.errors import (
     ApiKeyNotFound,
     BellwireError,
+    CursorExpired,
     DeliveryNotFound,
     DeliveryPaused,
     EventConflict,
@@ -105,6 +106,7 @@ _KINDS: dict[type[BellwireError], Kind] = {
     EventConflict: Kind.CONFLICT,
     DeliveryPaused: Kind.CONFLICT,
     SubscriptionChanged: Kind.CONFLICT,
+    CursorExpired: Kind.CONFLICT,
     TemporalUnavailable: Kind.UNAVAILABLE,
     NotStorable: Kind.INVALID,
     RegistryUnavailable: Kind.UNAVAILABLE,

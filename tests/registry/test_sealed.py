@@ -63,6 +63,7 @@ async def fill(registry: Registry, *, name: str = "a") -> None:
     exchange = Exchange(request=f"RCPT TO:<{PRIVATE}>", response="451")
     outcome = outcome.model_copy(update={"exchanges": (exchange,)})
     await registry.test_sends.keep(name, "test", [exchange])
+    await registry.feeds.place_test(name, event(id=f"test-{name}", data={"to": PRIVATE}))
     made = Attempt(
         event_key=EVENT.key,
         subscription_id=name,
@@ -154,6 +155,7 @@ def test_columns_with_private_data_are_sealed() -> None:
         "attempts.outcome",
         "attempts.exchanges",
         "test_sends.exchanges",
+        "feed_entries.body",
         "idempotency_keys.body",
     }
 
@@ -170,7 +172,7 @@ async def test_with_keys_private_data_is_encrypted(url: str, opened: Opened) -> 
 async def test_without_keys_data_is_stored_as_plain_text(url: str, opened: Opened) -> None:
     registry = await opened()
     await fill(registry)
-    assert (await everything(url)).count(PRIVATE) == 9
+    assert (await everything(url)).count(PRIVATE) == 10
     assert "sealed:" not in await everything(url)
     assert await read_back(registry) == await read_back(await opened(OLD))
 

@@ -8,7 +8,17 @@ from temporalio import activity
 
 from bellwire import contract
 from bellwire.contract import channel_queue
-from bellwire.targets import SPECS, Channel, ChannelSpec, EmailTarget, SmsTarget, Target, WebhookFormat, WebhookTarget
+from bellwire.targets import (
+    SPECS,
+    Channel,
+    ChannelSpec,
+    EmailTarget,
+    PollTarget,
+    SmsTarget,
+    Target,
+    WebhookFormat,
+    WebhookTarget,
+)
 from workflows.policies import INLINE_CHANNELS, SCHEDULES
 
 every_spec = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
@@ -60,6 +70,11 @@ def test_people_have_recipients_and_endpoints_have_an_address() -> None:
     assert SmsTarget(to="+14155550123").recipients == (SmsTarget(to="+14155550123").address,)
     endpoint = WebhookTarget(url="https://app.example/hooks")
     assert (endpoint.recipients, endpoint.address) == ((), "https://app.example/hooks")
+
+
+def test_a_feed_has_no_address_and_is_read_as_it_is() -> None:
+    assert PollTarget().model_dump(mode="json") == {"channel": "poll"}
+    assert (PollTarget().recipients, PollTarget().address, PollTarget().is_rendered) == ((), "its feed", False)
 
 
 def test_only_webhooks_can_be_sent_unrendered_and_ask_for_consent() -> None:

@@ -106,7 +106,7 @@ def subscription() -> tuple[Schema, Mapping[str, Schema]]:
     }
     for spec in SPECS.values():
         target = parts[spec.target.__name__]
-        target["required"] = ["channel", *target["required"]]
+        target["required"] = ["channel", *target.get("required", ())]
     parts["WebhookTarget"]["properties"]["url"] |= {"pattern": _WEB_URL}
     parts["SmsTarget"]["properties"]["to"] |= {"pattern": _NUMBER}
     for to in parts["EmailTarget"]["properties"]["to"]["oneOf"]:
