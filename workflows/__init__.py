@@ -5,7 +5,8 @@ from workflows.lookup import Lookup
 from workflows.notify import Notify
 from workflows.test_send import TestSend
 from workflows.tick import Tick
+from workflows.wait_for_event import WaitForEvent
 
-WORKFLOWS = (Notify, Dispatch, Lookup, TestSend, Tick)
+WORKFLOWS = (Notify, Dispatch, Lookup, TestSend, Tick, WaitForEvent)
 
-__all__ = ["WORKFLOWS", "Dispatch", "Lookup", "Notify", "TestSend", "Tick"]
+__all__ = ["WORKFLOWS", "Dispatch", "Lookup", "Notify", "TestSend", "Tick", "WaitForEvent"]

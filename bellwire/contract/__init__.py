@@ -16,6 +16,7 @@ from bellwire.contract.ids import (
     new_test_send_id,
     publication_digest,
     redelivery_workflow_id,
+    wait_workflow_id,
 )
 from bellwire.contract.names import (
     CHUNK_SIZE,
@@ -44,6 +45,7 @@ from bellwire.contract.names import (
     TEST_SEND,
     TICK,
     UNSETTLED,
+    WAIT_FOR_EVENT,
     WAITING,
     HoldReason,
     channel_queue,
@@ -130,6 +132,7 @@ __all__ = [
     "TICK",
     "UNSETTLED",
     "WAITING",
+    "WAIT_FOR_EVENT",
     "Action",
     "CarriedState",
     "Chunk",
@@ -182,4 +185,5 @@ __all__ = [
     "send_inline",
     "send_test",
     "settle",
+    "wait_workflow_id",
 ]

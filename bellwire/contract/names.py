@@ -16,6 +16,7 @@ DISPATCH = "Dispatch"
 LOOKUP = "Lookup"
 TEST_SEND = "TestSend"
 TICK = "Tick"
+WAIT_FOR_EVENT = "WaitForEvent"
 
 # Search attributes, registered by `python -m starter setup`.
 TENANT = SearchAttributeKey.for_keyword("BellwireTenant")
