@@ -23,7 +23,7 @@ app = group(
 )
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the schedule.")]
-Note = Annotated[str, typer.Option(help="Why, for whoever looks at the schedule.")]
+Note = Annotated[str, typer.Option(help="Why: `schedules show` prints it.")]
 
 
 @app.command("create")
