@@ -170,10 +170,11 @@ async def _control_all(url: str) -> None:
 def test_each_change_through_temporal_has_an_entry(registry_url: str) -> None:
     asyncio.run(_control_all(registry_url))
     entries = asyncio.run(_entries(registry_url))
-    assert [entry.action for entry in entries] == [
-        *("event.paused", "event.resumed", "event.cancelled", "delivery.redelivered", "limit.set")
+    # Those of one millisecond have no order.
+    assert sorted(entry.action for entry in entries) == [
+        *("delivery.redelivered", "event.cancelled", "event.paused", "event.resumed", "limit.set")
     ]
-    assert [entry.resource for entry in entries[:3]] == [EVENT.key] * 3
+    assert [entry.resource for entry in entries if entry.action.startswith("event.")] == [EVENT.key] * 3
 
 
 @pytest.mark.usefixtures("registry_url")
