@@ -59,6 +59,10 @@ class Settings(BaseSettings):
     #: Maximum connections to PostgreSQL per process. SQLite always has two.
     registry_pool: int = Field(default=10, ge=1, le=200)
 
+    #: The service's own database, whose outbox `python -m starter relay` publishes: sqlite:///FILE or
+    #: postgresql://USER:PASSWORD@HOST/NAME. None: give --url.
+    outbox_url: Annotated[str, AfterValidator(settings_values.outbox_url)] | None = None
+
     #: Keys that encrypt private data, in Temporal and in the registry: id:base64,id2:base64. `python -m starter keys new`
     #: generates one. The first encrypts, all decrypt. Publishers need the same keys.
     encryption_keys: Annotated[SecretStr, AfterValidator(settings_values.keys)] | None = None

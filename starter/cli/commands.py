@@ -53,6 +53,7 @@ COMMANDS = {
     "rekey": Command(
         "admin.rekey", "rekey", "Encrypt what is in the registry with the first key of BELLWIRE_ENCRYPTION_KEYS."
     ),
+    "relay": Command("admin.relay", "relay", "Publish the outbox of a service until it is stopped."),
     "gateway": Command(
         "admin.gateway",
         "gateway",

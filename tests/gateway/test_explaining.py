@@ -1,11 +1,13 @@
 """Explanations and simulations over HTTP: of whole deliveries, by page, and never of another tenant's subscriptions."""
 
+import json
 from typing import Any
 
 from bellwire import Event
 from bellwire.events import uuid7
 from starter.gateway.api.problems import ProblemType
 from tests.gateway.conftest import Served
+from tests.gateway.test_command import run
 from tests.gateway.test_resources import all_of
 
 
@@ -57,8 +59,16 @@ async def test_an_event_that_nobody_matched_shows_the_closest_subscription_first
     ]
     assert page["items"][0]["steps"] is None
     assert 'subject is "42"' in page["items"][1]["summary"]
-    paged = await all_of(served, f"/v1/events/{event.key}/explain?limit=1")
-    assert {item["subscription"] for item in paged} == {by_type.id, by_filter.id, paused.id}
+    closest = (await served.call("GET", f"/v1/events/{event.key}/explain?limit=1")).json
+    assert ([item["subscription"] for item in closest["items"]], closest["looked_at"]) == ([paused.id], 3)
+
+
+async def test_pages_lead_to_the_next(served: Served) -> None:
+    tenant = f"explained-{uuid7().hex}"
+    hooks = [await served.system.hook(f"/{tenant}-{number}", "explained.*", tenant=tenant) for number in range(3)]
+    event = await published(served, tenant)
+    paged = await all_of(served, f"/v1/events/{event.key}/explain?limit=2")
+    assert [item["subscription"] for item in paged] == sorted(hook.id for hook in hooks)
 
 
 async def test_a_tenant_is_told_nothing_of_the_events_and_subscriptions_of_others(served: Served) -> None:
@@ -84,6 +94,28 @@ async def test_a_tenant_is_told_nothing_of_the_events_and_subscriptions_of_other
     assert page.json["matched"] == 1
     assert not any(secret in page.body.decode() for secret in (theirs.id, other))
     assert (await status(for_all, theirs.id), await status(for_other, theirs.id)) == (404, 404)
+
+
+async def test_developers_explain_and_try_from_a_terminal(served: Served) -> None:
+    tenant = f"explained-{uuid7().hex}"
+    key = await served.key(f"tenant:{tenant}")
+    filters = [{"exact": {"subject": "43"}}]
+    hook = await served.system.hook(f"/{tenant}", "explained.*", tenant=tenant, filters=filters)
+    event = await published(served, tenant, subject="42")
+    steps = await run(served, "explain", event.key, "--subscription", hook.id, key=key)
+    assert steps.status == 0, steps.errors
+    reason = 'The filter does not match: subject is "42", not "43".'
+    assert f"✗ filter       {reason}\n" in steps.output
+    assert steps.output.startswith(f"Not matched. {reason}\n")
+    table = await run(served, "explain", event.key, key=key)
+    assert (hook.id in table.output, table.errors) == (True, "0 matched; looked at 1 subscriptions\n")
+    tried = await run(served, "simulate", "--type", "explained.*", "--filter", json.dumps(filters[0]), key=key)
+    assert (event.key in tried.output, tried.status) == (True, 0)
+    assert tried.errors.startswith("0 of ")
+    shown = await run(served, "simulate", "--type", "explained.*", "--json", key=key)
+    assert shown.json["matched"] >= 1
+    refused = await run(served, "simulate", key=key)
+    assert (refused.status, "types" in refused.errors) == (2, True)
 
 
 async def test_an_admin_learns_that_an_event_is_for_another_tenant(served: Served) -> None:

@@ -19,7 +19,7 @@ from bellwire.registry.db.auditing import Actor, acting
 from bellwire.subscriptions import Subscription
 from bellwire.suppressions import EVERYWHERE, Suppression, SuppressionReason, by_sender
 from bellwire.targets import SPECS, Channel
-from starter.operations.delivery.explaining import Explanation, explain, explain_all
+from starter.operations.delivery.explaining import ExplainedPage, Explanation, explain, explain_all
 from starter.operations.delivery.explanation_steps import Step, StepName, sending_steps
 from starter.operations.subscribers.subscriptions import pause_subscription, resume_subscription
 from tests.factories import event, subscription
@@ -305,21 +305,38 @@ async def test_the_subscriptions_of_the_tenant_are_listed_with_the_closest_first
     assert page.nobody_matched is False
 
 
+async def pages(registry: Registry, stored: StoredEvent, limit: int) -> list[ExplainedPage]:
+    found: list[ExplainedPage] = []
+    after: str | None = ""
+    while after is not None:
+        found.append(await explain_all(registry, stored, after=after, limit=limit))
+        after = found[-1].next
+    return found
+
+
 async def test_pages_together_have_each_subscription_once(registry: Registry) -> None:
     for number in range(7):
         await registry.subscriptions.create(subscription(id=f"sub-{number}", tenant=f"tenant-{number % 2}"))
     stored = await stored_event(registry, tenant="*")
-    seen: list[str] = []
-    after: str | None = ""
-    while after is not None:
-        page = await explain_all(registry, stored, after=after, limit=3)
-        assert page.looked_at <= 3
-        seen += [each.subscription.id for each in page.explanations]
-        after = page.next
-    assert sorted(seen) == [f"sub-{number}" for number in range(7)]
+    await registry.deliveries.add(
+        RUN, [Group(event_key=stored.event.key, channel=Channel.WEBHOOK, subscription_ids=("sub-2",))]
+    )
+    found = await pages(registry, await registry.events.get(stored.event.key), 3)
+    assert [page.looked_at for page in found] == [3, 3, 1]
+    seen = [each.subscription.id for page in found for each in page.explanations]
+    assert seen == ["sub-2", "sub-0", "sub-1", "sub-3", "sub-4", "sub-5", "sub-6"]
     own = await explain_all(registry, stored, tenant="tenant-1")
     assert {each.subscription.tenant for each in own.explanations} == {"tenant-1"}
     assert (own.looked_at, own.of) == (3, "tenant-1")
+
+
+async def test_the_closest_are_found_behind_many_others(registry: Registry) -> None:
+    for number in range(9):
+        await registry.subscriptions.create(subscription(id=f"far-{number}", types=["user.*"]))
+    await registry.subscriptions.create(subscription(id="near", state="paused"))
+    (page,) = await pages(registry, await stored_event(registry), 2)
+    assert [each.subscription.id for each in page.explanations] == ["near", "far-0"]
+    assert (page.looked_at, page.nobody_matched) == (10, True)
 
 
 @contextmanager
@@ -342,6 +359,10 @@ async def test_a_page_costs_as_many_statements_for_many_subscriptions_as_for_one
     counts = []
     for number in range(30):
         await registry.subscriptions.create(subscription(EMAIL if number % 2 else None, id=f"sub-{number}"))
+    await registry.deliveries.add(
+        RUN, [Group(event_key=stored.event.key, channel=Channel.WEBHOOK, subscription_ids=("sub-0",))]
+    )
+    stored = await registry.events.get(stored.event.key)
     for limit in (2, 30):
         with counted_statements() as statements:
             assert (await explain_all(registry, stored, limit=limit)).looked_at == limit

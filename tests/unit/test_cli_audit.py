@@ -31,7 +31,7 @@ __all__ = ["registry_url"]
 
 #: What leaves the registry as it is, or is its own record: an event that was published is listed as such.
 UNCHANGED = {
-    *("demo", "dev", "gateway", "setup", "publish", "keys new", "keys env"),
+    *("demo", "dev", "gateway", "relay", "setup", "publish", "keys new", "keys env"),
     *("subscriptions", "subscriptions list", "subscriptions show", "subscriptions test"),
     *("events list", "events show", "deliveries list", "deliveries show", "explain", "subscriptions simulate"),
     *("events scheduled",),

@@ -167,6 +167,7 @@ def test_what_runs_for_long_is_checked_restarted_and_stopped_gracefully() -> Non
         "temporal",
         "worker",
         "gateway",
+        "relay",
     }
 
 

@@ -64,12 +64,17 @@ def test_the_subscriptions_of_the_tenant_are_a_table(capsys: pytest.CaptureFixtu
     assert "globex" not in out
     assert "type: The type order.paid does not match user.*." in out
     assert err == "1 matched; looked at 4 subscriptions of acme\n"
-    assert main(["explain", "e2", "--limit", "3"]) == 0
+    assert main(["explain", "e2", "--limit", "2"]) == 0
     out, err = capsys.readouterr()
-    assert err.splitlines() == [
-        "nobody matched; looked at 3 subscriptions of acme, the closest first",
+    assert ("by-state" in out, "by-type" in out) == (True, False)
+    assert err == "nobody matched; looked at 4 subscriptions of acme, the closest first\n"
+    assert main(["explain", "e1", "--source", "/shop", "--limit", "3"]) == 0
+    assert capsys.readouterr().err.splitlines() == [
+        "1 matched; looked at 3 subscriptions of acme",
         "there may be more: --after by-type",
     ]
+    assert main(["explain", "e1", "--source", "/shop", "--after", "by-type"]) == 0
+    assert "by-state" not in capsys.readouterr().out
 
 
 def test_json_has_all_steps(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,11 +1,13 @@
 """Explaining: for an event and a subscription, why it matched or did not, step by step."""
 
+import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from bellwire.deliveries import Delivery
 from bellwire.errors import SubscriptionNotFound
+from bellwire.filters import EventView
 from bellwire.registry import Registry, StoredEvent
 from bellwire.registry.api.explanations import Candidate, CandidatePage, RecordedChange
 from bellwire.subscriptions import Subscription
@@ -23,6 +25,8 @@ from starter.operations.delivery.explanation_steps import (
 
 #: Subscriptions that one page explains, unless told otherwise, and at most.
 DEFAULT_LIMIT, MAX_LIMIT = 100, 1_000
+#: Subscriptions among which a page has the closest ones, if nobody matched. A thousand take about half a second.
+LOOKED_AT_FOR_CLOSEST = 1_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,14 +101,12 @@ class ExplainedPage:
     stored: StoredEvent
     #: Those that matched first, then the closest.
     explanations: tuple[Explanation, ...]
+    #: Subscriptions that were looked at; more than are explained if nobody matched.
+    looked_at: int
     #: The tenant whose subscriptions are explained; None: all tenants.
     tenant: str | None
-    #: The last id of the page by ascending id, after which the next one begins; None if there are no more.
+    #: The last id that was looked at, after which the next page begins; None if there are no more.
     next: str | None
-
-    @property
-    def looked_at(self) -> int:
-        return len(self.explanations)
 
     @property
     def of(self) -> str:
@@ -132,7 +134,9 @@ async def explain(
     changes: Sequence[RecordedChange] = ()
     if subscription.updated_at is not None and subscription.updated_at > stored.accepted_at:
         changes = await registry.explanations.changes(subscription, since=stored.accepted_at)
-    return _explanation(stored, candidate, page, changes=changes, tenant=tenant, now=datetime.now(UTC))
+    return _explanation(
+        stored, EventView(stored.event), candidate, page, changes=changes, tenant=tenant, now=datetime.now(UTC)
+    )
 
 
 async def explain_all(
@@ -140,24 +144,30 @@ async def explain_all(
 ) -> ExplainedPage:
     """Explain the subscriptions of the event's tenant, of all for an event for all, after the id `after`.
 
-    `tenant` is that of the reader, who sees its own only; None: all.
+    Of an event that nobody matched, the `limit` closest of LOOKED_AT_FOR_CLOSEST. `tenant` is that of the reader, who sees its
+    own only; None: all.
     """
     addressed = None if stored.event.tenant == ALL_TENANTS else stored.event.tenant
     whose = tenant or addressed
-    page = await registry.explanations.candidates(stored.event.key, tenant=whose, after=after, limit=limit)
-    now = datetime.now(UTC)
-    found = [_explanation(stored, each, page, changes=(), tenant=tenant, now=now) for each in page.candidates]
-    full = len(page.candidates) >= limit
-    return ExplainedPage(
-        stored=stored,
-        tenant=whose,
-        explanations=tuple(sorted(found, key=_distance)),
-        next=page.candidates[-1].subscription.id if full else None,
-    )
+    wanted = max(limit, LOOKED_AT_FOR_CLOSEST) if stored.counts.matched == 0 else limit
+    view, found, looked_at = EventView(stored.event), list[Explanation](), 0
+    following: str | None = after
+    while following is not None and looked_at < wanted:
+        size = min(limit, wanted - looked_at)
+        page = await registry.explanations.candidates(stored.event.key, tenant=whose, after=following, limit=size)
+        now = datetime.now(UTC)
+        found += [
+            _explanation(stored, view, each, page, changes=(), tenant=tenant, now=now) for each in page.candidates
+        ]
+        found = heapq.nsmallest(limit, found, key=_distance)
+        looked_at += len(page.candidates)
+        following = page.candidates[-1].subscription.id if len(page.candidates) == size else None
+    return ExplainedPage(stored=stored, explanations=tuple(found), looked_at=looked_at, tenant=whose, next=following)
 
 
 def _explanation(
     stored: StoredEvent,
+    view: EventView,
     candidate: Candidate,
     page: CandidatePage,
     *,
@@ -167,7 +177,7 @@ def _explanation(
 ) -> Explanation:
     subscription = candidate.subscription
     steps = [
-        *matching_steps(stored.event, subscription),
+        *matching_steps(stored.event, subscription, view),
         state_step(subscription, stored.accepted_at),
         created_step(candidate, stored.accepted_at),
     ]

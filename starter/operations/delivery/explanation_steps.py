@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from bellwire.deliveries import Delivery, DeliveryState
 from bellwire.events import Event
-from bellwire.filters import Filter, Trace, trace, type_matches
+from bellwire.filters import EventView, Filter, Trace, trace, type_matches
 from bellwire.registry.api.explanations import Candidate, FoundSuppression
 from bellwire.subscriptions import Subscription, SubscriptionState
 from bellwire.suppressions import EVERYWHERE, SENDER_PREFIX
@@ -62,12 +62,12 @@ class Step:
     parts: tuple[Part, ...] = ()
 
 
-def matching_steps(event: Event, subscription: Subscription) -> list[Step]:
-    """Tenant, type and filters: what the event and the subscription alone decide."""
+def matching_steps(event: Event, subscription: Subscription, view: EventView) -> list[Step]:
+    """Tenant, type and filters: what the event and the subscription alone decide. `view` is of the event."""
     return [
         tenant_step(event, subscription),
         type_step(event, subscription.types),
-        *filter_steps(event, subscription.filters),
+        *filter_steps(view, subscription.filters),
     ]
 
 
@@ -109,8 +109,8 @@ def _pattern(pattern: str, event_type: str) -> Part:
     return Part(text=pattern, passed=passed, reason=reason)
 
 
-def filter_steps(event: Event, filters: Sequence[Filter]) -> list[Step]:
-    traces = trace(filters, event)
+def filter_steps(view: EventView, filters: Sequence[Filter]) -> list[Step]:
+    traces = trace(filters, view)
     if not traces:
         return [Step(name=StepName.FILTER, passed=True, text="The subscription has no filters.")]
     steps = []
@@ -121,15 +121,15 @@ def filter_steps(event: Event, filters: Sequence[Filter]) -> list[Step]:
             Step(
                 name=StepName.FILTER,
                 passed=each.matched,
-                text=f"{which} {does}: {each.reason}.{_missing_data(event, each)}",
+                text=f"{which} {does}: {each.reason}.{_missing_data(view, each)}",
                 parts=(part_of(each),),
             )
         )
     return steps
 
 
-def _missing_data(event: Event, traced: Trace) -> str:
-    if traced.matched or event.data is not None or not _reads_data(traced):
+def _missing_data(view: EventView, traced: Trace) -> str:
+    if traced.matched or view.data is not None or not _reads_data(traced):
         return ""
     return " The stored event has no data: it was published without, or it was erased."
 
@@ -211,7 +211,7 @@ def _suppression_step(candidate: Candidate) -> Step:
     target = candidate.subscription.target
     recipients = target.recipients
     if not recipients:
-        text = f"A {target.channel} has no recipients that could be suppressed."
+        text = "The target has no recipients that could be suppressed."
         return Step(name=StepName.SUPPRESSION, passed=True, text=text)
     parts = tuple(
         _recipient(address, [each for each in candidate.suppressions if each.address == address])

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 
 from bellwire.events import Event
-from bellwire.filters import Filter, TypePattern
+from bellwire.filters import EventView, Filter, TypePattern
 from bellwire.models import StrictInput, json_number
 from bellwire.registry import Registry
 from bellwire.tenants import DEFAULT_TENANT, TenantName
@@ -121,4 +121,4 @@ async def simulate(
 
 
 def _steps(event: Event, wanted: SimulationInput) -> Sequence[Step]:
-    return [type_step(event, wanted.types), *filter_steps(event, wanted.filters)]
+    return [type_step(event, wanted.types), *filter_steps(EventView(event), wanted.filters)]

@@ -101,7 +101,9 @@ class ExplainedEventView(BaseModel):
     tenant: str = Field(description="The tenant that the event is for; `*`: all.")
     accepted_at: datetime
     matched: int = Field(description="How many subscriptions it matched, of those that the key may see.")
-    looked_at: int = Field(description="How many subscriptions this page explains.")
+    looked_at: int = Field(
+        description="How many subscriptions were looked at. If nobody matched, the closest of these are shown."
+    )
     items: list[ExplanationView] = Field(description="Those that matched first, then the closest.")
     #: The cursor of the next page; null on the last one.
     next: str | None
@@ -123,7 +125,7 @@ async def explain(
     fails. The key of a tenant sees its own subscriptions."""
     after = read_cursor(cursor)
     stored = await access.registry.events.get(key, visible_to=access.tenant)
-    following = None
+    following, looked_at = None, 1
     if subscription is not None:
         await visible(access, subscription)
         one = await operations.explain(access.registry, stored, subscription, tenant=access.tenant)
@@ -131,6 +133,7 @@ async def explain(
     else:
         page = await operations.explain_all(access.registry, stored, tenant=access.tenant, after=after, limit=limit)
         views = [ExplanationView.of(each, whole=False) for each in page.explanations]
+        looked_at = page.looked_at
         following = page_of(request, response, views, last_key=page.next or "", limit=limit).next
     return ExplainedEventView(
         key=stored.event.key,
@@ -138,7 +141,7 @@ async def explain(
         tenant=stored.event.tenant,
         accepted_at=stored.accepted_at,
         matched=stored.counts.matched,
-        looked_at=len(views),
+        looked_at=looked_at,
         items=views,
         next=following,
     )
