@@ -22,7 +22,7 @@ from bellwire.filters import All, Any, Exact, Not, Prefix, Suffix
 from bellwire.keys.keyring import KeyRing
 from bellwire.receipts import Receipt, Status
 from bellwire.subscriptions import Subscription, SubscriptionState
-from bellwire.targets import Channel, EmailTarget, PollTarget, SmsTarget, WebhookTarget
+from bellwire.targets import Channel, EmailTarget, PollTarget, SlackTarget, SmsTarget, WebhookTarget
 
 __all__ = [
     "All",
@@ -49,6 +49,7 @@ __all__ = [
     "PollTarget",
     "Prefix",
     "Receipt",
+    "SlackTarget",
     "SmsTarget",
     "Status",
     "Subscription",

@@ -4,7 +4,8 @@ from workflows.dispatch import Dispatch
 from workflows.lookup import Lookup
 from workflows.notify import Notify
 from workflows.test_send import TestSend
+from workflows.wait_for_event import WaitForEvent
 
-WORKFLOWS = (Notify, Dispatch, Lookup, TestSend)
+WORKFLOWS = (Notify, Dispatch, Lookup, TestSend, WaitForEvent)
 
-__all__ = ["WORKFLOWS", "Dispatch", "Lookup", "Notify", "TestSend"]
+__all__ = ["WORKFLOWS", "Dispatch", "Lookup", "Notify", "TestSend", "WaitForEvent"]

@@ -16,6 +16,7 @@ from bellwire.contract.ids import (
     new_test_send_id,
     publication_digest,
     redelivery_workflow_id,
+    wait_workflow_id,
 )
 from bellwire.contract.names import (
     CHUNK_SIZE,
@@ -42,6 +43,7 @@ from bellwire.contract.names import (
     TENANT,
     TEST_SEND,
     UNSETTLED,
+    WAIT_FOR_EVENT,
     WAITING,
     HoldReason,
     channel_queue,
@@ -118,6 +120,7 @@ __all__ = [
     "TEST_SEND",
     "UNSETTLED",
     "WAITING",
+    "WAIT_FOR_EVENT",
     "Action",
     "CarriedState",
     "Chunk",
@@ -164,4 +167,5 @@ __all__ = [
     "send_inline",
     "send_test",
     "settle",
+    "wait_workflow_id",
 ]

@@ -15,6 +15,7 @@ NOTIFY = "Notify"
 DISPATCH = "Dispatch"
 LOOKUP = "Lookup"
 TEST_SEND = "TestSend"
+WAIT_FOR_EVENT = "WaitForEvent"
 
 # Search attributes, registered by `python -m starter setup`.
 TENANT = SearchAttributeKey.for_keyword("BellwireTenant")

@@ -20,6 +20,7 @@ from bellwire.registry.events import Events
 from bellwire.registry.limits import RateLimits
 from bellwire.registry.matching import Matching
 from bellwire.registry.operational_events import OperationalEvents
+from bellwire.registry.providers.tokens import ProviderTokens
 from bellwire.registry.redeliverable import RedeliverableDeliveries
 from bellwire.registry.signing_secrets import SigningSecrets
 from bellwire.registry.sms_receipts import SmsReceipts
@@ -53,6 +54,7 @@ class Registry:
         self.limits = RateLimits(database)
         self.matching = Matching(database)
         self.operational_events = OperationalEvents(database)
+        self.provider_tokens = ProviderTokens(database)
         self.redeliverable = RedeliverableDeliveries(database)
         self.rekeying = Rekeying(database)
         self.retention = Retention(database)

@@ -138,6 +138,11 @@ class Settings(BaseSettings):
     #: Secrets that this file refers to, one variable each: BELLWIRE_SMS_SECRETS__ACME=….
     sms_secrets: dict[str, SecretStr] = Field(default_factory=dict)
 
+    #: Accounts with providers of chat and push: a file (TOML or JSON) with a section for each account, such as [slack.default].
+    accounts: Annotated[Path, AfterValidator(settings_values.file)] | None = None
+    #: Secrets that this file refers to, one variable each: BELLWIRE_ACCOUNT_SECRETS__SLACK=….
+    account_secrets: dict[str, SecretStr] = Field(default_factory=dict)
+
     #: Timeout of a webhook request, in seconds, from connecting to the end of the response.
     webhook_timeout: float = Field(default=20, ge=1, le=30)
     #: Maximum connections of a worker process to one host and port. Further deliveries to it wait in order; a fifth is kept for
@@ -313,10 +318,9 @@ class Settings(BaseSettings):
         """Read the settings of this process. Raises SettingsInvalid, which names each invalid variable."""
         try:
             return cls(**overrides)
-        except SettingsError as error:  # BELLWIRE_SMS_SECRETS itself, which pydantic parses as JSON
-            raise SettingsInvalid(
-                "BELLWIRE_SMS_SECRETS: give each secret its own variable, such as BELLWIRE_SMS_SECRETS__ACME"
-            ) from error
+        except SettingsError as error:  # one of the two _SECRETS itself, which pydantic parses as JSON
+            name = f"BELLWIRE_{'ACCOUNT' if 'account' in str(error) else 'SMS'}_SECRETS"
+            raise SettingsInvalid(f"{name}: give each secret its own variable, such as {name}__ACME") from error
         except ValidationError as error:
             problems = error.errors(include_url=False, include_input=False)
             raise SettingsInvalid("; ".join(dict.fromkeys(map(_format, problems)))) from error

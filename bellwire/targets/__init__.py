@@ -6,6 +6,7 @@ One module per channel holds its target, which says what an address is, and its 
 from bellwire.targets.channel import Channel, ChannelSpec, ChannelTarget
 from bellwire.targets.email import EMAIL, EmailTarget
 from bellwire.targets.poll import POLL, PollTarget
+from bellwire.targets.slack import SLACK, SlackTarget
 from bellwire.targets.sms import SMS, SmsTarget
 from bellwire.targets.specs import SPECS, Target
 from bellwire.targets.webhook import WEBHOOK, WebhookFormat, WebhookTarget
@@ -13,6 +14,7 @@ from bellwire.targets.webhook import WEBHOOK, WebhookFormat, WebhookTarget
 __all__ = [
     "EMAIL",
     "POLL",
+    "SLACK",
     "SMS",
     "SPECS",
     "WEBHOOK",
@@ -21,6 +23,7 @@ __all__ = [
     "ChannelTarget",
     "EmailTarget",
     "PollTarget",
+    "SlackTarget",
     "SmsTarget",
     "Target",
     "WebhookFormat",

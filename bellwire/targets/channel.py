@@ -14,6 +14,7 @@ class Channel(StrEnum):
     EMAIL = "email"
     SMS = "sms"
     WEBHOOK = "webhook"
+    SLACK = "slack"
     POLL = "poll"
 
 

@@ -14,6 +14,7 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
 from bellwire import contract
+from bellwire.client import Client
 from bellwire.contract import (
     Chunk,
     ChunkResult,
@@ -26,6 +27,7 @@ from bellwire.contract import (
 )
 from bellwire.deliveries import FAILED, DeliveryState, Failed, OutcomeKind
 from bellwire.events import Event
+from bellwire.nexus.following import Follower
 from bellwire.subscriptions import Subscription
 from bellwire.targets import SPECS, Channel
 from bellwire.testing.bundled import workflows
@@ -171,7 +173,15 @@ class ScriptedPlatform(MemoryRegistry):
         """Run workers for every task queue, with these activities."""
         client = client or self.env.client
         local: list[Callable[..., Any]]
-        local = [self.resolve, self.open_page, self.redeliver, self.settle, self.lookup, self.send_inline]
+        local = [
+            Follower(Client(client)).follow_event,
+            self.resolve,
+            self.open_page,
+            self.redeliver,
+            self.settle,
+            self.lookup,
+            self.send_inline,
+        ]
         async with AsyncExitStack() as workers:
             main = Worker(client, task_queue=contract.QUEUE, workflows=workflows(), activities=local, **options)
             if main._workflow_worker:

@@ -6,12 +6,12 @@ from collections import defaultdict
 from types import ModuleType
 
 import bellwire
-from bellwire import errors, outbox, testing, webhooks
+from bellwire import errors, nexus, outbox, testing, webhooks
 from docs.generator.markdown import MARK, code, document, table
 
 FOLDER = "reference/python-api"
 #: Modules beside the façade that services and receivers import by their own names.
-BESIDE: tuple[ModuleType, ...] = (errors, outbox, testing, webhooks)
+BESIDE: tuple[ModuleType, ...] = (errors, nexus, outbox, testing, webhooks)
 
 
 def pages() -> dict[str, str]:

@@ -12,11 +12,14 @@ from pathlib import Path
 from temporalio.testing import WorkflowEnvironment
 
 from bellwire import Client, EventNotFound, Receipt
-from bellwire.contract import LOOKUP, QUEUE, TEST_SEND, TestSendInput
+from bellwire.contract import LOOKUP, QUEUE, TEST_SEND, WAIT_FOR_EVENT, TestSendInput, wait_workflow_id
+from bellwire.nexus import WaitInput
+from bellwire.nexus.following import WaitForEventInput
 from bellwire.targets import Channel
 from tests.conftest import start_dev_server
 from tests.factories import event
 from tests.workflows.platform import DELIVERED, REJECTED, FakePlatform, Response, deferred, retry_after
+from workflows.policies import FOLLOW_SECONDS
 
 HISTORIES = Path(__file__).parent / "histories"
 
@@ -150,6 +153,17 @@ async def test_send(platform: FakePlatform, client: Client) -> dict[str, str]:
     return {"test-send-deferred": workflow_id}
 
 
+async def waited(platform: FakePlatform, client: Client) -> dict[str, str]:
+    """The next attempt is due after the first activity has ended, so that the workflow sleeps until then."""
+    platform.subscriptions = {Channel.WEBHOOK: ["a"]}
+    platform.respond = lambda _, attempt: retry_after(FOLLOW_SECONDS + 1) if attempt == 1 else DELIVERED
+    receipt = await client.publish(event())
+    workflow_id = wait_workflow_id(receipt.event_id, "example")
+    request = WaitForEventInput(event=WaitInput.of(receipt))
+    await client.temporal.execute_workflow(WAIT_FOR_EVENT, request, id=workflow_id, task_queue=QUEUE)
+    return {"wait-for-event-retried": workflow_id}
+
+
 async def waiting(client: Client, receipt: Receipt, number: int) -> None:
     async with asyncio.timeout(20):
         while len([item for item in (await client.status(receipt)).unsettled if item.due]) < number:
@@ -170,6 +184,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     inline_remaining,
     not_found,
     test_send,
+    waited,
 )
 
 

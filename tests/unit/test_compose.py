@@ -50,6 +50,7 @@ NOT_PASSED = {
         ("smtp_host", "smtp_port", "smtp_security", "smtp_username", "smtp_password", "smtp_verify"), "smtp_relays"
     ),
     "bounces_unread": "a folder of the machine that `bounces` runs on",
+    "account_secrets": "sms-secrets.env, since their names are the operator's",
     "sms_secrets": "sms-secrets.env, since their names are the operator's",
 }
 #: What .env contains.

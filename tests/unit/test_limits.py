@@ -16,7 +16,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from bellwire import contract
 from bellwire.contract import Chunk, ChunkResult, channel_queue
 from bellwire.registry import Registry
-from bellwire.targets import SPECS, Channel
+from bellwire.targets import Channel
 from bellwire.temporal.connection import connect
 from starter.cli.main import main
 from starter.operations.platform import limits
@@ -99,8 +99,11 @@ async def test_the_table_notes_differences_and_the_command_that_fixes_them(
     assert await run("limits") == 0
     out, err = capsys.readouterr()
     cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if line.startswith("│")]
-    limited = {"email": ["7", "no limit"], "sms": ["no limit", "5"], "webhook": ["2.5", "2.5"]}
-    assert cells == [[channel, *limited.get(channel, ["no limit"] * 2)] for channel in map(str, SPECS)]
+    assert [each for each in cells if each[1:] != ["no limit", "no limit"]] == [
+        ["email", "7", "no limit"],
+        ["sms", "no limit", "5"],
+        ["webhook", "2.5", "2.5"],
+    ]
     assert err.splitlines() == [
         "email: registry and server differ; `python -m starter limits set email 7` or `limits clear email` fixes it",
         "sms: registry and server differ; `python -m starter limits set sms 5` or `limits clear sms` fixes it",
