@@ -158,8 +158,8 @@ async def test_a_chunk_that_is_interrupted_goes_on_where_it_was(running: Running
     before = {number: await running.arrived(number) for number in numbers if name_of(number) in recorded}
     result = await running.send(*numbers)
     assert settled(result) == {"delivered": MANY}
-    for number, arrivals in before.items():
-        assert await running.arrived(number) == arrivals, "what is recorded is not sent again"
+    for number, earlier in before.items():
+        assert await running.arrived(number) == earlier, "what is recorded is not sent again"
     arrivals = [await running.arrived(number) for number in numbers]
     assert all(arrivals)
     assert all(len(set(each)) == 1 for each in arrivals), "a repetition has the same id"
