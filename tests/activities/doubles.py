@@ -3,6 +3,7 @@
 A new channel registers one in DOUBLES. Address `number` is a receiver of its own.
 """
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -12,11 +13,15 @@ from typing import Any, ClassVar
 from bellwire.registry import Registry
 from bellwire.targets import Channel
 from starter.local.receivers.mailbox import Mailbox
+from starter.local.receivers.providers.fake import Answer
+from starter.local.receivers.providers.slack import FakeSlack
 from starter.local.receivers.twilio import FakeTwilio, SmsResponse
 from starter.local.receivers.webhooks import WebhookReceiver, WebhookResponse
 
 #: Stands for private data: in addresses, credentials, events, and in what receivers respond.
 CANARY = "canary7f3a"
+#: Settings that allow requests to this machine.
+PRIVATE_HTTP = {"webhook_allow_http": True, "webhook_ports": "*", "egress_allow": "127.0.0.0/8"}
 
 
 class Double(ABC):
@@ -123,7 +128,7 @@ class WebhookDouble(Double):
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        return {"webhook_allow_http": True, "webhook_ports": "*", "egress_allow": "127.0.0.0/8"}
+        return PRIVATE_HTTP
 
     def target(self, number: int) -> dict[str, Any]:
         headers = {"authorization": f"Bearer {CANARY}-{number}"}
@@ -153,6 +158,36 @@ class WebhookDouble(Double):
 
     def _path(self, number: int) -> str:
         return f"/{CANARY}/{number}"
+
+
+@dataclass
+class SlackDouble(Double):
+    """By incoming webhooks, each of which is a receiver of its own."""
+
+    slack: FakeSlack
+    channel = Channel.SLACK
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        return PRIVATE_HTTP
+
+    def target(self, number: int) -> dict[str, Any]:
+        return {"channel": "slack", "webhook": self.slack.webhook(self._name(number))}
+
+    def private(self, number: int) -> Sequence[str]:
+        return [self._name(number), self.slack.url]
+
+    def defer(self, number: int) -> None:
+        self.slack.script(Answer(status=500, body=CANARY), recipient=self._name(number))
+
+    def reject(self, number: int) -> None:
+        self.slack.script(Answer(status=404, body=CANARY), recipient=self._name(number))
+
+    async def arrived(self, number: int, registry: Registry) -> list[str]:
+        return [json.dumps(message) for message in self.slack.contents(self._name(number))]
+
+    def _name(self, number: int) -> str:
+        return f"{CANARY}-{number}"
 
 
 class PollDouble(Double):
@@ -197,9 +232,21 @@ async def _webhook() -> AsyncIterator[Double]:
 
 
 @asynccontextmanager
+async def _slack() -> AsyncIterator[Double]:
+    async with FakeSlack() as slack:
+        yield SlackDouble(slack)
+
+
+@asynccontextmanager
 async def _poll() -> AsyncIterator[Double]:
     yield PollDouble()
 
 
 #: The double of each channel that a worker opens.
-DOUBLES = {Channel.EMAIL: _email, Channel.SMS: _sms, Channel.WEBHOOK: _webhook, Channel.POLL: _poll}
+DOUBLES = {
+    Channel.EMAIL: _email,
+    Channel.POLL: _poll,
+    Channel.SLACK: _slack,
+    Channel.SMS: _sms,
+    Channel.WEBHOOK: _webhook,
+}

@@ -80,7 +80,6 @@ async def running(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
         await registry.migrate()
         settings = Settings.read(send_concurrency=CONCURRENCY, **double.settings)
         senders = await stack.enter_async_context(open_channels(settings, registry))
-        assert set(senders) == set(DOUBLES), "each channel has a double in tests/activities/doubles.py"
         yield Running(channel, senders[channel], double, registry)
 
 
@@ -93,6 +92,11 @@ def refusing(running: Running) -> Running:
 
 def settled(result: ChunkResult) -> dict[str, int]:
     return {str(state): number for states in result.settled.values() for state, number in states.items()}
+
+
+async def test_every_channel_that_a_worker_opens_has_a_double() -> None:
+    async with open_channels(Settings(), cast(Registry, None)) as senders:
+        assert set(senders) == set(DOUBLES), "add its double to tests/activities/doubles.py"
 
 
 async def test_what_is_accepted_is_delivered_once(running: Running) -> None:
