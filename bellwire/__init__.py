@@ -19,7 +19,7 @@ from bellwire.errors import (
     WaitTimeout,
 )
 from bellwire.events import Event
-from bellwire.filters import All, Any, Exact, Not, Prefix, Suffix
+from bellwire.filters import All, Any, Data, Exact, Not, Prefix, Sql, Suffix
 from bellwire.handlers import Handlers, Reject, Retry
 from bellwire.keys.keyring import KeyRing
 from bellwire.receipts import Receipt, Status
@@ -34,6 +34,7 @@ __all__ = [
     "Channel",
     "Client",
     "Counts",
+    "Data",
     "DeliveryNotFound",
     "DeliveryPaused",
     "EmailTarget",
@@ -57,6 +58,7 @@ __all__ = [
     "Retry",
     "SlackTarget",
     "SmsTarget",
+    "Sql",
     "Status",
     "Subscription",
     "SubscriptionState",

@@ -5,8 +5,9 @@ from workflows.lookup import Lookup
 from workflows.notify import Notify
 from workflows.register_handlers import RegisterHandlers
 from workflows.test_send import TestSend
+from workflows.tick import Tick
 from workflows.wait_for_event import WaitForEvent
 
-WORKFLOWS = (Notify, Dispatch, Lookup, TestSend, WaitForEvent, RegisterHandlers)
+WORKFLOWS = (Notify, Dispatch, Lookup, TestSend, Tick, WaitForEvent, RegisterHandlers)
 
-__all__ = ["WORKFLOWS", "Dispatch", "Lookup", "Notify", "RegisterHandlers", "TestSend", "WaitForEvent"]
+__all__ = ["WORKFLOWS", "Dispatch", "Lookup", "Notify", "RegisterHandlers", "TestSend", "Tick", "WaitForEvent"]

@@ -162,6 +162,8 @@ class ScriptedPlatform(MemoryHandlers, MemoryRegistry):
             self.open_calls,
             self.record_calls,
             self.register_handlers,
+            self.plan_tick,
+            self.record_tick,
         ]
         async with AsyncExitStack() as workers:
             main = Worker(client, task_queue=contract.QUEUE, workflows=workflows(), activities=local, **options)

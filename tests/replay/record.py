@@ -18,8 +18,10 @@ from bellwire.contract import (
     QUEUE,
     REGISTER_HANDLERS,
     TEST_SEND,
+    TICK,
     WAIT_FOR_EVENT,
     TestSendInput,
+    TickInput,
     wait_workflow_id,
 )
 from bellwire.nexus import WaitInput
@@ -194,6 +196,14 @@ async def until_delivered(client: Client, receipt: Receipt, number: int) -> None
             await asyncio.sleep(0.05)
 
 
+async def ticked(platform: FakePlatform, client: Client) -> dict[str, str]:
+    platform.subscriptions = {Channel.WEBHOOK: ["w"]}
+    workflow_id = "tick/report"
+    request = TickInput(schedule="report", event=event(tenant="acme"))
+    await client.temporal.execute_workflow(TICK, request, id=workflow_id, task_queue=QUEUE)
+    return {"tick-published": workflow_id}
+
+
 async def waited(platform: FakePlatform, client: Client) -> dict[str, str]:
     """The next attempt is due after the first activity has ended, so that the workflow sleeps until then."""
     platform.subscriptions = {Channel.WEBHOOK: ["a"]}
@@ -226,6 +236,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     not_found,
     test_send,
     called,
+    ticked,
     waited,
 )
 
