@@ -16,6 +16,7 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from activities.channels import check_settings, open_channels
+from activities.replaying import Replayer
 from activities.resolve import Resolver
 from activities.sending.inline import InlineSender
 from activities.sending.test_sends import TestSends
@@ -28,6 +29,7 @@ from bellwire.service.pollers import channel_worker, workflow_worker
 from bellwire.service.processes import SHUTDOWN_MARGIN, addresses_of_process, stop_on_signals, tune_process
 from bellwire.service.readiness import serving_readiness
 from bellwire.service.registry_metrics import measuring_registry
+from bellwire.service.replays import starting_replays
 from bellwire.service.settings import LogFormat, Settings, environment
 from bellwire.service.slots import BusySlots
 from bellwire.service.supervisor import end_with_parent, supervise
@@ -66,7 +68,7 @@ async def polling(
             able = {channel: senders[channel] for channel in channels if SPECS[channel].inline}
             inline = InlineSender(registry, able, limit=settings.send_concurrency)
             resolver = Resolver(registry, refuse_unknown_tenants=settings.unknown_tenants == "refuse")
-            activities = [*resolver.activities, inline.send_inline]
+            activities = [*resolver.activities, *Replayer(registry).activities, inline.send_inline]
             workers.append(workflow_worker(client, WORKFLOWS, activities, slots=slots, grace=settings.shutdown_grace))
         for worker in workers:
             await stack.enter_async_context(worker)
@@ -88,6 +90,7 @@ async def run(settings: Settings, channels: Sequence[Channel], *, workflows: boo
         async with (
             polling(client, registry, settings, channels, workflows=workflows) as workers,
             publishing_operational_events(registry, Publisher(client)),
+            starting_replays(registry, client),
             measuring_registry(
                 registry, temporal_runtime.metric_meter if workflows and settings.metrics_address else None
             ),

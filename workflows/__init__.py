@@ -3,8 +3,9 @@
 from workflows.dispatch import Dispatch
 from workflows.lookup import Lookup
 from workflows.notify import Notify
+from workflows.replay import Replay
 from workflows.test_send import TestSend
 
-WORKFLOWS = (Notify, Dispatch, Lookup, TestSend)
+WORKFLOWS = (Notify, Dispatch, Lookup, TestSend, Replay)
 
-__all__ = ["WORKFLOWS", "Dispatch", "Lookup", "Notify", "TestSend"]
+__all__ = ["WORKFLOWS", "Dispatch", "Lookup", "Notify", "Replay", "TestSend"]

@@ -15,6 +15,7 @@ NOTIFY = "Notify"
 DISPATCH = "Dispatch"
 LOOKUP = "Lookup"
 TEST_SEND = "TestSend"
+REPLAY = "Replay"
 
 # Search attributes, registered by `python -m starter setup`.
 TENANT = SearchAttributeKey.for_keyword("BellwireTenant")

@@ -15,19 +15,24 @@ from bellwire.contract import (
     LookupInput,
     LookupResult,
     OpenPageInput,
+    OpenPastInput,
     Page,
     PendingGroups,
     PublishResult,
     RedeliverInput,
     Remainder,
+    ReplayBatch,
+    ReplayCursor,
     ResolveInput,
     ResolveResult,
+    SelectReplayInput,
     SettleInput,
     SettleResult,
 )
 from bellwire.deliveries import Counts, DeliveryKey, DeliveryState
 from bellwire.events import Event, event_key
 from bellwire.registry.delivery_keys import attempts_by_key
+from bellwire.replays import ReplayState
 from bellwire.targets import Channel
 
 
@@ -54,6 +59,20 @@ class FakeEvent:
     accepted_at: datetime
 
 
+@dataclass
+class FakeReplay:
+    """A replay of some groups."""
+
+    groups: Sequence[Group]
+    missing: bool = True
+    state: ReplayState = ReplayState.RUNNING
+    rate: float = 50.0
+    batch: int = 50
+    done: int = 0
+    #: Calls of `select_replay`.
+    selections: int = 0
+
+
 class FakeRegistry:
     """Events and deliveries in memory. Every event matches all subscriptions."""
 
@@ -68,6 +87,7 @@ class FakeRegistry:
         self.refuse = False
         self.events: dict[str, FakeEvent] = {}
         self.deliveries: dict[tuple[str, str], FakeDelivery] = {}
+        self.replays: dict[str, FakeReplay] = {}
 
     @property
     def subscription_count(self) -> int:
@@ -141,6 +161,42 @@ class FakeRegistry:
         return PendingGroups(groups=_grouped(found), limited_channels=self.limited_channels)
 
     @activity.defn
+    async def select_replay(self, request: SelectReplayInput) -> ReplayBatch:
+        replay = self.replays[request.replay_id]
+        replay.done = request.done
+        replay.selections += 1
+        if request.cancelled:
+            replay.state = ReplayState.CANCELLED
+        if replay.state is not ReplayState.RUNNING:
+            return ReplayBatch(state=replay.state)
+        # The cursor of the fake is the number of groups that were selected.
+        reached = int(request.cursor.event_key) if request.cursor else 0
+        groups = tuple(replay.groups[reached : reached + replay.batch])
+        if not groups:
+            replay.state = ReplayState.COMPLETED
+            return ReplayBatch(state=replay.state)
+        cursor = ReplayCursor(event_key=str(reached + len(groups)))
+        return ReplayBatch(
+            state=replay.state,
+            groups=groups,
+            missing=replay.missing,
+            cursor=cursor,
+            rate=replay.rate,
+            tenant="acme",
+            total=len(replay.groups),
+        )
+
+    @activity.defn
+    async def open_past(self, request: OpenPastInput) -> PendingGroups:
+        groups = [
+            own
+            for group in request.groups
+            if group.event_key in self.events
+            for own in self._add(group.event_key, group.subscription_ids, request.workflow_id)
+        ]
+        return PendingGroups(groups=tuple(groups), limited_channels=self.limited_channels)
+
+    @activity.defn
     async def settle(self, request: SettleInput) -> SettleResult:
         settled: dict[str, Counter[DeliveryState]] = defaultdict(Counter)
         existing = {(each.event_key, each.subscription_id): each for each in self._existing(request.groups)}
@@ -197,14 +253,14 @@ class FakeRegistry:
         return [each for each in ids if each > after and (until is None or each <= until)]
 
     def _add(self, key: str, ids: Iterable[str], workflow_id: str) -> tuple[Group, ...]:
-        """Record deliveries as pending, where they do not exist, and return all of them as groups."""
+        """Record deliveries as pending, where they do not exist, and return those of this workflow as groups."""
         channels = {each: channel for channel, of_channel in self.subscriptions.items() for each in of_channel}
         by_channel: dict[Channel, list[str]] = defaultdict(list)
         for subscription_id in ids:
             channel = channels[subscription_id]
             new = FakeDelivery(key, subscription_id, channel, workflow_id)
-            self.deliveries.setdefault((key, subscription_id), new)
-            by_channel[channel].append(subscription_id)
+            if self.deliveries.setdefault((key, subscription_id), new).workflow_id == workflow_id:
+                by_channel[channel].append(subscription_id)
         return tuple(
             Group(event_key=key, channel=channel, subscription_ids=tuple(of_channel))
             for channel, of_channel in by_channel.items()

@@ -170,6 +170,7 @@ class FakePlatform(FakeRegistry):
         client = client or self.env.client
         local: list[Callable[..., Any]]
         local = [self.resolve, self.open_page, self.redeliver, self.settle, self.lookup, self.send_inline]
+        local += [self.select_replay, self.open_past]
         async with AsyncExitStack() as workers:
             main = Worker(client, task_queue=contract.QUEUE, workflows=WORKFLOWS, activities=local, **options)
             if main._workflow_worker:
