@@ -1,7 +1,8 @@
 FROM python:3.13.9-slim-bookworm AS build
 WORKDIR /src
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY pyproject.toml hatch_build.py constraints.txt README.md LICENSE ./
 COPY bellwire bellwire
+COPY workflows workflows
 RUN python -m venv /opt/bellwire \
     && /opt/bellwire/bin/python -m pip install --no-cache-dir --disable-pip-version-check -c constraints.txt '.[app]'
 

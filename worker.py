@@ -7,9 +7,10 @@ flight BELLWIRE_SHUTDOWN_GRACE seconds, records their outcomes, and ends.
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import structlog
 from temporalio.client import Client
@@ -23,6 +24,8 @@ from activities.sending.test_sends import TestSends
 from activities.sending.turns import Turns
 from bellwire.client import Client as Publisher
 from bellwire.errors import BellwireError
+from bellwire.nexus.following import Follower
+from bellwire.nexus.handler import nexus_handlers
 from bellwire.registry import Registry
 from bellwire.service.operational_events import publishing_operational_events
 from bellwire.service.pollers import channel_worker, workflow_worker
@@ -68,8 +71,11 @@ async def polling(
             able = {channel: senders[channel] for channel in channels if SPECS[channel].inline}
             inline = InlineSender(registry, able, limit=settings.send_concurrency)
             resolver = Resolver(registry, refuse_unknown_tenants=settings.unknown_tenants == "refuse")
+            activities: list[Callable[..., Any]]
             activities = [*resolver.activities, *Replayer(registry).activities, inline.send_inline]
-            workers.append(workflow_worker(client, WORKFLOWS, activities, slots=slots, grace=settings.shutdown_grace))
+            activities.append(Follower(Publisher(client)).follow_event)
+            nexus, grace = await nexus_handlers(client), settings.shutdown_grace
+            workers.append(workflow_worker(client, WORKFLOWS, activities, slots=slots, grace=grace, nexus=nexus))
         for worker in workers:
             await stack.enter_async_context(worker)
         yield workers

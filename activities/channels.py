@@ -1,15 +1,23 @@
 """Opens every channel. A new channel is registered here: its settings in ChannelSettings, its `attempt` in `open_channels`."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Protocol
 
+from pydantic import SecretStr
+
+from activities.chat.opening import open_chat
 from activities.egress.download import Downloader
 from activities.email.attachments import attachment_fetch
 from activities.email.opening import EmailSettings, dkim_signer, open_email
+from activities.poll.channel import PollChannel
+from activities.providers.accounts import Accounts
+from activities.providers.hooks import Hooks
+from activities.providers.http import provider_session
 from activities.rendering.renderer import Renderer
 from activities.rendering.tenant_renderer import TenantRenderer
+from activities.sending.attempt import ChannelAttempt
 from activities.sending.channel_sender import ChannelSender
 from activities.sending.exchanges import keeping_exchanges
 from activities.sending.turns import Turns
@@ -23,6 +31,10 @@ from bellwire.targets import Channel
 class ChannelSettings(EmailSettings, SmsSettings, WebhookSettings, Protocol):
     """The settings that channels need. Activities never read the environment, so the entry points pass theirs."""
 
+    @property
+    def accounts(self) -> Path | None: ...
+    @property
+    def account_secrets(self) -> Mapping[str, SecretStr]: ...
     @property
     def keep_exchanges(self) -> KeepExchanges: ...
     @property
@@ -52,10 +64,15 @@ async def open_channels(
         egress = egress_of(settings)
         untrusted = await stack.enter_async_context(egress.session(timeout=settings.webhook_timeout))
         fetch = attachment_fetch(Downloader(untrusted, egress), timeout=settings.webhook_timeout)
-        attempts = {
+        accounts = Accounts.read(settings.accounts, settings.account_secrets)
+        hooks = Hooks(untrusted, egress, timeout=settings.webhook_timeout)
+        providers = await stack.enter_async_context(provider_session())
+        attempts: dict[Channel, ChannelAttempt] = {
             Channel.EMAIL: (await stack.enter_async_context(open_email(settings, renderer, fetch))).attempt,
             Channel.SMS: (await stack.enter_async_context(open_sms(settings, registry, renderer))).attempt,
             Channel.WEBHOOK: open_webhook(settings, registry, renderer, untrusted, egress).attempt,
+            **open_chat(accounts, hooks, providers, renderer),
+            Channel.POLL: PollChannel(registry).attempt,
         }
         senders = {
             channel: ChannelSender(
@@ -73,8 +90,9 @@ async def open_channels(
 
 
 def check_settings(settings: ChannelSettings) -> None:
-    """Raise what `open_channels` would raise of templates and keys, without opening anything."""
+    """Raise what `open_channels` would raise of templates, accounts and keys, without opening anything."""
     Renderer(settings.templates).check()
+    Accounts.read(settings.accounts, settings.account_secrets)
     dkim_signer(settings)
 
 

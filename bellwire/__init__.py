@@ -22,7 +22,7 @@ from bellwire.filters import All, Any, Exact, Not, Prefix, Suffix
 from bellwire.keys.keyring import KeyRing
 from bellwire.receipts import Receipt, Status
 from bellwire.subscriptions import Subscription, SubscriptionState
-from bellwire.targets import Channel, EmailTarget, SmsTarget, WebhookTarget
+from bellwire.targets import Channel, EmailTarget, PollTarget, SlackTarget, SmsTarget, WebhookTarget
 
 __all__ = [
     "All",
@@ -46,8 +46,10 @@ __all__ = [
     "Not",
     "NotReadable",
     "NotSetUp",
+    "PollTarget",
     "Prefix",
     "Receipt",
+    "SlackTarget",
     "SmsTarget",
     "Status",
     "Subscription",

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self, overload
 
 from temporalio.client import Client as Temporal
@@ -29,6 +29,7 @@ from bellwire.receipts import DeprecationLog, EventReference, Receipt, Status, a
 from bellwire.temporal.connection import connect, translated
 from bellwire.temporal.group_commit import GroupCommit, Lookup
 from bellwire.temporal.publications import Publication, many_events, one_event, publications
+from bellwire.temporal.start_times import Delay, DeliverAt, start_time
 from bellwire.temporal.statuses import Statuses
 from bellwire.temporal.workers import answered
 
@@ -115,31 +116,42 @@ class Client:
             return HttpClient(url, key)
         return cls(await connect(keys=keys, **overrides), batching=batching, catalog=catalog)
 
-    async def publish(self, event: Event) -> Receipt:
+    async def publish(
+        self, event: Event, *, delay: Delay | None = None, deliver_at: DeliverAt | None = None
+    ) -> Receipt:
         """Publish one event. Once this returns, the event is durable. Publishing it again is safe and returns `duplicate`.
+
+        With `delay` (seconds, a timedelta, or text such as 2h) or `deliver_at` (an aware datetime, or text of RFC 3339), it is
+        delivered then, up to 365 days later, to the subscriptions that match it then. `cancel` takes it back before.
 
         While a call waits for Temporal, and up to 60 ms after it, events of other tasks' calls are collected and go together in
         the next workflow. Then it is not known whether one of them is a duplicate (None) or a conflict, which `status` and `wait`
-        report. A cancelled call may have published its event. Raises EventInvalid if the catalog refuses it; EventConflict if its
-        (source, id) was used for other content; NotSetUp; and TemporalUnavailable if Temporal did not respond within 10 to 20 s.
-        In that case Temporal may have stored the event or not, so publish it again.
+        report. A cancelled call may have published its event. Raises EventInvalid if the catalog refuses it, or if a time is not
+        valid; EventConflict if its (source, id) was used for other content; NotSetUp; and TemporalUnavailable if Temporal did not
+        respond within 10 to 20 s. In that case Temporal may have stored the event or not, so publish it again.
         """
-        event = one_event(event)
+        event, starts_at = one_event(event), start_time(delay, deliver_at)
         if self._catalog is not None:
             self._catalog.check(event)
-        if self._commits is None:
-            return (await self.publish_many([event]))[0]
+        if starts_at and self._commits and (known := await self._commits.find(event)):
+            return self._noted(event, known)
+        if starts_at or self._commits is None:
+            return (await self.publish_many([event], deliver_at=starts_at))[0]
         return self._noted(event, await self._commits.publish(event))
 
-    async def publish_many(self, events: Iterable[Event]) -> list[Receipt]:
+    async def publish_many(
+        self, events: Iterable[Event], *, delay: Delay | None = None, deliver_at: DeliverAt | None = None
+    ) -> list[Receipt]:
         """Publish events, with one workflow for up to 100 events and 1 MB. The receipts are in the order of the events.
+
+        `delay` and `deliver_at` are those of `publish`; events for later have a workflow each, so that each can be cancelled.
 
         Raises EventConflict before anything starts if two events have the same (source, id) and different content, and
         EventInvalid if the catalog refuses one; otherwise as `publish`. After an error some events may have been published:
         publish the same events again. After the first TemporalUnavailable no more are started, so a long list fails as fast as a
         single event.
         """
-        events = many_events(events)
+        events, starts_at = many_events(events), start_time(delay, deliver_at)
         if self._catalog is not None:
             for position, event in enumerate(events):
                 self._catalog.check(event, place=f"events[{position}]")
@@ -151,12 +163,14 @@ class Client:
                 if unavailable:
                     raise unavailable[0]
                 try:
-                    return publication, await self._start(publication)
+                    return publication, await self._start(publication, starts_at)
                 except TemporalUnavailable as error:
                     unavailable.append(error)
                     raise
 
-        results = await asyncio.gather(*map(start, publications(events)), return_exceptions=True)
+        results = await asyncio.gather(
+            *map(start, publications(events, apart=starts_at is not None)), return_exceptions=True
+        )
         started: dict[str, tuple[str, bool]] = {}
         for result in results:
             if isinstance(result, BaseException):
@@ -167,7 +181,13 @@ class Client:
         for event in events:
             workflow_id, duplicate = started[event.key]
             repeated = duplicate or event.key in seen
-            receipt = Receipt(source=event.source, event_id=event.id, workflow_id=workflow_id, duplicate=repeated)
+            receipt = Receipt(
+                source=event.source,
+                event_id=event.id,
+                workflow_id=workflow_id,
+                duplicate=repeated,
+                deliver_at=None if duplicate else starts_at,
+            )
             receipts.append(self._noted(event, receipt))
             seen.add(event.key)
         return receipts
@@ -207,7 +227,8 @@ class Client:
     async def cancel(self, event: EventReference, subscription_id: str | None = None) -> None:
         """Stop delivering the event, to one subscription or to all: unsettled deliveries settle as cancelled.
 
-        What was sent stays sent. Raises EventNotFound, TemporalUnavailable; with a subscription id, what `pause` raises.
+        One that was published for later is never delivered. What was sent stays sent. Raises EventNotFound, TemporalUnavailable;
+        with a subscription id, what `pause` raises.
         """
         if subscription_id is not None:
             await self._control(Action.CANCEL, event, subscription_id)
@@ -288,6 +309,8 @@ class Client:
         source, event_id, _ = address_of(event)
         if subscription_id is None:
             status = await self.status(event)
+            if status.scheduled:
+                raise DeliveryNotFound("the event has no deliveries before it starts; it can only be cancelled")
             workflow_id, settled = status.workflow_id, status.settled
         else:
             found = await self._statuses.lookup(
@@ -313,9 +336,13 @@ class Client:
                 raise
             raise DeliveryNotFound("the delivery has settled; nothing was changed") from error
 
-    async def _start(self, publication: Publication) -> bool:
-        """Start the workflow of a publication; True if it was started before."""
+    async def _start(self, publication: Publication, starts_at: datetime | None = None) -> bool:
+        """Start the workflow of a publication, at once or then; True if it was started before."""
         first = publication.events[0]
+        memo: dict[str, Any] = {contract.DIGEST_MEMO: publication.digest}
+        start_delay = None
+        if starts_at is not None and (ahead := starts_at - datetime.now(UTC)) > timedelta():
+            memo[contract.EVENT_MEMO], start_delay = [first.source, first.id], ahead
         try:
             with translated(self.temporal):
                 await self.temporal.start_workflow(
@@ -324,7 +351,8 @@ class Client:
                     id=publication.workflow_id,
                     task_queue=contract.QUEUE,
                     id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                    memo={contract.DIGEST_MEMO: publication.digest},
+                    memo=memo,
+                    start_delay=start_delay,
                     search_attributes=publication.search_attributes,
                     priority=publication.priority,
                     static_summary=publication.summary,

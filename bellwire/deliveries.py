@@ -151,6 +151,8 @@ class Outcome(Payload):
     sms: SmsFacts | None = None
     #: Addresses to suppress, according to the response.
     suppress: tuple[Suppression, ...] = ()
+    #: Put the event into the feed of its subscription, in the transaction that records the attempt.
+    to_feed: bool = Field(default=False, exclude=True, repr=False)
     #: What was sent and what came back, if it is kept. Stored beside the outcome, so it is no part of its JSON.
     exchanges: tuple[Exchange, ...] = Field(default=(), exclude=True, repr=False)
 

@@ -11,6 +11,7 @@ BellwireError
 ├── SubscriptionChanged
 ├── ReplayNotFound
 ├── ReplayEnded
+├── CursorExpired
 ├── ApiKeyNotFound
 ├── SubscriptionInvalid      also a ValueError
 ├── SchemaInvalid            also a ValueError
@@ -97,6 +98,10 @@ class ReplayNotFound(BellwireError):
 
 class ReplayEnded(BellwireError):
     """The replay is not in a state that allows this; start another one."""
+
+
+class CursorExpired(BellwireError):
+    """Events after this cursor were deleted; poll without a cursor, from the oldest event that is kept, or with `latest`."""
 
 
 class ApiKeyNotFound(BellwireError):

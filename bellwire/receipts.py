@@ -1,6 +1,7 @@
 """Receipt and Status: what the client returns. EventReference: how a caller names an event to it."""
 
 import logging
+from datetime import datetime
 from typing import NamedTuple
 
 from bellwire import contract
@@ -28,6 +29,8 @@ class Receipt(Payload):
     duplicate: bool | None = False
     #: Why the event's type is deprecated, and what to use instead. None: it is not, or nobody checked it by a catalog.
     deprecated: str | None = None
+    #: When it is to be delivered; None: at once, or it was published before, and `status` says when that one is delivered.
+    deliver_at: datetime | None = None
 
 
 class DeprecationLog:
@@ -69,6 +72,12 @@ class Status(Payload):
     failed: tuple[Failed, ...] = ()
     #: No subscription was ever stored for its tenant, which may be misspelt. False once Temporal has deleted the workflow.
     unknown_tenant: bool = False
+    #: It is to be delivered later, and no subscription has been matched yet. `deliver_at` says when.
+    scheduled: bool = False
+    #: When it starts, or would have; None once it has started.
+    deliver_at: datetime | None = None
+    #: It was cancelled before any subscription was matched, so nothing was or will be sent.
+    cancelled: bool = False
 
     @classmethod
     def recorded(cls, source: str, event_id: str, found: LookupResult) -> "Status":

@@ -11,6 +11,8 @@ from bellwire.targets import Channel
 
 #: The scope of a suppression that applies to all subscriptions, in place of a subscription id.
 EVERYWHERE = ""
+#: What the scopes of SMS senders begin with.
+SENDER_PREFIX = "sender:"
 
 #: Longest address and longest name of an SMS sender, in characters; longer ones are cut.
 MAX_ADDRESS, MAX_SENDER = 320, 64
@@ -19,7 +21,7 @@ MAX_ADDRESS, MAX_SENDER = 320, 64
 def by_sender(sender: str) -> str:
     """Return the scope of a suppression that applies to one SMS sender, whose messages were answered with STOP."""
     number = number_key(sender)
-    return f"sender:{number if is_number(number) else storable(sender, limit=MAX_SENDER)}"
+    return f"{SENDER_PREFIX}{number if is_number(number) else storable(sender, limit=MAX_SENDER)}"
 
 
 class SuppressionReason(StrEnum):

@@ -139,6 +139,13 @@ CRITERIA: Mapping[str, Criterion] = {
             aim=2,
             higher=False,
         ),
+        Criterion(
+            name="outbox",
+            ratio="events/s from the first insert to the last arrival, by a relay / empty workflows/s",
+            must=10,
+            aim=15,
+            higher=True,
+        ),
     )
 }
 

@@ -142,7 +142,7 @@ async def _by_callers(rig: Rig, kind: str, publish: Publish, number: int, caller
     await rig.sink.arrivals()
     began = time.monotonic()
     await rate(call, number, concurrency=callers)
-    arrived = await _arrivals(rig, number)
+    arrived = await arrivals(rig, number)
     latencies = sorted((arrived[key] - moment) * 1000 for key, moment in called.items())
     return number / (max(arrived.values()) - began), latencies
 
@@ -157,7 +157,7 @@ async def _stream(rig: Rig, kind: str, number: int) -> list[float]:
         called[each.key] = time.monotonic()
         calls.append(asyncio.create_task(rig.client.publish(each)))
     await asyncio.gather(*calls)
-    arrived = await _arrivals(rig, number)
+    arrived = await arrivals(rig, number)
     return [(arrived[key] - moment) * 1000 for key, moment in called.items()]
 
 
@@ -167,7 +167,7 @@ async def _lone(rig: Rig, kind: str, publish: Publish) -> float:
     await rig.sink.arrivals()
     called = time.monotonic()
     await publish(lone)
-    return ((await _arrivals(rig, 1))[lone.key] - called) * 1000
+    return ((await arrivals(rig, 1))[lone.key] - called) * 1000
 
 
 async def _bare(rig: Rig) -> float:
@@ -182,7 +182,7 @@ async def _bare(rig: Rig) -> float:
     return (arrived - began) * 1000
 
 
-async def _arrivals(rig: Rig, number: int) -> dict[str, float]:
+async def arrivals(rig: Rig, number: int) -> dict[str, float]:
     """When each of `number` events with one subscriber first arrived, by event key."""
     arrived: dict[str, float] = {}
     async with asyncio.timeout(TIMEOUT):

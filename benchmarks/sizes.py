@@ -39,6 +39,8 @@ class Sizes:
     #: Events of one measurement of `concurrent` and `crowd`, and of `sparse`.
     concurrent: int = 2_000
     sparse: int = 500
+    #: Events of one measurement of `outbox`.
+    outbox: int = 4_000
 
     def huge(self) -> Self:
         """With an event of 1,000,000 subscribers."""
@@ -65,4 +67,5 @@ class Sizes:
             processes=20,
             concurrent=20,
             sparse=5,
+            outbox=20,
         )

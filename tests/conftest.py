@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from temporalio.api.enums.v1 import IndexedValueType
-from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 
 from bellwire.contract import SEARCH_ATTRIBUTES
+from bellwire.testing import time_skipping_server
 from tests.faults import scenario
 
 BIN = Path(sys.executable).parent
@@ -32,13 +31,7 @@ async def start_dev_server(**limits: int) -> WorkflowEnvironment:
 @pytest.fixture(scope="session")
 async def time_skipping() -> AsyncIterator[WorkflowEnvironment]:
     """Temporal's test server, whose clock skips every wait. One for the whole session: its clock is global."""
-    async with await WorkflowEnvironment.start_time_skipping(
-        data_converter=pydantic_data_converter, test_server_existing_path=str(BIN / "temporal-test-server")
-    ) as env:
-        kinds = {key.name: IndexedValueType.ValueType(key.indexed_value_type) for key in SEARCH_ATTRIBUTES}
-        await env.client.operator_service.add_search_attributes(
-            AddSearchAttributesRequest(namespace=env.client.namespace, search_attributes=kinds)
-        )
+    async with time_skipping_server() as env:
         yield env
 
 

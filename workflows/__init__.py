@@ -5,7 +5,8 @@ from workflows.lookup import Lookup
 from workflows.notify import Notify
 from workflows.replay import Replay
 from workflows.test_send import TestSend
+from workflows.wait_for_event import WaitForEvent
 
-WORKFLOWS = (Notify, Dispatch, Lookup, TestSend, Replay)
+WORKFLOWS = (Notify, Dispatch, Lookup, TestSend, WaitForEvent, Replay)
 
-__all__ = ["WORKFLOWS", "Dispatch", "Lookup", "Notify", "Replay", "TestSend"]
+__all__ = ["WORKFLOWS", "Dispatch", "Lookup", "Notify", "Replay", "TestSend", "WaitForEvent"]

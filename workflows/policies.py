@@ -68,6 +68,13 @@ LOOKUP_OPTIONS: dict[str, Any] = {
     "retry_policy": RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_attempts=5),
 }
 
+#: Seconds for which one activity waits for an event, and the options of that activity. Its answer takes 10 s more at most.
+FOLLOW_SECONDS = 10.0
+FOLLOW_OPTIONS: dict[str, Any] = {"start_to_close_timeout": timedelta(seconds=60), "retry_policy": PLATFORM_RETRY}
+
+#: Seconds between two of them where no attempt is due: the first pause, and the longest. Each is twice the one before.
+FOLLOW_PAUSES = (5.0, 600.0)
+
 #: Options of a test send. A person waits for it: one attempt only, and a channel without a worker fails soon.
 TEST_SEND_OPTIONS: dict[str, Any] = {
     "schedule_to_start_timeout": timedelta(seconds=15),

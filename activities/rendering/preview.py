@@ -58,7 +58,7 @@ async def _texts(renderer: Renderer, request: SendRequest) -> dict[str, str | No
     if channel is Channel.EMAIL:
         email = await renderer.email(request)
         return {"email.subject": email.subject, "email.text": email.text, "email.html": email.html}
-    return {name: await renderer.text(request, name) for name in SPECS[channel].templates}
+    return {**await renderer.texts(request, tuple(SPECS[channel].templates))}
 
 
 def _subscriptions(request: dict[str, Any], renderer: Renderer) -> list[Subscription]:

@@ -4,7 +4,7 @@ Templates in files are the operator's and are rendered in this process. A subscr
 win, and TenantRenderer renders them in child processes. The data of events reaches both as plain JSON and is never compiled.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from jinja2 import FileSystemLoader, TemplateError, TemplateNotFound, meta
 from activities.rendering.html.final import FinalHtml, finish, is_small
 from activities.rendering.sandbox.environment import TemplateEnvironment
 from activities.rendering.sandbox.faults import fault_of
+from activities.rendering.sandbox.markup import MARKUPS
 from activities.rendering.sandbox.output import render
 from activities.rendering.template_files import DEFAULT, FILE_OF, SUBJECT, TemplateFiles, check_path, is_partial
 from activities.rendering.tenant_renderer import TenantRenderer
@@ -79,9 +80,20 @@ class Renderer:
 
     async def text(self, request: SendRequest, name: str) -> str:
         """The text of a template that stands alone, such as sms.text, of any length. The channel limits it."""
+        return (await self.texts(request, (name,)))[name]
+
+    async def texts(self, request: SendRequest, names: Sequence[str]) -> dict[str, str]:
+        """The texts of these templates of one channel, by name. In text of a chat, values are escaped for its markup."""
         context = _context(request)
         own = await self._render_own(request.subscription, context)
-        return (own[name] if name in own else self._render_file(request, FILE_OF[name], context)).strip()
+        return {
+            name: (
+                own[name]
+                if name in own
+                else self._render_file(request, FILE_OF[name], context, markup=MARKUPS.get(name))
+            ).strip()
+            for name in names
+        }
 
     def has(self, name: str, channel: Channel) -> bool:
         """Whether there is a template of this name for this channel, in any language."""
@@ -130,15 +142,17 @@ class Renderer:
         except Exception as error:
             raise self._invalid(file, error) from None
 
-    def _render_file(self, request: SendRequest, file: str, context: Mapping[str, Any]) -> str:
+    def _render_file(
+        self, request: SendRequest, file: str, context: Mapping[str, Any], markup: Callable[[str], str] | None = None
+    ) -> str:
         found = self._files.find(_name(request), request.subscription.locale, file)
         if found is None:
             raise TemplateInvalid(f"template {DEFAULT}/{file} does not exist")
-        return self._render(found, context)
+        return self._render(found, context, markup)
 
-    def _render(self, file: str, context: Mapping[str, Any]) -> str:
+    def _render(self, file: str, context: Mapping[str, Any], markup: Callable[[str], str] | None = None) -> str:
         try:
-            return render(self._environment, file, lambda: self._environment.get_template(file), context)
+            return render(self._environment, file, lambda: self._environment.get_template(file), context, markup=markup)
         except Exception as error:  # a template can raise anything, and it must not affect other deliveries
             raise self._invalid(file, error) from None
 

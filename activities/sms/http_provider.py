@@ -8,9 +8,9 @@ from urllib.parse import urlencode
 import aiohttp
 from pydantic import SecretStr
 
+from activities.providers.http import NotSent, ResponseLost, call, limits, parse_json
 from activities.sms.http_responses import classify_response, provider_id_of
 from activities.sms.provider_config import SECRETS, Auth, ProviderConfig
-from activities.sms.provider_http import NotSent, ResponseLost, call, limits, parse_json
 from activities.sms.providers import SendResult, Sms, unknown_result, unreachable
 from activities.sms.templating import json_pointer, substitute
 from activities.sms.twilio_http import basic_auth

@@ -3,8 +3,8 @@
 import re
 from typing import Any
 
+from activities.providers.http import ProviderResponse, parse_json
 from activities.sms.provider_config import ResponseRules
-from activities.sms.provider_http import ProviderResponse, parse_json
 from activities.sms.providers import SendResult, unknown_result
 from activities.sms.templating import json_pointer
 from bellwire.deliveries import MAX_RESPONSE, Fault, Outcome, OutcomeKind

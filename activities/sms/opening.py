@@ -8,12 +8,12 @@ from typing import Protocol
 import aiohttp
 from pydantic import SecretStr
 
+from activities.providers.http import provider_session
 from activities.rendering.renderer import Renderer
 from activities.sms.channel import SmsChannel
 from activities.sms.http_provider import HttpProvider
 from activities.sms.prices import Prices
 from activities.sms.provider_config import ProvidersFile
-from activities.sms.provider_http import provider_session
 from activities.sms.providers import Provider, Providers
 from activities.sms.twilio import TwilioProvider, twilio_client
 from bellwire.registry import Registry

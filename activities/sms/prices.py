@@ -10,7 +10,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, TypeAdapter
 
-from activities.sms.config_files import read_config
+from activities.providers.config_files import read_config
 from bellwire.models import StrictInput
 
 _COLUMNS = ["prefix", "price", "currency"]

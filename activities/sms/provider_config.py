@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from activities.sms.config_files import read_config
+from activities.providers.config_files import read_config
 from activities.sms.providers import Provider
 from activities.sms.templating import PLACEHOLDERS, placeholders_in
 from activities.sms.twilio import TWILIO

@@ -15,7 +15,7 @@ from aiohttp import ClientSession
 from twilio.base.exceptions import TwilioException
 from twilio.rest import Client
 
-from activities.sms.provider_http import NotSent, ResponseLost
+from activities.providers.http import NotSent, ResponseLost
 from activities.sms.providers import ReportedCost, SendResult, Sms, unknown_result, unreachable
 from activities.sms.twilio_http import TwilioTransport, clock_difference, error_details, retry_after
 from bellwire.deliveries import MAX_PROVIDER_ID, MAX_RESPONSE, Outcome, OutcomeKind

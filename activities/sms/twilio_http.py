@@ -21,7 +21,7 @@ from twilio.base.exceptions import TwilioException, TwilioRestException, TwilioS
 from twilio.http import AsyncHttpClient
 from twilio.http.response import Response
 
-from activities.sms.provider_http import ResponseLost, call, limits, parse_json
+from activities.providers.http import ResponseLost, call, limits, parse_json
 
 _RETRY_AFTER: ContextVar[float | None] = ContextVar("twilio_retry_after", default=None)
 _DATE: ContextVar[str] = ContextVar("twilio_date", default="")

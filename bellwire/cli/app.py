@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from bellwire.cli import following, listening, publishing, subscribing
+from bellwire.cli import explaining, following, listening, polling, publishing, subscribing
 from bellwire.cli.output import note
 
 app = typer.Typer(
@@ -26,7 +26,10 @@ for function in (
     following.events,
     following.deliveries,
     following.redeliver,
+    explaining.explain,
+    explaining.simulate,
     listening.listen,
+    polling.poll,
 ):
     app.command(function.__name__)(function)
 

@@ -11,7 +11,7 @@ import typer
 from bellwire.cli.output import note, printable
 from bellwire.errors import ApiKeyRefused, BellwireError
 from bellwire.events import uuid7
-from bellwire.http.client import HttpClient
+from bellwire.http.client import REQUEST_TIMEOUT, HttpClient
 
 #: Exit statuses: the command failed; its input is not usable.
 FAILURE, BAD_INPUT = 1, 2
@@ -34,8 +34,12 @@ class Gateway(HttpClient):
 
     async def get(self, path: str, **query: object) -> Any:
         """The JSON of a resource. Query parameters that are None are left out."""
+        return await self.get_late(path, 0, **query)
+
+    async def get_late(self, path: str, seconds: float, **query: object) -> Any:
+        """As `get`, from a resource that waits up to these seconds before it responds."""
         given = {name: str(value) for name, value in query.items() if value is not None}
-        return await self._request("GET", path, query=given)
+        return await self._request("GET", path, query=given, timeout=REQUEST_TIMEOUT + seconds)
 
     async def send(self, method: str, path: str, value: object, *, headers: Mapping[str, str] | None = None) -> Any:
         """The JSON of the response to a change. A POST that is repeated after a lost response is executed once."""

@@ -15,12 +15,10 @@ import typer
 from bellwire.cli.feed import EventFeed
 from bellwire.cli.gateway import Gateway, InputInvalid, command
 from bellwire.cli.output import note, printable
+from bellwire.cli.patience import POLL_SECONDS, patiently
 from bellwire.cli.values import read_time
-from bellwire.errors import GatewayUnavailable
 from bellwire.webhooks import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
 
-#: Seconds between two questions for new events, and at most between two while the gateway is away.
-POLL_SECONDS, MAX_POLL_SECONDS = 1.0, 15.0
 #: Seconds that the program has to respond.
 FORWARD_TIMEOUT = 30.0
 
@@ -65,27 +63,9 @@ async def listen(
     async with aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as session:
         relay = _Relay(session, url, secret)
         while True:
-            for item in await _new(feed):
+            for item in await patiently(feed.new):
                 await relay.send(item)
             await asyncio.sleep(POLL_SECONDS)
-
-
-async def _new(feed: EventFeed) -> list[dict[str, Any]]:
-    """The new events, once the gateway responds."""
-    delay, away = POLL_SECONDS, False
-    while True:
-        try:
-            found = await feed.new()
-        except GatewayUnavailable as error:
-            if not away:
-                note(f"{error}. Trying until it is back")
-            away = True
-            await asyncio.sleep(delay)
-            delay = min(2 * delay, MAX_POLL_SECONDS)
-        else:
-            if away:
-                note("The gateway responds again")
-            return found
 
 
 class _Relay:

@@ -10,6 +10,7 @@ from bellwire.cli.values import read_json, read_text
 from bellwire.errors import WaitTimeout
 from bellwire.events import Event
 from bellwire.formats import strict_json
+from bellwire.formats.timestamps import format_timestamp
 
 
 @command
@@ -26,6 +27,8 @@ async def publish(
         str | None, typer.Option("--id", help="Id of the event; generated if omitted. With an id, repeating is safe.")
     ] = None,
     tenant: Annotated[str | None, typer.Option(help="Tenant that it is for, * for all; `default` if omitted.")] = None,
+    delay: Annotated[str | None, typer.Option(help="Deliver it so much later, such as 90s, 2h or 3d.")] = None,
+    deliver_at: Annotated[str | None, typer.Option(help="Deliver it at this time: 2026-12-24T18:00:00+01:00.")] = None,
     wait: Annotated[float | None, typer.Option(min=0, help="Seconds to wait until all deliveries are settled.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -39,9 +42,10 @@ async def publish(
     else:
         fields: dict[str, Any] = {**given, **({} if data is None else {"data": read_json("--data", data)})}
         events = [Event.parse({"specversion": "1.0", **fields})]
-    receipts = await gateway.publish_many(events)
+    receipts = await gateway.publish_many(events, delay=delay, deliver_at=deliver_at)
     results: list[dict[str, Any]] = [
         {"source": each.source, "id": each.event_id, "key": event.key, "duplicate": each.duplicate}
+        | ({"deliver_at": format_timestamp(each.deliver_at)} if each.deliver_at else {})
         for each, event in zip(receipts, events, strict=True)
     ]
     for event_type, reason in {

@@ -12,6 +12,7 @@ Types = Annotated[list[str] | None, typer.Option("--type", help="Event type: ord
 Webhook = Annotated[str | None, typer.Option(help="Deliver by webhook to this https URL.")]
 Email = Annotated[list[str] | None, typer.Option(help="Deliver by email to this address. Repeatable.")]
 Sms = Annotated[str | None, typer.Option(help="Deliver by SMS to this number: +14155550123.")]
+Poll = Annotated[bool, typer.Option("--poll", help="Deliver to a feed, which the app reads: `bellwire poll`.")]
 Filters = Annotated[
     list[str] | None,
     typer.Option("--filter", help='CloudEvents filter as JSON: {"prefix": {"source": "/shop"}}. Repeatable.'),
@@ -28,6 +29,7 @@ async def subscribe(
     webhook: Webhook = None,
     email: Email = None,
     sms: Sms = None,
+    poll: Poll = False,
     filters: Filters = None,
     tenant: Annotated[str | None, typer.Option(help="Its tenant; by default that of the key, or `default`.")] = None,
     since: Annotated[
@@ -37,7 +39,7 @@ async def subscribe(
     as_json: AsJson = False,
 ) -> None:
     """Create a subscription. The signing secret of a webhook is shown this once."""
-    value = _fields(types, webhook, email, sms, filters, fields)
+    value = _fields(types, webhook, email, sms, filters, fields, poll=poll)
     if tenant is not None:
         value["tenant"] = tenant
     if since is not None:
@@ -98,6 +100,8 @@ def _fields(
     sms: str | None,
     filters: list[str] | None,
     fields: str | None,
+    *,
+    poll: bool = False,
 ) -> dict[str, Any]:
     """The fields of a subscription. Raises InputInvalid."""
     value = {} if fields is None else read_json("--fields", fields)
@@ -107,9 +111,10 @@ def _fields(
         *([{"channel": "webhook", "url": webhook}] if webhook else []),
         *([{"channel": "email", "to": email}] if email else []),
         *([{"channel": "sms", "to": sms}] if sms else []),
+        *([{"channel": "poll"}] if poll else []),
     ]
     if len(targets) > 1:
-        raise InputInvalid("a subscription has one target; give one of --webhook, --email and --sms")
+        raise InputInvalid("a subscription has one target; give one of --webhook, --email, --sms and --poll")
     given: dict[str, Any] = {"target": targets[0]} if targets else {}
     if types:
         given["types"] = types

@@ -19,6 +19,7 @@ from bellwire.contract.ids import (
     replay_batch_workflow_id,
     replay_batches_prefix,
     replay_workflow_id,
+    wait_workflow_id,
 )
 from bellwire.contract.names import (
     CHUNK_SIZE,
@@ -26,6 +27,7 @@ from bellwire.contract.names import (
     DIGEST_MEMO,
     DISPATCH,
     EVENT_ID,
+    EVENT_MEMO,
     EVENT_NOT_FOUND,
     EVENT_TYPE,
     FAILED,
@@ -45,6 +47,7 @@ from bellwire.contract.names import (
     TENANT,
     TEST_SEND,
     UNSETTLED,
+    WAIT_FOR_EVENT,
     WAITING,
     HoldReason,
     channel_queue,
@@ -107,6 +110,7 @@ __all__ = [
     "DIGEST_MEMO",
     "DISPATCH",
     "EVENT_ID",
+    "EVENT_MEMO",
     "EVENT_NOT_FOUND",
     "EVENT_TYPE",
     "FAILED",
@@ -131,6 +135,7 @@ __all__ = [
     "TEST_SEND",
     "UNSETTLED",
     "WAITING",
+    "WAIT_FOR_EVENT",
     "Action",
     "CarriedState",
     "Chunk",
@@ -188,4 +193,5 @@ __all__ = [
     "send_inline",
     "send_test",
     "settle",
+    "wait_workflow_id",
 ]

@@ -82,3 +82,8 @@ def new_lookup_id() -> str:
 def new_test_send_id(subscription_id: str) -> str:
     """The id of a new TestSend."""
     return f"test-send/{subscription_id}/{uuid7()}"
+
+
+def wait_workflow_id(key: str, request_id: str) -> str:
+    """The id of the WaitForEvent of one Nexus request: all tries of the request start one."""
+    return f"wait/{key}/{request_id}"

@@ -16,6 +16,7 @@ DISPATCH = "Dispatch"
 LOOKUP = "Lookup"
 TEST_SEND = "TestSend"
 REPLAY = "Replay"
+WAIT_FOR_EVENT = "WaitForEvent"
 
 # Search attributes, registered by `python -m starter setup`.
 TENANT = SearchAttributeKey.for_keyword("BellwireTenant")
@@ -39,6 +40,8 @@ SEARCH_ATTRIBUTES: tuple[SearchAttributeKey[Any], ...] = (
 
 #: Memo field of a Notify: the digest of the publication it was started with.
 DIGEST_MEMO = "bellwire_digest"
+#: Memo field of a Notify that is to start later: source and id of its event. The registry does not have it before.
+EVENT_MEMO = "bellwire_event"
 
 #: Maximum failed deliveries that a result lists; its counts are complete.
 MAX_FAILED = 100

@@ -1,18 +1,23 @@
 """Filters: type patterns and the filter dialects of CloudEvents. No I/O, no state."""
 
 from bellwire.filters.dialects import All, Any, Exact, Filter, Not, Prefix, Suffix, matches
+from bellwire.filters.event_view import EventView
 from bellwire.filters.patterns import TypePattern, patterns_matching, type_matches
+from bellwire.filters.tracing import Trace, trace
 
 __all__ = [
     "All",
     "Any",
+    "EventView",
     "Exact",
     "Filter",
     "Not",
     "Prefix",
     "Suffix",
+    "Trace",
     "TypePattern",
     "matches",
     "patterns_matching",
+    "trace",
     "type_matches",
 ]

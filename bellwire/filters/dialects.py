@@ -13,6 +13,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 from bellwire.events import Event
+from bellwire.filters.event_view import EventView
 from bellwire.models import StrictInput
 
 #: Maximum nesting depth of filters. Each `not`, `all` or `any` around others is one level.
@@ -37,8 +38,9 @@ class Exact(StrictInput):
 
     exact: Values
 
-    def matches(self, event: Event) -> bool:
-        return all(event.attribute(name) == value for name, value in self.exact.items())
+    def matches(self, event: Event | EventView) -> bool:
+        texts = EventView.of(event).texts
+        return all(texts.get(name) == value for name, value in self.exact.items())
 
 
 class Prefix(StrictInput):
@@ -46,8 +48,9 @@ class Prefix(StrictInput):
 
     prefix: Values
 
-    def matches(self, event: Event) -> bool:
-        return all((event.attribute(name) or "").startswith(value) for name, value in self.prefix.items())
+    def matches(self, event: Event | EventView) -> bool:
+        texts = EventView.of(event).texts
+        return all(texts.get(name, "").startswith(value) for name, value in self.prefix.items())
 
 
 class Suffix(StrictInput):
@@ -55,8 +58,9 @@ class Suffix(StrictInput):
 
     suffix: Values
 
-    def matches(self, event: Event) -> bool:
-        return all((event.attribute(name) or "").endswith(value) for name, value in self.suffix.items())
+    def matches(self, event: Event | EventView) -> bool:
+        texts = EventView.of(event).texts
+        return all(texts.get(name, "").endswith(value) for name, value in self.suffix.items())
 
 
 class All(StrictInput):
@@ -64,7 +68,7 @@ class All(StrictInput):
 
     all: Annotated[tuple[Filter, ...], Field(min_length=1)]
 
-    def matches(self, event: Event) -> bool:
+    def matches(self, event: Event | EventView) -> bool:
         return matches(self.all, event)
 
 
@@ -73,8 +77,9 @@ class Any(StrictInput):
 
     any: Annotated[tuple[Filter, ...], Field(min_length=1)]
 
-    def matches(self, event: Event) -> bool:
-        return any(item.matches(event) for item in self.any)
+    def matches(self, event: Event | EventView) -> bool:
+        view = EventView.of(event)
+        return any(item.matches(view) for item in self.any)
 
 
 class Not(StrictInput):
@@ -86,7 +91,7 @@ class Not(StrictInput):
 
     not_: Filter = Field(alias="not")
 
-    def matches(self, event: Event) -> bool:
+    def matches(self, event: Event | EventView) -> bool:
         return not self.not_.matches(event)
 
 
@@ -140,6 +145,7 @@ for _model in (All, Any, Not):
     _model.model_rebuild()
 
 
-def matches(filters: Iterable[Filter], event: Event) -> bool:
+def matches(filters: Iterable[Filter], event: Event | EventView) -> bool:
     """Whether the event matches all the filters. No filters match every event."""
-    return all(item.matches(event) for item in filters)
+    view = EventView.of(event)
+    return all(item.matches(view) for item in filters)

@@ -14,6 +14,7 @@ from bellwire import contract
 from bellwire.deliveries import Counts, Failed, Unsettled, delivery_id, parse_delivery_id
 from bellwire.errors import (
     ApiKeyRefused,
+    CursorExpired,
     DeliveryNotFound,
     DeliveryPaused,
     EventConflict,
@@ -25,7 +26,10 @@ from bellwire.errors import (
 )
 from bellwire.events import Event, event_key
 from bellwire.formats.durations import format_duration
+from bellwire.formats.timestamps import format_timestamp, parse_timestamp
+from bellwire.http.polled import Polled, polled
 from bellwire.receipts import DeprecationLog, EventReference, Receipt, Status, address_of
+from bellwire.temporal.start_times import Delay, DeliverAt, start_time
 
 #: Seconds for one request, beside those that it asks the gateway to wait.
 REQUEST_TIMEOUT = 30.0
@@ -69,30 +73,46 @@ class HttpClient:
         """Close the connections."""
         await self._session.close()
 
-    async def publish(self, event: Event) -> Receipt:
+    async def publish(
+        self, event: Event, *, delay: Delay | None = None, deliver_at: DeliverAt | None = None
+    ) -> Receipt:
         """Publish one event. Once this returns, the event is durable. Publishing it again is safe and returns `duplicate`.
+
+        `delay` and `deliver_at` are those of `Client.publish`: it is delivered later, or EventInvalid is raised.
 
         Raises EventConflict if its (source, id) was used for other content, ApiKeyRefused, RequestRefused, and
         GatewayUnavailable if the gateway did not accept it within several attempts. It may be stored then; publish it again.
         """
         body = event.to_json().encode()
-        found = await self._request("POST", "/v1/events", body=body, content_type="application/cloudevents+json")
+        found = await self._request(
+            "POST",
+            "/v1/events",
+            body=body,
+            content_type="application/cloudevents+json",
+            query=_start(delay, deliver_at),
+        )
         return self._receipt(event, found)
 
-    async def publish_many(self, events: Iterable[Event]) -> list[Receipt]:
+    async def publish_many(
+        self, events: Iterable[Event], *, delay: Delay | None = None, deliver_at: DeliverAt | None = None
+    ) -> list[Receipt]:
         """Publish events, up to 100 in a request. The receipts are in the order of the events.
 
         Raises as `publish`, for the first event that was not accepted; others may have been published, so publish the same
         events again.
         """
-        events = list(events)
+        events, query = list(events), _start(delay, deliver_at)
         slots = asyncio.Semaphore(CONCURRENCY)
 
         async def send(batch: list[Event]) -> list[Receipt]:
             body = b"[" + b",".join(event.to_json().encode() for event in batch) + b"]"
             async with slots:
                 items = await self._request(
-                    "POST", "/v1/events", body=body, content_type="application/cloudevents-batch+json"
+                    "POST",
+                    "/v1/events",
+                    body=body,
+                    content_type="application/cloudevents-batch+json",
+                    query=query,
                 )
             for item in items:
                 if "problem" in item:
@@ -131,12 +151,14 @@ class HttpClient:
     async def cancel(self, event: EventReference, subscription_id: str | None = None) -> None:
         """Stop delivering the event, to one subscription or to all: unsettled deliveries settle as cancelled.
 
-        What was sent stays sent. Raises EventNotFound, DeliveryNotFound, ApiKeyRefused, GatewayUnavailable.
+        One that was published for later is never delivered. What was sent stays sent. Raises EventNotFound, DeliveryNotFound,
+        ApiKeyRefused, GatewayUnavailable.
         """
         source, event_id, _ = address_of(event)
         body = json.dumps({"subscription": subscription_id}).encode()
         path = f"/v1/events/{event_key(source, event_id)}/cancel"
-        await self._request("POST", path, body=body, content_type="application/json")
+        query = {} if subscription_id else {"source": source, "id": event_id}
+        await self._request("POST", path, body=body, content_type="application/json", query=query)
 
     async def retry(self, event: EventReference, subscription_id: str, *, end_pause: bool = False) -> str:
         """Attempt the event's delivery for this subscription now, and return the id of the workflow that attempts it.
@@ -150,6 +172,17 @@ class HttpClient:
             "POST", f"/v1/deliveries/{name}/redeliver", body=body, content_type="application/json"
         )
         return str(found["workflow_id"])
+
+    async def poll(self, subscription_id: str, cursor: str = "", *, limit: int = 100, wait: int = 0) -> Polled:
+        """The next events of a subscription of the channel `poll`; if there are none, those that come within `wait` seconds.
+
+        Process the events, store `cursor` of the result, and pass it to the next call: the same cursor returns the same events
+        again. Without one, begins with the oldest event that is kept; with `latest`, with what comes from now on. `wait` is at
+        most 30. Raises CursorExpired, ApiKeyRefused, RequestRefused, GatewayUnavailable.
+        """
+        path = f"/v1/subscriptions/{quote(subscription_id, safe='')}/poll"
+        query = {"cursor": cursor, "limit": str(limit), "wait": str(wait)}
+        return polled(await self._request("GET", path, query=query, timeout=REQUEST_TIMEOUT + wait))
 
     async def _status(self, event: EventReference, *, wait: int) -> Status:
         source, event_id, _ = address_of(event)
@@ -199,6 +232,12 @@ class HttpClient:
         )
 
 
+def _start(delay: Delay | None, deliver_at: DeliverAt | None) -> dict[str, str]:
+    """The query of a request that publishes events for later. Raises EventInvalid."""
+    starts_at = start_time(delay, deliver_at)
+    return {} if starts_at is None else {"deliver_at": format_timestamp(starts_at)}
+
+
 def _batches(events: list[Event]) -> Iterable[list[Event]]:
     batch, size = list[Event](), 0
     for event in events:
@@ -237,6 +276,8 @@ def _error_of(problem: Mapping[str, Any]) -> Exception:
             return EventNotFound(text)
         case "delivery-not-found":
             return DeliveryNotFound(text)
+        case "cursor-expired":
+            return CursorExpired(text)
         case "event-conflict":
             return EventConflict(text)
         case "delivery-paused":
@@ -256,6 +297,7 @@ def _receipt(found: Mapping[str, Any]) -> Receipt:
         workflow_id=found["workflow_id"],
         duplicate=found["duplicate"],
         deprecated=found.get("deprecated"),
+        deliver_at=parse_timestamp(found["deliver_at"]) if "deliver_at" in found else None,
     )
 
 
@@ -270,6 +312,10 @@ def _status(found: Mapping[str, Any]) -> Status:
         workflow_id=found["workflow_id"],
         counts=Counts.model_validate(found["counts"]),
         settled=found["settled"],
+        scheduled=found["scheduled"],
+        resolved=not found["scheduled"],
+        deliver_at=parse_timestamp(found["deliver_at"]) if found["deliver_at"] else None,
+        cancelled=found["cancelled"],
         unsettled=tuple(Unsettled.model_validate(_delivery(each)) for each in found["unsettled"]),
         failed=tuple(Failed.model_validate(_delivery(each)) for each in found["failed"]),
     )

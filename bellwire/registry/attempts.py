@@ -14,7 +14,7 @@ from bellwire.endpoint_health import DisablePolicy
 from bellwire.exchanges import pack, unpack
 from bellwire.registry import deliveries as delivery_rows
 from bellwire.registry import events, operational_events, subscriptions, suppressions
-from bellwire.registry.api import event_types
+from bellwire.registry.api import event_types, feeds
 from bellwire.registry.attempt_batcher import AttemptBatcher
 from bellwire.registry.db.bulk import execute_many
 from bellwire.registry.db.engine import Database, insert_missing
@@ -149,6 +149,8 @@ async def record(connection: AsyncConnection, recorded: Sequence[Attempt], polic
     disabled = await record_health(connection, ordered, policy)
     for subscription_id, reason in disabled.items():
         await subscriptions.set_state(connection, subscription_id, SubscriptionState.DISABLED, reason=reason)
+    # Last, since it locks feeds, which others then wait for.
+    await feeds.place(connection, [attempt for attempt in ordered if attempt.outcome.to_feed], at=now)
 
 
 async def _report_exhausted(connection: AsyncConnection, exhausted: Sequence[Attempt]) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy import Integer, Select, bindparam, select, union
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.events import Event
-from bellwire.filters import Filter, matches, patterns_matching
+from bellwire.filters import EventView, Filter, matches, patterns_matching
 from bellwire.registry.db.engine import Database
 from bellwire.registry.db.tables import subscription_types, subscriptions
 from bellwire.targets import Channel
@@ -46,8 +46,7 @@ class Matcher:
     """Collects the matches of one event among candidates, which come in order of their ids."""
 
     def __init__(self, event: Event, limit: int | None) -> None:
-        # Filters never read `data`, and dumping the attributes of an event without data is cheaper.
-        self._attributes = event.model_copy(update={"data": None})
+        self._view = EventView(event)
         self._results: dict[str, bool] = {"[]": True}
         self._limit = limit
         self.found: list[Found] = []
@@ -59,7 +58,7 @@ class Matcher:
             return
         for number, (target, filters) in enumerate(candidates, start=1):
             if filters not in self._results:
-                self._results[filters] = matches(_parsed(filters), self._attributes)
+                self._results[filters] = matches(_parsed(filters), self._view)
             if self._results[filters]:
                 self.found.append(target)
                 if len(self.found) == self._limit and not (last and number == len(candidates)):

@@ -7,6 +7,8 @@ from bellwire.keys.keyring import KeyRing
 from bellwire.registry.api.api_keys import ApiKeys
 from bellwire.registry.api.audit_log import AuditLog
 from bellwire.registry.api.event_types import EventTypes
+from bellwire.registry.api.explanations import Explanations
+from bellwire.registry.api.feeds import Feeds
 from bellwire.registry.api.idempotency import Idempotency
 from bellwire.registry.api.tenants import Tenants
 from bellwire.registry.attempts import Attempts
@@ -18,6 +20,7 @@ from bellwire.registry.events import Events
 from bellwire.registry.limits import RateLimits
 from bellwire.registry.matching import Matching
 from bellwire.registry.operational_events import OperationalEvents
+from bellwire.registry.providers.tokens import ProviderTokens
 from bellwire.registry.redeliverable import RedeliverableDeliveries
 from bellwire.registry.replays.replays import Replays
 from bellwire.registry.signing_secrets import SigningSecrets
@@ -46,10 +49,13 @@ class Registry:
         self.deliveries = Deliveries(database)
         self.event_types = EventTypes(database)
         self.events = Events(database)
+        self.explanations = Explanations(database)
+        self.feeds = Feeds(database)
         self.idempotency = Idempotency(database)
         self.limits = RateLimits(database)
         self.matching = Matching(database)
         self.operational_events = OperationalEvents(database)
+        self.provider_tokens = ProviderTokens(database)
         self.redeliverable = RedeliverableDeliveries(database)
         self.rekeying = Rekeying(database)
         self.replays = Replays(database)

@@ -23,13 +23,15 @@ def workflow_worker(
     *,
     slots: BusySlots,
     grace: float,
+    nexus: Sequence[Any] = (),
 ) -> Worker:
-    """A worker for workflows and their local activities."""
+    """A worker for workflows, their local activities, the activity that follows events, and Nexus operations."""
     return Worker(
         client,
         task_queue=QUEUE,
         workflows=workflows,
         activities=activities,
+        nexus_service_handlers=nexus,
         # The sandbox imports all workflows again for each run, a third of what a single event costs the worker. Tests use it.
         workflow_runner=UnsandboxedWorkflowRunner(),
         tuner=tuner(workflows=slots),

@@ -83,9 +83,17 @@ def health_route() -> Route:
 
 @asynccontextmanager
 async def serving_readiness(
-    address: str | None, client: Client, registry: Registry, workers: Sequence[Worker]
+    address: str | None,
+    client: Client,
+    registry: Registry,
+    workers: Sequence[Worker],
+    *,
+    also: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[None]:
-    """Serve GET /ready on host:port: 200 while the workers poll and registry and Temporal respond, otherwise 503."""
+    """Serve GET /ready on host:port: 200 while the workers poll and registry and Temporal respond, otherwise 503.
+
+    `also` raises if something else is wrong.
+    """
     if not address:
         yield
         return
@@ -95,6 +103,7 @@ async def serving_readiness(
         await client.service_client.check_health()
         if not all(worker.is_running for worker in workers):
             raise RuntimeError("a worker has stopped polling")
+        also()
 
     host, _, port = address.rpartition(":")
     application = Starlette(routes=[ready_route(check)])

@@ -59,6 +59,10 @@ class Settings(BaseSettings):
     #: Maximum connections to PostgreSQL per process. SQLite always has two.
     registry_pool: int = Field(default=10, ge=1, le=200)
 
+    #: The service's own database, whose outbox `python -m starter relay` publishes: sqlite:///FILE or
+    #: postgresql://USER:PASSWORD@HOST/NAME. None: give --url.
+    outbox_url: Annotated[str, AfterValidator(settings_values.outbox_url)] | None = None
+
     #: Keys that encrypt private data, in Temporal and in the registry: id:base64,id2:base64. `python -m starter keys new`
     #: generates one. The first encrypts, all decrypt. Publishers need the same keys.
     encryption_keys: Annotated[SecretStr, AfterValidator(settings_values.keys)] | None = None
@@ -133,6 +137,11 @@ class Settings(BaseSettings):
     sms_providers: Annotated[Path, AfterValidator(settings_values.file)] | None = None
     #: Secrets that this file refers to, one variable each: BELLWIRE_SMS_SECRETS__ACME=….
     sms_secrets: dict[str, SecretStr] = Field(default_factory=dict)
+
+    #: Accounts with providers of chat and push: a file (TOML or JSON) with a section for each account, such as [slack.default].
+    accounts: Annotated[Path, AfterValidator(settings_values.file)] | None = None
+    #: Secrets that this file refers to, one variable each: BELLWIRE_ACCOUNT_SECRETS__SLACK=….
+    account_secrets: dict[str, SecretStr] = Field(default_factory=dict)
 
     #: Timeout of a webhook request, in seconds, from connecting to the end of the response.
     webhook_timeout: float = Field(default=20, ge=1, le=30)
@@ -309,10 +318,9 @@ class Settings(BaseSettings):
         """Read the settings of this process. Raises SettingsInvalid, which names each invalid variable."""
         try:
             return cls(**overrides)
-        except SettingsError as error:  # BELLWIRE_SMS_SECRETS itself, which pydantic parses as JSON
-            raise SettingsInvalid(
-                "BELLWIRE_SMS_SECRETS: give each secret its own variable, such as BELLWIRE_SMS_SECRETS__ACME"
-            ) from error
+        except SettingsError as error:  # one of the two _SECRETS itself, which pydantic parses as JSON
+            name = f"BELLWIRE_{'ACCOUNT' if 'account' in str(error) else 'SMS'}_SECRETS"
+            raise SettingsInvalid(f"{name}: give each secret its own variable, such as {name}__ACME") from error
         except ValidationError as error:
             problems = error.errors(include_url=False, include_input=False)
             raise SettingsInvalid("; ".join(dict.fromkeys(map(_format, problems)))) from error

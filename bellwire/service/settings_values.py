@@ -25,6 +25,19 @@ def registry_url(value: str) -> str:
     return database_url(value).render_as_string(hide_password=False)
 
 
+def outbox_url(value: str) -> str:
+    """The URL without the driver that the service uses."""
+    if found := re.fullmatch(
+        r"(?:postgres(?:ql)?(?:\+\w+)?(://.+)|sqlite(?:\+\w+)?(:///[^?]+))", value, flags=re.DOTALL
+    ):
+        postgres, sqlite = found.groups()
+        if postgres:
+            return f"postgresql{postgres}"
+        if sqlite != ":///:memory:":
+            return f"sqlite{sqlite}"
+    raise ValueError("must be sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME, such as sqlite:///shop.db")
+
+
 def host_and_port(value: str) -> str:
     host, _, port = value.rpartition(":")
     if not host or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:

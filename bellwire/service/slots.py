@@ -21,6 +21,8 @@ from temporalio.worker import (
 
 #: Workflow tasks that keep a process busy, and the maximum of all it has, including those that wait for receivers.
 BUSY, MAX_BUSY = 1, 200
+#: Activities that wait for an event, of which each has few seconds, and Nexus operations, in a worker of workflows.
+MAX_FOLLOWING, MAX_OPERATIONS = 200, 50
 #: Seconds between two checks whether a slot may be granted.
 CHECK_SECONDS = 0.002
 #: A process is idle if its share of CPU time over this many seconds is below this: it waits for a remote server or registry
@@ -119,11 +121,15 @@ class SendSlots(_Slots):
 
 
 def tuner(*, workflows: BusySlots | None = None, activities: SendSlots | None = None) -> WorkerTuner:
-    """Return the tuner of a worker. Local activities have as many slots as workflow tasks."""
+    """Return the tuner of a worker. Local activities have as many slots as workflow tasks.
+
+    The worker of workflows has slots for the activities that follow events, and for Nexus operations.
+    """
     none = FixedSizeSlotSupplier(1)
+    following = FixedSizeSlotSupplier(MAX_FOLLOWING) if workflows else none
     return WorkerTuner.create_composite(
         workflow_supplier=workflows or none,
-        activity_supplier=activities or none,
+        activity_supplier=activities or following,
         local_activity_supplier=FixedSizeSlotSupplier(MAX_BUSY) if workflows else none,
-        nexus_supplier=none,
+        nexus_supplier=FixedSizeSlotSupplier(MAX_OPERATIONS) if workflows else none,
     )

@@ -5,12 +5,16 @@ One module per channel holds its target, which says what an address is, and its 
 
 from bellwire.targets.channel import Channel, ChannelSpec, ChannelTarget
 from bellwire.targets.email import EMAIL, EmailTarget
+from bellwire.targets.poll import POLL, PollTarget
+from bellwire.targets.slack import SLACK, SlackTarget
 from bellwire.targets.sms import SMS, SmsTarget
 from bellwire.targets.specs import SPECS, Target
 from bellwire.targets.webhook import WEBHOOK, WebhookFormat, WebhookTarget
 
 __all__ = [
     "EMAIL",
+    "POLL",
+    "SLACK",
     "SMS",
     "SPECS",
     "WEBHOOK",
@@ -18,6 +22,8 @@ __all__ = [
     "ChannelSpec",
     "ChannelTarget",
     "EmailTarget",
+    "PollTarget",
+    "SlackTarget",
     "SmsTarget",
     "Target",
     "WebhookFormat",

@@ -14,6 +14,8 @@ class Channel(StrEnum):
     EMAIL = "email"
     SMS = "sms"
     WEBHOOK = "webhook"
+    SLACK = "slack"
+    POLL = "poll"
 
 
 class ChannelTarget(StrictInput):

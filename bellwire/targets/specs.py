@@ -2,17 +2,35 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated
+from typing import Annotated, Union
 
 from pydantic import Field
 
 from bellwire.targets.channel import Channel, ChannelSpec
 from bellwire.targets.email import EMAIL, EmailTarget
+from bellwire.targets.poll import POLL, PollTarget
+from bellwire.targets.slack import SLACK, SlackTarget
 from bellwire.targets.sms import SMS, SmsTarget
 from bellwire.targets.webhook import WEBHOOK, WebhookTarget
 
 #: A target of any channel.
-Target = Annotated[EmailTarget | SmsTarget | WebhookTarget, Field(discriminator="channel")]
+Target = Annotated[
+    Union[  # noqa: UP007 - a new channel is a line of its own
+        EmailTarget,
+        PollTarget,
+        SlackTarget,
+        SmsTarget,
+        WebhookTarget,
+    ],
+    Field(discriminator="channel"),
+]
 
+_SPECS = (
+    EMAIL,
+    POLL,
+    SLACK,
+    SMS,
+    WEBHOOK,
+)
 #: The spec of each channel.
-SPECS: Mapping[Channel, ChannelSpec] = MappingProxyType({spec.channel: spec for spec in (EMAIL, SMS, WEBHOOK)})
+SPECS: Mapping[Channel, ChannelSpec] = MappingProxyType({spec.channel: spec for spec in _SPECS})

@@ -154,6 +154,11 @@ def translated(client: Client) -> Iterator[None]:
     """Translate RPC errors into errors that name a remedy. NOT_FOUND of a workflow is raised as it is."""
     try:
         yield
+    except RuntimeError as error:
+        # A lazy client connects with its first call.
+        if not str(error).startswith("Failed client connect"):
+            raise
+        raise unavailable(error, client.service_client.config.target_host) from error
     except RPCError as error:
         known = translate(error, client.service_client.config.target_host)
         if known is None:

@@ -71,6 +71,14 @@ class GroupCommit:
         self._plan(at_once=caller in self._answered or len(self._waiting) >= contract.MAX_EVENTS)
         return await call.receipt
 
+    async def find(self, event: Event) -> Receipt | None:
+        """The receipt of an event that was published before, as far as `lookup` knows. Raises EventConflict."""
+        try:
+            stored = (await self._lookup([event])).get(event.key) if self._lookup else None
+        except RegistryUnavailable:
+            return None
+        return None if stored is None else _receipt_of_known(event, stored)
+
     def _plan(self, *, at_once: bool = False) -> None:
         """Start what waits when the pause ends, or in the event loop's next turn, with what else is called in this one."""
         if self._timer is not None:
@@ -114,17 +122,11 @@ class GroupCommit:
         for call in group:
             if (stored := known.get(call.event.key)) is None:
                 others.append(call)
-            elif call.receipt.done():
-                pass
-            elif stored.digest == call.event.digest:
-                call.receipt.set_result(_receipt(call.event, stored.workflow_id, duplicate=True))
-            else:
-                call.receipt.set_exception(
-                    EventConflict(
-                        f"event {call.event.id} of {call.event.source} was published before with other content, by "
-                        f"{stored.workflow_id}; give the new event an id of its own"
-                    )
-                )
+            elif not call.receipt.done():
+                try:
+                    call.receipt.set_result(_receipt_of_known(call.event, stored))
+                except EventConflict as error:
+                    call.receipt.set_exception(error)
         return others
 
     async def _commit(self, group: list[_Call]) -> None:
@@ -171,6 +173,16 @@ def _fail(call: _Call, error: BaseException) -> None:
         call.receipt.set_exception(error)
     else:
         call.receipt.cancel()
+
+
+def _receipt_of_known(event: Event, stored: KnownEvent) -> Receipt:
+    """The receipt of an event that was published before. Raises EventConflict if that one had other content."""
+    if stored.digest != event.digest:
+        raise EventConflict(
+            f"event {event.id} of {event.source} was published before with other content, by {stored.workflow_id}; "
+            "give the new event an id of its own"
+        )
+    return _receipt(event, stored.workflow_id, duplicate=True)
 
 
 def _receipt(event: Event, workflow_id: str, *, duplicate: bool | None) -> Receipt:

@@ -97,13 +97,15 @@ def encoded_size(event: Event) -> int:
     return len(event.model_dump_json().encode())
 
 
-def publications(events: Sequence[Event]) -> Iterator[Publication]:
-    """Divide events into publications of up to MAX_EVENTS and MAX_PUBLICATION_BYTES. Repeated events are included once.
+def publications(events: Sequence[Event], *, apart: bool = False) -> Iterator[Publication]:
+    """Divide events into publications of up to MAX_EVENTS and MAX_PUBLICATION_BYTES, or, `apart`, of one event each. Repeated
+    events are included once.
 
     The same events in the same order always make the same publications, so that publishing them again starts nothing. Raises
     EventConflict, before the first is yielded, if two events share (source, id) and differ.
     """
-    yield from list(_divided(_distinct(events)))
+    distinct = _distinct(events)
+    yield from [Publication(events=(event,)) for event in distinct] if apart else list(_divided(distinct))
 
 
 def _distinct(events: Iterable[Event]) -> Iterator[Event]:

@@ -3,11 +3,16 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from temporalio.client import Client as Temporal
-from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError, WorkflowHandle
+from temporalio.client import (
+    WorkflowExecutionDescription,
+    WorkflowExecutionStatus,
+    WorkflowFailureError,
+    WorkflowHandle,
+)
 from temporalio.service import RPCError, RPCStatusCode
 
 from bellwire.contract import Summary
@@ -23,6 +28,14 @@ QUERY_TIMEOUT = 20.0
 REPEAT_SECONDS = 0.5
 #: Timeout of a call that the server answers by itself.
 RPC_TIMEOUT = timedelta(seconds=10)
+
+
+class NotStarted(Summary):
+    """Of a workflow that has matched nothing: it is to start later, or was cancelled before."""
+
+    #: When it starts, or would have; None if it was not to start later.
+    deliver_at: datetime | None
+    cancelled: bool
 
 
 class OfEvent(NamedTuple):
@@ -96,12 +109,16 @@ class Runs:
                     if description.status is WorkflowExecutionStatus.COMPLETED:
                         # Its result says the same, and needs no worker.
                         return await handle.result(rpc_timeout=RPC_TIMEOUT)
+                if waiting := _not_started(description):
+                    return waiting
                 query = handle.query("status", result_type=Summary, rpc_timeout=timedelta(seconds=QUERY_TIMEOUT))
                 found: Summary = await answered(self.temporal, query, timeout=QUERY_TIMEOUT)
             except RPCError as error:
                 if error.status is RPCStatusCode.NOT_FOUND:
                     return None
                 raise
+        if description.status is WorkflowExecutionStatus.CANCELED and not found.events:
+            return NotStarted(deliver_at=_deliver_at(description), cancelled=True)
         return found
 
     async def _ended(self, workflow_id: str) -> Summary | None:
@@ -136,3 +153,23 @@ class Runs:
                 call.task.cancel()
                 if self._calls.get(key) is call:
                     del self._calls[key]
+
+
+def _deliver_at(description: WorkflowExecutionDescription) -> datetime | None:
+    """When a workflow starts that is to start later; None for any other."""
+    time = description.execution_time
+    return time if time is not None and time > description.start_time else None
+
+
+def _not_started(description: WorkflowExecutionDescription) -> NotStarted | None:
+    """What is known of a workflow whose start is in the future. No worker has seen it, so none could be asked.
+
+    A cancellation makes it start at once, to end as cancelled; until a worker does that, its history has two events more.
+    """
+    deliver_at = _deliver_at(description)
+    if description.status is not WorkflowExecutionStatus.RUNNING or deliver_at is None:
+        return None
+    if description.history_length == 1:
+        return NotStarted(deliver_at=deliver_at, cancelled=False)
+    cancelled = description.raw_description.workflow_extended_info.cancel_requested
+    return NotStarted(deliver_at=deliver_at, cancelled=True) if cancelled and description.history_length <= 3 else None

@@ -13,6 +13,7 @@ from temporalio.exceptions import ApplicationError
 
 from bellwire import contract
 from bellwire.contract import LookupInput, LookupResult, PublishResult, Summary
+from bellwire.deliveries import Counts
 from bellwire.errors import (
     DeliveryNotFound,
     EventConflict,
@@ -23,7 +24,7 @@ from bellwire.errors import (
 )
 from bellwire.formats.durations import format_duration
 from bellwire.receipts import Address, EventReference, Status, address_of
-from bellwire.temporal.runs import Runs
+from bellwire.temporal.runs import NotStarted, Runs
 from bellwire.temporal.workers import run_short
 
 #: Seconds before the workflow of several events is looked at again; doubled each time, up to the maximum.
@@ -118,6 +119,18 @@ class Statuses:
             workflow_id, summary = found.workflow_id, await self._runs.summary(found.workflow_id, shared=shared)
             if summary is None:
                 return Status.recorded(source, event_id, found)
+        if isinstance(summary, NotStarted):
+            return Status(
+                source=source,
+                id=event_id,
+                workflow_id=workflow_id,
+                counts=Counts(),
+                resolved=summary.cancelled,
+                settled=summary.cancelled,
+                scheduled=not summary.cancelled,
+                deliver_at=summary.deliver_at,
+                cancelled=summary.cancelled,
+            )
         known = summary.events.get(address.key)
         if known and known.result is PublishResult.CONFLICT:
             raise EventConflict(

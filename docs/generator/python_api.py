@@ -6,12 +6,12 @@ from collections import defaultdict
 from types import ModuleType
 
 import bellwire
-from bellwire import errors, webhooks
+from bellwire import errors, nexus, outbox, testing, webhooks
 from docs.generator.markdown import MARK, code, document, table
 
 FOLDER = "reference/python-api"
 #: Modules beside the façade that services and receivers import by their own names.
-BESIDE: tuple[ModuleType, ...] = (errors, webhooks)
+BESIDE: tuple[ModuleType, ...] = (errors, nexus, outbox, testing, webhooks)
 
 
 def pages() -> dict[str, str]:
@@ -52,10 +52,11 @@ def _overview(parts: dict[str, list[str]]) -> str:
         (f"[{_title(part)}]({part}.md)", ", ".join(code(name.rpartition(".")[2]) for name in names))
         for part, names in sorted(parts.items())
     ]
+    *first, last = (code(each.__name__) for each in BESIDE)
     return document(
         "Python API",
         "Services import `bellwire`; it needs pydantic and temporalio only. Everything in `bellwire.__all__` and the modules"
-        f" {' and '.join(code(each.__name__) for each in BESIDE)} are public.",
+        f" {', '.join(first)} and {last} are public.",
         table(("page", "names"), rows),
     )
 

@@ -10,8 +10,9 @@ from docs.generator.code_index import Place
 from docs.generator.flow import Flow, Text
 from docs.generator.sources import Module, called_name, modules
 
-#: What takes another kind of `reason`: suppressed addresses have an enumeration, and Temporal notes who changed a queue.
-OTHER = frozenset({"Suppression", "lift", "RateLimitUpdate"})
+#: What takes another kind of `reason`: suppressed addresses have an enumeration, Temporal notes who changed a queue, and a trace
+#: of a filter says what the filter found.
+OTHER = frozenset({"Suppression", "lift", "RateLimitUpdate", "Trace"})
 #: Keys of the mappings that change a reason: of a copied model (`update=`), or of an SQL statement.
 STATEMENT_KEYS = frozenset({"new_reason", "state_reason"})
 #: What is read from a model or an exception was collected where that was made.

@@ -12,6 +12,8 @@ from pathlib import Path
 CHECKOUT = Path(__file__).parents[2]
 #: What runs in production, in the order of the pages.
 PRODUCT = ("bellwire", "workflows", "activities", "starter", "worker.py")
+#: What runs only in the tests of services.
+_TESTING = CHECKOUT / "bellwire" / "testing"
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -77,6 +79,7 @@ def modules(*parts: str) -> tuple[Module, ...]:
     for part in parts or PRODUCT:
         found = CHECKOUT / part
         files += [found] if found.is_file() else sorted(found.rglob("*.py"))
+    files = [file for file in files if not file.is_relative_to(_TESTING)]
     return tuple(Module.parse(file.relative_to(CHECKOUT).as_posix(), file.read_text()) for file in files)
 
 

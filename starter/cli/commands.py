@@ -29,6 +29,9 @@ COMMANDS = {
     ),
     "publish": Command("delivery.publish", "publish", "Publish an event, or many."),
     "events": Command("delivery.events", "app", "List events; show, pause, resume or cancel one."),
+    "explain": Command(
+        "delivery.explain", "explain", "Explain why an event matched a subscription or did not, step by step."
+    ),
     "deliveries": Command("delivery.deliveries", "app", "List deliveries; show one, or attempt one or many again."),
     "suppressions": Command(
         "subscribers.suppressions", "app", "List suppressed addresses, which get nothing more; add or lift one."
@@ -50,6 +53,7 @@ COMMANDS = {
     "rekey": Command(
         "admin.rekey", "rekey", "Encrypt what is in the registry with the first key of BELLWIRE_ENCRYPTION_KEYS."
     ),
+    "relay": Command("admin.relay", "relay", "Publish the outbox of a service until it is stopped."),
     "gateway": Command(
         "admin.gateway",
         "gateway",

@@ -112,4 +112,8 @@ def in_status(status: Status | None) -> str:
     """The counts of a status as one text, which claims nothing that is not known; None: the status is not known."""
     if status is None:
         return "not known"
+    if status.scheduled:
+        return "scheduled"
+    if status.cancelled:
+        return "cancelled before it started"
     return in_counts(status.counts) if status.resolved or status.counts.matched else "subscriptions not matched yet"

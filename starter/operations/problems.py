@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from bellwire.errors import (
     ApiKeyNotFound,
     BellwireError,
+    CursorExpired,
     DeliveryNotFound,
     DeliveryPaused,
     EventConflict,
@@ -109,6 +110,7 @@ _KINDS: dict[type[BellwireError], Kind] = {
     SubscriptionChanged: Kind.CONFLICT,
     ReplayEnded: Kind.CONFLICT,
     ReplayNotFound: Kind.NOT_FOUND,
+    CursorExpired: Kind.CONFLICT,
     TemporalUnavailable: Kind.UNAVAILABLE,
     NotStorable: Kind.INVALID,
     RegistryUnavailable: Kind.UNAVAILABLE,

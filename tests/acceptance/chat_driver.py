@@ -69,7 +69,7 @@ async def send(folder: Path) -> dict[str, Any]:
     registry = await Registry.open(f"sqlite:///{folder}/registry.db")
     await registry.migrate()
     for room in ROOMS:
-        target = {"channel": "chat", "url": f"http://127.0.0.1:{port}/{room}"}
+        target = {"channel": "mattermost", "url": f"http://127.0.0.1:{port}/{room}"}
         await registry.subscriptions.create(
             Subscription.model_validate({"id": room, "tenant": "acme", "types": ["order.*"], "target": target})
         )
@@ -80,7 +80,10 @@ async def send(folder: Path) -> dict[str, Any]:
         egress_allow="127.0.0.0/8",
     )
     event = Event(source="/shop", type="order.paid", tenant="acme", subject="order 42")
-    async with await start_server() as server, worker.polling(server.client, registry, settings, [Channel("chat")]):
+    async with (
+        await start_server() as server,
+        worker.polling(server.client, registry, settings, [Channel("mattermost")]),
+    ):
         client = Client(server.client)
         await client.publish(event)
         while not (status := await client.status(event)).settled:

@@ -17,7 +17,7 @@ PAGE = CHECKOUT / "docs" / "how-to" / "writing-a-channel.md"
 PRODUCT = ("bellwire", "workflows", "activities")
 _BLOCK = re.compile(r'^```(?P<language>\w+) title="(?P<file>[^"]+)"\n(?P<text>.*?)^```$', re.DOTALL | re.MULTILINE)
 #: Where the page shows a file that is not part of the checkout.
-EXAMPLES = {"chat.json"}
+EXAMPLES = {"mattermost.json"}
 
 
 class PageWrong(AssertionError):
@@ -111,7 +111,7 @@ def outcomes(result: Any, room: str) -> list[tuple[str, str, float | None, bool]
 
 
 async def test_channel_of_the_page_delivers(result: Any) -> None:
-    assert outcomes(result, "open") == [("delivered", "Chat 201", None, False)]
+    assert outcomes(result, "open") == [("delivered", "Mattermost 201", None, False)]
     (post,) = result["posts"]["open"]
     assert post["text"] == "order.paid: order 42"
     assert result["counts"] == {"matched": 3, "delivered": 2, "rejected": 1, "exhausted": 0, "cancelled": 0}
@@ -119,35 +119,37 @@ async def test_channel_of_the_page_delivers(result: Any) -> None:
 
 async def test_channel_of_the_page_defers_by_retry_after_and_by_its_schedule(result: Any) -> None:
     assert outcomes(result, "busy") == [
-        ("deferred", "Chat 500", 1200.0, True),
-        ("deferred", "Chat 503", 300.0, False),
-        ("delivered", "Chat 201", None, False),
+        ("deferred", "Mattermost 500", 1200.0, True),
+        ("deferred", "Mattermost 503", 300.0, False),
+        ("delivered", "Mattermost 201", None, False),
     ]
     assert len({post["id"] for post in result["posts"]["busy"]}) == 1, "the id is the same on every attempt"
 
 
 async def test_channel_of_the_page_rejects_and_disables(result: Any) -> None:
-    assert outcomes(result, "gone") == [("rejected", "Chat 410", None, False)]
+    assert outcomes(result, "gone") == [("rejected", "Mattermost 410", None, False)]
     assert result["states"] == {"open": "active", "busy": "active", "gone": "disabled"}
 
 
 async def test_address_of_the_page_is_not_shown(result: Any) -> None:
-    assert result["shown"] == {"channel": "chat", "url": "**********"}
+    assert result["shown"] == {"channel": "mattermost", "url": "**********"}
     reasons = [each["outcome"]["reason"] for attempts in result["attempts"].values() for each in attempts]
     assert not any("127.0.0.1" in reason for reason in reasons)
 
 
 async def test_code_of_the_page_passes_the_linter(copy: Path) -> None:
-    await run(copy, "-m", "ruff", "check", "--quiet", "--no-cache", "bellwire/targets", "activities/chat")
-    await run(copy, "-m", "ruff", "format", "--check", "--quiet", "--no-cache", "bellwire/targets", "activities/chat")
+    await run(copy, "-m", "ruff", "check", "--quiet", "--no-cache", "bellwire/targets", "activities/mattermost")
+    await run(
+        copy, "-m", "ruff", "format", "--check", "--quiet", "--no-cache", "bellwire/targets", "activities/mattermost"
+    )
 
 
 @pytest.mark.parametrize(
     ("right", "wrong", "problem"),
     [
-        ('     WEBHOOK = "webhook"', '     WEBHOOK = "hook"', "bellwire/targets/channel.py has 0 lines"),
+        ('     EMAIL = "email"', '     EMAIL = "mail"', "bellwire/targets/channel.py has 0 lines"),
         (
-            'title="bellwire/targets/chat.py"',
+            'title="bellwire/targets/mattermost.py"',
             'title="bellwire/targets/sms.py"',
             "bellwire/targets/sms.py exists already",
         ),

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import pytest
 
@@ -10,6 +11,7 @@ from bellwire.errors import (
     ApiKeyRefused,
     DeliveryNotFound,
     EventConflict,
+    EventInvalid,
     EventNotFound,
     GatewayUnavailable,
     WaitTimeout,
@@ -97,3 +99,20 @@ async def test_errors_are_those_of_the_client_over_temporal(served: Served, clie
 async def test_a_url_needs_a_key() -> None:
     with pytest.raises(ApiKeyRefused, match="needs `key`"):
         await Client.connect(url="http://127.0.0.1:1")
+
+
+async def test_an_event_for_later_waits_and_is_cancelled(client: HttpClient) -> None:
+    published = event("sdk.later")
+    receipt = await client.publish(published, delay="2d")
+    assert receipt.deliver_at is not None
+    status = await client.status(published)
+    assert (status.scheduled, status.settled, status.resolved) == (True, False, False)
+    assert status.deliver_at is not None
+    assert abs(status.deliver_at - receipt.deliver_at) < timedelta(seconds=5)
+    await client.cancel(published)
+    status = await client.wait(receipt, timeout=30)
+    assert (status.cancelled, status.settled) == (True, True)
+    receipts = await client.publish_many([event("sdk.later"), event("sdk.later")], deliver_at=receipt.deliver_at)
+    assert [each.deliver_at for each in receipts] == [receipt.deliver_at] * 2
+    with pytest.raises(EventInvalid, match="delay: is more than 365d ahead"):
+        await client.publish(event("sdk.later"), delay="400d")

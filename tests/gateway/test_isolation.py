@@ -11,7 +11,7 @@ from bellwire.events import uuid7
 from starter.gateway.api.paging import cursor_of
 from starter.operations.subscribers.suppressions import suppress
 from tests.gateway.conftest import Response, Served
-from tests.gateway.test_malformed import valid_bodies
+from tests.gateway.test_malformed import of_channel, valid_bodies
 
 #: Who may use each operation. `own`: a tenant sees its own and gets 404 for the rest; `list`: a list of its own; `any`: nothing
 #: in it belongs to a tenant; `body`: as `own`, for a subscription that the body names; `admin` and `publish`: keys of tenants get
@@ -39,6 +39,7 @@ OPERATIONS = {
     "GET /v1/events": "list",
     "POST /v1/events": "publish",
     "GET /v1/events/{key}": "own",
+    "GET /v1/events/{key}/explain": "own",
     "POST /v1/events/{key}/cancel": "publish",
     "GET /v1/events/{key}/status": "publish",
     "POST /v1/events/precheck": "publish",
@@ -54,6 +55,7 @@ OPERATIONS = {
     "GET /v1/tenants/{tenant}": "own",
     "GET /v1/subscriptions": "list",
     "POST /v1/subscriptions": "any",
+    "POST /v1/subscriptions/simulate": "any",
     "GET /v1/subscriptions/{subscription_id}": "own",
     "PATCH /v1/subscriptions/{subscription_id}": "own",
     "POST /v1/subscriptions/{subscription_id}/pause": "own",
@@ -61,6 +63,7 @@ OPERATIONS = {
     "POST /v1/subscriptions/{subscription_id}/test": "own",
     "POST /v1/subscriptions/{subscription_id}/rotate-secret": "own",
     "GET /v1/subscriptions/{subscription_id}/health": "own",
+    "GET /v1/subscriptions/{subscription_id}/poll": "own",
     "DELETE /v1/subscriptions/{subscription_id}": "own",
 }
 
@@ -94,6 +97,7 @@ async def owners(served: Served) -> tuple[Owned, Owned]:
         kind = f"isolation.{tenant}"
         templates = {"webhook.json": '{"type": {{ type }}}'}
         subscription = await served.system.hook(f"/{tenant}", kind, tenant=tenant, templates=templates)
+        polled = await served.system.subscribe({"channel": "poll"}, f"{kind}.polled", tenant=tenant)
         event = Event.model_validate({"source": "/isolation", "type": kind, "tenant": tenant, "id": str(uuid7())})
         await served.system.client.wait(await served.system.client.publish(event), timeout=30)
         await suppress(served.system.registry, f"{tenant}@example.com", subscription_id=subscription.id)
@@ -102,6 +106,7 @@ async def owners(served: Served) -> tuple[Owned, Owned]:
             "key": event.key,
             "delivery_id": f"dlv_{event.key}_{subscription.id}",
             "subscription_id": subscription.id,
+            "poll_id": polled.id,
         }
         owners.append(Owned(tenant, await served.key(f"tenant:{tenant}"), parameters))
     return owners[0], owners[1]
@@ -177,7 +182,7 @@ async def _called(
     key: str,
     headers: dict[str, str] | None = None,
 ) -> Response:
-    for name, value in parameters.items():
+    for name, value in of_channel(path, parameters).items():
         path = path.replace(f"{{{name}}}", value)
     return await served.call(method, path, body, key=key, headers=headers)
 

@@ -184,6 +184,7 @@ async def served(served: Served, tmp_path_factory: pytest.TempPathFactory) -> As
 async def parameters(served: Served) -> dict[str, str]:
     """Of existing resources."""
     subscription = await served.system.hook("/malformed", "gateway.malformed", tenant="acme")
+    polled = await served.system.subscribe({"channel": "poll"}, "gateway.malformed.polled", tenant="acme")
     event = {
         "specversion": "1.0",
         "id": "malformed",
@@ -200,6 +201,7 @@ async def parameters(served: Served) -> dict[str, str]:
         "key": key,
         "delivery_id": f"dlv_{key}_{subscription.id}",
         "subscription_id": subscription.id,
+        "poll_id": polled.id,
         "key_id": created.json["id"],
         "name": "webhook",
         "channel": "sms",
@@ -209,7 +211,13 @@ async def parameters(served: Served) -> dict[str, str]:
     }
 
 
+def of_channel(path: str, parameters: dict[str, str]) -> dict[str, str]:
+    """The parameters with a subscription of the channel that the operation is for."""
+    return {**parameters, "subscription_id": parameters["poll_id"]} if path.endswith("/poll") else parameters
+
+
 def cases(method: str, template: str, operation: dict[str, Any], parameters: dict[str, str]) -> Iterator[Case]:
+    parameters = of_channel(template, parameters)
     path = template
     for name, value in parameters.items():
         path = path.replace(f"{{{name}}}", value)
@@ -298,6 +306,9 @@ def valid_bodies() -> dict[str, list[Any]]:
             subscription(),
             mail("email", to=["ann@example.com"]),
             mail("sms", to="+14155550123"),
+        ],
+        "POST /v1/subscriptions/simulate": [
+            {"tenant": "acme", "types": ["never.published"], "filters": [{"exact": {"type": "a"}}], "last": 5}
         ],
         "PATCH /v1/subscriptions/{subscription_id}": [change, {"templates": {"webhook.json": "{}"}}],
         "POST /v1/subscriptions/{subscription_id}/pause": [{"reason": "x"}],

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -158,3 +159,43 @@ async def test_precheck_counts_who_would_match_and_publishes_nothing(served: Ser
     bad = await served.call("POST", "/v1/events/precheck", {"subject": "x"})
     assert (bad.status, [error["field"] for error in bad.json["errors"]]) == (400, ["type"])
     assert await served.system.registry.events.list(type="gateway.prechecked") == []
+
+
+async def test_an_event_for_later_is_followed_and_cancelled_before_it_starts(served: Served) -> None:
+    published = event(type="gateway.later")
+    response = await served.call("POST", "/v1/events?delay=3d", published, headers={"content-type": STRUCTURED})
+    assert response.status == 202, response.body
+    assert response.json["deliver_at"] > published.get("time", "")
+    path, query = response.headers["location"], f"?source=/shop&id={published['id']}"
+    status = await served.call("GET", f"{path}/status{query}")
+    assert (status.json["scheduled"], status.json["settled"]) == (True, False)
+    again = await publish(served, published)
+    assert (again.json["duplicate"], "deliver_at" in again.json) == (True, False)
+    assert (await served.call("POST", f"{path}/cancel")).status == 404
+    cancelled = await served.call("POST", f"{path}/cancel{query}")
+    assert (cancelled.status, cancelled.json["cancelled"], cancelled.json["settled"]) == (200, True, True)
+
+
+async def test_a_batch_for_later_has_one_time(served: Served) -> None:
+    time = (datetime.now(UTC) + timedelta(days=30)).replace(microsecond=0).isoformat().replace("+00:00", "Z")
+    data = json.dumps([event(), event()]).encode()
+    response = await served.call("POST", f"/v1/events?deliver_at={time}", data=data, headers={"content-type": BATCH})
+    assert response.status == 202, response.body
+    assert [item["deliver_at"][:19] for item in response.json] == [time[:19], time[:19]]
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("delay=-5s", "delay"),
+        ("delay=366d", "delay"),
+        ("delay=", "delay"),
+        ("delay=1h&delay=2h", "delay"),
+        ("deliver_at=tomorrow", "deliver_at"),
+        ("deliver_at=2020-01-01T00:00:00Z", "deliver_at"),
+        ("delay=1h&deliver_at=2020-01-01T00:00:00Z", "delay"),
+    ],
+)
+async def test_a_time_that_is_not_valid_is_refused_by_its_name(served: Served, query: str, field: str) -> None:
+    response = await served.call("POST", f"/v1/events?{query}", event(), headers={"content-type": STRUCTURED})
+    assert (response.status, response.json["errors"][0]["field"]) == (400, field), response.body

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -63,6 +64,7 @@ async def fill(registry: Registry, *, name: str = "a") -> None:
     exchange = Exchange(request=f"RCPT TO:<{PRIVATE}>", response="451")
     outcome = outcome.model_copy(update={"exchanges": (exchange,)})
     await registry.test_sends.keep(name, "test", [exchange])
+    await registry.feeds.place_test(name, event(id=f"test-{name}", data={"to": PRIVATE}))
     made = Attempt(
         event_key=EVENT.key,
         subscription_id=name,
@@ -77,6 +79,8 @@ async def fill(registry: Registry, *, name: str = "a") -> None:
     await registry.suppressions.add(suppression(f"{name}.{PRIVATE}"))
     await registry.idempotency.claim("key_1", name, "fingerprint")
     await registry.idempotency.complete("key_1", name, StoredResponse(201, PRIVATE, "application/json"))
+    await registry.provider_tokens.claim("wecom", name, generation=0, by="test", lasting=timedelta(seconds=1))
+    await registry.provider_tokens.store("wecom", name, generation=0, token=PRIVATE, expires_at=NOW)
 
 
 def suppression(address: str = PRIVATE, **fields: Any) -> Suppression:
@@ -154,7 +158,9 @@ def test_columns_with_private_data_are_sealed() -> None:
         "attempts.outcome",
         "attempts.exchanges",
         "test_sends.exchanges",
+        "feed_entries.body",
         "idempotency_keys.body",
+        "provider_tokens.token",
     }
 
 
@@ -170,7 +176,7 @@ async def test_with_keys_private_data_is_encrypted(url: str, opened: Opened) -> 
 async def test_without_keys_data_is_stored_as_plain_text(url: str, opened: Opened) -> None:
     registry = await opened()
     await fill(registry)
-    assert (await everything(url)).count(PRIVATE) == 9
+    assert (await everything(url)).count(PRIVATE) == 11
     assert "sealed:" not in await everything(url)
     assert await read_back(registry) == await read_back(await opened(OLD))
 

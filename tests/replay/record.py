@@ -18,17 +18,22 @@ from bellwire.contract import (
     QUEUE,
     REPLAY,
     TEST_SEND,
+    WAIT_FOR_EVENT,
     Group,
     ReplayInput,
     TestSendInput,
     replay_batch_workflow_id,
     replay_workflow_id,
+    wait_workflow_id,
 )
+from bellwire.nexus import WaitInput
+from bellwire.nexus.following import WaitForEventInput
 from bellwire.targets import Channel
+from bellwire.testing.registry import MemoryEvent, MemoryReplay
 from tests.conftest import start_dev_server
 from tests.factories import event
-from tests.workflows.fake_registry import FakeEvent, FakeReplay
 from tests.workflows.platform import DELIVERED, REJECTED, FakePlatform, Response, deferred, retry_after
+from workflows.policies import FOLLOW_SECONDS
 
 HISTORIES = Path(__file__).parent / "histories"
 
@@ -166,12 +171,12 @@ async def replayed(platform: FakePlatform, client: Client) -> dict[str, str]:
     """A replay of past events in two batches, one of which is deferred, and of a failed delivery."""
     platform.subscriptions = {Channel.WEBHOOK: ["late"]}
     events = [event(id=f"past-{number}") for number in range(3)]
-    platform.events |= {each.key: FakeEvent(each, "event/1", "", datetime.now(UTC)) for each in events}
+    platform.events |= {each.key: MemoryEvent(each, "event/1", "", datetime.now(UTC)) for each in events}
     groups = [Group(event_key=each.key, channel=Channel.WEBHOOK, subscription_ids=("late",)) for each in events]
     platform.respond = lambda _, attempt: deferred(0.3) if len(platform.attempts) == 1 else DELIVERED
     platform.replays = {
-        "rpl_past": FakeReplay(groups, rate=10, batch=2),
-        "rpl_failed": FakeReplay([groups[0].model_copy(update={"attempt": 3})], missing=False, rate=10),
+        "rpl_past": MemoryReplay(groups, rate=10, batch=2),
+        "rpl_failed": MemoryReplay([groups[0].model_copy(update={"attempt": 3})], missing=False, rate=10),
     }
     ids = {name: replay_workflow_id(name) for name in platform.replays}
     for name, workflow_id in ids.items():
@@ -179,6 +184,17 @@ async def replayed(platform: FakePlatform, client: Client) -> dict[str, str]:
         await client.temporal.get_workflow_handle(replay_batch_workflow_id(name, 1)).result()
     batch = replay_batch_workflow_id("rpl_past", 1)
     return {"replay-past": ids["rpl_past"], "replay-failed": ids["rpl_failed"], "dispatch-past": batch}
+
+
+async def waited(platform: FakePlatform, client: Client) -> dict[str, str]:
+    """The next attempt is due after the first activity has ended, so that the workflow sleeps until then."""
+    platform.subscriptions = {Channel.WEBHOOK: ["a"]}
+    platform.respond = lambda _, attempt: retry_after(FOLLOW_SECONDS + 1) if attempt == 1 else DELIVERED
+    receipt = await client.publish(event())
+    workflow_id = wait_workflow_id(receipt.event_id, "example")
+    request = WaitForEventInput(event=WaitInput.of(receipt))
+    await client.temporal.execute_workflow(WAIT_FOR_EVENT, request, id=workflow_id, task_queue=QUEUE)
+    return {"wait-for-event-retried": workflow_id}
 
 
 async def waiting(client: Client, receipt: Receipt, number: int) -> None:
@@ -202,6 +218,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     not_found,
     test_send,
     replayed,
+    waited,
 )
 
 

@@ -26,6 +26,8 @@ from activities.resolve import Resolver
 from activities.sending.inline import InlineSender
 from activities.sending.test_sends import TestSends
 from bellwire import contract
+from bellwire.client import Client
+from bellwire.nexus.following import Follower, follow_event
 from bellwire.registry import Registry
 from bellwire.service.settings import Settings
 from bellwire.targets import Channel
@@ -63,20 +65,31 @@ DIALLERS = {
 }
 #: The folder that makes the client for untrusted addresses.
 GUARD = {"activities/egress"}
-#: Folders that make clients for addresses that operators configure: SMS providers, services of the embedded stack, and
+#: Folders that make clients for addresses that operators configure: providers, services of the embedded stack, and
 #: a developer's own program.
 TRUSTED_CLIENTS = {
-    *("activities/sms", "bellwire/cli", "bellwire/http", "starter/gateway", "starter/local", "starter/local/receivers")
+    *(
+        "activities/providers",
+        "bellwire/cli",
+        "bellwire/http",
+        "starter/gateway",
+        "starter/local",
+        "starter/local/receivers",
+    )
 }
 #: `worker.py` composes without touching the registry.
 NO_REGISTRY = cast(Registry, None)
 #: What the workflows' own worker runs.
-LOCAL_ACTIVITIES = [*Resolver(NO_REGISTRY).activities, InlineSender(NO_REGISTRY, {}, limit=1).send_inline]
+LOCAL_ACTIVITIES = [
+    *Resolver(NO_REGISTRY).activities,
+    InlineSender(NO_REGISTRY, {}, limit=1).send_inline,
+    Follower(cast(Client, None)).follow_event,
+]
 
 STUBS = {
     definition.name: stub
-    for stub in [stub for _, stub in inspect.getmembers(contract, inspect.isfunction)] + list(contract.SEND.values())
-    if (definition := activity._Definition.from_callable(stub)) and definition.name
+    for stub in [*vars(contract).values(), *contract.SEND.values(), follow_event]
+    if callable(stub) and (definition := activity._Definition.from_callable(stub)) and definition.name
 }
 
 

@@ -61,6 +61,7 @@ def test_every_criterion_has_a_benchmark_in_the_same_order() -> None:
         ("gateway", 0.5, 0.8),
         ("gateway-latency", 1.5, 1.2),
         ("sparse", 5, 2),
+        ("outbox", 10, 15),
     ],
 )
 def test_the_aim_is_harder_than_the_bound(name: str, must: float, aim: float) -> None:

@@ -80,7 +80,7 @@ def errors_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> list[
     [
         (["subscribe", "--tenant", "*", "--type", "a", *MAIL], "tenant: is *, which addresses an event to all tenants"),
         (["subscribe", "--tenant", "acme", *MAIL], "--type: is missing"),
-        (SUBSCRIBE, "target: give exactly one of --email, --sms and --webhook"),
+        (SUBSCRIBE, "target: give exactly one of --email, --sms, --webhook and --poll"),
         ([*SUBSCRIBE, *MAIL, *HOOK], "target: give exactly one"),
         ([*SUBSCRIBE, "--email", "ann"], "to"),
         ([*SUBSCRIBE, "--email", "ann@example.com", "--email", "bob"], "to"),

@@ -31,9 +31,10 @@ __all__ = ["registry_url"]
 
 #: What leaves the registry as it is, or is its own record: an event that was published is listed as such.
 UNCHANGED = {
-    *("demo", "dev", "gateway", "setup", "publish", "keys new", "keys env"),
+    *("demo", "dev", "gateway", "relay", "setup", "publish", "keys new", "keys env"),
     *("subscriptions", "subscriptions list", "subscriptions show", "subscriptions test"),
-    *("events list", "events show", "deliveries list", "deliveries show"),
+    *("events list", "events show", "deliveries list", "deliveries show", "explain", "subscriptions simulate"),
+    *("events scheduled",),
     *("suppressions", "suppressions list", "limits", "templates list", "templates preview"),
     *("types list", "types show", "types lint", "types docs", "api-keys list"),
 }

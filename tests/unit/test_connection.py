@@ -129,6 +129,12 @@ async def test_a_broken_connection_is_translated(status: RPCStatusCode, unconnec
     assert raised.value.__cause__ is broken
 
 
+async def test_a_lazy_client_that_cannot_connect_names_the_variable() -> None:
+    client = await connect(target_host="127.0.0.1:1", tls=False, api_key=None, lazy=True)
+    with pytest.raises(TemporalUnavailable, match=r"127\.0\.0\.1:1: connection refused; check TEMPORAL_ADDRESS"):
+        await Client(client).publish(event())
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

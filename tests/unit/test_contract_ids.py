@@ -16,7 +16,7 @@ from bellwire.contract import (
 )
 from bellwire.deliveries import delivery_id
 from bellwire.events import event_key
-from bellwire.targets import Channel
+from bellwire.targets import SPECS, Channel
 from tests.factories import event
 
 #: Few characters, among them those that ids are built with, so that ids nearly collide.
@@ -116,4 +116,4 @@ def test_the_digest_of_a_batch_changes_with_each_event() -> None:
 
 
 def test_each_channel_has_its_own_queue() -> None:
-    assert [channel_queue(channel) for channel in Channel] == ["bellwire-email", "bellwire-sms", "bellwire-webhook"]
+    assert [channel_queue(channel) for channel in Channel] == [f"bellwire-{channel}" for channel in SPECS]

@@ -27,7 +27,7 @@ FLOORS = {
         {"bellwire/email", "bellwire/sms"},
         {"bellwire/contract"},
         {"bellwire/temporal", "bellwire/registry"},
-        {"bellwire/service"},
+        {"bellwire/service", "bellwire/testing"},
     ),
     "activities": ({"activities/egress", "activities/rendering"}, {"activities/sending"}),
     "starter": ({"starter/operations"}, {"starter/gateway", "starter/local"}, {"starter/cli"}),

@@ -99,7 +99,11 @@ async def test_the_table_notes_differences_and_the_command_that_fixes_them(
     assert await run("limits") == 0
     out, err = capsys.readouterr()
     cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if line.startswith("│")]
-    assert cells == [["email", "7", "no limit"], ["sms", "no limit", "5"], ["webhook", "2.5", "2.5"]]
+    assert [each for each in cells if each[1:] != ["no limit", "no limit"]] == [
+        ["email", "7", "no limit"],
+        ["sms", "no limit", "5"],
+        ["webhook", "2.5", "2.5"],
+    ]
     assert err.splitlines() == [
         "email: registry and server differ; `python -m starter limits set email 7` or `limits clear email` fixes it",
         "sms: registry and server differ; `python -m starter limits set sms 5` or `limits clear sms` fixes it",

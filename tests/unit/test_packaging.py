@@ -1,5 +1,6 @@
 """Packaging: the contents of the wheel, and pinned dependencies."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -31,9 +32,23 @@ def test_the_wheel_contains_only_the_package_bellwire(wheel: Path) -> None:
         names = set(archive.namelist())
     package = {name for name in names if not name.startswith(f"bellwire-{PROJECT['version']}.dist-info/")}
     sources = {str(file.relative_to(CHECKOUT)) for file in (CHECKOUT / "bellwire").rglob("*") if _belongs(file)}
-    assert package == sources
+    bundled = {f"bellwire/testing/{file.relative_to(CHECKOUT)}" for file in (CHECKOUT / "workflows").rglob("*.py")}
+    assert package == sources | bundled
     assert "bellwire/registry/migrations/env.py" in package
     assert any(name.startswith("bellwire/registry/migrations/versions/") for name in package)
+
+
+def test_the_workflows_in_the_wheel_import_each_other_by_their_name_there(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        texts = [
+            archive.read(name).decode() for name in archive.namelist() if name.startswith("bellwire/testing/workf")
+        ]
+    assert len(texts) >= 10
+    imports = [node for text in texts for node in ast.walk(ast.parse(text))]
+    named = {node.module for node in imports if isinstance(node, ast.ImportFrom)}
+    named |= {each.name for node in imports if isinstance(node, ast.Import) for each in node.names}
+    assert not {name for name in named if name and name.split(".")[0] == "workflows"}
+    assert "bellwire.testing.workflows.rounds.run" in named
 
 
 def _belongs(file: Path) -> bool:

@@ -93,6 +93,7 @@ def test_variables_are_read(monkeypatch: pytest.MonkeyPatch, name: str, value: s
         ("SMS_PRICES", "/nowhere/prices.csv", "is not a file"),
         ("SMS_PROVIDERS", "/nowhere/providers.toml", "is not a file"),
         ("SMS_SECRETS", "s3cret", "its own variable"),
+        ("ACCOUNT_SECRETS", "s3cret", "its own variable"),
         ("PUBLIC_URL", "bellwire.example", "must be an https URL"),
         ("WEBHOOK_TIMEOUT", "31", "less than or equal to 30"),
         ("WEBHOOK_ALLOW_HTTP", "2", "must be true or false"),

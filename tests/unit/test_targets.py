@@ -8,7 +8,17 @@ from temporalio import activity
 
 from bellwire import contract
 from bellwire.contract import channel_queue
-from bellwire.targets import SPECS, Channel, ChannelSpec, EmailTarget, SmsTarget, Target, WebhookFormat, WebhookTarget
+from bellwire.targets import (
+    SPECS,
+    Channel,
+    ChannelSpec,
+    EmailTarget,
+    PollTarget,
+    SmsTarget,
+    Target,
+    WebhookFormat,
+    WebhookTarget,
+)
 from workflows.policies import INLINE_CHANNELS, SCHEDULES
 
 every_spec = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
@@ -20,7 +30,7 @@ def _name(stub: object) -> str | None:
 
 def test_every_channel_has_one_spec_and_one_target() -> None:
     union, _ = get_args(Target)
-    assert list(SPECS) == list(Channel)
+    assert set(SPECS) == set(Channel)
     assert {spec.target for spec in SPECS.values()} == set(get_args(union))
     assert [spec.channel for spec in SPECS.values()] == list(SPECS)
 
@@ -45,11 +55,15 @@ def test_names_and_schedules_derive_from_the_spec(spec: ChannelSpec) -> None:
 @every_spec
 def test_templates_are_named_after_their_channel(spec: ChannelSpec) -> None:
     assert all(name.startswith(f"{spec.channel}.") for name in spec.templates)
-    assert all(file.startswith(f"{spec.channel}.") for file in spec.templates.values())
+    # One file serves the chats of all providers.
+    assert all(file.startswith((f"{spec.channel}.", "chat.")) for file in spec.templates.values())
 
 
 def test_no_two_channels_share_a_template() -> None:
-    named = [{*spec.templates, *spec.templates.values()} for spec in SPECS.values()]
+    named = [
+        {*spec.templates, *(file for file in spec.templates.values() if not file.startswith("chat."))}
+        for spec in SPECS.values()
+    ]
     assert not set(chain.from_iterable(one & other for one, other in combinations(named, 2)))
 
 
@@ -60,6 +74,11 @@ def test_people_have_recipients_and_endpoints_have_an_address() -> None:
     assert SmsTarget(to="+14155550123").recipients == (SmsTarget(to="+14155550123").address,)
     endpoint = WebhookTarget(url="https://app.example/hooks")
     assert (endpoint.recipients, endpoint.address) == ((), "https://app.example/hooks")
+
+
+def test_a_feed_has_no_address_and_is_read_as_it_is() -> None:
+    assert PollTarget().model_dump(mode="json") == {"channel": "poll"}
+    assert (PollTarget().recipients, PollTarget().address, PollTarget().is_rendered) == ((), "its feed", False)
 
 
 def test_only_webhooks_can_be_sent_unrendered_and_ask_for_consent() -> None:

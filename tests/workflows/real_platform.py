@@ -17,7 +17,7 @@ from bellwire.registry.subscriptions import create
 from bellwire.sends import SendRequest
 from bellwire.targets import Channel
 from tests.factories import subscription
-from tests.workflows.platform import DELIVERED, Response
+from tests.workflows.platform import DELIVERED, Exact, Response
 
 TARGETS = {
     Channel.EMAIL: {"channel": "email", "to": "ann@example.com"},
@@ -41,10 +41,11 @@ class RealPlatform(Resolver):
     async def attempt(self, request: SendRequest) -> Outcome:
         self.attempts.append((request.subscription.id, request.number, datetime.now(UTC)))
         response = self.respond(request.subscription.id, request.number)
-        if isinstance(response, DeliveryState):
-            return Outcome(kind=OutcomeKind(str(response)), reason="HTTP 200")
-        assert response.from_retry_after or response.delay is None, "a real delay is Retry-After or the schedule's"
-        return Outcome(kind=OutcomeKind.DEFERRED, reason=response.reason, retry_after=response.delay)
+        if response.state is not DeliveryState.WAITING:
+            return Outcome(kind=OutcomeKind(response.state), reason=response.reason)
+        exact = isinstance(response, Exact)
+        assert not exact or response.retry_after, "a real delay is Retry-After or the schedule's"
+        return Outcome(kind=OutcomeKind.DEFERRED, reason=response.reason, retry_after=response.retry_after)
 
     async def send(self, channel: Channel, chunk: Chunk) -> ChunkResult:
         """The send activity of a channel."""

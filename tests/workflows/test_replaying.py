@@ -20,9 +20,9 @@ from bellwire.contract import (
 from bellwire.deliveries import DeliveryState
 from bellwire.replays import ReplayState, new_replay_id
 from bellwire.targets import Channel
+from bellwire.testing.registry import MemoryDelivery, MemoryEvent, MemoryReplay
 from tests.factories import event
-from tests.workflows.fake_registry import FakeEvent, FakeReplay
-from tests.workflows.platform import DELIVERED, FakePlatform, deferred
+from tests.workflows.platform import FakePlatform, deferred
 from tests.workflows.waiting import until
 
 
@@ -30,26 +30,32 @@ def past(platform: FakePlatform, number: int) -> list[Group]:
     """Stored events that were never delivered to the subscription `late`."""
     platform.subscriptions = {Channel.WEBHOOK: ["late"]}
     events = [event(id=f"{each:03}") for each in range(number)]
-    platform.events |= {each.key: FakeEvent(each, "event/1", "", datetime.now(UTC)) for each in events}
+    platform.events |= {each.key: MemoryEvent(each, "event/1", "", datetime.now(UTC)) for each in events}
     return [Group(event_key=each.key, channel=Channel.WEBHOOK, subscription_ids=("late",)) for each in events]
+
+
+def add(platform: FakePlatform, group: Group, workflow_id: str) -> None:
+    """A delivery of another workflow."""
+    delivery = MemoryDelivery(group.event_key, "late", Channel.WEBHOOK, workflow_id)
+    platform.deliveries[group.event_key, "late"] = delivery
 
 
 async def start(
     platform: FakePlatform, client: Client, groups: Sequence[Group], **fields: Any
 ) -> WorkflowHandle[Any, Any]:
     name = new_replay_id()
-    platform.replays[name] = FakeReplay(groups, **fields)
+    platform.replays[name] = MemoryReplay(groups, **fields)
     workflow_id = replay_workflow_id(name)
     return await client.temporal.start_workflow(REPLAY, ReplayInput(replay_id=name), id=workflow_id, task_queue=QUEUE)
 
 
-async def end(platform: FakePlatform) -> FakeReplay:
+async def end(platform: FakePlatform) -> MemoryReplay:
     """Wait for the end. The result of the workflow would skip time, beyond the start of a child."""
     await until(lambda: only(platform).state.ended)
     return only(platform)
 
 
-def only(platform: FakePlatform) -> FakeReplay:
+def only(platform: FakePlatform) -> MemoryReplay:
     (replay,) = platform.replays.values()
     return replay
 
@@ -137,12 +143,12 @@ async def test_a_cancel_in_temporal_cancels_the_replay_and_leaves_its_batches(
     await until(lambda: len(platform.attempts) == 2)
     await handle.cancel()
     assert (await end(platform)).state is ReplayState.CANCELLED
-    assert [each.state for each in platform.deliveries.values()] == [DELIVERED] * 2
+    assert [each.state for each in platform.deliveries.values()] == [DeliveryState.DELIVERED] * 2
 
 
 async def test_what_another_workflow_has_is_not_sent(platform: FakePlatform, client: Client) -> None:
     groups = past(platform, 3)
-    platform._add(groups[1].event_key, ["late"], "event/live")
+    add(platform, groups[1], "event/live")
     await start(platform, client, groups, rate=1000, batch=3)
     await end(platform)
     sent = [group.event_key for chunk in platform.chunks for group in chunk.groups]
@@ -153,11 +159,11 @@ async def test_what_another_workflow_has_is_not_sent(platform: FakePlatform, cli
 async def test_failed_deliveries_are_sent_again_and_unchanged_only(platform: FakePlatform, client: Client) -> None:
     groups = past(platform, 3)
     for number, group in enumerate(groups):
-        platform._add(group.event_key, ["late"], "event/1")
+        add(platform, group, "event/1")
         failed = platform.deliveries[group.event_key, "late"]
         failed.state, failed.attempts = DeliveryState.EXHAUSTED, 1 + number
     again = [group.model_copy(update={"attempt": 2}) for group in groups]
     await start(platform, client, again, missing=False, rate=1000)
     await end(platform)
     states = [platform.state(group.event_key, "late") for group in groups]
-    assert states == [DELIVERED, DeliveryState.EXHAUSTED, DeliveryState.EXHAUSTED]
+    assert states == [DeliveryState.DELIVERED, DeliveryState.EXHAUSTED, DeliveryState.EXHAUSTED]

@@ -10,7 +10,7 @@ from typing import Any
 
 from jinja2.exceptions import TemplateRuntimeError
 
-from activities.rendering.sandbox.json_text import JsonText
+from activities.rendering.sandbox.written_text import WrittenText
 
 #: Steps of one rendering: enough for thousands of rows, and at most about a second.
 MAX_STEPS = 100_000
@@ -68,7 +68,7 @@ class Budget:
                 raise LimitExceeded("too large: a number with more digits than an event can hold")
         elif isinstance(value, str):
             self.charge_size(len(value))
-        elif isinstance(value, list | tuple | dict | range | JsonText):
+        elif isinstance(value, list | tuple | dict | range | WrittenText):
             self.charge_size(size(value))
         return value
 
@@ -91,7 +91,7 @@ def size(value: Any) -> int:
                 pending.extend(item.values())
         elif isinstance(item, range):
             total += 4 * len(item)
-        elif isinstance(item, JsonText):
+        elif isinstance(item, WrittenText):
             total += len(item.text)
         elif type(item) is int:
             total += 1 + (item.bit_length() >> 1)

@@ -10,6 +10,7 @@ from jinja2 import nodes as tree
 from activities.rendering.html.final import finish
 from activities.rendering.sandbox.environment import TemplateEnvironment
 from activities.rendering.sandbox.faults import Fault, fault_of
+from activities.rendering.sandbox.markup import MARKUPS
 from activities.rendering.sandbox.output import render
 
 #: Characters of source whose compiled templates are kept. Compiled, they take about thirty times the memory.
@@ -58,7 +59,8 @@ class CompiledTemplates:
         texts = {}
         for name in names:
             try:
-                texts[name] = render(self._environment, name, lambda name=name: compiled[name], context)  # type: ignore[misc]
+                load: Callable[[], Template] = lambda name=name: compiled[name]  # type: ignore[misc]  # noqa: E731
+                texts[name] = render(self._environment, name, load, context, markup=MARKUPS.get(name))
                 if name == HTML:
                     final = finish(texts[name], with_text=TEXT not in compiled)
                     texts |= {name: final.html} | ({} if TEXT in compiled else {TEXT: final.text})

@@ -28,7 +28,7 @@ from activities.rendering.sandbox.functions import (
     charge_method,
     operator_size,
 )
-from activities.rendering.sandbox.json_text import JsonText
+from activities.rendering.sandbox.written_text import WrittenText
 
 #: Characters of one template's source.
 MAX_SOURCE = 256 * 1024
@@ -62,6 +62,8 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         self.budget = Budget()
         #: Whether expressions write JSON values. `render` sets it, also for templates that the rendered one includes.
         self.writes_json = False
+        #: How values are escaped in the markup that the template writes; None in other texts. `render` sets it, too.
+        self.markup: Callable[[str], str] | None = None
         super().__init__(
             loader=loader,
             undefined=_Missing,
@@ -99,23 +101,27 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
 
     @pass_context
     def _finalize(self, context: Context, value: Any) -> Any:  # noqa: ARG002 - or Jinja2 would call it while compiling
-        """What an expression writes. In a JSON template that is a JSON value, so data cannot change the structure."""
+        """What an expression writes. In a JSON template that is a JSON value, and in markup it is escaped, so data cannot change
+        the structure.
+        """
         if isinstance(value, str | list | tuple | dict):
             self.budget.charge(value)
-        if not self.writes_json:
+        if not self._marks_text:
             return value
-        if isinstance(value, JsonText):
+        if isinstance(value, WrittenText):
             self.budget.charge(value)
             return Markup(value.text)  # noqa: S704 - JSON is not escaped
         if isinstance(value, Undefined):
             str(value)  # raises the error that names the missing variable
+        if self.markup is not None:
+            return self.markup(str(value))
         return Markup(json.dumps(value, ensure_ascii=False))  # noqa: S704
 
     def captured(self, context: Context, value: Any, is_text: bool) -> Any:
         """The value of a `{% set %}` block. `is_text`: as the template wrote it, without a filter."""
         self.budget.charge(value)
-        if self.writes_json:
-            return JsonText(value) if is_text else value
+        if self._marks_text:
+            return WrittenText(value) if is_text else value
         return Markup(value) if context.eval_ctx.autoescape else value  # noqa: S704 - its values are escaped
 
     def written(self, context: Context, value: Any) -> str:
@@ -124,16 +130,20 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         return escape(value) if context.eval_ctx.autoescape else str(value)
 
     def refuse_filter_block(self) -> None:
-        """Raise an error in JSON templates: a filter of the text could change its structure."""
-        if self.writes_json:
-            raise TemplateRuntimeError(
-                "filter blocks are not available in JSON templates; use the filter in an expression"
-            )
+        """Raise an error in JSON templates and in markup: a filter of the text could change its structure."""
+        if self._marks_text:
+            kind = "JSON templates" if self.writes_json else "chat templates"
+            raise TemplateRuntimeError(f"filter blocks are not available in {kind}; use the filter in an expression")
+
+    @property
+    def _marks_text(self) -> bool:
+        """Whether what the template wrote itself is told apart from values."""
+        return self.writes_json or self.markup is not None
 
     def _marked_as_json(self, tojson: Callable[..., Any]) -> Callable[..., Any]:
         def marked(*args: Any, **fields: Any) -> Any:
             written = tojson(*args, **fields)
-            return JsonText(written) if self.writes_json else written
+            return WrittenText(written) if self.writes_json else written
 
         return update_wrapper(marked, tojson)
 
@@ -199,9 +209,9 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
             raise SecurityError("a value is not safely callable")
         result = __self.budget.charge(super().call(__context, __obj, *args, **kwargs))
         is_text = (
-            __self.writes_json and isinstance(__obj, Macro | BlockReference | LoopContext) and isinstance(result, str)
+            __self._marks_text and isinstance(__obj, Macro | BlockReference | LoopContext) and isinstance(result, str)
         )
-        return JsonText(result) if is_text else result
+        return WrittenText(result) if is_text else result
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         self.budget.charge_size(operator_size(operator, left, right))

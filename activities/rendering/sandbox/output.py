@@ -19,14 +19,21 @@ class NotJson(TemplateError):
 
 
 def render(
-    environment: TemplateEnvironment, name: str, load: Callable[[], Template], context: Mapping[str, Any]
+    environment: TemplateEnvironment,
+    name: str,
+    load: Callable[[], Template],
+    context: Mapping[str, Any],
+    *,
+    markup: Callable[[str], str] | None = None,
 ) -> str:
     """The output of the template that `load` returns, checked by the extension of `name`. Raises what templates raise.
+
+    `markup` escapes values in the markup that the template writes.
 
     HTML is not safe before `activities.rendering.html.final` has finished it.
     """
     environment.budget.reset()
-    environment.writes_json = name.endswith(".json")
+    environment.writes_json, environment.markup = name.endswith(".json"), markup
     pieces: list[str] = []
     bytes_left = MAX_OUTPUT_BYTES
     for piece in load().generate(context):

@@ -8,6 +8,7 @@ from sqlalchemy import and_, delete, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.deliveries import SETTLED, Counts
+from bellwire.registry.api import feeds
 from bellwire.registry.db.tables import attempts, deliveries, events, subscriptions
 from bellwire.registry.deliveries import counts
 from bellwire.sends import AttemptKey
@@ -78,6 +79,7 @@ async def purge(connection: AsyncConnection, keys: Sequence[str]) -> Rows:
     settled = sorted(set(keys) - {row.event_key for row in rows if row.state not in _SETTLED})
     deleted_attempts = await connection.execute(delete(attempts).where(attempts.c.event_key.in_(settled)))
     deleted_deliveries = await connection.execute(delete(deliveries).where(deliveries.c.event_key.in_(settled)))
+    await feeds.remove(connection, settled)
     deleted_events = await connection.execute(delete(events).where(events.c.key.in_(settled)))
     return Rows(deleted_events.rowcount, deleted_deliveries.rowcount, deleted_attempts.rowcount)
 
@@ -102,6 +104,7 @@ async def purge_deliveries(connection: AsyncConnection, key: str, *, limit: int)
     await connection.execute(
         delete(deliveries).where(deliveries.c.event_key == key, deliveries.c.subscription_id.in_(ids))
     )
+    await feeds.remove(connection, [key], subscription_ids=ids)
     return Rows(0, len(ids), deleted.rowcount)
 
 
@@ -152,6 +155,7 @@ async def delete_settled(connection: AsyncConnection, subscription_id: str, *, l
     await connection.execute(
         delete(deliveries).where(deliveries.c.event_key.in_(keys), deliveries.c.subscription_id == subscription_id)
     )
+    await feeds.remove(connection, keys, subscription_ids=[subscription_id])
     return Rows(0, len(keys), deleted.rowcount)
 
 

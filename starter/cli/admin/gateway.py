@@ -37,4 +37,4 @@ async def gateway(
         app = application(settings, registry, client)
         app.router.routes.append(metrics_route(metrics))
         measured = RequestMetrics(app, temporal_runtime.metric_meter)
-        await serve(measured, host=host, port=port, grace=settings.shutdown_grace)
+        await serve(measured, host=host, port=port, grace=settings.shutdown_grace, stopping=app.state.feeds.stop)

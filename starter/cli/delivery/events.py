@@ -1,12 +1,15 @@
-"""`events`: list them; show one with its deliveries and attempts; pause, resume or cancel its deliveries."""
+"""`events`: list them, and those scheduled for later; show one with its deliveries and attempts; pause, resume or cancel its
+deliveries."""
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 
 from bellwire.contract import Action
+from bellwire.errors import EventNotFound
 from bellwire.receipts import Status
-from bellwire.registry import StoredEvent
+from bellwire.registry import Registry, StoredEvent
 from bellwire.service.settings import Settings
 from bellwire.tenants import ALL_TENANTS
 from starter.cli.delivery.attempts import details_as_json, print_attempts
@@ -24,6 +27,7 @@ from starter.cli.terminal import (
 )
 from starter.operations.delivery.controlling import control, find_event
 from starter.operations.delivery.events import get_event, live_status, show_event
+from starter.operations.delivery.scheduled import ScheduledEvent, cancel_scheduled, find_scheduled, list_scheduled
 
 app = group("List events; show, pause, resume or cancel one.")
 
@@ -66,6 +70,25 @@ async def list_events(
         note(f"there may be more: --after {found[-1].event.key}")
 
 
+@app.command("scheduled")
+@command
+async def scheduled(
+    event_type: Annotated[str | None, typer.Option("--type", help="Only this type.")] = None,
+    tenant: Annotated[
+        str | None, typer.Option(help="Only events for this tenant; * for those for all tenants.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List events that were published for later and have not started, the next one first."""
+    found = await list_scheduled(await connected(), type=event_type, tenant=tenant, limit=limit)
+    if as_json:
+        print_json([_scheduled_as_json(event) for event in found])
+        return
+    rows = [(each.id, each.type, each.source, each.tenant, each.deliver_at, each.workflow_id) for each in found]
+    print_table(("event", "type", "source", "tenant", "deliver at", "workflow id"), rows)
+
+
 @app.command("show")
 @command
 async def show(
@@ -76,7 +99,12 @@ async def show(
 ) -> None:
     """Show an event: its content, its status, and each delivery with its attempts."""
     async with opened_registry(Settings.read()) as registry:
-        live = await live_status(connected, await get_event(registry, event_id, source))
+        try:
+            stored = await get_event(registry, event_id, source)
+        except EventNotFound:
+            _print_scheduled(await find_scheduled(connected, event_id, source), as_json=as_json)
+            return
+        live = await live_status(connected, stored)
         # Read afterwards, so that it is never older than what the run says.
         details = await show_event(registry, event_id, source=source, limit=limit)
     if live.status is None:
@@ -99,6 +127,27 @@ async def show(
     print_attempts([attempt for detail in details.deliveries for attempt in detail.attempts])
     if len(details.deliveries) == limit:
         note(f"there may be more: python -m starter deliveries list --event {event_id}")
+
+
+def _scheduled_as_json(event: ScheduledEvent) -> dict[str, Any]:
+    return {**asdict(event), "deliver_at": event.deliver_at.isoformat()}
+
+
+def _print_scheduled(event: ScheduledEvent, *, as_json: bool) -> None:
+    if as_json:
+        print_json(_scheduled_as_json(event))
+        return
+    print_facts(
+        [
+            ("event", event.id),
+            ("source", event.source),
+            ("type", event.type),
+            ("tenant", event.tenant),
+            ("deliver at", event.deliver_at),
+            ("workflow id", event.workflow_id),
+            ("result", "scheduled: subscriptions are matched when it starts"),
+        ]
+    )
 
 
 def _summary(stored: StoredEvent) -> dict[str, Any]:
@@ -175,7 +224,10 @@ async def cancel(
     subscription_id: SubscriptionOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """Stop delivering an event: its unsettled deliveries settle as cancelled. What was sent stays sent."""
+    """Stop delivering an event: its unsettled deliveries settle as cancelled. What was sent stays sent.
+
+    An event that is scheduled for later is never delivered.
+    """
     await _control(Action.CANCEL, event_id, source, subscription_id, as_json=as_json)
 
 
@@ -183,7 +235,13 @@ async def _control(
     action: Action, event_id: str, source: str | None, subscription_id: str | None, *, as_json: bool
 ) -> None:
     async with opened_registry(Settings.read()) as registry:
-        stored, subscriptions = await find_event(registry, event_id, source=source, subscription_id=subscription_id)
+        try:
+            stored, subscriptions = await find_event(registry, event_id, source=source, subscription_id=subscription_id)
+        except EventNotFound:
+            if action is not Action.CANCEL or subscription_id is not None:
+                raise
+            await _cancel_scheduled(registry, event_id, source, as_json=as_json)
+            return
         done = await control(await connected(), registry, action, stored, subscriptions)
     if as_json:
         print_json(
@@ -201,3 +259,12 @@ async def _control(
         return
     pages = f", and those of {done.pages:,} pages" if done.pages else ""
     console().print(f"{event_id}: {done.deliveries:,} deliveries {_PAST[action]}{pages}")
+
+
+async def _cancel_scheduled(registry: Registry, event_id: str, source: str | None, *, as_json: bool) -> None:
+    event = await find_scheduled(connected, event_id, source)
+    await cancel_scheduled(await connected(), registry, event)
+    if as_json:
+        print_json({"id": event_id, "source": event.source, "action": "cancel", "deliveries": None, "pages": 0})
+    else:
+        console().print(f"{event_id}: is not delivered")

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, NamedTuple
@@ -17,6 +18,7 @@ from bellwire.registry.db.engine import database_url
 from bellwire.service.settings import Settings
 from starter.cli.input.documents import read_items, read_value
 from starter.cli.input.optional_values import DEFAULT_WAIT
+from starter.cli.input.times import parse_time
 from starter.cli.tables import in_status, print_table
 from starter.cli.terminal import AsJson, command, connected, console, note, opened_registry, print_json, printable
 from starter.operations.catalog.checking import PublishedTypes, deprecations_of, problems_of_events
@@ -52,6 +54,12 @@ async def publish(
     extensions: Annotated[
         list[str] | None, typer.Option("--extension", help="Extension attribute, NAME=VALUE. Repeatable.")
     ] = None,
+    delay: Annotated[
+        str | None, typer.Option(help="Deliver it so much later, such as 90s, 2h or 3d; at most 365d.")
+    ] = None,
+    deliver_at: Annotated[
+        str | None, typer.Option(help="Deliver it at this time: 2026-12-24T18:00:00+01:00; in UTC without a time zone.")
+    ] = None,
     wait: Annotated[
         float | None,
         typer.Option(
@@ -82,6 +90,8 @@ async def publish(
     if file is None and not given:
         raise InputInvalid("give --type and --source, or a FILE of events (- for stdin)", field="publish")
     events = publishing.read_events(read_items(file)) if file is not None else [Event.parse(given)]
+    time_given = None if deliver_at is None else parse_time("--deliver-at", deliver_at)
+    starts_at = publishing.delivery_time(delay, time_given)
     settings = Settings.read()
     unknown, deprecated, problems = await _checked_by_registry(settings, events)
     if problems:
@@ -91,7 +101,7 @@ async def publish(
             unknown, field="tenant", remedy="BELLWIRE_UNKNOWN_TENANTS refuses it, so nothing was published"
         )
     client = await connected()
-    receipts = await _publish_all(client, events)
+    receipts = await _publish_all(client, events, starts_at)
     if unknown:
         note(f"tenant: {unknown}")
     for name, reason in deprecated.items():
@@ -158,7 +168,7 @@ def _extensions(given: Sequence[str]) -> dict[str, str]:
     return extensions
 
 
-async def _publish_all(client: Client, events: Sequence[Event]) -> list[Receipt]:
+async def _publish_all(client: Client, events: Sequence[Event], deliver_at: datetime | None) -> list[Receipt]:
     """Publish in batches, with a progress bar on a terminal. The receipts come in the order of the events."""
     distinct = publishing.distinct(events)
     screen = console(stderr=True)
@@ -168,7 +178,7 @@ async def _publish_all(client: Client, events: Sequence[Event]) -> list[Receipt]
     with Progress(*columns, console=screen, transient=True, disable=not shown) as progress:
         bar = progress.add_task("publishing", total=len(distinct))
         try:
-            async for batch in publishing.publish(client, distinct):
+            async for batch in publishing.publish(client, distinct, deliver_at=deliver_at):
                 receipts += batch
                 progress.advance(bar, len(batch))
         except BellwireError:
@@ -230,13 +240,16 @@ def _as_json(receipt: Receipt, status: Status | None, *, waited: bool) -> dict[s
 
 def _print(receipts: Sequence[Receipt], statuses: Sequence[Status | None] | None) -> None:
     if len(receipts) <= MAX_ROWS:
-        columns = ["event", "source", "result", "workflow id", *(["deliveries"] if statuses else [])]
+        later = any(receipt.deliver_at for receipt in receipts)
+        columns = ["event", "source", "result", "workflow id"]
+        columns += [*(["deliver at"] if later else []), *(["deliveries"] if statuses else [])]
         rows = [
             (
                 receipt.event_id,
                 receipt.source,
                 "published before" if receipt.duplicate else "published",
                 receipt.workflow_id,
+                *([receipt.deliver_at] if later else []),
                 *([in_status(status)] if statuses else []),
             )
             for receipt, status in _paired(receipts, statuses)

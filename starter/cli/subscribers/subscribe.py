@@ -37,6 +37,10 @@ async def subscribe(
     handshake: Annotated[
         bool, typer.Option("--handshake", help="Ask the webhook's URL for its consent before the first POST.")
     ] = False,
+    poll: Annotated[
+        bool,
+        typer.Option("--poll", help="Deliver to a feed, which the app reads over HTTP: GET /v1/subscriptions/ID/poll."),
+    ] = False,
     filters: options.Filters = None,
     template: options.Template = None,
     own_templates: options.OwnTemplates = None,
@@ -93,6 +97,8 @@ async def subscribe(
         timeout=timeout,
         client_certificate=client_certificate,
     )
+    if poll:
+        targets["poll"] = {"channel": "poll"}
     if file is not None:
         if fields or targets:
             raise InputInvalid("cannot be combined with other options", field="--file", remedy="omit them")
@@ -141,8 +147,9 @@ def _target(by_channel: dict[str, dict[str, Any]]) -> dict[str, Any]:
         for channel, fields, address in (("email", email, "to"), ("sms", sms, "to"), ("webhook", webhook, "url"))
         if address in fields
     ]
+    targets += [by_channel["poll"]] if "poll" in by_channel else []
     if len(targets) != 1:
-        raise InputInvalid("give exactly one of --email, --sms and --webhook (or --file)", field="target")
+        raise InputInvalid("give exactly one of --email, --sms, --webhook and --poll (or --file)", field="target")
     if webhook and "url" not in webhook:
         raise InputInvalid("only for --webhook", field=", ".join(sorted(webhook)), remedy="omit them")
     return targets[0]

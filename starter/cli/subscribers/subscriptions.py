@@ -18,6 +18,7 @@ from starter.cli.input.documents import read_items
 from starter.cli.input.durations import parse_duration
 from starter.cli.subscribers.details import print_details
 from starter.cli.subscribers.pausing import pause, resume
+from starter.cli.subscribers.simulate import simulate
 from starter.cli.subscribers.update import update
 from starter.cli.tables import cell, print_facts, print_table
 from starter.cli.terminal import AsJson, command, connected, console, group, note, opened_registry, print_json
@@ -35,6 +36,7 @@ app = group(
 app.command("update")(update)
 app.command("pause")(pause)
 app.command("resume")(resume)
+app.command("simulate")(simulate)
 
 SubscriptionArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of the subscription.")]
 

@@ -7,6 +7,7 @@ from bellwire.client import Client
 from bellwire.registry import Registry
 from bellwire.service.settings import Settings
 from starter.gateway.api.callers import KeyVerifier
+from starter.gateway.api.explanations import explaining, simulating
 from starter.gateway.api.idempotency import IdempotencyKeys
 from starter.gateway.api.openapi import describe
 from starter.gateway.api.problems import handle_problems
@@ -21,6 +22,7 @@ from starter.gateway.api.resources import (
     event_types,
     events,
     limits,
+    polling,
     subscriptions,
     suppressions,
     templates,
@@ -29,11 +31,15 @@ from starter.gateway.api.resources import (
 from starter.gateway.bodies import WholeBodies
 from starter.gateway.well_formed import WellFormed
 from starter.operations.catalog.checking import PublishedTypes
+from starter.operations.delivery.polling import FeedWatcher
 
 ROUTERS = (
     events.router,
+    explaining.router,
     event_types.router,
     subscriptions.router,
+    simulating.router,
+    polling.router,
     deliveries.router,
     suppressions.router,
     templates.router,
@@ -69,6 +75,7 @@ def api(settings: Settings, registry: Registry, client: Client) -> FastAPI:
     app.state.settings, app.state.registry, app.state.client = settings, registry, client
     app.state.verifier = verifier = KeyVerifier(registry)
     types = PublishedTypes(registry, refuse_unknown=settings.unknown_types == "refuse")
+    app.state.feeds = FeedWatcher(registry)
     app.state.limits = limits = RateLimits.of(settings)
     app.router.routes.extend(Publishing(client, verifier, limits, types).routes())
     for router in ROUTERS:

@@ -31,6 +31,7 @@ _PROBLEM = {
         },
     },
 }
+_DURATION = r"^\s*([0-9]+(\.[0-9]+)?\s*[dhms]\s*)+$"
 _RECEIPT = {
     "type": "object",
     "required": ["source", "id", "workflow_id", "duplicate"],
@@ -46,6 +47,11 @@ _RECEIPT = {
             "type": "string",
             "description": "Why its type is deprecated, and what to use instead; absent if it is not.",
         },
+        "deliver_at": {
+            "type": "string",
+            "format": "date-time",
+            "description": "When it is delivered; absent if it is delivered at once, or was published before.",
+        },
         "settled": {"type": "boolean", "description": "With `Prefer: wait=N`, if its deliveries have settled."},
         "counts": {"$ref": "#/components/schemas/CountsView"},
     },
@@ -55,6 +61,7 @@ _RECEIPT = {
 _BODIES = {
     ("/v1/events/precheck", "post"): "EventDraft",
     ("/v1/subscriptions", "post"): "NewSubscription",
+    ("/v1/subscriptions/simulate", "post"): "SubscriptionSimulation",
     ("/v1/subscriptions/{subscription_id}", "patch"): "SubscriptionPatch",
 }
 
@@ -75,6 +82,7 @@ def describe(app: FastAPI) -> None:
                 "EventDraft": request_schemas.draft_event(),
                 "NewSubscription": new_subscription,
                 "SubscriptionPatch": request_schemas.subscription_patch(),
+                "SubscriptionSimulation": request_schemas.subscription_simulation(),
                 **described.schemas(),
             }
             document["webhooks"] = described.webhooks()
@@ -136,7 +144,22 @@ def _publish() -> dict[str, Any]:
                 "required": False,
                 "schema": _STRING,
                 "description": "`wait=N`: respond with 200 once the deliveries have settled, within N seconds, at most 60.",
-            }
+            },
+            {
+                "name": "delay",
+                "in": "query",
+                "required": False,
+                "schema": {"type": "string", "pattern": _DURATION},
+                "description": "Deliver the events so much later, such as 90s, 2h or 3d; at most 365d. "
+                "Subscriptions are matched then.",
+            },
+            {
+                "name": "deliver_at",
+                "in": "query",
+                "required": False,
+                "schema": {"type": "string", "format": "date-time"},
+                "description": "Deliver the events at this time (RFC 3339), instead of `delay`. A + is written as %2B.",
+            },
         ],
         "requestBody": {
             "required": True,

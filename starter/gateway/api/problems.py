@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from bellwire.errors import (
     BellwireError,
+    CursorExpired,
     DeliveryNotFound,
     DeliveryPaused,
     EventConflict,
@@ -50,6 +51,7 @@ class ProblemType(StrEnum):
     SCHEMA_INCOMPATIBLE = "schema-incompatible"
     DELIVERY_PAUSED = "delivery-paused"
     GONE = "gone"
+    CURSOR_EXPIRED = "cursor-expired"
     PRECONDITION_FAILED = "precondition-failed"
     PRECONDITION_REQUIRED = "precondition-required"
     TOO_LARGE = "too-large"
@@ -77,6 +79,7 @@ STATUSES: Mapping[ProblemType, tuple[int, str]] = {
     ProblemType.SCHEMA_INCOMPATIBLE: (409, "The schema breaks publishers or subscribers of the version before"),
     ProblemType.DELIVERY_PAUSED: (409, "The delivery is paused"),
     ProblemType.GONE: (410, "The resource no longer exists"),
+    ProblemType.CURSOR_EXPIRED: (410, "Events after the cursor were deleted"),
     ProblemType.PRECONDITION_FAILED: (412, "The resource was changed meanwhile"),
     ProblemType.TOO_LARGE: (413, "The request is too large"),
     ProblemType.UNSUPPORTED_MEDIA_TYPE: (415, "The media type is not supported"),
@@ -104,6 +107,7 @@ _OF_ERROR: Mapping[type[BellwireError], ProblemType] = {
     EventConflict: ProblemType.EVENT_CONFLICT,
     SchemaIncompatible: ProblemType.SCHEMA_INCOMPATIBLE,
     DeliveryPaused: ProblemType.DELIVERY_PAUSED,
+    CursorExpired: ProblemType.CURSOR_EXPIRED,
 }
 _FIELD = re.compile(r"[\w.-]{0,100}")
 #: Seconds after which a client may try again when something is away.

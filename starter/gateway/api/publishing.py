@@ -1,6 +1,7 @@
 """POST /v1/events: publishes events. A plain route without a framework's parsing, since it is the one that must be fast."""
 
 import asyncio
+from datetime import datetime
 from typing import Any
 
 from starlette.requests import Request
@@ -11,6 +12,7 @@ from bellwire import contract
 from bellwire.client import Client
 from bellwire.errors import BellwireError, WaitTimeout
 from bellwire.events import Event
+from bellwire.formats.timestamps import format_timestamp
 from bellwire.receipts import Receipt, Status
 from starter.gateway.api.callers import KeyVerifier
 from starter.gateway.api.cloud_events import Mode, event_of, mode_of, read_batch, read_event
@@ -19,6 +21,7 @@ from starter.gateway.api.problems import ApiProblem, ProblemType, problem_docume
 from starter.gateway.api.rate_limits import RateLimits
 from starter.gateway.bodies import read_body
 from starter.operations.catalog.checking import PublishedTypes
+from starter.operations.delivery.publishing import delivery_time
 from starter.operations.problems import Problem
 
 PUBLISH = "/v1/events"
@@ -47,21 +50,22 @@ class Publishing:
             )
         mode = mode_of(request.headers)
         wait = seconds_to_wait(",".join(request.headers.getlist("prefer")))
+        deliver_at = _delivery_time(request)
         body = await read_body(request, MAX_BODY)
         if mode is Mode.BATCH:
             items = read_batch(request.headers, body)
             self._limits.take_events(caller, len(items), request.scope)
-            return await self._publish_batch(items, wait)
+            return await self._publish_batch(items, wait, deliver_at)
         self._limits.take_events(caller, 1, request.scope)
         event = read_event(request.headers, mode, body)
-        result = await self._publish_one(event, wait)
+        result = await self._publish_one(event, wait, deliver_at)
         return JSONResponse(
             result,
             status_code=200 if result.get("settled") else 202,
             headers={"location": f"/v1/events/{event.key}", **_applied(wait)},
         )
 
-    async def _publish_batch(self, items: list[Any], wait: int) -> Response:
+    async def _publish_batch(self, items: list[Any], wait: int, deliver_at: datetime | None) -> Response:
         """One result per item, in their order: a receipt, or the problem of a bad item, which does not affect the others."""
         if not items:
             raise refused("body", "has no events")
@@ -71,7 +75,7 @@ class Publishing:
 
         async def result_of(item: Any) -> dict[str, Any]:
             try:
-                return await self._publish_one(event_of(item), wait)
+                return await self._publish_one(event_of(item), wait, deliver_at)
             except ApiProblem as problem:
                 return {"problem": problem_document(problem)}
             except BellwireError as error:
@@ -81,11 +85,11 @@ class Publishing:
         settled = all(result.get("settled") for result in results)
         return JSONResponse(results, status_code=200 if settled else 202, headers=_applied(wait))
 
-    async def _publish_one(self, event: Event, wait: int) -> dict[str, Any]:
+    async def _publish_one(self, event: Event, wait: int, deliver_at: datetime | None) -> dict[str, Any]:
         await self._check(event)
         # Before it is published: an accepted event must not fail for a notice.
         deprecated = await self._types.deprecation(event.type)
-        receipt = await self._client.publish(event)
+        receipt = await self._client.publish(event, deliver_at=deliver_at)
         result = _receipt(receipt)
         if deprecated is not None:
             result["deprecated"] = deprecated
@@ -106,12 +110,25 @@ class Publishing:
             return None
 
 
+def _delivery_time(request: Request) -> datetime | None:
+    """When the events of a request are to be delivered, by its query; None: at once. Raises ApiProblem."""
+    given = {}
+    for name in ("delay", "deliver_at"):
+        values = request.query_params.getlist(name)
+        if len(values) > 1:
+            raise refused(name, "is given twice", remedy="send one")
+        given[name] = values[0] if values else None
+    return delivery_time(given["delay"], given["deliver_at"])
+
+
 def _receipt(receipt: Receipt) -> dict[str, Any]:
+    later = {"deliver_at": format_timestamp(receipt.deliver_at)} if receipt.deliver_at else {}
     return {
         "source": receipt.source,
         "id": receipt.event_id,
         "workflow_id": receipt.workflow_id,
         "duplicate": receipt.duplicate,
+        **later,
     }
 
 

@@ -162,6 +162,9 @@ class StatusView(BaseModel):
     workflow_id: str
     counts: CountsView
     settled: bool = Field(description="Whether every delivery is delivered, rejected, exhausted or cancelled.")
+    scheduled: bool = Field(description="Whether it is to be delivered later; subscriptions are matched then.")
+    deliver_at: datetime | None = Field(description="When it starts, or would have; null once it has started.")
+    cancelled: bool = Field(description="Whether it was cancelled before it started, so that nothing was sent.")
     unsettled: list[UnsettledView] = Field(description="The first ones, the earliest due first.")
     failed: list[FailedView] = Field(description="The first ones.")
 
@@ -173,6 +176,9 @@ class StatusView(BaseModel):
             workflow_id=status.workflow_id,
             counts=CountsView.of(status.counts),
             settled=status.settled,
+            scheduled=status.scheduled,
+            deliver_at=status.deliver_at,
+            cancelled=status.cancelled,
             unsettled=[UnsettledView.of(each) for each in status.unsettled],
             failed=[FailedView.of(each) for each in status.failed],
         )

@@ -1,14 +1,17 @@
 """Publishing: events from a document, handed to Temporal, and waited for."""
 
 from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
 
 from bellwire.client import Client
 from bellwire.errors import EventInvalid
 from bellwire.events import Event
 from bellwire.receipts import Receipt
 from bellwire.registry import Registry
+from bellwire.temporal.start_times import Delay, DeliverAt, start_time
 from bellwire.tenants import ALL_TENANTS
 from starter.operations.documents import Item, collect, object_of
+from starter.operations.problems import InputInvalid
 
 #: Events handed to the client at a time: a multiple of what one run carries, so that progress is worth showing.
 BATCH = 1_000
@@ -44,13 +47,24 @@ def distinct(events: Sequence[Event]) -> list[Event]:
     return list({event.key: event for event in events}.values())
 
 
-async def publish(client: Client, events: Sequence[Event]) -> AsyncIterator[list[Receipt]]:
+def delivery_time(delay: Delay | None, deliver_at: DeliverAt | None) -> datetime | None:
+    """When events are to be delivered; None: at once. Raises InputInvalid."""
+    try:
+        return start_time(delay, deliver_at)
+    except EventInvalid as error:
+        field, _, message = str(error).partition(": ")
+        raise InputInvalid(message, field=field) from error
+
+
+async def publish(
+    client: Client, events: Sequence[Event], *, deliver_at: datetime | None = None
+) -> AsyncIterator[list[Receipt]]:
     """Publish distinct events in batches, and give the receipts of each batch once it is published.
 
     After an error, the batches so far are published. Raises EventConflict, TemporalUnavailable, NotSetUp.
     """
     for start in range(0, len(events), BATCH):
-        yield await client.publish_many(events[start : start + BATCH])
+        yield await client.publish_many(events[start : start + BATCH], deliver_at=deliver_at)
 
 
 def receipts_in_order(events: Sequence[Event], receipts: Sequence[Receipt]) -> list[Receipt]:

@@ -10,7 +10,7 @@ import pytest
 from activities.egress.download import Downloader, DownloadFailed
 from activities.egress.policy import Egress
 from activities.egress.responses import MAX_FIELDS, MAX_HEAD, MAX_INTERIM
-from activities.sms.provider_http import ResponseLost, call, limits, provider_session
+from activities.providers.http import ResponseLost, call, limits, provider_session
 from bellwire.deliveries import Outcome, OutcomeKind
 from tests.activities.listeners import serving
 from tests.activities.webhook.test_webhook import channel, due_at

@@ -13,12 +13,12 @@ from activities.egress.policy import Egress
 from activities.email.channel import EmailChannel
 from activities.email.smtp_pool import SmtpPool
 from activities.email.transcript import Transcript
+from activities.providers.http import provider_session
 from activities.rendering.renderer import Renderer
 from activities.sending.exchanges import keeping_exchanges
 from activities.sending.redaction import PRIVATE_RESPONSE
 from activities.sms.http_provider import HttpProvider
 from activities.sms.provider_config import ProviderConfig
-from activities.sms.provider_http import provider_session
 from activities.webhook.channel import WebhookChannel
 from bellwire.deliveries import Outcome, OutcomeKind
 from bellwire.email.return_path import ReturnPath

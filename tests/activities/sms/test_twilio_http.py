@@ -12,7 +12,7 @@ from twilio.base import exceptions
 from twilio.base.exceptions import TwilioException, TwilioRestException, TwilioServiceException
 from twilio.http.response import Response
 
-from activities.sms.provider_http import (
+from activities.providers.http import (
     MAX_RESPONSE_BYTES,
     NotSent,
     ResponseLost,

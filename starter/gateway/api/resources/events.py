@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel, Field
 
+from bellwire.errors import EventNotFound
+from bellwire.events import event_key
 from bellwire.models import StrictInput
 from bellwire.registry import StoredEvent
 from starter.gateway.api.access import Access, AnyAccess, PublishAccess, TenantAccess
@@ -105,12 +107,28 @@ async def status(
 
 
 @router.post("/{key}/cancel")
-async def cancel(access: PublishAccess, key: str, cancelling: CancelInput | None = None) -> StatusView:
-    """Stop delivering the event: its unsettled deliveries settle as cancelled. What was sent stays sent."""
-    event = (await access.registry.events.get(key)).event
+async def cancel(
+    access: PublishAccess,
+    key: str,
+    cancelling: CancelInput | None = None,
+    source: Annotated[str | None, Query(max_length=512)] = None,
+    id: Annotated[str | None, Query(max_length=256)] = None,  # noqa: A002 - the word of CloudEvents
+) -> StatusView:
+    """Stop delivering the event: its unsettled deliveries settle as cancelled. What was sent stays sent.
+
+    Give `source` and `id` too to cancel an event that is scheduled for later, which is not stored before.
+    """
     subscription_id = cancelling.subscription if cancelling else None
-    status = await cancel_event(access.client, event.source, event.id, subscription_id)
-    await access.registry.audit_log.record("event.cancelled", key, tenant=event.tenant)
+    try:
+        event = (await access.registry.events.get(key)).event
+    except EventNotFound:
+        if source is None or id is None or subscription_id is not None or event_key(source, id) != key:
+            raise
+        tenant = None
+    else:
+        source, id, tenant = event.source, event.id, event.tenant  # noqa: A001
+    status = await cancel_event(access.client, source, id, subscription_id)
+    await access.registry.audit_log.record("event.cancelled", key, tenant=tenant)
     return StatusView.of(status)
 
 

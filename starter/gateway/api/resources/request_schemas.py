@@ -9,6 +9,7 @@ from typing import Any
 from bellwire.events import Event
 from bellwire.subscriptions import Subscription
 from bellwire.targets import SPECS
+from starter.operations.delivery.simulating import DEFAULT_LAST, MAX_LAST
 
 Schema = dict[str, Any]
 
@@ -104,8 +105,7 @@ def subscription() -> tuple[Schema, Mapping[str, Schema]]:
             {"type": "string", "pattern": "^([0-9]{1,4}[dhms]|20[01][0-9]-[01][0-9]-[0-2][0-9]T[0-9:]{8}Z)$"},
             _NULL,
         ],
-        "description": "Deliver also what happened since then: how long ago, such as `1h`, or an RFC 3339 time in the past. For an"
-        " active subscription.",
+        "description": "Deliver also what happened since then: how long ago, such as `1h`, or an RFC 3339 time in the past.",
     }
     properties["asymmetric"] = {
         "anyOf": [{"type": "boolean"}, _NULL],
@@ -113,7 +113,7 @@ def subscription() -> tuple[Schema, Mapping[str, Schema]]:
     }
     for spec in SPECS.values():
         target = parts[spec.target.__name__]
-        target["required"] = ["channel", *target["required"]]
+        target["required"] = ["channel", *target.get("required", ())]
     parts["WebhookTarget"]["properties"]["url"] |= {"pattern": _WEB_URL}
     parts["SmsTarget"]["properties"]["to"] |= {"pattern": _NUMBER}
     for to in parts["EmailTarget"]["properties"]["to"]["oneOf"]:
@@ -136,6 +136,26 @@ def subscription_patch() -> Schema:
         "type": "object",
         "description": "Fields that are left out stay, null clears one.",
         "properties": properties,
+        "additionalProperties": False,
+    }
+
+
+def subscription_simulation() -> Schema:
+    """What a subscription wants, to be tried on stored events."""
+    schema, _ = subscription()
+    properties = {name: schema["properties"][name] for name in ("tenant", "types", "filters")}
+    properties["last"] = {
+        "type": "integer",
+        "minimum": 1,
+        "maximum": MAX_LAST,
+        "default": DEFAULT_LAST,
+        "description": "How many of the last events it is tried on.",
+    }
+    return {
+        "type": "object",
+        "description": "Type patterns and filters to try.",
+        "properties": properties,
+        "required": ["types"],
         "additionalProperties": False,
     }
 

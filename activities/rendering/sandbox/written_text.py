@@ -1,8 +1,9 @@
-"""JsonText: JSON that a template wrote itself, as text."""
+"""WrittenText: what a template wrote itself, as text."""
 
 
-class JsonText:
-    """JSON from the text of a template or from `tojson`. A JSON template writes it as it is, and everything else as a JSON value.
+class WrittenText:
+    """JSON, or text in a provider's markup, from the text of a template or from `tojson`. It is written as it is; every other
+    value is written as a JSON value, or escaped.
 
     It is not a string: what filters, methods and operators make of it is ordinary text again, so no filter can turn data
     into structure.

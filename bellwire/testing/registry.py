@@ -1,7 +1,7 @@
-"""The activities on the registry, over dictionaries. `test_platform_conformance.py` runs the same tests on the real ones."""
+"""MemoryRegistry: the activities on the registry, over dictionaries. Bellwire's own tests run the same tests on the real ones."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -29,15 +29,16 @@ from bellwire.contract import (
     SettleInput,
     SettleResult,
 )
-from bellwire.deliveries import Counts, DeliveryKey, DeliveryState
+from bellwire.deliveries import Counts, DeliveryState
 from bellwire.events import Event, event_key
-from bellwire.registry.delivery_keys import attempts_by_key
 from bellwire.replays import ReplayState
+from bellwire.subscriptions import Subscription
 from bellwire.targets import Channel
+from bellwire.tenants import ALL_TENANTS
 
 
 @dataclass
-class FakeDelivery:
+class MemoryDelivery:
     event_key: str
     subscription_id: str
     channel: Channel
@@ -52,7 +53,7 @@ class FakeDelivery:
 
 
 @dataclass
-class FakeEvent:
+class MemoryEvent:
     event: Event
     workflow_id: str
     run_id: str
@@ -60,38 +61,56 @@ class FakeEvent:
 
 
 @dataclass
-class FakeReplay:
-    """A replay of some groups."""
+class MemoryReplay:
+    """A replay of these groups, in batches."""
 
     groups: Sequence[Group]
+    #: Whether the groups are of events that have no delivery yet.
     missing: bool = True
     state: ReplayState = ReplayState.RUNNING
+    #: Deliveries per second.
     rate: float = 50.0
     batch: int = 50
     done: int = 0
-    #: Calls of `select_replay`.
+    #: How often its workflow has asked what comes next.
     selections: int = 0
 
 
-class FakeRegistry:
-    """Events and deliveries in memory. Every event matches all subscriptions."""
+class MemoryRegistry:
+    """Subscriptions, events and deliveries in memory."""
 
     def __init__(self) -> None:
-        #: Subscription ids by channel.
-        self.subscriptions: dict[Channel, list[str]] = {}
+        #: Subscriptions by id.
+        self.stored: dict[str, Subscription] = {}
         self.limited_channels: tuple[Channel, ...] = ()
         #: Maximum deliveries of a page, and maximum pages in one result of `resolve`.
         self.page_size, self.max_pages = contract.PAGE_SIZE, 200
-        #: Tenants without any subscription, and whether events for them are refused.
-        self.unknown_tenants: set[str] = set()
+        #: Tenants that ever had a subscription, and whether events for others are refused.
+        self.known_tenants = {ALL_TENANTS}
         self.refuse = False
-        self.events: dict[str, FakeEvent] = {}
-        self.deliveries: dict[tuple[str, str], FakeDelivery] = {}
-        self.replays: dict[str, FakeReplay] = {}
+        self.events: dict[str, MemoryEvent] = {}
+        self.deliveries: dict[tuple[str, str], MemoryDelivery] = {}
+        self.replays: dict[str, MemoryReplay] = {}
 
-    @property
-    def subscription_count(self) -> int:
-        return sum(map(len, self.subscriptions.values()))
+    def subscribe(self, subscription: Subscription) -> None:
+        """Store a subscription, in place of one with the same id."""
+        self.stored[subscription.id] = subscription
+        self.known_tenants.add(subscription.tenant)
+
+    def unsubscribe(self, subscription_id: str) -> None:
+        """Delete a subscription and its unsettled deliveries."""
+        self.stored.pop(subscription_id, None)
+        for pair, delivery in list(self.deliveries.items()):
+            if delivery.subscription_id == subscription_id and not delivery.state.settled:
+                del self.deliveries[pair]
+
+    def matching(self, event: Event) -> dict[str, Channel]:
+        """The channels of the subscriptions that want an event, by their ids."""
+        return {each.id: each.channel for each in self.stored.values() if each.wants(event)}
+
+    def is_unknown(self, tenant: str) -> bool:
+        """Whether a tenant never had a subscription."""
+        return tenant not in self.known_tenants
 
     def state(self, key: str, subscription_id: str) -> DeliveryState:
         return self.deliveries[key, subscription_id].state
@@ -114,9 +133,10 @@ class FakeRegistry:
         for remainder in to_match:
             if remainder.event_key not in self.events:
                 continue
-            ids = self._ids(after=remainder.after)
+            matching = self.matching(self.events[remainder.event_key].event)
+            ids = _ids(matching, after=remainder.after)
             if len(ids) <= max_deliveries and not remainder.after:
-                groups += self._add(remainder.event_key, ids, request.workflow_id)
+                groups += self._add(remainder.event_key, matching, ids, request.workflow_id)
                 max_deliveries -= len(ids)
                 continue
             after = remainder.after
@@ -140,18 +160,20 @@ class FakeRegistry:
         page = request.page
         if page.event_key not in self.events:
             return PendingGroups(groups=())
-        groups = self._add(page.event_key, self._ids(after=page.after, until=page.until), request.workflow_id)
+        matching = self.matching(self.events[page.event_key].event)
+        ids = _ids(matching, after=page.after, until=page.until)
+        groups = self._add(page.event_key, matching, ids, request.workflow_id)
         return PendingGroups(groups=groups, limited_channels=self.limited_channels)
 
     @activity.defn
     async def redeliver(self, request: RedeliverInput) -> PendingGroups:
         found = []
-        next_attempts = attempts_by_key(request.groups)
+        next_attempts = {pair: group.attempt for group in request.groups for pair in _pairs([group])}
         for delivery in self._existing(request.groups):
             opened_before = delivery.state is DeliveryState.PENDING and delivery.workflow_id == request.workflow_id
             if not (opened_before or delivery.state.settled or request.abandoned):
                 continue
-            key = DeliveryKey(delivery.event_key, delivery.subscription_id)
+            key = (delivery.event_key, delivery.subscription_id)
             if request.unchanged_only and not opened_before and delivery.attempts + 1 != next_attempts[key]:
                 continue
             found.append(delivery)
@@ -169,18 +191,17 @@ class FakeRegistry:
             replay.state = ReplayState.CANCELLED
         if replay.state is not ReplayState.RUNNING:
             return ReplayBatch(state=replay.state)
-        # The cursor of the fake is the number of groups that were selected.
+        # The cursor is the number of groups that were selected.
         reached = int(request.cursor.event_key) if request.cursor else 0
         groups = tuple(replay.groups[reached : reached + replay.batch])
         if not groups:
             replay.state = ReplayState.COMPLETED
             return ReplayBatch(state=replay.state)
-        cursor = ReplayCursor(event_key=str(reached + len(groups)))
         return ReplayBatch(
             state=replay.state,
             groups=groups,
             missing=replay.missing,
-            cursor=cursor,
+            cursor=ReplayCursor(event_key=str(reached + len(groups))),
             rate=replay.rate,
             tenant="acme",
             total=len(replay.groups),
@@ -188,13 +209,13 @@ class FakeRegistry:
 
     @activity.defn
     async def open_past(self, request: OpenPastInput) -> PendingGroups:
-        groups = [
-            own
-            for group in request.groups
-            if group.event_key in self.events
-            for own in self._add(group.event_key, group.subscription_ids, request.workflow_id)
-        ]
-        return PendingGroups(groups=tuple(groups), limited_channels=self.limited_channels)
+        opened: list[Group] = []
+        for group in request.groups:
+            if group.event_key in self.events:
+                matching = self.matching(self.events[group.event_key].event)
+                ids = [each for each in group.subscription_ids if each in matching]
+                opened += self._add(group.event_key, matching, ids, request.workflow_id)
+        return PendingGroups(groups=tuple(opened), limited_channels=self.limited_channels)
 
     @activity.defn
     async def settle(self, request: SettleInput) -> SettleResult:
@@ -232,11 +253,11 @@ class FakeRegistry:
         )
 
     def _accept(self, event: Event, request: ResolveInput) -> EventSummary:
-        unknown = event.tenant in self.unknown_tenants
+        unknown = self.is_unknown(event.tenant)
         if unknown and self.refuse:
             result, workflow_id = PublishResult.REFUSED, request.workflow_id
             return EventSummary(source=event.source, id=event.id, result=result, workflow_id=workflow_id)
-        new = FakeEvent(event, request.workflow_id, request.run_id, datetime.now(UTC))
+        new = MemoryEvent(event, request.workflow_id, request.run_id, datetime.now(UTC))
         stored = self.events.setdefault(event.key, new)
         if stored.event.digest != event.digest:
             result = PublishResult.CONFLICT
@@ -247,18 +268,14 @@ class FakeRegistry:
         own: dict[str, Any] = {"result": result, "workflow_id": stored.workflow_id, "unknown_tenant": unknown}
         return EventSummary(source=event.source, id=event.id, **own)
 
-    def _ids(self, *, after: str, until: str | None = None) -> list[str]:
-        """Subscription ids in a range, in order."""
-        ids = sorted(each for of_channel in self.subscriptions.values() for each in of_channel)
-        return [each for each in ids if each > after and (until is None or each <= until)]
-
-    def _add(self, key: str, ids: Iterable[str], workflow_id: str) -> tuple[Group, ...]:
+    def _add(
+        self, key: str, channels: Mapping[str, Channel], ids: Iterable[str], workflow_id: str
+    ) -> tuple[Group, ...]:
         """Record deliveries as pending, where they do not exist, and return those of this workflow as groups."""
-        channels = {each: channel for channel, of_channel in self.subscriptions.items() for each in of_channel}
         by_channel: dict[Channel, list[str]] = defaultdict(list)
         for subscription_id in ids:
             channel = channels[subscription_id]
-            new = FakeDelivery(key, subscription_id, channel, workflow_id)
+            new = MemoryDelivery(key, subscription_id, channel, workflow_id)
             if self.deliveries.setdefault((key, subscription_id), new).workflow_id == workflow_id:
                 by_channel[channel].append(subscription_id)
         return tuple(
@@ -266,15 +283,20 @@ class FakeRegistry:
             for channel, of_channel in by_channel.items()
         )
 
-    def _existing(self, groups: Sequence[Group]) -> list[FakeDelivery]:
+    def _existing(self, groups: Sequence[Group]) -> list[MemoryDelivery]:
         return [self.deliveries[pair] for pair in _pairs(groups) if pair in self.deliveries]
+
+
+def _ids(matching: Mapping[str, Channel], *, after: str, until: str | None = None) -> list[str]:
+    """Subscription ids in a range, in order."""
+    return [each for each in sorted(matching) if each > after and (until is None or each <= until)]
 
 
 def _pairs(groups: Sequence[Group]) -> list[tuple[str, str]]:
     return sorted({(group.event_key, each) for group in groups for each in group.subscription_ids})
 
 
-def _grouped(deliveries: Sequence[FakeDelivery]) -> tuple[Group, ...]:
+def _grouped(deliveries: Sequence[MemoryDelivery]) -> tuple[Group, ...]:
     """The deliveries as groups, with the number of the next attempt."""
     members: dict[tuple[str, Channel, int], list[str]] = defaultdict(list)
     for each in deliveries:

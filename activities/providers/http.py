@@ -1,4 +1,4 @@
-"""HTTP calls of SMS providers. A failed call was either not sent, or it may have been sent.
+"""HTTP calls of providers. A failed call was either not sent, or it may have been sent.
 
 Few providers accept the same request twice without sending twice, so the difference decides whether a call may be repeated.
 """

@@ -1,0 +1,76 @@
+"""Accounts: the operator's accounts with providers, from a TOML or JSON file (BELLWIRE_ACCOUNTS).
+
+    [slack.default]
+    token = "BELLWIRE_ACCOUNT_SECRETS__SLACK"      # the environment variable that holds it
+
+A subscription's target names the account that sends, or leaves it out for `default`.
+"""
+
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Self, TypeVar
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo
+
+from activities.providers.config_files import read_config
+from bellwire.formats.web_urls import parse_web_url, with_canonical_host
+from bellwire.models import StrictInput
+from bellwire.targets.accounts import AccountName
+
+#: Prefix of the environment variables that may hold secrets of accounts.
+SECRETS = "BELLWIRE_ACCOUNT_SECRETS__"
+
+
+def _secret(name: object, info: ValidationInfo) -> SecretStr:
+    """The secret that the variable `name` holds. `info.context` has all of them, in lower case and without the prefix."""
+    if not isinstance(name, str) or not re.fullmatch(SECRETS + "[A-Z0-9_]+", name):
+        raise ValueError(f"must name an environment variable that begins with {SECRETS}")
+    found: SecretStr | None = (info.context or {}).get(name.removeprefix(SECRETS).lower())
+    if found is None or not found.get_secret_value():
+        raise ValueError(f"{name} is not set")
+    return found
+
+
+def _url(value: str) -> str:
+    parse_web_url(value, example="https://slack.com")
+    return with_canonical_host(value).rstrip("/")
+
+
+#: A secret; the file has the name of its environment variable.
+Secret = Annotated[SecretStr, BeforeValidator(_secret)]
+#: The base URL of a provider's API, without a slash at its end.
+ApiUrl = Annotated[str, Field(max_length=2048), AfterValidator(_url)]
+
+
+class Account(StrictInput):
+    """An account with a provider."""
+
+    #: Seconds for one call.
+    timeout: float = Field(default=15, ge=0.1, le=60)
+
+
+class SlackAccount(Account):
+    #: The token of a bot: xoxb-….
+    token: Secret
+    url: ApiUrl = "https://slack.com/api"
+
+
+AnyAccount = TypeVar("AnyAccount", bound=Account)
+_Accounts = dict[AccountName, AnyAccount]
+
+
+class Accounts(StrictInput):
+    """All accounts, by provider and name."""
+
+    slack: _Accounts[SlackAccount] = Field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path | None, secrets: Mapping[str, SecretStr]) -> Self:
+        """Read the file; without one, there are no accounts. Raises ValueError, which names each invalid field."""
+        if path is None:
+            return cls()
+        load: Any = json.loads if path.suffix.lower() == ".json" else tomllib.loads
+        return read_config("BELLWIRE_ACCOUNTS", path, lambda text: cls.model_validate(load(text), context=secrets))

@@ -1,0 +1,81 @@
+"""Hooks: POSTs of JSON to URLs that tenants choose and that are credentials themselves, such as those of chat rooms."""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from activities.egress.capped import read_start
+from activities.egress.failures import CLIENT_ERRORS, COMMON_HEADERS, classify_error, is_before_sending, redact
+from activities.egress.policy import Egress, EgressRefused, timeouts
+from activities.egress.retry_after import retry_after
+from activities.sending.exchanges import note_exchange
+from activities.sending.redaction import Reply, http_exchange
+from bellwire.deliveries import Outcome, OutcomeKind
+from bellwire.exchanges import REDACTED
+from bellwire.formats.storable import storable_json
+
+#: Bytes of a response that are read. The answers of providers have a few hundred.
+RESPONSE_BYTES = 16 * 1024
+
+
+class HookFailed(Exception):
+    """There was no response. `outcome` says why, as tenants may see it."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.reason)
+        self.outcome = outcome
+
+
+@dataclass(frozen=True, kw_only=True)
+class HookResponse:
+    """The response of a hook, with any status."""
+
+    status: int
+    headers: Mapping[str, str]
+    text: str
+    #: Seconds from its Retry-After header; None without one.
+    retry_after: float | None
+
+
+class Hooks:
+    """Posts through `session`, which connects only to addresses that `egress` allows. `timeout`: seconds for one request."""
+
+    def __init__(self, session: aiohttp.ClientSession, egress: Egress, *, timeout: float) -> None:
+        self._session, self._egress, self._timeout = session, egress, timeouts(timeout)
+
+    async def post(self, url: str, content: Any, *, delivery: str) -> HookResponse:
+        """Post `content` as JSON, and note the exchange without the URL's path and query. Raises HookFailed."""
+        try:
+            checked = self._egress.checked(url)
+        except EgressRefused as refusal:
+            raise HookFailed(Outcome(kind=OutcomeKind.REJECTED, reason=refusal.reason)) from None
+        body = json.dumps(content, ensure_ascii=False).encode()
+        headers = {**COMMON_HEADERS, "content-type": "application/json; charset=utf-8"}
+        dialled = self._egress.dialling()
+        shown = f"{urlsplit(url).scheme}://{urlsplit(url).netloc}/{REDACTED}"
+        note = partial(http_exchange, "POST", shown, headers, body)
+        try:
+            async with self._session.post(
+                checked, data=body, headers=headers, allow_redirects=False, timeout=self._timeout
+            ) as response:
+                self._egress.check_forwarded(response)
+                start = await read_start(response, RESPONSE_BYTES)
+                reply = Reply(response.status, response.reason, response.headers, start)
+                note_exchange(partial(note, reply, private=dialled.private))
+                return HookResponse(
+                    status=response.status,
+                    headers=response.headers,
+                    text=storable_json(start.decode(errors="replace")),
+                    retry_after=retry_after(response.headers.get("retry-after"), now=time.time()),
+                )
+        except CLIENT_ERRORS as error:
+            if dialled.private or not is_before_sending(error):
+                note_exchange(partial(note, None, private=dialled.private))
+            # The client's error names the address, so it is not chained.
+            raise HookFailed(redact(classify_error(error), error, dialled, delivery=delivery)) from None

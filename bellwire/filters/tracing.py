@@ -1,0 +1,100 @@
+"""Traces: why each filter matched an event or did not, with the values that it read."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+
+from bellwire.events import Event
+from bellwire.filters.dialects import All, Any, Exact, Filter, Not, Prefix, Suffix
+from bellwire.filters.event_view import EventView
+from bellwire.models import Payload
+
+#: Characters of a value, or of a filter, that a trace quotes.
+MAX_QUOTED = 200
+
+
+class Trace(Payload):
+    """What one filter found in an event."""
+
+    #: exact, prefix, suffix, all, any, not, …
+    dialect: str
+    #: The filter as JSON.
+    text: str
+    matched: bool
+    #: One sentence that names the values seen, without a full stop: subject is "a/1", which does not start with "b/".
+    reason: str
+    #: The filters within `all`, `any` and `not`, in order. All of them are tried, also where the first decides.
+    inner: tuple["Trace", ...] = ()
+
+
+def trace(filters: Iterable[Filter], event: Event | EventView) -> tuple[Trace, ...]:
+    """Return what each filter found, in order. `matches` is true exactly if all of them matched."""
+    view = EventView.of(event)
+    return tuple(_trace(item, view) for item in filters)
+
+
+def _trace(item: Filter, view: EventView) -> Trace:
+    match item:
+        case All(all=filters) | Any(any=filters):
+            inner = trace(filters, view)
+        case Not(not_=one):
+            inner = trace((one,), view)
+        case _:
+            inner = ()
+    return Trace(
+        dialect=type(item).__name__.lower(),
+        text=item.model_dump_json(by_alias=True),
+        matched=item.matches(view),
+        reason=_reason(item, view, [each.matched for each in inner]),
+        inner=inner,
+    )
+
+
+def _reason(item: Filter, view: EventView, inner: list[bool]) -> str:
+    match item:
+        case Exact(exact=wanted):
+            return _compared(view, wanted, str.__eq__, "", "not")
+        case Prefix(prefix=wanted):
+            return _compared(view, wanted, str.startswith, "which starts with", "which does not start with")
+        case Suffix(suffix=wanted):
+            return _compared(view, wanted, str.endswith, "which ends with", "which does not end with")
+        case All():
+            if False in inner:
+                return _position(inner, "does not match")
+            return "the filter within matches" if len(inner) == 1 else f"all {len(inner)} filters within match"
+        case Any():
+            if True in inner:
+                return _position(inner, "matches")
+            return (
+                "the filter within does not match"
+                if len(inner) == 1
+                else f"none of {len(inner)} filters within matches"
+            )
+        case Not():
+            return f"the filter within {'matches' if inner[0] else 'does not match'}"
+
+
+def _compared(
+    view: EventView, wanted: Mapping[str, str], fits: Callable[[str, str], bool], match: str, mismatch: str
+) -> str:
+    """The first attribute that does not fit, or all of them."""
+    found = []
+    for name, text in wanted.items():
+        seen = view.texts.get(name)
+        if seen is None:
+            return f"{name} is not set"
+        if not fits(seen, text):
+            return f"{name} is {quoted(seen)}, {mismatch} {quoted(text)}"
+        found.append(f"{name} is {quoted(seen)}" + (f", {match} {quoted(text)}" if match else ""))
+    return " and ".join(found)
+
+
+def _position(inner: list[bool], does: str) -> str:
+    """Which filter within decides: the first one."""
+    number = inner.index(does == "matches") + 1
+    return f"filter {number} of {len(inner)} within {does}"
+
+
+def quoted(value: object) -> str:
+    """The value as JSON, shortened to MAX_QUOTED characters."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}…"

@@ -1,0 +1,54 @@
+"""Inserting: events become rows of the service's transaction."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from bellwire.events import Event
+from bellwire.outbox.connections import Row, execute, execute_async
+from bellwire.temporal.publications import many_events
+
+if TYPE_CHECKING:
+    from bellwire.catalog import Catalog
+
+#: The same event again is the same row. An event with the same source and id but other content is a row of its own, which the
+#: relay refuses: it must not make the service's transaction fail.
+INSERT = (
+    "INSERT INTO bellwire_outbox (source, event_id, subject, tenant, digest, event)"
+    " VALUES (:source, :event_id, :subject, :tenant, :digest, :event)"
+    " ON CONFLICT (source, event_id, digest) DO NOTHING"
+)
+
+
+def insert(connection: Any, *events: Event, catalog: "Catalog | None" = None) -> None:
+    """Insert events into the outbox, in the transaction of `connection`. The relay publishes them once it is committed.
+
+    `connection` is a Session or Connection of SQLAlchemy, or a connection of a DB-API driver such as psycopg or sqlite3, for
+    PostgreSQL or SQLite. The same event again is inserted once. With a `catalog`, events are checked first. Raises EventInvalid
+    if the catalog refuses one, TypeError for anything that is no Event or no such connection, and the driver's own errors.
+    """
+    if rows := _rows(events, catalog):
+        execute(connection, INSERT, rows)
+
+
+async def insert_async(connection: Any, *events: Event, catalog: "Catalog | None" = None) -> None:
+    """The same for asynchronous connections: an AsyncSession or AsyncConnection of SQLAlchemy, or one of asyncpg or psycopg."""
+    if rows := _rows(events, catalog):
+        await execute_async(connection, INSERT, rows)
+
+
+def _rows(events: Sequence[Event], catalog: "Catalog | None") -> list[Row]:
+    rows: list[Row] = []
+    for position, event in enumerate(many_events(events)):
+        if catalog is not None:
+            catalog.check(event, place=f"events[{position}]" if len(events) > 1 else "")
+        rows.append(
+            {
+                "source": event.source,
+                "event_id": event.id,
+                "subject": event.subject,
+                "tenant": event.tenant,
+                "digest": event.digest,
+                "event": event.to_json(),
+            }
+        )
+    return rows

@@ -1,0 +1,22 @@
+"""Tables of the accounts with providers."""
+
+from sqlalchemy import Column, Integer, Table, Text
+
+from bellwire.registry.db.sealed import Sealed
+from bellwire.registry.db.tables import Id, Timestamp, metadata
+
+#: The access token of each account, which all workers share.
+provider_tokens = Table(
+    "provider_tokens",
+    metadata,
+    Column("provider", Id, primary_key=True),
+    Column("account", Id, primary_key=True),
+    #: Counts the tokens that the account has had, from 1; 0 before the first.
+    Column("generation", Integer, nullable=False),
+    Column("token", Sealed("provider_tokens.token")),
+    Column("expires_at", Timestamp),
+    Column("fetched_at", Timestamp),
+    #: Who gets the next token now, and until when others leave it to them.
+    Column("claimed_by", Text),
+    Column("claimed_until", Timestamp),
+)

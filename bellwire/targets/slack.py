@@ -1,0 +1,57 @@
+"""Slack targets: an incoming webhook, or a conversation that a bot of the operator posts to."""
+
+from types import MappingProxyType
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, model_validator
+
+from bellwire.formats.web_urls import parse_web_url
+from bellwire.models import skip_when_trusted
+from bellwire.targets.accounts import DEFAULT_ACCOUNT, AccountName
+from bellwire.targets.channel import Channel, ChannelSpec, ChannelTarget
+from bellwire.targets.stored_secret import StoredSecret
+
+
+def _check_url(value: SecretStr) -> SecretStr:
+    parse_web_url(value.get_secret_value(), example="https://hooks.slack.com/services/T0/B0/x")
+    return value
+
+
+class SlackTarget(ChannelTarget):
+    """Give `webhook`, or `conversation` and the `account` of the bot that posts to it."""
+
+    channel: Literal[Channel.SLACK] = Channel.SLACK
+    #: The URL of an incoming webhook. Its path is a credential, so JSON shows stars instead.
+    webhook: Annotated[StoredSecret, Field(max_length=2048), skip_when_trusted(_check_url)] | None = None
+    #: The id of a channel, a group or a user: C0123456789.
+    conversation: Annotated[str, Field(pattern=r"^[A-Z0-9]{2,32}$")] | None = None
+    #: The operator's account whose bot posts.
+    account: AccountName = DEFAULT_ACCOUNT
+
+    @model_validator(mode="after")
+    def _one_address(self) -> Self:
+        if (self.webhook is None) == (self.conversation is None):
+            raise ValueError("webhook, conversation: give one of them")
+        return self
+
+    @property
+    def recipients(self) -> tuple[str, ...]:
+        return () if self.conversation is None else (f"{self.account}/{self.conversation}",)
+
+    @property
+    def address(self) -> str:
+        if self.webhook is not None:
+            return f"a webhook of {urlsplit(self.webhook.get_secret_value()).hostname}"
+        return f"{self.account}/{self.conversation}"
+
+
+SLACK = ChannelSpec(
+    channel=Channel.SLACK,
+    example=SlackTarget(conversation="C0123456789"),
+    templates=MappingProxyType({"slack.title": "chat.title.txt", "slack.text": "chat.txt"}),
+    # 6 attempts over 4 h 12 min: later, the conversation has moved on.
+    schedule=(10.0, 60.0, 600.0, 3600.0, 10_800.0),
+    inline=True,
+    address_key=str.strip,
+)

@@ -1,0 +1,1 @@
+"""Why events matched subscriptions or not, and what a subscription would match."""

@@ -1,0 +1,124 @@
+"""Simulating: which of the last events of a tenant a subscription would have matched, without storing it."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError
+
+from bellwire.events import Event
+from bellwire.filters import EventView, Filter, TypePattern
+from bellwire.models import StrictInput, json_number
+from bellwire.registry import Registry
+from bellwire.tenants import DEFAULT_TENANT, TenantName
+from starter.operations.delivery.explanation_steps import Step, filter_steps, type_step
+from starter.operations.problems import InputInvalid, problems_of
+
+#: Events that are tried, unless told otherwise, and at most.
+DEFAULT_LAST, MAX_LAST = 100, 1_000
+#: Newest events of all tenants among which those of the tenant are looked for.
+SCAN = 20_000
+#: Events whose content is read at a time; each may have 256 KB.
+PAGE = 50
+#: Seconds after which no further page is read.
+MAX_SECONDS = 5.0
+#: Events of each kind that a result shows.
+SHOWN = 10
+
+
+class SimulationInput(StrictInput):
+    """What a subscription wants, and how many events it is tried on."""
+
+    tenant: TenantName = DEFAULT_TENANT
+    types: Annotated[tuple[TypePattern, ...], Field(min_length=1, max_length=100)]
+    filters: Annotated[tuple[Filter, ...], Field(max_length=100)] = ()
+    last: Annotated[int, Field(ge=1, le=MAX_LAST), json_number] = DEFAULT_LAST
+
+
+@dataclass(frozen=True, kw_only=True)
+class TriedEvent:
+    """An event that the subscription was tried on."""
+
+    event: Event
+    accepted_at: datetime
+    #: Type and filters.
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Simulation:
+    """What a subscription would have matched."""
+
+    tenant: str
+    looked_at: int
+    matched: int
+    #: The first ones, the newest first.
+    matches: tuple[TriedEvent, ...]
+    #: The first ones that did not match, the newest first.
+    others: tuple[TriedEvent, ...]
+    #: Events that were accepted before were not looked at; None: all stored events were.
+    since: datetime | None
+    #: Whether it ended early, because it took too long.
+    interrupted: bool
+
+
+def read_simulation(value: dict[str, Any]) -> SimulationInput:
+    """Raises InputInvalid with a problem for each bad field."""
+    try:
+        return SimulationInput.model_validate(value)
+    except ValidationError as error:
+        raise InputInvalid.of(problems_of(error, known=SimulationInput.known_fields)) from error
+
+
+async def simulate(
+    registry: Registry,
+    wanted: SimulationInput,
+    *,
+    shown: int = SHOWN,
+    scan: int = SCAN,
+    max_seconds: float = MAX_SECONDS,
+) -> Simulation:
+    """Try type patterns and filters on the last stored events of the tenant, as if the subscription were active.
+
+    Shows `shown` events of each kind. `scan` and `max_seconds` bound what it costs.
+    """
+    recent = await registry.explanations.recent_events(wanted.tenant, limit=wanted.last, scan=scan)
+    ends = time.monotonic() + max_seconds
+    looked_at = matched = 0
+    matches: list[TriedEvent] = []
+    others: list[TriedEvent] = []
+    since, interrupted = recent.since, False
+    for start in range(0, len(recent.keys), PAGE):
+        if start and time.monotonic() > ends:
+            interrupted, since = True, recent.keys[start - 1][1]
+            break
+        page = recent.keys[start : start + PAGE]
+        found = await registry.events.by_keys([key for key, _ in page])
+        for key, accepted_at in page:
+            if key not in found:
+                continue  # purged meanwhile
+            steps = _steps(found[key], wanted)
+            fits = all(step.passed for step in steps)
+            looked_at += 1
+            matched += fits
+            kept = matches if fits else others
+            if len(kept) < shown:
+                kept.append(TriedEvent(event=found[key], accepted_at=accepted_at, steps=tuple(steps)))
+        # Other requests of the process have their turn.
+        await asyncio.sleep(0)
+    return Simulation(
+        tenant=wanted.tenant,
+        looked_at=looked_at,
+        matched=matched,
+        matches=tuple(matches),
+        others=tuple(others),
+        since=since,
+        interrupted=interrupted,
+    )
+
+
+def _steps(event: Event, wanted: SimulationInput) -> Sequence[Step]:
+    return [type_step(event, wanted.types), *filter_steps(EventView(event), wanted.filters)]

@@ -1,0 +1,1 @@
+"""The relay: publishes what services have inserted into the outbox in their own databases."""

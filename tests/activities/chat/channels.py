@@ -1,0 +1,55 @@
+"""What the tests of chat channels share: hooks that reach loopback, accounts from a table, and requests."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from ipaddress import ip_network
+from typing import Any, NamedTuple
+
+import aiohttp
+from pydantic import SecretStr
+
+from activities.egress.policy import Egress
+from activities.providers.accounts import SECRETS, Accounts
+from activities.providers.hooks import Hooks
+from activities.providers.http import provider_session
+from activities.rendering.renderer import Renderer
+from bellwire.sends import SendRequest
+from tests.factories import event, send_request, subscription
+
+TIMEOUT = 1.5
+#: Text that would ping, link or format in the markup of one of the providers.
+HOSTILE = "<!here> <@U1> <at id=all></at> [x](https://evil.example) @all *b* `c` <b>&amp;</b>"
+
+
+class Opened(NamedTuple):
+    """What a chat channel is made of."""
+
+    hooks: Hooks
+    session: aiohttp.ClientSession
+    renderer: Renderer
+
+
+@asynccontextmanager
+async def opened() -> AsyncIterator[Opened]:
+    egress = Egress(allow=[ip_network("127.0.0.0/8")], allow_http=True, ports=None, details=True)
+    async with egress.session(timeout=TIMEOUT) as untrusted, provider_session() as session:
+        yield Opened(Hooks(untrusted, egress, timeout=TIMEOUT), session, Renderer())
+
+
+def accounts(sections: Mapping[str, Mapping[str, Any]], **secrets: str) -> Accounts:
+    """Accounts of a file with these sections; a value in `secrets` is named by its key in the sections."""
+    named = {
+        provider: {
+            "default": {
+                field: f"{SECRETS}{value.upper()}" if value in secrets else value for field, value in fields.items()
+            }
+        }
+        for provider, fields in sections.items()
+    }
+    return Accounts.model_validate(named, context={name: SecretStr(value) for name, value in secrets.items()})
+
+
+def request_for(target: Mapping[str, Any], **fields: Any) -> SendRequest:
+    """A first attempt for this target; `data`: of the event."""
+    data = fields.pop("data", {"order": "42"})
+    return send_request(subscription(dict(target), id="sub_chat"), event(id="1", data=data), **fields)
