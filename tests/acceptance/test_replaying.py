@@ -67,9 +67,10 @@ async def test_no_gap_and_no_double_while_events_are_published(system: System) -
         await start_replay(system.client.temporal, replay)
         return replay
 
-    publishing = [publish(events[start::3]) for start in range(3)]
-    *_, one, two, three = await asyncio.gather(*publishing, follow(1), follow(2), follow(3))
-    for number, replay in enumerate((one, two, three), start=1):
+    publishing = asyncio.gather(*(publish(events[start::3]) for start in range(3)))
+    replays = await asyncio.gather(follow(1), follow(2), follow(3))
+    await publishing
+    for number, replay in enumerate(replays, start=1):
         await ended(system, replay)
         await system.hooks.arrived(len(events), f"/flood/{number}", timeout=60)
         name = replay.subscription_id
