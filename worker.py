@@ -27,12 +27,12 @@ from bellwire.errors import BellwireError
 from bellwire.nexus.following import Follower
 from bellwire.nexus.handler import nexus_handlers
 from bellwire.registry import Registry
+from bellwire.replays.starting import starting_replays
 from bellwire.service.operational_events import publishing_operational_events
 from bellwire.service.pollers import channel_worker, workflow_worker
 from bellwire.service.processes import SHUTDOWN_MARGIN, addresses_of_process, stop_on_signals, tune_process
 from bellwire.service.readiness import serving_readiness
 from bellwire.service.registry_metrics import measuring_registry
-from bellwire.service.replays import starting_replays
 from bellwire.service.settings import LogFormat, Settings, environment
 from bellwire.service.slots import BusySlots
 from bellwire.service.supervisor import end_with_parent, supervise

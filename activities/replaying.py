@@ -22,8 +22,6 @@ from bellwire.subscriptions import Subscription, SubscriptionState
 
 #: Selections that one call makes at most, while they are empty. The next call goes on.
 MAX_SELECTIONS = 20
-#: Selections that a count makes at most. A replay that has more is not counted to the end.
-MAX_COUNTED = 100
 #: Seconds after which a throttled endpoint is looked at again, at most.
 MAX_WAIT = 60.0
 #: The part of a subscription's rate limit that a replay uses; live events have the rest.
@@ -70,7 +68,7 @@ class Replayer:
         return await self._next(replay, subscription, request.cursor)
 
     async def _count(self, replay: Replay, subscription: Subscription) -> Replay:
-        total = await count_selected(self._registry, replay, subscription)
+        total = await self._registry.replays.count(replay, subscription)
         if total is None:
             return replay
         await self._registry.replays.set_total(replay.id, total)
@@ -124,17 +122,6 @@ class Replayer:
             ]
         groups = await registry.deliveries.add(request.workflow_id, wanted) if wanted else ()
         return PendingGroups(groups=groups, limited_channels=await registry.limits.limited_channels())
-
-
-async def count_selected(registry: Registry, replay: Replay, subscription: Subscription) -> int | None:
-    """How many deliveries a replay selects now; None if they are too many to count."""
-    total, cursor = 0, None
-    for _ in range(MAX_COUNTED):
-        selection = await registry.replays.select(replay, subscription, after=cursor, limit=5_000)
-        total, cursor = total + selection.size, selection.cursor
-        if selection.ended:
-            return total
-    return None
 
 
 _OPEN = (ReplayState.RUNNING, ReplayState.PAUSED)

@@ -284,7 +284,7 @@ class Deliveries:
     async def add(self, workflow_id: str, groups: Sequence[Group]) -> tuple[Group, ...]:
         """Insert deliveries as pending, owned by `workflow_id`, and return those that it owns.
 
-        Those that exist stay as they are: whoever inserts a delivery first sends it, and nobody else does.
+        Those that exist stay as they are: the workflow that inserts a delivery sends it, and no other does.
         """
         return await self._database.write(add, workflow_id, groups)
 

@@ -33,6 +33,11 @@ COMMANDS = {
         "delivery.explain", "explain", "Explain why an event matched a subscription or did not, step by step."
     ),
     "deliveries": Command("delivery.deliveries", "app", "List deliveries; show one, or attempt one or many again."),
+    "replay": Command(
+        "delivery.replay",
+        "app",
+        "Send past events or deliveries to a subscription; list, show, pause, resume or cancel such replays.",
+    ),
     "suppressions": Command(
         "subscribers.suppressions", "app", "List suppressed addresses, which get nothing more; add or lift one."
     ),

@@ -12,7 +12,7 @@ import pytest
 from bellwire import Event, Subscription
 from bellwire.deliveries import DeliveryState, delivery_id
 from bellwire.replays import Replay, ReplayState, replay_since
-from bellwire.temporal.replays import start_replay
+from bellwire.replays.workflows import start_replay
 from starter.local.receivers.webhooks import WebhookResponse
 from tests.acceptance.conftest import System, running_system
 from tests.acceptance.test_crash import start_worker

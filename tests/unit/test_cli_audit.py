@@ -34,12 +34,19 @@ UNCHANGED = {
     *("demo", "dev", "gateway", "relay", "setup", "publish", "keys new", "keys env"),
     *("subscriptions", "subscriptions list", "subscriptions show", "subscriptions test"),
     *("events list", "events show", "deliveries list", "deliveries show", "explain", "subscriptions simulate"),
-    *("events scheduled",),
+    *("events scheduled", "replay list", "replay show"),
     *("suppressions", "suppressions list", "limits", "templates list", "templates preview"),
     *("types list", "types show", "types lint", "types docs", "api-keys list"),
 }
 #: What changes through Temporal, which these tests do not have: they call the operation itself.
-THROUGH_TEMPORAL = {"events pause", "events resume", "events cancel", "deliveries retry", "limits set", "limits clear"}
+THROUGH_TEMPORAL = {
+    "events pause",
+    "events resume",
+    "events cancel",
+    "deliveries retry",
+    "limits set",
+    "limits clear",
+} | {f"replay {action}" for action in ("start", "pause", "resume", "cancel")}
 HOOK = ["--type", "a", "--webhook", "https://app.example/hooks"]
 KEY = "{key}"
 #: Of the others, arguments in the order in which they can be run, and the actions that they add.

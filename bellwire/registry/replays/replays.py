@@ -18,6 +18,9 @@ from bellwire.registry.replays.table import replays
 from bellwire.replays import Replay, ReplayState
 from bellwire.subscriptions import Subscription
 
+#: Selections that a count makes at most, and their size.
+MAX_COUNTED, _COUNTED_AT_ONCE = 100, 5_000
+
 _ENDED = sorted(str(state) for state in ReplayState if state.ended)
 
 
@@ -152,6 +155,16 @@ class Replays:
     ) -> Selection:
         """Select up to `limit` of its deliveries after the cursor. There may be fewer, and more follow."""
         return await self._database.read(select_next, replay, subscription, after=after, limit=limit)
+
+    async def count(self, replay: Replay, subscription: Subscription) -> int | None:
+        """How many deliveries it selects now; None if they are too many to count."""
+        total, cursor = 0, None
+        for _ in range(MAX_COUNTED):
+            selection = await self.select(replay, subscription, after=cursor, limit=_COUNTED_AT_ONCE)
+            total, cursor = total + selection.size, selection.cursor
+            if selection.ended:
+                return total
+        return None
 
     async def outcomes(self, replay: Replay) -> Mapping[DeliveryState, int]:
         """How many of its deliveries are in which state now. Those that something else has redelivered since are left out."""

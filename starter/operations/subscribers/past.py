@@ -10,7 +10,7 @@ from bellwire.errors import TemporalUnavailable
 from bellwire.formats.durations import is_duration, parse_duration
 from bellwire.formats.timestamps import parse_timestamp
 from bellwire.replays import Replay
-from bellwire.temporal.replays import start_replay
+from bellwire.replays.workflows import start_replay
 from starter.operations.problems import InputInvalid
 
 log = structlog.get_logger("bellwire")

@@ -15,13 +15,13 @@ from temporalio.client import Client
 
 from bellwire.errors import BellwireError
 from bellwire.registry import Registry
-from bellwire.temporal.replays import start_replay
+from bellwire.replays.workflows import start_replay
 
 log = structlog.get_logger("bellwire")
 
 #: Seconds between two polls, and the longest delay while the registry or Temporal is unavailable.
 POLL_SECONDS, MAX_DELAY = 5.0, 60.0
-#: How long whoever stored a replay has to start it.
+#: How long the operation that stored a replay has to start it.
 GRACE = timedelta(seconds=2)
 
 

@@ -81,6 +81,16 @@ class Replay(Payload):
     started_at: datetime | None = None
     ended_at: datetime | None = None
 
+    @property
+    def seconds_left(self) -> float | None:
+        """About how long it still takes, by its pace so far; None if that is not known."""
+        if self.total is None or self.state is not ReplayState.RUNNING:
+            return None
+        left = max(0, self.total - self.done)
+        if self.started_at is None or not self.done:
+            return left / self.rate
+        return left * max((self.updated_at - self.started_at).total_seconds() / self.done, 1 / self.rate)
+
 
 def replay_since(subscription: Subscription, since: datetime, *, rate: float = DEFAULT_RATE) -> Replay:
     """The replay of what happened since then, for a subscription that is made now and stored with it."""
