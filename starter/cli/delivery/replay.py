@@ -23,7 +23,7 @@ from starter.cli.terminal import (
     print_json,
 )
 from starter.operations.delivery import replaying
-from starter.operations.delivery.replaying import ReplayWish
+from starter.operations.delivery.replaying import ReplayRequest
 
 app = group("Send past events or deliveries to a subscription; list, show, pause, resume or cancel such replays.")
 
@@ -57,10 +57,10 @@ async def start(
 
     They are counted first. Workers carry the replay out, also when this command ends. Ids of deliveries stay the same.
     """
-    wish = ReplayWish(delivery=delivery, failed=failed, since=since, until=until, types=types or (), rate=rate)
+    request = ReplayRequest(delivery=delivery, failed=failed, since=since, until=until, types=types or (), rate=rate)
     async with opened_registry(Settings.read()) as registry:
         found = await registry.subscriptions.get(subscription)
-        replay = await replaying.plan_replay(registry, found, wish)
+        replay = await replaying.plan_replay(registry, found, request)
         total = await registry.replays.count(replay, found)
         replay = replay.model_copy(update={"total": total})
         _note_total(replay)

@@ -24,7 +24,7 @@ _TYPES: TypeAdapter[tuple[TypePattern, ...]] = TypeAdapter(tuple[TypePattern, ..
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReplayWish:
+class ReplayRequest:
     """What somebody wants replayed. Times are durations back, or RFC 3339. Without `failed` and `delivery`: past events."""
 
     #: The id of one settled delivery.
@@ -37,7 +37,7 @@ class ReplayWish:
     rate: float = DEFAULT_RATE
 
 
-async def plan_replay(registry: Registry, subscription: Subscription, wish: ReplayWish) -> Replay:
+async def plan_replay(registry: Registry, subscription: Subscription, request: ReplayRequest) -> Replay:
     """The replay, not stored. Raises InputInvalid, DeliveryNotFound."""
     if subscription.state is not SubscriptionState.ACTIVE:
         raise InputInvalid(
@@ -45,20 +45,20 @@ async def plan_replay(registry: Registry, subscription: Subscription, wish: Repl
             field="subscription",
             remedy="resume it, then start the replay",
         )
-    if not MIN_RATE <= wish.rate <= MAX_RATE:
+    if not MIN_RATE <= request.rate <= MAX_RATE:
         raise InputInvalid(f"must be {MIN_RATE:g} to {MAX_RATE:,.0f} per second", field="rate")
     now = datetime.now(UTC)
-    since = None if wish.since is None else read_past(wish.since, field="since", now=now)
-    until = now if wish.until is None else read_past(wish.until, field="until", now=now)
+    since = None if request.since is None else read_past(request.since, field="since", now=now)
+    until = now if request.until is None else read_past(request.until, field="until", now=now)
     if since is not None and since >= until:
         raise InputInvalid("is not after since", field="until", remedy="give a later time, or omit it")
     key = None
-    if wish.delivery is not None:
-        if wish.failed or wish.since or wish.until or wish.types:
+    if request.delivery is not None:
+        if request.failed or request.since or request.until or request.types:
             raise InputInvalid("cannot be combined with what selects many", field="delivery", remedy="omit the others")
-        key = await _settled_key(registry, subscription, wish.delivery)
+        key = await _settled_key(registry, subscription, request.delivery)
         kind, states = ReplayKind.DELIVERY, tuple(sorted(SETTLED))
-    elif wish.failed:
+    elif request.failed:
         kind, states = ReplayKind.FAILED, FAILED_STATES
     else:
         kind, states = ReplayKind.EVENTS, ()
@@ -67,11 +67,11 @@ async def plan_replay(registry: Registry, subscription: Subscription, wish: Repl
         subscription_id=subscription.id,
         kind=kind,
         states=states,
-        types=_checked(wish.types),
+        types=_checked(request.types),
         event_key=key,
         since=since,
         until=until,
-        rate=wish.rate,
+        rate=request.rate,
         created_at=now,
         updated_at=now,
     )

@@ -13,7 +13,7 @@ from starter.gateway.api.access import Access, TenantAccess
 from starter.gateway.api.paging import DEFAULT_LIMIT, Cursor, Limit, Page, page_of, read_cursor
 from starter.gateway.api.resources.subscriptions import visible
 from starter.operations.delivery import replaying
-from starter.operations.delivery.replaying import ReplayWish
+from starter.operations.delivery.replaying import ReplayRequest
 
 router = APIRouter(prefix="/v1", tags=["Replays"])
 
@@ -71,13 +71,13 @@ class ReplayView(BaseModel):
 
 @router.post("/subscriptions/{subscription_id}/replays", status_code=201)
 async def start(
-    access: TenantAccess, response: Response, subscription_id: str, wish: ReplayInput | None = None
+    access: TenantAccess, response: Response, subscription_id: str, given: ReplayInput | None = None
 ) -> ReplayView:
     """Send past events that the subscription never got; with `failed` or `delivery`, what it got before. `dry_run` counts."""
     subscription = await visible(access, subscription_id)
-    wanted = wish or ReplayInput()
+    wanted = given or ReplayInput()
     fields = wanted.model_dump(exclude={"dry_run"})
-    replay = await replaying.plan_replay(access.registry, subscription, ReplayWish(**fields))
+    replay = await replaying.plan_replay(access.registry, subscription, ReplayRequest(**fields))
     if wanted.dry_run:
         total = await access.registry.replays.count(replay, subscription)
         response.status_code = 200
