@@ -67,6 +67,9 @@ class ChunkRun:
         self._concurrent = asyncio.Event()
         if not self.chunk.in_order:
             self._concurrent.set()
+        #: Whether no further request is begun: a library may end normally although its task was cancelled, if what it awaits has
+        #: just ended (`asyncio.wait_for` of Python 3.11).
+        self._ending = False
         #: Number of requests that a stopping worker has not begun.
         self._remaining = 0
 
@@ -106,6 +109,8 @@ class ChunkRun:
         if not first:
             await self._concurrent.wait()
         for request in queue:
+            if self._ending:
+                return
             if activity.is_worker_shutdown():
                 self._remaining += 1
                 continue
@@ -157,6 +162,7 @@ class ChunkRun:
 
     async def _wind_up(self) -> None:
         """Cancel what still runs and record what has ended."""
+        self._ending = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
