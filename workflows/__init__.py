@@ -5,8 +5,9 @@ from workflows.lookup import Lookup
 from workflows.notify import Notify
 from workflows.replay import Replay
 from workflows.test_send import TestSend
+from workflows.tick import Tick
 from workflows.wait_for_event import WaitForEvent
 
-WORKFLOWS = (Notify, Dispatch, Lookup, TestSend, WaitForEvent, Replay)
+WORKFLOWS = (Notify, Dispatch, Lookup, TestSend, Tick, WaitForEvent, Replay)
 
-__all__ = ["WORKFLOWS", "Dispatch", "Lookup", "Notify", "Replay", "TestSend", "WaitForEvent"]
+__all__ = ["WORKFLOWS", "Dispatch", "Lookup", "Notify", "Replay", "TestSend", "Tick", "WaitForEvent"]

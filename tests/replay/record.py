@@ -18,10 +18,12 @@ from bellwire.contract import (
     QUEUE,
     REPLAY,
     TEST_SEND,
+    TICK,
     WAIT_FOR_EVENT,
     Group,
     ReplayInput,
     TestSendInput,
+    TickInput,
     replay_batch_workflow_id,
     replay_workflow_id,
     wait_workflow_id,
@@ -186,6 +188,14 @@ async def replayed(platform: FakePlatform, client: Client) -> dict[str, str]:
     return {"replay-past": ids["rpl_past"], "replay-failed": ids["rpl_failed"], "dispatch-past": batch}
 
 
+async def ticked(platform: FakePlatform, client: Client) -> dict[str, str]:
+    platform.subscriptions = {Channel.WEBHOOK: ["w"]}
+    workflow_id = "tick/report"
+    request = TickInput(schedule="report", event=event(tenant="acme"))
+    await client.temporal.execute_workflow(TICK, request, id=workflow_id, task_queue=QUEUE)
+    return {"tick-published": workflow_id}
+
+
 async def waited(platform: FakePlatform, client: Client) -> dict[str, str]:
     """The next attempt is due after the first activity has ended, so that the workflow sleeps until then."""
     platform.subscriptions = {Channel.WEBHOOK: ["a"]}
@@ -218,6 +228,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     not_found,
     test_send,
     replayed,
+    ticked,
     waited,
 )
 

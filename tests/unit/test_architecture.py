@@ -26,6 +26,7 @@ from activities.replaying import Replayer
 from activities.resolve import Resolver
 from activities.sending.inline import InlineSender
 from activities.sending.test_sends import TestSends
+from activities.ticks import Ticks
 from bellwire import contract
 from bellwire.client import Client
 from bellwire.nexus.following import Follower, follow_event
@@ -84,6 +85,7 @@ NO_REGISTRY = cast(Registry, None)
 LOCAL_ACTIVITIES = [
     *Resolver(NO_REGISTRY).activities,
     *Replayer(NO_REGISTRY).activities,
+    *Ticks(NO_REGISTRY).activities,
     InlineSender(NO_REGISTRY, {}, limit=1).send_inline,
     Follower(cast(Client, None)).follow_event,
 ]
