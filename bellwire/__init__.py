@@ -22,7 +22,16 @@ from bellwire.filters import All, Any, Exact, Not, Prefix, Suffix
 from bellwire.keys.keyring import KeyRing
 from bellwire.receipts import Receipt, Status
 from bellwire.subscriptions import Subscription, SubscriptionState
-from bellwire.targets import Channel, EmailTarget, PollTarget, SlackTarget, SmsTarget, WebhookTarget
+from bellwire.targets import (
+    Channel,
+    EmailTarget,
+    PollTarget,
+    SlackTarget,
+    SmsTarget,
+    TeamsTarget,
+    TelegramTarget,
+    WebhookTarget,
+)
 
 __all__ = [
     "All",
@@ -55,6 +64,8 @@ __all__ = [
     "Subscription",
     "SubscriptionState",
     "Suffix",
+    "TeamsTarget",
+    "TelegramTarget",
     "TemporalUnavailable",
     "TenantUnknown",
     "Unsettled",

@@ -58,6 +58,13 @@ class SlackAccount(Account):
     url: ApiUrl = "https://slack.com/api"
 
 
+class TelegramAccount(Account):
+    #: The token of a bot, as BotFather gave it: 123456:ABC-….
+    token: Secret
+    #: Telegram's API, or a Bot API server of one's own.
+    url: ApiUrl = "https://api.telegram.org"
+
+
 AnyAccount = TypeVar("AnyAccount", bound=Account)
 _Accounts = dict[AccountName, AnyAccount]
 
@@ -66,6 +73,7 @@ class Accounts(StrictInput):
     """All accounts, by provider and name."""
 
     slack: _Accounts[SlackAccount] = Field(default_factory=dict)
+    telegram: _Accounts[TelegramAccount] = Field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path | None, secrets: Mapping[str, SecretStr]) -> Self:

@@ -9,6 +9,8 @@ from bellwire.targets.poll import POLL, PollTarget
 from bellwire.targets.slack import SLACK, SlackTarget
 from bellwire.targets.sms import SMS, SmsTarget
 from bellwire.targets.specs import SPECS, Target
+from bellwire.targets.teams import TEAMS, TeamsTarget
+from bellwire.targets.telegram import TELEGRAM, TelegramTarget
 from bellwire.targets.webhook import WEBHOOK, WebhookFormat, WebhookTarget
 
 __all__ = [
@@ -17,6 +19,8 @@ __all__ = [
     "SLACK",
     "SMS",
     "SPECS",
+    "TEAMS",
+    "TELEGRAM",
     "WEBHOOK",
     "Channel",
     "ChannelSpec",
@@ -26,6 +30,8 @@ __all__ = [
     "SlackTarget",
     "SmsTarget",
     "Target",
+    "TeamsTarget",
+    "TelegramTarget",
     "WebhookFormat",
     "WebhookTarget",
 ]

@@ -15,6 +15,8 @@ class Channel(StrEnum):
     SMS = "sms"
     WEBHOOK = "webhook"
     SLACK = "slack"
+    TEAMS = "teams"
+    TELEGRAM = "telegram"
     POLL = "poll"
 
 

@@ -11,6 +11,8 @@ from bellwire.targets.email import EMAIL, EmailTarget
 from bellwire.targets.poll import POLL, PollTarget
 from bellwire.targets.slack import SLACK, SlackTarget
 from bellwire.targets.sms import SMS, SmsTarget
+from bellwire.targets.teams import TEAMS, TeamsTarget
+from bellwire.targets.telegram import TELEGRAM, TelegramTarget
 from bellwire.targets.webhook import WEBHOOK, WebhookTarget
 
 #: A target of any channel.
@@ -20,6 +22,8 @@ Target = Annotated[
         PollTarget,
         SlackTarget,
         SmsTarget,
+        TeamsTarget,
+        TelegramTarget,
         WebhookTarget,
     ],
     Field(discriminator="channel"),
@@ -30,6 +34,8 @@ _SPECS = (
     POLL,
     SLACK,
     SMS,
+    TEAMS,
+    TELEGRAM,
     WEBHOOK,
 )
 #: The spec of each channel.
