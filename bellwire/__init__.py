@@ -24,13 +24,16 @@ from bellwire.receipts import Receipt, Status
 from bellwire.subscriptions import Subscription, SubscriptionState
 from bellwire.targets import (
     Channel,
+    DingtalkTarget,
     EmailTarget,
+    FeishuTarget,
     PollTarget,
     SlackTarget,
     SmsTarget,
     TeamsTarget,
     TelegramTarget,
     WebhookTarget,
+    WecomTarget,
 )
 
 __all__ = [
@@ -43,6 +46,7 @@ __all__ = [
     "Counts",
     "DeliveryNotFound",
     "DeliveryPaused",
+    "DingtalkTarget",
     "EmailTarget",
     "Event",
     "EventConflict",
@@ -50,6 +54,7 @@ __all__ = [
     "EventNotFound",
     "Exact",
     "Failed",
+    "FeishuTarget",
     "KeyRing",
     "KeysInvalid",
     "Not",
@@ -71,4 +76,5 @@ __all__ = [
     "Unsettled",
     "WaitTimeout",
     "WebhookTarget",
+    "WecomTarget",
 ]

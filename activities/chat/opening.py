@@ -2,9 +2,12 @@
 
 import aiohttp
 
+from activities.chat.dingtalk import DingtalkChannel
+from activities.chat.feishu import FeishuChannel
 from activities.chat.slack import SlackChannel
 from activities.chat.teams import TeamsChannel
 from activities.chat.telegram import TelegramChannel
+from activities.chat.wecom import WecomChannel
 from activities.providers.accounts import Accounts
 from activities.providers.hooks import Hooks
 from activities.rendering.renderer import Renderer
@@ -18,7 +21,10 @@ def open_chat(
 ) -> dict[Channel, ChannelAttempt]:
     """The `attempt` of each. `session` calls the APIs of providers."""
     return {
+        Channel.DINGTALK: DingtalkChannel(hooks, session, renderer, accounts.dingtalk, registry).attempt,
+        Channel.FEISHU: FeishuChannel(hooks, session, renderer, accounts.feishu, registry).attempt,
         Channel.SLACK: SlackChannel(hooks, session, renderer, accounts.slack).attempt,
         Channel.TEAMS: TeamsChannel(hooks, renderer).attempt,
         Channel.TELEGRAM: TelegramChannel(session, renderer, accounts.telegram, registry).attempt,
+        Channel.WECOM: WecomChannel(hooks, session, renderer, accounts.wecom, registry).attempt,
     }

@@ -4,7 +4,9 @@ One module per channel holds its target, which says what an address is, and its 
 """
 
 from bellwire.targets.channel import Channel, ChannelSpec, ChannelTarget
+from bellwire.targets.dingtalk import DINGTALK, DingtalkTarget
 from bellwire.targets.email import EMAIL, EmailTarget
+from bellwire.targets.feishu import FEISHU, FeishuTarget
 from bellwire.targets.poll import POLL, PollTarget
 from bellwire.targets.slack import SLACK, SlackTarget
 from bellwire.targets.sms import SMS, SmsTarget
@@ -12,9 +14,12 @@ from bellwire.targets.specs import SPECS, Target
 from bellwire.targets.teams import TEAMS, TeamsTarget
 from bellwire.targets.telegram import TELEGRAM, TelegramTarget
 from bellwire.targets.webhook import WEBHOOK, WebhookFormat, WebhookTarget
+from bellwire.targets.wecom import WECOM, WecomTarget
 
 __all__ = [
+    "DINGTALK",
     "EMAIL",
+    "FEISHU",
     "POLL",
     "SLACK",
     "SMS",
@@ -22,10 +27,13 @@ __all__ = [
     "TEAMS",
     "TELEGRAM",
     "WEBHOOK",
+    "WECOM",
     "Channel",
     "ChannelSpec",
     "ChannelTarget",
+    "DingtalkTarget",
     "EmailTarget",
+    "FeishuTarget",
     "PollTarget",
     "SlackTarget",
     "SmsTarget",
@@ -34,4 +42,5 @@ __all__ = [
     "TelegramTarget",
     "WebhookFormat",
     "WebhookTarget",
+    "WecomTarget",
 ]
