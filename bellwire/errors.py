@@ -250,7 +250,7 @@ def _path(place: Place) -> Iterator[str]:
             previous = part
 
 
-_DIALECTS = {"exact", "prefix", "suffix", "all", "any", "not"}
+_DIALECTS = {"exact", "prefix", "suffix", "all", "any", "not", "sql", "data"}
 
 #: Messages by pydantic's error type. Their fields are those of the error's context.
 _WORDS = {

@@ -1,6 +1,7 @@
 """Filters: type patterns and the filter dialects of CloudEvents. No I/O, no state."""
 
-from bellwire.filters.dialects import All, Any, Exact, Filter, Not, Prefix, Suffix, matches
+from bellwire.filters.compiled import CompiledFilters
+from bellwire.filters.dialects import All, Any, Data, Exact, Filter, Not, Prefix, Sql, Suffix, matches
 from bellwire.filters.event_view import EventView
 from bellwire.filters.patterns import TypePattern, patterns_matching, type_matches
 from bellwire.filters.tracing import Trace, trace
@@ -8,11 +9,14 @@ from bellwire.filters.tracing import Trace, trace
 __all__ = [
     "All",
     "Any",
+    "CompiledFilters",
+    "Data",
     "EventView",
     "Exact",
     "Filter",
     "Not",
     "Prefix",
+    "Sql",
     "Suffix",
     "Trace",
     "TypePattern",

@@ -1,20 +1,25 @@
-"""The filter dialects that CloudEvents requires: exact, prefix, suffix, all, any, not.
+"""The filter dialects: those of CloudEvents (exact, prefix, suffix, all, any, not, sql), and data for the data of events.
 
-CloudEvents Subscriptions API, "Filter Dialects". A filter reads context attributes, never `data`. An attribute that is not
-set matches nothing. Comparisons use canonical strings and are case-sensitive. All attributes of one filter must match.
+CloudEvents Subscriptions API, "Filter Dialects". All but `data` read context attributes only. An attribute that is not set
+matches nothing. Comparisons of exact, prefix and suffix use canonical strings and are case-sensitive. All attributes of one
+filter must match.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cached_property
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Discriminator, Field, JsonValue, Tag, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from bellwire.events import Event
+from bellwire.filters.cesql import TYPE_NAMES, EvaluationError, Expression, parse
+from bellwire.filters.data import MAX_STEPS, Pattern, PatternError, check_pattern, compile_pattern
 from bellwire.filters.event_view import EventView
-from bellwire.models import StrictInput
+from bellwire.models import StrictInput, skip_when_trusted
 
 #: Maximum nesting depth of filters. Each `not`, `all` or `any` around others is one level.
 MAX_DEPTH = 10
@@ -28,61 +33,98 @@ def _attribute_name(name: str) -> str:
     return name
 
 
+#: Whether an event matches a filter.
+Test = Callable[[EventView], bool]
+
 _NAME = re.compile(r"[a-z0-9]{1,64}")
 AttributeName = Annotated[str, AfterValidator(_attribute_name)]
 Values = Annotated[dict[AttributeName, Annotated[str, Field(min_length=1)]], Field(min_length=1)]
 
 
-class Exact(StrictInput):
+class Dialect(StrictInput):
+    """What all filters have."""
+
+    @cached_property
+    def test(self) -> Test:
+        """Check an event. Compiled when it is first used."""
+        return self._compile()
+
+    def matches(self, event: Event | EventView) -> bool:
+        return self.test(EventView.of(event))
+
+    def _compile(self) -> Test:
+        raise NotImplementedError
+
+
+class Exact(Dialect):
     """Each named attribute equals its value."""
 
     exact: Values
 
-    def matches(self, event: Event | EventView) -> bool:
-        texts = EventView.of(event).texts
-        return all(texts.get(name) == value for name, value in self.exact.items())
+    def _compile(self) -> Test:
+        return _each(self.exact, str.__eq__)
 
 
-class Prefix(StrictInput):
+class Prefix(Dialect):
     """Each named attribute starts with its value."""
 
     prefix: Values
 
-    def matches(self, event: Event | EventView) -> bool:
-        texts = EventView.of(event).texts
-        return all(texts.get(name, "").startswith(value) for name, value in self.prefix.items())
+    def _compile(self) -> Test:
+        return _each(self.prefix, str.startswith)
 
 
-class Suffix(StrictInput):
+class Suffix(Dialect):
     """Each named attribute ends with its value."""
 
     suffix: Values
 
-    def matches(self, event: Event | EventView) -> bool:
-        texts = EventView.of(event).texts
-        return all(texts.get(name, "").endswith(value) for name, value in self.suffix.items())
+    def _compile(self) -> Test:
+        return _each(self.suffix, str.endswith)
 
 
-class All(StrictInput):
+def _each(wanted: dict[str, str], fits: Callable[[str, str], bool]) -> Test:
+    """No value is empty, so an attribute that is not set fits none."""
+    if len(wanted) > 1:
+        return _all_true([_each({name: value}, fits) for name, value in wanted.items()])
+    ((name, value),) = wanted.items()
+    return lambda view: fits(view.texts.get(name, ""), value)
+
+
+def _all_true(tests: list[Test]) -> Test:
+    """What checks that all tests are true."""
+    if len(tests) == 1:
+        return tests[0]
+
+    def test(view: EventView) -> bool:
+        for each in tests:  # noqa: SIM110 - `all` costs more than most filters
+            if not each(view):
+                return False
+        return True
+
+    return test
+
+
+class All(Dialect):
     """All of the filters match."""
 
     all: Annotated[tuple[Filter, ...], Field(min_length=1)]
 
-    def matches(self, event: Event | EventView) -> bool:
-        return matches(self.all, event)
+    def _compile(self) -> Test:
+        return _all_true([item.test for item in self.all])
 
 
-class Any(StrictInput):
+class Any(Dialect):
     """At least one of the filters matches."""
 
     any: Annotated[tuple[Filter, ...], Field(min_length=1)]
 
-    def matches(self, event: Event | EventView) -> bool:
-        view = EventView.of(event)
-        return any(item.matches(view) for item in self.any)
+    def _compile(self) -> Test:
+        tests = [item.test for item in self.any]
+        return lambda view: any(test(view) for test in tests)
 
 
-class Not(StrictInput):
+class Not(Dialect):
     """The filter does not match."""
 
     model_config = ConfigDict(
@@ -91,15 +133,84 @@ class Not(StrictInput):
 
     not_: Filter = Field(alias="not")
 
-    def matches(self, event: Event | EventView) -> bool:
-        return not self.not_.matches(event)
+    def _compile(self) -> Test:
+        test = self.not_.test
+        return lambda view: not test(view)
 
 
-_DIALECTS = ("exact", "prefix", "suffix", "all", "any", "not")
+def _expression(text: str) -> str:
+    """A problem of the expression has its position, which counts characters from 1."""
+    found = parse(text)
+    if found.problems:
+        raise found.problems[0]
+    if found.type not in {bool, None}:
+        kind = TYPE_NAMES[found.type]
+        raise ValueError(
+            f"is of type {kind}; write a condition, which is true or false, such as subject LIKE 'order-%'"
+        )
+    return text
+
+
+class Sql(Dialect):
+    """The expression is true. It is one of CESQL 1.0: `subject LIKE 'order-%' AND priority > 5`."""
+
+    sql: Annotated[str, Field(min_length=1), skip_when_trusted(_expression)]
+
+    @cached_property
+    def expression(self) -> Expression:
+        return parse(self.sql)
+
+    def _compile(self) -> Test:
+        run = self.expression.run
+
+        def test(view: EventView) -> bool:
+            try:
+                return run(view.given_values) is True
+            except EvaluationError:
+                return False
+
+        return test
+
+
+def _pattern(pattern: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    try:
+        check_pattern(pattern)
+    except PatternError as error:
+        # Names the place in the pattern like that of any other field.
+        problem = PydanticCustomError("value_error", "{problem}", {"problem": error.problem})
+        place = (".".join(error.path),) if error.path else ()
+        line = InitErrorDetails(type=problem, loc=place, input=None)
+        raise ValidationError.from_exception_data("data", [line]) from None
+    return pattern
+
+
+class Data(Dialect):
+    """The event's data matches the pattern, as those of EventBridge: `{"order": {"amount": [{"numeric": [">", 100]}]}}`."""
+
+    data: Annotated[dict[str, JsonValue], skip_when_trusted(_pattern)]
+
+    @cached_property
+    def pattern(self) -> Pattern:
+        return compile_pattern(self.data)
+
+    def _compile(self) -> Test:
+        matches = self.pattern.matches
+        if self.pattern.size <= _FEW:
+            return lambda view: matches(view.data)
+        return lambda view: not self.exceeds(view) and matches(view.data)
+
+    def exceeds(self, view: EventView) -> bool:
+        """Whether it would take too long to match the data, which then does not match."""
+        return self.pattern.size > _FEW and self.pattern.size * view.data_values > MAX_STEPS
+
+
+#: Alternatives of a pattern that any data may be matched with.
+_FEW = 20
+_DIALECTS = ("exact", "prefix", "suffix", "all", "any", "not", "sql", "data")
 
 
 def _dialect(value: object) -> str | None:
-    if isinstance(value, Exact | Prefix | Suffix | All | Any | Not):
+    if isinstance(value, Exact | Prefix | Suffix | All | Any | Not | Sql | Data):
         return type(value).__name__.lower()
     return next(iter(value)) if isinstance(value, dict) and len(value) == 1 else None
 
@@ -136,7 +247,9 @@ Filter = Annotated[
     | Annotated[Suffix, Tag("suffix")]
     | Annotated[All, Tag("all")]
     | Annotated[Any, Tag("any")]
-    | Annotated[Not, Tag("not")],
+    | Annotated[Not, Tag("not")]
+    | Annotated[Sql, Tag("sql")]
+    | Annotated[Data, Tag("data")],
     Discriminator(_dialect),
     BeforeValidator(_one_known_dialect),
 ]
@@ -149,3 +262,8 @@ def matches(filters: Iterable[Filter], event: Event | EventView) -> bool:
     """Whether the event matches all the filters. No filters match every event."""
     view = EventView.of(event)
     return all(item.matches(view) for item in filters)
+
+
+def all_of(filters: Iterable[Filter]) -> Test:
+    """Compile filters, all of which have to match."""
+    return _all_true([item.test for item in filters])

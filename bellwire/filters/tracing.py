@@ -4,7 +4,9 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 
 from bellwire.events import Event
-from bellwire.filters.dialects import All, Any, Exact, Filter, Not, Prefix, Suffix
+from bellwire.filters.cesql import evaluate
+from bellwire.filters.data import explain
+from bellwire.filters.dialects import All, Any, Data, Exact, Filter, Not, Prefix, Sql, Suffix
 from bellwire.filters.event_view import EventView
 from bellwire.models import Payload
 
@@ -71,6 +73,29 @@ def _reason(item: Filter, view: EventView, inner: list[bool]) -> str:
             )
         case Not():
             return f"the filter within {'matches' if inner[0] else 'does not match'}"
+        case Sql():
+            return _evaluated(item, view)
+        case Data():
+            if item.exceeds(view):
+                return f"the data has {view.data_values:,} values, which are too many for this pattern"
+            return explain(item.data, view.data, quoted)
+
+
+def _evaluated(item: Sql, view: EventView) -> str:
+    """What the expression gave, and the attributes that it reads."""
+    expression, values = item.expression, view.given_values
+    value, error = evaluate(expression, view)
+    result = f"the expression is {quoted(value)}"
+    if error is not None:
+        result = f"the expression fails with {error.kind}: {error.message}"
+    elif not isinstance(value, bool):
+        result += ", which is neither true nor false"
+    seen = [
+        f"{name} is {quoted(values[name]) if name in values else 'not set'}"
+        for name in expression.attributes
+        if error is None or error.message != f"{name} is not set"
+    ]
+    return f"{result}; {', '.join(seen)}" if seen else result
 
 
 def _compared(

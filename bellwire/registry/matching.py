@@ -1,15 +1,14 @@
 """Matching: finds the subscriptions that match an event. SQL narrows by type pattern and tenant; filters are applied here."""
 
 from collections.abc import Sequence
-from functools import cache, lru_cache
+from functools import cache
 from typing import NamedTuple
 
-from pydantic import TypeAdapter
-from sqlalchemy import Integer, Select, bindparam, select, union
+from sqlalchemy import Integer, Row, Select, bindparam, select, union
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.events import Event
-from bellwire.filters import EventView, Filter, matches, patterns_matching
+from bellwire.filters import CompiledFilters, EventView, patterns_matching
 from bellwire.registry.db.engine import Database
 from bellwire.registry.db.tables import subscription_types, subscriptions
 from bellwire.targets import Channel
@@ -18,8 +17,6 @@ from bellwire.tenants import ALL_TENANTS
 #: Candidate rows that the first query of a match reads, and each further one. Most events have few subscribers.
 FIRST_BATCH = 1_000
 NEXT_BATCH = 10_000
-
-_FILTERS: TypeAdapter[tuple[Filter, ...]] = TypeAdapter(tuple[Filter, ...])
 
 #: The id of a matching subscription, and its channel.
 Found = tuple[str, Channel]
@@ -36,10 +33,11 @@ class Match(NamedTuple):
     scanned: int = 0
 
 
-class _Candidate(NamedTuple):
-    target: Found
-    #: JSON, as stored.
-    filters: str
+#: A subscription that may match: its id, its channel and its filters as JSON.
+_Candidate = Row[str, str, str]
+
+#: Compiled filters of all tenants.
+_COMPILED = CompiledFilters()
 
 
 class Matcher:
@@ -47,6 +45,7 @@ class Matcher:
 
     def __init__(self, event: Event, limit: int | None) -> None:
         self._view = EventView(event)
+        #: By the text of filters: many subscriptions have the same.
         self._results: dict[str, bool] = {"[]": True}
         self._limit = limit
         self.found: list[Found] = []
@@ -56,13 +55,15 @@ class Matcher:
         """Add the candidates that match, up to the limit. `last`: no candidates follow these."""
         if self.stopped_at is not None:
             return
-        for number, (target, filters) in enumerate(candidates, start=1):
-            if filters not in self._results:
-                self._results[filters] = matches(_parsed(filters), self._view)
-            if self._results[filters]:
-                self.found.append(target)
+        results, view, compiled = self._results, self._view, _COMPILED.get
+        for number, (name, channel, filters) in enumerate(candidates, start=1):
+            matched = results.get(filters)
+            if matched is None:
+                matched = results[filters] = compiled(filters)(view)
+            if matched:
+                self.found.append((name, Channel(channel)))
                 if len(self.found) == self._limit and not (last and number == len(candidates)):
-                    self.stopped_at = target[0]
+                    self.stopped_at = name
                     return
 
 
@@ -79,7 +80,7 @@ async def match(
         batch = await _candidates(connection, events[0], after=reached, size=size)
         scanned += len(batch)
         ended = len(batch) < size
-        reached = batch[-1].target[0] if batch else reached
+        reached = batch[-1][0] if batch else reached
         for matcher in matchers:
             matcher.add_matches(batch, last=ended)
     end = None if ended else reached
@@ -105,18 +106,17 @@ async def match_range(connection: AsyncConnection, event: Event, *, after: str, 
 
 async def _candidates(
     connection: AsyncConnection, event: Event, *, after: str, until: str | None = None, size: int | None = None
-) -> list[_Candidate]:
+) -> Sequence[_Candidate]:
     """Return the active subscriptions with a pattern for the event's type, of its tenant or all of them, by id."""
     patterns = patterns_matching(event.type)
     optional = {"tenant": None if event.tenant == ALL_TENANTS else event.tenant, "until": until, "size": size}
     bounds = {name: value for name, value in optional.items() if value is not None}
     values = {"after": after, **bounds, **{f"pattern_{number}": one for number, one in enumerate(patterns)}}
-    rows = await connection.execute(_query(len(patterns), frozenset(bounds)), values)
-    return [_Candidate((row.id, Channel(row.channel)), row.filters) for row in rows]
+    return (await connection.execute(_query(len(patterns), frozenset(bounds)), values)).all()
 
 
 @cache
-def _query(patterns: int, bounds: frozenset[str]) -> Select[tuple[str, str, str]]:
+def _query(patterns: int, bounds: frozenset[str]) -> Select[str, str, str]:
     """Build the query for a number of patterns and these bounds; cached, since building costs more than executing.
 
     Each pattern is its own range of an index, read in order and up to `size` rows: a match of `*` with a million
@@ -142,11 +142,6 @@ def _query(patterns: int, bounds: frozenset[str]) -> Select[tuple[str, str, str]
         .join(first, first.c.subscription_id == subscriptions.c.id)
         .order_by(subscriptions.c.id)
     )
-
-
-@lru_cache(maxsize=1024)
-def _parsed(filters: str) -> tuple[Filter, ...]:
-    return _FILTERS.validate_json(filters)
 
 
 class Matching:

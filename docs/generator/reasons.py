@@ -10,9 +10,10 @@ from docs.generator.code_index import Place
 from docs.generator.flow import Flow, Text
 from docs.generator.sources import Module, called_name, modules
 
-#: What takes another kind of `reason`: suppressed addresses have an enumeration, Temporal notes who changed a queue, and a trace
-#: of a filter says what the filter found.
-OTHER = frozenset({"Suppression", "lift", "RateLimitUpdate", "Trace"})
+#: What takes another kind of `reason`: suppressed addresses have an enumeration, and Temporal notes who changed a queue.
+OTHER = frozenset({"Suppression", "lift", "RateLimitUpdate"})
+#: Modules that give no reasons to deliveries: those of a filter say what the filter found.
+_WITHOUT = "bellwire/filters/"
 #: Keys of the mappings that change a reason: of a copied model (`update=`), or of an SQL statement.
 STATEMENT_KEYS = frozenset({"new_reason", "state_reason"})
 #: What is read from a model or an exception was collected where that was made.
@@ -21,7 +22,9 @@ _SETTLED = frozenset({"reason", "state_reason"})
 
 def collect(source: Sequence[Module] | None = None) -> set[Text]:
     """All reasons. An operator who pauses a subscription may give any other."""
-    source = modules("bellwire", "workflows", "activities", "worker.py") if source is None else source
+    if source is None:
+        product = modules("bellwire", "workflows", "activities", "worker.py")
+        source = [module for module in product if not module.name.startswith(_WITHOUT)]
     flow = Flow(source, settled=_SETTLED)
     found = {text for module in source for place in _places(module) for text in flow.texts(*place)}
     return {text for text in found if text.pattern}

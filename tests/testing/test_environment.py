@@ -111,6 +111,17 @@ async def test_time_passes_only_when_it_is_told_to(bellwire: BellwireEnvironment
     assert len(bellwire.attempts) == 2
 
 
+async def test_an_event_for_later_is_delivered_then(bellwire: BellwireEnvironment) -> None:
+    await bellwire.subscribe(webhook())
+    start = await bellwire.now()
+    receipt = await bellwire.client.publish(paid(), delay="2d")
+    await bellwire.skip(DAY)
+    assert bellwire.attempts == []
+    assert (await bellwire.client.status(receipt)).scheduled
+    assert (await bellwire.client.wait(receipt)).counts.delivered == 1
+    assert 2 * DAY <= bellwire.attempts[0].at - start < 2 * DAY + timedelta(minutes=1)
+
+
 async def test_concurrent_waits_share_the_clock(bellwire: BellwireEnvironment) -> None:
     await bellwire.subscribe(webhook())
     bellwire.respond(SHOP, deferred(), times=6)

@@ -1,5 +1,6 @@
 """Explaining: for an event and a subscription, why it matched or did not, step by step."""
 
+import asyncio
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -156,9 +157,10 @@ async def explain_all(
         size = min(limit, wanted - looked_at)
         page = await registry.explanations.candidates(stored.event.key, tenant=whose, after=following, limit=size)
         now = datetime.now(UTC)
-        found += [
-            _explanation(stored, view, each, page, changes=(), tenant=tenant, now=now) for each in page.candidates
-        ]
+        for each in page.candidates:
+            found.append(_explanation(stored, view, each, page, changes=(), tenant=tenant, now=now))
+            # Filters may be costly: other requests of the process have their turn.
+            await asyncio.sleep(0)
         found = heapq.nsmallest(limit, found, key=_distance)
         looked_at += len(page.candidates)
         following = page.candidates[-1].subscription.id if len(page.candidates) == size else None

@@ -168,7 +168,11 @@ def created_step(candidate: Candidate, accepted_at: datetime) -> Step:
     text = f"The subscription was created at {at(created)}, after the event was accepted at {at(accepted_at)}"
     if candidate.delivery is not None:
         return Step(name=StepName.CREATED, passed=True, text=f"{text}; the event was delivered to it nevertheless.")
-    return Step(name=StepName.CREATED, passed=False, text=f"{text}; it gets events that are accepted from then on.")
+    return Step(
+        name=StepName.CREATED,
+        passed=False,
+        text=f"{text}; it gets events from then on, and earlier ones by a replay only.",
+    )
 
 
 def sending_steps(candidate: Candidate, *, channel_limit: float | None, now: datetime) -> list[Step]:

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
@@ -90,34 +91,40 @@ async def simulate(
     looked_at = matched = 0
     matches: list[TriedEvent] = []
     others: list[TriedEvent] = []
-    since, interrupted = recent.since, False
-    for start in range(0, len(recent.keys), PAGE):
-        if start and time.monotonic() > ends:
-            interrupted, since = True, recent.keys[start - 1][1]
-            break
-        page = recent.keys[start : start + PAGE]
-        found = await registry.events.by_keys([key for key, _ in page])
-        for key, accepted_at in page:
-            if key not in found:
-                continue  # purged meanwhile
-            steps = _steps(found[key], wanted)
+    last_at: datetime | None = None
+    interrupted = False
+    async with aclosing(_contents(registry, recent.keys)) as contents:
+        async for event, accepted_at in contents:
+            if looked_at and time.monotonic() > ends:
+                interrupted = True
+                break
+            steps = _steps(event, wanted)
             fits = all(step.passed for step in steps)
-            looked_at += 1
-            matched += fits
+            looked_at, matched, last_at = looked_at + 1, matched + fits, accepted_at
             kept = matches if fits else others
             if len(kept) < shown:
-                kept.append(TriedEvent(event=found[key], accepted_at=accepted_at, steps=tuple(steps)))
-        # Other requests of the process have their turn.
-        await asyncio.sleep(0)
+                kept.append(TriedEvent(event=event, accepted_at=accepted_at, steps=tuple(steps)))
     return Simulation(
         tenant=wanted.tenant,
         looked_at=looked_at,
         matched=matched,
         matches=tuple(matches),
         others=tuple(others),
-        since=since,
+        since=last_at if interrupted else recent.since,
         interrupted=interrupted,
     )
+
+
+async def _contents(registry: Registry, keys: Sequence[tuple[str, datetime]]) -> AsyncGenerator[tuple[Event, datetime]]:
+    """The events with these keys, with their times, a page read at a time. Those that were purged meanwhile are left out."""
+    for start in range(0, len(keys), PAGE):
+        page = keys[start : start + PAGE]
+        found = await registry.events.by_keys([key for key, _ in page])
+        for key, accepted_at in page:
+            if key in found:
+                yield found[key], accepted_at
+                # Filters may be costly: other requests of the process have their turn.
+                await asyncio.sleep(0)
 
 
 def _steps(event: Event, wanted: SimulationInput) -> Sequence[Step]:

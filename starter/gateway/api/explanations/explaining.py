@@ -1,5 +1,6 @@
 """Explanations over HTTP: why an event matched subscriptions or not."""
 
+import asyncio
 from datetime import datetime
 from typing import Annotated
 
@@ -15,6 +16,9 @@ from starter.operations.delivery.explaining import Explanation
 from starter.operations.delivery.explanation_steps import Part, Step, StepName
 
 router = APIRouter(prefix="/v1/events", tags=["Events"])
+
+#: Pages at a time of a gateway process; each may try many filters.
+_SLOTS = asyncio.Semaphore(2)
 
 
 class PartView(BaseModel):
@@ -131,7 +135,8 @@ async def explain(
         one = await operations.explain(access.registry, stored, subscription, tenant=access.tenant)
         views = [ExplanationView.of(one, whole=True)]
     else:
-        page = await operations.explain_all(access.registry, stored, tenant=access.tenant, after=after, limit=limit)
+        async with _SLOTS:
+            page = await operations.explain_all(access.registry, stored, tenant=access.tenant, after=after, limit=limit)
         views = [ExplanationView.of(each, whole=False) for each in page.explanations]
         looked_at = page.looked_at
         following = page_of(request, response, views, last_key=page.next or "", limit=limit).next

@@ -1,0 +1,7 @@
+"""Patterns on the data of events, as EventBridge and SNS have them."""
+
+from bellwire.filters.data.errors import PatternError
+from bellwire.filters.data.explanation import explain
+from bellwire.filters.data.pattern import MAX_STEPS, Pattern, check_pattern, compile_pattern, values_of
+
+__all__ = ["MAX_STEPS", "Pattern", "PatternError", "check_pattern", "compile_pattern", "explain", "values_of"]
