@@ -2,7 +2,7 @@
 
 import base64
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -39,7 +39,7 @@ async def dingtalk_app(registry: Registry) -> AsyncIterator[tuple[FakeDingtalk, 
         yield fake, open_chat(given, *parts, registry)[Channel.DINGTALK]
 
 
-async def post(channel: Channel, target: dict[str, object], registry: Registry, **fields: object) -> Outcome:
+async def post(channel: Channel, target: Mapping[str, object], registry: Registry, **fields: object) -> Outcome:
     async with opened() as parts:
         attempt = open_chat(Accounts(), *parts, registry)[channel]
         return await attempt(request_for({"channel": str(channel), **target}, **fields))

@@ -48,13 +48,13 @@ class Opened(NamedTuple):
 
 
 def account_of(name: str, fake: Any) -> Accounts:
-    fields: dict[str, Any] = {
+    by_name: dict[str, dict[str, Any]] = {
         "wecom": {"corp_id": "ww1", "agent_id": 1000002, "secret": "s"},
         "dingtalk": {"app_key": "ding1", "app_secret": "s", "agent_id": 123},
         "feishu": {"app_id": "cli_1", "app_secret": "s"},
-    }[name]
+    }
     secret = fake.secret if name == "wecom" else fake.app_secret
-    return accounts({name: {**fields, "url": fake.url, "timeout": 1}}, s=secret)
+    return accounts({name: {**by_name[name], "url": fake.url, "timeout": 1}}, s=secret)
 
 
 @pytest.fixture(params=sorted(FAKES))
