@@ -18,11 +18,23 @@ from bellwire.errors import (
     WaitTimeout,
 )
 from bellwire.events import Event
-from bellwire.filters import All, Any, Exact, Not, Prefix, Suffix
+from bellwire.filters import All, Any, Data, Exact, Not, Prefix, Sql, Suffix
 from bellwire.keys.keyring import KeyRing
 from bellwire.receipts import Receipt, Status
 from bellwire.subscriptions import Subscription, SubscriptionState
-from bellwire.targets import Channel, EmailTarget, PollTarget, SlackTarget, SmsTarget, WebhookTarget
+from bellwire.targets import (
+    Channel,
+    DingtalkTarget,
+    EmailTarget,
+    FeishuTarget,
+    PollTarget,
+    SlackTarget,
+    SmsTarget,
+    TeamsTarget,
+    TelegramTarget,
+    WebhookTarget,
+    WecomTarget,
+)
 
 __all__ = [
     "All",
@@ -32,8 +44,10 @@ __all__ = [
     "Channel",
     "Client",
     "Counts",
+    "Data",
     "DeliveryNotFound",
     "DeliveryPaused",
+    "DingtalkTarget",
     "EmailTarget",
     "Event",
     "EventConflict",
@@ -41,6 +55,7 @@ __all__ = [
     "EventNotFound",
     "Exact",
     "Failed",
+    "FeishuTarget",
     "KeyRing",
     "KeysInvalid",
     "Not",
@@ -51,13 +66,17 @@ __all__ = [
     "Receipt",
     "SlackTarget",
     "SmsTarget",
+    "Sql",
     "Status",
     "Subscription",
     "SubscriptionState",
     "Suffix",
+    "TeamsTarget",
+    "TelegramTarget",
     "TemporalUnavailable",
     "TenantUnknown",
     "Unsettled",
     "WaitTimeout",
     "WebhookTarget",
+    "WecomTarget",
 ]
