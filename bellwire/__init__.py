@@ -22,7 +22,19 @@ from bellwire.filters import All, Any, Data, Exact, Not, Prefix, Sql, Suffix
 from bellwire.keys.keyring import KeyRing
 from bellwire.receipts import Receipt, Status
 from bellwire.subscriptions import Subscription, SubscriptionState
-from bellwire.targets import Channel, EmailTarget, PollTarget, SlackTarget, SmsTarget, WebhookTarget
+from bellwire.targets import (
+    Channel,
+    DingtalkTarget,
+    EmailTarget,
+    FeishuTarget,
+    PollTarget,
+    SlackTarget,
+    SmsTarget,
+    TeamsTarget,
+    TelegramTarget,
+    WebhookTarget,
+    WecomTarget,
+)
 
 __all__ = [
     "All",
@@ -35,6 +47,7 @@ __all__ = [
     "Data",
     "DeliveryNotFound",
     "DeliveryPaused",
+    "DingtalkTarget",
     "EmailTarget",
     "Event",
     "EventConflict",
@@ -42,6 +55,7 @@ __all__ = [
     "EventNotFound",
     "Exact",
     "Failed",
+    "FeishuTarget",
     "KeyRing",
     "KeysInvalid",
     "Not",
@@ -57,9 +71,12 @@ __all__ = [
     "Subscription",
     "SubscriptionState",
     "Suffix",
+    "TeamsTarget",
+    "TelegramTarget",
     "TemporalUnavailable",
     "TenantUnknown",
     "Unsettled",
     "WaitTimeout",
     "WebhookTarget",
+    "WecomTarget",
 ]
