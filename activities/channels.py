@@ -71,7 +71,7 @@ async def open_channels(
             Channel.EMAIL: (await stack.enter_async_context(open_email(settings, renderer, fetch))).attempt,
             Channel.SMS: (await stack.enter_async_context(open_sms(settings, registry, renderer))).attempt,
             Channel.WEBHOOK: open_webhook(settings, registry, renderer, untrusted, egress).attempt,
-            **open_chat(accounts, hooks, providers, renderer),
+            **open_chat(accounts, hooks, providers, renderer, registry),
             Channel.POLL: PollChannel(registry).attempt,
         }
         senders = {

@@ -24,7 +24,19 @@ from bellwire.handlers import Handlers, Reject, Retry
 from bellwire.keys.keyring import KeyRing
 from bellwire.receipts import Receipt, Status
 from bellwire.subscriptions import Subscription, SubscriptionState
-from bellwire.targets import Channel, EmailTarget, PollTarget, SlackTarget, SmsTarget, WebhookTarget
+from bellwire.targets import (
+    Channel,
+    DingtalkTarget,
+    EmailTarget,
+    FeishuTarget,
+    PollTarget,
+    SlackTarget,
+    SmsTarget,
+    TeamsTarget,
+    TelegramTarget,
+    WebhookTarget,
+    WecomTarget,
+)
 
 __all__ = [
     "All",
@@ -37,6 +49,7 @@ __all__ = [
     "Data",
     "DeliveryNotFound",
     "DeliveryPaused",
+    "DingtalkTarget",
     "EmailTarget",
     "Event",
     "EventConflict",
@@ -44,6 +57,7 @@ __all__ = [
     "EventNotFound",
     "Exact",
     "Failed",
+    "FeishuTarget",
     "Handlers",
     "HandlersConflict",
     "KeyRing",
@@ -63,9 +77,12 @@ __all__ = [
     "Subscription",
     "SubscriptionState",
     "Suffix",
+    "TeamsTarget",
+    "TelegramTarget",
     "TemporalUnavailable",
     "TenantUnknown",
     "Unsettled",
     "WaitTimeout",
     "WebhookTarget",
+    "WecomTarget",
 ]

@@ -43,6 +43,11 @@ class HandlerRegistry:
                 declared,
                 is_live=registration.is_live,
                 take_over=registration.replace,
+                since={
+                    each.id: handler.since
+                    for handler, each in zip(registration.handlers, declared, strict=True)
+                    if handler.since is not None
+                },
             )
         except (HandlersConflict, SubscriptionInvalid) as error:
             log.warning("handlers.refused", service=service, application=registration.application, reason=str(error))

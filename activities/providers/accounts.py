@@ -58,6 +58,36 @@ class SlackAccount(Account):
     url: ApiUrl = "https://slack.com/api"
 
 
+class TelegramAccount(Account):
+    #: The token of a bot, as BotFather gave it: 123456:ABC-….
+    token: Secret
+    #: Telegram's API, or a Bot API server of one's own.
+    url: ApiUrl = "https://api.telegram.org"
+
+
+class WecomAccount(Account):
+    #: The id of the company, and the id and secret of one of its applications.
+    corp_id: str
+    agent_id: int
+    secret: Secret
+    url: ApiUrl = "https://qyapi.weixin.qq.com"
+
+
+class DingtalkAccount(Account):
+    #: The key, secret and id of an application of the company.
+    app_key: str
+    app_secret: Secret
+    agent_id: int
+    url: ApiUrl = "https://oapi.dingtalk.com"
+
+
+class FeishuAccount(Account):
+    app_id: str
+    app_secret: Secret
+    #: Feishu; Lark is at https://open.larksuite.com.
+    url: ApiUrl = "https://open.feishu.cn"
+
+
 AnyAccount = TypeVar("AnyAccount", bound=Account)
 _Accounts = dict[AccountName, AnyAccount]
 
@@ -65,7 +95,11 @@ _Accounts = dict[AccountName, AnyAccount]
 class Accounts(StrictInput):
     """All accounts, by provider and name."""
 
+    dingtalk: _Accounts[DingtalkAccount] = Field(default_factory=dict)
+    feishu: _Accounts[FeishuAccount] = Field(default_factory=dict)
     slack: _Accounts[SlackAccount] = Field(default_factory=dict)
+    telegram: _Accounts[TelegramAccount] = Field(default_factory=dict)
+    wecom: _Accounts[WecomAccount] = Field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path | None, secrets: Mapping[str, SecretStr]) -> Self:

@@ -2,8 +2,6 @@
 
 import json
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,6 +12,7 @@ from activities.egress.capped import read_start
 from activities.egress.failures import CLIENT_ERRORS, COMMON_HEADERS, classify_error, is_before_sending, redact
 from activities.egress.policy import Egress, EgressRefused, timeouts
 from activities.egress.retry_after import retry_after
+from activities.providers.http import ProviderResponse
 from activities.sending.exchanges import note_exchange
 from activities.sending.redaction import Reply, http_exchange
 from bellwire.deliveries import Outcome, OutcomeKind
@@ -32,24 +31,13 @@ class HookFailed(Exception):
         self.outcome = outcome
 
 
-@dataclass(frozen=True, kw_only=True)
-class HookResponse:
-    """The response of a hook, with any status."""
-
-    status: int
-    headers: Mapping[str, str]
-    text: str
-    #: Seconds from its Retry-After header; None without one.
-    retry_after: float | None
-
-
 class Hooks:
     """Posts through `session`, which connects only to addresses that `egress` allows. `timeout`: seconds for one request."""
 
     def __init__(self, session: aiohttp.ClientSession, egress: Egress, *, timeout: float) -> None:
         self._session, self._egress, self._timeout = session, egress, timeouts(timeout)
 
-    async def post(self, url: str, content: Any, *, delivery: str) -> HookResponse:
+    async def post(self, url: str, content: Any, *, delivery: str) -> ProviderResponse:
         """Post `content` as JSON, and note the exchange without the URL's path and query. Raises HookFailed."""
         try:
             checked = self._egress.checked(url)
@@ -68,7 +56,7 @@ class Hooks:
                 start = await read_start(response, RESPONSE_BYTES)
                 reply = Reply(response.status, response.reason, response.headers, start)
                 note_exchange(partial(note, reply, private=dialled.private))
-                return HookResponse(
+                return ProviderResponse(
                     status=response.status,
                     headers=response.headers,
                     text=storable_json(start.decode(errors="replace")),

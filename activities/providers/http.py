@@ -85,12 +85,16 @@ async def call(
     headers: Mapping[str, str],
     params: Mapping[str, str] | None = None,
     data: str | bytes | None = None,
+    shown: str | None = None,
 ) -> ProviderResponse:
-    """Send one request, note the exchange, return the response. Redirects are not followed. Raises NotSent or ResponseLost."""
+    """Send one request, note the exchange, return the response. Redirects are not followed. Raises NotSent or ResponseLost.
+
+    `shown` is noted in place of a URL that contains a secret.
+    """
     if session.closed:
         raise NotSent("session closed")
     full_url = f"{url}?{urlencode(params)}" if params else url
-    note = partial(http_exchange, method, full_url, headers, data)
+    note = partial(http_exchange, method, shown or full_url, headers, data)
     try:
         target = as_given(full_url)
     except ValueError:

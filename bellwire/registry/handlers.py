@@ -1,7 +1,7 @@
 """Handlers: services that have registered some, their subscriptions, and the resource `registry.handlers`."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -12,6 +12,7 @@ from bellwire.errors import HandlersConflict, SubscriptionInvalid
 from bellwire.registry import operational_events, subscriptions
 from bellwire.registry.db.engine import Database, insert_missing
 from bellwire.registry.db.tables import handler_services
+from bellwire.replays import replay_since
 from bellwire.subscriptions import Subscription, SubscriptionState
 from bellwire.targets import Channel, HandlerTarget
 
@@ -54,6 +55,7 @@ async def register(
     *,
     is_live: bool,
     take_over: bool,
+    since: Mapping[str, datetime],
 ) -> Registered:
     now = datetime.now(UTC)
     await connection.execute(
@@ -75,7 +77,8 @@ async def register(
     created, updated = list[str](), list[str]()
     for new in sorted(declared, key=lambda each: each.id):
         if new.id not in existing:
-            await subscriptions.create(connection, new, secret=None)
+            replay = replay_since(new, since[new.id]) if new.id in since else None
+            await subscriptions.create(connection, new, secret=None, replay=replay)
             created.append(_name(new))
         elif await _update(connection, existing[new.id].subscription, new):
             updated.append(_name(new))
@@ -177,14 +180,16 @@ class HandlerServices:
         *,
         is_live: bool = False,
         take_over: bool = False,
+        since: Mapping[str, datetime] | None = None,
     ) -> Registered:
         """Create the subscriptions of a service's handlers, and change those that are declared otherwise; none is removed.
 
-        `is_live`: whether some process polls for the service. Raises HandlersConflict if another application runs the service,
+        `is_live`: whether some process polls for the service; `since`: by id, from when on a new subscription gets what happened
+        before it. Raises HandlersConflict if another application runs the service,
         unless `take_over`; SubscriptionInvalid if a handler is registered for another tenant.
         """
         return await self._database.write(
-            register, service, application, declared, is_live=is_live, take_over=take_over
+            register, service, application, declared, is_live=is_live, take_over=take_over, since=since or {}
         )
 
     async def services(self) -> Sequence[HandlerService]:

@@ -14,7 +14,12 @@ class Channel(StrEnum):
     EMAIL = "email"
     SMS = "sms"
     WEBHOOK = "webhook"
+    DINGTALK = "dingtalk"
+    FEISHU = "feishu"
     SLACK = "slack"
+    TEAMS = "teams"
+    TELEGRAM = "telegram"
+    WECOM = "wecom"
     POLL = "poll"
     HANDLER = "handler"
 

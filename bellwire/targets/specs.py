@@ -7,33 +7,48 @@ from typing import Annotated, Union
 from pydantic import Field
 
 from bellwire.targets.channel import Channel, ChannelSpec
+from bellwire.targets.chat.dingtalk import DINGTALK, DingtalkTarget
+from bellwire.targets.chat.feishu import FEISHU, FeishuTarget
+from bellwire.targets.chat.slack import SLACK, SlackTarget
+from bellwire.targets.chat.teams import TEAMS, TeamsTarget
+from bellwire.targets.chat.telegram import TELEGRAM, TelegramTarget
+from bellwire.targets.chat.wecom import WECOM, WecomTarget
 from bellwire.targets.email import EMAIL, EmailTarget
 from bellwire.targets.handler import HANDLER, HandlerTarget
 from bellwire.targets.poll import POLL, PollTarget
-from bellwire.targets.slack import SLACK, SlackTarget
 from bellwire.targets.sms import SMS, SmsTarget
 from bellwire.targets.webhook import WEBHOOK, WebhookTarget
 
 #: A target of any channel.
 Target = Annotated[
     Union[  # noqa: UP007 - a new channel is a line of its own
+        DingtalkTarget,
         EmailTarget,
         HandlerTarget,
+        FeishuTarget,
         PollTarget,
         SlackTarget,
         SmsTarget,
+        TeamsTarget,
+        TelegramTarget,
         WebhookTarget,
+        WecomTarget,
     ],
     Field(discriminator="channel"),
 ]
 
 _SPECS = (
+    DINGTALK,
     EMAIL,
     HANDLER,
+    FEISHU,
     POLL,
     SLACK,
     SMS,
+    TEAMS,
+    TELEGRAM,
     WEBHOOK,
+    WECOM,
 )
 #: The spec of each channel.
 SPECS: Mapping[Channel, ChannelSpec] = MappingProxyType({spec.channel: spec for spec in _SPECS})

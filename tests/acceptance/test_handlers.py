@@ -283,7 +283,7 @@ async def test_a_service_that_stops_finishes_what_runs_and_hands_the_rest_back(s
     assert len(begun) == len(ended) == 10, "nothing is called twice"
 
 
-async def test_the_example_survives_a_kill(system: System, tmp_path: Path) -> None:
+async def test_the_example_gets_what_happened_before_it_ran_and_survives_a_kill(system: System, tmp_path: Path) -> None:
     example, logs = CHECKOUT / "examples" / "pubsub.py", [tmp_path / f"{number}.log" for number in range(3)]
     assert len(example.read_text().splitlines()) < 60
     variables = {**environment_without("BELLWIRE_", "TEMPORAL_"), **system.variables, "PYTHONPATH": str(CHECKOUT)}
@@ -297,11 +297,10 @@ async def test_the_example_survives_a_kill(system: System, tmp_path: Path) -> No
             while text not in read(log):
                 await asyncio.sleep(0.05)
 
-    service = await start(logs[1], "run")
-    await service.until(lambda: _registered(system, "greetings"), timeout=30)
     publisher = await start(logs[0], "publish", "Ann")
+    await prints(logs[0], "published")
+    service = await start(logs[1], "run")
     try:
-        await prints(logs[0], "published")
         await prints(logs[1], "greeting Ann")
         os.kill(service.pid, signal.SIGKILL)
         assert "Welcome" not in logs[1].read_text()

@@ -5,16 +5,23 @@ A new channel registers one in DOUBLES. Address `number` is a receiver of its ow
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
 from bellwire.registry import Registry
 from bellwire.targets import Channel
 from starter.local.receivers.mailbox import Mailbox
-from starter.local.receivers.providers.fake import Answer
+from starter.local.receivers.providers.dingtalk import FakeDingtalk
+from starter.local.receivers.providers.fake import Answer, FakeProvider
+from starter.local.receivers.providers.feishu import FakeFeishu
 from starter.local.receivers.providers.slack import FakeSlack
+from starter.local.receivers.providers.teams import FakeTeams
+from starter.local.receivers.providers.telegram import FakeTelegram
+from starter.local.receivers.providers.wecom import FakeWecom
 from starter.local.receivers.twilio import FakeTwilio, SmsResponse
 from starter.local.receivers.webhooks import WebhookReceiver, WebhookResponse
 
@@ -161,33 +168,77 @@ class WebhookDouble(Double):
 
 
 @dataclass
-class SlackDouble(Double):
-    """By incoming webhooks, each of which is a receiver of its own."""
+class HookDouble(Double):
+    """By the webhooks of a chat provider, each of which is a receiver of its own."""
 
-    slack: FakeSlack
-    channel = Channel.SLACK
+    channel: Channel  # type: ignore[misc]
+    fake: FakeProvider
+    #: The URL of the hook of this name.
+    url: Callable[[str], str]
+    later: Answer
+    never: Answer
+    #: The field of the target that has the URL.
+    field: str = "webhook"
 
     @property
     def settings(self) -> Mapping[str, Any]:
         return PRIVATE_HTTP
 
     def target(self, number: int) -> dict[str, Any]:
-        return {"channel": "slack", "webhook": self.slack.webhook(self._name(number))}
+        return {"channel": str(self.channel), self.field: self.url(self._name(number))}
 
     def private(self, number: int) -> Sequence[str]:
-        return [self._name(number), self.slack.url]
+        return [self._name(number), self.fake.url]
 
     def defer(self, number: int) -> None:
-        self.slack.script(Answer(status=500, body=CANARY), recipient=self._name(number))
+        self.fake.script(self.later, recipient=self._name(number))
 
     def reject(self, number: int) -> None:
-        self.slack.script(Answer(status=404, body=CANARY), recipient=self._name(number))
+        self.fake.script(self.never, recipient=self._name(number))
 
     async def arrived(self, number: int, registry: Registry) -> list[str]:
-        return [json.dumps(message) for message in self.slack.contents(self._name(number))]
+        messages = self.fake.contents(self._name(number))
+        return [json.dumps({**message, "timestamp": "", "sign": ""}) for message in messages]
 
     def _name(self, number: int) -> str:
         return f"{CANARY}-{number}"
+
+
+@dataclass
+class TelegramDouble(Double):
+    """Chats that the bot of an account writes to."""
+
+    telegram: FakeTelegram
+    folder: Path
+    channel = Channel.TELEGRAM
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        file = self.folder / "accounts.json"
+        token = "BELLWIRE_ACCOUNT_SECRETS__BOT"
+        file.write_text(json.dumps({"telegram": {"default": {"token": token, "url": self.telegram.url}}}))
+        return {"accounts": file, "account_secrets": {"bot": self.telegram.token}}
+
+    def target(self, number: int) -> dict[str, Any]:
+        return {"channel": "telegram", "chat_id": self._chat(number)}
+
+    def private(self, number: int) -> Sequence[str]:
+        return [self._chat(number), self.telegram.token]
+
+    def defer(self, number: int) -> None:
+        self.telegram.script(self._refusal(500), recipient=self._chat(number))
+
+    def reject(self, number: int) -> None:
+        self.telegram.script(self._refusal(403), recipient=self._chat(number))
+
+    async def arrived(self, number: int, registry: Registry) -> list[str]:
+        return [json.dumps(message) for message in self.telegram.contents(self._chat(number))]
+
+    def _refusal(self, code: int) -> Answer:
+        return Answer(status=code, body={"ok": False, "error_code": code, "description": CANARY})
+
+    def _chat(self, number: int) -> str:
+        return str(-100_7351_000 - number)
 
 
 class PollDouble(Double):
@@ -231,10 +282,24 @@ async def _webhook() -> AsyncIterator[Double]:
         yield WebhookDouble(hooks)
 
 
+def _hooks(
+    channel: Channel, fake: type[FakeProvider], method: str, later: Answer, never: Answer, field: str = "webhook"
+) -> Callable[[], AbstractAsyncContextManager[Double]]:
+    """The double of a chat provider, whose URLs the method of its fake makes."""
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[Double]:
+        async with fake() as server:
+            yield HookDouble(channel, server, getattr(server, method), later, never, field)
+
+    return opened
+
+
 @asynccontextmanager
-async def _slack() -> AsyncIterator[Double]:
-    async with FakeSlack() as slack:
-        yield SlackDouble(slack)
+async def _telegram() -> AsyncIterator[Double]:
+    with TemporaryDirectory() as folder:
+        async with FakeTelegram() as telegram:
+            yield TelegramDouble(telegram, Path(folder))
 
 
 @asynccontextmanager
@@ -242,11 +307,29 @@ async def _poll() -> AsyncIterator[Double]:
     yield PollDouble()
 
 
+def _said(field: str, code: int) -> Answer:
+    return Answer(body={field: code, "errmsg": CANARY, "msg": CANARY})
+
+
 #: The double of each channel that a worker opens.
 DOUBLES = {
+    Channel.DINGTALK: _hooks(Channel.DINGTALK, FakeDingtalk, "robot", _said("errcode", -1), _said("errcode", 34016)),
     Channel.EMAIL: _email,
+    Channel.FEISHU: _hooks(Channel.FEISHU, FakeFeishu, "bot", Answer(status=500, body=CANARY), _said("code", 19001)),
     Channel.POLL: _poll,
-    Channel.SLACK: _slack,
+    Channel.SLACK: _hooks(
+        Channel.SLACK, FakeSlack, "webhook", Answer(status=500, body=CANARY), Answer(status=404, body=CANARY)
+    ),
     Channel.SMS: _sms,
+    Channel.TEAMS: _hooks(
+        Channel.TEAMS,
+        FakeTeams,
+        "workflow",
+        Answer(status=500, body=CANARY),
+        Answer(status=404, body=f"workflow deleted {CANARY}"),
+        "url",
+    ),
+    Channel.TELEGRAM: _telegram,
     Channel.WEBHOOK: _webhook,
+    Channel.WECOM: _hooks(Channel.WECOM, FakeWecom, "bot", _said("errcode", -1), _said("errcode", 93000)),
 }

@@ -35,7 +35,9 @@ UNCHANGED = {
     *("demo", "dev", "gateway", "relay", "setup", "publish", "keys new", "keys env"),
     *("subscriptions", "subscriptions list", "subscriptions show", "subscriptions test"),
     *("events list", "events show", "deliveries list", "deliveries show", "explain", "subscriptions simulate"),
-    *("events scheduled", "schedules list", "schedules show", "schedules ticks", "handlers", "handlers list"),
+    *("events scheduled", "replay list", "replay show"),
+    *("schedules list", "schedules show", "schedules ticks"),
+    *("handlers", "handlers list"),
     *("suppressions", "suppressions list", "limits", "templates list", "templates preview"),
     *("types list", "types show", "types lint", "types docs", "api-keys list"),
 }
@@ -50,6 +52,7 @@ THROUGH_TEMPORAL = {
     "limits set",
     "limits clear",
     *_SCHEDULES,
+    *("replay start", "replay pause", "replay resume", "replay cancel"),
 }
 HOOK = ["--type", "a", "--webhook", "https://app.example/hooks"]
 KEY = "{key}"

@@ -60,9 +60,9 @@ class Calls:
     def in_flight(self) -> bool:
         return bool(self._calls)
 
-    async def start(self, entries: list[Entry], published_at: datetime | None) -> None:
-        """Start calls of these entries, one for each service."""
-        chunk = Chunk(groups=groups(entries), schedule=_schedule(entries), published_at=published_at)
+    async def start(self, entries: list[Entry], published_at: datetime | None, *, in_order: bool) -> None:
+        """Start calls of these entries, one for each service; `in_order` in the order of the entries, instead of by event."""
+        chunk = Chunk(groups=groups(entries, in_order=in_order), schedule=_schedule(entries), published_at=published_at)
         opened: OpenedCalls = await workflow.execute_local_activity(
             open_calls, chunk, summary=visibility.send_summary(entries), **REGISTRY_OPTIONS
         )

@@ -60,6 +60,8 @@ class Rounds(Controls):
         #: Unix time at which the timer of the loop fires.
         self._wake_at: float | None = None
         self._search_attributes = visibility.SearchAttributes()
+        #: Whether deliveries are attempted one after the other, in the order in which they were added.
+        self.in_order = False
         #: When the events were published; None if that is not known, or long ago.
         self.published_at: datetime | None = None
 
@@ -164,7 +166,7 @@ class Rounds(Controls):
 
     async def _round(self, due: list[Entry]) -> None:
         """Attempt all that is due: a small first round inline, everything else by activities."""
-        inline = not self._first_round_done and not self._limited_send
+        inline = not self._first_round_done and not self._limited_send and not self.in_order
         calls = [entry for entry in due if SPECS[entry.channel].in_services]
         due = [entry for entry in due if not SPECS[entry.channel].in_services]
         if limited := [entry for entry in due if entry.channel in self._limited_channels]:
@@ -174,7 +176,9 @@ class Rounds(Controls):
         if inline and len(due) <= INLINE_LIMIT:
             due = await self._send_inline(due)
         sends = [self._send(chunk) for chunk in chunks(due)]
-        sends += [self._calls.start(chunk, self._published_at(chunk)) for chunk in chunks(calls)]
+        sends += [
+            self._calls.start(chunk, self._published_at(chunk), in_order=self.in_order) for chunk in chunks(calls)
+        ]
         results = await asyncio.gather(*sends, return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
@@ -208,7 +212,12 @@ class Rounds(Controls):
         channel = entries[0].channel
         result: ChunkResult = await workflow.execute_activity(
             SEND[channel],
-            Chunk(groups=groups(entries), schedule=SCHEDULES[channel], published_at=self._published_at(entries)),
+            Chunk(
+                groups=groups(entries, in_order=self.in_order),
+                schedule=SCHEDULES[channel],
+                published_at=self._published_at(entries),
+                in_order=self.in_order,
+            ),
             task_queue=channel_queue(channel),
             summary=visibility.send_summary(entries),
             **SEND_OPTIONS,

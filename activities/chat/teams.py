@@ -1,0 +1,87 @@
+"""TeamsChannel: posts Adaptive Cards to workflows of Microsoft Teams. A 202 says only that the workflow was triggered."""
+
+import json
+from collections.abc import Mapping
+
+from activities.chat.content import ChatContent, chat_content, shortened_bytes
+from activities.providers.answers import (
+    CONTENT,
+    DELIVERED,
+    HOOK_GONE,
+    OPERATOR,
+    TRANSIENT,
+    Meaning,
+    blocked,
+    busy,
+    outcome_of,
+)
+from activities.providers.hooks import HookFailed, Hooks
+from activities.rendering.renderer import Renderer
+from bellwire.deliveries import Outcome
+from bellwire.errors import TemplateInvalid
+from bellwire.sends import SendRequest
+from bellwire.targets import TeamsTarget
+
+#: Bytes of the text, so that the whole card stays below the 28 KB that Teams takes.
+MAX_TEXT_BYTES = 20_000
+#: What each status means; all others are deferred.
+STATUSES: Mapping[int, Meaning] = {
+    **dict.fromkeys((200, 201, 202, 204), DELIVERED),
+    **dict.fromkeys((400, 413), CONTENT),
+    429: busy(1),
+}
+#: Words of a refusal that says that the workflow is gone. 401, 403 and 404 without them may be a fault that passes.
+_GONE = ("disabled", "not found", "notfound", "deleted", "could not be found")
+
+
+class TeamsChannel:
+    """Posts cards through `hooks`."""
+
+    def __init__(self, hooks: Hooks, renderer: Renderer) -> None:
+        self._hooks, self._renderer = hooks, renderer
+
+    async def attempt(self, request: SendRequest) -> Outcome:
+        """Post the card once. Whatever the workflow does is an outcome, never an exception."""
+        target = request.subscription.target
+        assert isinstance(target, TeamsTarget)
+        try:
+            content = await chat_content(self._renderer, request)
+        except TemplateInvalid as error:
+            return blocked(str(error))
+        try:
+            response = await self._hooks.post(target.url.get_secret_value(), _message(content), delivery=request.id)
+        except HookFailed as failure:
+            return failure.outcome
+        code = response.status
+        meaning = STATUSES.get(code, TRANSIENT)
+        if code in {401, 403, 404}:
+            meaning = HOOK_GONE if any(word in response.text.lower() for word in _GONE) else OPERATOR
+        return outcome_of(meaning.after(response.retry_after), f"Teams {code}", request, response=response.text)
+
+
+def _message(content: ChatContent) -> dict[str, object]:
+    card = {
+        "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
+        "type": "AdaptiveCard",
+        "version": "1.5",
+        # What notices and screen readers get in place of the card.
+        "fallbackText": shortened_bytes(f"{content.title}\n{content.text}", 2_000),
+        "body": [
+            # A text run has no markup.
+            {
+                "type": "RichTextBlock",
+                "inlines": [{"type": "TextRun", "text": content.title, "weight": "Bolder", "size": "Medium"}],
+            },
+            {"type": "TextBlock", "text": _fitting(content.text), "wrap": True},
+        ],
+    }
+    attachment = {"contentType": "application/vnd.microsoft.card.adaptive", "content": card}
+    return {"type": "message", "attachments": [attachment]}
+
+
+def _fitting(text: str) -> str:
+    """The text in at most MAX_TEXT_BYTES of JSON. A single line end would be a space, so each becomes two."""
+    text = text.replace("\n", "\n\n")
+    while len(json.dumps(text, ensure_ascii=False).encode()) > MAX_TEXT_BYTES:
+        text = shortened_bytes(text, len(text.encode()) * 9 // 10)
+    return text

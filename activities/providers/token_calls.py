@@ -1,0 +1,67 @@
+"""Calls of a provider's API with an access token, and the outcome of an attempt that makes one."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from activities.providers.answers import TRANSIENT, UNKNOWN, Meaning, blocked, outcome_of
+from activities.providers.http import NotSent, ProviderResponse, ResponseLost, parse_json
+from activities.providers.tokens import Tokens, TokenUnavailable
+from bellwire.deliveries import Outcome
+from bellwire.sends import SendRequest
+
+#: Longest code that a reason shows, in characters.
+MAX_CODE = 40
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiAnswer:
+    """The answer of a provider, and what it means."""
+
+    meaning: Meaning
+    #: The provider's code, or the HTTP status.
+    code: str
+    document: Mapping[str, Any] = field(default_factory=dict)
+    text: str = field(default="", repr=False)
+    #: The provider's id of what was sent.
+    provider_id: str | None = None
+
+
+def answer_of(response: ProviderResponse, field_name: str, codes: Mapping[int, Meaning], other: Meaning) -> ApiAnswer:
+    """The answer of an API that says with a number in a field whether it did what it was asked, mostly with status 200."""
+    document = parse_json(response.text)
+    document = document if isinstance(document, dict) else {}
+    code = document.get(field_name)
+    if isinstance(code, bool) or not isinstance(code, int):
+        # A proxy, or an outage: a document without the code says nothing about the message.
+        meaning = TRANSIENT if response.status >= 400 else UNKNOWN
+        return ApiAnswer(meaning=meaning, code=str(response.status), text=response.text)
+    meaning = codes.get(code, other)
+    return ApiAnswer(
+        meaning=meaning.after(response.retry_after), code=str(code)[:MAX_CODE], document=document, text=response.text
+    )
+
+
+async def with_token(tokens: Tokens, call: Callable[[str], Awaitable[ApiAnswer]]) -> ApiAnswer:
+    """Make the call with the account's token, and once more if the provider rejects the token. Raises what `call` raises."""
+    token = await tokens.current()
+    answer = await call(token.token)
+    if answer.meaning.renew:
+        answer = await call((await tokens.after(token)).token)
+    return answer
+
+
+async def outcome_of_call(name: str, request: SendRequest, call: Callable[[], Awaitable[ApiAnswer]]) -> Outcome:
+    """The outcome of an attempt that makes this call. `name` is the provider's, as people write it."""
+    try:
+        answer = await call()
+    except TokenUnavailable as error:
+        if error.operator:
+            return blocked(f"{name} token: {error}")
+        return outcome_of(TRANSIENT.after(error.retry_after), f"{name} token: {error}", request)
+    except NotSent as error:
+        return outcome_of(TRANSIENT, f"{name} unreachable: {error}", request)
+    except ResponseLost as error:
+        return outcome_of(UNKNOWN, f"{name}: {error}", request)
+    code = answer.code
+    return outcome_of(answer.meaning, f"{name} {code}", request, response=answer.text, provider_id=answer.provider_id)

@@ -1,0 +1,65 @@
+"""Feishu and Lark targets: the custom bot of a group, or a user or chat that an application of the operator writes to."""
+
+from types import MappingProxyType
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, model_validator
+
+from bellwire.formats.web_urls import parse_web_url
+from bellwire.models import skip_when_trusted
+from bellwire.targets.accounts import DEFAULT_ACCOUNT, AccountName
+from bellwire.targets.channel import Channel, ChannelSpec, ChannelTarget
+from bellwire.targets.stored_secret import StoredSecret
+
+ReceiveIdType = Literal["open_id", "user_id", "union_id", "email", "chat_id"]
+
+
+def _check_url(value: SecretStr) -> SecretStr:
+    parse_web_url(value.get_secret_value(), example="https://open.feishu.cn/open-apis/bot/v2/hook/…")
+    return value
+
+
+class FeishuTarget(ChannelTarget):
+    """Give `webhook` and, if the bot checks signatures, its `secret`; or `receive_id`, and the `account`."""
+
+    channel: Literal[Channel.FEISHU] = Channel.FEISHU
+    #: The URL of a group's custom bot, of Feishu or Lark. Its path is a credential, so JSON shows stars instead.
+    webhook: Annotated[StoredSecret, Field(max_length=2048), skip_when_trusted(_check_url)] | None = None
+    #: The secret with which calls of the bot are signed.
+    secret: Annotated[StoredSecret, Field(max_length=200)] | None = None
+    #: The id of a user or chat.
+    receive_id: Annotated[str, Field(pattern=r"^\S{1,254}$")] | None = None
+    #: What kind of id it is.
+    receive_id_type: ReceiveIdType = "open_id"
+    #: The operator's account whose application writes.
+    account: AccountName = DEFAULT_ACCOUNT
+
+    @model_validator(mode="after")
+    def _one_address(self) -> Self:
+        if (self.webhook is None) == (self.receive_id is None):
+            raise ValueError("webhook, receive_id: give one of them")
+        if self.secret is not None and self.webhook is None:
+            raise ValueError("secret: belongs to a webhook; leave it out")
+        return self
+
+    @property
+    def recipients(self) -> tuple[str, ...]:
+        return () if self.receive_id is None else (f"{self.account}/{self.receive_id}",)
+
+    @property
+    def address(self) -> str:
+        if self.webhook is not None:
+            return f"a bot of {urlsplit(self.webhook.get_secret_value()).hostname}"
+        return f"{self.account}/{self.receive_id}"
+
+
+FEISHU = ChannelSpec(
+    channel=Channel.FEISHU,
+    example=FeishuTarget(receive_id="ou_7d8a6e6df7621556ce0d21922b676706"),
+    templates=MappingProxyType({"feishu.title": "chat.title.txt", "feishu.text": "chat.txt"}),
+    # 6 attempts over 4 h 12 min: later, the conversation has moved on.
+    schedule=(10.0, 60.0, 600.0, 3600.0, 10_800.0),
+    inline=True,
+    address_key=str.strip,
+)

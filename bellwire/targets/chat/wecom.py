@@ -1,0 +1,64 @@
+"""WeCom targets: the bot of a group, or the users, departments or tags that an application of the operator writes to."""
+
+from types import MappingProxyType
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, model_validator
+
+from bellwire.formats.web_urls import parse_web_url
+from bellwire.models import skip_when_trusted
+from bellwire.targets.accounts import DEFAULT_ACCOUNT, AccountName
+from bellwire.targets.channel import Channel, ChannelSpec, ChannelTarget
+from bellwire.targets.stored_secret import StoredSecret
+
+_Id = Annotated[str, Field(pattern=r"^[^\s|]{1,64}$")]
+
+
+def _check_url(value: SecretStr) -> SecretStr:
+    parse_web_url(value.get_secret_value(), example="https://qyapi.weixin.qq.com/cgi-bin/webhook/send?key=…")
+    return value
+
+
+class WecomTarget(ChannelTarget):
+    """Give `webhook`, or one of `user`, `party` and `tag`, and the `account` of the application that writes to it."""
+
+    channel: Literal[Channel.WECOM] = Channel.WECOM
+    #: The URL of a group's bot. Its key is a credential, so JSON shows stars instead.
+    webhook: Annotated[StoredSecret, Field(max_length=2048), skip_when_trusted(_check_url)] | None = None
+    #: The id of a member.
+    user: _Id | None = None
+    #: The id of a department.
+    party: _Id | None = None
+    #: The id of a tag.
+    tag: _Id | None = None
+    #: The operator's account whose application writes.
+    account: AccountName = DEFAULT_ACCOUNT
+
+    @model_validator(mode="after")
+    def _one_address(self) -> Self:
+        if sum(each is not None for each in (self.webhook, self.user, self.party, self.tag)) != 1:
+            raise ValueError("webhook, user, party, tag: give one of them")
+        return self
+
+    @property
+    def recipients(self) -> tuple[str, ...]:
+        return () if self.user is None else (f"{self.account}/{self.user}",)
+
+    @property
+    def address(self) -> str:
+        if self.webhook is not None:
+            return f"a bot of {urlsplit(self.webhook.get_secret_value()).hostname}"
+        kind, of_kind = next((kind, value) for kind in ("user", "party", "tag") if (value := getattr(self, kind)))
+        return f"{self.account}/{of_kind}" if kind == "user" else f"{self.account}/{kind}/{of_kind}"
+
+
+WECOM = ChannelSpec(
+    channel=Channel.WECOM,
+    example=WecomTarget(user="zhangsan"),
+    templates=MappingProxyType({"wecom.title": "chat.title.txt", "wecom.text": "chat.txt"}),
+    # 6 attempts over 4 h 12 min: later, the conversation has moved on.
+    schedule=(10.0, 60.0, 600.0, 3600.0, 10_800.0),
+    inline=True,
+    address_key=str.strip,
+)

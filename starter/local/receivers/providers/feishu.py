@@ -1,0 +1,42 @@
+"""FakeFeishu: custom bots, tokens and messages of an application, as Feishu has them."""
+
+import json
+
+from aiohttp import web
+
+from starter.local.receivers.providers.fake import FakeProvider, Received
+
+
+class FakeFeishu(FakeProvider):
+    """A bot's messages have the recipient of its path; an application's that of `receive_id`."""
+
+    app_id, app_secret = "cli_1", "feishu-secret"
+
+    def bot(self, name: str) -> str:
+        """The URL of a group's custom bot."""
+        return f"{self.url}/open-apis/bot/v2/hook/{name}"
+
+    def add_routes(self, app: web.Application) -> None:
+        app.router.add_post("/open-apis/bot/v2/hook/{name}", self._bot)
+        app.router.add_post("/open-apis/auth/v3/tenant_access_token/internal", self._token)
+        app.router.add_post("/open-apis/im/v1/messages", self._message)
+
+    async def _bot(self, request: web.Request) -> web.StreamResponse:
+        message = Received(recipient=request.match_info["name"], content=await request.json())
+        return await self.answer(request, message, lambda _: {"code": 0, "msg": "success", "data": {}, "StatusCode": 0})
+
+    async def _token(self, request: web.Request) -> web.StreamResponse:
+        given = await request.json()
+        if (given.get("app_id"), given.get("app_secret")) != (self.app_id, self.app_secret):
+            return web.json_response({"code": 10003, "msg": "invalid param"})
+        token = self.tokens.issue()
+        return web.json_response({"code": 0, "tenant_access_token": token, "expire": int(self.tokens.life)})
+
+    async def _message(self, request: web.Request) -> web.StreamResponse:
+        token = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        if not self.tokens.is_valid(token):
+            return web.json_response({"code": 99991663, "msg": "Invalid access token"}, status=400)
+        given = await request.json()
+        content = {**given, "card": json.loads(given["content"])}
+        message = Received(recipient=given["receive_id"], content=content, key=given.get("uuid", ""))
+        return await self.answer(request, message, lambda sent: {"code": 0, "data": {"message_id": f"om_{sent.id}"}})

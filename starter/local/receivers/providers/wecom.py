@@ -1,0 +1,39 @@
+"""FakeWecom: group bots, tokens and messages of an application, as WeCom has them."""
+
+from aiohttp import web
+
+from starter.local.receivers.providers.fake import FakeProvider, Received
+
+
+class FakeWecom(FakeProvider):
+    """A bot's messages have the recipient of its key; an application's that of the member, department or tag."""
+
+    corp_id, secret, agent_id = "ww1", "wecom-secret", 1000002
+
+    def bot(self, key: str) -> str:
+        """The URL of a group's bot."""
+        return f"{self.url}/cgi-bin/webhook/send?key={key}"
+
+    def add_routes(self, app: web.Application) -> None:
+        app.router.add_post("/cgi-bin/webhook/send", self._bot)
+        app.router.add_get("/cgi-bin/gettoken", self._token)
+        app.router.add_post("/cgi-bin/message/send", self._message)
+
+    async def _bot(self, request: web.Request) -> web.StreamResponse:
+        message = Received(recipient=request.query["key"], content=await request.json())
+        return await self.answer(request, message, lambda _: {"errcode": 0, "errmsg": "ok"})
+
+    async def _token(self, request: web.Request) -> web.StreamResponse:
+        if (request.query.get("corpid"), request.query.get("corpsecret")) != (self.corp_id, self.secret):
+            return web.json_response({"errcode": 40001, "errmsg": "invalid credential"})
+        life = int(self.tokens.life)
+        return web.json_response({"errcode": 0, "access_token": self.tokens.issue(), "expires_in": life})
+
+    async def _message(self, request: web.Request) -> web.StreamResponse:
+        if not self.tokens.is_valid(request.query.get("access_token", "")):
+            return web.json_response({"errcode": 42001, "errmsg": "access_token expired"})
+        content = await request.json()
+        recipient = content.get("touser") or content.get("toparty") or content.get("totag")
+        key = str(sorted(content.items())) if content.get("enable_duplicate_check") else ""
+        message = Received(recipient=recipient, content=content, key=key)
+        return await self.answer(request, message, lambda sent: {"errcode": 0, "invaliduser": "", "msgid": sent.id})
