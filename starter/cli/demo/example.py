@@ -54,6 +54,8 @@ class Expected(StrictInput):
     mails: tuple[ExpectedText, ...] = ()
     sms: tuple[ExpectedText, ...] = ()
     webhooks: tuple[ExpectedWebhook, ...] = ()
+    #: Ids of the events that the demo's handler is called for.
+    handled: tuple[str, ...] = ()
 
 
 class Scripts(StrictInput):
