@@ -8,6 +8,7 @@ from bellwire.targets.dingtalk import DINGTALK, DingtalkTarget
 from bellwire.targets.email import EMAIL, EmailTarget
 from bellwire.targets.feishu import FEISHU, FeishuTarget
 from bellwire.targets.poll import POLL, PollTarget
+from bellwire.targets.push import PUSH, PushTarget
 from bellwire.targets.slack import SLACK, SlackTarget
 from bellwire.targets.sms import SMS, SmsTarget
 from bellwire.targets.specs import SPECS, Target
@@ -21,6 +22,7 @@ __all__ = [
     "EMAIL",
     "FEISHU",
     "POLL",
+    "PUSH",
     "SLACK",
     "SMS",
     "SPECS",
@@ -35,6 +37,7 @@ __all__ = [
     "EmailTarget",
     "FeishuTarget",
     "PollTarget",
+    "PushTarget",
     "SlackTarget",
     "SmsTarget",
     "Target",

@@ -11,6 +11,7 @@ from bellwire.targets.dingtalk import DINGTALK, DingtalkTarget
 from bellwire.targets.email import EMAIL, EmailTarget
 from bellwire.targets.feishu import FEISHU, FeishuTarget
 from bellwire.targets.poll import POLL, PollTarget
+from bellwire.targets.push import PUSH, PushTarget
 from bellwire.targets.slack import SLACK, SlackTarget
 from bellwire.targets.sms import SMS, SmsTarget
 from bellwire.targets.teams import TEAMS, TeamsTarget
@@ -25,6 +26,7 @@ Target = Annotated[
         EmailTarget,
         FeishuTarget,
         PollTarget,
+        PushTarget,
         SlackTarget,
         SmsTarget,
         TeamsTarget,
@@ -40,6 +42,7 @@ _SPECS = (
     EMAIL,
     FEISHU,
     POLL,
+    PUSH,
     SLACK,
     SMS,
     TEAMS,
