@@ -21,6 +21,7 @@ from activities.resolve import Resolver
 from activities.sending.inline import InlineSender
 from activities.sending.test_sends import TestSends
 from activities.sending.turns import Turns
+from activities.ticks import Ticks
 from bellwire.client import Client as Publisher
 from bellwire.errors import BellwireError
 from bellwire.nexus.following import Follower
@@ -70,7 +71,8 @@ async def polling(
             inline = InlineSender(registry, able, limit=settings.send_concurrency)
             resolver = Resolver(registry, refuse_unknown_tenants=settings.unknown_tenants == "refuse")
             activities: list[Callable[..., Any]]
-            activities = [*resolver.activities, inline.send_inline, Follower(Publisher(client)).follow_event]
+            activities = [*resolver.activities, *Ticks(registry).activities, inline.send_inline]
+            activities.append(Follower(Publisher(client)).follow_event)
             nexus, grace = await nexus_handlers(client), settings.shutdown_grace
             workers.append(workflow_worker(client, WORKFLOWS, activities, slots=slots, grace=grace, nexus=nexus))
         for worker in workers:

@@ -4,8 +4,9 @@ from workflows.dispatch import Dispatch
 from workflows.lookup import Lookup
 from workflows.notify import Notify
 from workflows.test_send import TestSend
+from workflows.tick import Tick
 from workflows.wait_for_event import WaitForEvent
 
-WORKFLOWS = (Notify, Dispatch, Lookup, TestSend, WaitForEvent)
+WORKFLOWS = (Notify, Dispatch, Lookup, TestSend, Tick, WaitForEvent)
 
-__all__ = ["WORKFLOWS", "Dispatch", "Lookup", "Notify", "TestSend", "WaitForEvent"]
+__all__ = ["WORKFLOWS", "Dispatch", "Lookup", "Notify", "TestSend", "Tick", "WaitForEvent"]

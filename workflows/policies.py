@@ -62,6 +62,13 @@ LOOKUP_OPTIONS: dict[str, Any] = {
     "retry_policy": RetryPolicy(initial_interval=timedelta(milliseconds=200), maximum_attempts=5),
 }
 
+#: Options of recording a tick. One that cannot be recorded within half a minute is left: while a tick is open, Temporal skips
+#: the next one.
+TICK_RECORD_OPTIONS: dict[str, Any] = {
+    "start_to_close_timeout": timedelta(seconds=5),
+    "retry_policy": RetryPolicy(initial_interval=timedelta(milliseconds=500), maximum_attempts=4),
+}
+
 #: Seconds for which one activity waits for an event, and the options of that activity. Its answer takes 10 s more at most.
 FOLLOW_SECONDS = 10.0
 FOLLOW_OPTIONS: dict[str, Any] = {"start_to_close_timeout": timedelta(seconds=60), "retry_policy": PLATFORM_RETRY}

@@ -148,7 +148,7 @@ class DingtalkChannel:
     async def _ask(
         self, account: DingtalkAccount, target: DingtalkTarget, task: str, token: str, *, last: bool
     ) -> ApiAnswer:
-        """What became of a notice. Whoever read it or has it unread has got it."""
+        """What became of a notice. A user who has read it, or has it unread, has got it."""
         query = {"agent_id": account.agent_id, "task_id": int(task) if task.isdecimal() else task}
         answer = await self._post(account, "message/corpconversation/getsendresult", query, token)
         found = answer.document.get("send_result")

@@ -114,7 +114,7 @@ class TelegramChannel:
         if response.status == 200 and answer.get("ok") is True:
             result = answer.get("result")
             sent = result.get("message_id") if isinstance(result, dict) else None
-            return outcome_of(DELIVERED, "Telegram ok", request, provider_id=f"{chat_id}/{sent}"), answer
+            return outcome_of(DELIVERED, "Telegram ok", request, provider_id=str(sent)), answer
         code = answer.get("error_code", response.status)
         code = code if isinstance(code, int) else response.status
         if code >= 500 or not answer:

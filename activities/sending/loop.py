@@ -63,6 +63,9 @@ class ChunkRun:
         #: Attempts of this process that were in flight before the registry was read.
         self._joined: dict[AttemptKey, asyncio.Task[Attempt]] = {}
         self._failures: list[Exception] = []
+        #: Whether no further request is begun: a library may end normally although its task was cancelled, if what it awaits has
+        #: just ended (`asyncio.wait_for` of Python 3.11).
+        self._ending = False
         #: Number of requests that a stopping worker has not begun.
         self._remaining = 0
 
@@ -96,6 +99,8 @@ class ChunkRun:
     async def _work(self, queue: Iterator[SendRequest]) -> None:
         """Take requests from a queue that the tasks share, until it is empty."""
         for request in queue:
+            if self._ending:
+                return
             if activity.is_worker_shutdown():
                 self._remaining += 1
                 continue
@@ -143,6 +148,7 @@ class ChunkRun:
 
     async def _wind_up(self) -> None:
         """Cancel what still runs and record what has ended."""
+        self._ending = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -15,6 +15,7 @@ NOTIFY = "Notify"
 DISPATCH = "Dispatch"
 LOOKUP = "Lookup"
 TEST_SEND = "TestSend"
+TICK = "Tick"
 WAIT_FOR_EVENT = "WaitForEvent"
 
 # Search attributes, registered by `python -m starter setup`.
@@ -36,6 +37,9 @@ SEARCH_ATTRIBUTES: tuple[SearchAttributeKey[Any], ...] = (
     FAILED,
     OUTCOME,
 )
+
+#: Search attribute of what a Schedule of Temporal's starts: the time that it was started for. The server has it.
+SCHEDULED_AT = SearchAttributeKey.for_datetime("TemporalScheduledStartTime")
 
 #: Memo field of a Notify: the digest of the publication it was started with.
 DIGEST_MEMO = "bellwire_digest"

@@ -24,6 +24,8 @@ from bellwire.contract.payloads import (
     SettleResult,
 )
 from bellwire.contract.test_sends import TestSendInput, TestSendResult
+from bellwire.contract.ticks import PlanTickInput, TickRecord
+from bellwire.events import Event
 from bellwire.targets import SPECS, ChannelSpec
 
 
@@ -65,6 +67,18 @@ async def lookup(request: LookupInput) -> LookupResult:
 async def send_inline(inline: InlineSend) -> InlineSendResult:
     """Attempt deliveries within a workflow task; those that take longer are returned as `remaining`, for an activity."""
     raise _stub("send_inline")
+
+
+@activity.defn
+async def plan_tick(request: PlanTickInput) -> Event:
+    """The event of a tick."""
+    raise _stub("plan_tick")
+
+
+@activity.defn
+async def record_tick(record: TickRecord) -> None:
+    """Record a tick in the registry, unless it is recorded."""
+    raise _stub("record_tick")
 
 
 @activity.defn

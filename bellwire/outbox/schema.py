@@ -17,6 +17,7 @@ _COLUMNS = """
     tenant TEXT NOT NULL DEFAULT 'default',
     digest TEXT NOT NULL DEFAULT '',
     event TEXT NOT NULL,
+    deliver_at TEXT,
     created_at {time},
     refused_at {null_time},
     error TEXT,

@@ -103,7 +103,12 @@ class AttemptBatcher:
 def redacted(attempt: Attempt) -> Attempt:
     """The attempt without anything that its receiver or provider wrote. State, delay and fault are the same."""
     kept = attempt.outcome.model_dump(include={"kind", "retry_after", "disable", "throttle", "fault"})
-    outcome = Outcome(**kept, reason=UNSTORABLE_REASON, remaining_recipients=attempt.outcome.remaining_recipients)
+    outcome = Outcome(
+        **kept,
+        reason=UNSTORABLE_REASON,
+        remaining_recipients=attempt.outcome.remaining_recipients,
+        to_feed=attempt.outcome.to_feed,
+    )
     return attempt.model_copy(update={"outcome": outcome})
 
 

@@ -27,6 +27,7 @@ from bellwire.registry.sms_receipts import SmsReceipts
 from bellwire.registry.subscriptions import Subscriptions
 from bellwire.registry.suppressions import Suppressions
 from bellwire.registry.test_sends import TestSends
+from bellwire.registry.ticks import Ticks
 from bellwire.registry.upkeep.rekeying import Rekeying
 from bellwire.registry.upkeep.retention import Retention
 
@@ -64,6 +65,7 @@ class Registry:
         self.suppressions = Suppressions(database)
         self.tenants = Tenants(database)
         self.test_sends = TestSends(database)
+        self.ticks = Ticks(database)
 
     @classmethod
     async def open(

@@ -27,7 +27,7 @@ from temporalio.runtime import (
     TelemetryFilter,
 )
 
-from bellwire.service.settings import LogFormat
+from bellwire.service.settings import LogFormat, SettingsInvalid
 
 #: Seconds for which log lines are buffered. A killed process loses this much of its log.
 BUFFER_SECONDS = 0.05
@@ -147,7 +147,10 @@ def _json(line: dict[str, Any], default: Callable[[Any], Any]) -> str:
 
 
 def runtime(metrics_address: str | None) -> Runtime:
-    """Return the Temporal runtime of this process. With an address (host:port), it serves Prometheus metrics at /metrics."""
+    """Return the Temporal runtime of this process. With an address (host:port), it serves Prometheus metrics at /metrics.
+
+    Raises SettingsInvalid if it cannot listen there.
+    """
     metrics = (
         PrometheusConfig(
             bind_address=metrics_address,
@@ -164,6 +167,10 @@ def runtime(metrics_address: str | None) -> Runtime:
         # Otherwise the SDK's core writes lines of its own format to the console.
         forwarding=LogForwardingConfig(logger=logging.getLogger("temporalio.core")),
     )
-    return Runtime(
-        telemetry=TelemetryConfig(metrics=metrics, logging=logs), worker_heartbeat_interval=timedelta(seconds=60)
-    )
+    try:
+        return Runtime(
+            telemetry=TelemetryConfig(metrics=metrics, logging=logs), worker_heartbeat_interval=timedelta(seconds=60)
+        )
+    except ValueError as error:
+        reason = str(error).rpartition("exporter: ")[2]
+        raise SettingsInvalid(f"BELLWIRE_METRICS_ADDRESS: cannot listen on {metrics_address}: {reason}") from error

@@ -4,18 +4,18 @@ One module per channel holds its target, which says what an address is, and its 
 """
 
 from bellwire.targets.channel import Channel, ChannelSpec, ChannelTarget
-from bellwire.targets.dingtalk import DINGTALK, DingtalkTarget
+from bellwire.targets.chat.dingtalk import DINGTALK, DingtalkTarget
+from bellwire.targets.chat.feishu import FEISHU, FeishuTarget
+from bellwire.targets.chat.slack import SLACK, SlackTarget
+from bellwire.targets.chat.teams import TEAMS, TeamsTarget
+from bellwire.targets.chat.telegram import TELEGRAM, TelegramTarget
+from bellwire.targets.chat.wecom import WECOM, WecomTarget
 from bellwire.targets.email import EMAIL, EmailTarget
-from bellwire.targets.feishu import FEISHU, FeishuTarget
 from bellwire.targets.poll import POLL, PollTarget
 from bellwire.targets.push import PUSH, PushTarget
-from bellwire.targets.slack import SLACK, SlackTarget
 from bellwire.targets.sms import SMS, SmsTarget
 from bellwire.targets.specs import SPECS, Target
-from bellwire.targets.teams import TEAMS, TeamsTarget
-from bellwire.targets.telegram import TELEGRAM, TelegramTarget
 from bellwire.targets.webhook import WEBHOOK, WebhookFormat, WebhookTarget
-from bellwire.targets.wecom import WECOM, WecomTarget
 
 __all__ = [
     "DINGTALK",

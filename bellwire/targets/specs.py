@@ -7,17 +7,17 @@ from typing import Annotated, Union
 from pydantic import Field
 
 from bellwire.targets.channel import Channel, ChannelSpec
-from bellwire.targets.dingtalk import DINGTALK, DingtalkTarget
+from bellwire.targets.chat.dingtalk import DINGTALK, DingtalkTarget
+from bellwire.targets.chat.feishu import FEISHU, FeishuTarget
+from bellwire.targets.chat.slack import SLACK, SlackTarget
+from bellwire.targets.chat.teams import TEAMS, TeamsTarget
+from bellwire.targets.chat.telegram import TELEGRAM, TelegramTarget
+from bellwire.targets.chat.wecom import WECOM, WecomTarget
 from bellwire.targets.email import EMAIL, EmailTarget
-from bellwire.targets.feishu import FEISHU, FeishuTarget
 from bellwire.targets.poll import POLL, PollTarget
 from bellwire.targets.push import PUSH, PushTarget
-from bellwire.targets.slack import SLACK, SlackTarget
 from bellwire.targets.sms import SMS, SmsTarget
-from bellwire.targets.teams import TEAMS, TeamsTarget
-from bellwire.targets.telegram import TELEGRAM, TelegramTarget
 from bellwire.targets.webhook import WEBHOOK, WebhookTarget
-from bellwire.targets.wecom import WECOM, WecomTarget
 
 #: A target of any channel.
 Target = Annotated[

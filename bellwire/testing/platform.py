@@ -181,6 +181,8 @@ class ScriptedPlatform(MemoryRegistry):
             self.settle,
             self.lookup,
             self.send_inline,
+            self.plan_tick,
+            self.record_tick,
         ]
         async with AsyncExitStack() as workers:
             main = Worker(client, task_queue=contract.QUEUE, workflows=workflows(), activities=local, **options)

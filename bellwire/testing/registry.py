@@ -17,6 +17,7 @@ from bellwire.contract import (
     OpenPageInput,
     Page,
     PendingGroups,
+    PlanTickInput,
     PublishResult,
     RedeliverInput,
     Remainder,
@@ -24,8 +25,10 @@ from bellwire.contract import (
     ResolveResult,
     SettleInput,
     SettleResult,
+    TickRecord,
 )
 from bellwire.deliveries import Counts, DeliveryState
+from bellwire.errors import RegistryUnavailable
 from bellwire.events import Event, event_key
 from bellwire.subscriptions import Subscription
 from bellwire.targets import Channel
@@ -69,6 +72,9 @@ class MemoryRegistry:
         self.refuse = False
         self.events: dict[str, MemoryEvent] = {}
         self.deliveries: dict[tuple[str, str], MemoryDelivery] = {}
+        #: The recorded ticks of schedules, and whether recording fails.
+        self.ticks: list[TickRecord] = []
+        self.ticks_fail = False
 
     def subscribe(self, subscription: Subscription) -> None:
         """Store a subscription, in place of one with the same id."""
@@ -194,6 +200,16 @@ class MemoryRegistry:
                 "delivery_workflow_id": delivery.workflow_id,
             }
         )
+
+    @activity.defn
+    async def plan_tick(self, request: PlanTickInput) -> Event:
+        return request.tick.event_at(request.scheduled_at)
+
+    @activity.defn
+    async def record_tick(self, record: TickRecord) -> None:
+        if self.ticks_fail:
+            raise RegistryUnavailable
+        self.ticks.append(record)
 
     def _accept(self, event: Event, request: ResolveInput) -> EventSummary:
         unknown = self.is_unknown(event.tenant)

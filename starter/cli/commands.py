@@ -32,6 +32,11 @@ COMMANDS = {
     "explain": Command(
         "delivery.explain", "explain", "Explain why an event matched a subscription or did not, step by step."
     ),
+    "schedules": Command(
+        "delivery.schedules",
+        "app",
+        "Publish events by the clock: create, list, show, pause, resume, trigger or delete a schedule; list its ticks.",
+    ),
     "deliveries": Command("delivery.deliveries", "app", "List deliveries; show one, or attempt one or many again."),
     "suppressions": Command(
         "subscribers.suppressions", "app", "List suppressed addresses, which get nothing more; add or lift one."

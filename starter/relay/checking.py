@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from bellwire.errors import TenantUnknown
 from bellwire.events import Event
+from bellwire.formats.timestamps import parse_timestamp
 from bellwire.registry import Registry
 from bellwire.tenants import ALL_TENANTS
 from starter.operations.catalog.checking import PublishedTypes
@@ -14,12 +16,22 @@ from starter.relay.store import WaitingRow
 MAX_REASON = 500
 
 
+@dataclass(frozen=True, slots=True)
+class CheckedRow:
+    """A row whose event can be published."""
+
+    row: WaitingRow
+    event: Event
+    #: When it is to be delivered; None: at once.
+    deliver_at: datetime | None
+
+
 @dataclass
 class Checked:
     """What is to become of rows. Each is in one of the three."""
 
     #: In the order of the rows.
-    publish: list[tuple[WaitingRow, Event]] = field(default_factory=list)
+    publish: list[CheckedRow] = field(default_factory=list)
     #: Ids of rows whose events were published before.
     published: list[int] = field(default_factory=list)
     #: Why a row is refused, by its id.
@@ -42,9 +54,11 @@ class EventChecks:
     async def check(self, rows: Sequence[WaitingRow]) -> Checked:
         """Sort rows. Raises RegistryUnavailable."""
         checked, events = Checked(), list[tuple[WaitingRow, Event]]()
+        times = dict[int, datetime | None]()
         for row in rows:
             try:
                 event = Event.parse(row.event)
+                times[row.id] = _deliver_at(row)
             except ValueError as error:
                 checked.refuse(row, error)
                 continue
@@ -67,7 +81,7 @@ class EventChecks:
             elif problems := await self._types.problems(event):
                 checked.refuse(row, "; ".join(map(str, problems)))
             else:
-                checked.publish.append((row, event))
+                checked.publish.append(CheckedRow(row, event, times[row.id]))
         return checked
 
     async def _unknown_tenants(self, events: Sequence[tuple[WaitingRow, Event]]) -> set[str]:
@@ -76,3 +90,14 @@ class EventChecks:
         if asked:
             self._known_tenants |= await self._registry.subscriptions.known_tenants(asked)
         return asked - self._known_tenants
+
+
+def _deliver_at(row: WaitingRow) -> datetime | None:
+    """When the event is to be delivered; None if that is now or in the past. Raises ValueError."""
+    if row.deliver_at is None:
+        return None
+    try:
+        time = parse_timestamp(row.deliver_at)
+    except ValueError as error:
+        raise ValueError(f"deliver_at: {error}") from error
+    return time if time > datetime.now(UTC) else None

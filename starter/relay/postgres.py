@@ -34,15 +34,15 @@ MEMBER = PARTITIONS
 
 #: All partitions: by the primary key.
 _READ_ALL = """
-    SELECT id, event_id, COALESCE(subject, event_id) AS position, event FROM bellwire_outbox
+    SELECT id, event_id, COALESCE(subject, event_id) AS position, event, deliver_at FROM bellwire_outbox
     WHERE refused_at IS NULL ORDER BY id LIMIT $1
 """
 #: Some partitions: the oldest rows of each, by the index.
 _READ_SOME = f"""
-    SELECT found.id, found.event_id, COALESCE(found.subject, found.event_id) AS position, found.event
+    SELECT found.id, found.event_id, COALESCE(found.subject, found.event_id) AS position, found.event, found.deliver_at
     FROM unnest($2::int[]) AS own (number)
     CROSS JOIN LATERAL (
-        SELECT id, subject, event_id, event FROM bellwire_outbox
+        SELECT id, subject, event_id, event, deliver_at FROM bellwire_outbox
         WHERE refused_at IS NULL AND {PARTITION} = own.number ORDER BY id LIMIT $3
     ) AS found
     ORDER BY found.id LIMIT $1

@@ -19,9 +19,8 @@ from temporalio.service import RPCError, RPCStatusCode
 from bellwire.client import Client
 from bellwire.contract import MAX_EVENTS, MAX_PUBLICATION_BYTES
 from bellwire.errors import BellwireError, EventConflict, EventInvalid
-from bellwire.events import Event
 from bellwire.temporal.publications import encoded_size
-from starter.relay.checking import EventChecks
+from starter.relay.checking import CheckedRow, EventChecks
 from starter.relay.metrics import RelayMetrics
 from starter.relay.store import OutboxStore, WaitingRow
 
@@ -35,9 +34,6 @@ POLL_SECONDS = 0.2
 RETRY_SECONDS, MAX_RETRY_SECONDS = 0.5, 15.0
 #: Seconds between two signs of life to the database while Temporal is waited for.
 ALIVE_SECONDS = 5.0
-
-#: A row and its event.
-Published = tuple[WaitingRow, Event]
 
 
 @dataclass
@@ -115,7 +111,7 @@ class Relay:
             raise results.failure
         return len(rows)
 
-    async def _publish_lanes(self, events: Sequence[Published], results: _Results) -> None:
+    async def _publish_lanes(self, events: Sequence[CheckedRow], results: _Results) -> None:
         lanes = [asyncio.create_task(self._publish_lane(lane, results)) for lane in self._lanes(events)]
         try:
             while lanes and (await asyncio.wait(lanes, timeout=ALIVE_SECONDS))[1]:
@@ -127,15 +123,15 @@ class Relay:
         for lane in lanes:
             lane.result()
 
-    def _lanes(self, events: Sequence[Published]) -> list[list[Published]]:
+    def _lanes(self, events: Sequence[CheckedRow]) -> list[list[CheckedRow]]:
         """The events in as many lanes as they fill publications; those of one subject are in one lane, in order."""
         number = min(MAX_LANES, math.ceil(len(events) / self._batch))
-        lanes: list[list[Published]] = [[] for _ in range(number)]
-        for row, event in events:
-            lanes[zlib.crc32(row.order.encode()) % number].append((row, event))
+        lanes: list[list[CheckedRow]] = [[] for _ in range(number)]
+        for each in events:
+            lanes[zlib.crc32(each.row.order.encode()) % number].append(each)
         return [lane for lane in lanes if lane]
 
-    async def _publish_lane(self, lane: Sequence[Published], results: _Results) -> None:
+    async def _publish_lane(self, lane: Sequence[CheckedRow], results: _Results) -> None:
         """Publish the events of a lane, one publication after another, until one fails."""
         try:
             for part in self._divided(lane):
@@ -143,32 +139,33 @@ class Relay:
         except (BellwireError, RPCError) as error:
             results.failure = error
 
-    def _divided(self, lane: Sequence[Published]) -> Iterator[Sequence[Published]]:
+    def _divided(self, lane: Sequence[CheckedRow]) -> Iterator[Sequence[CheckedRow]]:
         """The parts of a lane that are one publication each."""
         start = size = 0
-        for position, (_, event) in enumerate(lane):
-            bytes_of_event = encoded_size(event)
-            if position - start == self._batch or (position > start and size + bytes_of_event > MAX_PUBLICATION_BYTES):
+        for position, each in enumerate(lane):
+            bytes_of_event = encoded_size(each.event)
+            is_full = position - start == self._batch or size + bytes_of_event > MAX_PUBLICATION_BYTES
+            if position > start and (is_full or each.deliver_at != lane[start].deliver_at):
                 yield lane[start:position]
                 start, size = position, 0
             size += bytes_of_event
         yield lane[start:]
 
-    async def _publish(self, part: Sequence[Published], results: _Results) -> None:
+    async def _publish(self, part: Sequence[CheckedRow], results: _Results) -> None:
         """Publish events together. If they are refused, halves of them, until those that are at fault are alone."""
         try:
-            await self._client.publish_many([event for _, event in part])
+            await self._client.publish_many([each.event for each in part], deliver_at=part[0].deliver_at)
         except (EventConflict, EventInvalid, RPCError) as error:
             if isinstance(error, RPCError) and error.status is not RPCStatusCode.INVALID_ARGUMENT:
                 raise
             if len(part) == 1:
-                results.refused[part[0][0].id] = str(error)
+                results.refused[part[0].row.id] = str(error)
                 return
             half = len(part) // 2
             await self._publish(part[:half], results)
             await self._publish(part[half:], results)
         else:
-            results.published += [row.id for row, _ in part]
+            results.published += [each.row.id for each in part]
 
     async def _settle(self, rows: Sequence[WaitingRow], results: _Results) -> None:
         if not results.published and not results.refused:

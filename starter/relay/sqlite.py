@@ -28,7 +28,7 @@ BUSY_TIMEOUT = 30.0
 LOCK_SUFFIX = ".relay-lock"
 
 _READ = """
-    SELECT id, event_id, COALESCE(subject, event_id), event FROM bellwire_outbox
+    SELECT id, event_id, COALESCE(subject, event_id), event, deliver_at FROM bellwire_outbox
     WHERE refused_at IS NULL ORDER BY id LIMIT ?
 """
 _BACKLOG = """

@@ -29,6 +29,8 @@ class WaitingRow:
     order: str
     #: The event in the CloudEvents JSON format.
     event: str
+    #: When it is to be delivered, as an RFC 3339 timestamp; None: at once.
+    deliver_at: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -240,6 +240,15 @@ def test_the_catalog_refuses_before_anything_is_inserted(sqlite_file: Path) -> N
     assert len(rows(f"sqlite:///{sqlite_file}")) == 1
 
 
+@pytest.mark.parametrize(
+    "times", [{"delay": "2y"}, {"deliver_at": "2020-01-01T00:00:00Z"}, {"delay": 1, "deliver_at": "x"}]
+)
+def test_a_time_that_cannot_be_is_an_error(sqlite_file: Path, times: dict[str, Any]) -> None:
+    with sqlite3.connect(sqlite_file) as connection, pytest.raises(EventInvalid, match=r"^(delay|deliver_at): "):
+        outbox.insert(connection, order_paid(), **times)
+    connection.close()
+
+
 @pytest.mark.parametrize("wrong", [{"type": "order.paid"}, "order.paid", None, [order_paid()]])
 def test_what_is_no_event_is_an_error(sqlite_file: Path, wrong: Any) -> None:
     with sqlite3.connect(sqlite_file) as connection, pytest.raises(TypeError, match=r"events\[0\].*not an Event"):

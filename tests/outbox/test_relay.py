@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,13 +33,15 @@ class Publisher:
 
     def __init__(self) -> None:
         self.publications: list[list[Event]] = []
+        #: When each of them is to be delivered.
+        self.times: list[datetime | None] = []
         self.refuse: Refusal = lambda _: None
         self.in_flight: list[set[str | None]] = []
         self.waiting = asyncio.Event()
         self.waiting.set()
         self.called = asyncio.Event()
 
-    async def publish_many(self, events: Sequence[Event]) -> None:
+    async def publish_many(self, events: Sequence[Event], deliver_at: datetime | None = None) -> None:
         subjects = {event.subject for event in events}
         assert all(subjects.isdisjoint(others) for others in self.in_flight), (
             "two publications of one subject at a time"
@@ -51,6 +54,7 @@ class Publisher:
                 if error := self.refuse(event):
                     raise error
             self.publications.append(list(events))
+            self.times.append(deliver_at)
         finally:
             self.in_flight.remove(subjects)
 
@@ -105,15 +109,15 @@ async def execute(url: str, statement: str, *arguments: Any) -> None:
         await server.close()
 
 
-async def add(url: str, *events: Event) -> None:
+async def add(url: str, *events: Event, **times: Any) -> None:
     if url.startswith("sqlite"):
         connection = sqlite3.connect(url.removeprefix("sqlite:///"))
         with connection:
-            insert(connection, *events)
+            insert(connection, *events, **times)
         connection.close()
     else:
         server = await asyncpg.connect(url)
-        await insert_async(server, *events)
+        await insert_async(server, *events, **times)
         await server.close()
 
 
@@ -154,6 +158,35 @@ async def test_few_events_are_one_publication(outbox_url: str, relay: Relay, pub
     await add(outbox_url, *numbered(100, subjects=50))
     await relay.publish_all()
     assert [len(publication) for publication in publisher.publications] == [100]
+
+
+async def test_events_for_later_are_published_with_their_time(
+    outbox_url: str, relay: Relay, publisher: Publisher
+) -> None:
+    later = datetime.now(UTC).replace(microsecond=0) + timedelta(days=2)
+    await add(outbox_url, order_paid(1, subject="one"))
+    await add(outbox_url, order_paid(2, subject="one"), order_paid(3, subject="one"), deliver_at=later)
+    await add(outbox_url, order_paid(4, subject="one"), delay="1h")
+    await add(outbox_url, order_paid(5, subject="one"), deliver_at=later)
+    await execute(
+        outbox_url, "UPDATE bellwire_outbox SET deliver_at = '2020-01-01T00:00:00Z' WHERE event_id = 'order-5-paid'"
+    )
+    await add(outbox_url, order_paid(6, subject="one"), deliver_at=later)
+    await execute(outbox_url, "UPDATE bellwire_outbox SET deliver_at = 'soon' WHERE event_id = 'order-6-paid'")
+    await relay.publish_all()
+    assert [[event.id for event in events] for events in publisher.publications] == [
+        ["order-1-paid"],
+        ["order-2-paid", "order-3-paid"],
+        ["order-4-paid"],
+        ["order-5-paid"],
+    ]
+    first, second, third, past = publisher.times
+    assert (first, second, past) == (None, later, None)
+    assert third is not None
+    assert abs(third - datetime.now(UTC) - timedelta(hours=1)) < timedelta(minutes=1)
+    async with store(outbox_url) as opened:
+        (row,) = await opened.refused()
+    assert row.error.startswith("deliver_at: ")
 
 
 async def test_a_publication_is_at_most_a_megabyte(outbox_url: str, relay: Relay, publisher: Publisher) -> None:

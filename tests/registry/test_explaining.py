@@ -370,10 +370,38 @@ async def test_a_page_costs_as_many_statements_for_many_subscriptions_as_for_one
     assert 0 < counts[0] == counts[1] <= 6
 
 
-async def test_an_event_without_data_says_that_it_may_have_been_erased(registry: Registry) -> None:
-    found = await explained(registry, of={"data": None}, filters=[{"exact": {"subject": "1"}}])
-    # A filter on attributes says nothing of data.
-    assert "erased" not in found.summary
+async def test_filters_on_data_and_expressions_name_what_they_saw(registry: Registry) -> None:
+    found = await explained(
+        registry,
+        of={"data": {"order": {"amount": 99}}, "subject": "42"},
+        filters=[
+            {"data": {"order": {"amount": [{"numeric": [">", 100]}]}}},
+            {"sql": "subject = '42' AND type LIKE 'order.%'"},
+        ],
+    )
+    on_data, by_expression = [each for each in found.steps if each.name is StepName.FILTER]
+    assert (on_data.passed, by_expression.passed) == (False, True)
+    assert "99" in on_data.text
+    assert "erased" not in on_data.text
+
+
+async def test_an_event_whose_data_was_erased_says_so(registry: Registry) -> None:
+    filters = [{"not": {"data": {"order": ["42"]}}}, {"data": {"order": ["42"]}}]
+    mail = subscription({"channel": "email", "to": "ann@example.com"})
+    await registry.subscriptions.create(mail)
+    found = await explained(registry, filters=filters)
+    assert "no data" not in found.summary
+    await matched(registry, found.stored.event, mail)
+    await registry.deliveries.settle(
+        [Group(event_key=found.stored.event.key, channel=mail.channel, subscription_ids=(mail.id,))], reason="test"
+    )
+    await registry.retention.erase(Channel.EMAIL, "ann@example.com", events=True)
+    erased = await registry.events.get(found.stored.event.key)
+    assert erased.event.data is None
+    again = await explain(registry, erased, found.subscription.id)
+    first, second = [each for each in again.steps if each.name is StepName.FILTER]
+    assert (first.passed, second.passed) == (True, False)
+    assert second.text.endswith("The stored event has no data: it was published without, or it was erased.")
 
 
 async def test_a_reservation_by_a_rate_limit_is_a_limit_that_holds(registry: Registry) -> None:

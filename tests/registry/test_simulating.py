@@ -38,6 +38,13 @@ async def test_the_newest_events_come_first_with_the_reason_of_those_that_do_not
     assert (found.since, found.interrupted) == (None, False)
 
 
+async def test_filters_read_the_stored_data(registry: Registry) -> None:
+    await accept(registry, *({"id": f"paid-{amount}", "data": {"amount": amount}} for amount in (5, 50, 500)))
+    found = await simulated(registry, filters=[{"data": {"amount": [{"numeric": [">", 10]}]}}])
+    assert [each.event.id for each in found.matches] == ["paid-500", "paid-50"]
+    assert "5" in found.others[0].steps[1].text
+
+
 async def test_only_the_last_events_are_looked_at(registry: Registry) -> None:
     await accept(registry, *({"id": f"paid-{number}"} for number in range(5)))
     found = await simulated(registry, last=3)

@@ -12,7 +12,7 @@ from pathlib import Path
 from temporalio.testing import WorkflowEnvironment
 
 from bellwire import Client, EventNotFound, Receipt
-from bellwire.contract import LOOKUP, QUEUE, TEST_SEND, WAIT_FOR_EVENT, TestSendInput, wait_workflow_id
+from bellwire.contract import LOOKUP, QUEUE, TEST_SEND, TICK, WAIT_FOR_EVENT, TestSendInput, TickInput, wait_workflow_id
 from bellwire.nexus import WaitInput
 from bellwire.nexus.following import WaitForEventInput
 from bellwire.targets import Channel
@@ -153,6 +153,14 @@ async def test_send(platform: FakePlatform, client: Client) -> dict[str, str]:
     return {"test-send-deferred": workflow_id}
 
 
+async def ticked(platform: FakePlatform, client: Client) -> dict[str, str]:
+    platform.subscriptions = {Channel.WEBHOOK: ["w"]}
+    workflow_id = "tick/report"
+    request = TickInput(schedule="report", event=event(tenant="acme"))
+    await client.temporal.execute_workflow(TICK, request, id=workflow_id, task_queue=QUEUE)
+    return {"tick-published": workflow_id}
+
+
 async def waited(platform: FakePlatform, client: Client) -> dict[str, str]:
     """The next attempt is due after the first activity has ended, so that the workflow sleeps until then."""
     platform.subscriptions = {Channel.WEBHOOK: ["a"]}
@@ -184,6 +192,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     inline_remaining,
     not_found,
     test_send,
+    ticked,
     waited,
 )
 

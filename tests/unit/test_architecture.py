@@ -25,6 +25,7 @@ from activities.email.opening import dkim_signer
 from activities.resolve import Resolver
 from activities.sending.inline import InlineSender
 from activities.sending.test_sends import TestSends
+from activities.ticks import Ticks
 from bellwire import contract
 from bellwire.client import Client
 from bellwire.nexus.following import Follower, follow_event
@@ -82,6 +83,7 @@ NO_REGISTRY = cast(Registry, None)
 #: What the workflows' own worker runs.
 LOCAL_ACTIVITIES = [
     *Resolver(NO_REGISTRY).activities,
+    *Ticks(NO_REGISTRY).activities,
     InlineSender(NO_REGISTRY, {}, limit=1).send_inline,
     Follower(cast(Client, None)).follow_event,
 ]

@@ -16,6 +16,7 @@ from bellwire.errors import TemporalUnavailable
 from bellwire.registry import Registry
 from bellwire.service.readiness import serving_readiness
 from bellwire.service.settings import SettingsInvalid
+from bellwire.service.telemetry import runtime
 from bellwire.temporal.connection import check_search_attributes, connect, translated
 from starter.local.processes import free_port
 from tests.factories import event
@@ -127,6 +128,15 @@ async def test_a_broken_connection_is_translated(status: RPCStatusCode, unconnec
     with pytest.raises(TemporalUnavailable, match=said) as raised, translated(unconnected):
         raise broken
     assert raised.value.__cause__ is broken
+
+
+def test_a_metrics_address_in_use_names_the_variable() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(
+            SettingsInvalid, match=f"BELLWIRE_METRICS_ADDRESS: cannot listen on {address}: Address already"
+        ):
+            runtime(address)
 
 
 async def test_a_lazy_client_that_cannot_connect_names_the_variable() -> None:

@@ -109,9 +109,9 @@ async def place(connection: AsyncConnection, recorded: Sequence[Attempt], *, at:
     if not recorded:
         return
     applied = await _applied(connection, sorted({DeliveryKey(a.event_key, a.subscription_id) for a in recorded}), at)
-    # In the order of the attempts: keys of events are random.
+    # In the order of the attempts: keys of events are random. Each once: an attempt that several waited for is recorded by each.
     in_order = sorted(recorded, key=lambda attempt: (attempt.started_at, attempt.event_key))
-    entries = [NewEntry(each.subscription_id, each.event_key) for each in in_order]
+    entries = dict.fromkeys(NewEntry(each.subscription_id, each.event_key) for each in in_order)
     await add(connection, [each for each in entries if (each.event_key, each.subscription_id) in applied], at=at)
 
 

@@ -359,3 +359,15 @@ event_type_versions = Table(
     Column("examples", Text, nullable=False),
     Column("created_at", Timestamp, nullable=False),
 )
+
+#: What each schedule has published, by the time that it was for.
+ticks = Table(
+    "ticks",
+    metadata,
+    Column("schedule", Id, primary_key=True),
+    Column("scheduled_at", Timestamp, primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("event_key", Id, nullable=False),
+    Column("workflow_id", Text, nullable=False),
+    Column("recorded_at", Timestamp, nullable=False),
+)

@@ -10,7 +10,7 @@ from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.deliveries import Delivery
-from bellwire.registry import deliveries, subscriptions, test_sends
+from bellwire.registry import deliveries, subscriptions, test_sends, ticks
 from bellwire.registry.api import feeds
 from bellwire.registry.db.engine import Database, Work
 from bellwire.registry.delivery_keys import grouped
@@ -78,6 +78,7 @@ class Retention:
             report(total)
         if not dry_run:
             await self._database.write(test_sends.forget, before=before)
+            await self._database.write(ticks.forget, before=before)
             await self._database.write(feeds.remove_tests, before=before)
         return replace(total, attempts=total.attempts + await self._delete_orphaned(before, dry_run=dry_run))
 

@@ -1,0 +1,1 @@
+"""Targets of chat providers, one module each."""

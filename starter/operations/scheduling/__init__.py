@@ -1,0 +1,1 @@
+"""Schedules that publish events by the clock, and their ticks."""
