@@ -60,9 +60,9 @@ class PushTarget(ChannelTarget):
     #: A browser's push subscription. `account` is the VAPID key that it was made with: another one is refused for ever.
     web: WebPush | None = None
     #: The registration token of Firebase Cloud Messaging.
-    fcm: Annotated[str, Field(pattern=r"^[\w:.-]{1,4096}$")] | None = None
+    fcm: Annotated[str, Field(max_length=4096, pattern=r"^[A-Za-z0-9_:.-]+$")] | None = None
     #: The device token of Apple, in hexadecimal.
-    apns: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64,400}$")] | None = None
+    apns: Annotated[str, Field(min_length=64, max_length=400, pattern=r"^[0-9a-fA-F]+$")] | None = None
     #: Where Apple issued the device token; None: not known, and tried at the production service.
     environment: Literal["production", "sandbox"] | None = None
     #: The operator's account with the provider, or VAPID key.
