@@ -38,6 +38,7 @@ OTHER_VARIABLES = {
     "BELLWIRE_FAULT_SEED",
     "BELLWIRE_TEST_MTAS",
     "BELLWIRE_TEST_LANGUAGES",
+    "BELLWIRE_TEST_BROWSER",
 }
 
 #: Hosts of registries, in two parts so that this file names none.
