@@ -3,7 +3,7 @@
 import base64
 import os
 
-import http_ece
+import http_ece  # type: ignore[import-untyped]
 import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
