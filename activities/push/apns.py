@@ -132,7 +132,7 @@ class Apns:
         async with self._opening:
             found = self._connections.get(name)
             if found is None or not found.is_open:
-                found = await Http2Connection.open(url, timeout=account.timeout / 3, tls=self._tls)
+                found = await Http2Connection.open(url, timeout=account.timeout / 2, tls=self._tls)
                 self._connections[name] = found
             return found
 

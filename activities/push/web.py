@@ -121,18 +121,12 @@ class WebPush:
                 )
                 code, wait = response.status, retry_after(response.headers.get("retry-after"), now=self._clock())
                 meaning = STATUSES.get(code, TRANSIENT).after(wait)
-                location = response.headers.get("location", "")
         except CLIENT_ERRORS as error:
             if dialled.private or not is_before_sending(error):
                 note_exchange(partial(note, None, private=dialled.private))
             return redact(classify_error(error), error, dialled, delivery=request.id)
-        return outcome_of(
-            meaning,
-            f"Web Push {code}",
-            request,
-            response=start.decode(errors="replace"),
-            provider_id=location[:200] or None,
-        )
+        # Not the message's Location as its id: whoever knows that URL can delete the message.
+        return outcome_of(meaning, f"Web Push {code}", request, response=start.decode(errors="replace"))
 
     def _authorization(self, account: str, endpoint: str) -> str:
         """VAPID: a token for this push service, which is reused until half of its life is over."""

@@ -1,5 +1,7 @@
 """FakeFcm: Google's token endpoint and Firebase Cloud Messaging, HTTP v1."""
 
+from collections.abc import Mapping
+
 import jwt
 from aiohttp import web
 
@@ -44,7 +46,7 @@ class FakeFcm(FakeProvider):
         return await self.answer(request, message, lambda sent: {"name": f"projects/{project}/messages/{sent.id}"})
 
 
-def refusal(status: int, code: str, *details: dict[str, object]) -> dict[str, object]:
+def refusal(status: int, code: str, *details: Mapping[str, object]) -> dict[str, object]:
     """The body of a refusal with FCM's own error code."""
     own = {"@type": "type.googleapis.com/google.firebase.fcm.v1.FcmError", "errorCode": code}
     return {"error": {"code": status, "status": code, "details": [own, *details]}}

@@ -72,7 +72,7 @@ class FakePushService(FakeProvider):
             return web.json_response({"errno": 111}, status=400)
         if not self._is_authorized(headers.get("Authorization", "")):
             return web.json_response({"errno": 109}, status=401)
-        content = {"headers": dict(headers), "body": await request.read()}
+        content = {"headers": {name.lower(): value for name, value in headers.items()}, "body": await request.read()}
         message = Received(recipient=name, content=content, key=headers.get("Topic", ""))
         response = await self.answer(request, message, lambda _: "")
         if response.status == 200:
