@@ -125,7 +125,7 @@ class WebPush:
             if dialled.private or not is_before_sending(error):
                 note_exchange(partial(note, None, private=dialled.private))
             return redact(classify_error(error), error, dialled, delivery=request.id)
-        # Not the message's Location as its id: whoever knows that URL can delete the message.
+        # Not the message's Location as its id: with that URL, anybody can delete the message.
         return outcome_of(meaning, f"Web Push {code}", request, response=start.decode(errors="replace"))
 
     def _authorization(self, account: str, endpoint: str) -> str:
