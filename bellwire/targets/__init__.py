@@ -11,16 +11,18 @@ from bellwire.targets.chat.teams import TEAMS, TeamsTarget
 from bellwire.targets.chat.telegram import TELEGRAM, TelegramTarget
 from bellwire.targets.chat.wecom import WECOM, WecomTarget
 from bellwire.targets.email import EMAIL, EmailTarget
+from bellwire.targets.handler import HANDLER, HandlerTarget
 from bellwire.targets.poll import POLL, PollTarget
 from bellwire.targets.push import PUSH, PushTarget
 from bellwire.targets.sms import SMS, SmsTarget
-from bellwire.targets.specs import SPECS, Target
+from bellwire.targets.specs import SPECS, WORKER_CHANNELS, Target
 from bellwire.targets.webhook import WEBHOOK, WebhookFormat, WebhookTarget
 
 __all__ = [
     "DINGTALK",
     "EMAIL",
     "FEISHU",
+    "HANDLER",
     "POLL",
     "PUSH",
     "SLACK",
@@ -30,12 +32,14 @@ __all__ = [
     "TELEGRAM",
     "WEBHOOK",
     "WECOM",
+    "WORKER_CHANNELS",
     "Channel",
     "ChannelSpec",
     "ChannelTarget",
     "DingtalkTarget",
     "EmailTarget",
     "FeishuTarget",
+    "HandlerTarget",
     "PollTarget",
     "PushTarget",
     "SlackTarget",
