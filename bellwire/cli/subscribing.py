@@ -15,7 +15,10 @@ Sms = Annotated[str | None, typer.Option(help="Deliver by SMS to this number: +1
 Poll = Annotated[bool, typer.Option("--poll", help="Deliver to a feed, which the app reads: `bellwire poll`.")]
 Filters = Annotated[
     list[str] | None,
-    typer.Option("--filter", help='CloudEvents filter as JSON: {"prefix": {"source": "/shop"}}. Repeatable.'),
+    typer.Option(
+        "--filter",
+        help='Filter as JSON: {"prefix": {"source": "/shop"}}, {"sql": "hop > 5"} or {"data": {"status": ["paid"]}}. Repeatable.',
+    ),
 ]
 Fields = Annotated[
     str | None, typer.Option("--fields", help="Further fields of the subscription as JSON, or @FILE: see the HTTP API.")
@@ -32,6 +35,9 @@ async def subscribe(
     poll: Poll = False,
     filters: Filters = None,
     tenant: Annotated[str | None, typer.Option(help="Its tenant; by default that of the key, or `default`.")] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Deliver also what happened since then: 1h, or 2026-11-29T08:00:00Z.")
+    ] = None,
     fields: Fields = None,
     as_json: AsJson = False,
 ) -> None:
@@ -39,6 +45,8 @@ async def subscribe(
     value = _fields(types, webhook, email, sms, filters, fields, poll=poll)
     if tenant is not None:
         value["tenant"] = tenant
+    if since is not None:
+        value["since"] = since
     created = await gateway.send("POST", "/v1/subscriptions", value)
     if as_json:
         print_json(created)

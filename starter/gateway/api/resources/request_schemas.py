@@ -34,6 +34,22 @@ _WEB_URL = r"^https?://[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z][a-z0-9-]*[a-z0-9])+
 #: An address of either kind.
 ADDRESS: Schema = {"type": "string", "anyOf": [{"format": "email"}, {"pattern": _NUMBER}]}
 _NULL: Schema = {"type": "null"}
+#: A pattern of the filter dialect `data`, and one alternative of a field in it.
+_DATA_PATTERN: Schema = {
+    "type": "object",
+    "description": "Fields of the event's data, each with its alternatives, or with an object of further fields.",
+    "minProperties": 1,
+    "additionalProperties": {
+        "anyOf": [
+            {"type": "array", "minItems": 1, "items": {"$ref": "#/components/schemas/DataAlternative"}},
+            {"$ref": "#/components/schemas/DataPattern"},
+        ]
+    },
+}
+_DATA_ALTERNATIVE: Schema = {
+    "description": 'A value, a condition such as `{"prefix": "a"}`, or, in the list of `$or`, a pattern.',
+    "type": ["string", "number", "boolean", "null", "object"],
+}
 _EXTENSION: Schema = {
     "anyOf": [
         {"type": "string", "pattern": PRINTABLE},
@@ -100,10 +116,19 @@ def subscription() -> tuple[Schema, Mapping[str, Schema]]:
         "anyOf": [{"type": "string", "pattern": "^(whsec|whsk)_"}, _NULL],
         "description": "The signing secret of a webhook; null: one is generated.",
     }
+    properties["since"] = {
+        "anyOf": [
+            {"type": "string", "pattern": "^([0-9]{1,4}[dhms]|20[01][0-9]-[01][0-9]-[0-2][0-9]T[0-9:]{8}Z)$"},
+            _NULL,
+        ],
+        "description": "Deliver also what happened since then: how long ago, such as `1h`, or an RFC 3339 time in the past.",
+    }
     properties["asymmetric"] = {
         "anyOf": [{"type": "boolean"}, _NULL],
         "description": "Generate a key pair instead; the public key is shown.",
     }
+    parts["Data"]["properties"]["data"] = {"$ref": "#/components/schemas/DataPattern"}
+    parts |= {"DataPattern": _DATA_PATTERN, "DataAlternative": _DATA_ALTERNATIVE}
     for spec in SPECS.values():
         target = parts[spec.target.__name__]
         target["required"] = ["channel", *target.get("required", ())]
@@ -117,7 +142,7 @@ def subscription() -> tuple[Schema, Mapping[str, Schema]]:
 def subscription_patch() -> Schema:
     """A JSON merge patch (RFC 7396) of a subscription."""
     schema, _ = subscription()
-    fixed = {"id", "tenant", "secret", "asymmetric"}
+    fixed = {"id", "tenant", "secret", "asymmetric", "since"}
     properties = {name: value for name, value in schema["properties"].items() if name not in fixed}
     for name, value in properties.items():
         value.pop("default", None)
