@@ -1,4 +1,4 @@
-"""Delivery receipts of Aliyun and Tencent Cloud. Nobody signs them: the URL has a secret, and each must name an SMS of ours.
+"""Delivery receipts of Aliyun and Tencent Cloud. Nobody signs them: the URL has a secret, and each must name a recorded SMS.
 
 Both repeat a callback until it is answered with their code of success. A receipt of an SMS that is not recorded yet gets
 another code, so that it comes again.

@@ -1,7 +1,7 @@
 """Configuration of accounts with Aliyun and Tencent Cloud, and of their templates.
 
 docs/how-to/send-sms-in-mainland-china.md has an example. An SMS is a template that the provider has approved, with parameters.
-Each of ours is mapped to one of the provider's by its name: the subscription's template, or the event's type.
+Each template of Bellwire is mapped to one of the provider's by its name: the subscription's template, or the event's type.
 """
 
 from typing import Annotated, Literal

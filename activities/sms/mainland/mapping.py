@@ -1,4 +1,4 @@
-"""How an SMS of ours becomes a template of the provider, and which SMS cannot."""
+"""How an SMS becomes a template of the provider, and which SMS cannot."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
