@@ -11,15 +11,17 @@ from bellwire.targets.chat.teams import TEAMS, TeamsTarget
 from bellwire.targets.chat.telegram import TELEGRAM, TelegramTarget
 from bellwire.targets.chat.wecom import WECOM, WecomTarget
 from bellwire.targets.email import EMAIL, EmailTarget
+from bellwire.targets.handler import HANDLER, HandlerTarget
 from bellwire.targets.poll import POLL, PollTarget
 from bellwire.targets.sms import SMS, SmsTarget
-from bellwire.targets.specs import SPECS, Target
+from bellwire.targets.specs import SPECS, WORKER_CHANNELS, Target
 from bellwire.targets.webhook import WEBHOOK, WebhookFormat, WebhookTarget
 
 __all__ = [
     "DINGTALK",
     "EMAIL",
     "FEISHU",
+    "HANDLER",
     "POLL",
     "SLACK",
     "SMS",
@@ -28,12 +30,14 @@ __all__ = [
     "TELEGRAM",
     "WEBHOOK",
     "WECOM",
+    "WORKER_CHANNELS",
     "Channel",
     "ChannelSpec",
     "ChannelTarget",
     "DingtalkTarget",
     "EmailTarget",
     "FeishuTarget",
+    "HandlerTarget",
     "PollTarget",
     "SlackTarget",
     "SmsTarget",
