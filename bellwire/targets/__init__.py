@@ -13,6 +13,7 @@ from bellwire.targets.chat.wecom import WECOM, WecomTarget
 from bellwire.targets.email import EMAIL, EmailTarget
 from bellwire.targets.handler import HANDLER, HandlerTarget
 from bellwire.targets.poll import POLL, PollTarget
+from bellwire.targets.push import PUSH, PushTarget
 from bellwire.targets.sms import SMS, SmsTarget
 from bellwire.targets.specs import SPECS, WORKER_CHANNELS, Target
 from bellwire.targets.webhook import WEBHOOK, WebhookFormat, WebhookTarget
@@ -23,6 +24,7 @@ __all__ = [
     "FEISHU",
     "HANDLER",
     "POLL",
+    "PUSH",
     "SLACK",
     "SMS",
     "SPECS",
@@ -39,6 +41,7 @@ __all__ = [
     "FeishuTarget",
     "HandlerTarget",
     "PollTarget",
+    "PushTarget",
     "SlackTarget",
     "SmsTarget",
     "Target",

@@ -16,6 +16,7 @@ from bellwire.targets.chat.wecom import WECOM, WecomTarget
 from bellwire.targets.email import EMAIL, EmailTarget
 from bellwire.targets.handler import HANDLER, HandlerTarget
 from bellwire.targets.poll import POLL, PollTarget
+from bellwire.targets.push import PUSH, PushTarget
 from bellwire.targets.sms import SMS, SmsTarget
 from bellwire.targets.webhook import WEBHOOK, WebhookTarget
 
@@ -27,6 +28,7 @@ Target = Annotated[
         HandlerTarget,
         FeishuTarget,
         PollTarget,
+        PushTarget,
         SlackTarget,
         SmsTarget,
         TeamsTarget,
@@ -43,6 +45,7 @@ _SPECS = (
     HANDLER,
     FEISHU,
     POLL,
+    PUSH,
     SLACK,
     SMS,
     TEAMS,
