@@ -80,6 +80,7 @@ TRUSTED_CLIENTS = {
         "starter/gateway",
         "starter/local",
         "starter/local/receivers",
+        "starter/local/receivers/providers",
     )
 }
 #: `worker.py` composes without touching the registry.
