@@ -33,6 +33,7 @@ from bellwire.targets import (
     TeamsTarget,
     TelegramTarget,
     WebhookTarget,
+    WechatTarget,
     WecomTarget,
 )
 
@@ -76,5 +77,6 @@ __all__ = [
     "Unsettled",
     "WaitTimeout",
     "WebhookTarget",
+    "WechatTarget",
     "WecomTarget",
 ]

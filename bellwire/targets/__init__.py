@@ -15,6 +15,7 @@ from bellwire.targets.poll import POLL, PollTarget
 from bellwire.targets.sms import SMS, SmsTarget
 from bellwire.targets.specs import SPECS, Target
 from bellwire.targets.webhook import WEBHOOK, WebhookFormat, WebhookTarget
+from bellwire.targets.wechat import WECHAT, WechatKind, WechatTarget
 
 __all__ = [
     "DINGTALK",
@@ -27,6 +28,7 @@ __all__ = [
     "TEAMS",
     "TELEGRAM",
     "WEBHOOK",
+    "WECHAT",
     "WECOM",
     "Channel",
     "ChannelSpec",
@@ -42,5 +44,7 @@ __all__ = [
     "TelegramTarget",
     "WebhookFormat",
     "WebhookTarget",
+    "WechatKind",
+    "WechatTarget",
     "WecomTarget",
 ]

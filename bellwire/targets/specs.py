@@ -17,6 +17,7 @@ from bellwire.targets.email import EMAIL, EmailTarget
 from bellwire.targets.poll import POLL, PollTarget
 from bellwire.targets.sms import SMS, SmsTarget
 from bellwire.targets.webhook import WEBHOOK, WebhookTarget
+from bellwire.targets.wechat import WECHAT, WechatTarget
 
 #: A target of any channel.
 Target = Annotated[
@@ -30,6 +31,7 @@ Target = Annotated[
         TeamsTarget,
         TelegramTarget,
         WebhookTarget,
+        WechatTarget,
         WecomTarget,
     ],
     Field(discriminator="channel"),
@@ -45,6 +47,7 @@ _SPECS = (
     TEAMS,
     TELEGRAM,
     WEBHOOK,
+    WECHAT,
     WECOM,
 )
 #: The spec of each channel.
