@@ -18,7 +18,7 @@ from bellwire.errors import (
     WaitTimeout,
 )
 from bellwire.events import Event
-from bellwire.filters import All, Any, Exact, Not, Prefix, Suffix
+from bellwire.filters import All, Any, Data, Exact, Not, Prefix, Sql, Suffix
 from bellwire.keys.keyring import KeyRing
 from bellwire.receipts import Receipt, Status
 from bellwire.subscriptions import Subscription, SubscriptionState
@@ -45,6 +45,7 @@ __all__ = [
     "Channel",
     "Client",
     "Counts",
+    "Data",
     "DeliveryNotFound",
     "DeliveryPaused",
     "DingtalkTarget",
@@ -66,6 +67,7 @@ __all__ = [
     "Receipt",
     "SlackTarget",
     "SmsTarget",
+    "Sql",
     "Status",
     "Subscription",
     "SubscriptionState",

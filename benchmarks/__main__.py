@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import fairness, growth, outbox, publishing, tenants, throughput, waiting
+from benchmarks import fairness, filtering, growth, outbox, publishing, tenants, throughput, waiting
 from benchmarks.figures import CRITERIA, Result, machine, save, table
 from benchmarks.sizes import Sizes
 from starter.checkout import CHECKOUT
@@ -33,6 +33,7 @@ BENCHMARKS: Mapping[str, Callable[[Sizes], Awaitable[Result]]] = {
     "gateway-latency": publishing.gateway_latency,
     "sparse": publishing.sparse,
     "outbox": outbox.outbox,
+    "filters": filtering.filters,
 }
 
 

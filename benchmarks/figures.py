@@ -146,6 +146,13 @@ CRITERIA: Mapping[str, Criterion] = {
             aim=15,
             higher=True,
         ),
+        Criterion(
+            name="filters",
+            ratio="time to match one event with subscriptions of mixed filters / of the dialect exact",
+            must=2.5,
+            aim=1.5,
+            higher=False,
+        ),
     )
 }
 

@@ -41,6 +41,8 @@ class Sizes:
     sparse: int = 500
     #: Events of one measurement of `outbox`.
     outbox: int = 4_000
+    #: Subscriptions of each dialect of `filters`.
+    filters: int = 10_000
 
     def huge(self) -> Self:
         """With an event of 1,000,000 subscribers."""
@@ -68,4 +70,5 @@ class Sizes:
             concurrent=20,
             sparse=5,
             outbox=20,
+            filters=12,
         )

@@ -15,7 +15,10 @@ Sms = Annotated[str | None, typer.Option(help="Deliver by SMS to this number: +1
 Poll = Annotated[bool, typer.Option("--poll", help="Deliver to a feed, which the app reads: `bellwire poll`.")]
 Filters = Annotated[
     list[str] | None,
-    typer.Option("--filter", help='CloudEvents filter as JSON: {"prefix": {"source": "/shop"}}. Repeatable.'),
+    typer.Option(
+        "--filter",
+        help='Filter as JSON: {"prefix": {"source": "/shop"}}, {"sql": "hop > 5"} or {"data": {"status": ["paid"]}}. Repeatable.',
+    ),
 ]
 Fields = Annotated[
     str | None, typer.Option("--fields", help="Further fields of the subscription as JSON, or @FILE: see the HTTP API.")

@@ -8,7 +8,7 @@ from bellwire.filters.dialects import Filter, Test, all_of
 from bellwire.models import TRUSTED
 
 #: Maximum characters of the filters that are kept compiled. A compiled filter needs up to 65 bytes for each of its characters.
-MAX_CHARACTERS = 1_000_000
+MAX_CHARACTERS = 2_000_000
 
 _FILTERS: TypeAdapter[tuple[Filter, ...]] = TypeAdapter(tuple[Filter, ...])
 

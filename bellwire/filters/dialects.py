@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Discriminator,
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from bellwire.events import Event
-from bellwire.filters.cesql import TYPE_NAMES, EvaluationError, Expression, parse
+from bellwire.filters.cesql import MAX_CHARACTERS, TYPE_NAMES, EvaluationError, Expression, parse
 from bellwire.filters.data import MAX_STEPS, Pattern, PatternError, check_pattern, compile_pattern
 from bellwire.filters.event_view import EventView
 from bellwire.models import StrictInput, skip_when_trusted
@@ -154,7 +154,7 @@ def _expression(text: str) -> str:
 class Sql(Dialect):
     """The expression is true. It is one of CESQL 1.0: `subject LIKE 'order-%' AND priority > 5`."""
 
-    sql: Annotated[str, Field(min_length=1), skip_when_trusted(_expression)]
+    sql: Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS), skip_when_trusted(_expression)]
 
     @cached_property
     def expression(self) -> Expression:

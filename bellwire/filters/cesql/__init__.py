@@ -6,6 +6,16 @@ the same precedence and are evaluated from left to right, as §3.6 says.
 
 from bellwire.filters.cesql.errors import CesqlError, ErrorKind, EvaluationError
 from bellwire.filters.cesql.expression import Expression, evaluate, parse
+from bellwire.filters.cesql.parser import MAX_CHARACTERS
 from bellwire.filters.cesql.values import TYPE_NAMES
 
-__all__ = ["TYPE_NAMES", "CesqlError", "ErrorKind", "EvaluationError", "Expression", "evaluate", "parse"]
+__all__ = [
+    "MAX_CHARACTERS",
+    "TYPE_NAMES",
+    "CesqlError",
+    "ErrorKind",
+    "EvaluationError",
+    "Expression",
+    "evaluate",
+    "parse",
+]

@@ -24,7 +24,10 @@ MaxSegments = Annotated[
 Webhook = Annotated[str | None, typer.Option(help="Deliver by webhook to this https URL.")]
 Filters = Annotated[
     list[str] | None,
-    typer.Option("--filter", help='CloudEvents filter as JSON: {"prefix": {"source": "/shop"}}. Repeatable.'),
+    typer.Option(
+        "--filter",
+        help='Filter as JSON: {"prefix": {"source": "/shop"}}, {"sql": "hop > 5"} or {"data": {"status": ["paid"]}}. Repeatable.',
+    ),
 ]
 Template = Annotated[str | None, typer.Option(help="Template; by default the one named like the event type.")]
 OwnTemplates = Annotated[

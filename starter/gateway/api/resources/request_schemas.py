@@ -34,6 +34,22 @@ _WEB_URL = r"^https?://[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z][a-z0-9-]*[a-z0-9])+
 #: An address of either kind.
 ADDRESS: Schema = {"type": "string", "anyOf": [{"format": "email"}, {"pattern": _NUMBER}]}
 _NULL: Schema = {"type": "null"}
+#: A pattern of the filter dialect `data`, and one alternative of a field in it.
+_DATA_PATTERN: Schema = {
+    "type": "object",
+    "description": "Fields of the event's data, each with its alternatives, or with an object of further fields.",
+    "minProperties": 1,
+    "additionalProperties": {
+        "anyOf": [
+            {"type": "array", "minItems": 1, "items": {"$ref": "#/components/schemas/DataAlternative"}},
+            {"$ref": "#/components/schemas/DataPattern"},
+        ]
+    },
+}
+_DATA_ALTERNATIVE: Schema = {
+    "description": 'A value, a condition such as `{"prefix": "a"}`, or, in the list of `$or`, a pattern.',
+    "type": ["string", "number", "boolean", "null", "object"],
+}
 _EXTENSION: Schema = {
     "anyOf": [
         {"type": "string", "pattern": PRINTABLE},
@@ -104,6 +120,8 @@ def subscription() -> tuple[Schema, Mapping[str, Schema]]:
         "anyOf": [{"type": "boolean"}, _NULL],
         "description": "Generate a key pair instead; the public key is shown.",
     }
+    parts["Data"]["properties"]["data"] = {"$ref": "#/components/schemas/DataPattern"}
+    parts |= {"DataPattern": _DATA_PATTERN, "DataAlternative": _DATA_ALTERNATIVE}
     for spec in SPECS.values():
         target = parts[spec.target.__name__]
         target["required"] = ["channel", *target.get("required", ())]
