@@ -17,6 +17,7 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from activities.channels import check_settings, open_channels
+from activities.replaying import Replayer
 from activities.resolve import Resolver
 from activities.sending.inline import InlineSender
 from activities.sending.test_sends import TestSends
@@ -27,6 +28,7 @@ from bellwire.errors import BellwireError
 from bellwire.nexus.following import Follower
 from bellwire.nexus.handler import nexus_handlers
 from bellwire.registry import Registry
+from bellwire.replays.starting import starting_replays
 from bellwire.service.operational_events import publishing_operational_events
 from bellwire.service.pollers import channel_worker, workflow_worker
 from bellwire.service.processes import SHUTDOWN_MARGIN, addresses_of_process, stop_on_signals, tune_process
@@ -71,7 +73,8 @@ async def polling(
             inline = InlineSender(registry, able, limit=settings.send_concurrency)
             resolver = Resolver(registry, refuse_unknown_tenants=settings.unknown_tenants == "refuse")
             activities: list[Callable[..., Any]]
-            activities = [*resolver.activities, *Ticks(registry).activities, inline.send_inline]
+            activities = [*resolver.activities, *Replayer(registry).activities, *Ticks(registry).activities]
+            activities.append(inline.send_inline)
             activities.append(Follower(Publisher(client)).follow_event)
             nexus, grace = await nexus_handlers(client), settings.shutdown_grace
             workers.append(workflow_worker(client, WORKFLOWS, activities, slots=slots, grace=grace, nexus=nexus))
@@ -95,6 +98,7 @@ async def run(settings: Settings, channels: Sequence[Channel], *, workflows: boo
         async with (
             polling(client, registry, settings, channels, workflows=workflows) as workers,
             publishing_operational_events(registry, Publisher(client)),
+            starting_replays(registry, client),
             measuring_registry(
                 registry, temporal_runtime.metric_meter if workflows and settings.metrics_address else None
             ),

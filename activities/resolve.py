@@ -78,14 +78,13 @@ class Resolver:
             max_pages=self._max_pages,
         )
         plan = await planner.plan(remainders)
-        if plan.groups:
-            await self._registry.deliveries.add(request.workflow_id, plan.groups)
+        groups = await self._registry.deliveries.add(request.workflow_id, plan.groups) if plan.groups else ()
         limited_channels = await self._registry.limits.limited_channels()
         # Last, so that a try that fails before reports nothing twice.
         report_results(request, summaries)
         return ResolveResult(
             events=summaries,
-            groups=tuple(plan.groups),
+            groups=groups,
             pages=tuple(plan.pages),
             remainders=tuple(plan.remainders),
             limited_channels=limited_channels,
@@ -99,7 +98,7 @@ class Resolver:
             return PendingGroups(groups=())  # the event was purged by force
         found = await self._registry.matching.match_range(events[page.event_key], after=page.after, until=page.until)
         groups = groups_by_channel(page.event_key, found)
-        await self._registry.deliveries.add(request.workflow_id, groups)
+        groups = await self._registry.deliveries.add(request.workflow_id, groups)
         return PendingGroups(groups=groups, limited_channels=await self._registry.limits.limited_channels())
 
     @activity.defn

@@ -9,6 +9,8 @@ BellwireError
 ├── DeliveryPaused
 ├── SubscriptionNotFound
 ├── SubscriptionChanged
+├── ReplayNotFound
+├── ReplayEnded
 ├── CursorExpired
 ├── ApiKeyNotFound
 ├── SubscriptionInvalid      also a ValueError
@@ -88,6 +90,14 @@ class SubscriptionNotFound(BellwireError):
 
 class SubscriptionChanged(BellwireError):
     """The subscription was changed meanwhile; read it again, and make the change to its present version."""
+
+
+class ReplayNotFound(BellwireError):
+    """No replay has this id; `python -m starter replay list` shows those of a subscription."""
+
+
+class ReplayEnded(BellwireError):
+    """The replay is not in a state that allows this; start another one."""
 
 
 class CursorExpired(BellwireError):

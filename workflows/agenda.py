@@ -183,8 +183,12 @@ class Agenda:
             del self._entries[entry.event_key, entry.subscription_id]
 
 
-def groups(entries: Iterable[Entry]) -> tuple[Group, ...]:
-    """The entries in groups of one event, channel and attempt number, those that `retry_now` requested apart."""
+def groups(entries: Iterable[Entry], *, in_order: bool = False) -> tuple[Group, ...]:
+    """The entries in groups of one event, channel and attempt number, those that `retry_now` requested apart.
+
+    `in_order`: in the order of the entries, instead of by event.
+    """
+    alike = entries if in_order else sorted(entries, key=_group_key)
     return tuple(
         Group(
             event_key=event_key,
@@ -193,7 +197,7 @@ def groups(entries: Iterable[Entry]) -> tuple[Group, ...]:
             subscription_ids=tuple(entry.subscription_id for entry in members),
             extra=extra,
         )
-        for (channel, event_key, attempts, extra), members in groupby(sorted(entries, key=_group_key), key=_group_key)
+        for (channel, event_key, attempts, extra), members in groupby(alike, key=_group_key)
     )
 
 

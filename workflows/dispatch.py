@@ -1,4 +1,4 @@
-"""Dispatch: delivers one page of a large fan-out, or redelivers settled deliveries."""
+"""Dispatch: delivers one page of a large fan-out, redelivers settled deliveries, or delivers past events."""
 
 import asyncio
 
@@ -10,9 +10,11 @@ with workflow.unsafe.imports_passed_through():
         DISPATCH,
         DispatchInput,
         OpenPageInput,
+        OpenPastInput,
         RedeliverInput,
         Summary,
         open_page,
+        open_past,
         redeliver,
     )
     from workflows.policies import REGISTRY_OPTIONS
@@ -21,7 +23,7 @@ with workflow.unsafe.imports_passed_through():
 
 @workflow.defn(name=DISPATCH)
 class Dispatch(Rounds):
-    """Runs its deliveries, and signals its Notify after the first round if any is unsettled, so that the next page starts."""
+    """Runs its deliveries, and signals its parent after the first round if any is unsettled, so that the next one starts."""
 
     @workflow.run
     async def run(self, request: DispatchInput) -> Summary:
@@ -30,7 +32,7 @@ class Dispatch(Rounds):
             self.is_resolving = False
             if await self.run_until_settled():
                 await workflow.wait_condition(workflow.all_handlers_finished)
-                workflow.continue_as_new(DispatchInput(carried=self.carried_state()))
+                workflow.continue_as_new(DispatchInput(carried=self.carried_state(), in_order=self.in_order))
         except (asyncio.CancelledError, FailureError):
             if workflow.cancellation_reason() is None:
                 raise
@@ -43,9 +45,15 @@ class Dispatch(Rounds):
         self.published_at = request.published_at
         if request.carried:
             self.restore(request.carried)
+            self.in_order = request.in_order
         if request.page:
             page = OpenPageInput(workflow_id=workflow_id, page=request.page)
             opened = await workflow.execute_local_activity(open_page, page, **REGISTRY_OPTIONS)
+            self.add_due(opened.groups, opened.limited_channels)
+        if request.past:
+            self.in_order = True
+            past = OpenPastInput(workflow_id=workflow_id, groups=request.past)
+            opened = await workflow.execute_local_activity(open_past, past, **REGISTRY_OPTIONS)
             self.add_due(opened.groups, opened.limited_channels)
         if request.redeliver:
             again = RedeliverInput(
@@ -61,5 +69,10 @@ class Dispatch(Rounds):
         parent = workflow.info().parent
         if parent and self.agenda:
             # Without a run id, so that the signal also reaches a parent that was reset.
-            notify = workflow.get_external_workflow_handle(parent.workflow_id)
-            await notify.signal("first_round_done", workflow.info().workflow_id)
+            starter = workflow.get_external_workflow_handle(parent.workflow_id)
+            try:
+                await starter.signal("first_round_done", workflow.info().workflow_id)
+            except FailureError:
+                # A replay that was terminated; its batches go on.
+                if workflow.cancellation_reason() is not None:
+                    raise

@@ -35,6 +35,12 @@ MAX_CONCURRENT_LIMITED = 200
 #: Maximum Dispatch children of one Notify that are in their first round.
 MAX_PAGES_IN_FIRST_ROUND = 20
 
+#: Priority of the batches of a replay, from 1 to 5: live events have 3, and go first.
+REPLAY_PRIORITY = 5
+
+#: How long a paused replay waits before it looks at the registry, should the signal of its operator be lost.
+PAUSED_REPLAY_POLL = timedelta(minutes=10)
+
 #: Retries of activities, without limit: the fault is the platform's, not the receiver's.
 PLATFORM_RETRY = RetryPolicy(
     initial_interval=timedelta(seconds=1),

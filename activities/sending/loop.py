@@ -63,6 +63,10 @@ class ChunkRun:
         #: Attempts of this process that were in flight before the registry was read.
         self._joined: dict[AttemptKey, asyncio.Task[Attempt]] = {}
         self._failures: list[Exception] = []
+        #: Whether all tasks send.
+        self._concurrent = asyncio.Event()
+        if not self.chunk.in_order:
+            self._concurrent.set()
         #: Whether no further request is begun: a library may end normally although its task was cancelled, if what it awaits has
         #: just ended (`asyncio.wait_for` of Python 3.11).
         self._ending = False
@@ -83,7 +87,8 @@ class ChunkRun:
             for own in _by_tenant(requests):
                 queue = iter(own)
                 number = min(self.concurrency, len(own))
-                self._tasks |= {asyncio.create_task(self._work(queue)) for _ in range(number)}
+                self._tasks.add(asyncio.create_task(self._work(queue, first=True)))
+                self._tasks |= {asyncio.create_task(self._work(queue)) for _ in range(number - 1)}
             try:
                 pending = self._tasks
                 while pending:
@@ -96,8 +101,13 @@ class ChunkRun:
         result = ledger.result
         return result.model_copy(update={"limited_channels": tuple(limited)})
 
-    async def _work(self, queue: Iterator[SendRequest]) -> None:
-        """Take requests from a queue that the tasks share, until it is empty."""
+    async def _work(self, queue: Iterator[SendRequest], *, first: bool = False) -> None:
+        """Take requests from a queue that the tasks share, until it is empty.
+
+        Of a chunk in order, only the first task does, until one is not delivered: a failing receiver must not hold up the rest.
+        """
+        if not first:
+            await self._concurrent.wait()
         for request in queue:
             if self._ending:
                 return
@@ -111,6 +121,7 @@ class ChunkRun:
                 self._ledger.defer(request)
             except Exception as error:
                 self._failures.append(error)
+        self._concurrent.set()
 
     async def _send_one(self, request: SendRequest) -> None:
         if joined := self._joined.get(request.key):
@@ -130,7 +141,10 @@ class ChunkRun:
             self._ledger.add(await self._run(request))
 
     async def _run(self, request: SendRequest) -> Attempt:
-        return await run_attempt(request, self.attempt, self.chunk.schedule, published_at=self.chunk.published_at)
+        attempt = await run_attempt(request, self.attempt, self.chunk.schedule, published_at=self.chunk.published_at)
+        if attempt.state is not DeliveryState.DELIVERED:
+            self._concurrent.set()
+        return attempt
 
     def _raise_failures(self, number: int) -> None:
         """Raise if not every one of the `number` requests was attempted."""

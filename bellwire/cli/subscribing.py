@@ -35,6 +35,9 @@ async def subscribe(
     poll: Poll = False,
     filters: Filters = None,
     tenant: Annotated[str | None, typer.Option(help="Its tenant; by default that of the key, or `default`.")] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Deliver also what happened since then: 1h, or 2026-11-29T08:00:00Z.")
+    ] = None,
     fields: Fields = None,
     as_json: AsJson = False,
 ) -> None:
@@ -42,6 +45,8 @@ async def subscribe(
     value = _fields(types, webhook, email, sms, filters, fields, poll=poll)
     if tenant is not None:
         value["tenant"] = tenant
+    if since is not None:
+        value["since"] = since
     created = await gateway.send("POST", "/v1/subscriptions", value)
     if as_json:
         print_json(created)

@@ -53,6 +53,21 @@ def redelivery_workflow_id(key: str, subscription_id: str, attempt: int) -> str:
     return f"{REDELIVERY_PREFIX}{delivery_id(key, subscription_id)}/{attempt}"
 
 
+def replay_workflow_id(replay_id: str) -> str:
+    """The id of a Replay."""
+    return f"replay/{replay_id}"
+
+
+def replay_batch_workflow_id(replay_id: str, number: int) -> str:
+    """The id of the Dispatch that sends a batch of a replay."""
+    return f"{replay_batches_prefix(replay_id)}{number}"
+
+
+def replay_batches_prefix(replay_id: str) -> str:
+    """Starts the ids of all batches of a replay."""
+    return f"{REDELIVERY_PREFIX}{replay_id}/"
+
+
 def bulk_redelivery_workflow_id(groups: Sequence[Group]) -> str:
     """The id of the Dispatch that redelivers many deliveries: two requests for the same ones, while it runs, start one."""
     text = "\n".join(group.model_dump_json() for group in groups)

@@ -15,6 +15,7 @@ NOTIFY = "Notify"
 DISPATCH = "Dispatch"
 LOOKUP = "Lookup"
 TEST_SEND = "TestSend"
+REPLAY = "Replay"
 TICK = "Tick"
 WAIT_FOR_EVENT = "WaitForEvent"
 

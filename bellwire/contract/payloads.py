@@ -127,9 +127,14 @@ class DispatchInput(Payload):
     abandoned: bool = False
     #: Whether to leave out those of `redeliver` that were attempted since they were selected. Runs of earlier versions do not.
     unchanged_only: bool = False
+    #: Deliveries of past events, to begin as far as they do not exist. They are attempted in this order, one after the other, as
+    #: long as the receiver takes them. Runs of earlier versions have none.
+    past: tuple[Group, ...] = ()
     carried: CarriedState | None = None
     #: When the event of the page was published. None in a redelivery, and in pages of earlier versions.
     published_at: datetime | None = None
+    #: Whether `carried` was of `past`.
+    in_order: bool = False
 
 
 # Activities on the registry.
@@ -223,6 +228,8 @@ class Chunk(Payload):
     schedule: tuple[float, ...]
     #: When the events were published, if these may be first attempts. Chunks of earlier versions do not say.
     published_at: datetime | None = None
+    #: Whether to attempt one after the other, as long as each is delivered. Chunks of earlier versions are concurrent.
+    in_order: bool = False
 
 
 class Deferred(Payload):

@@ -23,6 +23,7 @@ from bellwire.contract.payloads import (
     SettleInput,
     SettleResult,
 )
+from bellwire.contract.replays import OpenPastInput, ReplayBatch, SelectReplayInput
 from bellwire.contract.test_sends import TestSendInput, TestSendResult
 from bellwire.contract.ticks import PlanTickInput, TickRecord
 from bellwire.events import Event
@@ -49,6 +50,18 @@ async def open_page(request: OpenPageInput) -> PendingGroups:
 async def redeliver(request: RedeliverInput) -> PendingGroups:
     """Make settled deliveries pending again, with a new schedule; those that are not settled are left out."""
     raise _stub("redeliver")
+
+
+@activity.defn
+async def select_replay(request: SelectReplayInput) -> ReplayBatch:
+    """Record how far a replay is, and select its next deliveries."""
+    raise _stub("select_replay")
+
+
+@activity.defn
+async def open_past(request: OpenPastInput) -> PendingGroups:
+    """Record deliveries of past events as pending, and return those that no other workflow has."""
+    raise _stub("open_past")
 
 
 @activity.defn

@@ -15,7 +15,7 @@ from bellwire.errors import DeliveryNotFound
 from bellwire.registry.db.bulk import execute_many
 from bellwire.registry.db.engine import Database, insert_missing
 from bellwire.registry.db.tables import deliveries, events, listed, subscriptions
-from bellwire.registry.delivery_keys import attempts_by_key, channels_by_key, conditions, grouped, keys_of
+from bellwire.registry.delivery_keys import attempts_by_key, channels_by_key, conditions, grouped, keys_of, without
 from bellwire.targets import Channel
 
 #: All combinations of some events and some subscriptions. The statement is built once, since building it costs more than
@@ -25,12 +25,18 @@ _BY_COMBINATION = select(deliveries).where(
     deliveries.c.subscription_id.in_(bindparam("ids", expanding=True)),
 )
 _MAX_COMBINATIONS = 10_000
+_KEYS = select(deliveries.c.event_key, deliveries.c.subscription_id)
+_OTHERS_BY_COMBINATION = _KEYS.where(
+    deliveries.c.event_key.in_(bindparam("keys", expanding=True)),
+    deliveries.c.subscription_id.in_(bindparam("ids", expanding=True)),
+    deliveries.c.workflow_id != bindparam("own"),
+)
 
 #: States that the partial index of `listed` does not hold.
 _UNLISTED = {DeliveryState.PENDING, DeliveryState.DELIVERED}
 
 
-async def add(connection: AsyncConnection, workflow_id: str, groups: Sequence[Group]) -> None:
+async def add(connection: AsyncConnection, workflow_id: str, groups: Sequence[Group]) -> tuple[Group, ...]:
     now = datetime.now(UTC)
     rows = [
         {
@@ -50,6 +56,23 @@ async def add(connection: AsyncConnection, workflow_id: str, groups: Sequence[Gr
         for (event_key, subscription_id), channel in sorted(channels_by_key(groups).items())
     ]
     await execute_many(connection, insert_missing(connection, deliveries), rows)
+    others = await _owned_by_others(connection, workflow_id, keys_of(groups))
+    return without(groups, others) if others else tuple(groups)
+
+
+async def _owned_by_others(
+    connection: AsyncConnection, workflow_id: str, keys: Sequence[DeliveryKey]
+) -> set[DeliveryKey]:
+    """Those of the deliveries that another workflow has: a replay of past events, or a redelivery."""
+    event_keys, ids = sorted({key for key, _ in keys}), sorted({subscription_id for _, subscription_id in keys})
+    if len(event_keys) * len(ids) <= _MAX_COMBINATIONS:
+        parameters = {"keys": event_keys, "ids": ids, "own": workflow_id}
+        return {DeliveryKey(*row) for row in await connection.execute(_OTHERS_BY_COMBINATION, parameters)}
+    others = set[DeliveryKey]()
+    for condition in conditions(keys):
+        query = _KEYS.where(condition, deliveries.c.workflow_id != workflow_id)
+        others |= {DeliveryKey(*row) for row in await connection.execute(query)}
+    return others
 
 
 async def by_keys(
@@ -258,9 +281,12 @@ class Deliveries:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add(self, workflow_id: str, groups: Sequence[Group]) -> None:
-        """Insert deliveries as pending, owned by `workflow_id`. Those that exist stay as they are."""
-        await self._database.write(add, workflow_id, groups)
+    async def add(self, workflow_id: str, groups: Sequence[Group]) -> tuple[Group, ...]:
+        """Insert deliveries as pending, owned by `workflow_id`, and return those that it owns.
+
+        Those that exist stay as they are: the workflow that inserts a delivery sends it, and no other does.
+        """
+        return await self._database.write(add, workflow_id, groups)
 
     async def list(
         self,

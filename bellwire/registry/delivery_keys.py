@@ -1,7 +1,7 @@
 """Delivery keys: the primary keys of deliveries, the groups that workflows name them by, and conditions that select them."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from sqlalchemy import ColumnElement, and_, or_
 
@@ -46,6 +46,16 @@ def grouped(deliveries: Sequence[Delivery]) -> tuple[Group, ...]:
         Group(event_key=event_key, channel=channel, subscription_ids=tuple(ids), attempt=attempt)
         for (event_key, channel, attempt), ids in groups.items()
     )
+
+
+def without(groups: Sequence[Group], keys: Collection[DeliveryKey]) -> tuple[Group, ...]:
+    """Return the groups without these deliveries, in the same order."""
+    remaining = []
+    for group in groups:
+        ids = tuple(each for each in group.subscription_ids if (group.event_key, each) not in keys)
+        if ids:
+            remaining.append(group.model_copy(update={"subscription_ids": ids}))
+    return tuple(remaining)
 
 
 def conditions(keys: Sequence[DeliveryKey]) -> Iterator[ColumnElement[bool]]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import ColumnElement, func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.deliveries import DeliveryKey, DeliveryState
@@ -51,6 +51,7 @@ async def page(
     channel: Channel | None,
     since: datetime | None,
     until: datetime | None,
+    types: Sequence[str] = (),
     after: DeliveryKey | None,
     limit: int,
 ) -> list[Redeliverable]:
@@ -70,6 +71,8 @@ async def page(
         query = query.where(column.updated_at >= since)
     if until is not None:
         query = query.where(column.updated_at < until)
+    if types:
+        query = query.where(or_(*map(_is_of_type, types)))
     if after is not None:
         query = query.where(tuple_(column.event_key, column.subscription_id) > tuple_(*after))
     return [
@@ -83,6 +86,14 @@ async def page(
         )
         for row in await connection.execute(query)
     ]
+
+
+def _is_of_type(pattern: str) -> ColumnElement[bool]:
+    """Whether the type of an event matches a pattern."""
+    if not pattern.endswith("*"):
+        return events.c.type == pattern
+    prefix = pattern.removesuffix("*")
+    return func.substr(events.c.type, 1, len(prefix)) == prefix
 
 
 class RedeliverableDeliveries:

@@ -22,6 +22,7 @@ from bellwire.registry.matching import Matching
 from bellwire.registry.operational_events import OperationalEvents
 from bellwire.registry.providers.tokens import ProviderTokens
 from bellwire.registry.redeliverable import RedeliverableDeliveries
+from bellwire.registry.replays.replays import Replays
 from bellwire.registry.signing_secrets import SigningSecrets
 from bellwire.registry.sms_receipts import SmsReceipts
 from bellwire.registry.subscriptions import Subscriptions
@@ -58,6 +59,7 @@ class Registry:
         self.provider_tokens = ProviderTokens(database)
         self.redeliverable = RedeliverableDeliveries(database)
         self.rekeying = Rekeying(database)
+        self.replays = Replays(database)
         self.retention = Retention(database)
         self.signing_secrets = SigningSecrets(database)
         self.sms_receipts = SmsReceipts(database)

@@ -19,6 +19,8 @@ from bellwire.registry.db.bulk import execute_many
 from bellwire.registry.db.engine import Database, insert_missing
 from bellwire.registry.db.tables import deliveries, subscription_types, subscriptions, tenants
 from bellwire.registry.endpoint_health import COLUMNS, HEALTHY_VALUES, UNKNOWN_VALUES, health_of, set_consent
+from bellwire.registry.replays import replays
+from bellwire.replays import Replay
 from bellwire.subscriptions import Subscription, SubscriptionState
 from bellwire.targets import Channel
 
@@ -58,9 +60,14 @@ class SubscriptionContext(NamedTuple):
 
 
 async def create(
-    connection: AsyncConnection, subscription: Subscription, *, secret: str | None, kind: KeyKind | None = None
+    connection: AsyncConnection,
+    subscription: Subscription,
+    *,
+    secret: str | None,
+    kind: KeyKind | None = None,
+    replay: Replay | None = None,
 ) -> SecretStr | None:
-    """Insert a subscription and return the secret that signs its webhooks."""
+    """Insert a subscription, with a replay of its past, and return the secret that signs its webhooks."""
     signing = signing_secrets.first(subscription.channel, secret, kind)
     now = datetime.now(UTC)
     await connection.execute(insert_missing(connection, tenants).values(id=subscription.tenant, created_at=now))
@@ -73,6 +80,8 @@ async def create(
         raise SubscriptionInvalid(f"id: {subscription.id} is already in use; choose another id, or leave it out")
     if subscription.state is SubscriptionState.ACTIVE:
         await _index(connection, subscription.id, subscription.tenant, subscription.types)
+    if replay is not None:
+        await replays.add(connection, replay)
     return None if signing is None else SecretStr(signing)
 
 
@@ -247,13 +256,19 @@ class Subscriptions:
         self._database = database
 
     async def create(
-        self, subscription: Subscription, *, secret: str | None = None, kind: KeyKind | None = None
+        self,
+        subscription: Subscription,
+        *,
+        secret: str | None = None,
+        kind: KeyKind | None = None,
+        replay: Replay | None = None,
     ) -> SecretStr | None:
         """Store a new subscription and return the secret that signs its webhooks, generated unless `secret` is given.
 
-        Raises SubscriptionInvalid if the id is in use, or the secret is malformed or not of this `kind`.
+        `replay` is of its past: `bellwire.replays.replay_since` makes one. It is stored in the same transaction, and a worker
+        starts it. Raises SubscriptionInvalid if the id is in use, or the secret is malformed or not of this `kind`.
         """
-        return await self._database.write(create, subscription, secret=secret, kind=kind)
+        return await self._database.write(create, subscription, secret=secret, kind=kind, replay=replay)
 
     async def get(self, subscription_id: str) -> Subscription:
         """Raises SubscriptionNotFound."""

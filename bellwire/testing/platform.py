@@ -178,6 +178,8 @@ class ScriptedPlatform(MemoryRegistry):
             self.resolve,
             self.open_page,
             self.redeliver,
+            self.select_replay,
+            self.open_past,
             self.settle,
             self.lookup,
             self.send_inline,

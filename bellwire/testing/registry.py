@@ -15,14 +15,18 @@ from bellwire.contract import (
     LookupInput,
     LookupResult,
     OpenPageInput,
+    OpenPastInput,
     Page,
     PendingGroups,
     PlanTickInput,
     PublishResult,
     RedeliverInput,
     Remainder,
+    ReplayBatch,
+    ReplayCursor,
     ResolveInput,
     ResolveResult,
+    SelectReplayInput,
     SettleInput,
     SettleResult,
     TickRecord,
@@ -30,6 +34,7 @@ from bellwire.contract import (
 from bellwire.deliveries import Counts, DeliveryState
 from bellwire.errors import RegistryUnavailable
 from bellwire.events import Event, event_key
+from bellwire.replays import ReplayState
 from bellwire.subscriptions import Subscription
 from bellwire.targets import Channel
 from bellwire.tenants import ALL_TENANTS
@@ -58,6 +63,22 @@ class MemoryEvent:
     accepted_at: datetime
 
 
+@dataclass
+class MemoryReplay:
+    """A replay of these groups, in batches."""
+
+    groups: Sequence[Group]
+    #: Whether the groups are of events that have no delivery yet.
+    missing: bool = True
+    state: ReplayState = ReplayState.RUNNING
+    #: Deliveries per second.
+    rate: float = 50.0
+    batch: int = 50
+    done: int = 0
+    #: How often its workflow has asked what comes next.
+    selections: int = 0
+
+
 class MemoryRegistry:
     """Subscriptions, events and deliveries in memory."""
 
@@ -72,6 +93,7 @@ class MemoryRegistry:
         self.refuse = False
         self.events: dict[str, MemoryEvent] = {}
         self.deliveries: dict[tuple[str, str], MemoryDelivery] = {}
+        self.replays: dict[str, MemoryReplay] = {}
         #: The recorded ticks of schedules, and whether recording fails.
         self.ticks: list[TickRecord] = []
         self.ticks_fail = False
@@ -167,6 +189,41 @@ class MemoryRegistry:
         return PendingGroups(groups=_grouped(found), limited_channels=self.limited_channels)
 
     @activity.defn
+    async def select_replay(self, request: SelectReplayInput) -> ReplayBatch:
+        replay = self.replays[request.replay_id]
+        replay.done = request.done
+        replay.selections += 1
+        if request.cancelled:
+            replay.state = ReplayState.CANCELLED
+        if replay.state is not ReplayState.RUNNING:
+            return ReplayBatch(state=replay.state)
+        # The cursor is the number of groups that were selected.
+        reached = int(request.cursor.event_key) if request.cursor else 0
+        groups = tuple(replay.groups[reached : reached + replay.batch])
+        if not groups:
+            replay.state = ReplayState.COMPLETED
+            return ReplayBatch(state=replay.state)
+        return ReplayBatch(
+            state=replay.state,
+            groups=groups,
+            missing=replay.missing,
+            cursor=ReplayCursor(event_key=str(reached + len(groups))),
+            rate=replay.rate,
+            tenant="acme",
+            total=len(replay.groups),
+        )
+
+    @activity.defn
+    async def open_past(self, request: OpenPastInput) -> PendingGroups:
+        opened: list[Group] = []
+        for group in request.groups:
+            if group.event_key in self.events:
+                matching = self.matching(self.events[group.event_key].event)
+                ids = [each for each in group.subscription_ids if each in matching]
+                opened += self._add(group.event_key, matching, ids, request.workflow_id)
+        return PendingGroups(groups=tuple(opened), limited_channels=self.limited_channels)
+
+    @activity.defn
     async def settle(self, request: SettleInput) -> SettleResult:
         settled: dict[str, Counter[DeliveryState]] = defaultdict(Counter)
         existing = {(each.event_key, each.subscription_id): each for each in self._existing(request.groups)}
@@ -230,13 +287,13 @@ class MemoryRegistry:
     def _add(
         self, key: str, channels: Mapping[str, Channel], ids: Iterable[str], workflow_id: str
     ) -> tuple[Group, ...]:
-        """Record deliveries as pending, where they do not exist, and return all of them as groups."""
+        """Record deliveries as pending, where they do not exist, and return those of this workflow as groups."""
         by_channel: dict[Channel, list[str]] = defaultdict(list)
         for subscription_id in ids:
             channel = channels[subscription_id]
             new = MemoryDelivery(key, subscription_id, channel, workflow_id)
-            self.deliveries.setdefault((key, subscription_id), new)
-            by_channel[channel].append(subscription_id)
+            if self.deliveries.setdefault((key, subscription_id), new).workflow_id == workflow_id:
+                by_channel[channel].append(subscription_id)
         return tuple(
             Group(event_key=key, channel=channel, subscription_ids=tuple(of_channel))
             for channel, of_channel in by_channel.items()

@@ -38,6 +38,11 @@ COMMANDS = {
         "Publish events by the clock: create, list, show, pause, resume, trigger or delete a schedule; list its ticks.",
     ),
     "deliveries": Command("delivery.deliveries", "app", "List deliveries; show one, or attempt one or many again."),
+    "replay": Command(
+        "delivery.replay",
+        "app",
+        "Send past events or deliveries to a subscription; list, show, pause, resume or cancel such replays.",
+    ),
     "suppressions": Command(
         "subscribers.suppressions", "app", "List suppressed addresses, which get nothing more; add or lift one."
     ),

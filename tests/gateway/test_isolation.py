@@ -1,6 +1,7 @@
 """Isolation: the key of a tenant can never see, guess or touch what is another tenant's, nor learn whether it exists."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -8,6 +9,7 @@ import pytest
 
 from bellwire import Event
 from bellwire.events import uuid7
+from bellwire.replays import replay_since
 from starter.gateway.api.paging import cursor_of
 from starter.operations.subscribers.suppressions import suppress
 from tests.gateway.conftest import Response, Served
@@ -64,6 +66,12 @@ OPERATIONS = {
     "POST /v1/subscriptions/{subscription_id}/rotate-secret": "own",
     "GET /v1/subscriptions/{subscription_id}/health": "own",
     "GET /v1/subscriptions/{subscription_id}/poll": "own",
+    "POST /v1/subscriptions/{subscription_id}/replays": "own",
+    "GET /v1/subscriptions/{subscription_id}/replays": "own",
+    "GET /v1/replays/{replay_id}": "own",
+    "POST /v1/replays/{replay_id}/pause": "own",
+    "POST /v1/replays/{replay_id}/resume": "own",
+    "POST /v1/replays/{replay_id}/cancel": "own",
     "DELETE /v1/subscriptions/{subscription_id}": "own",
 }
 
@@ -98,6 +106,7 @@ async def owners(served: Served) -> tuple[Owned, Owned]:
         templates = {"webhook.json": '{"type": {{ type }}}'}
         subscription = await served.system.hook(f"/{tenant}", kind, tenant=tenant, templates=templates)
         polled = await served.system.subscribe({"channel": "poll"}, f"{kind}.polled", tenant=tenant)
+        replay_id = await running_replay(served, tenant)
         event = Event.model_validate({"source": "/isolation", "type": kind, "tenant": tenant, "id": str(uuid7())})
         await served.system.client.wait(await served.system.client.publish(event), timeout=30)
         await suppress(served.system.registry, f"{tenant}@example.com", subscription_id=subscription.id)
@@ -107,9 +116,22 @@ async def owners(served: Served) -> tuple[Owned, Owned]:
             "delivery_id": f"dlv_{event.key}_{subscription.id}",
             "subscription_id": subscription.id,
             "poll_id": polled.id,
+            "replay_id": replay_id,
         }
         owners.append(Owned(tenant, await served.key(f"tenant:{tenant}"), parameters))
     return owners[0], owners[1]
+
+
+async def running_replay(served: Served, tenant: str) -> str:
+    """The id of a replay that takes two minutes."""
+    kind = f"replayed.{tenant}"
+    events = [Event(source="/isolation", type=kind, tenant=tenant, id=str(uuid7())) for _ in range(2)]
+    for receipt in await served.system.client.publish_many(events):
+        await served.system.client.wait(receipt, timeout=30)
+    subscription = await served.system.hook(f"/replayed-{tenant}", kind, tenant=tenant)
+    replay = replay_since(subscription, datetime.now(UTC) - timedelta(hours=1), rate=0.01)
+    await served.system.registry.replays.add(replay)
+    return replay.id
 
 
 async def operations(served: Served) -> list[tuple[str, str, dict[str, Any]]]:

@@ -4,12 +4,14 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import pytest
 
 from bellwire.events import uuid7
+from bellwire.replays import replay_since
 from tests.acceptance.conftest import running_gateway
 from tests.gateway.conftest import Served
 
@@ -185,6 +187,8 @@ async def parameters(served: Served) -> dict[str, str]:
     """Of existing resources."""
     subscription = await served.system.hook("/malformed", "gateway.malformed", tenant="acme")
     polled = await served.system.subscribe({"channel": "poll"}, "gateway.malformed.polled", tenant="acme")
+    replay = replay_since(subscription, datetime.now(UTC))
+    await served.system.registry.replays.add(replay)
     event = {
         "specversion": "1.0",
         "id": "malformed",
@@ -202,6 +206,7 @@ async def parameters(served: Served) -> dict[str, str]:
         "delivery_id": f"dlv_{key}_{subscription.id}",
         "subscription_id": subscription.id,
         "poll_id": polled.id,
+        "replay_id": replay.id,
         "key_id": created.json["id"],
         "name": "webhook",
         "channel": "sms",
@@ -314,6 +319,9 @@ def valid_bodies() -> dict[str, list[Any]]:
         "POST /v1/subscriptions/{subscription_id}/pause": [{"reason": "x"}],
         "POST /v1/subscriptions/{subscription_id}/rotate-secret": [{"overlap": 1, "secret": None}],
         "POST /v1/subscriptions/{subscription_id}/test": [{"event": event()}],
+        "POST /v1/subscriptions/{subscription_id}/replays": [
+            {"since": "1h", "types": ["never.published"], "rate": 5.0, "failed": False, "dry_run": True}
+        ],
         "POST /v1/deliveries/{delivery_id}/redeliver": [{"end_pause": False}],
         "POST /v1/api-keys": [{"scope": "publish", "description": "x", "expires_in": 60}],
         "POST /v1/api-keys/{key_id}/rotate": [{"overlap": 1}],

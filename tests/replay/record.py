@@ -7,15 +7,31 @@ The files prove that open workflows survive a deployment. Record again only to a
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 from temporalio.testing import WorkflowEnvironment
 
 from bellwire import Client, EventNotFound, Receipt
-from bellwire.contract import LOOKUP, QUEUE, TEST_SEND, TICK, WAIT_FOR_EVENT, TestSendInput, TickInput, wait_workflow_id
+from bellwire.contract import (
+    LOOKUP,
+    QUEUE,
+    REPLAY,
+    TEST_SEND,
+    TICK,
+    WAIT_FOR_EVENT,
+    Group,
+    ReplayInput,
+    TestSendInput,
+    TickInput,
+    replay_batch_workflow_id,
+    replay_workflow_id,
+    wait_workflow_id,
+)
 from bellwire.nexus import WaitInput
 from bellwire.nexus.following import WaitForEventInput
 from bellwire.targets import Channel
+from bellwire.testing.registry import MemoryEvent, MemoryReplay
 from tests.conftest import start_dev_server
 from tests.factories import event
 from tests.workflows.platform import DELIVERED, REJECTED, FakePlatform, Response, deferred, retry_after
@@ -153,6 +169,25 @@ async def test_send(platform: FakePlatform, client: Client) -> dict[str, str]:
     return {"test-send-deferred": workflow_id}
 
 
+async def replayed(platform: FakePlatform, client: Client) -> dict[str, str]:
+    """A replay of past events in two batches, one of which is deferred, and of a failed delivery."""
+    platform.subscriptions = {Channel.WEBHOOK: ["late"]}
+    events = [event(id=f"past-{number}") for number in range(3)]
+    platform.events |= {each.key: MemoryEvent(each, "event/1", "", datetime.now(UTC)) for each in events}
+    groups = [Group(event_key=each.key, channel=Channel.WEBHOOK, subscription_ids=("late",)) for each in events]
+    platform.respond = lambda _, attempt: deferred(0.3) if len(platform.attempts) == 1 else DELIVERED
+    platform.replays = {
+        "rpl_past": MemoryReplay(groups, rate=10, batch=2),
+        "rpl_failed": MemoryReplay([groups[0].model_copy(update={"attempt": 3})], missing=False, rate=10),
+    }
+    ids = {name: replay_workflow_id(name) for name in platform.replays}
+    for name, workflow_id in ids.items():
+        await client.temporal.execute_workflow(REPLAY, ReplayInput(replay_id=name), id=workflow_id, task_queue=QUEUE)
+        await client.temporal.get_workflow_handle(replay_batch_workflow_id(name, 1)).result()
+    batch = replay_batch_workflow_id("rpl_past", 1)
+    return {"replay-past": ids["rpl_past"], "replay-failed": ids["rpl_failed"], "dispatch-past": batch}
+
+
 async def ticked(platform: FakePlatform, client: Client) -> dict[str, str]:
     platform.subscriptions = {Channel.WEBHOOK: ["w"]}
     workflow_id = "tick/report"
@@ -192,6 +227,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     inline_remaining,
     not_found,
     test_send,
+    replayed,
     ticked,
     waited,
 )

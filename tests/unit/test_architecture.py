@@ -22,6 +22,7 @@ from temporalio.testing import WorkflowEnvironment
 import worker
 from activities.channels import open_channels
 from activities.email.opening import dkim_signer
+from activities.replaying import Replayer
 from activities.resolve import Resolver
 from activities.sending.inline import InlineSender
 from activities.sending.test_sends import TestSends
@@ -83,6 +84,7 @@ NO_REGISTRY = cast(Registry, None)
 #: What the workflows' own worker runs.
 LOCAL_ACTIVITIES = [
     *Resolver(NO_REGISTRY).activities,
+    *Replayer(NO_REGISTRY).activities,
     *Ticks(NO_REGISTRY).activities,
     InlineSender(NO_REGISTRY, {}, limit=1).send_inline,
     Follower(cast(Client, None)).follow_event,

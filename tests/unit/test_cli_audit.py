@@ -34,7 +34,8 @@ UNCHANGED = {
     *("demo", "dev", "gateway", "relay", "setup", "publish", "keys new", "keys env"),
     *("subscriptions", "subscriptions list", "subscriptions show", "subscriptions test"),
     *("events list", "events show", "deliveries list", "deliveries show", "explain", "subscriptions simulate"),
-    *("events scheduled", "schedules list", "schedules show", "schedules ticks"),
+    *("events scheduled", "replay list", "replay show"),
+    *("schedules list", "schedules show", "schedules ticks"),
     *("suppressions", "suppressions list", "limits", "templates list", "templates preview"),
     *("types list", "types show", "types lint", "types docs", "api-keys list"),
 }
@@ -49,6 +50,7 @@ THROUGH_TEMPORAL = {
     "limits set",
     "limits clear",
     *_SCHEDULES,
+    *("replay start", "replay pause", "replay resume", "replay cancel"),
 }
 HOOK = ["--type", "a", "--webhook", "https://app.example/hooks"]
 KEY = "{key}"

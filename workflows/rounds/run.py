@@ -57,6 +57,8 @@ class Rounds(Controls):
         #: Unix time at which the timer of the loop fires.
         self._wake_at: float | None = None
         self._search_attributes = visibility.SearchAttributes()
+        #: Whether deliveries are attempted one after the other, in the order in which they were added.
+        self.in_order = False
         #: When the events were published; None if that is not known, or long ago.
         self.published_at: datetime | None = None
 
@@ -150,7 +152,7 @@ class Rounds(Controls):
 
     async def _round(self, due: list[Entry]) -> None:
         """Attempt all that is due: a small first round inline, everything else by activities."""
-        inline = not self._first_round_done and not self._limited_send
+        inline = not self._first_round_done and not self._limited_send and not self.in_order
         if limited := [entry for entry in due if entry.channel in self._limited_channels]:
             self.agenda.put_back(limited[MAX_CONCURRENT_LIMITED:])
             self._limited_send = asyncio.create_task(self._send_limited(limited[:MAX_CONCURRENT_LIMITED]))
@@ -192,7 +194,12 @@ class Rounds(Controls):
         published_at = self.published_at if has_first_attempts else None
         result: ChunkResult = await workflow.execute_activity(
             SEND[channel],
-            Chunk(groups=groups(entries), schedule=SCHEDULES[channel], published_at=published_at),
+            Chunk(
+                groups=groups(entries, in_order=self.in_order),
+                schedule=SCHEDULES[channel],
+                published_at=published_at,
+                in_order=self.in_order,
+            ),
             task_queue=channel_queue(channel),
             summary=visibility.send_summary(entries),
             **SEND_OPTIONS,

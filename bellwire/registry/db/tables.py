@@ -173,6 +173,8 @@ events = Table(
     Column("body", Sealed("events.body"), nullable=False),
     Index("events_by_id", "id"),
     Index("events_by_time", "accepted_at", "key"),
+    # With the type, so that a replay of past events reads no row of a type that it does not want.
+    Index("events_by_tenant", "tenant", "accepted_at", "key", "type"),
 )
 
 deliveries = Table(

@@ -5,13 +5,16 @@ from typing import Annotated, Any
 
 import typer
 
+from bellwire.errors import TemporalUnavailable
+from bellwire.replays import Replay
 from bellwire.service.settings import Settings
 from starter.cli.input.documents import read_items
 from starter.cli.subscribers import options
 from starter.cli.tables import print_table
-from starter.cli.terminal import AsJson, command, opened_registry, print_json
+from starter.cli.terminal import AsJson, command, connected, note, opened_registry, print_json
 from starter.operations.documents import Item, collect, object_of
 from starter.operations.problems import InputInvalid
+from starter.operations.subscribers.past import start_stored
 from starter.operations.subscribers.subscribing import NewSubscription, Subscribed, read_subscription, store
 
 
@@ -55,6 +58,10 @@ async def subscribe(
     asymmetric: Annotated[
         bool, typer.Option("--asymmetric", help="Sign with a generated key pair; the receiver gets the public key.")
     ] = False,
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Deliver also what happened since then: 1h ago, or 2026-11-29T08:00:00Z."),
+    ] = None,
     file: Annotated[
         Path | None,
         typer.Option("--file", help="Subscriptions as JSON: an object, an array or JSON Lines; - reads stdin."),
@@ -67,7 +74,7 @@ async def subscribe(
     Mails have a link to unsubscribe, if BELLWIRE_PUBLIC_URL and BELLWIRE_LINK_KEY are set.
     """
     settings = Settings.read()
-    fields = options.given(tenant=tenant, id=subscription_id, secret=secret, asymmetric=asymmetric or None)
+    fields = options.given(tenant=tenant, id=subscription_id, secret=secret, asymmetric=asymmetric or None, since=since)
     fields |= options.read_fields(
         types=types,
         filters=filters,
@@ -100,6 +107,8 @@ async def subscribe(
         new = [read_subscription({**fields, "target": _target(targets)}, settings)]
     async with opened_registry(settings) as registry:
         stored = await store(registry, new)
+    if replays := [each.replay for each in stored if each.replay is not None]:
+        await _start(replays)
     if as_json:
         results = [_as_json(each) for each in stored]
         print_json(results if file is not None else results[0])
@@ -113,6 +122,13 @@ async def subscribe(
         for each in stored
     ]
     print_table(("subscription", "tenant", "channel", "types", "signing secret, shown once, or public key"), rows)
+
+
+async def _start(replays: list[Replay]) -> None:
+    try:
+        await start_stored(await connected(), replays)
+    except TemporalUnavailable:
+        note("Temporal cannot be reached; a worker starts to deliver the past once it can be")
 
 
 def _read(item: Item, settings: Settings) -> NewSubscription:
@@ -140,4 +156,5 @@ def _target(by_channel: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def _as_json(stored: Subscribed) -> dict[str, Any]:
-    return {**stored.subscription.model_dump(mode="json", by_alias=True), **stored.credentials}
+    replay = {} if stored.replay is None else {"replay": stored.replay.id}
+    return {**stored.subscription.model_dump(mode="json", by_alias=True), **stored.credentials, **replay}

@@ -13,6 +13,7 @@ from starter.gateway.api.openapi import describe
 from starter.gateway.api.problems import handle_problems
 from starter.gateway.api.publishing import Publishing
 from starter.gateway.api.rate_limits import RateLimits
+from starter.gateway.api.replays import routes
 from starter.gateway.api.requests import ResponseHeaders
 from starter.gateway.api.resources import (
     api_keys,
@@ -40,6 +41,7 @@ ROUTERS = (
     subscriptions.router,
     simulating.router,
     polling.router,
+    routes.router,
     deliveries.router,
     suppressions.router,
     templates.router,

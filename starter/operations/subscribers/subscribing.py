@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from pydantic import ValidationError
@@ -10,10 +11,12 @@ from bellwire.errors import SubscriptionNotFound
 from bellwire.keys.signing import KeyKind, signing_key
 from bellwire.registry import Registry
 from bellwire.registry.db.auditing import change
+from bellwire.replays import Replay, replay_since
 from bellwire.service.settings import Settings
-from bellwire.subscriptions import Subscription
+from bellwire.subscriptions import Subscription, SubscriptionState
 from bellwire.targets import SPECS, EmailTarget, SmsTarget, WebhookTarget
 from starter.operations.problems import InputInvalid, Problem, problems_of
+from starter.operations.subscribers.past import read_past
 from starter.operations.subscribers.reachability import email_problems, webhook_problems
 from starter.operations.subscribers.templates import channels_by_template, check_templates
 
@@ -27,6 +30,8 @@ class NewSubscription:
     secret: str | None = None
     #: The kind of the generated secret; None: symmetric.
     key_kind: KeyKind | None = None
+    #: From when on it also gets events that were stored before it; None: only later ones.
+    since: datetime | None = None
     #: Its place in the document.
     place: str = ""
 
@@ -37,6 +42,8 @@ class Subscribed:
 
     subscription: Subscription
     secret: str | None
+    #: What delivers its past; `start_stored` starts it.
+    replay: Replay | None = None
 
     @property
     def credentials(self) -> dict[str, str]:
@@ -54,10 +61,11 @@ def credentials_of(secret: str | None) -> dict[str, str]:
 def read_subscription(value: dict[str, Any], settings: Settings, *, place: str = "") -> NewSubscription:
     """A subscription from its JSON object.
 
-    Beside the fields of `Subscription`, a webhook may have a `secret`, or `"asymmetric": true` for a generated key pair.
+    Beside the fields of `Subscription`, it may have `since`, from when on it also gets what happened before it; and a webhook a
+    `secret`, or `"asymmetric": true` for a generated key pair.
     Raises InputInvalid with a problem for each bad field; a target that these settings never allow is bad too.
     """
-    fields = {name: item for name, item in value.items() if name not in {"secret", "asymmetric"}}
+    fields = {name: item for name, item in value.items() if name not in {"secret", "asymmetric", "since"}}
     try:
         subscription = Subscription.model_validate(fields)
     except ValidationError as error:
@@ -65,11 +73,27 @@ def read_subscription(value: dict[str, Any], settings: Settings, *, place: str =
     problems = [*target_problems(subscription, settings), *template_problems(subscription, settings)]
     secret, asymmetric = value.get("secret"), value.get("asymmetric")
     problems += _secret_problems(secret, asymmetric, subscription)
+    since = None
+    if value.get("since") is not None:
+        try:
+            since = _read_since(value["since"], subscription)
+        except InputInvalid as error:
+            problems += error.problems
     if problems:
         raise InputInvalid.of(problems)
     return NewSubscription(
-        subscription=subscription, secret=secret, key_kind=KeyKind.ASYMMETRIC if asymmetric else None, place=place
+        subscription=subscription,
+        secret=secret,
+        key_kind=KeyKind.ASYMMETRIC if asymmetric else None,
+        since=since,
+        place=place,
     )
+
+
+def _read_since(value: object, subscription: Subscription) -> datetime:
+    if subscription.state is not SubscriptionState.ACTIVE:
+        raise InputInvalid(f"needs an active subscription, not one that is {subscription.state}", field="since")
+    return read_past(value, field="since")
 
 
 async def store(registry: Registry, new: Sequence[NewSubscription]) -> list[Subscribed]:
@@ -82,8 +106,12 @@ async def store(registry: Registry, new: Sequence[NewSubscription]) -> list[Subs
     stored = []
     for each in new:
         with change("subscription.created", each.subscription.id, tenant=each.subscription.tenant):
-            secret = await registry.subscriptions.create(each.subscription, secret=each.secret, kind=each.key_kind)
-        stored.append(Subscribed(subscription=each.subscription, secret=secret.get_secret_value() if secret else None))
+            replay = None if each.since is None else replay_since(each.subscription, each.since)
+            secret = await registry.subscriptions.create(
+                each.subscription, secret=each.secret, kind=each.key_kind, replay=replay
+            )
+        shown = secret.get_secret_value() if secret else None
+        stored.append(Subscribed(subscription=each.subscription, secret=shown, replay=replay))
     return stored
 
 

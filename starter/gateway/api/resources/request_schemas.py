@@ -116,6 +116,13 @@ def subscription() -> tuple[Schema, Mapping[str, Schema]]:
         "anyOf": [{"type": "string", "pattern": "^(whsec|whsk)_"}, _NULL],
         "description": "The signing secret of a webhook; null: one is generated.",
     }
+    properties["since"] = {
+        "anyOf": [
+            {"type": "string", "pattern": "^([0-9]{1,4}[dhms]|20[01][0-9]-[01][0-9]-[0-2][0-9]T[0-9:]{8}Z)$"},
+            _NULL,
+        ],
+        "description": "Deliver also what happened since then: how long ago, such as `1h`, or an RFC 3339 time in the past.",
+    }
     properties["asymmetric"] = {
         "anyOf": [{"type": "boolean"}, _NULL],
         "description": "Generate a key pair instead; the public key is shown.",
@@ -135,7 +142,7 @@ def subscription() -> tuple[Schema, Mapping[str, Schema]]:
 def subscription_patch() -> Schema:
     """A JSON merge patch (RFC 7396) of a subscription."""
     schema, _ = subscription()
-    fixed = {"id", "tenant", "secret", "asymmetric"}
+    fixed = {"id", "tenant", "secret", "asymmetric", "since"}
     properties = {name: value for name, value in schema["properties"].items() if name not in fixed}
     for name, value in properties.items():
         value.pop("default", None)

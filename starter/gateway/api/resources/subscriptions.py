@@ -19,6 +19,7 @@ from starter.gateway.api.paging import DEFAULT_LIMIT, Cursor, Limit, Page, page_
 from starter.gateway.api.problems import ApiProblem, ProblemType, refused
 from starter.operations.problems import Problem
 from starter.operations.subscribers import subscriptions as operations
+from starter.operations.subscribers.past import start_stored
 from starter.operations.subscribers.subscribing import read_subscription, store
 from starter.operations.subscribers.test_sends import send_test
 from starter.operations.subscribers.updating import read_change, update_subscriptions
@@ -56,6 +57,7 @@ class CreatedSubscription(SubscriptionView):
 
     secret: str | None = Field(default=None, description="The signing secret. It is shown this once.")
     public_key: str | None = Field(default=None, description="The public key, if it is asymmetric.")
+    replay: str | None = Field(default=None, description="The id of the replay that delivers its past, with `since`.")
 
 
 class PauseInput(StrictInput):
@@ -104,11 +106,14 @@ async def create(
     access: TenantAccess,
     response: Response,
     new: Annotated[
-        dict[str, Any], Body(description="The fields of a subscription, and for webhooks `secret` or `asymmetric`.")
+        dict[str, Any],
+        Body(description="The fields of a subscription; `since`; and for webhooks `secret` or `asymmetric`."),
     ],
 ) -> CreatedSubscription:
     """Create a subscription. The key of a tenant creates its own only, may leave `tenant` out, and gets a generated id: ids
-    are unique across all tenants, so that choosing one would tell which exist."""
+    are unique across all tenants, so that choosing one would tell which exist.
+
+    With `since`, a duration such as `1h` or a time, it also gets what happened from then on. `replay` delivers that."""
     if access.tenant is not None and new.setdefault("tenant", access.tenant) != access.tenant:
         problem = Problem(
             message=f"must be {access.tenant}, the tenant of the API key", field="tenant", remedy="omit it"
@@ -117,10 +122,12 @@ async def create(
     if access.tenant is not None and new.get("id") is not None:
         raise refused("id", "cannot be chosen with the key of a tenant", remedy="omit it; one is generated")
     (stored,) = await store(access.registry, [read_subscription(new, access.settings)])
+    if stored.replay is not None:
+        await start_stored(access.client, [stored.replay])
     response.headers["location"] = f"/v1/subscriptions/{stored.subscription.id}"
     response.headers["etag"] = _etag(stored.subscription)
     view = SubscriptionView.of(stored.subscription)
-    return CreatedSubscription(**view.model_dump(), **stored.credentials)
+    return CreatedSubscription(**view.model_dump(), **stored.credentials, replay=stored.replay and stored.replay.id)
 
 
 @router.get("")

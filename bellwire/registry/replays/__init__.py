@@ -1,0 +1,1 @@
+"""Replays: rows, and the selection of past events and deliveries."""

@@ -1,0 +1,1 @@
+"""Replays of past events and deliveries."""
