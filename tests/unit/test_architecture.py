@@ -76,6 +76,7 @@ TRUSTED_CLIENTS = {
         "bellwire/http",
         "starter/gateway",
         "starter/local",
+        "starter/local/receivers/providers",
         "starter/local/receivers",
     )
 }
