@@ -193,6 +193,12 @@ def _outcome(row: Mapping[Any, Any]) -> Outcome:
     return outcome.model_copy(update={"exchanges": exchanges}) if exchanges else outcome
 
 
+async def with_provider_id(connection: AsyncConnection, provider_id: str) -> list[DeliveryKey]:
+    column = attempts.c
+    query = select(column.event_key, column.subscription_id).where(column.provider_id == provider_id).distinct()
+    return [DeliveryKey(*row) for row in await connection.execute(query)]
+
+
 async def claimed_provider_ids(connection: AsyncConnection, provider_ids: Iterable[str]) -> set[str]:
     query = select(attempts.c.provider_id).where(attempts.c.provider_id.in_(sorted(set(provider_ids))))
     return {row.provider_id for row in await connection.execute(query)}
@@ -277,6 +283,10 @@ class Attempts:
     async def claimed_provider_ids(self, provider_ids: Sequence[str]) -> set[str]:
         """Return those of the providers' ids that some attempt is recorded with."""
         return await self._database.read(claimed_provider_ids, provider_ids)
+
+    async def with_provider_id(self, provider_id: str) -> Sequence[DeliveryKey]:
+        """Return the deliveries that some attempt is recorded for with this id of a provider."""
+        return await self._database.read(with_provider_id, provider_id)
 
     async def list(self, event_key: str, subscription_id: str | None = None) -> Sequence[Attempt]:
         """Return the attempts of an event, or of one of its deliveries, by subscription and number."""
