@@ -10,6 +10,7 @@ from bellwire.errors import (
     EventConflict,
     EventInvalid,
     EventNotFound,
+    HandlersConflict,
     KeysInvalid,
     NotReadable,
     NotSetUp,
@@ -19,6 +20,7 @@ from bellwire.errors import (
 )
 from bellwire.events import Event
 from bellwire.filters import All, Any, Data, Exact, Not, Prefix, Sql, Suffix
+from bellwire.handlers import Handlers, Reject, Retry
 from bellwire.keys.keyring import KeyRing
 from bellwire.receipts import Receipt, Status
 from bellwire.subscriptions import Subscription, SubscriptionState
@@ -57,6 +59,8 @@ __all__ = [
     "Exact",
     "Failed",
     "FeishuTarget",
+    "Handlers",
+    "HandlersConflict",
     "KeyRing",
     "KeysInvalid",
     "Not",
@@ -65,6 +69,8 @@ __all__ = [
     "PollTarget",
     "Prefix",
     "Receipt",
+    "Reject",
+    "Retry",
     "SlackTarget",
     "SmsTarget",
     "Sql",

@@ -11,9 +11,10 @@ from bellwire.targets.chat.teams import TEAMS, TeamsTarget
 from bellwire.targets.chat.telegram import TELEGRAM, TelegramTarget
 from bellwire.targets.chat.wecom import WECOM, WecomTarget
 from bellwire.targets.email import EMAIL, EmailTarget
+from bellwire.targets.handler import HANDLER, HandlerTarget
 from bellwire.targets.poll import POLL, PollTarget
 from bellwire.targets.sms import SMS, SmsTarget
-from bellwire.targets.specs import SPECS, Target
+from bellwire.targets.specs import SPECS, WORKER_CHANNELS, Target
 from bellwire.targets.webhook import WEBHOOK, WebhookFormat, WebhookTarget
 from bellwire.targets.wechat import WECHAT, WechatKind, WechatTarget
 
@@ -21,6 +22,7 @@ __all__ = [
     "DINGTALK",
     "EMAIL",
     "FEISHU",
+    "HANDLER",
     "POLL",
     "SLACK",
     "SMS",
@@ -30,12 +32,14 @@ __all__ = [
     "WEBHOOK",
     "WECHAT",
     "WECOM",
+    "WORKER_CHANNELS",
     "Channel",
     "ChannelSpec",
     "ChannelTarget",
     "DingtalkTarget",
     "EmailTarget",
     "FeishuTarget",
+    "HandlerTarget",
     "PollTarget",
     "SlackTarget",
     "SmsTarget",

@@ -14,6 +14,7 @@ from bellwire.targets.chat.teams import TEAMS, TeamsTarget
 from bellwire.targets.chat.telegram import TELEGRAM, TelegramTarget
 from bellwire.targets.chat.wecom import WECOM, WecomTarget
 from bellwire.targets.email import EMAIL, EmailTarget
+from bellwire.targets.handler import HANDLER, HandlerTarget
 from bellwire.targets.poll import POLL, PollTarget
 from bellwire.targets.sms import SMS, SmsTarget
 from bellwire.targets.webhook import WEBHOOK, WebhookTarget
@@ -24,6 +25,7 @@ Target = Annotated[
     Union[  # noqa: UP007 - a new channel is a line of its own
         DingtalkTarget,
         EmailTarget,
+        HandlerTarget,
         FeishuTarget,
         PollTarget,
         SlackTarget,
@@ -40,6 +42,7 @@ Target = Annotated[
 _SPECS = (
     DINGTALK,
     EMAIL,
+    HANDLER,
     FEISHU,
     POLL,
     SLACK,
@@ -52,3 +55,6 @@ _SPECS = (
 )
 #: The spec of each channel.
 SPECS: Mapping[Channel, ChannelSpec] = MappingProxyType({spec.channel: spec for spec in _SPECS})
+
+#: The channels that the worker sends over.
+WORKER_CHANNELS = tuple(channel for channel in Channel if not SPECS[channel].in_services)

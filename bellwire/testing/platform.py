@@ -29,8 +29,9 @@ from bellwire.deliveries import FAILED, DeliveryState, Failed, OutcomeKind
 from bellwire.events import Event
 from bellwire.nexus.following import Follower
 from bellwire.subscriptions import Subscription
-from bellwire.targets import SPECS, Channel
+from bellwire.targets import SPECS, WORKER_CHANNELS, Channel
 from bellwire.testing.bundled import workflows
+from bellwire.testing.handlers import MemoryHandlers
 from bellwire.testing.registry import MemoryDelivery, MemoryRegistry
 from bellwire.testing.responses import Response, delivered
 
@@ -64,7 +65,7 @@ class CapturedAttempt:
         return self.subscription.channel
 
 
-class ScriptedPlatform(MemoryRegistry):
+class ScriptedPlatform(MemoryHandlers, MemoryRegistry):
     """A registry in memory, and channels that send nothing. `respond` decides the result of each attempt."""
 
     def __init__(self, env: WorkflowEnvironment | None = None) -> None:
@@ -183,6 +184,9 @@ class ScriptedPlatform(MemoryRegistry):
             self.settle,
             self.lookup,
             self.send_inline,
+            self.open_calls,
+            self.record_calls,
+            self.register_handlers,
             self.plan_tick,
             self.record_tick,
         ]
@@ -192,7 +196,7 @@ class ScriptedPlatform(MemoryRegistry):
                 # The SDK takes an activation of 2 s for a deadlock; on a busy machine, the sandbox alone may take that.
                 main._workflow_worker._deadlock_timeout_seconds = 30
             await workers.enter_async_context(main)
-            for channel in Channel:
+            for channel in WORKER_CHANNELS:
                 activities = [self._send_activity(channel), self.send_test]
                 worker = Worker(client, task_queue=contract.channel_queue(channel), activities=activities)
                 await workers.enter_async_context(worker)
