@@ -83,6 +83,7 @@ class MemoryHandlers(MemoryRegistry):
                     delivery.state, asked = DeliveryState.WAITING, outcome.retry_after is not None
                     delay = schedule[step] if outcome.retry_after is None else outcome.retry_after
                     deferred.append(Deferred.model_validate({**common, "delay": delay, "from_retry_after": asked}))
+                self.capture(delivery, outcome.kind, await self.now())
                 if delivery.state.settled:
                     settled[group.event_key][delivery.state] += 1
                 if delivery.state in {DeliveryState.REJECTED, DeliveryState.EXHAUSTED}:
