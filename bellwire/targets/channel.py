@@ -16,6 +16,7 @@ class Channel(StrEnum):
     WEBHOOK = "webhook"
     DINGTALK = "dingtalk"
     FEISHU = "feishu"
+    PUSH = "push"
     SLACK = "slack"
     TEAMS = "teams"
     TELEGRAM = "telegram"

@@ -12,13 +12,14 @@ from bellwire.targets.chat.feishu import FEISHU, FeishuTarget
 from bellwire.targets.chat.slack import SLACK, SlackTarget
 from bellwire.targets.chat.teams import TEAMS, TeamsTarget
 from bellwire.targets.chat.telegram import TELEGRAM, TelegramTarget
+from bellwire.targets.chat.wechat import WECHAT, WechatTarget
 from bellwire.targets.chat.wecom import WECOM, WecomTarget
 from bellwire.targets.email import EMAIL, EmailTarget
 from bellwire.targets.handler import HANDLER, HandlerTarget
 from bellwire.targets.poll import POLL, PollTarget
+from bellwire.targets.push import PUSH, PushTarget
 from bellwire.targets.sms import SMS, SmsTarget
 from bellwire.targets.webhook import WEBHOOK, WebhookTarget
-from bellwire.targets.wechat import WECHAT, WechatTarget
 
 #: A target of any channel.
 Target = Annotated[
@@ -28,6 +29,7 @@ Target = Annotated[
         HandlerTarget,
         FeishuTarget,
         PollTarget,
+        PushTarget,
         SlackTarget,
         SmsTarget,
         TeamsTarget,
@@ -45,6 +47,7 @@ _SPECS = (
     HANDLER,
     FEISHU,
     POLL,
+    PUSH,
     SLACK,
     SMS,
     TEAMS,

@@ -74,6 +74,7 @@ GUARD = {"activities/egress"}
 TRUSTED_CLIENTS = {
     *(
         "activities/providers",
+        "activities/push",
         "bellwire/cli",
         "bellwire/http",
         "starter/gateway",
