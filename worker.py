@@ -17,6 +17,9 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from activities.channels import check_settings, open_channels
+from activities.handler.calls import HandlerCalling
+from activities.handler.presence import watching_handlers
+from activities.handler.registration import HandlerRegistry
 from activities.replaying import Replayer
 from activities.resolve import Resolver
 from activities.sending.inline import InlineSender
@@ -74,8 +77,8 @@ async def polling(
             resolver = Resolver(registry, refuse_unknown_tenants=settings.unknown_tenants == "refuse")
             activities: list[Callable[..., Any]]
             activities = [*resolver.activities, *Replayer(registry).activities, *Ticks(registry).activities]
-            activities.append(inline.send_inline)
-            activities.append(Follower(Publisher(client)).follow_event)
+            activities += [*HandlerCalling(registry).activities, *HandlerRegistry(registry).activities]
+            activities += [inline.send_inline, Follower(Publisher(client)).follow_event]
             nexus, grace = await nexus_handlers(client), settings.shutdown_grace
             workers.append(workflow_worker(client, WORKFLOWS, activities, slots=slots, grace=grace, nexus=nexus))
         for worker in workers:
@@ -98,6 +101,7 @@ async def run(settings: Settings, channels: Sequence[Channel], *, workflows: boo
         async with (
             polling(client, registry, settings, channels, workflows=workflows) as workers,
             publishing_operational_events(registry, Publisher(client)),
+            watching_handlers(registry, client),
             starting_replays(registry, client),
             measuring_registry(
                 registry, temporal_runtime.metric_meter if workflows and settings.metrics_address else None

@@ -15,6 +15,7 @@ from activities.poll.channel import PollChannel
 from activities.providers.accounts import Accounts
 from activities.providers.hooks import Hooks
 from activities.providers.http import provider_session
+from activities.push.opening import open_push
 from activities.rendering.renderer import Renderer
 from activities.rendering.tenant_renderer import TenantRenderer
 from activities.sending.attempt import ChannelAttempt
@@ -38,6 +39,8 @@ class ChannelSettings(EmailSettings, SmsSettings, WebhookSettings, Protocol):
     def account_secrets(self) -> Mapping[str, SecretStr]: ...
     @property
     def keep_exchanges(self) -> KeepExchanges: ...
+    @property
+    def push_hosts(self) -> tuple[str, ...]: ...
     @property
     def send_concurrency(self) -> int: ...
     @property
@@ -68,10 +71,23 @@ async def open_channels(
         accounts = Accounts.read(settings.accounts, settings.account_secrets)
         hooks = Hooks(untrusted, egress, timeout=settings.webhook_timeout)
         providers = await stack.enter_async_context(provider_session())
+        push = await stack.enter_async_context(
+            open_push(
+                accounts,
+                registry,
+                renderer,
+                untrusted,
+                egress,
+                providers,
+                hosts=settings.push_hosts,
+                timeout=settings.webhook_timeout,
+            )
+        )
         attempts: dict[Channel, ChannelAttempt] = {
             Channel.EMAIL: (await stack.enter_async_context(open_email(settings, renderer, fetch))).attempt,
             Channel.SMS: (await stack.enter_async_context(open_sms(settings, registry, renderer))).attempt,
             Channel.WEBHOOK: open_webhook(settings, registry, renderer, untrusted, egress).attempt,
+            Channel.PUSH: push.attempt,
             **open_chat(accounts, hooks, providers, renderer, registry),
             Channel.POLL: PollChannel(registry).attempt,
             Channel.WECHAT: WechatChannel(providers, renderer, accounts.wechat, registry).attempt,

@@ -10,6 +10,7 @@ from bellwire.errors import (
     EventConflict,
     EventInvalid,
     EventNotFound,
+    HandlersConflict,
     KeysInvalid,
     NotReadable,
     NotSetUp,
@@ -19,6 +20,7 @@ from bellwire.errors import (
 )
 from bellwire.events import Event
 from bellwire.filters import All, Any, Data, Exact, Not, Prefix, Sql, Suffix
+from bellwire.handlers import Handlers, Reject, Retry
 from bellwire.keys.keyring import KeyRing
 from bellwire.receipts import Receipt, Status
 from bellwire.subscriptions import Subscription, SubscriptionState
@@ -28,6 +30,7 @@ from bellwire.targets import (
     EmailTarget,
     FeishuTarget,
     PollTarget,
+    PushTarget,
     SlackTarget,
     SmsTarget,
     TeamsTarget,
@@ -57,6 +60,8 @@ __all__ = [
     "Exact",
     "Failed",
     "FeishuTarget",
+    "Handlers",
+    "HandlersConflict",
     "KeyRing",
     "KeysInvalid",
     "Not",
@@ -64,7 +69,10 @@ __all__ = [
     "NotSetUp",
     "PollTarget",
     "Prefix",
+    "PushTarget",
     "Receipt",
+    "Reject",
+    "Retry",
     "SlackTarget",
     "SmsTarget",
     "Sql",

@@ -14,6 +14,7 @@ BellwireError
 ├── CursorExpired
 ├── ApiKeyNotFound
 ├── SubscriptionInvalid      also a ValueError
+├── HandlersConflict
 ├── SchemaInvalid            also a ValueError
 │   └── SchemaIncompatible
 ├── EventTypeNotFound
@@ -110,6 +111,10 @@ class ApiKeyNotFound(BellwireError):
 
 class SubscriptionInvalid(BellwireError, ValueError):
     """The subscription is invalid; correct the named field and try again. Nothing was stored."""
+
+
+class HandlersConflict(BellwireError):
+    """Another application runs handlers under this service name; choose another service, or run with `replace=True`."""
 
 
 class SchemaInvalid(BellwireError, ValueError):

@@ -13,7 +13,7 @@ from bellwire.events import Event, uuid7
 from bellwire.filters import Filter, TypePattern, matches, type_matches
 from bellwire.models import TRUSTED, StrictInput
 from bellwire.targets import SPECS, Channel, Target
-from bellwire.targets.wechat_fields import check_fields
+from bellwire.targets.chat.wechat_fields import check_fields
 from bellwire.tenants import ALL_TENANTS, DEFAULT_TENANT, TenantName
 
 _SUBSCRIPTION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")

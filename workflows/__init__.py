@@ -3,11 +3,22 @@
 from workflows.dispatch import Dispatch
 from workflows.lookup import Lookup
 from workflows.notify import Notify
+from workflows.register_handlers import RegisterHandlers
 from workflows.replay import Replay
 from workflows.test_send import TestSend
 from workflows.tick import Tick
 from workflows.wait_for_event import WaitForEvent
 
-WORKFLOWS = (Notify, Dispatch, Lookup, TestSend, Tick, WaitForEvent, Replay)
+WORKFLOWS = (Notify, Dispatch, Lookup, TestSend, Tick, WaitForEvent, Replay, RegisterHandlers)
 
-__all__ = ["WORKFLOWS", "Dispatch", "Lookup", "Notify", "Replay", "TestSend", "Tick", "WaitForEvent"]
+__all__ = [
+    "WORKFLOWS",
+    "Dispatch",
+    "Lookup",
+    "Notify",
+    "RegisterHandlers",
+    "Replay",
+    "TestSend",
+    "Tick",
+    "WaitForEvent",
+]

@@ -62,6 +62,24 @@ SEND_OPTIONS: dict[str, Any] = {
     "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
 }
 
+#: Options of a call of handlers, on the task queue of their service. It waits while no process of the service runs; then the
+#: workflow looks whether its deliveries are still wanted, and calls again.
+CALL_OPTIONS: dict[str, Any] = {
+    "schedule_to_start_timeout": timedelta(minutes=10),
+    # A process begins no more of a call's functions after 5 minutes, and a function takes at most an hour.
+    "start_to_close_timeout": timedelta(minutes=70),
+    # A killed process is detected after this time, and another one makes the calls that had not ended.
+    "heartbeat_timeout": timedelta(seconds=15),
+    "retry_policy": PLATFORM_RETRY,
+    # On a cancel, the functions that run end, and what they came to is recorded.
+    "cancellation_type": ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+}
+
+#: Seconds until a delivery that a process of a service has handed back is called again.
+RETURNED_DELAY = 1.0
+#: The same if the process does not have the handler: an older version of the service, or one without it.
+UNKNOWN_HANDLER_DELAY = 30.0
+
 #: Options of a lookup. A client waits for it, so it fails soon.
 LOOKUP_OPTIONS: dict[str, Any] = {
     "start_to_close_timeout": timedelta(seconds=10),

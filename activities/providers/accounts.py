@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo
 
@@ -99,18 +100,66 @@ class FeishuAccount(Account):
     url: ApiUrl = "https://open.feishu.cn"
 
 
-AnyAccount = TypeVar("AnyAccount", bound=Account)
+def _subject(value: str) -> str:
+    """RFC 8292 §2.1. Apple refuses the pushes of a subject that is no real address; the others accept any."""
+    kind, _, rest = value.partition(":")
+    host = rest.rpartition("@")[2] if kind == "mailto" else urlsplit(value).hostname or ""
+    made_up = host == "localhost" or host.endswith((".localhost", ".invalid", ".test", ".local"))
+    if kind not in {"mailto", "https"} or "." not in host or made_up or not re.fullmatch(r"[!-;=?-~]+", rest):
+        raise ValueError("must be a real address, such as mailto:push@example.com or https://example.com/contact")
+    if kind == "mailto" and not re.fullmatch(r"[^@]+@[^@]+", rest):
+        raise ValueError("must be a real address, such as mailto:push@example.com")
+    return value
+
+
+class VapidKey(StrictInput):
+    """A key that browsers subscribe with. Its name is the `account` of their push subscriptions."""
+
+    #: 32 bytes in base64url, or a PEM.
+    private_key: Secret
+    #: Whom a push service tells about problems.
+    subject: Annotated[str, AfterValidator(_subject)]
+
+
+class FcmAccount(Account):
+    """A service account of a Firebase project, by the fields of its JSON file."""
+
+    project_id: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$")]
+    client_email: str
+    #: The PEM.
+    private_key: Secret
+    url: ApiUrl = "https://fcm.googleapis.com"
+    token_url: ApiUrl = "https://oauth2.googleapis.com/token"  # noqa: S105 - a URL
+
+
+class ApnsAccount(Account):
+    """A key of an Apple developer team, for one app."""
+
+    team_id: Annotated[str, Field(pattern=r"^[A-Z0-9]{10}$")]
+    key_id: Annotated[str, Field(pattern=r"^[A-Z0-9]{10}$")]
+    #: The PEM of the .p8 file.
+    private_key: Secret
+    #: The bundle id of the app.
+    topic: Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]{1,200}$")]
+    production_url: ApiUrl = "https://api.push.apple.com"
+    sandbox_url: ApiUrl = "https://api.sandbox.push.apple.com"
+
+
+AnyAccount = TypeVar("AnyAccount", bound=StrictInput)
 _Accounts = dict[AccountName, AnyAccount]
 
 
 class Accounts(StrictInput):
     """All accounts, by provider and name."""
 
+    apns: _Accounts[ApnsAccount] = Field(default_factory=dict)
     dingtalk: _Accounts[DingtalkAccount] = Field(default_factory=dict)
+    fcm: _Accounts[FcmAccount] = Field(default_factory=dict)
     feishu: _Accounts[FeishuAccount] = Field(default_factory=dict)
     slack: _Accounts[SlackAccount] = Field(default_factory=dict)
     telegram: _Accounts[TelegramAccount] = Field(default_factory=dict)
     wechat: _Accounts[WechatAccount] = Field(default_factory=dict)
+    vapid: _Accounts[VapidKey] = Field(default_factory=dict)
     wecom: _Accounts[WecomAccount] = Field(default_factory=dict)
 
     @classmethod

@@ -23,7 +23,7 @@ from bellwire.errors import TemplateInvalid
 from bellwire.sends import SendRequest
 from bellwire.subscriptions import Subscription
 from bellwire.targets import Channel
-from bellwire.targets.wechat_fields import check_fields
+from bellwire.targets.chat.wechat_fields import check_fields
 
 #: Longest subject, in characters.
 MAX_SUBJECT = 200

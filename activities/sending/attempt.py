@@ -13,12 +13,17 @@ from bellwire.deliveries import Attempt, DeliveryState, Fault, Outcome, OutcomeK
 from bellwire.endpoint_health import RETRY_AFTER_BOUNDS
 from bellwire.sends import SendRequest
 from bellwire.subscriptions import SubscriptionState
+from bellwire.targets import SPECS
 
 log = structlog.get_logger("bellwire")
 
 #: What a channel provides: it sends one request. Whatever the receiver or the provider does is an outcome; an exception is a
 #: fault of the platform, such as a registry that is down.
 ChannelAttempt = Callable[[SendRequest], Awaitable[Outcome]]
+
+
+#: Of every attempt for a disabled subscription.
+DISABLED = Outcome(kind=OutcomeKind.REJECTED, reason="subscription disabled", fault=Fault.OPERATOR)
 
 
 class RetryDecision(NamedTuple):
@@ -28,6 +33,15 @@ class RetryDecision(NamedTuple):
     #: Seconds until the next attempt, before jitter; None once settled.
     delay: float | None = None
     from_retry_after: bool = False
+
+
+class EndedAttempt(NamedTuple):
+    """What an attempt came to, wherever it was made."""
+
+    outcome: Outcome
+    started_at: datetime
+    #: Seconds.
+    duration: float
 
 
 async def run_attempt(
@@ -43,16 +57,29 @@ async def run_attempt(
     """
     started_at, start = datetime.now(UTC), time.perf_counter()
     if request.subscription.state is SubscriptionState.DISABLED:
-        outcome = Outcome(kind=OutcomeKind.REJECTED, reason="subscription disabled", fault=Fault.OPERATOR)
+        outcome = DISABLED
     else:
         outcome = await attempt(request)
+    ended = EndedAttempt(outcome, started_at, time.perf_counter() - start)
+    return finish_attempt(request, ended, default_schedule, published_at=published_at)
+
+
+def finish_attempt(
+    request: SendRequest,
+    ended: EndedAttempt,
+    default_schedule: Sequence[float],
+    *,
+    published_at: datetime | None = None,
+) -> Attempt:
+    """Decide what follows from an attempt, log it and count it."""
+    outcome = ended.outcome
     decision = decide_retry(outcome, request, default_schedule)
     done = Attempt(
         event_key=request.delivery.event_key,
         subscription_id=request.delivery.subscription_id,
         number=request.number,
-        started_at=started_at,
-        duration=time.perf_counter() - start,
+        started_at=ended.started_at,
+        duration=ended.duration,
         outcome=outcome,
         state=decision.state,
         delay=decision.delay,
@@ -69,7 +96,8 @@ async def run_attempt(
 def decide_retry(outcome: Outcome, request: SendRequest, default_schedule: Sequence[float]) -> RetryDecision:
     """The state of a delivery after an outcome, and when it is attempted again.
 
-    The longer of Retry-After and the schedule's delay counts, so that a receiver can postpone attempts but not use them up.
+    The longer of Retry-After and the schedule's delay counts, so that a receiver can postpone attempts but not use them up. A
+    handler is the platform's own code: the delay that it asks for counts, whatever the schedule's is.
     """
     if outcome.kind is OutcomeKind.DELIVERED:
         return RetryDecision(DeliveryState.DELIVERED)
@@ -84,6 +112,8 @@ def decide_retry(outcome: Outcome, request: SendRequest, default_schedule: Seque
     if step >= len(schedule):
         return RetryDecision(DeliveryState.EXHAUSTED)
     delay, requested = schedule[step], min(outcome.retry_after or 0.0, RETRY_AFTER_BOUNDS[1])
+    if SPECS[request.delivery.channel].in_services and outcome.retry_after is not None:
+        return RetryDecision(DeliveryState.WAITING, outcome.retry_after, from_retry_after=True)
     return RetryDecision(DeliveryState.WAITING, max(delay, requested), from_retry_after=requested > delay)
 
 

@@ -39,6 +39,12 @@ class AttemptLedger:
 
     async def load_due(self, groups: Sequence[Group]) -> list[SendRequest]:
         """Load the deliveries of the groups and return those to attempt now: neither recorded already nor held by a gate."""
+        passed, held = await screen(self._registry, await self.load_unrecorded(groups), now=datetime.now(UTC))
+        self._deferred += held
+        return passed
+
+    async def load_unrecorded(self, groups: Sequence[Group]) -> list[SendRequest]:
+        """Load the deliveries of the groups and return those whose attempt is not recorded yet."""
         self._channels.update((name, group.channel) for group in groups for name in group.subscription_ids)
         loaded = await self._registry.attempts.load(groups)
         if len(loaded) < sum(len(group.subscription_ids) for group in groups):
@@ -46,9 +52,7 @@ class AttemptLedger:
             expected = Counter(group.event_key for group in groups for _ in group.subscription_ids)
             for event_key, number in (expected - found).items():
                 self.count_missing(event_key, number)
-        passed, held = await screen(self._registry, self.skip_recorded(loaded), now=datetime.now(UTC))
-        self._deferred += held
-        return passed
+        return self.skip_recorded(loaded)
 
     def skip_recorded(self, requests: Sequence[SendRequest]) -> list[SendRequest]:
         """Count what the registry has already, from an earlier try of the activity, and return the rest."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from activities.rendering.text import one_line
 from bellwire.errors import TemplateInvalid
-from bellwire.targets.wechat_fields import MAX_FIELDS, FieldType, field_type
+from bellwire.targets.chat.wechat_fields import MAX_FIELDS, FieldType, field_type
 
 #: Stands for an empty value, which WeChat refuses.
 EMPTY = "-"

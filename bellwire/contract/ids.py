@@ -79,6 +79,11 @@ def new_lookup_id() -> str:
     return f"lookup/{uuid7()}"
 
 
+def new_registration_id(service: str) -> str:
+    """The id of a new RegisterHandlers."""
+    return f"handlers/{service}/{uuid7()}"
+
+
 def new_test_send_id(subscription_id: str) -> str:
     """The id of a new TestSend."""
     return f"test-send/{subscription_id}/{uuid7()}"

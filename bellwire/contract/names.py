@@ -18,6 +18,10 @@ TEST_SEND = "TestSend"
 REPLAY = "Replay"
 TICK = "Tick"
 WAIT_FOR_EVENT = "WaitForEvent"
+REGISTER_HANDLERS = "RegisterHandlers"
+
+#: The activity that services register for their handlers.
+CALL_HANDLERS = "call_handlers"
 
 # Search attributes, registered by `python -m starter setup`.
 TENANT = SearchAttributeKey.for_keyword("BellwireTenant")

@@ -8,6 +8,12 @@ from collections.abc import Awaitable, Callable
 
 from temporalio import activity
 
+from bellwire.contract.handlers import (
+    CallRecords,
+    HandlerRegistration,
+    HandlerRegistrationResult,
+    OpenedCalls,
+)
 from bellwire.contract.payloads import (
     Chunk,
     ChunkResult,
@@ -27,7 +33,7 @@ from bellwire.contract.replays import OpenPastInput, ReplayBatch, SelectReplayIn
 from bellwire.contract.test_sends import TestSendInput, TestSendResult
 from bellwire.contract.ticks import PlanTickInput, TickRecord
 from bellwire.events import Event
-from bellwire.targets import SPECS, ChannelSpec
+from bellwire.targets import SPECS, WORKER_CHANNELS, ChannelSpec
 
 
 def _stub(name: str) -> NotImplementedError:
@@ -100,6 +106,24 @@ async def send_test(test_send: TestSendInput) -> TestSendResult:
     raise _stub("send_test")
 
 
+@activity.defn
+async def open_calls(chunk: Chunk) -> OpenedCalls:
+    """Return the calls of handlers that are due, by service. What needs no call is recorded."""
+    raise _stub("open_calls")
+
+
+@activity.defn
+async def record_calls(records: CallRecords) -> ChunkResult:
+    """Record what calls of handlers came to."""
+    raise _stub("record_calls")
+
+
+@activity.defn
+async def register_handlers(registration: HandlerRegistration) -> HandlerRegistrationResult:
+    """Store the subscriptions of a service's handlers. What is refused is `refused`, and no failure."""
+    raise _stub("register_handlers")
+
+
 def _send_stub(spec: ChannelSpec) -> Callable[[Chunk], Awaitable[ChunkResult]]:
     @activity.defn(name=spec.activity)
     async def send(chunk: Chunk) -> ChunkResult:
@@ -110,4 +134,4 @@ def _send_stub(spec: ChannelSpec) -> Callable[[Chunk], Awaitable[ChunkResult]]:
 
 
 #: The stub of each channel's send activity: send_email, send_sms, …
-SEND = {channel: _send_stub(spec) for channel, spec in SPECS.items()}
+SEND = {channel: _send_stub(SPECS[channel]) for channel in WORKER_CHANNELS}

@@ -29,6 +29,7 @@ class OperationalEvent(StrEnum):
     DISABLED = "bellwire.subscription.disabled"
     EXHAUSTED = "bellwire.delivery.exhausted"
     CONFLICT = "bellwire.event.conflict"
+    HANDLERS_ABSENT = "bellwire.handlers.absent"
 
 
 def event_of(
@@ -104,6 +105,23 @@ def conflict_event(event: Event, *, workflow_id: str, run_id: str, published_by:
             "event_type": event.type,
             "workflow": workflow_id,
             "published_by": published_by,
+        },
+    )
+
+
+def absent_event(service: str, *, tenant: str, handlers: Sequence[str], last_seen: datetime, now: datetime) -> Event:
+    """The event for a tenant about a service of whose handlers no process runs. Their deliveries wait."""
+    return Event(
+        id=str(uuid7()),
+        source=SOURCE,
+        type=str(OperationalEvent.HANDLERS_ABSENT),
+        subject=service,
+        tenant=tenant,
+        time=now,
+        data={
+            "service": service,
+            "handlers": list(handlers),
+            "last_seen": last_seen.isoformat(timespec="seconds"),
         },
     )
 

@@ -17,6 +17,7 @@ from bellwire.registry.db import schema
 from bellwire.registry.db.engine import Database
 from bellwire.registry.deliveries import Deliveries
 from bellwire.registry.events import Events
+from bellwire.registry.handlers import HandlerServices
 from bellwire.registry.limits import RateLimits
 from bellwire.registry.matching import Matching
 from bellwire.registry.operational_events import OperationalEvents
@@ -51,6 +52,7 @@ class Registry:
         self.deliveries = Deliveries(database)
         self.event_types = EventTypes(database)
         self.events = Events(database)
+        self.handlers = HandlerServices(database)
         self.explanations = Explanations(database)
         self.feeds = Feeds(database)
         self.idempotency = Idempotency(database)

@@ -24,6 +24,7 @@ from bellwire.errors import BellwireError, problem_text
 from bellwire.exchanges import KeepExchanges
 from bellwire.keys.keyring import KeyRing
 from bellwire.service import settings_values
+from bellwire.targets.push import PUSH_HOSTS
 from bellwire.targets.sms import MAX_SEGMENTS, sms_sender
 
 #: The settings of a single relay. BELLWIRE_SMTP_RELAYS replaces all of them.
@@ -143,6 +144,9 @@ class Settings(BaseSettings):
     #: Secrets that this file refers to, one variable each: BELLWIRE_ACCOUNT_SECRETS__SLACK=….
     account_secrets: dict[str, SecretStr] = Field(default_factory=dict)
 
+    #: Hosts of the push services that browsers may have, separated by commas; * stands for any characters.
+    push_hosts: Annotated[tuple[str, ...], NoDecode] = PUSH_HOSTS
+
     #: Timeout of a webhook request, in seconds, from connecting to the end of the response.
     webhook_timeout: float = Field(default=20, ge=1, le=30)
     #: Maximum connections of a worker process to one host and port. Further deliveries to it wait in order; a fifth is kept for
@@ -214,7 +218,15 @@ class Settings(BaseSettings):
     @classmethod
     def _split_lists(cls, values: dict[str, Any]) -> dict[str, Any]:
         values = dict(values)
-        for name in ("api_origins", "codec_origins", "egress_allow", "sms_senders", "webhook_ports", "warn_after"):
+        for name in (
+            "api_origins",
+            "codec_origins",
+            "egress_allow",
+            "push_hosts",
+            "sms_senders",
+            "webhook_ports",
+            "warn_after",
+        ):
             if isinstance(given := values.get(name), str):
                 parts = settings_values.split(given)
                 values[name] = None if name == "webhook_ports" and parts == ["*"] else parts

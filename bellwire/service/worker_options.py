@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 
 from bellwire.service.processes import MAX_PROCESSES
-from bellwire.targets import Channel
+from bellwire.targets import WORKER_CHANNELS, Channel
 
 
 class WorkerOptions(argparse.Namespace):
@@ -28,8 +28,8 @@ def option_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="worker.py", description="Run Bellwire's workflows and channels. Settings: BELLWIRE_*, TEMPORAL_*."
     )
-    channels_help = f"only these, separated by commas: {','.join(Channel)}"
-    parser.add_argument("--channels", type=_channels, default=list(Channel), help=channels_help)
+    channels_help = f"only these, separated by commas: {','.join(WORKER_CHANNELS)}"
+    parser.add_argument("--channels", type=_channels, default=list(WORKER_CHANNELS), help=channels_help)
     parser.add_argument("--no-workflows", action="store_true", help="poll the channels only")
     parser.add_argument(
         "--processes",
@@ -44,9 +44,12 @@ def option_parser() -> argparse.ArgumentParser:
 
 def _channels(text: str) -> list[Channel]:
     try:
-        return [Channel(name.strip()) for name in text.split(",") if name.strip()]
+        channels = [Channel(name.strip()) for name in text.split(",") if name.strip()]
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{error}; channels are {', '.join(Channel)}") from error
+        raise argparse.ArgumentTypeError(f"{error}; channels are {', '.join(WORKER_CHANNELS)}") from error
+    if elsewhere := [channel for channel in channels if channel not in WORKER_CHANNELS]:
+        raise argparse.ArgumentTypeError(f"{', '.join(elsewhere)} runs in services, not in this worker")
+    return channels
 
 
 def _processes(text: str) -> int:

@@ -9,19 +9,23 @@ from bellwire.targets.chat.feishu import FEISHU, FeishuTarget
 from bellwire.targets.chat.slack import SLACK, SlackTarget
 from bellwire.targets.chat.teams import TEAMS, TeamsTarget
 from bellwire.targets.chat.telegram import TELEGRAM, TelegramTarget
+from bellwire.targets.chat.wechat import WECHAT, WechatKind, WechatTarget
 from bellwire.targets.chat.wecom import WECOM, WecomTarget
 from bellwire.targets.email import EMAIL, EmailTarget
+from bellwire.targets.handler import HANDLER, HandlerTarget
 from bellwire.targets.poll import POLL, PollTarget
+from bellwire.targets.push import PUSH, PushTarget
 from bellwire.targets.sms import SMS, SmsTarget
-from bellwire.targets.specs import SPECS, Target
+from bellwire.targets.specs import SPECS, WORKER_CHANNELS, Target
 from bellwire.targets.webhook import WEBHOOK, WebhookFormat, WebhookTarget
-from bellwire.targets.wechat import WECHAT, WechatKind, WechatTarget
 
 __all__ = [
     "DINGTALK",
     "EMAIL",
     "FEISHU",
+    "HANDLER",
     "POLL",
+    "PUSH",
     "SLACK",
     "SMS",
     "SPECS",
@@ -30,13 +34,16 @@ __all__ = [
     "WEBHOOK",
     "WECHAT",
     "WECOM",
+    "WORKER_CHANNELS",
     "Channel",
     "ChannelSpec",
     "ChannelTarget",
     "DingtalkTarget",
     "EmailTarget",
     "FeishuTarget",
+    "HandlerTarget",
     "PollTarget",
+    "PushTarget",
     "SlackTarget",
     "SmsTarget",
     "Target",

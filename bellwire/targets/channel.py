@@ -16,12 +16,14 @@ class Channel(StrEnum):
     WEBHOOK = "webhook"
     DINGTALK = "dingtalk"
     FEISHU = "feishu"
+    PUSH = "push"
     SLACK = "slack"
     TEAMS = "teams"
     TELEGRAM = "telegram"
     WECHAT = "wechat"
     WECOM = "wecom"
     POLL = "poll"
+    HANDLER = "handler"
 
 
 class ChannelTarget(StrictInput):
@@ -68,6 +70,9 @@ class ChannelSpec:
     intent: bool = False
     #: Whether subscriptions have a secret by which receivers verify what they get.
     signed: bool = False
+    #: Whether deliveries are calls within services' own processes: no worker sends them, and the delay that a call asks for is
+    #: followed to the second, even if the schedule's is longer.
+    in_services: bool = False
     #: What equals for all spellings of one address and differs for two addresses: by it suppressions and erasures find it.
     address_key: Callable[[str], str] = folded
 

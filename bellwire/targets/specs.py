@@ -12,20 +12,24 @@ from bellwire.targets.chat.feishu import FEISHU, FeishuTarget
 from bellwire.targets.chat.slack import SLACK, SlackTarget
 from bellwire.targets.chat.teams import TEAMS, TeamsTarget
 from bellwire.targets.chat.telegram import TELEGRAM, TelegramTarget
+from bellwire.targets.chat.wechat import WECHAT, WechatTarget
 from bellwire.targets.chat.wecom import WECOM, WecomTarget
 from bellwire.targets.email import EMAIL, EmailTarget
+from bellwire.targets.handler import HANDLER, HandlerTarget
 from bellwire.targets.poll import POLL, PollTarget
+from bellwire.targets.push import PUSH, PushTarget
 from bellwire.targets.sms import SMS, SmsTarget
 from bellwire.targets.webhook import WEBHOOK, WebhookTarget
-from bellwire.targets.wechat import WECHAT, WechatTarget
 
 #: A target of any channel.
 Target = Annotated[
     Union[  # noqa: UP007 - a new channel is a line of its own
         DingtalkTarget,
         EmailTarget,
+        HandlerTarget,
         FeishuTarget,
         PollTarget,
+        PushTarget,
         SlackTarget,
         SmsTarget,
         TeamsTarget,
@@ -40,8 +44,10 @@ Target = Annotated[
 _SPECS = (
     DINGTALK,
     EMAIL,
+    HANDLER,
     FEISHU,
     POLL,
+    PUSH,
     SLACK,
     SMS,
     TEAMS,
@@ -52,3 +58,6 @@ _SPECS = (
 )
 #: The spec of each channel.
 SPECS: Mapping[Channel, ChannelSpec] = MappingProxyType({spec.channel: spec for spec in _SPECS})
+
+#: The channels that the worker sends over.
+WORKER_CHANNELS = tuple(channel for channel in Channel if not SPECS[channel].in_services)

@@ -48,6 +48,21 @@ async def is_polled(temporal: Temporal, queue: str = QUEUE, *, for_workflows: bo
     return any(poller.last_access_time.ToDatetime(UTC) > since for poller in response.pollers)
 
 
+async def last_poll(temporal: Temporal, queue: str) -> datetime | None:
+    """When a worker last polled the task queue for activities; None if none has for five minutes, which the server remembers.
+
+    Also None if the server does not say.
+    """
+    request = DescribeTaskQueueRequest(
+        namespace=temporal.namespace, task_queue=TaskQueue(name=queue), task_queue_type=_KINDS[False]
+    )
+    try:
+        response = await temporal.workflow_service.describe_task_queue(request, timeout=DESCRIBE_TIMEOUT)
+    except RPCError:
+        return None
+    return max((poller.last_access_time.ToDatetime(UTC) for poller in response.pollers), default=None)
+
+
 async def require_worker(temporal: Temporal) -> None:
     """Raise WorkerUnavailable if no worker polls for workflows."""
     if not await is_polled(temporal):

@@ -3,13 +3,12 @@
 It needs `pip install bellwire[testing]`, which brings Temporal's time-skipping server; nothing is downloaded later.
 """
 
+from bellwire.testing.captured import CapturedAttempt, CapturedDelivery
 from bellwire.testing.environment import (
     BellwireEnvironment,
-    CapturedDelivery,
     SkippingClient,
     bellwire_environment,
 )
-from bellwire.testing.platform import CapturedAttempt
 from bellwire.testing.responses import Response, deferred, delivered, rejected
 from bellwire.testing.server import time_skipping_server
 

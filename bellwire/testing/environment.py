@@ -4,7 +4,6 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import repeat
 from typing import TYPE_CHECKING
@@ -14,18 +13,17 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import UnsandboxedWorkflowRunner
 
 from bellwire.client import Client
-from bellwire.deliveries import DeliveryState
-from bellwire.events import Event
 from bellwire.receipts import EventReference, Status
 from bellwire.subscriptions import Subscription
-from bellwire.targets import Channel
-from bellwire.testing.platform import CapturedAttempt, ScriptedPlatform
+from bellwire.testing.captured import CapturedAttempt, CapturedDelivery
+from bellwire.testing.platform import ScriptedPlatform
 from bellwire.testing.registry import MemoryDelivery
 from bellwire.testing.responses import Response, delivered
 from bellwire.testing.server import Clock, time_skipping_server
 
 if TYPE_CHECKING:
     from bellwire.catalog import Catalog
+    from bellwire.handlers import Handlers
 
 #: Real seconds that `wait` and `until` take at most: a test must not hang.
 MAX_WAIT = 60.0
@@ -33,23 +31,6 @@ MAX_WAIT = 60.0
 _LOOK_INTERVAL = 0.01
 #: Servers that have an environment.
 _in_use: set[int] = set()
-
-
-@dataclass(frozen=True)
-class CapturedDelivery:
-    """One event for one subscription, as it is now."""
-
-    event: Event
-    subscription: Subscription
-    state: DeliveryState
-    #: Attempts made so far.
-    attempts: int
-    #: Of the last attempt; empty before the first.
-    reason: str
-
-    @property
-    def channel(self) -> Channel:
-        return self.subscription.channel
 
 
 class SkippingClient(Client):
@@ -146,6 +127,12 @@ class BellwireEnvironment:
         async with asyncio.timeout(timeout):
             while not fact():  # noqa: ASYNC110 - a fact is not an event
                 await asyncio.sleep(_LOOK_INTERVAL)
+
+    @asynccontextmanager
+    async def running(self, handlers: "Handlers") -> AsyncIterator[None]:
+        """Register a service's handlers, and call them while inside, for what is published there and for what waited for them."""
+        async with handlers.running(self.client):
+            yield
 
     @asynccontextmanager
     async def _polling(self) -> AsyncIterator[None]:

@@ -4,8 +4,7 @@ import asyncio
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from temporalio import activity
@@ -26,11 +25,10 @@ from bellwire.contract import (
     TestSendResult,
 )
 from bellwire.deliveries import FAILED, DeliveryState, Failed, OutcomeKind
-from bellwire.events import Event
 from bellwire.nexus.following import Follower
-from bellwire.subscriptions import Subscription
-from bellwire.targets import SPECS, Channel
+from bellwire.targets import SPECS, WORKER_CHANNELS, Channel
 from bellwire.testing.bundled import workflows
+from bellwire.testing.handlers import MemoryHandlers
 from bellwire.testing.registry import MemoryDelivery, MemoryRegistry
 from bellwire.testing.responses import Response, delivered
 
@@ -44,27 +42,7 @@ class StartedAttempt(NamedTuple):
     at: datetime
 
 
-@dataclass(frozen=True)
-class CapturedAttempt:
-    """One attempt: what would have been sent to whom, and how the receiver responded."""
-
-    event: Event
-    subscription: Subscription
-    #: Its number, from 1.
-    number: int
-    #: `delivered`, `rejected` or `deferred`.
-    outcome: OutcomeKind
-    #: Why, as the response says.
-    reason: str
-    #: Simulated time.
-    at: datetime
-
-    @property
-    def channel(self) -> Channel:
-        return self.subscription.channel
-
-
-class ScriptedPlatform(MemoryRegistry):
+class ScriptedPlatform(MemoryHandlers, MemoryRegistry):
     """A registry in memory, and channels that send nothing. `respond` decides the result of each attempt."""
 
     def __init__(self, env: WorkflowEnvironment | None = None) -> None:
@@ -77,8 +55,6 @@ class ScriptedPlatform(MemoryRegistry):
         #: Attempts for these subscriptions do not end before their gate opens.
         self.gates: dict[str, asyncio.Event] = {}
         self.attempts: list[StartedAttempt] = []
-        #: Attempts that have ended, for subscriptions that are stored.
-        self.captured: list[CapturedAttempt] = []
         self.chunks: list[Chunk] = []
 
     @property
@@ -90,10 +66,13 @@ class ScriptedPlatform(MemoryRegistry):
         """When attempts for a subscription were started."""
         return [at for each, _, at in self.attempts if each == subscription_id]
 
+    async def now(self) -> datetime:
+        return await self.env.get_current_time() if self._env else await super().now()
+
     async def send(self, _channel: Channel, chunk: Chunk) -> ChunkResult:
         """The send activity of a channel."""
         self.chunks.append(chunk)
-        now = await self.env.get_current_time() if self._env else datetime.now(UTC)
+        now = await self.now()
         settled: dict[str, Counter[DeliveryState]] = defaultdict(Counter)
         deferred: list[Deferred] = []
         failed: list[Failed] = []
@@ -128,9 +107,8 @@ class ScriptedPlatform(MemoryRegistry):
         subscription = self.stored.get(delivery.subscription_id)
         if subscription:
             schedule = schedule if subscription.retry_schedule is None else subscription.retry_schedule
-            event = self.events[delivery.event_key].event
-            outcome = OutcomeKind.DEFERRED if response.state is DeliveryState.WAITING else OutcomeKind(response.state)
-            self.captured.append(CapturedAttempt(event, subscription, group.attempt, outcome, response.reason, now))
+        outcome = OutcomeKind.DEFERRED if response.state is DeliveryState.WAITING else OutcomeKind(response.state)
+        self.capture(delivery, outcome, now)
         if response.state is not DeliveryState.WAITING:
             return
         uncounted = group.extra and group.attempt > delivery.schedule_from + 1
@@ -183,6 +161,9 @@ class ScriptedPlatform(MemoryRegistry):
             self.settle,
             self.lookup,
             self.send_inline,
+            self.open_calls,
+            self.record_calls,
+            self.register_handlers,
             self.plan_tick,
             self.record_tick,
         ]
@@ -192,7 +173,7 @@ class ScriptedPlatform(MemoryRegistry):
                 # The SDK takes an activation of 2 s for a deadlock; on a busy machine, the sandbox alone may take that.
                 main._workflow_worker._deadlock_timeout_seconds = 30
             await workers.enter_async_context(main)
-            for channel in Channel:
+            for channel in WORKER_CHANNELS:
                 activities = [self._send_activity(channel), self.send_test]
                 worker = Worker(client, task_queue=contract.channel_queue(channel), activities=activities)
                 await workers.enter_async_context(worker)

@@ -31,13 +31,14 @@ from bellwire.contract import (
     SettleResult,
     TickRecord,
 )
-from bellwire.deliveries import Counts, DeliveryState
+from bellwire.deliveries import Counts, DeliveryState, OutcomeKind
 from bellwire.errors import RegistryUnavailable
 from bellwire.events import Event, event_key
 from bellwire.replays import ReplayState
 from bellwire.subscriptions import Subscription
 from bellwire.targets import Channel
 from bellwire.tenants import ALL_TENANTS
+from bellwire.testing.captured import CapturedAttempt
 
 
 @dataclass
@@ -93,6 +94,8 @@ class MemoryRegistry:
         self.refuse = False
         self.events: dict[str, MemoryEvent] = {}
         self.deliveries: dict[tuple[str, str], MemoryDelivery] = {}
+        #: Attempts that have ended, for subscriptions that are stored.
+        self.captured: list[CapturedAttempt] = []
         self.replays: dict[str, MemoryReplay] = {}
         #: The recorded ticks of schedules, and whether recording fails.
         self.ticks: list[TickRecord] = []
@@ -109,6 +112,16 @@ class MemoryRegistry:
         for pair, delivery in list(self.deliveries.items()):
             if delivery.subscription_id == subscription_id and not delivery.state.settled:
                 del self.deliveries[pair]
+
+    async def now(self) -> datetime:
+        """The time of the server, as far as there is one."""
+        return datetime.now(UTC)
+
+    def capture(self, delivery: MemoryDelivery, outcome: OutcomeKind, at: datetime) -> None:
+        """Add the attempt that a delivery has just had."""
+        if subscription := self.stored.get(delivery.subscription_id):
+            event, number = self.events[delivery.event_key].event, delivery.attempts
+            self.captured.append(CapturedAttempt(event, subscription, number, outcome, delivery.reason, at))
 
     def matching(self, event: Event) -> dict[str, Channel]:
         """The channels of the subscriptions that want an event, by their ids."""

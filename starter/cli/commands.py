@@ -27,6 +27,9 @@ COMMANDS = {
         "app",
         "List subscriptions; show, update, test, pause, resume or delete one, or rotate its secret.",
     ),
+    "handlers": Command(
+        "subscribers.handlers", "app", "List the handlers that services have registered in code; remove one."
+    ),
     "publish": Command("delivery.publish", "publish", "Publish an event, or many."),
     "events": Command("delivery.events", "app", "List events; show, pause, resume or cancel one."),
     "explain": Command(

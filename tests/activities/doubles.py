@@ -21,10 +21,12 @@ from starter.local.receivers.providers.feishu import FakeFeishu
 from starter.local.receivers.providers.slack import FakeSlack
 from starter.local.receivers.providers.teams import FakeTeams
 from starter.local.receivers.providers.telegram import FakeTelegram
+from starter.local.receivers.providers.web_push import Browser, FakePushService
 from starter.local.receivers.providers.wechat import FakeWechat
 from starter.local.receivers.providers.wecom import FakeWecom
 from starter.local.receivers.twilio import FakeTwilio, SmsResponse
 from starter.local.receivers.webhooks import WebhookReceiver, WebhookResponse
+from tests.activities.push.channels import raw
 
 #: Stands for private data: in addresses, credentials, events, and in what receivers respond.
 CANARY = "canary7f3a"
@@ -243,6 +245,44 @@ class TelegramDouble(Double):
 
 
 @dataclass
+class PushDouble(Double):
+    """Browsers that subscribed at a push service; what identifies a push is its topic."""
+
+    service: FakePushService
+    folder: Path
+    channel = Channel.PUSH
+
+    def __post_init__(self) -> None:
+        self.browser = Browser()
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        file = self.folder / "accounts.json"
+        vapid = {"private_key": "BELLWIRE_ACCOUNT_SECRETS__VAPID", "subject": "mailto:push@shop.example.com"}
+        file.write_text(json.dumps({"vapid": {"default": vapid}}))
+        secrets = {"vapid": raw(self.browser.key)}
+        return {**PRIVATE_HTTP, "accounts": file, "account_secrets": secrets, "push_hosts": "127.0.0.1"}
+
+    def target(self, number: int) -> dict[str, Any]:
+        return {"channel": "push", "web": self.browser.subscription(self.service.endpoint(self._name(number)))}
+
+    def private(self, number: int) -> Sequence[str]:
+        return [self._name(number), self.service.url]
+
+    def defer(self, number: int) -> None:
+        self.service.script(Answer(status=500, body=CANARY), recipient=self._name(number))
+
+    def reject(self, number: int) -> None:
+        self.service.script(Answer(status=410, body=CANARY), recipient=self._name(number))
+
+    async def arrived(self, number: int, registry: Registry) -> list[str]:
+        return [each.key for each in self.service.accepted if each.recipient == self._name(number)]
+
+    def _name(self, number: int) -> str:
+        return f"{CANARY}-{number}"
+
+
+@dataclass
 class WechatDouble(Double):
     """Followers of an Official Account."""
 
@@ -338,6 +378,13 @@ async def _telegram() -> AsyncIterator[Double]:
 
 
 @asynccontextmanager
+async def _push() -> AsyncIterator[Double]:
+    with TemporaryDirectory() as folder:
+        async with FakePushService() as service:
+            yield PushDouble(service, Path(folder))
+
+
+@asynccontextmanager
 async def _wechat() -> AsyncIterator[Double]:
     with TemporaryDirectory() as folder:
         async with FakeWechat() as wechat:
@@ -359,6 +406,7 @@ DOUBLES = {
     Channel.EMAIL: _email,
     Channel.FEISHU: _hooks(Channel.FEISHU, FakeFeishu, "bot", Answer(status=500, body=CANARY), _said("code", 19001)),
     Channel.POLL: _poll,
+    Channel.PUSH: _push,
     Channel.SLACK: _hooks(
         Channel.SLACK, FakeSlack, "webhook", Answer(status=500, body=CANARY), Answer(status=404, body=CANARY)
     ),

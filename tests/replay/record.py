@@ -6,16 +6,18 @@ The files prove that open workflows survive a deployment. Record again only to a
 
 import asyncio
 import sys
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 from temporalio.testing import WorkflowEnvironment
 
-from bellwire import Client, EventNotFound, Receipt
+from bellwire import Client, Event, EventNotFound, Handlers, Receipt, Retry
 from bellwire.contract import (
     LOOKUP,
     QUEUE,
+    REGISTER_HANDLERS,
     REPLAY,
     TEST_SEND,
     TICK,
@@ -169,6 +171,38 @@ async def test_send(platform: FakePlatform, client: Client) -> dict[str, str]:
     return {"test-send-deferred": workflow_id}
 
 
+async def called(platform: FakePlatform, client: Client) -> dict[str, str]:
+    """One handler succeeds at once, one after a deferral, one is paused while its service does not run, beside a webhook."""
+    platform.subscriptions = {Channel.HANDLER: ["up_a", "up_b", "down_c"], Channel.WEBHOOK: ["w"]}
+    handlers, attempts = Handlers(service="up"), Counter[str]()
+
+    @handlers.on("*", name="a")
+    async def succeed(_: Event) -> None: ...
+
+    @handlers.on("*", name="b")
+    def ask_for_a_retry(event: Event) -> None:
+        attempts[event.id] += 1
+        if attempts[event.id] == 1:
+            raise Retry("later", after=0.3)
+
+    async with handlers.running(client):
+        receipt = await client.publish(event())
+        await until_delivered(client, receipt, 3)
+    handle = client.temporal.get_workflow_handle(receipt.workflow_id)
+    await handle.execute_update("pause", "down_c")
+    await handle.execute_update("cancel", "down_c")
+    await client.wait(receipt, timeout=30)
+    async for found in client.temporal.list_workflows(f"WorkflowType = '{REGISTER_HANDLERS}'"):
+        return {"notify-called": receipt.workflow_id, "register-handlers": found.id}
+    raise AssertionError("nothing is registered")
+
+
+async def until_delivered(client: Client, receipt: Receipt, number: int) -> None:
+    async with asyncio.timeout(20):
+        while (await client.status(receipt)).counts.delivered < number:
+            await asyncio.sleep(0.05)
+
+
 async def replayed(platform: FakePlatform, client: Client) -> dict[str, str]:
     """A replay of past events in two batches, one of which is deferred, and of a failed delivery."""
     platform.subscriptions = {Channel.WEBHOOK: ["late"]}
@@ -227,6 +261,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     inline_remaining,
     not_found,
     test_send,
+    called,
     replayed,
     ticked,
     waited,

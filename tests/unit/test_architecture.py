@@ -22,6 +22,8 @@ from temporalio.testing import WorkflowEnvironment
 import worker
 from activities.channels import open_channels
 from activities.email.opening import dkim_signer
+from activities.handler.calls import HandlerCalling
+from activities.handler.registration import HandlerRegistry
 from activities.replaying import Replayer
 from activities.resolve import Resolver
 from activities.sending.inline import InlineSender
@@ -32,7 +34,7 @@ from bellwire.client import Client
 from bellwire.nexus.following import Follower, follow_event
 from bellwire.registry import Registry
 from bellwire.service.settings import Settings
-from bellwire.targets import Channel
+from bellwire.targets import WORKER_CHANNELS
 
 CHECKOUT = Path(__file__).parents[2]
 APPLICATION = ("workflows", "activities", "starter", "worker")
@@ -72,6 +74,7 @@ GUARD = {"activities/egress"}
 TRUSTED_CLIENTS = {
     *(
         "activities/providers",
+        "activities/push",
         "bellwire/cli",
         "bellwire/http",
         "starter/gateway",
@@ -88,6 +91,8 @@ LOCAL_ACTIVITIES = [
     *Replayer(NO_REGISTRY).activities,
     *Ticks(NO_REGISTRY).activities,
     InlineSender(NO_REGISTRY, {}, limit=1).send_inline,
+    *HandlerCalling(NO_REGISTRY).activities,
+    *HandlerRegistry(NO_REGISTRY).activities,
     Follower(cast(Client, None)).follow_event,
 ]
 
@@ -205,7 +210,7 @@ def _closure(names: set[str]) -> set[str]:
 def test_every_stub_has_exactly_one_channel_or_is_run_by_the_workflow_worker() -> None:
     sends = {_name(stub) for stub in contract.SEND.values()}
     local = {_name(implementation) for implementation in LOCAL_ACTIVITIES}
-    assert contract.SEND.keys() == set(Channel)
+    assert contract.SEND.keys() == set(WORKER_CHANNELS)
     assert len(sends) == len(contract.SEND)
     assert not sends & local
     # Every channel sends tests, by one implementation.
@@ -253,8 +258,8 @@ async def test_a_key_that_is_none_keeps_the_worker_from_starting() -> None:
 
 
 async def test_the_queues_that_are_declared_are_those_that_are_polled(time_skipping: WorkflowEnvironment) -> None:
-    declared = {contract.QUEUE, *map(contract.channel_queue, Channel)}
-    async with worker.polling(time_skipping.client, NO_REGISTRY, Settings(), list(Channel)) as workers:
+    declared = {contract.QUEUE, *map(contract.channel_queue, WORKER_CHANNELS)}
+    async with worker.polling(time_skipping.client, NO_REGISTRY, Settings(), WORKER_CHANNELS) as workers:
         polled = [each.task_queue for each in workers]
     assert sorted(polled) == sorted(declared)
 

@@ -19,7 +19,8 @@ from bellwire.keys.keyring import new_entry
 from bellwire.registry import Registry
 from bellwire.registry.api.api_keys import ApiKey
 from bellwire.registry.db.auditing import Actor, AuditEntry, acting
-from bellwire.targets import Channel
+from bellwire.subscriptions import Subscription
+from bellwire.targets import Channel, HandlerTarget
 from starter.cli.main import app, main
 from starter.operations.delivery.controlling import control
 from starter.operations.delivery.deliveries import get_delivery, retry_delivery
@@ -36,6 +37,7 @@ UNCHANGED = {
     *("events list", "events show", "deliveries list", "deliveries show", "explain", "subscriptions simulate"),
     *("events scheduled", "replay list", "replay show"),
     *("schedules list", "schedules show", "schedules ticks"),
+    *("handlers", "handlers list"),
     *("suppressions", "suppressions list", "limits", "templates list", "templates preview"),
     *("types list", "types show", "types lint", "types docs", "api-keys list"),
 }
@@ -62,6 +64,7 @@ CHANGING: list[tuple[list[str], list[str]]] = [
     (["subscriptions", "resume", "made"], ["subscription.resumed"]),
     (["subscriptions", "rotate", "made"], ["subscription.secret_rotated"]),
     (["subscriptions", "delete", "made"], ["subscription.deleted"]),
+    (["handlers", "remove", "accounts"], ["handler.removed"]),
     (["suppressions", "add", "eve@example.com"], ["suppression.added"]),
     (["suppressions", "lift", "eve@example.com"], ["suppression.lifted"]),
     (["bounces", "report.eml"], ["suppression.added"]),
@@ -112,12 +115,22 @@ async def _newest_key(url: str) -> ApiKey:
         await registry.close()
 
 
+async def _register_a_handler(url: str) -> None:
+    registry = await Registry.open(url)
+    try:
+        target = HandlerTarget(service="accounts", name="send_welcome")
+        await registry.handlers.register("accounts", "tests", [Subscription(types=("user.registered",), target=target)])
+    finally:
+        await registry.close()
+
+
 @pytest.fixture
 def documents(registry_url: str, tmp_path: Path) -> None:
     """The files that commands read."""
     (tmp_path / "report.eml").write_bytes(bounce(to=token()))
     (tmp_path / "types.json").write_text(json.dumps([{"type": "a.b"}, {"type": "a.c"}]))
     webhooks = {"a.d": {"post": {"requestBody": {"content": {"application/json": {"schema": {"type": "object"}}}}}}}
+    asyncio.run(_register_a_handler(registry_url))
     (tmp_path / "api.json").write_text(json.dumps({"openapi": "3.1.0", "webhooks": webhooks}))
 
 

@@ -16,7 +16,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from bellwire import contract
 from bellwire.contract import Chunk, ChunkResult, channel_queue
 from bellwire.registry import Registry
-from bellwire.targets import Channel
+from bellwire.targets import WORKER_CHANNELS, Channel
 from bellwire.temporal.connection import connect
 from starter.cli.main import main
 from starter.operations.platform import limits
@@ -76,7 +76,7 @@ async def test_a_limit_is_set_shown_changed_and_cleared_in_both_places(
         assert (status, err) == (0, "")
         return json.loads(out)
 
-    none = [{"channel": str(channel), "registry": None, "server": None} for channel in Channel]
+    none = [{"channel": str(channel), "registry": None, "server": None} for channel in WORKER_CHANNELS]
     assert await output() == none
     limited = {"channel": "sms", "registry": 0.1, "server": 0.1}
     assert await output("set", "sms", "0.1") == limited

@@ -10,6 +10,7 @@ from bellwire import contract
 from bellwire.contract import channel_queue
 from bellwire.targets import (
     SPECS,
+    WORKER_CHANNELS,
     Channel,
     ChannelSpec,
     EmailTarget,
@@ -45,7 +46,8 @@ def test_a_target_is_of_its_channel(spec: ChannelSpec) -> None:
 @every_spec
 def test_names_and_schedules_derive_from_the_spec(spec: ChannelSpec) -> None:
     assert channel_queue(spec.channel) == spec.queue == f"bellwire-{spec.channel}"
-    assert _name(contract.SEND[spec.channel]) == f"send_{spec.channel}"
+    assert (spec.channel in contract.SEND) is (spec.channel in WORKER_CHANNELS) is not spec.in_services
+    assert spec.in_services or _name(contract.SEND[spec.channel]) == f"send_{spec.channel}"
     assert SCHEDULES[spec.channel] == spec.schedule
     assert (spec.channel in INLINE_CHANNELS) is spec.inline
     assert all(delay > 0 for delay in spec.schedule)

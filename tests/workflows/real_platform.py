@@ -15,7 +15,7 @@ from bellwire.registry import Registry
 from bellwire.registry.db.engine import Database
 from bellwire.registry.subscriptions import create
 from bellwire.sends import SendRequest
-from bellwire.targets import Channel
+from bellwire.targets import WORKER_CHANNELS, Channel
 from tests.factories import subscription
 from tests.workflows.platform import DELIVERED, Exact, Response
 
@@ -31,7 +31,9 @@ class RealPlatform(Resolver):
 
     def __init__(self, registry: Registry) -> None:
         super().__init__(registry)
-        self.senders = {channel: ChannelSender(channel, self.attempt, registry, concurrency=1) for channel in Channel}
+        self.senders = {
+            channel: ChannelSender(channel, self.attempt, registry, concurrency=1) for channel in WORKER_CHANNELS
+        }
         self.respond: Callable[[str, int], Response] = lambda subscription_id, attempt: DELIVERED
         #: Channels that this worker does not send, so that `send_inline` returns their deliveries as remaining.
         self.not_inline: set[Channel] = set()

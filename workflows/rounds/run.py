@@ -30,7 +30,7 @@ with workflow.unsafe.imports_passed_through():
         settle,
     )
     from bellwire.deliveries import Counts, DeliveryState, Failed
-    from bellwire.targets import Channel
+    from bellwire.targets import SPECS, Channel
     from workflows.agenda import Entry, chunks, groups
     from workflows.policies import (
         INLINE_CHANNELS,
@@ -41,6 +41,7 @@ with workflow.unsafe.imports_passed_through():
         SEND_OPTIONS,
     )
     from workflows.rounds import visibility
+    from workflows.rounds.calls import Calls
     from workflows.rounds.controls import Controls
 
 
@@ -54,6 +55,8 @@ class Rounds(Controls):
         self._limited_channels: frozenset[Channel] = frozenset()
         #: The send over limited channels. The loop does not wait for it, since a limit may take hours.
         self._limited_send: asyncio.Task[None] | None = None
+        #: The calls of handlers. The loop does not wait for them either.
+        self._calls = Calls(self._apply_results, self._wake)
         #: Unix time at which the timer of the loop fires.
         self._wake_at: float | None = None
         self._search_attributes = visibility.SearchAttributes()
@@ -104,6 +107,8 @@ class Rounds(Controls):
                 if self._limited_send and self._limited_send.done():
                     self._limited_send.result()
                     self._limited_send = None
+                self._calls.raise_failures()
+                self._calls.interrupt(everything=self._should_continue_as_new)
                 if cancelled := self.agenda.cancel_requested():
                     await self._settle(cancelled, "cancelled by operator")
                     self.agenda.remove(cancelled)
@@ -113,17 +118,26 @@ class Rounds(Controls):
                 elif self._first_round_started and not self._first_round_done and not self._limited_send:
                     self._first_round_done = True
                     await self.after_first_round()
-                elif self._should_continue_as_new and self.agenda and not self._limited_send:
+                elif self._should_continue_as_new and self.agenda and not self._is_sending_beside:
                     return True
                 elif self.agenda or self.is_resolving:
                     await self._wait()
                 else:
                     break
         finally:
+            await self._calls.close()
             if self._limited_send:
                 self._limited_send.cancel()
                 await asyncio.gather(self._limited_send, return_exceptions=True)
         return False
+
+    @property
+    def _is_sending_beside(self) -> bool:
+        """Whether sends run that the loop does not wait for."""
+        return self._limited_send is not None or self._calls.in_flight
+
+    def _wake(self) -> None:
+        self.wake_requested = True
 
     @property
     def _should_continue_as_new(self) -> bool:
@@ -153,13 +167,19 @@ class Rounds(Controls):
     async def _round(self, due: list[Entry]) -> None:
         """Attempt all that is due: a small first round inline, everything else by activities."""
         inline = not self._first_round_done and not self._limited_send and not self.in_order
+        calls = [entry for entry in due if SPECS[entry.channel].in_services]
+        due = [entry for entry in due if not SPECS[entry.channel].in_services]
         if limited := [entry for entry in due if entry.channel in self._limited_channels]:
             self.agenda.put_back(limited[MAX_CONCURRENT_LIMITED:])
             self._limited_send = asyncio.create_task(self._send_limited(limited[:MAX_CONCURRENT_LIMITED]))
             due = [entry for entry in due if entry.channel not in self._limited_channels]
         if inline and len(due) <= INLINE_LIMIT:
             due = await self._send_inline(due)
-        results = await asyncio.gather(*(self._send(chunk) for chunk in chunks(due)), return_exceptions=True)
+        sends = [self._send(chunk) for chunk in chunks(due)]
+        sends += [
+            self._calls.start(chunk, self._published_at(chunk), in_order=self.in_order) for chunk in chunks(calls)
+        ]
+        results = await asyncio.gather(*sends, return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
                 raise result
@@ -190,14 +210,12 @@ class Rounds(Controls):
 
     async def _send(self, entries: list[Entry]) -> None:
         channel = entries[0].channel
-        has_first_attempts = any(not entry.attempts for entry in entries)
-        published_at = self.published_at if has_first_attempts else None
         result: ChunkResult = await workflow.execute_activity(
             SEND[channel],
             Chunk(
                 groups=groups(entries, in_order=self.in_order),
                 schedule=SCHEDULES[channel],
-                published_at=published_at,
+                published_at=self._published_at(entries),
                 in_order=self.in_order,
             ),
             task_queue=channel_queue(channel),
@@ -212,6 +230,10 @@ class Rounds(Controls):
             self.wake_requested |= wake_at is not None and wake_at < (self._wake_at or math.inf)
             # Deliveries that were cancelled in flight settle now.
             self.wake_requested |= any(entry.cancel_requested for entry in entries)
+
+    def _published_at(self, entries: list[Entry]) -> datetime | None:
+        """When the events were published, if there is a first attempt among the entries."""
+        return self.published_at if any(not entry.attempts for entry in entries) else None
 
     def _apply_results(self, sent: list[Entry], result: ChunkResult) -> None:
         self.agenda.apply_results(sent, result.deferred, now=workflow.time(), random=workflow.random().random)

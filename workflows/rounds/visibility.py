@@ -9,7 +9,7 @@ from temporalio import workflow
 from temporalio.common import SearchAttributeUpdate
 
 with workflow.unsafe.imports_passed_through():
-    from bellwire.contract import FAILED, OUTCOME, UNSETTLED, WAITING
+    from bellwire.contract import FAILED, NO_PROCESS, OUTCOME, UNKNOWN_HANDLER, UNSETTLED, WAITING
     from bellwire.deliveries import DeliveryState, Failed, Unsettled
     from bellwire.formats.durations import format_duration
     from bellwire.formats.json_sizes import cut_to_json, json_bytes
@@ -21,6 +21,9 @@ MAX_SUMMARY_BYTES = 200
 MAX_ROWS, MAX_TABLE_BYTES = 20, 9_000
 #: Maximum subscription ids in the search attribute BellwireWaiting.
 MAX_WAITING_IDS = 20
+
+#: Deliveries that wait for a service are shown before their first attempt too.
+_CALL_WAITS = {NO_PROCESS, UNKNOWN_HANDLER}
 
 DELIVERED = str(DeliveryState.DELIVERED)
 
@@ -42,7 +45,7 @@ class SearchAttributes:
         self._waiting = self._failed = None
 
     def update(self, agenda: Agenda, failed: int, outcomes: Sequence[str]) -> None:
-        waiting = sorted({entry.subscription_id for entry in agenda if entry.attempts})
+        waiting = sorted({entry.subscription_id for entry in agenda if entry.attempts or entry.reason in _CALL_WAITS})
         new = [str(len(waiting)), *waiting[:MAX_WAITING_IDS]] if waiting else []
         updates = list[SearchAttributeUpdate[Any]]()
         if new != self._waiting:

@@ -334,6 +334,20 @@ idempotency_keys = Table(
     Column("content_type", Text),
 )
 
+#: Services that have registered handlers. The handlers are subscriptions.
+handler_services = Table(
+    "handler_services",
+    metadata,
+    Column("service", Id, primary_key=True),
+    #: What tells two applications apart that claim the same service.
+    Column("application", Text, nullable=False),
+    Column("registered_at", Timestamp, nullable=False),
+    #: When a process of the service polled last, as far as a worker has seen.
+    Column("last_seen", Timestamp, nullable=False),
+    #: When the operational event of its absence was added; null: it is not absent.
+    Column("absent_since", Timestamp),
+)
+
 #: The catalog of event types.
 event_types = Table(
     "event_types",

@@ -23,7 +23,7 @@ from bellwire.contract import channel_queue
 from bellwire.registry import Registry
 from bellwire.registry.db.auditing import change
 from bellwire.subscriptions import RATE_BOUNDS
-from bellwire.targets import Channel
+from bellwire.targets import WORKER_CHANNELS, Channel
 from bellwire.temporal.connection import cause_of
 from starter.operations.problems import InputInvalid, OperationError
 
@@ -78,7 +78,7 @@ def parse_rate(text: str, *, field: str) -> float:
 
 
 async def list_limits(
-    registry: Registry, client: Temporal, channels: Sequence[Channel] = tuple(Channel)
+    registry: Registry, client: Temporal, channels: Sequence[Channel] = WORKER_CHANNELS
 ) -> list[Limit]:
     """The limits in both places. Raises OperationError."""
     stored = await registry.limits.by_channel()
@@ -91,6 +91,10 @@ async def set_limit(registry: Registry, client: Temporal, channel: Channel, per_
     Raises OperationError. If the server refuses (LimitsUnsupported among others), the registry is as before. If it does not
     respond, it may have accepted the limit, so the registry keeps it.
     """
+    if channel not in WORKER_CHANNELS:
+        raise InputInvalid(
+            f"{channel} has no limit as a whole", field="CHANNEL", remedy="give each handler a rate_limit"
+        )
     before = (await registry.limits.by_channel()).get(channel)
     with change("limit.set", str(channel)):
         await registry.limits.set(channel, per_second)

@@ -14,7 +14,7 @@ from bellwire.registry.db.auditing import change
 from bellwire.replays import Replay, replay_since
 from bellwire.service.settings import Settings
 from bellwire.subscriptions import Subscription, SubscriptionState
-from bellwire.targets import SPECS, EmailTarget, SmsTarget, WebhookTarget
+from bellwire.targets import SPECS, EmailTarget, HandlerTarget, SmsTarget, WebhookTarget
 from starter.operations.problems import InputInvalid, Problem, problems_of
 from starter.operations.subscribers.past import read_past
 from starter.operations.subscribers.reachability import email_problems, webhook_problems
@@ -155,6 +155,12 @@ def target_problems(subscription: Subscription, settings: Settings) -> Iterable[
         yield from _sender_problems(target, settings)
     if isinstance(target, EmailTarget):
         yield from email_problems(target, settings)
+    if isinstance(target, HandlerTarget):
+        yield Problem(
+            message="handlers are registered by the service that has them",
+            field="target.channel",
+            remedy="declare one in its code with bellwire.Handlers",
+        )
     if not isinstance(target, WebhookTarget):
         return
     yield from webhook_problems(target, settings)

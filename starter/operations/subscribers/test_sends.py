@@ -20,7 +20,7 @@ from bellwire.contract import (
 from bellwire.errors import SubscriptionNotFound
 from bellwire.exchanges import Exchange
 from bellwire.registry import Registry
-from bellwire.targets import Channel
+from bellwire.targets import WORKER_CHANNELS, Channel
 from bellwire.temporal.workers import is_polled, run_short
 from starter.operations.problems import OperationError
 
@@ -38,6 +38,8 @@ class TestSendReport:
 
 async def send_test(client: Temporal, registry: Registry, request: TestSendInput) -> TestSendReport:
     """Send the event and wait for the outcome. Raises OperationError, SubscriptionNotFound, TemporalUnavailable."""
+    if request.channel not in WORKER_CHANNELS:
+        raise OperationError(f"a {request.channel} has no test send", remedy="publish an event of its type")
     if not await is_polled(client, channel_queue(request.channel), for_workflows=False):
         raise _no_worker_for(request.channel)
     workflow_id = new_test_send_id(request.subscription_id)

@@ -12,7 +12,13 @@ from activities.webhook.responses import CONTROL_HEADER, classify_response
 from bellwire import Event
 from bellwire.deliveries import Attempt, Delivery, DeliveryState, Outcome, OutcomeKind
 from bellwire.endpoint_health import EndpointHealth
-from bellwire.registry.operational_events import OperationalEvent, conflict_event, event_of, exhausted_event
+from bellwire.registry.operational_events import (
+    OperationalEvent,
+    absent_event,
+    conflict_event,
+    event_of,
+    exhausted_event,
+)
 from bellwire.targets import Channel, WebhookFormat
 from docs.generator.http_api import openapi
 from starter.local.receivers.webhooks import Received
@@ -120,6 +126,8 @@ def operational(kind: OperationalEvent) -> Event:
             return exhausted_event(delivery, published, tenant="acme", last=last)
         case OperationalEvent.CONFLICT:
             return conflict_event(event(), workflow_id="event/1", run_id="1", published_by="event/2", now=NOW)
+        case OperationalEvent.HANDLERS_ABSENT:
+            return absent_event("accounts", tenant="acme", handlers=["send_welcome"], last_seen=NOW, now=NOW)
 
 
 @pytest.mark.parametrize("kind", OperationalEvent)

@@ -8,7 +8,7 @@ from typing import Any
 
 from bellwire.events import Event
 from bellwire.subscriptions import Subscription
-from bellwire.targets import SPECS
+from bellwire.targets import SPECS, WORKER_CHANNELS
 from starter.operations.delivery.simulating import DEFAULT_LAST, MAX_LAST
 
 Schema = dict[str, Any]
@@ -129,7 +129,11 @@ def subscription() -> tuple[Schema, Mapping[str, Schema]]:
     }
     parts["Data"]["properties"]["data"] = {"$ref": "#/components/schemas/DataPattern"}
     parts |= {"DataPattern": _DATA_PATTERN, "DataAlternative": _DATA_ALTERNATIVE}
-    for spec in SPECS.values():
+    # Services register their handlers themselves.
+    target, of_handlers = properties["target"], parts.pop("HandlerTarget")["properties"]["channel"]["const"]
+    reference = target["discriminator"]["mapping"].pop(of_handlers)
+    target["oneOf"] = [each for each in target["oneOf"] if each != {"$ref": reference}]
+    for spec in map(SPECS.__getitem__, WORKER_CHANNELS):
         target = parts[spec.target.__name__]
         target["required"] = ["channel", *target.get("required", ())]
     parts["WebhookTarget"]["properties"]["url"] |= {"pattern": _WEB_URL}

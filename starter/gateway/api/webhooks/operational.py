@@ -34,6 +34,9 @@ DATA: Mapping[OperationalEvent, Schema] = {
         delivery=_TEXT, subscription=_TEXT, channel=_CHANNEL, attempts=_NUMBER, reason=_TEXT, **_EVENT
     ),
     OperationalEvent.CONFLICT: _object(workflow=_TEXT, published_by=_TEXT, **_EVENT),
+    OperationalEvent.HANDLERS_ABSENT: _object(
+        service=_TEXT, handlers={"type": "array", "items": _TEXT}, last_seen={"type": "string", "format": "date-time"}
+    ),
 }
 #: When each is published.
 WHEN: Mapping[OperationalEvent, str] = {
@@ -42,4 +45,6 @@ WHEN: Mapping[OperationalEvent, str] = {
     OperationalEvent.EXHAUSTED: "The retry schedule of a delivery has ended without success. The subject is the subscription.",
     OperationalEvent.CONFLICT: "An event is not delivered, since its source and id were used before for other content. The "
     "subject is the id of the event.",
+    OperationalEvent.HANDLERS_ABSENT: "No process of a service with handlers has run for five minutes. Their deliveries wait. "
+    "The subject is the service.",
 }

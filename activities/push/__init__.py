@@ -1,0 +1,1 @@
+"""The push channel: browsers (Web Push), Android and others (FCM), and Apple's devices (APNs)."""

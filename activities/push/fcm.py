@@ -1,0 +1,168 @@
+"""Fcm: pushes over Firebase Cloud Messaging, HTTP v1. firebase.google.com/docs/reference/fcm/rest"""
+
+import base64
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+from urllib.parse import urlencode
+
+import aiohttp
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+from activities.providers.accounts import FcmAccount
+from activities.providers.answers import CONTENT, DELIVERED, GONE, OPERATOR, RENEW, TRANSIENT, Meaning, blocked, busy
+from activities.providers.http import ProviderResponse, call, limits, parse_json
+from activities.providers.token_calls import ApiAnswer, outcome_of_call, with_token
+from activities.providers.tokens import IssuedToken, Tokens, TokenUnavailable
+from activities.push.content import KEPT, PushContent
+from bellwire.deliveries import Fault, Outcome, OutcomeKind
+from bellwire.registry import Registry
+from bellwire.sends import SendRequest
+
+SCOPE = "https://www.googleapis.com/auth/firebase.messaging"
+GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+#: What each error code means. INVALID_ARGUMENT has two meanings, see `_invalid`.
+CODES: Mapping[str, Meaning] = {
+    "UNREGISTERED": GONE,
+    "SENDER_ID_MISMATCH": Meaning(kind=OutcomeKind.REJECTED, fault=Fault.OPERATOR, suppress=True),
+    "UNAUTHENTICATED": RENEW,
+    **dict.fromkeys(("APNS_AUTH_ERROR", "THIRD_PARTY_AUTH_ERROR", "PERMISSION_DENIED"), OPERATOR),
+    **dict.fromkeys(("QUOTA_EXCEEDED", "RESOURCE_EXHAUSTED"), busy(60)),
+    **dict.fromkeys(("UNAVAILABLE", "INTERNAL"), Meaning(kind=OutcomeKind.DEFERRED, wait=10)),
+}
+
+
+class Fcm:
+    """Sends by the service accounts of `accounts`. Their access tokens are shared by all workers."""
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        accounts: Mapping[str, FcmAccount],
+        registry: Registry,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._session, self._accounts, self._clock = session, accounts, clock
+        self._keys = {name: _rsa_key(name, account) for name, account in accounts.items()}
+        self._tokens = {
+            name: Tokens(registry, "fcm", name, partial(self._issue, name, account))
+            for name, account in accounts.items()
+        }
+
+    async def send(self, request: SendRequest, token: str, account: str, content: PushContent) -> Outcome:
+        """Send the push once."""
+        if account not in self._accounts:
+            return blocked(f"no FCM account {account}", f"add [fcm.{account}] to BELLWIRE_ACCOUNTS")
+        message = json.dumps({"message": _message(token, content)}, ensure_ascii=False).encode()
+        send = partial(self._send, self._accounts[account], message)
+        return await outcome_of_call("FCM", request, lambda: with_token(self._tokens[account], send))
+
+    async def _send(self, account: FcmAccount, message: bytes, token: str) -> ApiAnswer:
+        response = await call(
+            self._session,
+            "POST",
+            f"{account.url}/v1/projects/{account.project_id}/messages:send",
+            timeout=limits(account.timeout),
+            headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json; charset=utf-8"},
+            data=message,
+        )
+        document = parse_json(response.text)
+        document = document if isinstance(document, dict) else {}
+        name = document.get("name")
+        if response.status == 200 and isinstance(name, str):
+            return ApiAnswer(meaning=DELIVERED, code="200", text=response.text, provider_id=name)
+        return _refusal(response, document)
+
+    async def _issue(self, name: str, account: FcmAccount) -> IssuedToken:
+        """An access token for a JWT that the service account signs (RFC 7523)."""
+        now = int(self._clock())
+        claims = {
+            "iss": account.client_email,
+            "scope": SCOPE,
+            "aud": account.token_url,
+            "iat": now,
+            "exp": now + 3600,
+        }
+        response = await call(
+            self._session,
+            "POST",
+            account.token_url,
+            timeout=limits(account.timeout),
+            headers={"Content-Type": "application/x-www-form-urlencoded"},
+            data=urlencode({"grant_type": GRANT, "assertion": _rs256(claims, self._keys[name])}),
+        )
+        document = parse_json(response.text)
+        document = document if isinstance(document, dict) else {}
+        token, life = document.get("access_token"), document.get("expires_in")
+        if response.status == 200 and isinstance(token, str) and token and isinstance(life, int):
+            return IssuedToken(token=token, life=life)
+        code = response.status
+        raise TokenUnavailable(f"FCM {code}", operator=400 <= code < 429, retry_after=response.retry_after)
+
+
+def _refusal(response: ProviderResponse, document: Mapping[str, Any]) -> ApiAnswer:
+    found = document.get("error")
+    error: Mapping[str, Any] = found if isinstance(found, dict) else {}
+    details = [each for each in error.get("details") or () if isinstance(each, dict)]
+    named = (each.get("errorCode") for each in details if str(each.get("@type", "")).endswith("FcmError"))
+    code = str(next((each for each in named if each), None) or error.get("status") or response.status)[:40]
+    if not error:
+        meaning = TRANSIENT if response.status >= 500 or response.status == 429 else OPERATOR
+    elif code == "INVALID_ARGUMENT":
+        meaning = _invalid(details)
+    else:
+        meaning = CODES.get(code, TRANSIENT if response.status >= 500 else OPERATOR)
+    return ApiAnswer(meaning=meaning.after(response.retry_after), code=code, text=response.text)
+
+
+def _invalid(details: Sequence[Mapping[str, Any]]) -> Meaning:
+    """The token, if a violation of a field says so; otherwise the content: a payload that is not valid fails for each token."""
+    fields = [
+        str(violation.get("field", ""))
+        for each in details
+        for violation in each.get("fieldViolations") or ()
+        if isinstance(violation, dict)
+    ]
+    return GONE if "message.token" in fields else CONTENT
+
+
+def _message(token: str, content: PushContent) -> dict[str, object]:
+    notification = {"title": content.title, "body": content.body}
+    android: dict[str, object] = {"ttl": f"{int(KEPT.total_seconds())}s", "collapse_key": content.data["delivery"][:64]}
+    if content.badge is not None:
+        android["notification"] = {"notification_count": content.badge}
+    message: dict[str, object] = {
+        "token": token,
+        "notification": notification,
+        "data": {**content.data, **({"url": content.url} if content.url else {})},
+        "android": android,
+        "apns": {"payload": {"aps": {"badge": content.badge}}} if content.badge is not None else {},
+    }
+    if content.url and content.url.startswith("https:"):
+        message["webpush"] = {"fcm_options": {"link": content.url}}
+    return {name: value for name, value in message.items() if value}
+
+
+def _rsa_key(name: str, account: FcmAccount) -> rsa.RSAPrivateKey:
+    try:
+        key = serialization.load_pem_private_key(account.private_key.get_secret_value().encode(), password=None)
+    except ValueError:
+        key = None
+    if not isinstance(key, rsa.RSAPrivateKey):
+        raise ValueError(f"BELLWIRE_ACCOUNTS: fcm.{name}.private_key: is not the PEM of an RSA key")  # noqa: TRY004
+    return key
+
+
+def _rs256(claims: Mapping[str, object], key: rsa.RSAPrivateKey) -> str:
+    """A JSON Web Token with RS256 (RFC 7518 §3.3)."""
+    parts = [{"alg": "RS256", "typ": "JWT"}, dict(claims)]
+    signed = ".".join(_base64url(json.dumps(part).encode()) for part in parts)
+    return f"{signed}.{_base64url(key.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256()))}"
+
+
+def _base64url(value: bytes) -> str:
+    return base64.urlsafe_b64encode(value).rstrip(b"=").decode()

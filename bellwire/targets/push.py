@@ -1,0 +1,122 @@
+"""Push targets: a browser's push subscription, or the token of an app's installation with FCM or APNs."""
+
+import base64
+import binascii
+from datetime import UTC, datetime
+from fnmatch import fnmatch
+from types import MappingProxyType
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, model_validator
+
+from bellwire.formats.web_urls import parse_web_url
+from bellwire.models import StrictInput, skip_when_trusted
+from bellwire.targets.accounts import DEFAULT_ACCOUNT, AccountName
+from bellwire.targets.channel import Channel, ChannelSpec, ChannelTarget
+from bellwire.targets.stored_secret import StoredSecret
+
+
+def _endpoint(value: str) -> str:
+    parts = parse_web_url(value, example="https://updates.push.services.mozilla.com/wpush/v2/…")
+    if "@" in parts.netloc or parts.fragment:
+        raise ValueError("is not the endpoint of a push subscription; copy what PushSubscription.toJSON() returns")
+    return value
+
+
+def _key_of(length: int, name: str, value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    try:
+        found = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except (binascii.Error, ValueError):
+        found = b""
+    if len(found) != length:
+        raise ValueError(f"is not {name}: {length} bytes in base64url, as PushSubscription.toJSON() returns them")
+    return value
+
+
+class WebPushKeys(StrictInput):
+    """The keys of a browser's push subscription."""
+
+    #: Its public key.
+    p256dh: Annotated[StoredSecret, skip_when_trusted(lambda value: _key_of(65, "a P-256 key", value))]
+    #: Its authentication secret.
+    auth: Annotated[StoredSecret, skip_when_trusted(lambda value: _key_of(16, "an authentication secret", value))]
+
+
+class WebPush(StrictInput):
+    """What a browser's PushSubscription.toJSON() returns."""
+
+    endpoint: Annotated[str, Field(max_length=2048), skip_when_trusted(_endpoint)]
+    keys: WebPushKeys
+    #: Given by browsers, and ignored: an endpoint that has expired answers 404 or 410.
+    expirationTime: float | None = None  # noqa: N815 - the name of the Push API
+
+
+class PushTarget(ChannelTarget):
+    """Give one of `web`, `fcm` and `apns`, and the operator's `account` that sends."""
+
+    channel: Literal[Channel.PUSH] = Channel.PUSH
+    #: A browser's push subscription. `account` is the VAPID key that it was made with: another one is refused for ever.
+    web: WebPush | None = None
+    #: The registration token of Firebase Cloud Messaging.
+    fcm: Annotated[str, Field(max_length=4096, pattern=r"^[A-Za-z0-9_:.-]+$")] | None = None
+    #: The device token of Apple, in hexadecimal.
+    apns: Annotated[str, Field(min_length=64, max_length=400, pattern=r"^[0-9a-fA-F]+$")] | None = None
+    #: Where Apple issued the device token; None: not known, and tried at the production service.
+    environment: Literal["production", "sandbox"] | None = None
+    #: The operator's account with the provider, or VAPID key.
+    account: AccountName = DEFAULT_ACCOUNT
+    #: When the token was registered; when this target was made, by default. Apple says of a token since when it is not valid.
+    registered_at: datetime = Field(default_factory=lambda: datetime.now(UTC))
+
+    @model_validator(mode="after")
+    def _one_address(self) -> Self:
+        if sum(each is not None for each in (self.web, self.fcm, self.apns)) != 1:
+            raise ValueError("web, fcm, apns: give one of them")
+        return self
+
+    @property
+    def recipients(self) -> tuple[str, ...]:
+        return (self.web.endpoint if self.web is not None else f"{self.account}/{self.fcm or self.apns}",)
+
+    @property
+    def address(self) -> str:
+        if self.web is not None:
+            return f"a browser at {urlsplit(self.web.endpoint).hostname}"
+        token = self.fcm or self.apns or ""
+        return f"{'fcm' if self.fcm else 'apns'}/{self.account}/…{token[-6:]}"
+
+
+#: The push services of browsers. Only they get web pushes, unless the settings name others.
+PUSH_HOSTS = (
+    "*.push.services.mozilla.com",
+    "fcm.googleapis.com",
+    "web.push.apple.com",
+    "*.web.push.apple.com",
+    "*.notify.windows.com",
+)
+
+
+def is_push_host(host: str, allowed: tuple[str, ...]) -> bool:
+    """Whether a host name matches one of the patterns."""
+    return any(fnmatch(host.lower(), pattern) for pattern in allowed)
+
+
+PUSH = ChannelSpec(
+    channel=Channel.PUSH,
+    example=PushTarget(fcm="example-token", registered_at=datetime(2026, 1, 1, tzinfo=UTC)),
+    templates=MappingProxyType(
+        {
+            "push.title": "push.title.txt",
+            "push.body": "push.txt",
+            "push.url": "push.url.txt",
+            "push.badge": "push.badge.txt",
+            "push.data": "push.json",
+        }
+    ),
+    # 6 attempts over 9 h 12 min. After that a notice on a phone is of little use.
+    schedule=(10.0, 60.0, 600.0, 3600.0, 28_800.0),
+    inline=True,
+    address_key=str.strip,
+)

@@ -1,0 +1,215 @@
+"""FCM and APNs against servers that answer as Google's and Apple's do."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives import serialization
+from h2.errors import ErrorCodes
+
+from activities.push.channel import PushChannel
+from bellwire.deliveries import Fault, OutcomeKind
+from bellwire.sends import SendRequest
+from starter.local.receivers.providers.apns import ApnsAnswer, FakeApns
+from starter.local.receivers.providers.fake import Answer
+from starter.local.receivers.providers.fcm import FakeFcm, refusal
+from tests.activities.chat.channels import request_for
+from tests.activities.push.channels import DEVICE, KEYS, push_channel
+
+PHONE = "phone:token-1"
+
+
+@pytest.fixture
+async def fcm() -> AsyncIterator[FakeFcm]:
+    async with FakeFcm(KEYS.google_public) as server:
+        yield server
+
+
+@pytest.fixture
+async def apns() -> AsyncIterator[FakeApns]:
+    async with FakeApns() as server:
+        yield server
+
+
+@pytest.fixture
+async def channel(fcm: FakeFcm, apns: FakeApns, tmp_path: Path) -> AsyncIterator[PushChannel]:
+    async with push_channel(tmp_path, fcm=fcm, apns=apns) as opened:
+        yield opened
+
+
+def to_phone(**fields: Any) -> SendRequest:
+    return request_for({"channel": "push", "fcm": PHONE}, **fields)
+
+
+def to_device(**target: Any) -> SendRequest:
+    return request_for({"channel": "push", "apns": DEVICE, **target})
+
+
+async def test_fcm_gets_texts_and_data_of_texts(fcm: FakeFcm, channel: PushChannel) -> None:
+    outcome = await channel.attempt(to_phone(data={"order": 42, "url": "https://shop.example/42", "badge": 2}))
+    assert (outcome.kind, outcome.reason) == (OutcomeKind.DELIVERED, "FCM 200")
+    assert outcome.provider_id is not None
+    assert outcome.provider_id.startswith("projects/shop-1/messages/")
+    (message,) = fcm.contents(PHONE)
+    assert message["notification"]["title"] == "Order 42 is paid"
+    assert all(isinstance(value, str) for value in message["data"].values())
+    assert message["webpush"]["fcm_options"]["link"] == "https://shop.example/42"
+    assert message["android"]["notification"]["notification_count"] == 2
+
+
+async def test_fcm_tokens_that_die_are_replaced_once(fcm: FakeFcm, channel: PushChannel) -> None:
+    await channel.attempt(to_phone())
+    fcm.tokens.revoke()
+    outcomes = await asyncio.gather(*(channel.attempt(to_phone()) for _ in range(5)))
+    assert {outcome.reason for outcome in outcomes} == {"FCM 200"}
+    assert len(fcm.tokens.issued) == 2
+
+
+VIOLATION = {"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": [{"field": "message.token"}]}
+OTHER = {"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": [{"field": "message.data"}]}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "fault", "suppressed"),
+    [
+        (404, refusal(404, "UNREGISTERED"), "rejected", "receiver", True),
+        (400, refusal(400, "INVALID_ARGUMENT", VIOLATION), "rejected", "receiver", True),
+        (400, refusal(400, "INVALID_ARGUMENT", OTHER), "rejected", "operator", False),
+        (400, refusal(400, "INVALID_ARGUMENT"), "rejected", "operator", False),
+        (403, refusal(403, "SENDER_ID_MISMATCH"), "rejected", "operator", True),
+        (401, refusal(401, "THIRD_PARTY_AUTH_ERROR"), "deferred", "operator", False),
+        (503, refusal(503, "UNAVAILABLE"), "deferred", "provider", False),
+        (502, "<html>", "deferred", "provider", False),
+    ],
+)
+async def test_what_a_refusal_of_fcm_means(
+    fcm: FakeFcm, channel: PushChannel, status: int, body: Any, kind: str, fault: str, suppressed: bool
+) -> None:
+    fcm.script(Answer(status=status, body=body))
+    outcome = await channel.attempt(to_phone())
+    assert (outcome.kind, outcome.fault) == (OutcomeKind(kind), Fault(fault))
+    assert [each.address for each in outcome.suppress] == ([f"default/{PHONE}"] if suppressed else [])
+
+
+async def test_fcm_says_how_long_to_wait(fcm: FakeFcm, channel: PushChannel) -> None:
+    fcm.script(Answer(status=429, body=refusal(429, "QUOTA_EXCEEDED"), headers={"Retry-After": "90"}))
+    outcome = await channel.attempt(to_phone())
+    assert (outcome.kind, outcome.retry_after, outcome.throttle) == (OutcomeKind.DEFERRED, 90, True)
+
+
+async def test_a_lost_answer_of_fcm_is_unknown(fcm: FakeFcm, channel: PushChannel) -> None:
+    fcm.script(Answer(accept=True, reset=True))
+    assert (await channel.attempt(to_phone())).kind is OutcomeKind.UNKNOWN
+
+
+async def test_apple_gets_a_signed_push_that_expires_and_replaces_itself(apns: FakeApns, channel: PushChannel) -> None:
+    request = to_device()
+    outcome = await channel.attempt(request)
+    assert (outcome.kind, outcome.reason) == (OutcomeKind.DELIVERED, "APNs 200")
+    (push,) = apns.accepted
+    headers = push["headers"]
+    assert headers[":path"] == f"/3/device/{DEVICE}"
+    assert (headers["apns-topic"], headers["apns-collapse-id"]) == ("example.shop", request.id[:64])
+    assert int(headers["apns-expiration"]) > datetime.now(UTC).timestamp()
+    public = KEYS.apple.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    token = headers["authorization"].removeprefix("bearer ")
+    assert jwt.decode(token, public, algorithms=["ES256"])["iss"] == "TEAM123456"
+    assert push["payload"]["aps"]["alert"]["title"] == "Order 42 is paid"
+
+
+async def test_many_pushes_share_a_connection_and_a_token(apns: FakeApns, channel: PushChannel) -> None:
+    outcomes = await asyncio.gather(*(channel.attempt(to_device()) for _ in range(60)))
+    assert {outcome.reason for outcome in outcomes} == {"APNs 200"}
+    assert (len(apns.accepted), apns.connections, len(apns.tokens)) == (60, 1, 1)
+
+
+async def test_a_server_that_allows_one_stream_gets_one_at_a_time(tmp_path: Path) -> None:
+    async with FakeApns(max_streams=1) as apns, push_channel(tmp_path, apns=apns) as channel:
+        outcomes = await asyncio.gather(*(channel.attempt(to_device()) for _ in range(10)))
+    assert {outcome.reason for outcome in outcomes} == {"APNs 200"}
+    assert apns.most_at_once == 1
+
+
+async def test_a_server_that_goes_away_before_a_push_gets_it_on_another_connection(
+    apns: FakeApns, channel: PushChannel
+) -> None:
+    apns.script(ApnsAnswer(go_away_after=0, accept=False))
+    outcome = await channel.attempt(to_device())
+    assert outcome.reason == "APNs 200"
+    assert (apns.connections, len(apns.accepted)) == (2, 1)
+
+
+async def test_a_push_that_a_server_may_have_processed_is_unknown(apns: FakeApns, channel: PushChannel) -> None:
+    apns.script(ApnsAnswer(go_away_after=1, accept=True))
+    assert (await channel.attempt(to_device())).kind is OutcomeKind.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [(ErrorCodes.REFUSED_STREAM, OutcomeKind.DEFERRED), (ErrorCodes.INTERNAL_ERROR, OutcomeKind.UNKNOWN)],
+)
+async def test_a_stream_that_is_reset(
+    apns: FakeApns, channel: PushChannel, code: ErrorCodes, kind: OutcomeKind
+) -> None:
+    apns.script(ApnsAnswer(reset=code))
+    assert (await channel.attempt(to_device())).kind is kind
+
+
+async def test_no_answer_is_unknown_and_the_connection_goes_on(apns: FakeApns, channel: PushChannel) -> None:
+    apns.script(ApnsAnswer(never=True, accept=True))
+    assert (await channel.attempt(to_device())).kind is OutcomeKind.UNKNOWN
+    assert (await channel.attempt(to_device())).reason == "APNs 200"
+    assert apns.connections == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "fault", "suppressed"),
+    [
+        (ApnsAnswer(status=410, reason="Unregistered", timestamp=4102444800000), "rejected", "receiver", True),
+        (ApnsAnswer(status=400, reason="BadDeviceToken"), "deferred", "operator", False),
+        (ApnsAnswer(status=400, reason="PayloadEmpty"), "rejected", "operator", False),
+        (ApnsAnswer(status=403, reason="BadCertificate"), "deferred", "operator", False),
+        (ApnsAnswer(status=429, reason="TooManyRequests"), "deferred", "provider", False),
+        (ApnsAnswer(status=500), "deferred", "provider", False),
+        (ApnsAnswer(status=503, reason="Shutdown"), "deferred", "provider", False),
+    ],
+)
+async def test_what_a_refusal_of_apple_means(
+    apns: FakeApns, channel: PushChannel, answer: ApnsAnswer, kind: str, fault: str, suppressed: bool
+) -> None:
+    apns.script(answer)
+    outcome = await channel.attempt(to_device())
+    assert (outcome.kind, outcome.fault) == (OutcomeKind(kind), Fault(fault))
+    assert [each.address for each in outcome.suppress] == ([f"default/{DEVICE}"] if suppressed else [])
+
+
+async def test_a_bad_token_of_a_known_environment_is_suppressed(apns: FakeApns, channel: PushChannel) -> None:
+    apns.script(ApnsAnswer(status=400, reason="BadDeviceToken"))
+    assert (await channel.attempt(to_device(environment="production"))).suppress
+
+
+async def test_a_token_that_was_registered_again_survives_an_old_notice(apns: FakeApns, channel: PushChannel) -> None:
+    apns.script(ApnsAnswer(status=410, reason="Unregistered", timestamp=1_700_000_000_000))
+    outcome = await channel.attempt(to_device())
+    assert (outcome.kind, outcome.suppress) == (OutcomeKind.DEFERRED, ())
+
+
+async def test_a_new_token_is_not_made_within_twenty_minutes(apns: FakeApns, channel: PushChannel) -> None:
+    apns.script(*[ApnsAnswer(status=403, reason="ExpiredProviderToken")] * 2)
+    outcome = await channel.attempt(to_device())
+    assert (outcome.kind, outcome.fault, len(apns.tokens)) == (OutcomeKind.DEFERRED, Fault.OPERATOR, 1)
+
+
+async def test_an_account_that_is_missing_is_named(channel: PushChannel) -> None:
+    request = to_device(account="other")
+    assert (await channel.attempt(request)).reason == "no APNs account other"
+    target = request.subscription.target.model_copy(update={"apns": None, "fcm": "x"})
+    subscription = request.subscription.model_copy(update={"target": target})
+    assert (await channel.attempt(replace(request, subscription=subscription))).reason == "no FCM account other"

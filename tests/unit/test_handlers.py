@@ -1,0 +1,280 @@
+"""Declaring handlers in code, and what their functions say by returning and raising."""
+
+import asyncio
+import functools
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from temporalio.activity import ActivityCancellationDetails
+from temporalio.testing import ActivityEnvironment
+
+from bellwire import Event, Handlers, Reject, Retry
+from bellwire.contract import CallOutcomes, HandlerCall, HandlerCalls, handler_subscription_id
+from bellwire.deliveries import OutcomeKind
+from bellwire.errors import SubscriptionInvalid
+from bellwire.handlers import current_delivery
+from bellwire.handlers.calling import Caller
+from bellwire.handlers.outcomes import result_of
+from tests.factories import event
+
+
+async def nothing(event: Event) -> None: ...
+
+
+def declared(function: Callable[..., Any] = nothing, **options: Any) -> Handlers:
+    handlers = Handlers(service="accounts")
+    handlers.on("a.*", name="it", **options)(function)
+    return handlers
+
+
+def test_a_declaration_becomes_a_subscription() -> None:
+    handlers = Handlers(service="accounts", tenant="acme")
+
+    @handlers.on(
+        "user.registered",
+        "user.*",
+        filters=[{"exact": {"subject": "1"}}],
+        since="1h",
+        rate_limit=5,
+        retry_schedule=["5s", 60],
+    )
+    async def send_welcome(event: Event) -> None: ...
+
+    (handler,) = handlers.declared
+    subscription = handler.subscription
+    assert subscription.id == handler_subscription_id("accounts", "send_welcome")
+    assert (subscription.tenant, subscription.target.address) == ("acme", "accounts/send_welcome")
+    assert (subscription.types, subscription.retry_schedule) == (("user.registered", "user.*"), (5.0, 60.0))
+    registration = handlers.registration()
+    assert (registration.service, registration.application, registration.tenant) == ("accounts", "tests", "acme")
+    (sent,) = registration.handlers
+    assert sent.since is not None
+    assert abs(datetime.now(UTC) - timedelta(hours=1) - sent.since) < timedelta(minutes=1)
+    assert sent.filters == ({"exact": {"subject": "1"}},)
+    assert send_welcome.__name__ == "send_welcome", "the function stays as it is"
+
+
+def test_the_id_follows_service_and_name_only() -> None:
+    ids = {handler_subscription_id(*each) for each in (("a", "b"), ("a", "c"), ("b", "b"), ("ab", ""), ("", "ab"))}
+    assert len(ids) == 5
+    assert handler_subscription_id("a", "b") == "hdl_" + handler_subscription_id("a", "b").removeprefix("hdl_")
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"timeout": "2h"}, "timeout: must be more than 0 and at most 1h"),
+        ({"timeout": 0}, "timeout: must be more than 0"),
+        ({"timeout": "soon"}, "timeout: 'soon' is not a valid duration"),
+        ({"concurrency": 0}, "concurrency: must be 1 to 1,000"),
+        ({"concurrency": True}, "concurrency: must be 1 to 1,000"),
+        ({"since": datetime(2026, 1, 1)}, "since: has no time zone"),  # noqa: DTZ001 - that is the point
+        ({"since": "yesterday"}, "since: 'yesterday' is not a valid duration"),
+        ({"rate_limit": 0}, "rate_limit: must be greater than or equal to"),
+        ({"retry_schedule": ["never"]}, "retry_schedule: 'never' is not a valid duration"),
+        ({"filters": [{"exakt": {"type": "a"}}]}, "filters.0: is not a valid filter"),
+    ],
+)
+def test_a_wrong_option_is_named(options: dict[str, Any], problem: str) -> None:
+    with pytest.raises(SubscriptionInvalid, match=problem):
+        declared(**options)
+
+
+def test_wrong_declarations_are_refused() -> None:
+    with pytest.raises(SubscriptionInvalid, match="service: must be 1 to 63 lower-case"):
+        Handlers(service="Accounts Service")
+    with pytest.raises(SubscriptionInvalid, match="tenant"):
+        Handlers(service="accounts", tenant="*")
+    handlers = declared()
+    with pytest.raises(SubscriptionInvalid, match="it is declared twice"):
+        handlers.on("b", name="it")(nothing)
+    with pytest.raises(SubscriptionInvalid, match="types: must have at least 1 item"):
+        handlers.on(name="other")(nothing)
+    with pytest.raises(SubscriptionInvalid, match="name: must be 1 to 100 letters"):
+        handlers.on("b")(lambda event: None)
+    with pytest.raises(TypeError, match=r'@handlers.on\("user.registered"\)'):
+        handlers.on(nothing)  # type: ignore[arg-type]
+    with pytest.raises(SubscriptionInvalid, match="there are none"):
+        Handlers(service="accounts").registration()
+
+
+def test_what_is_raised_decides() -> None:
+    assert result_of(Retry("busy", after="5m")) == (OutcomeKind.DEFERRED, "busy", 300.0)
+    assert result_of(Retry()) == (OutcomeKind.DEFERRED, "the handler asked for a retry", None)
+    assert result_of(Reject("gone")) == (OutcomeKind.REJECTED, "gone", None)
+    assert result_of(KeyError("name")) == (OutcomeKind.DEFERRED, "KeyError: 'name'", None)
+    assert result_of(ValueError()) == (OutcomeKind.DEFERRED, "ValueError", None)
+    long = result_of(ValueError("line\n" * 1000)).reason
+    assert len(long) == 120
+    assert "\n" not in long
+    with pytest.raises(ValueError, match="after: must be 0 to 7d"):
+        Retry(after="8d")
+
+
+class Undescribed(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+def test_an_exception_that_cannot_describe_itself_has_its_type() -> None:
+    assert result_of(Undescribed()).reason == "Undescribed"
+
+
+async def call(
+    handlers: Handlers, events: list[Event], *, environment: ActivityEnvironment | None = None, name: str = "it"
+) -> CallOutcomes:
+    calls = HandlerCalls(
+        service="accounts",
+        events={each.key: each for each in events},
+        calls=tuple(HandlerCall(event_key=each.key, subscription_id="s", handler=name, attempt=3) for each in events),
+    )
+    with ThreadPoolExecutor() as executor:
+        caller = Caller(handlers.declared, executor)
+        result: CallOutcomes = await (environment or ActivityEnvironment()).run(caller.call_handlers, calls)
+        return result
+
+
+@pytest.mark.parametrize("sync", [False, True])
+async def test_functions_know_their_delivery_and_their_exceptions_are_reasons(sync: bool) -> None:
+    seen = []
+
+    def work(event: Event) -> None:
+        seen.append((current_delivery(), threading.current_thread() is threading.main_thread()))
+        raise LookupError("no user")
+
+    async def work_async(event: Event) -> None:
+        work(event)
+
+    one = event()
+    (outcome,) = (await call(declared(work if sync else work_async), [one])).outcomes
+    assert (outcome.kind, outcome.reason) == (OutcomeKind.DEFERRED, "LookupError: no user")
+    assert seen == [((f"dlv_{one.key}_s", 3), not sync)]
+    with pytest.raises(LookupError):
+        current_delivery()
+
+
+async def test_a_partial_and_an_object_are_called_as_what_they_are() -> None:
+    class Service:
+        called = 0
+
+        async def __call__(self, event: Event) -> None:
+            self.called += 1
+
+    service = Service()
+    assert (await call(declared(service), [event()])).outcomes[0].kind is OutcomeKind.DELIVERED
+    assert (await call(declared(functools.partial(service)), [event()])).outcomes[0].kind is OutcomeKind.DELIVERED
+    assert service.called == 2
+    (outcome,) = (await call(declared(lambda event: service(event)), [event()])).outcomes
+    assert outcome.reason == "TypeError: the function returned a coroutine; declare it with async def"
+
+
+@pytest.mark.parametrize("sync", [False, True])
+async def test_a_function_that_takes_too_long_is_deferred(sync: bool) -> None:
+    released = threading.Event()
+
+    async def wait(event: Event) -> None:
+        await asyncio.sleep(60)
+
+    def block(event: Event) -> None:
+        released.wait(5)
+
+    handlers = declared(block if sync else wait, timeout=0.1)
+    asyncio.get_running_loop().call_later(0.5, released.set)
+    (outcome,) = (await call(handlers, [event()])).outcomes
+    assert (outcome.kind, outcome.reason) == (OutcomeKind.DEFERRED, "timed out after 0.1 s")
+    assert 0.1 <= outcome.duration < 5
+
+
+async def test_a_timeout_of_its_own_is_told_from_that_of_the_handler() -> None:
+    async def fail(event: Event) -> None:
+        raise TimeoutError("database")
+
+    (outcome,) = (await call(declared(fail), [event()])).outcomes
+    assert outcome.reason == "TimeoutError: database"
+
+
+async def test_a_function_that_ends_the_program_or_is_cancelled_is_deferred() -> None:
+    def leave(event: Event) -> None:
+        raise SystemExit(1)
+
+    async def cancelled(event: Event) -> None:
+        raise asyncio.CancelledError
+
+    assert (await call(declared(leave), [event()])).outcomes[0].reason == "SystemExit: 1"
+    assert (await call(declared(cancelled), [event()])).outcomes[0].reason == "CancelledError"
+
+
+async def test_no_more_calls_than_the_concurrency_run_at_a_time() -> None:
+    now, most = 0, 0
+
+    async def count(event: Event) -> None:
+        nonlocal now, most
+        now, most = now + 1, max(most, now + 1)
+        await asyncio.sleep(0.01)
+        now -= 1
+
+    result = await call(declared(count, concurrency=3), [event(id=str(number)) for number in range(20)])
+    assert len(result.outcomes) == 20
+    assert most == 3
+
+
+async def test_threads_that_outlast_their_timeout_hold_their_slot() -> None:
+    now, most, lock = 0, 0, threading.Lock()
+
+    def block(event: Event) -> None:
+        nonlocal now, most
+        with lock:
+            now, most = now + 1, max(most, now + 1)
+        time.sleep(0.2)
+        with lock:
+            now -= 1
+
+    result = await call(declared(block, concurrency=1, timeout=0.05), [event(id=str(number)) for number in range(3)])
+    assert [each.reason for each in result.outcomes] == ["timed out after 0.05 s"] * 3
+    assert most == 1
+
+
+async def test_an_unknown_handler_is_handed_back() -> None:
+    result = await call(declared(), [event()], name="other")
+    assert (result.outcomes, result.unknown) == ((), ("other",))
+
+
+async def test_a_cancel_ends_what_runs_and_hands_the_rest_back() -> None:
+    begun = asyncio.Event()
+    called = []
+
+    async def slow(event: Event) -> None:
+        called.append(event.id)
+        begun.set()
+        await asyncio.sleep(0.3)
+
+    environment = ActivityEnvironment()
+    running = asyncio.create_task(
+        call(declared(slow, concurrency=1), [event(id=str(number)) for number in range(5)], environment=environment)
+    )
+    await begun.wait()
+    environment.cancel(ActivityCancellationDetails(cancel_requested=True))
+    result = await running
+    assert [each.kind for each in result.outcomes] == [OutcomeKind.DELIVERED]
+    assert len(called) == 1
+
+
+async def test_what_ended_before_a_crash_is_not_called_again() -> None:
+    called = []
+
+    async def work(event: Event) -> None:
+        called.append(event.id)
+
+    events = [event(id=str(number)) for number in range(3)]
+    first = await call(declared(work), events[:2])
+    environment = ActivityEnvironment()
+    info = environment.info
+    environment.info = info.__class__(**{**vars(info), "heartbeat_details": [first.model_dump(mode="json")]})
+    result = await call(declared(work), events, environment=environment)
+    assert len(result.outcomes) == 3
+    assert called == ["0", "1", "2"]
