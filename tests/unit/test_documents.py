@@ -24,7 +24,7 @@ from tests.tracked import tracked_files
 
 CHECKOUT = Path(__file__).parents[2]
 PAGES = [
-    *(CHECKOUT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")),
+    *(CHECKOUT / name for name in ("README.md", "README.zh-CN.md", "CHANGELOG.md", "CONTRIBUTING.md")),
     *tracked_files("docs/**/*.md"),
 ]
 DOCS = [page for page in PAGES if page.is_relative_to(CHECKOUT / "docs")]
@@ -38,6 +38,7 @@ OTHER_VARIABLES = {
     "BELLWIRE_FAULT_SEED",
     "BELLWIRE_TEST_MTAS",
     "BELLWIRE_TEST_LANGUAGES",
+    "BELLWIRE_TEST_BROWSER",
 }
 
 #: Hosts of registries, in two parts so that this file names none.

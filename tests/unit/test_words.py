@@ -16,6 +16,7 @@ CHECKED = (
     "CONTRIBUTING.md",
     "Makefile",
     "README.md",
+    "README.zh-CN.md",
     "activities",
     "bellwire",
     "benchmarks",

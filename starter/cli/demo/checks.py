@@ -1,5 +1,6 @@
 """What the demo's receivers received, read from them and not from Bellwire, and how it differs from the expectation."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,10 +18,10 @@ from starter.cli.demo.example import (
 
 @dataclass(frozen=True, kw_only=True)
 class ReceivedText:
-    """A mail or an SMS."""
+    """A mail, an SMS, a push or a message in a chat."""
 
     to: str
-    #: The subject of a mail, the body of an SMS.
+    #: The subject of a mail, the body of an SMS, the title of a push or message.
     title: str
     #: All of it.
     text: str
@@ -46,6 +47,8 @@ class Received:
     mails: tuple[ReceivedText, ...]
     sms: tuple[ReceivedText, ...]
     webhooks: tuple[ReceivedWebhook, ...]
+    pushes: tuple[ReceivedText, ...]
+    chats: tuple[ReceivedText, ...]
 
     @classmethod
     def by(cls, receivers: Receivers) -> "Received":
@@ -70,6 +73,17 @@ class Received:
                 )
                 for (path, event), made in requests.items()
             ),
+            pushes=tuple(
+                ReceivedText(to=push.recipient, title=shown["title"], text=f"{shown['title']}\n{shown['body']}")
+                for push in receivers.pushes.accepted
+                for shown in [json.loads(receivers.browser.decrypted(push.content["body"]))]
+            ),
+            chats=tuple(
+                ReceivedText(
+                    to=sent.recipient, title=sent.content["text"].partition("\n")[0], text=sent.content["text"]
+                )
+                for sent in receivers.slack.accepted
+            ),
         )
 
 
@@ -88,6 +102,8 @@ async def differences(
         *_text_differences("mail", expected.mails, received.mails),
         *_text_differences("SMS", expected.sms, received.sms),
         *_webhook_differences(expected.webhooks, received.webhooks),
+        *_text_differences("push", expected.pushes, received.pushes),
+        *_text_differences("message", expected.chats, received.chats),
     ]
     repeated = sorted(receipt.event_id for receipt in receipts if receipt.duplicate)
     if repeated != sorted(expected.duplicates):

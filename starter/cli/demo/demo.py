@@ -1,4 +1,4 @@
-"""The demo: a stack of its own, three receivers that refuse and recover, and a check of what each of them received."""
+"""The demo: a stack of its own, receivers that refuse and recover, and a check of what each of them received."""
 
 import asyncio
 import shutil
@@ -25,6 +25,8 @@ from starter.cli.tables import in_counts, print_table, table
 from starter.cli.terminal import console, note, print_json
 from starter.local.processes import free_port, interruptible
 from starter.local.receivers.mailbox import Mailbox
+from starter.local.receivers.providers.slack import FakeSlack
+from starter.local.receivers.providers.web_push import FakePushService
 from starter.local.receivers.twilio import FakeTwilio
 from starter.local.receivers.webhooks import WebhookReceiver
 from starter.local.stack import DEV_SETTINGS, Stack, running_stack
@@ -50,9 +52,11 @@ async def run(*, keep: bool, as_json: bool) -> None:
             mailbox=await running.enter_async_context(Mailbox()),
             twilio=await running.enter_async_context(FakeTwilio()),
             hooks=await running.enter_async_context(WebhookReceiver()),
+            pushes=await running.enter_async_context(FakePushService()),
+            slack=await running.enter_async_context(FakeSlack()),
         )
-        note("starting Temporal, a registry, a worker, the gateway and three receivers …")
-        settings = {**_WORKER_SETTINGS, **receivers.settings()}
+        note("starting Temporal, a registry, a worker, the gateway and five receivers …")
+        settings = {**_WORKER_SETTINGS, **receivers.settings(folder)}
         stack = await running.enter_async_context(
             running_stack(folder, port=free_port(), ui_port=free_port(), gateway_port=free_port(), settings=settings)
         )
@@ -76,7 +80,7 @@ async def run(*, keep: bool, as_json: bool) -> None:
 
 async def _run_example(stack: Stack, receivers: Receivers, *, as_json: bool) -> list[str]:
     """Subscribe, publish, watch, and compare. Returns the differences."""
-    example = Example.read(FOLDER, webhook_url=receivers.hooks.url(""))
+    example = Example.read(FOLDER, webhook_url=receivers.hooks.url(""), push_url=receivers.pushes.endpoint(""))
     receivers.follow(example.scripts)
     await example.subscribe(stack.registry, receivers.hooks)
     receipts = [await _publish_over_http(stack, example.events[0])]
@@ -156,6 +160,14 @@ def _print(stack: Stack, example: Example, received: Received) -> None:
         for hook in received.webhooks
     ]
     print_table(("path", "event", "responses", "signatures"), hooks, title="What the webhook receiver received")
+    print_table(
+        ("browser", "title", "text"),
+        [(push.to, push.title, ", ".join(push.text.splitlines()[1:])) for push in received.pushes],
+        title="What a browser decrypted of its pushes",
+    )
+    print_table(
+        ("conversation", "title"), [(sent.to, sent.title) for sent in received.chats], title="What Slack received"
+    )
     names = ", ".join(example.tenants.values())
     console().print(f"{len(example.subscriptions)} subscriptions of {names}; their runs in the Temporal UI: {stack.ui}")
 
@@ -171,6 +183,8 @@ def _as_json(
         "mails": [{"to": mail.to, "subject": mail.title} for mail in received.mails],
         "sms": [{"to": sms.to, "text": sms.title} for sms in received.sms],
         "webhooks": [{**asdict(hook), "ids": sorted(hook.ids)} for hook in received.webhooks],
+        "pushes": [{"to": push.to, "title": push.title} for push in received.pushes],
+        "chats": [{"to": sent.to, "title": sent.title} for sent in received.chats],
         "differences": found,
     }
 

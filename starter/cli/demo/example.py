@@ -17,6 +17,8 @@ from bellwire.targets import WebhookTarget
 from starter.checkout import CHECKOUT
 from starter.cli.input.documents import read_items
 from starter.local.receivers.mailbox import Mailbox
+from starter.local.receivers.providers.slack import FakeSlack
+from starter.local.receivers.providers.web_push import Browser, FakePushService, vapid_key
 from starter.local.receivers.twilio import FakeTwilio
 from starter.local.receivers.webhooks import WebhookReceiver
 from starter.operations.delivery.publishing import read_events
@@ -25,10 +27,14 @@ FOLDER = CHECKOUT / "examples" / "demo"
 
 #: The host in webhook URLs of the example; the demo's own receiver replaces it.
 WEBHOOK_HOST = "https://hooks.example"
+#: The same of push subscriptions.
+PUSH_HOST = "https://push.example"
+#: The private key and the secret of the push subscription in the example: those of RFC 8291, Appendix A.
+BROWSER_KEYS = ("q1dXpw3UpT5VOmu_cf_v6ih07Aems3njxI-JWgLcM94", "BTBZMqHH6r4Tts7J_aSIgg")
 
 
 class ExpectedText(StrictInput):
-    """A mail or an SMS to an address, with these words in its subject or text."""
+    """A mail, an SMS, a push or a message in a chat, with these words in its title or text."""
 
     to: str
     contains: str
@@ -54,6 +60,8 @@ class Expected(StrictInput):
     mails: tuple[ExpectedText, ...] = ()
     sms: tuple[ExpectedText, ...] = ()
     webhooks: tuple[ExpectedWebhook, ...] = ()
+    pushes: tuple[ExpectedText, ...] = ()
+    chats: tuple[ExpectedText, ...] = ()
 
 
 class Scripts(StrictInput):
@@ -65,15 +73,27 @@ class Scripts(StrictInput):
 
 @dataclass(frozen=True, kw_only=True)
 class Receivers:
-    """The three receivers of the demo, all on this machine."""
+    """The receivers of the demo, all on this machine."""
 
     mailbox: Mailbox
     twilio: FakeTwilio
     hooks: WebhookReceiver
+    pushes: FakePushService
+    slack: FakeSlack
+    browser: Browser = field(default_factory=lambda: Browser(*BROWSER_KEYS))
 
-    def settings(self) -> dict[str, str]:
-        """The worker's BELLWIRE_* variables for these receivers."""
+    def settings(self, folder: Path) -> dict[str, str]:
+        """The worker's BELLWIRE_* variables for these receivers. The file of accounts is written into `folder`."""
+        accounts = folder / "accounts.json"
+        secret = "BELLWIRE_ACCOUNT_SECRETS__"  # noqa: S105 - the prefix of variables
+        slack = {"token": f"{secret}SLACK", "url": self.slack.api}
+        vapid = {"private_key": f"{secret}VAPID", "subject": "mailto:push@shop.example"}
+        accounts.write_text(json.dumps({"slack": {"default": slack}, "vapid": {"default": vapid}}))
         return {
+            "BELLWIRE_ACCOUNTS": str(accounts),
+            f"{secret}SLACK": self.slack.token,
+            f"{secret}VAPID": vapid_key(),
+            "BELLWIRE_PUSH_HOSTS": "127.0.0.1",
             "BELLWIRE_SMTP_HOST": self.mailbox.host,
             "BELLWIRE_SMTP_PORT": str(self.mailbox.port),
             "BELLWIRE_TWILIO_URL": self.twilio.url,
@@ -104,10 +124,11 @@ class Example:
     folder: Path = field(default=FOLDER)
 
     @classmethod
-    def read(cls, folder: Path, *, webhook_url: str) -> Self:
-        """The example, with its webhooks sent to `webhook_url`. Raises InputInvalid, ValidationError."""
+    def read(cls, folder: Path, *, webhook_url: str, push_url: str) -> Self:
+        """The example, with its webhooks and pushes sent to these URLs. Raises InputInvalid, ValidationError."""
         tenants: list[dict[str, str]] = _json(folder / "tenants.json")
-        text = (folder / "subscriptions.json").read_text().replace(WEBHOOK_HOST, webhook_url)
+        text = (folder / "subscriptions.json").read_text()
+        text = text.replace(WEBHOOK_HOST, webhook_url).replace(f"{PUSH_HOST}/", push_url)
         return cls(
             tenants={tenant["id"]: tenant["name"] for tenant in tenants},
             subscriptions=tuple(Subscription.model_validate(item) for item in json.loads(text)),

@@ -1,6 +1,8 @@
 """FakePushService: a push service as browsers use one. It checks the headers, and keeps the encrypted bodies."""
 
 import base64
+import hashlib
+import hmac
 import json
 import os
 import time
@@ -10,23 +12,49 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from starter.local.receivers.providers.fake import FakeProvider, Received
 
 
 class Browser:
-    """A browser that subscribed: its keys, and what its service worker would be given."""
+    """A browser that subscribed. Its keys are random unless given: the private key and the secret, in base64url."""
 
-    def __init__(self) -> None:
-        self.key = ec.generate_private_key(ec.SECP256R1())
-        self.auth = os.urandom(16)
+    def __init__(self, key: str | None = None, auth: str | None = None) -> None:
+        number = int.from_bytes(_bytes(key), "big") if key else None
+        curve = ec.SECP256R1()
+        self.key = ec.derive_private_key(number, curve) if number else ec.generate_private_key(curve)
+        self.auth = _bytes(auth) if auth else os.urandom(16)
+
+    @property
+    def point(self) -> bytes:
+        """The public key."""
+        return self.key.public_key().public_bytes(
+            serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint
+        )
+
+    def decrypted(self, body: bytes) -> bytes:
+        """What the service worker is given of a push with this body (RFC 8291 §3.4, RFC 8188 §2).
+
+        It is written apart from how Bellwire encrypts. Raises ValueError, InvalidTag.
+        """
+        salt, size, length = body[:16], int.from_bytes(body[16:20], "big"), body[20]
+        sender, record = body[21 : 21 + length], body[21 + length :]
+        if len(record) > size:
+            raise ValueError("has more than one record")
+        shared = self.key.exchange(ec.ECDH(), ec.EllipticCurvePublicKey.from_encoded_point(self.key.curve, sender))
+        secret = _expanded(_hmac(self.auth, shared), b"WebPush: info\0" + self.point + sender)
+        extracted = _hmac(salt, secret)
+        key = _expanded(extracted, b"Content-Encoding: aes128gcm\0")[:16]
+        nonce = _expanded(extracted, b"Content-Encoding: nonce\0")[:12]
+        content = AESGCM(key).decrypt(nonce, record, None).rstrip(b"\0")
+        if content[-1:] != b"\x02":
+            raise ValueError("does not end with the delimiter of the last record")
+        return content[:-1]
 
     def subscription(self, endpoint: str) -> dict[str, object]:
         """As PushSubscription.toJSON() returns it."""
-        point = self.key.public_key().public_bytes(
-            serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint
-        )
-        return {"endpoint": endpoint, "keys": {"p256dh": _base64url(point), "auth": _base64url(self.auth)}}
+        return {"endpoint": endpoint, "keys": {"p256dh": _base64url(self.point), "auth": _base64url(self.auth)}}
 
 
 class FakePushService(FakeProvider):
@@ -66,6 +94,21 @@ class FakePushService(FakeProvider):
             return False
         valid: bool = claims["aud"] == self.url and time.time() < claims["exp"] <= time.time() + 24 * 3600
         return valid
+
+
+def vapid_key() -> str:
+    """A private key that signs for push services, in base64url."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    return _base64url(key.private_numbers().private_value.to_bytes(32, "big"))
+
+
+def _hmac(key: bytes, text: bytes) -> bytes:
+    return hmac.digest(key, text, hashlib.sha256)
+
+
+def _expanded(secret: bytes, info: bytes) -> bytes:
+    """The first block of HKDF's output (RFC 5869 §2.3)."""
+    return _hmac(secret, info + b"\x01")
 
 
 def _bytes(text: str) -> bytes:
