@@ -52,7 +52,7 @@ class WechatChannel:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._session, self._renderer, self._accounts, self._clock = session, renderer, accounts, clock
-        self._grants = registry.wechat_grants
+        self._registry = registry
         self._issuers = {name: WechatTokens(session, account) for name, account in accounts.items()}
         self._tokens = {name: Tokens(registry, "wechat", name, each.issue) for name, each in self._issuers.items()}
 
@@ -72,7 +72,7 @@ class WechatChannel:
         # Only callbacks tell what users agree to.
         grantee = Grantee(target.account, target.openid, target.template_id)
         is_counted = target.kind.needs_grant and account.callback_token is not None
-        if is_counted and await self._grants.get(grantee) == 0:
+        if is_counted and await self._registry.wechat_grants.get(grantee) == 0:
             return outcome_of(NO_GRANT, "no grant", request)
         send = partial(self._send, request, target, _message(request, target, fields))
         outcome = await outcome_of_call("WeChat", request, lambda: with_token(self._tokens[target.account], send))
@@ -84,9 +84,9 @@ class WechatChannel:
 
     async def _count(self, grantee: Grantee, outcome: Outcome, *, long_term: bool) -> None:
         if outcome.reason == f"WeChat {NOT_GRANTED}":
-            await self._grants.clear(grantee)
+            await self._registry.wechat_grants.clear(grantee)
         elif outcome.kind is OutcomeKind.DELIVERED and not long_term:
-            await self._grants.spend(grantee)
+            await self._registry.wechat_grants.spend(grantee)
 
     async def _send(
         self, request: SendRequest, target: WechatTarget, message: Mapping[str, object], token: str
