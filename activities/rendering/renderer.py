@@ -61,14 +61,14 @@ class Renderer:
 
     async def email(self, request: SendRequest) -> EmailText:
         """The mail for this request. Text and HTML come from the same template, so that they say the same."""
-        context = _context(request)
+        context = template_values(request)
         own = await self._render_own(request.subscription, context)
         subject = own.get("email.subject")
         if subject is None:
             subject = self._render_file(request, SUBJECT, context)
         text, html = own.get("email.text"), own.get("email.html")
         if text is None and html is None:
-            text_file, html_file = self._files.find_body(_name(request), request.subscription.locale)
+            text_file, html_file = self._files.find_body(template_name(request), request.subscription.locale)
             text = self._render(text_file, context) if text_file else None
             if html_file:
                 final = await self._finish(request, html_file, context, with_text=text is None)
@@ -85,7 +85,7 @@ class Renderer:
 
     async def texts(self, request: SendRequest, names: Sequence[str]) -> dict[str, str]:
         """The texts of these templates of one channel, by name. In text of a chat, values are escaped for its markup."""
-        context = _context(request)
+        context = template_values(request)
         own = await self._render_own(request.subscription, context)
         return {
             name: (
@@ -148,7 +148,7 @@ class Renderer:
     def _render_file(
         self, request: SendRequest, file: str, context: Mapping[str, Any], markup: Callable[[str], str] | None = None
     ) -> str:
-        found = self._files.find(_name(request), request.subscription.locale, file)
+        found = self._files.find(template_name(request), request.subscription.locale, file)
         if found is None:
             raise TemplateInvalid(f"template {DEFAULT}/{file} does not exist")
         return self._render(found, context, markup)
@@ -173,11 +173,12 @@ def _check_fields(file: str, source: str) -> None:
         raise TemplateInvalid(f"template {file}: {error}") from None
 
 
-def _name(request: SendRequest) -> str:
+def template_name(request: SendRequest) -> str:
+    """The name by which templates are found: what the subscription asks for, or the event's type."""
     return request.subscription.template or request.event.type
 
 
-def _context(request: SendRequest) -> dict[str, Any]:
+def template_values(request: SendRequest) -> dict[str, Any]:
     """The variables of templates, as plain JSON. Optional attributes of the event are null if they are not set."""
     optional = dict.fromkeys(("subject", "datacontenttype", "dataschema", "data"))
     subscription = request.subscription

@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 
 import structlog
 
-from activities.rendering.renderer import Renderer
+from activities.rendering.renderer import Renderer, template_name, template_values
 from activities.sms.prices import Prices
 from activities.sms.providers import Provider, Providers, SendResult, Sms, unknown_result
 from activities.sms.twilio import TWILIO
@@ -30,6 +30,8 @@ log = structlog.get_logger("bellwire")
 
 #: How long a claimed attempt may take until it calls the provider, if `reconcile_after` is shorter.
 MIN_CLAIM_TIME = timedelta(seconds=1)
+#: The reason of an SMS that none of the providers can send.
+NO_PROVIDER = "no SMS provider can send it"
 
 
 class Superseded(Exception):
@@ -77,7 +79,15 @@ class SmsChannel:
         if not self._providers:
             remedy = "set the BELLWIRE_TWILIO_* variables, or BELLWIRE_SMS_PROVIDERS"
             return self._blocked(request, "no SMS provider configured", remedy)
-        sms = Sms(delivery_id=request.id, number=request.number, to=target.to, text=text, sender=target.sender)
+        sms = Sms(
+            delivery_id=request.id,
+            number=request.number,
+            to=target.to,
+            text=text,
+            sender=target.sender,
+            template=template_name(request),
+            values=template_values(request),
+        )
         size = segments(text)
         if since is not None:
             await asyncio.sleep(self._seconds_until_reconcile(request))
@@ -128,7 +138,14 @@ class SmsChannel:
         return found.get(sms.to)
 
     async def _send(self, request: SendRequest, sms: Sms, size: Segments) -> Outcome:
-        providers = self._providers.in_order()
+        reasons = {each: each.cannot_send(sms) for each in self._providers.in_order()}
+        providers = [each for each, reason in reasons.items() if reason is None]
+        if not providers:
+            remedy = "; ".join(f"{each.name}: {reason}" for each, reason in reasons.items())
+            self._log_blocked(request, NO_PROVIDER, remedy)
+            return Outcome(
+                kind=OutcomeKind.DEFERRED, reason=NO_PROVIDER, fault=Fault.OPERATOR, response=remedy[:MAX_RESPONSE]
+            )
         for left, provider in zip(reversed(range(len(providers))), providers, strict=True):
             if request.recorded:
                 request = await self._claim(request, provider)

@@ -9,8 +9,9 @@ import aiohttp
 from pydantic import SecretStr
 
 from activities.providers.http import NotSent, ResponseLost, call, limits, parse_json
+from activities.sms.config_fields import secret_of
 from activities.sms.http_responses import classify_response, provider_id_of
-from activities.sms.provider_config import SECRETS, Auth, ProviderConfig
+from activities.sms.provider_config import Auth, ProviderConfig
 from activities.sms.providers import SendResult, Sms, unknown_result, unreachable
 from activities.sms.templating import json_pointer, substitute
 from activities.sms.twilio_http import basic_auth
@@ -38,6 +39,9 @@ class HttpProvider:
         """The sender. Messaging services (MG…) are Twilio's; another provider sends from its default sender instead."""
         asked = sms.sender if sms.sender and not sms.sender.startswith("MG") else None
         return asked or self._config.sender or ""
+
+    def cannot_send(self, sms: Sms) -> str | None:  # noqa: ARG002 - it sends any text
+        return None
 
     async def send(self, sms: Sms) -> SendResult:
         config, values = self._config, self._values(sms)
@@ -115,11 +119,7 @@ class HttpProvider:
 
 
 def _authorization(name: str, auth: Auth, secrets: Mapping[str, SecretStr]) -> dict[str, str]:
-    found = secrets.get(auth.secret.removeprefix(SECRETS).lower())
-    if found is None or not (secret := found.get_secret_value()):
-        raise ValueError(f"{auth.secret}: is not set, but provider {name} in BELLWIRE_SMS_PROVIDERS needs it")
-    if not (secret.isascii() and secret.isprintable()):
-        raise ValueError(f"{auth.secret}: must be printable ASCII")
+    secret = secret_of(name, auth.secret, secrets)
     if auth.kind == "basic":
         return basic_auth((auth.username or "", secret))
     return {"Authorization": f"Bearer {secret}"} if auth.kind == "bearer" else {auth.header or "": secret}

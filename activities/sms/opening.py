@@ -11,7 +11,10 @@ from pydantic import SecretStr
 from activities.providers.http import provider_session
 from activities.rendering.renderer import Renderer
 from activities.sms.channel import SmsChannel
+from activities.sms.config_fields import secret_of
 from activities.sms.http_provider import HttpProvider
+from activities.sms.mainland.aliyun import AliyunProvider
+from activities.sms.mainland.tencent import TencentProvider
 from activities.sms.prices import Prices
 from activities.sms.provider_config import ProvidersFile
 from activities.sms.providers import Provider, Providers
@@ -84,5 +87,12 @@ def _providers(settings: SmsSettings, registry: Registry, session: aiohttp.Clien
     if settings.sms_providers is None:
         return providers
     configured = ProvidersFile.read(settings.sms_providers)
-    providers += [HttpProvider(each, session, secrets=settings.sms_secrets) for each in configured.provider]
+    secrets = settings.sms_secrets
+    providers += [HttpProvider(each, session, secrets=secrets) for each in configured.provider]
+    for aliyun in configured.aliyun:
+        secret = secret_of(aliyun.name, aliyun.access_key_secret, secrets)
+        providers.append(AliyunProvider(aliyun, session, registry.attempts, secret=secret))
+    for tencent in configured.tencent:
+        secret = secret_of(tencent.name, tencent.secret_key, secrets)
+        providers.append(TencentProvider(tencent, session, registry.attempts, secret=secret))
     return configured.in_order(providers)

@@ -10,40 +10,19 @@ import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
 from activities.providers.config_files import read_config
+from activities.sms.config_fields import ProviderName, SecretName, Url
+from activities.sms.mainland.config import AliyunConfig, TencentConfig
 from activities.sms.providers import Provider
 from activities.sms.templating import PLACEHOLDERS, placeholders_in
 from activities.sms.twilio import TWILIO
-from bellwire.formats.hosts import canonical_host
-from bellwire.formats.web_urls import with_canonical_host
 from bellwire.models import StrictInput
 from bellwire.targets.sms import sms_sender
 
-#: Prefix of the environment variables that may hold secrets of providers.
-SECRETS = "BELLWIRE_SMS_SECRETS__"
-
-_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
-
-
-def _name(value: str) -> str:
-    if not _NAME.fullmatch(value) or value == TWILIO:
-        raise ValueError(f"must be up to 32 lower-case letters, digits or dashes, and not {TWILIO}")
-    return value
-
-
-def _url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in {"https", "http"} or not parts.hostname:
-        raise ValueError("must be an http or https URL with a host")
-    if placeholders_in(parts.netloc):
-        raise ValueError("must have a host without placeholders, or a subscription could choose it")
-    canonical_host(parts.hostname)
-    return with_canonical_host(value)
 
 
 def _pointer(value: str) -> str:
@@ -58,14 +37,7 @@ def _header(value: str) -> str:
     return value
 
 
-def _secret(value: str) -> str:
-    if not re.fullmatch(SECRETS + "[A-Z0-9_]+", value):
-        raise ValueError(f"must name an environment variable that begins with {SECRETS}")
-    return value
-
-
 Pointer = Annotated[str, AfterValidator(_pointer)]
-Url = Annotated[str, Field(max_length=2048), AfterValidator(_url)]
 Header = Annotated[str, AfterValidator(_header)]
 Statuses = frozenset[Annotated[int, Field(ge=100, le=599)]]
 
@@ -75,7 +47,7 @@ class Auth(StrictInput):
 
     kind: Literal["basic", "bearer", "header"]
     #: The environment variable that holds the password, the token or the header's value.
-    secret: Annotated[str, AfterValidator(_secret)]
+    secret: SecretName
     #: Only for basic.
     username: str | None = None
     #: The name of the header that contains the secret. Only for header.
@@ -144,7 +116,7 @@ class Lookup(StrictInput):
 class ProviderConfig(StrictInput):
     """One provider."""
 
-    name: Annotated[str, AfterValidator(_name)]
+    name: ProviderName
     url: Url
     method: Literal["POST", "PUT"] = "POST"
     #: Seconds for one call.
@@ -180,11 +152,17 @@ class ProvidersFile(StrictInput):
 
     #: Names in the order in which they are tried, including twilio if it is configured.
     priority: tuple[str, ...] = ()
-    provider: tuple[ProviderConfig, ...] = Field(min_length=1)
+    provider: tuple[ProviderConfig, ...] = ()
+    #: Accounts with Aliyun and Tencent Cloud.
+    aliyun: tuple[AliyunConfig, ...] = ()
+    tencent: tuple[TencentConfig, ...] = ()
 
     @model_validator(mode="after")
     def _names(self) -> Self:
         names = [each.name for each in self.provider]
+        names += [each.name for each in self.aliyun] + [each.name for each in self.tencent]
+        if not names:
+            raise ValueError("provider: required, unless there is a section aliyun or tencent")
         if len(set(names)) < len(names):
             raise ValueError("provider: two have the same name")
         if self.priority and sorted(set(self.priority) - {TWILIO}) != sorted(names):

@@ -6,11 +6,11 @@ provider is left, it is tried anyway.
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import Protocol
+from typing import Any, Protocol
 
 from bellwire.deliveries import MAX_RESPONSE, Fault, Outcome, OutcomeKind
 from bellwire.suppressions import SuppressionReason
@@ -32,6 +32,10 @@ class Sms:
     text: str
     #: The sender that the subscription asks for; None: the provider's default sender.
     sender: str | None = None
+    #: The template by which it is rendered: the subscription's, or the event's type. Some providers have templates of their own.
+    template: str = ""
+    #: The variables of templates.
+    values: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def idempotency_key(self) -> str:
@@ -79,6 +83,9 @@ class Provider(Protocol):
 
     def sender_of(self, sms: Sms) -> str:
         """The sender that the recipient sees; empty if the provider chooses it."""
+
+    def cannot_send(self, sms: Sms) -> str | None:
+        """Why it can never send this SMS, without values; None if it can. Such a provider is left out."""
 
     async def send(self, sms: Sms) -> SendResult:
         """Send the SMS."""

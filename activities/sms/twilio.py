@@ -68,6 +68,9 @@ class TwilioProvider:
     def sender_of(self, sms: Sms) -> str:
         return sms.sender or self._sender
 
+    def cannot_send(self, sms: Sms) -> str | None:  # noqa: ARG002 - it sends any text
+        return None
+
     async def send(self, sms: Sms) -> SendResult:
         sender = self.sender_of(sms)
         options = {"messaging_service_sid" if sender.startswith("MG") else "from_": sender}

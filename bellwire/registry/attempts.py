@@ -2,14 +2,22 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Boolean, ColumnElement, Integer, bindparam, case, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.contract import Group
-from bellwire.deliveries import SETTLED, Attempt, DeliveryKey, DeliveryState, Outcome, OutcomeKind
+from bellwire.deliveries import (
+    SETTLED,
+    Attempt,
+    DeliveryKey,
+    DeliveryState,
+    Outcome,
+    OutcomeKind,
+    parse_delivery_id,
+)
 from bellwire.endpoint_health import DisablePolicy
 from bellwire.exchanges import pack, unpack
 from bellwire.registry import deliveries as delivery_rows
@@ -193,15 +201,30 @@ def _outcome(row: Mapping[Any, Any]) -> Outcome:
     return outcome.model_copy(update={"exchanges": exchanges}) if exchanges else outcome
 
 
-async def with_provider_id(connection: AsyncConnection, provider_id: str) -> list[DeliveryKey]:
-    column = attempts.c
-    query = select(column.event_key, column.subscription_id).where(column.provider_id == provider_id).distinct()
-    return [DeliveryKey(*row) for row in await connection.execute(query)]
-
-
 async def claimed_provider_ids(connection: AsyncConnection, provider_ids: Iterable[str]) -> set[str]:
     query = select(attempts.c.provider_id).where(attempts.c.provider_id.in_(sorted(set(provider_ids))))
     return {row.provider_id for row in await connection.execute(query)}
+
+
+async def by_provider_ids(connection: AsyncConnection, provider_ids: Iterable[str]) -> dict[str, DeliveryKey]:
+    query = select(attempts.c.provider_id, attempts.c.event_key, attempts.c.subscription_id).where(
+        attempts.c.provider_id.in_(sorted(set(provider_ids)))
+    )
+    rows = await connection.execute(query)
+    return {row.provider_id: DeliveryKey(row.event_key, row.subscription_id) for row in rows}
+
+
+async def ended_at(connection: AsyncConnection, delivery_id: str, number: int) -> datetime | None:
+    key = parse_delivery_id(delivery_id)
+    if key is None:
+        return None
+    query = select(attempts.c.started_at, attempts.c.duration).where(
+        attempts.c.event_key == key.event_key,
+        attempts.c.subscription_id == key.subscription_id,
+        attempts.c.number == number,
+    )
+    row = (await connection.execute(query)).first()
+    return None if row is None else row.started_at + timedelta(seconds=row.duration)
 
 
 def _change(attempt: Attempt) -> dict[str, object]:
@@ -284,9 +307,13 @@ class Attempts:
         """Return those of the providers' ids that some attempt is recorded with."""
         return await self._database.read(claimed_provider_ids, provider_ids)
 
-    async def with_provider_id(self, provider_id: str) -> Sequence[DeliveryKey]:
-        """Return the deliveries that some attempt is recorded for with this id of a provider."""
-        return await self._database.read(with_provider_id, provider_id)
+    async def by_provider_ids(self, provider_ids: Sequence[str]) -> Mapping[str, DeliveryKey]:
+        """Return the delivery that each of the providers' ids is recorded with; others are left out."""
+        return await self._database.read(by_provider_ids, provider_ids)
+
+    async def ended_at(self, delivery_id: str, number: int) -> datetime | None:
+        """Return when an attempt ended; None if it is not recorded."""
+        return await self._database.read(ended_at, delivery_id, number)
 
     async def list(self, event_key: str, subscription_id: str | None = None) -> Sequence[Attempt]:
         """Return the attempts of an event, or of one of its deliveries, by subscription and number."""

@@ -138,6 +138,9 @@ class Settings(BaseSettings):
     sms_providers: Annotated[Path, AfterValidator(settings_values.file)] | None = None
     #: Secrets that this file refers to, one variable each: BELLWIRE_SMS_SECRETS__ACME=….
     sms_secrets: dict[str, SecretStr] = Field(default_factory=dict)
+    #: Secret in the URLs to which Aliyun and Tencent Cloud report, at least 16 letters, digits, - or _. Without it, the gateway
+    #: does not have these URLs.
+    sms_callback_secret: Annotated[SecretStr, AfterValidator(settings_values.url_secret)] | None = None
 
     #: Accounts with providers of chat and push: a file (TOML or JSON) with a section for each account, such as [slack.default].
     accounts: Annotated[Path, AfterValidator(settings_values.file)] | None = None

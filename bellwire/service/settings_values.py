@@ -141,6 +141,12 @@ def link_keys(value: SecretStr) -> SecretStr:
     return value
 
 
+def url_secret(value: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"[A-Za-z0-9_-]{16,128}", value.get_secret_value()):
+        raise ValueError("must be 16 to 128 letters, digits, - or _, such as those of `openssl rand -hex 24`")
+    return value
+
+
 def dns_name(value: str) -> str:
     value = value if value.isascii() else canonical_host(value)
     if not re.fullmatch(

@@ -7,7 +7,7 @@ from bellwire.client import Client
 from bellwire.registry import Registry
 from bellwire.service.readiness import health_route, ready_route
 from bellwire.service.settings import Settings
-from starter.gateway import provider_callbacks, unsubscribe
+from starter.gateway import provider_callbacks, sms_reports, unsubscribe
 from starter.gateway.api.application import api
 from starter.gateway.codec_server import codec_routes
 from starter.gateway.wechat.callbacks import routes as wechat_routes
@@ -22,6 +22,7 @@ def application(settings: Settings, registry: Registry, client: Client | None = 
         *codec_routes(settings),
         *provider_callbacks.routes(settings, registry),
         *wechat_routes(settings, registry),
+        *sms_reports.routes(settings, registry),
     ]
     if keys := settings.link_keys:
         routes += unsubscribe.routes(keys, registry)

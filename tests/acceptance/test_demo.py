@@ -25,4 +25,5 @@ async def test_everything_in_the_demo_arrives_as_expected() -> None:
     shown = json.loads(out)
     assert shown["differences"] == []
     over_http = shown["events"][shown["published_over_http"]]
-    assert (over_http["settled"], over_http["counts"]["delivered"]) == (True, 3)
+    assert (over_http["settled"], over_http["counts"]["delivered"]) == (True, 4)
+    assert shown["handled"] == ["user-7001"]

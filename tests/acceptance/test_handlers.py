@@ -180,7 +180,7 @@ async def test_a_registration_updates_and_never_removes(system: System) -> None:
     assert service.application == "tests"
 
 
-SERVICE = """
+SERVICE = r"""
 import asyncio, os
 from bellwire import Client, Event, Handlers
 

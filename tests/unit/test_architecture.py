@@ -81,6 +81,7 @@ TRUSTED_CLIENTS = {
         "starter/local",
         "starter/local/receivers/providers",
         "starter/local/receivers",
+        "starter/local/receivers/providers",
     )
 }
 #: `worker.py` composes without touching the registry.

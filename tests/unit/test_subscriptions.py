@@ -48,7 +48,7 @@ def refused(**fields: Any) -> str:
         (None, "target", "must be an object"),
         ("ann@example.com", "target", "must be an object"),
         ({}, "target", "channel"),
-        ({"channel": "fax", "to": "1"}, "target", "write one of email, sms, webhook"),
+        ({"channel": "fax", "to": "1"}, "target", "write one of dingtalk, email, "),
         ({"channel": "email"}, "target.to", "is missing"),
         (email(5), "target.to", "an address, such as ann@example.com, or a list"),
         (email("ann"), "target.to", "is not an email address"),

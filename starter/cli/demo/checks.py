@@ -49,9 +49,11 @@ class Received:
     webhooks: tuple[ReceivedWebhook, ...]
     pushes: tuple[ReceivedText, ...]
     chats: tuple[ReceivedText, ...]
+    #: Ids of the events that the demo's handler was called for.
+    handled: tuple[str, ...] = ()
 
     @classmethod
-    def by(cls, receivers: Receivers) -> "Received":
+    def by(cls, receivers: Receivers, *, handled: Sequence[str] = ()) -> "Received":
         """What the receivers have received so far."""
         requests: dict[tuple[str, str], list[tuple[int, bool, str]]] = {}
         for one in receivers.hooks.received:
@@ -84,6 +86,7 @@ class Received:
                 )
                 for sent in receivers.slack.accepted
             ),
+            handled=tuple(handled),
         )
 
 
@@ -108,6 +111,8 @@ async def differences(
     repeated = sorted(receipt.event_id for receipt in receipts if receipt.duplicate)
     if repeated != sorted(expected.duplicates):
         found.append(f"published before: expected {_listed(expected.duplicates)}, got {_listed(repeated)}")
+    if sorted(received.handled) != sorted(expected.handled):
+        found.append(f"handled in code: expected {_listed(expected.handled)}, got {_listed(received.handled)}")
     disabled = [each.id for each in await registry.subscriptions.list(state=SubscriptionState.DISABLED)]
     if sorted(disabled) != sorted(expected.disabled):
         found.append(f"disabled subscriptions: expected {_listed(expected.disabled)}, got {_listed(disabled)}")

@@ -21,6 +21,7 @@ from bellwire.http.client import HttpClient
 from bellwire.receipts import Receipt, Status
 from starter.cli.demo.checks import Received, differences
 from starter.cli.demo.example import FOLDER, Example, Receivers
+from starter.cli.demo.handler import DemoService
 from starter.cli.tables import in_counts, print_table, table
 from starter.cli.terminal import console, note, print_json
 from starter.local.processes import free_port, interruptible
@@ -83,10 +84,12 @@ async def _run_example(stack: Stack, receivers: Receivers, *, as_json: bool) -> 
     example = Example.read(FOLDER, webhook_url=receivers.hooks.url(""), push_url=receivers.pushes.endpoint(""))
     receivers.follow(example.scripts)
     await example.subscribe(stack.registry, receivers.hooks)
-    receipts = [await _publish_over_http(stack, example.events[0])]
-    receipts += [await stack.client.publish(event) for event in example.events[1:]]
-    statuses = await _watch(stack.client, example, receipts, as_json=as_json)
-    received = Received.by(receivers)
+    service = DemoService()
+    async with service.handlers.running(stack.client):
+        receipts = [await _publish_over_http(stack, example.events[0])]
+        receipts += [await stack.client.publish(event) for event in example.events[1:]]
+        statuses = await _watch(stack.client, example, receipts, as_json=as_json)
+    received = Received.by(receivers, handled=service.handled)
     found = await differences(example, received=received, receipts=receipts, statuses=statuses, registry=stack.registry)
     if as_json:
         print_json(_as_json(stack, example, statuses, received, found))
@@ -168,6 +171,9 @@ def _print(stack: Stack, example: Example, received: Received) -> None:
     print_table(
         ("conversation", "title"), [(sent.to, sent.title) for sent in received.chats], title="What Slack received"
     )
+    print_table(
+        ("event",), [(event,) for event in received.handled], title="What the demo's own function was called for"
+    )
     names = ", ".join(example.tenants.values())
     console().print(f"{len(example.subscriptions)} subscriptions of {names}; their runs in the Temporal UI: {stack.ui}")
 
@@ -185,6 +191,7 @@ def _as_json(
         "webhooks": [{**asdict(hook), "ids": sorted(hook.ids)} for hook in received.webhooks],
         "pushes": [{"to": push.to, "title": push.title} for push in received.pushes],
         "chats": [{"to": sent.to, "title": sent.title} for sent in received.chats],
+        "handled": list(received.handled),
         "differences": found,
     }
 

@@ -62,6 +62,8 @@ class Expected(StrictInput):
     webhooks: tuple[ExpectedWebhook, ...] = ()
     pushes: tuple[ExpectedText, ...] = ()
     chats: tuple[ExpectedText, ...] = ()
+    #: Ids of the events that the demo's handler is called for.
+    handled: tuple[str, ...] = ()
 
 
 class Scripts(StrictInput):

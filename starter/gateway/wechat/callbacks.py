@@ -17,7 +17,7 @@ from starter.gateway.bodies import BodyTooLarge, read_body
 from starter.gateway.wechat.accounts import CallbackAccount, callback_accounts
 from starter.gateway.wechat.messages import MessageInvalid, items, parse, text_of
 from starter.gateway.wechat.signatures import SignatureInvalid, decrypt, verify
-from starter.operations.subscribers import wechat_callbacks as operations
+from starter.operations.callbacks import wechat as operations
 
 log = structlog.get_logger("bellwire")
 

@@ -70,41 +70,42 @@ async def followed(registry: Registry, account: str, openid: str) -> None:
 
 
 async def _record(registry: Registry, account: str, openid: str, message_id: str, code: str | None) -> bool:
-    for key in await registry.attempts.with_provider_id(message_id) if message_id else ():
-        try:
-            target = (await registry.subscriptions.get(key.subscription_id)).target
-        except SubscriptionNotFound:
-            continue
-        if not isinstance(target, WechatTarget) or (target.account, target.openid) != (account, openid):
-            continue
-        receipt = SmsReceipt(
-            event_key=key.event_key,
-            subscription_id=key.subscription_id,
-            provider_id=message_id,
-            status=SmsReceiptStatus.DELIVERED if code is None else SmsReceiptStatus.FAILED,
+    key = (await registry.attempts.by_provider_ids([message_id])).get(message_id) if message_id else None
+    if key is None:
+        return False
+    try:
+        target = (await registry.subscriptions.get(key.subscription_id)).target
+    except SubscriptionNotFound:
+        return False
+    if not isinstance(target, WechatTarget) or (target.account, target.openid) != (account, openid):
+        return False
+    receipt = SmsReceipt(
+        event_key=key.event_key,
+        subscription_id=key.subscription_id,
+        provider_id=message_id,
+        status=SmsReceiptStatus.DELIVERED if code is None else SmsReceiptStatus.FAILED,
+        code=code,
+        received_at=datetime.now(UTC),
+    )
+    blocks = Suppression(
+        channel=Channel.WECHAT,
+        address=f"{account}/{openid}",
+        reason=SuppressionReason.BOUNCED,
+        cause=f"WeChat {USER_BLOCK}",
+    )
+    try:
+        new = await registry.sms_receipts.record(receipt, suppression=blocks if code == USER_BLOCK else None)
+    except DeliveryNotFound:
+        return False
+    if new and code == NOT_GRANTED:
+        await registry.wechat_grants.clear(Grantee(account, openid, target.template_id))
+    if new:
+        log.info(
+            "wechat.receipt_recorded",
+            status=str(receipt.status),
             code=code,
-            received_at=datetime.now(UTC),
+            event_key=key.event_key,
+            subscription=key.subscription_id,
+            provider_id=message_id,
         )
-        blocks = Suppression(
-            channel=Channel.WECHAT,
-            address=f"{account}/{openid}",
-            reason=SuppressionReason.BOUNCED,
-            cause=f"WeChat {USER_BLOCK}",
-        )
-        try:
-            new = await registry.sms_receipts.record(receipt, suppression=blocks if code == USER_BLOCK else None)
-        except DeliveryNotFound:
-            return False
-        if new and code == NOT_GRANTED:
-            await registry.wechat_grants.clear(Grantee(account, openid, target.template_id))
-        if new:
-            log.info(
-                "wechat.receipt_recorded",
-                status=str(receipt.status),
-                code=code,
-                event_key=key.event_key,
-                subscription=key.subscription_id,
-                provider_id=message_id,
-            )
-        return True
-    return False
+    return True

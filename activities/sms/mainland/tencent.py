@@ -1,0 +1,225 @@
+"""TencentProvider: sends SMS by Tencent Cloud's API (2021-01-11), and reconciles an SMS whose response was lost.
+
+Every error comes with HTTP 200: of the whole request in Response.Error, of the number in its SendStatus. Tencent does not
+deduplicate, and lists an SMS only once the carrier has reported on it.
+"""
+
+import json
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from activities.providers.http import NotSent, ProviderResponse, ResponseLost, call, limits, parse_json
+from activities.sms.http_responses import provider_id_of
+from activities.sms.mainland.config import TencentConfig
+from activities.sms.mainland.mapping import Records, cannot_send, not_listed, template_of, values_of
+from activities.sms.mainland.meanings import (
+    ACCOUNT,
+    ACCOUNT_NEXT_DAY,
+    AMBIGUOUS,
+    BUSY,
+    CONTENT,
+    GONE,
+    NEXT_DAY,
+    UNSUBSCRIBED,
+    WAIT,
+    WINDOW,
+    CodeMeaning,
+    reason_of,
+    refusal,
+)
+from activities.sms.mainland.signatures import TENCENT_CONTENT_TYPE, AccessKey, tencent_authorization
+from activities.sms.providers import ReportedCost, SendResult, Sms, unknown_result, unreachable
+from bellwire.deliveries import Outcome, OutcomeKind
+
+VERSION = "2021-01-11"
+#: Rows of one page of reports, pages that are searched, and the time for which Tencent keeps them.
+PAGE, MAX_PAGES, KEPT = 100, 10, timedelta(days=7)
+
+#: https://cloud.tencent.com/document/api/382/52075
+BY_CODE: dict[str, CodeMeaning] = {
+    "FailedOperation.PhoneNumberInBlacklist": UNSUBSCRIBED,
+    "InvalidParameterValue.IncorrectPhoneNumber": GONE,
+    "FailedOperation.PhoneNumberParseFail": GONE,
+    "LimitExceeded.PhoneNumberThirtySecondLimit": WAIT.for_seconds(30),
+    "LimitExceeded.PhoneNumberOneHourLimit": WAIT.for_seconds(3600),
+    "LimitExceeded.PhoneNumberDailyLimit": NEXT_DAY,
+    "LimitExceeded.PhoneNumberSameContentDailyLimit": NEXT_DAY,
+    "LimitExceeded.DeliveryFrequencyLimit": WAIT,
+    "LimitExceeded.AppDailyLimit": ACCOUNT_NEXT_DAY,
+    "LimitExceeded.DailyLimit": ACCOUNT_NEXT_DAY,
+    "LimitExceeded.AppMainlandChinaDailyLimit": ACCOUNT_NEXT_DAY,
+    "LimitExceeded.AppGlobalDailyLimit": ACCOUNT_NEXT_DAY,
+    "FailedOperation.MarketingSendTimeConstraint": WINDOW,
+    "FailedOperation.ContainSensitiveWord": CONTENT,
+    "FailedOperation.TemplateIncorrectOrUnapproved": CONTENT,
+    "FailedOperation.SignatureIncorrectOrUnapproved": CONTENT,
+    "FailedOperation.InsufficientBalanceInSmsPackage": ACCOUNT,
+    "InvalidParameterValue.ProhibitedUseUrlInTemplateParameter": CONTENT,
+    "InvalidParameterValue.TemplateParameterFormatError": CONTENT,
+    "InvalidParameterValue.TemplateParameterLengthLimit": CONTENT,
+    "InvalidParameterValue.SdkAppIdNotExist": ACCOUNT,
+    "InternalError.RequestTimeException": ACCOUNT,  # the clock is more than 10 minutes off
+    "InternalError.Timeout": AMBIGUOUS,
+    "InternalError.SendAndRecvFail": AMBIGUOUS,
+    "InternalError.OtherError": AMBIGUOUS,
+}
+#: What the beginnings of other codes mean.
+_BY_PREFIX = {
+    "RequestLimitExceeded": BUSY.for_seconds(1),
+    "AuthFailure": ACCOUNT,
+    "UnauthorizedOperation": ACCOUNT,
+    "UnsupportedOperation": ACCOUNT,
+    "ResourceInsufficient": ACCOUNT,
+    "LimitExceeded": WAIT,
+    "InvalidParameter": CONTENT,
+    "MissingParameter": CONTENT,
+}
+
+
+def classify(status: int, code: str) -> CodeMeaning:
+    """What a code means that is not Ok. One that is not known may be that of an SMS that was sent."""
+    if code in BY_CODE:
+        return BY_CODE[code]
+    for prefix, meaning in _BY_PREFIX.items():
+        if code.startswith(prefix):
+            return meaning
+    if status in {429, 503}:
+        return BUSY
+    return ACCOUNT if 400 <= status < 500 else AMBIGUOUS
+
+
+class TencentProvider:
+    """One account. The caller closes `session`."""
+
+    idempotent_resend = False
+
+    def __init__(self, config: TencentConfig, session: aiohttp.ClientSession, records: Records, *, secret: str) -> None:
+        self.name = config.name
+        self._config = config
+        self._session = session
+        self._records = records
+        self._limits = limits(config.timeout)
+        self._key = AccessKey(id=config.secret_id, secret=secret)
+
+    def sender_of(self, sms: Sms) -> str:
+        """The sign name, which stands before the text."""
+        template = template_of(self._config.templates, sms)
+        return (template and template.sign_name) or self._config.sign_name
+
+    def cannot_send(self, sms: Sms) -> str | None:
+        return cannot_send(self._config, sms)
+
+    async def send(self, sms: Sms) -> SendResult:
+        template = template_of(self._config.templates, sms)
+        assert template is not None
+        parameters = {
+            "PhoneNumberSet": [sms.to],
+            "SmsSdkAppId": self._config.app_id,
+            "SignName": self.sender_of(sms),
+            "TemplateId": template.template,
+            "TemplateParamSet": values_of(list(template.params), sms),
+            "SessionContext": sms.idempotency_key,
+        }
+        try:
+            response = await self._call("SendSms", parameters)
+        except NotSent as error:
+            return unreachable(self.name, error)
+        except ResponseLost as error:
+            return unknown_result(f"{self.name}: {error}")
+        document = _document(response)
+        number = _first(document.get("SendStatusSet"))
+        code = _error(document) or str(number.get("Code", ""))
+        if response.status == 200 and code == "Ok":
+            if (found := provider_id_of(number.get("SerialNo"))) is None:
+                return unknown_result(f"{self.name}: response without a SerialNo")
+            fee = number.get("Fee")
+            segments = fee if type(fee) is int and 0 < fee < 1000 else None
+            outcome = Outcome(kind=OutcomeKind.DELIVERED, reason=f"{self.name} Ok", provider_id=found)
+            return SendResult(outcome=outcome, cost=(segments and ReportedCost(segments=segments)) or None)
+        now, wait = datetime.now(UTC), response.retry_after
+        return refusal(classify(response.status, code), self.name, code, response.text, now=now, retry_after=wait)
+
+    async def reconcile(self, sms: Sms, since: datetime) -> SendResult | None:
+        now = datetime.now(UTC)
+        begin = max(since - timedelta(hours=1), now - KEPT)
+        for page in range(MAX_PAGES):
+            parameters = {
+                "BeginTime": int(begin.timestamp()),
+                "EndTime": int(now.timestamp()),
+                "Offset": page * PAGE,
+                "Limit": PAGE,
+                "PhoneNumber": sms.to,
+                "SmsSdkAppId": self._config.app_id,
+            }
+            try:
+                response = await self._call("PullSmsSendStatusByPhoneNumber", parameters)
+            except (NotSent, ResponseLost) as error:
+                return unknown_result(f"while reconciling, {self.name}: {error}")
+            document = _document(response)
+            code, rows = _error(document), document.get("PullSmsSendStatusSet")
+            if response.status != 200 or code or not isinstance(rows, list):
+                problem = classify(response.status, code).operator
+                return unknown_result(
+                    f"while reconciling, {reason_of(self.name, code)}",
+                    wait=response.retry_after,
+                    operator_problem=reason_of(self.name, code) if problem else None,
+                )
+            if (found := await self._match(rows, sms)) is not None:
+                reason = f"{self.name} has it, reconciled"
+                return SendResult(outcome=Outcome(kind=OutcomeKind.DELIVERED, reason=reason, provider_id=found))
+            if len(rows) < PAGE:
+                return await not_listed(self.name, self._records, sms, self._config.absent_after)
+        return unknown_result(f"while reconciling, {self.name}: too many SMS to search")
+
+    async def _match(self, rows: list[Any], sms: Sms) -> str | None:
+        """The id of the SMS among reports to its number; None if it is not among them.
+
+        Accounts get the SessionContext only after Tencent has activated that. A report without one that belongs to no
+        other attempt counts as this one: better one SMS too few than one too many.
+        """
+        ids = {serial: row for row in rows if isinstance(row, dict) and (serial := provider_id_of(row.get("SerialNo")))}
+        if found := next(
+            (serial for serial, row in ids.items() if row.get("SessionContext") == sms.idempotency_key), None
+        ):
+            return found
+        others = {serial for serial, row in ids.items() if not row.get("SessionContext")}
+        recorded = await self._records.claimed_provider_ids(sorted(others)) if others else set()
+        return min(others - recorded, default=None)
+
+    async def _call(self, action: str, parameters: dict[str, Any]) -> ProviderResponse:
+        body, timestamp = json.dumps(parameters).encode(), int(time.time())
+        host = urlsplit(self._config.url).netloc
+        headers = {
+            "Host": host,
+            "Content-Type": TENCENT_CONTENT_TYPE,
+            "Accept": "application/json",
+            "X-TC-Action": action,
+            "X-TC-Version": VERSION,
+            "X-TC-Region": self._config.region,
+            "X-TC-Timestamp": str(timestamp),
+            "Authorization": tencent_authorization(self._key, service="sms", host=host, body=body, timestamp=timestamp),
+        }
+        url = f"{self._config.url.rstrip('/')}/"
+        return await call(self._session, "POST", url, timeout=self._limits, headers=headers, data=body)
+
+
+def _document(response: ProviderResponse) -> dict[str, Any]:
+    """What Response holds."""
+    document = parse_json(response.text)
+    found = document.get("Response") if isinstance(document, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _error(document: dict[str, Any]) -> str:
+    """The code of an error of the whole request; empty without one."""
+    found = document.get("Error")
+    return str(found.get("Code", "unknown")) if isinstance(found, dict) else ""
+
+
+def _first(rows: Any) -> dict[str, Any]:
+    """The status of the only number."""
+    return rows[0] if isinstance(rows, list) and rows and isinstance(rows[0], dict) else {}

@@ -1,0 +1,1 @@
+"""Tests of SMS to mainland China."""

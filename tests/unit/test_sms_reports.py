@@ -1,0 +1,199 @@
+"""Delivery receipts of Aliyun and Tencent Cloud over HTTP, honest and hostile, to a gateway with a real registry."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import aiohttp
+import pytest
+import uvicorn
+from pydantic import ValidationError
+
+from bellwire.contract import Group
+from bellwire.deliveries import Attempt, DeliveryState, Outcome, OutcomeKind
+from bellwire.registry import Registry
+from bellwire.service.settings import Settings
+from bellwire.sms.receipts import SmsReceipt
+from bellwire.suppressions import SuppressionReason
+from bellwire.targets import Channel
+from starter.gateway.app import application
+from starter.local.receivers.providers.aliyun_sms import FakeAliyunSms
+from starter.local.receivers.providers.fake import Received
+from starter.local.receivers.providers.tencent_sms import FakeTencentSms
+from tests.factories import event, subscription
+
+SECRET = "s3cr3t-of-the-callbacks"
+TO, NATIONAL = "+8613900001234", "13900001234"
+EVENT = event(id="1")
+SUBSCRIPTION = subscription({"channel": "sms", "to": TO}, id="sub_sms")
+KINDS = ["aliyun", "tencent"]
+OK = {"aliyun": {"code": 0, "msg": "OK"}, "tencent": {"result": 0, "errmsg": "OK"}}
+UNKNOWN = {"aliyun": {"code": 1, "msg": "unknown SMS"}, "tencent": {"result": 1, "errmsg": "unknown SMS"}}
+
+
+class Called(NamedTuple):
+    """A gateway with its registry, and an SMS of each provider."""
+
+    registry: Registry
+    url: str
+    session: aiohttp.ClientSession
+
+    def receipt(self, kind: str, *, sms_id: str = "biz-1", **fields: Any) -> dict[str, Any]:
+        if kind == "aliyun":
+            return FakeAliyunSms().receipt(Received(recipient=NATIONAL, content={}, id=sms_id), **fields)
+        return FakeTencentSms().receipt(Received(recipient=TO, content={}, id=sms_id), **fields)
+
+    async def report(self, kind: str, *receipts: dict[str, Any], secret: str = SECRET) -> tuple[int, Any]:
+        url = f"{self.url}/callbacks/sms/{kind}/{secret}"
+        fake = FakeAliyunSms() if kind == "aliyun" else FakeTencentSms()
+        return await fake.send_receipt(url, *receipts)
+
+    async def record_attempt(self, provider_id: str = "biz-1") -> None:
+        now = datetime.now(UTC)
+        outcome = Outcome(kind=OutcomeKind.DELIVERED, reason="aliyun OK", provider_id=provider_id)
+        attempt = Attempt(
+            event_key=EVENT.key,
+            subscription_id=SUBSCRIPTION.id,
+            number=1,
+            started_at=now,
+            duration=0.1,
+            state=DeliveryState.DELIVERED,
+            outcome=outcome,
+        )
+        await self.registry.attempts.record([attempt])
+
+    async def stored(self) -> SmsReceipt | None:
+        found = await self.registry.sms_receipts.of_deliveries(await self.registry.deliveries.list(event_key=EVENT.key))
+        return next(iter(found.values()), None)
+
+    async def suppressed(self) -> dict[str, SuppressionReason]:
+        return await self.registry.suppressions.among(Channel.SMS, [TO], subscription_id="another", also_for=())
+
+
+@pytest.fixture
+async def called(tmp_path: Path) -> AsyncIterator[Called]:
+    registry = await Registry.open(f"sqlite:///{tmp_path}/registry.db")
+    await registry.migrate()
+    await registry.subscriptions.create(SUBSCRIPTION)
+    await registry.events.accept([EVENT], "run")
+    group = Group(event_key=EVENT.key, channel=Channel.SMS, subscription_ids=(SUBSCRIPTION.id,))
+    await registry.deliveries.add("run", [group])
+    settings = Settings(sms_callback_secret=SECRET)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        config = uvicorn.Config(application(settings, registry), log_config=None, access_log=False, lifespan="off")
+        server = uvicorn.Server(config)
+        serving = asyncio.create_task(server.serve([listening]))
+        async with aiohttp.ClientSession() as session:
+            yield Called(registry, url, session)
+        server.should_exit = True
+        await serving
+    await registry.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_receipt_is_recorded_and_answered_as_the_provider_wants(called: Called, kind: str) -> None:
+    await called.record_attempt()
+    assert await called.report(kind, called.receipt(kind)) == (200, OK[kind])
+    found = await called.stored()
+    assert found is not None
+    assert (found.status, found.provider_id, found.code) == ("delivered", "biz-1", None)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_repeated_and_late_callbacks_are_harmless(called: Called, kind: str) -> None:
+    await called.record_attempt()
+    await called.report(kind, called.receipt(kind))
+    first = await called.stored()
+    assert await called.report(kind, called.receipt(kind), called.receipt(kind)) == (200, OK[kind])
+    assert await called.report(kind, called.receipt(kind, code="MK:0001")) == (200, OK[kind])
+    assert (await called.stored(), await called.suppressed()) == (first, {})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_receipt_that_comes_before_its_attempt_is_recorded_comes_again(called: Called, kind: str) -> None:
+    assert await called.report(kind, called.receipt(kind)) == (200, UNKNOWN[kind])
+    await called.record_attempt()
+    assert await called.report(kind, called.receipt(kind)) == (200, OK[kind])
+    assert await called.stored() is not None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("code", "suppressed"), [("MK:0001", True), ("UNDELIV", False), ("MK:0010", False)])
+async def test_only_a_number_that_does_not_exist_is_suppressed(
+    called: Called, kind: str, code: str, suppressed: bool
+) -> None:
+    await called.record_attempt()
+    await called.report(kind, called.receipt(kind, code=code))
+    found = await called.stored()
+    assert found is not None
+    assert (found.status, found.code) == ("undelivered", code)
+    assert await called.suppressed() == ({TO: SuppressionReason.BOUNCED} if suppressed else {})
+
+
+async def test_reconciled_sms_of_aliyun_is_found_by_its_out_id(called: Called) -> None:
+    await called.record_attempt("out-1")
+    receipt = called.receipt("aliyun", out_id="out-1")
+    assert await called.report("aliyun", receipt) == (200, OK["aliyun"])
+    assert await called.stored() is not None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_without_the_secret_there_is_nothing(called: Called, kind: str) -> None:
+    await called.record_attempt()
+    for secret in ("wrong", SECRET.upper(), f"{SECRET}x", "%C3%A9"):
+        assert await called.report(kind, called.receipt(kind, code="MK:0001"), secret=secret) == (404, None)
+    assert (await called.stored(), await called.suppressed()) == (None, {})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_receipt_for_another_number_or_id_is_not_believed(called: Called, kind: str) -> None:
+    await called.record_attempt()
+    number = {"phone_number": "13900009999"} if kind == "aliyun" else {"mobile": "13900009999"}
+    for receipt in (
+        called.receipt(kind, code="MK:0001", **number),
+        called.receipt(kind, code="MK:0001", sms_id="biz-2"),
+    ):
+        assert await called.report(kind, receipt) == (200, UNKNOWN[kind])
+    assert (await called.stored(), await called.suppressed()) == (None, {})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 400),
+        (b"{}", 400),
+        (b"[" * 100_000, 400),
+        (b"\xff", 400),
+        (b"[" + b"1," * 1000 + b"1]", 400),
+        (b"[" + b" " * 600_000 + b"]", 413),
+        (b'[1, null, [], {}, {"success": true}, {"report_status": "FAIL", "sid": 7}]', 200),
+        (
+            b'[{"success": true, "biz_id": "\\u0000", "phone_number": "1"}, {"report_status": "FAIL", "sid": "\\u0000"}]',
+            200,
+        ),
+        (b'[{"success": true, "biz_id": "\\ud800", "phone_number": "\\ud800"}]', 200),
+        (b'[{"report_status": "FAIL", "sid": "\\ud800", "mobile": "1", "nationcode": "\\ud800"}]', 200),
+    ],
+)
+async def test_malformed_callbacks_record_nothing(called: Called, kind: str, body: bytes, status: int) -> None:
+    async with called.session.post(f"{called.url}/callbacks/sms/{kind}/{SECRET}", data=body) as response:
+        assert response.status == status
+    assert await called.stored() is None
+
+
+async def test_without_a_secret_in_the_settings_there_are_no_urls(tmp_path: Path) -> None:
+    registry = await Registry.open(f"sqlite:///{tmp_path}/registry.db")
+    paths = [getattr(route, "path", "") for route in application(Settings(), registry).routes]
+    assert not [path for path in paths if path.startswith("/callbacks/sms")]
+    await registry.close()
+
+
+@pytest.mark.parametrize("secret", ["short", "with/slash-and-more-text", "é" * 20])
+def test_a_secret_that_is_no_part_of_a_path_is_refused(secret: str) -> None:
+    with pytest.raises(ValidationError, match="16 to 128 letters"):
+        Settings(sms_callback_secret=secret)
