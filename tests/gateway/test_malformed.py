@@ -316,12 +316,13 @@ def valid_bodies() -> dict[str, list[Any]]:
             {"tenant": "acme", "types": ["never.published"], "filters": [{"exact": {"type": "a"}}], "last": 5}
         ],
         "PATCH /v1/subscriptions/{subscription_id}": [change, {"templates": {"webhook.json": "{}"}}],
-        "POST /v1/subscriptions/{subscription_id}/pause": [{"reason": "x"}],
         "POST /v1/subscriptions/{subscription_id}/rotate-secret": [{"overlap": 1, "secret": None}],
         "POST /v1/subscriptions/{subscription_id}/test": [{"event": event()}],
         "POST /v1/subscriptions/{subscription_id}/replays": [
             {"since": "1h", "types": ["never.published"], "rate": 5.0, "failed": False, "dry_run": True}
         ],
+        # After the replay, which a paused subscription does not begin.
+        "POST /v1/subscriptions/{subscription_id}/pause": [{"reason": "x"}],
         "POST /v1/deliveries/{delivery_id}/redeliver": [{"end_pause": False}],
         "POST /v1/api-keys": [{"scope": "publish", "description": "x", "expires_in": 60}],
         "POST /v1/api-keys/{key_id}/rotate": [{"overlap": 1}],

@@ -65,7 +65,8 @@ async def test_a_request_that_waits_gets_the_next_event(served: Served) -> None:
     event_type = kind()
     subscription = await subscribe(served, event_type)
     path = f"/v1/subscriptions/{subscription.id}/poll"
-    waiting = [asyncio.create_task(served.call("GET", f"{path}?wait=30{more}")) for more in ("", "&cursor=latest")]
+    latest = (await served.call("GET", f"{path}?cursor=latest")).json["cursor"]
+    waiting = [asyncio.create_task(served.call("GET", f"{path}?wait=30{more}")) for more in ("", f"&cursor={latest}")]
     (event,) = await publish(served, event_type, "1")
     async with asyncio.timeout(20):
         for response in await asyncio.gather(*waiting):

@@ -14,6 +14,7 @@ from bellwire.deliveries import Attempt, DeliveryState, Outcome, OutcomeKind
 from bellwire.endpoint_health import Consent
 from bellwire.errors import SubscriptionNotFound
 from bellwire.events import Event
+from bellwire.models import TRUSTED
 from bellwire.registry import Registry, StoredEvent
 from bellwire.registry.db.auditing import Actor, acting
 from bellwire.subscriptions import Subscription
@@ -255,7 +256,7 @@ async def test_a_suppression_of_another_subscription_does_not_count(registry: Re
 @pytest.mark.parametrize("channel", list(SPECS))
 async def test_every_channel_is_explained(registry: Registry, channel: Channel) -> None:
     example = SPECS[channel].example
-    found = await explained(registry, target=example.model_dump(mode="json"))
+    found = await explained(registry, target=example.model_dump(mode="json", context=TRUSTED))
     assert found.subscription.channel is channel
     assert found.matches_now is True
     assert step(found, StepName.SUPPRESSION).passed is True

@@ -70,7 +70,7 @@ def test_publishing_needs_no_registry_and_creates_none(
 class OneConflict:
     """A client with which the first of the published events turns out to be a conflict."""
 
-    async def publish_many(self, events: Sequence[Event]) -> list[Receipt]:
+    async def publish_many(self, events: Sequence[Event], *, deliver_at: None = None) -> list[Receipt]:
         return [
             Receipt(event_id=each.id, source=each.source, workflow_id="events/1", duplicate=False) for each in events
         ]

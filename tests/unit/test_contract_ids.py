@@ -116,4 +116,4 @@ def test_the_digest_of_a_batch_changes_with_each_event() -> None:
 
 
 def test_each_channel_has_its_own_queue() -> None:
-    assert [channel_queue(channel) for channel in Channel] == [f"bellwire-{channel}" for channel in SPECS]
+    assert {channel_queue(channel) for channel in Channel} == {f"bellwire-{channel}" for channel in SPECS}

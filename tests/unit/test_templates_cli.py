@@ -13,7 +13,7 @@ from tests.unit.test_cli import GOOD, HOOK, MAIL, SUBSCRIBE, errors_of, output_o
 
 __all__ = ["registry_url"]
 #: The channels that have a built-in text for order.paid.
-BUILT_IN = {"email.txt", "sms.txt", "chat.title.txt", "wechat.json"}
+BUILT_IN = {"email.txt", "sms.txt", "chat.title.txt", "push.title.txt", "wechat.json"}
 WITH_ORDERS = sorted(spec.channel for spec in SPECS.values() if BUILT_IN & {*spec.templates.values()})
 ORDER = ["order.paid", "--data", '{"order": "42", "total": "19.90 EUR"}']
 
