@@ -205,14 +205,14 @@ async def test_a_schedule_of_an_event_that_would_be_refused_is_not_created(syste
     await system.registry.event_types.put(NewEventType.model_validate({"type": new.event.type, "schema": wanted}))
     with pytest.raises(InputInvalid, match="total"):
         await create_schedule(system.client, system.registry, new)
-    stranger = named("stranger", paused=True)
-    stranger = replace(stranger, event=stranger.event.model_copy(update={"tenant": f"nobody-{uuid7().hex}"}))
+    foreign = named("foreign", paused=True)
+    foreign = replace(foreign, event=foreign.event.model_copy(update={"tenant": f"nobody-{uuid7().hex}"}))
     with pytest.raises(InputInvalid, match="tenant: nobody"):
-        await create_schedule(system.client, system.registry, stranger, refuse_tenants=True)
+        await create_schedule(system.client, system.registry, foreign, refuse_tenants=True)
     with pytest.raises(InputInvalid, match=r"type: .* is not in the catalog"):
-        await create_schedule(system.client, system.registry, stranger, refuse_types=True)
-    for schedule in (new, stranger):
+        await create_schedule(system.client, system.registry, foreign, refuse_types=True)
+    for schedule in (new, foreign):
         with pytest.raises(ScheduleNotFound):
             await get_schedule(system.client, schedule.name)
-    await create_schedule(system.client, system.registry, stranger)
-    await delete_schedule(system.client, system.registry, stranger.name)
+    await create_schedule(system.client, system.registry, foreign)
+    await delete_schedule(system.client, system.registry, foreign.name)
