@@ -49,7 +49,7 @@ def _too_long(item: Filter, view: EventView) -> Trace:
 
 
 def _trace(item: Filter, view: EventView) -> Trace:
-    inner, matched = (), False
+    inner: tuple[Trace, ...] = ()
     match item:
         case All(all=filters):
             inner = tuple(_trace(each, view) for each in filters)
