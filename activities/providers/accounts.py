@@ -80,6 +80,9 @@ class WechatAccount(Account):
     app_id: str
     secret: Secret
     url: ApiUrl = "https://api.weixin.qq.com"
+    #: The Token of the callbacks to the gateway, and their EncodingAESKey in safe mode.
+    callback_token: Secret | None = None
+    aes_key: Secret | None = None
 
 
 class DingtalkAccount(Account):

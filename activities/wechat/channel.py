@@ -6,6 +6,7 @@ WeChat's 0 says that a message was accepted. What became of it comes later, to t
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -13,17 +14,18 @@ from functools import partial
 import aiohttp
 
 from activities.providers.accounts import WechatAccount
-from activities.providers.answers import DELIVERED, OPERATOR, blocked, suppressed_outcome
+from activities.providers.answers import DELIVERED, OPERATOR, blocked, outcome_of, suppressed_outcome
 from activities.providers.http import call, limits
 from activities.providers.token_calls import ApiAnswer, answer_of, outcome_of_call, with_token
 from activities.providers.tokens import Tokens
 from activities.rendering.renderer import Renderer
-from activities.wechat.codes import CODES, DAY_QUOTA, REPEATED, until_next_day
+from activities.wechat.codes import CODES, DAY_QUOTA, NO_GRANT, NOT_GRANTED, REPEATED, until_next_day
 from activities.wechat.fields import fields_of
 from activities.wechat.tokens import WechatTokens
-from bellwire.deliveries import DeliveryState, Outcome
-from bellwire.errors import TemplateInvalid
+from bellwire.deliveries import DeliveryState, Outcome, OutcomeKind
+from bellwire.errors import RegistryUnavailable, TemplateInvalid
 from bellwire.registry import Registry
+from bellwire.registry.providers.wechat_grants import Grantee
 from bellwire.sends import SendRequest
 from bellwire.targets import WechatKind, WechatTarget
 
@@ -50,6 +52,7 @@ class WechatChannel:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._session, self._renderer, self._accounts, self._clock = session, renderer, accounts, clock
+        self._registry = registry
         self._issuers = {name: WechatTokens(session, account) for name, account in accounts.items()}
         self._tokens = {name: Tokens(registry, "wechat", name, each.issue) for name, each in self._issuers.items()}
 
@@ -66,8 +69,24 @@ class WechatChannel:
         account = self._accounts.get(target.account)
         if account is None:
             return blocked(f"no WeChat account {target.account}", f"add [wechat.{target.account}] to BELLWIRE_ACCOUNTS")
+        # Only callbacks tell what users agree to.
+        grantee = Grantee(target.account, target.openid, target.template_id)
+        is_counted = target.kind.needs_grant and account.callback_token is not None
+        if is_counted and await self._registry.wechat_grants.get(grantee) == 0:
+            return outcome_of(NO_GRANT, "no grant", request)
         send = partial(self._send, request, target, _message(request, target, fields))
-        return await outcome_of_call("WeChat", request, lambda: with_token(self._tokens[target.account], send))
+        outcome = await outcome_of_call("WeChat", request, lambda: with_token(self._tokens[target.account], send))
+        if is_counted:
+            # The message is out: that it is not counted must not send it again.
+            with suppress(RegistryUnavailable):
+                await self._count(grantee, outcome, long_term=target.long_term)
+        return outcome
+
+    async def _count(self, grantee: Grantee, outcome: Outcome, *, long_term: bool) -> None:
+        if outcome.reason == f"WeChat {NOT_GRANTED}":
+            await self._registry.wechat_grants.clear(grantee)
+        elif outcome.kind is OutcomeKind.DELIVERED and not long_term:
+            await self._registry.wechat_grants.spend(grantee)
 
     async def _send(
         self, request: SendRequest, target: WechatTarget, message: Mapping[str, object], token: str

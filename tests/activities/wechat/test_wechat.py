@@ -20,6 +20,7 @@ from bellwire.deliveries import Fault, OutcomeKind
 from bellwire.errors import TemplateInvalid
 from bellwire.exchanges import KeepExchanges
 from bellwire.registry import Registry
+from bellwire.registry.providers.wechat_grants import Grantee
 from bellwire.sends import SendRequest
 from bellwire.suppressions import SuppressionReason
 from bellwire.targets import WechatTarget
@@ -44,12 +45,12 @@ class Opened(NamedTuple):
 
 
 @pytest.fixture
-async def wechat(tmp_path: Path) -> AsyncIterator[Opened]:
+async def wechat(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Opened]:
     registry = await Registry.open(f"sqlite:///{tmp_path}/registry.db")
     await registry.migrate()
     async with FakeWechat() as fake, opened() as parts:
-        account = {"app_id": fake.app_id, "secret": "s", "url": fake.url, "timeout": 1}
-        given = accounts({"wechat": account}, s=fake.secret).wechat
+        account = {"app_id": fake.app_id, "secret": "s", "url": fake.url, "timeout": 1, **getattr(request, "param", {})}
+        given = accounts({"wechat": account}, s=fake.secret, t=fake.callback_token).wechat
         one, other = (
             WechatChannel(parts.session, parts.renderer, given, registry, clock=lambda: NOW) for _ in range(2)
         )
@@ -138,6 +139,52 @@ async def test_a_repeated_message_was_sent_if_the_earlier_answer_was_lost(wechat
     again = request()
     again = replace(again, number=2, delivery=again.delivery.model_copy(update={"reason": lost.reason}))
     assert (await wechat.channel.attempt(again)).kind is OutcomeKind.DELIVERED
+
+
+#: An account with callbacks, so that grants are counted.
+counting = pytest.mark.parametrize("wechat", [{"callback_token": "t"}], indirect=True)
+SUBSCRIBED = {**TARGET, "kind": "miniprogram"}
+GRANTEE = Grantee("default", OPENID, "paid")
+
+
+@counting
+async def test_a_user_without_grants_gets_nothing_until_the_next_one(wechat: Opened) -> None:
+    grants, send = wechat.registry.wechat_grants, wechat.channel.attempt
+    wechat.fake.grants[OPENID, "paid"] = 1
+    await grants.add(GRANTEE, at=NOW)
+    assert (await send(request(SUBSCRIBED))).kind is OutcomeKind.DELIVERED
+    assert await grants.get(GRANTEE) == 0
+    outcome = await send(request(SUBSCRIBED))
+    assert (outcome.kind, outcome.reason, outcome.suppress) == (OutcomeKind.REJECTED, "no grant", ())
+    assert len(wechat.fake.accepted) == 1
+    assert (await send(request())).kind is OutcomeKind.DELIVERED, "a template message needs none"
+
+
+@counting
+async def test_a_user_of_whom_nothing_is_known_is_tried(wechat: Opened) -> None:
+    grants, send = wechat.registry.wechat_grants, wechat.channel.attempt
+    assert (await send(request(SUBSCRIBED))).kind is OutcomeKind.DELIVERED
+    assert await grants.get(GRANTEE) is None
+    wechat.fake.grants[OPENID, "paid"] = 0
+    assert (await send(request(SUBSCRIBED))).reason == "WeChat 43101"
+    assert await grants.get(GRANTEE) == 0
+    assert (await send(request(SUBSCRIBED))).reason == "no grant"
+
+
+@counting
+async def test_one_long_term_grant_is_for_all_messages(wechat: Opened) -> None:
+    await wechat.registry.wechat_grants.add(GRANTEE, at=NOW)
+    for _ in range(3):
+        outcome = await wechat.channel.attempt(request({**SUBSCRIBED, "long_term": True}))
+        assert outcome.kind is OutcomeKind.DELIVERED
+
+
+async def test_without_callbacks_a_user_is_tried_each_time(wechat: Opened) -> None:
+    wechat.fake.grants[OPENID, "paid"] = 0
+    for _ in range(2):
+        assert (await wechat.channel.attempt(request(SUBSCRIBED))).reason == "WeChat 43101"
+    wechat.fake.grants[OPENID, "paid"] = 1
+    assert (await wechat.channel.attempt(request(SUBSCRIBED))).kind is OutcomeKind.DELIVERED
 
 
 async def test_all_workers_share_one_token_and_none_is_forced(wechat: Opened) -> None:
