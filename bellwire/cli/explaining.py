@@ -54,7 +54,9 @@ async def simulate(
     as_json: AsJson = False,
 ) -> None:
     """Try types and filters on the last events of a tenant, without creating a subscription."""
-    body: dict[str, Any] = {"types": types or [], "last": last}
+    body: dict[str, Any] = {"last": last}
+    if types:
+        body["types"] = types
     body["filters"] = [read_json("--filter", each) for each in filters or ()]
     if tenant is not None:
         body["tenant"] = tenant

@@ -4,7 +4,7 @@ from bellwire.filters.compiled import CompiledFilters
 from bellwire.filters.dialects import All, Any, Data, Exact, Filter, Not, Prefix, Sql, Suffix, matches
 from bellwire.filters.event_view import EventView
 from bellwire.filters.patterns import TypePattern, patterns_matching, type_matches
-from bellwire.filters.tracing import Trace, trace
+from bellwire.filters.tracing import Trace, trace, traced
 
 __all__ = [
     "All",
@@ -23,5 +23,6 @@ __all__ = [
     "matches",
     "patterns_matching",
     "trace",
+    "traced",
     "type_matches",
 ]

@@ -8,6 +8,7 @@ filter must match.
 from __future__ import annotations
 
 import re
+import typing
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import Annotated
@@ -201,10 +202,14 @@ class Data(Dialect):
 
     def exceeds(self, view: EventView) -> bool:
         """Whether it would take too long to match the data, which then does not match."""
-        return self.pattern.size > _FEW and self.pattern.size * view.data_values > MAX_STEPS
+        return _exceed(self.pattern.size, view)
 
 
-#: Alternatives of a pattern that any data may be matched with.
+def _exceed(alternatives: int, view: EventView) -> bool:
+    return alternatives > _FEW and alternatives * view.data_size.steps > MAX_STEPS
+
+
+#: Alternatives of patterns that any data may be matched with.
 _FEW = 20
 _DIALECTS = ("exact", "prefix", "suffix", "all", "any", "not", "sql", "data")
 
@@ -228,7 +233,7 @@ def _one_known_dialect(value: object) -> object:
     return value
 
 
-def _inner(value: object) -> Iterable[object]:
+def _inner(value: object) -> Iterable[typing.Any]:
     """The filters within a filter, which may be a model or unvalidated."""
     match value:
         case All(all=inner) | Any(any=inner):
@@ -260,10 +265,23 @@ for _model in (All, Any, Not):
 
 def matches(filters: Iterable[Filter], event: Event | EventView) -> bool:
     """Whether the event matches all the filters. No filters match every event."""
-    view = EventView.of(event)
-    return all(item.matches(view) for item in filters)
+    return all_of(filters)(EventView.of(event))
 
 
 def all_of(filters: Iterable[Filter]) -> Test:
-    """Compile filters, all of which have to match."""
-    return _all_true([item.test for item in filters])
+    """Compile filters, all of which have to match. If all together would take too long, they do not match."""
+    items = tuple(filters)
+    test, size = _all_true([item.test for item in items]), sum(map(alternatives_of, items))
+    return test if size <= _FEW else lambda view: not _exceed(size, view) and test(view)
+
+
+def exceed(filters: Iterable[Filter], view: EventView) -> bool:
+    """Whether it would take too long to match the data with all the filters together, which then do not match."""
+    return _exceed(sum(map(alternatives_of, filters)), view)
+
+
+def alternatives_of(item: Filter) -> int:
+    """The alternatives of all patterns on data in a filter."""
+    if isinstance(item, Data):
+        return item.pattern.size
+    return sum(map(alternatives_of, _inner(item)))

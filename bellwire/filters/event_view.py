@@ -7,7 +7,7 @@ from typing import Self
 from pydantic import JsonValue
 
 from bellwire.events import Event
-from bellwire.filters.data import values_of
+from bellwire.filters.data import DataSize, size_of
 from bellwire.formats.timestamps import format_timestamp
 
 
@@ -46,9 +46,8 @@ class EventView:
         return self._event.data
 
     @cached_property
-    def data_values(self) -> int:
-        """The number of values in the data, at all levels."""
-        return values_of(self._event.data)
+    def data_size(self) -> DataSize:
+        return size_of(self._event.data)
 
 
 def read_values(event: Event, names: Iterable[str]) -> dict[str, str | int | bool]:

@@ -1,12 +1,12 @@
 """Traces: why each filter matched an event or did not, with the values that it read."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from bellwire.events import Event
 from bellwire.filters.cesql import evaluate
 from bellwire.filters.data import explain
-from bellwire.filters.dialects import All, Any, Data, Exact, Filter, Not, Prefix, Sql, Suffix
+from bellwire.filters.dialects import All, Any, Data, Exact, Filter, Not, Prefix, Sql, Suffix, alternatives_of, exceed
 from bellwire.filters.event_view import EventView
 from bellwire.models import Payload
 
@@ -30,25 +30,44 @@ class Trace(Payload):
 
 def trace(filters: Iterable[Filter], event: Event | EventView) -> tuple[Trace, ...]:
     """Return what each filter found, in order. `matches` is true exactly if all of them matched."""
-    view = EventView.of(event)
-    return tuple(_trace(item, view) for item in filters)
+    return tuple(traced(filters, EventView.of(event)))
+
+
+def traced(filters: Iterable[Filter], view: EventView) -> Iterator[Trace]:
+    """The same, one filter at a time: each may be costly."""
+    items = tuple(filters)
+    too_long = exceed(items, view)
+    for item in items:
+        alternatives = alternatives_of(item) if too_long else 0
+        yield _too_long(item, view) if alternatives else _trace(item, view)
+
+
+def _too_long(item: Filter, view: EventView) -> Trace:
+    which = "this pattern" if isinstance(item, Data) and item.exceeds(view) else "the patterns of all filters together"
+    size = f"{view.data_size.values:,} values and {view.data_size.characters:,} characters of text"
+    return _traced(item, matched=False, reason=f"the data has {size}, which are too many for {which}")
 
 
 def _trace(item: Filter, view: EventView) -> Trace:
+    inner: tuple[Trace, ...] = ()
     match item:
-        case All(all=filters) | Any(any=filters):
-            inner = trace(filters, view)
+        case All(all=filters):
+            inner = tuple(_trace(each, view) for each in filters)
+            matched = all(each.matched for each in inner)
+        case Any(any=filters):
+            inner = tuple(_trace(each, view) for each in filters)
+            matched = any(each.matched for each in inner)
         case Not(not_=one):
-            inner = trace((one,), view)
+            inner = (_trace(one, view),)
+            matched = not inner[0].matched
         case _:
-            inner = ()
-    return Trace(
-        dialect=type(item).__name__.lower(),
-        text=item.model_dump_json(by_alias=True),
-        matched=item.matches(view),
-        reason=_reason(item, view, [each.matched for each in inner]),
-        inner=inner,
-    )
+            matched = item.matches(view)
+    return _traced(item, matched=matched, reason=_reason(item, view, [each.matched for each in inner]), inner=inner)
+
+
+def _traced(item: Filter, *, matched: bool, reason: str, inner: tuple[Trace, ...] = ()) -> Trace:
+    text = item.model_dump_json(by_alias=True)
+    return Trace(dialect=type(item).__name__.lower(), text=text, matched=matched, reason=reason, inner=inner)
 
 
 def _reason(item: Filter, view: EventView, inner: list[bool]) -> str:
@@ -76,8 +95,6 @@ def _reason(item: Filter, view: EventView, inner: list[bool]) -> str:
         case Sql():
             return _evaluated(item, view)
         case Data():
-            if item.exceeds(view):
-                return f"the data has {view.data_values:,} values, which are too many for this pattern"
             return explain(item.data, view.data, quoted)
 
 

@@ -19,6 +19,7 @@ from bellwire.registry.db.tables import events
 from bellwire.registry.deliveries import by_keys as deliveries_by_keys
 from bellwire.registry.deliveries import counts, is_delivered_to
 from bellwire.registry.delivery_keys import grouped
+from bellwire.tenants import ALL_TENANTS
 
 # Built once, since building a statement costs more than executing it.
 _BY_KEYS = events.c.key.in_(bindparam("keys", expanding=True))
@@ -115,10 +116,13 @@ async def with_id(connection: AsyncConnection, event_id: str, *, source: str | N
     return await _read(connection, _newest_first(query))
 
 
-async def get(connection: AsyncConnection, key: str, *, visible_to: str | None = None) -> StoredEvent:
+async def get(
+    connection: AsyncConnection, key: str, *, visible_to: str | None = None, or_for_all: bool = False
+) -> StoredEvent:
     query = select(events).where(events.c.key == key)
     if visible_to is not None:
-        query = query.where(_is_visible_to(visible_to))
+        for_all = events.c.tenant == ALL_TENANTS
+        query = query.where(or_(_is_visible_to(visible_to), for_all) if or_for_all else _is_visible_to(visible_to))
     found = await _read(connection, query, tenant=visible_to)
     if not found:
         raise EventNotFound(f"no event has the key {key[:40]}; it is the last part of a receipt's Location")
@@ -251,9 +255,12 @@ class Events:
             limit=limit,
         )
 
-    async def get(self, key: str, *, visible_to: str | None = None) -> StoredEvent:
-        """Return the event with this key, `visible_to` as in `list`. Raises EventNotFound."""
-        return await self._database.read(get, key, visible_to=visible_to)
+    async def get(self, key: str, *, visible_to: str | None = None, or_for_all: bool = False) -> StoredEvent:
+        """Return the event with this key, `visible_to` as in `list`; `or_for_all`: also one for all tenants.
+
+        Raises EventNotFound.
+        """
+        return await self._database.read(get, key, visible_to=visible_to, or_for_all=or_for_all)
 
     async def with_id(self, event_id: str, *, source: str | None = None) -> Sequence[StoredEvent]:
         """Return the events with this id, of one source or of all, newest first."""

@@ -96,6 +96,21 @@ async def test_a_tenant_is_told_nothing_of_the_events_and_subscriptions_of_other
     assert (await status(for_all, theirs.id), await status(for_other, theirs.id)) == (404, 404)
 
 
+async def test_a_tenant_is_told_why_it_did_not_match_an_event_for_all(served: Served) -> None:
+    own = f"explained-{uuid7().hex}"
+    key = await served.key(f"tenant:{own}")
+    mine = await served.system.hook(f"/{own}", "explained.*", tenant=own, filters=[{"exact": {"subject": "43"}}])
+    event = await published(served, "*", subject="42")
+    found = await served.call("GET", f"/v1/events/{event.key}/explain?subscription={mine.id}", key=key)
+    assert found.status == 200, found.body
+    (item,) = found.json["items"]
+    assert (item["matched"], failing(item), found.json["matched"]) == (False, "filter", 0)
+    page = (await served.call("GET", f"/v1/events/{event.key}/explain", key=key)).json
+    assert [each["subscription"] for each in page["items"]] == [mine.id]
+    # The event itself is still shown only to those that it was delivered to.
+    assert (await served.call("GET", f"/v1/events/{event.key}", key=key)).status == 404
+
+
 async def test_developers_explain_and_try_from_a_terminal(served: Served) -> None:
     tenant = f"explained-{uuid7().hex}"
     key = await served.key(f"tenant:{tenant}")
@@ -114,7 +129,9 @@ async def test_developers_explain_and_try_from_a_terminal(served: Served) -> Non
     assert tried.errors.startswith("0 of ")
     shown = await run(served, "simulate", "--type", "explained.*", "--json", key=key)
     assert shown.json["matched"] >= 1
-    refused = await run(served, "simulate", key=key)
+    every = await run(served, "simulate", "--json", key=key)
+    assert (every.status, every.json["matched"]) == (0, every.json["looked_at"])
+    refused = await run(served, "simulate", "--type", "explained.*x", key=key)
     assert (refused.status, "types" in refused.errors) == (2, True)
 
 

@@ -331,6 +331,18 @@ async def test_pages_together_have_each_subscription_once(registry: Registry) ->
     assert (own.looked_at, own.of) == (3, "tenant-1")
 
 
+async def test_a_page_that_takes_too_long_ends_early_and_the_next_goes_on(registry: Registry) -> None:
+    for number in range(3):
+        await registry.subscriptions.create(subscription(id=f"sub-{number}"))
+    stored, found, after = await stored_event(registry), list[str](), ""
+    for _ in range(3):
+        page = await explain_all(registry, stored, after=after, max_seconds=0)
+        assert page.looked_at == 1
+        found += [each.subscription.id for each in page.explanations]
+        after = page.next or ""
+    assert (found, page.next) == (["sub-0", "sub-1", "sub-2"], None)
+
+
 async def test_the_closest_are_found_behind_many_others(registry: Registry) -> None:
     for number in range(9):
         await registry.subscriptions.create(subscription(id=f"far-{number}", types=["user.*"]))

@@ -1,13 +1,16 @@
 """Simulating: types and filters tried on the last stored events of a tenant, and how far back that looks."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from bellwire.registry import Registry
+from bellwire.registry.db.engine import Database
 from starter.operations.delivery.simulating import PAGE, Simulation, read_simulation, simulate
 from starter.operations.problems import InputInvalid
 from tests.factories import event
+from tests.registry.conftest import execute_sql
 
 
 async def accept(registry: Registry, *events: dict[str, Any]) -> None:
@@ -52,14 +55,24 @@ async def test_only_the_last_events_are_looked_at(registry: Registry) -> None:
     assert found.since == (await registry.events.list(limit=3))[-1].accepted_at
 
 
-async def test_a_tenant_with_few_events_does_not_cost_a_read_of_all(registry: Registry) -> None:
-    await accept(registry, {"id": "old"}, *({"id": f"other-{number}", "tenant": "globex"} for number in range(5)))
-    wanted = read_simulation({"tenant": "acme", "types": ["order.*"]})
-    found = await simulate(registry, wanted, scan=5)
-    assert (found.looked_at, found.matched) == (0, 0)
-    assert found.since == (await registry.events.list(tenant="globex"))[-1].accepted_at
-    found = await simulate(registry, wanted, scan=7)
-    assert (found.looked_at, found.since) == (1, None)
+async def test_events_of_others_however_many_do_not_count(registry: Registry, database: Database) -> None:
+    await accept(registry, {"id": "old"}, {"id": "all", "tenant": "*"}, {"id": "other", "tenant": "globex"})
+    columns = "source, id, type, tenant, digest, workflow_id, run_id, accepted_at, body"
+    await execute_sql(
+        database,
+        "CREATE TEMPORARY TABLE copies AS WITH RECURSIVE numbers(n) AS "
+        "(SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 20100) SELECT n FROM numbers",
+        f"INSERT INTO events (key, {columns}) SELECT key || n, {columns} FROM events, copies WHERE tenant = 'globex'",
+        "DROP TABLE copies",
+    )
+    found = await simulated(registry)
+    assert ([each.event.id for each in found.matches], found.looked_at, found.since) == (["all", "old"], 2, None)
+
+
+async def test_without_types_all_are_tried(registry: Registry) -> None:
+    await accept(registry, {"id": "1", "subject": "1"}, {"id": "2", "type": "user.registered", "subject": "1"})
+    found = await simulate(registry, read_simulation({"tenant": "acme", "filters": [{"exact": {"subject": "1"}}]}))
+    assert (found.looked_at, found.matched) == (2, 2)
 
 
 async def test_it_ends_after_some_seconds(registry: Registry) -> None:
@@ -71,6 +84,16 @@ async def test_it_ends_after_some_seconds(registry: Registry) -> None:
     assert found.since == found.matches[0].accepted_at
     found = await simulate(registry, wanted)
     assert (found.looked_at, found.interrupted) == (number, False)
+
+
+async def test_it_ends_between_two_filters(registry: Registry) -> None:
+    await accept(registry, {"id": "paid"})
+    before = datetime.now(UTC)
+    wanted = read_simulation({"tenant": "acme", "filters": [{"exact": {"type": "order.paid"}}] * 2})
+    found = await simulate(registry, wanted, max_seconds=0)
+    assert (found.looked_at, found.interrupted, found.matches) == (0, True, ())
+    assert found.since is not None
+    assert found.since >= before
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,18 @@
 """Patterns on data: what matches as EventBridge and Event Ruler document it, what is refused and where, and bounds."""
 
 import json
+import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bellwire.filters import Data, EventView, matches, trace
+from bellwire.filters import Data, EventView, Exact, Filter, Not, matches, trace
 from bellwire.filters.data import PatternError, check_pattern, compile_pattern
-from tests.factories import event
+from tests.factories import event, subscription
 
 DATA: dict[str, Any] = {
     "state": "running",
@@ -68,6 +70,12 @@ DATA: dict[str, Any] = {
         ({"count": [{"prefix": "5"}]}, False),
         ({"missing": [{"prefix": "a"}]}, False),
         ({"state": ["x", {"prefix": "y"}, {"suffix": "ing"}]}, True),
+        # The empty text: every text has it.
+        ({"state": [{"prefix": ""}]}, True),
+        ({"empty": [{"suffix": ""}]}, True),
+        ({"state": [{"suffix": {"equals-ignore-case": ""}}]}, True),
+        ({"count": [{"prefix": ""}]}, False),
+        ({"missing": [{"suffix": ""}]}, False),
         # Ignore case
         ({"state": [{"equals-ignore-case": "RUNNING"}]}, True),
         ({"state": [{"equals-ignore-case": "RUNNIN"}]}, False),
@@ -215,7 +223,12 @@ def test_data_that_is_not_an_object_matches_no_pattern(data: object) -> None:
         ({"a": [{}]}, "a.0", "must be an object with one of prefix"),
         ({"a": [{"regex": "x"}]}, "a.0", "must be an object with one of prefix, suffix, equals-ignore-case, wildcard"),
         ({"a": [{"prefix": "x", "suffix": "y"}]}, "a.0", "must be an object with one of"),
-        ({"a": [{"prefix": ""}]}, "a.0.prefix", "must be a text of at least 1 character"),
+        (
+            {"a": [{"anything-but": {"prefix": ""}}]},
+            "a.0.anything-but.prefix",
+            "must be a text of at least 1 character",
+        ),
+        ({"a": [{"wildcard": ""}]}, "a.0.wildcard", "must be a text of at least 1 character"),
         ({"a": [{"prefix": 5}]}, "a.0.prefix", "must be a text"),
         ({"a": [{"suffix": {"wildcard": "a"}}]}, "a.0.suffix", "must be an object with one of equals-ignore-case"),
         ({"a": [{"suffix": {"equals-ignore-case": 1}}]}, "a.0.suffix.equals-ignore-case", "must be a text"),
@@ -245,6 +258,20 @@ def test_data_that_is_not_an_object_matches_no_pattern(data: object) -> None:
         ({"$or": [{"a": ["x"]}, {"b": 5}]}, "$or.1.b", "must be a list of at least 1 alternative"),
         ({"$or": [{"a": ["x"]}, "b"]}, "$or.1", "must be an object with at least one field"),
         ({"a": ["x"] * 501}, "", "has 501 alternatives, the limit is 500; shorten it"),
+        ({"a": [{"anything-but": {"prefix": ["x"] * 501}}]}, "", "has 501 alternatives, the limit is 500; shorten it"),
+        ({"a": ["x", {"anything-but": [1] * 500}]}, "", "has 501 alternatives, the limit is 500; shorten it"),
+        # 1e400 of JSON
+        ({"a": [math.inf]}, "a.0", "must be a text, a number, true, false, null, or a condition"),
+        (
+            {"a": [{"anything-but": [1, -math.inf]}]},
+            "a.0.anything-but",
+            "must be a text, a number, true, false or null",
+        ),
+        ({"a": [{"numeric": ["<", math.inf]}]}, "a.0.numeric", "must be a list of comparisons and numbers"),
+        ({"a": [{"numeric": ["=", math.nan]}]}, "a.0.numeric", "must be a list of comparisons and numbers"),
+        # Half of a surrogate pair, which JSON may have
+        ({"a": ["\ud800"]}, "", "contains \\ud800, half of a surrogate pair; write the whole character"),
+        ({"a\udfff": ["x"]}, "", "contains \\udfff, half of a surrogate pair; write the whole character"),
         ({"a": ["x" * 17_000]}, "", "characters of JSON, the limit is 16,384; shorten it"),
     ],
     ids=lambda value: str(value)[:40],
@@ -284,8 +311,67 @@ def test_a_large_pattern_does_not_match_data_with_very_many_values() -> None:
     began = time.thread_time()
     assert not wanted.matches(large)
     assert time.thread_time() - began < 1.0
-    reason = "the data has 50,004 values, which are too many for this pattern"
+    reason = "the data has 50,004 values and 1 characters of text, which are too many for this pattern"
     assert trace([wanted], large)[0].reason == reason
+
+
+@pytest.mark.parametrize(
+    ("condition", "data"),
+    [
+        # Not one comparison, but as many as the list has
+        ({"anything-but": {"prefix": [f"p{number}" for number in range(500)]}}, ["x"] * 40_000),
+        # One value that is long
+        ({"anything-but": {"wildcard": ["*a" * 10 + "*b"] * 500}}, ["a" * 240_000]),
+    ],
+    ids=["list", "characters"],
+)
+def test_what_a_condition_lists_and_long_texts_count_too(condition: dict[str, Any], data: list[str]) -> None:
+    wanted = Data(data={"a": [condition]})
+    assert matches([wanted], event(data={"a": ["x"]}))
+    large = EventView(event(data={"a": data}))
+    began = time.thread_time()
+    assert not wanted.matches(large)
+    assert time.thread_time() - began < 1.0
+    assert trace([wanted], large)[0].reason.endswith("too many for this pattern")
+
+
+def test_the_filters_of_a_subscription_share_one_bound() -> None:
+    one = {"a": [{"wildcard": f"*{number}*"} for number in range(20)] + ["x"]}
+    wanted: list[Filter] = [Exact(exact={"type": "order.paid"}), Not(not_=Data(data={"b": ["x"]}))]
+    wanted += [Data(data=one)] * 98
+    assert matches(wanted, event(data={"a": ["x"]}))
+    large = EventView(event(data={"a": ["y"] * 40_000 + ["x"]}))
+    assert matches(wanted[:3], large)
+    began = time.thread_time()
+    assert not matches(wanted, large)
+    found = trace(wanted, large)
+    assert time.thread_time() - began < 1.0
+    assert [each.matched for each in found] == [True] + [False] * 99
+    assert found[2].reason.endswith("which are too many for the patterns of all filters together")
+
+
+def test_a_trace_tries_each_filter_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However deep it is within others."""
+    tried = list[EventView]()
+    original = Exact._compile
+
+    def compiled(self: Exact) -> Callable[[EventView], bool]:
+        test = original(self)
+
+        def counted(view: EventView) -> bool:
+            tried.append(view)
+            return test(view)
+
+        return counted
+
+    monkeypatch.setattr(Exact, "_compile", compiled)
+    wanted = subscription(filters=[{"any": [{"not": {"exact": {"type": "a"}}}]}])
+    (found,) = trace(wanted.filters, event(type="order.paid"))
+    assert (found.matched, len(tried)) == (True, 1)
+
+
+def test_a_very_large_whole_number_is_a_number() -> None:
+    check_pattern({"a": [10**400], "b": [{"numeric": ["<", 10**400]}]})
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,6 @@
 
 from bellwire.filters.data.errors import PatternError
 from bellwire.filters.data.explanation import explain
-from bellwire.filters.data.pattern import MAX_STEPS, Pattern, check_pattern, compile_pattern, values_of
+from bellwire.filters.data.pattern import MAX_STEPS, DataSize, Pattern, check_pattern, compile_pattern, size_of
 
-__all__ = ["MAX_STEPS", "Pattern", "PatternError", "check_pattern", "compile_pattern", "explain", "values_of"]
+__all__ = ["MAX_STEPS", "DataSize", "Pattern", "PatternError", "check_pattern", "compile_pattern", "explain", "size_of"]

@@ -1,6 +1,7 @@
 """Conditions on one value of an event's data: prefix, suffix, anything-but, numeric and so on."""
 
 import ipaddress
+import math
 import operator
 import re
 import socket
@@ -32,7 +33,22 @@ def condition(value: Mapping[str, object], path: Path) -> Test:
 
 
 def is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """Whether it is a number of JSON. 1e400 is none: as a float it is infinite."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_scalar(value: object) -> bool:
+    return value is None or isinstance(value, str | bool) or is_number(value)
+
+
+def tests_in(value: Mapping[str, object]) -> int:
+    """How many values a compiled condition compares with: 1, but as many as `anything-but` lists."""
+    listed = value.get("anything-but")
+    if isinstance(listed, Mapping):
+        (listed,) = listed.values()
+    return len(listed) if isinstance(listed, list | tuple) else 1
 
 
 def _only(value: Mapping[str, object], path: Path, known: Mapping[str, object]) -> tuple[str, object]:
@@ -43,21 +59,25 @@ def _only(value: Mapping[str, object], path: Path, known: Mapping[str, object]) 
     return name, value[name]
 
 
-def _text(value: object, path: Path) -> str:
-    if not isinstance(value, str) or not value:
-        raise PatternError(path, 'must be a text of at least 1 character, such as "order-"')
+def _text(value: object, path: Path, *, least: int = 1) -> str:
+    if not isinstance(value, str) or len(value) < least:
+        size = " of at least 1 character" if least else ""
+        raise PatternError(path, f'must be a text{size}, such as "order-"')
     return value
 
 
-def _affix(check: Callable[[str, str], bool]) -> Callable[[object, Path], Test]:
-    """Compile `prefix` or `suffix`; with {"equals-ignore-case": …} upper and lower case are the same."""
+def _affix(check: Callable[[str, str], bool], *, least: int) -> Callable[[object, Path], Test]:
+    """Compile `prefix` or `suffix`; with {"equals-ignore-case": …} upper and lower case are the same.
+
+    Each text starts and ends with the empty one.
+    """
 
     def compiled(argument: object, path: Path) -> Test:
         if isinstance(argument, Mapping):
             name, inner = _only(argument, path, {"equals-ignore-case": None})
-            lower = _text(inner, (*path, name)).lower()
+            lower = _text(inner, (*path, name), least=least).lower()
             return lambda value: type(value) is str and check(value.lower(), lower)
-        text = _text(argument, path)
+        text = _text(argument, path, least=least)
         return lambda value: type(value) is str and check(value, text)
 
     return compiled
@@ -144,7 +164,7 @@ def _anything_but(argument: object, path: Path) -> Test:
             raise PatternError((*path, name), "must have at least 1 text")
         return lambda value: not any(test(value) for test in tests)
     values = argument if isinstance(argument, list | tuple) else [argument]
-    if not values or not all(value is None or _hashable(value) for value in values):
+    if not values or not all(map(is_scalar, values)):
         raise PatternError(path, "must be a text, a number, true, false or null, or a list of them")
     is_excluded = equal_to(values)
     return lambda value: not is_excluded(value)
@@ -160,13 +180,15 @@ def equal_to(values: Sequence[Any]) -> Test:
 
 
 _EXCLUDABLE: Mapping[str, Callable[[object, Path], Test]] = {
-    "prefix": _affix(str.startswith),
-    "suffix": _affix(str.endswith),
+    "prefix": _affix(str.startswith, least=1),
+    "suffix": _affix(str.endswith, least=1),
     "equals-ignore-case": _ignore_case,
     "wildcard": _wildcard,
 }
 _CONDITIONS: Mapping[str, Callable[[object, Path], Test]] = {
     **_EXCLUDABLE,
+    "prefix": _affix(str.startswith, least=0),
+    "suffix": _affix(str.endswith, least=0),
     "anything-but": _anything_but,
     "numeric": _numeric,
     "cidr": _cidr,

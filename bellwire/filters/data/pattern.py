@@ -9,13 +9,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from bellwire.filters.data.conditions import CONDITIONS, Path, Test, condition, equal_to, is_number
+from bellwire.filters.data.conditions import CONDITIONS, Path, Test, condition, equal_to, is_scalar, tests_in
 from bellwire.filters.data.errors import PatternError
 
 #: Characters of a pattern as JSON, names on the way to a field (`$or` counts twice), and alternatives of all fields together.
 MAX_CHARACTERS, MAX_DEPTH, MAX_ALTERNATIVES = 16_384, 20, 500
-#: Maximum product of the values of an event's data and the alternatives of a pattern. Above it the pattern does not match.
+#: Maximum product of the size of an event's data and the alternatives of patterns. Above it they do not match. A second at most.
 MAX_STEPS = 4_000_000
+#: Characters of text that take as long to match as one value.
+CHARACTERS_OF_A_STEP = 16
 
 #: Stands for the value of a field that the data does not have.
 ABSENT: Any = object()
@@ -23,11 +25,25 @@ ABSENT: Any = object()
 Match = Callable[[Any], bool]
 
 
+class DataSize(NamedTuple):
+    """How large an event's data is."""
+
+    #: Values at all levels.
+    values: int
+    #: Characters of the texts among them.
+    characters: int
+
+    @property
+    def steps(self) -> int:
+        """What it costs to match it with one alternative."""
+        return self.values + self.characters // CHARACTERS_OF_A_STEP
+
+
 class Compiled(NamedTuple):
     """A part of a pattern."""
 
     matches: Match
-    #: Alternatives in it.
+    #: Alternatives in it, with each value that `anything-but` lists.
     size: int
     #: Whether it only wants fields to be absent.
     only_absent: bool
@@ -44,10 +60,14 @@ class Pattern:
 def check_pattern(pattern: Mapping[str, object]) -> None:
     """Raises PatternError, which says where the problem is."""
     try:
-        length = len(json.dumps(pattern, ensure_ascii=False))
+        text = json.dumps(pattern, ensure_ascii=False)
+        text.encode()
     except RecursionError:
         raise PatternError((), f"is nested deeper than {MAX_DEPTH} levels; flatten it") from None
-    if length > MAX_CHARACTERS:
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(error.object[error.start]):04x}"
+        raise PatternError((), f"contains {half}, half of a surrogate pair; write the whole character") from None
+    if (length := len(text)) > MAX_CHARACTERS:
         raise PatternError((), f"has {length:,} characters of JSON, the limit is {MAX_CHARACTERS:,}; shorten it")
     found = compile_pattern(pattern)
     if found.size > MAX_ALTERNATIVES:
@@ -106,8 +126,9 @@ def _alternatives(values: Sequence[object], path: Path) -> Compiled:
     """Compile the list of a field."""
     scalars: list[object] = []
     tests: list[Test] = []
-    absent = False
+    absent, size = False, 0
     for number, value in enumerate(values):
+        size += 1
         if isinstance(value, Mapping):
             if set(value) == {"exists"}:
                 if not isinstance(value["exists"], bool):
@@ -117,14 +138,15 @@ def _alternatives(values: Sequence[object], path: Path) -> Compiled:
                     tests.append(lambda _: True)
             else:
                 tests.append(condition(value, (*path, str(number))))
-        elif value is None or isinstance(value, str) or is_number(value) or isinstance(value, bool):
+                size += tests_in(value) - 1
+        elif is_scalar(value):
             scalars.append(value)
         else:
             raise PatternError((*path, str(number)), "must be a text, a number, true, false, null, or a condition")
     if scalars:
         tests.insert(0, equal_to(scalars))
     only_absent = not tests
-    return Compiled(_field(_any_of(tests), absent), len(values), only_absent)
+    return Compiled(_field(_any_of(tests), absent), size, only_absent)
 
 
 def _any_of(tests: list[Test]) -> Test:
@@ -187,9 +209,13 @@ def flat(items: list[Any]) -> list[Any]:
     return found
 
 
-def values_of(data: Any) -> int:
-    """The number of values in data, at all levels."""
-    return sum(1 for _ in _walk(data))
+def size_of(data: Any) -> DataSize:
+    values = characters = 0
+    for value in _walk(data):
+        values += 1
+        if type(value) is str:
+            characters += len(value)
+    return DataSize(values, characters)
 
 
 def _walk(data: Any) -> Iterator[Any]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import or_, select
+from sqlalchemy import or_, select, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.deliveries import Delivery, DeliveryKey
@@ -160,21 +160,17 @@ def _first_id(since: datetime) -> str:
     return f"{digits[:8]}-{digits[8:]}"
 
 
-async def recent(connection: AsyncConnection, tenant: str, *, limit: int, scan: int) -> RecentEvents:
-    order = (events.c.accepted_at.desc(), events.c.key.desc())
-    newest = select(events.c.key, events.c.tenant, events.c.accepted_at).order_by(*order).limit(scan).subquery()
-    rows = await connection.execute(
-        select(newest.c.key, newest.c.accepted_at)
-        .where(newest.c.tenant.in_([tenant, ALL_TENANTS]))
-        .order_by(newest.c.accepted_at.desc(), newest.c.key.desc())
-        .limit(limit)
-    )
-    keys = tuple((row.key, row.accepted_at) for row in rows)
-    if len(keys) == limit:
-        return RecentEvents(keys, keys[-1][1])
-    # Fewer than wanted: either there are no more, or the scan has ended before.
-    last = select(events.c.accepted_at).order_by(*order).offset(scan - 1).limit(1)
-    return RecentEvents(keys, (await connection.execute(last)).scalar_one_or_none())
+async def recent(connection: AsyncConnection, tenant: str, *, limit: int) -> RecentEvents:
+    ranges = []
+    # Each is a range of an index, read up to the limit, however many events others have.
+    for each in (tenant, ALL_TENANTS):
+        own = select(events.c.key, events.c.accepted_at).where(events.c.tenant == each)
+        newest = own.order_by(events.c.accepted_at.desc(), events.c.key.desc()).limit(limit).subquery()
+        ranges.append(select(newest.c.key, newest.c.accepted_at))
+    both = union_all(*ranges).subquery()
+    query = select(both.c.key, both.c.accepted_at).order_by(both.c.accepted_at.desc(), both.c.key.desc()).limit(limit)
+    keys = tuple((row.key, row.accepted_at) for row in await connection.execute(query))
+    return RecentEvents(keys, keys[-1][1] if len(keys) == limit else None)
 
 
 class Explanations:
@@ -200,6 +196,6 @@ class Explanations:
         """Return the first changes of a subscription after `since`, oldest first, as far as the audit log has them."""
         return await self._database.read(changes, subscription, since=since)
 
-    async def recent_events(self, tenant: str, *, limit: int, scan: int) -> RecentEvents:
-        """Return the newest events for a tenant, those for all tenants included, among the newest `scan` events of all."""
-        return await self._database.read(recent, tenant, limit=limit, scan=scan)
+    async def recent_events(self, tenant: str, *, limit: int) -> RecentEvents:
+        """Return the newest events for a tenant, those for all tenants included."""
+        return await self._database.read(recent, tenant, limit=limit)

@@ -2,6 +2,7 @@
 
 import asyncio
 import heapq
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,6 +29,8 @@ from starter.operations.delivery.explanation_steps import (
 DEFAULT_LIMIT, MAX_LIMIT = 100, 1_000
 #: Subscriptions among which a page has the closest ones, if nobody matched. A thousand take about half a second.
 LOOKED_AT_FOR_CLOSEST = 1_000
+#: Seconds after which a page ends early. It has at least one subscription.
+MAX_SECONDS = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,29 +144,41 @@ async def explain(
 
 
 async def explain_all(
-    registry: Registry, stored: StoredEvent, *, tenant: str | None = None, after: str = "", limit: int = DEFAULT_LIMIT
+    registry: Registry,
+    stored: StoredEvent,
+    *,
+    tenant: str | None = None,
+    after: str = "",
+    limit: int = DEFAULT_LIMIT,
+    max_seconds: float = MAX_SECONDS,
 ) -> ExplainedPage:
     """Explain the subscriptions of the event's tenant, of all for an event for all, after the id `after`.
 
     Of an event that nobody matched, the `limit` closest of LOOKED_AT_FOR_CLOSEST. `tenant` is that of the reader, who sees its
-    own only; None: all.
+    own only; None: all. `max_seconds` bounds what it costs.
     """
     addressed = None if stored.event.tenant == ALL_TENANTS else stored.event.tenant
     whose = tenant or addressed
     wanted = max(limit, LOOKED_AT_FOR_CLOSEST) if stored.counts.matched == 0 else limit
     view, found, looked_at = EventView(stored.event), list[Explanation](), 0
     following: str | None = after
-    while following is not None and looked_at < wanted:
+    ends = time.monotonic() + max_seconds
+    while following is not None and looked_at < wanted and not (looked_at and time.monotonic() > ends):
         size = min(limit, wanted - looked_at)
         page = await registry.explanations.candidates(stored.event.key, tenant=whose, after=following, limit=size)
         now = datetime.now(UTC)
+        tried = 0
         for each in page.candidates:
+            tried += 1
             found.append(_explanation(stored, view, each, page, changes=(), tenant=tenant, now=now))
             # Filters may be costly: other requests of the process have their turn.
             await asyncio.sleep(0)
+            if time.monotonic() > ends:
+                break
         found = heapq.nsmallest(limit, found, key=_distance)
-        looked_at += len(page.candidates)
-        following = page.candidates[-1].subscription.id if len(page.candidates) == size else None
+        looked_at += tried
+        is_last = len(page.candidates) < size and tried == len(page.candidates)
+        following = None if is_last else page.candidates[tried - 1].subscription.id
     return ExplainedPage(stored=stored, explanations=tuple(found), looked_at=looked_at, tenant=whose, next=following)
 
 

@@ -1,13 +1,13 @@
 """The steps between an event and a subscription, each with whether it passes and a sentence that names the values seen."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
 from bellwire.deliveries import Delivery, DeliveryState
 from bellwire.events import Event
-from bellwire.filters import EventView, Filter, Trace, trace, type_matches
+from bellwire.filters import EventView, Filter, Trace, traced, type_matches
 from bellwire.registry.api.explanations import Candidate, FoundSuppression
 from bellwire.subscriptions import Subscription, SubscriptionState
 from bellwire.suppressions import EVERYWHERE, SENDER_PREFIX
@@ -109,23 +109,19 @@ def _pattern(pattern: str, event_type: str) -> Part:
     return Part(text=pattern, passed=passed, reason=reason)
 
 
-def filter_steps(view: EventView, filters: Sequence[Filter]) -> list[Step]:
-    traces = trace(filters, view)
-    if not traces:
-        return [Step(name=StepName.FILTER, passed=True, text="The subscription has no filters.")]
-    steps = []
-    for number, each in enumerate(traces, start=1):
-        which = "The filter" if len(traces) == 1 else f"Filter {number} of {len(traces)}"
+def filter_steps(view: EventView, filters: Sequence[Filter]) -> Iterator[Step]:
+    """One filter is tried at a time, since each may be costly."""
+    if not filters:
+        yield Step(name=StepName.FILTER, passed=True, text="The subscription has no filters.")
+    for number, each in enumerate(traced(filters, view), start=1):
+        which = "The filter" if len(filters) == 1 else f"Filter {number} of {len(filters)}"
         does = "matches" if each.matched else "does not match"
-        steps.append(
-            Step(
-                name=StepName.FILTER,
-                passed=each.matched,
-                text=f"{which} {does}: {each.reason}.{_missing_data(view, each)}",
-                parts=(part_of(each),),
-            )
+        yield Step(
+            name=StepName.FILTER,
+            passed=each.matched,
+            text=f"{which} {does}: {each.reason}.{_missing_data(view, each)}",
+            parts=(part_of(each),),
         )
-    return steps
 
 
 def _missing_data(view: EventView, traced: Trace) -> str:

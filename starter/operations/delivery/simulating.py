@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
@@ -20,11 +20,9 @@ from starter.operations.problems import InputInvalid, problems_of
 
 #: Events that are tried, unless told otherwise, and at most.
 DEFAULT_LAST, MAX_LAST = 100, 1_000
-#: Newest events of all tenants among which those of the tenant are looked for.
-SCAN = 20_000
 #: Events whose content is read at a time; each may have 256 KB.
 PAGE = 50
-#: Seconds after which no further page is read.
+#: Seconds after which no further event or filter is tried.
 MAX_SECONDS = 5.0
 #: Events of each kind that a result shows.
 SHOWN = 10
@@ -34,7 +32,7 @@ class SimulationInput(StrictInput):
     """What a subscription wants, and how many events it is tried on."""
 
     tenant: TenantName = DEFAULT_TENANT
-    types: Annotated[tuple[TypePattern, ...], Field(min_length=1, max_length=100)]
+    types: Annotated[tuple[TypePattern, ...], Field(min_length=1, max_length=100)] = ("*",)
     filters: Annotated[tuple[Filter, ...], Field(max_length=100)] = ()
     last: Annotated[int, Field(ge=1, le=MAX_LAST), json_number] = DEFAULT_LAST
 
@@ -79,14 +77,14 @@ async def simulate(
     wanted: SimulationInput,
     *,
     shown: int = SHOWN,
-    scan: int = SCAN,
     max_seconds: float = MAX_SECONDS,
 ) -> Simulation:
     """Try type patterns and filters on the last stored events of the tenant, as if the subscription were active.
 
-    Shows `shown` events of each kind. `scan` and `max_seconds` bound what it costs.
+    Shows `shown` events of each kind. `max_seconds` bounds what it costs.
     """
-    recent = await registry.explanations.recent_events(wanted.tenant, limit=wanted.last, scan=scan)
+    began = datetime.now(UTC)
+    recent = await registry.explanations.recent_events(wanted.tenant, limit=wanted.last)
     ends = time.monotonic() + max_seconds
     looked_at = matched = 0
     matches: list[TriedEvent] = []
@@ -98,7 +96,10 @@ async def simulate(
             if looked_at and time.monotonic() > ends:
                 interrupted = True
                 break
-            steps = _steps(event, wanted)
+            steps = await _steps(event, wanted, ends=ends)
+            if steps is None:
+                interrupted = True
+                break
             fits = all(step.passed for step in steps)
             looked_at, matched, last_at = looked_at + 1, matched + fits, accepted_at
             kept = matches if fits else others
@@ -110,7 +111,7 @@ async def simulate(
         matched=matched,
         matches=tuple(matches),
         others=tuple(others),
-        since=last_at if interrupted else recent.since,
+        since=(last_at or began) if interrupted else recent.since,
         interrupted=interrupted,
     )
 
@@ -127,5 +128,13 @@ async def _contents(registry: Registry, keys: Sequence[tuple[str, datetime]]) ->
                 await asyncio.sleep(0)
 
 
-def _steps(event: Event, wanted: SimulationInput) -> Sequence[Step]:
-    return [type_step(event, wanted.types), *filter_steps(EventView(event), wanted.filters)]
+async def _steps(event: Event, wanted: SimulationInput, *, ends: float) -> Sequence[Step] | None:
+    """Type and filters; None if the time ends before the last filter."""
+    steps, tried = [type_step(event, wanted.types)], 0
+    for tried, step in enumerate(filter_steps(EventView(event), wanted.filters), start=1):
+        steps.append(step)
+        if tried < len(wanted.filters):
+            await asyncio.sleep(0)
+            if time.monotonic() > ends:
+                return None
+    return steps

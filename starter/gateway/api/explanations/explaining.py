@@ -128,7 +128,7 @@ async def explain(
     """Why the event matched subscriptions or not: one with all steps, or those of the event's tenant with the first step that
     fails. The key of a tenant sees its own subscriptions."""
     after = read_cursor(cursor)
-    stored = await access.registry.events.get(key, visible_to=access.tenant)
+    stored = await access.registry.events.get(key, visible_to=access.tenant, or_for_all=True)
     following, looked_at = None, 1
     if subscription is not None:
         await visible(access, subscription)
@@ -139,7 +139,8 @@ async def explain(
             page = await operations.explain_all(access.registry, stored, tenant=access.tenant, after=after, limit=limit)
         views = [ExplanationView.of(each, whole=False) for each in page.explanations]
         looked_at = page.looked_at
-        following = page_of(request, response, views, last_key=page.next or "", limit=limit).next
+        if page.next is not None:
+            following = page_of(request, response, views, last_key=page.next, limit=len(views)).next
     return ExplainedEventView(
         key=stored.event.key,
         type=stored.event.type,

@@ -172,6 +172,7 @@ def subscription_simulation() -> Schema:
     """What a subscription wants, to be tried on stored events."""
     schema, _ = subscription()
     properties = {name: schema["properties"][name] for name in ("tenant", "types", "filters")}
+    properties["types"] = {**properties["types"], "default": ["*"]}
     properties["last"] = {
         "type": "integer",
         "minimum": 1,
@@ -183,7 +184,6 @@ def subscription_simulation() -> Schema:
         "type": "object",
         "description": "Type patterns and filters to try.",
         "properties": properties,
-        "required": ["types"],
         "additionalProperties": False,
     }
 
