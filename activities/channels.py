@@ -24,6 +24,7 @@ from activities.sending.exchanges import keeping_exchanges
 from activities.sending.turns import Turns
 from activities.sms.opening import SmsSettings, open_sms
 from activities.webhook.opening import WebhookSettings, egress_of, open_webhook
+from activities.wechat.channel import WechatChannel
 from bellwire.exchanges import KeepExchanges
 from bellwire.registry import Registry
 from bellwire.targets import Channel
@@ -89,6 +90,7 @@ async def open_channels(
             Channel.PUSH: push.attempt,
             **open_chat(accounts, hooks, providers, renderer, registry),
             Channel.POLL: PollChannel(registry).attempt,
+            Channel.WECHAT: WechatChannel(providers, renderer, accounts.wechat, registry).attempt,
         }
         senders = {
             channel: ChannelSender(

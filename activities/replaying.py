@@ -22,7 +22,7 @@ from bellwire.subscriptions import Subscription, SubscriptionState
 
 #: Selections that one call makes at most, while they are empty. The next call goes on.
 MAX_SELECTIONS = 20
-#: Seconds after which a throttled endpoint is looked at again, at most.
+#: Seconds after which a throttled endpoint, or a subscription that is not active, is looked at again, at most.
 MAX_WAIT = 60.0
 #: The part of a subscription's rate limit that a replay uses; live events have the rest.
 SHARE_OF_LIMIT = 0.5
@@ -48,7 +48,7 @@ class Replayer:
         if request.cancelled:
             await replays.set_state(replay.id, ReplayState.CANCELLED, if_states=_OPEN)
             return ReplayBatch(state=ReplayState.CANCELLED)
-        if replay.state is not ReplayState.RUNNING:
+        if replay.state is not ReplayState.RUNNING and not replay.waits_for_subscription:
             return ReplayBatch(state=replay.state, total=replay.total)
         try:
             subscription, _, health = await self._registry.subscriptions.context(replay.subscription_id)
@@ -57,7 +57,10 @@ class Replayer:
         if subscription.state is not SubscriptionState.ACTIVE:
             reason = f"the subscription is {subscription.state}"
             await replays.set_state(replay.id, ReplayState.PAUSED, if_states=[ReplayState.RUNNING], reason=reason)
-            return ReplayBatch(state=ReplayState.PAUSED, total=replay.total)
+            return ReplayBatch(state=ReplayState.PAUSED, wait=MAX_WAIT, total=replay.total)
+        if replay.waits_for_subscription and not await replays.end_wait(replay.id):
+            # It was paused or ended meanwhile; the next call says which.
+            return ReplayBatch(state=ReplayState.PAUSED, wait=MAX_WAIT, total=replay.total)
         if replay.total is None and request.cursor is None:
             replay = await self._count(replay, subscription)
         now = datetime.now(UTC)
@@ -105,6 +108,8 @@ class Replayer:
     @activity.defn
     async def open_past(self, request: OpenPastInput) -> PendingGroups:
         registry = self._registry
+        # What an earlier try of the same workflow has begun stays its own, whatever was changed since.
+        own = await registry.deliveries.owned(request.workflow_id, request.groups)
         events = await registry.events.by_keys([group.event_key for group in request.groups])
         ids = {each for group in request.groups for each in group.subscription_ids}
         wanted = []
@@ -113,12 +118,14 @@ class Replayer:
                 subscription = await registry.subscriptions.get(subscription_id)
             except SubscriptionNotFound:
                 continue
+            # It was active when the groups were selected, and they are not selected again.
+            active = subscription.model_copy(update={"state": SubscriptionState.ACTIVE})
             wanted += [
                 group
                 for group in request.groups
                 if subscription_id in group.subscription_ids
                 and group.event_key in events
-                and subscription.wants(events[group.event_key])
+                and ((group.event_key, subscription_id) in own or active.wants(events[group.event_key]))
             ]
         groups = await registry.deliveries.add(request.workflow_id, wanted) if wanted else ()
         return PendingGroups(groups=groups, limited_channels=await registry.limits.limited_channels())

@@ -36,6 +36,7 @@ from bellwire.targets import (
     TeamsTarget,
     TelegramTarget,
     WebhookTarget,
+    WechatTarget,
     WecomTarget,
 )
 
@@ -86,5 +87,6 @@ __all__ = [
     "Unsettled",
     "WaitTimeout",
     "WebhookTarget",
+    "WechatTarget",
     "WecomTarget",
 ]

@@ -13,6 +13,7 @@ from bellwire.events import Event, uuid7
 from bellwire.filters import Filter, TypePattern, matches, type_matches
 from bellwire.models import TRUSTED, StrictInput
 from bellwire.targets import SPECS, Channel, Target
+from bellwire.targets.chat.wechat_fields import check_fields
 from bellwire.tenants import ALL_TENANTS, DEFAULT_TENANT, TenantName
 
 _SUBSCRIPTION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
@@ -41,6 +42,8 @@ def _templates(templates: dict[str, str], info: ValidationInfo) -> dict[str, str
     for name in templates:
         if name not in allowed:
             raise ValueError(f"{name[:40]!r} does not fit the target; write {' or '.join(allowed)}")
+    if source := templates.get("wechat.json"):
+        check_fields(source)
     try:
         size = sum(len(source.encode()) for source in templates.values())
     except UnicodeEncodeError as error:

@@ -43,6 +43,7 @@ class Dispatch(Rounds):
     async def _fill_agenda(self, request: DispatchInput) -> None:
         workflow_id = workflow.info().workflow_id
         self.published_at = request.published_at
+        self.first_round_has_calls = workflow.info().parent is not None and not request.page
         if request.carried:
             self.restore(request.carried)
             self.in_order = request.in_order

@@ -58,14 +58,15 @@ class Replay:
                 if batch.state.ended:
                     return ReplayResult(state=batch.state, done=self._done)
                 if batch.state is ReplayState.PAUSED:
-                    await self._wait_for_change(PAUSED_REPLAY_POLL, "paused")
-                    continue
-                began = workflow.time()
-                cursor = batch.cursor
-                if batch.groups:
-                    batches += 1
-                    await self._send(replay_batch_workflow_id(request.replay_id, batches), batch)
-                await self._keep_rate(batch, began)
+                    poll = timedelta(seconds=batch.wait) if batch.wait else PAUSED_REPLAY_POLL
+                    await self._wait_for_change(poll, "paused")
+                else:
+                    began = workflow.time()
+                    cursor = batch.cursor
+                    if batch.groups:
+                        batches += 1
+                        await self._send(replay_batch_workflow_id(request.replay_id, batches), batch)
+                    await self._keep_rate(batch, began)
                 if workflow.info().is_continue_as_new_suggested():
                     workflow.continue_as_new(
                         ReplayInput(replay_id=request.replay_id, cursor=cursor, done=self._done, batches=batches)

@@ -74,6 +74,17 @@ class WecomAccount(Account):
     url: ApiUrl = "https://qyapi.weixin.qq.com"
 
 
+class WechatAccount(Account):
+    """An Official Account, or a mini program."""
+
+    app_id: str
+    secret: Secret
+    url: ApiUrl = "https://api.weixin.qq.com"
+    #: The Token of the callbacks to the gateway, and their EncodingAESKey in safe mode.
+    callback_token: Secret | None = None
+    aes_key: Secret | None = None
+
+
 class DingtalkAccount(Account):
     #: The key, secret and id of an application of the company.
     app_key: str
@@ -147,6 +158,7 @@ class Accounts(StrictInput):
     feishu: _Accounts[FeishuAccount] = Field(default_factory=dict)
     slack: _Accounts[SlackAccount] = Field(default_factory=dict)
     telegram: _Accounts[TelegramAccount] = Field(default_factory=dict)
+    wechat: _Accounts[WechatAccount] = Field(default_factory=dict)
     vapid: _Accounts[VapidKey] = Field(default_factory=dict)
     wecom: _Accounts[WecomAccount] = Field(default_factory=dict)
 

@@ -23,6 +23,7 @@ from bellwire.errors import TemplateInvalid
 from bellwire.sends import SendRequest
 from bellwire.subscriptions import Subscription
 from bellwire.targets import Channel
+from bellwire.targets.chat.wechat_fields import check_fields
 
 #: Longest subject, in characters.
 MAX_SUBJECT = 200
@@ -122,6 +123,8 @@ class Renderer:
                         self._environment.get_template(other)
             except Exception as error:  # a template can raise anything, also while it is compiled
                 raise self._invalid(file, error) from None
+            if file.endswith("/wechat.json"):
+                _check_fields(file, source)
 
     async def _render_own(self, subscription: Subscription, context: Mapping[str, Any]) -> dict[str, str]:
         """The texts of the subscription's own templates."""
@@ -161,6 +164,13 @@ class Renderer:
             # The name was computed, perhaps from data. Errors contain no data.
             error = TemplateError("a template that it includes does not exist").with_traceback(error.__traceback__)
         return TemplateInvalid(fault_of(error, self._files.name_of).message(file))
+
+
+def _check_fields(file: str, source: str) -> None:
+    try:
+        check_fields(source)
+    except ValueError as error:
+        raise TemplateInvalid(f"template {file}: {error}") from None
 
 
 def template_name(request: SendRequest) -> str:

@@ -48,7 +48,7 @@ class ReplayBatch(Payload):
     cursor: ReplayCursor | None = None
     #: Deliveries per second.
     rate: float = 1.0
-    #: Seconds before the next selection, since the endpoint is throttled.
+    #: Seconds before the next selection, since the endpoint is throttled, or the subscription is not active.
     wait: float = 0.0
     tenant: str = ""
     subscription_id: str = ""

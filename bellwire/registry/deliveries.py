@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -73,6 +73,11 @@ async def _owned_by_others(
         query = _KEYS.where(condition, deliveries.c.workflow_id != workflow_id)
         others |= {DeliveryKey(*row) for row in await connection.execute(query)}
     return others
+
+
+async def owned(connection: AsyncConnection, workflow_id: str, groups: Sequence[Group]) -> frozenset[DeliveryKey]:
+    found = await by_keys(connection, keys_of(groups))
+    return frozenset(key for key, delivery in found.items() if delivery.workflow_id == workflow_id)
 
 
 async def by_keys(
@@ -287,6 +292,10 @@ class Deliveries:
         Those that exist stay as they are: the workflow that inserts a delivery sends it, and no other does.
         """
         return await self._database.write(add, workflow_id, groups)
+
+    async def owned(self, workflow_id: str, groups: Sequence[Group]) -> Set[DeliveryKey]:
+        """Those of the deliveries that exist and that the workflow has."""
+        return await self._database.read(owned, workflow_id, groups)
 
     async def list(
         self,

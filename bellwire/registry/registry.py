@@ -22,6 +22,7 @@ from bellwire.registry.limits import RateLimits
 from bellwire.registry.matching import Matching
 from bellwire.registry.operational_events import OperationalEvents
 from bellwire.registry.providers.tokens import ProviderTokens
+from bellwire.registry.providers.wechat_grants import WechatGrants
 from bellwire.registry.redeliverable import RedeliverableDeliveries
 from bellwire.registry.replays.replays import Replays
 from bellwire.registry.signing_secrets import SigningSecrets
@@ -70,6 +71,7 @@ class Registry:
         self.tenants = Tenants(database)
         self.test_sends = TestSends(database)
         self.ticks = Ticks(database)
+        self.wechat_grants = WechatGrants(database)
 
     @classmethod
     async def open(

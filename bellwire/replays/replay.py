@@ -69,7 +69,7 @@ class Replay(Payload):
     #: Deliveries per second at most.
     rate: Annotated[float, Field(ge=MIN_RATE, le=MAX_RATE)] = DEFAULT_RATE
     state: ReplayState = ReplayState.RUNNING
-    #: Why Bellwire paused it.
+    #: Why Bellwire paused it; None: an operator did, if it is paused.
     state_reason: str | None = None
     #: How many deliveries it selects, as counted before it began; None: not counted yet, or too many to count.
     total: int | None = None
@@ -80,6 +80,11 @@ class Replay(Payload):
     #: When its workflow began; None: not yet.
     started_at: datetime | None = None
     ended_at: datetime | None = None
+
+    @property
+    def waits_for_subscription(self) -> bool:
+        """Whether Bellwire paused it, until its subscription is active again."""
+        return self.state is ReplayState.PAUSED and self.state_reason is not None
 
     @property
     def seconds_left(self) -> float | None:

@@ -9,6 +9,7 @@ from bellwire.targets.chat.feishu import FEISHU, FeishuTarget
 from bellwire.targets.chat.slack import SLACK, SlackTarget
 from bellwire.targets.chat.teams import TEAMS, TeamsTarget
 from bellwire.targets.chat.telegram import TELEGRAM, TelegramTarget
+from bellwire.targets.chat.wechat import WECHAT, WechatKind, WechatTarget
 from bellwire.targets.chat.wecom import WECOM, WecomTarget
 from bellwire.targets.email import EMAIL, EmailTarget
 from bellwire.targets.handler import HANDLER, HandlerTarget
@@ -31,6 +32,7 @@ __all__ = [
     "TEAMS",
     "TELEGRAM",
     "WEBHOOK",
+    "WECHAT",
     "WECOM",
     "WORKER_CHANNELS",
     "Channel",
@@ -49,5 +51,7 @@ __all__ = [
     "TelegramTarget",
     "WebhookFormat",
     "WebhookTarget",
+    "WechatKind",
+    "WechatTarget",
     "WecomTarget",
 ]

@@ -20,6 +20,7 @@ class Channel(StrEnum):
     SLACK = "slack"
     TEAMS = "teams"
     TELEGRAM = "telegram"
+    WECHAT = "wechat"
     WECOM = "wecom"
     POLL = "poll"
     HANDLER = "handler"

@@ -12,6 +12,7 @@ from bellwire.targets.chat.feishu import FEISHU, FeishuTarget
 from bellwire.targets.chat.slack import SLACK, SlackTarget
 from bellwire.targets.chat.teams import TEAMS, TeamsTarget
 from bellwire.targets.chat.telegram import TELEGRAM, TelegramTarget
+from bellwire.targets.chat.wechat import WECHAT, WechatTarget
 from bellwire.targets.chat.wecom import WECOM, WecomTarget
 from bellwire.targets.email import EMAIL, EmailTarget
 from bellwire.targets.handler import HANDLER, HandlerTarget
@@ -34,6 +35,7 @@ Target = Annotated[
         TeamsTarget,
         TelegramTarget,
         WebhookTarget,
+        WechatTarget,
         WecomTarget,
     ],
     Field(discriminator="channel"),
@@ -51,6 +53,7 @@ _SPECS = (
     TEAMS,
     TELEGRAM,
     WEBHOOK,
+    WECHAT,
     WECOM,
 )
 #: The spec of each channel.

@@ -10,6 +10,7 @@ from bellwire.service.settings import Settings
 from starter.gateway import provider_callbacks, sms_reports, unsubscribe
 from starter.gateway.api.application import api
 from starter.gateway.codec_server import codec_routes
+from starter.gateway.wechat.callbacks import routes as wechat_routes
 
 
 def application(settings: Settings, registry: Registry, client: Client | None = None) -> Starlette:
@@ -20,6 +21,7 @@ def application(settings: Settings, registry: Registry, client: Client | None = 
         ready_route(registry.ping),
         *codec_routes(settings),
         *provider_callbacks.routes(settings, registry),
+        *wechat_routes(settings, registry),
         *sms_reports.routes(settings, registry),
     ]
     if keys := settings.link_keys:

@@ -22,6 +22,7 @@ from starter.local.receivers.providers.slack import FakeSlack
 from starter.local.receivers.providers.teams import FakeTeams
 from starter.local.receivers.providers.telegram import FakeTelegram
 from starter.local.receivers.providers.web_push import Browser, FakePushService
+from starter.local.receivers.providers.wechat import FakeWechat
 from starter.local.receivers.providers.wecom import FakeWecom
 from starter.local.receivers.twilio import FakeTwilio, SmsResponse
 from starter.local.receivers.webhooks import WebhookReceiver, WebhookResponse
@@ -281,6 +282,40 @@ class PushDouble(Double):
         return f"{CANARY}-{number}"
 
 
+@dataclass
+class WechatDouble(Double):
+    """Followers of an Official Account."""
+
+    wechat: FakeWechat
+    folder: Path
+    channel = Channel.WECHAT
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        file = self.folder / "accounts.json"
+        account = {"app_id": self.wechat.app_id, "secret": "BELLWIRE_ACCOUNT_SECRETS__WECHAT", "url": self.wechat.url}
+        file.write_text(json.dumps({"wechat": {"default": account}}))
+        return {"accounts": file, "account_secrets": {"wechat": self.wechat.secret}}
+
+    def target(self, number: int) -> dict[str, Any]:
+        return {"channel": "wechat", "openid": self._openid(number), "template_id": "paid"}
+
+    def private(self, number: int) -> Sequence[str]:
+        return [self._openid(number), self.wechat.secret, *self.wechat.tokens.issued]
+
+    def defer(self, number: int) -> None:
+        self.wechat.script(_said("errcode", -1), recipient=self._openid(number))
+
+    def reject(self, number: int) -> None:
+        self.wechat.script(_said("errcode", 43004), recipient=self._openid(number))
+
+    async def arrived(self, number: int, registry: Registry) -> list[str]:
+        return [each.key for each in self.wechat.accepted if each.recipient == self._openid(number)]
+
+    def _openid(self, number: int) -> str:
+        return f"{CANARY}-{number}"
+
+
 class PollDouble(Double):
     """An app that reads the feeds of its subscriptions, which are named after their numbers."""
 
@@ -350,6 +385,13 @@ async def _push() -> AsyncIterator[Double]:
 
 
 @asynccontextmanager
+async def _wechat() -> AsyncIterator[Double]:
+    with TemporaryDirectory() as folder:
+        async with FakeWechat() as wechat:
+            yield WechatDouble(wechat, Path(folder))
+
+
+@asynccontextmanager
 async def _poll() -> AsyncIterator[Double]:
     yield PollDouble()
 
@@ -379,5 +421,6 @@ DOUBLES = {
     ),
     Channel.TELEGRAM: _telegram,
     Channel.WEBHOOK: _webhook,
+    Channel.WECHAT: _wechat,
     Channel.WECOM: _hooks(Channel.WECOM, FakeWecom, "bot", _said("errcode", -1), _said("errcode", 93000)),
 }

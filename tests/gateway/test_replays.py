@@ -1,11 +1,16 @@
 """Replays over HTTP, and subscriptions with a past."""
 
 import asyncio
+import re
 from typing import Any
+
+import pytest
 
 from bellwire import Event
 from bellwire.deliveries import delivery_id
 from bellwire.events import uuid7
+from docs.generator.http_api import openapi
+from starter.operations.subscribers.past import read_past
 from tests.gateway.conftest import Served
 
 
@@ -23,6 +28,29 @@ async def ended(served: Served, replay_id: str) -> dict[str, Any]:
             if shown["state"] in {"completed", "cancelled"}:
                 return shown
             await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    "past",
+    [
+        "1h",
+        "1h30m",
+        "1d 2h",
+        "0.5s",
+        "1999-12-31T23:59:59Z",
+        "2024-02-29T08:00:00.123456789+05:30",
+        "2026-01-01t00:00:00-08:00",
+        "2016-12-31T23:59:60z",
+    ],
+)
+def test_the_document_allows_the_times_that_are_taken(past: str) -> None:
+    read_past(past, field="since")
+    schemas = openapi()["components"]["schemas"]
+    given = schemas["ReplayInput"]["properties"]
+    (new, _) = schemas["NewSubscription"]["properties"]["since"]["anyOf"]
+    for pattern in (given["since"]["pattern"], given["until"]["pattern"], new["pattern"]):
+        assert re.search(pattern, past)
+        assert not any(re.search(pattern, each) for each in ("soon", "1", "", "2026-13-01T00:00:00Z", "2026-01-01"))
 
 
 async def test_a_subscription_with_a_past_gets_what_happened_before_it(served: Served) -> None:

@@ -5,19 +5,22 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 from temporalio.testing import ActivityEnvironment
 
-from activities.replaying import Replayer
+from activities.replaying import MAX_WAIT, Replayer
 from activities.resolve import Resolver
 from bellwire.contract import Group, OpenPageInput, OpenPastInput, ReplayBatch, ResolveInput, SelectReplayInput
 from bellwire.deliveries import Attempt, DeliveryKey, DeliveryState, Outcome, OutcomeKind
-from bellwire.errors import ReplayNotFound
+from bellwire.errors import ReplayNotFound, TemporalUnavailable
 from bellwire.events import Event
 from bellwire.registry import Registry
+from bellwire.registry.replays import replays
 from bellwire.replays import Replay, ReplayKind, ReplayState, replay_since
 from bellwire.subscriptions import Subscription, SubscriptionState
+from starter.operations.delivery import replaying
 from tests.factories import event, subscription
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
@@ -118,26 +121,100 @@ async def test_what_was_purged_or_is_no_longer_wanted_is_not_opened(registry: Re
     deleted = stored.model_copy(update={"subscription_ids": ("deleted",)})
     request = OpenPastInput(workflow_id="redeliver/rpl_1/1", groups=(gone, stored, deleted))
     assert (await Replayer(registry).open_past(request)).groups == (stored,)
+    await registry.subscriptions.create(subscription(id="b", filters=[{"exact": {"subject": "yes"}}]))
+    unwanted = stored.model_copy(update={"subscription_ids": ("b",)})
+    assert (await Replayer(registry).open_past(OpenPastInput(workflow_id="w", groups=(unwanted,)))).groups == ()
+
+
+async def test_what_was_selected_is_opened_although_its_subscription_was_paused_since(registry: Registry) -> None:
+    (key,) = await store(registry, event(id="1"))
+    replay = await create(registry, subscription(id="a"))
+    batch = await Replayer(registry).select_replay(SelectReplayInput(replay_id=replay.id))
     await registry.subscriptions.set_state("a", SubscriptionState.PAUSED)
-    assert (await Replayer(registry).open_past(request)).groups == ()
+    opened = await Replayer(registry).open_past(OpenPastInput(workflow_id="redeliver/rpl_1/1", groups=batch.groups))
+    assert [group.event_key for group in opened.groups] == [key]
 
 
-async def test_a_replay_waits_while_its_subscription_is_not_active(registry: Registry) -> None:
+async def test_what_a_try_has_opened_is_returned_to_the_next_although_filters_were_changed(registry: Registry) -> None:
+    (key,) = await store(registry, event(id="1"))
+    await create(registry, subscription(id="a"))
+    group = Group(event_key=key, channel=subscription().channel, subscription_ids=("a",))
+    request = OpenPastInput(workflow_id="redeliver/rpl_1/1", groups=(group,))
+    assert (await Replayer(registry).open_past(request)).groups == (group,)
+    version = (await registry.subscriptions.get("a")).version
+    changed = subscription(id="a", filters=[{"exact": {"subject": "another"}}], version=version)
+    await registry.subscriptions.update([changed])
+    assert (await Replayer(registry).open_past(request)).groups == (group,)
+    other = request.model_copy(update={"workflow_id": "redeliver/rpl_2/1"})
+    assert (await Replayer(registry).open_past(other)).groups == ()
+
+
+@pytest.mark.parametrize("state", [SubscriptionState.PAUSED, SubscriptionState.DISABLED])
+async def test_a_replay_waits_until_its_subscription_is_active_again(
+    registry: Registry, state: SubscriptionState
+) -> None:
     await store(registry, event(id="1"))
     replay = await create(registry, subscription(id="a"))
-    await registry.subscriptions.set_state("a", SubscriptionState.DISABLED, reason="gone")
-    request = SelectReplayInput(replay_id=replay.id)
-    assert (await Replayer(registry).select_replay(request)).state is ReplayState.PAUSED
+    await registry.subscriptions.set_state("a", state, reason="gone")
+    request, replayer = SelectReplayInput(replay_id=replay.id), Replayer(registry)
+    for _ in range(2):
+        waiting = await replayer.select_replay(request)
+        assert (waiting.state, waiting.wait) == (ReplayState.PAUSED, MAX_WAIT)
     stored = await registry.replays.get(replay.id)
-    assert (stored.state, stored.state_reason) == (ReplayState.PAUSED, "the subscription is disabled")
+    assert (stored.state, stored.state_reason) == (ReplayState.PAUSED, f"the subscription is {state}")
     await registry.subscriptions.set_state("a", SubscriptionState.ACTIVE)
-    assert (await Replayer(registry).select_replay(request)).state is ReplayState.PAUSED
-    open_ = [ReplayState.PAUSED]
-    assert await registry.replays.set_state(replay.id, ReplayState.RUNNING, if_states=open_)
-    assert len((await Replayer(registry).select_replay(request)).groups) == 1
+    batch = await replayer.select_replay(request)
+    assert (batch.state, len(batch.groups)) == (ReplayState.RUNNING, 1)
+    stored = await registry.replays.get(replay.id)
+    assert (stored.state, stored.state_reason) == (ReplayState.RUNNING, None)
     cancelled = await Replayer(registry).select_replay(request.model_copy(update={"cancelled": True}))
     assert cancelled.state is ReplayState.CANCELLED
-    assert not await registry.replays.set_state(replay.id, ReplayState.RUNNING, if_states=open_)
+    assert not await registry.replays.set_state(replay.id, ReplayState.RUNNING, if_states=[ReplayState.PAUSED])
+
+
+async def test_what_an_operator_paused_stays_paused(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replaying, "wake_replay", AsyncMock())
+    await store(registry, event(id="1"))
+    replay = await create(registry, subscription(id="a"))
+    await registry.subscriptions.set_state("a", SubscriptionState.PAUSED)
+    request, replayer = SelectReplayInput(replay_id=replay.id), Replayer(registry)
+    assert (await replayer.select_replay(request)).state is ReplayState.PAUSED
+    assert (await replaying.pause_replay(Mock(), registry, replay.id)).state_reason is None
+    await registry.subscriptions.set_state("a", SubscriptionState.ACTIVE)
+    assert not await registry.replays.end_wait(replay.id)
+    assert (await replayer.select_replay(request)).state is ReplayState.PAUSED
+    await replaying.resume_replay(Mock(), registry, replay.id)
+    assert len((await replayer.select_replay(request)).groups) == 1
+
+
+async def test_a_repeated_resume_wakes_a_workflow_that_the_first_did_not_reach(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replay = await create(registry, subscription(id="a"), state=ReplayState.PAUSED)
+    wake = AsyncMock(side_effect=TemporalUnavailable("no response"))
+    monkeypatch.setattr(replaying, "wake_replay", wake)
+    with pytest.raises(TemporalUnavailable):
+        await replaying.resume_replay(Mock(), registry, replay.id)
+    wake.side_effect = None
+    assert (await replaying.resume_replay(Mock(), registry, replay.id)).state is ReplayState.RUNNING
+    assert wake.await_count == 2
+    for _ in range(2):
+        await replaying.cancel_replay(Mock(), registry, replay.id)
+    assert wake.await_count == 3, "one that has ended needs no wake"
+
+
+async def test_a_count_that_takes_too_long_ends_without_a_number(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store(registry, event(id="1"))
+    replay = await create(registry, subscription(id="a"))
+    late = await registry.subscriptions.get("a")
+    assert await registry.replays.count(replay, late) == 1
+    monkeypatch.setattr(replays, "COUNT_SECONDS", 0.01)
+    never = asyncio.Event()
+    monkeypatch.setattr(registry.replays, "select", lambda *_, **__: never.wait())
+    async with asyncio.timeout(10):
+        assert await registry.replays.count(replay, late) is None
 
 
 async def test_half_of_a_rate_limit_is_left_to_live_events(registry: Registry) -> None:

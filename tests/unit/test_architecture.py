@@ -79,6 +79,7 @@ TRUSTED_CLIENTS = {
         "bellwire/http",
         "starter/gateway",
         "starter/local",
+        "starter/local/receivers/providers",
         "starter/local/receivers",
         "starter/local/receivers/providers",
     )

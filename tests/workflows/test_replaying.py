@@ -2,13 +2,15 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from temporalio.client import WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
 
-from bellwire import Client
+from bellwire import Client, Event, Handlers
 from bellwire.contract import (
     QUEUE,
     REPLAY,
@@ -26,18 +28,18 @@ from tests.workflows.platform import FakePlatform, deferred
 from tests.workflows.waiting import until
 
 
-def past(platform: FakePlatform, number: int) -> list[Group]:
-    """Stored events that were never delivered to the subscription `late`."""
-    platform.subscriptions = {Channel.WEBHOOK: ["late"]}
+def past(platform: FakePlatform, number: int, name: str = "late", channel: Channel = Channel.WEBHOOK) -> list[Group]:
+    """Stored events that were never delivered to the subscription."""
+    platform.subscriptions = {channel: [name]}
     events = [event(id=f"{each:03}") for each in range(number)]
     platform.events |= {each.key: MemoryEvent(each, "event/1", "", datetime.now(UTC)) for each in events}
-    return [Group(event_key=each.key, channel=Channel.WEBHOOK, subscription_ids=("late",)) for each in events]
+    return [Group(event_key=each.key, channel=channel, subscription_ids=(name,)) for each in events]
 
 
 def add(platform: FakePlatform, group: Group, workflow_id: str) -> None:
     """A delivery of another workflow."""
-    delivery = MemoryDelivery(group.event_key, "late", Channel.WEBHOOK, workflow_id)
-    platform.deliveries[group.event_key, "late"] = delivery
+    (name,) = group.subscription_ids
+    platform.deliveries[group.event_key, name] = MemoryDelivery(group.event_key, name, group.channel, workflow_id)
 
 
 async def start(
@@ -166,3 +168,37 @@ async def test_failed_deliveries_are_sent_again_and_unchanged_only(platform: Fak
     await end(platform)
     states = [platform.state(group.event_key, "late") for group in groups]
     assert states == [DeliveryState.DELIVERED, DeliveryState.EXHAUSTED, DeliveryState.EXHAUSTED]
+
+
+@pytest.mark.parametrize("missing", [True, False], ids=["events", "failed"])
+async def test_a_batch_begins_after_the_calls_of_the_one_before(
+    platform: FakePlatform, client: Client, missing: bool
+) -> None:
+    service = "past" if missing else "failed"
+    groups = past(platform, 4, f"{service}_work", Channel.HANDLER)
+    if not missing:
+        for group in groups:
+            add(platform, group, "event/1")
+            failed = platform.deliveries[group.event_key, f"{service}_work"]
+            failed.state, failed.attempts = DeliveryState.EXHAUSTED, 1
+        groups = [group.model_copy(update={"attempt": 2}) for group in groups]
+    handlers, begun, may_end = Handlers(service=service), list[str](), asyncio.Event()
+
+    @handlers.on("*")
+    async def work(event: Event) -> None:
+        begun.append(event.id)
+        await may_end.wait()
+
+    async with handlers.running(client):
+        await start(platform, client, groups, rate=1000, batch=2, missing=missing)
+        await until(lambda: len(begun) >= 1)
+        # Nothing tells that a batch is not selected; it took some milliseconds when replays did not wait for calls.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                await until(lambda: only(platform).selections > 1)
+        assert (only(platform).selections, set(begun) <= {"000", "001"}) == (1, True)
+        may_end.set()
+        replay = await end(platform)
+    assert (replay.state, replay.done) == (ReplayState.COMPLETED, 4)
+    assert sorted(begun) == ["000", "001", "002", "003"]
+    assert {each.state for each in platform.deliveries.values()} == {DeliveryState.DELIVERED}

@@ -57,6 +57,8 @@ class Rounds(Controls):
         self._limited_send: asyncio.Task[None] | None = None
         #: The calls of handlers. The loop does not wait for them either.
         self._calls = Calls(self._apply_results, self._wake)
+        #: Whether the first round ends with the calls that it began: a replay waits for what it has begun.
+        self.first_round_has_calls = False
         #: Unix time at which the timer of the loop fires.
         self._wake_at: float | None = None
         self._search_attributes = visibility.SearchAttributes()
@@ -115,7 +117,7 @@ class Rounds(Controls):
                 elif due := self.agenda.take_due(workflow.time(), except_channels=self._blocked_channels):
                     self._first_round_started = True
                     await self._round(due)
-                elif self._first_round_started and not self._first_round_done and not self._limited_send:
+                elif self._first_round_ended and not self._first_round_done:
                     self._first_round_done = True
                     await self.after_first_round()
                 elif self._should_continue_as_new and self.agenda and not self._is_sending_beside:
@@ -130,6 +132,11 @@ class Rounds(Controls):
                 self._limited_send.cancel()
                 await asyncio.gather(self._limited_send, return_exceptions=True)
         return False
+
+    @property
+    def _first_round_ended(self) -> bool:
+        calling = self.first_round_has_calls and self._calls.in_flight
+        return self._first_round_started and not self._limited_send and not calling
 
     @property
     def _is_sending_beside(self) -> bool:

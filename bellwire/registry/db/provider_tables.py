@@ -20,3 +20,17 @@ provider_tokens = Table(
     Column("claimed_by", Text),
     Column("claimed_until", Timestamp),
 )
+
+#: How many messages of a template of WeChat each user has agreed to and not got yet.
+wechat_grants = Table(
+    "wechat_grants",
+    metadata,
+    Column("account", Id, primary_key=True),
+    #: The hash of account and openid, as in suppressions.
+    Column("address_key", Id, primary_key=True),
+    Column("template_id", Id, primary_key=True),
+    Column("count", Integer, nullable=False),
+    #: When the user agreed last. WeChat reports it repeatedly, and each is counted once.
+    Column("counted_at", Timestamp),
+    Column("created_at", Timestamp, nullable=False),
+)

@@ -1,7 +1,9 @@
 """Replays: rows, and the resource `registry.replays`."""
 
+import asyncio
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,6 +22,8 @@ from bellwire.subscriptions import Subscription
 
 #: Selections that a count makes at most, and their size.
 MAX_COUNTED, _COUNTED_AT_ONCE = 100, 5_000
+#: Seconds that a count takes at most. A replay begins, and a request is answered, without it.
+COUNT_SECONDS = 5.0
 
 _ENDED = sorted(str(state) for state in ReplayState if state.ended)
 
@@ -86,6 +90,19 @@ async def set_state(
     return bool(changed.rowcount)
 
 
+async def end_wait(connection: AsyncConnection, replay_id: str) -> bool:
+    changed = await connection.execute(
+        update(replays)
+        .where(
+            replays.c.id == replay_id,
+            replays.c.state == str(ReplayState.PAUSED),
+            replays.c.state_reason.is_not(None),
+        )
+        .values(state=str(ReplayState.RUNNING), state_reason=None, updated_at=datetime.now(UTC))
+    )
+    return bool(changed.rowcount)
+
+
 async def set_total(connection: AsyncConnection, replay_id: str, total: int) -> None:
     await connection.execute(update(replays).where(replays.c.id == replay_id).values(total=total))
 
@@ -146,6 +163,10 @@ class Replays:
         """Change the state if it is one of `if_states`; return whether it was."""
         return await self._database.write(set_state, replay_id, state, if_states=if_states, reason=reason)
 
+    async def end_wait(self, replay_id: str) -> bool:
+        """Have a replay run that waits for its subscription; return whether it did. One that an operator paused stays so."""
+        return await self._database.write(end_wait, replay_id)
+
     async def set_total(self, replay_id: str, total: int) -> None:
         """Store how many deliveries it selects."""
         await self._database.write(set_total, replay_id, total)
@@ -157,13 +178,15 @@ class Replays:
         return await self._database.read(select_next, replay, subscription, after=after, limit=limit)
 
     async def count(self, replay: Replay, subscription: Subscription) -> int | None:
-        """How many deliveries it selects now; None if they are too many to count."""
+        """How many deliveries it selects now; None if they are too many to count in a few seconds."""
         total, cursor = 0, None
-        for _ in range(MAX_COUNTED):
-            selection = await self.select(replay, subscription, after=cursor, limit=_COUNTED_AT_ONCE)
-            total, cursor = total + selection.size, selection.cursor
-            if selection.ended:
-                return total
+        with suppress(TimeoutError):
+            async with asyncio.timeout(COUNT_SECONDS):
+                for _ in range(MAX_COUNTED):
+                    selection = await self.select(replay, subscription, after=cursor, limit=_COUNTED_AT_ONCE)
+                    total, cursor = total + selection.size, selection.cursor
+                    if selection.ended:
+                        return total
         return None
 
     async def outcomes(self, replay: Replay) -> Mapping[DeliveryState, int]:

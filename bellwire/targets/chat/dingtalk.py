@@ -12,7 +12,7 @@ from bellwire.targets.accounts import DEFAULT_ACCOUNT, AccountName
 from bellwire.targets.channel import Channel, ChannelSpec, ChannelTarget
 from bellwire.targets.stored_secret import StoredSecret
 
-_Id = Annotated[str, Field(pattern=r"^[^\s,]{1,64}$")]
+_Id = Annotated[str, Field(pattern=r"^[^\s,\x00-\x1f]{1,64}$")]
 
 
 def _check_url(value: SecretStr) -> SecretStr:

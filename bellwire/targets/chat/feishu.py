@@ -29,7 +29,7 @@ class FeishuTarget(ChannelTarget):
     #: The secret with which calls of the bot are signed.
     secret: Annotated[StoredSecret, Field(max_length=200)] | None = None
     #: The id of a user or chat.
-    receive_id: Annotated[str, Field(pattern=r"^\S{1,254}$")] | None = None
+    receive_id: Annotated[str, Field(pattern=r"^[^\s\x00-\x1f]{1,254}$")] | None = None
     #: What kind of id it is.
     receive_id_type: ReceiveIdType = "open_id"
     #: The operator's account whose application writes.

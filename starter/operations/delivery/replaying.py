@@ -20,6 +20,7 @@ from starter.operations.delivery.deliveries import get_delivery, parse_key
 from starter.operations.problems import InputInvalid
 from starter.operations.subscribers.past import read_past, start_stored
 
+_OPEN = (ReplayState.RUNNING, ReplayState.PAUSED)
 _TYPES: TypeAdapter[tuple[TypePattern, ...]] = TypeAdapter(tuple[TypePattern, ...])
 
 
@@ -108,7 +109,11 @@ async def start_replay(client: Client, registry: Registry, replay: Replay) -> No
 
 async def pause_replay(client: Client, registry: Registry, replay_id: str) -> Replay:
     """Start nothing more until `resume_replay`. Raises ReplayNotFound, ReplayEnded, TemporalUnavailable."""
-    return await _set(client, registry, replay_id, ReplayState.PAUSED, frm=ReplayState.RUNNING, action="replay.paused")
+    replay = await registry.replays.get(replay_id)
+    by_operator = replay.state is ReplayState.PAUSED and not replay.waits_for_subscription
+    # One that waits for its subscription would go on with it; from now on, it does not.
+    frm = [ReplayState.RUNNING] if by_operator else _OPEN
+    return await _set(client, registry, replay_id, ReplayState.PAUSED, frm=frm, action="replay.paused")
 
 
 async def resume_replay(client: Client, registry: Registry, replay_id: str) -> Replay:
@@ -119,27 +124,27 @@ async def resume_replay(client: Client, registry: Registry, replay_id: str) -> R
         raise InputInvalid(
             f"{subscription.id} is {subscription.state}", field="subscription", remedy="resume the subscription first"
         )
-    return await _set(client, registry, replay_id, ReplayState.RUNNING, frm=ReplayState.PAUSED, action="replay.resumed")
+    frm = [ReplayState.PAUSED]
+    return await _set(client, registry, replay_id, ReplayState.RUNNING, frm=frm, action="replay.resumed")
 
 
 async def cancel_replay(client: Client, registry: Registry, replay_id: str) -> Replay:
     """End it: what was not started is not sent. Raises what `pause_replay` raises."""
-    state = ReplayState.CANCELLED
-    return await _set(client, registry, replay_id, state, frm=None, action="replay.cancelled")
+    return await _set(client, registry, replay_id, ReplayState.CANCELLED, frm=_OPEN, action="replay.cancelled")
 
 
 async def _set(
-    client: Client, registry: Registry, replay_id: str, state: ReplayState, *, frm: ReplayState | None, action: str
+    client: Client, registry: Registry, replay_id: str, state: ReplayState, *, frm: Sequence[ReplayState], action: str
 ) -> Replay:
-    """Change the state, and wake the workflow. Nothing is changed if it is in the state already."""
+    """Change the state, and wake the workflow, also if it is in the state already: an earlier call may not have reached it."""
     replay = await registry.replays.get(replay_id)
-    allowed = [frm] if frm else [ReplayState.RUNNING, ReplayState.PAUSED]
     with change(action, replay_id, tenant=replay.tenant):
-        changed = await registry.replays.set_state(replay_id, state, if_states=allowed)
+        changed = await registry.replays.set_state(replay_id, state, if_states=frm)
     if not changed:
         replay = await registry.replays.get(replay_id)
         if replay.state is not state:
             raise ReplayEnded(f"{replay_id} is {replay.state}; start another replay")
-        return replay
+        if replay.state.ended:
+            return replay
     await wake_replay(client.temporal, replay)
     return await registry.replays.get(replay_id)

@@ -26,8 +26,12 @@ BUILT_IN = CHECKOUT / "activities" / "templates"
 MAX_PROCESSES = 2
 _slots: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
-#: The files of a template's folder, each with its channel.
-_FILES = {file: channel for channel, spec in SPECS.items() for file in spec.templates.values()}
+#: The files of a template's folder, each with its channels: chats share theirs.
+_FILES = {
+    file: {channel for channel, spec in SPECS.items() if file in spec.templates.values()}
+    for each in SPECS.values()
+    for file in each.templates.values()
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +51,7 @@ def channels_by_template(folder: Path | None) -> dict[str, set[Channel]]:
         for file in sorted(root.rglob("*.*")):
             name = file.relative_to(root).parts[0]
             if file.name in _FILES and not name.startswith("_"):
-                found.setdefault(name, set()).add(_FILES[file.name])
+                found.setdefault(name, set()).update(_FILES[file.name])
     return dict(sorted(found.items()))
 
 

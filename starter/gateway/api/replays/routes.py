@@ -11,13 +11,12 @@ from bellwire.models import StrictInput, json_number
 from bellwire.replays import DEFAULT_RATE, MAX_RATE, MIN_RATE, Replay, ReplayKind, ReplayState
 from starter.gateway.api.access import Access, TenantAccess
 from starter.gateway.api.paging import DEFAULT_LIMIT, Cursor, Limit, Page, page_of, read_cursor
+from starter.gateway.api.resources.request_schemas import PAST
 from starter.gateway.api.resources.subscriptions import visible
 from starter.operations.delivery import replaying
 from starter.operations.delivery.replaying import ReplayRequest
 
 router = APIRouter(prefix="/v1", tags=["Replays"])
-
-_PAST = r"^([0-9]{1,4}[dhms]|20[01][0-9]-[01][0-9]-[0-2][0-9]T[0-9:]{8}Z)$"
 
 
 class ReplayInput(StrictInput):
@@ -28,10 +27,10 @@ class ReplayInput(StrictInput):
         max_length=40,
         description="From then on: how long ago, such as `1h`, or an RFC 3339 time. When events were stored, or deliveries"
         " settled.",
-        json_schema_extra={"pattern": _PAST},
+        json_schema_extra={"pattern": PAST},
     )
     until: str | None = Field(
-        default=None, max_length=40, description="Before then; by default, now.", json_schema_extra={"pattern": _PAST}
+        default=None, max_length=40, description="Before then; by default, now.", json_schema_extra={"pattern": PAST}
     )
     types: Annotated[tuple[str, ...], Field(max_length=100)] = Field(
         default=(), description="Only of events whose type matches one of these patterns."

@@ -20,6 +20,12 @@ TEXT = r"^[^\u0000]*$"
 TENANT = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
 SUBSCRIPTION_ID = "^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$"
 LOCALE = "^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$"
+#: How long ago, or an RFC 3339 time. That it is no later than now, a pattern cannot say.
+PAST = (
+    r"^(([0-9]+(\.[0-9]+)? *[dhms] *)+"
+    r"|[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])[Tt]([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)(\.[0-9]+)?"
+    r"([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9]))$"
+)
 SCOPE = "^(admin|publish|tenant:[A-Za-z0-9][A-Za-z0-9_.-]{0,62})$"
 _ADDRESSED = r"^(\*|[A-Za-z0-9][A-Za-z0-9_.-]{0,62})$"
 _URI_REFERENCE = (
@@ -118,7 +124,7 @@ def subscription() -> tuple[Schema, Mapping[str, Schema]]:
     }
     properties["since"] = {
         "anyOf": [
-            {"type": "string", "pattern": "^([0-9]{1,4}[dhms]|20[01][0-9]-[01][0-9]-[0-2][0-9]T[0-9:]{8}Z)$"},
+            {"type": "string", "pattern": PAST},
             _NULL,
         ],
         "description": "Deliver also what happened since then: how long ago, such as `1h`, or an RFC 3339 time in the past.",

@@ -1,0 +1,139 @@
+"""WechatChannel: messages of Official Accounts and mini programs. developers.weixin.qq.com/doc
+
+WeChat's 0 says that a message was accepted. What became of it comes later, to the gateway.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+
+import aiohttp
+
+from activities.providers.accounts import WechatAccount
+from activities.providers.answers import DELIVERED, OPERATOR, blocked, outcome_of, suppressed_outcome
+from activities.providers.http import call, limits
+from activities.providers.token_calls import ApiAnswer, answer_of, outcome_of_call, with_token
+from activities.providers.tokens import Tokens
+from activities.rendering.renderer import Renderer
+from activities.wechat.codes import CODES, DAY_QUOTA, NO_GRANT, NOT_GRANTED, REPEATED, until_next_day
+from activities.wechat.fields import fields_of
+from activities.wechat.tokens import WechatTokens
+from bellwire.deliveries import DeliveryState, Outcome, OutcomeKind
+from bellwire.errors import RegistryUnavailable, TemplateInvalid
+from bellwire.registry import Registry
+from bellwire.registry.providers.wechat_grants import Grantee
+from bellwire.sends import SendRequest
+from bellwire.targets import WechatKind, WechatTarget
+
+#: Where each kind is sent.
+PATHS: Mapping[WechatKind, str] = {
+    WechatKind.TEMPLATE: "/cgi-bin/message/template/send",
+    WechatKind.SUBSCRIPTION: "/cgi-bin/message/subscribe/bizsend",
+    WechatKind.MINIPROGRAM: "/cgi-bin/message/subscribe/send",
+}
+#: Longest client_msg_id, in bytes. WeChat drops a second message with the same one for ten minutes.
+MAX_CLIENT_ID = 64
+
+
+class WechatChannel:
+    """Sends by the `accounts` of the operator. `clock` says when the quotas of a day begin again."""
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        renderer: Renderer,
+        accounts: Mapping[str, WechatAccount],
+        registry: Registry,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._session, self._renderer, self._accounts, self._clock = session, renderer, accounts, clock
+        self._registry = registry
+        self._issuers = {name: WechatTokens(session, account) for name, account in accounts.items()}
+        self._tokens = {name: Tokens(registry, "wechat", name, each.issue) for name, each in self._issuers.items()}
+
+    async def attempt(self, request: SendRequest) -> Outcome:
+        """Send the message once. Whatever WeChat does is an outcome, never an exception."""
+        target = request.subscription.target
+        assert isinstance(target, WechatTarget)
+        if outcome := suppressed_outcome(request):
+            return outcome
+        try:
+            fields = fields_of(await self._renderer.text(request, "wechat.json"))
+        except TemplateInvalid as error:
+            return blocked(str(error))
+        account = self._accounts.get(target.account)
+        if account is None:
+            return blocked(f"no WeChat account {target.account}", f"add [wechat.{target.account}] to BELLWIRE_ACCOUNTS")
+        # Only callbacks tell what users agree to.
+        grantee = Grantee(target.account, target.openid, target.template_id)
+        is_counted = target.kind.needs_grant and account.callback_token is not None
+        if is_counted and await self._registry.wechat_grants.get(grantee) == 0:
+            return outcome_of(NO_GRANT, "no grant", request)
+        send = partial(self._send, request, target, _message(request, target, fields))
+        outcome = await outcome_of_call("WeChat", request, lambda: with_token(self._tokens[target.account], send))
+        if is_counted:
+            # The message is out: that it is not counted must not send it again.
+            with suppress(RegistryUnavailable):
+                await self._count(grantee, outcome, long_term=target.long_term)
+        return outcome
+
+    async def _count(self, grantee: Grantee, outcome: Outcome, *, long_term: bool) -> None:
+        if outcome.reason == f"WeChat {NOT_GRANTED}":
+            await self._registry.wechat_grants.clear(grantee)
+        elif outcome.kind is OutcomeKind.DELIVERED and not long_term:
+            await self._registry.wechat_grants.spend(grantee)
+
+    async def _send(
+        self, request: SendRequest, target: WechatTarget, message: Mapping[str, object], token: str
+    ) -> ApiAnswer:
+        account = self._accounts[target.account]
+        response = await call(
+            self._session,
+            "POST",
+            f"{account.url}{PATHS[target.kind]}",
+            timeout=limits(account.timeout),
+            headers={"Content-Type": "application/json"},
+            params={"access_token": token},
+            data=json.dumps(message, ensure_ascii=False).encode(),
+        )
+        answer = answer_of(response, "errcode", CODES, OPERATOR)
+        if answer.meaning.renew:
+            self._issuers[target.account].rejected = token
+        elif answer.code == str(DAY_QUOTA):
+            return replace(answer, meaning=answer.meaning.after(until_next_day(self._clock())))
+        elif answer.code == str(REPEATED) and _may_have_been_sent(request):
+            return replace(answer, meaning=DELIVERED)
+        elif answer.meaning is DELIVERED:
+            sent = answer.document.get("msgid")
+            has_id = isinstance(sent, int | str) and not isinstance(sent, bool)
+            return replace(answer, provider_id=str(sent) if has_id else None)
+        return answer
+
+
+def _may_have_been_sent(request: SendRequest) -> bool:
+    """Whether the response to the last attempt was lost, or the attempt was interrupted."""
+    delivery = request.delivery
+    return delivery.state is DeliveryState.SENDING or delivery.reason.startswith(("WeChat:", "WeChat 2"))
+
+
+def _message(request: SendRequest, target: WechatTarget, fields: Mapping[str, object]) -> dict[str, object]:
+    message: dict[str, object] = {"touser": target.openid, "template_id": target.template_id, "data": fields}
+    if target.page is not None:
+        message["page"] = target.page
+    if target.kind is WechatKind.MINIPROGRAM:
+        return {**message, "lang": "zh_CN" if request.subscription.locale.startswith("zh") else "en_US"}
+    if target.url is not None:
+        message["url"] = target.url
+    return {**message, "client_msg_id": client_id(request.id)} if target.kind is WechatKind.TEMPLATE else message
+
+
+def client_id(delivery_id: str) -> str:
+    """The id by which WeChat finds a repeated message: the delivery's, or its hash if that is too long."""
+    if len(delivery_id) <= MAX_CLIENT_ID:
+        return delivery_id
+    return hashlib.sha256(delivery_id.encode()).hexdigest()

@@ -1,0 +1,71 @@
+"""WechatTokens: access tokens of one account, by WeChat's stable_token.
+
+It answers with the same token until five minutes before that one's end. A token that WeChat rejects all the same is replaced by
+force, which ends it, and which WeChat allows 20 times a day.
+"""
+
+import json
+import time
+from collections.abc import Callable
+
+import aiohttp
+
+from activities.providers.accounts import WechatAccount
+from activities.providers.http import call, limits, parse_json
+from activities.providers.tokens import IssuedToken, TokenUnavailable
+from activities.wechat.codes import MINUTE_QUOTA
+
+#: Least seconds between tokens by force, of one worker: at most 20 a day.
+FORCED_EVERY = 86_400 / 20
+#: Codes that are not about the operator's id, secret or list of addresses.
+_PASSING = {0, -1, 45009, MINUTE_QUOTA}
+
+
+class WechatTokens:
+    """Asks WeChat for the tokens of one account."""
+
+    def __init__(
+        self, session: aiohttp.ClientSession, account: WechatAccount, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._session, self._account, self._clock = session, account, clock
+        #: The last token that WeChat rejected.
+        self.rejected = ""
+        self._forced_at: float | None = None
+
+    async def issue(self) -> IssuedToken:
+        """A token. Raises TokenUnavailable."""
+        issued = await self._issue(force=False)
+        if issued.token != self.rejected:
+            return issued
+        now = self._clock()
+        if self._forced_at is not None and now - self._forced_at < FORCED_EVERY:
+            raise TokenUnavailable("WeChat rejects its own token", operator=True)
+        self._forced_at = now
+        return await self._issue(force=True)
+
+    async def _issue(self, *, force: bool) -> IssuedToken:
+        body = {
+            "grant_type": "client_credential",
+            "appid": self._account.app_id,
+            "secret": self._account.secret.get_secret_value(),
+            "force_refresh": force,
+        }
+        response = await call(
+            self._session,
+            "POST",
+            f"{self._account.url}/cgi-bin/stable_token",
+            timeout=limits(self._account.timeout),
+            headers={"Content-Type": "application/json"},
+            data=json.dumps(body).encode(),
+        )
+        document = parse_json(response.text)
+        document = document if isinstance(document, dict) else {}
+        token, life, code = document.get("access_token"), document.get("expires_in"), document.get("errcode", 0)
+        if isinstance(token, str) and token and isinstance(life, int):
+            return IssuedToken(token=token, life=life)
+        known = isinstance(code, int) and code not in {0, -1}
+        raise TokenUnavailable(
+            f"WeChat {code if known else response.status}",
+            operator=known and code not in _PASSING,
+            retry_after=60 if code == MINUTE_QUOTA else response.retry_after,
+        )

@@ -1,0 +1,1 @@
+"""Callbacks of WeChat: what became of messages, and what users agree to."""
