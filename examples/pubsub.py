@@ -1,18 +1,24 @@
 """Publish an event, subscribe a function to it afterwards, and have it called: durably, whatever is killed meanwhile.
 
+    TEMPORAL_ADDRESS=localhost:7233 python examples/pubsub.py
+
+It ends once the function was called. Or run the service in one terminal, and publish in another:
+
     TEMPORAL_ADDRESS=localhost:7233 python examples/pubsub.py publish ann
     TEMPORAL_ADDRESS=localhost:7233 python examples/pubsub.py run
 
-The second command is the service. Kill it while it greets somebody: started again, it greets them again. Events that are
-published while it is down wait for it. It needs `bellwire` without extras.
+Kill the service while it greets somebody: started again, it greets them again. Events that are published while it is down wait
+for it. Ctrl-C ends it. It needs `bellwire` without extras.
 """
 
 import asyncio
 import sys
 
-from bellwire import Client, Event, Handlers, Reject
+from bellwire import Client, Event, Handlers, Receipt, Reject
 
 handlers = Handlers(service="greetings")
+#: Ids of the events that were handled.
+greeted = asyncio.Queue[str]()
 
 
 @handlers.on("user_register", since="1h", timeout="1m")
@@ -22,17 +28,27 @@ async def send_welcome(event: Event) -> None:
     print(f"greeting {event.data['name']} …", flush=True)
     await asyncio.sleep(2)
     print(f"Welcome, {event.data['name']}!", flush=True)
+    await greeted.put(event.id)
 
 
-async def main(command: str, name: str) -> None:
+async def publish(client: Client, name: str) -> Receipt:
+    receipt = await client.publish(Event(source="/users", type="user_register", data={"name": name}))
+    print("published", receipt.event_id, flush=True)
+    return receipt
+
+
+async def main(command: str = "", name: str = "ann") -> None:
     client = await Client.connect()
     if command == "publish":
-        receipt = await client.publish(Event(source="/users", type="user_register", data={"name": name}))
-        print("published", receipt.event_id)
-    else:
+        await publish(client, name)
+    elif command == "run":
         await handlers.run(client)
+    else:
+        receipt = await publish(client, name)
+        async with handlers.running(client):  # subscribes, and calls the function
+            while await greeted.get() != receipt.event_id:
+                pass
 
 
 if __name__ == "__main__":
-    command, name = [*sys.argv[1:], "run", "ann"][:2] if len(sys.argv) == 1 else [*sys.argv[1:], "ann"][:2]
-    asyncio.run(main(command, name))
+    asyncio.run(main(*sys.argv[1:]))

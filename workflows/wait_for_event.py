@@ -7,6 +7,7 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from bellwire.contract import WAIT_FOR_EVENT
     from bellwire.nexus.following import FollowInput, WaitForEventInput, follow_event
+    from bellwire.nexus.service import MAX_WAIT
     from bellwire.receipts import Status
     from workflows.policies import FOLLOW_OPTIONS, FOLLOW_PAUSES, FOLLOW_SECONDS
 
@@ -19,7 +20,7 @@ class WaitForEvent:
     async def run(self, request: WaitForEventInput) -> Status:
         until = request.until
         if until is None and request.event.timeout is not None:
-            until = workflow.now() + timedelta(seconds=max(request.event.timeout, 0))
+            until = workflow.now() + timedelta(seconds=min(MAX_WAIT, max(0.0, request.event.timeout)))
         pause = FOLLOW_PAUSES[0]
         while True:
             left = FOLLOW_SECONDS if until is None else (until - workflow.now()).total_seconds()

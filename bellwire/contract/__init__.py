@@ -18,6 +18,7 @@ from bellwire.contract.handlers import (
     HandlerRegistrationResult,
     OpenedCalls,
     handler_subscription_id,
+    outcomes_in,
 )
 from bellwire.contract.ids import (
     REDELIVERY_PREFIX,
@@ -234,6 +235,7 @@ __all__ = [
     "open_calls",
     "open_page",
     "open_past",
+    "outcomes_in",
     "plan_tick",
     "publication_digest",
     "record_calls",

@@ -5,9 +5,11 @@ A delivery goes three steps: `open_calls` reads the registry, `call_handlers` ru
 """
 
 import hashlib
+from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, ValidationError
 
 from bellwire.contract.payloads import ChunkResult, Group
 from bellwire.deliveries import OutcomeKind
@@ -65,6 +67,14 @@ class CallOutcomes(Payload):
     outcomes: tuple[CallOutcome, ...] = ()
     #: Names of called handlers that the process does not have. Another process of the service may have them.
     unknown: tuple[str, ...] = ()
+
+
+def outcomes_in(heartbeat_details: Sequence[Any]) -> tuple[CallOutcome, ...]:
+    """What had ended when a process sent its last heartbeat."""
+    try:
+        return CallOutcomes.model_validate(heartbeat_details[0]).outcomes if heartbeat_details else ()
+    except ValidationError:
+        return ()
 
 
 class OpenedCalls(ChunkResult):

@@ -15,10 +15,9 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
-from pydantic import ValidationError
 from temporalio import activity
 
-from bellwire.contract import CALL_HANDLERS, CallOutcome, CallOutcomes, HandlerCall, HandlerCalls
+from bellwire.contract import CALL_HANDLERS, CallOutcome, CallOutcomes, HandlerCall, HandlerCalls, outcomes_in
 from bellwire.deliveries import OutcomeKind, delivery_id
 from bellwire.events import Event
 from bellwire.handlers.declared import Handler
@@ -48,7 +47,7 @@ class Caller:
     @activity.defn(name=CALL_HANDLERS)
     async def call_handlers(self, calls: HandlerCalls) -> CallOutcomes:
         """Call the handlers. Calls that were not made are missing in the result."""
-        before = _outcomes_before()
+        before = outcomes_in(activity.info().heartbeat_details)  # of an earlier try, whose process was killed
         ended = {(each.event_key, each.subscription_id) for each in before}
         due = [call for call in calls.calls if (call.event_key, call.subscription_id) not in ended]
         unknown = {call.handler for call in due if call.handler not in self._handlers}
@@ -189,7 +188,9 @@ class _Batch:
     async def _one(self, call: HandlerCall) -> None:
         this = asyncio.current_task()
         with suppress(asyncio.CancelledError):
-            task = await self._caller.begin(call, self._events[call.event_key])
+            # A copy: a function may change its event, and others get the same one.
+            event = self._events[call.event_key].model_copy(deep=True)
+            task = await self._caller.begin(call, event)
             self._begun.add(task)
             if this:
                 self._waiting.discard(this)
@@ -217,12 +218,3 @@ def _guarded(handler: Handler, event: Event) -> BaseException | None:
         returned.close()
         return TypeError("the function returned a coroutine; declare it with async def")
     return None
-
-
-def _outcomes_before() -> tuple[CallOutcome, ...]:
-    """What ended in an earlier try of this activity, whose process was killed."""
-    details = activity.info().heartbeat_details
-    try:
-        return CallOutcomes.model_validate(details[0]).outcomes if details else ()
-    except ValidationError:
-        return ()

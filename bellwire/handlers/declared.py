@@ -17,6 +17,8 @@ from bellwire.targets import HandlerTarget
 
 #: The longest timeout of a handler. What takes longer belongs into a workflow that the handler starts.
 MAX_TIMEOUT = 3600.0
+#: The longest `since` that is a delay, in seconds: ten years.
+MAX_SINCE = 3650 * 86_400.0
 
 HandlerFunction = Callable[[Event], Awaitable[object] | object]
 
@@ -82,10 +84,13 @@ def checked_concurrency(value: int) -> int:
 
 
 def checked_since(value: Duration | datetime | None) -> timedelta | datetime | None:
-    if value is None or isinstance(value, timedelta):
-        return value
+    if value is None:
+        return None
     if isinstance(value, datetime):
         if value.tzinfo is None:
             raise SubscriptionInvalid("since: has no time zone; give one, such as datetime.now(UTC)")
         return value
-    return timedelta(seconds=argument("since", value))
+    seconds = argument("since", value)
+    if not 0 <= seconds <= MAX_SINCE:
+        raise SubscriptionInvalid("since: must be 0 to 3,650 days; give a delay before now such as 1h, or a time")
+    return timedelta(seconds=seconds)

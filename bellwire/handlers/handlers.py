@@ -40,7 +40,7 @@ class Handlers:
 
     def __init__(self, *, service: str, tenant: str = DEFAULT_TENANT, application: str | None = None) -> None:
         """`service` names the task queue, which no other application may use. `application` tells applications apart; by default
-        the top-level package of the first function. Raises SubscriptionInvalid."""
+        the top-level package of the first function, or a program's folder and name. Raises SubscriptionInvalid."""
         # Checks both before anything is declared.
         HandlerTarget(service=service, name="check")
         Subscription(tenant=tenant, types=("*",), target=HandlerTarget(service=service, name="check"))
@@ -60,10 +60,16 @@ class Handlers:
             return self._application
         function = self.declared[0].function if self._declared else None
         module: str = getattr(function, "__module__", "__main__")
+        main = sys.modules["__main__"]
+        if module == "__main__" and main.__spec__ and "." in main.__spec__.name:
+            module = main.__spec__.name  # python -m package.module
         if module != "__main__":
             return module.partition(".")[0]
-        program = getattr(sys.modules["__main__"], "__file__", None)
-        return Path(program).stem if program else module
+        program = getattr(main, "__file__", None)
+        if program is None:
+            return module
+        path = Path(program).absolute()
+        return f"{path.parent.name}/{path.stem}"  # many programs are called main.py
 
     def on(
         self,

@@ -20,7 +20,7 @@ def seconds_of(value: Duration, name: str) -> float:
         return value.total_seconds()
     try:
         return parse_duration(value) if isinstance(value, str) else float(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{name}: {error}") from error
 
 

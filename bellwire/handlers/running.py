@@ -3,7 +3,6 @@
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 
@@ -13,6 +12,7 @@ from bellwire.client import Client
 from bellwire.handlers.calling import Caller
 from bellwire.handlers.declared import Handler
 from bellwire.handlers.registering import Registering, register
+from bellwire.handlers.threads import DaemonThreads
 from bellwire.targets.handler import handler_queue
 
 #: Maximum activities of a process at a time. Each has up to 200 calls, of which the handlers' concurrency lets some run.
@@ -56,7 +56,7 @@ async def running(
 async def _polling(service: str, declared: Sequence[Handler], client: Client, *, grace: float) -> AsyncIterator[None]:
     """Call functions while the body runs. Leaving begins no more, and gives those that run `grace` seconds."""
     threads = sum(handler.concurrency for handler in declared if not handler.is_async)
-    executor = ThreadPoolExecutor(min(max(threads, 1), MAX_THREADS), thread_name_prefix="bellwire-handler")
+    executor = DaemonThreads(min(max(threads, 1), MAX_THREADS))
     worker = Worker(
         client.temporal,
         task_queue=handler_queue(service),
@@ -70,7 +70,7 @@ async def _polling(service: str, declared: Sequence[Handler], client: Client, *,
         async with worker:
             yield
     finally:
-        # A thread cannot be stopped: one that still runs ends with the process, at the latest.
+        # A thread cannot be stopped: one that still runs ends with the process, which does not wait for it.
         executor.shutdown(wait=False, cancel_futures=True)
 
 

@@ -1,14 +1,17 @@
 """BellwireService: the contract of the Nexus service. Callers import it; it does no I/O and may be imported in workflows."""
 
 from datetime import datetime
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import nexusrpc
-from pydantic import ConfigDict, JsonValue
+from pydantic import ConfigDict, Field, JsonValue
 
 from bellwire.events import Event
 from bellwire.models import Payload
 from bellwire.receipts import Receipt, Status
+
+#: The longest timeout of `wait`, in seconds: 366 days.
+MAX_WAIT = 366 * 86_400.0
 
 
 class EventInput(Payload):
@@ -49,8 +52,8 @@ class WaitInput(Payload):
     event_id: str
     #: The workflow that delivers it, from the receipt. None: that of an event that was published alone.
     workflow_id: str | None = None
-    #: Seconds after which the operation completes with a status that is not settled. None: it waits until the event is settled.
-    timeout: float | None = None
+    #: Seconds after which the operation completes with a status that is not settled, at most 366 days. None: it waits until then.
+    timeout: Annotated[float, Field(ge=0, le=MAX_WAIT, allow_inf_nan=False)] | None = None
 
     @classmethod
     def of(cls, receipt: Receipt, *, timeout: float | None = None) -> Self:

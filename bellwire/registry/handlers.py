@@ -66,14 +66,21 @@ async def register(
     this = handler_services.c.service == service
     row = (await connection.execute(select(handler_services).where(this).with_for_update())).one()
     stored = HandlerService(*row)
-    if stored.application != application and (is_live or stored.is_alive(now)) and not take_over:
-        raise HandlersConflict(
-            f"service {service} is run by the application {stored.application}, not {application}; "
-            "choose another service name, or take it over with replace=True"
-        )
+    existing = await subscriptions.by_ids(connection, (each.id for each in declared))
+    if (is_live or stored.is_alive(now)) and not take_over:
+        if stored.application != application:
+            raise HandlersConflict(
+                f"service {service} is run by the application {stored.application}, not {application}; "
+                "choose another service name, or take it over with replace=True"
+            )
+        # Two programs may have the same name. Versions of one have a handler in common.
+        if not existing and (others := await list_handlers(connection, service)):
+            raise HandlersConflict(
+                f"service {service} runs with other handlers, such as {_name(others[0])}, and none of them is declared here; "
+                "choose another service name, or take it over with replace=True"
+            )
     values = {"application": application, "registered_at": now, "last_seen": now, "absent_since": None}
     await connection.execute(update(handler_services).where(this).values(**values))
-    existing = await subscriptions.by_ids(connection, (each.id for each in declared))
     created, updated = list[str](), list[str]()
     for new in sorted(declared, key=lambda each: each.id):
         if new.id not in existing:
@@ -185,8 +192,8 @@ class HandlerServices:
         """Create the subscriptions of a service's handlers, and change those that are declared otherwise; none is removed.
 
         `is_live`: whether some process polls for the service; `since`: by id, from when on a new subscription gets what happened
-        before it. Raises HandlersConflict if another application runs the service,
-        unless `take_over`; SubscriptionInvalid if a handler is registered for another tenant.
+        before it. Raises HandlersConflict if another application runs the service, or
+        one without any of these handlers, unless `take_over`; SubscriptionInvalid if a handler is registered for another tenant.
         """
         return await self._database.write(
             register, service, application, declared, is_live=is_live, take_over=take_over, since=since or {}

@@ -297,6 +297,17 @@ async def test_the_example_gets_what_happened_before_it_ran_and_survives_a_kill(
             while text not in read(log):
                 await asyncio.sleep(0.05)
 
+    # Without arguments, it publishes, subscribes, handles, and ends by itself.
+    command = (sys.executable, str(example))
+    whole = await asyncio.create_subprocess_exec(*command, env=variables, stdout=asyncio.subprocess.PIPE)
+    try:
+        printed, _ = await asyncio.wait_for(whole.communicate(), timeout=60)
+    finally:
+        if whole.returncode is None:
+            whole.kill()
+    assert whole.returncode == 0
+    assert printed.decode().index("published") < printed.decode().index("Welcome, ann!")
+
     publisher = await start(logs[0], "publish", "Ann")
     await prints(logs[0], "published")
     service = await start(logs[1], "run")

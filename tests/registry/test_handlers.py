@@ -10,6 +10,8 @@ from bellwire.registry import Registry
 from bellwire.registry.handlers import ABSENT_AFTER
 from bellwire.subscriptions import Subscription, SubscriptionState
 from bellwire.targets import HandlerTarget
+from starter.operations.problems import InputInvalid
+from starter.operations.subscribers.handlers import remove_handler
 
 
 def handler(name: str, *types: str, service: str = "accounts", **fields: object) -> Subscription:
@@ -58,6 +60,18 @@ async def test_another_application_waits_until_the_service_is_gone(registry: Reg
         await registry.handlers.register("accounts", "app", [handler("one")], is_live=True)
 
 
+async def test_a_program_of_the_same_name_with_other_handlers_is_another_application(registry: Registry) -> None:
+    await registry.handlers.register("accounts", "app", [handler("one"), handler("two")])
+    with pytest.raises(
+        HandlersConflict, match="runs with other handlers, such as one, and none of them is declared here"
+    ):
+        await registry.handlers.register("accounts", "app", [handler("three")])
+    assert len(await registry.handlers.list()) == 2, "nothing is stored"
+    rolling = await registry.handlers.register("accounts", "app", [handler("two"), handler("three")])
+    assert rolling.created == ("three",), "versions of one application share a handler"
+    await registry.handlers.register("accounts", "app", [handler("four")], take_over=True)
+
+
 async def test_a_handler_of_another_tenant_is_refused(registry: Registry) -> None:
     await registry.handlers.register("accounts", "app", [handler("one")])
     with pytest.raises(SubscriptionInvalid, match=r"tenant: one is registered for the tenant acme; .*handlers remove"):
@@ -66,7 +80,7 @@ async def test_a_handler_of_another_tenant_is_refused(registry: Registry) -> Non
 
 async def test_an_absent_service_is_reported_once_for_each_tenant(registry: Registry) -> None:
     await registry.handlers.register("accounts", "app", [handler("one"), handler("two")])
-    await registry.handlers.register("accounts", "app", [handler("three", tenant="other")])
+    await registry.handlers.register("accounts", "app", [handler("one"), handler("three", tenant="other")])
     now = datetime.now(UTC)
     assert not await registry.handlers.report_absent("accounts", now=now)
     later = now + ABSENT_AFTER + timedelta(minutes=1)
@@ -85,6 +99,14 @@ async def test_an_absent_service_is_reported_once_for_each_tenant(registry: Regi
     assert (service.absent_since, service.last_seen) == (None, later)
     await registry.handlers.record_seen("accounts", now)
     assert (await registry.handlers.services())[0].last_seen == later, "an earlier poll changes nothing"
+
+
+async def test_an_address_that_lost_its_name_removes_nothing(registry: Registry) -> None:
+    await registry.handlers.register("accounts", "app", [handler("one"), handler("two")])
+    with pytest.raises(InputInvalid, match="accounts/ has no handler's name"):
+        await remove_handler(registry, "accounts/", cancel=True)
+    assert len(await registry.handlers.list()) == 2
+    assert await remove_handler(registry, "accounts/two", cancel=True) == [handler_subscription_id("accounts", "two")]
 
 
 async def test_a_service_is_forgotten_with_its_last_handler(registry: Registry) -> None:

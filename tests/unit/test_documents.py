@@ -147,8 +147,9 @@ def test_python_in_documents_parses_and_imports_what_exists(block: Block) -> Non
     tree = ast.parse(block.text)
     # A page that shows how to add a file may import it.
     added = set(re.findall(r'title="([\w/]+)\.py"', (CHECKOUT / block.page).read_text()))
-    # An excerpt from an asynchronous function may stand alone.
-    compile(tree, str(block), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    # An excerpt from an asynchronous function may stand alone; what starts its own loop is a whole program.
+    is_program = "asyncio.run(" in block.text
+    compile(tree, str(block), "exec", flags=0 if is_program else ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").replace(".", "/") not in added:
             module = importlib.import_module(node.module or "")

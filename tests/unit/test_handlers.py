@@ -2,11 +2,14 @@
 
 import asyncio
 import functools
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +23,8 @@ from bellwire.errors import SubscriptionInvalid
 from bellwire.handlers import current_delivery
 from bellwire.handlers.calling import Caller
 from bellwire.handlers.outcomes import result_of
+from bellwire.handlers.threads import DaemonThreads
+from starter.checkout import CHECKOUT
 from tests.factories import event
 
 
@@ -74,6 +79,12 @@ def test_the_id_follows_service_and_name_only() -> None:
         ({"concurrency": 0}, "concurrency: must be 1 to 1,000"),
         ({"concurrency": True}, "concurrency: must be 1 to 1,000"),
         ({"since": datetime(2026, 1, 1)}, "since: has no time zone"),  # noqa: DTZ001 - that is the point
+        ({"since": 1e15}, "since: must be 0 to 3,650 days; give a delay before now"),
+        ({"since": float("nan")}, "since: must be 0 to 3,650 days"),
+        ({"since": 10**400}, "since: "),
+        ({"since": timedelta(days=999_999)}, "since: must be 0 to 3,650 days"),
+        ({"since": -1}, "since: must be 0 to 3,650 days"),
+        ({"since": timedelta(hours=-1)}, "since: must be 0 to 3,650 days"),
         ({"since": "yesterday"}, "since: 'yesterday' is not a valid duration"),
         ({"rate_limit": 0}, "rate_limit: must be greater than or equal to"),
         ({"retry_schedule": ["never"]}, "retry_schedule: 'never' is not a valid duration"),
@@ -133,7 +144,7 @@ async def call(
         events={each.key: each for each in events},
         calls=tuple(HandlerCall(event_key=each.key, subscription_id="s", handler=name, attempt=3) for each in events),
     )
-    with ThreadPoolExecutor() as executor:
+    with DaemonThreads(10) as executor:
         caller = Caller(handlers.declared, executor)
         result: CallOutcomes = await (environment or ActivityEnvironment()).run(caller.call_handlers, calls)
         return result
@@ -156,6 +167,31 @@ async def test_functions_know_their_delivery_and_their_exceptions_are_reasons(sy
     assert seen == [((f"dlv_{one.key}_s", 3), not sync)]
     with pytest.raises(LookupError):
         current_delivery()
+
+
+async def test_each_call_has_an_event_of_its_own() -> None:
+    seen = []
+    handlers = Handlers(service="accounts")
+
+    @handlers.on("a.*")
+    async def one(event: Event) -> None:
+        assert isinstance(event.data, dict)
+        seen.append(event.data.pop("user", None))
+
+    handlers.on("a.*", name="other")(one)
+    shared = event(data={"user": "ann"})
+    calls = HandlerCalls(
+        service="accounts",
+        events={shared.key: shared},
+        calls=tuple(
+            HandlerCall(event_key=shared.key, subscription_id=name, handler=name, attempt=1)
+            for name in ("one", "other")
+        ),
+    )
+    with DaemonThreads(10) as executor:
+        await ActivityEnvironment().run(Caller(handlers.declared, executor).call_handlers, calls)
+    assert seen == ["ann", "ann"]
+    assert shared.data == {"user": "ann"}
 
 
 async def test_a_partial_and_an_object_are_called_as_what_they_are() -> None:
@@ -278,3 +314,54 @@ async def test_what_ended_before_a_crash_is_not_called_again() -> None:
     result = await call(declared(work), events, environment=environment)
     assert len(result.outcomes) == 3
     assert called == ["0", "1", "2"]
+
+
+def test_a_function_that_does_not_return_keeps_no_process_from_ending() -> None:
+    program = (
+        "import threading; from bellwire.handlers.threads import DaemonThreads\n"
+        "begun, threads = threading.Event(), DaemonThreads(2)\n"
+        "threads.submit(lambda: (begun.set(), threading.Event().wait()))\n"
+        "begun.wait(); threads.shutdown(wait=False, cancel_futures=True); print('ended')"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=True)
+    assert ended.stdout == "ended\n"
+
+
+def test_threads_are_used_again_and_end_when_they_are_idle() -> None:
+    release, names = threading.Event(), set[str]()
+
+    def work() -> bool:
+        names.add(threading.current_thread().name)
+        return release.wait(5)
+
+    with DaemonThreads(2) as threads:
+        futures = [threads.submit(work) for _ in range(5)]
+        waiting = threads.submit(release.wait)
+        assert waiting.cancel()
+        release.set()
+        assert [future.result(5) for future in futures] == [True] * 5
+        with pytest.raises(ZeroDivisionError):
+            threads.submit(lambda: 1 / 0).result(5)
+    assert len(names) <= 2
+    assert not [each for each in threading.enumerate() if each.name in names]
+    with pytest.raises(RuntimeError):
+        threads.submit(print)
+
+
+@pytest.mark.parametrize(
+    ("folder", "arguments", "application"),
+    [("api", ["main.py"], "api/main"), (".", ["-m", "api.main"], "api"), ("api", ["-m", "main"], "api/main")],
+)
+def test_a_program_is_told_from_others_by_its_folder(
+    tmp_path: Path, folder: str, arguments: list[str], application: str
+) -> None:
+    (tmp_path / "api").mkdir()
+    (tmp_path / "api" / "main.py").write_text(
+        "from bellwire import Handlers\nhandlers = Handlers(service='a')\n"
+        "@handlers.on('*')\ndef work(event): ...\nprint(handlers.application)\n"
+    )
+    variables = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
+    ran = subprocess.run(
+        [sys.executable, *arguments], cwd=tmp_path / folder, env=variables, capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.strip() == application

@@ -75,7 +75,13 @@ async def remove_handler(registry: Registry, address: str, *, cancel: bool) -> S
     `address` is service/name, or a service. `cancel` cancels unsettled deliveries first. A process that still declares the
     handler registers it again when it starts. Raises InputInvalid, and OperationError if a delivery is unsettled.
     """
-    service, _, name = address.partition("/")
+    service, slash, name = address.partition("/")
+    if slash and not name:
+        raise InputInvalid(
+            f"{address} has no handler's name",
+            field="HANDLER",
+            remedy=f"give {service}/NAME for one handler, or {service} for all",
+        )
     chosen = [each for each in await registry.handlers.list(service) if not name or each.target.address == address]
     if not chosen:
         raise InputInvalid(
