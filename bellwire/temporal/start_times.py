@@ -54,7 +54,8 @@ def _delay(delay: object) -> timedelta:
                 raise EventInvalid(f"delay: {error}") from error
         case bool():
             pass
-        case int() | float() if math.isfinite(delay):
+        # A large int has no float.
+        case int() | float() if isinstance(delay, int) or math.isfinite(delay):
             try:
                 return timedelta(seconds=delay)
             except OverflowError:

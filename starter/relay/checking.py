@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from bellwire.errors import TenantUnknown
 from bellwire.events import Event
+from bellwire.formats.storable import storable
 from bellwire.formats.timestamps import parse_timestamp
 from bellwire.registry import Registry
 from bellwire.tenants import ALL_TENANTS
@@ -38,7 +39,7 @@ class Checked:
     refused: dict[int, str] = field(default_factory=dict)
 
     def refuse(self, row: WaitingRow, reason: object) -> None:
-        self.refused[row.id] = str(reason)[:MAX_REASON]
+        self.refused[row.id] = storable(str(reason), limit=MAX_REASON)
 
 
 class EventChecks:

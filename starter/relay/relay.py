@@ -19,8 +19,9 @@ from temporalio.service import RPCError, RPCStatusCode
 from bellwire.client import Client
 from bellwire.contract import MAX_EVENTS, MAX_PUBLICATION_BYTES
 from bellwire.errors import BellwireError, EventConflict, EventInvalid
+from bellwire.formats.storable import storable
 from bellwire.temporal.publications import encoded_size
-from starter.relay.checking import CheckedRow, EventChecks
+from starter.relay.checking import MAX_REASON, CheckedRow, EventChecks
 from starter.relay.metrics import RelayMetrics
 from starter.relay.store import OutboxStore, WaitingRow
 
@@ -159,7 +160,7 @@ class Relay:
             if isinstance(error, RPCError) and error.status is not RPCStatusCode.INVALID_ARGUMENT:
                 raise
             if len(part) == 1:
-                results.refused[part[0].row.id] = str(error)
+                results.refused[part[0].row.id] = storable(str(error), limit=MAX_REASON)
                 return
             half = len(part) // 2
             await self._publish(part[:half], results)

@@ -132,6 +132,8 @@ class SqliteOutbox(OutboxStore):
                     isolation_level=None,
                     check_same_thread=False,
                 )
+                # A text that is not UTF-8 must not keep all others from being read.
+                self._connection.text_factory = lambda text: text.decode(errors="replace")
             return work(self._connection)
 
         try:

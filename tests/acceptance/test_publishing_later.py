@@ -79,3 +79,23 @@ async def test_a_scheduled_event_is_listed_shown_and_cancelled_by_commands(syste
     ]
     assert entry.resource == Event(source="/later", type=kind, id="it's later").key
     assert not [each for each in system.hooks.received if each.path == "/later-cancelled"]
+
+
+async def test_an_event_that_waits_is_delivered_once_also_if_it_is_published_at_once_with_others(
+    system: System,
+) -> None:
+    """What the guide says: a run of several events does not see the one that waits."""
+    kind = "later.grouped"
+    await system.hook("/later-grouped", kind)
+    events = [Event(source="/later", type=kind, data={"n": number}) for number in range(2)]
+    later = await system.client.publish(events[0], delay=8)
+    grouped = await system.client.publish_many(events)
+    assert not any(receipt.duplicate for receipt in grouped)
+    statuses = await system.client.wait_many(grouped, timeout=PATIENCE)
+    assert [status.counts.delivered for status in statuses] == [1, 1]
+    await asyncio.wait_for(system.client.temporal.get_workflow_handle(later.workflow_id).result(), PATIENCE)
+    (stored,) = await system.registry.events.with_id(events[0].id)
+    assert later.deliver_at is not None
+    assert stored.accepted_at < later.deliver_at
+    deliveries = await system.registry.deliveries.list(event_key=events[0].key)
+    assert [delivery.attempts for delivery in deliveries] == [1]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from bellwire import Event
+from bellwire.catalog.event_types import NewEventType
 from bellwire.events import uuid7
 from bellwire.registry.db.auditing import Actor, acting
 from starter.operations.problems import InputInvalid
@@ -196,3 +197,22 @@ async def test_times_that_passed_unpublished_are_seen_as_paused_or_missed(system
     await resume_schedule(system.client, system.registry, audited.name)
     for new in (audited, unknown):
         await delete_schedule(system.client, system.registry, new.name)
+
+
+async def test_a_schedule_of_an_event_that_would_be_refused_is_not_created(system: System) -> None:
+    new = named("checked", paused=True)
+    wanted = {"type": "object", "required": ["total"]}
+    await system.registry.event_types.put(NewEventType.model_validate({"type": new.event.type, "schema": wanted}))
+    with pytest.raises(InputInvalid, match="total"):
+        await create_schedule(system.client, system.registry, new)
+    stranger = named("stranger", paused=True)
+    stranger = replace(stranger, event=stranger.event.model_copy(update={"tenant": f"nobody-{uuid7().hex}"}))
+    with pytest.raises(InputInvalid, match="tenant: nobody"):
+        await create_schedule(system.client, system.registry, stranger, refuse_tenants=True)
+    with pytest.raises(InputInvalid, match=r"type: .* is not in the catalog"):
+        await create_schedule(system.client, system.registry, stranger, refuse_types=True)
+    for schedule in (new, stranger):
+        with pytest.raises(ScheduleNotFound):
+            await get_schedule(system.client, schedule.name)
+    await create_schedule(system.client, system.registry, stranger)
+    await delete_schedule(system.client, system.registry, stranger.name)

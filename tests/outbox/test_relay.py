@@ -231,6 +231,36 @@ async def test_a_refused_event_keeps_its_row_and_stops_no_other(
     assert all(line["reason"] for line in refused)
 
 
+async def test_a_reason_that_cannot_be_stored_as_it_is_stops_no_other(
+    outbox_url: str, relay: Relay, publisher: Publisher
+) -> None:
+    await add(outbox_url, *numbered(3))
+    content = r'{"specversion": "1.0", "id": "order-1-paid", "source": "/shop", "type": "order.paid", "x\u0000y": "1"}'
+    await execute(outbox_url, "UPDATE bellwire_outbox SET event = $1 WHERE event_id = 'order-1-paid'", content)
+    publisher.refuse = lambda event: EventInvalid("a\0b\ud800") if event.id == "order-2-paid" else None
+    assert await relay.publish_all() == 3
+    assert publisher.published == ["order-0-paid"]
+    async with store(outbox_url) as opened:
+        refused = await opened.refused()
+    assert [(row.event_id, "\0" in row.error, "\ufffd" in row.error) for row in refused] == [
+        ("order-1-paid", False, True),
+        ("order-2-paid", False, True),
+    ]
+
+
+async def test_a_text_that_is_not_utf8_stops_no_other(
+    sqlite_file: Path, publisher: Publisher, platform: Registry
+) -> None:
+    url = f"sqlite:///{sqlite_file}"
+    await add(url, *numbered(2))
+    broken = "CAST(x'6f726465722dff' AS TEXT)"
+    await execute(url, f"UPDATE bellwire_outbox SET event_id = {broken}, subject = {broken} WHERE id = 1")
+    async with store(url) as opened:
+        assert await relay_of(opened, publisher, platform).publish_all() == 2
+        assert [row.event_id for row in await opened.refused()] == ["order-\ufffd"]
+    assert publisher.published == ["order-1-paid"]
+
+
 async def test_refused_rows_are_listed_and_can_wait_again(outbox_url: str, relay: Relay, publisher: Publisher) -> None:
     publisher.refuse = lambda _: EventInvalid("too large")
     await add(outbox_url, order_paid())

@@ -8,7 +8,7 @@ import pytest
 
 from bellwire.contract import Group
 from bellwire.deliveries import Attempt, DeliveryState, Outcome, OutcomeKind, delivery_id
-from bellwire.errors import SubscriptionNotFound
+from bellwire.errors import CursorExpired, SubscriptionNotFound
 from bellwire.events import Event
 from bellwire.keys.keyring import KeyRing, new_entry
 from bellwire.registry import Registry
@@ -16,6 +16,7 @@ from bellwire.registry.api import feeds
 from bellwire.registry.db.engine import Database
 from bellwire.registry.upkeep.rekeying import COLUMNS
 from bellwire.targets import Channel
+from starter.operations.delivery.polling import FeedCursor, FeedWatcher, poll
 from tests.factories import event, subscription
 from tests.registry.conftest import execute_sql
 
@@ -250,6 +251,58 @@ async def test_purging_removes_entries_and_remembers_how_far(registry: Registry)
     await deliver(registry, "5")
     page = await registry.feeds.read("app", after=3, limit=10)
     assert ([entry.event.id for entry in page.entries], page.reached) == (["5"], 4)
+
+
+async def polled(registry: Registry, cursor: str = "", *, limit: int = 2, wait: float = 0) -> tuple[list[str], str]:
+    """Ids of events, and the cursor for the next ones."""
+    read = await poll(
+        registry, FeedWatcher(registry), subscription(POLL, id="app"), cursor=cursor, limit=limit, wait=wait
+    )
+    return [each["id"] for each in read.events], read.cursor
+
+
+async def test_a_reader_passes_what_was_removed_before_it_began(registry: Registry, database: Database) -> None:
+    """Entries are removed out of order, if an old event was redelivered."""
+    await subscribe(registry, "app")
+    *_, fifth, _ = await deliver(registry, *"123456")
+    _, earlier = await polled(registry)
+    await database.write(feeds.remove, [fifth.key])
+    found, cursor = await polled(registry)
+    for expected in (["1", "2"], ["3", "4"], ["6"], []):
+        assert found == expected
+        found, cursor = await polled(registry, cursor)
+    # One that was given before, and one without what is known of removals.
+    for expired in (earlier, str(FeedCursor("app", (await registry.feeds.get("app")).feed_id, 2))):
+        with pytest.raises(CursorExpired, match="deleted"):
+            await polled(registry, expired)
+
+
+async def test_a_reader_learns_what_is_removed_before_it_arrives(registry: Registry, database: Database) -> None:
+    await subscribe(registry, "app")
+    one, _, third, _, fifth, sixth = await deliver(registry, *"123456")
+    await database.write(feeds.remove, [fifth.key])
+    _, cursor = await polled(registry)
+    await database.write(feeds.remove, [one.key])
+    assert (await polled(registry, cursor))[0] == ["3", "4"], "what it has read may go"
+    await database.write(feeds.remove, [third.key])
+    with pytest.raises(CursorExpired, match="deleted"):
+        await polled(registry, cursor)
+    found, cursor = await polled(registry)
+    assert found == ["2", "4"]
+    await database.write(feeds.remove, [sixth.key])
+    with pytest.raises(CursorExpired, match="deleted"):
+        await polled(registry, cursor)
+
+
+async def test_a_reader_of_a_feed_without_entries_waits_for_the_next(registry: Registry, database: Database) -> None:
+    await subscribe(registry, "app")
+    await database.write(feeds.remove, [each.key for each in await deliver(registry, *"123")])
+    found, cursor = await polled(registry)
+    assert found == []
+    waiting = asyncio.create_task(polled(registry, cursor, wait=30))
+    await deliver(registry, "4")
+    async with asyncio.timeout(20):
+        assert (await waiting)[0] == ["4"]
 
 
 async def test_an_event_that_is_gone_is_left_out(registry: Registry, database: Database) -> None:

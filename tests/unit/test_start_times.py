@@ -45,6 +45,8 @@ def test_what_is_due_now_or_a_short_time_ago_is_delivered_at_once(late: timedelt
         (-1, None, "delay: must not be negative"),
         (timedelta(seconds=-1), None, "delay: must not be negative"),
         (-1e300, None, "delay: must not be negative"),
+        pytest.param(-(10**400), None, "delay: must not be negative", id="negative and large"),
+        pytest.param(10**400, None, "delay: is more than 365d ahead", id="large"),
         ("366d", None, "delay: is more than 365d ahead"),
         (366 * 86_400, None, "delay: is more than 365d ahead"),
         (1e300, None, "delay: is more than 365d ahead"),

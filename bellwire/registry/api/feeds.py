@@ -64,6 +64,19 @@ _PAGE = (
     .order_by(feed_entries.c.position)
     .limit(bindparam("number"))
 )
+#: What was removed, and how many entries that a reader has not seen are still before the last removed one.
+_REMOVED_BEFORE = select(
+    feeds.c.removed_to,
+    select(func.count())
+    .select_from(feed_entries)
+    .where(
+        feed_entries.c.subscription_id == bindparam("name"),
+        feed_entries.c.position > bindparam("after"),
+        feed_entries.c.position <= feeds.c.removed_to,
+    )
+    .correlate(feeds)
+    .scalar_subquery(),
+).where(feeds.c.subscription_id == bindparam("name"))
 _BODIES = select(events.c.key, events.c.body).where(events.c.key.in_(bindparam("keys", expanding=True)))
 
 
@@ -87,11 +100,17 @@ class FeedPage(NamedTuple):
     """Consecutive entries of a feed. Those whose event was deleted are left out."""
 
     entries: Sequence[FeedEntry]
-    #: The position of the last one, also of one that is left out; without entries, that after which the page begins.
+    #: The position of the last one, also of one that is left out; without entries, that of what was there before.
     reached: int
     #: Whether there are entries after it.
     more: bool
+    #: After the page was read.
     feed: "Feed"
+    #: `removed_to` before the page was read.
+    removed_to: int = 0
+    #: Entries up to `removed_to` that were there then: of the page and after it, and those after it.
+    kept: int = 0
+    kept_after: int = 0
 
 
 class Feed(NamedTuple):
@@ -163,6 +182,9 @@ async def place_test(connection: AsyncConnection, subscription_id: str, event: E
 
 
 async def read(connection: AsyncConnection, subscription_id: str, *, after: int, limit: int) -> FeedPage:
+    # First: what is removed from now on, the page may lack.
+    before = (await connection.execute(_REMOVED_BEFORE, {"name": subscription_id, "after": after})).one_or_none()
+    removed_to, kept = before or (0, 0)
     rows = (await connection.execute(_PAGE, {"name": subscription_id, "after": after, "number": limit + 1})).all()
     page, size = list(rows[:0]), 0
     for row in rows[:limit]:
@@ -179,7 +201,9 @@ async def read(connection: AsyncConnection, subscription_id: str, *, after: int,
     ]
     # Last: if entries were removed meanwhile, this says so.
     feed = await get(connection, subscription_id)
-    return FeedPage(entries, page[-1].position if page else after, len(rows) > len(page), feed)
+    reached = page[-1].position if page else max(after, removed_to)
+    kept_after = kept - sum(row.position <= removed_to for row in page)
+    return FeedPage(entries, reached, len(rows) > len(page), feed, removed_to, kept, kept_after)
 
 
 async def get(connection: AsyncConnection, subscription_id: str) -> Feed:

@@ -11,6 +11,9 @@ from starter.cli.tables import print_table
 from starter.cli.terminal import AsJson, command, note, opened_registry, print_json
 from starter.operations.problems import InputInvalid
 
+#: PostgreSQL closes the connection of a relay that says nothing for half a minute.
+MAX_POLL = 20
+
 
 @command
 async def relay(
@@ -25,7 +28,7 @@ async def relay(
         int, typer.Option(min=1, max=MAX_EVENTS, help="Maximum events that are published together.")
     ] = MAX_EVENTS,
     poll: Annotated[
-        float, typer.Option(min=0.01, max=60, help="Seconds until an outbox without events is read again.")
+        float, typer.Option(min=0.01, max=MAX_POLL, help="Seconds until an outbox without events is read again.")
     ] = 0.2,
     once: Annotated[bool, typer.Option("--once", help="Publish what is there, then end.")] = False,
     show: Annotated[

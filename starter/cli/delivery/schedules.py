@@ -77,8 +77,15 @@ async def create(
         once_a_day=once_a_day,
         paused=paused,
     )
-    async with opened_registry(Settings.read()) as registry:
-        created = await operations.create_schedule(await connected(), registry, new)
+    settings = Settings.read()
+    async with opened_registry(settings) as registry:
+        created = await operations.create_schedule(
+            await connected(),
+            registry,
+            new,
+            refuse_tenants=settings.unknown_tenants == "refuse",
+            refuse_types=settings.unknown_types == "refuse",
+        )
     _print(created, as_json=as_json)
 
 

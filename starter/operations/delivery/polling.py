@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Self
 
 from bellwire.errors import BellwireError, CursorExpired
 from bellwire.registry import Registry
-from bellwire.registry.api.feeds import Feed, FeedEntry
+from bellwire.registry.api.feeds import FeedEntry, FeedPage
 from bellwire.subscriptions import Subscription
 from bellwire.targets import Channel
 from starter.operations.problems import InputInvalid, Kind, OperationError
@@ -26,7 +26,9 @@ LOOK_SECONDS = 0.25
 #: The extension attribute of an event that has the id of its delivery.
 DELIVERY_ID = "deliveryid"
 
-_CURSOR = re.compile(r"([A-Za-z0-9_-]{1,63}):([0-9a-f]{8}|):(0|[1-9][0-9]{0,17})")
+_CURSOR = re.compile(
+    r"([A-Za-z0-9_-]{1,63}):([0-9a-f]{8}|):(0|[1-9][0-9]{0,17})(?::([1-9][0-9]{0,17}):(0|[1-9][0-9]{0,17}))?"
+)
 _RESTART = "poll without a cursor, from the oldest event that is kept, or with cursor=latest"
 
 
@@ -43,6 +45,21 @@ class FeedCursor(NamedTuple):
     #: Empty in a cursor that was given before the feed had an entry.
     feed_id: str
     position: int
+    #: The highest position that was removed before the cursor was given, if the cursor is before it. Entries in between are
+    #: still there when their events were removed out of order, such as one that was redelivered.
+    removed_to: int = 0
+    #: How many of them there were.
+    kept: int = 0
+
+    @classmethod
+    def after(cls, subscription_id: str, page: FeedPage) -> Self:
+        """The cursor of the end of a page."""
+        begin = cls(subscription_id, page.feed.feed_id, page.reached)
+        return (
+            begin._replace(removed_to=page.removed_to, kept=page.kept_after)
+            if begin.position < page.removed_to
+            else begin
+        )
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -52,7 +69,7 @@ class FeedCursor(NamedTuple):
         except ValueError:
             decoded = ""
         found = _CURSOR.fullmatch(decoded)
-        cursor = cls(found[1], found[2], int(found[3])) if found else None
+        cursor = cls(found[1], found[2], int(found[3]), int(found[4] or 0), int(found[5] or 0)) if found else None
         # The decoder ignores what is not base64.
         if cursor is None or str(cursor) != text:
             raise InputInvalid(
@@ -61,13 +78,17 @@ class FeedCursor(NamedTuple):
         return cursor
 
     def __str__(self) -> str:
-        return base64.urlsafe_b64encode(":".join(map(str, self)).encode()).decode().rstrip("=")
+        parts = self if self.removed_to else self[:3]
+        return base64.urlsafe_b64encode(":".join(map(str, parts)).encode()).decode().rstrip("=")
 
-    def check(self, subscription_id: str, feed: Feed) -> None:
-        """Raise InputInvalid or CursorExpired unless everything that followed it in this feed is still there."""
+    def check(self, subscription_id: str, page: FeedPage) -> None:
+        """Raise InputInvalid or CursorExpired unless all that followed it in this feed is still there, or on its page."""
+        feed = page.feed
         if self.subscription_id != subscription_id:
             raise InputInvalid("is one of another subscription", field="cursor", remedy="use one that this one gave")
-        if self.position < feed.removed_to:
+        known = self.removed_to if self.feed_id == feed.feed_id else 0
+        removed = feed.removed_to > max(self.position, known) or page.kept < self.kept
+        if removed or (page.reached >= page.removed_to and page.kept_after):
             raise CursorExpired(f"events after this cursor were deleted, as they were too old; {_RESTART}")
         if self.position > feed.last_position or (self.feed_id != feed.feed_id and self.position > 0):
             raise CursorExpired(f"this cursor is from before the subscription was created again; {_RESTART}")
@@ -166,11 +187,13 @@ async def poll(
         after = (await registry.feeds.get(subscription.id)).last_position
     page = await registry.feeds.read(subscription.id, after=after, limit=limit)
     if given:
-        given.check(subscription.id, page.feed)
-    if wait and page.reached == after:
-        await watcher.wait(subscription.id, after, wait)
-        page = await registry.feeds.read(subscription.id, after=after, limit=limit)
-    following = FeedCursor(subscription.id, page.feed.feed_id, page.reached)
+        given.check(subscription.id, page)
+    following = FeedCursor.after(subscription.id, page)
+    if wait and not page.entries and not page.more:
+        await watcher.wait(subscription.id, following.position, wait)
+        page = await registry.feeds.read(subscription.id, after=following.position, limit=limit)
+        following.check(subscription.id, page)
+        following = FeedCursor.after(subscription.id, page)
     return Polled([_structured(entry) for entry in page.entries], str(following), page.more)
 
 

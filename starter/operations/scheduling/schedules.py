@@ -25,8 +25,11 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from bellwire.client import Client
 from bellwire.contract import EVENT_TYPE, QUEUE, TENANT, TICK, TickInput
+from bellwire.events import Event
 from bellwire.registry import Registry
 from bellwire.temporal.connection import translated
+from starter.operations.catalog.checking import PublishedTypes, problems_of_events
+from starter.operations.delivery.publishing import unknown_tenants
 from starter.operations.problems import InputInvalid, Kind, OperationError
 from starter.operations.scheduling.specs import (
     MIN_CATCH_UP,
@@ -80,12 +83,16 @@ class ScheduleDetails(FoundSchedule):
     running: Sequence[str]
 
 
-async def create_schedule(client: Client, registry: Registry, new: NewSchedule) -> FoundSchedule:
-    """Create a schedule. Raises InputInvalid, ScheduleExists, TemporalUnavailable.
+async def create_schedule(
+    client: Client, registry: Registry, new: NewSchedule, *, refuse_tenants: bool = False, refuse_types: bool = False
+) -> FoundSchedule:
+    """Create a schedule. Raises InputInvalid, ScheduleExists, TemporalUnavailable, RegistryUnavailable.
 
-    It is created paused, since only Temporal knows the period of a cron expression, and resumed with its catch-up window.
+    `refuse_…`: whether an unknown tenant, or a type that the catalog does not have, is refused. It is created paused, since only
+    Temporal knows the period of a cron expression, and resumed with its catch-up window.
     """
     check(new)
+    await _check_event(registry, new.event, refuse_tenants=refuse_tenants, refuse_types=refuse_types)
     temporal = client.temporal
     attributes = TypedSearchAttributes(
         [SearchAttributePair(TENANT, new.event.tenant), SearchAttributePair(EVENT_TYPE, [new.event.type])]
@@ -189,6 +196,17 @@ async def delete_schedule(client: Client, registry: Registry, name: str) -> None
     async with _described(client.temporal, name) as (handle, description):
         await handle.delete()
         await _record(registry, "schedule.deleted", description)
+
+
+async def _check_event(registry: Registry, event: Event, *, refuse_tenants: bool, refuse_types: bool) -> None:
+    """Check it as when it is published: later, nobody sees that it is refused."""
+    if refuse_tenants and await unknown_tenants(registry, [event]):
+        message = f"{event.tenant}: no subscription was ever stored for it; check the spelling"
+        raise InputInvalid(
+            message, field="tenant", remedy="BELLWIRE_UNKNOWN_TENANTS refuses it, so no schedule was created"
+        )
+    if problems := await problems_of_events(PublishedTypes(registry, refuse_unknown=refuse_types), [event]):
+        raise InputInvalid.of(problems)
 
 
 def _schedule(new: NewSchedule, catch_up: timedelta, *, paused: bool) -> Schedule:

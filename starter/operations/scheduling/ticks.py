@@ -19,6 +19,8 @@ from starter.operations.scheduling.schedules import ScheduleDetails, get_schedul
 MATCHING_LIMIT = 1_000
 #: Times of a range that are looked at; a schedule that ticks each minute has as many in a week.
 MAX_TIMES = 10_080
+#: Recorded ticks of a range that are looked at, those that were triggered included.
+MAX_RECORDS = 2 * MAX_TIMES
 #: How late a tick may be before it counts as missed. It takes milliseconds while Temporal and a worker run.
 GRACE = timedelta(minutes=1)
 #: Entries of the audit log that are searched for pauses.
@@ -75,7 +77,7 @@ async def list_ticks(
 ) -> list[ScheduledTick]:
     """What became of the times of a schedule from `since`, or its creation, until now, newest first.
 
-    Raises InputInvalid if the range has more than MAX_TIMES, ScheduleNotFound, TemporalUnavailable.
+    Raises InputInvalid if the range has more than MAX_TIMES or MAX_RECORDS, ScheduleNotFound, TemporalUnavailable.
     """
     now = datetime.now(UTC)
     until = min(until or now, now)
@@ -86,11 +88,13 @@ async def list_ticks(
     # A recreated schedule has ticks from before; none was expected of it then.
     with translated(client.temporal):
         expected = await _matching_times(client.temporal, name, max(since, created_at), until)
-    records = {record.scheduled_at: record for record in await registry.ticks.list(name, since=since, until=until)}
+    recorded = await registry.ticks.list(name, since=since, until=until, limit=MAX_RECORDS + 1)
+    _check_number(len(recorded), MAX_RECORDS)
+    records = {record.scheduled_at: record for record in recorded}
     pauses = await _pauses(registry, name)
     unrecorded = [time for time in expected if time not in records]
-    keys = [schedule.tick.event_at(time).key for time in unrecorded]
-    stored = await registry.events.by_keys(keys) if keys else {}
+    events = [schedule.tick.event_at(time) for time in unrecorded]
+    stored = await registry.events.known(events) if events else {}
     found = compare(schedule, expected, records, pauses, published=stored.keys(), now=now)
     return [tick for tick in found if state in (None, tick.state)][:limit]
 
@@ -142,14 +146,16 @@ async def _matching_times(temporal: Temporal, name: str, since: datetime, until:
         response = await temporal.workflow_service.list_schedule_matching_times(request)
         page = [time.ToDatetime(tzinfo=UTC) for time in response.start_time]
         times.update(dict.fromkeys(page))
-        if len(times) > MAX_TIMES:
-            raise InputInvalid(
-                f"the range has more than {MAX_TIMES:,} ticks", field="since", remedy="name a later time"
-            )
+        _check_number(len(times), MAX_TIMES)
         if len(page) < MATCHING_LIMIT:
             break
         since = page[-1]
     return list(times)
+
+
+def _check_number(ticks: int, limit: int) -> None:
+    if ticks > limit:
+        raise InputInvalid(f"the range has more than {limit:,} ticks", field="since", remedy="name a later time")
 
 
 async def _pauses(registry: Registry, name: str) -> list[Pause]:
