@@ -68,7 +68,11 @@ class ReplayView(BaseModel):
         return cls.model_validate({**values, "seconds_left": replay.seconds_left})
 
 
-@router.post("/subscriptions/{subscription_id}/replays", status_code=201)
+@router.post(
+    "/subscriptions/{subscription_id}/replays",
+    status_code=201,
+    responses={200: {"model": ReplayView, "description": "Of a dry run: what would be replayed."}},
+)
 async def start(
     access: TenantAccess, response: Response, subscription_id: str, given: ReplayInput | None = None
 ) -> ReplayView:
