@@ -32,15 +32,3 @@ async def chat_content(renderer: Renderer, request: SendRequest) -> ChatContent:
     texts = await renderer.texts(request, (f"{channel}.title", f"{channel}.text"))
     title = one_line(texts[f"{channel}.title"], limit=MAX_TITLE) or request.event.type[:MAX_TITLE]
     return ChatContent(title=title, text=texts[f"{channel}.text"], escaped_title=MARKUPS[f"{channel}.text"](title))
-
-
-def shortened(text: str, limit: int) -> str:
-    """The text in at most `limit` characters, with an ellipsis if it was longer."""
-    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
-
-
-def shortened_bytes(text: str, limit: int) -> str:
-    """The text in at most `limit` bytes of UTF-8, with an ellipsis if it was longer."""
-    if len(text.encode()) <= limit:
-        return text
-    return text.encode()[: limit - 3].decode(errors="ignore").rstrip() + "…"

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import aiohttp
 
-from activities.chat.content import ChatContent, chat_content, shortened, shortened_bytes
+from activities.chat.content import ChatContent, chat_content
 from activities.providers.accounts import DingtalkAccount
 from activities.providers.answers import (
     CONTENT,
@@ -35,6 +35,7 @@ from activities.providers.http import call, limits, parse_json
 from activities.providers.token_calls import ApiAnswer, answer_of, outcome_of_call, with_token
 from activities.providers.tokens import IssuedToken, Tokens, TokenUnavailable
 from activities.rendering.renderer import Renderer
+from activities.rendering.text import shortened, shortened_bytes
 from bellwire.deliveries import Fault, Outcome, OutcomeKind
 from bellwire.errors import TemplateInvalid
 from bellwire.registry import Registry

@@ -11,7 +11,7 @@ from typing import Any
 
 import aiohttp
 
-from activities.chat.content import ChatContent, chat_content, shortened
+from activities.chat.content import ChatContent, chat_content
 from activities.providers.accounts import FeishuAccount
 from activities.providers.answers import (
     CONTENT,
@@ -31,6 +31,7 @@ from activities.providers.http import ProviderResponse, call, limits, parse_json
 from activities.providers.token_calls import ApiAnswer, answer_of, outcome_of_call, with_token
 from activities.providers.tokens import IssuedToken, Tokens, TokenUnavailable
 from activities.rendering.renderer import Renderer
+from activities.rendering.text import shortened
 from bellwire.deliveries import Outcome
 from bellwire.errors import TemplateInvalid
 from bellwire.registry import Registry

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import aiohttp
 
-from activities.chat.content import ChatContent, chat_content, shortened
+from activities.chat.content import ChatContent, chat_content
 from activities.providers.accounts import SlackAccount
 from activities.providers.answers import (
     CONTENT,
@@ -24,6 +24,7 @@ from activities.providers.answers import (
 from activities.providers.hooks import HookFailed, Hooks
 from activities.providers.http import NotSent, ResponseLost, call, limits, parse_json
 from activities.rendering.renderer import Renderer
+from activities.rendering.text import shortened
 from bellwire.deliveries import Outcome
 from bellwire.errors import TemplateInvalid
 from bellwire.sends import SendRequest

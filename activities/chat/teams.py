@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 
-from activities.chat.content import ChatContent, chat_content, shortened_bytes
+from activities.chat.content import ChatContent, chat_content
 from activities.providers.answers import (
     CONTENT,
     DELIVERED,
@@ -17,6 +17,7 @@ from activities.providers.answers import (
 )
 from activities.providers.hooks import HookFailed, Hooks
 from activities.rendering.renderer import Renderer
+from activities.rendering.text import shortened_bytes
 from bellwire.deliveries import Outcome
 from bellwire.errors import TemplateInvalid
 from bellwire.sends import SendRequest

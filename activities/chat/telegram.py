@@ -9,7 +9,7 @@ from typing import Any
 
 import aiohttp
 
-from activities.chat.content import ChatContent, chat_content, shortened
+from activities.chat.content import ChatContent, chat_content
 from activities.providers.accounts import TelegramAccount
 from activities.providers.answers import (
     CONTENT,
@@ -26,6 +26,7 @@ from activities.providers.answers import (
 )
 from activities.providers.http import NotSent, ResponseLost, call, limits, parse_json
 from activities.rendering.renderer import Renderer
+from activities.rendering.text import shortened
 from bellwire.deliveries import Outcome
 from bellwire.errors import SubscriptionChanged, SubscriptionNotFound, TemplateInvalid
 from bellwire.exchanges import REDACTED

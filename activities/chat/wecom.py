@@ -6,7 +6,7 @@ from functools import partial
 
 import aiohttp
 
-from activities.chat.content import ChatContent, chat_content, shortened_bytes
+from activities.chat.content import ChatContent, chat_content
 from activities.providers.accounts import WecomAccount
 from activities.providers.answers import (
     CONTENT,
@@ -27,6 +27,7 @@ from activities.providers.http import call, limits, parse_json
 from activities.providers.token_calls import ApiAnswer, answer_of, outcome_of_call, with_token
 from activities.providers.tokens import IssuedToken, Tokens, TokenUnavailable
 from activities.rendering.renderer import Renderer
+from activities.rendering.text import shortened_bytes
 from bellwire.deliveries import Outcome
 from bellwire.errors import TemplateInvalid
 from bellwire.registry import Registry

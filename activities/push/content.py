@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from activities.rendering.renderer import Renderer
-from activities.rendering.text import one_line
+from activities.rendering.text import one_line, shortened
 from bellwire.sends import SendRequest
 
 #: Longest title and body, in characters. Phones show less.
@@ -42,7 +42,7 @@ async def push_content(renderer: Renderer, request: SendRequest) -> PushContent:
         fields = {name: fields[name] for name in ("delivery", "event", "type") if name in fields}
     return PushContent(
         title=one_line(texts["push.title"], limit=MAX_TITLE) or request.event.type[:MAX_TITLE],
-        body=_shortened(texts["push.body"], MAX_BODY),
+        body=shortened(texts["push.body"], MAX_BODY),
         # Another scheme could run a script or open an app.
         url=url if urlsplit(url).scheme in {"https", "http"} else None,
         badge=int(badge) if badge.isascii() and badge.isdecimal() and len(badge) < 6 else None,
@@ -53,7 +53,3 @@ async def push_content(renderer: Renderer, request: SendRequest) -> PushContent:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _shortened(text: str, limit: int) -> str:
-    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"

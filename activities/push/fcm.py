@@ -1,6 +1,5 @@
 """Fcm: pushes over Firebase Cloud Messaging, HTTP v1. firebase.google.com/docs/reference/fcm/rest"""
 
-import base64
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +17,7 @@ from activities.providers.http import ProviderResponse, call, limits, parse_json
 from activities.providers.token_calls import ApiAnswer, outcome_of_call, with_token
 from activities.providers.tokens import IssuedToken, Tokens, TokenUnavailable
 from activities.push.content import KEPT, PushContent
+from activities.push.encryption import base64url
 from bellwire.deliveries import Fault, Outcome, OutcomeKind
 from bellwire.registry import Registry
 from bellwire.sends import SendRequest
@@ -160,9 +160,5 @@ def _rsa_key(name: str, account: FcmAccount) -> rsa.RSAPrivateKey:
 def _rs256(claims: Mapping[str, object], key: rsa.RSAPrivateKey) -> str:
     """A JSON Web Token with RS256 (RFC 7518 §3.3)."""
     parts = [{"alg": "RS256", "typ": "JWT"}, dict(claims)]
-    signed = ".".join(_base64url(json.dumps(part).encode()) for part in parts)
-    return f"{signed}.{_base64url(key.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256()))}"
-
-
-def _base64url(value: bytes) -> str:
-    return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
+    signed = ".".join(base64url(json.dumps(part).encode()) for part in parts)
+    return f"{signed}.{base64url(key.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256()))}"

@@ -27,3 +27,15 @@ def valid_unicode(text: str) -> str:
 def without_invisible(text: str) -> str:
     """`text` without control characters, line ends of any script, and marks that change its direction."""
     return "".join(character for character in text if character.isprintable())
+
+
+def shortened(text: str, limit: int) -> str:
+    """The text in at most `limit` characters, with an ellipsis if it was longer."""
+    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
+
+
+def shortened_bytes(text: str, limit: int) -> str:
+    """The text in at most `limit` bytes of UTF-8, with an ellipsis if it was longer."""
+    if len(text.encode()) <= limit:
+        return text
+    return text.encode()[: limit - 3].decode(errors="ignore").rstrip() + "…"
