@@ -28,9 +28,11 @@ async def start_dev_server(**limits: int) -> WorkflowEnvironment:
     )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def time_skipping() -> AsyncIterator[WorkflowEnvironment]:
-    """Temporal's test server, whose clock skips every wait. One for the whole session: its clock is global."""
+    """Temporal's test server, whose clock skips every wait. One for each file: its clock is global, and an activity that a test
+    leaves without a worker would keep it from skipping in all later files.
+    """
     async with time_skipping_server() as env:
         yield env
 
