@@ -141,8 +141,12 @@ class PostgresOutbox(OutboxStore):
             command_timeout=STATEMENT_TIMEOUT,
             server_settings={"application_name": "bellwire relay", "jit": "off"},
         )
-        if connection.get_server_version().major >= 14:
-            await connection.execute(f"SET idle_session_timeout = '{IDLE_TIMEOUT:.0f}s'")
+        try:
+            if connection.get_server_version().major >= 14:
+                await connection.execute(f"SET idle_session_timeout = '{IDLE_TIMEOUT:.0f}s'")
+        except BaseException:
+            connection.terminate()
+            raise
         return connection
 
     async def _balance(self, connection: asyncpg.Connection) -> None:

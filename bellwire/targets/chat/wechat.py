@@ -36,7 +36,7 @@ class WechatTarget(ChannelTarget):
     #: The id that WeChat gave the template.
     template_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
     #: What a tap opens: a page of the mini program that the message comes from, such as pages/order?id=7.
-    page: Annotated[str, Field(pattern=r"^[^\s/][^\s]{0,1023}$")] | None = None
+    page: Annotated[str, Field(pattern=r"^[^\s/\x00-\x1f][^\s\x00-\x1f]{0,1023}$")] | None = None
     #: What a tap on a message of an Official Account opens.
     url: Annotated[str, Field(pattern=r"^https?://[^\s]{1,2000}$")] | None = None
     #: Whether the user agrees once to all messages of the template, which WeChat allows to public services.
