@@ -31,7 +31,7 @@ from activities.providers.answers import (
     suppressed_outcome,
 )
 from activities.providers.hooks import HookFailed, Hooks
-from activities.providers.http import call, limits, parse_json
+from activities.providers.http import call, limits, parse_object
 from activities.providers.token_calls import ApiAnswer, answer_of, outcome_of_call, with_token
 from activities.providers.tokens import IssuedToken, Tokens, TokenUnavailable
 from activities.rendering.renderer import Renderer
@@ -190,8 +190,7 @@ class DingtalkChannel:
             params={"appkey": account.app_key, "appsecret": account.app_secret.get_secret_value()},
             shown=f"{account.url}/gettoken",
         )
-        document = parse_json(response.text)
-        document = document if isinstance(document, dict) else {}
+        document = parse_object(response.text)
         token, life, code = document.get("access_token"), document.get("expires_in"), document.get("errcode")
         if isinstance(token, str) and token and isinstance(life, int):
             return IssuedToken(token=token, life=life)

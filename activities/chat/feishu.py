@@ -7,7 +7,6 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
 import aiohttp
 
@@ -27,7 +26,7 @@ from activities.providers.answers import (
     suppressed_outcome,
 )
 from activities.providers.hooks import HookFailed, Hooks
-from activities.providers.http import ProviderResponse, call, limits, parse_json
+from activities.providers.http import ProviderResponse, call, limits, parse_object
 from activities.providers.token_calls import ApiAnswer, answer_of, outcome_of_call, with_token
 from activities.providers.tokens import IssuedToken, Tokens, TokenUnavailable
 from activities.rendering.renderer import Renderer
@@ -159,8 +158,7 @@ class FeishuChannel:
             headers={"Content-Type": "application/json; charset=utf-8"},
             data=json.dumps({"app_id": account.app_id, "app_secret": account.app_secret.get_secret_value()}).encode(),
         )
-        document: Any = parse_json(response.text)
-        document = document if isinstance(document, dict) else {}
+        document = parse_object(response.text)
         token, life, code = document.get("tenant_access_token"), document.get("expire"), document.get("code")
         if code == 0 and isinstance(token, str) and token and isinstance(life, int):
             return IssuedToken(token=token, life=life)

@@ -22,7 +22,7 @@ from activities.providers.answers import (
     suppressed_outcome,
 )
 from activities.providers.hooks import HookFailed, Hooks
-from activities.providers.http import NotSent, ResponseLost, call, limits, parse_json
+from activities.providers.http import NotSent, ResponseLost, call, limits, parse_object
 from activities.rendering.renderer import Renderer
 from activities.rendering.text import shortened
 from bellwire.deliveries import Outcome
@@ -107,8 +107,7 @@ class SlackChannel:
             return outcome_of(TRANSIENT, f"Slack unreachable: {error}", request)
         except ResponseLost as error:
             return outcome_of(UNKNOWN, f"Slack: {error}", request)
-        answer = parse_json(response.text)
-        answer = answer if isinstance(answer, dict) else {}
+        answer = parse_object(response.text)
         if response.status == 200 and answer.get("ok") is True:
             # Conversation and time stamp: what chat.update and chat.delete need.
             return outcome_of(DELIVERED, "Slack ok", request, provider_id=f"{answer.get('channel')}/{answer.get('ts')}")

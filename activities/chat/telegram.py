@@ -24,7 +24,7 @@ from activities.providers.answers import (
     outcome_of,
     suppressed_outcome,
 )
-from activities.providers.http import NotSent, ResponseLost, call, limits, parse_json
+from activities.providers.http import NotSent, ResponseLost, call, limits, parse_object
 from activities.rendering.renderer import Renderer
 from activities.rendering.text import shortened
 from bellwire.deliveries import Outcome
@@ -110,8 +110,7 @@ class TelegramChannel:
             return outcome_of(TRANSIENT, f"Telegram unreachable: {error}", request), {}
         except ResponseLost as error:
             return outcome_of(UNKNOWN, f"Telegram: {error}", request), {}
-        answer = parse_json(response.text)
-        answer = answer if isinstance(answer, dict) else {}
+        answer = parse_object(response.text)
         if response.status == 200 and answer.get("ok") is True:
             result = answer.get("result")
             sent = result.get("message_id") if isinstance(result, dict) else None

@@ -136,6 +136,12 @@ def parse_json(text: str) -> Any:
         return None
 
 
+def parse_object(text: str) -> dict[str, Any]:
+    """The JSON object; an empty one if the text is none."""
+    document = parse_json(text)
+    return document if isinstance(document, dict) else {}
+
+
 async def _text(response: aiohttp.ClientResponse) -> str:
     try:
         body = await read_capped(response, MAX_RESPONSE_BYTES + 1)

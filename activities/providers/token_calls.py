@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from activities.providers.answers import TRANSIENT, UNKNOWN, Meaning, blocked, outcome_of
-from activities.providers.http import NotSent, ProviderResponse, ResponseLost, parse_json
+from activities.providers.http import NotSent, ProviderResponse, ResponseLost, parse_object
 from activities.providers.tokens import Tokens, TokenUnavailable
 from bellwire.deliveries import Outcome
 from bellwire.sends import SendRequest
@@ -29,8 +29,7 @@ class ApiAnswer:
 
 def answer_of(response: ProviderResponse, field_name: str, codes: Mapping[int, Meaning], other: Meaning) -> ApiAnswer:
     """The answer of an API that says with a number in a field whether it did what it was asked, mostly with status 200."""
-    document = parse_json(response.text)
-    document = document if isinstance(document, dict) else {}
+    document = parse_object(response.text)
     code = document.get(field_name)
     if isinstance(code, bool) or not isinstance(code, int):
         # A proxy, or an outage: a document without the code says nothing about the message.

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from activities.providers.accounts import FcmAccount
 from activities.providers.answers import CONTENT, DELIVERED, GONE, OPERATOR, RENEW, TRANSIENT, Meaning, blocked, busy
-from activities.providers.http import ProviderResponse, call, limits, parse_json
+from activities.providers.http import ProviderResponse, call, limits, parse_object
 from activities.providers.token_calls import ApiAnswer, outcome_of_call, with_token
 from activities.providers.tokens import IssuedToken, Tokens, TokenUnavailable
 from activities.push.content import KEPT, PushContent
@@ -70,8 +70,7 @@ class Fcm:
             headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json; charset=utf-8"},
             data=message,
         )
-        document = parse_json(response.text)
-        document = document if isinstance(document, dict) else {}
+        document = parse_object(response.text)
         name = document.get("name")
         if response.status == 200 and isinstance(name, str):
             return ApiAnswer(meaning=DELIVERED, code="200", text=response.text, provider_id=name)
@@ -95,8 +94,7 @@ class Fcm:
             headers={"Content-Type": "application/x-www-form-urlencoded"},
             data=urlencode({"grant_type": GRANT, "assertion": _rs256(claims, self._keys[name])}),
         )
-        document = parse_json(response.text)
-        document = document if isinstance(document, dict) else {}
+        document = parse_object(response.text)
         token, life = document.get("access_token"), document.get("expires_in")
         if response.status == 200 and isinstance(token, str) and token and isinstance(life, int):
             return IssuedToken(token=token, life=life)

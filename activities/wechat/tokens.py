@@ -11,7 +11,7 @@ from collections.abc import Callable
 import aiohttp
 
 from activities.providers.accounts import WechatAccount
-from activities.providers.http import call, limits, parse_json
+from activities.providers.http import call, limits, parse_object
 from activities.providers.tokens import IssuedToken, TokenUnavailable
 from activities.wechat.codes import MINUTE_QUOTA
 
@@ -58,8 +58,7 @@ class WechatTokens:
             headers={"Content-Type": "application/json"},
             data=json.dumps(body).encode(),
         )
-        document = parse_json(response.text)
-        document = document if isinstance(document, dict) else {}
+        document = parse_object(response.text)
         token, life, code = document.get("access_token"), document.get("expires_in"), document.get("errcode", 0)
         if isinstance(token, str) and token and isinstance(life, int):
             return IssuedToken(token=token, life=life)
