@@ -78,6 +78,17 @@ async def running_system(folder: Path, *, database: Path | None = None, **settin
         yield System(stack, hooks, mailbox, twilio, {**variables, **stack.variables})
 
 
+async def start_worker(system: System, folder: Path, name: str, **settings: str) -> Process:
+    """Start another worker process with the system's settings and these."""
+    variables = {**system.variables, "BELLWIRE_HEALTH_ADDRESS": f"127.0.0.1:{free_port()}", **settings}
+    return await Process.start(
+        name,
+        (sys.executable, str(CHECKOUT / "worker.py")),
+        environment={**environment_without("BELLWIRE_", "TEMPORAL_"), **variables},
+        log=folder / f"{name}.log",
+    )
+
+
 @asynccontextmanager
 async def running_gateway(system: System, *, log: Path, port: int | None = None, **settings: str) -> AsyncIterator[str]:
     """The address of a gateway with the system's settings and these."""

@@ -19,6 +19,8 @@ class FakeDingtalk(FakeProvider):
         #: The queries of a robot's calls, with their signatures.
         self.queries: list[dict[str, str]] = []
         self.asked = 0
+        #: Whether the user of each other notice has read it.
+        self.read = False
 
     def robot(self, token: str) -> str:
         """The URL of a group's robot."""
@@ -46,11 +48,16 @@ class FakeDingtalk(FakeProvider):
             return web.json_response({"errcode": 40014, "errmsg": "invalid access_token"})
         content = await request.json()
         message = Received(recipient=content.get("userid_list") or content["dept_id_list"], content=content)
-        return await self.answer(request, message, lambda _: {"errcode": 0, "task_id": len(self.accepted)})
+        return await self.answer(request, message, self._accepted)
+
+    def _accepted(self, notice: Received) -> dict[str, int]:
+        return {"errcode": 0, "task_id": self.accepted.index(notice) + 1}
 
     async def _result(self, request: web.Request) -> web.StreamResponse:
         if not self.tokens.is_valid(request.query.get("access_token", "")):
             return web.json_response({"errcode": 40014, "errmsg": "invalid access_token"})
         self.asked += 1
         given = await request.json()
-        return web.json_response({"errcode": 0, "send_result": self.results.get(given["task_id"], {})})
+        task = given["task_id"]
+        usual = {"read_user_id_list": [self.accepted[task - 1].recipient]} if self.read else {}
+        return web.json_response({"errcode": 0, "send_result": self.results.get(task, usual)})

@@ -81,6 +81,8 @@ class FakeProvider:
         self.requests = 0
         #: Answers by recipient, whenever a message for it comes.
         self.by_recipient: dict[str, Answer] = {}
+        #: Seconds before each answer that has no delay of its own.
+        self.latency = 0.0
         self._scripts: dict[str, deque[Answer]] = defaultdict(deque)
         self._changed = asyncio.Condition()
         self._closing = asyncio.Event()
@@ -133,8 +135,8 @@ class FakeProvider:
             async with self._changed:
                 self.accepted.append(message)
                 self._changed.notify_all()
-        if answer.delay:
-            await asyncio.sleep(answer.delay)
+        if delay := answer.delay or self.latency:
+            await asyncio.sleep(delay)
         if answer.reset and request.transport is not None:
             request.transport.abort()
         if answer.never:

@@ -27,7 +27,10 @@ class FakeTelegram(FakeProvider):
             parameters = {"migrate_to_chat_id": self.moved[chat_id]}
             return _refusal(400, "Bad Request: group chat was upgraded to a supergroup chat", parameters=parameters)
         message = Received(recipient=chat_id, content=content)
-        return await self.answer(request, message, lambda _: {"ok": True, "result": {"message_id": len(self.accepted)}})
+        return await self.answer(request, message, self._sent)
+
+    def _sent(self, message: Received) -> dict[str, object]:
+        return {"ok": True, "result": {"message_id": self.accepted.index(message) + 1}}
 
 
 def _refusal(code: int, description: str, **more: object) -> web.Response:
