@@ -158,7 +158,7 @@ APPLICATIONS: Mapping[str, Callable[[], AbstractAsyncContextManager[Double]]] = 
         address=lambda number: f"{0xCA7A27 + number:064x}",
         kind=AppleDouble,
     ),
-    "dingtalk notice": _application(
+    "dingtalk-notice": _application(
         "dingtalk",
         _dingtalk,
         lambda fake: (
@@ -188,7 +188,7 @@ APPLICATIONS: Mapping[str, Callable[[], AbstractAsyncContextManager[Double]]] = 
         Answer(status=404, body=refusal(404, "UNREGISTERED")),
         channel=Channel.PUSH,
     ),
-    "feishu application": _application(
+    "feishu-application": _application(
         "feishu",
         FakeFeishu,
         lambda fake: ({"app_id": fake.app_id, "url": fake.url}, "app_secret", fake.app_secret),
@@ -196,7 +196,7 @@ APPLICATIONS: Mapping[str, Callable[[], AbstractAsyncContextManager[Double]]] = 
         Answer(status=500, body=CANARY),
         _said("code", 230013),
     ),
-    "slack bot": _application(
+    "slack-bot": _application(
         "slack",
         FakeSlack,
         lambda fake: ({"url": fake.api}, "token", fake.token),
@@ -205,7 +205,7 @@ APPLICATIONS: Mapping[str, Callable[[], AbstractAsyncContextManager[Double]]] = 
         Answer(body={"ok": False, "error": "channel_not_found", "note": CANARY}),
         address=lambda number: f"C0CANARY7F{number}",
     ),
-    "wecom application": _application(
+    "wecom-application": _application(
         "wecom",
         FakeWecom,
         lambda fake: ({"corp_id": fake.corp_id, "agent_id": fake.agent_id, "url": fake.url}, "secret", fake.secret),

@@ -28,7 +28,7 @@ class FakeDingtalk(FakeProvider):
 
     def add_routes(self, app: web.Application) -> None:
         app.router.add_post("/robot/send", self._robot)
-        app.router.add_get("/gettoken", self._token)
+        app.router.add_get("/gettoken", self.issuing(self._token))
         app.router.add_post("/topapi/message/corpconversation/asyncsend_v2", self._notice)
         app.router.add_post("/topapi/message/corpconversation/getsendresult", self._result)
 

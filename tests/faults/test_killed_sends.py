@@ -14,10 +14,11 @@ import pytest
 from activities.sending.loop import FLUSH_SECONDS
 from bellwire import Event, Status, Subscription
 from bellwire.deliveries import DeliveryState, OutcomeKind, delivery_id
+from bellwire.targets import Channel
 from starter.local.processes import Process
 from tests.acceptance.conftest import System, running_system, start_worker
 from tests.activities.applications import EVERY_DOUBLE, variables_of
-from tests.activities.doubles import Double
+from tests.activities.doubles import Double, name_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -30,8 +31,8 @@ WRITE_SECONDS = 1.0
 #: Maximum sends that are repeated after a kill: those in flight, and those whose outcome is not recorded. Each of CONCURRENCY
 #: places has had another one every LATENCY seconds since outcomes were last written.
 MAX_REPEATED = CONCURRENCY * (1 + math.ceil((FLUSH_SECONDS + WRITE_SECONDS) / LATENCY))
-#: Attempts of what the first one does not settle: a notice is asked for; an SMS is looked up.
-ATTEMPTS = {"dingtalk notice": {2}, "sms": {1, 2, 3}}
+#: What the first attempt does not settle: what became of it is asked for half a minute later.
+ASKED_FOR = {"dingtalk-notice"}
 
 
 @dataclass
@@ -50,7 +51,7 @@ class Killed:
         """What arrived of each delivery, by its id."""
         double, key = self.doubles[name], event_of(name).key
         return {
-            delivery_id(key, f"{name}-{number}"): await double.arrived(number, self.system.registry)
+            delivery_id(key, subscription_id(name, number)): await double.arrived(number, self.system.registry)
             for number in range(SENDS)
         }
 
@@ -58,7 +59,7 @@ class Killed:
         for number in range(SENDS):
             subscription = Subscription.model_validate(
                 {
-                    "id": f"{name}-{number}",
+                    "id": subscription_id(name, number),
                     "types": [event_of(name).type],
                     "target": self.doubles[name].target(number),
                     "retry_schedule": [1.0] * 20,
@@ -83,9 +84,14 @@ class Killed:
         self.arrived.append({name: double.accepted for name, double in self.doubles.items()})
 
 
+def subscription_id(name: str, number: int) -> str:
+    """The id of the subscription of an address. A feed is read by it."""
+    return name_of(number) if name == Channel.POLL else f"{name}-{number}"
+
+
 def event_of(name: str) -> Event:
     """The event that is sent over this channel."""
-    return Event(source="/killed", type=f"killed.{name.replace(' ', '-')}", id=name, data={"order": "42"})
+    return Event(source="/killed", type=f"killed.{name}", id=name, data={"order": "42"})
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +102,7 @@ async def killed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Kill
         for double in doubles.values():
             double.slow_down(LATENCY)
         settings = {**variables_of(doubles.values(), folder), "BELLWIRE_SEND_CONCURRENCY": str(CONCURRENCY)}
-        system = await stack.enter_async_context(running_system(folder, **settings))
+        system = await stack.enter_async_context(running_system(folder, database=None, **settings))
         run = Killed(system, doubles)
         await asyncio.gather(*map(run.subscribe, doubles))
         receipts = await asyncio.gather(*(system.client.publish(event_of(name)) for name in doubles))
@@ -127,9 +133,10 @@ async def test_of_200_sends_none_is_lost_and_few_are_repeated(killed: Killed, na
     assert before == {each: arrivals[each] for each in before}, "what was recorded is not sent again"
     if double.refuses:
         assert [0 < arrived[name] < SENDS for arrived in killed.arrived] == [True] * KILLS, "not in the middle"
-        assert before
+        assert before or name in ASKED_FOR
     attempts = await registry.attempts.list(key)
     delivered = Counter(each.subscription_id for each in attempts if each.outcome.kind is OutcomeKind.DELIVERED)
     assert set(delivered.values()) == {1}, "recorded twice"
     made = Counter(each.subscription_id for each in attempts)
-    assert set(made.values()) <= ATTEMPTS.get(name, {1})
+    # An SMS that may have been sent is looked up by the next attempt.
+    assert set(made.values()) <= ({2} if name in ASKED_FOR else {1, 2} if double.exactly_once else {1})
