@@ -214,6 +214,9 @@ APPLICATIONS: Mapping[str, Callable[[], AbstractAsyncContextManager[Double]]] = 
         _said("errcode", 60111),
     ),
 }
+#: Of these, no first attempt is delivered: what became of it is asked for half a minute later.
+ASKED_FOR = frozenset({"dingtalk-notice"})
+#: All by name.
 EVERY_DOUBLE = {**{str(channel): opened for channel, opened in DOUBLES.items()}, **APPLICATIONS}
 
 

@@ -17,7 +17,7 @@ from bellwire.deliveries import DeliveryState, OutcomeKind, delivery_id
 from bellwire.targets import Channel
 from starter.local.processes import Process
 from tests.acceptance.conftest import System, running_system, start_worker
-from tests.activities.applications import EVERY_DOUBLE, variables_of
+from tests.activities.applications import ASKED_FOR, EVERY_DOUBLE, variables_of
 from tests.activities.doubles import Double, name_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -31,8 +31,6 @@ WRITE_SECONDS = 1.0
 #: Maximum sends that are repeated after a kill: those in flight, and those whose outcome is not recorded. Each of CONCURRENCY
 #: places has had another one every LATENCY seconds since outcomes were last written.
 MAX_REPEATED = CONCURRENCY * (1 + math.ceil((FLUSH_SECONDS + WRITE_SECONDS) / LATENCY))
-#: What the first attempt does not settle: what became of it is asked for half a minute later.
-ASKED_FOR = {"dingtalk-notice"}
 
 
 @dataclass
