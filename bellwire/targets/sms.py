@@ -58,5 +58,6 @@ SMS = ChannelSpec(
     # Each SMS costs money, and providers do not deduplicate.
     inline=False,
     intent=True,
+    receipts=True,
     address_key=number_key,
 )

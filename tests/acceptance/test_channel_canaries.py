@@ -155,6 +155,7 @@ async def call_back(system: System, folder: Path, double: WechatDouble) -> None:
     "keys", ["", new_entry("canary")], ids=["without keys they are found", "with keys they are not"]
 )
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 async def test_private_data_of_every_channel_is_written_nowhere(tmp_path: Path, keys: str) -> None:
     folder, metrics = tmp_path / "system", f"127.0.0.1:{free_port()}"
     folder.mkdir()

@@ -4,6 +4,7 @@ A new one is registered in APPLICATIONS. Together with the doubles of channels t
 """
 
 import json
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -73,10 +74,13 @@ class AppleDouble(ApplicationDouble):
     """Apple's devices; what identifies a push is its collapse id."""
 
     def defer(self, number: int) -> None:
-        self.fake.script(ApnsAnswer(status=503, reason="ServiceUnavailable"))
+        self.fake.script(ApnsAnswer(status=503, reason="ServiceUnavailable"), device=self.address(number))
 
     def reject(self, number: int) -> None:
-        self.fake.script(ApnsAnswer(status=400, reason="BadDeviceToken"))
+        gone_since = int(time.time() * 1000) + 60_000
+        self.fake.script(
+            ApnsAnswer(status=410, reason="Unregistered", timestamp=gone_since), device=self.address(number)
+        )
 
     async def arrived(self, number: int, registry: Registry) -> list[str]:
         path = f"/3/device/{self.address(number)}"

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import uuid
-from collections import deque
+from collections import defaultdict, deque
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -50,7 +50,7 @@ class FakeApns:
         #: Seconds before each answer.
         self.latency = 0.0
         self._max_streams = max_streams
-        self._script: deque[ApnsAnswer] = deque()
+        self._scripts: dict[str, deque[ApnsAnswer]] = defaultdict(deque)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -64,9 +64,9 @@ class FakeApns:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def script(self, *answers: ApnsAnswer) -> None:
-        """Give these answers in turn; later pushes are accepted."""
-        self._script.extend(answers)
+    def script(self, *answers: ApnsAnswer, device: str = "") -> None:
+        """Give these answers in turn to pushes to this device, or to any; later pushes are accepted."""
+        self._scripts[device].extend(answers)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -106,7 +106,8 @@ class FakeApns:
         token = request.headers.get("authorization", "")
         if token not in self.tokens:
             self.tokens.append(token)
-        answer = self._script.popleft() if self._script else ApnsAnswer()
+        script = self._scripts[request.headers.get(":path", "").rpartition("/")[2]] or self._scripts[""]
+        answer = script.popleft() if script else ApnsAnswer()
         if answer.accept if answer.accept is not None else answer.status == 200 and answer.reset is None:
             self.accepted.append({"headers": request.headers, "payload": json.loads(bytes(request.body))})
         return answer
