@@ -178,7 +178,7 @@ async def test_with_keys_private_data_is_encrypted(url: str, opened: Opened) -> 
 async def test_without_keys_data_is_stored_as_plain_text(url: str, opened: Opened) -> None:
     registry = await opened()
     await fill(registry)
-    assert (await everything(url)).count(PRIVATE) == 11
+    assert (await everything(url)).count(PRIVATE) == 13
     assert "sealed:" not in await everything(url)
     assert await read_back(registry) == await read_back(await opened(OLD))
 
