@@ -50,7 +50,7 @@ async def wechat(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
     await registry.migrate()
     async with FakeWechat() as fake, opened() as parts:
         account = {"app_id": fake.app_id, "secret": "s", "url": fake.url, "timeout": 1, **getattr(request, "param", {})}
-        given = accounts({"wechat": account}, s=fake.secret, t=fake.callback_token).wechat
+        given = accounts({"wechat": account}, s=fake.secret, t=fake.callbacks.token).wechat
         one, other = (
             WechatChannel(parts.session, parts.renderer, given, registry, clock=lambda: NOW) for _ in range(2)
         )
