@@ -99,12 +99,12 @@ class FakeWechat(FakeProvider):
         response = await self.answer(
             request, message, lambda sent: {"errcode": 0, "errmsg": "ok", "msgid": int(sent.id)}
         )
-        if any(each is message for each in self.accepted):
-            self._report(message, granted=granted)
+        if self.callbacks.url and any(each is message for each in self.accepted):
+            self.report(message, granted=granted)
         return response
 
-    def _report(self, message: Received, *, granted: bool) -> None:
-        """Say what became of a message."""
+    def report(self, message: Received, *, granted: bool = False) -> None:
+        """Say what became of a message, which needed a grant or not."""
         result = self.results.get(message.recipient, "success")
         if granted:
             code = 0 if result == "success" else int(result)
