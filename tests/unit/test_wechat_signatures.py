@@ -13,7 +13,7 @@ from starter.gateway.wechat.messages import parse
 from starter.gateway.wechat.signatures import SignatureInvalid, aes_key, decrypt, verify
 
 AES_KEYS = st.binary(min_size=32, max_size=32).map(lambda key: base64.b64encode(key).decode().rstrip("="))
-#: WeChat's tokens have letters and digits; another implementation must sort others as ours does, too.
+#: WeChat's tokens have letters and digits; others are sorted the same way, too.
 TOKENS = st.text("abcXYZ019", min_size=3, max_size=32) | st.text(min_size=1, max_size=10)
 TIMES = st.integers(0, 10**12 - 1)
 HARD = "<xml><Content><![CDATA[贝尔 é+~*&amp;😀]]></Content></xml>"

@@ -1,4 +1,4 @@
-"""Writes feishu_vectors.json: signatures of Feishu's custom bots, made by the class Lark of onepush, independently of ours.
+"""Writes feishu_vectors.json: signatures of Feishu's custom bots, made by the class Lark of onepush in place of Bellwire.
 
     python -m venv /tmp/onepush && /tmp/onepush/bin/pip install onepush==1.10.0
     /tmp/onepush/bin/python tests/activities/chat/feishu_vectors.py

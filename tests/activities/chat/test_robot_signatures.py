@@ -20,9 +20,9 @@ def test_the_signature_of_a_robot_of_dingtalk_is_that_of_dingtalkchatbot(secret:
     robot = DingtalkChatbot(URL)
     robot.secret, robot.start_time = secret, timestamp / 1000
     robot.update_webhook()
-    ours = f"{URL}&timestamp={timestamp}&sign={dingtalk.sign(secret, timestamp)}"
-    assert parse_qs(urlsplit(ours).query) == parse_qs(urlsplit(robot.webhook).query)
-    assert ours == robot.webhook
+    signed = f"{URL}&timestamp={timestamp}&sign={dingtalk.sign(secret, timestamp)}"
+    assert parse_qs(urlsplit(signed).query) == parse_qs(urlsplit(robot.webhook).query)
+    assert signed == robot.webhook
 
 
 def test_the_signature_of_a_bot_of_feishu_is_that_of_onepush() -> None:
