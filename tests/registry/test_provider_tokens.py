@@ -5,7 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from activities.providers.answers import DELIVERED, RENEW
 from activities.providers.http import NotSent, ResponseLost
+from activities.providers.token_calls import ApiAnswer, with_token
 from activities.providers.tokens import IssuedToken, Tokens, TokenUnavailable
 from bellwire.registry import Registry
 
@@ -181,3 +183,19 @@ async def test_any_life_is_taken(registry: Registry, life: int) -> None:
 
     found = await Tokens(registry, "wecom", "default", issue).current()
     assert timedelta(0) < found.expires_at - found.fetched_at <= timedelta(days=31)
+
+
+async def test_an_attempt_tries_two_tokens_after_the_first(registry: Registry) -> None:
+    provider, tried = Provider(), list[str]()
+    accepted = "t3"
+
+    async def call(token: str) -> ApiAnswer:
+        tried.append(token)
+        return ApiAnswer(meaning=DELIVERED if token == accepted else RENEW, code="0")
+
+    tokens = workers(registry, provider, 1)[0]
+    assert (await with_token(tokens, call)).meaning is DELIVERED
+    assert tried == ["t1", "t2", "t3"]
+    accepted = "none of them"
+    assert (await with_token(tokens, call)).meaning is RENEW
+    assert tried[3:] == ["t3", "t4", "t5"]
