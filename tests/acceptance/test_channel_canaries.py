@@ -132,22 +132,20 @@ async def deliver(system: System, texts: Mapping[str, str], *kinds: str) -> None
 
 async def call_back(system: System, folder: Path, double: WechatDouble) -> None:
     """What WeChat tells the gateway of a user: of a message, of what the user agrees to, and with a wrong signature."""
-    openid = double.target(ACCEPTS)["openid"]
-    (message, *_) = [each for each in double.wechat.accepted if each.recipient == openid]
-    head = f"<FromUserName>{openid}</FromUserName><MsgType>event</MsgType><CreateTime>1764400000</CreateTime>"
-    bodies = {
-        "TEMPLATESENDJOBFINISH": f"<MsgID>{message.id}</MsgID><Status>success</Status>",
-        "subscribe_msg_popup_event": "<SubscribeMsgPopupEvent><List><TemplateId>paid</TemplateId>"
-        "<SubscribeStatusString>accept</SubscribeStatusString></List></SubscribeMsgPopupEvent>",
-        "subscribe": "",
-    }
+    openid, wechat = double.target(ACCEPTS)["openid"], double.wechat
+    (message, *_) = [each for each in wechat.accepted if each.recipient == openid]
     async with running_gateway(system, log=folder / "gateway.log") as gateway:
-        url = f"{gateway}/callbacks/wechat/default"
-        for kind, body in bodies.items():
-            xml = f"<xml>{head}<Event>{kind}</Event>{body}</xml>"
-            assert await double.wechat.call_back(url, xml) == [200]
-            assert await double.wechat.call_back(url, xml, token="wrong") == [403]
-        async with aiohttp.ClientSession() as session, session.post(f"{url}?openid={openid}", data=openid) as response:
+        wechat.callbacks.url = f"{gateway}/callbacks/wechat/default"
+        wechat.report(message)
+        wechat.choose(openid, {"paid": "accept"})
+        wechat.change(openid, {"paid": "reject"})
+        wechat.callbacks.send(openid, "subscribe", {})
+        await wechat.callbacks.sent()
+        assert wechat.callbacks.statuses == [200] * 4
+        assert (await wechat.callbacks.post(f"<xml><FromUserName>{openid}</FromUserName></xml>", token="wrong"))[
+            0
+        ] == 403
+        async with aiohttp.ClientSession(wechat.callbacks.url) as session, session.get(f"?openid={openid}") as response:
             assert response.status == 403
 
 
@@ -166,7 +164,7 @@ async def test_private_data_of_every_channel_is_written_nowhere(tmp_path: Path, 
         assert isinstance(wechat, WechatDouble)
         settings = {
             **variables_of(doubles.values(), tmp_path),
-            "BELLWIRE_ACCOUNT_SECRETS__CALLBACK": wechat.wechat.callback_token,
+            "BELLWIRE_ACCOUNT_SECRETS__CALLBACK": wechat.wechat.callbacks.token,
             "BELLWIRE_TEMPLATES": str(templates(tmp_path / "templates", texts["rendered"])),
             "BELLWIRE_METRICS_ADDRESS": metrics,
             "BELLWIRE_ENCRYPTION_KEYS": keys,

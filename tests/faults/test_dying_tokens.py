@@ -21,7 +21,7 @@ from tests.acceptance.conftest import System, running_system, start_worker
 from tests.activities.applications import EVERY_DOUBLE, variables_of
 from tests.activities.doubles import Double, WechatDouble
 from tests.faults.breakable import kill
-from tests.faults.conftest import Postgres
+from tests.faults.conftest import BreakablePostgres
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -117,13 +117,13 @@ def lines(worker: Process) -> list[dict[str, Any]]:
     return [json.loads(line) for line in worker.log.read_text().splitlines() if line.startswith("{")]
 
 
-async def url_of(kind: str, folder: Path, postgres: Postgres) -> str:
+async def url_of(kind: str, folder: Path, postgres: BreakablePostgres) -> str:
     return await postgres.database() if kind == "postgresql" else f"sqlite:///{folder}/registry.db"
 
 
 @pytest.mark.parametrize("database", ["postgresql", "sqlite"])
 async def test_tokens_that_die_while_two_workers_send_cost_no_attempt(
-    tmp_path: Path, postgres: Postgres, seed: int, database: str
+    tmp_path: Path, postgres: BreakablePostgres, seed: int, database: str
 ) -> None:
     async with tokened(tmp_path, await url_of(database, tmp_path, postgres)) as run:
         run.workers.append(await start_worker(run.system, tmp_path, "other"))
@@ -148,7 +148,9 @@ async def test_tokens_that_die_while_two_workers_send_cost_no_attempt(
             assert sent >= {double.channel for double in run.doubles.values()}, f"{worker.name} did not send"
 
 
-async def test_a_worker_that_is_killed_while_it_gets_a_token_is_replaced(tmp_path: Path, postgres: Postgres) -> None:
+async def test_a_worker_that_is_killed_while_it_gets_a_token_is_replaced(
+    tmp_path: Path, postgres: BreakablePostgres
+) -> None:
     async with tokened(tmp_path, await postgres.database()) as run:
         for name in run.doubles:
             run.fake(name).tokens.script.append(Answer(never=True))
@@ -163,7 +165,9 @@ async def test_a_worker_that_is_killed_while_it_gets_a_token_is_replaced(tmp_pat
         assert {name: run.fake(name).tokens.requests for name in run.doubles} == dict.fromkeys(run.doubles, 2)
 
 
-async def test_a_provider_that_fails_to_issue_tokens_is_not_flooded(tmp_path: Path, postgres: Postgres) -> None:
+async def test_a_provider_that_fails_to_issue_tokens_is_not_flooded(
+    tmp_path: Path, postgres: BreakablePostgres
+) -> None:
     """It fails, answers nonsense, and loses a response. What waits for a token is delivered once there is one."""
     life = {"expires_in": 7200, "expire": 7200}
     failures = [
