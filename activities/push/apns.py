@@ -21,8 +21,8 @@ from activities.providers.answers import (
     TRANSIENT,
     UNKNOWN,
     Meaning,
-    blocked,
     busy,
+    no_account,
     outcome_of,
 )
 from activities.providers.http import NotSent, ResponseLost, parse_json
@@ -75,7 +75,7 @@ class Apns:
         """Send the push once."""
         account = self._accounts.get(target.account)
         if account is None:
-            return blocked(f"no APNs account {target.account}", f"add [apns.{target.account}] to BELLWIRE_ACCOUNTS")
+            return no_account("APNs", target.account)
         try:
             response = await self._post(request, target, account, content)
             if _meaning(response, target).renew:

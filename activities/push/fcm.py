@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from activities.providers.accounts import FcmAccount
-from activities.providers.answers import CONTENT, DELIVERED, GONE, OPERATOR, RENEW, TRANSIENT, Meaning, blocked, busy
+from activities.providers.answers import CONTENT, DELIVERED, GONE, OPERATOR, RENEW, TRANSIENT, Meaning, busy, no_account
 from activities.providers.http import ProviderResponse, call, limits, parse_object
 from activities.providers.token_calls import ApiAnswer, outcome_of_call, with_token
 from activities.providers.tokens import IssuedToken, Tokens, TokenUnavailable
@@ -56,7 +56,7 @@ class Fcm:
     async def send(self, request: SendRequest, token: str, account: str, content: PushContent) -> Outcome:
         """Send the push once."""
         if account not in self._accounts:
-            return blocked(f"no FCM account {account}", f"add [fcm.{account}] to BELLWIRE_ACCOUNTS")
+            return no_account("FCM", account)
         message = json.dumps({"message": _message(token, content)}, ensure_ascii=False).encode()
         send = partial(self._send, self._accounts[account], message)
         return await outcome_of_call("FCM", request, lambda: with_token(self._tokens[account], send))

@@ -44,8 +44,8 @@ def updates() -> Updates:
 @pytest.fixture
 async def channel(telegram: FakeTelegram, updates: Updates) -> AsyncIterator[TelegramChannel]:
     account = accounts({"telegram": {"token": "bot", "url": telegram.url, "timeout": 1}}, bot=telegram.token)
-    async with opened() as parts:
-        yield TelegramChannel(parts.session, parts.renderer, account.telegram, cast(Registry, updates))
+    async with opened(cast(Registry, updates)) as parts:
+        yield TelegramChannel(parts, account.telegram)
 
 
 def request(**fields: Any) -> SendRequest:
