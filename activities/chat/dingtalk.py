@@ -12,7 +12,8 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
-from activities.chat.channel import ChatChannel, ChatParts, HookPost
+from activities.chat.account_channel import AccountChannel
+from activities.chat.channel import ChatParts, HookPost
 from activities.chat.content import ChatContent
 from activities.providers.accounts import DingtalkAccount
 from activities.providers.answers import CONTENT, DELIVERED, GONE, OPERATOR, RENEW, TRANSIENT, Meaning, busy
@@ -55,7 +56,7 @@ def sign(secret: str, timestamp: int) -> str:
     return quote(base64.b64encode(digest).decode(), safe="")
 
 
-class DingtalkChannel(ChatChannel[DingtalkTarget, DingtalkAccount]):
+class DingtalkChannel(AccountChannel[DingtalkTarget, DingtalkAccount]):
     """Posts to robots, and sends work notices by the applications of accounts."""
 
     name = "DingTalk"

@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from activities.chat.channel import ChatChannel, ChatParts, HookPost
+from activities.chat.account_channel import AccountChannel, MessageGone
+from activities.chat.channel import ChatParts, HookPost
 from activities.chat.content import ChatContent
 from activities.providers.accounts import FeishuAccount
 from activities.providers.answers import CONTENT, DELIVERED, GONE, HOOK_GONE, OPERATOR, RENEW, Meaning, busy
@@ -42,6 +43,8 @@ CODES: Mapping[int, Meaning] = {
     99991400: busy(1),
     **dict.fromkeys((230025, 230028), CONTENT),
 }
+#: Codes for a card that was withdrawn or deleted, is not visible to the application, or is older than 14 days.
+GONE_MESSAGES = frozenset({"230011", "230031", "230050", "230110"})
 
 
 def sign(secret: str, timestamp: int) -> str:
@@ -50,7 +53,7 @@ def sign(secret: str, timestamp: int) -> str:
     return base64.b64encode(digest).decode()
 
 
-class FeishuChannel(ChatChannel[FeishuTarget, FeishuAccount]):
+class FeishuChannel(AccountChannel[FeishuTarget, FeishuAccount]):
     """Posts to custom bots, and writes to users and chats by the applications of accounts."""
 
     name = "Feishu"
@@ -87,6 +90,15 @@ class FeishuChannel(ChatChannel[FeishuTarget, FeishuAccount]):
         data = answer.document.get("data")
         sent = data.get("message_id") if isinstance(data, dict) else None
         return replace(answer, provider_id=sent if isinstance(sent, str) else None)
+
+    async def edit(
+        self, target: FeishuTarget, account: FeishuAccount, content: ChatContent, message_id: str
+    ) -> ApiAnswer:
+        message = {"content": json.dumps(_card(content), ensure_ascii=False)}
+        answer = await self._ask(target, account, "PATCH", f"messages/{message_id}", message)
+        if answer.code in GONE_MESSAGES:
+            raise MessageGone
+        return replace(answer, code="edited") if answer.meaning is DELIVERED else answer
 
     async def _ask(
         self,
@@ -134,7 +146,8 @@ def _reset(response: ProviderResponse) -> float | None:
 def _card(content: ChatContent) -> dict[str, object]:
     elements = [{"tag": "markdown", "content": shortened(content.text, MAX_TEXT)}] if content.text else []
     return {
-        "config": {"wide_screen_mode": True},
+        # Only a card that is shared by all who see it can be changed.
+        "config": {"wide_screen_mode": True, "update_multi": True},
         "header": {"title": {"tag": "plain_text", "content": content.title}},
         "elements": elements or [{"tag": "markdown", "content": content.escaped_title}],
     }

@@ -18,7 +18,7 @@ def open_chat(accounts: Accounts, parts: ChatParts) -> dict[Channel, ChannelAtte
         Channel.DINGTALK: DingtalkChannel(parts, accounts.dingtalk).attempt,
         Channel.FEISHU: FeishuChannel(parts, accounts.feishu).attempt,
         Channel.SLACK: SlackChannel(parts, accounts.slack).attempt,
-        Channel.TEAMS: TeamsChannel(parts, {}).attempt,
+        Channel.TEAMS: TeamsChannel(parts).attempt,
         Channel.TELEGRAM: TelegramChannel(parts, accounts.telegram).attempt,
         Channel.WECOM: WecomChannel(parts, accounts.wecom).attempt,
     }

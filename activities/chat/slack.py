@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from activities.chat.channel import ChatChannel, HookPost
+from activities.chat.account_channel import AccountChannel, MessageGone
+from activities.chat.channel import HookPost
 from activities.chat.content import ChatContent
 from activities.providers.accounts import SlackAccount
 from activities.providers.answers import (
@@ -35,6 +36,8 @@ ERRORS: Mapping[str, Meaning] = {
     **dict.fromkeys(("fatal_error", "internal_error"), UNKNOWN),
     **dict.fromkeys(("service_unavailable", "request_timeout", "team_added_to_org"), TRANSIENT),
 }
+#: Errors of chat.update and chat.delete for a message that is not there, or that cannot be changed any more.
+GONE_MESSAGES = frozenset({"message_not_found", "edit_window_closed", "cant_update_message"})
 #: What each status of an incoming webhook means.
 STATUSES: Mapping[int, Meaning] = {
     200: DELIVERED,
@@ -44,7 +47,7 @@ STATUSES: Mapping[int, Meaning] = {
 }
 
 
-class SlackChannel(ChatChannel[SlackTarget, SlackAccount]):
+class SlackChannel(AccountChannel[SlackTarget, SlackAccount]):
     """Posts to incoming webhooks, and to conversations by the bots of accounts."""
 
     name = "Slack"
@@ -70,6 +73,19 @@ class SlackChannel(ChatChannel[SlackTarget, SlackAccount]):
             return answer
         # Conversation and time stamp: what chat.update and chat.delete need.
         return replace(answer, provider_id=f"{answer.document.get('channel')}/{answer.document.get('ts')}")
+
+    async def edit(
+        self,
+        target: SlackTarget,  # noqa: ARG002 - the id of the message has the conversation
+        account: SlackAccount,
+        content: ChatContent,
+        message_id: str,
+    ) -> ApiAnswer:
+        conversation, _, ts = message_id.partition("/")
+        answer = await self._ask(account, "chat.update", {"channel": conversation, "ts": ts, **_message(content)})
+        if answer.code in GONE_MESSAGES:
+            raise MessageGone
+        return replace(answer, code="edited") if answer.meaning is DELIVERED else answer
 
     async def _ask(self, account: SlackAccount, api_method: str, message: Mapping[str, object]) -> ApiAnswer:
         """Call a method of the Web API."""

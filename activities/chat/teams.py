@@ -5,7 +5,6 @@ from collections.abc import Mapping
 
 from activities.chat.channel import ChatChannel, HookPost
 from activities.chat.content import ChatContent
-from activities.providers.accounts import Account
 from activities.providers.answers import CONTENT, DELIVERED, HOOK_GONE, OPERATOR, TRANSIENT, Meaning, busy
 from activities.providers.http import ProviderResponse
 from activities.providers.token_calls import ApiAnswer
@@ -24,7 +23,7 @@ STATUSES: Mapping[int, Meaning] = {
 _GONE = ("disabled", "not found", "notfound", "deleted", "could not be found")
 
 
-class TeamsChannel(ChatChannel[TeamsTarget, Account]):
+class TeamsChannel(ChatChannel[TeamsTarget]):
     """Posts cards to workflows."""
 
     name = "Teams"

@@ -7,7 +7,8 @@ from dataclasses import replace
 from html import unescape
 from typing import Any
 
-from activities.chat.channel import ChatChannel
+from activities.chat.account_channel import AccountChannel, MessageGone
+from activities.chat.channel import HookPost
 from activities.chat.content import ChatContent
 from activities.providers.accounts import TelegramAccount
 from activities.providers.answers import CONTENT, DELIVERED, GONE, OPERATOR, TRANSIENT, Meaning, busy
@@ -39,31 +40,54 @@ DESCRIPTIONS: Mapping[str, Meaning] = {
     "not enough rights": OPERATOR,
     "have no rights": OPERATOR,
 }
+#: The same of a message that is not there, or that cannot be changed any more.
+GONE_MESSAGES = ("message to edit not found", "message can't be edited", "message_id_invalid")
 
 
-class TelegramChannel(ChatChannel[TelegramTarget, TelegramAccount]):
+class TelegramChannel(AccountChannel[TelegramTarget, TelegramAccount]):
     """Writes to chats by the bots of accounts. A group that became a supergroup is found under its new id."""
 
     name = "Telegram"
 
+    def hook_post(self, target: TelegramTarget, content: ChatContent) -> HookPost | None:  # noqa: ARG002 - it has none
+        return None
+
     async def send(
         self, request: SendRequest, target: TelegramTarget, account: TelegramAccount, content: ChatContent
     ) -> ApiAnswer:
-        chat = {"chat_id": target.chat_id, "link_preview_options": {"is_disabled": True}}
-        answer = await self._ask(account, "sendMessage", {**chat, **_html(content)})
-        moved_to = _parameters(answer.document).get("migrate_to_chat_id")
-        if isinstance(moved_to, int) and not isinstance(moved_to, bool):
-            await self._move(request, target, str(moved_to))
-            chat["chat_id"] = str(moved_to)
-            answer = await self._ask(account, "sendMessage", {**chat, **_html(content)})
-        if "can't parse entities" in _description(answer.document):
-            # The template's own markup is not valid: the text without any is better than none.
-            answer = await self._ask(account, "sendMessage", {**chat, **_plain(content)})
+        chat = {"chat_id": target.chat_id}
+        answer = await self._write(account, "sendMessage", chat, content)
+        if (moved_to := _moved_to(answer)) is not None:
+            await self._move(request, target, moved_to)
+            answer = await self._write(account, "sendMessage", {"chat_id": moved_to}, content)
         if answer.meaning is not DELIVERED:
             return answer
         result = answer.document.get("result")
         sent = result.get("message_id") if isinstance(result, dict) else None
-        return replace(answer, provider_id=str(sent))
+        return replace(answer, provider_id=str(sent) if isinstance(sent, int) else None)
+
+    async def edit(
+        self, target: TelegramTarget, account: TelegramAccount, content: ChatContent, message_id: str
+    ) -> ApiAnswer:
+        message = {"chat_id": target.chat_id, "message_id": int(message_id)}
+        answer = await self._write(account, "editMessageText", message, content)
+        description = _description(answer.document)
+        if _moved_to(answer) or description.startswith(GONE_MESSAGES):
+            raise MessageGone
+        if answer.meaning is DELIVERED or description.startswith("message is not modified"):
+            return replace(answer, meaning=DELIVERED, code="edited")
+        return answer
+
+    async def _write(
+        self, account: TelegramAccount, api_method: str, message: Mapping[str, object], content: ChatContent
+    ) -> ApiAnswer:
+        """Call a method that writes a text."""
+        message = {**message, "link_preview_options": {"is_disabled": True}}
+        answer = await self._ask(account, api_method, {**message, **_html(content)})
+        if "can't parse entities" in _description(answer.document):
+            # The template's own markup is not valid: the text without any is better than none.
+            return await self._ask(account, api_method, {**message, **_plain(content)})
+        return answer
 
     async def _ask(self, account: TelegramAccount, api_method: str, message: Mapping[str, object]) -> ApiAnswer:
         """Call a method of the Bot API."""
@@ -91,6 +115,12 @@ class TelegramChannel(ChatChannel[TelegramTarget, TelegramAccount]):
         moved = request.subscription.model_copy(update={"target": target.model_copy(update={"chat_id": chat_id})})
         with suppress(SubscriptionChanged, SubscriptionNotFound):
             await self._parts.registry.subscriptions.update([moved])
+
+
+def _moved_to(answer: ApiAnswer) -> str | None:
+    """The new id of a group that became a supergroup."""
+    moved_to = _parameters(answer.document).get("migrate_to_chat_id")
+    return str(moved_to) if isinstance(moved_to, int) and not isinstance(moved_to, bool) else None
 
 
 def _parameters(answer: Mapping[str, Any]) -> Mapping[str, Any]:

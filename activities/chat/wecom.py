@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from activities.chat.channel import ChatChannel, ChatParts, HookPost
+from activities.chat.account_channel import AccountChannel
+from activities.chat.channel import ChatParts, HookPost
 from activities.chat.content import ChatContent
 from activities.providers.accounts import WecomAccount
 from activities.providers.answers import (
@@ -44,7 +45,7 @@ CODES: Mapping[int, Meaning] = {
 BOT_CODES: Mapping[int, Meaning] = {**CODES, 93000: HOOK_GONE, 40014: OPERATOR, 42001: OPERATOR}
 
 
-class WecomChannel(ChatChannel[WecomTarget, WecomAccount]):
+class WecomChannel(AccountChannel[WecomTarget, WecomAccount]):
     """Posts to bots, and writes to members by the applications of accounts."""
 
     name = "WeCom"

@@ -45,6 +45,6 @@ def accounts(sections: Mapping[str, Mapping[str, Any]], **secrets: str) -> Accou
 
 
 def request_for(target: Mapping[str, Any], **fields: Any) -> SendRequest:
-    """A first attempt for this target; `data`: of the event."""
-    data = fields.pop("data", {"order": "42"})
-    return send_request(subscription(dict(target), id="sub_chat"), event(id="1", data=data), **fields)
+    """A first attempt for this target; `data` and `of_event`: of the event, and its other attributes."""
+    attributes = {"id": "1", "data": fields.pop("data", {"order": "42"}), **fields.pop("of_event", {})}
+    return send_request(subscription(dict(target), id="sub_chat"), event(**attributes), **fields)

@@ -28,7 +28,7 @@ async def teams() -> AsyncIterator[FakeTeams]:
 @pytest.fixture
 async def channel() -> AsyncIterator[TeamsChannel]:
     async with opened(cast(Registry, None)) as parts:
-        yield TeamsChannel(parts, {})
+        yield TeamsChannel(parts)
 
 
 def request(teams: FakeTeams, **fields: Any) -> SendRequest:

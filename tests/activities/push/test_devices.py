@@ -46,8 +46,8 @@ def to_phone(**fields: Any) -> SendRequest:
     return request_for({"channel": "push", "fcm": PHONE}, **fields)
 
 
-def to_device(**target: Any) -> SendRequest:
-    return request_for({"channel": "push", "apns": DEVICE, **target})
+def to_device(*, of_event: dict[str, Any] | None = None, **target: Any) -> SendRequest:
+    return request_for({"channel": "push", "apns": DEVICE, **target}, of_event=of_event or {})
 
 
 async def test_fcm_gets_texts_and_data_of_texts(fcm: FakeFcm, channel: PushChannel) -> None:
@@ -213,3 +213,18 @@ async def test_an_account_that_is_missing_is_named(channel: PushChannel) -> None
     target = request.subscription.target.model_copy(update={"apns": None, "fcm": "x"})
     subscription = request.subscription.model_copy(update={"target": target})
     assert (await channel.attempt(replace(request, subscription=subscription))).reason == "no FCM account other"
+
+
+async def test_an_event_that_replaces_another_takes_the_place_of_its_notification(
+    fcm: FakeFcm, apns: FakeApns, channel: PushChannel
+) -> None:
+    first, later = {"id": "1"}, {"id": "2", "replaces": "1"}
+    for of_event in (first, later):
+        await channel.attempt(to_phone(of_event=of_event))
+        await channel.attempt(to_device(of_event=of_event))
+    one, two = fcm.contents(PHONE)
+    assert one["android"]["collapse_key"] == two["android"]["collapse_key"]
+    assert one["android"]["notification"]["tag"] == two["android"]["notification"]["tag"] == one["data"]["delivery"]
+    assert one["apns"]["headers"] == two["apns"]["headers"]
+    assert two["data"]["delivery"] != two["data"]["notice"] == one["data"]["delivery"]
+    assert len({push["headers"]["apns-collapse-id"] for push in apns.accepted}) == 1
