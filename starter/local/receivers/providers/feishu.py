@@ -58,7 +58,10 @@ class FakeFeishu(FakeProvider):
         changes: dict[str, Any] = {"recalled": True}
         if not deletes:
             given = await request.json()
-            changes = {"content": {**message.content, **given, "card": json.loads(given["content"])}, "edits": message.edits + 1}
+            changes = {
+                "content": {**message.content, **given, "card": json.loads(given["content"])},
+                "edits": message.edits + 1,
+            }
         return await self.respond(
             request, message, lambda _: {"code": 0, "data": {}}, accept=lambda sent: self.change(sent, **changes)
         )
