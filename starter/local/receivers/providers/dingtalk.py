@@ -65,5 +65,5 @@ class FakeDingtalk(FakeProvider):
         if message is None or message.id in self.too_old:
             return web.json_response({"errcode": 33014, "errmsg": "the message cannot be recalled"})
         return await self.respond(
-            request, message, lambda _: {"errcode": 0}, accept=lambda sent: self.change(sent, recalled=True)
+            request, message, lambda _: {"errcode": 0}, accept=lambda sent: self.alter(sent, recalled=True)
         )
