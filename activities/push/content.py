@@ -1,8 +1,9 @@
 """PushContent: what a push shows and carries, rendered."""
 
+import hashlib
 import json
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,6 +15,8 @@ from bellwire.sends import SendRequest
 MAX_TITLE, MAX_BODY = 120, 500
 #: Bytes of data. Push services take about 4 kB in all, and some relays 2.5 kB.
 MAX_DATA = 1_500
+#: Bytes of the id by which a device replaces a notice.
+MAX_COLLAPSE_ID = 64
 #: How long a push service keeps a push for a device that is not connected.
 KEPT = timedelta(days=1)
 
@@ -28,8 +31,6 @@ class PushContent:
     badge: int | None
     #: As texts, which is all that FCM takes.
     data: dict[str, str]
-    #: When the event happened.
-    at: datetime
 
 
 async def push_content(renderer: Renderer, request: SendRequest) -> PushContent:
@@ -47,8 +48,14 @@ async def push_content(renderer: Renderer, request: SendRequest) -> PushContent:
         url=url if urlsplit(url).scheme in {"https", "http"} else None,
         badge=int(badge) if badge.isascii() and badge.isdecimal() and len(badge) < 6 else None,
         data={"delivery": request.id, **fields},
-        at=request.delivery.updated_at,
     )
+
+
+def collapse_id(delivery_id: str) -> str:
+    """The id by which a later attempt at a delivery replaces the notice of an earlier one: the delivery's, or its hash."""
+    if len(delivery_id) <= MAX_COLLAPSE_ID:
+        return delivery_id
+    return hashlib.sha256(delivery_id.encode()).hexdigest()
 
 
 def _text(value: Any) -> str:

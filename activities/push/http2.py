@@ -27,6 +27,8 @@ from activities.providers.http import NotSent, ResponseLost
 MAX_BODY = 16 * 1024
 #: Requests at a time, if the server allows as many.
 MAX_STREAMS = 500
+#: Requests in a row that time out, while nothing at all arrives, after which the connection counts as dead.
+MAX_SILENT = 2
 
 
 @dataclass
@@ -53,6 +55,7 @@ class Http2Connection:
         self._streams: dict[int, _Stream] = {}
         self._changed = asyncio.Condition()
         self._limit = 1  # until the server's settings have arrived
+        self._silent = 0
         self.is_open = True
         self._h2.initiate_connection()
         self._flush()
@@ -100,6 +103,9 @@ class Http2Connection:
         except TimeoutError:
             if sent and self.is_open:
                 self._reset(stream_id)
+                self._silent += 1
+                # The next request gets another connection. A network may have dropped this one without telling.
+                self.is_open = self._silent < MAX_SILENT
             raise (ResponseLost("timeout") if sent else NotSent("no free stream")) from None
         except (H2Error, OSError):
             self._close()
@@ -107,6 +113,8 @@ class Http2Connection:
         finally:
             async with self._changed:
                 self._streams.pop(stream_id, None)
+                if not self.is_open and not self._streams:
+                    self._writer.close()
                 self._changed.notify_all()
 
     async def close(self) -> None:
@@ -132,6 +140,7 @@ class Http2Connection:
         """Feed what arrives to the protocol until the connection ends."""
         try:
             while data := await self._reader.read(65_536):
+                self._silent = 0
                 for event in self._h2.receive_data(data):
                     self._handle(event)
                 self._flush()
