@@ -21,8 +21,8 @@ from activities.providers.answers import (
     TRANSIENT,
     UNKNOWN,
     Meaning,
-    blocked,
     busy,
+    no_account,
     outcome_of,
 )
 from activities.providers.http import NotSent, ResponseLost, parse_json
@@ -82,12 +82,12 @@ class Apns:
         """Send the push once."""
         account = self._accounts.get(target.account)
         if account is None:
-            return blocked(f"no APNs account {target.account}", f"add [apns.{target.account}] to BELLWIRE_ACCOUNTS")
+            return no_account("APNs", target.account)
         try:
             token = self._token(target.account, account)
-            response = await self._post(request, target, account, content, token)
+            response = await self._post(target, account, content, token)
             if _meaning(response, target).renew and self._may_renew(target.account, token):
-                response = await self._post(request, target, account, content, self._token(target.account, account))
+                response = await self._post(target, account, content, self._token(target.account, account))
         except NotSent as error:
             return outcome_of(TRANSIENT, f"APNs unreachable: {error}", request)
         except ResponseLost as error:
@@ -101,9 +101,7 @@ class Apns:
             provider_id=response.headers.get("apns-id"),
         )
 
-    async def _post(
-        self, request: SendRequest, target: PushTarget, account: ApnsAccount, content: PushContent, token: str
-    ) -> Http2Response:
+    async def _post(self, target: PushTarget, account: ApnsAccount, content: PushContent, token: str) -> Http2Response:
         url = account.production_url if target.environment != "sandbox" else account.sandbox_url
         headers = {
             "authorization": f"bearer {token}",
@@ -111,7 +109,8 @@ class Apns:
             "apns-push-type": "alert",
             "apns-priority": "10",
             "apns-expiration": str(int(self._clock() + KEPT.total_seconds())),
-            "apns-collapse-id": collapse_id(request.id),
+            # A later attempt, or an event that replaces this one, replaces the notice.
+            "apns-collapse-id": collapse_id(content.notice_id),
             "content-type": "application/json",
         }
         parts, body = urlsplit(url), json.dumps(_payload(content), ensure_ascii=False).encode()
