@@ -3,7 +3,6 @@
 from typing import NamedTuple, Self
 
 from bellwire.formats.mailboxes import folded
-from bellwire.formats.phone_numbers import number_key
 from bellwire.targets import SPECS, Channel
 from bellwire.targets.recipients import recipient_at
 from starter.operations.problems import InputInvalid
@@ -22,28 +21,16 @@ class Recipient(NamedTuple):
     @classmethod
     def parse(cls, address: str, channel: Channel | None = None) -> Self:
         """Without a channel: email for an address with an @, otherwise SMS. Raises InputInvalid, without the address."""
-        if channel is None:
-            channel = _channel_of(address)
-        elif channel not in CHANNELS:
+        to = channel or (Channel.EMAIL if "@" in folded(address) else Channel.SMS)
+        if to not in CHANNELS:
             raise InputInvalid(
-                f"{channel} has no addresses of people",
+                f"a {to} has no address of a person",
                 field="channel",
                 remedy=f"pause or delete the subscription, or write one of {', '.join(CHANNELS)}",
             )
         try:
-            return cls(channel, recipient_at(channel, address))
+            return cls(to, recipient_at(to, address))
         except ValueError as error:
-            raise InputInvalid(str(error), field="address") from None
-
-
-def _channel_of(address: str) -> Channel:
-    if "@" in folded(address):
-        return Channel.EMAIL
-    if any(letter.isalpha() for letter in number_key(address)):
-        others = ", ".join(channel for channel in CHANNELS if channel not in {Channel.EMAIL, Channel.SMS})
-        raise InputInvalid(
-            "is missing, and the address is neither of email nor of sms",
-            field="channel",
-            remedy=f"name one of {others}",
-        )
-    return Channel.SMS
+            others = ", ".join(each for each in CHANNELS if each not in {Channel.EMAIL, Channel.SMS})
+            remedy = "" if channel else f"or name the channel of another address: {others}"
+            raise InputInvalid(str(error), field="address", remedy=remedy) from None
