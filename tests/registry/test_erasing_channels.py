@@ -25,8 +25,8 @@ from bellwire.subscriptions import Subscription, SubscriptionState
 from bellwire.suppressions import Suppression, SuppressionReason
 from bellwire.targets import SPECS, Channel, ChannelSpec, ChannelTarget
 from bellwire.targets.recipients import recipient_at
+from starter.operations.platform.recipients import Recipient
 from starter.operations.problems import InputInvalid
-from starter.operations.subscribers.recipients import Recipient
 from tests.factories import event, subscription
 
 OF_PEOPLE = [spec for spec in SPECS.values() if spec.example.recipients]

@@ -14,7 +14,7 @@ from starter.cli.input.durations import parse_duration
 from starter.cli.tables import print_facts
 from starter.cli.terminal import AsJson, command, note, opened_registry, print_json
 from starter.operations.platform import retention
-from starter.operations.subscribers.recipients import Recipient
+from starter.operations.platform.recipients import Recipient
 
 #: Runs that are named in the note; --json names all.
 MAX_NAMED = 10

@@ -11,8 +11,8 @@ from bellwire.errors import TemporalUnavailable
 from bellwire.registry import Registry
 from bellwire.registry.upkeep.results import Erased, Purged
 from bellwire.temporal.connection import cause_of
+from starter.operations.platform.recipients import Recipient
 from starter.operations.problems import InputInvalid
-from starter.operations.subscribers.recipients import Recipient
 
 #: A younger event is purged by force only: a publisher that publishes it again must still be recognised.
 MIN_AGE = timedelta(days=1)

@@ -4,8 +4,8 @@ from bellwire.registry import Registry
 from bellwire.registry.db.auditing import change
 from bellwire.suppressions import EVERYWHERE, Reported, Suppression, SuppressionReason
 from bellwire.targets import Channel
+from starter.operations.platform.recipients import Recipient
 from starter.operations.problems import InputInvalid, Kind, OperationError
-from starter.operations.subscribers.recipients import Recipient
 
 
 def listed_address(address: str | None, channel: Channel | None) -> str | None:
