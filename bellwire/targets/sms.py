@@ -60,4 +60,5 @@ SMS = ChannelSpec(
     intent=True,
     receipts=True,
     address_key=number_key,
+    fields_of=lambda address: {"to": number_key(address)},
 )
