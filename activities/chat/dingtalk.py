@@ -97,9 +97,7 @@ class DingtalkChannel(AccountChannel[DingtalkTarget, DingtalkAccount]):
         if answer.meaning is not DELIVERED or not isinstance(sent, int | str):
             return answer
         # Without another attempt, nothing could ask what became of it.
-        schedule = request.subscription.retry_schedule
-        only = schedule is not None and request.schedule_step >= len(schedule)
-        meaning = DELIVERED if only else _ACCEPTED
+        meaning = _ACCEPTED if request.seconds_left else DELIVERED
         return replace(answer, meaning=meaning, code="accepted", provider_id=f"{_TASK}{sent}")
 
     async def _ask_result(
