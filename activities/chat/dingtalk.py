@@ -7,8 +7,10 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from urllib.parse import quote
@@ -33,7 +35,7 @@ from activities.providers.answers import (
 from activities.providers.hooks import HookFailed, Hooks
 from activities.providers.http import call, limits, parse_object
 from activities.providers.token_calls import ApiAnswer, answer_of, outcome_of_call, with_token
-from activities.providers.tokens import IssuedToken, Tokens, TokenUnavailable
+from activities.providers.tokens import IssuedToken, Tokens, issued_token, no_token
 from activities.rendering.renderer import Renderer
 from activities.rendering.text import shortened, shortened_bytes
 from bellwire.deliveries import Fault, Outcome, OutcomeKind
@@ -141,7 +143,7 @@ class DingtalkChannel:
         notice = {"agent_id": account.agent_id, **to, "msg": _markdown(content)}
         answer = await self._post(account, "message/corpconversation/asyncsend_v2", notice, token)
         task = answer.document.get("task_id")
-        if answer.meaning is not DELIVERED or not isinstance(task, int | str):
+        if answer.meaning is not DELIVERED or not isinstance(task, int | str) or isinstance(task, bool):
             return answer
         meaning = DELIVERED if only else _ACCEPTED
         return ApiAnswer(meaning=meaning, code="accepted", text=answer.text, provider_id=f"{_TASK}{task}")
@@ -159,7 +161,7 @@ class DingtalkChannel:
             return ApiAnswer(meaning=answer.meaning, code=answer.code, text=answer.text, provider_id=provider_id)
         to = str(target.user or target.department)
         for field, (code, meaning) in _RESULTS.items():
-            if to in {str(each) for each in result.get(field) or ()}:
+            if to in _ids(result.get(field)):
                 return ApiAnswer(meaning=meaning, code=code, text=answer.text, provider_id=provider_id)
         known = target.department is not None and any(
             result.get(field) for field in ("read_user_id_list", "unread_user_id_list")
@@ -178,7 +180,14 @@ class DingtalkChannel:
             params={"access_token": token},
             data=json.dumps(content, ensure_ascii=False).encode(),
         )
-        return answer_of(response, "errcode", CODES, OPERATOR)
+        answer = answer_of(response, "errcode", CODES, OPERATOR)
+        if answer.code == "88":
+            # The code of the gateway in front: what it refused, such as the token, is in the sub code.
+            sub = str(answer.document.get("sub_code"))
+            found = CODES.get(int(sub)) if re.fullmatch("[0-9]{1,9}", sub, re.ASCII) else None
+            if found is not None and found is not DELIVERED:
+                return replace(answer, meaning=found.after(response.retry_after), code=f"88 {sub}")
+        return answer
 
     async def _issue(self, account: DingtalkAccount) -> IssuedToken:
         response = await call(
@@ -191,11 +200,10 @@ class DingtalkChannel:
             shown=f"{account.url}/gettoken",
         )
         document = parse_object(response.text)
-        token, life, code = document.get("access_token"), document.get("expires_in"), document.get("errcode")
-        if isinstance(token, str) and token and isinstance(life, int):
-            return IssuedToken(token=token, life=life)
-        known = isinstance(code, int) and code not in {0, -1}
-        raise TokenUnavailable(f"DingTalk {code if known else response.status}", operator=known)
+        issued = issued_token(document.get("access_token"), document.get("expires_in"))
+        if issued is None:
+            raise no_token("DingTalk", document.get("errcode"), response)
+        return issued
 
 
 #: Lists of recipients in the result of a notice, with what it means to be in one.
@@ -204,10 +212,17 @@ _RESULTS: Mapping[str, tuple[str, Meaning]] = {
     "invalid_dept_id_list": ("invalid", Meaning(kind=OutcomeKind.REJECTED, fault=Fault.RECEIVER, disable=True)),
     # Over the limit of a day, or the same content as an earlier notice of this day.
     "forbidden_user_id_list": ("forbidden", CONTENT),
+    "forbidden_list": ("forbidden", CONTENT),
     "failed_user_id_list": ("failed", Meaning(kind=OutcomeKind.REJECTED, fault=Fault.PROVIDER)),
     "read_user_id_list": ("read", DELIVERED),
     "unread_user_id_list": ("unread", DELIVERED),
 }
+
+
+def _ids(value: Any) -> set[str]:
+    """The ids of a list, whose members are ids or objects that have one."""
+    found = value if isinstance(value, list) else ()
+    return {str(each.get("userid") if isinstance(each, dict) else each) for each in found}
 
 
 def _markdown(content: ChatContent) -> dict[str, object]:

@@ -28,7 +28,7 @@ from activities.providers.answers import (
 from activities.providers.hooks import HookFailed, Hooks
 from activities.providers.http import ProviderResponse, call, limits, parse_object
 from activities.providers.token_calls import ApiAnswer, answer_of, outcome_of_call, with_token
-from activities.providers.tokens import IssuedToken, Tokens, TokenUnavailable
+from activities.providers.tokens import IssuedToken, Tokens, issued_token, no_token
 from activities.rendering.renderer import Renderer
 from activities.rendering.text import shortened
 from bellwire.deliveries import Outcome
@@ -122,7 +122,7 @@ class FeishuChannel:
             response = await self._hooks.post(target.webhook.get_secret_value(), message, delivery=request.id)
         except HookFailed as failure:
             return failure.outcome
-        answer = answer_of(response, "code", BOT_CODES, OPERATOR)
+        answer = answer_of(response, "code", BOT_CODES, OPERATOR, or_field="StatusCode")
         code = answer.code
         return outcome_of(answer.meaning, f"Feishu {code}", request, response=answer.text)
 
@@ -159,13 +159,10 @@ class FeishuChannel:
             data=json.dumps({"app_id": account.app_id, "app_secret": account.app_secret.get_secret_value()}).encode(),
         )
         document = parse_object(response.text)
-        token, life, code = document.get("tenant_access_token"), document.get("expire"), document.get("code")
-        if code == 0 and isinstance(token, str) and token and isinstance(life, int):
-            return IssuedToken(token=token, life=life)
-        known = isinstance(code, int) and code != 0 and response.status < 500
-        raise TokenUnavailable(
-            f"Feishu {code if known else response.status}", operator=known, retry_after=response.retry_after
-        )
+        code, issued = document.get("code"), issued_token(document.get("tenant_access_token"), document.get("expire"))
+        if issued is None or code != 0:
+            raise no_token("Feishu", code if response.status < 500 else None, response)
+        return issued
 
 
 def _reset(response: ProviderResponse) -> float | None:

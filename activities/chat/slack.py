@@ -1,6 +1,7 @@
 """SlackChannel: incoming webhooks, and chat.postMessage of a bot. docs.slack.dev/apis/web-api/rate-limits"""
 
 import json
+import re
 from collections.abc import Mapping
 
 import aiohttp
@@ -18,6 +19,7 @@ from activities.providers.answers import (
     Meaning,
     blocked,
     busy,
+    is_page,
     outcome_of,
     suppressed_outcome,
 )
@@ -42,6 +44,8 @@ ERRORS: Mapping[str, Meaning] = {
     **dict.fromkeys(("fatal_error", "internal_error"), UNKNOWN),
     **dict.fromkeys(("service_unavailable", "request_timeout", "team_added_to_org"), TRANSIENT),
 }
+#: The errors that a reason may show.
+_ERROR = re.compile(r"[a-z_]{2,60}", re.ASCII)
 #: What each status of an incoming webhook means.
 STATUSES: Mapping[int, Meaning] = {
     200: DELIVERED,
@@ -85,7 +89,11 @@ class SlackChannel:
             return failure.outcome
         code = response.status
         meaning = STATUSES.get(code, TRANSIENT)
-        return outcome_of(meaning.after(response.retry_after), f"Slack {code}", request, response=response.text)
+        if code < 300 and response.text.strip() != "ok":
+            meaning = UNKNOWN  # Slack says ok; others, such as a proxy, may say anything
+        elif meaning is HOOK_GONE and is_page(response.text):
+            meaning = OPERATOR
+        return outcome_of(meaning.after(response.retry_after), f"Slack {code}", request, response=response.shown)
 
     async def _post_message(self, request: SendRequest, target: SlackTarget, message: Mapping[str, object]) -> Outcome:
         account = self._accounts.get(target.account)
@@ -110,15 +118,20 @@ class SlackChannel:
         answer = parse_object(response.text)
         if response.status == 200 and answer.get("ok") is True:
             # Conversation and time stamp: what chat.update and chat.delete need.
-            return outcome_of(DELIVERED, "Slack ok", request, provider_id=f"{answer.get('channel')}/{answer.get('ts')}")
-        code = shortened(str(answer.get("error", response.status)), 60)
+            conversation, ts = answer.get("channel"), answer.get("ts")
+            sent = f"{conversation}/{ts}" if isinstance(conversation, str) and isinstance(ts, str) else None
+            return outcome_of(DELIVERED, "Slack ok", request, provider_id=sent)
+        error = answer.get("error")
+        code = error if isinstance(error, str) and _ERROR.fullmatch(error) else str(response.status)
         if response.status == 429:
             meaning = busy(1)
-        elif response.status >= 500 or not answer:
-            meaning = TRANSIENT
+        elif code in ERRORS:
+            meaning = ERRORS[code]
+        elif answer.get("ok") is not False and response.status < 300:
+            meaning = UNKNOWN  # not an answer of Slack
         else:
-            meaning = ERRORS.get(code, OPERATOR)
-        return outcome_of(meaning.after(response.retry_after), f"Slack {code}", request, response=response.text)
+            meaning = TRANSIENT if response.status >= 500 or not answer else OPERATOR
+        return outcome_of(meaning.after(response.retry_after), f"Slack {code}", request, response=response.shown)
 
 
 def _message(content: ChatContent) -> dict[str, object]:

@@ -13,6 +13,7 @@ from activities.providers.answers import (
     Meaning,
     blocked,
     busy,
+    is_page,
     outcome_of,
 )
 from activities.providers.hooks import HookFailed, Hooks
@@ -56,8 +57,9 @@ class TeamsChannel:
         code = response.status
         meaning = STATUSES.get(code, TRANSIENT)
         if code in {401, 403, 404}:
-            meaning = HOOK_GONE if any(word in response.text.lower() for word in _GONE) else OPERATOR
-        return outcome_of(meaning.after(response.retry_after), f"Teams {code}", request, response=response.text)
+            says_so = not is_page(response.text) and any(word in response.text.lower() for word in _GONE)
+            meaning = HOOK_GONE if says_so else OPERATOR
+        return outcome_of(meaning.after(response.retry_after), f"Teams {code}", request, response=response.shown)
 
 
 def _message(content: ChatContent) -> dict[str, object]:

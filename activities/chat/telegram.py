@@ -53,6 +53,7 @@ DESCRIPTIONS: Mapping[str, Meaning] = {
     "group chat was upgraded": TRANSIENT,
     "not enough rights": OPERATOR,
     "have no rights": OPERATOR,
+    "need administrator rights": OPERATOR,
 }
 
 
@@ -84,12 +85,14 @@ class TelegramChannel:
             return blocked(str(error))
         outcome, answer = await self._send(request, account, target.chat_id, _html(content))
         moved_to = _parameters(answer).get("migrate_to_chat_id")
-        if isinstance(moved_to, int) and not isinstance(moved_to, bool):
+        chat_id = target.chat_id
+        if isinstance(moved_to, int) and not isinstance(moved_to, bool) and abs(moved_to) < 2**63:
+            chat_id = str(moved_to)
             await self._move(request, target, str(moved_to))
-            outcome, answer = await self._send(request, account, str(moved_to), _html(content))
+            outcome, answer = await self._send(request, account, chat_id, _html(content))
         if "can't parse entities" in _description(answer):
             # The template's own markup is not valid: the text without any is better than none.
-            outcome, _ = await self._send(request, account, target.chat_id, _plain(content))
+            outcome, _ = await self._send(request, account, chat_id, _plain(content))
         return outcome
 
     async def _send(
@@ -105,6 +108,7 @@ class TelegramChannel:
                 headers={"Content-Type": "application/json"},
                 data=json.dumps(body).encode(),
                 shown=f"{account.url}/bot{REDACTED}/sendMessage",
+                secrets=[account.token.get_secret_value()],
             )
         except NotSent as error:
             return outcome_of(TRANSIENT, f"Telegram unreachable: {error}", request), {}
@@ -114,10 +118,15 @@ class TelegramChannel:
         if response.status == 200 and answer.get("ok") is True:
             result = answer.get("result")
             sent = result.get("message_id") if isinstance(result, dict) else None
-            return outcome_of(DELIVERED, "Telegram ok", request, provider_id=str(sent)), answer
-        code = answer.get("error_code", response.status)
-        code = code if isinstance(code, int) else response.status
-        if code >= 500 or not answer:
+            known = isinstance(sent, int) and not isinstance(sent, bool)
+            return outcome_of(DELIVERED, "Telegram ok", request, provider_id=str(sent) if known else None), {}
+        code = answer.get("error_code")
+        code = code if isinstance(code, int) and 400 <= code < 600 else response.status
+        if code < 300 and answer.get("ok") is not False:
+            meaning = UNKNOWN  # not an answer of Telegram
+        elif code == 429:
+            meaning = CODES[code]
+        elif code >= 500 or not answer:
             meaning = TRANSIENT
         elif code == 400:
             description = _description(answer)
@@ -126,7 +135,7 @@ class TelegramChannel:
             meaning = CODES.get(code, OPERATOR)
         asked = _parameters(answer).get("retry_after")
         wait = float(asked) if isinstance(asked, int) and 0 <= asked < 10**6 else response.retry_after
-        return outcome_of(meaning.after(wait), f"Telegram {code}", request, response=response.text), answer
+        return outcome_of(meaning.after(wait), f"Telegram {code}", request, response=response.shown), answer
 
     async def _move(self, request: SendRequest, target: TelegramTarget, chat_id: str) -> None:
         """Store the new id of the chat, unless the subscription was changed meanwhile."""

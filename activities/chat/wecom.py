@@ -1,6 +1,7 @@
 """WecomChannel: the bots of groups, and messages of an application. developer.work.weixin.qq.com/document/path/90236"""
 
 import json
+import re
 from collections.abc import Mapping
 from functools import partial
 
@@ -25,7 +26,7 @@ from activities.providers.answers import (
 from activities.providers.hooks import HookFailed, Hooks
 from activities.providers.http import call, limits, parse_object
 from activities.providers.token_calls import ApiAnswer, answer_of, outcome_of_call, with_token
-from activities.providers.tokens import IssuedToken, Tokens, TokenUnavailable
+from activities.providers.tokens import IssuedToken, Tokens, issued_token, no_token
 from activities.rendering.renderer import Renderer
 from activities.rendering.text import shortened_bytes
 from bellwire.deliveries import Outcome
@@ -116,13 +117,14 @@ class WecomChannel:
         if answer.meaning is not DELIVERED:
             return answer
         # It says 0 also if the one member that it was for does not exist, or has no licence.
-        if target.user is not None and target.user in str(answer.document.get("invaliduser") or "").split("|"):
-            return ApiAnswer(meaning=GONE, code="invaliduser", text=answer.text)
-        if target.user is not None and target.user in str(answer.document.get("unlicenseduser") or "").split("|"):
-            return ApiAnswer(meaning=OPERATOR, code="unlicenseduser", text=answer.text)
-        for field, given in (("invalidparty", target.party), ("invalidtag", target.tag)):
-            if given is not None and given in str(answer.document.get(field) or "").split("|"):
-                return ApiAnswer(meaning=HOOK_GONE, code=field, text=answer.text)
+        for field, given, meaning in (
+            ("invaliduser", target.user, GONE),
+            ("unlicenseduser", target.user, OPERATOR),
+            ("invalidparty", target.party, HOOK_GONE),
+            ("invalidtag", target.tag, HOOK_GONE),
+        ):
+            if given is not None and given.casefold() in _ids(answer.document.get(field)):
+                return ApiAnswer(meaning=meaning, code=field, text=answer.text)
         sent = answer.document.get("msgid")
         return ApiAnswer(
             meaning=DELIVERED, code="0", text=answer.text, provider_id=sent if isinstance(sent, str) else None
@@ -139,11 +141,16 @@ class WecomChannel:
             shown=f"{account.url}/cgi-bin/gettoken",
         )
         document = parse_object(response.text)
-        token, life, code = document.get("access_token"), document.get("expires_in"), document.get("errcode", 0)
-        if isinstance(token, str) and token and isinstance(life, int):
-            return IssuedToken(token=token, life=life)
-        known = isinstance(code, int) and code not in {0, -1}
-        raise TokenUnavailable(f"WeCom {code if known else response.status}", operator=known)
+        issued = issued_token(document.get("access_token"), document.get("expires_in"))
+        if issued is None:
+            raise no_token("WeCom", document.get("errcode"), response)
+        return issued
+
+
+def _ids(value: object) -> set[str]:
+    """The ids of a list, or of a text with | between them. WeCom's ignore case."""
+    found = value if isinstance(value, list) else re.split(r"[|,]", str(value or ""))
+    return {str(each).strip().casefold() for each in found}
 
 
 def _message(

@@ -5,14 +5,18 @@ the others go on with the token that they have, or wait for the new one.
 """
 
 import asyncio
+import math
+import re
 import time
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import structlog
 
+from activities.providers.http import NotSent, ProviderResponse, ResponseLost
 from bellwire.registry import Registry
 from bellwire.registry.providers.tokens import StoredToken
 
@@ -22,6 +26,13 @@ log = structlog.get_logger("bellwire")
 REPLACED_AFTER = 0.9
 #: How long a worker may take to get a token before another one may ask, and seconds between looks while one waits for it.
 CLAIM, LOOK_SECONDS = timedelta(seconds=30), 0.1
+#: Seconds after a failure in which a token that is still valid is not replaced.
+PAUSE_SECONDS = 10.0
+#: Seconds for which a token may be used: the least, the most, and those of one that comes without.
+LEAST_LIFE, MOST_LIFE, ASSUMED_LIFE = 60.0, 30 * 86_400.0, 600.0
+
+#: What headers and queries can carry.
+_TOKEN = re.compile(r"[\x21-\x7e]{1,16384}", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +57,26 @@ class TokenUnavailable(Exception):
         self.retry_after = retry_after
 
 
+def issued_token(token: Any, life: Any) -> IssuedToken | None:
+    """The token of an answer, whatever its life is said to be; None if it is no token."""
+    if not isinstance(token, str) or not _TOKEN.fullmatch(token):
+        return None
+    if isinstance(life, str) and re.fullmatch("[0-9]{1,12}", life, re.ASCII):
+        life = int(life)
+    is_number = (
+        isinstance(life, int | float) and not isinstance(life, bool) and (isinstance(life, int) or math.isfinite(life))
+    )
+    return IssuedToken(token=token, life=min(max(life, LEAST_LIFE), MOST_LIFE) if is_number else ASSUMED_LIFE)
+
+
+def no_token(name: str, code: Any, response: ProviderResponse) -> TokenUnavailable:
+    """The failure of an answer without a token. `code`: the provider's; 0 and -1 say nothing of the account."""
+    known = isinstance(code, int) and not isinstance(code, bool) and code not in {0, -1}
+    return TokenUnavailable(
+        f"{name} {code if known else response.status}", operator=known, retry_after=response.retry_after
+    )
+
+
 class Tokens:
     """The tokens of `account` with `provider`. `issue` asks the provider for one, and raises TokenUnavailable."""
 
@@ -62,29 +93,44 @@ class Tokens:
         self._clock = clock
         self._known: StoredToken | None = None
         self._lock = asyncio.Lock()
+        #: The last failure, and when it was.
+        self._failure: Exception | None = None
+        self._failed_at = -math.inf
 
     async def current(self) -> StoredToken:
         """The token to use now. Raises TokenUnavailable."""
         known = self._known
         if known is not None and not self._is_old(known):
             return known
+        asked_at = time.monotonic()
         async with self._lock:
             known = self._known = await self._registry.provider_tokens.get(self._provider, self._account)
             if known is None or self._is_over(known):
+                self._check_failed_since(asked_at)
                 return await self._next(known)
-            if self._is_old(known):
-                # It is still valid: if another worker gets the next one, this one does not wait.
-                return await self._claimed(known) or known
+            if self._is_old(known) and time.monotonic() - self._failed_at > PAUSE_SECONDS:
+                # It is still valid: if another worker gets the next one, or there is none, this one does not wait.
+                try:
+                    return await self._claimed(known) or known
+                except (TokenUnavailable, NotSent):
+                    return known
             return known
 
     async def after(self, rejected: StoredToken) -> StoredToken:
         """The token after one that the provider rejected: another worker's, or a new one. Raises TokenUnavailable."""
+        asked_at = time.monotonic()
         async with self._lock:
             if self._known is None or self._known.generation <= rejected.generation:
                 self._known = await self._registry.provider_tokens.get(self._provider, self._account)
             if self._known is not None and self._known.generation > rejected.generation:
                 return self._known
+            self._check_failed_since(asked_at)
             return await self._next(rejected)
+
+    def _check_failed_since(self, asked_at: float) -> None:
+        """Those that waited while the provider was asked share its failure, or the last one would wait for many of them."""
+        if self._failure is not None and self._failed_at >= asked_at:
+            raise self._failure
 
     async def _next(self, known: StoredToken | None) -> StoredToken:
         """The token after this one, from the provider or from the worker that is getting it."""
@@ -107,9 +153,13 @@ class Tokens:
             return None
         try:
             issued = await self._issue()
-        except BaseException:
+        except BaseException as error:
             await tokens.release(self._provider, self._account, by=caller)
-            raise
+            # Only the token was asked for: no message was sent.
+            failure = TokenUnavailable(str(error)) if isinstance(error, ResponseLost) else error
+            if isinstance(failure, TokenUnavailable | NotSent):
+                self._failure, self._failed_at = failure, time.monotonic()
+            raise failure from None
         expires_at = self._clock() + timedelta(seconds=issued.life)
         self._known = await tokens.store(
             self._provider, self._account, generation=generation, token=issued.token, expires_at=expires_at

@@ -11,7 +11,7 @@ import aiohttp
 from yarl import URL
 
 from activities.egress.capped import read_start
-from activities.egress.failures import CLIENT_ERRORS, COMMON_HEADERS, classify_error, is_before_sending, redact
+from activities.egress.failures import CLIENT_ERRORS, COMMON_HEADERS, classify_sent, is_before_sending, redact
 from activities.egress.policy import Egress, EgressRefused, timeouts
 from activities.egress.retry_after import retry_after
 from activities.providers.accounts import VapidKey
@@ -21,6 +21,7 @@ from activities.providers.answers import (
     GONE,
     OPERATOR,
     TRANSIENT,
+    UNKNOWN,
     Meaning,
     blocked,
     busy,
@@ -29,7 +30,7 @@ from activities.providers.answers import (
 from activities.push.content import KEPT, PushContent
 from activities.push.encryption import base64url, encrypt, from_base64url, private_key, public_bytes, signed_token
 from activities.sending.exchanges import note_exchange
-from activities.sending.redaction import Reply, http_exchange
+from activities.sending.redaction import Reply, http_exchange, url_secrets, without_secrets
 from bellwire.deliveries import Outcome, OutcomeKind
 from bellwire.exchanges import REDACTED
 from bellwire.sends import SendRequest
@@ -107,6 +108,7 @@ class WebPush:
     ) -> Outcome:
         dialled = self._egress.dialling()
         shown = f"https://{urlsplit(browser.endpoint).hostname}/{REDACTED}"
+        secrets = url_secrets(browser.endpoint)
         note = partial(http_exchange, "POST", shown, headers, b"")
         try:
             async with self._session.post(
@@ -114,19 +116,19 @@ class WebPush:
             ) as response:
                 self._egress.check_forwarded(response)
                 start = await read_start(response, RESPONSE_BYTES)
-                note_exchange(
-                    partial(
-                        note, Reply(response.status, response.reason, response.headers, start), private=dialled.private
-                    )
-                )
+                # With the URL of the message, anybody can delete it.
+                secrets += url_secrets(response.headers.get("location", ""))
+                reply = Reply(response.status, response.reason, response.headers, start)
+                note_exchange(partial(note, reply, private=dialled.private, known=secrets))
                 code, wait = response.status, retry_after(response.headers.get("retry-after"), now=self._clock())
-                meaning = STATUSES.get(code, TRANSIENT).after(wait)
+                meaning = STATUSES.get(code, TRANSIENT if code >= 300 else UNKNOWN).after(wait)
         except CLIENT_ERRORS as error:
             if dialled.private or not is_before_sending(error):
                 note_exchange(partial(note, None, private=dialled.private))
-            return redact(classify_error(error), error, dialled, delivery=request.id)
-        # Not the message's Location as its id: with that URL, anybody can delete the message.
-        return outcome_of(meaning, f"Web Push {code}", request, response=start.decode(errors="replace"))
+            return redact(classify_sent(error), error, dialled, delivery=request.id)
+        # Not the message's Location as its id, either.
+        text = without_secrets(start.decode(errors="replace"), secrets)
+        return outcome_of(meaning, f"Web Push {code}", request, response=text)
 
     def _authorization(self, account: str, endpoint: str) -> str:
         """VAPID: a token for this push service, which is reused until half of its life is over."""

@@ -12,7 +12,7 @@ import aiohttp
 
 from activities.providers.accounts import WechatAccount
 from activities.providers.http import call, limits, parse_object
-from activities.providers.tokens import IssuedToken, TokenUnavailable
+from activities.providers.tokens import IssuedToken, TokenUnavailable, issued_token
 from activities.wechat.codes import MINUTE_QUOTA
 
 #: Least seconds between tokens by force, of one worker: at most 20 a day.
@@ -59,10 +59,10 @@ class WechatTokens:
             data=json.dumps(body).encode(),
         )
         document = parse_object(response.text)
-        token, life, code = document.get("access_token"), document.get("expires_in"), document.get("errcode", 0)
-        if isinstance(token, str) and token and isinstance(life, int):
-            return IssuedToken(token=token, life=life)
-        known = isinstance(code, int) and code not in {0, -1}
+        code, issued = document.get("errcode"), issued_token(document.get("access_token"), document.get("expires_in"))
+        if issued is not None:
+            return issued
+        known = isinstance(code, int) and not isinstance(code, bool) and code not in {0, -1}
         raise TokenUnavailable(
             f"WeChat {code if known else response.status}",
             operator=known and code not in _PASSING,
