@@ -121,8 +121,8 @@ class SlackChannel:
             conversation, ts = answer.get("channel"), answer.get("ts")
             sent = f"{conversation}/{ts}" if isinstance(conversation, str) and isinstance(ts, str) else None
             return outcome_of(DELIVERED, "Slack ok", request, provider_id=sent)
-        error = answer.get("error")
-        code = error if isinstance(error, str) and _ERROR.fullmatch(error) else str(response.status)
+        found = answer.get("error")
+        code = found if isinstance(found, str) and _ERROR.fullmatch(found) else str(response.status)
         if response.status == 429:
             meaning = busy(1)
         elif code in ERRORS:

@@ -121,7 +121,7 @@ def _refusal(response: ProviderResponse, document: Mapping[str, Any]) -> ApiAnsw
     error: Mapping[str, Any] = found if isinstance(found, dict) else {}
     details = _objects(error.get("details"))
     named = [each.get("errorCode") for each in details if str(each.get("@type", "")).endswith("FcmError")]
-    code = next((each for each in (*named, error.get("status")) if _is_code(each)), str(response.status))
+    code = str(next((each for each in (*named, error.get("status")) if _is_code(each)), response.status))
     if not error:
         meaning = STATUSES.get(response.status, _of_status(response.status))
     elif code == "INVALID_ARGUMENT":

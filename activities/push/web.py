@@ -101,7 +101,11 @@ class WebPush:
             # A later attempt at the same delivery replaces one that is not delivered yet. At most 32 characters.
             "topic": base64url(hashlib.sha256(request.id.encode()).digest())[:32],
         }
-        return await self._post(request, browser, url, headers, body)
+        outcome = await self._post(request, browser, url, headers, body)
+        if outcome.reason == "Web Push 401":
+            # Perhaps the clock was wrong when it was signed.
+            self._tokens.pop((account, _audience(browser.endpoint)), None)
+        return outcome
 
     async def _post(
         self, request: SendRequest, browser: Browser, url: URL, headers: Mapping[str, str], body: bytes
@@ -132,8 +136,7 @@ class WebPush:
 
     def _authorization(self, account: str, endpoint: str) -> str:
         """VAPID: a token for this push service, which is reused until half of its life is over."""
-        parts, now = urlsplit(endpoint), self._clock()
-        audience = f"{parts.scheme}://{parts.netloc}"
+        audience, now = _audience(endpoint), self._clock()
         found = self._tokens.get((account, audience))
         if found is not None and now < found[1]:
             return found[0]
@@ -144,6 +147,11 @@ class WebPush:
             self._tokens.clear()
         self._tokens[account, audience] = (made, now + TOKEN_LIFE / 2)
         return made
+
+
+def _audience(endpoint: str) -> str:
+    parts = urlsplit(endpoint)
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _payload(content: PushContent) -> bytes:

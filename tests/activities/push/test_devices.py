@@ -90,6 +90,11 @@ OTHER = {"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations"
         (401, refusal(401, "THIRD_PARTY_AUTH_ERROR"), "deferred", "operator", False),
         (503, refusal(503, "UNAVAILABLE"), "deferred", "provider", False),
         (502, "<html>", "deferred", "provider", False),
+        (200, "<html>", "unknown", "provider", False),
+        (200, {}, "unknown", "provider", False),
+        (413, "", "rejected", "operator", False),
+        (400, {"error": {"status": "INVALID_ARGUMENT", "details": 5}}, "rejected", "operator", False),
+        (400, {"error": {"details": [{**VIOLATION, "fieldViolations": 5}]}}, "deferred", "operator", False),
     ],
 )
 async def test_what_a_refusal_of_fcm_means(
@@ -99,6 +104,17 @@ async def test_what_a_refusal_of_fcm_means(
     outcome = await channel.attempt(to_phone())
     assert (outcome.kind, outcome.fault) == (OutcomeKind(kind), Fault(fault))
     assert [each.address for each in outcome.suppress] == ([f"default/{PHONE}"] if suppressed else [])
+
+
+async def test_a_token_that_fcm_refuses_without_a_word_is_replaced(fcm: FakeFcm, channel: PushChannel) -> None:
+    fcm.script(Answer(status=401, body=""))
+    assert (await channel.attempt(to_phone())).reason == "FCM 200"
+    assert len(fcm.tokens.issued) == 2
+
+
+async def test_only_codes_of_fcm_are_in_a_reason(fcm: FakeFcm, channel: PushChannel) -> None:
+    fcm.script(Answer(status=400, body={"error": {"status": f"not a token: {PHONE}"}}))
+    assert (await channel.attempt(to_phone())).reason == "FCM 400"
 
 
 async def test_fcm_says_how_long_to_wait(fcm: FakeFcm, channel: PushChannel) -> None:
