@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 
-from activities.providers.http import NotSent, ProviderResponse, ResponseLost
+from activities.providers.http import NotSent, ResponseLost
 from bellwire.registry import Registry
 from bellwire.registry.providers.tokens import StoredToken
 
@@ -67,14 +67,6 @@ def issued_token(token: Any, life: Any) -> IssuedToken | None:
         isinstance(life, int | float) and not isinstance(life, bool) and (isinstance(life, int) or math.isfinite(life))
     )
     return IssuedToken(token=token, life=min(max(life, LEAST_LIFE), MOST_LIFE) if is_number else ASSUMED_LIFE)
-
-
-def no_token(name: str, code: Any, response: ProviderResponse) -> TokenUnavailable:
-    """The failure of an answer without a token. `code`: the provider's; 0 and -1 say nothing of the account."""
-    known = isinstance(code, int) and not isinstance(code, bool) and code not in {0, -1}
-    return TokenUnavailable(
-        f"{name} {code if known else response.status}", operator=known, retry_after=response.retry_after
-    )
 
 
 class Tokens:

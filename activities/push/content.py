@@ -30,6 +30,8 @@ class PushContent:
     body: str
     url: str | None
     badge: int | None
+    #: A push replaces a shown one with the same.
+    notice_id: str
     #: As texts, which is all that FCM takes.
     data: dict[str, str]
     #: When the event happened.
@@ -47,13 +49,15 @@ async def push_content(renderer: Renderer, request: SendRequest) -> PushContent:
     title = one_line(texts["push.title"], limit=MAX_TITLE) or request.event.type[:MAX_TITLE]
     # Another scheme could run a script or open an app.
     page = url if _scheme(url) in {"https", "http"} and _size(url) <= MAX_URL else None
-    room = MAX_TEXTS - _size(title) - 2 * _size(page or "") - _size(fields)
+    replaced = {} if request.notice_id == request.id else {"notice": request.notice_id}
+    room = MAX_TEXTS - _size(title) - 2 * _size(page or "") - _size({**replaced, **fields})
     return PushContent(
         title=title,
         body=_fitting(shortened(texts["push.body"], MAX_BODY), max(room, LEAST_BODY)),
         url=page,
         badge=int(badge) if badge.isascii() and badge.isdecimal() and len(badge) < 6 else None,
-        data={"delivery": request.id, **fields},
+        notice_id=request.notice_id,
+        data={"delivery": request.id, **replaced, **fields},
         at=request.delivery.updated_at,
     )
 
