@@ -29,7 +29,7 @@ CLAIM, LOOK_SECONDS = timedelta(seconds=30), 0.1
 #: Seconds after a failure in which a token that is still valid is not replaced.
 PAUSE_SECONDS = 10.0
 #: Seconds for which a token may be used: the least, the most, and those of one that comes without.
-LEAST_LIFE, MOST_LIFE, ASSUMED_LIFE = 60.0, 30 * 86_400.0, 600.0
+MIN_LIFE, MAX_LIFE, ASSUMED_LIFE = 60.0, 30 * 86_400.0, 600.0
 
 #: What headers and queries can carry.
 _TOKEN = re.compile(r"[\x21-\x7e]{1,16384}", re.ASCII)
@@ -66,7 +66,7 @@ def issued_token(token: Any, life: Any) -> IssuedToken | None:
     is_number = (
         isinstance(life, int | float) and not isinstance(life, bool) and (isinstance(life, int) or math.isfinite(life))
     )
-    return IssuedToken(token=token, life=min(max(life, LEAST_LIFE), MOST_LIFE) if is_number else ASSUMED_LIFE)
+    return IssuedToken(token=token, life=min(max(life, MIN_LIFE), MAX_LIFE) if is_number else ASSUMED_LIFE)
 
 
 class Tokens:
