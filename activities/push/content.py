@@ -1,5 +1,6 @@
 """PushContent: what a push shows and carries, rendered."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,6 +19,8 @@ MAX_DATA = 1_500
 MAX_URL = 800
 #: Bytes of all texts as JSON: the body is cut to what is left. FCM gets the URL twice.
 MAX_TEXTS, LEAST_BODY = 3_700, 100
+#: Bytes of the id by which a device replaces a notice.
+MAX_COLLAPSE_ID = 64
 #: How long a push service keeps a push for a device that is not connected.
 KEPT = timedelta(days=1)
 
@@ -78,6 +81,13 @@ def _fitting(text: str, limit: int) -> str:
     while _size(text) > limit:
         text = shortened_bytes(text, len(text.encode()) * 9 // 10)
     return text
+
+
+def collapse_id(notice_id: str) -> str:
+    """The id by which a device replaces a notice, as Apple takes it: the notice's, or its hash if that is too long."""
+    if len(notice_id) <= MAX_COLLAPSE_ID:
+        return notice_id
+    return hashlib.sha256(notice_id.encode()).hexdigest()
 
 
 def _text(value: Any) -> str:

@@ -28,7 +28,7 @@ from activities.providers.answers import (
 from activities.providers.http import ProviderResponse, call, limits, parse_object
 from activities.providers.token_calls import ApiAnswer, outcome_of_call, with_token
 from activities.providers.tokens import IssuedToken, Tokens, TokenUnavailable, issued_token
-from activities.push.content import KEPT, PushContent
+from activities.push.content import KEPT, PushContent, collapse_id
 from activities.push.encryption import signed_token
 from bellwire.deliveries import Fault, Outcome, OutcomeKind
 from bellwire.registry import Registry
@@ -45,7 +45,7 @@ CODES: Mapping[str, Meaning] = {
     **dict.fromkeys(("QUOTA_EXCEEDED", "RESOURCE_EXHAUSTED"), busy(60)),
     **dict.fromkeys(("UNAVAILABLE", "INTERNAL"), Meaning(kind=OutcomeKind.DEFERRED, wait=10)),
 }
-#: What each status means without a code; others, see `_of_status`.
+#: What the statuses of answers without a known code mean; others, see `_of_status`.
 STATUSES: Mapping[int, Meaning] = {401: RENEW, 413: CONTENT, 429: busy(60)}
 
 
@@ -122,12 +122,9 @@ def _refusal(response: ProviderResponse, document: Mapping[str, Any]) -> ApiAnsw
     details = _objects(error.get("details"))
     named = [each.get("errorCode") for each in details if str(each.get("@type", "")).endswith("FcmError")]
     code = str(next((each for each in (*named, error.get("status")) if _is_code(each)), response.status))
-    if not error:
+    meaning = _invalid(details) if code == "INVALID_ARGUMENT" else CODES.get(code)
+    if meaning is None:
         meaning = STATUSES.get(response.status, _of_status(response.status))
-    elif code == "INVALID_ARGUMENT":
-        meaning = _invalid(details)
-    else:
-        meaning = CODES.get(code, _of_status(response.status))
     return ApiAnswer(meaning=meaning.after(response.retry_after), code=code, text=response.shown)
 
 
@@ -155,18 +152,16 @@ def _invalid(details: Sequence[Mapping[str, Any]]) -> Meaning:
 
 def _message(token: str, content: PushContent) -> dict[str, object]:
     notification = {"title": content.title, "body": content.body}
-    # The key replaces what is not delivered yet, and the tag what a device shows.
+    # A device replaces a shown notice by its tag. No collapse_key: FCM keeps only four of them for a device.
     notice: dict[str, object] = {"tag": content.notice_id}
-    collapse_id = content.notice_id[:64]
     if content.badge is not None:
         notice["notification_count"] = content.badge
-    ttl = f"{int(KEPT.total_seconds())}s"
     message: dict[str, Any] = {
         "token": token,
         "notification": notification,
         "data": {**content.data, **({"url": content.url} if content.url else {})},
-        "android": {"ttl": ttl, "collapse_key": collapse_id, "notification": notice},
-        "apns": {"headers": {"apns-collapse-id": collapse_id}},
+        "android": {"ttl": f"{int(KEPT.total_seconds())}s", "notification": notice},
+        "apns": {"headers": {"apns-collapse-id": collapse_id(content.notice_id)}},
     }
     if content.badge is not None:
         message["apns"]["payload"] = {"aps": {"badge": content.badge}}

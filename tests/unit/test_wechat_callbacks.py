@@ -229,13 +229,32 @@ async def test_a_notification_that_no_grant_was_left_for_clears_the_count(called
     assert (await called.grants(), await called.suppressed()) == (0, {})
 
 
-async def test_following_again_lifts_what_unfollowing_suppressed(called: Called) -> None:
+@pytest.mark.parametrize("reason", [SuppressionReason.BOUNCED, SuppressionReason.OPERATOR])
+async def test_following_again_lifts_what_refusals_suppressed_and_no_operator(
+    called: Called, reason: SuppressionReason
+) -> None:
     address = f"default/{OPENID}"
     await called.registry.suppressions.add(
-        Suppression(channel=Channel.WECHAT, address=address, reason=SuppressionReason.BOUNCED, cause="WeChat 43004")
+        Suppression(channel=Channel.WECHAT, address=address, reason=reason, cause="WeChat 43004")
     )
     assert await called.post(xml("<Event>subscribe</Event>")) == (200, "success")
+    assert bool(await called.suppressed()) is (reason is SuppressionReason.OPERATOR)
+
+
+async def test_unfollowing_suppresses_until_the_user_follows_or_asks_for_a_message(called: Called) -> None:
+    away, back = xml("<Event><![CDATA[unsubscribe]]></Event>"), xml("<Event>subscribe</Event>")
+    for _ in range(2):
+        assert await called.post(away) == (200, "success")
+    assert await called.suppressed() == {f"default/{OPENID}": SuppressionReason.UNSUBSCRIBED}
+    assert await called.post(back) == (200, "success")
     assert await called.suppressed() == {}
+    asked = xml("<Event>subscribe_msg_popup_event</Event>" + choices("SubscribeMsgPopupEvent", ("paid", "accept")))
+    await called.post(away)
+    await called.post(asked)
+    assert await called.suppressed() == {}
+    await called.post(away)
+    await called.post(asked)
+    assert await called.suppressed() != {}, "WeChat repeats an event, and the user asked before unfollowing"
 
 
 LAUGHS = '<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;">]><xml><Event>&b;</Event></xml>'
@@ -260,6 +279,37 @@ LAUGHS = '<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;">
 )
 async def test_hostile_bodies_are_refused(called: Called, body: bytes, status: int) -> None:
     assert (await called.post(body))[0] == status
+
+
+def json_event(event: str, **fields: Any) -> str:
+    return json.dumps({"MsgType": "event", "FromUserName": OPENID, "Event": event, **fields})
+
+
+@pytest.mark.parametrize("text", ["\0", "a\0b", "\ud800"])
+async def test_texts_that_cannot_be_stored_are_no_texts(called: Called, text: str) -> None:
+    agreed = {"TemplateId": text, "SubscribeStatusString": "accept"}
+    created = int(time.time())
+    for body, expected in (
+        (json_event("TEMPLATESENDJOBFINISH", MsgID=text, Status="success"), 404),
+        (json_event("subscribe_msg_popup_event", CreateTime=created, List=agreed), 200),
+        (json_event("subscribe", FromUserName=text), 200),
+    ):
+        assert (await called.post(body))[0] == expected
+    assert (await called.post(json.dumps({"Encrypt": text}), account="safe", msg_signature="0" * 40))[0] == 403
+
+
+async def test_a_time_that_no_clock_shows_counts_nothing(called: Called) -> None:
+    agreed = {"TemplateId": "paid", "SubscribeStatusString": "accept"}
+    body = json_event("subscribe_msg_popup_event", CreateTime=999_999_999_999, List=agreed)
+    assert (await called.post(body))[0] == 200
+    assert await called.grants() is None
+
+
+async def test_a_list_is_read_up_to_a_limit(called: Called) -> None:
+    agreed = [{"TemplateId": f"t{number}", "SubscribeStatusString": "accept"} for number in range(200)]
+    body = json_event("subscribe_msg_popup_event", CreateTime=int(time.time()), List=agreed)
+    assert await called.post(body) == (200, "success")
+    assert (await called.grants("t0"), await called.grants("t199")) == (1, None)
 
 
 def test_a_published_vector() -> None:

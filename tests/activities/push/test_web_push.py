@@ -140,6 +140,8 @@ async def test_a_page_whose_url_is_too_long_or_not_valid_is_left_out(
         (400, OutcomeKind.DEFERRED, Fault.OPERATOR, False),
         (403, OutcomeKind.DEFERRED, Fault.OPERATOR, False),
         (413, OutcomeKind.REJECTED, Fault.OPERATOR, False),
+        (500, OutcomeKind.DEFERRED, Fault.PROVIDER, False),
+        (502, OutcomeKind.DEFERRED, Fault.PROVIDER, False),
         (503, OutcomeKind.DEFERRED, Fault.PROVIDER, False),
         (204, OutcomeKind.UNKNOWN, Fault.PROVIDER, False),
         (302, OutcomeKind.DEFERRED, Fault.PROVIDER, False),
@@ -160,6 +162,19 @@ async def test_what_a_status_means(
     assert [each.address for each in outcome.suppress] == ([service.endpoint(NAME)] if suppressed else [])
 
 
+async def test_a_token_that_a_push_service_rejects_is_replaced_once(
+    service: FakePushService, channel: PushChannel, browser: Browser
+) -> None:
+    await channel.attempt(request(service, browser))
+    service.script(Answer(status=401, body={"errno": 109}))
+    assert (await channel.attempt(request(service, browser))).reason == "Web Push 201"
+    first, second = (each.content["headers"]["authorization"] for each in service.accepted)
+    assert first != second
+    service.script(*[Answer(status=401, body={"errno": 109})] * 2)
+    outcome = await channel.attempt(request(service, browser))
+    assert (outcome.kind, outcome.fault, outcome.suppress) == (OutcomeKind.DEFERRED, Fault.OPERATOR, ())
+
+
 async def test_a_push_service_that_is_busy_is_given_its_time(
     service: FakePushService, channel: PushChannel, browser: Browser
 ) -> None:
@@ -171,19 +186,6 @@ async def test_a_push_service_that_is_busy_is_given_its_time(
 async def test_a_lost_answer_is_unknown(service: FakePushService, channel: PushChannel, browser: Browser) -> None:
     service.script(Answer(accept=True, reset=True))
     assert (await channel.attempt(request(service, browser))).kind is OutcomeKind.UNKNOWN
-
-
-async def test_a_signature_that_is_refused_is_not_used_again(
-    service: FakePushService, channel: PushChannel, browser: Browser
-) -> None:
-    service.script(Answer(status=401, body=""))
-    await channel.attempt(request(service, browser))
-    service.script(Answer(status=401, body="", accept=True), Answer(accept=True), Answer(accept=True))
-    for _ in range(3):
-        await channel.attempt(request(service, browser))
-    first, second, third = (each["headers"]["authorization"] for each in service.contents(NAME))
-    assert first != second
-    assert second == third
 
 
 async def test_only_push_services_get_pushes(channel: PushChannel, browser: Browser) -> None:
