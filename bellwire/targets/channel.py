@@ -75,6 +75,8 @@ class ChannelSpec:
     in_services: bool = False
     #: Whether a message that was sent can be changed: an event that `replaces` another changes the other one's message.
     edits: bool = False
+    #: Whether a message that was sent can be taken back.
+    recalls: bool = False
     #: What equals for all spellings of one address and differs for two addresses: by it suppressions and erasures find it.
     address_key: Callable[[str], str] = folded
 
