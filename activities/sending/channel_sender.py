@@ -34,7 +34,7 @@ class ChannelSender:
     ) -> None:
         self.attempt = attempt
         self.in_flight = InFlightAttempts(registry)
-        self._recalls = None if recall is None else Recalls(registry, recall)
+        self.recall = recall
         self._registry, self._concurrency, self._turns, self._spec = (
             registry,
             concurrency,
@@ -68,7 +68,9 @@ class ChannelSender:
     @property
     def activities(self) -> list[Callable[..., Any]]:
         """All activities of the channel."""
-        return [self.activity] if self._recalls is None else [self.activity, self._recalls.recall_messages]
+        if self.recall is None:
+            return [self.activity]
+        return [self.activity, Recalls(self._registry, self.recall).recall_messages]
 
     async def close(self, grace: float) -> None:
         """Wait up to `grace` seconds for attempts in flight, then cancel them."""

@@ -11,6 +11,7 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.channels import open_channels
 from activities.sending.channel_sender import ChannelSender
+from activities.sending.recalls import ChannelRecall
 from bellwire.contract import Chunk, Group
 from bellwire.deliveries import Attempt, Delivery, DeliveryKey
 from bellwire.events import Event
@@ -67,6 +68,10 @@ class ChatWorker:
     fake: FakeProvider
     registry: Registry
     sender: ChannelSender
+
+    @property
+    def recall(self) -> ChannelRecall | None:
+        return self.sender.recall
 
     async def publish(self, event_id: str, text: str, *, replaces: str | None = None) -> Event:
         """Store an event with a pending delivery."""

@@ -42,9 +42,10 @@ class FakeWecom(FakeProvider):
     async def _recall(self, request: web.Request) -> web.StreamResponse:
         if not self.tokens.is_valid(request.query.get("access_token", "")):
             return web.json_response({"errcode": 42001, "errmsg": "access_token expired"})
-        message = self.find((await request.json())["msgid"])
+        given = await request.json()
+        message = next((each for each in self.accepted if each.id == given["msgid"]), None)
         if message is None or message.id in self.too_old:
-            return web.json_response({"errcode": 40058 if message is None else 41084, "errmsg": "invalid"})
+            return web.json_response({"errcode": 40058, "errmsg": "invalid"})
         return await self.respond(
             request, message, lambda _: {"errcode": 0}, accept=lambda sent: self.change(sent, recalled=True)
         )
