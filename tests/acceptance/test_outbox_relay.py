@@ -107,22 +107,24 @@ async def test_a_relay_publishes_until_it_is_stopped_and_says_whether_it_is_read
 
 
 async def test_once_publishes_what_is_there_and_show_lists_what_was_refused(system: System, tmp_path: Path) -> None:
-    await system.hook("/once", "once.event")
+    await system.hook("/relayed-once", "once.event")
     file = tmp_path / "shop.db"
     where = ("--url", f"sqlite:///{file}")
     async with shop(file) as connection:
         with connection:
-            outbox.insert(connection, Event(source="/once", id="good", type="once.event"))
-            connection.execute("INSERT INTO bellwire_outbox (source, event_id, event) VALUES ('/once', 'bad', '{}')")
+            outbox.insert(connection, Event(source="/relayed-once", id="good", type="once.event"))
+            connection.execute(
+                "INSERT INTO bellwire_outbox (source, event_id, event) VALUES ('/relayed-once', 'bad', '{}')"
+            )
     status, shown = await ran(system, *where, "--show", "--json")
     assert (status, json.loads(shown)["waiting"]) == (0, 2)
     assert await ran(system, *where, "--once", "--json") == (0, '{\n  "rows": 2\n}\n')
-    assert [each.event["id"] for each in await system.hooks.arrived(1, "/once")] == ["good"]
+    assert [each.event["id"] for each in await system.hooks.arrived(1, "/relayed-once")] == ["good"]
     status, shown = await ran(system, *where, "--show", "--json")
     found = json.loads(shown)
     assert (found["waiting"], found["refused"]) == (0, 1)
     (refused,) = found["refused_events"]
-    assert (refused["source"], refused["id"]) == ("/once", "bad")
+    assert (refused["source"], refused["id"]) == ("/relayed-once", "bad")
     assert "type: is missing" in refused["error"]
     status, shown = await ran(system, *where, "--show")
     assert "type: is missing" in shown

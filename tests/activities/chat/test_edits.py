@@ -62,7 +62,7 @@ async def test_an_event_that_replaces_none_is_posted(chat: ChatWorker) -> None:
 async def test_a_message_that_cannot_be_changed_any_more_is_followed_by_a_new_one(chat: ChatWorker, why: str) -> None:
     first = await chat.deliver("1", "FIRST")
     if why == "deleted":
-        chat.fake.change(chat.messages[0], recalled=True)
+        chat.fake.alter(chat.messages[0], recalled=True)
     else:
         chat.fake.too_old.add(chat.messages[0].id)
     second = await chat.deliver("2", "SECOND", replaces="1")

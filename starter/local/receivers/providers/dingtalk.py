@@ -66,5 +66,5 @@ class FakeDingtalk(FakeProvider):
         if message is None or message.id in self.too_old:
             return web.json_response({"errcode": 88, "errmsg": "invalid"})
         return await self.respond(
-            request, message, lambda _: {"errcode": 0}, accept=lambda sent: self.change(sent, recalled=True)
+            request, message, lambda _: {"errcode": 0}, accept=lambda sent: self.alter(sent, recalled=True)
         )

@@ -130,7 +130,7 @@ class FakeProvider:
         """The message with this id that was not taken back."""
         return next((each for each in self.accepted if each.id == message_id and not each.recalled), None)
 
-    def change(self, message: Received, **fields: Any) -> None:
+    def alter(self, message: Received, **fields: Any) -> None:
         """Change an accepted message."""
         self.accepted[self.accepted.index(message)] = replace(message, **fields)
 

@@ -63,5 +63,5 @@ class FakeFeishu(FakeProvider):
                 "edits": message.edits + 1,
             }
         return await self.respond(
-            request, message, lambda _: {"code": 0, "data": {}}, accept=lambda sent: self.change(sent, **changes)
+            request, message, lambda _: {"code": 0, "data": {}}, accept=lambda sent: self.alter(sent, **changes)
         )

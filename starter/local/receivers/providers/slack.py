@@ -62,5 +62,5 @@ class FakeSlack(FakeProvider):
             request,
             message,
             lambda sent: {"ok": True, "channel": sent.recipient, "ts": given["ts"]},
-            accept=lambda sent: self.change(sent, **changes),
+            accept=lambda sent: self.alter(sent, **changes),
         )

@@ -46,7 +46,7 @@ class FakeTelegram(FakeProvider):
             request,
             message,
             lambda _: {"ok": True, "result": {"message_id": given["message_id"]}},
-            accept=lambda sent: self.change(sent, content=given, edits=sent.edits + 1),
+            accept=lambda sent: self.alter(sent, content=given, edits=sent.edits + 1),
         )
 
     async def _delete(self, request: web.Request) -> web.StreamResponse:
@@ -60,7 +60,7 @@ class FakeTelegram(FakeProvider):
             request,
             message,
             lambda _: {"ok": True, "result": True},
-            accept=lambda sent: self.change(sent, recalled=True),
+            accept=lambda sent: self.alter(sent, recalled=True),
         )
 
 
