@@ -29,7 +29,7 @@ async def chats(slack: FakeSlack, tmp_path_factory: pytest.TempPathFactory) -> A
     secret = "BELLWIRE_ACCOUNT_SECRETS__SLACK"
     accounts.write_text(json.dumps({"slack": {"default": {"token": secret, "url": slack.api}}}))
     settings = {"BELLWIRE_ACCOUNTS": str(accounts), secret: slack.token}
-    async with running_system(folder, **settings) as system:
+    async with running_system(folder, database=None, **settings) as system:
         for room in ROOMS:
             await system.subscribe({"channel": "slack", "conversation": room}, "order.*", id=room.lower())
         await system.hook("/hook", "order.*", id="hook")

@@ -24,10 +24,8 @@ async def test_a_busy_provider_is_asked_again(platform: FakePlatform, client: Cl
     assert found == dict.fromkeys(NAMES, RecallResult.TAKEN_BACK)
 
 
-async def test_a_provider_that_stays_busy_is_asked_for_minutes_only(platform: FakePlatform, client: Client) -> None:
+async def test_a_provider_that_stays_busy_is_asked_a_few_times_only(platform: FakePlatform, client: Client) -> None:
     platform.busy_recalls = 1_000
-    before = await platform.now()
     found = {each.subscription_id: each.result for each in (await recall(client)).deliveries}
     assert found == dict.fromkeys(NAMES, RecallResult.BUSY)
     assert platform.busy_recalls == 1_000 - 1 - len(RECALL_DELAYS)
-    assert sum(RECALL_DELAYS) <= (await platform.now() - before).total_seconds() < 600
