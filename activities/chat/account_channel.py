@@ -10,7 +10,7 @@ from typing import ClassVar, Generic, TypeVar, cast
 from activities.chat.channel import AnyTarget, ChatChannel, ChatParts
 from activities.chat.content import ChatContent
 from activities.providers.accounts import Account
-from activities.providers.answers import DELIVERED, no_account
+from activities.providers.answers import no_account
 from activities.providers.http import NotSent, ProviderResponse, ResponseLost, call, limits
 from activities.providers.token_calls import ApiAnswer, outcome_of_call
 from activities.providers.tokens import TokenUnavailable
@@ -102,7 +102,7 @@ class AccountChannel(ChatChannel[AnyTarget], Generic[AnyTarget, AnyAccount]):
         except (NotSent, ResponseLost) as error:
             return RecallAnswer(result=RecallResult.BUSY, detail=f"{self.name}: {error}")
         meaning, detail = answer.meaning, f"{self.name} {answer.code}"
-        if meaning is DELIVERED:
+        if meaning.kind is OutcomeKind.DELIVERED:
             return RecallAnswer(result=RecallResult.TAKEN_BACK)
         if meaning.kind is OutcomeKind.UNKNOWN or (meaning.kind, meaning.fault) == _BUSY:
             return RecallAnswer(result=RecallResult.BUSY, detail=detail, wait=meaning.wait)

@@ -1,7 +1,12 @@
 """`deliveries recall` on the whole system: a worker process takes messages back, and the registry says so."""
 
+import asyncio
 import json
-from collections.abc import AsyncIterator
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +15,7 @@ from bellwire.contract import RECALLED
 from starter.local.receivers.providers.fake import Answer
 from starter.local.receivers.providers.slack import FakeSlack
 from tests.acceptance.conftest import System, running_system
+from tests.acceptance.test_crash import start_worker
 from tests.acceptance.test_failing_endpoints import command
 
 ROOMS = [f"C{number}" for number in range(3)]
@@ -21,10 +27,9 @@ async def slack() -> AsyncIterator[FakeSlack]:
         yield fake
 
 
-@pytest.fixture(scope="module")
-async def chats(slack: FakeSlack, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
+@asynccontextmanager
+async def running_chats(slack: FakeSlack, folder: Path) -> AsyncIterator[System]:
     """A system with three rooms of Slack and a webhook."""
-    folder = tmp_path_factory.mktemp("chats")
     accounts = folder / "accounts.json"
     secret = "BELLWIRE_ACCOUNT_SECRETS__SLACK"
     accounts.write_text(json.dumps({"slack": {"default": {"token": secret, "url": slack.api}}}))
@@ -33,6 +38,12 @@ async def chats(slack: FakeSlack, tmp_path_factory: pytest.TempPathFactory) -> A
         for room in ROOMS:
             await system.subscribe({"channel": "slack", "conversation": room}, "order.*", id=room.lower())
         await system.hook("/hook", "order.*", id="hook")
+        yield system
+
+
+@pytest.fixture(scope="module")
+async def chats(slack: FakeSlack, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
+    async with running_chats(slack, tmp_path_factory.mktemp("chats")) as system:
         yield system
 
 
@@ -84,3 +95,44 @@ async def test_an_event_that_is_not_known_is_refused(chats: System) -> None:
     status, out, err = await command(chats, "deliveries", "recall", "three")
     assert (status, out) == (1, "")
     assert "no event three" in err
+
+
+@pytest.mark.slow
+async def test_a_killed_worker_changes_and_takes_back_nothing_by_halves(tmp_path: Path) -> None:
+    async with FakeSlack() as slack, running_chats(slack, tmp_path) as system:
+        first = Event(source="/shop", id="first", type="order.paid", data={"order": "FIRST"})
+        await system.client.wait(await system.client.publish(first), timeout=30)
+
+        slack.script(Answer(accept=True, never=True), recipient="C1")
+        second = Event(
+            source="/shop", id="second", type="order.paid", data={"order": "SECOND"}, extensions={"replaces": "first"}
+        )
+        receipt = await system.client.publish(second)
+        await _until(lambda: [each.edits for each in slack.accepted] == [1, 1, 1])
+        os.kill(system.stack.processes[1].pid, signal.SIGKILL)
+        other = await start_worker(system, tmp_path, "other")
+        try:
+            status = await system.client.wait(receipt, timeout=60)
+            assert status.counts.delivered == len(ROOMS) + 1
+            assert ["SECOND" in str(each.content) for each in slack.accepted] == [True] * len(ROOMS)
+
+            slack.script(Answer(accept=True, never=True), recipient="C1")
+            recalling = asyncio.create_task(recall(system, "second"))
+            await _until(lambda: all(each.recalled for each in slack.accepted))
+            os.kill(other.pid, signal.SIGKILL)
+        finally:
+            await other.stop(grace=0)
+        last = await start_worker(system, tmp_path, "last")
+        try:
+            status_code, results, _ = await recalling
+        finally:
+            await last.stop(grace=10)
+        assert (status_code, {results[room.lower()] for room in ROOMS}) == (0, {"taken back"})
+        found = await system.registry.deliveries.list(event_key=second.key)
+        assert [each.reason for each in found if each.channel == "slack"] == [RECALLED] * len(ROOMS)
+
+
+async def _until(done: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not done():
+            await asyncio.sleep(0.01)
