@@ -119,7 +119,7 @@ async def chat_worker(channel: Channel, folder: Path) -> AsyncIterator[ChatWorke
         await registry.migrate()
         account, secret = _account(fake)
         file = folder / "accounts.json"
-        file.write_text(json.dumps({str(channel): {"default": {**account, "timeout": 1}}}))
+        file.write_text(json.dumps({str(channel): {"default": {**account, "timeout": 10}}}))
         settings = Settings.read(accounts=file, account_secrets={"s": secret}, shutdown_grace=0.5)
         senders = await stack.enter_async_context(open_channels(settings, registry))
         target = {"channel": str(channel), **ADDRESSES[channel][0]}
