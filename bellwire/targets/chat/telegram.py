@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from bellwire.targets.accounts import DEFAULT_ACCOUNT, AccountName
+from bellwire.targets.accounts import DEFAULT_ACCOUNT, AccountName, folded_account_key
 from bellwire.targets.channel import Channel, ChannelSpec, ChannelTarget
 
 
@@ -30,5 +30,6 @@ TELEGRAM = ChannelSpec(
     inline=True,
     edits=True,
     recalls=True,
-    address_key=str.strip,
+    # The names of public channels and groups have no case.
+    address_key=folded_account_key,
 )
