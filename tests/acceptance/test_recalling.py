@@ -14,8 +14,7 @@ from bellwire import Event
 from bellwire.contract import RECALLED
 from starter.local.receivers.providers.fake import Answer
 from starter.local.receivers.providers.slack import FakeSlack
-from tests.acceptance.conftest import System, running_system
-from tests.acceptance.test_crash import start_worker
+from tests.acceptance.conftest import System, running_system, start_worker
 from tests.acceptance.test_failing_endpoints import command
 
 ROOMS = [f"C{number}" for number in range(3)]
