@@ -88,3 +88,8 @@ def blocked(reason: str, remedy: str = "") -> Outcome:
     return Outcome(
         kind=OutcomeKind.DEFERRED, reason=reason, fault=Fault.OPERATOR, response=remedy[:MAX_RESPONSE] or None
     )
+
+
+def no_account(name: str, account: str) -> Outcome:
+    """The target's account is missing. `name` is the provider's, as people write it."""
+    return blocked(f"no {name} account {account}", f"add [{name.lower()}.{account}] to BELLWIRE_ACCOUNTS")

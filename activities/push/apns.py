@@ -21,8 +21,8 @@ from activities.providers.answers import (
     TRANSIENT,
     UNKNOWN,
     Meaning,
-    blocked,
     busy,
+    no_account,
     outcome_of,
 )
 from activities.providers.http import NotSent, ResponseLost, parse_json
@@ -51,8 +51,8 @@ REASONS: Mapping[str, Meaning] = {
     "TooManyProviderTokenUpdates": busy(TOKEN_LEAST_SECONDS),
     **dict.fromkeys(("IdleTimeout", "InternalServerError", "ServiceUnavailable", "Shutdown"), TRANSIENT),
 }
-#: What the statuses of answers without a known reason mean. Others above 500 are deferred, and below they are the operator's.
-STATUSES: Mapping[int, Meaning] = {200: DELIVERED, 410: GONE, 413: CONTENT, 429: busy(60)}
+#: What the statuses of answers without a known reason mean.
+STATUSES: Mapping[int, Meaning] = {410: GONE, 413: CONTENT, 429: busy(60)}
 
 
 class Apns:
@@ -69,23 +69,25 @@ class Apns:
         self._keys = {name: _key(name, account) for name, account in accounts.items()}
         #: By account: the provider token, and when it was made.
         self._tokens: dict[str, tuple[str, float]] = {}
-        self._connections: dict[str, Http2Connection] = {}
-        self._opening = asyncio.Lock()
+        self._connections: dict[str, asyncio.Task[Http2Connection]] = {}
 
     async def close(self) -> None:
         """Close the connections."""
-        await asyncio.gather(*(connection.close() for connection in self._connections.values()))
+        for opening in self._connections.values():
+            opening.cancel()
+        opened = await asyncio.gather(*self._connections.values(), return_exceptions=True)
+        await asyncio.gather(*(each.close() for each in opened if isinstance(each, Http2Connection)))
 
     async def send(self, request: SendRequest, target: PushTarget, content: PushContent) -> Outcome:
         """Send the push once."""
         account = self._accounts.get(target.account)
         if account is None:
-            return blocked(f"no APNs account {target.account}", f"add [apns.{target.account}] to BELLWIRE_ACCOUNTS")
+            return no_account("APNs", target.account)
         try:
             token = self._token(target.account, account)
-            response = await self._post(request, target, account, content, token)
+            response = await self._post(target, account, content, token)
             if _meaning(response, target).renew and self._may_renew(target.account, token):
-                response = await self._post(request, target, account, content, self._token(target.account, account))
+                response = await self._post(target, account, content, self._token(target.account, account))
         except NotSent as error:
             return outcome_of(TRANSIENT, f"APNs unreachable: {error}", request)
         except ResponseLost as error:
@@ -99,9 +101,7 @@ class Apns:
             provider_id=response.headers.get("apns-id"),
         )
 
-    async def _post(
-        self, request: SendRequest, target: PushTarget, account: ApnsAccount, content: PushContent, token: str
-    ) -> Http2Response:
+    async def _post(self, target: PushTarget, account: ApnsAccount, content: PushContent, token: str) -> Http2Response:
         url = account.production_url if target.environment != "sandbox" else account.sandbox_url
         headers = {
             "authorization": f"bearer {token}",
@@ -109,7 +109,8 @@ class Apns:
             "apns-push-type": "alert",
             "apns-priority": "10",
             "apns-expiration": str(int(self._clock() + KEPT.total_seconds())),
-            "apns-collapse-id": collapse_id(request.id),
+            # A later attempt, or an event that replaces this one, replaces the notice.
+            "apns-collapse-id": collapse_id(content.notice_id),
             "content-type": "application/json",
         }
         parts, body = urlsplit(url), json.dumps(_payload(content), ensure_ascii=False).encode()
@@ -133,12 +134,12 @@ class Apns:
     async def _connection(self, url: str, account: ApnsAccount) -> Http2Connection:
         # Keys of two teams never share a connection.
         name = f"{account.team_id}/{account.key_id}/{url}"
-        async with self._opening:
-            found = self._connections.get(name)
-            if found is None or not found.is_open:
-                found = await Http2Connection.open(url, timeout=account.timeout / 2, tls=self._tls)
-                self._connections[name] = found
-            return found
+        found = self._connections.get(name)
+        if found is None or (found.done() and not _is_usable(found)):
+            # All that wait for it share it, and its failure.
+            opening = Http2Connection.open(url, timeout=account.timeout / 2, tls=self._tls)
+            found = self._connections[name] = asyncio.create_task(opening)
+        return await asyncio.shield(found)
 
     def _token(self, name: str, account: ApnsAccount) -> str:
         made, now = self._tokens.get(name), self._clock()
@@ -157,6 +158,10 @@ class Apns:
         return True
 
 
+def _is_usable(opened: asyncio.Task[Http2Connection]) -> bool:
+    return not opened.cancelled() and opened.exception() is None and opened.result().is_open
+
+
 def _reason(response: Http2Response) -> str:
     document = parse_json(response.body.decode(errors="replace"))
     found = document.get("reason") if isinstance(document, dict) else None
@@ -164,6 +169,8 @@ def _reason(response: Http2Response) -> str:
 
 
 def _meaning(response: Http2Response, target: PushTarget) -> Meaning:
+    if response.status == 200:
+        return DELIVERED
     reason = _reason(response)
     if response.status == 410 and _registered_since(response, target):
         # The app was installed again after Apple noticed that it was gone.
@@ -171,14 +178,19 @@ def _meaning(response: Http2Response, target: PushTarget) -> Meaning:
     if reason in {"BadDeviceToken", "DeviceTokenNotForTopic"}:
         # Mostly a token of the sandbox at the production service, or of another app: then nothing is wrong with the device.
         return GONE if reason == "BadDeviceToken" and target.environment is not None else OPERATOR
-    return REASONS.get(reason) or STATUSES.get(response.status, TRANSIENT if response.status >= 500 else OPERATOR)
+    return REASONS.get(reason) or _of_status(response.status)
+
+
+def _of_status(status: int) -> Meaning:
+    other = UNKNOWN if status < 300 else OPERATOR if status < 500 else TRANSIENT
+    return STATUSES.get(status, other)
 
 
 def _registered_since(response: Http2Response, target: PushTarget) -> bool:
     """Whether the token was registered after the time, in milliseconds, at which Apple last saw that it was not valid."""
     document: Any = parse_json(response.body.decode(errors="replace"))
     at = document.get("timestamp") if isinstance(document, dict) else None
-    if not isinstance(at, int) or isinstance(at, bool) or not 0 <= at < 10**14:
+    if not isinstance(at, int | float) or isinstance(at, bool) or not 0 <= at < 10**14:
         return False
     return target.registered_at > datetime.fromtimestamp(at / 1000, UTC)
 
@@ -187,7 +199,7 @@ def _payload(content: PushContent) -> dict[str, object]:
     aps: dict[str, object] = {"alert": {"title": content.title, "body": content.body}, "sound": "default"}
     if content.badge is not None:
         aps["badge"] = content.badge
-    return {"aps": aps, **content.data, **({"url": content.url} if content.url else {})}
+    return {**content.data, **({"url": content.url} if content.url else {}), "aps": aps}
 
 
 def _key(name: str, account: ApnsAccount) -> ec.EllipticCurvePrivateKey:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -29,8 +29,12 @@ class PushContent:
     body: str
     url: str | None
     badge: int | None
+    #: A push replaces a shown one with the same.
+    notice_id: str
     #: As texts, which is all that FCM takes.
     data: dict[str, str]
+    #: When the event happened.
+    at: datetime
 
 
 async def push_content(renderer: Renderer, request: SendRequest) -> PushContent:
@@ -41,21 +45,24 @@ async def push_content(renderer: Renderer, request: SendRequest) -> PushContent:
     fields = {str(name): _text(value) for name, value in data.items()} if isinstance(data, dict) else {}
     if len(json.dumps(fields)) > MAX_DATA:
         fields = {name: fields[name] for name in ("delivery", "event", "type") if name in fields}
+    replaced = {} if request.notice_id == request.id else {"notice": request.notice_id}
     return PushContent(
         title=one_line(texts["push.title"], limit=MAX_TITLE) or request.event.type[:MAX_TITLE],
         body=shortened(texts["push.body"], MAX_BODY),
         # Another scheme could run a script or open an app.
         url=url if urlsplit(url).scheme in {"https", "http"} else None,
         badge=int(badge) if badge.isascii() and badge.isdecimal() and len(badge) < 6 else None,
-        data={"delivery": request.id, **fields},
+        notice_id=request.notice_id,
+        data={"delivery": request.id, **replaced, **fields},
+        at=request.delivery.updated_at,
     )
 
 
-def collapse_id(delivery_id: str) -> str:
-    """The id by which a later attempt at a delivery replaces the notice of an earlier one: the delivery's, or its hash."""
-    if len(delivery_id) <= MAX_COLLAPSE_ID:
-        return delivery_id
-    return hashlib.sha256(delivery_id.encode()).hexdigest()
+def collapse_id(notice_id: str) -> str:
+    """The id by which a device replaces a notice, as Apple takes it: the notice's, or its hash if that is too long."""
+    if len(notice_id) <= MAX_COLLAPSE_ID:
+        return notice_id
+    return hashlib.sha256(notice_id.encode()).hexdigest()
 
 
 def _text(value: Any) -> str:

@@ -1,11 +1,13 @@
 """FCM and APNs against servers that answer as Google's and Apple's do."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jwt
 import pytest
@@ -50,8 +52,8 @@ def to_phone(**fields: Any) -> SendRequest:
     return request_for({"channel": "push", "fcm": PHONE}, **fields)
 
 
-def to_device(**target: Any) -> SendRequest:
-    return request_for({"channel": "push", "apns": DEVICE, **target})
+def to_device(*, of_event: dict[str, Any] | None = None, **target: Any) -> SendRequest:
+    return request_for({"channel": "push", "apns": DEVICE, **target}, of_event=of_event or {})
 
 
 async def test_fcm_gets_texts_and_data_of_texts(fcm: FakeFcm, channel: PushChannel) -> None:
@@ -145,7 +147,7 @@ async def test_a_later_attempt_replaces_the_notice_of_an_earlier_one(
     found["apns"] |= {push["headers"]["apns-collapse-id"] for push in apns.accepted}
     assert (len(fcm.contents(PHONE)), len(apns.accepted)) == (4, 4)
     assert {name: len(ids) for name, ids in found.items()} == dict.fromkeys(found, 2)
-    assert max(len(each) for ids in found.values() for each in ids) <= 64
+    assert max(len(each) for each in found["apns"] | found["fcm for Apple"]) <= 64
 
 
 async def test_fcm_says_how_long_to_wait(fcm: FakeFcm, channel: PushChannel) -> None:
@@ -221,14 +223,6 @@ async def test_no_answer_is_unknown_and_the_connection_goes_on(apns: FakeApns, c
     assert apns.connections == 1
 
 
-async def test_a_connection_on_which_nothing_arrives_any_more_is_replaced(apns: FakeApns, channel: PushChannel) -> None:
-    apns.script(*[ApnsAnswer(never=True, accept=True)] * 2)
-    for _ in range(2):
-        assert (await channel.attempt(to_device())).kind is OutcomeKind.UNKNOWN
-    assert (await channel.attempt(to_device())).reason == "APNs 200"
-    assert apns.connections == 2
-
-
 @pytest.mark.parametrize(
     ("answer", "kind", "fault", "suppressed"),
     [
@@ -288,7 +282,9 @@ async def test_an_old_token_is_replaced_once_for_all_pushes(apns: FakeApns) -> N
         request = to_device()
         target = request.subscription.target
         assert isinstance(target, PushTarget)
-        content = PushContent(title="t", body="b", url=None, badge=None, data={"delivery": request.id})
+        content = PushContent(
+            title="t", body="b", url=None, badge=None, notice_id="1", data={"delivery": "1"}, at=datetime.now(UTC)
+        )
         return (await service.send(request, target, content)).reason
 
     assert await send() == "APNs 200"
@@ -308,3 +304,59 @@ async def test_an_account_that_is_missing_is_named(channel: PushChannel) -> None
     target = request.subscription.target.model_copy(update={"apns": None, "fcm": "x"})
     subscription = request.subscription.model_copy(update={"target": target})
     assert (await channel.attempt(replace(request, subscription=subscription))).reason == "no FCM account other"
+
+
+async def test_an_event_that_replaces_another_takes_the_place_of_its_notification(
+    fcm: FakeFcm, apns: FakeApns, channel: PushChannel
+) -> None:
+    first, later = {"id": "1"}, {"id": "2", "replaces": "1"}
+    for of_event in (first, later):
+        await channel.attempt(to_phone(of_event=of_event))
+        await channel.attempt(to_device(of_event=of_event))
+    one, two = fcm.contents(PHONE)
+    assert one["android"]["notification"]["tag"] == two["android"]["notification"]["tag"] == one["data"]["delivery"]
+    assert one["apns"]["headers"] == two["apns"]["headers"]
+    assert two["data"]["delivery"] != two["data"]["notice"] == one["data"]["delivery"]
+    assert len({push["headers"]["apns-collapse-id"] for push in apns.accepted}) == 1
+
+
+async def test_a_time_of_registration_without_a_zone_is_one_of_utc(apns: FakeApns, channel: PushChannel) -> None:
+    apns.script(ApnsAnswer(status=410, reason="Unregistered", timestamp=1_700_000_000_000))
+    outcome = await channel.attempt(to_device(registered_at="2023-01-01T00:00:00"))
+    assert [each.address for each in outcome.suppress] == [f"default/{DEVICE}"]
+
+
+async def test_an_apple_service_that_cannot_be_reached_holds_up_no_other(tmp_path: Path) -> None:
+    async with FakeApns() as apns, unanswered() as sandbox:
+        accounts = KEYS.accounts(apns=apns)
+        account = accounts.apns["default"].model_copy(update={"sandbox_url": sandbox, "timeout": 1.0})
+        service = Apns({"default": account})
+        data = {"delivery": "1"}
+        content = PushContent(title="t", body="b", url=None, badge=None, notice_id="1", data=data, at=datetime.now(UTC))
+
+        async def send(environment: str) -> str:
+            request = to_device(environment=environment)
+            target = cast(PushTarget, request.subscription.target)
+            return (await service.send(request, target, content)).reason
+
+        try:
+            async with asyncio.timeout(3):
+                reasons = await asyncio.gather(*(send("sandbox") for _ in range(20)), send("production"))
+        finally:
+            await service.close()
+    assert reasons == ["APNs unreachable: connect timeout"] * 20 + ["APNs 200"]
+
+
+@asynccontextmanager
+async def unanswered() -> AsyncIterator[str]:
+    """The URL of a server that accepts no connection: those that wait for it fill its queue."""
+    with ExitStack() as sockets:
+        listener = sockets.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        host, port = listener.getsockname()
+        for _ in range(3):
+            waiting = sockets.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex((host, port))
+        yield f"http://{host}:{port}"

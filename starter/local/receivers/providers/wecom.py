@@ -34,6 +34,7 @@ class FakeWecom(FakeProvider):
         app.router.add_post("/cgi-bin/webhook/send", self._bot)
         app.router.add_get("/cgi-bin/gettoken", self._token)
         app.router.add_post("/cgi-bin/message/send", self._message)
+        app.router.add_post("/cgi-bin/message/recall", self._recall)
 
     async def _bot(self, request: web.Request) -> web.StreamResponse:
         message = Received(recipient=request.query["key"], content=await request.json())
@@ -64,3 +65,13 @@ class FakeWecom(FakeProvider):
             return False
         times.append(now)
         return True
+
+    async def _recall(self, request: web.Request) -> web.StreamResponse:
+        if not self.tokens.is_valid(request.query.get("access_token", "")):
+            return web.json_response({"errcode": 42001, "errmsg": "access_token expired"})
+        message = self.find((await request.json())["msgid"])
+        if message is None or message.id in self.too_old:
+            return web.json_response({"errcode": 40058 if message is None else 41084, "errmsg": "invalid"})
+        return await self.respond(
+            request, message, lambda _: {"errcode": 0}, accept=lambda sent: self.alter(sent, recalled=True)
+        )
