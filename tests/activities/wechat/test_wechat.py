@@ -1,6 +1,7 @@
 """WeChat: template, subscription and subscribe messages, against a server that answers as WeChat does."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -303,12 +304,21 @@ async def test_a_field_that_cannot_be_cut_is_not_sent(wechat: Opened, source: st
         ('{"thong1": {{ data.order }}}', "unknown field 'thong1'"),
         ('{"thing": 1}', "unknown field 'thing'"),
         ('{"phrase1": "已经付款完成了"}', "phrase1 has 7 characters, WeChat allows 5"),
+        ('{"name1": "张张张张张张张张张张张"}', "name1 has 11 characters, WeChat allows 10"),
+        ('{"name1": "xxxxxxxxxxxxxxxxxxxxx"}', "name1 has 21 characters, WeChat allows 20"),
         ('{% if data.a %}{"thing1": {{ data.x }}}{% else %}{"thong1": 1}{% endif %}', "unknown field 'thong1'"),
     ],
 )
 def test_a_template_is_checked_when_it_is_made(source: str, message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         subscription(TARGET, templates={"wechat.json": source})
+
+
+def test_a_template_may_be_written_with_escapes() -> None:
+    longest = {"phrase1": "已付款完成", "name2": "张" * 10, "thing3": "😀" * 20}
+    subscription(TARGET, templates={"wechat.json": json.dumps(longest)})
+    with pytest.raises(ValidationError, match="phrase1 has 6 characters"):
+        subscription(TARGET, templates={"wechat.json": json.dumps({"phrase1": "已经付款完成"})})
 
 
 @pytest.mark.parametrize(
