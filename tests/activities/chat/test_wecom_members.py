@@ -65,20 +65,18 @@ async def setting(tmp_path: Path) -> AsyncIterator[Setting]:
     url = f"sqlite:///{tmp_path}/registry.db"
     async with AsyncExitStack() as stack:
         fake = await stack.enter_async_context(FakeWecom())
-        parts = await stack.enter_async_context(opened())
         account = {"corp_id": fake.corp_id, "agent_id": fake.agent_id, "secret": "s", "url": fake.url}
         given = accounts({"wecom": account}, s=fake.secret)
         registries = [await Registry.open(url) for _ in range(2)]
+        senders = []
         for registry in registries:
             stack.push_async_callback(registry.close)
             await registry.migrate()
-        one, other = (
-            ChannelSender(Channel.WECOM, open_chat(given, *parts, each)[Channel.WECOM], each, concurrency=50)
-            for each in registries
-        )
+            channels = open_chat(given, await stack.enter_async_context(opened(registry)))
+            senders.append(ChannelSender(Channel.WECOM, channels[Channel.WECOM], registry, concurrency=50))
         database = Database.at(url, pool=1)
         stack.push_async_callback(database.close)
-        yield Setting(fake, (one, other), registries[0], database)
+        yield Setting(fake, (senders[0], senders[1]), registries[0], database)
 
 
 async def send(worker: ChannelSender, groups: list[Group]) -> ChunkResult:
