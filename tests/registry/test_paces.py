@@ -41,6 +41,10 @@ def most_within(times: Sequence[datetime], window: timedelta) -> int:
     return most
 
 
+async def count(connection: AsyncConnection) -> int:
+    return int((await connection.execute(select(func.count()).select_from(paces))).scalar_one())
+
+
 async def test_all_subscriptions_of_a_member_share_its_pace(registry: Registry) -> None:
     requests = await deliveries(registry, "ann", "ann", "bob", events=600)
     parts = [requests[start : start + 300] for start in range(0, len(requests), 300)]
@@ -90,11 +94,16 @@ async def test_a_member_that_got_nothing_for_long_is_forgotten(registry: Registr
     await registry.limits.reserve(await deliveries(registry, "ann", events=1), now=NOW)
     database = Database.at(url, pool=1)
 
-    async def count(connection: AsyncConnection) -> int:
-        return int((await connection.execute(select(func.count()).select_from(paces))).scalar_one())
-
     await registry.retention.purge(NOW)
     assert await database.read(count) == 1
     await registry.retention.purge(NOW + timedelta(minutes=1))
     assert await database.read(count) == 0
+    await database.close()
+
+
+async def test_the_pace_of_an_erased_member_is_deleted(registry: Registry, url: str) -> None:
+    await registry.limits.reserve(await deliveries(registry, "ann", "bob", events=1), now=NOW)
+    await registry.retention.erase(Channel.WECOM, "default/ann")
+    database = Database.at(url, pool=1)
+    assert await database.read(count) == 1
     await database.close()
