@@ -29,7 +29,7 @@ class Channel(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """How fast a provider takes messages for one address, of all subscriptions together: `burst` at once, and one each `interval`."""
+    """How fast a provider takes messages for one address, of all subscriptions: `burst` at once, and one each `interval`."""
 
     #: What equals for all targets with this address.
     address: str
