@@ -27,6 +27,17 @@ class Channel(StrEnum):
     HANDLER = "handler"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How fast a provider takes messages for one address, of all subscriptions: `burst` at once, and one each `interval`."""
+
+    #: What equals for all targets with this address.
+    address: str
+    #: Seconds.
+    interval: float
+    burst: int
+
+
 class ChannelTarget(StrictInput):
     """Base of all targets: what can be asked of an address without knowing its channel."""
 
@@ -41,6 +52,11 @@ class ChannelTarget(StrictInput):
     def address(self) -> str:
         """Where deliveries go, as operators and tenants read it. Holds no secret."""
         return ", ".join(self.recipients)
+
+    @property
+    def pace(self) -> Pace | None:
+        """How fast the provider takes messages for the address; None: what is too fast, it refuses."""
+        return None
 
     @property
     def is_erased(self) -> bool:
