@@ -156,6 +156,11 @@ class SendRequest:
         )
 
     @property
+    def is_limited(self) -> bool:
+        """Whether the attempt needs a reservation: by a rate, or by the pace of the address."""
+        return self.rate is not None or self.subscription.target.pace is not None
+
+    @property
     def rate(self) -> float | None:
         """Maximum deliveries per second, by the subscription and by the endpoint's consent; None: no limit."""
         own, consented = self.subscription.rate_limit, self.consented_rate
