@@ -149,7 +149,9 @@ class DingtalkChannel(AccountChannel[DingtalkTarget, DingtalkAccount]):
 
     async def _issue(self, account: DingtalkAccount) -> IssuedToken:
         given = {"appkey": account.app_key, "appsecret": account.app_secret.get_secret_value()}
-        request = TokenRequest(name=self.name, url=f"{account.url}/gettoken", timeout=account.timeout, query=given)
+        request = TokenRequest(
+            name=self.name, url=f"{account.url}/gettoken", codes=CODES, timeout=account.timeout, query=given
+        )
         return await request_token(self._parts.session, request)
 
 

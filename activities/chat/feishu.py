@@ -138,6 +138,7 @@ class FeishuChannel(AccountChannel[FeishuTarget, FeishuAccount]):
         request = TokenRequest(
             name=self.name,
             url=f"{account.url}/open-apis/auth/v3/tenant_access_token/internal",
+            codes=CODES,
             timeout=account.timeout,
             body={"app_id": account.app_id, "app_secret": account.app_secret.get_secret_value()},
             token_field="tenant_access_token",  # noqa: S106 - a name

@@ -101,7 +101,8 @@ class WecomChannel(AccountChannel[WecomTarget, WecomAccount]):
         given = {"corpid": account.corp_id, "corpsecret": account.secret.get_secret_value()}
         url = f"{account.url}/cgi-bin/gettoken"
         return await request_token(
-            self._parts.session, TokenRequest(name=self.name, url=url, timeout=account.timeout, query=given)
+            self._parts.session,
+            TokenRequest(name=self.name, url=url, codes=CODES, timeout=account.timeout, query=given),
         )
 
 

@@ -2,15 +2,17 @@
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
 import aiohttp
 
 from activities.providers.accounts import Account
+from activities.providers.answers import OPERATOR, TRANSIENT, Meaning
 from activities.providers.http import call, limits, parse_object
 from activities.providers.tokens import IssuedToken, Tokens, TokenUnavailable, issued_token
+from bellwire.deliveries import Fault
 from bellwire.registry import Registry
 
 AnyAccount = TypeVar("AnyAccount", bound=Account)
@@ -23,6 +25,8 @@ class TokenRequest:
     #: The provider, as people write it.
     name: str
     url: str
+    #: What its codes mean; those that it lacks are the operator's to fix.
+    codes: Mapping[int, Meaning]
     #: Seconds for the call.
     timeout: float
     query: Mapping[str, str] | None = None
@@ -31,8 +35,6 @@ class TokenRequest:
     token_field: str = "access_token"  # noqa: S105 - a name
     life_field: str = "expires_in"
     code_field: str = "errcode"
-    #: Codes that are not the operator's to fix, with the least seconds to wait.
-    passing: Mapping[int, float | None] = field(default_factory=dict)
 
 
 async def request_token(session: aiohttp.ClientSession, request: TokenRequest) -> IssuedToken:
@@ -55,11 +57,11 @@ async def request_token(session: aiohttp.ClientSession, request: TokenRequest) -
         return issued
     is_number = isinstance(code, int) and not isinstance(code, bool)
     known = is_number and code not in {0, -1} and response.status < 500
-    wait = request.passing.get(code) if known else None
+    meaning = request.codes.get(code, OPERATOR) if known else TRANSIENT
     raise TokenUnavailable(
         f"{request.name} {code if known else response.status}",
-        operator=known and code not in request.passing,
-        retry_after=response.retry_after if wait is None else wait,
+        operator=meaning.fault is Fault.OPERATOR,
+        retry_after=meaning.after(response.retry_after).wait,
     )
 
 

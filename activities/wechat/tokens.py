@@ -12,7 +12,7 @@ import aiohttp
 from activities.providers.accounts import WechatAccount
 from activities.providers.token_requests import TokenRequest, request_token
 from activities.providers.tokens import IssuedToken, TokenUnavailable
-from activities.wechat.codes import DAY_QUOTA, MINUTE_QUOTA
+from activities.wechat.codes import CODES
 
 #: Least seconds between tokens by force, of one worker: at most 20 a day.
 FORCED_EVERY = 86_400 / 20
@@ -50,8 +50,8 @@ class WechatTokens:
         request = TokenRequest(
             name="WeChat",
             url=f"{self._account.url}/cgi-bin/stable_token",
+            codes=CODES,
             timeout=self._account.timeout,
             body=body,
-            passing={DAY_QUOTA: None, MINUTE_QUOTA: 60},
         )
         return await request_token(self._session, request)

@@ -99,6 +99,14 @@ async def test_a_lost_request_for_a_token_has_sent_nothing(chat: Opened, answer:
     assert len(chat.fake.accepted) == 1
 
 
+async def test_too_many_requests_for_a_token_pass(chat: Opened) -> None:
+    code = {"wecom": 45009, "dingtalk": 90018, "feishu": 99991400}[chat.name]
+    chat.fake.tokens.script.append(Answer(body={CODE_FIELD[chat.name]: code}))
+    outcome = await chat.attempt(chat.request())
+    assert (outcome.kind, outcome.fault, str(code) in outcome.reason) == (OutcomeKind.DEFERRED, Fault.PROVIDER, True)
+    assert outcome.retry_after is not None
+
+
 async def test_a_wrong_secret_is_the_operators_to_fix(chat: Opened) -> None:
     if chat.name == "wecom":
         chat.fake.secret = "another"
