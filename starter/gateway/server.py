@@ -11,16 +11,24 @@ from starter.operations.problems import OperationError
 
 
 async def serve(
-    application: ASGIApp, *, host: str, port: int, grace: float, stopping: Callable[[], None] = lambda: None
+    application: ASGIApp,
+    *,
+    host: str,
+    port: int,
+    grace: float,
+    listening: Callable[[], None] = lambda: None,
+    stopping: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve the application until SIGINT or SIGTERM; requests in progress have `grace` seconds more, and no others begin.
 
-    `stopping` is called before that, to end requests that wait. Raises OperationError if it cannot listen.
+    `listening` is called once requests are taken, and `stopping` before the end, to end requests that wait.
+    Raises OperationError if it cannot listen.
     """
     stop = stop_on_signals()
     try:
         deadlines = Deadlines(stop=grace)
         async with serving_http(application, host=host, port=port, deadlines=deadlines, refuse=problem_of_parsing):
+            listening()
             await stop.wait()
             stopping()
     except OSError as error:

@@ -26,8 +26,6 @@ async def gateway(
     settings = Settings.read()
     async with opened_registry(settings) as registry:
         configure_logs(settings.log_format, settings.log_level)
-        if settings.log_format is LogFormat.CONSOLE:
-            note(f"listening on http://{host}:{port}; Ctrl-C stops it")
         # Of its own, since a worker on this machine may have that of the settings.
         metrics = f"127.0.0.1:{free_port()}"
         temporal_runtime = runtime(metrics)
@@ -37,4 +35,16 @@ async def gateway(
         app = application(settings, registry, client)
         app.router.routes.append(metrics_route(metrics))
         measured = RequestMetrics(app, temporal_runtime.metric_meter)
-        await serve(measured, host=host, port=port, grace=settings.shutdown_grace, stopping=app.state.feeds.stop)
+
+        def listening() -> None:
+            if settings.log_format is LogFormat.CONSOLE:
+                note(f"listening on http://{host}:{port}; Ctrl-C stops it")
+
+        await serve(
+            measured,
+            host=host,
+            port=port,
+            grace=settings.shutdown_grace,
+            listening=listening,
+            stopping=app.state.feeds.stop,
+        )
