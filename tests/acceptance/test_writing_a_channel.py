@@ -113,7 +113,7 @@ def outcomes(result: Any, room: str) -> list[tuple[str, str, float | None, bool]
 async def test_channel_of_the_page_delivers(result: Any) -> None:
     assert outcomes(result, "open") == [("delivered", "Mattermost 201", None, False)]
     (post,) = result["posts"]["open"]
-    assert post["text"] == "order.paid: order 42"
+    assert post["text"].startswith("Order order 42 @\u200ball is paid\n"), "data pings nobody"
     assert result["counts"] == {"matched": 3, "delivered": 2, "rejected": 1, "exhausted": 0, "cancelled": 0}
 
 
