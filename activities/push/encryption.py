@@ -1,4 +1,4 @@
-"""Encryption of web pushes (RFC 8291 with the coding aes128gcm of RFC 8188), and VAPID (RFC 8292)."""
+"""Encryption of web pushes (RFC 8291 with the coding aes128gcm of RFC 8188), and signed tokens of VAPID, Apple and Google."""
 
 import base64
 import json
@@ -7,7 +7,7 @@ import struct
 from collections.abc import Mapping
 
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -64,12 +64,19 @@ def public_bytes(key: ec.EllipticCurvePublicKey) -> bytes:
     return key.public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
 
 
-def signed_token(claims: Mapping[str, object], key: ec.EllipticCurvePrivateKey, **header: str) -> str:
-    """A JSON Web Token with ES256 (RFC 7515, RFC 7518 §3.4)."""
-    parts = [{"typ": "JWT", "alg": "ES256", **header}, dict(claims)]
-    signed = ".".join(base64url(json.dumps(part, separators=(",", ":")).encode()) for part in parts)
-    r, s = decode_dss_signature(key.sign(signed.encode(), ec.ECDSA(hashes.SHA256())))
-    return f"{signed}.{base64url(r.to_bytes(32, 'big') + s.to_bytes(32, 'big'))}"
+def signed_token(
+    claims: Mapping[str, object], key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, **header: str
+) -> str:
+    """A JSON Web Token (RFC 7515) with ES256, or with RS256 by an RSA key (RFC 7518 §3.3 and §3.4)."""
+    algorithm = "RS256" if isinstance(key, rsa.RSAPrivateKey) else "ES256"
+    parts = [{"typ": "JWT", "alg": algorithm, **header}, dict(claims)]
+    text = ".".join(base64url(json.dumps(part, separators=(",", ":")).encode()) for part in parts)
+    if isinstance(key, rsa.RSAPrivateKey):
+        signature = key.sign(text.encode(), padding.PKCS1v15(), hashes.SHA256())
+    else:
+        r, s = decode_dss_signature(key.sign(text.encode(), ec.ECDSA(hashes.SHA256())))
+        signature = r.to_bytes(32, "big") + s.to_bytes(32, "big")
+    return f"{text}.{base64url(signature)}"
 
 
 def base64url(value: bytes) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 from urllib.parse import urlencode
 
 import aiohttp
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from activities.providers.accounts import FcmAccount
 from activities.providers.answers import CONTENT, DELIVERED, GONE, OPERATOR, RENEW, TRANSIENT, Meaning, blocked, busy
@@ -17,7 +17,7 @@ from activities.providers.http import ProviderResponse, call, limits, parse_obje
 from activities.providers.token_calls import ApiAnswer, outcome_of_call, with_token
 from activities.providers.tokens import IssuedToken, Tokens, TokenUnavailable
 from activities.push.content import KEPT, PushContent
-from activities.push.encryption import base64url
+from activities.push.encryption import signed_token
 from bellwire.deliveries import Fault, Outcome, OutcomeKind
 from bellwire.registry import Registry
 from bellwire.sends import SendRequest
@@ -92,7 +92,7 @@ class Fcm:
             account.token_url,
             timeout=limits(account.timeout),
             headers={"Content-Type": "application/x-www-form-urlencoded"},
-            data=urlencode({"grant_type": GRANT, "assertion": _rs256(claims, self._keys[name])}),
+            data=urlencode({"grant_type": GRANT, "assertion": signed_token(claims, self._keys[name])}),
         )
         document = parse_object(response.text)
         token, life = document.get("access_token"), document.get("expires_in")
@@ -153,10 +153,3 @@ def _rsa_key(name: str, account: FcmAccount) -> rsa.RSAPrivateKey:
     if not isinstance(key, rsa.RSAPrivateKey):
         raise ValueError(f"BELLWIRE_ACCOUNTS: fcm.{name}.private_key: is not the PEM of an RSA key")  # noqa: TRY004
     return key
-
-
-def _rs256(claims: Mapping[str, object], key: rsa.RSAPrivateKey) -> str:
-    """A JSON Web Token with RS256 (RFC 7518 §3.3)."""
-    parts = [{"alg": "RS256", "typ": "JWT"}, dict(claims)]
-    signed = ".".join(base64url(json.dumps(part).encode()) for part in parts)
-    return f"{signed}.{base64url(key.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256()))}"

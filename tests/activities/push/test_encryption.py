@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from activities.push.encryption import MAX_CONTENT, encrypt, from_base64url, private_key, public_bytes, signed_token
-from tests.activities.push.channels import pem, raw
+from tests.activities.push.channels import KEYS, pem, raw
 
 #: RFC 8291, Appendix A.
 PLAINTEXT = b"When I grow up, I want to be a watermelon"
@@ -59,6 +59,17 @@ def test_a_token_is_what_pyjwt_verifies() -> None:
     token = signed_token({"aud": "https://push.example", "iss": "TEAM123456"}, key, kid="KEY1234567")
     assert jwt.decode(token, public, algorithms=["ES256"], audience="https://push.example")["iss"] == "TEAM123456"
     assert jwt.get_unverified_header(token) == {"typ": "JWT", "alg": "ES256", "kid": "KEY1234567"}
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.dictionaries(st.sampled_from(["sub", "note", "é"]), st.text(max_size=20)))
+def test_all_tokens_are_what_pyjwt_verifies(claims: dict[str, str]) -> None:
+    """One number in 256 of a signature is shorter than the others and is padded."""
+    es256 = signed_token(claims, KEYS.apple)
+    assert jwt.decode(es256, KEYS.apple.public_key(), algorithms=["ES256"]) == claims
+    rs256 = signed_token(claims, KEYS.google)
+    assert jwt.decode(rs256, KEYS.google.public_key(), algorithms=["RS256"]) == claims
+    assert jwt.get_unverified_header(rs256) == {"typ": "JWT", "alg": "RS256"}
 
 
 def test_a_vapid_key_is_32_bytes_or_a_pem() -> None:

@@ -1,5 +1,6 @@
 """Aliyun and Tencent Cloud: codes, templates, lost responses and failover, with fakes over HTTP and a real registry."""
 
+import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -124,6 +125,18 @@ async def test_tencent_gets_ordered_parameters(setting: Setting) -> None:
     assert (made.outcome.provider_id, made.outcome.sms.reported_segments) == (sms.id, 2)
     assert sms.content["TemplateParamSet"] == ["No. 1", HAPPENED.source]
     assert (sms.recipient, sms.content["SignName"], sms.content["TemplateId"]) == (TO, SIGN, "1110")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_unusual_characters_arrive_as_they_were_signed(setting: Setting, kind: str) -> None:
+    text = "贝尔 é+~*/%=&?#'\"😀"
+    params = {"a": text} if kind == "aliyun" else [text]
+    made = await setting.run(kind, sign_name="贝 +~*", templates={"default": {"template": "1", "params": params}})
+    assert made.state is DeliveryState.DELIVERED
+    content = setting.fake(kind).accepted[0].content
+    assert content["SignName"] == "贝 +~*"
+    given = json.loads(content["TemplateParam"])["a"] if kind == "aliyun" else content["TemplateParamSet"][0]
+    assert given == text
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,8 +1,35 @@
-"""Signatures, against the examples that the vendors publish."""
+"""Signatures, against the examples that the vendors publish, and against the vendors' own libraries."""
 
+import json
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
-from activities.sms.mainland.signatures import AccessKey, aliyun_headers, canonical_query, tencent_authorization
+from alibabacloud_openapi_util.client import Client as AliyunUtil
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from tencentcloud.common.abstract_client import AbstractClient
+from tencentcloud.common.credential import Credential
+from tencentcloud.common.http.request import RequestInternal
+from tencentcloud.common.profile.client_profile import ClientProfile
+
+from activities.sms.mainland.signatures import (
+    TENCENT_CONTENT_TYPE,
+    AccessKey,
+    aliyun_headers,
+    canonical_query,
+    tencent_authorization,
+)
+
+HARD = "贝尔 é+~*/%=&?#'\"\n😀"
+NAMES = st.text("ABCDEFGHIJabcdefghij", min_size=1, max_size=12)
+#: What keys are made of, and what users and templates make of values.
+KEYS, VALUES = st.text("abcXYZ019+/=._-", min_size=1, max_size=64), st.text(max_size=40) | st.just("") | st.just(HARD)
+TIMES = st.integers(0, 4_102_444_800)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | VALUES,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(VALUES, inner, max_size=4),
+    max_leaves=10,
+)
 
 
 def test_aliyun_signature_is_that_of_the_published_example() -> None:
@@ -34,6 +61,49 @@ def test_tencent_signature_is_that_of_the_published_example() -> None:
     ) == (
         "TC3-HMAC-SHA256 Credential=AKIDz8krbsJ5yKBZQpn74WFkmLPx3EXAMPLE/2019-02-25/cvm/tc3_request, "
         "SignedHeaders=content-type;host, Signature=72e494ea809ad7a8c8f7a4507b9bddcbaa8e581f516e8da2f66e2c5a96525168"
+    )
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.dictionaries(NAMES, VALUES, max_size=8), KEYS, KEYS, TIMES)
+@example({"TemplateParam": json.dumps({"name": HARD, "more": {"a": []}}, ensure_ascii=False), "OutId": ""}, "A", "s", 0)
+def test_aliyun_signature_is_that_of_alibabas_library(
+    parameters: dict[str, str], key_id: str, secret: str, at: int
+) -> None:
+    headers = aliyun_headers(
+        AccessKey(id=key_id, secret=secret),
+        host="dysmsapi.aliyuncs.com",
+        action="SendSms",
+        version="2017-05-25",
+        query=canonical_query(parameters),
+        nonce="n",
+        now=datetime.fromtimestamp(at, UTC),
+    )
+    given = headers.pop("Authorization")
+    request = SimpleNamespace(method="POST", pathname="/", query=parameters, headers=headers)
+    payload = headers["x-acs-content-sha256"]
+    assert given == AliyunUtil.get_authorization(request, "ACS3-HMAC-SHA256", payload, key_id, secret)
+    assert payload == AliyunUtil.hex_encode(AliyunUtil.hash(b"", "ACS3-HMAC-SHA256"))
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.dictionaries(NAMES, JSON, max_size=6), KEYS, KEYS, TIMES)
+@example({"TemplateParamSet": [HARD, ""], "SignName": "贝尔"}, "A", "s", 0)
+def test_tencent_signature_is_that_of_tencents_library(
+    parameters: dict[str, object], key_id: str, secret: str, at: int
+) -> None:
+    host, body = "sms.tencentcloudapi.com", json.dumps(parameters, ensure_ascii=False).encode()
+    client = AbstractClient(Credential(key_id, secret), "ap-guangzhou", ClientProfile())
+    request = RequestInternal(host, "POST", "/", data=body)
+    request.header = {"Content-Type": TENCENT_CONTENT_TYPE, "Host": host, "X-TC-Timestamp": str(at)}
+    date = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")
+    signature = client._get_tc3_signature(parameters, request, date, "sms", secret)
+    given = tencent_authorization(
+        AccessKey(id=key_id, secret=secret), service="sms", host=host, body=body, timestamp=at
+    )
+    assert given == (
+        f"TC3-HMAC-SHA256 Credential={key_id}/{date}/sms/tc3_request, SignedHeaders=content-type;host, "
+        f"Signature={signature}"
     )
 
 
