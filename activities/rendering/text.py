@@ -1,11 +1,17 @@
 """Text that is safe to send: without control characters, in one line, in valid Unicode."""
 
 import re
+import unicodedata
 
 #: Control characters other than tab and line feed, marks that change the direction of the text after them, and byte order
 #: marks.
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufeff]")
 _SPACES = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")
+
+#: The zero-width joiner of emoji, what follows an emoji (joiner, skin tones, tags), and the letters that pairs of are flags.
+_JOINER = "\u200d"
+_EXTENDS = {_JOINER, *map(chr, range(0x1F3FB, 0x1F400)), *map(chr, range(0xE0020, 0xE0080))}
+_FLAG_LETTERS = "".join(map(chr, range(0x1F1E6, 0x1F200)))
 
 
 def printable(text: str) -> str:
@@ -39,3 +45,19 @@ def shortened_bytes(text: str, limit: int) -> str:
     if len(text.encode()) <= limit:
         return text
     return text.encode()[: limit - 3].decode(errors="ignore").rstrip() + "…"
+
+
+def start_of(text: str, limit: int) -> str:
+    """The first characters of the text, at most `limit`, without half of an emoji or a letter without its marks."""
+    end = min(len(text), limit)
+    while 0 < end < len(text) and _joined(text[:end], text[end]):
+        end -= 1
+    return text[: end or limit]
+
+
+def _joined(before: str, character: str) -> bool:
+    """Whether a reader sees this character and the one before it as one (of Unicode's UAX #29 what texts often have)."""
+    if unicodedata.category(character).startswith("M") or character in _EXTENDS or before[-1] == _JOINER:
+        return True
+    flags = len(before) - len(before.rstrip(_FLAG_LETTERS))
+    return character in _FLAG_LETTERS and flags % 2 == 1

@@ -14,6 +14,7 @@ from activities.sms.channel import SmsChannel
 from activities.sms.config_fields import secret_of
 from activities.sms.http_provider import HttpProvider
 from activities.sms.mainland.aliyun import AliyunProvider
+from activities.sms.mainland.signatures import AccessKey
 from activities.sms.mainland.tencent import TencentProvider
 from activities.sms.prices import Prices
 from activities.sms.provider_config import ProvidersFile
@@ -90,9 +91,9 @@ def _providers(settings: SmsSettings, registry: Registry, session: aiohttp.Clien
     secrets = settings.sms_secrets
     providers += [HttpProvider(each, session, secrets=secrets) for each in configured.provider]
     for aliyun in configured.aliyun:
-        secret = secret_of(aliyun.name, aliyun.access_key_secret, secrets)
-        providers.append(AliyunProvider(aliyun, session, registry.attempts, secret=secret))
+        key = AccessKey(id=aliyun.access_key_id, secret=secret_of(aliyun.name, aliyun.access_key_secret, secrets))
+        providers.append(AliyunProvider(aliyun, session, registry.attempts, key=key))
     for tencent in configured.tencent:
-        secret = secret_of(tencent.name, tencent.secret_key, secrets)
-        providers.append(TencentProvider(tencent, session, registry.attempts, secret=secret))
+        key = AccessKey(id=tencent.secret_id, secret=secret_of(tencent.name, tencent.secret_key, secrets))
+        providers.append(TencentProvider(tencent, session, registry.attempts, key=key))
     return configured.in_order(providers)

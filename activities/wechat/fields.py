@@ -5,12 +5,10 @@ import re
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from activities.rendering.text import one_line
+from activities.rendering.text import one_line, start_of, valid_unicode
 from bellwire.errors import TemplateInvalid
 from bellwire.targets.chat.wechat_fields import MAX_FIELDS, FieldType, field_type
 
-#: Stands for an empty value, which WeChat refuses.
-EMPTY = "-"
 #: China's time, which has no summer time.
 CHINA = timezone(timedelta(hours=8), "CST")
 
@@ -41,7 +39,7 @@ def _value(name: str, value: object) -> str:
     text = str(value).lower() if isinstance(value, bool) else "" if value is None else str(value)
     if name.startswith(("time", "date")):
         text = _in_china(text)
-    return fitted(name, kind, one_line(text, limit=len(text) + 1)) or EMPTY
+    return fitted(name, kind, one_line(valid_unicode(text), limit=len(text) + 1)) or kind.empty
 
 
 def fitted(name: str, kind: FieldType, line: str) -> str:
@@ -51,7 +49,7 @@ def fitted(name: str, kind: FieldType, line: str) -> str:
         return line
     if kind.ending is None:
         raise TemplateInvalid(f"template {_NAME}: {name} has more than the {limit} characters that WeChat allows")
-    return line[: limit - len(kind.ending)].rstrip() + kind.ending
+    return start_of(line, limit - len(kind.ending)).rstrip() + kind.ending
 
 
 def _in_china(text: str) -> str:

@@ -14,7 +14,8 @@ def flow() -> Picture:
         548,
         "How an event flows",
         "A service publishes an event. The workflow Notify stores it and matches subscriptions, attempts up to 20 deliveries"
-        " inline, and then works in rounds: activities on one queue per channel send to mail relays, SMS providers and endpoints."
+        " inline, and then works in rounds: activities on one queue per channel send to mail relays, endpoints, and"
+        " providers of SMS, push and chat."
         " When more than 1,000 subscriptions match, Dispatch child workflows each take a page.",
     )
     picture.box(150, 14, 180, 36, "#your service", kind="other")
@@ -24,7 +25,7 @@ def flow() -> Picture:
     picture.text(306, 106, "`event/<source>/<id>", anchor="end")
     picture.box(28, 120, 276, 58, "#resolve", "store the event, match subscriptions")
     picture.arrow("M170 178 L170 200")
-    picture.box(28, 202, 276, 58, "#inline send", "up to 20 by email and webhook, 0.5 s")
+    picture.box(28, 202, 276, 58, "#inline send", "up to 20, SMS excepted, 0.5 s")
     picture.arrow("M170 260 L170 282")
     picture.box(28, 284, 276, 76, "#rounds", "all that is due, in chunks of 200;", "one timer to the next retry")
     picture.box(342, 120, 126, 58, "#registry", "~SQLite, PostgreSQL", kind="other")
@@ -35,8 +36,8 @@ def flow() -> Picture:
     picture.arrow("M318 296 L340 296")
     for x, queue, network, target in (
         (14, "bellwire-email", "SMTP", "mail relay"),
-        (172, "bellwire-sms", "HTTPS", "SMS provider"),
-        (330, "bellwire-webhook", "HTTPS", "endpoint"),
+        (172, "bellwire-webhook", "HTTPS", "endpoint"),
+        (330, "bellwire-sms, …", "HTTPS", "SMS, push, chat"),
     ):
         picture.arrow(f"M170 360 C170 384 {x + 68} 378 {x + 68} 402")
         picture.arrow(f"M405 360 C405 384 {x + 68} 378 {x + 68} 402")

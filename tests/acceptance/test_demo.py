@@ -27,3 +27,6 @@ async def test_everything_in_the_demo_arrives_as_expected() -> None:
     over_http = shown["events"][shown["published_over_http"]]
     assert (over_http["settled"], over_http["counts"]["delivered"]) == (True, 4)
     assert shown["handled"] == ["user-7001"]
+    (message,) = shown["wechat"]
+    assert message["fields"] == ["character_string1: 1042", "thing2: 19.90 EUR", "phrase3: 已退款"]
+    assert shown["final"] == {"acme-follower": "delivered"}

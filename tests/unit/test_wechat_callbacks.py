@@ -1,10 +1,8 @@
 """WeChat's callbacks over HTTP, in both modes, to a gateway with a real registry. Signatures and encryption are computed here."""
 
-import asyncio
 import base64
 import hashlib
 import json
-import socket
 import struct
 import time
 from collections.abc import AsyncIterator
@@ -13,7 +11,6 @@ from typing import Any, NamedTuple
 
 import aiohttp
 import pytest
-import uvicorn
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from bellwire.contract import Group
@@ -24,9 +21,9 @@ from bellwire.service.settings import Settings
 from bellwire.sms.receipts import SmsReceipt, SmsReceiptStatus
 from bellwire.suppressions import Suppression, SuppressionReason
 from bellwire.targets import Channel
-from starter.gateway.app import application
 from starter.gateway.wechat.signatures import SignatureInvalid, aes_key, decrypt, verify
 from tests.factories import NOW, event, subscription
+from tests.serving import serving
 
 TOKEN, APP_ID, OPENID, MSG_ID = "tok3n", "wx0123456789abcdef", "oAnn-1", "200163836"
 ENCODING_KEY = base64.b64encode(bytes(range(32))).decode().rstrip("=")
@@ -115,16 +112,9 @@ async def called(tmp_path: Path) -> AsyncIterator[Called]:
     file = tmp_path / "accounts.json"
     file.write_text(json.dumps({"wechat": accounts}))
     settings = Settings.read(accounts=file, account_secrets={"app": "s", "token": TOKEN, "aes": ENCODING_KEY})
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        config = uvicorn.Config(application(settings, registry), log_config=None, access_log=False, lifespan="off")
-        server = uvicorn.Server(config)
-        serving = asyncio.create_task(server.serve(sockets=[listening]))
-        try:
-            yield Called(registry, f"http://127.0.0.1:{listening.getsockname()[1]}/callbacks/wechat")
-        finally:
-            server.should_exit = True
-            await serving
-            await registry.close()
+    async with serving(settings, registry) as url:
+        yield Called(registry, f"{url}/callbacks/wechat")
+    await registry.close()
 
 
 async def test_the_url_is_verified_by_an_echo(called: Called) -> None:

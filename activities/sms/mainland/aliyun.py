@@ -6,16 +6,14 @@ number, for the OutId that identifies the attempt.
 
 import json
 import secrets
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
-import aiohttp
-
-from activities.providers.http import NotSent, ProviderResponse, ResponseLost, call, limits, parse_json
+from activities.providers.http import ProviderResponse, call, parse_object
 from activities.sms.http_responses import provider_id_of
-from activities.sms.mainland.config import AliyunConfig
-from activities.sms.mainland.mapping import Records, cannot_send, not_listed, template_of, values_of
+from activities.sms.mainland.config import AliyunConfig, NamedTemplate
 from activities.sms.mainland.meanings import (
     ACCOUNT,
     ACCOUNT_NEXT_DAY,
@@ -28,11 +26,10 @@ from activities.sms.mainland.meanings import (
     OPERATOR,
     WAIT,
     CodeMeaning,
-    reason_of,
-    refusal,
 )
-from activities.sms.mainland.signatures import AccessKey, aliyun_headers, canonical_query
-from activities.sms.providers import SendResult, Sms, unknown_result, unreachable
+from activities.sms.mainland.provider import MainlandProvider, values_of
+from activities.sms.mainland.signatures import aliyun_headers, canonical_query
+from activities.sms.providers import SendResult, Sms, unknown_result
 from bellwire.deliveries import Fault, Outcome, OutcomeKind
 from bellwire.sms.mainland import NUMBERS_GONE
 from bellwire.suppressions import SuppressionReason
@@ -81,7 +78,7 @@ _LEVELS = {
 }
 
 
-def classify(status: int, code: str, message: str) -> CodeMeaning:
+def classify(status: int, code: str, message: str = "") -> CodeMeaning:
     """What a response means that is not OK. A code that is not known may be one of an SMS that was sent."""
     if code == "isv.BUSINESS_LIMIT_CONTROL":
         return next((meaning for level, meaning in _LEVELS.items() if level in message.lower()), WAIT)
@@ -89,59 +86,34 @@ def classify(status: int, code: str, message: str) -> CodeMeaning:
         return BY_CODE[code]
     if status in {429, 503} or code.startswith("Throttling"):
         return BUSY
-    if 400 <= status < 500:
+    if 400 <= status < 500 or code.startswith("isv.ACCOUNT_"):
         return ACCOUNT
     return OPERATOR if code.startswith("isv.") else AMBIGUOUS
 
 
-class AliyunProvider:
-    """One account. The caller closes `session`."""
+class AliyunProvider(MainlandProvider[AliyunConfig]):
+    """Parameters of templates have names. A query lists the SMS to a number on one day, in China's time."""
 
-    idempotent_resend = False
-
-    def __init__(self, config: AliyunConfig, session: aiohttp.ClientSession, records: Records, *, secret: str) -> None:
-        self.name = config.name
-        self._config = config
-        self._session = session
-        self._records = records
-        self._limits = limits(config.timeout)
-        self._key = AccessKey(id=config.access_key_id, secret=secret)
-
-    def sender_of(self, sms: Sms) -> str:
-        """The sign name, which stands before the text."""
-        template = template_of(self._config.templates, sms)
-        return (template and template.sign_name) or self._config.sign_name
-
-    def cannot_send(self, sms: Sms) -> str | None:
-        return cannot_send(self._config, sms)
-
-    async def send(self, sms: Sms) -> SendResult:
-        template = template_of(self._config.templates, sms)
-        assert template is not None
-        values = values_of(list(template.params.values()), sms)
-        parameters = {
+    def _message(self, sms: Sms) -> dict[str, Any]:
+        template = self._template(sms)
+        assert isinstance(template, NamedTemplate)
+        values = dict(zip(template.params, values_of(template.params.values(), sms), strict=True))
+        return {
             "PhoneNumbers": _national(sms.to),
             "SignName": self.sender_of(sms),
             "TemplateCode": template.template,
-            "TemplateParam": json.dumps(dict(zip(template.params, values, strict=True)), ensure_ascii=False),
+            "TemplateParam": json.dumps(values, ensure_ascii=False),
             "OutId": sms.idempotency_key,
         }
-        try:
-            response = await self._call("SendSms", parameters)
-        except NotSent as error:
-            return unreachable(self.name, error)
-        except ResponseLost as error:
-            return unknown_result(f"{self.name}: {error}")
-        document = _document(response)
+
+    def _result(self, response: ProviderResponse) -> SendResult:
+        document = parse_object(response.text)
         code = str(document.get("Code", ""))
-        if response.status == 200 and code == "OK":
-            if (found := provider_id_of(document.get("BizId"))) is None:
-                return unknown_result(f"{self.name}: response without a BizId")
-            outcome = Outcome(kind=OutcomeKind.DELIVERED, reason=f"{self.name} OK", provider_id=found)
-            return SendResult(outcome=outcome)
-        meaning = classify(response.status, code, str(document.get("Message", "")))
-        now, wait = datetime.now(UTC), response.retry_after
-        return refusal(meaning, self.name, code, response.text, now=now, retry_after=wait)
+        if response.status != 200 or code != "OK":
+            return self._refusal(classify(response.status, code, str(document.get("Message", ""))), code, response)
+        if (found := provider_id_of(document.get("BizId"))) is None:
+            return unknown_result(f"{self.name}: response without a BizId")
+        return SendResult(outcome=Outcome(kind=OutcomeKind.DELIVERED, reason=f"{self.name} OK", provider_id=found))
 
     async def reconcile(self, sms: Sms, since: datetime) -> SendResult | None:
         today = datetime.now(CHINA).date()
@@ -155,27 +127,16 @@ class AliyunProvider:
                     "PageSize": str(PAGE),
                     "CurrentPage": str(page),
                 }
-                try:
-                    response = await self._call("QuerySendDetails", parameters)
-                except (NotSent, ResponseLost) as error:
-                    return unknown_result(f"while reconciling, {self.name}: {error}")
-                document = _document(response)
-                code = str(document.get("Code", ""))
-                rows = _rows(document)
-                if response.status != 200 or code != "OK" or rows is None:
-                    problem = classify(response.status, code, "").operator
-                    return unknown_result(
-                        f"while reconciling, {reason_of(self.name, code)}",
-                        wait=response.retry_after,
-                        operator_problem=reason_of(self.name, code) if problem else None,
-                    )
+                rows = await self._query("QuerySendDetails", parameters)
+                if isinstance(rows, SendResult):
+                    return rows
                 if found := next((row for row in rows if row.get("OutId") == sms.idempotency_key), None):
                     return self._found(found, sms)
                 if len(rows) < PAGE:
                     break
             else:
-                return unknown_result(f"while reconciling, {self.name}: too many SMS to search")
-        return await not_listed(self.name, self._records, sms, self._config.absent_after)
+                return self._not_known()
+        return await self._not_listed(sms)
 
     def _found(self, row: dict[str, Any], sms: Sms) -> SendResult:
         """The result of an SMS that Aliyun has. Its rows have no BizId; receipts have the OutId too."""
@@ -188,7 +149,13 @@ class AliyunProvider:
         )
         return SendResult(outcome=outcome, suppress=SuppressionReason.BOUNCED if gone else None)
 
-    async def _call(self, action: str, parameters: dict[str, str]) -> ProviderResponse:
+    def _listed(self, response: ProviderResponse) -> tuple[str, Any, CodeMeaning]:
+        document = parse_object(response.text)
+        code, found = str(document.get("Code", "")), document.get("SmsSendDetailDTOs")
+        rows = found.get("SmsSendDetailDTO") if code == "OK" and isinstance(found, dict) else None
+        return code, rows, classify(response.status, code)
+
+    async def _call(self, action: str, parameters: Mapping[str, str]) -> ProviderResponse:
         query = canonical_query(parameters)
         headers = aliyun_headers(
             self._key,
@@ -199,26 +166,12 @@ class AliyunProvider:
             nonce=secrets.token_hex(16),
             now=datetime.now(UTC),
         )
-        base = self._config.url.rstrip("/")
         headers["Accept"] = "application/json"
-        url = f"{base}/?{query}"
-        return await call(
-            self._session, "POST", url, timeout=self._limits, headers=headers, shown=f"{base}/?Action={action}"
-        )
+        base = self._config.url.rstrip("/")
+        url, shown = f"{base}/?{query}", f"{base}/?Action={action}"
+        return await call(self._session, "POST", url, timeout=self._limits, headers=headers, shown=shown)
 
 
 def _national(number: str) -> str:
     """The number as Aliyun writes it: one of mainland China without its country."""
     return number.removeprefix("+86").removeprefix("+")
-
-
-def _document(response: ProviderResponse) -> dict[str, Any]:
-    document = parse_json(response.text)
-    return document if isinstance(document, dict) else {}
-
-
-def _rows(document: dict[str, Any]) -> list[dict[str, Any]] | None:
-    """The sent SMS of a page; None if the response has none, which says nothing about the SMS."""
-    found = document.get("SmsSendDetailDTOs")
-    rows = found.get("SmsSendDetailDTO") if isinstance(found, dict) else None
-    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else None

@@ -6,16 +6,14 @@ deduplicate, and lists an SMS only once the carrier has reported on it.
 
 import json
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
-import aiohttp
-
-from activities.providers.http import NotSent, ProviderResponse, ResponseLost, call, limits, parse_json
+from activities.providers.http import ProviderResponse, call, parse_object
 from activities.sms.http_responses import provider_id_of
-from activities.sms.mainland.config import TencentConfig
-from activities.sms.mainland.mapping import Records, cannot_send, not_listed, template_of, values_of
+from activities.sms.mainland.config import OrderedTemplate, TencentConfig
 from activities.sms.mainland.meanings import (
     ACCOUNT,
     ACCOUNT_NEXT_DAY,
@@ -28,11 +26,10 @@ from activities.sms.mainland.meanings import (
     WAIT,
     WINDOW,
     CodeMeaning,
-    reason_of,
-    refusal,
 )
-from activities.sms.mainland.signatures import TENCENT_CONTENT_TYPE, AccessKey, tencent_authorization
-from activities.sms.providers import ReportedCost, SendResult, Sms, unknown_result, unreachable
+from activities.sms.mainland.provider import MainlandProvider, values_of
+from activities.sms.mainland.signatures import TENCENT_CONTENT_TYPE, tencent_authorization
+from activities.sms.providers import ReportedCost, SendResult, Sms, unknown_result
 from bellwire.deliveries import Outcome, OutcomeKind
 
 VERSION = "2021-01-11"
@@ -53,15 +50,26 @@ BY_CODE: dict[str, CodeMeaning] = {
     "LimitExceeded.DailyLimit": ACCOUNT_NEXT_DAY,
     "LimitExceeded.AppMainlandChinaDailyLimit": ACCOUNT_NEXT_DAY,
     "LimitExceeded.AppGlobalDailyLimit": ACCOUNT_NEXT_DAY,
+    "LimitExceeded.AppCountryOrRegionDailyLimit": ACCOUNT_NEXT_DAY,
+    "LimitExceeded.GlobalSmsSendingRateLimit": BUSY.for_seconds(1),
     "FailedOperation.MarketingSendTimeConstraint": WINDOW,
     "FailedOperation.ContainSensitiveWord": CONTENT,
     "FailedOperation.TemplateIncorrectOrUnapproved": CONTENT,
     "FailedOperation.SignatureIncorrectOrUnapproved": CONTENT,
+    "FailedOperation.TemplateIdNotExist": CONTENT,
+    "FailedOperation.TemplateUnapprovedOrNotExist": CONTENT,
+    "FailedOperation.TemplateParamSetNotMatchApprovedTemplate": CONTENT,
+    "FailedOperation.FailResolvePacket": CONTENT,
+    "FailedOperation.JsonParseFail": CONTENT,
     "FailedOperation.InsufficientBalanceInSmsPackage": ACCOUNT,
     "InvalidParameterValue.ProhibitedUseUrlInTemplateParameter": CONTENT,
     "InvalidParameterValue.TemplateParameterFormatError": CONTENT,
     "InvalidParameterValue.TemplateParameterLengthLimit": CONTENT,
     "InvalidParameterValue.SdkAppIdNotExist": ACCOUNT,
+    "InvalidParameter.AppidAndBizId": ACCOUNT,
+    "LimitExceeded.AppCountryOrRegionInBlacklist": ACCOUNT,
+    "InternalError.SigFieldMissing": ACCOUNT,
+    "InternalError.SigVerificationFail": ACCOUNT,
     "InternalError.RequestTimeException": ACCOUNT,  # the clock is more than 10 minutes off
     "InternalError.Timeout": AMBIGUOUS,
     "InternalError.SendAndRecvFail": AMBIGUOUS,
@@ -92,56 +100,34 @@ def classify(status: int, code: str) -> CodeMeaning:
     return ACCOUNT if 400 <= status < 500 else AMBIGUOUS
 
 
-class TencentProvider:
-    """One account. The caller closes `session`."""
+class TencentProvider(MainlandProvider[TencentConfig]):
+    """Parameters of templates are in order. A query lists the reports of carriers about a number."""
 
-    idempotent_resend = False
-
-    def __init__(self, config: TencentConfig, session: aiohttp.ClientSession, records: Records, *, secret: str) -> None:
-        self.name = config.name
-        self._config = config
-        self._session = session
-        self._records = records
-        self._limits = limits(config.timeout)
-        self._key = AccessKey(id=config.secret_id, secret=secret)
-
-    def sender_of(self, sms: Sms) -> str:
-        """The sign name, which stands before the text."""
-        template = template_of(self._config.templates, sms)
-        return (template and template.sign_name) or self._config.sign_name
-
-    def cannot_send(self, sms: Sms) -> str | None:
-        return cannot_send(self._config, sms)
-
-    async def send(self, sms: Sms) -> SendResult:
-        template = template_of(self._config.templates, sms)
-        assert template is not None
-        parameters = {
+    def _message(self, sms: Sms) -> dict[str, Any]:
+        template = self._template(sms)
+        assert isinstance(template, OrderedTemplate)
+        return {
             "PhoneNumberSet": [sms.to],
             "SmsSdkAppId": self._config.app_id,
             "SignName": self.sender_of(sms),
             "TemplateId": template.template,
-            "TemplateParamSet": values_of(list(template.params), sms),
+            "TemplateParamSet": values_of(template.params, sms),
             "SessionContext": sms.idempotency_key,
         }
-        try:
-            response = await self._call("SendSms", parameters)
-        except NotSent as error:
-            return unreachable(self.name, error)
-        except ResponseLost as error:
-            return unknown_result(f"{self.name}: {error}")
-        document = _document(response)
+
+    def _result(self, response: ProviderResponse) -> SendResult:
+        error, document = _parsed(response.text)
         number = _first(document.get("SendStatusSet"))
-        code = _error(document) or str(number.get("Code", ""))
-        if response.status == 200 and code == "Ok":
-            if (found := provider_id_of(number.get("SerialNo"))) is None:
-                return unknown_result(f"{self.name}: response without a SerialNo")
-            fee = number.get("Fee")
-            segments = fee if type(fee) is int and 0 < fee < 1000 else None
-            outcome = Outcome(kind=OutcomeKind.DELIVERED, reason=f"{self.name} Ok", provider_id=found)
-            return SendResult(outcome=outcome, cost=(segments and ReportedCost(segments=segments)) or None)
-        now, wait = datetime.now(UTC), response.retry_after
-        return refusal(classify(response.status, code), self.name, code, response.text, now=now, retry_after=wait)
+        code = error or str(number.get("Code", ""))
+        if response.status != 200 or code != "Ok":
+            return self._refusal(classify(response.status, code), code, response)
+        if (found := provider_id_of(number.get("SerialNo"))) is None:
+            return unknown_result(f"{self.name}: response without a SerialNo")
+        fee = number.get("Fee")
+        return SendResult(
+            outcome=Outcome(kind=OutcomeKind.DELIVERED, reason=f"{self.name} Ok", provider_id=found),
+            cost=ReportedCost(segments=fee) if type(fee) is int and 0 < fee < 1000 else None,
+        )
 
     async def reconcile(self, sms: Sms, since: datetime) -> SendResult | None:
         now = datetime.now(UTC)
@@ -155,33 +141,23 @@ class TencentProvider:
                 "PhoneNumber": sms.to,
                 "SmsSdkAppId": self._config.app_id,
             }
-            try:
-                response = await self._call("PullSmsSendStatusByPhoneNumber", parameters)
-            except (NotSent, ResponseLost) as error:
-                return unknown_result(f"while reconciling, {self.name}: {error}")
-            document = _document(response)
-            code, rows = _error(document), document.get("PullSmsSendStatusSet")
-            if response.status != 200 or code or not isinstance(rows, list):
-                problem = classify(response.status, code).operator
-                return unknown_result(
-                    f"while reconciling, {reason_of(self.name, code)}",
-                    wait=response.retry_after,
-                    operator_problem=reason_of(self.name, code) if problem else None,
-                )
+            rows = await self._query("PullSmsSendStatusByPhoneNumber", parameters)
+            if isinstance(rows, SendResult):
+                return rows
             if (found := await self._match(rows, sms)) is not None:
                 reason = f"{self.name} has it, reconciled"
                 return SendResult(outcome=Outcome(kind=OutcomeKind.DELIVERED, reason=reason, provider_id=found))
             if len(rows) < PAGE:
-                return await not_listed(self.name, self._records, sms, self._config.absent_after)
-        return unknown_result(f"while reconciling, {self.name}: too many SMS to search")
+                return await self._not_listed(sms)
+        return self._not_known()
 
-    async def _match(self, rows: list[Any], sms: Sms) -> str | None:
+    async def _match(self, rows: list[dict[str, Any]], sms: Sms) -> str | None:
         """The id of the SMS among reports to its number; None if it is not among them.
 
         Accounts get the SessionContext only after Tencent has activated that. A report without one that belongs to no
         other attempt counts as this one: better one SMS too few than one too many.
         """
-        ids = {serial: row for row in rows if isinstance(row, dict) and (serial := provider_id_of(row.get("SerialNo")))}
+        ids = {serial: row for row in rows if (serial := provider_id_of(row.get("SerialNo")))}
         if found := next(
             (serial for serial, row in ids.items() if row.get("SessionContext") == sms.idempotency_key), None
         ):
@@ -190,7 +166,12 @@ class TencentProvider:
         recorded = await self._records.claimed_provider_ids(sorted(others)) if others else set()
         return min(others - recorded, default=None)
 
-    async def _call(self, action: str, parameters: dict[str, Any]) -> ProviderResponse:
+    def _listed(self, response: ProviderResponse) -> tuple[str, Any, CodeMeaning]:
+        error, document = _parsed(response.text)
+        rows = None if error else document.get("PullSmsSendStatusSet")
+        return error, rows, classify(response.status, error)
+
+    async def _call(self, action: str, parameters: Mapping[str, Any]) -> ProviderResponse:
         body, timestamp = json.dumps(parameters).encode(), int(time.time())
         host = urlsplit(self._config.url).netloc
         headers = {
@@ -207,17 +188,12 @@ class TencentProvider:
         return await call(self._session, "POST", url, timeout=self._limits, headers=headers, data=body)
 
 
-def _document(response: ProviderResponse) -> dict[str, Any]:
-    """What Response holds."""
-    document = parse_json(response.text)
-    found = document.get("Response") if isinstance(document, dict) else None
-    return found if isinstance(found, dict) else {}
-
-
-def _error(document: dict[str, Any]) -> str:
-    """The code of an error of the whole request; empty without one."""
-    found = document.get("Error")
-    return str(found.get("Code", "unknown")) if isinstance(found, dict) else ""
+def _parsed(text: str) -> tuple[str, dict[str, Any]]:
+    """The code of an error of the whole request, empty without one, and what Response holds."""
+    found = parse_object(text).get("Response")
+    document: dict[str, Any] = found if isinstance(found, dict) else {}
+    error = document.get("Error")
+    return str(error.get("Code", "unknown")) if isinstance(error, dict) else "", document
 
 
 def _first(rows: Any) -> dict[str, Any]:

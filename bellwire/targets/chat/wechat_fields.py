@@ -17,6 +17,8 @@ class FieldType(NamedTuple):
     limit: int
     #: What ends a value that was cut; None: it is not cut, since half a number is another number.
     ending: str | None
+    #: Stands for an empty value, which WeChat refuses.
+    empty: str = "-"
 
 
 _WHOLE: str | None = None
@@ -29,11 +31,11 @@ FIELD_TYPES: Mapping[str, FieldType] = MappingProxyType(
         "keyword": FieldType(20, "…"),
         # Letters, digits and marks of ASCII.
         "character_string": FieldType(32, "..."),
+        # 10 Chinese characters, or 20 letters; marks may be among them.
+        "name": FieldType(20, "…"),
+        # Letters only, Chinese characters only, and marks that each mean something: WeChat refuses an ellipsis there.
         "letter": FieldType(32, ""),
-        # Chinese characters only: WeChat refuses an ellipsis among them.
-        "phrase": FieldType(5, ""),
-        # 10 Chinese characters, or 20 letters.
-        "name": FieldType(20, ""),
+        "phrase": FieldType(5, "", "无"),
         "symbol": FieldType(5, ""),
         "number": FieldType(32, _WHOLE),
         # One sign, ten digits with two decimals, and 元.

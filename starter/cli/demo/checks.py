@@ -8,6 +8,8 @@ from bellwire.deliveries import Counts
 from bellwire.receipts import Receipt, Status
 from bellwire.registry import Registry
 from bellwire.subscriptions import SubscriptionState
+from bellwire.targets import Channel
+from starter.cli.delivery.attempts import status_and_code
 from starter.cli.demo.example import (
     Example,
     ExpectedText,
@@ -18,10 +20,10 @@ from starter.cli.demo.example import (
 
 @dataclass(frozen=True, kw_only=True)
 class ReceivedText:
-    """A mail, an SMS, a push or a message in a chat."""
+    """A mail, an SMS, a push or a message by chat or WeChat."""
 
     to: str
-    #: The subject of a mail, the body of an SMS, the title of a push or message.
+    #: The subject of a mail, the body of an SMS, the title of a push or message, the id of a template of WeChat.
     title: str
     #: All of it.
     text: str
@@ -49,6 +51,7 @@ class Received:
     webhooks: tuple[ReceivedWebhook, ...]
     pushes: tuple[ReceivedText, ...]
     chats: tuple[ReceivedText, ...]
+    wechat: tuple[ReceivedText, ...]
     #: Ids of the events that the demo's handler was called for.
     handled: tuple[str, ...] = ()
 
@@ -86,6 +89,19 @@ class Received:
                 )
                 for sent in receivers.slack.accepted
             ),
+            wechat=tuple(
+                ReceivedText(
+                    to=sent.recipient,
+                    title=sent.content["template_id"],
+                    text="\n".join(
+                        [
+                            sent.content["template_id"],
+                            *(f"{name}: {field['value']}" for name, field in sent.content["data"].items()),
+                        ]
+                    ),
+                )
+                for sent in receivers.wechat.accepted
+            ),
             handled=tuple(handled),
         )
 
@@ -96,9 +112,10 @@ async def differences(
     received: Received,
     receipts: Sequence[Receipt],
     statuses: Mapping[str, Status],
+    final: Mapping[str, str],
     registry: Registry,
 ) -> list[str]:
-    """Each difference from the expectation, as a line for people. `statuses` are by event id."""
+    """Each difference from the expectation, as a line for people. `statuses` are by event id, `final` by subscription."""
     expected = example.expected
     found = [
         *_count_differences(example, statuses),
@@ -107,7 +124,10 @@ async def differences(
         *_webhook_differences(expected.webhooks, received.webhooks),
         *_text_differences("push", expected.pushes, received.pushes),
         *_text_differences("message", expected.chats, received.chats),
+        *_text_differences("WeChat message", expected.wechat, received.wechat),
     ]
+    if final != expected.final:
+        found.append(f"reported back: expected {_pairs(expected.final)}, got {_pairs(final)}")
     repeated = sorted(receipt.event_id for receipt in receipts if receipt.duplicate)
     if repeated != sorted(expected.duplicates):
         found.append(f"published before: expected {_listed(expected.duplicates)}, got {_listed(repeated)}")
@@ -117,6 +137,13 @@ async def differences(
     if sorted(disabled) != sorted(expected.disabled):
         found.append(f"disabled subscriptions: expected {_listed(expected.disabled)}, got {_listed(disabled)}")
     return found
+
+
+async def reported_back(registry: Registry) -> dict[str, str]:
+    """What WeChat said in the end became of its messages, by subscription."""
+    deliveries = await registry.deliveries.list(channel=Channel.WECHAT)
+    receipts = await registry.sms_receipts.of_deliveries(deliveries)
+    return {receipt.subscription_id: status_and_code(receipt) for receipt in receipts.values()}
 
 
 def _count_differences(example: Example, statuses: Mapping[str, Status]) -> Iterable[str]:
@@ -168,6 +195,10 @@ def _webhook_differences(expected: Sequence[ExpectedWebhook], received: Sequence
 
 def _numbers(counts: Counts) -> str:
     return ", ".join(f"{number} {name}" for name, number in counts.model_dump().items() if number) or "nothing"
+
+
+def _pairs(values: Mapping[str, str]) -> str:
+    return _listed(f"{value} for {name}" for name, value in values.items())
 
 
 def _listed(values: Iterable[object]) -> str:

@@ -19,7 +19,7 @@ from bellwire.errors import BellwireError
 from bellwire.events import Event
 from bellwire.http.client import HttpClient
 from bellwire.receipts import Receipt, Status
-from starter.cli.demo.checks import Received, differences
+from starter.cli.demo.checks import Received, differences, reported_back
 from starter.cli.demo.example import FOLDER, Example, Receivers
 from starter.cli.demo.handler import DemoService
 from starter.cli.tables import in_counts, print_table, table
@@ -28,6 +28,7 @@ from starter.local.processes import free_port, interruptible
 from starter.local.receivers.mailbox import Mailbox
 from starter.local.receivers.providers.slack import FakeSlack
 from starter.local.receivers.providers.web_push import FakePushService
+from starter.local.receivers.providers.wechat import FakeWechat
 from starter.local.receivers.twilio import FakeTwilio
 from starter.local.receivers.webhooks import WebhookReceiver
 from starter.local.stack import DEV_SETTINGS, Stack, running_stack
@@ -55,8 +56,9 @@ async def run(*, keep: bool, as_json: bool) -> None:
             hooks=await running.enter_async_context(WebhookReceiver()),
             pushes=await running.enter_async_context(FakePushService()),
             slack=await running.enter_async_context(FakeSlack()),
+            wechat=await running.enter_async_context(FakeWechat()),
         )
-        note("starting Temporal, a registry, a worker, the gateway and five receivers …")
+        note("starting Temporal, a registry, a worker, the gateway and six receivers …")
         settings = {**_WORKER_SETTINGS, **receivers.settings(folder)}
         stack = await running.enter_async_context(
             running_stack(folder, port=free_port(), ui_port=free_port(), gateway_port=free_port(), settings=settings)
@@ -82,19 +84,22 @@ async def run(*, keep: bool, as_json: bool) -> None:
 async def _run_example(stack: Stack, receivers: Receivers, *, as_json: bool) -> list[str]:
     """Subscribe, publish, watch, and compare. Returns the differences."""
     example = Example.read(FOLDER, webhook_url=receivers.hooks.url(""), push_url=receivers.pushes.endpoint(""))
-    receivers.follow(example.scripts)
+    receivers.follow(example.scripts, gateway=stack.gateway)
     await example.subscribe(stack.registry, receivers.hooks)
     service = DemoService()
     async with service.handlers.running(stack.client):
         receipts = [await _publish_over_http(stack, example.events[0])]
         receipts += [await stack.client.publish(event) for event in example.events[1:]]
         statuses = await _watch(stack.client, example, receipts, as_json=as_json)
-    received = Received.by(receivers, handled=service.handled)
-    found = await differences(example, received=received, receipts=receipts, statuses=statuses, registry=stack.registry)
+    await receivers.wechat.callbacks.sent()
+    received, final = Received.by(receivers, handled=service.handled), await reported_back(stack.registry)
+    found = await differences(
+        example, received=received, receipts=receipts, statuses=statuses, final=final, registry=stack.registry
+    )
     if as_json:
-        print_json(_as_json(stack, example, statuses, received, found))
+        print_json(_as_json(stack, example, statuses, received, final, found))
     else:
-        _print(stack, example, received)
+        _print(stack, example, received, final)
     return found
 
 
@@ -153,7 +158,7 @@ def _status_table(example: Example, receipts: list[Receipt], statuses: Mapping[s
     return table(columns, rows, title="What Bellwire reports")
 
 
-def _print(stack: Stack, example: Example, received: Received) -> None:
+def _print(stack: Stack, example: Example, received: Received, final: Mapping[str, str]) -> None:
     print_table(
         ("to", "subject"), [(mail.to, mail.title) for mail in received.mails], title="What the mail server received"
     )
@@ -172,6 +177,12 @@ def _print(stack: Stack, example: Example, received: Received) -> None:
         ("conversation", "title"), [(sent.to, sent.title) for sent in received.chats], title="What Slack received"
     )
     print_table(
+        ("openid", "fields"),
+        [(sent.to, ", ".join(sent.text.splitlines()[1:])) for sent in received.wechat],
+        title="What WeChat received",
+    )
+    print_table(("subscription", "final status"), list(final.items()), title="What WeChat reported back")
+    print_table(
         ("event",), [(event,) for event in received.handled], title="What the demo's own function was called for"
     )
     names = ", ".join(example.tenants.values())
@@ -179,7 +190,12 @@ def _print(stack: Stack, example: Example, received: Received) -> None:
 
 
 def _as_json(
-    stack: Stack, example: Example, statuses: Mapping[str, Status], received: Received, found: list[str]
+    stack: Stack,
+    example: Example,
+    statuses: Mapping[str, Status],
+    received: Received,
+    final: Mapping[str, str],
+    found: list[str],
 ) -> dict[str, Any]:
     return {
         "ui": stack.ui,
@@ -191,6 +207,10 @@ def _as_json(
         "webhooks": [{**asdict(hook), "ids": sorted(hook.ids)} for hook in received.webhooks],
         "pushes": [{"to": push.to, "title": push.title} for push in received.pushes],
         "chats": [{"to": sent.to, "title": sent.title} for sent in received.chats],
+        "wechat": [
+            {"to": sent.to, "template_id": sent.title, "fields": sent.text.splitlines()[1:]} for sent in received.wechat
+        ],
+        "final": dict(final),
         "handled": list(received.handled),
         "differences": found,
     }

@@ -19,6 +19,7 @@ from starter.cli.input.documents import read_items
 from starter.local.receivers.mailbox import Mailbox
 from starter.local.receivers.providers.slack import FakeSlack
 from starter.local.receivers.providers.web_push import Browser, FakePushService, vapid_key
+from starter.local.receivers.providers.wechat import FakeWechat
 from starter.local.receivers.twilio import FakeTwilio
 from starter.local.receivers.webhooks import WebhookReceiver
 from starter.operations.delivery.publishing import read_events
@@ -34,7 +35,7 @@ BROWSER_KEYS = ("q1dXpw3UpT5VOmu_cf_v6ih07Aems3njxI-JWgLcM94", "BTBZMqHH6r4Tts7J
 
 
 class ExpectedText(StrictInput):
-    """A mail, an SMS, a push or a message in a chat, with these words in its title or text."""
+    """A mail, an SMS, a push or a message by chat or WeChat, with these words in its title or text."""
 
     to: str
     contains: str
@@ -62,6 +63,9 @@ class Expected(StrictInput):
     webhooks: tuple[ExpectedWebhook, ...] = ()
     pushes: tuple[ExpectedText, ...] = ()
     chats: tuple[ExpectedText, ...] = ()
+    wechat: tuple[ExpectedText, ...] = ()
+    #: What providers must have reported back in the end, by subscription.
+    final: dict[str, str] = Field(default_factory=dict)
     #: Ids of the events that the demo's handler is called for.
     handled: tuple[str, ...] = ()
 
@@ -82,19 +86,31 @@ class Receivers:
     hooks: WebhookReceiver
     pushes: FakePushService
     slack: FakeSlack
+    wechat: FakeWechat
     browser: Browser = field(default_factory=lambda: Browser(*BROWSER_KEYS))
 
     def settings(self, folder: Path) -> dict[str, str]:
-        """The worker's BELLWIRE_* variables for these receivers. The file of accounts is written into `folder`."""
+        """The BELLWIRE_* variables for these receivers. The file of accounts is written into `folder`."""
         accounts = folder / "accounts.json"
         secret = "BELLWIRE_ACCOUNT_SECRETS__"  # noqa: S105 - the prefix of variables
         slack = {"token": f"{secret}SLACK", "url": self.slack.api}
         vapid = {"private_key": f"{secret}VAPID", "subject": "mailto:push@shop.example"}
-        accounts.write_text(json.dumps({"slack": {"default": slack}, "vapid": {"default": vapid}}))
+        wechat = {
+            "app_id": self.wechat.app_id,
+            "secret": f"{secret}WECHAT",
+            "url": self.wechat.url,
+            "callback_token": f"{secret}WECHAT_TOKEN",
+            "aes_key": f"{secret}WECHAT_AES",
+        }
+        sections = {"slack": slack, "vapid": vapid, "wechat": wechat}
+        accounts.write_text(json.dumps({name: {"default": account} for name, account in sections.items()}))
         return {
             "BELLWIRE_ACCOUNTS": str(accounts),
             f"{secret}SLACK": self.slack.token,
             f"{secret}VAPID": vapid_key(),
+            f"{secret}WECHAT": self.wechat.secret,
+            f"{secret}WECHAT_TOKEN": self.wechat.callbacks.token,
+            f"{secret}WECHAT_AES": self.wechat.callbacks.aes_key,
             "BELLWIRE_PUSH_HOSTS": "127.0.0.1",
             "BELLWIRE_SMTP_HOST": self.mailbox.host,
             "BELLWIRE_SMTP_PORT": str(self.mailbox.port),
@@ -104,8 +120,9 @@ class Receivers:
             "BELLWIRE_TWILIO_SENDER": "+14155550100",
         }
 
-    def follow(self, scripts: Scripts) -> None:
-        """Refuse as the scripts say."""
+    def follow(self, scripts: Scripts, *, gateway: str) -> None:
+        """Refuse as the scripts say, and report back to this gateway."""
+        self.wechat.callbacks.url, self.wechat.callbacks.safe_mode = f"{gateway}/callbacks/wechat/default", True
         for path, statuses in scripts.webhooks.items():
             self.hooks.script(path, *statuses)
         for address, replies in scripts.mail.items():

@@ -50,7 +50,7 @@ async def wechat(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
     await registry.migrate()
     async with FakeWechat() as fake, opened() as parts:
         account = {"app_id": fake.app_id, "secret": "s", "url": fake.url, "timeout": 1, **getattr(request, "param", {})}
-        given = accounts({"wechat": account}, s=fake.secret, t=fake.callback_token).wechat
+        given = accounts({"wechat": account}, s=fake.secret, t=fake.callbacks.token).wechat
         one, other = (
             WechatChannel(parts.session, parts.renderer, given, registry, clock=lambda: NOW) for _ in range(2)
         )
@@ -263,8 +263,8 @@ FIELDS = {
     "thing3": (None, "-"),
     "phrase4": ("配送中请稍候", "配送中请稍"),
     "character_string5": ("A" * 40, "A" * 29 + "..."),
-    "name6": ("张" * 12, "张" * 10),
-    "name7": ("x" * 30, "x" * 20),
+    "name6": ("张" * 12, "张" * 9 + "…"),
+    "name7": ("x" * 30, "x" * 19 + "…"),
     "number8": (42, "42"),
     "time9": ("2026-11-29T16:00:00Z", "2026-11-30 00:00:00"),
     "date10": ("2026年11月29日", "2026年11月29日"),

@@ -1,14 +1,15 @@
-"""FakeWechat: stable tokens, and messages of Official Accounts and mini programs, as WeChat has them."""
+"""FakeWechat: stable tokens, messages of Official Accounts and mini programs, and the events about them, as WeChat has them."""
 
-import hashlib
+import re
 import secrets
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import aiohttp
 from aiohttp import web
 
 from starter.local.receivers.providers.fake import FakeProvider, Received
+from starter.local.receivers.wechat_callbacks import WechatCallbacks
 
 #: Seconds before a token's end from which the next one is issued.
 OVERLAP = 300.0
@@ -21,12 +22,15 @@ class FakeWechat(FakeProvider):
     """A message's recipient is its openid, its key the `client_msg_id`."""
 
     app_id, secret = "wx0123456789abcdef", "wechat-secret"
-    callback_token = "callback-token"  # noqa: S105 - of this fake only
 
     def __init__(self) -> None:
         super().__init__()
         #: Messages that a user agreed to, by openid and template; users who are not in it agree to all.
         self.grants: dict[tuple[str, str], int] = {}
+        #: Where the events go.
+        self.callbacks = WechatCallbacks(self.app_id)
+        #: What becomes of accepted messages, by openid: `success` unless it is here. Of those that need a grant, an error code.
+        self.results: dict[str, str] = {}
         self.forced = 0
         self._issued_at = 0.0
 
@@ -36,16 +40,23 @@ class FakeWechat(FakeProvider):
         app.router.add_post("/cgi-bin/message/subscribe/bizsend", self._granted)
         app.router.add_post("/cgi-bin/message/subscribe/send", self._granted)
 
-    async def call_back(self, url: str, xml: str, *, token: str | None = None, repeats: int = 1) -> list[int]:
-        """Send a callback in plain mode, signed, and so many times. Returns the statuses."""
-        statuses = []
-        async with aiohttp.ClientSession() as session:
-            for _ in range(repeats):
-                signed = signed_query(token or self.callback_token)
-                headers = {"Content-Type": "text/xml"}
-                async with session.post(url, params=signed, data=xml.encode(), headers=headers) as response:
-                    statuses.append(response.status)
-        return statuses
+    async def __aexit__(self, *error: object) -> None:
+        await self.callbacks.close()
+        await super().__aexit__(*error)
+
+    def choose(self, openid: str, choices: Mapping[str, str]) -> None:
+        """A user answers a dialog: `accept` or `reject` by template."""
+        for template, choice in choices.items():
+            if choice == "accept":
+                self.grants[openid, template] = self.grants.get((openid, template), 0) + 1
+        self._send(openid, "SubscribeMsgPopupEvent", [{**each, "PopupScene": "0"} for each in _chosen(choices)])
+
+    def change(self, openid: str, choices: Mapping[str, str]) -> None:
+        """A user changes WeChat's settings: `accept` or `reject` by template."""
+        for template, choice in choices.items():
+            if choice == "reject":
+                self.grants[openid, template] = 0
+        self._send(openid, "SubscribeMsgChangeEvent", _chosen(choices))
 
     async def _token(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
@@ -85,14 +96,34 @@ class FakeWechat(FakeProvider):
             key=content.get("client_msg_id", ""),
             id=str(secrets.randbelow(2**62)),
         )
-        return await self.answer(request, message, lambda sent: {"errcode": 0, "errmsg": "ok", "msgid": int(sent.id)})
+        response = await self.answer(
+            request, message, lambda sent: {"errcode": 0, "errmsg": "ok", "msgid": int(sent.id)}
+        )
+        if self.callbacks.url and any(each is message for each in self.accepted):
+            self.report(message, granted=granted)
+        return response
+
+    def report(self, message: Received, *, granted: bool = False) -> None:
+        """Say what became of a message, which needed a grant or not."""
+        result = self.results.get(message.recipient, "success")
+        if granted:
+            code = 0 if result == "success" else int(result)
+            status = "success" if code == 0 else "user refuse to accept the msg"
+            one = {"TemplateId": message.content.get("template_id", ""), "MsgID": int(message.id)}
+            self._send(message.recipient, "SubscribeMsgSentEvent", [{**one, "ErrorCode": code, "ErrorStatus": status}])
+        else:
+            fields = {"MsgID": int(message.id), "Status": result}
+            self.callbacks.send(message.recipient, "TEMPLATESENDJOBFINISH", fields)
+
+    def _send(self, openid: str, name: str, items: Sequence[Mapping[str, Any]]) -> None:
+        """Send an event with a `List`, which is an object if it has one member and an array if it has several."""
+        event = re.sub("(?<!^)(?=[A-Z])", "_", name).lower()
+        found = {"List": items[0] if len(items) == 1 else list(items)}
+        self.callbacks.send(openid, event, found if self.callbacks.as_json else {name: found})
 
 
-def signed_query(token: str, **more: str) -> dict[str, str]:
-    """The query of a callback in plain mode."""
-    timestamp, nonce = str(int(time.time())), secrets.token_hex(5)
-    signature = hashlib.sha1("".join(sorted([token, timestamp, nonce])).encode()).hexdigest()  # noqa: S324 - WeChat's
-    return {"signature": signature, "timestamp": timestamp, "nonce": nonce, **more}
+def _chosen(choices: Mapping[str, str]) -> list[dict[str, str]]:
+    return [{"TemplateId": template, "SubscribeStatusString": choice} for template, choice in choices.items()]
 
 
 def _error(code: int, text: str) -> web.Response:

@@ -20,6 +20,7 @@ from activities.sms.mainland import tencent as tencent_module
 from activities.sms.mainland.aliyun import AliyunProvider
 from activities.sms.mainland.config import AliyunConfig, TencentConfig
 from activities.sms.mainland.meanings import seconds_until
+from activities.sms.mainland.signatures import AccessKey
 from activities.sms.mainland.tencent import TencentProvider
 from activities.sms.provider_config import ProvidersFile
 from activities.sms.providers import UNKNOWN_REASON, Provider, Providers
@@ -63,13 +64,15 @@ class Setting(NamedTuple):
             }
             config |= {"url": self.aliyun.url, "templates": templates, **common}
             described = AliyunConfig.model_validate(config)
-            return AliyunProvider(described, self.session, self.registry.attempts, secret=FakeAliyunSms.secret)
+            key = AccessKey(id=self.aliyun.access_key_id, secret=FakeAliyunSms.secret)
+            return AliyunProvider(described, self.session, self.registry.attempts, key=key)
         if kind == "tencent":
             config = {"secret_id": self.tencent.secret_id, "secret_key": "BELLWIRE_SMS_SECRETS__T"}
             config |= {"app_id": self.tencent.app_id, "url": self.tencent.url, **common}
             config = {"templates": {"default": {"template": "1110", "params": ["No. {id}", "{source}"]}}, **config}
             tencent = TencentConfig.model_validate(config)
-            return TencentProvider(tencent, self.session, self.registry.attempts, secret=FakeTencentSms.secret)
+            key = AccessKey(id=self.tencent.secret_id, secret=FakeTencentSms.secret)
+            return TencentProvider(tencent, self.session, self.registry.attempts, key=key)
         client = twilio_client(
             self.twilio.account_sid, self.twilio.auth_token, url=self.twilio.url, timeout=1.0, session=self.session
         )
@@ -202,6 +205,7 @@ async def test_marketing_waits_for_the_morning_in_china(setting: Setting) -> Non
         ("aliyun", aliyun_sms.refused("isv.SOMETHING_NEW"), OutcomeKind.DEFERRED),
         ("aliyun", aliyun_sms.refused("isp.SOMETHING_NEW"), OutcomeKind.UNKNOWN),
         ("aliyun", aliyun_sms.refused("Throttling.User", status=400), OutcomeKind.DEFERRED),
+        ("aliyun", aliyun_sms.refused("isv.ACCOUNT_SOMETHING"), OutcomeKind.DEFERRED),
         ("aliyun", Answer(body="OK"), OutcomeKind.UNKNOWN),
         ("aliyun", Answer(body={"Code": "OK"}), OutcomeKind.UNKNOWN),
         ("tencent", tencent_sms.refused("FailedOperation.SomethingNew"), OutcomeKind.UNKNOWN),
@@ -290,6 +294,24 @@ async def test_failover_from_twilio_to_aliyun_to_tencent(setting: Setting) -> No
     assert (made.state, made.outcome.sms.provider) == (DeliveryState.DELIVERED, "tencent")
     assert [line["provider"] for line in logs if line["event"] == "sms.failed_over"] == ["twilio", "aliyun"]
     assert (len(setting.twilio.messages), len(setting.aliyun.accepted), len(setting.tencent.accepted)) == (0, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [("aliyun", "isv.ACCOUNT_ABNORMAL"), ("aliyun", "isv.ACCOUNT_ARREARS"), ("aliyun", "isv.DAY_LIMIT_CONTROL")]
+    + [("tencent", f"LimitExceeded.{name}") for name in ("AppDailyLimit", "AppCountryOrRegionInBlacklist")]
+    + [("tencent", f"UnauthorizedOperation.{name}") for name in ("RequestIpNotInWhitelist", "SdkAppIdIsDisabled")]
+    + [("tencent", "AuthFailure.SignatureExpire"), ("tencent", "InternalError.SigVerificationFail")],
+)
+async def test_an_account_that_can_send_nothing_is_reported_and_the_next_one_sends(
+    setting: Setting, kind: str, code: str
+) -> None:
+    (other,) = (each for each in KINDS if each != kind)
+    setting.fake(kind).script(aliyun_sms.refused(code) if kind == "aliyun" else tencent_sms.failed(code))
+    with capture_logs() as logs:
+        made = await setting.run(kind, other)
+    assert (made.state, made.outcome.sms.provider) == (DeliveryState.DELIVERED, other)
+    assert [line["reason"] for line in logs if line["event"] == "sms.failed_over"] == [f"{kind} {code}"]
 
 
 async def test_a_provider_without_a_template_is_left_out(setting: Setting) -> None:
