@@ -64,12 +64,14 @@ class Apns:
         self._keys = {name: _key(name, account) for name, account in accounts.items()}
         #: By account: the provider token, and when it was made.
         self._tokens: dict[str, tuple[str, float]] = {}
-        self._connections: dict[str, Http2Connection] = {}
-        self._opening = asyncio.Lock()
+        self._connections: dict[str, asyncio.Task[Http2Connection]] = {}
 
     async def close(self) -> None:
         """Close the connections."""
-        await asyncio.gather(*(connection.close() for connection in self._connections.values()))
+        for opening in self._connections.values():
+            opening.cancel()
+        opened = await asyncio.gather(*self._connections.values(), return_exceptions=True)
+        await asyncio.gather(*(each.close() for each in opened if isinstance(each, Http2Connection)))
 
     async def send(self, request: SendRequest, target: PushTarget, content: PushContent) -> Outcome:
         """Send the push once."""
@@ -129,12 +131,12 @@ class Apns:
     async def _connection(self, url: str, account: ApnsAccount) -> Http2Connection:
         # Keys of two teams never share a connection.
         name = f"{account.team_id}/{account.key_id}/{url}"
-        async with self._opening:
-            found = self._connections.get(name)
-            if found is None or not found.is_open:
-                found = await Http2Connection.open(url, timeout=account.timeout / 2, tls=self._tls)
-                self._connections[name] = found
-            return found
+        found = self._connections.get(name)
+        if found is None or (found.done() and not _is_usable(found)):
+            # All that wait for it share it, and its failure.
+            opening = Http2Connection.open(url, timeout=account.timeout / 2, tls=self._tls)
+            found = self._connections[name] = asyncio.create_task(opening)
+        return await asyncio.shield(found)
 
     def _token(self, name: str, account: ApnsAccount) -> str:
         made, now = self._tokens.get(name), self._clock()
@@ -148,6 +150,10 @@ class Apns:
         made = self._tokens.get(name)
         if made is not None and self._clock() - made[1] >= TOKEN_LEAST_SECONDS:
             del self._tokens[name]
+
+
+def _is_usable(opened: asyncio.Task[Http2Connection]) -> bool:
+    return not opened.cancelled() and opened.exception() is None and opened.result().is_open
 
 
 def _reason(response: Http2Response) -> str:
@@ -170,6 +176,10 @@ def _meaning(response: Http2Response, target: PushTarget) -> Meaning:
         return REASONS.get(reason, TRANSIENT if response.status >= 500 else OPERATOR)
     if response.status == 410:
         return GONE
+    if response.status < 300:
+        return UNKNOWN
+    if response.status == 413:
+        return CONTENT
     return busy(60) if response.status == 429 else TRANSIENT if response.status >= 500 else OPERATOR
 
 
@@ -177,7 +187,7 @@ def _registered_since(response: Http2Response, target: PushTarget) -> bool:
     """Whether the token was registered after the time, in milliseconds, at which Apple last saw that it was not valid."""
     document: Any = parse_json(response.body.decode(errors="replace"))
     at = document.get("timestamp") if isinstance(document, dict) else None
-    if not isinstance(at, int) or isinstance(at, bool) or not 0 <= at < 10**14:
+    if not isinstance(at, int | float) or isinstance(at, bool) or not 0 <= at < 10**14:
         return False
     return target.registered_at > datetime.fromtimestamp(at / 1000, UTC)
 
@@ -186,7 +196,7 @@ def _payload(content: PushContent) -> dict[str, object]:
     aps: dict[str, object] = {"alert": {"title": content.title, "body": content.body}, "sound": "default"}
     if content.badge is not None:
         aps["badge"] = content.badge
-    return {"aps": aps, **content.data, **({"url": content.url} if content.url else {})}
+    return {**content.data, **({"url": content.url} if content.url else {}), "aps": aps}
 
 
 def _key(name: str, account: ApnsAccount) -> ec.EllipticCurvePrivateKey:

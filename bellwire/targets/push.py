@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from bellwire.formats.web_urls import parse_web_url
 from bellwire.models import StrictInput, skip_when_trusted
@@ -33,6 +33,11 @@ def _key_of(length: int, name: str, value: SecretStr) -> SecretStr:
     if len(found) != length:
         raise ValueError(f"is not {name}: {length} bytes in base64url, as PushSubscription.toJSON() returns them")
     return value
+
+
+def _with_zone(value: datetime) -> datetime:
+    """A time without a zone is one of UTC."""
+    return value if value.tzinfo else value.replace(tzinfo=UTC)
 
 
 class WebPushKeys(StrictInput):
@@ -68,7 +73,7 @@ class PushTarget(ChannelTarget):
     #: The operator's account with the provider, or VAPID key.
     account: AccountName = DEFAULT_ACCOUNT
     #: When the token was registered; when this target was made, by default. Apple says of a token since when it is not valid.
-    registered_at: datetime = Field(default_factory=lambda: datetime.now(UTC))
+    registered_at: Annotated[datetime, AfterValidator(_with_zone)] = Field(default_factory=lambda: datetime.now(UTC))
 
     @model_validator(mode="after")
     def _one_address(self) -> Self:

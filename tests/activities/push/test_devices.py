@@ -1,20 +1,25 @@
 """FCM and APNs against servers that answer as Google's and Apple's do."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from h2.errors import ErrorCodes
 
+from activities.push.apns import Apns
 from activities.push.channel import PushChannel
+from activities.push.content import PushContent
 from bellwire.deliveries import Fault, OutcomeKind
 from bellwire.sends import SendRequest
+from bellwire.targets import PushTarget
 from starter.local.receivers.providers.apns import ApnsAnswer, FakeApns
 from starter.local.receivers.providers.fake import Answer
 from starter.local.receivers.providers.fcm import FakeFcm, refusal
@@ -213,3 +218,44 @@ async def test_an_account_that_is_missing_is_named(channel: PushChannel) -> None
     target = request.subscription.target.model_copy(update={"apns": None, "fcm": "x"})
     subscription = request.subscription.model_copy(update={"target": target})
     assert (await channel.attempt(replace(request, subscription=subscription))).reason == "no FCM account other"
+
+
+async def test_a_time_of_registration_without_a_zone_is_one_of_utc(apns: FakeApns, channel: PushChannel) -> None:
+    apns.script(ApnsAnswer(status=410, reason="Unregistered", timestamp=1_700_000_000_000))
+    outcome = await channel.attempt(to_device(registered_at="2023-01-01T00:00:00"))
+    assert [each.address for each in outcome.suppress] == [f"default/{DEVICE}"]
+
+
+async def test_an_apple_service_that_cannot_be_reached_holds_up_no_other(tmp_path: Path) -> None:
+    async with FakeApns() as apns, unanswered() as sandbox:
+        accounts = KEYS.accounts(apns=apns)
+        account = accounts.apns["default"].model_copy(update={"sandbox_url": sandbox, "timeout": 1.0})
+        service = Apns({"default": account})
+        content = PushContent(title="t", body="b", url=None, badge=None, data={"delivery": "1"}, at=datetime.now(UTC))
+
+        async def send(environment: str) -> str:
+            request = to_device(environment=environment)
+            target = cast(PushTarget, request.subscription.target)
+            return (await service.send(request, target, content)).reason
+
+        try:
+            async with asyncio.timeout(3):
+                reasons = await asyncio.gather(*(send("sandbox") for _ in range(20)), send("production"))
+        finally:
+            await service.close()
+    assert reasons == ["APNs unreachable: connect timeout"] * 20 + ["APNs 200"]
+
+
+@asynccontextmanager
+async def unanswered() -> AsyncIterator[str]:
+    """The URL of a server that accepts no connection: those that wait for it fill its queue."""
+    with ExitStack() as sockets:
+        listener = sockets.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        host, port = listener.getsockname()
+        for _ in range(3):
+            waiting = sockets.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex((host, port))
+        yield f"http://{host}:{port}"
