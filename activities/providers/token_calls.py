@@ -12,6 +12,10 @@ from bellwire.sends import SendRequest
 
 #: Longest code that a reason shows, in characters.
 MAX_CODE = 40
+#: What an operator does whose account gets no token.
+TOKEN_REMEDY = (
+    "check the ids and the secret of the account in BELLWIRE_ACCOUNTS, and the addresses that the provider allows"  # noqa: S105
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +60,7 @@ async def outcome_of_call(name: str, request: SendRequest, call: Callable[[], Aw
         answer = await call()
     except TokenUnavailable as error:
         if error.operator:
-            return blocked(f"{name} token: {error}")
+            return blocked(f"{name} token: {error}", TOKEN_REMEDY)
         return outcome_of(TRANSIENT.after(error.retry_after), f"{name} token: {error}", request)
     except NotSent as error:
         return outcome_of(TRANSIENT, f"{name} unreachable: {error}", request)
