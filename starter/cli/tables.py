@@ -34,7 +34,9 @@ STYLES = {
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> Table:
     """A table with states in colour. `print_table` prints it where it fits."""
-    made = Table(title=title, title_justify="left", header_style="bold")
+    # A title that is wider than the table would be wrapped.
+    heading = Text(title, style="table.title", no_wrap=True, overflow="ignore") if title else None
+    made = Table(title=heading, title_justify="left", header_style="bold")
     for column in columns:
         made.add_column(column, overflow="fold")
     for row in rows:
