@@ -7,6 +7,7 @@ from typing import Protocol
 
 from pydantic import SecretStr
 
+from activities.chat.channel import ChatParts
 from activities.chat.opening import open_chat
 from activities.egress.download import Downloader
 from activities.email.attachments import attachment_fetch
@@ -69,8 +70,9 @@ async def open_channels(
         untrusted = await stack.enter_async_context(egress.session(timeout=settings.webhook_timeout))
         fetch = attachment_fetch(Downloader(untrusted, egress), timeout=settings.webhook_timeout)
         accounts = Accounts.read(settings.accounts, settings.account_secrets)
-        hooks = Hooks(untrusted, egress, timeout=settings.webhook_timeout)
         providers = await stack.enter_async_context(provider_session())
+        hooks = Hooks(untrusted, egress, timeout=settings.webhook_timeout)
+        parts = ChatParts(hooks=hooks, session=providers, renderer=renderer, registry=registry)
         push = await stack.enter_async_context(
             open_push(
                 accounts,
@@ -88,7 +90,7 @@ async def open_channels(
             Channel.SMS: (await stack.enter_async_context(open_sms(settings, registry, renderer))).attempt,
             Channel.WEBHOOK: open_webhook(settings, registry, renderer, untrusted, egress).attempt,
             Channel.PUSH: push.attempt,
-            **open_chat(accounts, hooks, providers, renderer, registry),
+            **open_chat(accounts, parts),
             Channel.POLL: PollChannel(registry).attempt,
             Channel.WECHAT: WechatChannel(providers, renderer, accounts.wechat, registry).attempt,
         }

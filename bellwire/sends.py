@@ -8,11 +8,20 @@ from typing import NamedTuple, Self
 from pydantic import SecretStr
 
 from bellwire.contract import Group
-from bellwire.deliveries import Delivery, DeliveryState
+from bellwire.deliveries import Delivery, DeliveryState, delivery_id
 from bellwire.endpoint_health import HEALTHY, EndpointHealth
-from bellwire.events import Event
+from bellwire.events import Event, event_key
 from bellwire.subscriptions import Subscription
 from bellwire.suppressions import SuppressionReason
+
+#: The extension attribute of an event that replaces an earlier one of its source, whose id it has.
+REPLACES = "replaces"
+
+
+def replaced_key(event: Event) -> str | None:
+    """The key of the event that this one replaces; None if it replaces none."""
+    replaced = event.extensions.get(REPLACES)
+    return event_key(event.source, str(replaced)) if replaced and not isinstance(replaced, bool) else None
 
 
 class AttemptKey(NamedTuple):
@@ -54,6 +63,8 @@ class SendRequest:
     loaded_at: datetime = field(default_factory=lambda: datetime.now(UTC), compare=False)
     #: Whether the registry has the delivery; not for a test send or a preview.
     recorded: bool = True
+    #: The provider's id of the delivered message that this one replaces; None if there is none, or the channel changes none.
+    replaced_id: str | None = None
 
     @classmethod
     def unrecorded(
@@ -90,6 +101,15 @@ class SendRequest:
     def id(self) -> str:
         """The delivery's id: the same on every attempt, so receivers and providers deduplicate on it."""
         return self.delivery.id
+
+    @property
+    def notice_id(self) -> str:
+        """What a notice on a screen is known by: a later push with the same id takes its place.
+
+        The id of the delivery, or that of the delivery that its event replaces.
+        """
+        replaced = replaced_key(self.event)
+        return self.id if replaced is None else delivery_id(replaced, self.delivery.subscription_id)
 
     @property
     def key(self) -> AttemptKey:

@@ -12,11 +12,11 @@ from bellwire.outbox import create_table_async, insert_async
 from benchmarks import publishing
 from benchmarks.figures import CRITERIA, Result, median_ratio
 from benchmarks.meters import cpu_seconds
-from benchmarks.postgres import running_postgres
 from benchmarks.rig import Rig, event, rate, running_rig
 from benchmarks.sizes import Sizes
 from benchmarks.throughput import IN_FLIGHT, PROCESSES, TENANTS, tenants
 from starter.checkout import CHECKOUT
+from starter.local.postgres import running_postgres
 from starter.local.processes import Process, environment_without
 
 #: Connections of the service, and events of one of its transactions.
@@ -28,7 +28,8 @@ SUBJECTS = 500
 async def outbox(sizes: Sizes) -> Result:
     """Events that a service inserts into PostgreSQL, from the first insert to the last arrival, against empty workflows."""
     published, inserted, empty, cpu = list[float](), list[float](), list[float](), list[float]()
-    with running_postgres() as url:
+    with running_postgres() as postgres:
+        url = postgres.url()
         async with (
             running_rig(processes=PROCESSES) as rig,
             asyncpg.create_pool(url, min_size=CONNECTIONS, max_size=CONNECTIONS) as pool,

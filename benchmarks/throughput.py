@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from bellwire import Client, Event
 from benchmarks.figures import CRITERIA, WORKER, Result, median_ratio
 from benchmarks.meters import cost_by_part, peak_memory
-from benchmarks.postgres import running_postgres
 from benchmarks.rig import Rig, event, rate, running_rig
 from benchmarks.sizes import Sizes
+from starter.local.postgres import running_postgres
 
 #: Concurrent posts of the bare loop: about as many as a worker has in flight for `fanout`, 50 of each of 25 chunks.
 BARE_CONCURRENCY = 1_000
@@ -93,8 +93,8 @@ async def processes(sizes: Sizes) -> Result:
     raw: dict[str, list[float]] = {}
     for _ in range(max(1, sizes.repeats // 2)):
         for number in (1, 2):
-            with running_postgres() as url:
-                await _by_processes(raw, sizes, number, "PostgreSQL", BELLWIRE_REGISTRY_URL=url)
+            with running_postgres() as postgres:
+                await _by_processes(raw, sizes, number, "PostgreSQL", BELLWIRE_REGISTRY_URL=postgres.url())
     for number in (1, 2):
         await _by_processes(raw, sizes, number, "SQLite")
     ratios = {

@@ -6,39 +6,23 @@ A work notice is only accepted when it is sent. The next attempts ask what becam
 import base64
 import hashlib
 import hmac
-import json
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
-import aiohttp
-
-from activities.chat.content import ChatContent, chat_content
+from activities.chat.account_channel import AccountChannel
+from activities.chat.channel import ChatParts, HookPost
+from activities.chat.content import ChatContent
 from activities.providers.accounts import DingtalkAccount
-from activities.providers.answers import (
-    CONTENT,
-    DELIVERED,
-    GONE,
-    OPERATOR,
-    RENEW,
-    TRANSIENT,
-    Meaning,
-    blocked,
-    busy,
-    outcome_of,
-    suppressed_outcome,
-)
-from activities.providers.hooks import HookFailed, Hooks
-from activities.providers.http import call, limits, parse_object
-from activities.providers.token_calls import ApiAnswer, answer_of, outcome_of_call, with_token
-from activities.providers.tokens import IssuedToken, Tokens, TokenUnavailable
-from activities.rendering.renderer import Renderer
+from activities.providers.answers import CONTENT, DELIVERED, GONE, OPERATOR, RENEW, TRANSIENT, Meaning, busy
+from activities.providers.http import ProviderResponse
+from activities.providers.token_calls import ApiAnswer, answer_of, with_token
+from activities.providers.token_requests import TokenRequest, request_token, tokens_by_account
+from activities.providers.tokens import IssuedToken
 from activities.rendering.text import shortened, shortened_bytes
 from bellwire.deliveries import Fault, Outcome, OutcomeKind
-from bellwire.errors import TemplateInvalid
-from bellwire.registry import Registry
 from bellwire.sends import SendRequest
 from bellwire.targets import DingtalkTarget
 
@@ -72,130 +56,98 @@ def sign(secret: str, timestamp: int) -> str:
     return quote(base64.b64encode(digest).decode(), safe="")
 
 
-class DingtalkChannel:
-    """Posts to robots through `hooks`, and sends work notices by the applications of `accounts`."""
+class DingtalkChannel(AccountChannel[DingtalkTarget, DingtalkAccount]):
+    """Posts to robots, and sends work notices by the applications of accounts."""
+
+    name = "DingTalk"
 
     def __init__(
-        self,
-        hooks: Hooks,
-        session: aiohttp.ClientSession,
-        renderer: Renderer,
-        accounts: Mapping[str, DingtalkAccount],
-        registry: Registry,
-        *,
-        clock: Callable[[], float] = time.time,
+        self, parts: ChatParts, accounts: Mapping[str, DingtalkAccount], *, clock: Callable[[], float] = time.time
     ) -> None:
-        self._hooks, self._session, self._renderer, self._accounts = hooks, session, renderer, accounts
+        super().__init__(parts, accounts)
         self._clock = clock
-        self._tokens = {
-            name: Tokens(registry, "dingtalk", name, partial(self._issue, account))
-            for name, account in accounts.items()
-        }
+        self._tokens = tokens_by_account(parts.registry, "dingtalk", accounts, self._issue)
 
     async def attempt(self, request: SendRequest) -> Outcome:
         """Send the message, or ask what became of it. Whatever DingTalk does is an outcome, never an exception."""
-        target = request.subscription.target
-        assert isinstance(target, DingtalkTarget)
-        if outcome := suppressed_outcome(request):
-            return outcome
-        try:
-            content = await chat_content(self._renderer, request)
-        except TemplateInvalid as error:
-            return blocked(str(error))
-        if target.webhook is not None:
-            return await self._post_robot(request, target, content)
-        account = self._accounts.get(target.account)
-        if account is None:
-            remedy = f"add [dingtalk.{target.account}] to BELLWIRE_ACCOUNTS"
-            return blocked(f"no DingTalk account {target.account}", remedy)
-        tokens, sent = self._tokens[target.account], request.delivery.provider_id or ""
-        if sent.startswith(_TASK) and request.schedule_step:
-            ask = partial(self._ask, account, target, sent.removeprefix(_TASK), last=request.schedule_step >= MAX_ASKED)
-            outcome = await outcome_of_call("DingTalk", request, lambda: with_token(tokens, ask))
-            # Whatever came of asking, the notice was sent, and the next attempt asks again.
-            return outcome.model_copy(update={"provider_id": sent})
-        schedule = request.subscription.retry_schedule
-        only = schedule is not None and request.schedule_step >= len(schedule)
-        send = partial(self._send, account, target, content, only=only)
-        return await outcome_of_call("DingTalk", request, lambda: with_token(tokens, send))
+        outcome = await super().attempt(request)
+        # Whatever came of asking, the notice was sent, and the next attempt asks again.
+        return outcome.model_copy(update={"provider_id": f"{_TASK}{task}"}) if (task := _sent(request)) else outcome
 
-    async def _post_robot(self, request: SendRequest, target: DingtalkTarget, content: ChatContent) -> Outcome:
-        assert target.webhook is not None
+    def hook_post(self, target: DingtalkTarget, content: ChatContent) -> HookPost | None:
+        if target.webhook is None:
+            return None
         url = target.webhook.get_secret_value()
         if target.secret is not None:
             now = int(self._clock() * 1000)
             url = f"{url}&timestamp={now}&sign={sign(target.secret.get_secret_value(), now)}"
-        try:
-            response = await self._hooks.post(url, _markdown(content), delivery=request.id)
-        except HookFailed as failure:
-            return failure.outcome
-        answer = answer_of(response, "errcode", ROBOT_CODES, OPERATOR)
-        code = answer.code
-        return outcome_of(answer.meaning, f"DingTalk {code}", request, response=answer.text)
+        return HookPost(url=url, message=_markdown(content))
 
-    async def _send(
-        self, account: DingtalkAccount, target: DingtalkTarget, content: ChatContent, token: str, *, only: bool
+    def read_hook(self, response: ProviderResponse) -> ApiAnswer:
+        return answer_of(response, "errcode", ROBOT_CODES, OPERATOR)
+
+    async def send(
+        self, request: SendRequest, target: DingtalkTarget, account: DingtalkAccount, content: ChatContent
     ) -> ApiAnswer:
-        """Send a notice. `only`: no attempt follows that could ask what became of it."""
+        if task := _sent(request):
+            return await self._ask_result(target, account, task, last=request.schedule_step >= MAX_ASKED)
         to = {"userid_list": target.user} if target.user else {"dept_id_list": target.department}
-        notice = {"agent_id": account.agent_id, **to, "msg": _markdown(content)}
-        answer = await self._post(account, "message/corpconversation/asyncsend_v2", notice, token)
-        task = answer.document.get("task_id")
-        if answer.meaning is not DELIVERED or not isinstance(task, int | str):
+        answer = await self._ask(target, account, "asyncsend_v2", {**to, "msg": _markdown(content)})
+        sent = answer.document.get("task_id")
+        if answer.meaning is not DELIVERED or not isinstance(sent, int | str):
             return answer
+        # Without another attempt, nothing could ask what became of it.
+        schedule = request.subscription.retry_schedule
+        only = schedule is not None and request.schedule_step >= len(schedule)
         meaning = DELIVERED if only else _ACCEPTED
-        return ApiAnswer(meaning=meaning, code="accepted", text=answer.text, provider_id=f"{_TASK}{task}")
+        return replace(answer, meaning=meaning, code="accepted", provider_id=f"{_TASK}{sent}")
 
-    async def _ask(
-        self, account: DingtalkAccount, target: DingtalkTarget, task: str, token: str, *, last: bool
+    async def _ask_result(
+        self, target: DingtalkTarget, account: DingtalkAccount, task: str, *, last: bool
     ) -> ApiAnswer:
         """What became of a notice. A user who has read it, or has it unread, has got it."""
-        query = {"agent_id": account.agent_id, "task_id": int(task) if task.isdecimal() else task}
-        answer = await self._post(account, "message/corpconversation/getsendresult", query, token)
+        query = {"task_id": int(task) if task.isdecimal() else task}
+        answer = await self._ask(target, account, "getsendresult", query)
+        if answer.meaning is not DELIVERED:
+            return answer
         found = answer.document.get("send_result")
         result: Mapping[str, Any] = found if isinstance(found, dict) else {}
-        provider_id = f"{_TASK}{task}"
-        if answer.meaning is not DELIVERED:
-            return ApiAnswer(meaning=answer.meaning, code=answer.code, text=answer.text, provider_id=provider_id)
         to = str(target.user or target.department)
         for field, (code, meaning) in _RESULTS.items():
             if to in {str(each) for each in result.get(field) or ()}:
-                return ApiAnswer(meaning=meaning, code=code, text=answer.text, provider_id=provider_id)
+                return replace(answer, meaning=meaning, code=code)
         known = target.department is not None and any(
             result.get(field) for field in ("read_user_id_list", "unread_user_id_list")
         )
         if known or last:
-            return ApiAnswer(meaning=DELIVERED, code="sent", text=answer.text, provider_id=provider_id)
-        return ApiAnswer(meaning=_ACCEPTED, code="accepted", text=answer.text, provider_id=provider_id)
+            return replace(answer, code="sent")
+        return replace(answer, meaning=_ACCEPTED, code="accepted")
 
-    async def _post(self, account: DingtalkAccount, path: str, content: Mapping[str, object], token: str) -> ApiAnswer:
-        response = await call(
-            self._session,
-            "POST",
-            f"{account.url}/topapi/{path}",
-            timeout=limits(account.timeout),
-            headers={"Content-Type": "application/json"},
-            params={"access_token": token},
-            data=json.dumps(content, ensure_ascii=False).encode(),
+    async def _ask(
+        self, target: DingtalkTarget, account: DingtalkAccount, what: str, content: Mapping[str, object]
+    ) -> ApiAnswer:
+        """Call an API of work notices with the account's token."""
+        url, message = (
+            f"{account.url}/topapi/message/corpconversation/{what}",
+            {"agent_id": account.agent_id, **content},
         )
-        return answer_of(response, "errcode", CODES, OPERATOR)
+
+        async def ask(token: str) -> ApiAnswer:
+            response = await self.call(account, "POST", url, message, params={"access_token": token})
+            return answer_of(response, "errcode", CODES, OPERATOR)
+
+        return await with_token(self._tokens[target.account], ask)
 
     async def _issue(self, account: DingtalkAccount) -> IssuedToken:
-        response = await call(
-            self._session,
-            "GET",
-            f"{account.url}/gettoken",
-            timeout=limits(account.timeout),
-            headers={},
-            params={"appkey": account.app_key, "appsecret": account.app_secret.get_secret_value()},
-            shown=f"{account.url}/gettoken",
-        )
-        document = parse_object(response.text)
-        token, life, code = document.get("access_token"), document.get("expires_in"), document.get("errcode")
-        if isinstance(token, str) and token and isinstance(life, int):
-            return IssuedToken(token=token, life=life)
-        known = isinstance(code, int) and code not in {0, -1}
-        raise TokenUnavailable(f"DingTalk {code if known else response.status}", operator=known)
+        given = {"appkey": account.app_key, "appsecret": account.app_secret.get_secret_value()}
+        request = TokenRequest(name=self.name, url=f"{account.url}/gettoken", timeout=account.timeout, query=given)
+        return await request_token(self._parts.session, request)
+
+
+def _sent(request: SendRequest) -> str | None:
+    """The task of the notice that an earlier attempt sent."""
+    sent = request.delivery.provider_id or ""
+    return sent.removeprefix(_TASK) if sent.startswith(_TASK) and request.schedule_step else None
 
 
 #: Lists of recipients in the result of a notice, with what it means to be in one.

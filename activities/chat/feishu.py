@@ -6,34 +6,18 @@ import hmac
 import json
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
+from dataclasses import replace
 
-import aiohttp
-
-from activities.chat.content import ChatContent, chat_content
+from activities.chat.account_channel import AccountChannel, MessageGone
+from activities.chat.channel import ChatParts, HookPost
+from activities.chat.content import ChatContent
 from activities.providers.accounts import FeishuAccount
-from activities.providers.answers import (
-    CONTENT,
-    DELIVERED,
-    GONE,
-    HOOK_GONE,
-    OPERATOR,
-    RENEW,
-    Meaning,
-    blocked,
-    busy,
-    outcome_of,
-    suppressed_outcome,
-)
-from activities.providers.hooks import HookFailed, Hooks
-from activities.providers.http import ProviderResponse, call, limits, parse_object
-from activities.providers.token_calls import ApiAnswer, answer_of, outcome_of_call, with_token
-from activities.providers.tokens import IssuedToken, Tokens, TokenUnavailable
-from activities.rendering.renderer import Renderer
+from activities.providers.answers import CONTENT, DELIVERED, GONE, HOOK_GONE, OPERATOR, RENEW, Meaning, busy
+from activities.providers.http import ProviderResponse
+from activities.providers.token_calls import ApiAnswer, answer_of, with_token
+from activities.providers.token_requests import TokenRequest, request_token, tokens_by_account
+from activities.providers.tokens import IssuedToken
 from activities.rendering.text import shortened
-from bellwire.deliveries import Outcome
-from bellwire.errors import TemplateInvalid
-from bellwire.registry import Registry
 from bellwire.sends import SendRequest
 from bellwire.targets import FeishuTarget
 
@@ -59,6 +43,8 @@ CODES: Mapping[int, Meaning] = {
     99991400: busy(1),
     **dict.fromkeys((230025, 230028), CONTENT),
 }
+#: Codes for a card that was withdrawn or deleted, is not visible to the application, or is older than 14 days.
+GONE_MESSAGES = frozenset({"230011", "230031", "230050", "230110"})
 
 
 def sign(secret: str, timestamp: int) -> str:
@@ -67,41 +53,31 @@ def sign(secret: str, timestamp: int) -> str:
     return base64.b64encode(digest).decode()
 
 
-class FeishuChannel:
-    """Posts to custom bots through `hooks`, and writes to users and chats by the applications of `accounts`."""
+class FeishuChannel(AccountChannel[FeishuTarget, FeishuAccount]):
+    """Posts to custom bots, and writes to users and chats by the applications of accounts."""
+
+    name = "Feishu"
 
     def __init__(
-        self,
-        hooks: Hooks,
-        session: aiohttp.ClientSession,
-        renderer: Renderer,
-        accounts: Mapping[str, FeishuAccount],
-        registry: Registry,
-        *,
-        clock: Callable[[], float] = time.time,
+        self, parts: ChatParts, accounts: Mapping[str, FeishuAccount], *, clock: Callable[[], float] = time.time
     ) -> None:
-        self._hooks, self._session, self._renderer, self._accounts = hooks, session, renderer, accounts
+        super().__init__(parts, accounts)
         self._clock = clock
-        self._tokens = {
-            name: Tokens(registry, "feishu", name, partial(self._issue, account)) for name, account in accounts.items()
-        }
+        self._tokens = tokens_by_account(parts.registry, "feishu", accounts, self._issue)
 
-    async def attempt(self, request: SendRequest) -> Outcome:
-        """Send the card once. Whatever Feishu does is an outcome, never an exception."""
-        target = request.subscription.target
-        assert isinstance(target, FeishuTarget)
-        if outcome := suppressed_outcome(request):
-            return outcome
-        try:
-            content = await chat_content(self._renderer, request)
-        except TemplateInvalid as error:
-            return blocked(str(error))
-        if target.webhook is not None:
-            return await self._post_bot(request, target, content)
-        account = self._accounts.get(target.account)
-        if account is None:
-            remedy = f"add [feishu.{target.account}] to BELLWIRE_ACCOUNTS"
-            return blocked(f"no Feishu account {target.account}", remedy)
+    def hook_post(self, target: FeishuTarget, content: ChatContent) -> HookPost | None:
+        message: dict[str, object] = {"msg_type": "interactive", "card": _card(content)}
+        if target.secret is not None:
+            now = int(self._clock())
+            message |= {"timestamp": str(now), "sign": sign(target.secret.get_secret_value(), now)}
+        return HookPost(url=target.webhook.get_secret_value(), message=message) if target.webhook else None
+
+    def read_hook(self, response: ProviderResponse) -> ApiAnswer:
+        return answer_of(response, "code", BOT_CODES, OPERATOR)
+
+    async def send(
+        self, request: SendRequest, target: FeishuTarget, account: FeishuAccount, content: ChatContent
+    ) -> ApiAnswer:
         message = {
             "receive_id": target.receive_id,
             "msg_type": "interactive",
@@ -109,63 +85,56 @@ class FeishuChannel:
             # By it Feishu takes a second request within an hour for the first one. At most 50 characters.
             "uuid": hashlib.sha256(f"{request.id}/{request.delivery.schedule_from}".encode()).hexdigest()[:40],
         }
-        send = partial(self._send, account, target, message)
-        return await outcome_of_call("Feishu", request, lambda: with_token(self._tokens[target.account], send))
-
-    async def _post_bot(self, request: SendRequest, target: FeishuTarget, content: ChatContent) -> Outcome:
-        assert target.webhook is not None
-        message: dict[str, object] = {"msg_type": "interactive", "card": _card(content)}
-        if target.secret is not None:
-            now = int(self._clock())
-            message |= {"timestamp": str(now), "sign": sign(target.secret.get_secret_value(), now)}
-        try:
-            response = await self._hooks.post(target.webhook.get_secret_value(), message, delivery=request.id)
-        except HookFailed as failure:
-            return failure.outcome
-        answer = answer_of(response, "code", BOT_CODES, OPERATOR)
-        code = answer.code
-        return outcome_of(answer.meaning, f"Feishu {code}", request, response=answer.text)
-
-    async def _send(
-        self, account: FeishuAccount, target: FeishuTarget, message: Mapping[str, object], token: str
-    ) -> ApiAnswer:
-        response = await call(
-            self._session,
-            "POST",
-            f"{account.url}/open-apis/im/v1/messages",
-            timeout=limits(account.timeout),
-            headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json; charset=utf-8"},
-            params={"receive_id_type": target.receive_id_type},
-            data=json.dumps(message, ensure_ascii=False).encode(),
-        )
-        answer = answer_of(response, "code", CODES, OPERATOR)
-        meaning, sent = answer.meaning, None
-        if answer.code == "230001" and "invalid receive_id" in str(answer.document.get("msg", "")).lower():
-            meaning = GONE
-        elif response.status == 429 or answer.code == "99991400":
-            meaning = meaning.after(_reset(response))
+        params = {"receive_id_type": target.receive_id_type}
+        answer = await self._ask(target, account, "POST", "messages", message, params=params)
         data = answer.document.get("data")
-        if isinstance(data, dict) and isinstance(data.get("message_id"), str):
-            sent = data["message_id"]
-        return ApiAnswer(meaning=meaning, code=answer.code, text=answer.text, provider_id=sent)
+        sent = data.get("message_id") if isinstance(data, dict) else None
+        return replace(answer, provider_id=sent if isinstance(sent, str) else None)
+
+    async def edit(
+        self, target: FeishuTarget, account: FeishuAccount, content: ChatContent, message_id: str
+    ) -> ApiAnswer:
+        message = {"content": json.dumps(_card(content), ensure_ascii=False)}
+        answer = await self._ask(target, account, "PATCH", f"messages/{message_id}", message)
+        if answer.code in GONE_MESSAGES:
+            raise MessageGone
+        return replace(answer, code="edited") if answer.meaning is DELIVERED else answer
+
+    async def _ask(
+        self,
+        target: FeishuTarget,
+        account: FeishuAccount,
+        method: str,
+        path: str,
+        message: Mapping[str, object] | None = None,
+        *,
+        params: Mapping[str, str] | None = None,
+    ) -> ApiAnswer:
+        """Call an API of messages with the account's token."""
+        url = f"{account.url}/open-apis/im/v1/{path}"
+
+        async def ask(token: str) -> ApiAnswer:
+            response = await self.call(account, method, url, message, params=params, bearer=token)
+            answer = answer_of(response, "code", CODES, OPERATOR)
+            if answer.code == "230001" and "invalid receive_id" in str(answer.document.get("msg", "")).lower():
+                return replace(answer, meaning=GONE)
+            if response.status == 429 or answer.code == "99991400":
+                return replace(answer, meaning=answer.meaning.after(_reset(response)))
+            return answer
+
+        return await with_token(self._tokens[target.account], ask)
 
     async def _issue(self, account: FeishuAccount) -> IssuedToken:
-        response = await call(
-            self._session,
-            "POST",
-            f"{account.url}/open-apis/auth/v3/tenant_access_token/internal",
-            timeout=limits(account.timeout),
-            headers={"Content-Type": "application/json; charset=utf-8"},
-            data=json.dumps({"app_id": account.app_id, "app_secret": account.app_secret.get_secret_value()}).encode(),
+        request = TokenRequest(
+            name=self.name,
+            url=f"{account.url}/open-apis/auth/v3/tenant_access_token/internal",
+            timeout=account.timeout,
+            body={"app_id": account.app_id, "app_secret": account.app_secret.get_secret_value()},
+            token_field="tenant_access_token",  # noqa: S106 - a name
+            life_field="expire",
+            code_field="code",
         )
-        document = parse_object(response.text)
-        token, life, code = document.get("tenant_access_token"), document.get("expire"), document.get("code")
-        if code == 0 and isinstance(token, str) and token and isinstance(life, int):
-            return IssuedToken(token=token, life=life)
-        known = isinstance(code, int) and code != 0 and response.status < 500
-        raise TokenUnavailable(
-            f"Feishu {code if known else response.status}", operator=known, retry_after=response.retry_after
-        )
+        return await request_token(self._parts.session, request)
 
 
 def _reset(response: ProviderResponse) -> float | None:
@@ -177,7 +146,8 @@ def _reset(response: ProviderResponse) -> float | None:
 def _card(content: ChatContent) -> dict[str, object]:
     elements = [{"tag": "markdown", "content": shortened(content.text, MAX_TEXT)}] if content.text else []
     return {
-        "config": {"wide_screen_mode": True},
+        # Only a card that is shared by all who see it can be changed.
+        "config": {"wide_screen_mode": True, "update_multi": True},
         "header": {"title": {"tag": "plain_text", "content": content.title}},
         "elements": elements or [{"tag": "markdown", "content": content.escaped_title}],
     }

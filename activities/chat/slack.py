@@ -1,11 +1,11 @@
 """SlackChannel: incoming webhooks, and chat.postMessage of a bot. docs.slack.dev/apis/web-api/rate-limits"""
 
-import json
 from collections.abc import Mapping
+from dataclasses import replace
 
-import aiohttp
-
-from activities.chat.content import ChatContent, chat_content
+from activities.chat.account_channel import AccountChannel, MessageGone
+from activities.chat.channel import HookPost
+from activities.chat.content import ChatContent
 from activities.providers.accounts import SlackAccount
 from activities.providers.answers import (
     CONTENT,
@@ -16,17 +16,11 @@ from activities.providers.answers import (
     TRANSIENT,
     UNKNOWN,
     Meaning,
-    blocked,
     busy,
-    outcome_of,
-    suppressed_outcome,
 )
-from activities.providers.hooks import HookFailed, Hooks
-from activities.providers.http import NotSent, ResponseLost, call, limits, parse_object
-from activities.rendering.renderer import Renderer
+from activities.providers.http import ProviderResponse, parse_object
+from activities.providers.token_calls import ApiAnswer
 from activities.rendering.text import shortened
-from bellwire.deliveries import Outcome
-from bellwire.errors import TemplateInvalid
 from bellwire.sends import SendRequest
 from bellwire.targets import SlackTarget
 
@@ -42,6 +36,8 @@ ERRORS: Mapping[str, Meaning] = {
     **dict.fromkeys(("fatal_error", "internal_error"), UNKNOWN),
     **dict.fromkeys(("service_unavailable", "request_timeout", "team_added_to_org"), TRANSIENT),
 }
+#: Errors of chat.update and chat.delete for a message that is not there, or that cannot be changed any more.
+GONE_MESSAGES = frozenset({"message_not_found", "edit_window_closed", "cant_update_message"})
 #: What each status of an incoming webhook means.
 STATUSES: Mapping[int, Meaning] = {
     200: DELIVERED,
@@ -51,66 +47,53 @@ STATUSES: Mapping[int, Meaning] = {
 }
 
 
-class SlackChannel:
-    """Posts to incoming webhooks through `hooks`, and to conversations by the bots of `accounts`."""
+class SlackChannel(AccountChannel[SlackTarget, SlackAccount]):
+    """Posts to incoming webhooks, and to conversations by the bots of accounts."""
 
-    def __init__(
-        self,
-        hooks: Hooks,
-        session: aiohttp.ClientSession,
-        renderer: Renderer,
-        accounts: Mapping[str, SlackAccount],
-    ) -> None:
-        self._hooks, self._session, self._renderer, self._accounts = hooks, session, renderer, accounts
+    name = "Slack"
 
-    async def attempt(self, request: SendRequest) -> Outcome:
-        """Post the message once. Whatever Slack does is an outcome, never an exception."""
-        target = request.subscription.target
-        assert isinstance(target, SlackTarget)
-        if outcome := suppressed_outcome(request):
-            return outcome
-        try:
-            content = await chat_content(self._renderer, request)
-        except TemplateInvalid as error:
-            return blocked(str(error))
-        message = _message(content)
-        if target.webhook is not None:
-            return await self._post_hook(request, target.webhook.get_secret_value(), message)
-        return await self._post_message(request, target, message)
+    def hook_post(self, target: SlackTarget, content: ChatContent) -> HookPost | None:
+        return HookPost(url=target.webhook.get_secret_value(), message=_message(content)) if target.webhook else None
 
-    async def _post_hook(self, request: SendRequest, url: str, message: Mapping[str, object]) -> Outcome:
-        try:
-            response = await self._hooks.post(url, message, delivery=request.id)
-        except HookFailed as failure:
-            return failure.outcome
+    def read_hook(self, response: ProviderResponse) -> ApiAnswer:
         code = response.status
-        meaning = STATUSES.get(code, TRANSIENT)
-        return outcome_of(meaning.after(response.retry_after), f"Slack {code}", request, response=response.text)
+        meaning = STATUSES.get(code, TRANSIENT).after(response.retry_after)
+        return ApiAnswer(meaning=meaning, code=str(code), text=response.text)
 
-    async def _post_message(self, request: SendRequest, target: SlackTarget, message: Mapping[str, object]) -> Outcome:
-        account = self._accounts.get(target.account)
-        if account is None:
-            return blocked(f"no Slack account {target.account}", f"add [slack.{target.account}] to BELLWIRE_ACCOUNTS")
-        try:
-            response = await call(
-                self._session,
-                "POST",
-                f"{account.url}/chat.postMessage",
-                timeout=limits(account.timeout),
-                headers={
-                    "Authorization": f"Bearer {account.token.get_secret_value()}",
-                    "Content-Type": "application/json; charset=utf-8",
-                },
-                data=json.dumps({"channel": target.conversation, **message}).encode(),
-            )
-        except NotSent as error:
-            return outcome_of(TRANSIENT, f"Slack unreachable: {error}", request)
-        except ResponseLost as error:
-            return outcome_of(UNKNOWN, f"Slack: {error}", request)
+    async def send(
+        self,
+        request: SendRequest,  # noqa: ARG002 - for other channels
+        target: SlackTarget,
+        account: SlackAccount,
+        content: ChatContent,
+    ) -> ApiAnswer:
+        message = {"channel": target.conversation, **_message(content)}
+        answer = await self._ask(account, "chat.postMessage", message)
+        if answer.meaning is not DELIVERED:
+            return answer
+        # Conversation and time stamp: what chat.update and chat.delete need.
+        return replace(answer, provider_id=f"{answer.document.get('channel')}/{answer.document.get('ts')}")
+
+    async def edit(
+        self,
+        target: SlackTarget,  # noqa: ARG002 - the id of the message has the conversation
+        account: SlackAccount,
+        content: ChatContent,
+        message_id: str,
+    ) -> ApiAnswer:
+        conversation, _, ts = message_id.partition("/")
+        answer = await self._ask(account, "chat.update", {"channel": conversation, "ts": ts, **_message(content)})
+        if answer.code in GONE_MESSAGES:
+            raise MessageGone
+        return replace(answer, code="edited") if answer.meaning is DELIVERED else answer
+
+    async def _ask(self, account: SlackAccount, api_method: str, message: Mapping[str, object]) -> ApiAnswer:
+        """Call a method of the Web API."""
+        url, token = f"{account.url}/{api_method}", account.token.get_secret_value()
+        response = await self.call(account, "POST", url, message, bearer=token)
         answer = parse_object(response.text)
         if response.status == 200 and answer.get("ok") is True:
-            # Conversation and time stamp: what chat.update and chat.delete need.
-            return outcome_of(DELIVERED, "Slack ok", request, provider_id=f"{answer.get('channel')}/{answer.get('ts')}")
+            return ApiAnswer(meaning=DELIVERED, code="ok", document=answer)
         code = shortened(str(answer.get("error", response.status)), 60)
         if response.status == 429:
             meaning = busy(1)
@@ -118,7 +101,7 @@ class SlackChannel:
             meaning = TRANSIENT
         else:
             meaning = ERRORS.get(code, OPERATOR)
-        return outcome_of(meaning.after(response.retry_after), f"Slack {code}", request, response=response.text)
+        return ApiAnswer(meaning=meaning.after(response.retry_after), code=code, text=response.text)
 
 
 def _message(content: ChatContent) -> dict[str, object]:

@@ -3,24 +3,12 @@
 import json
 from collections.abc import Mapping
 
-from activities.chat.content import ChatContent, chat_content
-from activities.providers.answers import (
-    CONTENT,
-    DELIVERED,
-    HOOK_GONE,
-    OPERATOR,
-    TRANSIENT,
-    Meaning,
-    blocked,
-    busy,
-    outcome_of,
-)
-from activities.providers.hooks import HookFailed, Hooks
-from activities.rendering.renderer import Renderer
+from activities.chat.channel import ChatChannel, HookPost
+from activities.chat.content import ChatContent
+from activities.providers.answers import CONTENT, DELIVERED, HOOK_GONE, OPERATOR, TRANSIENT, Meaning, busy
+from activities.providers.http import ProviderResponse
+from activities.providers.token_calls import ApiAnswer
 from activities.rendering.text import shortened_bytes
-from bellwire.deliveries import Outcome
-from bellwire.errors import TemplateInvalid
-from bellwire.sends import SendRequest
 from bellwire.targets import TeamsTarget
 
 #: Bytes of the text, so that the whole card stays below the 28 KB that Teams takes.
@@ -35,29 +23,20 @@ STATUSES: Mapping[int, Meaning] = {
 _GONE = ("disabled", "not found", "notfound", "deleted", "could not be found")
 
 
-class TeamsChannel:
-    """Posts cards through `hooks`."""
+class TeamsChannel(ChatChannel[TeamsTarget]):
+    """Posts cards to workflows."""
 
-    def __init__(self, hooks: Hooks, renderer: Renderer) -> None:
-        self._hooks, self._renderer = hooks, renderer
+    name = "Teams"
 
-    async def attempt(self, request: SendRequest) -> Outcome:
-        """Post the card once. Whatever the workflow does is an outcome, never an exception."""
-        target = request.subscription.target
-        assert isinstance(target, TeamsTarget)
-        try:
-            content = await chat_content(self._renderer, request)
-        except TemplateInvalid as error:
-            return blocked(str(error))
-        try:
-            response = await self._hooks.post(target.url.get_secret_value(), _message(content), delivery=request.id)
-        except HookFailed as failure:
-            return failure.outcome
+    def hook_post(self, target: TeamsTarget, content: ChatContent) -> HookPost:
+        return HookPost(url=target.url.get_secret_value(), message=_message(content))
+
+    def read_hook(self, response: ProviderResponse) -> ApiAnswer:
         code = response.status
         meaning = STATUSES.get(code, TRANSIENT)
         if code in {401, 403, 404}:
             meaning = HOOK_GONE if any(word in response.text.lower() for word in _GONE) else OPERATOR
-        return outcome_of(meaning.after(response.retry_after), f"Teams {code}", request, response=response.text)
+        return ApiAnswer(meaning=meaning.after(response.retry_after), code=str(code), text=response.text)
 
 
 def _message(content: ChatContent) -> dict[str, object]:

@@ -1,36 +1,22 @@
 """TelegramChannel: sendMessage of a bot. core.telegram.org/bots/api#making-requests"""
 
-import json
 import re
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from html import unescape
 from typing import Any
 
-import aiohttp
-
-from activities.chat.content import ChatContent, chat_content
+from activities.chat.account_channel import AccountChannel, MessageGone
+from activities.chat.channel import HookPost
+from activities.chat.content import ChatContent
 from activities.providers.accounts import TelegramAccount
-from activities.providers.answers import (
-    CONTENT,
-    DELIVERED,
-    GONE,
-    OPERATOR,
-    TRANSIENT,
-    UNKNOWN,
-    Meaning,
-    blocked,
-    busy,
-    outcome_of,
-    suppressed_outcome,
-)
-from activities.providers.http import NotSent, ResponseLost, call, limits, parse_object
-from activities.rendering.renderer import Renderer
+from activities.providers.answers import CONTENT, DELIVERED, GONE, OPERATOR, TRANSIENT, Meaning, busy
+from activities.providers.http import parse_object
+from activities.providers.token_calls import ApiAnswer
 from activities.rendering.text import shortened
-from bellwire.deliveries import Outcome
-from bellwire.errors import SubscriptionChanged, SubscriptionNotFound, TemplateInvalid
+from bellwire.errors import SubscriptionChanged, SubscriptionNotFound
 from bellwire.exchanges import REDACTED
-from bellwire.registry import Registry
 from bellwire.sends import SendRequest
 from bellwire.targets import TelegramTarget
 
@@ -54,67 +40,63 @@ DESCRIPTIONS: Mapping[str, Meaning] = {
     "not enough rights": OPERATOR,
     "have no rights": OPERATOR,
 }
+#: The same of a message that is not there, or that cannot be changed any more.
+GONE_MESSAGES = ("message to edit not found", "message can't be edited", "message_id_invalid")
 
 
-class TelegramChannel:
-    """Writes to chats by the bots of `accounts`. A group that became a supergroup is found under its new id."""
+class TelegramChannel(AccountChannel[TelegramTarget, TelegramAccount]):
+    """Writes to chats by the bots of accounts. A group that became a supergroup is found under its new id."""
 
-    def __init__(
-        self,
-        session: aiohttp.ClientSession,
-        renderer: Renderer,
-        accounts: Mapping[str, TelegramAccount],
-        registry: Registry,
-    ) -> None:
-        self._session, self._renderer, self._accounts, self._registry = session, renderer, accounts, registry
+    name = "Telegram"
 
-    async def attempt(self, request: SendRequest) -> Outcome:
-        """Send the message once. Whatever Telegram does is an outcome, never an exception."""
-        target = request.subscription.target
-        assert isinstance(target, TelegramTarget)
-        if outcome := suppressed_outcome(request):
-            return outcome
-        account = self._accounts.get(target.account)
-        if account is None:
-            remedy = f"add [telegram.{target.account}] to BELLWIRE_ACCOUNTS"
-            return blocked(f"no Telegram account {target.account}", remedy)
-        try:
-            content = await chat_content(self._renderer, request)
-        except TemplateInvalid as error:
-            return blocked(str(error))
-        outcome, answer = await self._send(request, account, target.chat_id, _html(content))
-        moved_to = _parameters(answer).get("migrate_to_chat_id")
-        if isinstance(moved_to, int) and not isinstance(moved_to, bool):
-            await self._move(request, target, str(moved_to))
-            outcome, answer = await self._send(request, account, str(moved_to), _html(content))
-        if "can't parse entities" in _description(answer):
+    def hook_post(self, target: TelegramTarget, content: ChatContent) -> HookPost | None:  # noqa: ARG002 - it has none
+        return None
+
+    async def send(
+        self, request: SendRequest, target: TelegramTarget, account: TelegramAccount, content: ChatContent
+    ) -> ApiAnswer:
+        chat = {"chat_id": target.chat_id}
+        answer = await self._write(account, "sendMessage", chat, content)
+        if (moved_to := _moved_to(answer)) is not None:
+            await self._move(request, target, moved_to)
+            answer = await self._write(account, "sendMessage", {"chat_id": moved_to}, content)
+        if answer.meaning is not DELIVERED:
+            return answer
+        result = answer.document.get("result")
+        sent = result.get("message_id") if isinstance(result, dict) else None
+        return replace(answer, provider_id=str(sent) if isinstance(sent, int) else None)
+
+    async def edit(
+        self, target: TelegramTarget, account: TelegramAccount, content: ChatContent, message_id: str
+    ) -> ApiAnswer:
+        message = {"chat_id": target.chat_id, "message_id": int(message_id)}
+        answer = await self._write(account, "editMessageText", message, content)
+        description = _description(answer.document)
+        if _moved_to(answer) or description.startswith(GONE_MESSAGES):
+            raise MessageGone
+        if answer.meaning is DELIVERED or description.startswith("message is not modified"):
+            return replace(answer, meaning=DELIVERED, code="edited")
+        return answer
+
+    async def _write(
+        self, account: TelegramAccount, api_method: str, message: Mapping[str, object], content: ChatContent
+    ) -> ApiAnswer:
+        """Call a method that writes a text."""
+        message = {**message, "link_preview_options": {"is_disabled": True}}
+        answer = await self._ask(account, api_method, {**message, **_html(content)})
+        if "can't parse entities" in _description(answer.document):
             # The template's own markup is not valid: the text without any is better than none.
-            outcome, _ = await self._send(request, account, target.chat_id, _plain(content))
-        return outcome
+            return await self._ask(account, api_method, {**message, **_plain(content)})
+        return answer
 
-    async def _send(
-        self, request: SendRequest, account: TelegramAccount, chat_id: str, content: Mapping[str, str]
-    ) -> tuple[Outcome, dict[str, Any]]:
-        body = {"chat_id": chat_id, "link_preview_options": {"is_disabled": True}, **content}
-        try:
-            response = await call(
-                self._session,
-                "POST",
-                f"{account.url}/bot{account.token.get_secret_value()}/sendMessage",
-                timeout=limits(account.timeout),
-                headers={"Content-Type": "application/json"},
-                data=json.dumps(body).encode(),
-                shown=f"{account.url}/bot{REDACTED}/sendMessage",
-            )
-        except NotSent as error:
-            return outcome_of(TRANSIENT, f"Telegram unreachable: {error}", request), {}
-        except ResponseLost as error:
-            return outcome_of(UNKNOWN, f"Telegram: {error}", request), {}
+    async def _ask(self, account: TelegramAccount, api_method: str, message: Mapping[str, object]) -> ApiAnswer:
+        """Call a method of the Bot API."""
+        token = account.token.get_secret_value()
+        url, shown = (f"{account.url}/bot{each}/{api_method}" for each in (token, REDACTED))
+        response = await self.call(account, "POST", url, message, shown=shown)
         answer = parse_object(response.text)
         if response.status == 200 and answer.get("ok") is True:
-            result = answer.get("result")
-            sent = result.get("message_id") if isinstance(result, dict) else None
-            return outcome_of(DELIVERED, "Telegram ok", request, provider_id=str(sent)), answer
+            return ApiAnswer(meaning=DELIVERED, code="ok", document=answer)
         code = answer.get("error_code", response.status)
         code = code if isinstance(code, int) else response.status
         if code >= 500 or not answer:
@@ -126,13 +108,19 @@ class TelegramChannel:
             meaning = CODES.get(code, OPERATOR)
         asked = _parameters(answer).get("retry_after")
         wait = float(asked) if isinstance(asked, int) and 0 <= asked < 10**6 else response.retry_after
-        return outcome_of(meaning.after(wait), f"Telegram {code}", request, response=response.text), answer
+        return ApiAnswer(meaning=meaning.after(wait), code=str(code), document=answer, text=response.text)
 
     async def _move(self, request: SendRequest, target: TelegramTarget, chat_id: str) -> None:
         """Store the new id of the chat, unless the subscription was changed meanwhile."""
         moved = request.subscription.model_copy(update={"target": target.model_copy(update={"chat_id": chat_id})})
         with suppress(SubscriptionChanged, SubscriptionNotFound):
-            await self._registry.subscriptions.update([moved])
+            await self._parts.registry.subscriptions.update([moved])
+
+
+def _moved_to(answer: ApiAnswer) -> str | None:
+    """The new id of a group that became a supergroup."""
+    moved_to = _parameters(answer.document).get("migrate_to_chat_id")
+    return str(moved_to) if isinstance(moved_to, int) and not isinstance(moved_to, bool) else None
 
 
 def _parameters(answer: Mapping[str, Any]) -> Mapping[str, Any]:

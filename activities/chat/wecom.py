@@ -1,12 +1,11 @@
 """WecomChannel: the bots of groups, and messages of an application. developer.work.weixin.qq.com/document/path/90236"""
 
-import json
 from collections.abc import Mapping
-from functools import partial
+from dataclasses import replace
 
-import aiohttp
-
-from activities.chat.content import ChatContent, chat_content
+from activities.chat.account_channel import AccountChannel
+from activities.chat.channel import ChatParts, HookPost
+from activities.chat.content import ChatContent
 from activities.providers.accounts import WecomAccount
 from activities.providers.answers import (
     CONTENT,
@@ -17,20 +16,13 @@ from activities.providers.answers import (
     RENEW,
     TRANSIENT,
     Meaning,
-    blocked,
     busy,
-    outcome_of,
-    suppressed_outcome,
 )
-from activities.providers.hooks import HookFailed, Hooks
-from activities.providers.http import call, limits, parse_object
-from activities.providers.token_calls import ApiAnswer, answer_of, outcome_of_call, with_token
-from activities.providers.tokens import IssuedToken, Tokens, TokenUnavailable
-from activities.rendering.renderer import Renderer
+from activities.providers.http import ProviderResponse
+from activities.providers.token_calls import ApiAnswer, answer_of, with_token
+from activities.providers.token_requests import TokenRequest, request_token, tokens_by_account
+from activities.providers.tokens import IssuedToken
 from activities.rendering.text import shortened_bytes
-from bellwire.deliveries import Outcome
-from bellwire.errors import TemplateInvalid
-from bellwire.registry import Registry
 from bellwire.sends import SendRequest
 from bellwire.targets import WecomTarget
 
@@ -53,97 +45,58 @@ CODES: Mapping[int, Meaning] = {
 BOT_CODES: Mapping[int, Meaning] = {**CODES, 93000: HOOK_GONE, 40014: OPERATOR, 42001: OPERATOR}
 
 
-class WecomChannel:
-    """Posts to bots through `hooks`, and writes to members by the applications of `accounts`."""
+class WecomChannel(AccountChannel[WecomTarget, WecomAccount]):
+    """Posts to bots, and writes to members by the applications of accounts."""
 
-    def __init__(
-        self,
-        hooks: Hooks,
-        session: aiohttp.ClientSession,
-        renderer: Renderer,
-        accounts: Mapping[str, WecomAccount],
-        registry: Registry,
-    ) -> None:
-        self._hooks, self._session, self._renderer, self._accounts = hooks, session, renderer, accounts
-        self._tokens = {
-            name: Tokens(registry, "wecom", name, partial(self._issue, account)) for name, account in accounts.items()
-        }
+    name = "WeCom"
 
-    async def attempt(self, request: SendRequest) -> Outcome:
-        """Send the message once. Whatever WeCom does is an outcome, never an exception."""
-        target = request.subscription.target
-        assert isinstance(target, WecomTarget)
-        if outcome := suppressed_outcome(request):
-            return outcome
-        try:
-            content = await chat_content(self._renderer, request)
-        except TemplateInvalid as error:
-            return blocked(str(error))
-        if target.webhook is not None:
-            return await self._post_bot(request, target.webhook.get_secret_value(), content)
-        account = self._accounts.get(target.account)
-        if account is None:
-            return blocked(f"no WeCom account {target.account}", f"add [wecom.{target.account}] to BELLWIRE_ACCOUNTS")
-        message = _message(request, target, account, content)
-        send = partial(self._send, account, target, message)
-        return await outcome_of_call("WeCom", request, lambda: with_token(self._tokens[target.account], send))
+    def __init__(self, parts: ChatParts, accounts: Mapping[str, WecomAccount]) -> None:
+        super().__init__(parts, accounts)
+        self._tokens = tokens_by_account(parts.registry, "wecom", accounts, self._issue)
 
-    async def _post_bot(self, request: SendRequest, url: str, content: ChatContent) -> Outcome:
+    def hook_post(self, target: WecomTarget, content: ChatContent) -> HookPost | None:
         text = shortened_bytes(f"**{content.escaped_title}**\n{content.text}", MAX_MARKDOWN)
-        try:
-            response = await self._hooks.post(
-                url, {"msgtype": "markdown", "markdown": {"content": text}}, delivery=request.id
-            )
-        except HookFailed as failure:
-            return failure.outcome
-        answer = answer_of(response, "errcode", BOT_CODES, OPERATOR)
-        code = answer.code
-        return outcome_of(answer.meaning, f"WeCom {code}", request, response=answer.text)
+        message = {"msgtype": "markdown", "markdown": {"content": text}}
+        return HookPost(url=target.webhook.get_secret_value(), message=message) if target.webhook else None
 
-    async def _send(
-        self, account: WecomAccount, target: WecomTarget, message: Mapping[str, object], token: str
+    def read_hook(self, response: ProviderResponse) -> ApiAnswer:
+        return answer_of(response, "errcode", BOT_CODES, OPERATOR)
+
+    async def send(
+        self, request: SendRequest, target: WecomTarget, account: WecomAccount, content: ChatContent
     ) -> ApiAnswer:
-        response = await call(
-            self._session,
-            "POST",
-            f"{account.url}/cgi-bin/message/send",
-            timeout=limits(account.timeout),
-            headers={"Content-Type": "application/json"},
-            params={"access_token": token},
-            data=json.dumps(message, ensure_ascii=False).encode(),
-        )
-        answer = answer_of(response, "errcode", CODES, OPERATOR)
+        answer = await self._ask(target, account, "send", _message(request, target, account, content))
         if answer.meaning is not DELIVERED:
             return answer
         # It says 0 also if the one member that it was for does not exist, or has no licence.
-        if target.user is not None and target.user in str(answer.document.get("invaliduser") or "").split("|"):
-            return ApiAnswer(meaning=GONE, code="invaliduser", text=answer.text)
-        if target.user is not None and target.user in str(answer.document.get("unlicenseduser") or "").split("|"):
-            return ApiAnswer(meaning=OPERATOR, code="unlicenseduser", text=answer.text)
-        for field, given in (("invalidparty", target.party), ("invalidtag", target.tag)):
+        for field, given, meaning in (
+            ("invaliduser", target.user, GONE),
+            ("unlicenseduser", target.user, OPERATOR),
+            ("invalidparty", target.party, HOOK_GONE),
+            ("invalidtag", target.tag, HOOK_GONE),
+        ):
             if given is not None and given in str(answer.document.get(field) or "").split("|"):
-                return ApiAnswer(meaning=HOOK_GONE, code=field, text=answer.text)
+                return ApiAnswer(meaning=meaning, code=field, text=answer.text)
         sent = answer.document.get("msgid")
-        return ApiAnswer(
-            meaning=DELIVERED, code="0", text=answer.text, provider_id=sent if isinstance(sent, str) else None
-        )
+        return replace(answer, provider_id=sent if isinstance(sent, str) else None)
+
+    async def _ask(
+        self, target: WecomTarget, account: WecomAccount, what: str, message: Mapping[str, object]
+    ) -> ApiAnswer:
+        """Call an API of messages with the account's token."""
+
+        async def ask(token: str) -> ApiAnswer:
+            url, params = f"{account.url}/cgi-bin/message/{what}", {"access_token": token}
+            return answer_of(await self.call(account, "POST", url, message, params=params), "errcode", CODES, OPERATOR)
+
+        return await with_token(self._tokens[target.account], ask)
 
     async def _issue(self, account: WecomAccount) -> IssuedToken:
-        response = await call(
-            self._session,
-            "GET",
-            f"{account.url}/cgi-bin/gettoken",
-            timeout=limits(account.timeout),
-            headers={},
-            params={"corpid": account.corp_id, "corpsecret": account.secret.get_secret_value()},
-            shown=f"{account.url}/cgi-bin/gettoken",
+        given = {"corpid": account.corp_id, "corpsecret": account.secret.get_secret_value()}
+        url = f"{account.url}/cgi-bin/gettoken"
+        return await request_token(
+            self._parts.session, TokenRequest(name=self.name, url=url, timeout=account.timeout, query=given)
         )
-        document = parse_object(response.text)
-        token, life, code = document.get("access_token"), document.get("expires_in"), document.get("errcode", 0)
-        if isinstance(token, str) and token and isinstance(life, int):
-            return IssuedToken(token=token, life=life)
-        known = isinstance(code, int) and code not in {0, -1}
-        raise TokenUnavailable(f"WeCom {code if known else response.status}", operator=known)
 
 
 def _message(

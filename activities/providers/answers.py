@@ -86,3 +86,8 @@ def suppressed_outcome(request: SendRequest) -> Outcome | None:
 def blocked(reason: str, remedy: str = "") -> Outcome:
     """Deferred until the operator has fixed it. Operators see `remedy` with the attempt; tenants do not."""
     return Outcome(kind=OutcomeKind.DEFERRED, reason=reason, fault=Fault.OPERATOR, cause=remedy or None)
+
+
+def no_account(name: str, account: str) -> Outcome:
+    """The target's account is missing. `name` is the provider's, as people write it."""
+    return blocked(f"no {name} account {account}", f"add [{name.lower()}.{account}] to BELLWIRE_ACCOUNTS")

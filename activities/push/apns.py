@@ -21,8 +21,8 @@ from activities.providers.answers import (
     TRANSIENT,
     UNKNOWN,
     Meaning,
-    blocked,
     busy,
+    no_account,
     outcome_of,
 )
 from activities.providers.http import NotSent, ResponseLost, parse_json
@@ -77,12 +77,12 @@ class Apns:
         """Send the push once."""
         account = self._accounts.get(target.account)
         if account is None:
-            return blocked(f"no APNs account {target.account}", f"add [apns.{target.account}] to BELLWIRE_ACCOUNTS")
+            return no_account("APNs", target.account)
         try:
-            response = await self._post(request, target, account, content)
+            response = await self._post(target, account, content)
             if _meaning(response, target).renew:
                 self._renew(target.account)
-                response = await self._post(request, target, account, content)
+                response = await self._post(target, account, content)
         except NotSent as error:
             return outcome_of(TRANSIENT, f"APNs unreachable: {error}", request)
         except ResponseLost as error:
@@ -96,9 +96,7 @@ class Apns:
             provider_id=response.headers.get("apns-id"),
         )
 
-    async def _post(
-        self, request: SendRequest, target: PushTarget, account: ApnsAccount, content: PushContent
-    ) -> Http2Response:
+    async def _post(self, target: PushTarget, account: ApnsAccount, content: PushContent) -> Http2Response:
         url = account.production_url if target.environment != "sandbox" else account.sandbox_url
         headers = {
             "authorization": f"bearer {self._token(target.account, account)}",
@@ -106,8 +104,8 @@ class Apns:
             "apns-push-type": "alert",
             "apns-priority": "10",
             "apns-expiration": str(int(self._clock() + KEPT.total_seconds())),
-            # A later attempt at the same delivery replaces the notice of an earlier one. At most 64 bytes.
-            "apns-collapse-id": request.id[:64],
+            # A later attempt, or an event that replaces this one, replaces the notice. At most 64 bytes.
+            "apns-collapse-id": content.notice_id[:64],
             "content-type": "application/json",
         }
         parts, body = urlsplit(url), json.dumps(_payload(content), ensure_ascii=False).encode()

@@ -26,6 +26,8 @@ class PushContent:
     body: str
     url: str | None
     badge: int | None
+    #: A push replaces a shown one with the same.
+    notice_id: str
     #: As texts, which is all that FCM takes.
     data: dict[str, str]
     #: When the event happened.
@@ -40,13 +42,15 @@ async def push_content(renderer: Renderer, request: SendRequest) -> PushContent:
     fields = {str(name): _text(value) for name, value in data.items()} if isinstance(data, dict) else {}
     if len(json.dumps(fields)) > MAX_DATA:
         fields = {name: fields[name] for name in ("delivery", "event", "type") if name in fields}
+    replaced = {} if request.notice_id == request.id else {"notice": request.notice_id}
     return PushContent(
         title=one_line(texts["push.title"], limit=MAX_TITLE) or request.event.type[:MAX_TITLE],
         body=shortened(texts["push.body"], MAX_BODY),
         # Another scheme could run a script or open an app.
         url=url if urlsplit(url).scheme in {"https", "http"} else None,
         badge=int(badge) if badge.isascii() and badge.isdecimal() and len(badge) < 6 else None,
-        data={"delivery": request.id, **fields},
+        notice_id=request.notice_id,
+        data={"delivery": request.id, **replaced, **fields},
         at=request.delivery.updated_at,
     )
 

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from activities.providers.accounts import FcmAccount
-from activities.providers.answers import CONTENT, DELIVERED, GONE, OPERATOR, RENEW, TRANSIENT, Meaning, blocked, busy
+from activities.providers.answers import CONTENT, DELIVERED, GONE, OPERATOR, RENEW, TRANSIENT, Meaning, busy, no_account
 from activities.providers.http import ProviderResponse, call, limits, parse_object
 from activities.providers.token_calls import ApiAnswer, outcome_of_call, with_token
 from activities.providers.tokens import IssuedToken, Tokens, TokenUnavailable
@@ -56,7 +56,7 @@ class Fcm:
     async def send(self, request: SendRequest, token: str, account: str, content: PushContent) -> Outcome:
         """Send the push once."""
         if account not in self._accounts:
-            return blocked(f"no FCM account {account}", f"add [fcm.{account}] to BELLWIRE_ACCOUNTS")
+            return no_account("FCM", account)
         message = json.dumps({"message": _message(token, content)}, ensure_ascii=False).encode()
         send = partial(self._send, self._accounts[account], message)
         return await outcome_of_call("FCM", request, lambda: with_token(self._tokens[account], send))
@@ -130,16 +130,21 @@ def _invalid(details: Sequence[Mapping[str, Any]]) -> Meaning:
 
 def _message(token: str, content: PushContent) -> dict[str, object]:
     notification = {"title": content.title, "body": content.body}
-    android: dict[str, object] = {"ttl": f"{int(KEPT.total_seconds())}s", "collapse_key": content.data["delivery"][:64]}
+    # The key replaces what is not delivered yet, and the tag what a device shows.
+    notice: dict[str, object] = {"tag": content.notice_id}
+    collapse_id = content.notice_id[:64]
     if content.badge is not None:
-        android["notification"] = {"notification_count": content.badge}
-    message: dict[str, object] = {
+        notice["notification_count"] = content.badge
+    ttl = f"{int(KEPT.total_seconds())}s"
+    message: dict[str, Any] = {
         "token": token,
         "notification": notification,
         "data": {**content.data, **({"url": content.url} if content.url else {})},
-        "android": android,
-        "apns": {"payload": {"aps": {"badge": content.badge}}} if content.badge is not None else {},
+        "android": {"ttl": ttl, "collapse_key": collapse_id, "notification": notice},
+        "apns": {"headers": {"apns-collapse-id": collapse_id}},
     }
+    if content.badge is not None:
+        message["apns"]["payload"] = {"aps": {"badge": content.badge}}
     if content.url and content.url.startswith("https:"):
         message["webpush"] = {"fcm_options": {"link": content.url}}
     return {name: value for name, value in message.items() if value}

@@ -97,8 +97,8 @@ class WebPush:
             "content-type": "application/octet-stream",
             "ttl": str(int(KEPT.total_seconds())),
             "urgency": "normal",
-            # A later attempt at the same delivery replaces one that is not delivered yet. At most 32 characters.
-            "topic": base64url(hashlib.sha256(request.id.encode()).digest())[:32],
+            # A later attempt, or an event that replaces this one, replaces what is not delivered yet. At most 32 characters.
+            "topic": base64url(hashlib.sha256(content.notice_id.encode()).digest())[:32],
         }
         return await self._post(request, browser, url, headers, body)
 

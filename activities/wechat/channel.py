@@ -14,7 +14,7 @@ from functools import partial
 import aiohttp
 
 from activities.providers.accounts import WechatAccount
-from activities.providers.answers import DELIVERED, OPERATOR, blocked, outcome_of, suppressed_outcome
+from activities.providers.answers import DELIVERED, OPERATOR, blocked, no_account, outcome_of, suppressed_outcome
 from activities.providers.http import call, limits
 from activities.providers.token_calls import ApiAnswer, answer_of, outcome_of_call, with_token
 from activities.providers.tokens import Tokens
@@ -68,7 +68,7 @@ class WechatChannel:
             return blocked(str(error))
         account = self._accounts.get(target.account)
         if account is None:
-            return blocked(f"no WeChat account {target.account}", f"add [wechat.{target.account}] to BELLWIRE_ACCOUNTS")
+            return no_account("WeChat", target.account)
         # Only callbacks tell what users agree to.
         grantee = Grantee(target.account, target.openid, target.template_id)
         is_counted = target.kind.needs_grant and account.callback_token is not None

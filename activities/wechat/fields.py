@@ -7,7 +7,7 @@ from typing import Any
 
 from activities.rendering.text import one_line, start_of, valid_unicode
 from bellwire.errors import TemplateInvalid
-from bellwire.targets.chat.wechat_fields import MAX_FIELDS, FieldType, field_type
+from bellwire.targets.chat.wechat_fields import MAX_FIELDS, FieldType, field_type, limit_of
 
 #: China's time, which has no summer time.
 CHINA = timezone(timedelta(hours=8), "CST")
@@ -15,9 +15,6 @@ CHINA = timezone(timedelta(hours=8), "CST")
 _NAME = "wechat.json"
 #: A time as events have it (RFC 3339).
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d.*")
-_CHINESE = re.compile(r"[\u3400-\u9fff]")
-#: Longest name with Chinese characters in it.
-_MAX_CHINESE_NAME = 10
 
 
 def fields_of(text: str) -> dict[str, dict[str, str]]:
@@ -44,7 +41,7 @@ def _value(name: str, value: object) -> str:
 
 def fitted(name: str, kind: FieldType, line: str) -> str:
     """The value in as many characters as the field may have. Raises TemplateInvalid for a number that has more."""
-    limit = min(kind.limit, _MAX_CHINESE_NAME) if name.startswith("name") and _CHINESE.search(line) else kind.limit
+    limit = limit_of(name, kind, line)
     if len(line) <= limit:
         return line
     if kind.ending is None:

@@ -4,21 +4,18 @@ It answers with the same token until five minutes before that one's end. A token
 force, which ends it, and which WeChat allows 20 times a day.
 """
 
-import json
 import time
 from collections.abc import Callable
 
 import aiohttp
 
 from activities.providers.accounts import WechatAccount
-from activities.providers.http import call, limits, parse_object
+from activities.providers.token_requests import TokenRequest, request_token
 from activities.providers.tokens import IssuedToken, TokenUnavailable
-from activities.wechat.codes import MINUTE_QUOTA
+from activities.wechat.codes import DAY_QUOTA, MINUTE_QUOTA
 
 #: Least seconds between tokens by force, of one worker: at most 20 a day.
 FORCED_EVERY = 86_400 / 20
-#: Codes that are not about the operator's id, secret or list of addresses.
-_PASSING = {0, -1, 45009, MINUTE_QUOTA}
 
 
 class WechatTokens:
@@ -50,21 +47,11 @@ class WechatTokens:
             "secret": self._account.secret.get_secret_value(),
             "force_refresh": force,
         }
-        response = await call(
-            self._session,
-            "POST",
-            f"{self._account.url}/cgi-bin/stable_token",
-            timeout=limits(self._account.timeout),
-            headers={"Content-Type": "application/json"},
-            data=json.dumps(body).encode(),
+        request = TokenRequest(
+            name="WeChat",
+            url=f"{self._account.url}/cgi-bin/stable_token",
+            timeout=self._account.timeout,
+            body=body,
+            passing={DAY_QUOTA: None, MINUTE_QUOTA: 60},
         )
-        document = parse_object(response.text)
-        token, life, code = document.get("access_token"), document.get("expires_in"), document.get("errcode", 0)
-        if isinstance(token, str) and token and isinstance(life, int):
-            return IssuedToken(token=token, life=life)
-        known = isinstance(code, int) and code not in {0, -1}
-        raise TokenUnavailable(
-            f"WeChat {code if known else response.status}",
-            operator=known and code not in _PASSING,
-            retry_after=60 if code == MINUTE_QUOTA else response.retry_after,
-        )
+        return await request_token(self._session, request)

@@ -73,6 +73,8 @@ class ChannelSpec:
     #: Whether deliveries are calls within services' own processes: no worker sends them, and the delay that a call asks for is
     #: followed to the second, even if the schedule's is longer.
     in_services: bool = False
+    #: Whether a message that was sent can be changed: an event that `replaces` another changes the other one's message.
+    edits: bool = False
     #: What equals for all spellings of one address and differs for two addresses: by it suppressions and erasures find it.
     address_key: Callable[[str], str] = folded
 

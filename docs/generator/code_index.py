@@ -43,6 +43,16 @@ class Index:
         ]
         return found or None
 
+    def members_below(self, owner: str, name: str) -> list[Place] | None:
+        """What the bodies of classes that inherit a class assign to a name; None for nothing."""
+        found = [
+            place
+            for other, definitions in self._classes.items()
+            if any(_base_name(base) == owner for definition, _ in definitions for base in definition.bases)
+            for place in (self.members(other, name) or []) + (self.members_below(other, name) or [])
+        ]
+        return found or None
+
     def meant_by(self, call: ast.Call, module: Module) -> list[tuple[Function, Module]]:
         """The functions that a call may mean: those of its module, or else all of that name."""
         found = self._functions.get(called_name(call), [])
@@ -70,3 +80,9 @@ class Index:
                 has_own = any(isinstance(each, Function) and each.name == "__init__" for each in definition.body)
                 if not has_own and any(isinstance(base, ast.Name) and base.id == name for base in definition.bases):
                     yield other
+
+
+def _base_name(base: ast.expr) -> str:
+    """The name of a base class: that of `Base` and of `Base[T]`."""
+    inner = base.value if isinstance(base, ast.Subscript) else base
+    return inner.id if isinstance(inner, ast.Name) else ""

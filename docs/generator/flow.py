@@ -101,6 +101,9 @@ class Flow:
                 return self._of_name(name, expression, module)
             case ast.Attribute(value=ast.Name(id=owner), attr=name) if self._index.has_class(owner):
                 return self._index.members(owner, name)
+            case ast.Attribute(value=ast.Name(id="self"), attr=name):
+                around = module.class_around(expression)
+                return None if around is None else self._index.members_below(around.name, name)
             case ast.Call():
                 return self._of_call(expression, module)
             case ast.Subscript(value=container):

@@ -8,8 +8,8 @@ self.addEventListener("push", event => {
   const { title, body, url, badge, data } = event.data.json();
   const shown = self.registration.showNotification(title, {
     body,
-    // Another attempt at the same delivery replaces the notification.
-    tag: data.delivery,
+    // Another attempt at the same delivery replaces the notification, and so does an event that replaces this one.
+    tag: data.notice ?? data.delivery,
     data: { ...data, url },
   });
   const numbered = badge === undefined ? undefined : self.navigator.setAppBadge?.(badge).catch(() => {});

@@ -42,8 +42,7 @@ class Rooms:
     async def post(self, request: web.Request) -> web.Response:
         room = request.match_info["room"]
         status, headers = ROOMS[room][len(self.posts[room])]
-        post = await request.json()
-        self.posts[room].append({"id": post["props"]["delivery"], "text": post["text"]})
+        self.posts[room].append(await request.json())
         return web.Response(status=status, headers=headers)
 
 

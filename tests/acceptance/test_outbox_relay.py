@@ -22,9 +22,9 @@ from bellwire import Event, outbox
 from starter.checkout import CHECKOUT
 from starter.local.processes import Process, environment_without, free_port
 from tests.acceptance.conftest import System, running_system
-from tests.registry.conftest import postgres, url
+from tests.registry.conftest import postgres, postgres_server, url
 
-__all__ = ["postgres", "url"]
+__all__ = ["postgres", "postgres_server", "url"]
 
 #: Events of the crash test, by writers that insert at the same time, in transactions of several, each with its own subjects.
 WRITERS, TRANSACTIONS, PER_TRANSACTION, SUBJECTS = 4, 100, 5, 3

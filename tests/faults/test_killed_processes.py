@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.breakable import breakable
-from tests.faults.conftest import Postgres
+from tests.faults.conftest import BreakablePostgres
 from tests.faults.load import Load
 from tests.faults.scenario import Scenario
 
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 KILLS = 20
 
 
-async def test_one_of_two_workers_is_killed_repeatedly(tmp_path: Path, postgres: Postgres, seed: int) -> None:
+async def test_one_of_two_workers_is_killed_repeatedly(tmp_path: Path, postgres: BreakablePostgres, seed: int) -> None:
     async with breakable(tmp_path, await postgres.database(), seed=seed) as system:
         load = Load(system)
         await load.subscribe()
@@ -32,7 +32,7 @@ async def test_one_of_two_workers_is_killed_repeatedly(tmp_path: Path, postgres:
 
 
 @pytest.mark.parametrize("registry", ["postgresql", "sqlite"])
-async def test_both_workers_are_killed(tmp_path: Path, postgres: Postgres, seed: int, registry: str) -> None:
+async def test_both_workers_are_killed(tmp_path: Path, postgres: BreakablePostgres, seed: int, registry: str) -> None:
     url = await postgres.database() if registry == "postgresql" else f"sqlite:///{tmp_path}/registry.db"
     async with breakable(tmp_path, url, seed=seed) as system:
         load = Load(system)
@@ -47,7 +47,9 @@ async def test_both_workers_are_killed(tmp_path: Path, postgres: Postgres, seed:
         await scenario.settles(timeout=300)
 
 
-async def test_the_temporal_server_is_killed_and_restarted(tmp_path: Path, postgres: Postgres, seed: int) -> None:
+async def test_the_temporal_server_is_killed_and_restarted(
+    tmp_path: Path, postgres: BreakablePostgres, seed: int
+) -> None:
     async with breakable(tmp_path, await postgres.database(), seed=seed) as system:
         load = Load(system)
         await load.subscribe()
@@ -61,7 +63,9 @@ async def test_the_temporal_server_is_killed_and_restarted(tmp_path: Path, postg
         await scenario.settles(timeout=300)
 
 
-async def test_workers_are_replaced_one_by_one_under_load(tmp_path: Path, postgres: Postgres, seed: int) -> None:
+async def test_workers_are_replaced_one_by_one_under_load(
+    tmp_path: Path, postgres: BreakablePostgres, seed: int
+) -> None:
     async with breakable(tmp_path, await postgres.database(), seed=seed) as system:
         load = Load(system)
         await load.subscribe()
@@ -76,7 +80,7 @@ async def test_workers_are_replaced_one_by_one_under_load(tmp_path: Path, postgr
         assert_nothing_was_sent_twice(load)
 
 
-async def test_all_workers_stop_at_once_under_load(tmp_path: Path, postgres: Postgres, seed: int) -> None:
+async def test_all_workers_stop_at_once_under_load(tmp_path: Path, postgres: BreakablePostgres, seed: int) -> None:
     """Receivers are so slow that no chunk ends within a worker's grace; other workers attempt what it has not started."""
     async with breakable(tmp_path, await postgres.database(), seed=seed, BELLWIRE_SHUTDOWN_GRACE="3") as system:
         load = Load(system, response_delay=0.3)
@@ -99,7 +103,7 @@ def assert_nothing_was_sent_twice(load: Load) -> None:
 
 
 async def test_a_worker_that_was_frozen_sends_nothing_that_another_has_sent(
-    tmp_path: Path, postgres: Postgres, seed: int
+    tmp_path: Path, postgres: BreakablePostgres, seed: int
 ) -> None:
     """As when a virtual machine is paused: another worker does the work of the frozen one, which then continues.
 

@@ -10,7 +10,7 @@ from sqlalchemy import make_url
 
 from bellwire.errors import RegistryUnavailable
 from tests.faults.breakable import breakable
-from tests.faults.conftest import Postgres
+from tests.faults.conftest import BreakablePostgres
 from tests.faults.load import Load
 from tests.faults.scenario import Scenario
 from tests.proxy import Proxy
@@ -23,7 +23,7 @@ SOCKET = ".s.PGSQL.5432"
 
 @pytest.mark.parametrize(("immediate", "seconds"), [(False, 6.0), (True, 20.0)], ids=["fast", "immediate"])
 async def test_the_registry_is_down_for_some_time(
-    tmp_path: Path, postgres: Postgres, seed: int, immediate: bool, seconds: float
+    tmp_path: Path, postgres: BreakablePostgres, seed: int, immediate: bool, seconds: float
 ) -> None:
     async with breakable(tmp_path, await postgres.database(), seed=seed) as system:
         load = Load(system)
@@ -42,7 +42,7 @@ async def test_the_registry_is_down_for_some_time(
         await scenario.settles(timeout=300)
 
 
-async def test_the_registry_stalls_for_some_time(tmp_path: Path, postgres: Postgres, seed: int) -> None:
+async def test_the_registry_stalls_for_some_time(tmp_path: Path, postgres: BreakablePostgres, seed: int) -> None:
     """Connections neither respond nor break, until a proxy cuts them."""
     url = make_url(await postgres.database())
     socket = f"{url.query['host']}/{SOCKET}"

@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 
 from tests.faults.breakable import ACTIVITIES, CONCURRENCY, breakable
-from tests.faults.conftest import Postgres
+from tests.faults.conftest import BreakablePostgres
 from tests.faults.load import Load
 from tests.faults.scenario import Scenario
 
@@ -21,7 +21,9 @@ CONNECTIONS = (
 EVENTS, POOL, SMTP_CONNECTIONS = 50, 3, 2
 
 
-async def test_overloaded_workers_stay_within_their_limits(tmp_path: Path, postgres: Postgres, seed: int) -> None:
+async def test_overloaded_workers_stay_within_their_limits(
+    tmp_path: Path, postgres: BreakablePostgres, seed: int
+) -> None:
     url = await postgres.database()
     limits = {"BELLWIRE_REGISTRY_POOL": str(POOL), "BELLWIRE_SMTP_CONNECTIONS": str(SMTP_CONNECTIONS)}
     async with breakable(tmp_path, url, seed=seed, **limits) as system:

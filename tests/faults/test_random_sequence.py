@@ -19,7 +19,7 @@ from bellwire.contract import Action
 from bellwire.errors import RegistryUnavailable
 from starter.local.receivers.webhooks import WebhookResponse
 from tests.faults.breakable import breakable
-from tests.faults.conftest import Postgres
+from tests.faults.conftest import BreakablePostgres
 from tests.faults.load import Load
 from tests.faults.scenario import Scenario, rows_of
 
@@ -101,7 +101,7 @@ def test_a_seed_decides_all_steps_and_every_kind_occurs() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-async def test_any_sequence_ends_settled_and_consistent(tmp_path: Path, postgres: Postgres, seed: int) -> None:
+async def test_any_sequence_ends_settled_and_consistent(tmp_path: Path, postgres: BreakablePostgres, seed: int) -> None:
     async with breakable(tmp_path, await postgres.database(), seed=seed) as system:
         load = Load(system, hooks=12, mails=5, texts=5)
         await load.subscribe()
@@ -119,7 +119,7 @@ async def test_any_sequence_ends_settled_and_consistent(tmp_path: Path, postgres
         assert again, "no delivery was retried, so this proves little"
 
 
-async def _run(step: Step, scenario: Scenario, load: Load, postgres: Postgres) -> None:
+async def _run(step: Step, scenario: Scenario, load: Load, postgres: BreakablePostgres) -> None:
     system, receipt = load.system, load.receipts[step.event]
     match step.kind:
         case Kind.PUBLISH:

@@ -7,9 +7,9 @@ import asyncpg
 import pytest
 
 from bellwire.outbox import create_table, create_table_async
-from tests.registry.conftest import postgres, url
+from tests.registry.conftest import postgres, postgres_server, url
 
-__all__ = ["postgres", "url"]
+__all__ = ["postgres", "postgres_server", "url"]
 
 
 @pytest.fixture

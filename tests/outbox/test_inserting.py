@@ -18,10 +18,10 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from bellwire import Catalog, Event, EventInvalid, outbox
 from bellwire.outbox.connections import with_style
-from tests.registry.conftest import postgres
+from tests.registry.conftest import postgres, postgres_server
 from tests.unit.test_catalog import event_type
 
-__all__ = ["postgres"]
+__all__ = ["postgres", "postgres_server"]
 
 #: A transaction: it is committed unless its body raises.
 Transaction = Callable[[str], AbstractAsyncContextManager[Any]]

@@ -28,5 +28,6 @@ TELEGRAM = ChannelSpec(
     # 6 attempts over 4 h 12 min: later, the chat has moved on.
     schedule=(10.0, 60.0, 600.0, 3600.0, 10_800.0),
     inline=True,
+    edits=True,
     address_key=str.strip,
 )

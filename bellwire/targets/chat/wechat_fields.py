@@ -4,6 +4,7 @@ A template of WeChat names its fields by type and number: thing1, time2, phrase3
 developers.weixin.qq.com/miniprogram/dev/framework/open-ability/subscribe-message.html
 """
 
+import json
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -46,9 +47,12 @@ FIELD_TYPES: Mapping[str, FieldType] = MappingProxyType(
         "date": FieldType(64, _WHOLE),
     }
 )
+#: Longest name with Chinese characters in it.
+_MAX_CHINESE_NAME = 10
 #: Most fields of a template.
 MAX_FIELDS = 20
 
+_CHINESE = re.compile(r"[\u3400-\u9fff]")
 _NAME = re.compile(r"([a-z]+(?:_[a-z]+)?)([0-9]{1,2})")
 #: Jinja's comments, statements and expressions.
 _JINJA = re.compile(r"\{#.*?#\}|\{%.*?%\}|\{\{.*?\}\}", re.DOTALL)
@@ -62,13 +66,27 @@ def field_type(name: str) -> FieldType | None:
     return FIELD_TYPES.get(found[1]) if found else None
 
 
+def limit_of(name: str, kind: FieldType, value: str) -> int:
+    """How many characters this value of the field may have."""
+    return _MAX_CHINESE_NAME if name.startswith("name") and _CHINESE.search(value) else kind.limit
+
+
 def check_fields(source: str) -> None:
     """Check the fields of a template, as far as it writes them out. Raises ValueError, which names field and limit."""
     for member in _MEMBER.finditer(_JINJA.sub("0", source)):
-        name, value = member[1], member[2]
+        name, value = _text(member[1]), _text(member[2] or "")
         kind = field_type(name)
         if kind is None:
             known = ", ".join(sorted(FIELD_TYPES))
             raise ValueError(f"unknown field {name[:40]!r}; write one of {known} and its number, such as thing1")
-        if value is not None and len(value) > kind.limit:
-            raise ValueError(f"{name} has {len(value)} characters, WeChat allows {kind.limit}; shorten it")
+        limit = limit_of(name, kind, value)
+        if len(value) > limit:
+            raise ValueError(f"{name} has {len(value)} characters, WeChat allows {limit}; shorten it")
+
+
+def _text(written: str) -> str:
+    """What a text of JSON stands for, which may be written with escapes; as it is if it is not valid."""
+    try:
+        return str(json.loads(f'"{written}"', strict=False))
+    except ValueError:
+        return written

@@ -3,16 +3,17 @@
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from ipaddress import ip_network
-from typing import Any, NamedTuple
+from typing import Any
 
-import aiohttp
 from pydantic import SecretStr
 
+from activities.chat.channel import ChatParts
 from activities.egress.policy import Egress
 from activities.providers.accounts import SECRETS, Accounts
 from activities.providers.hooks import Hooks
 from activities.providers.http import provider_session
 from activities.rendering.renderer import Renderer
+from bellwire.registry import Registry
 from bellwire.sends import SendRequest
 from tests.factories import event, send_request, subscription
 
@@ -21,19 +22,13 @@ TIMEOUT = 1.5
 HOSTILE = "<!here> <@U1> <at id=all></at> [x](https://evil.example) @all *b* `c` <b>&amp;</b>"
 
 
-class Opened(NamedTuple):
-    """What a chat channel is made of."""
-
-    hooks: Hooks
-    session: aiohttp.ClientSession
-    renderer: Renderer
-
-
 @asynccontextmanager
-async def opened() -> AsyncIterator[Opened]:
+async def opened(registry: Registry) -> AsyncIterator[ChatParts]:
+    """What the channels of a worker are made of."""
     egress = Egress(allow=[ip_network("127.0.0.0/8")], allow_http=True, ports=None, details=True)
     async with egress.session(timeout=TIMEOUT) as untrusted, provider_session() as session:
-        yield Opened(Hooks(untrusted, egress, timeout=TIMEOUT), session, Renderer())
+        hooks = Hooks(untrusted, egress, timeout=TIMEOUT)
+        yield ChatParts(hooks=hooks, session=session, renderer=Renderer(), registry=registry)
 
 
 def accounts(sections: Mapping[str, Mapping[str, Any]], **secrets: str) -> Accounts:
@@ -50,6 +45,6 @@ def accounts(sections: Mapping[str, Mapping[str, Any]], **secrets: str) -> Accou
 
 
 def request_for(target: Mapping[str, Any], **fields: Any) -> SendRequest:
-    """A first attempt for this target; `data`: of the event."""
-    data = fields.pop("data", {"order": "42"})
-    return send_request(subscription(dict(target), id="sub_chat"), event(id="1", data=data), **fields)
+    """A first attempt for this target; `data` and `of_event`: of the event, and its other attributes."""
+    attributes = {"id": "1", "data": fields.pop("data", {"order": "42"}), **fields.pop("of_event", {})}
+    return send_request(subscription(dict(target), id="sub_chat"), event(**attributes), **fields)

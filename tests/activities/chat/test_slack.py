@@ -2,11 +2,13 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import cast
 
 import pytest
 
 from activities.chat.slack import SlackChannel
 from bellwire.deliveries import Fault, OutcomeKind
+from bellwire.registry import Registry
 from bellwire.suppressions import SuppressionReason
 from starter.local.receivers.providers.fake import Answer
 from starter.local.receivers.providers.slack import FakeSlack
@@ -24,8 +26,8 @@ async def slack() -> AsyncIterator[FakeSlack]:
 @pytest.fixture
 async def channel(slack: FakeSlack) -> AsyncIterator[SlackChannel]:
     account = accounts({"slack": {"token": "slack", "url": slack.api, "timeout": 1}}, slack=slack.token)
-    async with opened() as parts:
-        yield SlackChannel(*parts, account.slack)
+    async with opened(cast(Registry, None)) as parts:
+        yield SlackChannel(parts, account.slack)
 
 
 def to_room(**fields: object) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -11,6 +11,7 @@ from activities.sending.exchanges import keeping_exchanges
 from bellwire.deliveries import Fault, OutcomeKind
 from bellwire.errors import SubscriptionInvalid
 from bellwire.exchanges import KeepExchanges
+from bellwire.registry import Registry
 from bellwire.sends import SendRequest
 from bellwire.targets import TeamsTarget
 from starter.local.receivers.providers.fake import Answer
@@ -26,8 +27,8 @@ async def teams() -> AsyncIterator[FakeTeams]:
 
 @pytest.fixture
 async def channel() -> AsyncIterator[TeamsChannel]:
-    async with opened() as parts:
-        yield TeamsChannel(parts.hooks, parts.renderer)
+    async with opened(cast(Registry, None)) as parts:
+        yield TeamsChannel(parts)
 
 
 def request(teams: FakeTeams, **fields: Any) -> SendRequest:

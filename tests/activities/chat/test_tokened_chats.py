@@ -61,9 +61,9 @@ def account_of(name: str, fake: Any) -> Accounts:
 async def chat(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Opened]:
     registry = await Registry.open(f"sqlite:///{tmp_path}/registry.db")
     await registry.migrate()
-    async with FAKES[request.param]() as fake, opened() as parts:
+    async with FAKES[request.param]() as fake, opened(registry) as parts:
         given = account_of(request.param, fake)
-        one, other = (open_chat(given, *parts, registry)[Channel(request.param)] for _ in range(2))
+        one, other = (open_chat(given, parts)[Channel(request.param)] for _ in range(2))
         yield Opened(request.param, fake, one, other)
     await registry.close()
 

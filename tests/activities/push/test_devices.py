@@ -51,8 +51,8 @@ def to_phone(**fields: Any) -> SendRequest:
     return request_for({"channel": "push", "fcm": PHONE}, **fields)
 
 
-def to_device(**target: Any) -> SendRequest:
-    return request_for({"channel": "push", "apns": DEVICE, **target})
+def to_device(*, of_event: dict[str, Any] | None = None, **target: Any) -> SendRequest:
+    return request_for({"channel": "push", "apns": DEVICE, **target}, of_event=of_event or {})
 
 
 async def test_fcm_gets_texts_and_data_of_texts(fcm: FakeFcm, channel: PushChannel) -> None:
@@ -220,6 +220,21 @@ async def test_an_account_that_is_missing_is_named(channel: PushChannel) -> None
     assert (await channel.attempt(replace(request, subscription=subscription))).reason == "no FCM account other"
 
 
+async def test_an_event_that_replaces_another_takes_the_place_of_its_notification(
+    fcm: FakeFcm, apns: FakeApns, channel: PushChannel
+) -> None:
+    first, later = {"id": "1"}, {"id": "2", "replaces": "1"}
+    for of_event in (first, later):
+        await channel.attempt(to_phone(of_event=of_event))
+        await channel.attempt(to_device(of_event=of_event))
+    one, two = fcm.contents(PHONE)
+    assert one["android"]["collapse_key"] == two["android"]["collapse_key"]
+    assert one["android"]["notification"]["tag"] == two["android"]["notification"]["tag"] == one["data"]["delivery"]
+    assert one["apns"]["headers"] == two["apns"]["headers"]
+    assert two["data"]["delivery"] != two["data"]["notice"] == one["data"]["delivery"]
+    assert len({push["headers"]["apns-collapse-id"] for push in apns.accepted}) == 1
+
+
 async def test_a_time_of_registration_without_a_zone_is_one_of_utc(apns: FakeApns, channel: PushChannel) -> None:
     apns.script(ApnsAnswer(status=410, reason="Unregistered", timestamp=1_700_000_000_000))
     outcome = await channel.attempt(to_device(registered_at="2023-01-01T00:00:00"))
@@ -231,7 +246,8 @@ async def test_an_apple_service_that_cannot_be_reached_holds_up_no_other(tmp_pat
         accounts = KEYS.accounts(apns=apns)
         account = accounts.apns["default"].model_copy(update={"sandbox_url": sandbox, "timeout": 1.0})
         service = Apns({"default": account})
-        content = PushContent(title="t", body="b", url=None, badge=None, data={"delivery": "1"}, at=datetime.now(UTC))
+        data = {"delivery": "1"}
+        content = PushContent(title="t", body="b", url=None, badge=None, notice_id="1", data=data, at=datetime.now(UTC))
 
         async def send(environment: str) -> str:
             request = to_device(environment=environment)

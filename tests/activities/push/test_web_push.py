@@ -78,6 +78,17 @@ async def test_two_attempts_have_one_topic_and_two_deliveries_have_two(
     assert service.duplicates == 1
 
 
+async def test_an_event_that_replaces_another_takes_the_place_of_its_notification(
+    service: FakePushService, channel: PushChannel, browser: Browser
+) -> None:
+    for of_event in ({"id": "1"}, {"id": "2", "replaces": "1"}, {"id": "3", "replaces": "1"}):
+        await channel.attempt(request(service, browser, of_event=of_event))
+    assert len({each.content["headers"]["topic"] for each in service.accepted}) == 1
+    first, *later = (push["data"] for push in shown(service, browser))
+    assert "notice" not in first
+    assert [data["notice"] for data in later] == [first["delivery"]] * 2
+
+
 async def test_a_page_with_another_scheme_is_left_out(
     service: FakePushService, channel: PushChannel, browser: Browser
 ) -> None:

@@ -81,7 +81,7 @@ class Life:
 async def life(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Life]:
     registry = await Registry.open(f"sqlite:///{tmp_path}/registry.db")
     await registry.migrate()
-    async with FakeWechat() as fake, opened() as parts:
+    async with FakeWechat() as fake, opened(registry) as parts:
         back = fake.callbacks
         back.safe_mode, back.as_json = request.param != "plain", request.param.endswith("JSON")
         back.delay, back.repeat_delay = 0.1, 0.5

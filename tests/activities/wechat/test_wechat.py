@@ -1,6 +1,7 @@
 """WeChat: template, subscription and subscribe messages, against a server that answers as WeChat does."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -48,7 +49,7 @@ class Opened(NamedTuple):
 async def wechat(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Opened]:
     registry = await Registry.open(f"sqlite:///{tmp_path}/registry.db")
     await registry.migrate()
-    async with FakeWechat() as fake, opened() as parts:
+    async with FakeWechat() as fake, opened(registry) as parts:
         account = {"app_id": fake.app_id, "secret": "s", "url": fake.url, "timeout": 1, **getattr(request, "param", {})}
         given = accounts({"wechat": account}, s=fake.secret, t=fake.callbacks.token).wechat
         one, other = (
@@ -214,7 +215,7 @@ async def test_tokens_that_die_all_the_time_do_not_use_up_the_days_quota(wechat:
 
 async def test_a_token_is_forced_again_after_a_while(wechat: Opened) -> None:
     times = iter([0.0, 100.0, 5000.0])
-    async with opened() as parts:
+    async with opened(wechat.registry) as parts:
         tokens = WechatTokens(parts.session, wechat.account, clock=lambda: next(times))
         tokens.rejected = (await tokens.issue()).token
         tokens.rejected = (await tokens.issue()).token
@@ -303,12 +304,21 @@ async def test_a_field_that_cannot_be_cut_is_not_sent(wechat: Opened, source: st
         ('{"thong1": {{ data.order }}}', "unknown field 'thong1'"),
         ('{"thing": 1}', "unknown field 'thing'"),
         ('{"phrase1": "已经付款完成了"}', "phrase1 has 7 characters, WeChat allows 5"),
+        ('{"name1": "张张张张张张张张张张张"}', "name1 has 11 characters, WeChat allows 10"),
+        ('{"name1": "xxxxxxxxxxxxxxxxxxxxx"}', "name1 has 21 characters, WeChat allows 20"),
         ('{% if data.a %}{"thing1": {{ data.x }}}{% else %}{"thong1": 1}{% endif %}', "unknown field 'thong1'"),
     ],
 )
 def test_a_template_is_checked_when_it_is_made(source: str, message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         subscription(TARGET, templates={"wechat.json": source})
+
+
+def test_a_template_may_be_written_with_escapes() -> None:
+    longest = {"phrase1": "已付款完成", "name2": "张" * 10, "thing3": "😀" * 20}
+    subscription(TARGET, templates={"wechat.json": json.dumps(longest)})
+    with pytest.raises(ValidationError, match="phrase1 has 6 characters"):
+        subscription(TARGET, templates={"wechat.json": json.dumps({"phrase1": "已经付款完成"})})
 
 
 @pytest.mark.parametrize(

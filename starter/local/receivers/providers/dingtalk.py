@@ -29,6 +29,7 @@ class FakeDingtalk(FakeProvider):
         app.router.add_get("/gettoken", self._token)
         app.router.add_post("/topapi/message/corpconversation/asyncsend_v2", self._notice)
         app.router.add_post("/topapi/message/corpconversation/getsendresult", self._result)
+        app.router.add_post("/topapi/message/corpconversation/recall", self._recall)
 
     async def _robot(self, request: web.Request) -> web.StreamResponse:
         self.queries.append(dict(request.query))
@@ -45,8 +46,10 @@ class FakeDingtalk(FakeProvider):
         if not self.tokens.is_valid(request.query.get("access_token", "")):
             return web.json_response({"errcode": 40014, "errmsg": "invalid access_token"})
         content = await request.json()
-        message = Received(recipient=content.get("userid_list") or content["dept_id_list"], content=content)
-        return await self.answer(request, message, lambda _: {"errcode": 0, "task_id": len(self.accepted)})
+        task = 1 + len(self.accepted)
+        to = content.get("userid_list") or content["dept_id_list"]
+        message = Received(recipient=to, content=content, id=str(task))
+        return await self.answer(request, message, lambda _: {"errcode": 0, "task_id": task})
 
     async def _result(self, request: web.Request) -> web.StreamResponse:
         if not self.tokens.is_valid(request.query.get("access_token", "")):
@@ -54,3 +57,13 @@ class FakeDingtalk(FakeProvider):
         self.asked += 1
         given = await request.json()
         return web.json_response({"errcode": 0, "send_result": self.results.get(given["task_id"], {})})
+
+    async def _recall(self, request: web.Request) -> web.StreamResponse:
+        if not self.tokens.is_valid(request.query.get("access_token", "")):
+            return web.json_response({"errcode": 40014, "errmsg": "invalid access_token"})
+        message = self.find(str((await request.json())["msg_task_id"]))
+        if message is None or message.id in self.too_old:
+            return web.json_response({"errcode": 33014, "errmsg": "the message cannot be recalled"})
+        return await self.respond(
+            request, message, lambda _: {"errcode": 0}, accept=lambda sent: self.alter(sent, recalled=True)
+        )

@@ -6,7 +6,7 @@ import secrets
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from aiohttp import web
@@ -41,9 +41,13 @@ class Received:
     #: Whom it is for, as the request says it.
     recipient: str
     content: Any
+    #: How often it was changed.
+    edits: int = 0
     #: By what the provider could tell that it is a repetition; empty if there is nothing.
     key: str = ""
     id: str = field(default_factory=lambda: secrets.token_hex(8))
+    #: Whether it was taken back.
+    recalled: bool = False
 
 
 @dataclass
@@ -81,6 +85,8 @@ class FakeProvider:
         self.requests = 0
         #: Answers by recipient, whenever a message for it comes.
         self.by_recipient: dict[str, Answer] = {}
+        #: Ids of messages that cannot be changed or taken back any more.
+        self.too_old: set[str] = set()
         self._scripts: dict[str, deque[Answer]] = defaultdict(deque)
         self._changed = asyncio.Condition()
         self._closing = asyncio.Event()
@@ -116,6 +122,18 @@ class FakeProvider:
         keys = [each.key for each in self.accepted if each.key]
         return len(keys) - len(set(keys))
 
+    def shown(self, recipient: str) -> list[Any]:
+        """What the recipient sees: without what was taken back."""
+        return [each.content for each in self.accepted if each.recipient == recipient and not each.recalled]
+
+    def find(self, message_id: str) -> Received | None:
+        """The message with this id that was not taken back."""
+        return next((each for each in self.accepted if each.id == message_id and not each.recalled), None)
+
+    def alter(self, message: Received, **fields: Any) -> None:
+        """Change an accepted message."""
+        self.accepted[self.accepted.index(message)] = replace(message, **fields)
+
     async def arrived(self, number: int, *, timeout: float = 30.0) -> list[Received]:
         """Wait until so many messages have been accepted, and return them. Raises TimeoutError."""
         async with asyncio.timeout(timeout), self._changed:
@@ -126,12 +144,23 @@ class FakeProvider:
         self, request: web.Request, message: Received, usual: Callable[[Received], Any]
     ) -> web.StreamResponse:
         """Accept or refuse a message by the scripts. `usual` makes the body of the provider's answer to an accepted one."""
+        return await self.respond(request, message, usual, accept=self.accepted.append)
+
+    async def respond(
+        self,
+        request: web.Request,
+        message: Received,
+        usual: Callable[[Received], Any],
+        *,
+        accept: Callable[[Received], None],
+    ) -> web.StreamResponse:
+        """Do what is asked about a message, or refuse it, by the scripts of its recipient."""
         self.requests += 1
         script = self._scripts[message.recipient] or self._scripts[""]
         answer = script.popleft() if script else self.by_recipient.get(message.recipient, ACCEPT)
         if answer.accept:
             async with self._changed:
-                self.accepted.append(message)
+                accept(message)
                 self._changed.notify_all()
         if answer.delay:
             await asyncio.sleep(answer.delay)

@@ -1,6 +1,7 @@
 """FakeFeishu: custom bots, tokens and messages of an application, as Feishu has them."""
 
 import json
+from typing import Any
 
 from aiohttp import web
 
@@ -20,6 +21,8 @@ class FakeFeishu(FakeProvider):
         app.router.add_post("/open-apis/bot/v2/hook/{name}", self._bot)
         app.router.add_post("/open-apis/auth/v3/tenant_access_token/internal", self._token)
         app.router.add_post("/open-apis/im/v1/messages", self._message)
+        app.router.add_patch("/open-apis/im/v1/messages/{id}", self._change)
+        app.router.add_delete("/open-apis/im/v1/messages/{id}", self._change)
 
     async def _bot(self, request: web.Request) -> web.StreamResponse:
         message = Received(recipient=request.match_info["name"], content=await request.json())
@@ -40,3 +43,25 @@ class FakeFeishu(FakeProvider):
         content = {**given, "card": json.loads(given["content"])}
         message = Received(recipient=given["receive_id"], content=content, key=given.get("uuid", ""))
         return await self.answer(request, message, lambda sent: {"code": 0, "data": {"message_id": f"om_{sent.id}"}})
+
+    async def _change(self, request: web.Request) -> web.StreamResponse:
+        """PATCH changes a card, DELETE takes a message back."""
+        token = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        if not self.tokens.is_valid(token):
+            return web.json_response({"code": 99991663, "msg": "Invalid access token"}, status=400)
+        deletes = request.method == "DELETE"
+        message = self.find(request.match_info["id"].removeprefix("om_"))
+        if message is None:
+            return web.json_response({"code": 230011, "msg": "The message was recalled."}, status=400)
+        if message.id in self.too_old:
+            return web.json_response({"code": 230009 if deletes else 230031, "msg": "too old"}, status=400)
+        changes: dict[str, Any] = {"recalled": True}
+        if not deletes:
+            given = await request.json()
+            changes = {
+                "content": {**message.content, **given, "card": json.loads(given["content"])},
+                "edits": message.edits + 1,
+            }
+        return await self.respond(
+            request, message, lambda _: {"code": 0, "data": {}}, accept=lambda sent: self.alter(sent, **changes)
+        )

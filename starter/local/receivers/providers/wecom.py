@@ -18,6 +18,7 @@ class FakeWecom(FakeProvider):
         app.router.add_post("/cgi-bin/webhook/send", self._bot)
         app.router.add_get("/cgi-bin/gettoken", self._token)
         app.router.add_post("/cgi-bin/message/send", self._message)
+        app.router.add_post("/cgi-bin/message/recall", self._recall)
 
     async def _bot(self, request: web.Request) -> web.StreamResponse:
         message = Received(recipient=request.query["key"], content=await request.json())
@@ -37,3 +38,13 @@ class FakeWecom(FakeProvider):
         key = str(sorted(content.items())) if content.get("enable_duplicate_check") else ""
         message = Received(recipient=recipient, content=content, key=key)
         return await self.answer(request, message, lambda sent: {"errcode": 0, "invaliduser": "", "msgid": sent.id})
+
+    async def _recall(self, request: web.Request) -> web.StreamResponse:
+        if not self.tokens.is_valid(request.query.get("access_token", "")):
+            return web.json_response({"errcode": 42001, "errmsg": "access_token expired"})
+        message = self.find((await request.json())["msgid"])
+        if message is None or message.id in self.too_old:
+            return web.json_response({"errcode": 40058 if message is None else 41084, "errmsg": "invalid"})
+        return await self.respond(
+            request, message, lambda _: {"errcode": 0}, accept=lambda sent: self.alter(sent, recalled=True)
+        )

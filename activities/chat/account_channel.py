@@ -1,0 +1,107 @@
+"""AccountChannel: a chat channel that also sends by the operator's accounts with the provider."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Generic, TypeVar
+
+from activities.chat.channel import AnyTarget, ChatChannel, ChatParts
+from activities.chat.content import ChatContent
+from activities.providers.accounts import Account
+from activities.providers.answers import no_account
+from activities.providers.http import ProviderResponse, call, limits
+from activities.providers.token_calls import ApiAnswer, outcome_of_call
+from bellwire.deliveries import Outcome, OutcomeKind
+from bellwire.sends import SendRequest
+from bellwire.targets import SPECS, ChannelTarget
+from bellwire.targets.accounts import DEFAULT_ACCOUNT
+
+AnyAccount = TypeVar("AnyAccount", bound=Account)
+
+#: Between a provider's id of a message that can be changed, and the place where it is.
+_AT = "@"
+
+
+class MessageGone(Exception):
+    """The message cannot be changed any more: it was deleted, or it is too old."""
+
+
+class AccountChannel(ChatChannel[AnyTarget], Generic[AnyTarget, AnyAccount]):
+    """Sends by `accounts`. The provider's name in lower case is their section in BELLWIRE_ACCOUNTS.
+
+    An event that replaces another changes the other one's message, if that is where its own would go.
+    """
+
+    def __init__(self, parts: ChatParts, accounts: Mapping[str, AnyAccount]) -> None:
+        super().__init__(parts)
+        self._accounts = accounts
+
+    async def send(
+        self, request: SendRequest, target: AnyTarget, account: AnyAccount, content: ChatContent
+    ) -> ApiAnswer:
+        """Send a message. Raises TokenUnavailable, NotSent and ResponseLost."""
+        raise NotImplementedError
+
+    async def edit(self, target: AnyTarget, account: AnyAccount, content: ChatContent, message_id: str) -> ApiAnswer:
+        """Change a message that `send` sent. Raises MessageGone, and what `send` raises."""
+        raise NotImplementedError
+
+    async def send_by_account(self, request: SendRequest, target: AnyTarget, content: ChatContent) -> Outcome:
+        account_name = getattr(target, "account", DEFAULT_ACCOUNT)
+        account = self._accounts.get(account_name)
+        if account is None:
+            return no_account(self.name, account_name)
+        if (message_id := message_at(target, request.replaced_id)) is not None:
+            with suppress(MessageGone):
+                outcome = await outcome_of_call(
+                    self.name, request, lambda: self.edit(target, account, content, message_id)
+                )
+                return _edited(request, outcome)
+        outcome = await outcome_of_call(self.name, request, lambda: self.send(request, target, account, content))
+        if outcome.provider_id is None or not SPECS[target.channel].edits:
+            return outcome
+        return outcome.model_copy(update={"provider_id": f"{outcome.provider_id}{_AT}{_place(target)}"})
+
+    async def call(
+        self,
+        account: AnyAccount,
+        method: str,
+        url: str,
+        message: Mapping[str, object] | None = None,
+        *,
+        params: Mapping[str, str] | None = None,
+        bearer: str | None = None,
+        shown: str | None = None,
+    ) -> ProviderResponse:
+        """Call the provider's API with JSON; `bearer`: with this token. Raises NotSent and ResponseLost."""
+        authorization = {} if bearer is None else {"Authorization": f"Bearer {bearer}"}
+        return await call(
+            self._parts.session,
+            method,
+            url,
+            timeout=limits(account.timeout),
+            headers={**authorization, "Content-Type": "application/json; charset=utf-8"},
+            params=params,
+            data=None if message is None else json.dumps(message, ensure_ascii=False).encode(),
+            shown=shown,
+        )
+
+
+def message_at(target: ChannelTarget, provider_id: str | None) -> str | None:
+    """The provider's id of a message that was sent to this target; None if it was sent before the target was changed."""
+    message_id, _, place = (provider_id or "").rpartition(_AT)
+    return message_id if message_id and place == _place(target) else None
+
+
+def _place(target: ChannelTarget) -> str:
+    """Differs for two addresses, and shows none. Ids of messages may be equal in two chats."""
+    return hashlib.sha256(target.address.encode()).hexdigest()[:8]
+
+
+def _edited(request: SendRequest, outcome: Outcome) -> Outcome:
+    """The outcome of changing a message. To change it twice does no harm, so a lost response is deferred."""
+    if outcome.kind is OutcomeKind.DELIVERED:
+        return outcome.model_copy(update={"provider_id": request.replaced_id})
+    kind = OutcomeKind.DEFERRED if outcome.kind is OutcomeKind.UNKNOWN else outcome.kind
+    return outcome.model_copy(update={"kind": kind})

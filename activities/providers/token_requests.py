@@ -1,0 +1,72 @@
+"""Requests for access tokens: providers differ in where the request goes and in the names of its fields."""
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
+
+import aiohttp
+
+from activities.providers.accounts import Account
+from activities.providers.http import call, limits, parse_object
+from activities.providers.tokens import IssuedToken, Tokens, TokenUnavailable
+from bellwire.registry import Registry
+
+AnyAccount = TypeVar("AnyAccount", bound=Account)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenRequest:
+    """How one account gets a token. Give `query`, for a GET, or `body`, for a POST of JSON."""
+
+    #: The provider, as people write it.
+    name: str
+    url: str
+    #: Seconds for the call.
+    timeout: float
+    query: Mapping[str, str] | None = None
+    body: Mapping[str, object] | None = None
+    #: The fields of the answer.
+    token_field: str = "access_token"  # noqa: S105 - a name
+    life_field: str = "expires_in"
+    code_field: str = "errcode"
+    #: Codes that are not the operator's to fix, with the least seconds to wait.
+    passing: Mapping[int, float | None] = field(default_factory=dict)
+
+
+async def request_token(session: aiohttp.ClientSession, request: TokenRequest) -> IssuedToken:
+    """Ask for a token. Raises TokenUnavailable, NotSent and ResponseLost."""
+    response = await call(
+        session,
+        "POST" if request.query is None else "GET",
+        request.url,
+        timeout=limits(request.timeout),
+        headers={} if request.body is None else {"Content-Type": "application/json; charset=utf-8"},
+        params=request.query,
+        data=None if request.body is None else json.dumps(request.body).encode(),
+        # Without the query, which has the secret.
+        shown=request.url,
+    )
+    document = parse_object(response.text)
+    token, life = document.get(request.token_field), document.get(request.life_field)
+    code = document.get(request.code_field, 0)
+    if code == 0 and isinstance(token, str) and token and isinstance(life, int):
+        return IssuedToken(token=token, life=life)
+    known = isinstance(code, int) and code not in {0, -1} and response.status < 500
+    wait = request.passing.get(code) if known else None
+    raise TokenUnavailable(
+        f"{request.name} {code if known else response.status}",
+        operator=known and code not in request.passing,
+        retry_after=response.retry_after if wait is None else wait,
+    )
+
+
+def tokens_by_account(
+    registry: Registry,
+    provider: str,
+    accounts: Mapping[str, AnyAccount],
+    issue: Callable[[AnyAccount], Awaitable[IssuedToken]],
+) -> dict[str, Tokens]:
+    """The tokens of each account, which `issue` asks the provider for."""
+    return {name: Tokens(registry, provider, name, partial(issue, account)) for name, account in accounts.items()}
