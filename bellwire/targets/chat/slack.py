@@ -10,12 +10,16 @@ from bellwire.formats.web_urls import parse_web_url
 from bellwire.models import skip_when_trusted
 from bellwire.targets.accounts import DEFAULT_ACCOUNT, AccountName
 from bellwire.targets.channel import Channel, ChannelSpec, ChannelTarget
+from bellwire.targets.matching import Matching
 from bellwire.targets.stored_secret import StoredSecret
 
 
 def _check_url(value: SecretStr) -> SecretStr:
     parse_web_url(value.get_secret_value(), example="https://hooks.slack.com/services/T0/B0/x")
     return value
+
+
+_ID = "must be the id of a channel, a group or a user, such as C0123456789, and not its name"
 
 
 class SlackTarget(ChannelTarget):
@@ -25,7 +29,7 @@ class SlackTarget(ChannelTarget):
     #: The URL of an incoming webhook. Its path is a credential, so JSON shows stars instead.
     webhook: Annotated[StoredSecret, Field(max_length=2048), skip_when_trusted(_check_url)] | None = None
     #: The id of a channel, a group or a user: C0123456789.
-    conversation: Annotated[str, Field(pattern=r"^[A-Z0-9]{2,32}$")] | None = None
+    conversation: Annotated[str, Matching(r"^[A-Z0-9]{2,32}$", _ID)] | None = None
     #: The operator's account whose bot posts.
     account: AccountName = DEFAULT_ACCOUNT
 

@@ -10,9 +10,12 @@ from bellwire.formats.web_urls import parse_web_url
 from bellwire.models import skip_when_trusted
 from bellwire.targets.accounts import DEFAULT_ACCOUNT, AccountName
 from bellwire.targets.channel import Channel, ChannelSpec, ChannelTarget
+from bellwire.targets.matching import Matching
 from bellwire.targets.stored_secret import StoredSecret
 
-_Id = Annotated[str, Field(pattern=r"^[^\s|\x00-\x1f]{1,64}$")]
+_Id = Annotated[
+    str, Matching(r"^[^\s|\x00-\x1f]{1,64}$", "must be one id of up to 64 characters without spaces, such as zhangsan")
+]
 
 
 def _check_url(value: SecretStr) -> SecretStr:
