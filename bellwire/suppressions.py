@@ -14,8 +14,8 @@ EVERYWHERE = ""
 #: What the scopes of SMS senders begin with.
 SENDER_PREFIX = "sender:"
 
-#: Longest address and longest name of an SMS sender, in characters; longer ones are cut.
-MAX_ADDRESS, MAX_SENDER = 320, 64
+#: Longest address and longest name of an SMS sender, in characters; longer ones are cut. The tokens of push are the longest.
+MAX_ADDRESS, MAX_SENDER = 4160, 64
 
 
 def by_sender(sender: str) -> str:

@@ -22,7 +22,8 @@ from bellwire.registry.endpoint_health import COLUMNS, HEALTHY_VALUES, UNKNOWN_V
 from bellwire.registry.replays import replays
 from bellwire.replays import Replay
 from bellwire.subscriptions import Subscription, SubscriptionState
-from bellwire.targets import Channel
+from bellwire.targets import SPECS, Channel
+from bellwire.targets.recipients import is_erased, restored
 
 _COLUMNS = (
     subscriptions.c.id,
@@ -158,7 +159,7 @@ async def set_state(
         if if_state is not None:
             return False
         raise SubscriptionNotFound.of(subscription_id)
-    if active and json.loads(row.target).get("to") == "":
+    if active and is_erased(json.loads(row.target)):
         raise SubscriptionInvalid("target: the recipient was erased; create a new subscription with another id")
     patterns = json.loads(row.types)
     if active:
@@ -246,7 +247,12 @@ def _row(subscription: Subscription) -> dict[str, Any]:
 def _subscription(row: Mapping[Any, Any]) -> Subscription:
     values = {column.name: row[column.name] for column in _COLUMNS}
     values.update({name: from_json(values[name]) for name in _JSON_COLUMNS if values[name] is not None})
-    return Subscription.model_validate(values, context=TRUSTED)
+    if not is_erased(values["target"]):
+        return Subscription.model_validate(values, context=TRUSTED)
+    target = restored(values["target"])
+    # Put in afterwards: what is left of a target is not a valid one.
+    subscription = Subscription.model_validate({**values, "target": SPECS[target.channel].example}, context=TRUSTED)
+    return subscription.model_copy(update={"target": target})
 
 
 class Subscriptions:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any, Self
 
 from bellwire.formats.mailboxes import folded
 from bellwire.models import StrictInput
@@ -42,6 +43,15 @@ class ChannelTarget(StrictInput):
         return ", ".join(self.recipients)
 
     @property
+    def is_erased(self) -> bool:
+        """Whether its only recipient was erased: then nothing is known of it but its channel."""
+        return False
+
+    def keeping(self, recipients: tuple[str, ...]) -> Self:
+        """This target with these of its recipients only. Targets that can have several define it."""
+        raise NotImplementedError
+
+    @property
     def is_rendered(self) -> bool:
         """Whether what is sent comes from a template; else it is the event itself."""
         return True
@@ -77,6 +87,9 @@ class ChannelSpec:
     edits: bool = False
     #: What equals for all spellings of one address and differs for two addresses: by it suppressions and erasures find it.
     address_key: Callable[[str], str] = folded
+    #: The fields of a target with an address that a person wrote, in any spelling. None: it is in the field in which `example`
+    #: has it, on a channel with accounts after its account and a slash.
+    fields_of: Callable[[str], Mapping[str, Any]] | None = None
 
     @property
     def target(self) -> type[ChannelTarget]:

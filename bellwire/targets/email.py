@@ -1,7 +1,7 @@
 """Email targets: one address, or several that get the same mail."""
 
 from types import MappingProxyType
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Discriminator, Field, Tag
 
@@ -42,6 +42,9 @@ class EmailTarget(ChannelTarget):
         for address in self.to:
             once.setdefault(mailbox_key(address), address)
         return tuple(once.values())
+
+    def keeping(self, recipients: tuple[str, ...]) -> Self:
+        return self.model_copy(update={"to": recipients})
 
 
 EMAIL = ChannelSpec(

@@ -2,17 +2,18 @@
 
 import base64
 import binascii
+import re
 from datetime import UTC, datetime
 from fnmatch import fnmatch
 from types import MappingProxyType
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from bellwire.formats.web_urls import parse_web_url
 from bellwire.models import StrictInput, skip_when_trusted
-from bellwire.targets.accounts import DEFAULT_ACCOUNT, AccountName
+from bellwire.targets.accounts import DEFAULT_ACCOUNT, AccountName, account_key
 from bellwire.targets.channel import Channel, ChannelSpec, ChannelTarget
 from bellwire.targets.matching import Matching
 from bellwire.targets.stored_secret import StoredSecret
@@ -121,6 +122,28 @@ def is_push_host(host: str, allowed: tuple[str, ...]) -> bool:
     return any(fnmatch(host.lower(), pattern) for pattern in allowed)
 
 
+_HEXADECIMAL = re.compile(r"[0-9a-fA-F]{64,}")
+
+
+def _key(address: str) -> str:
+    text = address.strip()
+    if "://" in text:
+        return text
+    account, _, token = account_key(text).partition("/")
+    # Apple's tokens are numbers, in any case of letters; others have case.
+    return f"{account}/{token.lower() if _HEXADECIMAL.fullmatch(token) else token}"
+
+
+def _fields_of(address: str) -> dict[str, Any]:
+    text = address.strip()
+    if "://" in text:
+        _endpoint(text)
+        keys = {"p256dh": "A" * 87, "auth": "A" * 22}  # of a browser, whose address is the endpoint alone
+        return {"web": {"endpoint": text, "keys": keys}}
+    account, _, token = account_key(text).partition("/")
+    return {"account": account, "fcm": token}
+
+
 PUSH = ChannelSpec(
     channel=Channel.PUSH,
     example=PushTarget(fcm="example-token", registered_at=datetime(2026, 1, 1, tzinfo=UTC)),
@@ -136,5 +159,6 @@ PUSH = ChannelSpec(
     # 6 attempts over 9 h 12 min. After that a notice on a phone is of little use.
     schedule=(10.0, 60.0, 600.0, 3600.0, 28_800.0),
     inline=True,
-    address_key=str.strip,
+    address_key=_key,
+    fields_of=_fields_of,
 )

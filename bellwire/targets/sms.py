@@ -59,4 +59,5 @@ SMS = ChannelSpec(
     inline=False,
     intent=True,
     address_key=number_key,
+    fields_of=lambda address: {"to": number_key(address)},
 )

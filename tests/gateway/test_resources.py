@@ -92,6 +92,18 @@ async def test_a_tenant_suppresses_for_its_subscriptions_only(served: Served) ->
     assert entry.action == "suppression.lifted"
 
 
+async def test_people_of_other_channels_are_suppressed_with_or_without_the_default_account(served: Served) -> None:
+    body = {"address": "U0HTTP", "channel": "slack"}
+    added = await served.call("POST", "/v1/suppressions", body)
+    assert (added.status, added.json["address"]) == (201, "default/U0HTTP")
+    for query in ("channel=slack&address=U0HTTP", "address=default/U0HTTP"):
+        assert [each["address"] for each in await all_of(served, f"/v1/suppressions?{query}")] == ["default/U0HTTP"]
+    wrong = await served.call("GET", "/v1/suppressions?channel=slack&address=u0http")
+    assert (wrong.status, wrong.json["errors"][0]["field"]) == (400, "address")
+    lifted = await served.call("POST", "/v1/suppressions/lift", {**body, "address": "default/U0HTTP"})
+    assert lifted.json == {"channel": "slack", "address": "default/U0HTTP"}
+
+
 async def test_a_bad_address_is_refused_by_field(served: Served) -> None:
     for body, field in (({"address": "ann@"}, "address"), ({"address": "https://x", "channel": "webhook"}, "channel")):
         refused = await served.call("POST", "/v1/suppressions", body)

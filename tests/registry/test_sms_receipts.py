@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 
 from bellwire.contract import Group
-from bellwire.deliveries import Attempt, Delivery, DeliveryState, Outcome, OutcomeKind, SmsFacts
+from bellwire.deliveries import Attempt, Delivery, DeliveryKey, DeliveryState, Outcome, OutcomeKind, SmsFacts
 from bellwire.errors import DeliveryNotFound
 from bellwire.registry import Registry
 from bellwire.sms.receipts import SmsReceipt, SmsReceiptStatus
@@ -60,6 +60,26 @@ async def test_a_receipt_that_arrives_before_its_attempt_is_recorded_shows_after
     await one.attempts.record([sent(1, "SM1")])
     delivery = await the_one(one)
     assert await one.sms_receipts.of_deliveries([delivery]) == {delivery.id: early}
+
+
+async def test_a_delivery_is_found_by_every_provider_id_of_its_attempts(one: Registry) -> None:
+    other = subscription({"channel": "sms", "to": "+14155550124"}, id="other")
+    await one.subscriptions.create(other)
+    await one.deliveries.add("workflow", [GROUP.model_copy(update={"subscription_ids": (other.id,)})])
+    await one.attempts.record([sent(1, "SM1")])
+    await one.deliveries.redeliver("again", [GROUP])
+    await one.attempts.record([sent(2, "SM2"), sent(1, "C1/1764.1").model_copy(update={"subscription_id": other.id})])
+    found = await one.attempts.by_provider_ids(["SM1", "SM2", "SM1", "C1/1764.1", "c1/1764.1", "SM", ""])
+    mine = DeliveryKey(EVENT.key, SUBSCRIPTION.id)
+    assert found == {"SM1": mine, "SM2": mine, "C1/1764.1": DeliveryKey(EVENT.key, other.id)}
+    assert await one.attempts.by_provider_ids([]) == {}
+    assert await one.attempts.claimed_provider_ids(["SM2", "SM3"]) == {"SM2"}
+
+
+async def test_a_provider_id_leads_nowhere_once_its_subscription_is_deleted(one: Registry) -> None:
+    await one.attempts.record([sent(1, "SM1")])
+    await one.retention.delete(SUBSCRIPTION.id)
+    assert await one.attempts.by_provider_ids(["SM1"]) == {}
 
 
 async def test_a_redelivery_has_a_receipt_of_its_own(one: Registry) -> None:

@@ -9,7 +9,7 @@ from bellwire.errors import SubscriptionInvalid
 from bellwire.formats.phone_numbers import canonical_number, is_number, number_key
 from bellwire.suppressions import by_sender
 from bellwire.targets import Channel, SmsTarget
-from starter.operations.platform.retention import Recipient
+from starter.operations.platform.recipients import Recipient
 
 NUMBER = "+14155550123"
 SPELLINGS = [

@@ -184,3 +184,28 @@ def test_a_subscription_is_deleted_and_unsettled_deliveries_are_cancelled_by_for
     assert deleted == {"id": "mail", "deliveries": 2, "attempts": 2, "cancelled": 1}
     assert [each["id"] for each in output_of(["subscriptions"], capsys)] == ["list"]
     assert output_of(["deliveries", "list"], capsys) == []
+
+
+def test_a_person_of_a_chat_is_suppressed_listed_lifted_and_erased(
+    registry_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def subscribe(registry: Registry) -> None:
+        await registry.subscriptions.create(
+            subscription({"channel": "telegram", "chat_id": "-10042", "account": "ops"}, id="chat")
+        )
+
+    query(registry_url, subscribe)
+    on = ["--channel", "telegram"]
+    assert output_of(["suppressions", "add", "ops/-10042", *on], capsys)["address"] == "ops/-10042"
+    assert output_of(["suppressions", "add", "@ann_Person", *on], capsys)["address"] == "default/@ann_Person"
+    for arguments in (["--address", "@ANN_person", *on], ["--address", "default/@ann_person"]):
+        assert [each["address"] for each in output_of(["suppressions", *arguments], capsys)] == ["default/@ann_Person"]
+    assert main(["suppressions", "--address", "no chat", *on]) == 2
+    assert "--address: is not an address on telegram; write account/address" in capsys.readouterr().err
+    assert output_of(["suppressions", "lift", "@ann_person", *on], capsys)["lifted"] is True
+    assert main(["erase", "default/-10042", *on]) == 0
+    assert "nothing is stored of this address on telegram" in capsys.readouterr().err
+    erased = output_of(["erase", "ops/-10042", *on], capsys)
+    assert (erased["channel"], erased["emptied"], erased["suppressions"]) == ("telegram", ["chat"], 1)
+    assert "10042" not in json.dumps(output_of(["subscriptions", "show", "chat"], capsys))
+    assert [each["address"] for each in output_of(["suppressions", "list"], capsys)] == [""]

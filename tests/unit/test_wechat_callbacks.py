@@ -229,13 +229,32 @@ async def test_a_notification_that_no_grant_was_left_for_clears_the_count(called
     assert (await called.grants(), await called.suppressed()) == (0, {})
 
 
-async def test_following_again_lifts_what_unfollowing_suppressed(called: Called) -> None:
+@pytest.mark.parametrize("reason", [SuppressionReason.BOUNCED, SuppressionReason.OPERATOR])
+async def test_following_again_lifts_what_refusals_suppressed_and_no_operator(
+    called: Called, reason: SuppressionReason
+) -> None:
     address = f"default/{OPENID}"
     await called.registry.suppressions.add(
-        Suppression(channel=Channel.WECHAT, address=address, reason=SuppressionReason.BOUNCED, cause="WeChat 43004")
+        Suppression(channel=Channel.WECHAT, address=address, reason=reason, cause="WeChat 43004")
     )
     assert await called.post(xml("<Event>subscribe</Event>")) == (200, "success")
+    assert bool(await called.suppressed()) is (reason is SuppressionReason.OPERATOR)
+
+
+async def test_unfollowing_suppresses_until_the_user_follows_or_asks_for_a_message(called: Called) -> None:
+    away, back = xml("<Event><![CDATA[unsubscribe]]></Event>"), xml("<Event>subscribe</Event>")
+    for _ in range(2):
+        assert await called.post(away) == (200, "success")
+    assert await called.suppressed() == {f"default/{OPENID}": SuppressionReason.UNSUBSCRIBED}
+    assert await called.post(back) == (200, "success")
     assert await called.suppressed() == {}
+    asked = xml("<Event>subscribe_msg_popup_event</Event>" + choices("SubscribeMsgPopupEvent", ("paid", "accept")))
+    await called.post(away)
+    await called.post(asked)
+    assert await called.suppressed() == {}
+    await called.post(away)
+    await called.post(asked)
+    assert await called.suppressed() != {}, "WeChat repeats an event, and the user asked before unfollowing"
 
 
 LAUGHS = '<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;">]><xml><Event>&b;</Event></xml>'

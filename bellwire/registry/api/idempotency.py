@@ -17,7 +17,7 @@ class StoredResponse(NamedTuple):
     """The response to the first request with a key."""
 
     status: int
-    #: Empty if the response had a secret that is not stored.
+    #: Empty if the response had a secret, which is not stored, or a recipient who was erased.
     body: str
     content_type: str
 

@@ -4,20 +4,33 @@ Addresses and responses may be encrypted, so they are compared here, never in SQ
 """
 
 import json
+import re
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, delete, exists, select, update
+from sqlalchemy import bindparam, delete, exists, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bellwire.deliveries import DeliveryState
 from bellwire.events import Event
 from bellwire.formats.mailboxes import folded
+from bellwire.models import TRUSTED
+from bellwire.registry.db.provider_tables import wechat_grants
 from bellwire.registry.db.sealed import ring_of
-from bellwire.registry.db.tables import attempts, deliveries, events, subscriptions, suppressions, test_sends
+from bellwire.registry.db.tables import (
+    attempts,
+    deliveries,
+    events,
+    idempotency_keys,
+    sms_receipts,
+    subscriptions,
+    suppressions,
+    test_sends,
+)
 from bellwire.registry.suppressions import address_keys
 from bellwire.targets import SPECS, Channel
+from bellwire.targets.recipients import erased, restored
 
 #: The state reason of a subscription without recipients, and the reason of the deliveries that were cancelled with it.
 ERASED = "recipient erased"
@@ -70,8 +83,16 @@ class Recipient(NamedTuple):
         return key(address) == key(self.address)
 
     def is_named_in(self, text: str) -> bool:
-        names = {folded(self.address.strip()), SPECS[self.channel].address_key(self.address)}
-        return any(name in folded(text) for name in names)
+        key = folded(SPECS[self.channel].address_key(self.address))
+        return any(name in folded(text) for name in (folded(self.address.strip()), key)) or (
+            self._has_account
+            and bool(re.search(rf"(?<![\w-]){re.escape(key.partition('/')[2])}(?![\w-])", folded(text)))
+        )
+
+    @property
+    def _has_account(self) -> bool:
+        """Whether the address is `account/address`; providers know the second part of it."""
+        return "account" in SPECS[self.channel].target.model_fields and "://" not in self.address
 
 
 class AffectedSubscription(NamedTuple):
@@ -97,11 +118,6 @@ class RedactedBatch(NamedTuple):
     workflow_ids: frozenset[str] = frozenset()
 
 
-def _addresses(target: str) -> list[str]:
-    to = json.loads(target).get("to", [])
-    return [to] if isinstance(to, str) else list(to)
-
-
 async def affected(
     connection: AsyncConnection, recipient: Recipient, *, after: str, limit: int
 ) -> tuple[list[AffectedSubscription], str | None]:
@@ -116,7 +132,7 @@ async def affected(
     ).all()
     found = []
     for row in rows:
-        matches = [recipient.is_at(address) for address in _addresses(row.target)]
+        matches = [recipient.is_at(address) for address in restored(json.loads(row.target)).recipients]
         if any(matches):
             found.append(AffectedSubscription(row.id, shared=not all(matches)))
     return found, rows[-1].id if len(rows) == limit else None
@@ -128,11 +144,13 @@ async def remove_recipient(connection: AsyncConnection, recipient: Recipient, su
     row = (await connection.execute(select(subscriptions.c.target).where(this).with_for_update())).one_or_none()
     if row is None:
         return
-    left = [address for address in _addresses(row.target) if not recipient.is_at(address)]
-    target = json.dumps({**json.loads(row.target), "to": left or ""}, separators=(",", ":"))
+    target = restored(json.loads(row.target))
+    left = tuple(address for address in target.recipients if not recipient.is_at(address))
+    kept = target.keeping(left).model_dump(mode="json", context=TRUSTED) if left else erased(recipient.channel)
+    stored = json.dumps(kept, separators=(",", ":"))
     emptied = {} if left else {"filters": "[]", "state_reason": ERASED}
     changed = {"version": subscriptions.c.version + 1, "updated_at": datetime.now(UTC)}
-    await connection.execute(update(subscriptions).where(this).values(target=target, **changed, **emptied))
+    await connection.execute(update(subscriptions).where(this).values(target=stored, **changed, **emptied))
     await connection.execute(delete(test_sends).where(test_sends.c.subscription_id == subscription_id))
 
 
@@ -195,6 +213,10 @@ async def redact(
         ):
             if changes:
                 await connection.execute(statement, changes)
+        if not subscription.shared:
+            # They hold the ids by which the provider knows the messages.
+            these = (sms_receipts.c.event_key.in_(keys), sms_receipts.c.subscription_id == subscription.id)
+            await connection.execute(delete(sms_receipts).where(*these))
     return RedactedBatch(
         reached=keys[-1] if len(keys) == limit else None,
         keys=keys,
@@ -282,3 +304,32 @@ async def redact_suppressions(connection: AsyncConnection, recipient: Recipient,
     if rows and not dry_run:
         await connection.execute(update(suppressions).where(*these).values(address=""))
     return sum(1 for row in rows if row.address)
+
+
+async def delete_grants(connection: AsyncConnection, recipient: Recipient) -> None:
+    """Delete what is known of the messages that a user of WeChat has agreed to."""
+    if recipient.channel is Channel.WECHAT:
+        keys = address_keys(ring_of(connection.dialect), recipient.channel, recipient.address)
+        await connection.execute(delete(wechat_grants).where(wechat_grants.c.address_key.in_(keys)))
+
+
+async def redact_responses(
+    connection: AsyncConnection, recipient: Recipient, *, after: tuple[str, str], limit: int
+) -> tuple[str, str] | None:
+    """Remove the recipient from stored responses of the HTTP API; return the place of the last one read, None at the end.
+
+    A request that is sent again with its idempotency key is still not executed again.
+    """
+    column = idempotency_keys.c
+    query = (
+        select(column.owner, column.key, column.body)
+        .where(tuple_(column.owner, column.key) > tuple_(*after), column.body.is_not(None))
+        .order_by(column.owner, column.key)
+        .limit(limit)
+    )
+    rows = (await connection.execute(query)).all()
+    for row in rows:
+        if recipient.is_named_in(row.body):
+            this = (column.owner == row.owner, column.key == row.key)
+            await connection.execute(update(idempotency_keys).where(*this).values(body=""))
+    return (rows[-1].owner, rows[-1].key) if len(rows) == limit else None

@@ -180,6 +180,11 @@ class Retention:
             if not dry_run and not one.shared:
                 await self._database.write(erasing.remove_recipient, recipient, one.id)
         total.suppressions = await self._database.write(erasing.redact_suppressions, recipient, dry_run=dry_run)
+        if not dry_run:
+            await self._database.write(erasing.delete_grants, recipient)
+            place: tuple[str, str] | None = ("", "")
+            while place is not None:
+                place = await self.yield_write(erasing.redact_responses, recipient, after=place, limit=self._deliveries)
         return total
 
     async def _affected(self, recipient: Recipient) -> list[AffectedSubscription]:

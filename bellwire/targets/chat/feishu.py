@@ -8,7 +8,7 @@ from pydantic import Field, SecretStr, ValidationInfo, model_validator
 
 from bellwire.formats.web_urls import parse_web_url
 from bellwire.models import TRUSTED, skip_when_trusted
-from bellwire.targets.accounts import DEFAULT_ACCOUNT, AccountName
+from bellwire.targets.accounts import DEFAULT_ACCOUNT, AccountName, account_key, folded_account_key
 from bellwire.targets.channel import Channel, ChannelSpec, ChannelTarget
 from bellwire.targets.matching import Matching
 from bellwire.targets.stored_secret import StoredSecret
@@ -73,5 +73,6 @@ FEISHU = ChannelSpec(
     schedule=(10.0, 60.0, 600.0, 3600.0, 10_800.0),
     inline=True,
     edits=True,
-    address_key=str.strip,
+    # An id has case, an email address has none.
+    address_key=lambda address: (folded_account_key if "@" in address else account_key)(address),
 )

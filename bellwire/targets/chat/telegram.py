@@ -3,7 +3,7 @@
 from types import MappingProxyType
 from typing import Annotated, Literal
 
-from bellwire.targets.accounts import DEFAULT_ACCOUNT, AccountName
+from bellwire.targets.accounts import DEFAULT_ACCOUNT, AccountName, folded_account_key
 from bellwire.targets.channel import Channel, ChannelSpec, ChannelTarget
 from bellwire.targets.matching import Matching
 
@@ -30,5 +30,6 @@ TELEGRAM = ChannelSpec(
     schedule=(10.0, 60.0, 600.0, 3600.0, 10_800.0),
     inline=True,
     edits=True,
-    address_key=str.strip,
+    # The names of public channels and groups have no case.
+    address_key=folded_account_key,
 )

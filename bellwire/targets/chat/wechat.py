@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import model_validator
 
-from bellwire.targets.accounts import DEFAULT_ACCOUNT, AccountName
+from bellwire.targets.accounts import DEFAULT_ACCOUNT, AccountName, account_key
 from bellwire.targets.channel import Channel, ChannelSpec, ChannelTarget
 from bellwire.targets.matching import Matching
 
@@ -71,5 +71,5 @@ WECHAT = ChannelSpec(
     # 6 attempts over 4 h 12 min: later, the message is no news.
     schedule=(10.0, 60.0, 600.0, 3600.0, 10_800.0),
     inline=True,
-    address_key=str.strip,
+    address_key=account_key,
 )

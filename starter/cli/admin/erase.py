@@ -2,7 +2,6 @@
 
 import asyncio
 from dataclasses import asdict
-from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -10,28 +9,22 @@ import typer
 from bellwire.formats.durations import format_duration
 from bellwire.service.settings import Settings
 from bellwire.targets import Channel
+from starter.cli.input.addresses import ADDRESS_HELP
 from starter.cli.input.durations import parse_duration
 from starter.cli.tables import print_facts
 from starter.cli.terminal import AsJson, command, note, opened_registry, print_json
 from starter.operations.platform import retention
-from starter.operations.platform.retention import Recipient
+from starter.operations.platform.recipients import Recipient
 
 #: Runs that are named in the note; --json names all.
 MAX_NAMED = 10
 
 
-class AddressChannel(StrEnum):
-    """A channel whose targets are addresses of people."""
-
-    EMAIL = Channel.EMAIL.value
-    SMS = Channel.SMS.value
-
-
 @command
 async def erase(
-    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="An email address, or a number as +14155550123.")],
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help=ADDRESS_HELP)],
     channel: Annotated[
-        AddressChannel | None, typer.Option(help="The channel; derived from the address if omitted.")
+        Channel | None, typer.Option(help="Its channel; if omitted, email for an address with an @, otherwise sms.")
     ] = None,
     events: Annotated[
         bool, typer.Option("--events", help="Also data and subject of events that were sent to this recipient only.")
@@ -45,7 +38,7 @@ async def erase(
     Subscriptions to other recipients keep those. A subscription without recipients is kept, disabled, for its id. Unsettled
     deliveries to this recipient only are cancelled. A suppression is kept without the address, so that it still holds.
     """
-    recipient = Recipient.parse(address, None if channel is None else Channel(channel))
+    recipient = Recipient.parse(address, channel)
     seconds = parse_duration("--grace", grace)
 
     async def wait() -> None:
@@ -74,6 +67,8 @@ async def erase(
             ("suppressions kept by hash", f"{erased.suppressions:,}"),
         ]
     )
+    if not any((erased.emptied, erased.shared, erased.suppressions)):
+        note(f"nothing is stored of this address on {recipient.channel}; check its spelling, its account and --channel")
     if workflow_ids and not dry_run:
         more = f" and {len(workflow_ids) - MAX_NAMED:,} more" if len(workflow_ids) > MAX_NAMED else ""
         note(f"workflows that see the cancellation when it is due next: {', '.join(workflow_ids[:MAX_NAMED])}{more}")

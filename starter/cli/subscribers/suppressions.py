@@ -7,6 +7,7 @@ import typer
 from bellwire.service.settings import Settings
 from bellwire.suppressions import Reported, SuppressionReason
 from bellwire.targets import Channel
+from starter.cli.input.addresses import ADDRESS_HELP
 from starter.cli.input.times import parse_time
 from starter.cli.tables import print_table
 from starter.cli.terminal import AsJson, command, group, note, opened_registry, print_json
@@ -15,7 +16,7 @@ from starter.operations.subscribers import suppressions as operations
 
 app = group("List suppressed addresses, which get nothing more; add or lift one.", needs_command=False)
 
-AddressArgument = Annotated[str, typer.Argument(metavar="ADDRESS", help="ann@example.com or +14155550123.")]
+AddressArgument = Annotated[str, typer.Argument(metavar="ADDRESS", help=ADDRESS_HELP)]
 ChannelOption = Annotated[
     Channel | None, typer.Option(help="Its channel; if omitted, email for an address with an @, otherwise sms.")
 ]
@@ -51,6 +52,7 @@ async def list_suppressions(
 ) -> None:
     """List suppressions, the newest first."""
     until = None if before is None else parse_time("--before", before)
+    address = operations.listed_address(address, channel)
     async with opened_registry(Settings.read()) as registry:
         found = await registry.suppressions.list(channel=channel, address=address, before=until, limit=limit)
     if as_json:

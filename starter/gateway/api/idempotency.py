@@ -107,10 +107,11 @@ def _repeated(claim: Claim) -> Response:
     if claim.response is None:
         detail = "the first request with this idempotency key is in progress; try again in a second"
         raise ApiProblem(ProblemType.CONFLICT, detail, headers={"retry-after": "1"})
-    if not claim.response.body and claim.response.status == 201:
+    if not claim.response.body and claim.response.status in {200, 201}:
         raise ApiProblem(
             ProblemType.CONFLICT,
-            "the first request with this idempotency key succeeded; its response had a secret, which is not stored",
+            "the first request with this idempotency key succeeded; its response had a secret or an erased recipient, and is not "
+            "stored",
         )
     headers = {"idempotency-replayed": "true"}
     return Response(

@@ -111,6 +111,8 @@ class WechatCallbacks:
                 )
         elif event == "subscribe":
             await operations.followed(self._registry, account, openid)
+        elif event == "unsubscribe":
+            await operations.unfollowed(self._registry, account, openid)
         return True
 
 

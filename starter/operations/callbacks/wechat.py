@@ -53,7 +53,9 @@ async def record_choice(
     ):
         return
     if popup and choice == "accept":
-        await registry.wechat_grants.add(grantee, at=datetime.fromtimestamp(int(created), UTC))
+        if await registry.wechat_grants.add(grantee, at=datetime.fromtimestamp(int(created), UTC)):
+            # Who has just asked for a message wants it, even without following the account.
+            await followed(registry, account, openid)
     elif not popup and choice == "reject":
         await registry.wechat_grants.clear(grantee)
     elif not popup and choice == "accept":
@@ -64,9 +66,26 @@ async def record_choice(
 
 
 async def followed(registry: Registry, account: str, openid: str) -> None:
-    """The user follows the account again: lift what its refusals have suppressed."""
-    if await registry.suppressions.lift(Channel.WECHAT, f"{account}/{openid}", reason=SuppressionReason.BOUNCED):
+    """The user follows the account again: lift what its refusals and unfollowing have suppressed."""
+    lifted = [
+        await registry.suppressions.lift(Channel.WECHAT, f"{account}/{openid}", reason=reason)
+        for reason in (SuppressionReason.BOUNCED, SuppressionReason.UNSUBSCRIBED)
+    ]
+    if any(lifted):
         log.info("wechat.suppression_lifted", account=account)
+
+
+async def unfollowed(registry: Registry, account: str, openid: str) -> None:
+    """The user follows the account no longer: WeChat would refuse each message, with 43004."""
+    await registry.suppressions.add(
+        Suppression(
+            channel=Channel.WECHAT,
+            address=f"{account}/{openid}",
+            reason=SuppressionReason.UNSUBSCRIBED,
+            cause="WeChat unsubscribe",
+        )
+    )
+    log.info("wechat.unfollowed", account=account)
 
 
 async def _record(registry: Registry, account: str, openid: str, message_id: str, code: str | None) -> bool:

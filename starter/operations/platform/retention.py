@@ -1,42 +1,21 @@
 """Retention: delete old events, and erase one recipient."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from temporalio.client import Client as Temporal
 from temporalio.service import RPCError
 
 from bellwire.contract import NOTIFY
-from bellwire.errors import SubscriptionInvalid, TemporalUnavailable
-from bellwire.formats.mailboxes import folded
-from bellwire.formats.phone_numbers import number_key
+from bellwire.errors import TemporalUnavailable
 from bellwire.registry import Registry
 from bellwire.registry.upkeep.results import Erased, Purged
-from bellwire.targets import Channel, EmailTarget, SmsTarget
 from bellwire.temporal.connection import cause_of
+from starter.operations.platform.recipients import Recipient
 from starter.operations.problems import InputInvalid
 
 #: A younger event is purged by force only: a publisher that publishes it again must still be recognised.
 MIN_AGE = timedelta(days=1)
-
-
-@dataclass(frozen=True)
-class Recipient:
-    """Who is erased."""
-
-    channel: Channel
-    address: str
-
-    @classmethod
-    def parse(cls, address: str, channel: Channel | None = None) -> "Recipient":
-        """Raises InputInvalid, which does not repeat the address."""
-        channel = channel or (Channel.EMAIL if "@" in folded(address) else Channel.SMS)
-        try:
-            target = EmailTarget(to=address.strip()) if channel is Channel.EMAIL else SmsTarget(to=number_key(address))
-        except SubscriptionInvalid as error:
-            raise InputInvalid(str(error).partition(": ")[2], field="address") from error
-        return cls(channel, target.recipients[0])
 
 
 def purge_time(age: timedelta, *, force: bool) -> datetime:

@@ -129,12 +129,11 @@ async def _changed(
 
 
 def _merged(change: SubscriptionChange, old: Subscription, settings: Settings) -> Subscription:
-    stored = old.model_dump(mode="json", by_alias=True, context=TRUSTED)
-    if stored["target"].get("to") == "":
+    if old.target.is_erased:
         raise InputInvalid(
             "the recipient was erased", field="target", remedy="create a new subscription with another id"
         )
-    merged = stored
+    merged = stored = old.model_dump(mode="json", by_alias=True, context=TRUSTED)
     for patch in change.patches:
         _check_fixed(patch, stored)
         merged = _merge(merged, _unhidden(patch, merged))

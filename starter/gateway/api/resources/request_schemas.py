@@ -37,8 +37,6 @@ _TYPE_PATTERN = r"^(\*|[^\s*\u0000-\u001f\u007f-\u009f]+|[^\s*\u0000-\u001f\u007
 _TEMPLATE = r"^[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*$"
 _NUMBER = r"^\+[1-9][0-9]{6,14}$"
 _WEB_URL = r"^https?://[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z][a-z0-9-]*[a-z0-9])+(/[A-Za-z0-9._~/-]*)?$"
-#: An address of either kind.
-ADDRESS: Schema = {"type": "string", "anyOf": [{"format": "email"}, {"pattern": _NUMBER}]}
 _NULL: Schema = {"type": "null"}
 #: A pattern of the filter dialect `data`, and one alternative of a field in it.
 _DATA_PATTERN: Schema = {

@@ -17,7 +17,6 @@ from bellwire.targets import Channel
 from starter.gateway.api.access import Access, TenantAccess
 from starter.gateway.api.paging import DEFAULT_LIMIT, Cursor, Limit, Page, invalid_cursor, page_of, read_cursor
 from starter.gateway.api.problems import ApiProblem, ProblemType
-from starter.gateway.api.resources.request_schemas import ADDRESS
 from starter.gateway.api.resources.subscriptions import visible
 from starter.operations.problems import Problem
 from starter.operations.subscribers import suppressions as operations
@@ -51,11 +50,13 @@ class SuppressionView(BaseModel):
 
 class SuppressionInput(StrictInput):
     address: str = Field(
-        min_length=1, max_length=MAX_ADDRESS, examples=["ann@example.com", "+14155550123"], json_schema_extra=ADDRESS
+        min_length=1,
+        max_length=MAX_ADDRESS,
+        examples=["ann@example.com", "+14155550123", "default/C0123456789"],
+        description="Of chats, WeChat and push `account/address`, or the address alone for the account `default`; of a browser, "
+        "the endpoint of its push subscription.",
     )
-    channel: Channel | None = Field(
-        default=None, description="`email` or `sms`; null: email for an address with an @, otherwise sms."
-    )
+    channel: Channel | None = Field(default=None, description="Null: email for an address with an @, otherwise sms.")
     subscription: str | None = Field(
         default=None, max_length=63, description="Only for this subscription. The key of a tenant must give one."
     )
@@ -84,7 +85,7 @@ async def list_(
         tenant=access.tenant,
         subscription_id=subscription,
         channel=channel,
-        address=address,
+        address=operations.listed_address(address, channel),
         after=_position(cursor),
         limit=limit,
     )
