@@ -26,7 +26,7 @@ from activities.providers.answers import (
     outcome_of,
 )
 from activities.providers.http import NotSent, ResponseLost, parse_json
-from activities.push.content import KEPT, PushContent
+from activities.push.content import KEPT, PushContent, collapse_id
 from activities.push.encryption import private_key, signed_token
 from activities.push.http2 import Http2Connection, Http2Response
 from bellwire.deliveries import Outcome
@@ -35,12 +35,15 @@ from bellwire.targets import PushTarget
 
 #: Seconds for which a provider token is used. Apple refuses one that is older than an hour, and a new one within 20 minutes.
 TOKEN_SECONDS, TOKEN_LEAST_SECONDS = 50 * 60, 20 * 60
-#: What each reason means; others are the operator's.
+#: What each reason means. A topic that Apple refuses is one of the account, which the operator can change.
 REASONS: Mapping[str, Meaning] = {
     "Unregistered": GONE,
     "ExpiredToken": GONE,
     **dict.fromkeys(
-        ("BadCollapseId", "BadExpirationDate", "BadPriority", "PayloadEmpty", "PayloadTooLarge", "InvalidPushType"),
+        (
+            *("BadCollapseId", "BadExpirationDate", "BadMessageId", "BadPriority", "DuplicateHeaders"),
+            *("InvalidPushType", "PayloadEmpty", "PayloadTooLarge"),
+        ),
         CONTENT,
     ),
     **dict.fromkeys(("ExpiredProviderToken", "InvalidProviderToken", "MissingProviderToken"), RENEW),
@@ -48,6 +51,8 @@ REASONS: Mapping[str, Meaning] = {
     "TooManyProviderTokenUpdates": busy(TOKEN_LEAST_SECONDS),
     **dict.fromkeys(("IdleTimeout", "InternalServerError", "ServiceUnavailable", "Shutdown"), TRANSIENT),
 }
+#: What the statuses of answers without a known reason mean.
+STATUSES: Mapping[int, Meaning] = {410: GONE, 413: CONTENT, 429: busy(60)}
 
 
 class Apns:
@@ -79,10 +84,10 @@ class Apns:
         if account is None:
             return no_account("APNs", target.account)
         try:
-            response = await self._post(target, account, content)
-            if _meaning(response, target).renew:
-                self._renew(target.account)
-                response = await self._post(target, account, content)
+            token = self._token(target.account, account)
+            response = await self._post(target, account, content, token)
+            if _meaning(response, target).renew and self._may_renew(target.account, token):
+                response = await self._post(target, account, content, self._token(target.account, account))
         except NotSent as error:
             return outcome_of(TRANSIENT, f"APNs unreachable: {error}", request)
         except ResponseLost as error:
@@ -96,16 +101,16 @@ class Apns:
             provider_id=response.headers.get("apns-id"),
         )
 
-    async def _post(self, target: PushTarget, account: ApnsAccount, content: PushContent) -> Http2Response:
+    async def _post(self, target: PushTarget, account: ApnsAccount, content: PushContent, token: str) -> Http2Response:
         url = account.production_url if target.environment != "sandbox" else account.sandbox_url
         headers = {
-            "authorization": f"bearer {self._token(target.account, account)}",
+            "authorization": f"bearer {token}",
             "apns-topic": account.topic,
             "apns-push-type": "alert",
             "apns-priority": "10",
             "apns-expiration": str(int(self._clock() + KEPT.total_seconds())),
-            # A later attempt, or an event that replaces this one, replaces the notice. At most 64 bytes.
-            "apns-collapse-id": content.notice_id[:64],
+            # A later attempt, or an event that replaces this one, replaces the notice.
+            "apns-collapse-id": collapse_id(content.notice_id),
             "content-type": "application/json",
         }
         parts, body = urlsplit(url), json.dumps(_payload(content), ensure_ascii=False).encode()
@@ -143,11 +148,14 @@ class Apns:
             made = self._tokens[name] = (signed_token(claims, self._keys[name], kid=account.key_id), now)
         return made[0]
 
-    def _renew(self, name: str) -> None:
-        """Make another token, unless this one is so new that Apple would refuse the change."""
+    def _may_renew(self, name: str, rejected: str) -> bool:
+        """Whether there may be another token than this one: Apple refuses a change within 20 minutes."""
         made = self._tokens.get(name)
-        if made is not None and self._clock() - made[1] >= TOKEN_LEAST_SECONDS:
+        if made is not None and made[0] == rejected:
+            if self._clock() - made[1] < TOKEN_LEAST_SECONDS:
+                return False
             del self._tokens[name]
+        return True
 
 
 def _is_usable(opened: asyncio.Task[Http2Connection]) -> bool:
@@ -170,15 +178,12 @@ def _meaning(response: Http2Response, target: PushTarget) -> Meaning:
     if reason in {"BadDeviceToken", "DeviceTokenNotForTopic"}:
         # Mostly a token of the sandbox at the production service, or of another app: then nothing is wrong with the device.
         return GONE if reason == "BadDeviceToken" and target.environment is not None else OPERATOR
-    if reason:
-        return REASONS.get(reason, TRANSIENT if response.status >= 500 else OPERATOR)
-    if response.status == 410:
-        return GONE
-    if response.status < 300:
-        return UNKNOWN
-    if response.status == 413:
-        return CONTENT
-    return busy(60) if response.status == 429 else TRANSIENT if response.status >= 500 else OPERATOR
+    return REASONS.get(reason) or _of_status(response.status)
+
+
+def _of_status(status: int) -> Meaning:
+    other = UNKNOWN if status < 300 else OPERATOR if status < 500 else TRANSIENT
+    return STATUSES.get(status, other)
 
 
 def _registered_since(response: Http2Response, target: PushTarget) -> bool:

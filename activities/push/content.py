@@ -1,5 +1,6 @@
 """PushContent: what a push shows and carries, rendered."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,6 +15,8 @@ from bellwire.sends import SendRequest
 MAX_TITLE, MAX_BODY = 120, 500
 #: Bytes of data. Push services take about 4 kB in all, and some relays 2.5 kB.
 MAX_DATA = 1_500
+#: Bytes of the id by which a device replaces a notice.
+MAX_COLLAPSE_ID = 64
 #: How long a push service keeps a push for a device that is not connected.
 KEPT = timedelta(days=1)
 
@@ -53,6 +56,13 @@ async def push_content(renderer: Renderer, request: SendRequest) -> PushContent:
         data={"delivery": request.id, **replaced, **fields},
         at=request.delivery.updated_at,
     )
+
+
+def collapse_id(notice_id: str) -> str:
+    """The id by which a device replaces a notice, as Apple takes it: the notice's, or its hash if that is too long."""
+    if len(notice_id) <= MAX_COLLAPSE_ID:
+        return notice_id
+    return hashlib.sha256(notice_id.encode()).hexdigest()
 
 
 def _text(value: Any) -> str:

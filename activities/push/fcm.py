@@ -16,7 +16,7 @@ from activities.providers.answers import CONTENT, DELIVERED, GONE, OPERATOR, REN
 from activities.providers.http import ProviderResponse, call, limits, parse_object
 from activities.providers.token_calls import ApiAnswer, outcome_of_call, with_token
 from activities.providers.tokens import IssuedToken, Tokens, TokenUnavailable
-from activities.push.content import KEPT, PushContent
+from activities.push.content import KEPT, PushContent, collapse_id
 from activities.push.encryption import signed_token
 from bellwire.deliveries import Fault, Outcome, OutcomeKind
 from bellwire.registry import Registry
@@ -33,6 +33,8 @@ CODES: Mapping[str, Meaning] = {
     **dict.fromkeys(("QUOTA_EXCEEDED", "RESOURCE_EXHAUSTED"), busy(60)),
     **dict.fromkeys(("UNAVAILABLE", "INTERNAL"), Meaning(kind=OutcomeKind.DEFERRED, wait=10)),
 }
+#: What the statuses of answers without a known code mean. Others above 500 are deferred, and below they are the operator's.
+STATUSES: Mapping[int, Meaning] = {401: RENEW, 429: busy(60)}
 
 
 class Fcm:
@@ -108,12 +110,9 @@ def _refusal(response: ProviderResponse, document: Mapping[str, Any]) -> ApiAnsw
     details = [each for each in error.get("details") or () if isinstance(each, dict)]
     named = (each.get("errorCode") for each in details if str(each.get("@type", "")).endswith("FcmError"))
     code = str(next((each for each in named if each), None) or error.get("status") or response.status)[:40]
-    if not error:
-        meaning = TRANSIENT if response.status >= 500 or response.status == 429 else OPERATOR
-    elif code == "INVALID_ARGUMENT":
-        meaning = _invalid(details)
-    else:
-        meaning = CODES.get(code, TRANSIENT if response.status >= 500 else OPERATOR)
+    meaning = _invalid(details) if code == "INVALID_ARGUMENT" else CODES.get(code)
+    if meaning is None:
+        meaning = STATUSES.get(response.status, TRANSIENT if response.status >= 500 else OPERATOR)
     return ApiAnswer(meaning=meaning.after(response.retry_after), code=code, text=response.text)
 
 
@@ -130,18 +129,16 @@ def _invalid(details: Sequence[Mapping[str, Any]]) -> Meaning:
 
 def _message(token: str, content: PushContent) -> dict[str, object]:
     notification = {"title": content.title, "body": content.body}
-    # The key replaces what is not delivered yet, and the tag what a device shows.
+    # A device replaces a shown notice by its tag. No collapse_key: FCM keeps only four of them for a device.
     notice: dict[str, object] = {"tag": content.notice_id}
-    collapse_id = content.notice_id[:64]
     if content.badge is not None:
         notice["notification_count"] = content.badge
-    ttl = f"{int(KEPT.total_seconds())}s"
     message: dict[str, Any] = {
         "token": token,
         "notification": notification,
         "data": {**content.data, **({"url": content.url} if content.url else {})},
-        "android": {"ttl": ttl, "collapse_key": collapse_id, "notification": notice},
-        "apns": {"headers": {"apns-collapse-id": collapse_id}},
+        "android": {"ttl": f"{int(KEPT.total_seconds())}s", "notification": notice},
+        "apns": {"headers": {"apns-collapse-id": collapse_id(content.notice_id)}},
     }
     if content.badge is not None:
         message["apns"]["payload"] = {"aps": {"badge": content.badge}}

@@ -20,6 +20,7 @@ from activities.providers.answers import (
     DELIVERED,
     GONE,
     OPERATOR,
+    RENEW,
     TRANSIENT,
     Meaning,
     blocked,
@@ -40,7 +41,8 @@ from bellwire.targets.push import is_push_host
 STATUSES: Mapping[int, Meaning] = {
     **dict.fromkeys((200, 201, 202), DELIVERED),
     **dict.fromkeys((404, 410), GONE),
-    **dict.fromkeys((400, 401, 403), OPERATOR),
+    **dict.fromkeys((400, 403), OPERATOR),
+    401: RENEW,
     413: CONTENT,
     429: busy(60),
 }
@@ -92,7 +94,6 @@ class WebPush:
             return outcome_of(CONTENT, "push cannot be encrypted", request)
         headers = {
             **COMMON_HEADERS,
-            "authorization": self._authorization(account, browser.endpoint),
             "content-encoding": "aes128gcm",
             "content-type": "application/octet-stream",
             "ttl": str(int(KEPT.total_seconds())),
@@ -100,11 +101,18 @@ class WebPush:
             # A later attempt, or an event that replaces this one, replaces what is not delivered yet. At most 32 characters.
             "topic": base64url(hashlib.sha256(content.notice_id.encode()).digest())[:32],
         }
-        return await self._post(request, browser, url, headers, body)
+        post = partial(self._post, request, browser, url, body)
+        authorization = self._authorization(account, browser.endpoint)
+        meaning, outcome = await post({**headers, "authorization": authorization})
+        if meaning is not None and meaning.renew:
+            authorization = self._authorization(account, browser.endpoint, rejected=authorization)
+            _, outcome = await post({**headers, "authorization": authorization})
+        return outcome
 
     async def _post(
-        self, request: SendRequest, browser: Browser, url: URL, headers: Mapping[str, str], body: bytes
-    ) -> Outcome:
+        self, request: SendRequest, browser: Browser, url: URL, body: bytes, headers: Mapping[str, str]
+    ) -> tuple[Meaning | None, Outcome]:
+        """What the answer means, None without one, and the outcome."""
         dialled = self._egress.dialling()
         shown = f"https://{urlsplit(browser.endpoint).hostname}/{REDACTED}"
         note = partial(http_exchange, "POST", shown, headers, b"")
@@ -124,16 +132,16 @@ class WebPush:
         except CLIENT_ERRORS as error:
             if dialled.private or not is_before_sending(error):
                 note_exchange(partial(note, None, private=dialled.private))
-            return redact(classify_error(error), error, dialled, delivery=request.id)
+            return None, redact(classify_error(error), error, dialled, delivery=request.id)
         # Not the message's Location as its id: with that URL, anybody can delete the message.
-        return outcome_of(meaning, f"Web Push {code}", request, response=start.decode(errors="replace"))
+        return meaning, outcome_of(meaning, f"Web Push {code}", request, response=start.decode(errors="replace"))
 
-    def _authorization(self, account: str, endpoint: str) -> str:
-        """VAPID: a token for this push service, which is reused until half of its life is over."""
+    def _authorization(self, account: str, endpoint: str, *, rejected: str | None = None) -> str:
+        """VAPID: a token for this push service, which is reused until half of its life is over, or it is rejected."""
         parts, now = urlsplit(endpoint), self._clock()
         audience = f"{parts.scheme}://{parts.netloc}"
         found = self._tokens.get((account, audience))
-        if found is not None and now < found[1]:
+        if found is not None and now < found[1] and found[0] != rejected:
             return found[0]
         key, settings = self._keys[account]
         token = signed_token({"aud": audience, "exp": int(now) + TOKEN_LIFE, "sub": settings.subject}, key)

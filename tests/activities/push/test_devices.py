@@ -14,7 +14,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from h2.errors import ErrorCodes
 
-from activities.push.apns import Apns
+from activities.push.apns import TOKEN_LEAST_SECONDS, TOKEN_SECONDS, Apns
 from activities.push.channel import PushChannel
 from activities.push.content import PushContent
 from bellwire.deliveries import Fault, OutcomeKind
@@ -25,6 +25,7 @@ from starter.local.receivers.providers.fake import Answer
 from starter.local.receivers.providers.fcm import FakeFcm, refusal
 from tests.activities.chat.channels import request_for
 from tests.activities.push.channels import DEVICE, KEYS, push_channel
+from tests.factories import event, send_request, subscription
 
 PHONE = "phone:token-1"
 
@@ -88,6 +89,11 @@ OTHER = {"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations"
         (400, refusal(400, "INVALID_ARGUMENT"), "rejected", "operator", False),
         (403, refusal(403, "SENDER_ID_MISMATCH"), "rejected", "operator", True),
         (401, refusal(401, "THIRD_PARTY_AUTH_ERROR"), "deferred", "operator", False),
+        (401, refusal(401, "APNS_AUTH_ERROR"), "deferred", "operator", False),
+        (429, refusal(429, "RESOURCE_EXHAUSTED"), "deferred", "provider", False),
+        (429, refusal(429, "SOMETHING_NEW"), "deferred", "provider", False),
+        (429, "<html>", "deferred", "provider", False),
+        (500, refusal(500, "INTERNAL"), "deferred", "provider", False),
         (503, refusal(503, "UNAVAILABLE"), "deferred", "provider", False),
         (502, "<html>", "deferred", "provider", False),
     ],
@@ -99,6 +105,49 @@ async def test_what_a_refusal_of_fcm_means(
     outcome = await channel.attempt(to_phone())
     assert (outcome.kind, outcome.fault) == (OutcomeKind(kind), Fault(fault))
     assert [each.address for each in outcome.suppress] == ([f"default/{PHONE}"] if suppressed else [])
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "wait"),
+    [
+        (429, refusal(429, "QUOTA_EXCEEDED"), 60),
+        (429, "<html>", 60),
+        (503, refusal(503, "UNAVAILABLE"), 10),
+        (500, refusal(500, "INTERNAL"), 10),
+    ],
+)
+async def test_fcm_is_given_time_without_asking(
+    fcm: FakeFcm, channel: PushChannel, status: int, body: Any, wait: float
+) -> None:
+    fcm.script(Answer(status=status, body=body))
+    outcome = await channel.attempt(to_phone())
+    assert (outcome.retry_after, outcome.throttle) == (wait, status == 429)
+
+
+async def test_a_401_without_a_known_code_replaces_the_token(fcm: FakeFcm, channel: PushChannel) -> None:
+    fcm.script(Answer(status=401, body="<html>"))
+    assert (await channel.attempt(to_phone())).reason == "FCM 200"
+    assert len(fcm.tokens.issued) == 2
+
+
+async def test_a_later_attempt_replaces_the_notice_of_an_earlier_one(
+    fcm: FakeFcm, apns: FakeApns, channel: PushChannel
+) -> None:
+    """Also for subscriptions whose ids only differ beyond the 64 bytes that devices take."""
+    found: dict[str, set[str]] = {"fcm": set(), "fcm for Apple": set(), "apns": set()}
+    for last in "ab":
+        for target in ({"fcm": PHONE}, {"apns": DEVICE}):
+            given = subscription({"channel": "push", **target}, id="s" * 62 + last)
+            for number in (1, 2):
+                assert (await channel.attempt(send_request(given, event(id="1"), number=number))).reason.endswith("200")
+    for message in fcm.contents(PHONE):
+        found["fcm"].add(message["android"]["notification"]["tag"])
+        found["fcm for Apple"].add(message["apns"]["headers"]["apns-collapse-id"])
+        assert "collapse_key" not in message["android"], "FCM keeps only four of them for a device"
+    found["apns"] |= {push["headers"]["apns-collapse-id"] for push in apns.accepted}
+    assert (len(fcm.contents(PHONE)), len(apns.accepted)) == (4, 4)
+    assert {name: len(ids) for name, ids in found.items()} == dict.fromkeys(found, 2)
+    assert max(len(each) for each in found["apns"] | found["fcm for Apple"]) <= 64
 
 
 async def test_fcm_says_how_long_to_wait(fcm: FakeFcm, channel: PushChannel) -> None:
@@ -182,6 +231,16 @@ async def test_no_answer_is_unknown_and_the_connection_goes_on(apns: FakeApns, c
         (ApnsAnswer(status=400, reason="PayloadEmpty"), "rejected", "operator", False),
         (ApnsAnswer(status=403, reason="BadCertificate"), "deferred", "operator", False),
         (ApnsAnswer(status=429, reason="TooManyRequests"), "deferred", "provider", False),
+        (ApnsAnswer(status=400, reason="DeviceTokenNotForTopic"), "deferred", "operator", False),
+        (ApnsAnswer(status=400, reason="TopicDisallowed"), "deferred", "operator", False),
+        (ApnsAnswer(status=400, reason="BadMessageId"), "rejected", "operator", False),
+        (ApnsAnswer(status=400, reason="DuplicateHeaders"), "rejected", "operator", False),
+        (ApnsAnswer(status=400, reason="IdleTimeout"), "deferred", "provider", False),
+        (ApnsAnswer(status=410, reason="ExpiredToken"), "rejected", "receiver", True),
+        (ApnsAnswer(status=410, reason="SomethingNew"), "rejected", "receiver", True),
+        (ApnsAnswer(status=410), "rejected", "receiver", True),
+        (ApnsAnswer(status=413), "rejected", "operator", False),
+        (ApnsAnswer(status=429, reason="SomethingNew"), "deferred", "provider", False),
         (ApnsAnswer(status=500), "deferred", "provider", False),
         (ApnsAnswer(status=503, reason="Shutdown"), "deferred", "provider", False),
     ],
@@ -210,6 +269,33 @@ async def test_a_new_token_is_not_made_within_twenty_minutes(apns: FakeApns, cha
     apns.script(*[ApnsAnswer(status=403, reason="ExpiredProviderToken")] * 2)
     outcome = await channel.attempt(to_device())
     assert (outcome.kind, outcome.fault, len(apns.tokens)) == (OutcomeKind.DEFERRED, Fault.OPERATOR, 1)
+    assert (await channel.attempt(to_device())).reason == "APNs ExpiredProviderToken", (
+        "it was not sent twice with the same token"
+    )
+
+
+async def test_an_old_token_is_replaced_once_for_all_pushes(apns: FakeApns) -> None:
+    times = [1_000_000.0]
+    service = Apns(KEYS.accounts(apns=apns).apns, clock=lambda: times[0])
+
+    async def send() -> str:
+        request = to_device()
+        target = request.subscription.target
+        assert isinstance(target, PushTarget)
+        content = PushContent(
+            title="t", body="b", url=None, badge=None, notice_id="1", data={"delivery": "1"}, at=datetime.now(UTC)
+        )
+        return (await service.send(request, target, content)).reason
+
+    assert await send() == "APNs 200"
+    times[0] += TOKEN_LEAST_SECONDS + 1
+    apns.script(*[ApnsAnswer(status=403, reason="ExpiredProviderToken")] * 5)
+    assert set(await asyncio.gather(*(send() for _ in range(5)))) == {"APNs 200"}
+    assert len(apns.tokens) == 2
+    times[0] += TOKEN_SECONDS
+    assert await send() == "APNs 200"
+    assert len(apns.tokens) == 3
+    await service.close()
 
 
 async def test_an_account_that_is_missing_is_named(channel: PushChannel) -> None:
@@ -228,7 +314,6 @@ async def test_an_event_that_replaces_another_takes_the_place_of_its_notificatio
         await channel.attempt(to_phone(of_event=of_event))
         await channel.attempt(to_device(of_event=of_event))
     one, two = fcm.contents(PHONE)
-    assert one["android"]["collapse_key"] == two["android"]["collapse_key"]
     assert one["android"]["notification"]["tag"] == two["android"]["notification"]["tag"] == one["data"]["delivery"]
     assert one["apns"]["headers"] == two["apns"]["headers"]
     assert two["data"]["delivery"] != two["data"]["notice"] == one["data"]["delivery"]

@@ -114,6 +114,8 @@ async def test_large_data_is_cut_to_what_push_services_take(
         (400, OutcomeKind.DEFERRED, Fault.OPERATOR, False),
         (403, OutcomeKind.DEFERRED, Fault.OPERATOR, False),
         (413, OutcomeKind.REJECTED, Fault.OPERATOR, False),
+        (500, OutcomeKind.DEFERRED, Fault.PROVIDER, False),
+        (502, OutcomeKind.DEFERRED, Fault.PROVIDER, False),
         (503, OutcomeKind.DEFERRED, Fault.PROVIDER, False),
     ],
 )
@@ -130,6 +132,19 @@ async def test_what_a_status_means(
     outcome = await channel.attempt(request(service, browser))
     assert (outcome.kind, outcome.fault, outcome.reason) == (kind, fault, f"Web Push {status}")
     assert [each.address for each in outcome.suppress] == ([service.endpoint(NAME)] if suppressed else [])
+
+
+async def test_a_token_that_a_push_service_rejects_is_replaced_once(
+    service: FakePushService, channel: PushChannel, browser: Browser
+) -> None:
+    await channel.attempt(request(service, browser))
+    service.script(Answer(status=401, body={"errno": 109}))
+    assert (await channel.attempt(request(service, browser))).reason == "Web Push 201"
+    first, second = (each.content["headers"]["authorization"] for each in service.accepted)
+    assert first != second
+    service.script(*[Answer(status=401, body={"errno": 109})] * 2)
+    outcome = await channel.attempt(request(service, browser))
+    assert (outcome.kind, outcome.fault, outcome.suppress) == (OutcomeKind.DEFERRED, Fault.OPERATOR, ())
 
 
 async def test_a_push_service_that_is_busy_is_given_its_time(
