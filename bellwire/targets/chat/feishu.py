@@ -6,11 +6,11 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationInfo, model_validator
 
+from bellwire.formats.matching import Matching
 from bellwire.formats.web_urls import parse_web_url
 from bellwire.models import TRUSTED, skip_when_trusted
 from bellwire.targets.accounts import DEFAULT_ACCOUNT, AccountName, account_key, folded_account_key
 from bellwire.targets.channel import Channel, ChannelSpec, ChannelTarget
-from bellwire.targets.matching import Matching
 from bellwire.targets.stored_secret import StoredSecret
 
 _ID = "must be one id of up to 254 characters without spaces, such as ou_7d8a6e6df7621556ce0d21922b676706"

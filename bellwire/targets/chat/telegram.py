@@ -3,9 +3,9 @@
 from types import MappingProxyType
 from typing import Annotated, Literal
 
+from bellwire.formats.matching import Matching
 from bellwire.targets.accounts import DEFAULT_ACCOUNT, AccountName, folded_account_key
 from bellwire.targets.channel import Channel, ChannelSpec, ChannelTarget
-from bellwire.targets.matching import Matching
 
 _ID = "must be the id of a chat, such as -1001234567890, or the @name of a public channel or group"
 

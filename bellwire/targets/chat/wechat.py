@@ -6,9 +6,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import model_validator
 
+from bellwire.formats.matching import Matching
 from bellwire.targets.accounts import DEFAULT_ACCOUNT, AccountName, account_key
 from bellwire.targets.channel import Channel, ChannelSpec, ChannelTarget
-from bellwire.targets.matching import Matching
 
 
 class WechatKind(StrEnum):
