@@ -247,6 +247,8 @@ class Attempt(Payload):
     extra: bool = False
     #: The version of the subscription that it was made for; None if that is not known. Not stored with the attempt.
     subscription_version: int | None = None
+    #: Whether it can be looked up by the provider's id of what was sent.
+    receipts: bool = True
 
     @property
     def ended_at(self) -> datetime:

@@ -16,6 +16,8 @@ MAX_CODE = 40
 TOKEN_REMEDY = (
     "check the ids and the secret of the account in BELLWIRE_ACCOUNTS, and the addresses that the provider allows"  # noqa: S105
 )
+#: Tokens after the first one that an attempt tries. A token that another worker has got may have died before it is used here.
+MAX_RENEWALS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,11 +48,14 @@ def answer_of(response: ProviderResponse, field_name: str, codes: Mapping[int, M
 
 
 async def with_token(tokens: Tokens, call: Callable[[str], Awaitable[ApiAnswer]]) -> ApiAnswer:
-    """Make the call with the account's token, and once more if the provider rejects the token. Raises what `call` raises."""
+    """Make the call with the account's token, again with the next one if the provider rejects it. Raises what `call` raises."""
     token = await tokens.current()
     answer = await call(token.token)
-    if answer.meaning.renew:
-        answer = await call((await tokens.after(token)).token)
+    for _ in range(MAX_RENEWALS):
+        if not answer.meaning.renew:
+            break
+        token = await tokens.after(token)
+        answer = await call(token.token)
     return answer
 
 

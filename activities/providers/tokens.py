@@ -5,14 +5,17 @@ the others go on with the token that they have, or wait for the new one.
 """
 
 import asyncio
+import re
 import time
 import uuid
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import structlog
 
+from activities.providers.http import NotSent, ResponseLost
 from bellwire.registry import Registry
 from bellwire.registry.providers.tokens import StoredToken
 
@@ -22,6 +25,12 @@ log = structlog.get_logger("bellwire")
 REPLACED_AFTER = 0.9
 #: How long a worker may take to get a token before another one may ask, and seconds between looks while one waits for it.
 CLAIM, LOOK_SECONDS = timedelta(seconds=30), 0.1
+#: Seconds for which a worker does not ask again after a provider issued no token: many sends need it at the same time.
+PAUSE_SECONDS = 5.0
+#: Bounds in seconds of a token's life, whatever the provider says.
+LIFE_BOUNDS = (1.0, 30 * 86_400.0)
+#: What a token is made of, since it is sent in headers and URLs.
+_TOKEN = re.compile(r"[!-~]{1,8192}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +54,10 @@ class TokenUnavailable(Exception):
         self.operator = operator
         self.retry_after = retry_after
 
+    def again(self) -> "TokenUnavailable":
+        """The same for another send."""
+        return TokenUnavailable(str(self), operator=self.operator, retry_after=self.retry_after)
+
 
 class Tokens:
     """The tokens of `account` with `provider`. `issue` asks the provider for one, and raises TokenUnavailable."""
@@ -61,20 +74,23 @@ class Tokens:
         self._registry, self._provider, self._account, self._issue = registry, provider, account, issue
         self._clock = clock
         self._known: StoredToken | None = None
+        #: The last failure, and until when no further token is asked for because of it.
+        self._failure, self._paused_until = TokenUnavailable(""), 0.0
         self._lock = asyncio.Lock()
 
     async def current(self) -> StoredToken:
         """The token to use now. Raises TokenUnavailable."""
         known = self._known
-        if known is not None and not self._is_old(known):
+        if known is not None and (not self._is_old(known) or (self._lock.locked() and not self._is_over(known))):
             return known
         async with self._lock:
             known = self._known = await self._registry.provider_tokens.get(self._provider, self._account)
             if known is None or self._is_over(known):
                 return await self._next(known)
             if self._is_old(known):
-                # It is still valid: if another worker gets the next one, this one does not wait.
-                return await self._claimed(known) or known
+                # It is still valid: this worker waits neither for another one that gets the next, nor for a provider that fails.
+                with suppress(TokenUnavailable):
+                    return await self._claimed(known) or known
             return known
 
     async def after(self, rejected: StoredToken) -> StoredToken:
@@ -84,38 +100,62 @@ class Tokens:
                 self._known = await self._registry.provider_tokens.get(self._provider, self._account)
             if self._known is not None and self._known.generation > rejected.generation:
                 return self._known
-            return await self._next(rejected)
+            return await self._next(rejected, is_rejected=True)
 
-    async def _next(self, known: StoredToken | None) -> StoredToken:
+    async def _next(self, known: StoredToken | None, *, is_rejected: bool = False) -> StoredToken:
         """The token after this one, from the provider or from the worker that is getting it."""
         until = time.monotonic() + CLAIM.total_seconds()
         while True:
-            if (new := await self._claimed(known)) is not None:
+            if (new := await self._claimed(known, is_rejected=is_rejected)) is not None:
                 return new
             stored = await self._registry.provider_tokens.get(self._provider, self._account)
             if stored is not None and stored.generation > (known.generation if known else 0):
                 self._known = stored
                 return stored
             if time.monotonic() > until:
-                raise TokenUnavailable("no token within 30 s")
+                raise self._failed(TokenUnavailable("no token within 30 s"))
             await asyncio.sleep(LOOK_SECONDS)
 
-    async def _claimed(self, known: StoredToken | None) -> StoredToken | None:
+    async def _claimed(self, known: StoredToken | None, *, is_rejected: bool = False) -> StoredToken | None:
         """The token after this one, if no other worker is getting it."""
+        if time.monotonic() < self._paused_until:
+            raise self._failure.again()
         tokens, caller, generation = self._registry.provider_tokens, uuid.uuid4().hex, known.generation if known else 0
         if not await tokens.claim(self._provider, self._account, generation=generation, by=caller, lasting=CLAIM):
             return None
         try:
-            issued = await self._issue()
+            issued = await self._issued(known if is_rejected else None)
         except BaseException:
             await tokens.release(self._provider, self._account, by=caller)
             raise
-        expires_at = self._clock() + timedelta(seconds=issued.life)
+        low, high = LIFE_BOUNDS
+        expires_at = self._clock() + timedelta(seconds=min(max(issued.life, low), high))
         self._known = await tokens.store(
             self._provider, self._account, generation=generation, token=issued.token, expires_at=expires_at
         )
-        log.info("provider.token_issued", provider=self._provider, account=self._account, generation=generation + 1)
+        if self._known is not None:
+            log.info("provider.token_issued", provider=self._provider, account=self._account, generation=generation + 1)
         return self._known
+
+    async def _issued(self, rejected: StoredToken | None) -> IssuedToken:
+        """The provider's next token, which is not the rejected one. Raises TokenUnavailable."""
+        try:
+            issued = await self._issue()
+        except TokenUnavailable as error:
+            raise self._failed(error) from None
+        except (NotSent, ResponseLost) as error:
+            # Whatever became of this call, no message was sent.
+            raise self._failed(TokenUnavailable(str(error))) from None
+        if not _TOKEN.fullmatch(issued.token):
+            raise self._failed(TokenUnavailable("invalid response"))
+        if rejected is not None and issued.token == rejected.token:
+            raise self._failed(TokenUnavailable("the rejected token again", operator=True))
+        return issued
+
+    def _failed(self, error: TokenUnavailable) -> TokenUnavailable:
+        """The same error, which is raised for all sends until the pause is over."""
+        self._failure, self._paused_until = error, time.monotonic() + PAUSE_SECONDS
+        return error
 
     def _is_over(self, token: StoredToken) -> bool:
         return self._clock() >= token.expires_at

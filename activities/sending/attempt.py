@@ -87,6 +87,7 @@ def finish_attempt(
         degraded=request.health.degraded,
         extra=request.is_uncounted,
         subscription_version=request.subscription.version,
+        receipts=SPECS[request.delivery.channel].receipts,
     )
     _log(request, done)
     _measure(request, done, published_at)
@@ -119,6 +120,7 @@ def decide_retry(outcome: Outcome, request: SendRequest, default_schedule: Seque
 
 def _log(request: SendRequest, done: Attempt) -> None:
     """One wide line per attempt."""
+    sent = done.outcome.provider_id
     log.info(
         "delivery.attempted",
         delivery=request.id,
@@ -134,7 +136,8 @@ def _log(request: SendRequest, done: Attempt) -> None:
         state=str(done.state),
         duration_ms=round(done.duration * 1000),
         next_attempt_in=done.delay,
-        provider_id=done.outcome.provider_id,
+        # Of others, the last part: before it, Slack's has the conversation.
+        provider_id=sent if sent is None or done.receipts else sent.rpartition("/")[2],
         workflow=request.delivery.workflow_id,
     )
 

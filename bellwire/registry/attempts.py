@@ -279,7 +279,7 @@ def _row(attempt: Attempt) -> dict[str, object]:
         "delay": attempt.delay,
         "from_retry_after": attempt.from_retry_after,
         "outcome": attempt.outcome.model_dump_json(),
-        "provider_id": attempt.outcome.provider_id,
+        "provider_id": attempt.outcome.provider_id if attempt.receipts else None,
         "exchanges": pack(attempt.outcome.exchanges),
     }
 

@@ -113,6 +113,8 @@ def configure_logs(log_format: LogFormat, level: str) -> None:
     if logging.getLevelNamesMapping()[level] < logging.INFO:
         # At DEBUG it would log decrypted inputs and results.
         logging.getLogger("temporalio").setLevel(logging.INFO)
+    # It logs every header of requests to Apple: device tokens and authorizations.
+    logging.getLogger("hpack").setLevel(logging.WARNING)
     logging.getLogger("twilio").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
 

@@ -78,6 +78,8 @@ class ChannelSpec:
     #: Whether an attempt is recorded before it is sent, because a duplicate does harm and the provider does not deduplicate.
     #: Such a channel is not sent inline.
     intent: bool = False
+    #: Whether providers call back later about what was sent, by its id. Of other channels, ids may show whom a message is for.
+    receipts: bool = False
     #: Whether subscriptions have a secret by which receivers verify what they get.
     signed: bool = False
     #: Whether deliveries are calls within services' own processes: no worker sends them, and the delay that a call asks for is

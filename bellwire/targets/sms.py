@@ -58,6 +58,7 @@ SMS = ChannelSpec(
     # Each SMS costs money, and providers do not deduplicate.
     inline=False,
     intent=True,
+    receipts=True,
     address_key=number_key,
     fields_of=lambda address: {"to": number_key(address)},
 )

@@ -78,6 +78,20 @@ async def running_system(folder: Path, *, database: Path | None = None, **settin
         yield System(stack, hooks, mailbox, twilio, {**variables, **stack.variables})
 
 
+async def start_worker(system: System, folder: Path, name: str, **settings: str) -> Process:
+    """Start another worker process with the system's settings and these, and wait until it polls."""
+    health = f"127.0.0.1:{free_port()}"
+    variables = {**system.variables, "BELLWIRE_HEALTH_ADDRESS": health, **settings}
+    process = await Process.start(
+        name,
+        (sys.executable, str(CHECKOUT / "worker.py")),
+        environment={**environment_without("BELLWIRE_", "TEMPORAL_"), **variables},
+        log=folder / f"{name}.log",
+    )
+    await _until_ready(process, f"http://{health}/ready")
+    return process
+
+
 @asynccontextmanager
 async def running_gateway(system: System, *, log: Path, port: int | None = None, **settings: str) -> AsyncIterator[str]:
     """The address of a gateway with the system's settings and these."""
@@ -94,19 +108,23 @@ async def running_gateway(system: System, *, log: Path, port: int | None = None,
         log=log,
     )
     try:
-        async with aiohttp.ClientSession() as session:
-
-            async def ready() -> bool:
-                try:
-                    async with session.get(f"http://127.0.0.1:{port}/ready") as response:
-                        return response.status == 200
-                except aiohttp.ClientError:
-                    return False
-
-            await process.until(ready, timeout=30)
+        await _until_ready(process, f"http://127.0.0.1:{port}/ready")
         yield f"http://127.0.0.1:{port}"
     finally:
         await process.stop(grace=10)
+
+
+async def _until_ready(process: Process, url: str) -> None:
+    async with aiohttp.ClientSession() as session:
+
+        async def ready() -> bool:
+            try:
+                async with session.get(url) as response:
+                    return response.status == 200
+            except aiohttp.ClientError:
+                return False
+
+        await process.until(ready, timeout=60)
 
 
 @pytest.fixture(scope="session")

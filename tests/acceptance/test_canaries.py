@@ -4,7 +4,6 @@ import asyncio
 import base64
 import secrets
 import sqlite3
-from collections.abc import Mapping
 from pathlib import Path
 
 import aiohttp
@@ -12,7 +11,6 @@ import pytest
 
 from bellwire import Event, Subscription
 from bellwire.contract import NOTIFY, QUEUE
-from bellwire.exchanges import unpack
 from bellwire.keys.keyring import new_entry, ring_of
 from bellwire.registry.db.sealed import seal
 from bellwire.suppressions import Suppression, SuppressionReason
@@ -21,6 +19,7 @@ from starter.local.processes import free_port
 from starter.local.receivers.twilio import SmsResponse
 from starter.local.receivers.webhooks import WebhookResponse
 from tests.acceptance.conftest import System, running_gateway, running_system
+from tests.acceptance.searching import exchanges, files, found_in, histories, page
 
 #: The private data that each canary stands for.
 NAMES = (
@@ -61,27 +60,9 @@ class Canaries(dict[str, str]):
         self.key = "whsec_" + base64.b64encode(f"{self['secret']}{secrets.token_hex(8)}".encode()).decode()
 
     @property
-    def written(self) -> dict[str, list[bytes]]:
-        """Every form in which each may be written: plain, in hexadecimal, in base64 at any of its three alignments."""
-        forms = {}
-        for name, text in {**self, "number": self.number, "key": self.key, "link key": self.link_key}.items():
-            raw = text.encode()
-            shifted = [base64.b64encode(b"-" * shift + raw)[4 * (shift > 0) :] for shift in range(3)]
-            forms[name] = [raw, raw.hex().encode(), *(some[: len(some) // 4 * 4 - 4] for some in shifted)]
-        return forms
-
-    def found_in(self, places: Mapping[str, bytes]) -> dict[str, set[str]]:
-        """The names of the canaries that occur, by place."""
-        return {
-            place: {
-                name
-                for name, forms in self.written.items()
-                if any(form.lower() in lower or form in text for form in forms[:2])
-                or any(form in text for form in forms[2:])
-            }
-            for place, text in places.items()
-            for lower in [text.lower()]
-        }
+    def texts(self) -> dict[str, str]:
+        """All by name."""
+        return {**self, "number": self.number, "key": self.key, "link key": self.link_key}
 
 
 def templates(folder: Path, canaries: Canaries) -> Path:
@@ -253,42 +234,6 @@ async def break_down(system: System, folder: Path, canaries: Canaries, keys: str
     await system.client.temporal.get_workflow_handle(receipt.workflow_id).terminate()
 
 
-async def histories(system: System) -> bytes:
-    """Every run as Temporal stores it, not decoded: events, memos, search attributes, summaries."""
-    temporal, written = system.client.temporal, b""
-    async for run in temporal.list_workflows():
-        handle = temporal.get_workflow_handle(run.id, run_id=run.run_id)
-        description = await handle.describe()
-        written += description.raw_description.SerializeToString()
-        written += b"".join(each.SerializeToString() for each in (await handle.fetch_history()).events)
-    assert written
-    return written
-
-
-async def page(url: str) -> bytes:
-    async with aiohttp.ClientSession() as session, session.get(url) as response:
-        assert response.status == 200
-        return await response.read()
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    """The contents of the files by the start of their names, so that a database and its -wal are one place."""
-    places: dict[str, bytes] = {}
-    for file in sorted(each for each in folder.iterdir() if each.is_file()):
-        place = "log" if file.suffix == ".log" else file.name.partition(".")[0]
-        places[place] = places.get(place, b"") + file.read_bytes()
-    return places
-
-
-def exchanges(folder: Path) -> bytes:
-    """What attempts sent and received, as someone reads it who has the file and no keys: it is compressed."""
-    with sqlite3.connect(folder / "registry.db") as connection:
-        stored = [value for (value,) in connection.execute("SELECT exchanges FROM attempts") if value]
-    connection.close()
-    assert stored
-    return b"".join(each.model_dump_json().encode() for value in stored for each in unpack(value))
-
-
 @pytest.mark.parametrize(
     "keys", ["", new_entry("canary")], ids=["without keys they are found", "with keys they are not"]
 )
@@ -320,7 +265,9 @@ async def test_private_data_is_written_nowhere(tmp_path: Path, keys: str) -> Non
         readable = {file.name for file in folder.iterdir() if file.stat().st_mode & 0o077}
     assert readable == set()
     assert all(canaries[name].encode() in received for name in ("rendered", "part"))
-    found = canaries.found_in({**places, **{name: text + while_running[name] for name, text in files(folder).items()}})
+    found = found_in(
+        canaries.texts, {**places, **{name: text + while_running[name] for name, text in files(folder).items()}}
+    )
     if keys:
         assert found == {place: set() for place in ("history", "metrics", "log", "registry", "temporal")}
         return

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -11,23 +10,11 @@ import pytest
 
 from bellwire import Event
 from bellwire.deliveries import DeliveryState
-from starter.checkout import CHECKOUT
-from starter.local.processes import Process, environment_without, free_port
 from starter.local.receivers.twilio import SmsResponse
 from starter.local.receivers.webhooks import WebhookResponse
-from tests.acceptance.conftest import System, running_system
+from tests.acceptance.conftest import running_system, start_worker
 
 HOOKS, MAILS, TEXTS = 150, 60, 60
-
-
-async def start_worker(system: System, folder: Path, name: str) -> Process:
-    variables = {**system.variables, "BELLWIRE_HEALTH_ADDRESS": f"127.0.0.1:{free_port()}"}
-    return await Process.start(
-        name,
-        (sys.executable, str(CHECKOUT / "worker.py")),
-        environment={**environment_without("BELLWIRE_", "TEMPORAL_"), **variables},
-        log=folder / f"{name}.log",
-    )
 
 
 @pytest.mark.slow

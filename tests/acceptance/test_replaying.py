@@ -14,8 +14,7 @@ from bellwire.deliveries import DeliveryState, delivery_id
 from bellwire.replays import Replay, ReplayState, replay_since
 from bellwire.replays.workflows import start_replay
 from starter.local.receivers.webhooks import WebhookResponse
-from tests.acceptance.conftest import System, running_system
-from tests.acceptance.test_crash import start_worker
+from tests.acceptance.conftest import System, running_system, start_worker
 
 
 async def subscribe(system: System, path: str, type: str, *, rate: float = 1000) -> Replay:  # noqa: A002

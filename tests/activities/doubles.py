@@ -37,6 +37,10 @@ SECRET = "BELLWIRE_ACCOUNT_SECRETS__DOUBLE"
 PRIVATE_HTTP = {"webhook_allow_http": True, "webhook_ports": "*", "egress_allow": "127.0.0.0/8"}
 
 
+#: Where receivers keep what they accepted.
+_ACCEPTED = ("accepted", "mails", "messages", "received")
+
+
 class Double(ABC):
     """A receiver of one channel."""
 
@@ -72,6 +76,17 @@ class Double(ABC):
     @abstractmethod
     async def arrived(self, number: int, registry: Registry) -> list[str]:
         """What was accepted, in order: by what the receiver deduplicates, or its text where the channel has nothing for that."""
+
+    def slow_down(self, seconds: float) -> None:
+        """Take so long to respond to what was accepted."""
+        for each in vars(self).values():
+            if hasattr(each, "latency"):
+                each.latency = seconds
+
+    @property
+    def accepted(self) -> int:
+        """How much was accepted so far, by all addresses."""
+        return sum(len(getattr(each, name, ())) for each in vars(self).values() for name in _ACCEPTED)
 
 
 @dataclass

@@ -20,6 +20,7 @@ from bellwire.registry import Registry
 from bellwire.service.settings import Settings
 from bellwire.subscriptions import Subscription, SubscriptionState
 from bellwire.targets import SPECS, Channel
+from tests.activities.applications import ASKED_FOR, EVERY_DOUBLE
 from tests.activities.doubles import CANARY, DOUBLES, Double, name_of
 from tests.factories import event, subscription
 
@@ -70,17 +71,16 @@ class Running:
         return {delivery.state for delivery in found if delivery.subscription_id in names}
 
 
-@pytest.fixture(params=DOUBLES, ids=str)
+@pytest.fixture(params=[name for name in EVERY_DOUBLE if name not in ASKED_FOR])
 async def running(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Running]:
-    channel: Channel = request.param
     async with AsyncExitStack() as stack:
-        double = await stack.enter_async_context(DOUBLES[channel]())
+        double = await stack.enter_async_context(EVERY_DOUBLE[request.param]())
         registry = await Registry.open(f"sqlite:///{tmp_path}/registry.db")
         stack.push_async_callback(registry.close)
         await registry.migrate()
         settings = Settings.read(send_concurrency=CONCURRENCY, **double.settings)
         senders = await stack.enter_async_context(open_channels(settings, registry))
-        yield Running(channel, senders[channel], double, registry)
+        yield Running(double.channel, senders[double.channel], double, registry)
 
 
 @pytest.fixture

@@ -5,6 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from activities.providers.answers import DELIVERED, RENEW
+from activities.providers.http import NotSent, ResponseLost
+from activities.providers.token_calls import ApiAnswer, with_token
 from activities.providers.tokens import IssuedToken, Tokens, TokenUnavailable
 from bellwire.registry import Registry
 
@@ -81,3 +84,118 @@ async def test_a_provider_that_refuses_leaves_no_claim_behind(registry: Registry
     with pytest.raises(TokenUnavailable, match="WeCom 40001"):
         await Tokens(registry, "wecom", "default", refuse).current()
     assert (await workers(registry, Provider(), 1)[0].current()).token == "t1"
+
+
+async def test_a_provider_that_fails_is_asked_once_for_many_sends(registry: Registry) -> None:
+    asked = 0
+
+    async def fail() -> IssuedToken:
+        nonlocal asked
+        asked += 1
+        raise TokenUnavailable("WeCom 500", retry_after=7)
+
+    tokens = Tokens(registry, "wecom", "default", fail)
+    found = await asyncio.gather(*(tokens.current() for _ in range(50)), return_exceptions=True)
+    assert {(str(each), getattr(each, "retry_after", None)) for each in found} == {("WeCom 500", 7)}
+    assert asked == 1
+
+
+@pytest.mark.parametrize("error", [ResponseLost("timeout"), NotSent("connect failed")])
+async def test_a_call_for_a_token_that_fails_has_sent_nothing(registry: Registry, error: Exception) -> None:
+    async def fail() -> IssuedToken:
+        raise error
+
+    with pytest.raises(TokenUnavailable, match=str(error)):
+        await Tokens(registry, "wecom", "default", fail).current()
+    assert (await workers(registry, Provider(), 1)[0].current()).token == "t1"
+
+
+async def test_a_token_is_used_to_its_end_if_the_provider_issues_no_other(registry: Registry) -> None:
+    provider, later, asked = Provider(life=1000), timedelta(), 0
+
+    async def issue() -> IssuedToken:
+        nonlocal asked
+        asked += 1
+        if later:
+            raise TokenUnavailable("WeCom 500")
+        return await provider.issue()
+
+    tokens = Tokens(registry, "wecom", "default", issue, clock=lambda: datetime.now(UTC) + later)
+    await tokens.current()
+    later = timedelta(seconds=910)
+    assert {each.token for each in await asyncio.gather(*(tokens.current() for _ in range(20)))} == {"t1"}
+    assert asked == 2
+    later = timedelta(seconds=1010)
+    with pytest.raises(TokenUnavailable, match="WeCom 500"):
+        await tokens.current()
+
+
+async def test_nobody_waits_for_the_next_token_while_the_last_is_valid(registry: Registry) -> None:
+    provider, later, asking, going_on = Provider(life=1000), timedelta(), asyncio.Event(), asyncio.Event()
+
+    async def issue() -> IssuedToken:
+        if later:
+            asking.set()
+            await going_on.wait()
+        return await provider.issue()
+
+    tokens = Tokens(registry, "wecom", "default", issue, clock=lambda: datetime.now(UTC) + later)
+    await tokens.current()
+    later = timedelta(seconds=910)
+    slow = asyncio.create_task(tokens.current())
+    async with asyncio.timeout(10):
+        await asking.wait()
+        assert {each.token for each in await asyncio.gather(*(tokens.current() for _ in range(20)))} == {"t1"}
+    going_on.set()
+    assert (await slow).token == "t2"
+
+
+async def test_a_provider_that_issues_the_rejected_token_again_is_asked_once(registry: Registry) -> None:
+    asked = 0
+
+    async def issue() -> IssuedToken:
+        nonlocal asked
+        asked += 1
+        return IssuedToken(token="dead", life=7200)
+
+    one, other = (Tokens(registry, "wecom", "default", issue) for _ in range(2))
+    rejected = [await each.current() for each in (one, other)]
+    for tokens, token in zip((one, other), rejected, strict=True):
+        found = await asyncio.gather(*(tokens.after(token) for _ in range(20)), return_exceptions=True)
+        assert {str(each) for each in found} == {"the rejected token again"}
+    # The first one, and one for each worker.
+    assert asked == 3
+
+
+@pytest.mark.parametrize("token", ["line\nend", "nul\0", "", "x" * 10_000, "\u8d1d"])
+async def test_a_token_that_cannot_be_sent_is_none(registry: Registry, token: str) -> None:
+    async def issue() -> IssuedToken:
+        return IssuedToken(token=token, life=7200)
+
+    with pytest.raises(TokenUnavailable, match="invalid response"):
+        await Tokens(registry, "wecom", "default", issue).current()
+
+
+@pytest.mark.parametrize("life", [-(10**30), 0, 10**9, 10**30])
+async def test_any_life_is_taken(registry: Registry, life: int) -> None:
+    async def issue() -> IssuedToken:
+        return IssuedToken(token="t", life=life)
+
+    found = await Tokens(registry, "wecom", "default", issue).current()
+    assert timedelta(0) < found.expires_at - found.fetched_at <= timedelta(days=31)
+
+
+async def test_an_attempt_tries_two_tokens_after_the_first(registry: Registry) -> None:
+    provider, tried = Provider(), list[str]()
+    accepted = "t3"
+
+    async def call(token: str) -> ApiAnswer:
+        tried.append(token)
+        return ApiAnswer(meaning=DELIVERED if token == accepted else RENEW, code="0")
+
+    tokens = workers(registry, provider, 1)[0]
+    assert (await with_token(tokens, call)).meaning is DELIVERED
+    assert tried == ["t1", "t2", "t3"]
+    accepted = "none of them"
+    assert (await with_token(tokens, call)).meaning is RENEW
+    assert tried[3:] == ["t3", "t4", "t5"]

@@ -62,7 +62,7 @@ async def fill(registry: Registry, *, name: str = "a") -> None:
     await registry.deliveries.add("workflow", [group])
     outcome = Outcome(kind=OutcomeKind.DEFERRED, reason="later", response=PRIVATE, remaining_recipients=(PRIVATE,))
     exchange = Exchange(request=f"RCPT TO:<{PRIVATE}>", response="451")
-    outcome = outcome.model_copy(update={"exchanges": (exchange,)})
+    outcome = outcome.model_copy(update={"exchanges": (exchange,), "provider_id": f"{PRIVATE}/1"})
     await registry.test_sends.keep(name, "test", [exchange])
     await registry.feeds.place_test(name, event(id=f"test-{name}", data={"to": PRIVATE}))
     made = Attempt(
@@ -74,6 +74,7 @@ async def fill(registry: Registry, *, name: str = "a") -> None:
         outcome=outcome,
         state=DeliveryState.WAITING,
         delay=5.0,
+        receipts=False,
     )
     await registry.attempts.record([made])
     await registry.suppressions.add(suppression(f"{name}.{PRIVATE}"))
@@ -154,6 +155,7 @@ def test_columns_with_private_data_are_sealed() -> None:
         "suppressions.address_key",
         "events.digest",
         "events.body",
+        "deliveries.provider_id",
         "deliveries.remaining_recipients",
         "attempts.outcome",
         "attempts.exchanges",
@@ -176,7 +178,7 @@ async def test_with_keys_private_data_is_encrypted(url: str, opened: Opened) -> 
 async def test_without_keys_data_is_stored_as_plain_text(url: str, opened: Opened) -> None:
     registry = await opened()
     await fill(registry)
-    assert (await everything(url)).count(PRIVATE) == 11
+    assert (await everything(url)).count(PRIVATE) == 13
     assert "sealed:" not in await everything(url)
     assert await read_back(registry) == await read_back(await opened(OLD))
 

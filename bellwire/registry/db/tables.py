@@ -193,7 +193,8 @@ deliveries = Table(
     Column("not_before", Timestamp),
     Column("intent_at", Timestamp),
     Column("remaining_recipients", Sealed("deliveries.remaining_recipients")),
-    Column("provider_id", Text),
+    #: Sealed, since the id of a message in a chat may begin with the chat's.
+    Column("provider_id", Sealed("deliveries.provider_id")),
     #: The provider that an SMS was last submitted to, and the number of that attempt.
     Column("provider_attempted", Text),
     Column("workflow_id", Text, nullable=False),
@@ -243,7 +244,7 @@ attempts = Table(
     Column("state", Text, nullable=False),
     Column("delay", Float),
     Column("from_retry_after", Boolean, nullable=False),
-    #: The Outcome as JSON. `provider_id` is stored beside it too, to be looked up.
+    #: The Outcome as JSON. For receipts, `provider_id` is stored beside it too, to be looked up.
     Column("outcome", Sealed("attempts.outcome"), nullable=False),
     Column("provider_id", Text),
     #: What was sent and what came back, compressed (see bellwire/exchanges.py); null if it is not kept.

@@ -237,7 +237,6 @@ async def _redacted_attempts(
             attempts.c.event_key,
             attempts.c.number,
             attempts.c.outcome,
-            attempts.c.provider_id,
             attempts.c.exchanges.is_not(None).label("has_exchanges"),
         )
         .where(attempts.c.event_key.in_(keys), attempts.c.subscription_id == subscription.id)
@@ -253,7 +252,7 @@ async def _redacted_attempts(
             remaining = [
                 address for address in outcome.get("remaining_recipients") or () if not recipient.is_at(address)
             ]
-            kept |= {"provider_id": row.provider_id, "remaining_recipients": remaining or None}
+            kept |= {"provider_id": outcome.get("provider_id"), "remaining_recipients": remaining or None}
         # Exchanges to others name the recipient too: in the mail's headers, and in what they were sent.
         if row.has_exchanges or any(value != kept.get(name) for name, value in outcome.items()):
             this = {"key": row.event_key, "name": subscription.id, "attempt": row.number}

@@ -71,5 +71,6 @@ WECHAT = ChannelSpec(
     # 6 attempts over 4 h 12 min: later, the message is no news.
     schedule=(10.0, 60.0, 600.0, 3600.0, 10_800.0),
     inline=True,
+    receipts=True,
     address_key=account_key,
 )

@@ -61,6 +61,8 @@ class Mailbox:
         #: Connections so far, and the maximum at one time.
         self.connections = 0
         self.max_connections = 0
+        #: Seconds before the reply to each accepted mail.
+        self.latency = 0.0
         self.login = login
         self._security, self._smtputf8, self._size_limit = security, smtputf8, size_limit
         self._replies: dict[tuple[str, str], deque[str]] = defaultdict(deque)
@@ -202,6 +204,8 @@ class Mailbox:
             if refusal := await self.reply("DATA", address):
                 return refusal
         await self.keep(read(envelope.mail_from, tuple(envelope.rcpt_tos), envelope.original_content))
+        if self.latency:
+            await asyncio.sleep(self.latency)
         return f"250 2.0.0 OK queued as {len(self.mails):06}"
 
 

@@ -75,6 +75,8 @@ class FakeTwilio:
     #: Requests to send, accepted or not, and requests to list.
     posts: int = field(default=0, init=False)
     lists: int = field(default=0, init=False)
+    #: Seconds before each response that has no delay of its own.
+    latency: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
         self._scripts: dict[str, deque[SmsResponse]] = defaultdict(deque)
@@ -228,8 +230,8 @@ class FakeTwilio:
         return _refusal(SmsResponse(status=404, message="The requested resource was not found"))
 
     async def _hold(self, request: web.Request, response: SmsResponse) -> None:
-        if response.delay:
-            await asyncio.sleep(response.delay)
+        if delay := response.delay or self.latency:
+            await asyncio.sleep(delay)
         if response.reset and request.transport is not None:
             request.transport.abort()
         if response.never:

@@ -71,6 +71,8 @@ class WebhookReceiver:
 
     def __init__(self, *, host: str = "127.0.0.1", port: int = 0) -> None:
         self.received: list[Received] = []
+        #: Seconds before each response that has no delay of its own.
+        self.latency = 0.0
         #: Requests without a response yet, and the maximum at one time.
         self.open = self.max_open = 0
         self._host = host
@@ -169,8 +171,8 @@ class WebhookReceiver:
         self.open += 1
         self.max_open = max(self.max_open, self.open)
         try:
-            if response.delay:
-                await self._pause(response.delay)
+            if delay := response.delay or self.latency:
+                await self._pause(delay)
             return await self._respond(request, response)
         finally:
             self.open -= 1

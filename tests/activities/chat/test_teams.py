@@ -77,11 +77,13 @@ async def test_too_many_requests_throttle(teams: FakeTeams, channel: TeamsChanne
 
 
 async def test_the_signature_of_the_url_stays_secret(teams: FakeTeams, channel: TeamsChannel) -> None:
-    teams.script(Answer(status=503, body="sig=SECRET is not accepted now"))
+    teams.script(Answer(status=503, body=f"sig={teams.signature} is not accepted now"))
     made = request(teams)
     outcome = await keeping_exchanges(channel.attempt, KeepExchanges.ALL)(made)
     (exchange,) = outcome.exchanges
-    assert "SECRET" not in exchange.request + made.subscription.model_dump_json() + made.subscription.target.address
+    assert isinstance(made.subscription.target, TeamsTarget)
+    shown = exchange.request + made.subscription.model_dump_json() + made.subscription.target.address
+    assert teams.signature not in shown
 
 
 def test_the_urls_of_connectors_that_microsoft_ended_are_refused() -> None:

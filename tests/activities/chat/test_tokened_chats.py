@@ -90,6 +90,15 @@ async def test_a_token_that_dies_is_replaced_once_without_costing_an_attempt(cha
     assert len(chat.fake.tokens.issued) == 2
 
 
+@pytest.mark.parametrize("answer", [Answer(never=True), Answer(status=500)])
+async def test_a_lost_request_for_a_token_has_sent_nothing(chat: Opened, answer: Answer) -> None:
+    chat.fake.tokens.script.append(answer)
+    outcome = await chat.attempt(chat.request())
+    assert (outcome.kind, outcome.fault) == (OutcomeKind.DEFERRED, Fault.PROVIDER)
+    assert (await chat.other(chat.request())).reason == ACCEPTED[chat.name]
+    assert len(chat.fake.accepted) == 1
+
+
 async def test_a_wrong_secret_is_the_operators_to_fix(chat: Opened) -> None:
     if chat.name == "wecom":
         chat.fake.secret = "another"

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import uuid
-from collections import deque
+from collections import defaultdict, deque
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -47,8 +47,10 @@ class FakeApns:
         #: The authorizations that were seen, each once, in order.
         self.tokens: list[str] = []
         self.most_at_once = 0
+        #: Seconds before each answer.
+        self.latency = 0.0
         self._max_streams = max_streams
-        self._script: deque[ApnsAnswer] = deque()
+        self._scripts: dict[str, deque[ApnsAnswer]] = defaultdict(deque)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -62,9 +64,9 @@ class FakeApns:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def script(self, *answers: ApnsAnswer) -> None:
-        """Give these answers in turn; later pushes are accepted."""
-        self._script.extend(answers)
+    def script(self, *answers: ApnsAnswer, device: str = "") -> None:
+        """Give these answers in turn to pushes to this device, or to any; later pushes are accepted."""
+        self._scripts[device].extend(answers)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -76,6 +78,7 @@ class FakeApns:
         connection.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: self._max_streams})
         writer.write(connection.data_to_send())
         open_requests: dict[int, _Request] = {}
+        loop = asyncio.get_running_loop()
         try:
             while data := await reader.read(65_536):
                 for event in connection.receive_data(data):
@@ -87,20 +90,36 @@ class FakeApns:
                             connection.acknowledge_received_data(size, number)
                             open_requests[number].body.extend(body)
                         case StreamEnded(stream_id=int(number)):
-                            self._answer(connection, number, open_requests.pop(number))
+                            answer = self._take(open_requests.pop(number))
+                            if self.latency:
+                                loop.call_later(self.latency, self._answer_late, connection, number, answer, writer)
+                            else:
+                                self._answer(connection, number, answer)
                 writer.write(connection.data_to_send())
         except (OSError, asyncio.CancelledError):
             pass
         finally:
             writer.close()
 
-    def _answer(self, connection: H2Connection, number: int, request: _Request) -> None:
+    def _take(self, request: _Request) -> ApnsAnswer:
+        """Accept the push, or not; how it is answered."""
         token = request.headers.get("authorization", "")
         if token not in self.tokens:
             self.tokens.append(token)
-        answer = self._script.popleft() if self._script else ApnsAnswer()
+        script = self._scripts[request.headers.get(":path", "").rpartition("/")[2]] or self._scripts[""]
+        answer = script.popleft() if script else ApnsAnswer()
         if answer.accept if answer.accept is not None else answer.status == 200 and answer.reset is None:
             self.accepted.append({"headers": request.headers, "payload": json.loads(bytes(request.body))})
+        return answer
+
+    def _answer_late(
+        self, connection: H2Connection, number: int, answer: ApnsAnswer, writer: asyncio.StreamWriter
+    ) -> None:
+        if not writer.is_closing():
+            self._answer(connection, number, answer)
+            writer.write(connection.data_to_send())
+
+    def _answer(self, connection: H2Connection, number: int, answer: ApnsAnswer) -> None:
         if answer.go_away_after is not None:
             connection.close_connection(last_stream_id=answer.go_away_after)
             return

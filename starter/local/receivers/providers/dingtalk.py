@@ -19,6 +19,8 @@ class FakeDingtalk(FakeProvider):
         #: The queries of a robot's calls, with their signatures.
         self.queries: list[dict[str, str]] = []
         self.asked = 0
+        #: Whether the user of each other notice has read it.
+        self.read = False
 
     def robot(self, token: str) -> str:
         """The URL of a group's robot."""
@@ -26,7 +28,7 @@ class FakeDingtalk(FakeProvider):
 
     def add_routes(self, app: web.Application) -> None:
         app.router.add_post("/robot/send", self._robot)
-        app.router.add_get("/gettoken", self._token)
+        app.router.add_get("/gettoken", self.issuing(self._token))
         app.router.add_post("/topapi/message/corpconversation/asyncsend_v2", self._notice)
         app.router.add_post("/topapi/message/corpconversation/getsendresult", self._result)
         app.router.add_post("/topapi/message/corpconversation/recall", self._recall)
@@ -56,7 +58,9 @@ class FakeDingtalk(FakeProvider):
             return web.json_response({"errcode": 40014, "errmsg": "invalid access_token"})
         self.asked += 1
         given = await request.json()
-        return web.json_response({"errcode": 0, "send_result": self.results.get(given["task_id"], {})})
+        notice = self.find(str(given["task_id"]))
+        usual = {"read_user_id_list": [notice.recipient]} if self.read and notice else {}
+        return web.json_response({"errcode": 0, "send_result": self.results.get(given["task_id"], usual)})
 
     async def _recall(self, request: web.Request) -> web.StreamResponse:
         if not self.tokens.is_valid(request.query.get("access_token", "")):

@@ -5,7 +5,7 @@ import json
 import secrets
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -29,6 +29,8 @@ class Answer:
     #: No response until the server closes.
     never: bool = False
 
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 #: The usual answer.
 ACCEPT = Answer(accept=True)
@@ -55,11 +57,18 @@ class FakeTokens:
     """Access tokens that are issued and expire. `life` is in seconds."""
 
     life: float = 7200.0
+    #: Whether a new token ends those before it.
+    single: bool = False
     issued: list[str] = field(default_factory=list)
+    #: Requests for a token, and how the next ones are answered; later ones get a token.
+    requests: int = 0
+    script: deque[Answer] = field(default_factory=deque)
     _valid_until: dict[str, float] = field(default_factory=dict)
 
     def issue(self) -> str:
-        """A new token. Those before it stay valid."""
+        """A new token."""
+        if self.single:
+            self.revoke()
         token = secrets.token_hex(24)
         self.issued.append(token)
         self._valid_until[token] = time.monotonic() + self.life
@@ -85,6 +94,8 @@ class FakeProvider:
         self.requests = 0
         #: Answers by recipient, whenever a message for it comes.
         self.by_recipient: dict[str, Answer] = {}
+        #: Seconds before each answer that has no delay of its own.
+        self.latency = 0.0
         #: Ids of messages that cannot be changed or taken back any more.
         self.too_old: set[str] = set()
         self._scripts: dict[str, deque[Answer]] = defaultdict(deque)
@@ -140,6 +151,17 @@ class FakeProvider:
             await self._changed.wait_for(lambda: len(self.accepted) >= number)
         return list(self.accepted)
 
+    def issuing(self, handler: Handler) -> Handler:
+        """The handler of requests for tokens: they are counted, and answered by the script of `tokens` first."""
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            self.tokens.requests += 1
+            answer = self.tokens.script.popleft() if self.tokens.script else ACCEPT
+            await self._hold(request, answer)
+            return await handler(request) if answer.accept else _response(answer, answer.body)
+
+        return handle
+
     async def answer(
         self, request: web.Request, message: Received, usual: Callable[[Received], Any]
     ) -> web.StreamResponse:
@@ -162,13 +184,20 @@ class FakeProvider:
             async with self._changed:
                 accept(message)
                 self._changed.notify_all()
-        if answer.delay:
-            await asyncio.sleep(answer.delay)
+        await self._hold(request, answer)
+        return _response(answer, usual(message) if answer.body is None and answer.accept else answer.body)
+
+    async def _hold(self, request: web.Request, answer: Answer) -> None:
+        """Do what comes before the response."""
+        if delay := answer.delay or self.latency:
+            await asyncio.sleep(delay)
         if answer.reset and request.transport is not None:
             request.transport.abort()
         if answer.never:
             await self._closing.wait()
-        body = usual(message) if answer.body is None and answer.accept else answer.body
-        text = body if isinstance(body, str) else "" if body is None else json.dumps(body)
-        kind = "text/plain" if isinstance(body, str) else "application/json"
-        return web.Response(status=answer.status, text=text, content_type=kind, headers=dict(answer.headers))
+
+
+def _response(answer: Answer, body: Any) -> web.Response:
+    text = body if isinstance(body, str) else "" if body is None else json.dumps(body)
+    kind = "text/plain" if isinstance(body, str) else "application/json"
+    return web.Response(status=answer.status, text=text, content_type=kind, headers=dict(answer.headers))

@@ -22,7 +22,7 @@ class FakeFcm(FakeProvider):
         return f"{self.url}/token"
 
     def add_routes(self, app: web.Application) -> None:
-        app.router.add_post("/token", self._token)
+        app.router.add_post("/token", self.issuing(self._token))
         app.router.add_post("/v1/projects/{project}/messages:send", self._send)
 
     async def _token(self, request: web.Request) -> web.StreamResponse:

@@ -19,7 +19,7 @@ class FakeFeishu(FakeProvider):
 
     def add_routes(self, app: web.Application) -> None:
         app.router.add_post("/open-apis/bot/v2/hook/{name}", self._bot)
-        app.router.add_post("/open-apis/auth/v3/tenant_access_token/internal", self._token)
+        app.router.add_post("/open-apis/auth/v3/tenant_access_token/internal", self.issuing(self._token))
         app.router.add_post("/open-apis/im/v1/messages", self._message)
         app.router.add_patch("/open-apis/im/v1/messages/{id}", self._change)
         app.router.add_delete("/open-apis/im/v1/messages/{id}", self._change)

@@ -35,7 +35,7 @@ class FakeWechat(FakeProvider):
         self._issued_at = 0.0
 
     def add_routes(self, app: web.Application) -> None:
-        app.router.add_post("/cgi-bin/stable_token", self._token)
+        app.router.add_post("/cgi-bin/stable_token", self.issuing(self._token))
         app.router.add_post("/cgi-bin/message/template/send", self._message)
         app.router.add_post("/cgi-bin/message/subscribe/bizsend", self._granted)
         app.router.add_post("/cgi-bin/message/subscribe/send", self._granted)

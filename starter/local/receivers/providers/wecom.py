@@ -16,7 +16,7 @@ class FakeWecom(FakeProvider):
 
     def add_routes(self, app: web.Application) -> None:
         app.router.add_post("/cgi-bin/webhook/send", self._bot)
-        app.router.add_get("/cgi-bin/gettoken", self._token)
+        app.router.add_get("/cgi-bin/gettoken", self.issuing(self._token))
         app.router.add_post("/cgi-bin/message/send", self._message)
         app.router.add_post("/cgi-bin/message/recall", self._recall)
 
