@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Generic, TypeVar
 
@@ -73,8 +73,12 @@ class AccountChannel(ChatChannel[AnyTarget], Generic[AnyTarget, AnyAccount]):
         params: Mapping[str, str] | None = None,
         bearer: str | None = None,
         shown: str | None = None,
+        secrets: Sequence[str] = (),
     ) -> ProviderResponse:
-        """Call the provider's API with JSON; `bearer`: with this token. Raises NotSent and ResponseLost."""
+        """Call the provider's API with JSON; `bearer`: with this token. Raises NotSent and ResponseLost.
+
+        `shown` is noted in place of a URL that contains one of `secrets`.
+        """
         authorization = {} if bearer is None else {"Authorization": f"Bearer {bearer}"}
         return await call(
             self._parts.session,
@@ -85,6 +89,7 @@ class AccountChannel(ChatChannel[AnyTarget], Generic[AnyTarget, AnyAccount]):
             params=params,
             data=None if message is None else json.dumps(message, ensure_ascii=False).encode(),
             shown=shown,
+            secrets=secrets,
         )
 
 

@@ -6,6 +6,7 @@ A work notice is only accepted when it is sent. The next attempts ask what becam
 import base64
 import hashlib
 import hmac
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -94,7 +95,7 @@ class DingtalkChannel(AccountChannel[DingtalkTarget, DingtalkAccount]):
         to = {"userid_list": target.user} if target.user else {"dept_id_list": target.department}
         answer = await self._ask(target, account, "asyncsend_v2", {**to, "msg": _markdown(content)})
         sent = answer.document.get("task_id")
-        if answer.meaning is not DELIVERED or not isinstance(sent, int | str):
+        if answer.meaning is not DELIVERED or not isinstance(sent, int | str) or isinstance(sent, bool):
             return answer
         # Without another attempt, nothing could ask what became of it.
         schedule = request.subscription.retry_schedule
@@ -114,7 +115,7 @@ class DingtalkChannel(AccountChannel[DingtalkTarget, DingtalkAccount]):
         result: Mapping[str, Any] = found if isinstance(found, dict) else {}
         to = str(target.user or target.department)
         for field, (code, meaning) in _RESULTS.items():
-            if to in {str(each) for each in result.get(field) or ()}:
+            if to in _ids(result.get(field)):
                 return replace(answer, meaning=meaning, code=code)
         known = target.department is not None and any(
             result.get(field) for field in ("read_user_id_list", "unread_user_id_list")
@@ -134,7 +135,13 @@ class DingtalkChannel(AccountChannel[DingtalkTarget, DingtalkAccount]):
 
         async def ask(token: str) -> ApiAnswer:
             response = await self.call(account, "POST", url, message, params={"access_token": token})
-            return answer_of(response, "errcode", CODES, OPERATOR)
+            answer = answer_of(response, "errcode", CODES, OPERATOR)
+            if answer.code != "88":
+                return answer
+            # The code of the gateway in front: what it refused, such as the token, is in the sub code.
+            sub = str(answer.document.get("sub_code"))
+            found = CODES.get(int(sub), DELIVERED) if re.fullmatch("[0-9]{1,9}", sub, re.ASCII) else DELIVERED
+            return answer if found is DELIVERED else replace(answer, meaning=found, code=f"88 {sub}")
 
         return await with_token(self._tokens[target.account], ask)
 
@@ -156,10 +163,17 @@ _RESULTS: Mapping[str, tuple[str, Meaning]] = {
     "invalid_dept_id_list": ("invalid", Meaning(kind=OutcomeKind.REJECTED, fault=Fault.RECEIVER, disable=True)),
     # Over the limit of a day, or the same content as an earlier notice of this day.
     "forbidden_user_id_list": ("forbidden", CONTENT),
+    "forbidden_list": ("forbidden", CONTENT),
     "failed_user_id_list": ("failed", Meaning(kind=OutcomeKind.REJECTED, fault=Fault.PROVIDER)),
     "read_user_id_list": ("read", DELIVERED),
     "unread_user_id_list": ("unread", DELIVERED),
 }
+
+
+def _ids(value: Any) -> set[str]:
+    """The ids of a list, whose members are ids or objects that have one."""
+    found = value if isinstance(value, list) else ()
+    return {str(each.get("userid") if isinstance(each, dict) else each) for each in found}
 
 
 def _markdown(content: ChatContent) -> dict[str, object]:

@@ -73,7 +73,7 @@ class FeishuChannel(AccountChannel[FeishuTarget, FeishuAccount]):
         return HookPost(url=target.webhook.get_secret_value(), message=message) if target.webhook else None
 
     def read_hook(self, response: ProviderResponse) -> ApiAnswer:
-        return answer_of(response, "code", BOT_CODES, OPERATOR)
+        return answer_of(response, "code", BOT_CODES, OPERATOR, or_field="StatusCode")
 
     async def send(
         self, request: SendRequest, target: FeishuTarget, account: FeishuAccount, content: ChatContent

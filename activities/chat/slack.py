@@ -1,5 +1,6 @@
 """SlackChannel: incoming webhooks, and chat.postMessage of a bot. docs.slack.dev/apis/web-api/rate-limits"""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -17,6 +18,7 @@ from activities.providers.answers import (
     UNKNOWN,
     Meaning,
     busy,
+    is_page,
 )
 from activities.providers.http import ProviderResponse, parse_object
 from activities.providers.token_calls import ApiAnswer
@@ -36,6 +38,8 @@ ERRORS: Mapping[str, Meaning] = {
     **dict.fromkeys(("fatal_error", "internal_error"), UNKNOWN),
     **dict.fromkeys(("service_unavailable", "request_timeout", "team_added_to_org"), TRANSIENT),
 }
+#: The errors that a reason may show.
+_ERROR = re.compile(r"[a-z_]{2,60}", re.ASCII)
 #: Errors of chat.update and chat.delete for a message that is not there, or that cannot be changed any more.
 GONE_MESSAGES = frozenset({"message_not_found", "edit_window_closed", "cant_update_message"})
 #: What each status of an incoming webhook means.
@@ -57,8 +61,12 @@ class SlackChannel(AccountChannel[SlackTarget, SlackAccount]):
 
     def read_hook(self, response: ProviderResponse) -> ApiAnswer:
         code = response.status
-        meaning = STATUSES.get(code, TRANSIENT).after(response.retry_after)
-        return ApiAnswer(meaning=meaning, code=str(code), text=response.text)
+        meaning = STATUSES.get(code, TRANSIENT)
+        if code < 300 and response.text.strip() != "ok":
+            meaning = UNKNOWN  # Slack says ok; others, such as a proxy, may say anything
+        elif meaning is HOOK_GONE and is_page(response.text):
+            meaning = OPERATOR
+        return ApiAnswer(meaning=meaning.after(response.retry_after), code=str(code), text=response.shown)
 
     async def send(
         self,
@@ -72,7 +80,9 @@ class SlackChannel(AccountChannel[SlackTarget, SlackAccount]):
         if answer.meaning is not DELIVERED:
             return answer
         # Conversation and time stamp: what chat.update and chat.delete need.
-        return replace(answer, provider_id=f"{answer.document.get('channel')}/{answer.document.get('ts')}")
+        channel, ts = answer.document.get("channel"), answer.document.get("ts")
+        sent = f"{channel}/{ts}" if isinstance(channel, str) and isinstance(ts, str) else None
+        return replace(answer, provider_id=sent)
 
     async def edit(
         self,
@@ -94,14 +104,17 @@ class SlackChannel(AccountChannel[SlackTarget, SlackAccount]):
         answer = parse_object(response.text)
         if response.status == 200 and answer.get("ok") is True:
             return ApiAnswer(meaning=DELIVERED, code="ok", document=answer)
-        code = shortened(str(answer.get("error", response.status)), 60)
+        found = answer.get("error")
+        code = found if isinstance(found, str) and _ERROR.fullmatch(found) else str(response.status)
         if response.status == 429:
             meaning = busy(1)
-        elif response.status >= 500 or not answer:
-            meaning = TRANSIENT
+        elif code in ERRORS:
+            meaning = ERRORS[code]
+        elif answer.get("ok") is not False and response.status < 300:
+            meaning = UNKNOWN  # not an answer of Slack
         else:
-            meaning = ERRORS.get(code, OPERATOR)
-        return ApiAnswer(meaning=meaning.after(response.retry_after), code=code, text=response.text)
+            meaning = TRANSIENT if response.status >= 500 or not answer else OPERATOR
+        return ApiAnswer(meaning=meaning.after(response.retry_after), code=code, text=response.shown)
 
 
 def _message(content: ChatContent) -> dict[str, object]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from activities.chat.channel import ChatChannel, HookPost
 from activities.chat.content import ChatContent
-from activities.providers.answers import CONTENT, DELIVERED, HOOK_GONE, OPERATOR, TRANSIENT, Meaning, busy
+from activities.providers.answers import CONTENT, DELIVERED, HOOK_GONE, OPERATOR, TRANSIENT, Meaning, busy, is_page
 from activities.providers.http import ProviderResponse
 from activities.providers.token_calls import ApiAnswer
 from activities.rendering.text import shortened_bytes
@@ -35,8 +35,9 @@ class TeamsChannel(ChatChannel[TeamsTarget]):
         code = response.status
         meaning = STATUSES.get(code, TRANSIENT)
         if code in {401, 403, 404}:
-            meaning = HOOK_GONE if any(word in response.text.lower() for word in _GONE) else OPERATOR
-        return ApiAnswer(meaning=meaning.after(response.retry_after), code=str(code), text=response.text)
+            says_so = not is_page(response.text) and any(word in response.text.lower() for word in _GONE)
+            meaning = HOOK_GONE if says_so else OPERATOR
+        return ApiAnswer(meaning=meaning.after(response.retry_after), code=str(code), text=response.shown)
 
 
 def _message(content: ChatContent) -> dict[str, object]:

@@ -11,7 +11,7 @@ from activities.chat.account_channel import AccountChannel, MessageGone
 from activities.chat.channel import HookPost
 from activities.chat.content import ChatContent
 from activities.providers.accounts import TelegramAccount
-from activities.providers.answers import CONTENT, DELIVERED, GONE, OPERATOR, TRANSIENT, Meaning, busy
+from activities.providers.answers import CONTENT, DELIVERED, GONE, OPERATOR, TRANSIENT, UNKNOWN, Meaning, busy
 from activities.providers.http import parse_object
 from activities.providers.token_calls import ApiAnswer
 from activities.rendering.text import shortened
@@ -39,6 +39,7 @@ DESCRIPTIONS: Mapping[str, Meaning] = {
     "group chat was upgraded": TRANSIENT,
     "not enough rights": OPERATOR,
     "have no rights": OPERATOR,
+    "need administrator rights": OPERATOR,
 }
 #: The same of a message that is not there, or that cannot be changed any more.
 GONE_MESSAGES = ("message to edit not found", "message can't be edited", "message_id_invalid")
@@ -64,7 +65,8 @@ class TelegramChannel(AccountChannel[TelegramTarget, TelegramAccount]):
             return answer
         result = answer.document.get("result")
         sent = result.get("message_id") if isinstance(result, dict) else None
-        return replace(answer, provider_id=str(sent) if isinstance(sent, int) else None)
+        is_id = isinstance(sent, int) and not isinstance(sent, bool)
+        return replace(answer, provider_id=str(sent) if is_id else None)
 
     async def edit(
         self, target: TelegramTarget, account: TelegramAccount, content: ChatContent, message_id: str
@@ -84,7 +86,7 @@ class TelegramChannel(AccountChannel[TelegramTarget, TelegramAccount]):
         """Call a method that writes a text."""
         message = {**message, "link_preview_options": {"is_disabled": True}}
         answer = await self._ask(account, api_method, {**message, **_html(content)})
-        if "can't parse entities" in _description(answer.document):
+        if answer.meaning is not DELIVERED and "can't parse entities" in _description(answer.document):
             # The template's own markup is not valid: the text without any is better than none.
             return await self._ask(account, api_method, {**message, **_plain(content)})
         return answer
@@ -93,13 +95,17 @@ class TelegramChannel(AccountChannel[TelegramTarget, TelegramAccount]):
         """Call a method of the Bot API."""
         token = account.token.get_secret_value()
         url, shown = (f"{account.url}/bot{each}/{api_method}" for each in (token, REDACTED))
-        response = await self.call(account, "POST", url, message, shown=shown)
+        response = await self.call(account, "POST", url, message, shown=shown, secrets=[token])
         answer = parse_object(response.text)
         if response.status == 200 and answer.get("ok") is True:
             return ApiAnswer(meaning=DELIVERED, code="ok", document=answer)
-        code = answer.get("error_code", response.status)
-        code = code if isinstance(code, int) else response.status
-        if code >= 500 or not answer:
+        found = answer.get("error_code")
+        code = found if isinstance(found, int) and 400 <= found < 600 else response.status
+        if code < 300 and answer.get("ok") is not False:
+            meaning = UNKNOWN  # not an answer of Telegram
+        elif code == 429:
+            meaning = CODES[code]
+        elif code >= 500 or not answer:
             meaning = TRANSIENT
         elif code == 400:
             description = _description(answer)
@@ -108,7 +114,7 @@ class TelegramChannel(AccountChannel[TelegramTarget, TelegramAccount]):
             meaning = CODES.get(code, OPERATOR)
         asked = _parameters(answer).get("retry_after")
         wait = float(asked) if isinstance(asked, int) and 0 <= asked < 10**6 else response.retry_after
-        return ApiAnswer(meaning=meaning.after(wait), code=str(code), document=answer, text=response.text)
+        return ApiAnswer(meaning=meaning.after(wait), code=str(code), document=answer, text=response.shown)
 
     async def _move(self, request: SendRequest, target: TelegramTarget, chat_id: str) -> None:
         """Store the new id of the chat, unless the subscription was changed meanwhile."""
@@ -120,7 +126,8 @@ class TelegramChannel(AccountChannel[TelegramTarget, TelegramAccount]):
 def _moved_to(answer: ApiAnswer) -> str | None:
     """The new id of a group that became a supergroup."""
     moved_to = _parameters(answer.document).get("migrate_to_chat_id")
-    return str(moved_to) if isinstance(moved_to, int) and not isinstance(moved_to, bool) else None
+    is_id = isinstance(moved_to, int) and not isinstance(moved_to, bool) and abs(moved_to) < 2**63
+    return str(moved_to) if is_id and answer.meaning is not DELIVERED else None
 
 
 def _parameters(answer: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -1,5 +1,6 @@
 """WecomChannel: the bots of groups, and messages of an application. developer.work.weixin.qq.com/document/path/90236"""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -75,7 +76,7 @@ class WecomChannel(AccountChannel[WecomTarget, WecomAccount]):
             ("invalidparty", target.party, HOOK_GONE),
             ("invalidtag", target.tag, HOOK_GONE),
         ):
-            if given is not None and given in str(answer.document.get(field) or "").split("|"):
+            if given is not None and given.casefold() in _ids(answer.document.get(field)):
                 return ApiAnswer(meaning=meaning, code=field, text=answer.text)
         sent = answer.document.get("msgid")
         return replace(answer, provider_id=sent if isinstance(sent, str) else None)
@@ -99,6 +100,12 @@ class WecomChannel(AccountChannel[WecomTarget, WecomAccount]):
         )
 
 
+def _ids(value: object) -> set[str]:
+    """The ids of a list, or of a text with | between them. WeCom's ignore case."""
+    found = value if isinstance(value, list) else re.split(r"[|,]", str(value or ""))
+    return {str(each).strip().casefold() for each in found}
+
+
 def _message(
     request: SendRequest, target: WecomTarget, account: WecomAccount, content: ChatContent
 ) -> dict[str, object]:
@@ -110,7 +117,7 @@ def _message(
         **{name: value for name, value in to.items() if value is not None},
         "msgtype": "text",
         "agentid": account.agent_id,
-        "text": {"content": shortened_bytes(f"{content.title}\n{content.text}".strip(), MAX_TEXT)},
+        "text": {"content": shortened_bytes(f"{content.escaped_title}\n{content.text}".strip(), MAX_TEXT)},
         "enable_duplicate_check": 1,
         "duplicate_check_interval": DUPLICATE_SECONDS,
         "delivery": request.id,

@@ -62,6 +62,15 @@ def classify_error(error: BaseException) -> Outcome:
     return Outcome(kind=kind, reason=reason)
 
 
+def classify_sent(error: BaseException) -> Outcome:
+    """The same for a request that must not arrive twice: unknown, if it may have arrived."""
+    outcome = classify_error(error)
+    may_have_arrived = (
+        outcome.kind is OutcomeKind.DEFERRED and not is_before_sending(error) and not proxy_failure(error)
+    )
+    return outcome.model_copy(update={"kind": OutcomeKind.UNKNOWN}) if may_have_arrived else outcome
+
+
 def _without_cause(outcome: Outcome) -> Outcome:
     """The outcome with its cause for the operator only."""
     for plain in ("TLS failed", "connect failed", "connection lost"):

@@ -50,6 +50,11 @@ def busy(seconds: float) -> Meaning:
     return Meaning(kind=OutcomeKind.DEFERRED, wait=seconds, throttle=True)
 
 
+def is_page(text: str) -> bool:
+    """Whether a response is a web page, such as that of a proxy, in place of the provider's answer."""
+    return text.lstrip()[:1] == "<"
+
+
 def outcome_of(
     meaning: Meaning, reason: str, request: SendRequest, *, response: str | None = None, provider_id: str | None = None
 ) -> Outcome:

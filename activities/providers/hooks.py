@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from activities.egress.capped import read_start
-from activities.egress.failures import CLIENT_ERRORS, COMMON_HEADERS, classify_error, is_before_sending, redact
+from activities.egress.failures import CLIENT_ERRORS, COMMON_HEADERS, classify_sent, is_before_sending, redact
 from activities.egress.policy import Egress, EgressRefused, timeouts
 from activities.egress.retry_after import retry_after
 from activities.providers.http import ProviderResponse
 from activities.sending.exchanges import note_exchange
-from activities.sending.redaction import Reply, http_exchange
+from activities.sending.redaction import Reply, http_exchange, url_secrets
 from bellwire.deliveries import Outcome, OutcomeKind
 from bellwire.exchanges import REDACTED
 from bellwire.formats.storable import storable_json
@@ -47,7 +47,8 @@ class Hooks:
         headers = {**COMMON_HEADERS, "content-type": "application/json; charset=utf-8"}
         dialled = self._egress.dialling()
         shown = f"{urlsplit(url).scheme}://{urlsplit(url).netloc}/{REDACTED}"
-        note = partial(http_exchange, "POST", shown, headers, body)
+        secrets = url_secrets(url)
+        note = partial(http_exchange, "POST", shown, headers, body, known=secrets)
         try:
             async with self._session.post(
                 checked, data=body, headers=headers, allow_redirects=False, timeout=self._timeout
@@ -59,11 +60,12 @@ class Hooks:
                 return ProviderResponse(
                     status=response.status,
                     headers=response.headers,
-                    text=storable_json(start.decode(errors="replace")),
+                    text=storable_json(start.decode("utf-8-sig", errors="replace")),
                     retry_after=retry_after(response.headers.get("retry-after"), now=time.time()),
+                    secrets=secrets,
                 )
         except CLIENT_ERRORS as error:
             if dialled.private or not is_before_sending(error):
                 note_exchange(partial(note, None, private=dialled.private))
             # The client's error names the address, so it is not chained.
-            raise HookFailed(redact(classify_error(error), error, dialled, delivery=delivery)) from None
+            raise HookFailed(redact(classify_sent(error), error, dialled, delivery=delivery)) from None

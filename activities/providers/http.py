@@ -5,8 +5,8 @@ Few providers accept the same request twice without sending twice, so the differ
 
 import json
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 from urllib.parse import urlencode
@@ -20,11 +20,13 @@ from activities.egress.policy import as_given
 from activities.egress.responses import ResponseConnector
 from activities.egress.retry_after import retry_after
 from activities.sending.exchanges import note_exchange
-from activities.sending.redaction import Reply, http_exchange
+from activities.sending.redaction import Reply, http_exchange, without_secrets
 from bellwire.formats.storable import storable_json
 
 #: Largest response in bytes. A page of 200 messages that Twilio lists has about 400 kB.
 MAX_RESPONSE_BYTES = 8 * 1024 * 1024
+#: Characters of a response that are recorded, before credentials are taken out of them.
+_SHOWN = 16 * 1024
 #: The share of a call's timeout for connecting. A connect timeout is known to have sent nothing.
 CONNECT_SHARE = 1 / 3
 
@@ -63,6 +65,13 @@ class ProviderResponse:
     headers: CIMultiDictProxy[str]
     #: Seconds from its Retry-After header; None without one.
     retry_after: float | None
+    #: The credentials of the request, which some providers repeat in their responses.
+    secrets: Sequence[str] = field(default=(), repr=False)
+
+    @property
+    def shown(self) -> str:
+        """The text without the request's credentials, for the record of the attempt."""
+        return without_secrets(self.text[:_SHOWN], self.secrets)
 
 
 def provider_session() -> aiohttp.ClientSession:
@@ -86,15 +95,17 @@ async def call(
     params: Mapping[str, str] | None = None,
     data: str | bytes | None = None,
     shown: str | None = None,
+    secrets: Sequence[str] = (),
 ) -> ProviderResponse:
     """Send one request, note the exchange, return the response. Redirects are not followed. Raises NotSent or ResponseLost.
 
-    `shown` is noted in place of a URL that contains a secret.
+    `shown` is noted in place of a URL that contains a secret, which is one of `secrets`.
     """
     if session.closed:
         raise NotSent("session closed")
     full_url = f"{url}?{urlencode(params)}" if params else url
-    note = partial(http_exchange, method, shown or full_url, headers, data)
+    secrets = [*secrets, *_credentials(headers, params or {})]
+    note = partial(http_exchange, method, shown or full_url, headers, data, known=secrets)
     try:
         target = as_given(full_url)
     except ValueError:
@@ -110,8 +121,19 @@ async def call(
         if isinstance(failure, ResponseLost):
             note_exchange(partial(note, None))
         raise failure from error
+    except ValueError:  # a header with a control character, such as that of a token
+        raise NotSent("bad header") from None
     note_exchange(partial(note, Reply(response.status, response.reason, response.headers, text)))
-    return ProviderResponse(status=response.status, text=text, headers=response.headers, retry_after=seconds)
+    return ProviderResponse(
+        status=response.status, text=text, headers=response.headers, retry_after=seconds, secrets=secrets
+    )
+
+
+def _credentials(headers: Mapping[str, str], params: Mapping[str, str]) -> list[str]:
+    """The access token of a request, in a header or a parameter."""
+    header = next((value for name, value in headers.items() if name.lower() == "authorization"), "")
+    named = (value for name, value in params.items() if "token" in name or "secret" in name)
+    return [each for each in (header.rpartition(" ")[2], *named) if each]
 
 
 def translate(error: Exception) -> NotSent | ResponseLost:

@@ -1,21 +1,27 @@
 """Calls of a provider's API with an access token, and the outcome of an attempt that makes one."""
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from activities.providers.answers import TRANSIENT, UNKNOWN, Meaning, blocked, outcome_of
+from activities.providers.answers import TRANSIENT, UNKNOWN, Meaning, blocked, busy, outcome_of
 from activities.providers.http import NotSent, ProviderResponse, ResponseLost, parse_object
 from activities.providers.tokens import Tokens, TokenUnavailable
-from bellwire.deliveries import Outcome
+from bellwire.deliveries import Outcome, OutcomeKind
 from bellwire.sends import SendRequest
 
 #: Longest code that a reason shows, in characters.
 MAX_CODE = 40
+<<<<<<< HEAD
 #: What an operator does whose account gets no token.
 TOKEN_REMEDY = (
     "check the ids and the secret of the account in BELLWIRE_ACCOUNTS, and the addresses that the provider allows"  # noqa: S105
 )
+=======
+#: A number that is written as a text.
+_NUMBER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
+>>>>>>> main
 #: Tokens after the first one that an attempt tries. A token that another worker has got may have died before it is used here.
 MAX_RENEWALS = 2
 
@@ -33,18 +39,33 @@ class ApiAnswer:
     provider_id: str | None = None
 
 
-def answer_of(response: ProviderResponse, field_name: str, codes: Mapping[int, Meaning], other: Meaning) -> ApiAnswer:
-    """The answer of an API that says with a number in a field whether it did what it was asked, mostly with status 200."""
+def answer_of(
+    response: ProviderResponse, field_name: str, codes: Mapping[int, Meaning], other: Meaning, *, or_field: str = ""
+) -> ApiAnswer:
+    """The answer of an API that says with a number in a field whether it did what it was asked, mostly with status 200.
+
+    `or_field`: where the number is if not in that field.
+    """
     document = parse_object(response.text)
-    code = document.get(field_name)
-    if isinstance(code, bool) or not isinstance(code, int):
+    code = _number(document.get(field_name))
+    if code is None:
+        code = _number(document.get(or_field))
+    if code is None:
         # A proxy, or an outage: a document without the code says nothing about the message.
-        meaning = TRANSIENT if response.status >= 400 else UNKNOWN
-        return ApiAnswer(meaning=meaning, code=str(response.status), text=response.text)
+        meaning = busy(60) if response.status == 429 else TRANSIENT if response.status >= 300 else UNKNOWN
+        return ApiAnswer(meaning=meaning.after(response.retry_after), code=str(response.status), text=response.shown)
     meaning = codes.get(code, other)
+    if meaning.kind is OutcomeKind.DELIVERED and response.status >= 300:
+        meaning = UNKNOWN  # it says both
     return ApiAnswer(
-        meaning=meaning.after(response.retry_after), code=str(code)[:MAX_CODE], document=document, text=response.text
+        meaning=meaning.after(response.retry_after), code=str(code)[:MAX_CODE], document=document, text=response.shown
     )
+
+
+def _number(value: Any) -> int | None:
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 async def with_token(tokens: Tokens, call: Callable[[str], Awaitable[ApiAnswer]]) -> ApiAnswer:

@@ -10,7 +10,7 @@ import aiohttp
 
 from activities.providers.accounts import Account
 from activities.providers.http import call, limits, parse_object
-from activities.providers.tokens import IssuedToken, Tokens, TokenUnavailable
+from activities.providers.tokens import IssuedToken, Tokens, TokenUnavailable, issued_token
 from bellwire.registry import Registry
 
 AnyAccount = TypeVar("AnyAccount", bound=Account)
@@ -49,11 +49,12 @@ async def request_token(session: aiohttp.ClientSession, request: TokenRequest) -
         shown=request.url,
     )
     document = parse_object(response.text)
-    token, life = document.get(request.token_field), document.get(request.life_field)
+    issued = issued_token(document.get(request.token_field), document.get(request.life_field))
     code = document.get(request.code_field, 0)
-    if code == 0 and isinstance(token, str) and token and isinstance(life, int):
-        return IssuedToken(token=token, life=life)
-    known = isinstance(code, int) and code not in {0, -1} and response.status < 500
+    if code == 0 and issued is not None:
+        return issued
+    is_number = isinstance(code, int) and not isinstance(code, bool)
+    known = is_number and code not in {0, -1} and response.status < 500
     wait = request.passing.get(code) if known else None
     raise TokenUnavailable(
         f"{request.name} {code if known else response.status}",

@@ -5,6 +5,7 @@ the others go on with the token that they have, or wait for the new one.
 """
 
 import asyncio
+import math
 import re
 import time
 import uuid
@@ -12,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import structlog
 
@@ -29,6 +31,8 @@ CLAIM, LOOK_SECONDS = timedelta(seconds=30), 0.1
 PAUSE_SECONDS = 5.0
 #: Bounds in seconds of a token's life, whatever the provider says.
 LIFE_BOUNDS = (1.0, 30 * 86_400.0)
+#: The life of a token that comes without one.
+ASSUMED_LIFE = 600.0
 #: What a token is made of, since it is sent in headers and URLs.
 _TOKEN = re.compile(r"[!-~]{1,8192}")
 
@@ -57,6 +61,16 @@ class TokenUnavailable(Exception):
     def again(self) -> "TokenUnavailable":
         """The same for another send."""
         return TokenUnavailable(str(self), operator=self.operator, retry_after=self.retry_after)
+
+
+def issued_token(token: Any, life: Any) -> IssuedToken | None:
+    """The token of an answer, however its life is written; None if it is no token."""
+    if not isinstance(token, str) or not token:
+        return None
+    if isinstance(life, str) and re.fullmatch("[0-9]{1,12}", life, re.ASCII):
+        life = int(life)
+    is_number = isinstance(life, int) or (isinstance(life, float) and math.isfinite(life))
+    return IssuedToken(token=token, life=life if is_number and not isinstance(life, bool) else ASSUMED_LIFE)
 
 
 class Tokens:

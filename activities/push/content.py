@@ -8,13 +8,17 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from activities.rendering.renderer import Renderer
-from activities.rendering.text import one_line, shortened
+from activities.rendering.text import one_line, shortened, shortened_bytes
 from bellwire.sends import SendRequest
 
 #: Longest title and body, in characters. Phones show less.
 MAX_TITLE, MAX_BODY = 120, 500
 #: Bytes of data. Push services take about 4 kB in all, and some relays 2.5 kB.
 MAX_DATA = 1_500
+#: Bytes of the URL of a page; a longer one is left out.
+MAX_URL = 800
+#: Bytes of all texts as JSON: the body is cut to what is left. FCM gets the URL twice.
+MAX_TEXTS, LEAST_BODY = 3_700, 100
 #: Bytes of the id by which a device replaces a notice.
 MAX_COLLAPSE_ID = 64
 #: How long a push service keeps a push for a device that is not connected.
@@ -45,17 +49,38 @@ async def push_content(renderer: Renderer, request: SendRequest) -> PushContent:
     fields = {str(name): _text(value) for name, value in data.items()} if isinstance(data, dict) else {}
     if len(json.dumps(fields)) > MAX_DATA:
         fields = {name: fields[name] for name in ("delivery", "event", "type") if name in fields}
+    title = one_line(texts["push.title"], limit=MAX_TITLE) or request.event.type[:MAX_TITLE]
+    # Another scheme could run a script or open an app.
+    page = url if _scheme(url) in {"https", "http"} and _size(url) <= MAX_URL else None
     replaced = {} if request.notice_id == request.id else {"notice": request.notice_id}
+    room = MAX_TEXTS - _size(title) - 2 * _size(page or "") - _size({**replaced, **fields})
     return PushContent(
-        title=one_line(texts["push.title"], limit=MAX_TITLE) or request.event.type[:MAX_TITLE],
-        body=shortened(texts["push.body"], MAX_BODY),
-        # Another scheme could run a script or open an app.
-        url=url if urlsplit(url).scheme in {"https", "http"} else None,
+        title=title,
+        body=_fitting(shortened(texts["push.body"], MAX_BODY), max(room, LEAST_BODY)),
+        url=page,
         badge=int(badge) if badge.isascii() and badge.isdecimal() and len(badge) < 6 else None,
         notice_id=request.notice_id,
         data={"delivery": request.id, **replaced, **fields},
         at=request.delivery.updated_at,
     )
+
+
+def _scheme(url: str) -> str:
+    try:
+        return urlsplit(url).scheme
+    except ValueError:
+        return ""
+
+
+def _size(value: Any) -> int:
+    """Bytes as JSON."""
+    return len(json.dumps(value, ensure_ascii=False).encode())
+
+
+def _fitting(text: str, limit: int) -> str:
+    while _size(text) > limit:
+        text = shortened_bytes(text, len(text.encode()) * 9 // 10)
+    return text
 
 
 def collapse_id(notice_id: str) -> str:

@@ -1,6 +1,7 @@
 """Fcm: pushes over Firebase Cloud Messaging, HTTP v1. firebase.google.com/docs/reference/fcm/rest"""
 
 import json
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -12,10 +13,21 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from activities.providers.accounts import FcmAccount
-from activities.providers.answers import CONTENT, DELIVERED, GONE, OPERATOR, RENEW, TRANSIENT, Meaning, busy, no_account
+from activities.providers.answers import (
+    CONTENT,
+    DELIVERED,
+    GONE,
+    OPERATOR,
+    RENEW,
+    TRANSIENT,
+    UNKNOWN,
+    Meaning,
+    busy,
+    no_account,
+)
 from activities.providers.http import ProviderResponse, call, limits, parse_object
 from activities.providers.token_calls import ApiAnswer, outcome_of_call, with_token
-from activities.providers.tokens import IssuedToken, Tokens, TokenUnavailable
+from activities.providers.tokens import IssuedToken, Tokens, TokenUnavailable, issued_token
 from activities.push.content import KEPT, PushContent, collapse_id
 from activities.push.encryption import signed_token
 from bellwire.deliveries import Fault, Outcome, OutcomeKind
@@ -33,8 +45,8 @@ CODES: Mapping[str, Meaning] = {
     **dict.fromkeys(("QUOTA_EXCEEDED", "RESOURCE_EXHAUSTED"), busy(60)),
     **dict.fromkeys(("UNAVAILABLE", "INTERNAL"), Meaning(kind=OutcomeKind.DEFERRED, wait=10)),
 }
-#: What the statuses of answers without a known code mean. Others above 500 are deferred, and below they are the operator's.
-STATUSES: Mapping[int, Meaning] = {401: RENEW, 429: busy(60)}
+#: What the statuses of answers without a known code mean; others, see `_of_status`.
+STATUSES: Mapping[int, Meaning] = {401: RENEW, 413: CONTENT, 429: busy(60)}
 
 
 class Fcm:
@@ -75,7 +87,7 @@ class Fcm:
         document = parse_object(response.text)
         name = document.get("name")
         if response.status == 200 and isinstance(name, str):
-            return ApiAnswer(meaning=DELIVERED, code="200", text=response.text, provider_id=name)
+            return ApiAnswer(meaning=DELIVERED, code="200", text=response.shown, provider_id=name)
         return _refusal(response, document)
 
     async def _issue(self, name: str, account: FcmAccount) -> IssuedToken:
@@ -97,9 +109,9 @@ class Fcm:
             data=urlencode({"grant_type": GRANT, "assertion": signed_token(claims, self._keys[name])}),
         )
         document = parse_object(response.text)
-        token, life = document.get("access_token"), document.get("expires_in")
-        if response.status == 200 and isinstance(token, str) and token and isinstance(life, int):
-            return IssuedToken(token=token, life=life)
+        issued = issued_token(document.get("access_token"), document.get("expires_in"))
+        if response.status == 200 and issued is not None:
+            return issued
         code = response.status
         raise TokenUnavailable(f"FCM {code}", operator=400 <= code < 429, retry_after=response.retry_after)
 
@@ -107,22 +119,33 @@ class Fcm:
 def _refusal(response: ProviderResponse, document: Mapping[str, Any]) -> ApiAnswer:
     found = document.get("error")
     error: Mapping[str, Any] = found if isinstance(found, dict) else {}
-    details = [each for each in error.get("details") or () if isinstance(each, dict)]
-    named = (each.get("errorCode") for each in details if str(each.get("@type", "")).endswith("FcmError"))
-    code = str(next((each for each in named if each), None) or error.get("status") or response.status)[:40]
+    details = _objects(error.get("details"))
+    named = [each.get("errorCode") for each in details if str(each.get("@type", "")).endswith("FcmError")]
+    code = str(next((each for each in (*named, error.get("status")) if _is_code(each)), response.status))
     meaning = _invalid(details) if code == "INVALID_ARGUMENT" else CODES.get(code)
     if meaning is None:
-        meaning = STATUSES.get(response.status, TRANSIENT if response.status >= 500 else OPERATOR)
-    return ApiAnswer(meaning=meaning.after(response.retry_after), code=code, text=response.text)
+        meaning = STATUSES.get(response.status, _of_status(response.status))
+    return ApiAnswer(meaning=meaning.after(response.retry_after), code=code, text=response.shown)
+
+
+def _of_status(status: int) -> Meaning:
+    """An answer whose code is not known."""
+    return TRANSIENT if status >= 500 else OPERATOR if status >= 300 else UNKNOWN
+
+
+def _objects(value: Any) -> list[Mapping[str, Any]]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def _is_code(value: Any) -> bool:
+    """Whether a reason may show it: the names of Google's codes are in capitals, and tell nobody's token."""
+    return isinstance(value, str) and re.fullmatch("[A-Z_]{2,40}", value) is not None
 
 
 def _invalid(details: Sequence[Mapping[str, Any]]) -> Meaning:
     """The token, if a violation of a field says so; otherwise the content: a payload that is not valid fails for each token."""
     fields = [
-        str(violation.get("field", ""))
-        for each in details
-        for violation in each.get("fieldViolations") or ()
-        if isinstance(violation, dict)
+        str(violation.get("field", "")) for each in details for violation in _objects(each.get("fieldViolations"))
     ]
     return GONE if "message.token" in fields else CONTENT
 

@@ -11,7 +11,7 @@ import aiohttp
 from yarl import URL
 
 from activities.egress.capped import read_start
-from activities.egress.failures import CLIENT_ERRORS, COMMON_HEADERS, classify_error, is_before_sending, redact
+from activities.egress.failures import CLIENT_ERRORS, COMMON_HEADERS, classify_sent, is_before_sending, redact
 from activities.egress.policy import Egress, EgressRefused, timeouts
 from activities.egress.retry_after import retry_after
 from activities.providers.accounts import VapidKey
@@ -22,6 +22,7 @@ from activities.providers.answers import (
     OPERATOR,
     RENEW,
     TRANSIENT,
+    UNKNOWN,
     Meaning,
     blocked,
     busy,
@@ -30,7 +31,7 @@ from activities.providers.answers import (
 from activities.push.content import KEPT, PushContent
 from activities.push.encryption import base64url, encrypt, from_base64url, private_key, public_bytes, signed_token
 from activities.sending.exchanges import note_exchange
-from activities.sending.redaction import Reply, http_exchange
+from activities.sending.redaction import Reply, http_exchange, url_secrets, without_secrets
 from bellwire.deliveries import Outcome, OutcomeKind
 from bellwire.exchanges import REDACTED
 from bellwire.sends import SendRequest
@@ -115,6 +116,7 @@ class WebPush:
         """What the answer means, None without one, and the outcome."""
         dialled = self._egress.dialling()
         shown = f"https://{urlsplit(browser.endpoint).hostname}/{REDACTED}"
+        secrets = url_secrets(browser.endpoint)
         note = partial(http_exchange, "POST", shown, headers, b"")
         try:
             async with self._session.post(
@@ -122,19 +124,19 @@ class WebPush:
             ) as response:
                 self._egress.check_forwarded(response)
                 start = await read_start(response, RESPONSE_BYTES)
-                note_exchange(
-                    partial(
-                        note, Reply(response.status, response.reason, response.headers, start), private=dialled.private
-                    )
-                )
+                # With the URL of the message, anybody can delete it.
+                secrets += url_secrets(response.headers.get("location", ""))
+                reply = Reply(response.status, response.reason, response.headers, start)
+                note_exchange(partial(note, reply, private=dialled.private, known=secrets))
                 code, wait = response.status, retry_after(response.headers.get("retry-after"), now=self._clock())
-                meaning = STATUSES.get(code, TRANSIENT).after(wait)
+                meaning = STATUSES.get(code, TRANSIENT if code >= 300 else UNKNOWN).after(wait)
         except CLIENT_ERRORS as error:
             if dialled.private or not is_before_sending(error):
                 note_exchange(partial(note, None, private=dialled.private))
-            return None, redact(classify_error(error), error, dialled, delivery=request.id)
-        # Not the message's Location as its id: with that URL, anybody can delete the message.
-        return meaning, outcome_of(meaning, f"Web Push {code}", request, response=start.decode(errors="replace"))
+            return None, redact(classify_sent(error), error, dialled, delivery=request.id)
+        # Not the message's Location as its id, either.
+        text = without_secrets(start.decode(errors="replace"), secrets)
+        return meaning, outcome_of(meaning, f"Web Push {code}", request, response=text)
 
     def _authorization(self, account: str, endpoint: str, *, rejected: str | None = None) -> str:
         """VAPID: a token for this push service, which is reused until half of its life is over, or it is rejected."""

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from bellwire.exchanges import MAX_BODY, MAX_HEAD, REDACTED, Exchange
 from bellwire.formats.storable import storable
@@ -73,6 +73,8 @@ _PATTERNS = tuple(
         (_WORDS, rf"(?<![\w.-])({_NAME}[\"']?\s{{0,9}}[:=]\s{{0,9}}{_OPEN})[^\s\"'&,;<>{{}}\\]+", rf"\1{REDACTED}"),
     )
 )
+#: A part of a path that everybody knows, such as services or cgi-bin.
+_WORD = re.compile(r"[a-z-]{1,12}")
 _QUERY = re.compile(r"\?[^\s\"'<>,]+")
 #: A part of a path that looks like a token: long, with letters and digits.
 _TOKEN_IN_PATH = re.compile(r"(?<=/)(?=[^/?]*[0-9])(?=[^/?]*[A-Za-z])[\w.~%+=-]{20,}(?=/|$)")
@@ -95,9 +97,10 @@ def http_exchange(
     reply: Reply | None,
     *,
     private: bool = False,
+    known: Iterable[str] = (),
 ) -> Exchange:
-    """The exchange of a request. With `private`, it tells nothing of what happened in the network."""
-    secrets = _secrets_of(headers)
+    """The exchange of a request. With `private`, it tells nothing of what happened in the network. `known`: secrets in it."""
+    secrets = sorted({*_secrets_of(headers), *known}, key=len, reverse=True)
     parts = urlsplit(url)
     lines = [f"{method} {_target(parts.path or '/', parts.query)} HTTP/1.1", f"host: {parts.netloc.rpartition('@')[2]}"]
     lines += [f"{name}: {value if _is_shown(name) else REDACTED}" for name, value in headers.items()]
@@ -113,6 +116,16 @@ def http_exchange(
         request_body=sent,
         response=_response_head(reply, secrets),
         response_body=_body(reply.start, secrets) if plain else "",
+    )
+
+
+def url_secrets(url: str) -> list[str]:
+    """What may be secret in a URL that is a credential: parts of its path and values of its query, the longest first."""
+    parts = urlsplit(url)
+    found = {*parts.path.split("/"), *(pair.partition("=")[2] for pair in parts.query.split("&"))}
+    found |= {unquote(each) for each in found}
+    return sorted(
+        (each for each in found if len(each) >= _MIN_SECRET and not _WORD.fullmatch(each)), key=len, reverse=True
     )
 
 

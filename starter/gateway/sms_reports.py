@@ -95,8 +95,14 @@ class SmsReports:
             return Response(status_code=400)
         if not isinstance(rows, list) or len(rows) > MAX_RECEIPTS:
             return Response(status_code=400)
+        reports = list(filter(None, map(read, rows)))
+        # Receipts of other accounts, of which there may be many, cost one look-up.
+        recorded = await self._registry.attempts.by_provider_ids([each for found in reports for each in found.ids])
         known = True
-        for found in filter(None, map(read, rows)):
+        for found in reports:
+            if recorded.keys().isdisjoint(found.ids):
+                known = False
+                continue
             new = await record_report(self._registry, found.ids, found.number, found.report, provider=provider)
             known = known and new is not None
             if new:
@@ -120,7 +126,7 @@ def read_aliyun(row: Any) -> Report | None:
 
 def read_tencent(row: Any) -> Report | None:
     """The receipt in a status report; None if it is malformed."""
-    if not isinstance(row, dict) or row.get("report_status") not in {"SUCCESS", "FAIL"}:
+    if not isinstance(row, dict) or row.get("report_status") not in ("SUCCESS", "FAIL"):
         return None
     number, country = row.get("mobile"), row.get("nationcode")
     if isinstance(number, str) and isinstance(country, str) and not number.startswith("+"):

@@ -1,14 +1,13 @@
 """Doubles: for each channel a receiver on this machine that can refuse, so that the same tests run against every channel.
 
-A new channel registers one in DOUBLES: HookDouble fits URLs that tenants choose, AccountDouble an account of the operator.
-Address `number` is a receiver of its own.
+A new channel registers one in DOUBLES. Address `number` is a receiver of its own.
 """
 
 import json
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
@@ -31,8 +30,6 @@ from tests.activities.push.channels import raw
 
 #: Stands for private data: in addresses, credentials, events, and in what receivers respond.
 CANARY = "canary7f3a"
-#: The variable that holds the secret of an account.
-SECRET = "BELLWIRE_ACCOUNT_SECRETS__DOUBLE"
 #: Settings that allow requests to this machine.
 PRIVATE_HTTP = {"webhook_allow_http": True, "webhook_ports": "*", "egress_allow": "127.0.0.0/8"}
 
@@ -226,44 +223,40 @@ class HookDouble(Double):
 
 
 @dataclass
-class AccountDouble(Double):
-    """Recipients that an account of the operator writes to. The file has one secret, `secret`, under the name SECRET."""
+class TelegramDouble(Double):
+    """Chats that the bot of an account writes to."""
 
-    channel: Channel  # type: ignore[misc]
-    fake: FakeProvider
+    telegram: FakeTelegram
     folder: Path
-    #: The section of the account: its fields as the file has them.
-    account: Mapping[str, Any]
-    secret: str
-    #: The recipient of this number, and the field of the target that has it.
-    recipient: Callable[[int], str]
-    recipient_field: str
-    later: Answer
-    never: Answer
-    #: Other fields that the target needs.
-    more: Mapping[str, Any] = field(default_factory=dict)
+    channel = Channel.TELEGRAM
 
     @property
     def settings(self) -> Mapping[str, Any]:
         file = self.folder / "accounts.json"
-        file.write_text(json.dumps({str(self.channel): {"default": {"url": self.fake.url, **self.account}}}))
-        return {"accounts": file, "account_secrets": {"double": self.secret}}
+        token = "BELLWIRE_ACCOUNT_SECRETS__BOT"
+        file.write_text(json.dumps({"telegram": {"default": {"token": token, "url": self.telegram.url}}}))
+        return {"accounts": file, "account_secrets": {"bot": self.telegram.token}}
 
     def target(self, number: int) -> dict[str, Any]:
-        return {"channel": str(self.channel), self.recipient_field: self.recipient(number), **self.more}
+        return {"channel": "telegram", "chat_id": self._chat(number)}
 
     def private(self, number: int) -> Sequence[str]:
-        return [self.recipient(number), self.secret, *self.fake.tokens.issued]
+        return [self._chat(number), self.telegram.token]
 
     def defer(self, number: int) -> None:
-        self.fake.script(self.later, recipient=self.recipient(number))
+        self.telegram.script(self._refusal(500), recipient=self._chat(number))
 
     def reject(self, number: int) -> None:
-        self.fake.script(self.never, recipient=self.recipient(number))
+        self.telegram.script(self._refusal(403), recipient=self._chat(number))
 
     async def arrived(self, number: int, registry: Registry) -> list[str]:
-        accepted = [each for each in self.fake.accepted if each.recipient == self.recipient(number)]
-        return [each.key or json.dumps(each.content) for each in accepted]
+        return [json.dumps(message) for message in self.telegram.contents(self._chat(number))]
+
+    def _refusal(self, code: int) -> Answer:
+        return Answer(status=code, body={"ok": False, "error_code": code, "description": CANARY})
+
+    def _chat(self, number: int) -> str:
+        return str(-100_7351_000 - number)
 
 
 @dataclass
@@ -301,6 +294,40 @@ class PushDouble(Double):
         return [each.key for each in self.service.accepted if each.recipient == self._name(number)]
 
     def _name(self, number: int) -> str:
+        return f"{CANARY}-{number}"
+
+
+@dataclass
+class WechatDouble(Double):
+    """Followers of an Official Account."""
+
+    wechat: FakeWechat
+    folder: Path
+    channel = Channel.WECHAT
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        file = self.folder / "accounts.json"
+        account = {"app_id": self.wechat.app_id, "secret": "BELLWIRE_ACCOUNT_SECRETS__WECHAT", "url": self.wechat.url}
+        file.write_text(json.dumps({"wechat": {"default": account}}))
+        return {"accounts": file, "account_secrets": {"wechat": self.wechat.secret}}
+
+    def target(self, number: int) -> dict[str, Any]:
+        return {"channel": "wechat", "openid": self._openid(number), "template_id": "paid"}
+
+    def private(self, number: int) -> Sequence[str]:
+        return [self._openid(number), self.wechat.secret, *self.wechat.tokens.issued]
+
+    def defer(self, number: int) -> None:
+        self.wechat.script(_said("errcode", -1), recipient=self._openid(number))
+
+    def reject(self, number: int) -> None:
+        self.wechat.script(_said("errcode", 43004), recipient=self._openid(number))
+
+    async def arrived(self, number: int, registry: Registry) -> list[str]:
+        return [each.key for each in self.wechat.accepted if each.recipient == self._openid(number)]
+
+    def _openid(self, number: int) -> str:
         return f"{CANARY}-{number}"
 
 
@@ -362,17 +389,7 @@ def _hooks(
 async def _telegram() -> AsyncIterator[Double]:
     with TemporaryDirectory() as folder:
         async with FakeTelegram() as telegram:
-            yield AccountDouble(
-                Channel.TELEGRAM,
-                telegram,
-                Path(folder),
-                account={"token": SECRET},
-                secret=telegram.token,
-                recipient=lambda number: str(-100_7351_000 - number),
-                recipient_field="chat_id",
-                later=Answer(status=500, body={"ok": False, "error_code": 500, "description": CANARY}),
-                never=Answer(status=403, body={"ok": False, "error_code": 403, "description": CANARY}),
-            )
+            yield TelegramDouble(telegram, Path(folder))
 
 
 @asynccontextmanager
@@ -386,18 +403,7 @@ async def _push() -> AsyncIterator[Double]:
 async def _wechat() -> AsyncIterator[Double]:
     with TemporaryDirectory() as folder:
         async with FakeWechat() as wechat:
-            yield AccountDouble(
-                Channel.WECHAT,
-                wechat,
-                Path(folder),
-                account={"app_id": wechat.app_id, "secret": SECRET},
-                secret=wechat.secret,
-                recipient=lambda number: f"{CANARY}-{number}",
-                recipient_field="openid",
-                later=_said("errcode", -1),
-                never=_said("errcode", 43004),
-                more={"template_id": "paid"},
-            )
+            yield WechatDouble(wechat, Path(folder))
 
 
 @asynccontextmanager

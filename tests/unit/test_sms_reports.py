@@ -142,6 +142,14 @@ async def test_reconciled_sms_of_aliyun_is_found_by_its_out_id(called: Called) -
 
 
 @pytest.mark.parametrize("kind", KINDS)
+async def test_a_receipt_among_many_of_other_accounts_is_recorded(called: Called, kind: str) -> None:
+    await called.record_attempt()
+    others = [called.receipt(kind, sms_id=f"other-{number}") for number in range(900)]
+    assert await called.report(kind, *others, called.receipt(kind)) == (200, UNKNOWN[kind])
+    assert await called.stored() is not None
+
+
+@pytest.mark.parametrize("kind", KINDS)
 async def test_without_the_secret_there_is_nothing(called: Called, kind: str) -> None:
     await called.record_attempt()
     for secret in ("wrong", SECRET.upper(), f"{SECRET}x", "%C3%A9"):
@@ -177,6 +185,7 @@ async def test_receipt_for_another_number_or_id_is_not_believed(called: Called, 
             200,
         ),
         (b'[{"success": true, "biz_id": "\\ud800", "phone_number": "\\ud800"}]', 200),
+        (b'[{"report_status": ["FAIL"], "sid": "1"}, {"report_status": {}}]', 200),
         (b'[{"report_status": "FAIL", "sid": "\\ud800", "mobile": "1", "nationcode": "\\ud800"}]', 200),
     ],
 )

@@ -281,6 +281,37 @@ async def test_hostile_bodies_are_refused(called: Called, body: bytes, status: i
     assert (await called.post(body))[0] == status
 
 
+def json_event(event: str, **fields: Any) -> str:
+    return json.dumps({"MsgType": "event", "FromUserName": OPENID, "Event": event, **fields})
+
+
+@pytest.mark.parametrize("text", ["\0", "a\0b", "\ud800"])
+async def test_texts_that_cannot_be_stored_are_no_texts(called: Called, text: str) -> None:
+    agreed = {"TemplateId": text, "SubscribeStatusString": "accept"}
+    created = int(time.time())
+    for body, expected in (
+        (json_event("TEMPLATESENDJOBFINISH", MsgID=text, Status="success"), 404),
+        (json_event("subscribe_msg_popup_event", CreateTime=created, List=agreed), 200),
+        (json_event("subscribe", FromUserName=text), 200),
+    ):
+        assert (await called.post(body))[0] == expected
+    assert (await called.post(json.dumps({"Encrypt": text}), account="safe", msg_signature="0" * 40))[0] == 403
+
+
+async def test_a_time_that_no_clock_shows_counts_nothing(called: Called) -> None:
+    agreed = {"TemplateId": "paid", "SubscribeStatusString": "accept"}
+    body = json_event("subscribe_msg_popup_event", CreateTime=999_999_999_999, List=agreed)
+    assert (await called.post(body))[0] == 200
+    assert await called.grants() is None
+
+
+async def test_a_list_is_read_up_to_a_limit(called: Called) -> None:
+    agreed = [{"TemplateId": f"t{number}", "SubscribeStatusString": "accept"} for number in range(200)]
+    body = json_event("subscribe_msg_popup_event", CreateTime=int(time.time()), List=agreed)
+    assert await called.post(body) == (200, "success")
+    assert (await called.grants("t0"), await called.grants("t199")) == (1, None)
+
+
 def test_a_published_vector() -> None:
     """From WeCom's "Encryption and decryption" (path/90968), whose scheme this is."""
     query = {

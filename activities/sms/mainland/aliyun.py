@@ -140,7 +140,7 @@ class AliyunProvider(MainlandProvider[AliyunConfig]):
 
     def _found(self, row: dict[str, Any], sms: Sms) -> SendResult:
         """The result of an SMS that Aliyun has. Its rows have no BizId; receipts have the OutId too."""
-        gone = str(row.get("SendStatus")) == _FAILED and row.get("ErrCode") in NUMBERS_GONE
+        gone = str(row.get("SendStatus")) == _FAILED and str(row.get("ErrCode")) in NUMBERS_GONE
         outcome = Outcome(
             kind=OutcomeKind.REJECTED if gone else OutcomeKind.DELIVERED,
             reason=f"{self.name} failed, reconciled" if gone else f"{self.name} has it, reconciled",

@@ -8,6 +8,8 @@ from xml.etree.ElementTree import Element, ParseError, XMLParser
 
 #: Levels of elements, and elements of a message. WeChat's have 4 and about 20.
 MAX_DEPTH, MAX_ELEMENTS = 8, 500
+#: Members of a list that are read; a dialog of WeChat asks for up to 5 templates.
+MAX_ITEMS = 50
 
 _DECLARES = re.compile(rb"<!\s*(DOCTYPE|ENTITY)", re.IGNORECASE)
 
@@ -26,15 +28,16 @@ def items(message: Mapping[str, Any], event: str) -> list[Mapping[str, Any]]:
     of_event = message.get(event)
     found = of_event.get("List") if isinstance(of_event, Mapping) else message.get("List")
     each = found if isinstance(found, list) else [found]
-    return [one for one in each if isinstance(one, Mapping)]
+    return [one for one in each[:MAX_ITEMS] if isinstance(one, Mapping)]
 
 
 def text_of(message: Mapping[str, Any], *names: str) -> str:
-    """The first of these fields that has a text or a number."""
+    """The first of these fields that has a text or a number; empty if it has characters that no field of WeChat has."""
     for name in names:
         value = message.get(name)
         if isinstance(value, str | int) and not isinstance(value, bool):
-            return str(value).strip()
+            text = str(value).strip()
+            return text if text.isprintable() else ""
     return ""
 
 

@@ -49,7 +49,7 @@ async def record_choice(
     """Count what a user agreed to in a dialog (`popup`), or take note of what the user changed in WeChat's settings."""
     grantee = Grantee(account, openid, template_id)
     if not 0 < len(template_id) <= MAX_TEMPLATE_ID or not (
-        created.isascii() and created.isdecimal() and len(created) <= 12
+        created.isascii() and created.isdecimal() and len(created) <= 10
     ):
         return
     if popup and choice == "accept":

@@ -96,6 +96,11 @@ OTHER = {"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations"
         (500, refusal(500, "INTERNAL"), "deferred", "provider", False),
         (503, refusal(503, "UNAVAILABLE"), "deferred", "provider", False),
         (502, "<html>", "deferred", "provider", False),
+        (200, "<html>", "unknown", "provider", False),
+        (200, {}, "unknown", "provider", False),
+        (413, "", "rejected", "operator", False),
+        (400, {"error": {"status": "INVALID_ARGUMENT", "details": 5}}, "rejected", "operator", False),
+        (400, {"error": {"details": [{**VIOLATION, "fieldViolations": 5}]}}, "deferred", "operator", False),
     ],
 )
 async def test_what_a_refusal_of_fcm_means(
@@ -128,6 +133,11 @@ async def test_a_401_without_a_known_code_replaces_the_token(fcm: FakeFcm, chann
     fcm.script(Answer(status=401, body="<html>"))
     assert (await channel.attempt(to_phone())).reason == "FCM 200"
     assert len(fcm.tokens.issued) == 2
+
+
+async def test_only_codes_of_fcm_are_in_a_reason(fcm: FakeFcm, channel: PushChannel) -> None:
+    fcm.script(Answer(status=400, body={"error": {"status": f"not a token: {PHONE}"}}))
+    assert (await channel.attempt(to_phone())).reason == "FCM 400"
 
 
 async def test_a_later_attempt_replaces_the_notice_of_an_earlier_one(

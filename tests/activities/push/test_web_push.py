@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,31 @@ async def test_large_data_is_cut_to_what_push_services_take(
     assert len(service.contents(NAME)[0]["body"]) <= 4096
 
 
+async def test_a_push_that_is_large_in_every_part_is_cut_to_what_push_services_take(
+    service: FakePushService, channel: PushChannel, browser: Browser
+) -> None:
+    made = request(service, browser, data={"url": f"https://shop.example/{'x' * 700}"})
+    templates = {
+        "push.title": "\U0001f6d2" * 120,
+        "push.body": '\U0001f6d2"' * 250,
+        "push.data": json.dumps({"note": "x" * 1_300}),
+    }
+    own = made.subscription.model_copy(update={"templates": templates})
+    outcome = await channel.attempt(replace(made, subscription=own))
+    assert outcome.kind is OutcomeKind.DELIVERED
+    (push,) = shown(service, browser)
+    assert push["body"].endswith("…")
+
+
+@pytest.mark.parametrize("url", [f"https://a.example/{'x' * 5_000}", "https://[x"])
+async def test_a_page_whose_url_is_too_long_or_not_valid_is_left_out(
+    service: FakePushService, channel: PushChannel, browser: Browser, url: str
+) -> None:
+    outcome = await channel.attempt(request(service, browser, data={"url": url}))
+    assert outcome.kind is OutcomeKind.DELIVERED
+    assert "url" not in shown(service, browser)[0]
+
+
 @pytest.mark.parametrize(
     ("status", "kind", "fault", "suppressed"),
     [
@@ -117,6 +143,8 @@ async def test_large_data_is_cut_to_what_push_services_take(
         (500, OutcomeKind.DEFERRED, Fault.PROVIDER, False),
         (502, OutcomeKind.DEFERRED, Fault.PROVIDER, False),
         (503, OutcomeKind.DEFERRED, Fault.PROVIDER, False),
+        (204, OutcomeKind.UNKNOWN, Fault.PROVIDER, False),
+        (302, OutcomeKind.DEFERRED, Fault.PROVIDER, False),
     ],
 )
 async def test_what_a_status_means(
@@ -155,6 +183,11 @@ async def test_a_push_service_that_is_busy_is_given_its_time(
     assert (outcome.kind, outcome.retry_after, outcome.throttle) == (OutcomeKind.DEFERRED, 120, True)
 
 
+async def test_a_lost_answer_is_unknown(service: FakePushService, channel: PushChannel, browser: Browser) -> None:
+    service.script(Answer(accept=True, reset=True))
+    assert (await channel.attempt(request(service, browser))).kind is OutcomeKind.UNKNOWN
+
+
 async def test_only_push_services_get_pushes(channel: PushChannel, browser: Browser) -> None:
     target = {"channel": "push", "web": browser.subscription("https://internal.example/push")}
     outcome = await channel.attempt(request_for(target))
@@ -180,6 +213,11 @@ async def test_the_endpoint_and_the_keys_stay_secret(
     for secret in (*web.values(), "vapid t="):
         assert secret not in exchange.request + made.subscription.model_dump_json()
     assert NAME not in exchange.request + outcome.reason + made.subscription.target.address
+    # With the URL of the message, anybody can delete it.
+    assert service.accepted[0].id not in exchange.response
+    service.script(Answer(status=400, body=f"bad endpoint {service.endpoint(NAME)}"))
+    outcome = await keeping_exchanges(channel.attempt, KeepExchanges.ALL)(made)
+    assert NAME not in f"{outcome.response}{outcome.exchanges}"
 
 
 @pytest.mark.parametrize(

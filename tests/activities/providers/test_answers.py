@@ -1,0 +1,64 @@
+"""What strange answers of providers mean, and what of an answer is recorded."""
+
+import json
+from typing import Any
+
+import pytest
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from activities.providers.answers import DELIVERED, GONE, OPERATOR
+from activities.providers.http import ProviderResponse
+from activities.providers.token_calls import answer_of
+from activities.sending.redaction import url_secrets
+from bellwire.deliveries import OutcomeKind
+
+CODES = {0: DELIVERED, 40003: GONE}
+
+
+def response(body: Any, status: int = 200, retry_after: float | None = None) -> ProviderResponse:
+    text = body if isinstance(body, str) else json.dumps(body)
+    headers = CIMultiDictProxy(CIMultiDict[str]())
+    return ProviderResponse(status=status, text=text, headers=headers, retry_after=retry_after)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        (200, {"errcode": 0}, "delivered"),
+        (200, {"errcode": "0"}, "delivered"),
+        (200, {"errcode": "40003"}, "rejected"),
+        (200, {"errcode": None}, "unknown"),
+        (200, {"errcode": 0.0}, "unknown"),
+        (200, {"errcode": False}, "unknown"),
+        (200, {"errcode": [0]}, "unknown"),
+        (200, {"data": {"errcode": 0}}, "unknown"),
+        (200, [{"errcode": 0}], "unknown"),
+        (200, "<html>", "unknown"),
+        (200, "", "unknown"),
+        (204, "", "unknown"),
+        (302, "", "deferred"),
+        (404, "<html>", "deferred"),
+        (404, {"errcode": 40003}, "rejected"),
+        (500, {"errcode": 0}, "unknown"),
+        (200, {"errcode": 10**300}, "deferred"),
+    ],
+)
+def test_only_a_code_of_success_is_success(status: int, body: Any, kind: str) -> None:
+    assert answer_of(response(body, status), "errcode", CODES, OPERATOR).meaning.kind is OutcomeKind(kind)
+
+
+def test_an_answer_without_a_code_may_say_how_long_to_wait() -> None:
+    meaning = answer_of(response("busy", 503, 30), "errcode", CODES, OPERATOR).meaning
+    assert (meaning.kind, meaning.wait) == (OutcomeKind.DEFERRED, 30)
+    limited = answer_of(response("busy", 429), "errcode", CODES, OPERATOR).meaning
+    assert (limited.wait, limited.throttle) == (60, True)
+
+
+def test_a_code_may_be_in_another_field() -> None:
+    answer = answer_of(response({"StatusCode": 0}), "code", CODES, OPERATOR, or_field="StatusCode")
+    assert answer.meaning is DELIVERED
+
+
+def test_parts_of_a_url_that_are_credentials_are_found() -> None:
+    found = url_secrets("https://hooks.slack.com/services/T0123456/B0123456/x%2Fabcdef0?key=6f2c-99&v=1")
+    assert set(found) == {"x%2Fabcdef0", "x/abcdef0", "T0123456", "B0123456", "6f2c-99"}
