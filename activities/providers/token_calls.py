@@ -13,15 +13,12 @@ from bellwire.sends import SendRequest
 
 #: Longest code that a reason shows, in characters.
 MAX_CODE = 40
-<<<<<<< HEAD
+#: A number that is written as a text.
+_NUMBER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 #: What an operator does whose account gets no token.
 TOKEN_REMEDY = (
     "check the ids and the secret of the account in BELLWIRE_ACCOUNTS, and the addresses that the provider allows"  # noqa: S105
 )
-=======
-#: A number that is written as a text.
-_NUMBER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
->>>>>>> main
 #: Tokens after the first one that an attempt tries. A token that another worker has got may have died before it is used here.
 MAX_RENEWALS = 2
 
