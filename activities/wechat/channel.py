@@ -126,7 +126,7 @@ def _message(request: SendRequest, target: WechatTarget, fields: Mapping[str, ob
     if target.page is not None:
         message["page"] = target.page
     if target.kind is WechatKind.MINIPROGRAM:
-        return {**message, "lang": "zh_CN" if request.subscription.locale.startswith("zh") else "en_US"}
+        return {**message, "lang": "zh_CN" if request.subscription.locale.lower().startswith("zh") else "en_US"}
     if target.url is not None:
         message["url"] = target.url
     return {**message, "client_msg_id": client_id(request.id)} if target.kind is WechatKind.TEMPLATE else message

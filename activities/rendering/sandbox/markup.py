@@ -10,6 +10,7 @@ from html import escape as _html
 
 #: Characters that look the same and mean nothing.
 _LOOKALIKES = str.maketrans({"<": "\uff1c", ">": "\uff1e", "[": "\uff3b", "]": "\uff3d", "`": "\u02cb"})
+_MENTION = re.compile(r"(?<!\w)@(?=\w)")
 _MARKDOWN = re.compile(r"([\\`*_~\[\]()<>#|!])")
 
 
@@ -19,8 +20,8 @@ def _slack(text: str) -> str:
 
 
 def _telegram(text: str) -> str:
-    """Telegram's HTML."""
-    return _html(text, quote=True)
+    """Telegram's HTML. A name after @ is a mention in any text, unless a character that is not seen divides them."""
+    return _MENTION.sub("@\u2060", _html(text, quote=True))
 
 
 def _feishu(text: str) -> str:

@@ -52,6 +52,15 @@ def request(**fields: Any) -> SendRequest:
     return request_for({"channel": "telegram", "chat_id": CHAT}, **fields)
 
 
+async def test_data_of_an_event_pings_nobody(telegram: FakeTelegram, channel: TelegramChannel) -> None:
+    for data in ({"order": "@durov", "to": "(@durov) a@example.com"}, {"order": "@durov", "to": "@durov " * 1_000}):
+        await channel.attempt(request(data=data))
+    for message in telegram.contents(CHAT):
+        assert "durov" in message["text"]
+        assert "@durov" not in message["text"]
+    assert "a@example.com" in telegram.contents(CHAT)[0]["text"]
+
+
 async def test_a_message_has_a_bold_title_and_escaped_values(telegram: FakeTelegram, channel: TelegramChannel) -> None:
     outcome = await channel.attempt(request(data={"order": HOSTILE}))
     assert (outcome.kind, outcome.reason) == (OutcomeKind.DELIVERED, "Telegram ok")

@@ -95,6 +95,13 @@ async def test_kinds_that_need_a_grant_have_no_client_id(
     assert "client_msg_id" not in message
 
 
+@pytest.mark.parametrize("locale", ["zh-Hant-TW", "ZH"])
+async def test_a_mini_program_is_in_chinese_for_those_who_read_it(wechat: Opened, locale: str) -> None:
+    made = request({**TARGET, "kind": "miniprogram"})
+    await wechat.channel.attempt(replace(made, subscription=made.subscription.model_copy(update={"locale": locale})))
+    assert [message["lang"] for message in wechat.fake.contents(OPENID)] == ["zh_CN"]
+
+
 def test_a_long_delivery_id_is_hashed() -> None:
     long = "dlv_" + "a" * 90
     assert client_id("dlv_short") == "dlv_short"
