@@ -65,7 +65,7 @@ async def polling(
             channel_worker(
                 client,
                 SPECS[channel].queue,
-                [senders[channel].activity, test_sends.send_test],
+                [*senders[channel].activities, test_sends.send_test],
                 max_activities=settings.max_activities,
                 grace=settings.shutdown_grace,
             )

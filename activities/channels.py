@@ -7,6 +7,7 @@ from typing import Protocol
 
 from pydantic import SecretStr
 
+from activities.chat.account_channel import AccountChannel
 from activities.chat.channel import ChatParts
 from activities.chat.opening import open_chat
 from activities.egress.download import Downloader
@@ -85,15 +86,17 @@ async def open_channels(
                 timeout=settings.webhook_timeout,
             )
         )
+        chats = open_chat(accounts, parts)
         attempts: dict[Channel, ChannelAttempt] = {
             Channel.EMAIL: (await stack.enter_async_context(open_email(settings, renderer, fetch))).attempt,
             Channel.SMS: (await stack.enter_async_context(open_sms(settings, registry, renderer))).attempt,
             Channel.WEBHOOK: open_webhook(settings, registry, renderer, untrusted, egress).attempt,
             Channel.PUSH: push.attempt,
-            **open_chat(accounts, parts),
+            **{channel: each.attempt for channel, each in chats.items()},
             Channel.POLL: PollChannel(registry).attempt,
             Channel.WECHAT: WechatChannel(providers, renderer, accounts.wechat, registry).attempt,
         }
+        recalls = {channel: each.take_back for channel, each in chats.items() if isinstance(each, AccountChannel)}
         senders = {
             channel: ChannelSender(
                 channel,
@@ -101,6 +104,7 @@ async def open_channels(
                 registry,
                 concurrency=settings.send_concurrency,
                 turns=turns,
+                recall=recalls.get(channel),
             )
             for channel, attempt in attempts.items()
         }

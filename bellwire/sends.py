@@ -13,6 +13,7 @@ from bellwire.endpoint_health import HEALTHY, EndpointHealth
 from bellwire.events import Event, event_key
 from bellwire.subscriptions import Subscription
 from bellwire.suppressions import SuppressionReason
+from bellwire.targets import SPECS
 
 #: The extension attribute of an event that replaces an earlier one of its source, whose id it has.
 REPLACES = "replaces"
@@ -126,6 +127,19 @@ class SendRequest:
         return self.number - self.delivery.schedule_from - (2 if self.is_uncounted else 1)
 
     @property
+    def own_schedule(self) -> tuple[float, ...] | None:
+        """Seconds before the second, third, … attempt, by the subscription or the event's type; None: as the channel has it."""
+        own = self.subscription.retry_schedule
+        return self.type_schedule if own is None else own
+
+    @property
+    def seconds_left(self) -> float:
+        """How long the delivery is attempted from now on, by its schedule."""
+        own = self.own_schedule
+        schedule = SPECS[self.delivery.channel].schedule if own is None else own
+        return sum(schedule[max(self.schedule_step, 0) :])
+
+    @property
     def event(self) -> Event:
         """The first event, which is the only one unless the send is a digest."""
         return self.events[0]
@@ -140,6 +154,11 @@ class SendRequest:
             attempt=self.number,
             extra=self.extra,
         )
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether the attempt needs a reservation: by a rate, or by the pace of the address."""
+        return self.rate is not None or self.subscription.target.pace is not None
 
     @property
     def rate(self) -> float | None:

@@ -106,3 +106,16 @@ TEST_SEND_OPTIONS: dict[str, Any] = {
     "start_to_close_timeout": timedelta(minutes=1),
     "retry_policy": RetryPolicy(maximum_attempts=1),
 }
+
+#: Seconds before the second, third, … attempt to take messages back from a provider that is busy. WeCom blocks for a minute.
+RECALL_DELAYS = (2.0, 10.0, 65.0)
+#: The longest wait between two of them, whatever the provider asks for, in seconds: a person waits.
+MAX_RECALL_WAIT = 120.0
+#: Options of one such attempt, at up to 50 messages.
+RECALL_OPTIONS: dict[str, Any] = {
+    "schedule_to_start_timeout": timedelta(minutes=1),
+    "start_to_close_timeout": timedelta(minutes=6),
+    "heartbeat_timeout": timedelta(seconds=15),
+    # To take a message back twice does no harm.
+    "retry_policy": RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=5),
+}

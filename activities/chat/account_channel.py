@@ -4,15 +4,19 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Generic, TypeVar
+from datetime import UTC, datetime, timedelta
+from typing import ClassVar, Generic, TypeVar, cast
 
 from activities.chat.channel import AnyTarget, ChatChannel, ChatParts
 from activities.chat.content import ChatContent
 from activities.providers.accounts import Account
 from activities.providers.answers import no_account
-from activities.providers.http import ProviderResponse, call, limits
+from activities.providers.http import NotSent, ProviderResponse, ResponseLost, call, limits
 from activities.providers.token_calls import ApiAnswer, outcome_of_call
-from bellwire.deliveries import Outcome, OutcomeKind
+from activities.providers.tokens import TokenUnavailable
+from activities.sending.recalls import RecallAnswer
+from bellwire.contract import RecallResult
+from bellwire.deliveries import Delivery, Fault, Outcome, OutcomeKind
 from bellwire.sends import SendRequest
 from bellwire.targets import SPECS, ChannelTarget
 from bellwire.targets.accounts import DEFAULT_ACCOUNT
@@ -21,10 +25,16 @@ AnyAccount = TypeVar("AnyAccount", bound=Account)
 
 #: Between a provider's id of a message that can be changed, and the place where it is.
 _AT = "@"
+#: Kind and fault of an answer after which the same call may succeed.
+_BUSY = (OutcomeKind.DEFERRED, Fault.PROVIDER)
 
 
 class MessageGone(Exception):
     """The message cannot be changed any more: it was deleted, or it is too old."""
+
+
+class TooLate(Exception):
+    """The provider does not take the message back any more."""
 
 
 class AccountChannel(ChatChannel[AnyTarget], Generic[AnyTarget, AnyAccount]):
@@ -32,6 +42,11 @@ class AccountChannel(ChatChannel[AnyTarget], Generic[AnyTarget, AnyAccount]):
 
     An event that replaces another changes the other one's message, if that is where its own would go.
     """
+
+    #: Whether ids of messages are unique within a chat only.
+    numbered_by_chat: ClassVar[bool] = False
+    #: How long messages can be taken back, where the provider's refusal does not say that it is too late.
+    recall_window: ClassVar[timedelta | None] = None
 
     def __init__(self, parts: ChatParts, accounts: Mapping[str, AnyAccount]) -> None:
         super().__init__(parts)
@@ -62,6 +77,37 @@ class AccountChannel(ChatChannel[AnyTarget], Generic[AnyTarget, AnyAccount]):
         if outcome.provider_id is None or not SPECS[target.channel].edits:
             return outcome
         return outcome.model_copy(update={"provider_id": f"{outcome.provider_id}{_AT}{_place(target)}"})
+
+    async def recall(self, target: AnyTarget, account: AnyAccount, message_id: str) -> ApiAnswer:
+        """Take a message back. Raises MessageGone, TooLate, and what `send` raises."""
+        raise NotImplementedError
+
+    async def take_back(self, target: ChannelTarget, delivery: Delivery) -> RecallAnswer:
+        """Take back the message of a delivery. Whatever the provider does is an answer, never an exception."""
+        if self.numbered_by_chat and message_at(target, delivery.provider_id) is None:
+            return RecallAnswer(result=RecallResult.REFUSED, detail="the subscription's target was changed")
+        account = self._accounts.get(getattr(target, "account", DEFAULT_ACCOUNT))
+        if account is None:
+            return RecallAnswer(result=RecallResult.REFUSED, detail=f"no {self.name} account")
+        message_id = _without_place(target, delivery.provider_id or "")
+        try:
+            answer = await self.recall(cast(AnyTarget, target), account, message_id)
+        except MessageGone:
+            return RecallAnswer(result=RecallResult.TAKEN_BACK)
+        except TooLate:
+            return RecallAnswer(result=RecallResult.TOO_LATE)
+        except TokenUnavailable as error:
+            result = RecallResult.REFUSED if error.operator else RecallResult.BUSY
+            return RecallAnswer(result=result, detail=f"{self.name} token: {error}", wait=error.retry_after)
+        except (NotSent, ResponseLost) as error:
+            return RecallAnswer(result=RecallResult.BUSY, detail=f"{self.name}: {error}")
+        meaning, detail = answer.meaning, f"{self.name} {answer.code}"
+        if meaning.kind is OutcomeKind.DELIVERED:
+            return RecallAnswer(result=RecallResult.TAKEN_BACK)
+        if meaning.kind is OutcomeKind.UNKNOWN or (meaning.kind, meaning.fault) == _BUSY:
+            return RecallAnswer(result=RecallResult.BUSY, detail=detail, wait=meaning.wait)
+        is_late = self.recall_window is not None and datetime.now(UTC) - delivery.updated_at > self.recall_window
+        return RecallAnswer(result=RecallResult.TOO_LATE if is_late else RecallResult.REFUSED, detail=detail)
 
     async def call(
         self,
@@ -97,6 +143,10 @@ def message_at(target: ChannelTarget, provider_id: str | None) -> str | None:
     """The provider's id of a message that was sent to this target; None if it was sent before the target was changed."""
     message_id, _, place = (provider_id or "").rpartition(_AT)
     return message_id if message_id and place == _place(target) else None
+
+
+def _without_place(target: ChannelTarget, provider_id: str) -> str:
+    return provider_id.rpartition(_AT)[0] or provider_id if SPECS[target.channel].edits else provider_id
 
 
 def _place(target: ChannelTarget) -> str:

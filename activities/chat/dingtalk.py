@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
 
@@ -61,6 +62,7 @@ class DingtalkChannel(AccountChannel[DingtalkTarget, DingtalkAccount]):
     """Posts to robots, and sends work notices by the applications of accounts."""
 
     name = "DingTalk"
+    recall_window = timedelta(hours=24)
 
     def __init__(
         self, parts: ChatParts, accounts: Mapping[str, DingtalkAccount], *, clock: Callable[[], float] = time.time
@@ -98,17 +100,14 @@ class DingtalkChannel(AccountChannel[DingtalkTarget, DingtalkAccount]):
         if answer.meaning is not DELIVERED or not isinstance(sent, int | str) or isinstance(sent, bool):
             return answer
         # Without another attempt, nothing could ask what became of it.
-        schedule = request.subscription.retry_schedule
-        only = schedule is not None and request.schedule_step >= len(schedule)
-        meaning = DELIVERED if only else _ACCEPTED
+        meaning = _ACCEPTED if request.seconds_left else DELIVERED
         return replace(answer, meaning=meaning, code="accepted", provider_id=f"{_TASK}{sent}")
 
     async def _ask_result(
         self, target: DingtalkTarget, account: DingtalkAccount, task: str, *, last: bool
     ) -> ApiAnswer:
         """What became of a notice. A user who has read it, or has it unread, has got it."""
-        query = {"task_id": int(task) if task.isdecimal() else task}
-        answer = await self._ask(target, account, "getsendresult", query)
+        answer = await self._ask(target, account, "getsendresult", {"task_id": _number(task)})
         if answer.meaning is not DELIVERED:
             return answer
         found = answer.document.get("send_result")
@@ -123,6 +122,9 @@ class DingtalkChannel(AccountChannel[DingtalkTarget, DingtalkAccount]):
         if known or last:
             return replace(answer, code="sent")
         return replace(answer, meaning=_ACCEPTED, code="accepted")
+
+    async def recall(self, target: DingtalkTarget, account: DingtalkAccount, message_id: str) -> ApiAnswer:
+        return await self._ask(target, account, "recall", {"msg_task_id": _number(message_id.removeprefix(_TASK))})
 
     async def _ask(
         self, target: DingtalkTarget, account: DingtalkAccount, what: str, content: Mapping[str, object]
@@ -149,6 +151,10 @@ class DingtalkChannel(AccountChannel[DingtalkTarget, DingtalkAccount]):
         given = {"appkey": account.app_key, "appsecret": account.app_secret.get_secret_value()}
         request = TokenRequest(name=self.name, url=f"{account.url}/gettoken", timeout=account.timeout, query=given)
         return await request_token(self._parts.session, request)
+
+
+def _number(task: str) -> int | str:
+    return int(task) if task.isdecimal() else task
 
 
 def _sent(request: SendRequest) -> str | None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from activities.chat.account_channel import AccountChannel, MessageGone
+from activities.chat.account_channel import AccountChannel, MessageGone, TooLate
 from activities.chat.channel import ChatParts, HookPost
 from activities.chat.content import ChatContent
 from activities.providers.accounts import FeishuAccount
@@ -45,6 +45,8 @@ CODES: Mapping[int, Meaning] = {
 }
 #: Codes for a card that was withdrawn or deleted, is not visible to the application, or is older than 14 days.
 GONE_MESSAGES = frozenset({"230011", "230031", "230050", "230110"})
+#: For a message that is taken back later than the company's administrators allow, mostly a day.
+TOO_OLD = "230009"
 
 
 def sign(secret: str, timestamp: int) -> str:
@@ -99,6 +101,14 @@ class FeishuChannel(AccountChannel[FeishuTarget, FeishuAccount]):
         if answer.code in GONE_MESSAGES:
             raise MessageGone
         return replace(answer, code="edited") if answer.meaning is DELIVERED else answer
+
+    async def recall(self, target: FeishuTarget, account: FeishuAccount, message_id: str) -> ApiAnswer:
+        answer = await self._ask(target, account, "DELETE", f"messages/{message_id}")
+        if answer.code in GONE_MESSAGES:
+            raise MessageGone
+        if answer.code == TOO_OLD:
+            raise TooLate
+        return answer
 
     async def _ask(
         self,

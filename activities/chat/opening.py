@@ -1,6 +1,8 @@
 """Opens the channels of chat providers."""
 
-from activities.chat.channel import ChatParts
+from typing import Any
+
+from activities.chat.channel import ChatChannel, ChatParts
 from activities.chat.dingtalk import DingtalkChannel
 from activities.chat.feishu import FeishuChannel
 from activities.chat.slack import SlackChannel
@@ -8,17 +10,15 @@ from activities.chat.teams import TeamsChannel
 from activities.chat.telegram import TelegramChannel
 from activities.chat.wecom import WecomChannel
 from activities.providers.accounts import Accounts
-from activities.sending.attempt import ChannelAttempt
 from bellwire.targets import Channel
 
 
-def open_chat(accounts: Accounts, parts: ChatParts) -> dict[Channel, ChannelAttempt]:
-    """The `attempt` of each."""
+def open_chat(accounts: Accounts, parts: ChatParts) -> dict[Channel, ChatChannel[Any]]:
     return {
-        Channel.DINGTALK: DingtalkChannel(parts, accounts.dingtalk).attempt,
-        Channel.FEISHU: FeishuChannel(parts, accounts.feishu).attempt,
-        Channel.SLACK: SlackChannel(parts, accounts.slack).attempt,
-        Channel.TEAMS: TeamsChannel(parts).attempt,
-        Channel.TELEGRAM: TelegramChannel(parts, accounts.telegram).attempt,
-        Channel.WECOM: WecomChannel(parts, accounts.wecom).attempt,
+        Channel.DINGTALK: DingtalkChannel(parts, accounts.dingtalk),
+        Channel.FEISHU: FeishuChannel(parts, accounts.feishu),
+        Channel.SLACK: SlackChannel(parts, accounts.slack),
+        Channel.TEAMS: TeamsChannel(parts),
+        Channel.TELEGRAM: TelegramChannel(parts, accounts.telegram),
+        Channel.WECOM: WecomChannel(parts, accounts.wecom),
     }

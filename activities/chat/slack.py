@@ -97,6 +97,18 @@ class SlackChannel(AccountChannel[SlackTarget, SlackAccount]):
             raise MessageGone
         return replace(answer, code="edited") if answer.meaning is DELIVERED else answer
 
+    async def recall(
+        self,
+        target: SlackTarget,  # noqa: ARG002 - the id of the message has the conversation
+        account: SlackAccount,
+        message_id: str,
+    ) -> ApiAnswer:
+        conversation, _, ts = message_id.partition("/")
+        answer = await self._ask(account, "chat.delete", {"channel": conversation, "ts": ts})
+        if answer.code in GONE_MESSAGES:
+            raise MessageGone
+        return answer
+
     async def _ask(self, account: SlackAccount, api_method: str, message: Mapping[str, object]) -> ApiAnswer:
         """Call a method of the Web API."""
         url, token = f"{account.url}/{api_method}", account.token.get_secret_value()

@@ -7,7 +7,7 @@ from dataclasses import replace
 from html import unescape
 from typing import Any
 
-from activities.chat.account_channel import AccountChannel, MessageGone
+from activities.chat.account_channel import AccountChannel, MessageGone, TooLate
 from activities.chat.channel import HookPost
 from activities.chat.content import ChatContent
 from activities.providers.accounts import TelegramAccount
@@ -42,13 +42,19 @@ DESCRIPTIONS: Mapping[str, Meaning] = {
     "need administrator rights": OPERATOR,
 }
 #: The same of a message that is not there, or that cannot be changed any more.
-GONE_MESSAGES = ("message to edit not found", "message can't be edited", "message_id_invalid")
+GONE_MESSAGES = (
+    "message to edit not found",
+    "message can't be edited",
+    "message to delete not found",
+    "message_id_invalid",
+)
 
 
 class TelegramChannel(AccountChannel[TelegramTarget, TelegramAccount]):
     """Writes to chats by the bots of accounts. A group that became a supergroup is found under its new id."""
 
     name = "Telegram"
+    numbered_by_chat = True
 
     def hook_post(self, target: TelegramTarget, content: ChatContent) -> HookPost | None:  # noqa: ARG002 - it has none
         return None
@@ -78,6 +84,16 @@ class TelegramChannel(AccountChannel[TelegramTarget, TelegramAccount]):
             raise MessageGone
         if answer.meaning is DELIVERED or description.startswith("message is not modified"):
             return replace(answer, meaning=DELIVERED, code="edited")
+        return answer
+
+    async def recall(self, target: TelegramTarget, account: TelegramAccount, message_id: str) -> ApiAnswer:
+        message = {"chat_id": target.chat_id, "message_id": int(message_id)}
+        answer = await self._ask(account, "deleteMessage", message)
+        description = _description(answer.document)
+        if description.startswith(GONE_MESSAGES):
+            raise MessageGone
+        if description.startswith("message can't be deleted"):
+            raise TooLate
         return answer
 
     async def _write(

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import timedelta
 
 from activities.chat.account_channel import AccountChannel
 from activities.chat.channel import ChatParts, HookPost
@@ -50,6 +51,7 @@ class WecomChannel(AccountChannel[WecomTarget, WecomAccount]):
     """Posts to bots, and writes to members by the applications of accounts."""
 
     name = "WeCom"
+    recall_window = timedelta(hours=24)
 
     def __init__(self, parts: ChatParts, accounts: Mapping[str, WecomAccount]) -> None:
         super().__init__(parts, accounts)
@@ -80,6 +82,9 @@ class WecomChannel(AccountChannel[WecomTarget, WecomAccount]):
                 return ApiAnswer(meaning=meaning, code=field, text=answer.text)
         sent = answer.document.get("msgid")
         return replace(answer, provider_id=sent if isinstance(sent, str) else None)
+
+    async def recall(self, target: WecomTarget, account: WecomAccount, message_id: str) -> ApiAnswer:
+        return await self._ask(target, account, "recall", {"msgid": message_id})
 
     async def _ask(
         self, target: WecomTarget, account: WecomAccount, what: str, message: Mapping[str, object]

@@ -26,7 +26,7 @@ from activities.providers.answers import (
     outcome_of,
 )
 from activities.providers.http import NotSent, ResponseLost, parse_json
-from activities.push.content import KEPT, PushContent, collapse_id
+from activities.push.content import PushContent, collapse_id
 from activities.push.encryption import private_key, signed_token
 from activities.push.http2 import Http2Connection, Http2Response
 from bellwire.deliveries import Outcome
@@ -108,7 +108,7 @@ class Apns:
             "apns-topic": account.topic,
             "apns-push-type": "alert",
             "apns-priority": "10",
-            "apns-expiration": str(int(self._clock() + KEPT.total_seconds())),
+            "apns-expiration": str(int(self._clock() + content.kept)),
             # A later attempt, or an event that replaces this one, replaces the notice.
             "apns-collapse-id": collapse_id(content.notice_id),
             "content-type": "application/json",

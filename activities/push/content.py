@@ -3,7 +3,6 @@
 import hashlib
 import json
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,8 +20,8 @@ MAX_URL = 800
 MAX_TEXTS, LEAST_BODY = 3_700, 100
 #: Bytes of the id by which a device replaces a notice.
 MAX_COLLAPSE_ID = 64
-#: How long a push service keeps a push for a device that is not connected.
-KEPT = timedelta(days=1)
+#: Least seconds for which a push service keeps a push for a device that is not connected.
+LEAST_KEPT = 3600
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +36,8 @@ class PushContent:
     notice_id: str
     #: As texts, which is all that FCM takes.
     data: dict[str, str]
-    #: When the event happened.
-    at: datetime
+    #: Seconds for which a push service keeps it: as long as the delivery would be attempted.
+    kept: int
 
 
 async def push_content(renderer: Renderer, request: SendRequest) -> PushContent:
@@ -61,7 +60,7 @@ async def push_content(renderer: Renderer, request: SendRequest) -> PushContent:
         badge=int(badge) if badge.isascii() and badge.isdecimal() and len(badge) < 6 else None,
         notice_id=request.notice_id,
         data={"delivery": request.id, **replaced, **fields},
-        at=request.delivery.updated_at,
+        kept=max(int(request.seconds_left), LEAST_KEPT),
     )
 
 

@@ -28,7 +28,7 @@ from activities.providers.answers import (
 from activities.providers.http import ProviderResponse, call, limits, parse_object
 from activities.providers.token_calls import ApiAnswer, outcome_of_call, with_token
 from activities.providers.tokens import IssuedToken, Tokens, TokenUnavailable, issued_token
-from activities.push.content import KEPT, PushContent, collapse_id
+from activities.push.content import PushContent, collapse_id
 from activities.push.encryption import signed_token
 from bellwire.deliveries import Fault, Outcome, OutcomeKind
 from bellwire.registry import Registry
@@ -71,7 +71,7 @@ class Fcm:
         """Send the push once."""
         if account not in self._accounts:
             return no_account("FCM", account)
-        message = json.dumps({"message": _message(token, content)}, ensure_ascii=False).encode()
+        message = json.dumps({"message": _message(token, content, int(self._clock()))}, ensure_ascii=False).encode()
         send = partial(self._send, self._accounts[account], message)
         return await outcome_of_call("FCM", request, lambda: with_token(self._tokens[account], send))
 
@@ -150,7 +150,7 @@ def _invalid(details: Sequence[Mapping[str, Any]]) -> Meaning:
     return GONE if "message.token" in fields else CONTENT
 
 
-def _message(token: str, content: PushContent) -> dict[str, object]:
+def _message(token: str, content: PushContent, now: int) -> dict[str, object]:
     notification = {"title": content.title, "body": content.body}
     # A device replaces a shown notice by its tag. No collapse_key: FCM keeps only four of them for a device.
     notice: dict[str, object] = {"tag": content.notice_id}
@@ -160,8 +160,13 @@ def _message(token: str, content: PushContent) -> dict[str, object]:
         "token": token,
         "notification": notification,
         "data": {**content.data, **({"url": content.url} if content.url else {})},
-        "android": {"ttl": f"{int(KEPT.total_seconds())}s", "notification": notice},
-        "apns": {"headers": {"apns-collapse-id": collapse_id(content.notice_id)}},
+        "android": {"ttl": f"{content.kept}s", "notification": notice},
+        "apns": {
+            "headers": {
+                "apns-collapse-id": collapse_id(content.notice_id),
+                "apns-expiration": str(now + content.kept),
+            }
+        },
     }
     if content.badge is not None:
         message["apns"]["payload"] = {"aps": {"badge": content.badge}}

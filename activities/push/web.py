@@ -28,7 +28,7 @@ from activities.providers.answers import (
     busy,
     outcome_of,
 )
-from activities.push.content import KEPT, PushContent
+from activities.push.content import PushContent
 from activities.push.encryption import base64url, encrypt, from_base64url, private_key, public_bytes, signed_token
 from activities.sending.exchanges import note_exchange
 from activities.sending.redaction import Reply, http_exchange, url_secrets, without_secrets
@@ -97,7 +97,7 @@ class WebPush:
             **COMMON_HEADERS,
             "content-encoding": "aes128gcm",
             "content-type": "application/octet-stream",
-            "ttl": str(int(KEPT.total_seconds())),
+            "ttl": str(content.kept),
             "urgency": "normal",
             # A later attempt, or an event that replaces this one, replaces what is not delivered yet. At most 32 characters.
             "topic": base64url(hashlib.sha256(content.notice_id.encode()).digest())[:32],

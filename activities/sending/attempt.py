@@ -104,11 +104,8 @@ def decide_retry(outcome: Outcome, request: SendRequest, default_schedule: Seque
         return RetryDecision(DeliveryState.DELIVERED)
     if outcome.kind is OutcomeKind.REJECTED:
         return RetryDecision(DeliveryState.REJECTED)
-    schedule = request.subscription.retry_schedule
-    if schedule is None:
-        schedule = request.type_schedule
-    if schedule is None:
-        schedule = tuple(default_schedule)
+    own = request.own_schedule
+    schedule = default_schedule if own is None else own
     step = request.schedule_step
     if step >= len(schedule):
         return RetryDecision(DeliveryState.EXHAUSTED)

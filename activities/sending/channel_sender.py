@@ -1,12 +1,14 @@
 """ChannelSender: everything that sends over one channel, around the one function that the channel provides."""
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from temporalio import activity
 
 from activities.sending.attempt import ChannelAttempt
 from activities.sending.in_flight import InFlightAttempts
 from activities.sending.loop import ChunkRun
+from activities.sending.recalls import ChannelRecall, Recalls
 from activities.sending.turns import Turns
 from bellwire.contract import Chunk, ChunkResult
 from bellwire.registry import Registry
@@ -16,7 +18,8 @@ from bellwire.targets import SPECS, Channel
 class ChannelSender:
     """The send activity of a channel, and its attempts in flight in this process.
 
-    `attempt` sends one request, `concurrency` is how many of them one activity runs at a time, in `turns`.
+    `attempt` sends one request, `concurrency` is how many of them one activity runs at a time, in `turns`. `recall` takes
+    a message back, if the channel can.
     """
 
     def __init__(
@@ -27,9 +30,11 @@ class ChannelSender:
         *,
         concurrency: int,
         turns: Turns | None = None,
+        recall: ChannelRecall | None = None,
     ) -> None:
         self.attempt = attempt
         self.in_flight = InFlightAttempts(registry)
+        self.recall = recall
         self._registry, self._concurrency, self._turns, self._spec = (
             registry,
             concurrency,
@@ -59,6 +64,13 @@ class ChannelSender:
             return await self.send(chunk)
 
         return send
+
+    @property
+    def activities(self) -> list[Callable[..., Any]]:
+        """All activities of the channel."""
+        if self.recall is None:
+            return [self.activity]
+        return [self.activity, Recalls(self._registry, self.recall).recall_messages]
 
     async def close(self, grace: float) -> None:
         """Wait up to `grace` seconds for attempts in flight, then cancel them."""

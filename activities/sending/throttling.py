@@ -69,11 +69,11 @@ async def throttled_endpoint(
 async def rate_limit(
     registry: Registry, requests: Sequence[SendRequest], *, now: datetime
 ) -> Mapping[AttemptKey, Hold]:
-    """Holds what exceeds the rate limit of its subscription until its reserved time.
+    """Holds what exceeds the rate limit of its subscription, or the pace of its address, until its reserved time.
 
-    Asks the registry only for deliveries of limited subscriptions without a reservation.
+    Asks the registry only for limited deliveries without a reservation.
     """
-    limited = [request for request in requests if request.rate is not None]
+    limited = [request for request in requests if request.is_limited]
     if not limited:
         return {}
     unreserved = [request for request in limited if request.delivery.reservation(now) is None]

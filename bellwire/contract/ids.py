@@ -7,6 +7,7 @@ from urllib.parse import quote
 from bellwire.contract.payloads import Group
 from bellwire.deliveries import delivery_id
 from bellwire.events import Event, event_key, uuid7
+from bellwire.targets import Channel
 
 _BATCH_PREFIX = "events/"
 #: Starts the ids of workflows that redeliver.
@@ -87,6 +88,11 @@ def new_registration_id(service: str) -> str:
 def new_test_send_id(subscription_id: str) -> str:
     """The id of a new TestSend."""
     return f"test-send/{subscription_id}/{uuid7()}"
+
+
+def new_recall_id(key: str, channel: Channel) -> str:
+    """The id of a new Recall."""
+    return f"recall/{key}/{channel}/{uuid7()}"
 
 
 def wait_workflow_id(key: str, request_id: str) -> str:

@@ -29,6 +29,7 @@ from bellwire.contract.payloads import (
     SettleInput,
     SettleResult,
 )
+from bellwire.contract.recalls import RecallInput, RecallOutput
 from bellwire.contract.replays import OpenPastInput, ReplayBatch, SelectReplayInput
 from bellwire.contract.test_sends import TestSendInput, TestSendResult
 from bellwire.contract.ticks import PlanTickInput, TickRecord
@@ -104,6 +105,12 @@ async def record_tick(record: TickRecord) -> None:
 async def send_test(test_send: TestSendInput) -> TestSendResult:
     """Attempt one delivery, whatever the state of the subscription, and record nothing. Fails with SUBSCRIPTION_NOT_FOUND."""
     raise _stub("send_test")
+
+
+@activity.defn
+async def recall_messages(request: RecallInput) -> RecallOutput:
+    """Take back the message of each delivery, and record it. A provider that is busy is `busy`, and no failure."""
+    raise _stub("recall_messages")
 
 
 @activity.defn

@@ -1,8 +1,8 @@
 """Rate limits: rows, and the resource `registry.limits`.
 
-A delivery of a rate-limited subscription reserves a time for its next attempt. The reservation is made once per attempt and
-kept until the attempt is recorded. So a backlog costs one write per delivery, however long it waits, and a retried activity
-finds its reservations.
+A delivery of a rate-limited subscription, or to an address that has a pace, reserves a time for its next attempt. The
+reservation is made once per attempt and kept until the attempt is recorded. So a backlog costs one write per delivery, however
+long it waits, and a retried activity finds its reservations.
 """
 
 import time
@@ -17,6 +17,7 @@ from bellwire.deliveries import DeliveryKey
 from bellwire.registry.db.engine import Database, insert_missing
 from bellwire.registry.db.tables import deliveries, limits, subscriptions
 from bellwire.registry.deliveries import by_keys
+from bellwire.registry.providers import paces
 from bellwire.sends import SendRequest
 from bellwire.targets import Channel
 
@@ -46,8 +47,8 @@ async def clear_limit(connection: AsyncConnection, channel: Channel) -> None:
 async def reserve(
     connection: AsyncConnection, requests: Sequence[SendRequest], *, now: datetime
 ) -> dict[DeliveryKey, datetime]:
-    """Locks deliveries before subscriptions, each ordered by key, as `attempts.record` does."""
-    limited = [request for request in requests if request.rate is not None]
+    """Locks deliveries before subscriptions and these before addresses, each by key, as `attempts.record` does."""
+    limited = [request for request in requests if request.is_limited]
     consented_rates = {request.subscription.id: request.consented_rate for request in limited}
     keys = list(dict.fromkeys(request.delivery.key for request in limited))
     found = await by_keys(connection, keys, lock=True)
@@ -58,6 +59,9 @@ async def reserve(
             unreserved[key.subscription_id].append(key)
     if unreserved:
         new = await _reserve_next(connection, unreserved, consented_rates, now)
+        open_keys = {key for of_one in unreserved.values() for key in of_one}
+        for key, at in (await paces.reserve(connection, limited, open_keys, now=now)).items():
+            new[key] = max(at, new.get(key, at))
         statement = update(deliveries).where(
             deliveries.c.event_key == bindparam("key"), deliveries.c.subscription_id == bindparam("name")
         )
@@ -126,7 +130,7 @@ class RateLimits:
         await self._database.write(clear_limit, channel)
 
     async def reserve(self, requests: Sequence[SendRequest], *, now: datetime) -> dict[DeliveryKey, datetime]:
-        """Reserve a time, `now` or later, for each request whose subscription has a rate limit.
+        """Reserve a time, `now` or later, for each request whose subscription has a rate limit, or whose address a pace.
 
         A delivery keeps the reservation it has, unless that has expired or an attempt was recorded since.
         """

@@ -27,6 +27,17 @@ class Channel(StrEnum):
     HANDLER = "handler"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How fast a provider takes messages for one address, of all subscriptions: `burst` at once, and one each `interval`."""
+
+    #: What equals for all targets with this address.
+    address: str
+    #: Seconds.
+    interval: float
+    burst: int
+
+
 class ChannelTarget(StrictInput):
     """Base of all targets: what can be asked of an address without knowing its channel."""
 
@@ -41,6 +52,11 @@ class ChannelTarget(StrictInput):
     def address(self) -> str:
         """Where deliveries go, as operators and tenants read it. Holds no secret."""
         return ", ".join(self.recipients)
+
+    @property
+    def pace(self) -> Pace | None:
+        """How fast the provider takes messages for the address; None: what is too fast, it refuses."""
+        return None
 
     @property
     def is_erased(self) -> bool:
@@ -87,6 +103,8 @@ class ChannelSpec:
     in_services: bool = False
     #: Whether a message that was sent can be changed: an event that `replaces` another changes the other one's message.
     edits: bool = False
+    #: Whether a message that was sent can be taken back.
+    recalls: bool = False
     #: What equals for all spellings of one address and differs for two addresses: by it suppressions and erasures find it.
     address_key: Callable[[str], str] = folded
     #: The fields of a target with an address that a person wrote, in any spelling. None: it is in the field in which `example`

@@ -21,6 +21,10 @@ from bellwire.contract import (
     Group,
     InlineSend,
     InlineSendResult,
+    RecalledDelivery,
+    RecallInput,
+    RecallOutput,
+    RecallResult,
     TestSendInput,
     TestSendResult,
 )
@@ -54,6 +58,8 @@ class ScriptedPlatform(MemoryHandlers, MemoryRegistry):
         self.not_inline: set[Channel] = set()
         #: Attempts for these subscriptions do not end before their gate opens.
         self.gates: dict[str, asyncio.Event] = {}
+        #: How often a provider is busy that is asked to take messages back.
+        self.busy_recalls = 0
         self.attempts: list[StartedAttempt] = []
         self.chunks: list[Chunk] = []
 
@@ -146,6 +152,13 @@ class ScriptedPlatform(MemoryHandlers, MemoryRegistry):
     async def send_test(self, _request: TestSendInput) -> TestSendResult:
         return TestSendResult(kind=OutcomeKind.DEFERRED, reason="HTTP 503", duration=0.25)
 
+    @activity.defn
+    async def recall_messages(self, request: RecallInput) -> RecallOutput:
+        self.busy_recalls -= 1
+        result = RecallResult.TAKEN_BACK if self.busy_recalls < 0 else RecallResult.BUSY
+        names = request.subscription_ids
+        return RecallOutput(deliveries=tuple(RecalledDelivery(subscription_id=each, result=result) for each in names))
+
     @asynccontextmanager
     async def running(self, client: Temporal | None = None, **options: Any) -> AsyncIterator[None]:
         """Run workers for every task queue, with these activities."""
@@ -174,7 +187,8 @@ class ScriptedPlatform(MemoryHandlers, MemoryRegistry):
                 main._workflow_worker._deadlock_timeout_seconds = 30
             await workers.enter_async_context(main)
             for channel in WORKER_CHANNELS:
-                activities = [self._send_activity(channel), self.send_test]
+                activities: list[Callable[..., Any]]
+                activities = [self._send_activity(channel), self.send_test, self.recall_messages]
                 worker = Worker(client, task_queue=contract.channel_queue(channel), activities=activities)
                 await workers.enter_async_context(worker)
             yield

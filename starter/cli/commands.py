@@ -40,7 +40,11 @@ COMMANDS = {
         "app",
         "Publish events by the clock: create, list, show, pause, resume, trigger or delete a schedule; list its ticks.",
     ),
-    "deliveries": Command("delivery.deliveries", "app", "List deliveries; show one, or attempt one or many again."),
+    "deliveries": Command(
+        "delivery.deliveries",
+        "app",
+        "List deliveries; show one, attempt one or many again, or take back what was delivered.",
+    ),
     "replay": Command(
         "delivery.replay",
         "app",

@@ -1,10 +1,10 @@
-"""Deliveries of events that replace others are loaded with the message that they replace."""
+"""Deliveries of events that replace others are loaded with the message that they replace; those taken back say so."""
 
 from datetime import UTC, datetime
 
 import pytest
 
-from bellwire.contract import Group
+from bellwire.contract import RECALLED, Group
 from bellwire.deliveries import Attempt, DeliveryState, Outcome, OutcomeKind
 from bellwire.events import Event
 from bellwire.registry import Registry
@@ -83,3 +83,16 @@ async def test_an_event_replaces_only_one_of_its_own_source(subscribed: Registry
 async def test_replaces_is_the_id_of_an_event(subscribed: Registry, value: object, expected: str | None) -> None:
     await attempted(subscribed, event(id="1"), OutcomeKind.DELIVERED, "C1/1")
     assert await replaced(subscribed, event(id="2", replaces=value)) == [expected, None]
+
+
+async def test_a_delivery_whose_message_was_taken_back_says_so_and_keeps_its_state(subscribed: Registry) -> None:
+    of = event(id="1")
+    await attempted(subscribed, of, OutcomeKind.DELIVERED, "C1/1")
+    (delivery,) = await subscribed.deliveries.list(event_key=of.key, subscription_id=SLACK)
+    # It was sent again meanwhile, so another message is there.
+    await subscribed.deliveries.record_recall(delivery.model_copy(update={"provider_id": "C1/0"}))
+    assert (await subscribed.deliveries.list(event_key=of.key, subscription_id=SLACK)) == [delivery]
+    await subscribed.deliveries.record_recall(delivery)
+    hook, slack = await subscribed.deliveries.list(event_key=of.key)
+    assert slack == delivery.model_copy(update={"reason": RECALLED})
+    assert hook.reason == "x"

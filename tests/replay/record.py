@@ -17,12 +17,14 @@ from bellwire import Client, Event, EventNotFound, Handlers, Receipt, Retry
 from bellwire.contract import (
     LOOKUP,
     QUEUE,
+    RECALL,
     REGISTER_HANDLERS,
     REPLAY,
     TEST_SEND,
     TICK,
     WAIT_FOR_EVENT,
     Group,
+    RecallInput,
     ReplayInput,
     TestSendInput,
     TickInput,
@@ -171,6 +173,15 @@ async def test_send(platform: FakePlatform, client: Client) -> dict[str, str]:
     return {"test-send-deferred": workflow_id}
 
 
+async def recalled(platform: FakePlatform, client: Client) -> dict[str, str]:
+    """A provider is busy at first."""
+    platform.busy_recalls = 1
+    request = RecallInput(event_key="a" * 26, channel=Channel.SLACK, subscription_ids=("a", "b"))
+    workflow_id = "recall/example/slack"
+    await client.temporal.execute_workflow(RECALL, request, id=workflow_id, task_queue=QUEUE)
+    return {"recall-busy": workflow_id}
+
+
 async def called(platform: FakePlatform, client: Client) -> dict[str, str]:
     """One handler succeeds at once, one after a deferral, one is paused while its service does not run, beside a webhook."""
     platform.subscriptions = {Channel.HANDLER: ["up_a", "up_b", "down_c"], Channel.WEBHOOK: ["w"]}
@@ -261,6 +272,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     inline_remaining,
     not_found,
     test_send,
+    recalled,
     called,
     replayed,
     ticked,

@@ -27,6 +27,7 @@ from activities.handler.registration import HandlerRegistry
 from activities.replaying import Replayer
 from activities.resolve import Resolver
 from activities.sending.inline import InlineSender
+from activities.sending.recalls import Recalls
 from activities.sending.test_sends import TestSends
 from activities.ticks import Ticks
 from bellwire import contract
@@ -34,7 +35,7 @@ from bellwire.client import Client
 from bellwire.nexus.following import Follower, follow_event
 from bellwire.registry import Registry
 from bellwire.service.settings import Settings
-from bellwire.targets import WORKER_CHANNELS
+from bellwire.targets import SPECS, WORKER_CHANNELS
 
 CHECKOUT = Path(__file__).parents[2]
 APPLICATION = ("workflows", "activities", "starter", "worker")
@@ -214,8 +215,9 @@ def test_every_stub_has_exactly_one_channel_or_is_run_by_the_workflow_worker() -
     assert contract.SEND.keys() == set(WORKER_CHANNELS)
     assert len(sends) == len(contract.SEND)
     assert not sends & local
-    # Every channel sends tests, by one implementation.
-    assert sends | local | {contract.send_test.__name__} == STUBS.keys()
+    # Every channel sends tests, by one implementation, and some take messages back.
+    of_channels = {contract.send_test.__name__, contract.recall_messages.__name__}
+    assert sends | local | of_channels == STUBS.keys()
 
 
 async def test_every_stub_has_one_implementation_of_its_name_and_types() -> None:
@@ -224,9 +226,11 @@ async def test_every_stub_has_one_implementation_of_its_name_and_types() -> None
             *LOCAL_ACTIVITIES,
             *(sender.activity for sender in senders.values()),
             TestSends(NO_REGISTRY, {}).send_test,
+            Recalls(NO_REGISTRY, cast(Any, None)).recall_messages,
         ]
         for channel, sender in senders.items():
-            assert _name(sender.activity) == _name(contract.SEND[channel])
+            recalls = [contract.recall_messages] if SPECS[channel].recalls else []
+            assert [*map(_name, sender.activities)] == [*map(_name, (contract.SEND[channel], *recalls))]
     assert sorted(map(_name, implementations)) == sorted(STUBS)
     for implementation in implementations:
         assert _types(implementation) == _types(STUBS[_name(implementation)]), _name(implementation)

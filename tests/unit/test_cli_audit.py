@@ -49,6 +49,7 @@ THROUGH_TEMPORAL = {
     "events resume",
     "events cancel",
     "deliveries retry",
+    "deliveries recall",
     "limits set",
     "limits clear",
     *_SCHEDULES,

@@ -34,3 +34,12 @@ wechat_grants = Table(
     Column("counted_at", Timestamp),
     Column("created_at", Timestamp, nullable=False),
 )
+
+#: Until when each address that has a pace is used up.
+paces = Table(
+    "paces",
+    metadata,
+    #: The hash of channel and address, as in suppressions.
+    Column("address_key", Id, primary_key=True),
+    Column("used_until", Timestamp, nullable=False),
+)

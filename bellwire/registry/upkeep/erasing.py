@@ -16,7 +16,7 @@ from bellwire.deliveries import DeliveryState
 from bellwire.events import Event
 from bellwire.formats.mailboxes import folded
 from bellwire.models import TRUSTED
-from bellwire.registry.db.provider_tables import wechat_grants
+from bellwire.registry.db.provider_tables import paces, wechat_grants
 from bellwire.registry.db.sealed import ring_of
 from bellwire.registry.db.tables import (
     attempts,
@@ -305,11 +305,11 @@ async def redact_suppressions(connection: AsyncConnection, recipient: Recipient,
     return sum(1 for row in rows if row.address)
 
 
-async def delete_grants(connection: AsyncConnection, recipient: Recipient) -> None:
-    """Delete what is known of the messages that a user of WeChat has agreed to."""
-    if recipient.channel is Channel.WECHAT:
-        keys = address_keys(ring_of(connection.dialect), recipient.channel, recipient.address)
-        await connection.execute(delete(wechat_grants).where(wechat_grants.c.address_key.in_(keys)))
+async def delete_counted(connection: AsyncConnection, recipient: Recipient) -> None:
+    """Delete what is counted of the recipient: messages that a user of WeChat has agreed to, and the pace of the address."""
+    keys = address_keys(ring_of(connection.dialect), recipient.channel, recipient.address)
+    for table in (wechat_grants, paces):
+        await connection.execute(delete(table).where(table.c.address_key.in_(keys)))
 
 
 async def redact_responses(

@@ -14,6 +14,7 @@ from bellwire.registry import deliveries, subscriptions, test_sends, ticks
 from bellwire.registry.api import feeds
 from bellwire.registry.db.engine import Database, Work
 from bellwire.registry.delivery_keys import grouped
+from bellwire.registry.providers import paces
 from bellwire.registry.upkeep import erasing, purging
 from bellwire.registry.upkeep.erasing import ERASED, AffectedSubscription, Recipient, RedactedBatch
 from bellwire.registry.upkeep.purging import OldEvent, Rows
@@ -79,6 +80,7 @@ class Retention:
         if not dry_run:
             await self._database.write(test_sends.forget, before=before)
             await self._database.write(ticks.forget, before=before)
+            await self._database.write(paces.forget, before=before)
             await self._database.write(feeds.remove_tests, before=before)
         return replace(total, attempts=total.attempts + await self._delete_orphaned(before, dry_run=dry_run))
 
@@ -181,7 +183,7 @@ class Retention:
                 await self._database.write(erasing.remove_recipient, recipient, one.id)
         total.suppressions = await self._database.write(erasing.redact_suppressions, recipient, dry_run=dry_run)
         if not dry_run:
-            await self._database.write(erasing.delete_grants, recipient)
+            await self._database.write(erasing.delete_counted, recipient)
             place: tuple[str, str] | None = ("", "")
             while place is not None:
                 place = await self.yield_write(erasing.redact_responses, recipient, after=place, limit=self._deliveries)

@@ -65,5 +65,6 @@ DINGTALK = ChannelSpec(
     # work notice is asked for after half a minute.
     schedule=(30.0, 60.0, 600.0, 600.0, 3600.0, 10_800.0),
     inline=True,
+    recalls=True,
     address_key=account_key,
 )

@@ -73,6 +73,7 @@ FEISHU = ChannelSpec(
     schedule=(10.0, 60.0, 600.0, 3600.0, 10_800.0),
     inline=True,
     edits=True,
+    recalls=True,
     # An id has case, an email address has none.
     address_key=lambda address: (folded_account_key if "@" in address else account_key)(address),
 )

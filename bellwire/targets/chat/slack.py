@@ -58,5 +58,6 @@ SLACK = ChannelSpec(
     schedule=(10.0, 60.0, 600.0, 3600.0, 10_800.0),
     inline=True,
     edits=True,
+    recalls=True,
     address_key=account_key,
 )

@@ -30,6 +30,7 @@ TELEGRAM = ChannelSpec(
     schedule=(10.0, 60.0, 600.0, 3600.0, 10_800.0),
     inline=True,
     edits=True,
+    recalls=True,
     # The names of public channels and groups have no case.
     address_key=folded_account_key,
 )

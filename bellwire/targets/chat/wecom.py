@@ -10,8 +10,12 @@ from bellwire.formats.matching import Matching
 from bellwire.formats.web_urls import parse_web_url
 from bellwire.models import skip_when_trusted
 from bellwire.targets.accounts import DEFAULT_ACCOUNT, AccountName, folded_account_key
-from bellwire.targets.channel import Channel, ChannelSpec, ChannelTarget
+from bellwire.targets.channel import Channel, ChannelSpec, ChannelTarget, Pace
 from bellwire.targets.stored_secret import StoredSecret
+
+#: A member gets at most 30 messages a minute and 1,000 an hour of an application. WeCom drops further ones, and says that it
+#: accepted them. With these numbers the limits hold even if messages go out up to 30 seconds late.
+MEMBER_INTERVAL, MEMBER_BURST = 3.7, 5
 
 _Id = Annotated[
     str, Matching(r"^[^\s|\x00-\x1f]{1,64}$", "must be one id of up to 64 characters without spaces, such as zhangsan")
@@ -49,6 +53,12 @@ class WecomTarget(ChannelTarget):
         return () if self.user is None else (f"{self.account}/{self.user}",)
 
     @property
+    def pace(self) -> Pace | None:
+        if self.user is None:
+            return None
+        return Pace(address=f"{self.account}/{self.user}", interval=MEMBER_INTERVAL, burst=MEMBER_BURST)
+
+    @property
     def address(self) -> str:
         if self.webhook is not None:
             return f"a bot of {urlsplit(self.webhook.get_secret_value()).hostname}"
@@ -63,6 +73,7 @@ WECOM = ChannelSpec(
     # 6 attempts over 4 h 12 min: later, the conversation has moved on.
     schedule=(10.0, 60.0, 600.0, 3600.0, 10_800.0),
     inline=True,
+    recalls=True,
     # WeCom ignores the case of user ids.
     address_key=folded_account_key,
 )

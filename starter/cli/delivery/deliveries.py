@@ -1,4 +1,4 @@
-"""`deliveries`: list them, show one with its attempts, attempt one or many again."""
+"""`deliveries`: list them, show one with its attempts, attempt one or many again, take them back."""
 
 from datetime import UTC, datetime
 from typing import Annotated
@@ -17,6 +17,7 @@ from starter.cli.delivery.attempts import (
 )
 from starter.cli.delivery.events import SourceOption
 from starter.cli.delivery.exchanges import print_last_exchanges
+from starter.cli.delivery.recall import recall
 from starter.cli.delivery.retry import retry
 from starter.cli.input.times import parse_past
 from starter.cli.tables import print_facts, print_table
@@ -24,7 +25,7 @@ from starter.cli.terminal import AsJson, command, group, note, opened_registry, 
 from starter.operations.delivery import deliveries
 from starter.operations.delivery.deliveries import DeliveryPage, next_attempt, parse_key
 
-app = group("List deliveries; show one, or attempt one or many again.")
+app = group("List deliveries; show one, attempt one or many again, or take back what was delivered.")
 
 DeliveryArgument = Annotated[str, typer.Argument(metavar="DELIVERY_ID", help="Id of the delivery: dlv_…")]
 
@@ -147,3 +148,4 @@ async def show(
 
 
 app.command("retry")(retry)
+app.command("recall")(recall)

@@ -252,6 +252,8 @@ def _limit_step(candidate: Candidate, channel_limit: float | None, now: datetime
     consented = health.consent.rate if health.consent and subscription.target.needs_consent else None
     if consented is not None:
         rates.append(f"{consented:g} per second by the endpoint's consent")
+    if pace := subscription.target.pace:
+        rates.append(f"{pace.burst} at once and {1 / pace.interval:.2g} per second to this address by the provider")
     if not rates:
         return Step(name=StepName.LIMIT, passed=True, text="No rate limit applies.")
     text = f"Deliveries are limited to {' and to '.join(rates)}."

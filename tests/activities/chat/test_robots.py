@@ -36,12 +36,12 @@ async def dingtalk_app(registry: Registry) -> AsyncIterator[tuple[FakeDingtalk, 
     async with FakeDingtalk() as fake, opened(registry) as parts:
         account = {"app_key": "ding1", "app_secret": "s", "agent_id": 123, "url": fake.url}
         given = accounts({"dingtalk": account}, s=fake.app_secret)
-        yield fake, open_chat(given, parts)[Channel.DINGTALK]
+        yield fake, open_chat(given, parts)[Channel.DINGTALK].attempt
 
 
 async def post(channel: Channel, target: Mapping[str, object], registry: Registry, **fields: object) -> Outcome:
     async with opened(registry) as parts:
-        attempt = open_chat(Accounts(), parts)[channel]
+        attempt = open_chat(Accounts(), parts)[channel].attempt
         return await attempt(request_for({"channel": str(channel), **target}, **fields))
 
 
@@ -109,7 +109,7 @@ async def test_a_bot_of_wecom_that_was_deleted_disables_its_subscription(registr
 async def test_a_success_of_wecom_that_leaves_the_member_out_is_none(registry: Registry, field: str) -> None:
     async with FakeWecom() as fake, opened(registry) as parts:
         account = {"corp_id": "ww1", "agent_id": 1, "secret": "s", "url": fake.url}
-        attempt = open_chat(accounts({"wecom": account}, s=fake.secret), parts)[Channel.WECOM]
+        attempt = open_chat(accounts({"wecom": account}, s=fake.secret), parts)[Channel.WECOM].attempt
         fake.script(Answer(body={"errcode": 0, field: "ann|bob", "msgid": "1"}))
         outcome = await attempt(request_for({"channel": "wecom", "user": "bob"}))
     assert (outcome.kind is OutcomeKind.DELIVERED, outcome.reason) == (False, f"WeCom {field}")
@@ -118,7 +118,7 @@ async def test_a_success_of_wecom_that_leaves_the_member_out_is_none(registry: R
 async def test_equal_texts_of_two_deliveries_differ_and_two_attempts_do_not(registry: Registry) -> None:
     async with FakeWecom() as fake, opened(registry) as parts:
         account = {"corp_id": "ww1", "agent_id": 1, "secret": "s", "url": fake.url}
-        attempt = open_chat(accounts({"wecom": account}, s=fake.secret), parts)[Channel.WECOM]
+        attempt = open_chat(accounts({"wecom": account}, s=fake.secret), parts)[Channel.WECOM].attempt
         first = request_for({"channel": "wecom", "user": "bob"})
         await attempt(first)
         await attempt(first)

@@ -63,7 +63,7 @@ async def chat(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
     await registry.migrate()
     async with FAKES[request.param]() as fake, opened(registry) as parts:
         given = account_of(request.param, fake)
-        one, other = (open_chat(given, parts)[Channel(request.param)] for _ in range(2))
+        one, other = (open_chat(given, parts)[Channel(request.param)].attempt for _ in range(2))
         yield Opened(request.param, fake, one, other)
     await registry.close()
 

@@ -11,6 +11,7 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.channels import open_channels
 from activities.sending.channel_sender import ChannelSender
+from activities.sending.recalls import ChannelRecall
 from bellwire.contract import Chunk, Group
 from bellwire.deliveries import Attempt, Delivery, DeliveryKey
 from bellwire.events import Event
@@ -68,6 +69,10 @@ class ChatWorker:
     registry: Registry
     sender: ChannelSender
 
+    @property
+    def recall(self) -> ChannelRecall | None:
+        return self.sender.recall
+
     async def publish(self, event_id: str, text: str, *, replaces: str | None = None) -> Event:
         """Store an event with a pending delivery."""
         more = {} if replaces is None else {"replaces": replaces}
@@ -114,7 +119,7 @@ async def chat_worker(channel: Channel, folder: Path) -> AsyncIterator[ChatWorke
         await registry.migrate()
         account, secret = _account(fake)
         file = folder / "accounts.json"
-        file.write_text(json.dumps({str(channel): {"default": {**account, "timeout": 1}}}))
+        file.write_text(json.dumps({str(channel): {"default": {**account, "timeout": 10}}}))
         settings = Settings.read(accounts=file, account_secrets={"s": secret}, shutdown_grace=0.5)
         senders = await stack.enter_async_context(open_channels(settings, registry))
         target = {"channel": str(channel), **ADDRESSES[channel][0]}

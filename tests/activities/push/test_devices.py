@@ -19,7 +19,7 @@ from activities.push.channel import PushChannel
 from activities.push.content import PushContent
 from bellwire.deliveries import Fault, OutcomeKind
 from bellwire.sends import SendRequest
-from bellwire.targets import PushTarget
+from bellwire.targets import PUSH, PushTarget
 from starter.local.receivers.providers.apns import ApnsAnswer, FakeApns
 from starter.local.receivers.providers.fake import Answer
 from starter.local.receivers.providers.fcm import FakeFcm, refusal
@@ -171,7 +171,7 @@ async def test_a_lost_answer_of_fcm_is_unknown(fcm: FakeFcm, channel: PushChanne
     assert (await channel.attempt(to_phone())).kind is OutcomeKind.UNKNOWN
 
 
-async def test_apple_gets_a_signed_push_that_expires_and_replaces_itself(apns: FakeApns, channel: PushChannel) -> None:
+async def test_apple_gets_a_signed_push_that_replaces_itself(apns: FakeApns, channel: PushChannel) -> None:
     request = to_device()
     outcome = await channel.attempt(request)
     assert (outcome.kind, outcome.reason) == (OutcomeKind.DELIVERED, "APNs 200")
@@ -179,13 +179,39 @@ async def test_apple_gets_a_signed_push_that_expires_and_replaces_itself(apns: F
     headers = push["headers"]
     assert headers[":path"] == f"/3/device/{DEVICE}"
     assert (headers["apns-topic"], headers["apns-collapse-id"]) == ("example.shop", request.id[:64])
-    assert int(headers["apns-expiration"]) > datetime.now(UTC).timestamp()
     public = KEYS.apple.public_key().public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
     token = headers["authorization"].removeprefix("bearer ")
     assert jwt.decode(token, public, algorithms=["ES256"])["iss"] == "TEAM123456"
     assert push["payload"]["aps"]["alert"]["title"] == "Order 42 is paid"
+
+
+@pytest.mark.parametrize(
+    ("number", "schedule", "seconds"),
+    [
+        (1, None, sum(PUSH.schedule)),
+        (5, None, PUSH.schedule[-1]),
+        (6, None, 3600),
+        (1, (7200.0, 100.0), 7300),
+        (1, (), 3600),
+    ],
+)
+async def test_a_push_is_kept_as_long_as_it_would_be_attempted(
+    fcm: FakeFcm,
+    apns: FakeApns,
+    channel: PushChannel,
+    number: int,
+    schedule: tuple[float, ...] | None,
+    seconds: float,
+) -> None:
+    for request in (to_phone(), to_device()):
+        subscribed = request.subscription.model_copy(update={"retry_schedule": schedule})
+        await channel.attempt(replace(request, subscription=subscribed, number=number))
+    (message,), now = fcm.contents(PHONE), datetime.now(UTC).timestamp()
+    assert message["android"]["ttl"] == f"{int(seconds)}s"
+    for headers in (message["apns"]["headers"], apns.accepted[0]["headers"]):
+        assert now - 60 < int(headers["apns-expiration"]) - seconds <= now
 
 
 async def test_many_pushes_share_a_connection_and_a_token(apns: FakeApns, channel: PushChannel) -> None:
@@ -293,7 +319,7 @@ async def test_an_old_token_is_replaced_once_for_all_pushes(apns: FakeApns) -> N
         target = request.subscription.target
         assert isinstance(target, PushTarget)
         content = PushContent(
-            title="t", body="b", url=None, badge=None, notice_id="1", data={"delivery": "1"}, at=datetime.now(UTC)
+            title="t", body="b", url=None, badge=None, notice_id="1", data={"delivery": "1"}, kept=3600
         )
         return (await service.send(request, target, content)).reason
 
@@ -342,7 +368,7 @@ async def test_an_apple_service_that_cannot_be_reached_holds_up_no_other(tmp_pat
         account = accounts.apns["default"].model_copy(update={"sandbox_url": sandbox, "timeout": 1.0})
         service = Apns({"default": account})
         data = {"delivery": "1"}
-        content = PushContent(title="t", body="b", url=None, badge=None, notice_id="1", data=data, at=datetime.now(UTC))
+        content = PushContent(title="t", body="b", url=None, badge=None, notice_id="1", data=data, kept=3600)
 
         async def send(environment: str) -> str:
             request = to_device(environment=environment)

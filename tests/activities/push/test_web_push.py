@@ -16,7 +16,7 @@ from activities.sending.exchanges import keeping_exchanges
 from bellwire.deliveries import Fault, OutcomeKind
 from bellwire.exchanges import KeepExchanges
 from bellwire.sends import SendRequest
-from bellwire.targets import PushTarget
+from bellwire.targets import PUSH, PushTarget
 from starter.local.receivers.providers.fake import Answer
 from starter.local.receivers.providers.web_push import Browser, FakePushService
 from tests.activities.chat.channels import HOSTILE, request_for
@@ -66,7 +66,11 @@ async def test_the_browser_gets_title_body_page_badge_and_data(
     assert "order: 42" in push["body"]
     assert push["data"]["type"] == "order.paid"
     headers = service.accepted[0].content["headers"]
-    assert (headers["content-encoding"], headers["urgency"], headers["ttl"]) == ("aes128gcm", "normal", "86400")
+    assert (headers["content-encoding"], headers["urgency"], headers["ttl"]) == (
+        "aes128gcm",
+        "normal",
+        str(int(sum(PUSH.schedule))),
+    )
     assert len(headers["topic"]) == 32
 
 

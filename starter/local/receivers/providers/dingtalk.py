@@ -65,9 +65,10 @@ class FakeDingtalk(FakeProvider):
     async def _recall(self, request: web.Request) -> web.StreamResponse:
         if not self.tokens.is_valid(request.query.get("access_token", "")):
             return web.json_response({"errcode": 40014, "errmsg": "invalid access_token"})
-        message = self.find(str((await request.json())["msg_task_id"]))
+        given = await request.json()
+        message = next((each for each in self.accepted if each.id == str(given["msg_task_id"])), None)
         if message is None or message.id in self.too_old:
-            return web.json_response({"errcode": 33014, "errmsg": "the message cannot be recalled"})
+            return web.json_response({"errcode": 88, "errmsg": "invalid"})
         return await self.respond(
             request, message, lambda _: {"errcode": 0}, accept=lambda sent: self.alter(sent, recalled=True)
         )
