@@ -35,7 +35,7 @@ class Chats(NamedTuple):
     parts: ChatParts
 
     def opened(self, channel: Channel, given: Accounts | None = None) -> ChannelAttempt:
-        return open_chat(given or Accounts(), self.parts)[channel]
+        return open_chat(given or Accounts(), self.parts)[channel].attempt
 
 
 @pytest.fixture

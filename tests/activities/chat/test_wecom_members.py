@@ -73,7 +73,7 @@ async def setting(tmp_path: Path) -> AsyncIterator[Setting]:
             stack.push_async_callback(registry.close)
             await registry.migrate()
             channels = open_chat(given, await stack.enter_async_context(opened(registry)))
-            senders.append(ChannelSender(Channel.WECOM, channels[Channel.WECOM], registry, concurrency=50))
+            senders.append(ChannelSender(Channel.WECOM, channels[Channel.WECOM].attempt, registry, concurrency=50))
         database = Database.at(url, pool=1)
         stack.push_async_callback(database.close)
         yield Setting(fake, (senders[0], senders[1]), registries[0], database)
