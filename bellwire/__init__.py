@@ -1,4 +1,4 @@
-"""Bellwire: publish an event once; everyone who subscribed gets it, by email, SMS or webhook."""
+"""Bellwire: publish an event once; everyone who subscribed gets it, by email, SMS, push, chat or webhook."""
 
 from bellwire.catalog.catalog import Catalog
 from bellwire.client import Client

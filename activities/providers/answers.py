@@ -89,10 +89,8 @@ def suppressed_outcome(request: SendRequest) -> Outcome | None:
 
 
 def blocked(reason: str, remedy: str = "") -> Outcome:
-    """Deferred until the operator has fixed it. `remedy` is shown with the attempt."""
-    return Outcome(
-        kind=OutcomeKind.DEFERRED, reason=reason, fault=Fault.OPERATOR, response=remedy[:MAX_RESPONSE] or None
-    )
+    """Deferred until the operator has fixed it. Operators see `remedy` with the attempt; tenants do not."""
+    return Outcome(kind=OutcomeKind.DEFERRED, reason=reason, fault=Fault.OPERATOR, cause=remedy or None)
 
 
 def no_account(name: str, account: str) -> Outcome:

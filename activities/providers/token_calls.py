@@ -15,6 +15,10 @@ from bellwire.sends import SendRequest
 MAX_CODE = 40
 #: A number that is written as a text.
 _NUMBER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
+#: What an operator does whose account gets no token.
+TOKEN_REMEDY = (
+    "check the ids and the secret of the account in BELLWIRE_ACCOUNTS, and the addresses that the provider allows"  # noqa: S105
+)
 #: Tokens after the first one that an attempt tries. A token that another worker has got may have died before it is used here.
 MAX_RENEWALS = 2
 
@@ -79,7 +83,7 @@ async def outcome_of_call(name: str, request: SendRequest, call: Callable[[], Aw
         answer = await call()
     except TokenUnavailable as error:
         if error.operator:
-            return blocked(f"{name} token: {error}")
+            return blocked(f"{name} token: {error}", TOKEN_REMEDY)
         return outcome_of(TRANSIENT.after(error.retry_after), f"{name} token: {error}", request)
     except NotSent as error:
         return outcome_of(TRANSIENT, f"{name} unreachable: {error}", request)

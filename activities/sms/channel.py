@@ -143,9 +143,7 @@ class SmsChannel:
         if not providers:
             remedy = "; ".join(f"{each.name}: {reason}" for each, reason in reasons.items())
             self._log_blocked(request, NO_PROVIDER, remedy)
-            return Outcome(
-                kind=OutcomeKind.DEFERRED, reason=NO_PROVIDER, fault=Fault.OPERATOR, response=remedy[:MAX_RESPONSE]
-            )
+            return _blocked_outcome(NO_PROVIDER, remedy)
         for left, provider in zip(reversed(range(len(providers))), providers, strict=True):
             if request.recorded:
                 request = await self._claim(request, provider)
@@ -222,9 +220,15 @@ class SmsChannel:
         self._log_blocked(request, reason, remedy)
         if request.delivery.intent_at is not None:
             return unknown_result(f"{reason}: {remedy}").outcome
-        return Outcome(kind=OutcomeKind.DEFERRED, reason=reason, fault=Fault.OPERATOR, response=remedy[:MAX_RESPONSE])
+        return _blocked_outcome(reason, remedy)
 
     def _log_blocked(self, request: SendRequest, reason: str, detail: str = "") -> None:
         """Log an error. `detail` is never a provider's message, which may contain the number."""
         ids = {"delivery": request.id, "subscription": request.subscription.id, "tenant": request.subscription.tenant}
         log.error("sms.blocked", reason=reason, detail=detail, **ids)
+
+
+def _blocked_outcome(reason: str, remedy: str) -> Outcome:
+    """Tenants see the remedy, too: it may be about a template of theirs."""
+    shown = remedy[:MAX_RESPONSE]
+    return Outcome(kind=OutcomeKind.DEFERRED, reason=reason, fault=Fault.OPERATOR, response=shown, cause=shown)

@@ -3,8 +3,6 @@
 import re
 from collections.abc import Mapping
 
-from bellwire.targets.stored_secret import HIDDEN
-
 MAX_HEADERS = 20
 #: Maximum characters of a value, and of all names and values together: many servers accept no more than 8 KiB of headers.
 MAX_HEADER_LENGTH = 2048
@@ -54,7 +52,5 @@ def checked(headers: Mapping[str, str]) -> None:
             raise ValueError(
                 f"{name}: the value is not valid; use 1 to {MAX_HEADER_LENGTH:,} visible ASCII characters and spaces between them"
             )
-        if value == HIDDEN:
-            raise ValueError(f"{name} has stars instead of its value; give the value itself")
     if sum(len(name) + len(value) for name, value in headers.items()) > MAX_TOTAL_LENGTH:
         raise ValueError(f"have more than {MAX_TOTAL_LENGTH:,} characters in total; shorten them")

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
+from bellwire.formats.matching import Matching
 from bellwire.formats.web_urls import parse_web_url
 from bellwire.models import StrictInput, skip_when_trusted
 from bellwire.targets.accounts import DEFAULT_ACCOUNT, AccountName, account_key
@@ -66,9 +67,21 @@ class PushTarget(ChannelTarget):
     #: A browser's push subscription. `account` is the VAPID key that it was made with: another one is refused for ever.
     web: WebPush | None = None
     #: The registration token of Firebase Cloud Messaging.
-    fcm: Annotated[str, Field(max_length=4096, pattern=r"^[A-Za-z0-9_:.-]+$")] | None = None
+    fcm: (
+        Annotated[
+            str, Field(max_length=4096), Matching(r"^[A-Za-z0-9_:.-]+$", "must be a registration token of Firebase")
+        ]
+        | None
+    ) = None
     #: The device token of Apple, in hexadecimal.
-    apns: Annotated[str, Field(min_length=64, max_length=400, pattern=r"^[0-9a-fA-F]+$")] | None = None
+    apns: (
+        Annotated[
+            str,
+            Field(min_length=64, max_length=400),
+            Matching(r"^[0-9a-fA-F]+$", "must be a device token of Apple, in hexadecimal"),
+        ]
+        | None
+    ) = None
     #: Where Apple issued the device token; None: not known, and tried at the production service.
     environment: Literal["production", "sandbox"] | None = None
     #: The operator's account with the provider, or VAPID key.

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import PlainSerializer, SecretStr, SerializationInfo
 
-from bellwire.models import TRUSTED
+from bellwire.models import TRUSTED, skip_when_trusted
 
 #: What JSON shows instead of the value.
 HIDDEN = "**********"
@@ -14,4 +14,12 @@ def _shown(secret: SecretStr, info: SerializationInfo[Any]) -> str:
     return secret.get_secret_value() if info.context == TRUSTED else HIDDEN
 
 
-StoredSecret = Annotated[SecretStr, PlainSerializer(_shown, return_type=str, when_used="json")]
+def _given(secret: SecretStr) -> SecretStr:
+    if secret.get_secret_value() == HIDDEN:
+        raise ValueError("has stars instead of the value; give the value itself")
+    return secret
+
+
+StoredSecret = Annotated[
+    SecretStr, skip_when_trusted(_given), PlainSerializer(_shown, return_type=str, when_used="json")
+]

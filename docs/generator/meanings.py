@@ -8,6 +8,9 @@ from pathlib import Path
 
 FILE = Path(__file__).with_name("meanings.toml")
 
+REMEDY = (
+    'Add a line for what is missing, such as "<name>" = "<what it means>", remove the others, and run make reference.'
+)
 _PLACEHOLDER = re.compile(r"<[^<>]*>")
 
 
@@ -48,7 +51,7 @@ def compare(table: str, described: Iterable[str], names: Iterable[str]) -> None:
     problems = [f"missing: {there[name]!r}" for name in sorted(there.keys() - here.keys())]
     problems += [f"no longer in the code: {here[name]!r}" for name in sorted(here.keys() - there.keys())]
     if problems:
-        raise MeaningsDiffer(f"{FILE.name} [{table}]: " + "; ".join(problems))
+        raise MeaningsDiffer(f"{FILE} [{table}]: {'; '.join(problems)}. {REMEDY}")
 
 
 def table(name: str) -> dict[str, str]:

@@ -19,6 +19,8 @@ class Handler(SimpleHTTPRequestHandler):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit("give the port and the public key of [vapid.default]: python server.py 8080 BCVx…")
     files = partial(Handler, directory=str(Path(__file__).parent))
     server = ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), files)
     # Browsers allow service workers over https, and on localhost over http.

@@ -13,7 +13,7 @@ from typer.main import get_command
 from starter.cli.commands import LazyGroup
 from starter.cli.input.optional_values import with_seconds
 
-_WELCOME = """Bellwire: publish an event once; it is delivered to every matching subscription by email, SMS or webhook.
+_WELCOME = """Bellwire: publish an event once, and every matching subscription gets it: by email, SMS, push, chat or webhook.
 
 Start with `demo`, which needs nothing, or with `dev`, a whole stack on this machine. For your own stack: `setup` once,
 `python worker.py`, then `subscribe` and `publish`. TEMPORAL_* and BELLWIRE_* variables configure all commands."""

@@ -42,7 +42,7 @@ class Rooms:
     async def post(self, request: web.Request) -> web.Response:
         room = request.match_info["room"]
         status, headers = ROOMS[room][len(self.posts[room])]
-        self.posts[room].append({"id": request.headers["idempotency-key"], **await request.json()})
+        self.posts[room].append(await request.json())
         return web.Response(status=status, headers=headers)
 
 
@@ -79,7 +79,7 @@ async def send(folder: Path) -> dict[str, Any]:
         webhook_ports="*",
         egress_allow="127.0.0.0/8",
     )
-    event = Event(source="/shop", type="order.paid", tenant="acme", subject="order 42")
+    event = Event(source="/shop", type="order.paid", tenant="acme", subject="order 42 @all")
     async with (
         await start_server() as server,
         worker.polling(server.client, registry, settings, [Channel("mattermost")]),

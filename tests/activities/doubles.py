@@ -63,7 +63,7 @@ class Double(ABC):
         """Verify what is signed with this secret."""
 
     def defer(self, number: int) -> None:
-        """Refuse the next attempt for now, in words that have the canary."""
+        """Refuse the next attempt for now, in words that have the canary. Not with an answer that throttles, such as 429."""
         raise NotImplementedError
 
     def reject(self, number: int) -> None:

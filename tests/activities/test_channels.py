@@ -96,7 +96,7 @@ def settled(result: ChunkResult) -> dict[str, int]:
 
 async def test_every_channel_that_a_worker_opens_has_a_double() -> None:
     async with open_channels(Settings(), cast(Registry, None)) as senders:
-        assert set(senders) == set(DOUBLES), "add its double to tests/activities/doubles.py"
+        assert set(senders) == set(DOUBLES), "add the channel's double to DOUBLES in tests/activities/doubles.py"
 
 
 async def test_what_is_accepted_is_delivered_once(running: Running) -> None:
@@ -127,7 +127,8 @@ async def test_what_is_refused_for_now_is_deferred_by_the_schedule_and_delivered
     assert (settled(result), deferred.attempts) == ({}, 1)
     assert deferred.delay >= SPECS[refusing.channel].schedule[0]
     assert await refusing.arrived(0) == []
-    assert settled(await refusing.send(0, attempt=2)) == {"delivered": 1}
+    again = settled(await refusing.send(0, attempt=2))
+    assert again == {"delivered": 1}, "the double's `defer` must not throttle: that ends by the real clock"
     assert len(await refusing.arrived(0)) == 1
 
 

@@ -1,5 +1,6 @@
 """Erasing people of every channel that has some: afterwards no table holds the address, whatever was recorded of it."""
 
+import re
 import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -180,7 +181,9 @@ async def test_an_emptied_subscription_stays_disabled_and_others_keep_what_is_th
     example = spec.example.model_dump(mode="json", context=TRUSTED)
     created = await fill(registry, "hers", example)
     name, known = next((name, value) for name, value in example.items() if value == alone(spec.example))
-    other = {**example, name: f"{known[:-1]}{(int(known[-1]) + 1) % 10}" if known[-1].isdigit() else f"b{known[1:]}"}
+    # Another address of the same form: another last digit, or another first letter.
+    changed = re.sub(r"[0-9](?=[^0-9]*$)", lambda digit: str((int(digit[0]) + 1) % 10), known)
+    other = {**example, name: changed if changed != known else f"b{known[1:]}"}
     his = await fill(registry, "his", other)
     before = await holding(database, alone(his.target))
     await registry.retention.erase(spec.channel, spec.example.recipients[0])

@@ -51,12 +51,12 @@ def _source() -> str:
 
 
 def test_a_row_without_a_meaning_is_an_error() -> None:
-    with pytest.raises(MeaningsDiffer, match=r"\[rows\]: missing: 'new'$"):
+    with pytest.raises(MeaningsDiffer, match=r"\[rows\]: missing: 'new'\. Add a line"):
         meanings.compare("rows", ["old"], ["old", "new"])
 
 
 def test_a_meaning_without_a_row_is_an_error() -> None:
-    with pytest.raises(MeaningsDiffer, match=r"\[rows\]: no longer in the code: 'gone'$"):
+    with pytest.raises(MeaningsDiffer, match=r"\[rows\]: no longer in the code: 'gone'\. "):
         meanings.compare("rows", ["old", "gone"], ["old"])
 
 

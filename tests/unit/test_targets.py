@@ -6,6 +6,7 @@ from typing import get_args
 import pytest
 from temporalio import activity
 
+from activities.rendering.sandbox.markup import MARKUPS
 from bellwire import contract
 from bellwire.contract import channel_queue
 from bellwire.targets import (
@@ -59,6 +60,12 @@ def test_templates_are_named_after_their_channel(spec: ChannelSpec) -> None:
     assert all(name.startswith(f"{spec.channel}.") for name in spec.templates)
     # One file serves the chats of all providers.
     assert all(file.startswith((f"{spec.channel}.", "chat.")) for file in spec.templates.values())
+
+
+@every_spec
+def test_values_are_escaped_in_the_text_of_every_chat(spec: ChannelSpec) -> None:
+    chats = {name for name, file in spec.templates.items() if file == "chat.txt"}
+    assert chats <= MARKUPS.keys(), "add the markup of the text to MARKUPS in activities/rendering/sandbox/markup.py"
 
 
 def test_no_two_channels_share_a_template() -> None:

@@ -76,7 +76,7 @@ HEADERS = "target.headers: "
                 *("s3cret\x7f", "s3cret" * 500),
             )
         ),
-        ({"headers": {"x-key": HIDDEN}}, f"{HEADERS}x-key has stars instead of its value"),
+        ({"headers": {"x-key": HIDDEN}}, "target.headers.x-key: has stars instead of the value"),
         ({"headers": {"X-Key": "s3cret", "x-key": "s3cret"}}, f"{HEADERS}x-key is given twice"),
         ({"headers": {f"x-{number}": "s3cret" for number in range(21)}}, f"{HEADERS}are 21; the limit is 20"),
         ({"headers": {f"x-{number}": "s" * 1500 for number in range(3)}}, f"{HEADERS}have more than 4,096 characters"),

@@ -6,13 +6,16 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, model_validator
 
+from bellwire.formats.matching import Matching
 from bellwire.formats.web_urls import parse_web_url
 from bellwire.models import skip_when_trusted
 from bellwire.targets.accounts import DEFAULT_ACCOUNT, AccountName, account_key
 from bellwire.targets.channel import Channel, ChannelSpec, ChannelTarget
 from bellwire.targets.stored_secret import StoredSecret
 
-_Id = Annotated[str, Field(pattern=r"^[^\s,\x00-\x1f]{1,64}$")]
+_Id = Annotated[
+    str, Matching(r"^[^\s,\x00-\x1f]{1,64}$", "must be one id of up to 64 characters without spaces, such as manager42")
+]
 
 
 def _check_url(value: SecretStr) -> SecretStr:

@@ -4,14 +4,18 @@ from types import MappingProxyType
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, ValidationInfo, model_validator
 
+from bellwire.formats.matching import Matching
 from bellwire.formats.web_urls import parse_web_url
-from bellwire.models import skip_when_trusted
+from bellwire.models import TRUSTED, skip_when_trusted
 from bellwire.targets.accounts import DEFAULT_ACCOUNT, AccountName, account_key, folded_account_key
 from bellwire.targets.channel import Channel, ChannelSpec, ChannelTarget
 from bellwire.targets.stored_secret import StoredSecret
 
+_ID = "must be one id of up to 254 characters without spaces, such as ou_7d8a6e6df7621556ce0d21922b676706"
+#: What ids of these kinds begin with. Those of other kinds have no form of their own.
+_PREFIXES = {"ou_": "open_id", "on_": "union_id", "oc_": "chat_id"}
 ReceiveIdType = Literal["open_id", "user_id", "union_id", "email", "chat_id"]
 
 
@@ -29,7 +33,7 @@ class FeishuTarget(ChannelTarget):
     #: The secret with which calls of the bot are signed.
     secret: Annotated[StoredSecret, Field(max_length=200)] | None = None
     #: The id of a user or chat.
-    receive_id: Annotated[str, Field(pattern=r"^[^\s\x00-\x1f]{1,254}$")] | None = None
+    receive_id: Annotated[str, Matching(r"^[^\s\x00-\x1f]{1,254}$", _ID)] | None = None
     #: What kind of id it is.
     receive_id_type: ReceiveIdType = "open_id"
     #: The operator's account whose application writes.
@@ -41,6 +45,13 @@ class FeishuTarget(ChannelTarget):
             raise ValueError("webhook, receive_id: give one of them")
         if self.secret is not None and self.webhook is None:
             raise ValueError("secret: belongs to a webhook; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _of_its_type(self, info: ValidationInfo) -> Self:
+        kind = next((kind for prefix, kind in _PREFIXES.items() if (self.receive_id or "").startswith(prefix)), None)
+        if info.context != TRUSTED and kind not in {None, self.receive_id_type}:
+            raise ValueError(f"receive_id_type: is {self.receive_id_type}, and the id is one of {kind}; write {kind}")
         return self
 
     @property

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, model_validator
 
+from bellwire.formats.matching import Matching
 from bellwire.formats.web_urls import parse_web_url
 from bellwire.models import skip_when_trusted
 from bellwire.targets.accounts import DEFAULT_ACCOUNT, AccountName, account_key
@@ -18,6 +19,9 @@ def _check_url(value: SecretStr) -> SecretStr:
     return value
 
 
+_ID = "must be the id of a channel, a group or a user, such as C0123456789, and not its name"
+
+
 class SlackTarget(ChannelTarget):
     """Give `webhook`, or `conversation` and the `account` of the bot that posts to it."""
 
@@ -25,7 +29,7 @@ class SlackTarget(ChannelTarget):
     #: The URL of an incoming webhook. Its path is a credential, so JSON shows stars instead.
     webhook: Annotated[StoredSecret, Field(max_length=2048), skip_when_trusted(_check_url)] | None = None
     #: The id of a channel, a group or a user: C0123456789.
-    conversation: Annotated[str, Field(pattern=r"^[A-Z0-9]{2,32}$")] | None = None
+    conversation: Annotated[str, Matching(r"^[A-Z0-9]{2,32}$", _ID)] | None = None
     #: The operator's account whose bot posts.
     account: AccountName = DEFAULT_ACCOUNT
 

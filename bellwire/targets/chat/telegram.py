@@ -3,16 +3,17 @@
 from types import MappingProxyType
 from typing import Annotated, Literal
 
-from pydantic import Field
-
+from bellwire.formats.matching import Matching
 from bellwire.targets.accounts import DEFAULT_ACCOUNT, AccountName, folded_account_key
 from bellwire.targets.channel import Channel, ChannelSpec, ChannelTarget
+
+_ID = "must be the id of a chat, such as -1001234567890, or the @name of a public channel or group"
 
 
 class TelegramTarget(ChannelTarget):
     channel: Literal[Channel.TELEGRAM] = Channel.TELEGRAM
     #: The id of a chat (-1001234567890), or the @name of a public channel or group.
-    chat_id: Annotated[str, Field(pattern=r"^(-?[0-9]{1,20}|@[A-Za-z0-9_]{4,32})$")]
+    chat_id: Annotated[str, Matching(r"^(-?[0-9]{1,20}|@[A-Za-z0-9_]{4,32})$", _ID)]
     #: The operator's account whose bot writes.
     account: AccountName = DEFAULT_ACCOUNT
 

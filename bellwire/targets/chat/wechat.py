@@ -4,8 +4,9 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
+from bellwire.formats.matching import Matching
 from bellwire.targets.accounts import DEFAULT_ACCOUNT, AccountName, account_key
 from bellwire.targets.channel import Channel, ChannelSpec, ChannelTarget
 
@@ -26,19 +27,25 @@ class WechatKind(StrEnum):
         return self is not WechatKind.TEMPLATE
 
 
+_LETTERS = ": up to 64 letters, digits, dashes and underscores"
+_PAGE = "must be a page without spaces and without a slash at its start, such as pages/order?id=7"
+
+
 class WechatTarget(ChannelTarget):
     channel: Literal[Channel.WECHAT] = Channel.WECHAT
     #: The id of the user with the account's app; the same user has another one with every app.
-    openid: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    openid: Annotated[str, Matching(r"^[A-Za-z0-9_-]{1,64}$", f"must be an openid{_LETTERS}")]
     #: The operator's account: an Official Account or a mini program.
     account: AccountName = DEFAULT_ACCOUNT
     kind: WechatKind = WechatKind.TEMPLATE
     #: The id that WeChat gave the template.
-    template_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    template_id: Annotated[str, Matching(r"^[A-Za-z0-9_-]{1,64}$", f"must be the id of a template{_LETTERS}")]
     #: What a tap opens: a page of the mini program that the message comes from, such as pages/order?id=7.
-    page: Annotated[str, Field(pattern=r"^[^\s/\x00-\x1f][^\s\x00-\x1f]{0,1023}$")] | None = None
+    page: Annotated[str, Matching(r"^[^\s/\x00-\x1f][^\s\x00-\x1f]{0,1023}$", _PAGE)] | None = None
     #: What a tap on a message of an Official Account opens.
-    url: Annotated[str, Field(pattern=r"^https?://[^\s]{1,2000}$")] | None = None
+    url: Annotated[str, Matching(r"^https?://[^\s]{1,2000}$", "must be an http or https URL without spaces")] | None = (
+        None
+    )
     #: Whether the user agrees once to all messages of the template, which WeChat allows to public services.
     long_term: bool = False
 

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, model_validator
 
+from bellwire.formats.matching import Matching
 from bellwire.formats.web_urls import parse_web_url
 from bellwire.models import skip_when_trusted
 from bellwire.targets.accounts import DEFAULT_ACCOUNT, AccountName, folded_account_key
@@ -16,7 +17,9 @@ from bellwire.targets.stored_secret import StoredSecret
 #: accepted them. With these numbers the limits hold even if messages go out up to 30 seconds late.
 MEMBER_INTERVAL, MEMBER_BURST = 3.7, 5
 
-_Id = Annotated[str, Field(pattern=r"^[^\s|\x00-\x1f]{1,64}$")]
+_Id = Annotated[
+    str, Matching(r"^[^\s|\x00-\x1f]{1,64}$", "must be one id of up to 64 characters without spaces, such as zhangsan")
+]
 
 
 def _check_url(value: SecretStr) -> SecretStr:

@@ -186,24 +186,28 @@ def _unhidden(patch: Mapping[str, Any], stored: Mapping[str, Any]) -> Mapping[st
     target = patch.get("target")
     if not isinstance(target, Mapping):
         return patch
-    known = stored["target"]
-    target = dict(target)
-    if target.get("client_certificate") == HIDDEN:
-        target["client_certificate"] = _shown("target.client_certificate", known.get("client_certificate"))
+    known, target = stored["target"], dict(target)
     if isinstance(headers := target.get("headers"), Mapping):
         spelled = {name.lower(): name for name in known.get("headers") or ()}
-        named = {spelled.get(name.lower(), name): value for name, value in headers.items()}
-        target["headers"] = {
-            name: _shown("target.headers", known["headers"].get(name)) if value == HIDDEN else value
-            for name, value in named.items()
-        }
-    return {**patch, "target": target}
+        target["headers"] = {spelled.get(name.lower(), name): value for name, value in headers.items()}
+    return {**patch, "target": _restored(target, known, "target")}
 
 
-def _shown(field: str, stored: str | None) -> str:
-    if stored is None:
-        raise InputInvalid("is hidden by stars, and no value is stored", field=field, remedy="give the value itself")
-    return stored
+def _restored(values: Mapping[str, Any], stored: Any, place: str) -> dict[str, Any]:
+    """The values with stored ones for stars, at any depth."""
+    known = stored if isinstance(stored, Mapping) else {}
+    restored = dict[str, Any]()
+    for name, value in values.items():
+        # The names of headers are private, too.
+        field = place if place == "target.headers" else f"{place}.{name}"
+        if isinstance(value, Mapping):
+            value = _restored(value, known.get(name), field)
+        elif value == HIDDEN and (value := known.get(name)) is None:
+            raise InputInvalid(
+                "is hidden by stars, and no value is stored", field=field, remedy="give the value itself"
+            )
+        restored[name] = value
+    return restored
 
 
 async def _own_template_problems(

@@ -131,4 +131,4 @@ async def test_a_suppressed_conversation_gets_nothing(slack: FakeSlack, channel:
 async def test_an_account_that_is_missing_is_the_operators_to_add(channel: SlackChannel) -> None:
     outcome = await channel.attempt(request_for(to_room(account="other")))
     assert (outcome.kind, outcome.fault) == (OutcomeKind.DEFERRED, Fault.OPERATOR)
-    assert outcome.response == "add [slack.other] to BELLWIRE_ACCOUNTS"
+    assert outcome.cause == "add [slack.other] to BELLWIRE_ACCOUNTS"

@@ -203,7 +203,7 @@ async def test_a_key_that_the_operator_does_not_have_is_named(
 ) -> None:
     target = {"channel": "push", "account": "old", "web": browser.subscription(service.endpoint(NAME))}
     outcome = await channel.attempt(request_for(target))
-    assert (outcome.reason, outcome.response) == ("no VAPID key old", "add [vapid.old] to BELLWIRE_ACCOUNTS")
+    assert (outcome.reason, outcome.cause) == ("no VAPID key old", "add [vapid.old] to BELLWIRE_ACCOUNTS")
 
 
 async def test_the_endpoint_and_the_keys_stay_secret(
