@@ -19,8 +19,8 @@ _NUMBER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 TOKEN_REMEDY = (
     "check the ids and the secret of the account in BELLWIRE_ACCOUNTS, and the addresses that the provider allows"  # noqa: S105
 )
-#: Tokens after the first one that an attempt tries. A token that another worker has got may have died before it is used here.
-MAX_RENEWALS = 2
+#: Tokens after the first one that an attempt tries.
+MAX_RENEWALS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,10 @@ def _number(value: Any) -> int | None:
 
 
 async def with_token(tokens: Tokens, call: Callable[[str], Awaitable[ApiAnswer]]) -> ApiAnswer:
-    """Make the call with the account's token, again with the next one if the provider rejects it. Raises what `call` raises."""
+    """Make the call with the account's token, and once more with a new one if the provider rejects it. Raises what `call` raises.
+
+    A token that another worker has got may have died before it is used here, so the call goes on to the next one.
+    """
     token = await tokens.current()
     answer = await call(token.token)
     for _ in range(MAX_RENEWALS):
@@ -74,6 +77,8 @@ async def with_token(tokens: Tokens, call: Callable[[str], Awaitable[ApiAnswer]]
             break
         token = await tokens.after(token)
         answer = await call(token.token)
+        if tokens.has_issued(token):
+            break
     return answer
 
 

@@ -88,6 +88,8 @@ class Tokens:
         self._registry, self._provider, self._account, self._issue = registry, provider, account, issue
         self._clock = clock
         self._known: StoredToken | None = None
+        #: Generation of the last token that this worker got from the provider.
+        self._issued_last = 0
         #: The last failure, and until when no further token is asked for because of it.
         self._failure, self._paused_until = TokenUnavailable(""), 0.0
         self._lock = asyncio.Lock()
@@ -115,6 +117,10 @@ class Tokens:
             if self._known is not None and self._known.generation > rejected.generation:
                 return self._known
             return await self._next(rejected, is_rejected=True)
+
+    def has_issued(self, token: StoredToken) -> bool:
+        """Whether this worker got the token from the provider, as its last one."""
+        return token.generation == self._issued_last
 
     async def _next(self, known: StoredToken | None, *, is_rejected: bool = False) -> StoredToken:
         """The token after this one, from the provider or from the worker that is getting it."""
@@ -148,6 +154,7 @@ class Tokens:
             self._provider, self._account, generation=generation, token=issued.token, expires_at=expires_at
         )
         if self._known is not None:
+            self._issued_last = self._known.generation
             log.info("provider.token_issued", provider=self._provider, account=self._account, generation=generation + 1)
         return self._known
 

@@ -283,6 +283,7 @@ async def test_a_service_that_stops_finishes_what_runs_and_hands_the_rest_back(s
     assert len(begun) == len(ended) == 10, "nothing is called twice"
 
 
+@pytest.mark.slow
 async def test_the_example_gets_what_happened_before_it_ran_and_survives_a_kill(system: System, tmp_path: Path) -> None:
     example, logs = CHECKOUT / "examples" / "pubsub.py", [tmp_path / f"{number}.log" for number in range(3)]
     assert len(example.read_text().splitlines()) < 60

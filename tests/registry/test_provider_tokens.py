@@ -185,17 +185,28 @@ async def test_any_life_is_taken(registry: Registry, life: int) -> None:
     assert timedelta(0) < found.expires_at - found.fetched_at <= timedelta(days=31)
 
 
-async def test_an_attempt_tries_two_tokens_after_the_first(registry: Registry) -> None:
+async def test_a_rejected_token_is_replaced_once_in_an_attempt(registry: Registry) -> None:
     provider, tried = Provider(), list[str]()
-    accepted = "t3"
 
     async def call(token: str) -> ApiAnswer:
         tried.append(token)
-        return ApiAnswer(meaning=DELIVERED if token == accepted else RENEW, code="0")
+        return ApiAnswer(meaning=RENEW, code="0")
 
     tokens = workers(registry, provider, 1)[0]
-    assert (await with_token(tokens, call)).meaning is DELIVERED
+    for expected in (["t1", "t2"], ["t2", "t3"]):
+        tried.clear()
+        assert (await with_token(tokens, call)).meaning is RENEW
+        assert tried == expected
+
+
+async def test_a_token_of_another_worker_that_is_rejected_too_does_not_count(registry: Registry) -> None:
+    provider, tried = Provider(), list[str]()
+    one, other = workers(registry, provider, 2)
+    await other.after(await one.current())
+
+    async def call(token: str) -> ApiAnswer:
+        tried.append(token)
+        return ApiAnswer(meaning=DELIVERED if token == "t3" else RENEW, code="0")
+
+    assert (await with_token(one, call)).meaning is DELIVERED
     assert tried == ["t1", "t2", "t3"]
-    accepted = "none of them"
-    assert (await with_token(tokens, call)).meaning is RENEW
-    assert tried[3:] == ["t3", "t4", "t5"]
