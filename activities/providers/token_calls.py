@@ -68,16 +68,16 @@ def _number(value: Any) -> int | None:
 async def with_token(tokens: Tokens, call: Callable[[str], Awaitable[ApiAnswer]]) -> ApiAnswer:
     """Make the call with the account's token, and once more with a new one if the provider rejects it. Raises what `call` raises.
 
-    A token that another worker has got may have died before it is used here, so the call goes on to the next one.
+    A token that was got for another call may have died before it is used here, so the call goes on to the next one.
     """
     token = await tokens.current()
     answer = await call(token.token)
     for _ in range(MAX_RENEWALS):
         if not answer.meaning.renew:
             break
-        token = await tokens.after(token)
+        token, is_new = await tokens.after(token)
         answer = await call(token.token)
-        if tokens.has_issued(token):
+        if is_new:
             break
     return answer
 

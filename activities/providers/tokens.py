@@ -88,8 +88,6 @@ class Tokens:
         self._registry, self._provider, self._account, self._issue = registry, provider, account, issue
         self._clock = clock
         self._known: StoredToken | None = None
-        #: Generation of the last token that this worker got from the provider.
-        self._issued_last = 0
         #: The last failure, and until when no further token is asked for because of it.
         self._failure, self._paused_until = TokenUnavailable(""), 0.0
         self._lock = asyncio.Lock()
@@ -102,36 +100,32 @@ class Tokens:
         async with self._lock:
             known = self._known = await self._registry.provider_tokens.get(self._provider, self._account)
             if known is None or self._is_over(known):
-                return await self._next(known)
+                return (await self._next(known))[0]
             if self._is_old(known):
                 # It is still valid: this worker waits neither for another one that gets the next, nor for a provider that fails.
                 with suppress(TokenUnavailable):
                     return await self._claimed(known) or known
             return known
 
-    async def after(self, rejected: StoredToken) -> StoredToken:
-        """The token after one that the provider rejected: another worker's, or a new one. Raises TokenUnavailable."""
+    async def after(self, rejected: StoredToken) -> tuple[StoredToken, bool]:
+        """The token after one that the provider rejected, and whether it was got by this call. Raises TokenUnavailable."""
         async with self._lock:
             if self._known is None or self._known.generation <= rejected.generation:
                 self._known = await self._registry.provider_tokens.get(self._provider, self._account)
             if self._known is not None and self._known.generation > rejected.generation:
-                return self._known
+                return self._known, False
             return await self._next(rejected, is_rejected=True)
 
-    def has_issued(self, token: StoredToken) -> bool:
-        """Whether this worker got the token from the provider, as its last one."""
-        return token.generation == self._issued_last
-
-    async def _next(self, known: StoredToken | None, *, is_rejected: bool = False) -> StoredToken:
-        """The token after this one, from the provider or from the worker that is getting it."""
+    async def _next(self, known: StoredToken | None, *, is_rejected: bool = False) -> tuple[StoredToken, bool]:
+        """The token after this one, from the provider or from the worker that is getting it; and whether from the provider."""
         until = time.monotonic() + CLAIM.total_seconds()
         while True:
             if (new := await self._claimed(known, is_rejected=is_rejected)) is not None:
-                return new
+                return new, True
             stored = await self._registry.provider_tokens.get(self._provider, self._account)
             if stored is not None and stored.generation > (known.generation if known else 0):
                 self._known = stored
-                return stored
+                return stored, False
             if time.monotonic() > until:
                 raise self._failed(TokenUnavailable("no token within 30 s"))
             await asyncio.sleep(LOOK_SECONDS)
@@ -154,7 +148,6 @@ class Tokens:
             self._provider, self._account, generation=generation, token=issued.token, expires_at=expires_at
         )
         if self._known is not None:
-            self._issued_last = self._known.generation
             log.info("provider.token_issued", provider=self._provider, account=self._account, generation=generation + 1)
         return self._known
 
