@@ -89,6 +89,13 @@ class AppleDouble(ApplicationDouble):
         ]
 
 
+class FcmDouble(ApplicationDouble):
+    """Phones; what identifies a push is the tag of its notice."""
+
+    async def arrived(self, number: int, registry: Registry) -> list[str]:
+        return [message["android"]["notification"]["tag"] for message in self.fake.contents(self.address(number))]
+
+
 def _user(number: int) -> str:
     return f"{CANARY}-user-{number}"
 
@@ -191,6 +198,7 @@ APPLICATIONS: Mapping[str, Callable[[], AbstractAsyncContextManager[Double]]] = 
         Answer(status=503, body=refusal(503, "UNAVAILABLE")),
         Answer(status=404, body=refusal(404, "UNREGISTERED")),
         channel=Channel.PUSH,
+        kind=FcmDouble,
     ),
     "feishu-application": _application(
         "feishu",
