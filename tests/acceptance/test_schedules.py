@@ -114,6 +114,7 @@ async def test_a_backfill_publishes_nothing_twice(system: System) -> None:
     await delete_schedule(system.client, system.registry, new.name)
 
 
+@pytest.mark.slow
 async def test_schedules_are_managed_by_commands_and_audited(system: System) -> None:
     name = f"commanded-{uuid7()}"
     created = await starter(
