@@ -14,6 +14,7 @@ from bellwire.targets import Channel
 
 
 def open_chat(accounts: Accounts, parts: ChatParts) -> dict[Channel, ChatChannel[Any]]:
+    """Every chat channel, with the accounts that it sends by."""
     return {
         Channel.DINGTALK: DingtalkChannel(parts, accounts.dingtalk),
         Channel.FEISHU: FeishuChannel(parts, accounts.feishu),

@@ -10,8 +10,8 @@ from bellwire.deliveries import Fault, OutcomeKind
 #: The user did not agree to this message, or an earlier one has used what they agreed to: which of the two, WeChat does not say.
 #: Neither is wrong with the user, so nothing is suppressed, and the subscription's health does not suffer.
 NO_GRANT = Meaning(kind=OutcomeKind.REJECTED, fault=Fault.OPERATOR)
-#: The calls of a day, or of a minute, are used up.
-DAY_QUOTA, MINUTE_QUOTA = 45009, 45011
+#: The calls of a day are used up.
+DAY_QUOTA = 45009
 #: The same message was sent within the last minute.
 REPEATED = 40241
 NOT_GRANTED = 43101
@@ -27,7 +27,8 @@ CODES: Mapping[int, Meaning] = {
     # The template, the page, a field, the JSON.
     **dict.fromkeys((40037, 41030, 47001, 47003), CONTENT),
     DAY_QUOTA: busy(60),
-    MINUTE_QUOTA: busy(60),
+    # The calls of a minute are used up.
+    45011: busy(60),
     # Too many to this user.
     43117: busy(300),
     REPEATED: busy(60),
