@@ -46,7 +46,7 @@ MAX_SECONDS = 300.0
 #: Identifies a call: event, subscription, attempt.
 _Key = tuple[str, str, int]
 #: Tells the server that a call begins now. Returns whether it may.
-_Announce = Callable[[BegunCall], Awaitable[bool]]
+_TellServer = Callable[[BegunCall], Awaitable[bool]]
 
 
 class Caller:
@@ -74,7 +74,7 @@ class Caller:
         return CallOutcomes(outcomes=tuple(await batch.run()), unknown=tuple(sorted(unknown)))
 
     async def begin(
-        self, call: HandlerCall, event: Event, announce: _Announce | None = None
+        self, call: HandlerCall, event: Event, tell_server: _TellServer | None = None
     ) -> "asyncio.Task[CallOutcome]":
         """Wait for a slot of the handler, and begin the call; or return the one that runs already."""
         key = (call.event_key, call.subscription_id, call.attempt)
@@ -85,20 +85,20 @@ class Caller:
         if running := self._running.get(key):
             slots.release()
             return running
-        task = asyncio.create_task(self._call(call, event, slots, announce))
+        task = asyncio.create_task(self._call(call, event, slots, tell_server))
         self._running[key] = task
         task.add_done_callback(lambda _: self._running.pop(key, None))
         return task
 
     async def _call(
-        self, call: HandlerCall, event: Event, slots: asyncio.Semaphore, announce: _Announce | None
+        self, call: HandlerCall, event: Event, slots: asyncio.Semaphore, tell_server: _TellServer | None
     ) -> CallOutcome:
         handler, started_at, start = self._handlers[call.handler], datetime.now(UTC), time.monotonic()
         current.set(CurrentDelivery(delivery_id(call.event_key, call.subscription_id), call.attempt))
         held = _Slot(slots)
         begun = BegunCall(event_key=call.event_key, subscription_id=call.subscription_id, started_at=started_at)
         try:
-            if announce and not await announce(begun):
+            if tell_server and not await tell_server(begun):
                 raise asyncio.CancelledError  # the call is handed back
             result = await self._result(handler, event, held)
         finally:
@@ -225,7 +225,7 @@ class _Batch:
             event = self._events[call.event_key].model_copy(deep=True)
             async with self._turns or nullcontext():
                 try:
-                    task = await self._caller.begin(call, event, self._announce if self._turns else None)
+                    task = await self._caller.begin(call, event, self._tell_server if self._turns else None)
                     self._begun.add(task)
                     if this:
                         self._waiting.discard(this)
@@ -233,7 +233,7 @@ class _Batch:
                 finally:
                     self._calling = None
 
-    async def _announce(self, begun: BegunCall) -> bool:
+    async def _tell_server(self, begun: BegunCall) -> bool:
         self._calling = begun
         return await self._heartbeat()
 
