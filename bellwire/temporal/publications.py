@@ -112,7 +112,7 @@ class ScheduledKeys:
         while len(self._keys) > self._maximum:
             del self._keys[next(iter(self._keys))]
 
-    def __contains__(self, key: str) -> bool:
+    def __contains__(self, key: object) -> bool:
         return key in self._keys
 
 
