@@ -121,11 +121,13 @@ class Handlers:
 
         return declare
 
-    def registration(self, *, is_live: bool = False, replace: bool = False) -> HandlerRegistration:
-        """The declaration as it is sent to the platform."""
+    def registration(
+        self, *, is_live: bool = False, replace: bool = False, now: datetime | None = None
+    ) -> HandlerRegistration:
+        """The declaration as it is sent to the platform. `since` counts from `now`, by default the time of this process."""
         if not self._declared:
             raise SubscriptionInvalid("handlers: there are none; declare one with @handlers.on(…)")
-        now = datetime.now(UTC)
+        now = now or datetime.now(UTC)
         return HandlerRegistration(
             service=self.service,
             application=self.application,

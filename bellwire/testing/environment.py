@@ -13,6 +13,7 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import UnsandboxedWorkflowRunner
 
 from bellwire.client import Client
+from bellwire.contract import HandlerRegistration
 from bellwire.receipts import EventReference, Status
 from bellwire.subscriptions import Subscription
 from bellwire.testing.captured import CapturedAttempt, CapturedDelivery
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 MAX_WAIT = 60.0
 #: Real seconds between two looks at a fact.
 _LOOK_INTERVAL = 0.01
+#: Seconds that functions which run get when a test leaves `running`.
+GRACE = 10.0
 #: Servers that have an environment.
 _in_use: set[int] = set()
 
@@ -71,9 +74,16 @@ class BellwireEnvironment:
         """Of the Temporal server, for `Client.connect(target_host=…)` in code that connects by itself."""
         return str(self.temporal.service_client.config.target_host)
 
-    async def subscribe(self, subscription: Subscription) -> Subscription:
-        """Store a subscription, in place of one with the same id, and return it."""
+    async def subscribe(self, subscription: Subscription, *, since: timedelta | datetime | None = None) -> Subscription:
+        """Store a subscription, in place of one with the same id, and return it.
+
+        With `since`, a time or a delay before now, it also gets what was published from then on.
+        """
         self._platform.subscribe(subscription)
+        if isinstance(since, timedelta):
+            since = await self.now() - since
+        if since is not None:
+            await self._platform.deliver_past(subscription, since)
         return subscription
 
     async def unsubscribe(self, subscription_id: str) -> None:
@@ -130,8 +140,19 @@ class BellwireEnvironment:
 
     @asynccontextmanager
     async def running(self, handlers: "Handlers") -> AsyncIterator[None]:
-        """Register a service's handlers, and call them while inside, for what is published there and for what waited for them."""
-        async with handlers.running(self.client):
+        """Register a service's handlers, and call them while inside, for what is published there and for what waited for them.
+
+        A new handler with `since` also gets what was published before, by the simulated time.
+        """
+        from bellwire.handlers.running import running
+
+        now = await self.now()
+        handlers.registration()  # raises if there are no handlers
+
+        def registration(is_live: bool) -> HandlerRegistration:
+            return handlers.registration(is_live=is_live, now=now)
+
+        async with running(handlers.service, handlers.declared, self.client, registration, grace=GRACE):
             yield
 
     @asynccontextmanager

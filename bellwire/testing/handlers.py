@@ -1,6 +1,7 @@
 """MemoryHandlers: the activities around calls of handlers, over the dictionaries of a MemoryRegistry."""
 
 from collections import Counter, defaultdict
+from datetime import datetime
 
 from temporalio import activity
 
@@ -108,9 +109,15 @@ class MemoryHandlers(MemoryRegistry):
                 retry_schedule=handler.retry_schedule,
                 rate_limit=handler.rate_limit,
             )
+            is_new = subscription.id not in self.stored
             self.subscribe(subscription)
+            if is_new and handler.since is not None:
+                await self.deliver_past(subscription, handler.since)
             ids[handler.name] = subscription.id
         return HandlerRegistrationResult(subscriptions=ids, created=tuple(ids))
+
+    async def deliver_past(self, subscription: Subscription, since: datetime) -> None:
+        """Deliver to a new subscription what happened since then; without workflows, nothing does."""
 
     def _target(self, subscription_id: str) -> HandlerTarget:
         """The target of a stored subscription; of one that is only an id, service and handler are in it: service_handler."""

@@ -106,6 +106,18 @@ class MemoryRegistry:
         self.stored[subscription.id] = subscription
         self.known_tenants.add(subscription.tenant)
 
+    def past(self, subscription: Subscription, since: datetime) -> tuple[Group, ...]:
+        """What a subscription wants of the events that were accepted since then, in their order."""
+        wanted = [
+            each.event
+            for each in sorted(self.events.values(), key=lambda each: each.accepted_at)
+            if each.accepted_at >= since and subscription.wants(each.event)
+        ]
+        return tuple(
+            Group(event_key=event.key, channel=subscription.channel, subscription_ids=(subscription.id,))
+            for event in wanted
+        )
+
     def unsubscribe(self, subscription_id: str) -> None:
         """Delete a subscription and its unsettled deliveries."""
         self.stored.pop(subscription_id, None)
@@ -142,7 +154,8 @@ class MemoryRegistry:
 
     @activity.defn
     async def resolve(self, request: ResolveInput) -> ResolveResult:
-        summaries = {event.key: self._accept(event, request) for event in request.events}
+        now = await self.now()
+        summaries = {event.key: self._accept(event, request, now) for event in request.events}
         owned = [key for key, summary in summaries.items() if summary.result is PublishResult.OWNED]
         to_match = [*request.remainders, *(Remainder(event_key=key) for key in owned)]
         groups: list[Group] = []
@@ -281,12 +294,12 @@ class MemoryRegistry:
             raise RegistryUnavailable
         self.ticks.append(record)
 
-    def _accept(self, event: Event, request: ResolveInput) -> EventSummary:
+    def _accept(self, event: Event, request: ResolveInput, now: datetime) -> EventSummary:
         unknown = self.is_unknown(event.tenant)
         if unknown and self.refuse:
             result, workflow_id = PublishResult.REFUSED, request.workflow_id
             return EventSummary(source=event.source, id=event.id, result=result, workflow_id=workflow_id)
-        new = MemoryEvent(event, request.workflow_id, request.run_id, datetime.now(UTC))
+        new = MemoryEvent(event, request.workflow_id, request.run_id, now)
         stored = self.events.setdefault(event.key, new)
         if stored.event.digest != event.digest:
             result = PublishResult.CONFLICT

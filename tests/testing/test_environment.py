@@ -57,6 +57,22 @@ async def test_only_subscriptions_that_want_the_event_get_it(bellwire: BellwireE
     assert (attempt.outcome, attempt.reason) == (OutcomeKind.DELIVERED, "HTTP 200")
 
 
+async def test_a_new_subscription_gets_what_happened_since_then(bellwire: BellwireEnvironment) -> None:
+    events = [paid(subject="1"), paid(subject="2")]
+    for each in events:
+        await bellwire.client.wait(await bellwire.client.publish(each))
+        await bellwire.skip(DAY)
+    bellwire.respond("recent", deferred("HTTP 503"), times=1)
+    await bellwire.subscribe(webhook(id="recent"), since=DAY * 1.5)
+    await bellwire.subscribe(webhook(OTHER, id="all"), since=await bellwire.now() - 3 * DAY)
+    await bellwire.until(lambda: len(bellwire.attempts) == 3)
+    assert [each.event for each in bellwire.attempts if each.subscription.id == "all"] == events
+    assert [each.event for each in bellwire.attempts if each.subscription.id == "recent"] == events[1:]
+    await bellwire.skip(timedelta(hours=1))
+    await bellwire.until(lambda: len(bellwire.attempts) > 3)
+    assert bellwire.attempts[3].number == 2, "what failed is retried"
+
+
 async def test_a_subscription_keeps_its_own_schedule_and_the_longer_of_both_delays_counts(
     bellwire: BellwireEnvironment,
 ) -> None:

@@ -77,3 +77,35 @@ async def test_events_wait_while_the_service_does_not_run(bellwire: BellwireEnvi
     async with bellwire.running(handlers):
         assert (await bellwire.client.wait(receipt)).counts.delivered == 1
     assert called == [event.id]
+
+
+async def test_a_new_handler_gets_what_happened_since_then_once(bellwire: BellwireEnvironment) -> None:
+    handlers, called = Handlers(service="accounts"), list[object]()
+
+    @handlers.on("user.*", since="1h")
+    async def note(event: Event) -> None:
+        called.append(event.data)
+
+    await bellwire.client.wait(await bellwire.client.publish(registered("old")))
+    await bellwire.skip(timedelta(hours=2))
+    past = [registered("ann"), registered("ben")]
+    await bellwire.client.wait_many([await bellwire.client.publish(each) for each in past])
+    for _ in range(2):
+        async with bellwire.running(handlers):
+            await bellwire.until(lambda: len(called) >= 2)
+            await bellwire.client.wait(await bellwire.client.publish(registered("new")))
+    assert called == [{"user": name} for name in ("ann", "ben", "new", "new")]
+    assert {each.state for each in bellwire.deliveries} == {DeliveryState.DELIVERED}
+
+
+async def test_a_handler_without_since_gets_nothing_that_happened_before(bellwire: BellwireEnvironment) -> None:
+    handlers, called = Handlers(service="accounts"), list[object]()
+
+    @handlers.on("user.*")
+    async def note(event: Event) -> None:
+        called.append(event.data)
+
+    await bellwire.client.wait(await bellwire.client.publish(registered("old")))
+    async with bellwire.running(handlers):
+        await bellwire.client.wait(await bellwire.client.publish(registered("new")))
+    assert called == [{"user": "new"}]
