@@ -214,8 +214,8 @@ class Client:
     async def wait(self, event: EventReference, timeout: float | None = None) -> Status:
         """Wait until every delivery of the event is settled, for up to `timeout` seconds, or without limit if None.
 
-        Waits for events of one publication share their calls. While no worker polls, it goes on waiting. Raises WaitTimeout and
-        what `status` raises.
+        With 0, it looks once. Waits for events of one publication share their calls. While no worker polls, it goes on waiting.
+        Raises WaitTimeout and what `status` raises.
         """
         return (await self._statuses.settled([event], timeout))[0]
 

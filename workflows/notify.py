@@ -28,8 +28,8 @@ with workflow.unsafe.imports_passed_through():
         child_workflow_id,
         resolve,
     )
+    from bellwire.formats.counts import counted
     from workflows.policies import MAX_PAGES_IN_FIRST_ROUND, REGISTRY_OPTIONS
-    from workflows.rounds import visibility
     from workflows.rounds.run import Rounds
 
 
@@ -126,7 +126,7 @@ class Notify(Rounds):
         for page in pages:
             await workflow.wait_condition(lambda: len(self._pages_in_first_round) < MAX_PAGES_IN_FIRST_ROUND)
             self._page_count += 1
-            summary = visibility.count(page.size, "delivery")
+            summary = counted(page.size, "delivery")
             page_input = DispatchInput(page=page, published_at=self.published_at)
             child = await self._start_child(DISPATCH, page_input, f"page-{self._page_count}", summary)
             children.append(child)

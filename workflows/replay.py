@@ -24,9 +24,9 @@ with workflow.unsafe.imports_passed_through():
         replay_batch_workflow_id,
         select_replay,
     )
+    from bellwire.formats.counts import counted
     from bellwire.replays import ReplayState
     from workflows.policies import PAUSED_REPLAY_POLL, REGISTRY_OPTIONS, REPLAY_PRIORITY
-    from workflows.rounds import visibility
 
 
 @workflow.defn(name=REPLAY)
@@ -109,7 +109,7 @@ class Replay:
                 parent_close_policy=ParentClosePolicy.ABANDON,
                 priority=Priority(priority_key=REPLAY_PRIORITY, fairness_key=batch.tenant),
                 search_attributes=TypedSearchAttributes([SearchAttributePair(TENANT, batch.tenant)]),
-                static_summary=f"replay of {visibility.count(size, 'delivery')}",
+                static_summary=f"replay of {counted(size, 'delivery')}",
             )
         except WorkflowAlreadyStartedError:
             self._in_first_round.discard(batch_id)  # by this workflow, before an operator reset it
@@ -145,4 +145,4 @@ class Replay:
     def _show(self, batch: ReplayBatch) -> None:
         """Update Current Details."""
         of = "" if batch.total is None else f" of {batch.total:,}"
-        workflow.set_current_details(f"{batch.state}: {self._done:,}{of} deliveries were attempted")
+        workflow.set_current_details(f"{batch.state}: {self._done:,}{of} attempted")

@@ -10,6 +10,7 @@ from bellwire.cli.gateway import Gateway, command
 from bellwire.cli.output import AsJson, note, print_json, print_table, printable
 from bellwire.cli.subscribing import Filters, Types
 from bellwire.cli.values import read_json
+from bellwire.formats.counts import counted
 
 _MARKS = {True: "✓", False: "✗", None: "?"}
 
@@ -37,7 +38,7 @@ async def explain(
         return
     rows = [(each["subscription"], each["tenant"], _MARKS[each["matched"]], each["summary"]) for each in found["items"]]
     print_table(("subscription", "tenant", "matched", "why"), rows)
-    note(f"{found['matched']:,} matched; looked at {found['looked_at']:,} subscriptions")
+    note(f"{found['matched']:,} matched; looked at {counted(found['looked_at'], 'subscription')}")
     if found["next"]:
         note("there are more: name one with --subscription")
 
@@ -73,7 +74,7 @@ async def simulate(
         for each in events
     ]
     print_table(("matched", "accepted", "key", "type", "why not"), rows)
-    note(f"{found['matched']:,} of {found['looked_at']:,} events of {found['tenant']} matched")
+    note(f"{found['matched']:,} of {counted(found['looked_at'], 'event')} of {found['tenant']} matched")
 
 
 def _print_parts(parts: Iterable[dict[str, Any]], *, indent: int) -> None:

@@ -10,6 +10,7 @@ from bellwire.cli.values import read_json, read_text
 from bellwire.errors import WaitTimeout
 from bellwire.events import Event
 from bellwire.formats import strict_json
+from bellwire.formats.counts import counted
 from bellwire.formats.timestamps import format_timestamp
 
 
@@ -77,7 +78,9 @@ async def publish(
         ]
         print_table(("source", "id", "key", "published before", "deliveries"), rows)
     if unsettled:
-        note(f"{unsettled} of {len(events)} events are not settled within {wait:g} s; `bellwire events KEY` shows them")
+        note(
+            f"{unsettled} of {counted(len(events), 'event')} did not settle within {wait:g} s; `bellwire events KEY` shows them"
+        )
         raise typer.Exit(1)
 
 

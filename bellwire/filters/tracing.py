@@ -8,6 +8,7 @@ from bellwire.filters.cesql import evaluate
 from bellwire.filters.data import explain
 from bellwire.filters.dialects import All, Any, Data, Exact, Filter, Not, Prefix, Sql, Suffix, alternatives_of, exceed
 from bellwire.filters.event_view import EventView
+from bellwire.formats.counts import counted
 from bellwire.models import Payload
 
 #: Characters of a value, or of a filter, that a trace quotes.
@@ -44,7 +45,7 @@ def traced(filters: Iterable[Filter], view: EventView) -> Iterator[Trace]:
 
 def _too_long(item: Filter, view: EventView) -> Trace:
     which = "this pattern" if isinstance(item, Data) and item.exceeds(view) else "the patterns of all filters together"
-    size = f"{view.data_size.values:,} values and {view.data_size.characters:,} characters of text"
+    size = f"{counted(view.data_size.values, 'value')} and {counted(view.data_size.characters, 'character')} of text"
     return _traced(item, matched=False, reason=f"the data has {size}, which are too many for {which}")
 
 

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bellwire.deliveries import MAX_REASON, Attempt, OutcomeKind
 from bellwire.endpoint_health import HEALTHY, Consent, DisablePolicy, EndpointHealth
 from bellwire.events import Event
+from bellwire.formats.counts import counted
 from bellwire.registry import operational_events
 from bellwire.registry.db.bulk import execute_many
 from bellwire.registry.db.tables import subscriptions
@@ -165,7 +166,9 @@ def _reason_to_disable(
     if state != SubscriptionState.ACTIVE or not policy.should_disable(health, attempts[-1].ended_at):
         return None
     since = f"{health.failing_since:%Y-%m-%d %H:%M} UTC"
-    return f"{health.failures} failures and no success since {since}; last {_last_failure(attempts)}"[:MAX_REASON]
+    return f"{counted(health.failures, 'failure')} and no success since {since}; last {_last_failure(attempts)}"[
+        :MAX_REASON
+    ]
 
 
 def _last_failure(attempts: Sequence[Attempt]) -> str:

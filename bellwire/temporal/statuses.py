@@ -78,6 +78,10 @@ class Statuses:
         except TimeoutError as error:
             if timeout is None:
                 raise
+            if timeout <= 0:  # nothing could be asked yet
+                await self._look_at(addresses, found)
+                if all(address.key in found and found[address.key].settled for address in addresses):
+                    return [found[address.key] for address in addresses]
             polled = await self._is_polled()
             late = WaitTimeout(_why(timeout, polled=polled))
             if look:

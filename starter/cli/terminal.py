@@ -20,6 +20,7 @@ from bellwire.client import Client
 from bellwire.errors import BellwireError, KeysInvalid
 from bellwire.registry import Registry
 from bellwire.registry.db.auditing import Actor, acting
+from bellwire.registry.db.engine import missing_file
 from bellwire.service.settings import Settings, SettingsInvalid, environment
 from bellwire.service.variables import misspelt_variables
 from bellwire.temporal.connection import address, translate
@@ -130,7 +131,12 @@ def _names(function: Callable[..., object]) -> dict[str, str]:
 
 @asynccontextmanager
 async def opened_registry(settings: Settings) -> AsyncIterator[Registry]:
-    """The registry that the settings name. Raises RegistryUnavailable, or NotSetUp if its schema is missing or old."""
+    """The registry that the settings name. Raises RegistryUnavailable, SettingsInvalid if it names a file that does not exist, or
+    NotSetUp if its schema is missing or old."""
+    if (file := missing_file(settings.registry_url)) is not None:
+        raise SettingsInvalid(
+            f"BELLWIRE_REGISTRY_URL: there is no registry at {file}; correct the path, or make it with `python -m starter setup`"
+        )
     registry = await Registry.open(settings.registry_url, pool=settings.registry_pool, ring=settings.ring)
     try:
         await registry.check()

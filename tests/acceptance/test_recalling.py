@@ -87,7 +87,7 @@ async def test_a_refusal_ends_the_command_with_an_error(chats: System, slack: Fa
     slack.too_old |= {each.id for each in slack.accepted if each.recipient == "C2"}
     status, results, err = await recall(chats, "two")
     assert (status, results["c1"], results["c2"]) == (1, "taken back", "refused")
-    assert "1 of 4 messages were not taken back" in err
+    assert "1 of 4 messages not taken back" in err
 
 
 async def test_an_event_that_is_not_known_is_refused(chats: System) -> None:

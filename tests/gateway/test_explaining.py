@@ -123,7 +123,7 @@ async def test_developers_explain_and_try_from_a_terminal(served: Served) -> Non
     assert f"✗ filter       {reason}\n" in steps.output
     assert steps.output.startswith(f"Not matched. {reason}\n")
     table = await run(served, "explain", event.key, key=key)
-    assert (hook.id in table.output, table.errors) == (True, "0 matched; looked at 1 subscriptions\n")
+    assert (hook.id in table.output, table.errors) == (True, "0 matched; looked at 1 subscription\n")
     tried = await run(served, "simulate", "--type", "explained.*", "--filter", json.dumps(filters[0]), key=key)
     assert (event.key in tried.output, tried.status) == (True, 0)
     assert tried.errors.startswith("0 of ")

@@ -79,7 +79,7 @@ def processed(raw: bytes, capsys: pytest.CaptureFixture[str], monkeypatch: pytes
     [one] = json.loads(out)
     found: dict[str, Any] = one
     if found["result"] in {"unproven", "unread"}:
-        assert err == "1 of 1 mails could not be used; kept in unread-bounces\n"
+        assert err == "1 of 1 mail not usable; kept in unread-bounces\n"
         assert Path(found["kept"]).read_bytes() == raw
     else:
         assert (err, found["kept"]) == ("", None)

@@ -70,7 +70,7 @@ def test_a_mail_of_a_pipe_that_cannot_be_used_is_kept_once_and_counted(
         assert main(["bounces", piped(raw)]) == 0
         out, err = capsys.readouterr()
         assert "unproven" in out if raw is not NO_REPORT else "unread" in out
-        assert err == "1 of 1 mails could not be used; kept in unread-bounces\n"
+        assert err == "1 of 1 mail not usable; kept in unread-bounces\n"
     kept = [*(tmp_path / "unread-bounces").iterdir()]
     assert sorted(file.read_bytes() for file in kept) == sorted([NO_REPORT, bounce()])
     assert {file.stat().st_mode & 0o777 for file in kept} == {0o600}
@@ -87,7 +87,7 @@ def test_the_folder_is_given_by_an_option_or_a_setting(
     if by == "setting":
         monkeypatch.setenv("BELLWIRE_BOUNCES_UNREAD", "kept/here")
     assert main(["bounces", "mail.eml", *option]) == 0
-    assert capsys.readouterr().err == "1 of 1 mails could not be used; kept in kept/here\n"
+    assert capsys.readouterr().err == "1 of 1 mail not usable; kept in kept/here\n"
     assert [file.read_bytes() for file in (tmp_path / "kept/here").iterdir()] == [NO_REPORT]
 
 

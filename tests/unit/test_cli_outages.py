@@ -152,6 +152,19 @@ async def test_without_the_registry_the_error_names_its_variable(
     assert "secret" not in err
 
 
+@pytest.mark.parametrize("arguments", REGISTRY_ONLY, ids=name_of)
+async def test_a_command_makes_no_registry_where_there_is_none(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "wrong.db"
+    monkeypatch.setenv("BELLWIRE_REGISTRY_URL", f"sqlite:///{file}")
+    status, out, err = await outcome(arguments, capsys)
+    remedy = "correct the path, or make it with `python -m starter setup`"
+    said = f"error: BELLWIRE_REGISTRY_URL: there is no registry at {file}; {remedy}\n"
+    assert (status, out, err) == (2, "", said)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 async def test_a_registry_that_stays_silent_is_given_up(
     healthy: str, silent: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

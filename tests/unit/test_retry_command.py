@@ -87,7 +87,7 @@ def test_deliveries_of_paused_subscriptions_are_counted_apart(url: str, capsys: 
     assert out == ""
     assert err.splitlines() == [
         "0 deliveries to redeliver",
-        "2 more are left out, since their subscription is paused; `subscriptions resume` it first",
+        "2 more left out: the subscription is paused; `subscriptions resume` it first",
     ]
 
 

@@ -5,10 +5,11 @@ from datetime import UTC, datetime
 import pytest
 
 from bellwire.deliveries import DeliveryState, Failed, Unsettled
+from bellwire.formats.counts import counted
 from bellwire.formats.json_sizes import json_bytes
 from bellwire.targets import Channel
 from workflows.agenda import Entry
-from workflows.rounds.visibility import MAX_ROWS, count, failed_details, send_summary, timer_summary, unsettled_details
+from workflows.rounds.visibility import MAX_ROWS, failed_details, send_summary, timer_summary, unsettled_details
 
 DUE = datetime(2026, 11, 23, 8, 0, 0, 999_999, tzinfo=UTC)
 
@@ -41,7 +42,7 @@ def unsettled(
     ],
 )
 def test_a_noun_is_plural_unless_the_count_is_one(number: int, noun: str, text: str) -> None:
-    assert count(number, noun) == text
+    assert counted(number, noun) == text
 
 
 @pytest.mark.parametrize(

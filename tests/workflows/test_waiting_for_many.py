@@ -120,9 +120,12 @@ async def test_a_timeout_tells_what_is_known_of_each_event(platform: FakePlatfor
     platform.subscriptions = {Channel.WEBHOOK: ["a"]}
     done = await client.publish(event())
     await client.wait(done, timeout=60)
+    assert (await client.wait(done, timeout=0)).counts.delivered == 1
     platform.respond = lambda *_: retry_after(3600)
     late = await client.publish(event())
     await until(lambda: len(platform.attempts) == 2)
+    with pytest.raises(WaitTimeout):
+        await client.wait(late, timeout=0)
     with pytest.raises(WaitTimeout, match="not settled within 1s") as raised:
         await client.wait_many([done, late], timeout=1)
     assert [status.settled for status in raised.value.statuses] == [True, False]

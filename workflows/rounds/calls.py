@@ -29,6 +29,7 @@ with workflow.unsafe.imports_passed_through():
         open_calls,
         record_calls,
     )
+    from bellwire.formats.counts import counted
     from bellwire.targets.handler import handler_queue
     from workflows.agenda import Entry, groups
     from workflows.policies import CALL_OPTIONS, REGISTRY_OPTIONS, RETURNED_DELAY, SCHEDULES, UNKNOWN_HANDLER_DELAY
@@ -138,7 +139,7 @@ class Calls:
             call.batch,
             result_type=CallOutcomes,
             task_queue=handler_queue(service),
-            summary=f"{service}: {visibility.count(len(call.entries), 'call')}",
+            summary=f"{service}: {counted(len(call.entries), 'call')}",
             **CALL_OPTIONS,
         )
         return await call.handle

@@ -30,6 +30,7 @@ with workflow.unsafe.imports_passed_through():
         settle,
     )
     from bellwire.deliveries import Counts, DeliveryState, Failed
+    from bellwire.formats.counts import counted
     from bellwire.targets import SPECS, Channel
     from workflows.agenda import Entry, chunks, groups
     from workflows.policies import (
@@ -207,7 +208,7 @@ class Rounds(Controls):
         result: InlineSendResult = await workflow.execute_local_activity(
             send_inline,
             InlineSend(groups=groups(inline), schedules=schedules, published_at=self.published_at),
-            summary=visibility.count(len(inline), "delivery"),
+            summary=counted(len(inline), "delivery"),
             **REGISTRY_OPTIONS,
         )
         remaining = {(group.event_key, name) for group in result.remaining for name in group.subscription_ids}
@@ -251,7 +252,7 @@ class Rounds(Controls):
         result = await workflow.execute_local_activity(
             settle,
             SettleInput(groups=groups(entries), reason=reason),
-            summary=f"cancel {visibility.count(len(entries), 'delivery')}",
+            summary=f"cancel {counted(len(entries), 'delivery')}",
             **REGISTRY_OPTIONS,
         )
         self._count_settled(result.settled)

@@ -11,6 +11,7 @@ from temporalio.common import SearchAttributeUpdate
 with workflow.unsafe.imports_passed_through():
     from bellwire.contract import FAILED, NO_PROCESS, OUTCOME, UNKNOWN_HANDLER, UNSETTLED, WAITING
     from bellwire.deliveries import DeliveryState, Failed, Unsettled
+    from bellwire.formats.counts import counted
     from bellwire.formats.durations import format_duration
     from bellwire.formats.json_sizes import cut_to_json, json_bytes
     from workflows.agenda import Agenda, Entry
@@ -60,23 +61,17 @@ class SearchAttributes:
             workflow.upsert_search_attributes(updates)
 
 
-def count(number: int, noun: str) -> str:
-    """`1 delivery`, `2,000 deliveries`."""
-    plural = noun[:-1] + "ies" if noun.endswith("y") else noun + "s"
-    return f"{number:,} {noun if number == 1 else plural}"
-
-
 def send_summary(entries: Sequence[Entry]) -> str:
     """The label of a send activity: `webhook: 3 deliveries, attempt 4`."""
     numbers = sorted({entry.attempts + 1 for entry in entries})
     attempts = f"attempt {numbers[0]}" if len(numbers) == 1 else f"attempts {numbers[0]} to {numbers[-1]}"
-    return f"{entries[0].channel}: {count(len(entries), 'delivery')}, {attempts}"
+    return f"{entries[0].channel}: {counted(len(entries), 'delivery')}, {attempts}"
 
 
 def timer_summary(entries: Sequence[Entry], seconds: float) -> str:
     """The label of a timer: `next attempt in 30m: HTTP 503 from 2 receivers`."""
     reasons = Counter(entry.reason for entry in entries if entry.reason).most_common(3)
-    why = ", ".join(f"{reason} from {count(number, 'receiver')}" for reason, number in reasons)
+    why = ", ".join(f"{reason} from {counted(number, 'receiver')}" for reason, number in reasons)
     text = f"next attempt in {format_duration(_rounded(seconds))}" + (f": {why}" if why else "")
     return cut_to_json(text, MAX_SUMMARY_BYTES)
 
@@ -99,7 +94,7 @@ def _table(state: str, columns: Sequence[str], rows: Sequence[Sequence[str]], to
     """The first rows, up to MAX_ROWS and MAX_TABLE_BYTES; empty if there are no such deliveries."""
     if not total:
         return ""
-    text = f"{count(total, 'delivery')} {state}\n\n{_row(columns)}|{'---|' * len(columns)}\n"
+    text = f"{counted(total, 'delivery')} {state}\n\n{_row(columns)}|{'---|' * len(columns)}\n"
     shown = 0
     for row in rows[:MAX_ROWS]:
         line = _row([_cell(cell) for cell in row])

@@ -5,6 +5,7 @@ from typing import Any
 
 from bellwire.filters.data.conditions import Path
 from bellwire.filters.data.pattern import ABSENT, compile_field, flat
+from bellwire.formats.counts import counted
 
 #: Fields whose values are named if the pattern matches.
 MAX_FIELDS = 5
@@ -19,7 +20,9 @@ def explain(pattern: Mapping[str, Any], data: Any, quoted: Callable[[object], st
     if failed is not None:
         return failed
     seen = list(_seen(pattern, data, ("data",), quoted))
-    return ", ".join(seen[:MAX_FIELDS]) + (f" and {len(seen) - MAX_FIELDS} more fields" if seen[MAX_FIELDS:] else "")
+    return ", ".join(seen[:MAX_FIELDS]) + (
+        f" and {counted(len(seen) - MAX_FIELDS, 'more field')}" if seen[MAX_FIELDS:] else ""
+    )
 
 
 def _failure(
@@ -38,7 +41,7 @@ def _failure(
         items = flat(value) if type(value) is list else [value]
         if len(items) == 1:
             return _failure(wanted, items[0] if type(items[0]) is dict else {}, place, quoted)
-        return f"{'.'.join(place)} has {len(items):,} items, none of which matches {quoted(wanted)}"
+        return f"{'.'.join(place)} has {counted(len(items), 'item')}, none of which matches {quoted(wanted)}"
     return None
 
 

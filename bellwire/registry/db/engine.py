@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from functools import cache
+from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -286,6 +287,18 @@ def database_url(text: str) -> URL:
     if url.get_backend_name() == "sqlite" and url.database in {None, "", ":memory:"}:
         raise ValueError("must name a file, since an in-memory SQLite database cannot be shared")
     return url
+
+
+def missing_file(text: str) -> Path | None:
+    """The file of a registry on SQLite that does not exist yet; to connect would make an empty one. None for any other URL."""
+    try:
+        url = database_url(text)
+    except ValueError:
+        return None  # connecting says what is wrong
+    if url.get_backend_name() != "sqlite" or not url.database or url.database.startswith("file:"):
+        return None
+    file = Path(url.database).absolute()
+    return None if file.exists() else file
 
 
 def _code(error: BaseException) -> object:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from bellwire.formats.counts import counted
 from bellwire.registry.upkeep.results import Purged
 from bellwire.service.settings import Settings
 from bellwire.temporal.connection import connect
@@ -72,4 +73,6 @@ class _Progress:
     def __call__(self, so_far: Purged) -> None:
         if time.monotonic() >= self._noted_at + PROGRESS_SECONDS:
             self._noted_at = time.monotonic()
-            note(f"{so_far.events:,} events, {so_far.deliveries:,} deliveries so far; {so_far.kept:,} kept")
+            note(
+                f"{counted(so_far.events, 'event')}, {counted(so_far.deliveries, 'delivery')} so far; {so_far.kept:,} kept"
+            )

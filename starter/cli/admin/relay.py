@@ -6,6 +6,7 @@ import typer
 
 from bellwire.client import Client
 from bellwire.contract import MAX_EVENTS
+from bellwire.formats.counts import counted
 from bellwire.service.settings import LogFormat, Settings
 from starter.cli.tables import print_table
 from starter.cli.terminal import AsJson, command, note, opened_registry, print_json
@@ -87,7 +88,7 @@ async def _run(settings: Settings, outbox: str, *, batch: int, poll: float, once
         try:
             if once:
                 rows = await relay.publish_all()
-                print_json({"rows": rows}) if as_json else note(f"{rows:,} rows")
+                print_json({"rows": rows}) if as_json else note(counted(rows, "row"))
                 return
             stop = stop_on_signals()
             async with serving_readiness(settings.health_address, client, registry, (), also=relay.check):

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from bellwire.catalog.event_types import EventType, NewEventType
+from bellwire.formats.counts import counted
 from bellwire.formats.durations import format_duration
 from bellwire.registry.api.event_types import StoredType
 from bellwire.service.settings import Settings
@@ -200,7 +201,7 @@ async def docs(
         out.write_text(text, encoding="utf-8")
     except OSError as error:
         raise InputInvalid(f"cannot be written: {error.strerror or error}", field=str(out)) from error
-    note(f"{len(types):,} types written to {out}")
+    note(f"{counted(len(types), 'type')} written to {out}")
 
 
 @app.command("delete")

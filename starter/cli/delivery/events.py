@@ -8,6 +8,7 @@ import typer
 
 from bellwire.contract import Action
 from bellwire.errors import EventNotFound
+from bellwire.formats.counts import counted
 from bellwire.receipts import Status
 from bellwire.registry import Registry, StoredEvent
 from bellwire.service.settings import Settings
@@ -257,8 +258,8 @@ async def _control(
     if done.deliveries is None:
         console().print(f"{event_id}: unsettled deliveries are being cancelled; see `events show {event_id}`")
         return
-    pages = f", and those of {done.pages:,} pages" if done.pages else ""
-    console().print(f"{event_id}: {done.deliveries:,} deliveries {_PAST[action]}{pages}")
+    pages = f", and those of {counted(done.pages, 'page')}" if done.pages else ""
+    console().print(f"{event_id}: {counted(done.deliveries, 'delivery')} {_PAST[action]}{pages}")
 
 
 async def _cancel_scheduled(registry: Registry, event_id: str, source: str | None, *, as_json: bool) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
+from bellwire.formats.counts import counted
 from bellwire.service.settings import Settings
 from starter.cli.delivery.events import EventArgument, SourceOption
 from starter.cli.tables import cell, print_facts, print_table
@@ -109,7 +110,7 @@ def _print_page(page: ExplainedPage) -> None:
         for each in page.explanations
     ]
     print_table(("subscription", "tenant", "channel", "matched", "delivery", "first step that fails"), rows)
-    looked = f"looked at {page.looked_at:,} subscriptions of {page.of}"
+    looked = f"looked at {counted(page.looked_at, 'subscription')} of {page.of}"
     if page.nobody_matched:
         note(f"nobody matched; {looked}, the closest first")
     else:

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from bellwire.client import Client
 from bellwire.errors import BellwireError, TemporalUnavailable, WaitTimeout
 from bellwire.events import Event
+from bellwire.formats.counts import counted
 from bellwire.receipts import Receipt, Status
 from bellwire.registry.db.engine import database_url
 from bellwire.service.settings import Settings
@@ -183,7 +184,7 @@ async def _publish_all(client: Client, events: Sequence[Event], deliver_at: date
                 progress.advance(bar, len(batch))
         except BellwireError:
             if len(distinct) > 1:
-                note(f"at least {len(receipts):,} of {len(distinct):,} events were published before this")
+                note(f"at least {len(receipts):,} of {counted(len(distinct), 'event')} published before this")
             raise
     return publishing.receipts_in_order(events, receipts)
 
@@ -214,7 +215,11 @@ async def _known(client: Client, receipt: Receipt) -> Status | None:
 def _published_but(error: BellwireError, statuses: Sequence[Status | None]) -> OperationError:
     """What has become of events that were published, and then not seen to settle."""
     open_ones = [status for status in statuses if status is None or not status.settled]
-    those = "the event is" if len(statuses) == 1 else f"{len(open_ones):,} of {len(statuses):,} events are"
+    those = (
+        "the event is"
+        if len(statuses) == 1
+        else f"{len(open_ones):,} of {len(statuses):,} events {'is' if len(open_ones) == 1 else 'are'}"
+    )
     unmatched = any(status and not status.resolved for status in open_ones)
     return OperationError(
         f"{those} published, but {error}",
@@ -257,9 +262,9 @@ def _print(receipts: Sequence[Receipt], statuses: Sequence[Status | None] | None
         print_table(columns, rows)
         return
     duplicates = sum(bool(receipt.duplicate) for receipt in receipts)
-    text = f"{len(receipts) - duplicates:,} events published"
+    text = f"{counted(len(receipts) - duplicates, 'event')} published"
     if duplicates:
-        text += f", {duplicates:,} were published before"
+        text += f", {duplicates:,} published before"
     if statuses:
         text += f"; {sum(status is not None and status.settled for status in statuses):,} settled"
     console().print(text)

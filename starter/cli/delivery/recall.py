@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from bellwire.contract import RecallResult
+from bellwire.formats.counts import counted
 from bellwire.service.settings import Settings
 from starter.cli.delivery.events import EventArgument, SourceOption
 from starter.cli.tables import print_table
@@ -32,7 +33,7 @@ async def recall(
         async for page in recall_event(temporal, registry, stored, subscription_id=subscription_id):
             done += page
             if len(done) < stored.counts.matched and subscription_id is None:
-                note(f"{len(done):,} of {stored.counts.matched:,} deliveries")
+                note(f"{len(done):,} of {counted(stored.counts.matched, 'delivery')}")
     if as_json:
         print_json(
             [
@@ -51,4 +52,6 @@ async def recall(
         print_table(("subscription", "channel", "result", "detail"), rows)
     failed = sum(each.result in {RecallResult.BUSY, RecallResult.REFUSED} for each in done)
     if failed:
-        raise OperationError(f"{failed} of {len(done)} messages were not taken back", remedy="run the command again")
+        raise OperationError(
+            f"{failed:,} of {counted(len(done), 'message')} not taken back", remedy="run the command again"
+        )

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from bellwire.formats.counts import counted
 from bellwire.formats.durations import format_duration
 from bellwire.registry import Registry
 from bellwire.replays import DEFAULT_RATE, Replay
@@ -155,7 +156,7 @@ def _note_total(replay: Replay) -> None:
         note("too many to count")
         return
     lasting = f"; about {format_duration(max(1, round(replay.total / replay.rate)))} at {replay.rate:g} per second"
-    note(f"{replay.total:,} deliveries to replay" + (lasting if replay.total else ""))
+    note(f"{counted(replay.total, 'delivery')} to replay" + (lasting if replay.total else ""))
 
 
 def _progress(replay: Replay) -> str:

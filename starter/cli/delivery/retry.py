@@ -9,6 +9,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bellwire.deliveries import SETTLED, DeliveryState
+from bellwire.formats.counts import counted
 from bellwire.formats.durations import format_duration
 from bellwire.registry import Registry
 from bellwire.service.settings import Settings
@@ -135,17 +136,15 @@ async def _retry_many(
             if progress.done < selected.total:
                 bounds = [("--since", selection.since), ("--until", selection.until)]
                 again = " ".join(f"{name} {time.isoformat()}" for name, time in bounds if time is not None)
-                note(
-                    f"{progress.done:,} of {selected.total:,} are done; to continue, run the same command with {again}"
-                )
+                note(f"{progress.done:,} of {selected.total:,} done; to continue, run the same command with {again}")
     if as_json:
         states = {str(state): number for state, number in selected.states.items()}
         inactive = {str(state): number for state, number in selected.inactive.items()}
         counts = {"selected": selected.total, "states": states, "inactive_subscriptions": inactive}
         print_json({**counts, "redelivered": progress.redelivered, "left_out": progress.left_out})
     elif not dry_run and selected.total:
-        left_out = f"; {progress.left_out:,} were sent by something else meanwhile" if progress.left_out else ""
-        console().print(f"{progress.redelivered:,} deliveries are redelivered{left_out}")
+        left_out = f"; {progress.left_out:,} sent by something else meanwhile" if progress.left_out else ""
+        console().print(f"{counted(progress.redelivered, 'delivery')} redelivered{left_out}")
 
 
 def _states(text: str) -> tuple[DeliveryState, ...]:
@@ -162,9 +161,9 @@ def _states(text: str) -> tuple[DeliveryState, ...]:
 def _note_selected(selected: Selected, rate: float) -> None:
     states = ", ".join(f"{number:,} {state}" for state, number in selected.states.items())
     lasting = f"; about {format_duration(max(1, round(selected.total / rate)))} at {rate:g} per second"
-    note(f"{selected.total:,} deliveries to redeliver" + (f": {states}{lasting}" if selected.total else ""))
+    note(f"{counted(selected.total, 'delivery')} to redeliver" + (f": {states}{lasting}" if selected.total else ""))
     for state, number in selected.inactive.items():
-        note(f"{number:,} more are left out, since their subscription is {state}; `subscriptions resume` it first")
+        note(f"{number:,} more left out: the subscription is {state}; `subscriptions resume` it first")
 
 
 async def _shown(done: AsyncIterator[redelivering.Progress], total: int) -> AsyncIterator[redelivering.Progress]:

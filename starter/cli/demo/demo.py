@@ -17,6 +17,7 @@ from rich.table import Table
 from bellwire.client import Client
 from bellwire.errors import BellwireError
 from bellwire.events import Event
+from bellwire.formats.counts import counted
 from bellwire.http.client import HttpClient
 from bellwire.receipts import Receipt, Status
 from starter.cli.demo.checks import Received, differences, reported_back
@@ -65,7 +66,11 @@ async def run(*, keep: bool, as_json: bool) -> None:
         )
         found = await _run_example(stack, receivers, as_json=as_json)
         finished = True
-        outcome = "everything arrived as expected" if not found else f"{len(found)} differences from the expectation"
+        outcome = (
+            "everything arrived as expected"
+            if not found
+            else f"{counted(len(found), 'difference')} from the expectation"
+        )
         note(f"{outcome}, {time.monotonic() - began:.1f} s")
         if keep:
             _print_instructions(stack, folder)

@@ -9,6 +9,7 @@ import typer
 
 from bellwire.email.bounce_reports import MAX_BYTES
 from bellwire.errors import NotSetUp, RegistryUnavailable
+from bellwire.formats.counts import counted
 from bellwire.registry import Registry
 from bellwire.service.settings import Settings, SettingsInvalid
 from starter.cli.input.kept_mails import NotKept, keep_mail
@@ -58,7 +59,7 @@ async def bounces(
     if without_effect := sum(each.result.is_kept for each in processed):
         kept = sorted({str(Path(each.kept).parent) for each in processed if each.kept})
         where = f"; kept in {', '.join(kept)}" if kept else ""
-        note(f"{without_effect} of {len(processed)} mails could not be used{where}")
+        note(f"{without_effect:,} of {counted(len(processed), 'mail')} not usable{where}")
 
 
 async def _process(

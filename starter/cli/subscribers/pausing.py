@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from bellwire.formats.counts import counted
 from bellwire.service.settings import Settings
 from bellwire.subscriptions import SubscriptionState
 from bellwire.targets import Channel
@@ -95,7 +96,7 @@ def _check(subscription_id: str | None, selection: SubscriptionSelection, *, dry
 
 def _wanted(number: int, verb: str, *, dry_run: bool, yes: bool) -> bool:
     """Whether to go on, after the count was shown and, unless `yes`, the question was asked."""
-    note(f"{number:,} subscriptions to {verb}")
+    note(f"{counted(number, 'subscription')} to {verb}")
     if not number or dry_run:
         return False
     if not yes:
@@ -107,4 +108,4 @@ def _print(number: int, done: str, *, dry_run: bool, as_json: bool) -> None:
     if as_json:
         print_json({"selected" if dry_run else done: number})
     elif number and not dry_run:
-        console().print(f"{number:,} subscriptions are {done}")
+        console().print(f"{counted(number, 'subscription')} {done}")

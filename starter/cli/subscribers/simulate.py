@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from bellwire.formats.counts import counted
 from bellwire.service.settings import Settings
 from starter.cli.input.documents import read_items, read_value
 from starter.cli.subscribers import options
@@ -58,7 +59,7 @@ async def simulate(
         return
     _print_events("matched", simulation.matches, with_reason=False)
     _print_events("not matched", simulation.others, with_reason=True)
-    note(f"{simulation.matched:,} of {simulation.looked_at:,} events of {simulation.tenant} matched")
+    note(f"{simulation.matched:,} of {counted(simulation.looked_at, 'event')} of {simulation.tenant} matched")
     if simulation.since is not None:
         early = "it took too long, so " if simulation.interrupted else ""
         note(f"{early}events before {cell(simulation.since)} were not looked at")

@@ -9,6 +9,7 @@ import typer
 from bellwire.contract import TestSendInput
 from bellwire.deliveries import OutcomeKind
 from bellwire.events import Event
+from bellwire.formats.counts import counted
 from bellwire.keys.signing import KeyKind
 from bellwire.service.settings import Settings
 from bellwire.subscriptions import SubscriptionState
@@ -158,7 +159,7 @@ async def delete(
         print_json({"id": subscription_id, **numbers})
         return
     cancelled = f", {deleted.unsettled:,} of them cancelled" if deleted.unsettled else ""
-    console().print(f"{subscription_id} is deleted, with {deleted.deliveries:,} deliveries{cancelled}")
+    console().print(f"{subscription_id} is deleted, with {counted(deleted.deliveries, 'delivery')}{cancelled}")
 
 
 @app.command("rotate")

@@ -8,6 +8,7 @@ from enum import StrEnum
 from bellwire.deliveries import Delivery, DeliveryState
 from bellwire.events import Event
 from bellwire.filters import EventView, Filter, Trace, traced, type_matches
+from bellwire.formats.counts import counted
 from bellwire.registry.api.explanations import Candidate, FoundSuppression
 from bellwire.subscriptions import Subscription, SubscriptionState
 from bellwire.suppressions import EVERYWHERE, SENDER_PREFIX
@@ -198,7 +199,7 @@ def _endpoint_step(candidate: Candidate, now: datetime) -> Step:
     health = candidate.health
     failing = ""
     if health.failing_since is not None:
-        failing = f" It fails since {at(health.failing_since)}: {_count(health.failures, 'attempt')} failed."
+        failing = f" It fails since {at(health.failing_since)}: {counted(health.failures, 'attempt')} failed."
     if health.throttled_until is not None and health.throttled_until > now:
         text = f"The endpoint asked for fewer requests: nothing is attempted before {at(health.throttled_until)}."
         return Step(name=StepName.ENDPOINT, passed=False, text=text + failing)
@@ -268,7 +269,7 @@ def delivery_step(delivery: Delivery | None, *, matches_now: bool) -> Step:
         passed = None if matches_now else False
         return Step(name=StepName.DELIVERY, passed=passed, text="No delivery is recorded.")
     text = f"The delivery is {delivery.state}, "
-    text += f"after {_count(delivery.attempts, 'attempt')}" if delivery.attempts else "no attempt is recorded"
+    text += f"after {counted(delivery.attempts, 'attempt')}" if delivery.attempts else "no attempt is recorded"
     if delivery.reason:
         text += f"; last response: {delivery.reason}"
     if due := next_attempt(delivery):
@@ -280,7 +281,3 @@ def delivery_step(delivery: Delivery | None, *, matches_now: bool) -> Step:
 def at(time: datetime) -> str:
     """A time as sentences have it."""
     return time.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -20,6 +20,7 @@ from bellwire import contract
 from bellwire.client import Client
 from bellwire.contract import DispatchInput, Group, Summary
 from bellwire.deliveries import SETTLED, DeliveryState
+from bellwire.formats.counts import counted
 from bellwire.registry import Registry
 from bellwire.registry.redeliverable import Redeliverable
 from bellwire.subscriptions import SubscriptionState
@@ -185,14 +186,14 @@ async def _redeliver_batch(client: Client, batch: Sequence[Redeliverable]) -> in
             id=contract.bulk_redelivery_workflow_id(groups),
             task_queue=contract.QUEUE,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-            static_summary=f"redelivery of {len(batch):,} deliveries",
+            static_summary=f"redelivery of {counted(len(batch), 'delivery')}",
         )
     try:
         async with asyncio.timeout(TAKEN_WITHIN):
             summary = await _taken(client, handle)
     except TimeoutError:
         raise OperationError(
-            f"no worker has taken the last {len(batch):,} deliveries within {TAKEN_WITHIN:.0f} s",
+            f"no worker has taken {counted(len(batch), 'delivery')} within {TAKEN_WITHIN:.0f} s",
             remedy="start a worker, which sends them, then run the command again for the others",
         ) from None
     return sum(counts.matched for counts in summary.counts.values())
