@@ -315,7 +315,9 @@ def test_a_bad_setting_is_named_by_its_variable(
 def test_the_error_for_a_registry_without_tables_names_the_command_to_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("BELLWIRE_REGISTRY_URL", f"sqlite:///{tmp_path / 'empty.db'}")
+    file = tmp_path / "empty.db"
+    file.touch()
+    monkeypatch.setenv("BELLWIRE_REGISTRY_URL", f"sqlite:///{file}")
     assert main(["events", "list"]) == 1
     assert "python -m starter setup" in capsys.readouterr().err
 

@@ -311,7 +311,7 @@ def test_a_large_pattern_does_not_match_data_with_very_many_values() -> None:
     began = time.thread_time()
     assert not wanted.matches(large)
     assert time.thread_time() - began < 1.0
-    reason = "the data has 50,004 values and 1 characters of text, which are too many for this pattern"
+    reason = "the data has 50,004 values and 1 character of text, which are too many for this pattern"
     assert trace([wanted], large)[0].reason == reason
 
 

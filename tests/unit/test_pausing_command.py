@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from bellwire.formats.counts import counted
 from bellwire.registry import Registry
 from bellwire.subscriptions import Subscription, SubscriptionState
 from starter.cli.main import main
@@ -59,7 +60,7 @@ def test_globs_select_what_is_paused(
     arguments: list[str], paused: set[str], url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*PAUSE, *arguments, "--dry-run"]) == 0
-    assert capsys.readouterr() == ("", f"{len(paused)} subscriptions to pause\n")
+    assert capsys.readouterr() == ("", f"{counted(len(paused), 'subscription')} to pause\n")
     assert in_state(stored(url), SubscriptionState.PAUSED) == {"own"}
     assert main([*PAUSE, *arguments, "--yes", "--reason", "maintenance"]) == 0
     assert in_state(stored(url), SubscriptionState.PAUSED) == {"own"} | paused

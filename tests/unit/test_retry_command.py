@@ -8,6 +8,7 @@ import pytest
 
 from bellwire.contract import Group
 from bellwire.deliveries import Attempt, DeliveryState, Outcome, OutcomeKind
+from bellwire.formats.counts import counted
 from bellwire.registry import Registry
 from bellwire.subscriptions import SubscriptionState
 from bellwire.targets import Channel
@@ -75,10 +76,10 @@ def test_a_dry_run_counts_what_is_selected(
 ) -> None:
     assert main([*RETRY, *arguments, "--dry-run", "--json"]) == 0
     out, err = capsys.readouterr()
-    counted = json.loads(out)
-    assert (counted["states"], counted["selected"]) == (states, sum(states.values()))
-    assert (counted["redelivered"], counted["left_out"]) == (0, 0)
-    assert f"{sum(states.values())} deliveries to redeliver" in err
+    selected = json.loads(out)
+    assert (selected["states"], selected["selected"]) == (states, sum(states.values()))
+    assert (selected["redelivered"], selected["left_out"]) == (0, 0)
+    assert f"{counted(sum(states.values()), 'delivery')} to redeliver" in err
 
 
 def test_deliveries_of_paused_subscriptions_are_counted_apart(url: str, capsys: pytest.CaptureFixture[str]) -> None:
