@@ -153,12 +153,13 @@ async def test_without_the_registry_the_error_names_its_variable(
 
 
 @pytest.mark.parametrize("arguments", REGISTRY_ONLY, ids=name_of)
-async def test_a_command_makes_no_registry_where_there_is_none(
+def test_a_command_makes_no_registry_where_there_is_none(
     arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "wrong.db"
     monkeypatch.setenv("BELLWIRE_REGISTRY_URL", f"sqlite:///{file}")
-    status, out, err = await outcome(arguments, capsys)
+    status = main(arguments)
+    out, err = capsys.readouterr()
     remedy = "correct the path, or make it with `python -m starter setup`"
     said = f"error: BELLWIRE_REGISTRY_URL: there is no registry at {file}; {remedy}\n"
     assert (status, out, err) == (2, "", said)
