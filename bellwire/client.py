@@ -15,7 +15,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from bellwire import contract
-from bellwire.contract import Action, ControlResult, DispatchInput, LookupInput, NotifyInput
+from bellwire.contract import Action, ControlResult, DispatchInput, LookupInput, NotifyInput, Recalled
 from bellwire.errors import (
     ApiKeyRefused,
     DeliveryNotFound,
@@ -29,6 +29,7 @@ from bellwire.receipts import DeprecationLog, EventReference, Receipt, Status, a
 from bellwire.temporal.connection import connect, translated
 from bellwire.temporal.group_commit import GroupCommit, Lookup
 from bellwire.temporal.publications import Publication, many_events, one_event, publications
+from bellwire.temporal.recalling import recall
 from bellwire.temporal.start_times import Delay, DeliverAt, start_time
 from bellwire.temporal.statuses import Statuses
 from bellwire.temporal.workers import answered
@@ -44,6 +45,7 @@ CONCURRENCY = 20
 START_TIMEOUT = timedelta(seconds=10)
 #: Seconds that a worker has to answer an update. It takes milliseconds.
 UPDATE_TIMEOUT = 15.0
+_NOT_STARTED = "the event has no deliveries before it starts; it can only be cancelled"
 
 
 class Client:
@@ -244,6 +246,24 @@ class Client:
             else:
                 await handle.cancel()
 
+    async def recall(
+        self, event: EventReference, subscription_id: str | None = None, *, timeout: float | None = None
+    ) -> Recalled:
+        """Take the event's messages back, from one subscription or from all. What is not sent is cancelled.
+
+        One that runs is joined, and a repeated one asks again for what was not taken back. Raises WaitTimeout after `timeout`
+        seconds, while the recall goes on; NotRecallable, EventNotFound, DeliveryNotFound, TemporalUnavailable.
+        """
+        status = await self.status(event)
+        if status.scheduled and subscription_id is not None:
+            raise DeliveryNotFound(_NOT_STARTED)
+        if status.scheduled:
+            await self.cancel(event)
+            status = await self.wait(event, timeout)
+        if status.cancelled:
+            return Recalled()
+        return await recall(self.temporal, status, subscription_id, timeout=timeout)
+
     async def pause(self, event: EventReference, subscription_id: str | None = None) -> ControlResult:
         """Make no more attempts for the event, to one subscription or to all, until `resume`.
 
@@ -310,7 +330,7 @@ class Client:
         if subscription_id is None:
             status = await self.status(event)
             if status.scheduled:
-                raise DeliveryNotFound("the event has no deliveries before it starts; it can only be cancelled")
+                raise DeliveryNotFound(_NOT_STARTED)
             workflow_id, settled = status.workflow_id, status.settled
         else:
             found = await self._statuses.lookup(

@@ -307,6 +307,7 @@ def valid_bodies() -> dict[str, list[Any]]:
         "POST /v1/events": [event()],
         "POST /v1/events/precheck": [event()],
         "POST /v1/events/{key}/cancel": [{"subscription": None}],
+        "POST /v1/events/{key}/recall": [{"subscription": None}],
         "POST /v1/subscriptions": [
             subscription(),
             mail("email", to=["ann@example.com"]),
