@@ -84,6 +84,14 @@ class DeliveryPaused(BellwireError):
 class NotRecallable(BellwireError):
     """No channel of the event can take a message back; cancel the event to stop what is not sent, or publish a correction."""
 
+    @classmethod
+    def of(cls, channels: Iterable[str]) -> Self:
+        """The error for an event with these channels."""
+        return cls(
+            f"no channel of the event can take a message back ({', '.join(channels)}); cancel the event to stop what is not "
+            "sent, or publish a correction"
+        )
+
 
 class SubscriptionNotFound(BellwireError):
     """No subscription has this id; `python -m starter subscriptions` lists them."""

@@ -54,10 +54,7 @@ async def recall(temporal: Temporal, status: Status, subscription_id: str | None
         except WorkflowFailureError as failure:
             raise TemporalUnavailable(f"the recall did not end: {failure.cause}; recall the event again") from failure
     if recalled.unable:
-        raise NotRecallable(
-            f"no channel of the event can take a message back ({', '.join(recalled.unable)}); cancel the event to stop what "
-            "is not sent, or publish a correction"
-        )
+        raise NotRecallable.of(recalled.unable)
     if subscription_id is not None and not recalled.results:
         raise DeliveryNotFound(
             f"event {status.id} of {status.source} has no delivery for subscription {subscription_id}"

@@ -5,10 +5,11 @@ from typing import NamedTuple
 
 from bellwire.client import Client
 from bellwire.contract import Recalled
-from bellwire.errors import EventNotFound, WaitTimeout
+from bellwire.errors import EventNotFound, NotRecallable, WaitTimeout
 from bellwire.events import event_key
 from bellwire.receipts import Status
 from bellwire.registry import Registry
+from bellwire.targets import SPECS
 
 
 class EventOfTenant(NamedTuple):
@@ -53,6 +54,9 @@ async def recall_event(
 
     Raises NotRecallable, EventNotFound, DeliveryNotFound, TemporalUnavailable.
     """
+    channels = await registry.recalls.channels(event.key, subscription_id)
+    if channels and not any(SPECS[channel].recalls for channel in channels):
+        raise NotRecallable.of(channels)
     recalled = None
     with suppress(WaitTimeout):
         recalled = await client.recall((event.source, event.id), subscription_id, timeout=wait)
