@@ -11,15 +11,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
-from activities.providers.http import ProviderResponse, call, parse_object
-from activities.sms.http_responses import provider_id_of
+from activities.providers.http import ProviderResponse, call, object_in, parse_object, provider_id_of
 from activities.sms.mainland.config import AliyunConfig, NamedTemplate
 from activities.sms.mainland.meanings import (
     ACCOUNT,
     ACCOUNT_NEXT_DAY,
     AMBIGUOUS,
     BUSY,
-    CHINA,
     CONTENT,
     GONE,
     NEXT_DAY,
@@ -31,7 +29,7 @@ from activities.sms.mainland.provider import MainlandProvider, values_of
 from activities.sms.mainland.signatures import aliyun_headers, canonical_query
 from activities.sms.providers import SendResult, Sms, unknown_result
 from bellwire.deliveries import Fault, Outcome, OutcomeKind
-from bellwire.sms.mainland import NUMBERS_GONE
+from bellwire.sms.mainland import CHINA, NUMBERS_GONE
 from bellwire.suppressions import SuppressionReason
 
 VERSION = "2017-05-25"
@@ -151,8 +149,8 @@ class AliyunProvider(MainlandProvider[AliyunConfig]):
 
     def _listed(self, response: ProviderResponse) -> tuple[str, Any, CodeMeaning]:
         document = parse_object(response.text)
-        code, found = str(document.get("Code", "")), document.get("SmsSendDetailDTOs")
-        rows = found.get("SmsSendDetailDTO") if code == "OK" and isinstance(found, dict) else None
+        code = str(document.get("Code", ""))
+        rows = object_in(document, "SmsSendDetailDTOs").get("SmsSendDetailDTO") if code == "OK" else None
         return code, rows, classify(response.status, code)
 
     async def _call(self, action: str, parameters: Mapping[str, str]) -> ProviderResponse:
