@@ -45,7 +45,6 @@ CONCURRENCY = 20
 START_TIMEOUT = timedelta(seconds=10)
 #: Seconds that a worker has to answer an update. It takes milliseconds.
 UPDATE_TIMEOUT = 15.0
-_NOT_STARTED = "the event has no deliveries before it starts; it can only be cancelled"
 
 
 class Client:
@@ -259,11 +258,8 @@ class Client:
         One that runs is joined, and a repeated one asks again for what was not taken back. Raises WaitTimeout after `timeout`
         seconds, while the recall goes on; NotRecallable, EventNotFound, DeliveryNotFound, TemporalUnavailable.
         """
-        status = await self.status(event)
-        if status.scheduled and subscription_id is not None:
-            raise DeliveryNotFound(_NOT_STARTED)
-        if status.scheduled:
-            await self.cancel(event)
+        if (status := await self.status(event)).scheduled:
+            await self.cancel(event, subscription_id)
             status = await self.wait(event, timeout)
         if status.cancelled:
             return Recalled()
@@ -335,7 +331,7 @@ class Client:
         if subscription_id is None:
             status = await self.status(event)
             if status.scheduled:
-                raise DeliveryNotFound(_NOT_STARTED)
+                raise DeliveryNotFound("the event has no deliveries before it starts; it can only be cancelled")
             workflow_id, settled = status.workflow_id, status.settled
         else:
             found = await self._statuses.lookup(
