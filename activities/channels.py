@@ -29,7 +29,7 @@ from activities.webhook.opening import WebhookSettings, egress_of, open_webhook
 from activities.wechat.channel import WechatChannel
 from bellwire.exchanges import KeepExchanges
 from bellwire.registry import Registry
-from bellwire.targets import Channel
+from bellwire.targets import SPECS, Channel
 
 
 class ChannelSettings(EmailSettings, SmsSettings, WebhookSettings, Protocol):
@@ -96,7 +96,11 @@ async def open_channels(
             Channel.POLL: PollChannel(registry).attempt,
             Channel.WECHAT: WechatChannel(providers, renderer, accounts.wechat, registry).attempt,
         }
-        recalls = {channel: each.take_back for channel, each in chats.items() if isinstance(each, AccountChannel)}
+        recalls = {
+            channel: each.take_back
+            for channel, each in chats.items()
+            if isinstance(each, AccountChannel) and SPECS[channel].recalls
+        }
         senders = {
             channel: ChannelSender(
                 channel,
