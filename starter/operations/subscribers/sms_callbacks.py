@@ -40,8 +40,7 @@ async def record_report(
     Otherwise as `record_receipt`. Raises RegistryUnavailable.
     """
     found = await registry.attempts.by_provider_ids(ids)
-    for provider_id in (each for each in ids if each in found):
-        key = found[provider_id]
+    for provider_id, key in ((each, key) for each in ids for key in found.get(each, ())):
         try:
             target = (await registry.subscriptions.get(key.subscription_id)).target
         except SubscriptionNotFound:
