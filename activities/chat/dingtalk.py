@@ -93,7 +93,8 @@ class DingtalkChannel(AccountChannel[DingtalkTarget, DingtalkAccount]):
         self, request: SendRequest, target: DingtalkTarget, account: DingtalkAccount, content: ChatContent
     ) -> ApiAnswer:
         if task := _sent(request):
-            return await self._ask_result(target, account, task, last=request.schedule_step >= MAX_ASKED)
+            last = request.schedule_step >= MAX_ASKED or not request.seconds_left
+            return await self._ask_result(target, account, task, last=last)
         to = {"userid_list": target.user} if target.user else {"dept_id_list": target.department}
         answer = await self._ask(target, account, "asyncsend_v2", {**to, "msg": _markdown(content)})
         sent = answer.document.get("task_id")
@@ -162,7 +163,9 @@ def _number(task: str) -> int | str:
 def _sent(request: SendRequest) -> str | None:
     """The task of the notice that an earlier attempt sent."""
     sent = request.delivery.provider_id or ""
-    return sent.removeprefix(_TASK) if sent.startswith(_TASK) and request.schedule_step else None
+    # An attempt that `retry_now` asks for advances no schedule, but is a later one all the same.
+    is_later = request.number > request.delivery.schedule_from + 1
+    return sent.removeprefix(_TASK) if sent.startswith(_TASK) and is_later else None
 
 
 #: Lists of recipients in the result of a notice, with what it means to be in one.

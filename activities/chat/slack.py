@@ -19,6 +19,7 @@ from activities.providers.answers import (
     Meaning,
     busy,
     is_page,
+    of_page,
 )
 from activities.providers.http import ProviderResponse, parse_object
 from activities.providers.token_calls import ApiAnswer
@@ -62,10 +63,10 @@ class SlackChannel(AccountChannel[SlackTarget, SlackAccount]):
     def read_hook(self, response: ProviderResponse) -> ApiAnswer:
         code = response.status
         meaning = STATUSES.get(code, TRANSIENT)
-        if code < 300 and response.text.strip() != "ok":
+        if code != 429 and (is_page(response.text) or response.text.lstrip()[:1] == "{"):
+            meaning = of_page(code)  # Slack answers hooks with a word
+        elif code < 300 and response.text.strip() != "ok":
             meaning = UNKNOWN  # Slack says ok; others, such as a proxy, may say anything
-        elif meaning is HOOK_GONE and is_page(response.text):
-            meaning = OPERATOR
         return ApiAnswer(meaning=meaning.after(response.retry_after), code=str(code), text=response.shown)
 
     async def send(

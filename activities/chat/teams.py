@@ -5,7 +5,17 @@ from collections.abc import Mapping
 
 from activities.chat.channel import ChatChannel, HookPost
 from activities.chat.content import ChatContent
-from activities.providers.answers import CONTENT, DELIVERED, HOOK_GONE, OPERATOR, TRANSIENT, Meaning, busy, is_page
+from activities.providers.answers import (
+    CONTENT,
+    DELIVERED,
+    HOOK_GONE,
+    OPERATOR,
+    TRANSIENT,
+    Meaning,
+    busy,
+    is_page,
+    of_page,
+)
 from activities.providers.http import ProviderResponse
 from activities.providers.token_calls import ApiAnswer
 from activities.rendering.text import shortened_bytes
@@ -34,8 +44,10 @@ class TeamsChannel(ChatChannel[TeamsTarget]):
     def read_hook(self, response: ProviderResponse) -> ApiAnswer:
         code = response.status
         meaning = STATUSES.get(code, TRANSIENT)
-        if code in {401, 403, 404}:
-            says_so = not is_page(response.text) and any(word in response.text.lower() for word in _GONE)
+        if code not in {413, 429} and is_page(response.text):
+            meaning = of_page(code)
+        elif code in {401, 403, 404}:
+            says_so = any(word in response.text.lower() for word in _GONE)
             meaning = HOOK_GONE if says_so else OPERATOR
         return ApiAnswer(meaning=meaning.after(response.retry_after), code=str(code), text=response.shown)
 

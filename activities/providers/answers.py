@@ -55,6 +55,11 @@ def is_page(text: str) -> bool:
     return text.lstrip()[:1] == "<"
 
 
+def of_page(status: int) -> Meaning:
+    """What a page says of the message that was sent to a hook: nothing, whatever its status."""
+    return UNKNOWN if status < 300 else OPERATOR if 400 <= status < 500 else TRANSIENT
+
+
 def outcome_of(
     meaning: Meaning, reason: str, request: SendRequest, *, response: str | None = None, provider_id: str | None = None
 ) -> Outcome:

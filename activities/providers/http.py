@@ -4,6 +4,7 @@ Few providers accept the same request twice without sending twice, so the differ
 """
 
 import json
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ from bellwire.formats.storable import storable_json
 MAX_RESPONSE_BYTES = 8 * 1024 * 1024
 #: Characters of a response that are recorded, before credentials are taken out of them.
 _SHOWN = 16 * 1024
+#: A number that is written as a text.
+_NUMBER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 #: The share of a call's timeout for connecting. A connect timeout is known to have sent nothing.
 CONNECT_SHARE = 1 / 3
 
@@ -67,11 +70,13 @@ class ProviderResponse:
     retry_after: float | None
     #: The credentials of the request, which some providers repeat in their responses.
     secrets: Sequence[str] = field(default=(), repr=False)
+    #: Whether it came from a private network, of which tenants must not read.
+    private: bool = False
 
     @property
     def shown(self) -> str:
         """The text without the request's credentials, for the record of the attempt."""
-        return without_secrets(self.text[:_SHOWN], self.secrets)
+        return "" if self.private else without_secrets(self.text[:_SHOWN], self.secrets)
 
 
 def provider_session() -> aiohttp.ClientSession:
@@ -162,6 +167,13 @@ def parse_object(text: str) -> dict[str, Any]:
     """The JSON object; an empty one if the text is none."""
     document = parse_json(text)
     return document if isinstance(document, dict) else {}
+
+
+def number_of(value: Any) -> int | None:
+    """The whole number that an answer has, written as a number or as a text; None if it is none."""
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 async def _text(response: aiohttp.ClientResponse) -> str:

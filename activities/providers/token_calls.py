@@ -1,20 +1,17 @@
 """Calls of a provider's API with an access token, and the outcome of an attempt that makes one."""
 
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from activities.providers.answers import TRANSIENT, UNKNOWN, Meaning, blocked, busy, outcome_of
-from activities.providers.http import NotSent, ProviderResponse, ResponseLost, parse_object
+from activities.providers.http import NotSent, ProviderResponse, ResponseLost, number_of, parse_object
 from activities.providers.tokens import Tokens, TokenUnavailable
 from bellwire.deliveries import Outcome, OutcomeKind
 from bellwire.sends import SendRequest
 
 #: Longest code that a reason shows, in characters.
 MAX_CODE = 40
-#: A number that is written as a text.
-_NUMBER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 #: What an operator does whose account gets no token.
 TOKEN_REMEDY = (
     "check the ids and the secret of the account in BELLWIRE_ACCOUNTS, and the addresses that the provider allows"  # noqa: S105
@@ -44,9 +41,9 @@ def answer_of(
     `or_field`: where the number is if not in that field.
     """
     document = parse_object(response.text)
-    code = _number(document.get(field_name))
+    code = number_of(document.get(field_name))
     if code is None:
-        code = _number(document.get(or_field))
+        code = number_of(document.get(or_field))
     if code is None:
         # A proxy, or an outage: a document without the code says nothing about the message.
         meaning = busy(60) if response.status == 429 else TRANSIENT if response.status >= 300 else UNKNOWN
@@ -57,12 +54,6 @@ def answer_of(
     return ApiAnswer(
         meaning=meaning.after(response.retry_after), code=str(code)[:MAX_CODE], document=document, text=response.shown
     )
-
-
-def _number(value: Any) -> int | None:
-    if isinstance(value, str) and _NUMBER.fullmatch(value):
-        return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 async def with_token(tokens: Tokens, call: Callable[[str], Awaitable[ApiAnswer]]) -> ApiAnswer:

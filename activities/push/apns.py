@@ -25,7 +25,7 @@ from activities.providers.answers import (
     no_account,
     outcome_of,
 )
-from activities.providers.http import NotSent, ResponseLost, parse_json
+from activities.providers.http import NotSent, ResponseLost, number_of, parse_json
 from activities.push.content import PushContent, collapse_id
 from activities.push.encryption import private_key, signed_token
 from activities.push.http2 import Http2Connection, Http2Response
@@ -189,8 +189,9 @@ def _of_status(status: int) -> Meaning:
 def _registered_since(response: Http2Response, target: PushTarget) -> bool:
     """Whether the token was registered after the time, in milliseconds, at which Apple last saw that it was not valid."""
     document: Any = parse_json(response.body.decode(errors="replace"))
-    at = document.get("timestamp") if isinstance(document, dict) else None
-    if not isinstance(at, int | float) or isinstance(at, bool) or not 0 <= at < 10**14:
+    found = document.get("timestamp") if isinstance(document, dict) else None
+    at = found if isinstance(found, float) else number_of(found)
+    if at is None or not 0 <= at < 10**14:
         return False
     return target.registered_at > datetime.fromtimestamp(at / 1000, UTC)
 

@@ -12,6 +12,7 @@ from yarl import URL
 
 from activities.egress.capped import read_start
 from activities.egress.failures import CLIENT_ERRORS, COMMON_HEADERS, classify_sent, is_before_sending, redact
+from activities.egress.name_lookups import requesting_tenant
 from activities.egress.policy import Egress, EgressRefused, timeouts
 from activities.egress.retry_after import retry_after
 from activities.providers.accounts import VapidKey
@@ -26,6 +27,7 @@ from activities.providers.answers import (
     Meaning,
     blocked,
     busy,
+    is_page,
     outcome_of,
 )
 from activities.push.content import PushContent
@@ -115,6 +117,7 @@ class WebPush:
     ) -> tuple[Meaning | None, Outcome]:
         """What the answer means, None without one, and the outcome."""
         dialled = self._egress.dialling()
+        requesting_tenant.set(request.subscription.tenant)
         shown = f"https://{urlsplit(browser.endpoint).hostname}/{REDACTED}"
         secrets = url_secrets(browser.endpoint)
         note = partial(http_exchange, "POST", shown, headers, b"")
@@ -130,12 +133,14 @@ class WebPush:
                 note_exchange(partial(note, reply, private=dialled.private, known=secrets))
                 code, wait = response.status, retry_after(response.headers.get("retry-after"), now=self._clock())
                 meaning = STATUSES.get(code, TRANSIENT if code >= 300 else UNKNOWN).after(wait)
+                if code < 300 and is_page(start.decode(errors="replace")):
+                    meaning = UNKNOWN  # a proxy's
         except CLIENT_ERRORS as error:
             if dialled.private or not is_before_sending(error):
                 note_exchange(partial(note, None, private=dialled.private))
             return None, redact(classify_sent(error), error, dialled, delivery=request.id)
         # Not the message's Location as its id, either.
-        text = without_secrets(start.decode(errors="replace"), secrets)
+        text = "" if dialled.private else without_secrets(start.decode(errors="replace"), secrets)
         return meaning, outcome_of(meaning, f"Web Push {code}", request, response=text)
 
     def _authorization(self, account: str, endpoint: str, *, rejected: str | None = None) -> str:

@@ -112,7 +112,7 @@ class MainlandProvider(ABC, Generic[Config]):
 
     def _refusal(self, meaning: CodeMeaning, code: str, response: ProviderResponse) -> SendResult:
         now, wait = datetime.now(UTC), response.retry_after
-        return refusal(meaning, self.name, code, response.text, now=now, retry_after=wait)
+        return refusal(meaning, self.name, code, response.shown, now=now, retry_after=wait)
 
     def _template(self, sms: Sms) -> NamedTemplate | OrderedTemplate | None:
         """The provider's template for an SMS; None if neither its own name nor `default` is mapped."""

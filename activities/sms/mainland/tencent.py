@@ -193,7 +193,7 @@ def _parsed(text: str) -> tuple[str, dict[str, Any]]:
     found = parse_object(text).get("Response")
     document: dict[str, Any] = found if isinstance(found, dict) else {}
     error = document.get("Error")
-    return str(error.get("Code", "unknown")) if isinstance(error, dict) else "", document
+    return str(error.get("Code") or "unknown") if isinstance(error, dict) else "", document
 
 
 def _first(rows: Any) -> dict[str, Any]:

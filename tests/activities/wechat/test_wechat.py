@@ -149,6 +149,16 @@ async def test_a_repeated_message_was_sent_if_the_earlier_answer_was_lost(wechat
     assert (await wechat.channel.attempt(again)).kind is OutcomeKind.DELIVERED
 
 
+@pytest.mark.parametrize(
+    ("reason", "kind"), [("WeChat 0", "delivered"), ("WeChat 200", "delivered"), ("WeChat 200011", "deferred")]
+)
+async def test_only_an_attempt_that_may_have_sent_makes_a_repetition_a_success(
+    wechat: Opened, reason: str, kind: str
+) -> None:
+    wechat.fake.script(Answer(body={"errcode": 40241}))
+    assert (await wechat.channel.attempt(request(number=2, reason=reason))).kind is OutcomeKind(kind)
+
+
 #: An account with callbacks, so that grants are counted.
 counting = pytest.mark.parametrize("wechat", [{"callback_token": "t"}], indirect=True)
 SUBSCRIBED = {**TARGET, "kind": "miniprogram"}
