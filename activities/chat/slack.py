@@ -18,6 +18,7 @@ from activities.providers.answers import (
     UNKNOWN,
     Meaning,
     busy,
+    by_server,
     is_page,
     of_page,
 )
@@ -129,7 +130,8 @@ class SlackChannel(AccountChannel[SlackTarget, SlackAccount]):
             meaning = UNKNOWN  # not an answer of Slack
         else:
             meaning = TRANSIENT if response.status >= 500 or not answer else OPERATOR
-        return ApiAnswer(meaning=meaning.after(response.retry_after), code=code, text=response.shown)
+        meaning = by_server(meaning, response.status).after(response.retry_after)
+        return ApiAnswer(meaning=meaning, code=code, text=response.shown)
 
 
 def _message(content: ChatContent) -> dict[str, object]:

@@ -11,7 +11,17 @@ from activities.chat.account_channel import AccountChannel, MessageGone, TooLate
 from activities.chat.channel import HookPost
 from activities.chat.content import ChatContent
 from activities.providers.accounts import TelegramAccount
-from activities.providers.answers import CONTENT, DELIVERED, GONE, OPERATOR, TRANSIENT, UNKNOWN, Meaning, busy
+from activities.providers.answers import (
+    CONTENT,
+    DELIVERED,
+    GONE,
+    OPERATOR,
+    TRANSIENT,
+    UNKNOWN,
+    Meaning,
+    busy,
+    by_server,
+)
 from activities.providers.http import number_of, object_in, parse_object
 from activities.providers.token_calls import ApiAnswer
 from activities.rendering.text import shortened
@@ -127,7 +137,8 @@ class TelegramChannel(AccountChannel[TelegramTarget, TelegramAccount]):
             meaning = CODES.get(code, OPERATOR)
         asked = number_of(object_in(answer, "parameters").get("retry_after"))
         wait = float(asked) if asked is not None and 0 <= asked < 10**12 else response.retry_after
-        return ApiAnswer(meaning=meaning.after(wait), code=str(code), document=answer, text=response.shown)
+        meaning = by_server(meaning, response.status).after(wait)
+        return ApiAnswer(meaning=meaning, code=str(code), document=answer, text=response.shown)
 
     async def _move(self, request: SendRequest, target: TelegramTarget, chat_id: str) -> None:
         """Store the new id of the chat, unless the subscription was changed meanwhile."""

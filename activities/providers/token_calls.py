@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from activities.providers.answers import OPERATOR, TRANSIENT, UNKNOWN, Meaning, blocked, busy, outcome_of
+from activities.providers.answers import OPERATOR, TRANSIENT, UNKNOWN, Meaning, blocked, busy, by_server, outcome_of
 from activities.providers.http import NotSent, ProviderResponse, ResponseLost, number_of, parse_object
 from activities.providers.tokens import Tokens, TokenUnavailable
 from bellwire.deliveries import Outcome, OutcomeKind
@@ -53,9 +53,8 @@ def answer_of(
     meaning = codes.get(code, OPERATOR)
     if meaning.kind is OutcomeKind.DELIVERED and response.status >= 300:
         meaning = UNKNOWN  # it says both
-    return ApiAnswer(
-        meaning=meaning.after(response.retry_after), code=str(code)[:MAX_CODE], document=document, text=response.shown
-    )
+    meaning = by_server(meaning, response.status).after(response.retry_after)
+    return ApiAnswer(meaning=meaning, code=str(code)[:MAX_CODE], document=document, text=response.shown)
 
 
 async def with_token(tokens: Tokens, call: Callable[[str], Awaitable[ApiAnswer]]) -> ApiAnswer:

@@ -22,6 +22,7 @@ from activities.providers.answers import (
     UNKNOWN,
     Meaning,
     busy,
+    by_server,
     no_account,
 )
 from activities.providers.http import NotSent, number_of, parse_object
@@ -168,7 +169,7 @@ def _answer(response: Http2Response, target: PushTarget) -> ApiAnswer:
         # Mostly a token of the sandbox at the production service, or of another app: then nothing is wrong with the device.
         meaning = GONE if reason == "BadDeviceToken" and target.environment is not None else OPERATOR
     else:
-        meaning = REASONS.get(reason) or _of_status(response.status)
+        meaning = by_server(REASONS.get(reason) or _of_status(response.status), response.status)
     return ApiAnswer(
         meaning=meaning, code=reason or str(response.status), text=text, provider_id=response.headers.get("apns-id")
     )

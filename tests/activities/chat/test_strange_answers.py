@@ -177,6 +177,22 @@ async def test_a_gateway_does_not_speak_for_telegram(chats: Chats, status: int) 
         assert (outcome.kind, outcome.fault, outcome.suppress) == (DEFERRED, Fault.PROVIDER, ())
 
 
+@pytest.mark.parametrize("channel", [Channel.TELEGRAM, Channel.SLACK, Channel.WECOM])
+async def test_a_server_that_fails_ends_no_delivery(chats: Chats, channel: Channel) -> None:
+    body = {"errcode": 93000, "ok": False, "error_code": 403, "error": "channel_not_found"}
+    async with FakeTelegram() as telegram, FakeSlack() as slack, FakeWecom() as wecom:
+        given = accounts(
+            {"telegram": {"token": "bot", "url": telegram.url}, "slack": {"token": "bot", "url": slack.api}}, bot="x"
+        )
+        fake, target = {
+            Channel.TELEGRAM: (telegram, to_chat()),
+            Channel.SLACK: (slack, {"channel": "slack", "conversation": ROOM}),
+            Channel.WECOM: (wecom, {"channel": "wecom", "webhook": wecom.bot("room")}),
+        }[channel]
+        outcome = await answered(fake, chats.opened(channel, given), target, Answer(status=502, body=body))
+        assert (outcome.kind, outcome.suppress, outcome.disable) == (DEFERRED, (), False)
+
+
 async def test_telegram_may_write_numbers_as_texts(chats: Chats) -> None:
     async with FakeTelegram() as telegram:
         attempt = chats.opened(Channel.TELEGRAM, telegram_account(telegram))
