@@ -83,8 +83,12 @@ class DingtalkChannel(AccountChannel[DingtalkTarget, DingtalkAccount]):
     async def attempt(self, request: SendRequest) -> Outcome:
         """Send the message, or ask what became of it. Whatever DingTalk does is an outcome, never an exception."""
         outcome = await super().attempt(request)
-        # Whatever came of asking, the notice was sent, and the next attempt asks again.
-        return outcome.model_copy(update={"provider_id": f"{_TASK}{task}"}) if (task := _sent(request)) else outcome
+        if (task := _sent(request)) is None:
+            return outcome
+        # Whatever came of asking, the notice was sent, and the next attempt asks again. Without one, it counts as delivered.
+        if outcome.kind in {OutcomeKind.DEFERRED, OutcomeKind.UNKNOWN} and not request.seconds_left:
+            outcome = Outcome(kind=OutcomeKind.DELIVERED, reason=f"{self.name} sent", response=outcome.response)
+        return outcome.model_copy(update={"provider_id": f"{_TASK}{task}"})
 
     def hook_post(self, target: DingtalkTarget, content: ChatContent) -> HookPost | None:
         if target.webhook is None:
@@ -102,8 +106,7 @@ class DingtalkChannel(AccountChannel[DingtalkTarget, DingtalkAccount]):
         self, request: SendRequest, target: DingtalkTarget, account: DingtalkAccount, content: ChatContent
     ) -> ApiAnswer:
         if task := _sent(request):
-            last = request.schedule_step >= MAX_ASKED or not request.seconds_left
-            return await self._ask_result(target, account, task, last=last)
+            return await self._ask_result(target, account, task, last=request.schedule_step >= MAX_ASKED)
         to = {"userid_list": target.user} if target.user else {"dept_id_list": target.department}
         answer = await self._ask(target, account, "asyncsend_v2", {**to, "msg": _markdown(content)})
         sent = provider_id_of(answer.document.get("task_id"))

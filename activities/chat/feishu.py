@@ -84,9 +84,8 @@ class FeishuChannel(AccountChannel[FeishuTarget, FeishuAccount]):
             "receive_id": target.receive_id,
             "msg_type": "interactive",
             "content": json.dumps(_card(content), ensure_ascii=False),
-            # By it Feishu takes a second request within an hour for the first one. At most 50 characters. A redelivery is by
-            # another workflow.
-            "uuid": hashlib.sha256(f"{request.id}/{request.delivery.workflow_id}".encode()).hexdigest()[:40],
+            # By it Feishu takes a second request within an hour for the first one. At most 50 characters.
+            "uuid": request.repetition_key,
         }
         params = {"receive_id_type": target.receive_id_type}
         answer = await self._ask(target, account, "POST", "messages", message, params=params)

@@ -263,27 +263,37 @@ async def test_a_notice_that_retry_now_asks_about_is_not_sent_again(chats: Chats
         assert (again.reason, len(dingtalk.accepted)) == ("DingTalk accepted", 2), "a redelivery sends another one"
 
 
-async def test_a_notice_counts_as_sent_when_no_attempt_is_left_to_ask(chats: Chats) -> None:
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_notice_counts_as_sent_when_no_attempt_is_left_to_ask(chats: Chats, fails: bool) -> None:
     async with FakeDingtalk() as dingtalk:
         attempt, user = ding(chats, dingtalk), {"channel": "dingtalk", "user": USER}
         sent = await attempt(request_for(user))
         last = request_for(user, number=2, provider_id=sent.provider_id)
         last = replace(last, subscription=last.subscription.model_copy(update={"retry_schedule": (60.0,)}))
-        assert (await attempt(last)).reason == "DingTalk sent"
+        if fails:
+            dingtalk.tokens.revoke()
+            dingtalk.tokens.script.append(Answer(status=500))
+        outcome = await attempt(last)
+        assert (outcome.kind, outcome.reason, outcome.provider_id) == (DELIVERED, "DingTalk sent", sent.provider_id)
 
 
-async def test_feishu_knows_a_message_after_retry_now_and_takes_a_redelivery_for_another(chats: Chats) -> None:
-    async with FakeFeishu() as feishu:
-        account = {"app_id": feishu.app_id, "app_secret": "s", "url": feishu.url, "timeout": 1}
-        attempt = chats.opened(Channel.FEISHU, accounts({"feishu": account}, s=feishu.app_secret))
-        user = {"channel": "feishu", "receive_id": "ou_1"}
+@pytest.mark.parametrize("channel", [Channel.FEISHU, Channel.WECOM])
+async def test_a_message_is_known_after_retry_now_and_a_redelivery_is_another(chats: Chats, channel: Channel) -> None:
+    async with FakeFeishu() as feishu, FakeWecom() as wecom:
+        given = {
+            "feishu": {"app_id": feishu.app_id, "app_secret": "f", "url": feishu.url, "timeout": 1},
+            "wecom": {"corp_id": "ww1", "agent_id": 1, "secret": "w", "url": wecom.url, "timeout": 1},
+        }
+        attempt = chats.opened(channel, accounts(given, f=feishu.app_secret, w=wecom.secret))
+        to = {"user": USER} if channel is Channel.WECOM else {"receive_id": "ou_1"}
         for fields in (
             {},
             {"number": 3, "schedule_from": 1},
             {"number": 4, "schedule_from": 3, "workflow_id": "again"},
         ):
-            await attempt(request_for(user, **fields))
-        first, later, again = (each.key for each in feishu.accepted)
+            assert (await attempt(request_for({"channel": str(channel), **to}, **fields))).kind is DELIVERED
+        fake: FakeProvider = feishu if channel is Channel.FEISHU else wecom
+        first, later, again = (each.key for each in fake.accepted)
         assert first == later != again
 
 
