@@ -1,9 +1,9 @@
-"""Hooks: POSTs of JSON to URLs that tenants choose and that are credentials themselves, such as those of chat rooms."""
+"""Hooks: POSTs to URLs that tenants choose and that are credentials themselves, such as those of chat rooms and browsers."""
 
 import json
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -48,25 +48,41 @@ class Hooks:
 
         `secrets`: those in `content`. Of what a private address answers, nothing is shown.
         """
+        body = json.dumps(content, ensure_ascii=False).encode()
+        headers = {"content-type": "application/json; charset=utf-8"}
+        return await self.post_bytes(request, url, body, headers, noted=body, secrets=secrets)
+
+    async def post_bytes(
+        self,
+        request: SendRequest,
+        url: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        *,
+        noted: bytes,
+        secrets: Sequence[str] = (),
+    ) -> ProviderResponse:
+        """The same for any body. `noted` stands for it in the exchange."""
         try:
             checked = self._egress.checked(url)
         except EgressRefused as refusal:
             raise HookFailed(Outcome(kind=OutcomeKind.REJECTED, reason=refusal.reason)) from None
-        body = json.dumps(content, ensure_ascii=False).encode()
-        headers = {**COMMON_HEADERS, "content-type": "application/json; charset=utf-8"}
+        headers = {**COMMON_HEADERS, **headers}
         dialled = self._egress.dialling()
         requesting_tenant.set(request.subscription.tenant)
         shown = f"{urlsplit(url).scheme}://{urlsplit(url).netloc}/{REDACTED}"
         secrets = [*url_secrets(url), *secrets]
-        note = partial(http_exchange, "POST", shown, headers, body, known=secrets)
+        note = partial(http_exchange, "POST", shown, headers, noted)
         try:
             async with self._session.post(
                 checked, data=body, headers=headers, allow_redirects=False, timeout=self._timeout
             ) as response:
                 self._egress.check_forwarded(response)
                 start = _plain(await read_start(response, RESPONSE_BYTES), response.headers.get("content-encoding", ""))
+                # With the URL of a message that a push service keeps, anybody can delete it.
+                secrets += url_secrets(response.headers.get("location", ""))
                 reply = Reply(response.status, response.reason, response.headers, start)
-                note_exchange(partial(note, reply, private=dialled.private))
+                note_exchange(partial(note, reply, private=dialled.private, known=secrets))
                 return ProviderResponse(
                     status=response.status,
                     headers=response.headers,
@@ -77,7 +93,7 @@ class Hooks:
                 )
         except CLIENT_ERRORS as error:
             if dialled.private or not is_before_sending(error):
-                note_exchange(partial(note, None, private=dialled.private))
+                note_exchange(partial(note, None, private=dialled.private, known=secrets))
             # The client's error names the address, so it is not chained.
             raise HookFailed(redact(classify_sent(error), error, dialled, delivery=request.id)) from None
 

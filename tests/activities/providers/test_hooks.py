@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from activities.chat.channel import ChatParts
 from activities.chat.opening import open_chat
 from activities.egress.name_lookups import requesting_tenant
 from activities.egress.policy import Egress
 from activities.providers.accounts import Accounts
 from activities.providers.hooks import Hooks
 from activities.providers.http import provider_session
+from activities.providers.parts import ProviderParts
 from activities.rendering.renderer import Renderer
 from activities.sending.exchanges import keeping_exchanges
 from bellwire.deliveries import Outcome
@@ -42,7 +42,7 @@ async def answered(
     egress = Egress(allow=[ip_network("127.0.0.0/8")], allow_http=True, ports=None, details=details)
     async with egress.session(timeout=TIMEOUT) as untrusted, provider_session() as session, serving(answer) as port:
         hooks = Hooks(untrusted, egress, timeout=TIMEOUT)
-        parts = ChatParts(hooks=hooks, session=session, renderer=Renderer(), registry=registry)
+        parts = ProviderParts(hooks=hooks, session=session, renderer=Renderer(), registry=registry)
         attempt = keeping_exchanges(open_chat(Accounts(), parts)[channel].attempt, KeepExchanges.ALL)
         request = request_for(
             {"channel": str(channel), "webhook": f"http://127.0.0.1:{port}/hook?key=k3y-of-it", **target}
