@@ -57,7 +57,10 @@ class WechatChannel:
         self._session, self._renderer, self._accounts, self._clock = session, renderer, accounts, clock
         self._registry = registry
         self._issuers = {name: WechatTokens(session, account) for name, account in accounts.items()}
-        self._tokens = {name: Tokens(registry, "wechat", name, each.issue) for name, each in self._issuers.items()}
+        self._tokens = {
+            name: Tokens(registry, "wechat", accounts[name].row_of_token(name), each.issue)
+            for name, each in self._issuers.items()
+        }
 
     async def attempt(self, request: SendRequest) -> Outcome:
         """Send the message once. Whatever WeChat does is an outcome, never an exception."""
