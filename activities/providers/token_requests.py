@@ -73,6 +73,8 @@ def tokens_by_account(
 ) -> dict[str, Tokens]:
     """The tokens of each account, which come by its request."""
     return {
-        name: Tokens(registry, provider, name, partial(request_token, session, request_of(account)))
+        name: Tokens(
+            registry, provider, account.row_of_token(name), partial(request_token, session, request_of(account))
+        )
         for name, account in accounts.items()
     }

@@ -76,7 +76,7 @@ def issued_token(token: Any, life: Any) -> IssuedToken | None:
 
 
 class Tokens:
-    """The tokens of `account` with `provider`. `issue` asks the provider for one, and raises TokenUnavailable."""
+    """The tokens of `account` (`Account.row_of_token`) with `provider`. `issue` asks for one, and raises TokenUnavailable."""
 
     def __init__(
         self,
@@ -151,7 +151,8 @@ class Tokens:
             self._provider, self._account, generation=generation, token=issued.token, expires_at=expires_at
         )
         if self._known is not None:
-            log.info("provider.token_issued", provider=self._provider, account=self._account, generation=generation + 1)
+            name = self._account.partition("/")[0]
+            log.info("provider.token_issued", provider=self._provider, account=name, generation=generation + 1)
         return self._known
 
     async def _issued(self, rejected: StoredToken | None) -> IssuedToken:

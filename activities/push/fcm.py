@@ -64,7 +64,7 @@ class Fcm:
         self._session, self._accounts, self._clock = session, accounts, clock
         self._keys = {name: _rsa_key(name, account) for name, account in accounts.items()}
         self._tokens = {
-            name: Tokens(registry, "fcm", name, partial(self._issue, name, account))
+            name: Tokens(registry, "fcm", account.row_of_token(name), partial(self._issue, name, account))
             for name, account in accounts.items()
         }
 

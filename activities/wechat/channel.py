@@ -53,7 +53,8 @@ class WechatChannel:
         self._accounts, self._clock = accounts, clock
         self._issuers = {name: WechatTokens(parts.session, account) for name, account in accounts.items()}
         self._tokens = {
-            name: Tokens(parts.registry, "wechat", name, each.issue) for name, each in self._issuers.items()
+            name: Tokens(parts.registry, "wechat", accounts[name].row_of_token(name), each.issue)
+            for name, each in self._issuers.items()
         }
 
     async def attempt(self, request: SendRequest) -> Outcome:

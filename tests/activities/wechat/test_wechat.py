@@ -240,6 +240,16 @@ async def test_a_token_is_forced_again_after_a_while(wechat: Opened) -> None:
     assert wechat.fake.forced == 2
 
 
+async def test_an_account_that_gets_the_name_of_another_gets_a_token_of_its_own(wechat: Opened) -> None:
+    await wechat.channel.attempt(request())
+    async with FakeWechat() as fake, opened(wechat.registry) as parts:
+        fake.app_id = "wxanother"
+        given = accounts({"wechat": {"app_id": fake.app_id, "secret": "s", "url": fake.url}}, s=fake.secret).wechat
+        outcome = await WechatChannel(parts, given).attempt(request())
+        assert (outcome.kind, fake.tokens.requests) == (OutcomeKind.DELIVERED, 1)
+        assert not set(fake.tokens.issued) & set(wechat.fake.tokens.issued)
+
+
 async def test_a_wrong_secret_is_the_operators_to_fix(wechat: Opened) -> None:
     wechat.fake.secret = "another"
     outcome = await wechat.channel.attempt(request())
