@@ -19,12 +19,11 @@ from activities.providers.answers import (
     Meaning,
     busy,
     by_server,
-    is_page,
-    of_page,
 )
 from activities.providers.http import ProviderResponse, parse_object
-from activities.providers.token_calls import ApiAnswer
+from activities.providers.token_calls import ApiAnswer, answer_of_status
 from activities.rendering.text import shortened
+from bellwire.deliveries import OutcomeKind
 from bellwire.sends import SendRequest
 from bellwire.targets import SlackTarget
 
@@ -62,13 +61,12 @@ class SlackChannel(AccountChannel[SlackTarget, SlackAccount]):
         return HookPost(url=target.webhook.get_secret_value(), message=_message(content)) if target.webhook else None
 
     def read_hook(self, response: ProviderResponse) -> ApiAnswer:
-        code = response.status
-        meaning = STATUSES.get(code, TRANSIENT)
-        if code != 429 and (is_page(response.text) or response.text.lstrip()[:1] == "{"):
-            meaning = of_page(code)  # Slack answers hooks with a word
-        elif code < 300 and response.text.strip() != "ok":
-            meaning = UNKNOWN  # Slack says ok; others, such as a proxy, may say anything
-        return ApiAnswer(meaning=meaning.after(response.retry_after), code=str(code), text=response.shown)
+        answer = answer_of_status(response, STATUSES)
+        if response.status < 300 and response.text.strip() != "ok":
+            return replace(answer, meaning=UNKNOWN)  # Slack says ok; others, such as a proxy, may say anything
+        if answer.meaning.kind is OutcomeKind.REJECTED and answer.document:
+            return replace(answer, meaning=OPERATOR)  # a gateway's JSON: Slack answers hooks with a word
+        return answer
 
     async def send(
         self,

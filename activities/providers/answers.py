@@ -60,11 +60,6 @@ def is_page(text: str) -> bool:
     return text.lstrip()[:1] == "<"
 
 
-def of_page(status: int) -> Meaning:
-    """What a page says of the message that was sent to a hook: nothing, whatever its status."""
-    return UNKNOWN if status < 300 else OPERATOR if 400 <= status < 500 else TRANSIENT
-
-
 def outcome_of(
     meaning: Meaning, reason: str, request: SendRequest, *, response: str | None = None, provider_id: str | None = None
 ) -> Outcome:
@@ -103,6 +98,6 @@ def blocked(reason: str, remedy: str = "") -> Outcome:
     return Outcome(kind=OutcomeKind.DEFERRED, reason=reason, fault=Fault.OPERATOR, cause=remedy or None)
 
 
-def no_account(name: str, account: str) -> Outcome:
-    """The target's account is missing. `name` is the provider's, as people write it."""
-    return blocked(f"no {name} account {account}", f"add [{name.lower()}.{account}] to BELLWIRE_ACCOUNTS")
+def no_account(name: str, account: str, *, section: str | None = None) -> Outcome:
+    """The target's account is missing. `name` is the provider's, as people write it; in lower case it is the section's."""
+    return blocked(f"no {name} account {account}", f"add [{section or name.lower()}.{account}] to BELLWIRE_ACCOUNTS")

@@ -4,7 +4,17 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from activities.providers.answers import OPERATOR, TRANSIENT, UNKNOWN, Meaning, blocked, busy, by_server, outcome_of
+from activities.providers.answers import (
+    OPERATOR,
+    TRANSIENT,
+    UNKNOWN,
+    Meaning,
+    blocked,
+    busy,
+    by_server,
+    is_page,
+    outcome_of,
+)
 from activities.providers.http import NotSent, ProviderResponse, ResponseLost, number_of, parse_object
 from activities.providers.tokens import Tokens, TokenUnavailable
 from bellwire.deliveries import Outcome, OutcomeKind
@@ -55,6 +65,25 @@ def answer_of(
         meaning = UNKNOWN  # it says both
     meaning = by_server(meaning, response.status).after(response.retry_after)
     return ApiAnswer(meaning=meaning, code=str(code)[:MAX_CODE], document=document, text=response.shown)
+
+
+def answer_of_status(
+    response: ProviderResponse, statuses: Mapping[int, Meaning], other: Meaning = TRANSIENT, *, accepted: str = ""
+) -> ApiAnswer:
+    """The answer of an API that says with the HTTP status whether it did what it was asked.
+
+    `accepted`: a field that the answer to an accepted message always has.
+    """
+    document, status = parse_object(response.text), response.status
+    meaning = statuses.get(status, UNKNOWN if status < 300 else other)
+    has_page = is_page(response.text)
+    if status < 300 and (has_page or (accepted and accepted not in document)):
+        meaning = UNKNOWN  # a proxy, or a page for people, may say 200
+    elif has_page and meaning.kind is OutcomeKind.REJECTED and status != 413:
+        meaning = OPERATOR  # the page of a proxy says nothing about the address or the message
+    return ApiAnswer(
+        meaning=meaning.after(response.retry_after), code=str(status), document=document, text=response.shown
+    )
 
 
 async def with_token(tokens: Tokens, call: Callable[[str], Awaitable[ApiAnswer]]) -> ApiAnswer:
