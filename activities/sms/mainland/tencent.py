@@ -117,7 +117,7 @@ class TencentProvider(MainlandProvider[TencentConfig]):
     def _result(self, response: ProviderResponse) -> SendResult:
         error, document = _parsed(response.text)
         number = _first(document.get("SendStatusSet"))
-        code = error or str(number.get("Code", ""))
+        code = error or str(number.get("Code") or "")
         if response.status != 200 or code != "Ok":
             return self._refusal(classify(response.status, code), code, response)
         if (found := provider_id_of(number.get("SerialNo"))) is None:
