@@ -88,7 +88,7 @@ class DingtalkChannel(AccountChannel[DingtalkTarget, DingtalkAccount]):
             return outcome
         # Whatever came of asking, the notice was sent, and the next attempt asks again. Without one, it counts as delivered.
         if outcome.kind in {OutcomeKind.DEFERRED, OutcomeKind.UNKNOWN} and not request.seconds_left:
-            outcome = Outcome(kind=OutcomeKind.DELIVERED, reason=f"{self.name} sent", response=outcome.response)
+            outcome = Outcome(kind=OutcomeKind.DELIVERED, reason="DingTalk sent", response=outcome.response)
         return outcome.model_copy(update={"provider_id": f"{_TASK}{task}"})
 
     def hook_post(self, target: DingtalkTarget, content: ChatContent) -> HookPost | None:
