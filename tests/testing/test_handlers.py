@@ -94,7 +94,8 @@ async def test_a_new_handler_gets_what_happened_since_then_once(bellwire: Bellwi
         async with bellwire.running(handlers):
             await bellwire.until(lambda: len(called) >= 2)
             await bellwire.client.wait(await bellwire.client.publish(registered("new")))
-    assert called == [{"user": name} for name in ("ann", "ben", "new", "new")]
+    names = [data["user"] for data in called if isinstance(data, dict)]
+    assert (set(names[:2]), names[2:]) == ({"ann", "ben"}, ["new", "new"])
     assert {each.state for each in bellwire.deliveries} == {DeliveryState.DELIVERED}
 
 
