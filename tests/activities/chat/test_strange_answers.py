@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -21,7 +20,7 @@ from starter.local.receivers.providers.slack import FakeSlack
 from starter.local.receivers.providers.teams import FakeTeams
 from starter.local.receivers.providers.telegram import FakeTelegram
 from starter.local.receivers.providers.wecom import FakeWecom
-from tests.activities.chat.channels import accounts, opened, request_for
+from tests.activities.chat.channels import accounts_of, opened, request_for
 
 CHAT, ROOM, USER = "-1007351000", "C0123456789", "Zhang.San"
 DELIVERED, UNKNOWN, DEFERRED, REJECTED = (
@@ -39,12 +38,9 @@ class Chats(NamedTuple):
 
 
 @pytest.fixture
-async def chats(tmp_path: Path) -> AsyncIterator[Chats]:
-    registry = await Registry.open(f"sqlite:///{tmp_path}/registry.db")
-    await registry.migrate()
+async def chats(registry: Registry) -> AsyncIterator[Chats]:
     async with opened(registry) as parts:
         yield Chats(parts)
-    await registry.close()
 
 
 async def answered(fake: FakeProvider, attempt: ChannelAttempt, target: dict[str, Any], answer: Answer) -> Outcome:
@@ -67,16 +63,14 @@ async def answered(fake: FakeProvider, attempt: ChannelAttempt, target: dict[str
 )
 async def test_what_is_no_answer_of_slack_is_no_refusal(chats: Chats, answer: Answer, kind: OutcomeKind) -> None:
     async with FakeSlack() as slack:
-        given = accounts({"slack": {"token": "bot", "url": slack.api, "timeout": 1}}, bot=slack.token)
         room = {"channel": "slack", "conversation": ROOM}
-        assert (await answered(slack, chats.opened(Channel.SLACK, given), room, answer)).kind is kind
+        assert (await answered(slack, chats.opened(Channel.SLACK, accounts_of(slack)), room, answer)).kind is kind
 
 
 async def test_what_slack_writes_is_shown_without_credentials(chats: Chats) -> None:
     async with FakeSlack() as slack:
-        given = accounts({"slack": {"token": "bot", "url": slack.api, "timeout": 1}}, bot=slack.token)
         room = {"channel": "slack", "conversation": ROOM}
-        attempt = chats.opened(Channel.SLACK, given)
+        attempt = chats.opened(Channel.SLACK, accounts_of(slack))
         told = Answer(body={"ok": False, "error": f"{slack.token} may not write to {ROOM}"})
         outcome = await answered(slack, attempt, room, told)
         assert outcome.reason == "Slack 200"
@@ -128,7 +122,7 @@ async def test_a_hook_that_repeats_its_url_tells_nobody(chats: Chats) -> None:
 )
 async def test_telegram_gets_what_it_has_taken_only_once(chats: Chats, body: Any, provider_id: str | None) -> None:
     async with FakeTelegram() as telegram:
-        attempt = chats.opened(Channel.TELEGRAM, telegram_account(telegram))
+        attempt = chats.opened(Channel.TELEGRAM, accounts_of(telegram))
         outcome = await answered(telegram, attempt, to_chat(), Answer(accept=True, body=body))
         sent = outcome.provider_id and outcome.provider_id.partition("@")[0]
         assert (outcome.kind, sent, telegram.requests) == (DELIVERED, provider_id, 1)
@@ -145,13 +139,13 @@ async def test_telegram_gets_what_it_has_taken_only_once(chats: Chats, body: Any
 )
 async def test_what_is_no_answer_of_telegram_is_no_refusal(chats: Chats, answer: Answer, kind: OutcomeKind) -> None:
     async with FakeTelegram() as telegram:
-        attempt = chats.opened(Channel.TELEGRAM, telegram_account(telegram))
+        attempt = chats.opened(Channel.TELEGRAM, accounts_of(telegram))
         assert (await answered(telegram, attempt, to_chat(), answer)).kind is kind
 
 
 async def test_an_id_that_no_chat_can_have_is_not_stored(chats: Chats) -> None:
     async with FakeTelegram() as telegram:
-        attempt = chats.opened(Channel.TELEGRAM, telegram_account(telegram))
+        attempt = chats.opened(Channel.TELEGRAM, accounts_of(telegram))
         description = "Bad Request: group chat was upgraded to a supergroup chat"
         moved = {"ok": False, "description": description, "parameters": {"migrate_to_chat_id": -(10**30)}}
         outcome = await answered(telegram, attempt, to_chat(), Answer(status=400, body=moved))
@@ -160,7 +154,7 @@ async def test_an_id_that_no_chat_can_have_is_not_stored(chats: Chats) -> None:
 
 async def test_the_token_of_a_bot_is_in_no_response(chats: Chats) -> None:
     async with FakeTelegram() as telegram:
-        attempt = chats.opened(Channel.TELEGRAM, telegram_account(telegram))
+        attempt = chats.opened(Channel.TELEGRAM, accounts_of(telegram))
         told = Answer(status=404, body=f"no method at /bot{telegram.token}/sendMessage")
         assert telegram.token not in str((await answered(telegram, attempt, to_chat(), told)).response)
 
@@ -168,8 +162,7 @@ async def test_the_token_of_a_bot_is_in_no_response(chats: Chats) -> None:
 @pytest.mark.parametrize("listed", ["zhang.san", " ZHANG.SAN ", "li.si|zhang.san", ["zhang.san"], "li.si, Zhang.San"])
 async def test_wecom_may_spell_a_member_otherwise(chats: Chats, listed: Any) -> None:
     async with FakeWecom() as wecom:
-        account = {"corp_id": "ww1", "agent_id": 1, "secret": "s", "url": wecom.url, "timeout": 1}
-        attempt = chats.opened(Channel.WECOM, accounts({"wecom": account}, s=wecom.secret))
+        attempt = chats.opened(Channel.WECOM, accounts_of(wecom))
         member = {"channel": "wecom", "user": USER}
         outcome = await answered(wecom, attempt, member, Answer(body={"errcode": 0, "invaliduser": listed}))
         assert (outcome.kind, len(outcome.suppress)) == (REJECTED, 1)
@@ -182,14 +175,9 @@ async def test_the_old_answer_of_a_feishu_bot_is_success(chats: Chats) -> None:
         assert (await answered(feishu, chats.opened(Channel.FEISHU), bot, said)).kind is DELIVERED
 
 
-def ding(chats: Chats, fake: FakeDingtalk) -> ChannelAttempt:
-    account = {"app_key": "ding1", "app_secret": "s", "agent_id": 123, "url": fake.url, "timeout": 1}
-    return chats.opened(Channel.DINGTALK, accounts({"dingtalk": account}, s=fake.app_secret))
-
-
 async def test_the_gateway_of_dingtalk_says_in_a_sub_code_that_a_token_has_died(chats: Chats) -> None:
     async with FakeDingtalk() as dingtalk:
-        attempt, user = ding(chats, dingtalk), {"channel": "dingtalk", "user": USER}
+        attempt, user = chats.opened(Channel.DINGTALK, accounts_of(dingtalk)), {"channel": "dingtalk", "user": USER}
         outcome = await answered(dingtalk, attempt, user, Answer(body={"errcode": 88, "sub_code": "40014"}))
         assert (outcome.reason, len(dingtalk.tokens.issued)) == ("DingTalk accepted", 2)
         outcome = await answered(dingtalk, attempt, user, Answer(body={"errcode": 88, "sub_code": "90018"}))
@@ -207,16 +195,12 @@ async def test_the_gateway_of_dingtalk_says_in_a_sub_code_that_a_token_has_died(
 )
 async def test_results_of_a_notice_may_have_any_shape(chats: Chats, result: Any, reason: str) -> None:
     async with FakeDingtalk() as dingtalk:
-        attempt, user = ding(chats, dingtalk), {"channel": "dingtalk", "user": USER}
+        attempt, user = chats.opened(Channel.DINGTALK, accounts_of(dingtalk)), {"channel": "dingtalk", "user": USER}
         sent = await attempt(request_for(user))
         later = request_for(user, number=2)
         later = replace(later, delivery=later.delivery.model_copy(update={"provider_id": sent.provider_id}))
         dingtalk.results[int(str(sent.provider_id).removeprefix("task/"))] = result
         assert (await attempt(later)).reason == reason
-
-
-def telegram_account(telegram: FakeTelegram) -> Accounts:
-    return accounts({"telegram": {"token": "bot", "url": telegram.url, "timeout": 1}}, bot=telegram.token)
 
 
 def to_chat() -> dict[str, Any]:

@@ -1,9 +1,7 @@
 """Tokens, whatever a provider issues, and whenever it fails."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,14 +15,6 @@ from activities.providers.tokens import (
     issued_token,
 )
 from bellwire.registry import Registry
-
-
-@pytest.fixture
-async def registry(tmp_path: Path) -> AsyncIterator[Registry]:
-    opened = await Registry.open(f"sqlite:///{tmp_path}/registry.db")
-    await opened.migrate()
-    yield opened
-    await opened.close()
 
 
 @pytest.mark.parametrize(

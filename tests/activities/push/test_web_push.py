@@ -3,7 +3,6 @@
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import http_ece  # type: ignore[import-untyped]
@@ -15,6 +14,7 @@ from activities.push.channel import PushChannel
 from activities.sending.exchanges import keeping_exchanges
 from bellwire.deliveries import Fault, OutcomeKind
 from bellwire.exchanges import KeepExchanges
+from bellwire.registry import Registry
 from bellwire.sends import SendRequest
 from bellwire.targets import PUSH, PushTarget
 from starter.local.receivers.providers.fake import Answer
@@ -32,8 +32,8 @@ async def service() -> AsyncIterator[FakePushService]:
 
 
 @pytest.fixture
-async def channel(tmp_path: Path) -> AsyncIterator[PushChannel]:
-    async with push_channel(tmp_path) as opened:
+async def channel(registry: Registry) -> AsyncIterator[PushChannel]:
+    async with push_channel(registry) as opened:
         yield opened
 
 

@@ -78,9 +78,7 @@ class Life:
 
 
 @pytest.fixture(params=["plain", "safe", "safe JSON"])
-async def life(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Life]:
-    registry = await Registry.open(f"sqlite:///{tmp_path}/registry.db")
-    await registry.migrate()
+async def life(request: pytest.FixtureRequest, tmp_path: Path, registry: Registry) -> AsyncIterator[Life]:
     async with FakeWechat() as fake, opened(registry) as parts:
         back = fake.callbacks
         back.safe_mode, back.as_json = request.param != "plain", request.param.endswith("JSON")
@@ -98,7 +96,6 @@ async def life(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
         async with serving(Settings.read(accounts=file, account_secrets=secrets), registry) as url:
             back.url = f"{url}/callbacks/wechat/default"
             yield Life(fake, WechatChannel(parts, known), registry)
-    await registry.close()
 
 
 @pytest.mark.parametrize(

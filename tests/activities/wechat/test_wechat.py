@@ -46,15 +46,12 @@ class Opened(NamedTuple):
 
 
 @pytest.fixture
-async def wechat(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Opened]:
-    registry = await Registry.open(f"sqlite:///{tmp_path}/registry.db")
-    await registry.migrate()
+async def wechat(request: pytest.FixtureRequest, registry: Registry) -> AsyncIterator[Opened]:
     async with FakeWechat() as fake, opened(registry) as parts:
         account = {"app_id": fake.app_id, "secret": "s", "url": fake.url, "timeout": 1, **getattr(request, "param", {})}
         given = accounts({"wechat": account}, s=fake.secret, t=fake.callbacks.token).wechat
         one, other = (WechatChannel(parts, given, clock=lambda: NOW) for _ in range(2))
         yield Opened(fake, one, other, given["default"], registry)
-    await registry.close()
 
 
 def request(
