@@ -15,7 +15,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bellwire.deliveries import MAX_REASON, Attempt, OutcomeKind
 from bellwire.endpoint_health import HEALTHY, Consent, DisablePolicy, EndpointHealth
 from bellwire.events import Event
-from bellwire.formats.counts import counted
 from bellwire.registry import operational_events
 from bellwire.registry.db.bulk import execute_many
 from bellwire.registry.db.tables import subscriptions
@@ -166,7 +165,7 @@ def _reason_to_disable(
     if state != SubscriptionState.ACTIVE or not policy.should_disable(health, attempts[-1].ended_at):
         return None
     since = f"{health.failing_since:%Y-%m-%d %H:%M} UTC"
-    return f"{counted(health.failures, 'failure')} and no success since {since}; last {_last_failure(attempts)}"[
+    return f"{health.failures} failures and no success since {since}; last {_last_failure(attempts)}"[
         :MAX_REASON
     ]
 
