@@ -8,11 +8,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar, Generic, TypeVar, cast
 
-from activities.chat.channel import AnyTarget, ChatChannel, ChatParts
+from activities.chat.channel import AnyTarget, ChatChannel, HookPost
 from activities.chat.content import ChatContent
 from activities.providers.accounts import Account
 from activities.providers.answers import DELIVERED, Meaning, no_account
 from activities.providers.http import ProviderResponse, call, limits
+from activities.providers.parts import ProviderParts
 from activities.providers.token_calls import UNANSWERED, ApiAnswer, outcome_of_call, unanswered
 from activities.sending.recalls import RecallAnswer
 from bellwire.contract import RecallResult
@@ -38,7 +39,7 @@ class TooLate(Exception):
 
 
 class AccountChannel(ChatChannel[AnyTarget], Generic[AnyTarget, AnyAccount]):
-    """Sends by `accounts`. The provider's name in lower case is their section in BELLWIRE_ACCOUNTS.
+    """Sends by `accounts`. Their section in BELLWIRE_ACCOUNTS is named after the channel.
 
     An event that replaces another changes the other one's message, if that is where its own would go.
     """
@@ -48,9 +49,12 @@ class AccountChannel(ChatChannel[AnyTarget], Generic[AnyTarget, AnyAccount]):
     #: How long messages can be taken back, where the provider's refusal does not say that it is too late.
     recall_window: ClassVar[timedelta | None] = None
 
-    def __init__(self, parts: ChatParts, accounts: Mapping[str, AnyAccount]) -> None:
+    def __init__(self, parts: ProviderParts, accounts: Mapping[str, AnyAccount]) -> None:
         super().__init__(parts)
         self._accounts = accounts
+
+    def hook_post(self, target: AnyTarget, content: ChatContent) -> HookPost | None:  # noqa: ARG002 - for those with hooks
+        return None
 
     async def send(
         self, request: SendRequest, target: AnyTarget, account: AnyAccount, content: ChatContent
@@ -70,7 +74,7 @@ class AccountChannel(ChatChannel[AnyTarget], Generic[AnyTarget, AnyAccount]):
         account_name = getattr(target, "account", DEFAULT_ACCOUNT)
         account = self._accounts.get(account_name)
         if account is None:
-            return no_account(self.name, account_name)
+            return no_account(self.name, account_name, section=target.channel)
         if (message_id := message_at(target, request.replaced_id)) is not None:
             with suppress(MessageGone):
                 edit = self._edit(target, account, content, message_id)
@@ -112,6 +116,7 @@ class AccountChannel(ChatChannel[AnyTarget], Generic[AnyTarget, AnyAccount]):
         *,
         params: Mapping[str, str] | None = None,
         bearer: str | None = None,
+        headers: Mapping[str, str] | None = None,
         shown: str | None = None,
         secrets: Sequence[str] = (),
     ) -> ProviderResponse:
@@ -125,7 +130,7 @@ class AccountChannel(ChatChannel[AnyTarget], Generic[AnyTarget, AnyAccount]):
             method,
             url,
             timeout=limits(account.timeout),
-            headers={**authorization, "Content-Type": "application/json; charset=utf-8"},
+            headers={**authorization, **(headers or {}), "Content-Type": "application/json; charset=utf-8"},
             params=params,
             data=None if message is None else json.dumps(message, ensure_ascii=False).encode(),
             shown=shown,
