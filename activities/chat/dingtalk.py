@@ -83,7 +83,7 @@ class DingtalkChannel(AccountChannel[DingtalkTarget, DingtalkAccount]):
         url = target.webhook.get_secret_value()
         if target.secret is not None:
             now = int(self._clock() * 1000)
-            url = f"{url}&timestamp={now}&sign={sign(target.secret.get_secret_value(), now)}"
+            url = f"{url}{'&' if '?' in url else '?'}timestamp={now}&sign={sign(target.secret.get_secret_value(), now)}"
         return HookPost(url=url, message=_markdown(content))
 
     def read_hook(self, response: ProviderResponse) -> ApiAnswer:
