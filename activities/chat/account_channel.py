@@ -4,16 +4,16 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar, Generic, TypeVar, cast
 
 from activities.chat.channel import AnyTarget, ChatChannel, ChatParts
 from activities.chat.content import ChatContent
 from activities.providers.accounts import Account
-from activities.providers.answers import no_account
-from activities.providers.http import NotSent, ProviderResponse, ResponseLost, call, limits
-from activities.providers.token_calls import ApiAnswer, outcome_of_call
-from activities.providers.tokens import TokenUnavailable
+from activities.providers.answers import DELIVERED, Meaning, no_account
+from activities.providers.http import ProviderResponse, call, limits
+from activities.providers.token_calls import UNANSWERED, ApiAnswer, outcome_of_call, unanswered
 from activities.sending.recalls import RecallAnswer
 from bellwire.contract import RecallResult
 from bellwire.deliveries import Delivery, Fault, Outcome, OutcomeKind
@@ -62,6 +62,10 @@ class AccountChannel(ChatChannel[AnyTarget], Generic[AnyTarget, AnyAccount]):
         """Change a message that `send` sent. Raises MessageGone, and what `send` raises."""
         raise NotImplementedError
 
+    async def recall(self, target: AnyTarget, account: AnyAccount, message_id: str) -> ApiAnswer:
+        """Take a message back. Raises MessageGone, TooLate, and what `send` raises."""
+        raise NotImplementedError
+
     async def send_by_account(self, request: SendRequest, target: AnyTarget, content: ChatContent) -> Outcome:
         account_name = getattr(target, "account", DEFAULT_ACCOUNT)
         account = self._accounts.get(account_name)
@@ -69,18 +73,12 @@ class AccountChannel(ChatChannel[AnyTarget], Generic[AnyTarget, AnyAccount]):
             return no_account(self.name, account_name)
         if (message_id := message_at(target, request.replaced_id)) is not None:
             with suppress(MessageGone):
-                outcome = await outcome_of_call(
-                    self.name, request, lambda: self.edit(target, account, content, message_id)
-                )
-                return _edited(request, outcome)
-        outcome = await outcome_of_call(self.name, request, lambda: self.send(request, target, account, content))
+                edit = self._edit(target, account, content, message_id)
+                return _of_edit(request, await outcome_of_call(self.name, request, edit))
+        outcome = await outcome_of_call(self.name, request, self.send(request, target, account, content))
         if outcome.provider_id is None or not SPECS[target.channel].edits:
             return outcome
         return outcome.model_copy(update={"provider_id": f"{outcome.provider_id}{_AT}{_place(target)}"})
-
-    async def recall(self, target: AnyTarget, account: AnyAccount, message_id: str) -> ApiAnswer:
-        """Take a message back. Raises MessageGone, TooLate, and what `send` raises."""
-        raise NotImplementedError
 
     async def take_back(self, target: ChannelTarget, delivery: Delivery) -> RecallAnswer:
         """Take back the message of a delivery. Whatever the provider does is an answer, never an exception."""
@@ -96,18 +94,14 @@ class AccountChannel(ChatChannel[AnyTarget], Generic[AnyTarget, AnyAccount]):
             return RecallAnswer(result=RecallResult.TAKEN_BACK)
         except TooLate:
             return RecallAnswer(result=RecallResult.TOO_LATE)
-        except TokenUnavailable as error:
-            result = RecallResult.REFUSED if error.operator else RecallResult.BUSY
-            return RecallAnswer(result=result, detail=f"{self.name} token: {error}", wait=error.retry_after)
-        except (NotSent, ResponseLost) as error:
-            return RecallAnswer(result=RecallResult.BUSY, detail=f"{self.name}: {error}")
-        meaning, detail = answer.meaning, f"{self.name} {answer.code}"
-        if meaning.kind is OutcomeKind.DELIVERED:
-            return RecallAnswer(result=RecallResult.TAKEN_BACK)
-        if meaning.kind is OutcomeKind.UNKNOWN or (meaning.kind, meaning.fault) == _BUSY:
-            return RecallAnswer(result=RecallResult.BUSY, detail=detail, wait=meaning.wait)
+        except UNANSWERED as error:
+            return _recall_answer(*unanswered(self.name, error))
         is_late = self.recall_window is not None and datetime.now(UTC) - delivery.updated_at > self.recall_window
-        return RecallAnswer(result=RecallResult.TOO_LATE if is_late else RecallResult.REFUSED, detail=detail)
+        return _recall_answer(answer.meaning, f"{self.name} {answer.code}", is_late=is_late)
+
+    async def _edit(self, target: AnyTarget, account: AnyAccount, content: ChatContent, message_id: str) -> ApiAnswer:
+        answer = await self.edit(target, account, content, message_id)
+        return replace(answer, code="edited") if answer.meaning is DELIVERED else answer
 
     async def call(
         self,
@@ -154,9 +148,18 @@ def _place(target: ChannelTarget) -> str:
     return hashlib.sha256(target.address.encode()).hexdigest()[:8]
 
 
-def _edited(request: SendRequest, outcome: Outcome) -> Outcome:
+def _of_edit(request: SendRequest, outcome: Outcome) -> Outcome:
     """The outcome of changing a message. To change it twice does no harm, so a lost response is deferred."""
     if outcome.kind is OutcomeKind.DELIVERED:
         return outcome.model_copy(update={"provider_id": request.replaced_id})
     kind = OutcomeKind.DEFERRED if outcome.kind is OutcomeKind.UNKNOWN else outcome.kind
     return outcome.model_copy(update={"kind": kind})
+
+
+def _recall_answer(meaning: Meaning, detail: str, *, is_late: bool = False) -> RecallAnswer:
+    """What a provider's answer means for a recall. `is_late`: its refusals are for lateness."""
+    if meaning.kind is OutcomeKind.DELIVERED:
+        return RecallAnswer(result=RecallResult.TAKEN_BACK)
+    if meaning.kind is OutcomeKind.UNKNOWN or (meaning.kind, meaning.fault) == _BUSY:
+        return RecallAnswer(result=RecallResult.BUSY, detail=detail, wait=meaning.wait)
+    return RecallAnswer(result=RecallResult.TOO_LATE if is_late else RecallResult.REFUSED, detail=detail)

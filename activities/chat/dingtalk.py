@@ -18,11 +18,10 @@ from activities.chat.account_channel import AccountChannel
 from activities.chat.channel import ChatParts, HookPost
 from activities.chat.content import ChatContent
 from activities.providers.accounts import DingtalkAccount
-from activities.providers.answers import CONTENT, DELIVERED, GONE, OPERATOR, RENEW, TRANSIENT, Meaning, busy
-from activities.providers.http import ProviderResponse
+from activities.providers.answers import CONTENT, DELIVERED, GONE, HOOK_GONE, RENEW, TRANSIENT, Meaning, busy
+from activities.providers.http import ProviderResponse, object_in, provider_id_of
 from activities.providers.token_calls import ApiAnswer, answer_of, with_token
-from activities.providers.token_requests import TokenRequest, request_token, tokens_by_account
-from activities.providers.tokens import IssuedToken
+from activities.providers.token_requests import TokenRequest, tokens_by_account
 from activities.rendering.text import shortened, shortened_bytes
 from bellwire.deliveries import Fault, Outcome, OutcomeKind
 from bellwire.sends import SendRequest
@@ -48,7 +47,17 @@ CODES: Mapping[int, Meaning] = {
 }
 #: The same for robots. 130101: more than 20 messages in a minute, after which all are refused for ten.
 ROBOT_CODES: Mapping[int, Meaning] = {0: DELIVERED, -1: TRANSIENT, 34016: CONTENT, 130101: busy(600)}
-
+#: Lists of recipients in the result of a notice, with what it means to be in one.
+RESULTS: Mapping[str, tuple[str, Meaning]] = {
+    "invalid_user_id_list": ("invalid", GONE),
+    "invalid_dept_id_list": ("invalid", HOOK_GONE),
+    # Over the limit of a day, or the same content as an earlier notice of this day.
+    "forbidden_user_id_list": ("forbidden", CONTENT),
+    "forbidden_list": ("forbidden", CONTENT),
+    "failed_user_id_list": ("failed", Meaning(kind=OutcomeKind.REJECTED, fault=Fault.PROVIDER)),
+    "read_user_id_list": ("read", DELIVERED),
+    "unread_user_id_list": ("unread", DELIVERED),
+}
 _ACCEPTED = Meaning(kind=OutcomeKind.DEFERRED, wait=RESULT_SECONDS)
 
 
@@ -69,7 +78,7 @@ class DingtalkChannel(AccountChannel[DingtalkTarget, DingtalkAccount]):
     ) -> None:
         super().__init__(parts, accounts)
         self._clock = clock
-        self._tokens = tokens_by_account(parts.registry, "dingtalk", accounts, self._issue)
+        self._tokens = tokens_by_account(parts.session, parts.registry, "dingtalk", accounts, _token_request)
 
     async def attempt(self, request: SendRequest) -> Outcome:
         """Send the message, or ask what became of it. Whatever DingTalk does is an outcome, never an exception."""
@@ -87,7 +96,7 @@ class DingtalkChannel(AccountChannel[DingtalkTarget, DingtalkAccount]):
         return HookPost(url=url, message=_markdown(content))
 
     def read_hook(self, response: ProviderResponse) -> ApiAnswer:
-        return answer_of(response, "errcode", ROBOT_CODES, OPERATOR)
+        return answer_of(response, "errcode", ROBOT_CODES)
 
     async def send(
         self, request: SendRequest, target: DingtalkTarget, account: DingtalkAccount, content: ChatContent
@@ -96,8 +105,8 @@ class DingtalkChannel(AccountChannel[DingtalkTarget, DingtalkAccount]):
             return await self._ask_result(target, account, task, last=request.schedule_step >= MAX_ASKED)
         to = {"userid_list": target.user} if target.user else {"dept_id_list": target.department}
         answer = await self._ask(target, account, "asyncsend_v2", {**to, "msg": _markdown(content)})
-        sent = answer.document.get("task_id")
-        if answer.meaning is not DELIVERED or not isinstance(sent, int | str) or isinstance(sent, bool):
+        sent = provider_id_of(answer.document.get("task_id"))
+        if answer.meaning is not DELIVERED or sent is None:
             return answer
         # Without another attempt, nothing could ask what became of it.
         meaning = _ACCEPTED if request.seconds_left else DELIVERED
@@ -110,10 +119,9 @@ class DingtalkChannel(AccountChannel[DingtalkTarget, DingtalkAccount]):
         answer = await self._ask(target, account, "getsendresult", {"task_id": _number(task)})
         if answer.meaning is not DELIVERED:
             return answer
-        found = answer.document.get("send_result")
-        result: Mapping[str, Any] = found if isinstance(found, dict) else {}
+        result = object_in(answer.document, "send_result")
         to = str(target.user or target.department)
-        for field, (code, meaning) in _RESULTS.items():
+        for field, (code, meaning) in RESULTS.items():
             if to in _ids(result.get(field)):
                 return replace(answer, meaning=meaning, code=code)
         known = target.department is not None and any(
@@ -130,14 +138,12 @@ class DingtalkChannel(AccountChannel[DingtalkTarget, DingtalkAccount]):
         self, target: DingtalkTarget, account: DingtalkAccount, what: str, content: Mapping[str, object]
     ) -> ApiAnswer:
         """Call an API of work notices with the account's token."""
-        url, message = (
-            f"{account.url}/topapi/message/corpconversation/{what}",
-            {"agent_id": account.agent_id, **content},
-        )
+        url = f"{account.url}/topapi/message/corpconversation/{what}"
+        message = {"agent_id": account.agent_id, **content}
 
         async def ask(token: str) -> ApiAnswer:
             response = await self.call(account, "POST", url, message, params={"access_token": token})
-            answer = answer_of(response, "errcode", CODES, OPERATOR)
+            answer = answer_of(response, "errcode", CODES)
             if answer.code != "88":
                 return answer
             # The code of the gateway in front: what it refused, such as the token, is in the sub code.
@@ -147,12 +153,15 @@ class DingtalkChannel(AccountChannel[DingtalkTarget, DingtalkAccount]):
 
         return await with_token(self._tokens[target.account], ask)
 
-    async def _issue(self, account: DingtalkAccount) -> IssuedToken:
-        given = {"appkey": account.app_key, "appsecret": account.app_secret.get_secret_value()}
-        request = TokenRequest(
-            name=self.name, url=f"{account.url}/gettoken", codes=CODES, timeout=account.timeout, query=given
-        )
-        return await request_token(self._parts.session, request)
+
+def _token_request(account: DingtalkAccount) -> TokenRequest:
+    return TokenRequest(
+        name="DingTalk",
+        url=f"{account.url}/gettoken",
+        codes=CODES,
+        timeout=account.timeout,
+        query={"appkey": account.app_key, "appsecret": account.app_secret.get_secret_value()},
+    )
 
 
 def _number(task: str) -> int | str:
@@ -163,19 +172,6 @@ def _sent(request: SendRequest) -> str | None:
     """The task of the notice that an earlier attempt sent."""
     sent = request.delivery.provider_id or ""
     return sent.removeprefix(_TASK) if sent.startswith(_TASK) and request.schedule_step else None
-
-
-#: Lists of recipients in the result of a notice, with what it means to be in one.
-_RESULTS: Mapping[str, tuple[str, Meaning]] = {
-    "invalid_user_id_list": ("invalid", GONE),
-    "invalid_dept_id_list": ("invalid", Meaning(kind=OutcomeKind.REJECTED, fault=Fault.RECEIVER, disable=True)),
-    # Over the limit of a day, or the same content as an earlier notice of this day.
-    "forbidden_user_id_list": ("forbidden", CONTENT),
-    "forbidden_list": ("forbidden", CONTENT),
-    "failed_user_id_list": ("failed", Meaning(kind=OutcomeKind.REJECTED, fault=Fault.PROVIDER)),
-    "read_user_id_list": ("read", DELIVERED),
-    "unread_user_id_list": ("unread", DELIVERED),
-}
 
 
 def _ids(value: Any) -> set[str]:

@@ -13,10 +13,9 @@ from activities.chat.channel import ChatParts, HookPost
 from activities.chat.content import ChatContent
 from activities.providers.accounts import FeishuAccount
 from activities.providers.answers import CONTENT, DELIVERED, GONE, HOOK_GONE, OPERATOR, RENEW, Meaning, busy
-from activities.providers.http import ProviderResponse
+from activities.providers.http import ProviderResponse, object_in, provider_id_of
 from activities.providers.token_calls import ApiAnswer, answer_of, with_token
-from activities.providers.token_requests import TokenRequest, request_token, tokens_by_account
-from activities.providers.tokens import IssuedToken
+from activities.providers.token_requests import TokenRequest, tokens_by_account
 from activities.rendering.text import shortened
 from bellwire.sends import SendRequest
 from bellwire.targets import FeishuTarget
@@ -30,7 +29,7 @@ BOT_CODES: Mapping[int, Meaning] = {
     11232: busy(5),
     # A bad request, a wrong signature or clock, an address or a keyword that the bot does not allow.
     **dict.fromkeys((9499, 19021, 19022, 19024), OPERATOR),
-    **dict.fromkeys((19001,), HOOK_GONE),
+    19001: HOOK_GONE,
     19036: CONTENT,
 }
 #: The same of an application's messages.
@@ -38,10 +37,8 @@ CODES: Mapping[int, Meaning] = {
     0: DELIVERED,
     **dict.fromkeys((99991661, 99991663, 99991668, 99991671), RENEW),
     **dict.fromkeys((230002, 230013), GONE),
-    230001: CONTENT,
-    230020: busy(1),
-    99991400: busy(1),
-    **dict.fromkeys((230025, 230028), CONTENT),
+    **dict.fromkeys((230001, 230025, 230028), CONTENT),
+    **dict.fromkeys((230020, 99991400), busy(1)),
 }
 #: Codes for a card that was withdrawn or deleted, is not visible to the application, or is older than 14 days.
 GONE_MESSAGES = frozenset({"230011", "230031", "230050", "230110"})
@@ -65,7 +62,7 @@ class FeishuChannel(AccountChannel[FeishuTarget, FeishuAccount]):
     ) -> None:
         super().__init__(parts, accounts)
         self._clock = clock
-        self._tokens = tokens_by_account(parts.registry, "feishu", accounts, self._issue)
+        self._tokens = tokens_by_account(parts.session, parts.registry, "feishu", accounts, _token_request)
 
     def hook_post(self, target: FeishuTarget, content: ChatContent) -> HookPost | None:
         message: dict[str, object] = {"msg_type": "interactive", "card": _card(content)}
@@ -75,7 +72,7 @@ class FeishuChannel(AccountChannel[FeishuTarget, FeishuAccount]):
         return HookPost(url=target.webhook.get_secret_value(), message=message) if target.webhook else None
 
     def read_hook(self, response: ProviderResponse) -> ApiAnswer:
-        return answer_of(response, "code", BOT_CODES, OPERATOR, or_field="StatusCode")
+        return answer_of(response, "code", BOT_CODES, or_field="StatusCode")
 
     async def send(
         self, request: SendRequest, target: FeishuTarget, account: FeishuAccount, content: ChatContent
@@ -89,25 +86,32 @@ class FeishuChannel(AccountChannel[FeishuTarget, FeishuAccount]):
         }
         params = {"receive_id_type": target.receive_id_type}
         answer = await self._ask(target, account, "POST", "messages", message, params=params)
-        data = answer.document.get("data")
-        sent = data.get("message_id") if isinstance(data, dict) else None
-        return replace(answer, provider_id=sent if isinstance(sent, str) else None)
+        return replace(answer, provider_id=provider_id_of(object_in(answer.document, "data").get("message_id")))
 
     async def edit(
         self, target: FeishuTarget, account: FeishuAccount, content: ChatContent, message_id: str
     ) -> ApiAnswer:
         message = {"content": json.dumps(_card(content), ensure_ascii=False)}
-        answer = await self._ask(target, account, "PATCH", f"messages/{message_id}", message)
-        if answer.code in GONE_MESSAGES:
-            raise MessageGone
-        return replace(answer, code="edited") if answer.meaning is DELIVERED else answer
+        return await self._change(target, account, "PATCH", message_id, message)
 
     async def recall(self, target: FeishuTarget, account: FeishuAccount, message_id: str) -> ApiAnswer:
-        answer = await self._ask(target, account, "DELETE", f"messages/{message_id}")
-        if answer.code in GONE_MESSAGES:
-            raise MessageGone
+        answer = await self._change(target, account, "DELETE", message_id)
         if answer.code == TOO_OLD:
             raise TooLate
+        return answer
+
+    async def _change(
+        self,
+        target: FeishuTarget,
+        account: FeishuAccount,
+        method: str,
+        message_id: str,
+        message: Mapping[str, object] | None = None,
+    ) -> ApiAnswer:
+        """Call an API for a message that was sent."""
+        answer = await self._ask(target, account, method, f"messages/{message_id}", message)
+        if answer.code in GONE_MESSAGES:
+            raise MessageGone
         return answer
 
     async def _ask(
@@ -125,7 +129,7 @@ class FeishuChannel(AccountChannel[FeishuTarget, FeishuAccount]):
 
         async def ask(token: str) -> ApiAnswer:
             response = await self.call(account, method, url, message, params=params, bearer=token)
-            answer = answer_of(response, "code", CODES, OPERATOR)
+            answer = answer_of(response, "code", CODES)
             if answer.code == "230001" and "invalid receive_id" in str(answer.document.get("msg", "")).lower():
                 return replace(answer, meaning=GONE)
             if response.status == 429 or answer.code == "99991400":
@@ -134,18 +138,18 @@ class FeishuChannel(AccountChannel[FeishuTarget, FeishuAccount]):
 
         return await with_token(self._tokens[target.account], ask)
 
-    async def _issue(self, account: FeishuAccount) -> IssuedToken:
-        request = TokenRequest(
-            name=self.name,
-            url=f"{account.url}/open-apis/auth/v3/tenant_access_token/internal",
-            codes=CODES,
-            timeout=account.timeout,
-            body={"app_id": account.app_id, "app_secret": account.app_secret.get_secret_value()},
-            token_field="tenant_access_token",  # noqa: S106 - a name
-            life_field="expire",
-            code_field="code",
-        )
-        return await request_token(self._parts.session, request)
+
+def _token_request(account: FeishuAccount) -> TokenRequest:
+    return TokenRequest(
+        name="Feishu",
+        url=f"{account.url}/open-apis/auth/v3/tenant_access_token/internal",
+        codes=CODES,
+        timeout=account.timeout,
+        body={"app_id": account.app_id, "app_secret": account.app_secret.get_secret_value()},
+        token_field="tenant_access_token",  # noqa: S106 - a name
+        life_field="expire",
+        code_field="code",
+    )
 
 
 def _reset(response: ProviderResponse) -> float | None:

@@ -91,11 +91,7 @@ class SlackChannel(AccountChannel[SlackTarget, SlackAccount]):
         content: ChatContent,
         message_id: str,
     ) -> ApiAnswer:
-        conversation, _, ts = message_id.partition("/")
-        answer = await self._ask(account, "chat.update", {"channel": conversation, "ts": ts, **_message(content)})
-        if answer.code in GONE_MESSAGES:
-            raise MessageGone
-        return replace(answer, code="edited") if answer.meaning is DELIVERED else answer
+        return await self._change(account, "chat.update", message_id, _message(content))
 
     async def recall(
         self,
@@ -103,8 +99,14 @@ class SlackChannel(AccountChannel[SlackTarget, SlackAccount]):
         account: SlackAccount,
         message_id: str,
     ) -> ApiAnswer:
+        return await self._change(account, "chat.delete", message_id, {})
+
+    async def _change(
+        self, account: SlackAccount, api_method: str, message_id: str, fields: Mapping[str, object]
+    ) -> ApiAnswer:
+        """Call a method for a message that was posted."""
         conversation, _, ts = message_id.partition("/")
-        answer = await self._ask(account, "chat.delete", {"channel": conversation, "ts": ts})
+        answer = await self._ask(account, api_method, {"channel": conversation, "ts": ts, **fields})
         if answer.code in GONE_MESSAGES:
             raise MessageGone
         return answer

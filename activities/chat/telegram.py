@@ -12,7 +12,7 @@ from activities.chat.channel import HookPost
 from activities.chat.content import ChatContent
 from activities.providers.accounts import TelegramAccount
 from activities.providers.answers import CONTENT, DELIVERED, GONE, OPERATOR, TRANSIENT, UNKNOWN, Meaning, busy
-from activities.providers.http import parse_object
+from activities.providers.http import object_in, parse_object
 from activities.providers.token_calls import ApiAnswer
 from activities.rendering.text import shortened
 from bellwire.errors import SubscriptionChanged, SubscriptionNotFound
@@ -69,8 +69,7 @@ class TelegramChannel(AccountChannel[TelegramTarget, TelegramAccount]):
             answer = await self._write(account, "sendMessage", {"chat_id": moved_to}, content)
         if answer.meaning is not DELIVERED:
             return answer
-        result = answer.document.get("result")
-        sent = result.get("message_id") if isinstance(result, dict) else None
+        sent = object_in(answer.document, "result").get("message_id")
         is_id = isinstance(sent, int) and not isinstance(sent, bool)
         return replace(answer, provider_id=str(sent) if is_id else None)
 
@@ -82,9 +81,7 @@ class TelegramChannel(AccountChannel[TelegramTarget, TelegramAccount]):
         description = _description(answer.document)
         if _moved_to(answer) or description.startswith(GONE_MESSAGES):
             raise MessageGone
-        if answer.meaning is DELIVERED or description.startswith("message is not modified"):
-            return replace(answer, meaning=DELIVERED, code="edited")
-        return answer
+        return replace(answer, meaning=DELIVERED) if description.startswith("message is not modified") else answer
 
     async def recall(self, target: TelegramTarget, account: TelegramAccount, message_id: str) -> ApiAnswer:
         message = {"chat_id": target.chat_id, "message_id": int(message_id)}
@@ -128,7 +125,7 @@ class TelegramChannel(AccountChannel[TelegramTarget, TelegramAccount]):
             meaning = next((m for text, m in DESCRIPTIONS.items() if description.startswith(text)), CONTENT)
         else:
             meaning = CODES.get(code, OPERATOR)
-        asked = _parameters(answer).get("retry_after")
+        asked = object_in(answer, "parameters").get("retry_after")
         wait = float(asked) if isinstance(asked, int) and 0 <= asked < 10**6 else response.retry_after
         return ApiAnswer(meaning=meaning.after(wait), code=str(code), document=answer, text=response.shown)
 
@@ -141,15 +138,9 @@ class TelegramChannel(AccountChannel[TelegramTarget, TelegramAccount]):
 
 def _moved_to(answer: ApiAnswer) -> str | None:
     """The new id of a group that became a supergroup."""
-    moved_to = _parameters(answer.document).get("migrate_to_chat_id")
+    moved_to = object_in(answer.document, "parameters").get("migrate_to_chat_id")
     is_id = isinstance(moved_to, int) and not isinstance(moved_to, bool) and abs(moved_to) < 2**63
     return str(moved_to) if is_id and answer.meaning is not DELIVERED else None
-
-
-def _parameters(answer: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a refusal says about the next request."""
-    found = answer.get("parameters")
-    return found if isinstance(found, dict) else {}
 
 
 def _description(answer: Mapping[str, Any]) -> str:

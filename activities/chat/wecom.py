@@ -20,10 +20,9 @@ from activities.providers.answers import (
     Meaning,
     busy,
 )
-from activities.providers.http import ProviderResponse
+from activities.providers.http import ProviderResponse, provider_id_of
 from activities.providers.token_calls import ApiAnswer, answer_of, with_token
-from activities.providers.token_requests import TokenRequest, request_token, tokens_by_account
-from activities.providers.tokens import IssuedToken
+from activities.providers.token_requests import TokenRequest, tokens_by_account
 from activities.rendering.text import shortened_bytes
 from bellwire.sends import SendRequest
 from bellwire.targets import WecomTarget
@@ -55,7 +54,7 @@ class WecomChannel(AccountChannel[WecomTarget, WecomAccount]):
 
     def __init__(self, parts: ChatParts, accounts: Mapping[str, WecomAccount]) -> None:
         super().__init__(parts, accounts)
-        self._tokens = tokens_by_account(parts.registry, "wecom", accounts, self._issue)
+        self._tokens = tokens_by_account(parts.session, parts.registry, "wecom", accounts, _token_request)
 
     def hook_post(self, target: WecomTarget, content: ChatContent) -> HookPost | None:
         text = shortened_bytes(f"**{content.escaped_title}**\n{content.text}", MAX_MARKDOWN)
@@ -63,7 +62,7 @@ class WecomChannel(AccountChannel[WecomTarget, WecomAccount]):
         return HookPost(url=target.webhook.get_secret_value(), message=message) if target.webhook else None
 
     def read_hook(self, response: ProviderResponse) -> ApiAnswer:
-        return answer_of(response, "errcode", BOT_CODES, OPERATOR)
+        return answer_of(response, "errcode", BOT_CODES)
 
     async def send(
         self, request: SendRequest, target: WecomTarget, account: WecomAccount, content: ChatContent
@@ -80,8 +79,7 @@ class WecomChannel(AccountChannel[WecomTarget, WecomAccount]):
         ):
             if given is not None and given.casefold() in _ids(answer.document.get(field)):
                 return ApiAnswer(meaning=meaning, code=field, text=answer.text)
-        sent = answer.document.get("msgid")
-        return replace(answer, provider_id=sent if isinstance(sent, str) else None)
+        return replace(answer, provider_id=provider_id_of(answer.document.get("msgid")))
 
     async def recall(self, target: WecomTarget, account: WecomAccount, message_id: str) -> ApiAnswer:
         return await self._ask(target, account, "recall", {"msgid": message_id})
@@ -93,17 +91,19 @@ class WecomChannel(AccountChannel[WecomTarget, WecomAccount]):
 
         async def ask(token: str) -> ApiAnswer:
             url, params = f"{account.url}/cgi-bin/message/{what}", {"access_token": token}
-            return answer_of(await self.call(account, "POST", url, message, params=params), "errcode", CODES, OPERATOR)
+            return answer_of(await self.call(account, "POST", url, message, params=params), "errcode", CODES)
 
         return await with_token(self._tokens[target.account], ask)
 
-    async def _issue(self, account: WecomAccount) -> IssuedToken:
-        given = {"corpid": account.corp_id, "corpsecret": account.secret.get_secret_value()}
-        url = f"{account.url}/cgi-bin/gettoken"
-        return await request_token(
-            self._parts.session,
-            TokenRequest(name=self.name, url=url, codes=CODES, timeout=account.timeout, query=given),
-        )
+
+def _token_request(account: WecomAccount) -> TokenRequest:
+    return TokenRequest(
+        name="WeCom",
+        url=f"{account.url}/cgi-bin/gettoken",
+        codes=CODES,
+        timeout=account.timeout,
+        query={"corpid": account.corp_id, "corpsecret": account.secret.get_secret_value()},
+    )
 
 
 def _ids(value: object) -> set[str]:

@@ -25,6 +25,8 @@ from bellwire.formats.storable import storable_json
 
 #: Largest response in bytes. A page of 200 messages that Twilio lists has about 400 kB.
 MAX_RESPONSE_BYTES = 8 * 1024 * 1024
+#: Longest id of what was sent, in characters.
+MAX_ID = 200
 #: Characters of a response that are recorded, before credentials are taken out of them.
 _SHOWN = 16 * 1024
 #: The share of a call's timeout for connecting. A connect timeout is known to have sent nothing.
@@ -162,6 +164,18 @@ def parse_object(text: str) -> dict[str, Any]:
     """The JSON object; an empty one if the text is none."""
     document = parse_json(text)
     return document if isinstance(document, dict) else {}
+
+
+def object_in(document: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The object in this field; an empty one if there is none."""
+    found = document.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def provider_id_of(value: Any) -> str | None:
+    """The value as a provider's id: a text or a number of limited length, else None."""
+    valid = isinstance(value, str | int) and not isinstance(value, bool)
+    return str(value) if valid and 0 < len(str(value)) <= MAX_ID else None
 
 
 async def _text(response: aiohttp.ClientResponse) -> str:

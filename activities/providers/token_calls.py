@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from activities.providers.answers import TRANSIENT, UNKNOWN, Meaning, blocked, busy, outcome_of
+from activities.providers.answers import OPERATOR, TRANSIENT, UNKNOWN, Meaning, blocked, busy, outcome_of
 from activities.providers.http import NotSent, ProviderResponse, ResponseLost, parse_object
 from activities.providers.tokens import Tokens, TokenUnavailable
 from bellwire.deliveries import Outcome, OutcomeKind
@@ -21,6 +21,8 @@ TOKEN_REMEDY = (
 )
 #: Tokens after the first one that an attempt tries.
 MAX_RENEWALS = 3
+#: Why a call has no answer.
+UNANSWERED = (TokenUnavailable, NotSent, ResponseLost)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +39,11 @@ class ApiAnswer:
 
 
 def answer_of(
-    response: ProviderResponse, field_name: str, codes: Mapping[int, Meaning], other: Meaning, *, or_field: str = ""
+    response: ProviderResponse, field_name: str, codes: Mapping[int, Meaning], *, or_field: str = ""
 ) -> ApiAnswer:
     """The answer of an API that says with a number in a field whether it did what it was asked, mostly with status 200.
 
-    `or_field`: where the number is if not in that field.
+    Codes that `codes` lacks are the operator's to fix. `or_field`: where the number is if not in that field.
     """
     document = parse_object(response.text)
     code = _number(document.get(field_name))
@@ -51,7 +53,7 @@ def answer_of(
         # A proxy, or an outage: a document without the code says nothing about the message.
         meaning = busy(60) if response.status == 429 else TRANSIENT if response.status >= 300 else UNKNOWN
         return ApiAnswer(meaning=meaning.after(response.retry_after), code=str(response.status), text=response.shown)
-    meaning = codes.get(code, other)
+    meaning = codes.get(code, OPERATOR)
     if meaning.kind is OutcomeKind.DELIVERED and response.status >= 300:
         meaning = UNKNOWN  # it says both
     return ApiAnswer(
@@ -82,17 +84,22 @@ async def with_token(tokens: Tokens, call: Callable[[str], Awaitable[ApiAnswer]]
     return answer
 
 
-async def outcome_of_call(name: str, request: SendRequest, call: Callable[[], Awaitable[ApiAnswer]]) -> Outcome:
+async def outcome_of_call(name: str, request: SendRequest, call: Awaitable[ApiAnswer]) -> Outcome:
     """The outcome of an attempt that makes this call. `name` is the provider's, as people write it."""
     try:
-        answer = await call()
-    except TokenUnavailable as error:
-        if error.operator:
-            return blocked(f"{name} token: {error}", TOKEN_REMEDY)
-        return outcome_of(TRANSIENT.after(error.retry_after), f"{name} token: {error}", request)
-    except NotSent as error:
-        return outcome_of(TRANSIENT, f"{name} unreachable: {error}", request)
-    except ResponseLost as error:
-        return outcome_of(UNKNOWN, f"{name}: {error}", request)
+        answer = await call
+    except UNANSWERED as error:
+        meaning, reason = unanswered(name, error)
+        return blocked(reason, TOKEN_REMEDY) if meaning is OPERATOR else outcome_of(meaning, reason, request)
     code = answer.code
     return outcome_of(answer.meaning, f"{name} {code}", request, response=answer.text, provider_id=answer.provider_id)
+
+
+def unanswered(name: str, error: Exception) -> tuple[Meaning, str]:
+    """What it means that a call has no answer, and the reason."""
+    if isinstance(error, TokenUnavailable):
+        meaning = OPERATOR if error.operator else TRANSIENT.after(error.retry_after)
+        return meaning, f"{name} token: {error}"
+    if isinstance(error, NotSent):
+        return TRANSIENT, f"{name} unreachable: {error}"
+    return UNKNOWN, f"{name}: {error}"

@@ -1,8 +1,8 @@
 """Requests for access tokens: providers differ in where the request goes and in the names of its fields."""
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
@@ -29,8 +29,8 @@ class TokenRequest:
     codes: Mapping[int, Meaning]
     #: Seconds for the call.
     timeout: float
-    query: Mapping[str, str] | None = None
-    body: Mapping[str, object] | None = None
+    query: Mapping[str, str] | None = field(default=None, repr=False)
+    body: Mapping[str, object] | None = field(default=None, repr=False)
     #: The fields of the answer.
     token_field: str = "access_token"  # noqa: S105 - a name
     life_field: str = "expires_in"
@@ -66,10 +66,14 @@ async def request_token(session: aiohttp.ClientSession, request: TokenRequest) -
 
 
 def tokens_by_account(
+    session: aiohttp.ClientSession,
     registry: Registry,
     provider: str,
     accounts: Mapping[str, AnyAccount],
-    issue: Callable[[AnyAccount], Awaitable[IssuedToken]],
+    request_of: Callable[[AnyAccount], TokenRequest],
 ) -> dict[str, Tokens]:
-    """The tokens of each account, which `issue` asks the provider for."""
-    return {name: Tokens(registry, provider, name, partial(issue, account)) for name, account in accounts.items()}
+    """The tokens of each account, which come by its request."""
+    return {
+        name: Tokens(registry, provider, name, partial(request_token, session, request_of(account)))
+        for name, account in accounts.items()
+    }

@@ -23,9 +23,9 @@ from activities.providers.answers import (
     Meaning,
     busy,
     no_account,
-    outcome_of,
 )
-from activities.providers.http import NotSent, ResponseLost, parse_json
+from activities.providers.http import NotSent, parse_object
+from activities.providers.token_calls import ApiAnswer, outcome_of_call
 from activities.push.content import PushContent, collapse_id
 from activities.push.encryption import private_key, signed_token
 from activities.push.http2 import Http2Connection, Http2Response
@@ -83,23 +83,15 @@ class Apns:
         account = self._accounts.get(target.account)
         if account is None:
             return no_account("APNs", target.account)
-        try:
+        return await outcome_of_call("APNs", request, self._send(target, account, content))
+
+    async def _send(self, target: PushTarget, account: ApnsAccount, content: PushContent) -> ApiAnswer:
+        token = self._token(target.account, account)
+        answer = _answer(await self._post(target, account, content, token), target)
+        if answer.meaning.renew and self._may_renew(target.account, token):
             token = self._token(target.account, account)
-            response = await self._post(target, account, content, token)
-            if _meaning(response, target).renew and self._may_renew(target.account, token):
-                response = await self._post(target, account, content, self._token(target.account, account))
-        except NotSent as error:
-            return outcome_of(TRANSIENT, f"APNs unreachable: {error}", request)
-        except ResponseLost as error:
-            return outcome_of(UNKNOWN, f"APNs: {error}", request)
-        code = _reason(response) or str(response.status)
-        return outcome_of(
-            _meaning(response, target),
-            f"APNs {code}",
-            request,
-            response=response.body.decode(errors="replace"),
-            provider_id=response.headers.get("apns-id"),
-        )
+            answer = _answer(await self._post(target, account, content, token), target)
+        return answer
 
     async def _post(self, target: PushTarget, account: ApnsAccount, content: PushContent, token: str) -> Http2Response:
         url = account.production_url if target.environment != "sandbox" else account.sandbox_url
@@ -162,23 +154,24 @@ def _is_usable(opened: asyncio.Task[Http2Connection]) -> bool:
     return not opened.cancelled() and opened.exception() is None and opened.result().is_open
 
 
-def _reason(response: Http2Response) -> str:
-    document = parse_json(response.body.decode(errors="replace"))
-    found = document.get("reason") if isinstance(document, dict) else None
-    return found[:40] if isinstance(found, str) and found.isascii() and found.isalnum() else ""
-
-
-def _meaning(response: Http2Response, target: PushTarget) -> Meaning:
+def _answer(response: Http2Response, target: PushTarget) -> ApiAnswer:
+    text = response.body.decode(errors="replace")
+    document = parse_object(text)
+    found = document.get("reason")
+    reason = found[:40] if isinstance(found, str) and found.isascii() and found.isalnum() else ""
     if response.status == 200:
-        return DELIVERED
-    reason = _reason(response)
-    if response.status == 410 and _registered_since(response, target):
+        meaning = DELIVERED
+    elif response.status == 410 and _registered_since(document.get("timestamp"), target):
         # The app was installed again after Apple noticed that it was gone.
-        return TRANSIENT
-    if reason in {"BadDeviceToken", "DeviceTokenNotForTopic"}:
+        meaning = TRANSIENT
+    elif reason in {"BadDeviceToken", "DeviceTokenNotForTopic"}:
         # Mostly a token of the sandbox at the production service, or of another app: then nothing is wrong with the device.
-        return GONE if reason == "BadDeviceToken" and target.environment is not None else OPERATOR
-    return REASONS.get(reason) or _of_status(response.status)
+        meaning = GONE if reason == "BadDeviceToken" and target.environment is not None else OPERATOR
+    else:
+        meaning = REASONS.get(reason) or _of_status(response.status)
+    return ApiAnswer(
+        meaning=meaning, code=reason or str(response.status), text=text, provider_id=response.headers.get("apns-id")
+    )
 
 
 def _of_status(status: int) -> Meaning:
@@ -186,10 +179,8 @@ def _of_status(status: int) -> Meaning:
     return STATUSES.get(status, other)
 
 
-def _registered_since(response: Http2Response, target: PushTarget) -> bool:
+def _registered_since(at: Any, target: PushTarget) -> bool:
     """Whether the token was registered after the time, in milliseconds, at which Apple last saw that it was not valid."""
-    document: Any = parse_json(response.body.decode(errors="replace"))
-    at = document.get("timestamp") if isinstance(document, dict) else None
     if not isinstance(at, int | float) or isinstance(at, bool) or not 0 <= at < 10**14:
         return False
     return target.registered_at > datetime.fromtimestamp(at / 1000, UTC)

@@ -25,7 +25,7 @@ from activities.providers.answers import (
     busy,
     no_account,
 )
-from activities.providers.http import ProviderResponse, call, limits, parse_object
+from activities.providers.http import ProviderResponse, call, limits, object_in, parse_object
 from activities.providers.token_calls import ApiAnswer, outcome_of_call, with_token
 from activities.providers.tokens import IssuedToken, Tokens, TokenUnavailable, issued_token
 from activities.push.content import PushContent, collapse_id
@@ -73,7 +73,7 @@ class Fcm:
             return no_account("FCM", account)
         message = json.dumps({"message": _message(token, content, int(self._clock()))}, ensure_ascii=False).encode()
         send = partial(self._send, self._accounts[account], message)
-        return await outcome_of_call("FCM", request, lambda: with_token(self._tokens[account], send))
+        return await outcome_of_call("FCM", request, with_token(self._tokens[account], send))
 
     async def _send(self, account: FcmAccount, message: bytes, token: str) -> ApiAnswer:
         response = await call(
@@ -117,8 +117,7 @@ class Fcm:
 
 
 def _refusal(response: ProviderResponse, document: Mapping[str, Any]) -> ApiAnswer:
-    found = document.get("error")
-    error: Mapping[str, Any] = found if isinstance(found, dict) else {}
+    error = object_in(document, "error")
     details = _objects(error.get("details"))
     named = [each.get("errorCode") for each in details if str(each.get("@type", "")).endswith("FcmError")]
     code = str(next((each for each in (*named, error.get("status")) if _is_code(each)), response.status))

@@ -8,9 +8,9 @@ from urllib.parse import urlencode
 import aiohttp
 from pydantic import SecretStr
 
-from activities.providers.http import NotSent, ResponseLost, call, limits, parse_json
+from activities.providers.http import NotSent, ResponseLost, call, limits, parse_json, provider_id_of
 from activities.sms.config_fields import secret_of
-from activities.sms.http_responses import classify_response, provider_id_of
+from activities.sms.http_responses import classify_response
 from activities.sms.provider_config import Auth, ProviderConfig
 from activities.sms.providers import SendResult, Sms, unknown_result, unreachable
 from activities.sms.templating import json_pointer, substitute

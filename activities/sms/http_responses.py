@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from activities.providers.http import ProviderResponse, parse_json
+from activities.providers.http import ProviderResponse, parse_json, provider_id_of
 from activities.sms.provider_config import ResponseRules
 from activities.sms.providers import SendResult, unknown_result
 from activities.sms.templating import json_pointer
@@ -14,7 +14,6 @@ from bellwire.suppressions import SuppressionReason
 #: (bad_token, isv.MOBILE_NUMBER_ILLEGAL). Others, such as a phone number or a name, are shown only if the
 #: configuration lists them.
 _CODE = re.compile(r"[A-Za-z]{0,3}[-_.:]?\d{1,6}|([a-z]{1,8}\.)?[A-Za-z]{2,20}(_[A-Za-z]{2,20}){1,4}", re.ASCII)
-_MAX_ID = 200
 _MAX_CODE = 40
 #: Statuses that concern credentials, payment, the URL or something in between, unless the configuration says otherwise: the next
 #: SMS would be refused too.
@@ -54,12 +53,6 @@ def classify_response(name: str, rules: ResponseRules, response: ProviderRespons
     )
     suppress = _suppression(rules, code) if kind is OutcomeKind.REJECTED else None
     return SendResult(outcome=outcome, outage=outage, operator_problem=operator_problem, suppress=suppress)
-
-
-def provider_id_of(value: Any) -> str | None:
-    """The value as a provider's id: a text or a number of limited length, else None."""
-    valid = isinstance(value, str | int) and not isinstance(value, bool)
-    return str(value) if valid and 0 < len(str(value)) <= _MAX_ID else None
 
 
 def _error_code(rules: ResponseRules, document: Any) -> str:

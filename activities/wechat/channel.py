@@ -14,8 +14,8 @@ from functools import partial
 import aiohttp
 
 from activities.providers.accounts import WechatAccount
-from activities.providers.answers import DELIVERED, OPERATOR, blocked, no_account, outcome_of, suppressed_outcome
-from activities.providers.http import call, limits
+from activities.providers.answers import DELIVERED, blocked, no_account, outcome_of, suppressed_outcome
+from activities.providers.http import call, limits, provider_id_of
 from activities.providers.token_calls import ApiAnswer, answer_of, outcome_of_call, with_token
 from activities.providers.tokens import Tokens
 from activities.rendering.renderer import Renderer
@@ -75,7 +75,7 @@ class WechatChannel:
         if is_counted and await self._registry.wechat_grants.get(grantee) == 0:
             return outcome_of(NO_GRANT, "no grant", request)
         send = partial(self._send, request, target, _message(request, target, fields))
-        outcome = await outcome_of_call("WeChat", request, lambda: with_token(self._tokens[target.account], send))
+        outcome = await outcome_of_call("WeChat", request, with_token(self._tokens[target.account], send))
         if is_counted:
             # The message is out: that it is not counted must not send it again.
             with suppress(RegistryUnavailable):
@@ -101,7 +101,7 @@ class WechatChannel:
             params={"access_token": token},
             data=json.dumps(message, ensure_ascii=False).encode(),
         )
-        answer = answer_of(response, "errcode", CODES, OPERATOR)
+        answer = answer_of(response, "errcode", CODES)
         if answer.meaning.renew:
             self._issuers[target.account].rejected = token
         elif answer.code == str(DAY_QUOTA):
@@ -109,9 +109,7 @@ class WechatChannel:
         elif answer.code == str(REPEATED) and _may_have_been_sent(request):
             return replace(answer, meaning=DELIVERED)
         elif answer.meaning is DELIVERED:
-            sent = answer.document.get("msgid")
-            has_id = isinstance(sent, int | str) and not isinstance(sent, bool)
-            return replace(answer, provider_id=str(sent) if has_id else None)
+            return replace(answer, provider_id=provider_id_of(answer.document.get("msgid")))
         return answer
 
 

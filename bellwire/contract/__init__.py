@@ -8,6 +8,7 @@ from bellwire.contract.controls import (
 from bellwire.contract.handlers import (
     NO_PROCESS,
     UNKNOWN_HANDLER,
+    BegunCall,
     CallOutcome,
     CallOutcomes,
     CallRecords,
@@ -18,7 +19,7 @@ from bellwire.contract.handlers import (
     HandlerRegistrationResult,
     OpenedCalls,
     handler_subscription_id,
-    outcomes_in,
+    heartbeat_in,
 )
 from bellwire.contract.ids import (
     REDELIVERY_PREFIX,
@@ -188,6 +189,7 @@ __all__ = [
     "WAITING",
     "WAIT_FOR_EVENT",
     "Action",
+    "BegunCall",
     "CallOutcome",
     "CallOutcomes",
     "CallRecords",
@@ -245,6 +247,7 @@ __all__ = [
     "child_workflow_id",
     "event_workflow_id",
     "handler_subscription_id",
+    "heartbeat_in",
     "is_batch",
     "lookup",
     "new_lookup_id",
@@ -254,7 +257,6 @@ __all__ = [
     "open_calls",
     "open_page",
     "open_past",
-    "outcomes_in",
     "plan_tick",
     "publication_digest",
     "recall_messages",

@@ -61,20 +61,30 @@ class CallOutcome(Payload):
     duration: float
 
 
+class BegunCall(Payload):
+    """A call that had begun when a process sent its last heartbeat."""
+
+    event_key: str
+    subscription_id: str
+    started_at: datetime
+
+
 class CallOutcomes(Payload):
     """The outcomes of the calls that a service has made; those that it did not get to are left out."""
 
     outcomes: tuple[CallOutcome, ...] = ()
     #: Names of called handlers that the process does not have. Another process of the service may have them.
     unknown: tuple[str, ...] = ()
+    #: In heartbeats: the call that runs, if calls are made one by one. Older services never say it.
+    calling: BegunCall | None = None
 
 
-def outcomes_in(heartbeat_details: Sequence[Any]) -> tuple[CallOutcome, ...]:
-    """What had ended when a process sent its last heartbeat."""
+def heartbeat_in(details: Sequence[Any]) -> CallOutcomes:
+    """What a process sent in its last heartbeat."""
     try:
-        return CallOutcomes.model_validate(heartbeat_details[0]).outcomes if heartbeat_details else ()
+        return CallOutcomes.model_validate(details[0]) if details else CallOutcomes()
     except ValidationError:
-        return ()
+        return CallOutcomes()
 
 
 class OpenedCalls(ChunkResult):

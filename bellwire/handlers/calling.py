@@ -1,7 +1,8 @@
 """Caller: the activity of a service that calls the functions of its handlers.
 
 It reads nothing but its input. What ended is in its heartbeats too, so that after a crash only what had not ended is called
-again.
+again: one call at a time, and the server knows which one runs. If the process ends once more, that call is known to be the
+cause, and counts as an attempt that failed. A process that ends gracefully says so, and nothing counts.
 """
 
 import asyncio
@@ -9,29 +10,43 @@ import contextvars
 import inspect
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Executor
-from contextlib import suppress
-from datetime import UTC, datetime
+from contextlib import nullcontext, suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from temporalio import activity
+from temporalio.client import AsyncActivityCancelledError
+from temporalio.service import RPCError, RPCStatusCode
 
-from bellwire.contract import CALL_HANDLERS, CallOutcome, CallOutcomes, HandlerCall, HandlerCalls, outcomes_in
+from bellwire.contract import (
+    CALL_HANDLERS,
+    BegunCall,
+    CallOutcome,
+    CallOutcomes,
+    HandlerCall,
+    HandlerCalls,
+    heartbeat_in,
+)
 from bellwire.deliveries import OutcomeKind, delivery_id
 from bellwire.events import Event
 from bellwire.handlers.declared import Handler
-from bellwire.handlers.outcomes import DONE, CurrentDelivery, Result, current, result_of
+from bellwire.handlers.outcomes import DONE, PROCESS_ENDED, CurrentDelivery, Result, current, result_of
 
 _logger = logging.getLogger("bellwire.handlers")
 
 #: Seconds between two heartbeats. A process counts as dead after 15 s without one.
 HEARTBEAT_SECONDS = 1.0
+#: Of a heartbeat that must arrive before a call begins.
+HEARTBEAT_TIMEOUT = timedelta(seconds=5)
 #: Seconds after which an activity begins no more calls and hands the rest back.
 MAX_SECONDS = 300.0
 
 #: Identifies a call: event, subscription, attempt.
 _Key = tuple[str, str, int]
+#: Tells the server that a call begins now. Returns whether it may.
+_TellServer = Callable[[BegunCall], Awaitable[bool]]
 
 
 class Caller:
@@ -47,14 +62,20 @@ class Caller:
     @activity.defn(name=CALL_HANDLERS)
     async def call_handlers(self, calls: HandlerCalls) -> CallOutcomes:
         """Call the handlers. Calls that were not made are missing in the result."""
-        before = outcomes_in(activity.info().heartbeat_details)  # of an earlier try, whose process was killed
-        ended = {(each.event_key, each.subscription_id) for each in before}
-        due = [call for call in calls.calls if (call.event_key, call.subscription_id) not in ended]
+        info = activity.info()
+        before = heartbeat_in(info.heartbeat_details)  # of an earlier try, whose process ended
+        outcomes = {(each.event_key, each.subscription_id): each for each in before.outcomes}
+        if (lost := before.calling) and not any(_is_of(lost, running) for running in self._running):
+            outcomes[lost.event_key, lost.subscription_id] = _lost(lost)
+        due = [call for call in calls.calls if (call.event_key, call.subscription_id) not in outcomes]
         unknown = {call.handler for call in due if call.handler not in self._handlers}
-        batch = _Batch(self, [call for call in due if call.handler in self._handlers], calls.events, before)
+        known = [call for call in due if call.handler in self._handlers]
+        batch = _Batch(self, known, calls.events, outcomes.values(), one_by_one=info.attempt > 1)
         return CallOutcomes(outcomes=tuple(await batch.run()), unknown=tuple(sorted(unknown)))
 
-    async def begin(self, call: HandlerCall, event: Event) -> "asyncio.Task[CallOutcome]":
+    async def begin(
+        self, call: HandlerCall, event: Event, tell_server: _TellServer | None = None
+    ) -> "asyncio.Task[CallOutcome]":
         """Wait for a slot of the handler, and begin the call; or return the one that runs already."""
         key = (call.event_key, call.subscription_id, call.attempt)
         if running := self._running.get(key):
@@ -64,16 +85,21 @@ class Caller:
         if running := self._running.get(key):
             slots.release()
             return running
-        task = asyncio.create_task(self._call(call, event, slots))
+        task = asyncio.create_task(self._call(call, event, slots, tell_server))
         self._running[key] = task
         task.add_done_callback(lambda _: self._running.pop(key, None))
         return task
 
-    async def _call(self, call: HandlerCall, event: Event, slots: asyncio.Semaphore) -> CallOutcome:
+    async def _call(
+        self, call: HandlerCall, event: Event, slots: asyncio.Semaphore, tell_server: _TellServer | None
+    ) -> CallOutcome:
         handler, started_at, start = self._handlers[call.handler], datetime.now(UTC), time.monotonic()
         current.set(CurrentDelivery(delivery_id(call.event_key, call.subscription_id), call.attempt))
         held = _Slot(slots)
+        begun = BegunCall(event_key=call.event_key, subscription_id=call.subscription_id, started_at=started_at)
         try:
+            if tell_server and not await tell_server(begun):
+                raise asyncio.CancelledError  # the call is handed back
             result = await self._result(handler, event, held)
         finally:
             held.release()
@@ -157,9 +183,16 @@ class _Batch:
         calls: Sequence[HandlerCall],
         events: dict[str, Event],
         outcomes: Iterable[CallOutcome],
+        *,
+        one_by_one: bool,
     ) -> None:
+        """`one_by_one`: since a process ended during an earlier try, and one of these calls may be the cause."""
         self._caller, self._events = caller, events
         self._outcomes = list(outcomes)
+        self._turns = asyncio.Lock() if one_by_one else None
+        #: The call that has the turn, from when it begins.
+        self._calling: BegunCall | None = None
+        self._heartbeats = asyncio.Lock()
         self._begun = set[asyncio.Task[CallOutcome]]()
         self._tasks = {asyncio.create_task(self._one(call)) for call in calls}
         #: Those that wait for a slot.
@@ -172,7 +205,7 @@ class _Batch:
         while pending:
             try:
                 _, pending = await asyncio.wait(pending, timeout=HEARTBEAT_SECONDS)
-                activity.heartbeat(CallOutcomes(outcomes=tuple(self._outcomes)))
+                await self._heartbeat()
             except asyncio.CancelledError:
                 self._stop()
                 details = activity.cancellation_details()
@@ -190,11 +223,42 @@ class _Batch:
         with suppress(asyncio.CancelledError):
             # A copy: a function may change its event, and others get the same one.
             event = self._events[call.event_key].model_copy(deep=True)
-            task = await self._caller.begin(call, event)
-            self._begun.add(task)
-            if this:
-                self._waiting.discard(this)
-            self._outcomes.append(await asyncio.shield(task))
+            async with self._turns or nullcontext():
+                try:
+                    task = await self._caller.begin(call, event, self._tell_server if self._turns else None)
+                    self._begun.add(task)
+                    if this:
+                        self._waiting.discard(this)
+                    self._outcomes.append(await asyncio.shield(task))
+                finally:
+                    self._calling = None
+
+    async def _tell_server(self, begun: BegunCall) -> bool:
+        self._calling = begun
+        return await self._heartbeat()
+
+    async def _heartbeat(self) -> bool:
+        """Send what has ended, and in turns what runs; return whether the server has it, and wants the calls to go on.
+
+        The worker sends heartbeats later, and not all of them. In turns the server must know of a call before it begins, so these
+        are sent from here too, one after the other.
+        """
+        async with self._heartbeats:
+            details = CallOutcomes(outcomes=tuple(self._outcomes), calling=self._calling)
+            activity.heartbeat(details)
+            if not self._turns:
+                return True
+            handle = activity.client().get_async_activity_handle(task_token=activity.info().task_token)
+            try:
+                await handle.heartbeat(details, rpc_timeout=HEARTBEAT_TIMEOUT)
+            except AsyncActivityCancelledError:
+                self._stop()
+                return False
+            except RPCError as error:
+                if error.status is RPCStatusCode.NOT_FOUND:
+                    self._stop()  # another try has begun, or the workflow has ended
+                return False
+            return True
 
     def _stop(self) -> None:
         """Begin no more calls."""
@@ -206,6 +270,23 @@ class _Batch:
         """End the calls that run. They are made again elsewhere."""
         for task in self._begun:
             task.cancel()
+
+
+def _is_of(begun: BegunCall, key: _Key) -> bool:
+    return (begun.event_key, begun.subscription_id) == key[:2]
+
+
+def _lost(begun: BegunCall) -> CallOutcome:
+    """The outcome of a call during which the process ended."""
+    _logger.error("the process ended during a call: %s", delivery_id(begun.event_key, begun.subscription_id))
+    return CallOutcome(
+        event_key=begun.event_key,
+        subscription_id=begun.subscription_id,
+        kind=OutcomeKind.DEFERRED,
+        reason=PROCESS_ENDED,
+        started_at=begun.started_at,
+        duration=max((datetime.now(UTC) - begun.started_at).total_seconds(), 0.0),
+    )
 
 
 def _guarded(handler: Handler, event: Event) -> BaseException | None:

@@ -69,6 +69,8 @@ class Result(NamedTuple):
 
 
 DONE = Result(OutcomeKind.DELIVERED, reason="handled")
+#: The reason of a call during which its process was killed, or did not answer for 15 s. The first time, the call is made again.
+PROCESS_ENDED = "the process ended during the call, twice"
 
 
 def result_of(error: BaseException) -> Result:

@@ -16,7 +16,7 @@ from bellwire import Event, Handlers, HandlersConflict, Reject, Retry
 from bellwire.contract import handler_subscription_id
 from bellwire.handlers import current_delivery
 from starter.checkout import CHECKOUT
-from starter.local.processes import Process, environment_without
+from starter.local.processes import Process, ProcessFailed, environment_without
 from tests.acceptance.conftest import System
 
 
@@ -253,6 +253,54 @@ async def test_a_service_that_is_killed_at_random_moments_handles_each_event(sys
 
 async def _registered(system: System, service: str) -> bool:
     return bool(await system.registry.handlers.list(service))
+
+
+KILLER = r"""
+import asyncio, os
+from bellwire import Client, Event, Handlers
+
+handlers = Handlers(service="killer")
+
+@handlers.on("killer.now", retry_schedule=["0.2s"])
+def work(event: Event) -> None:
+    os.write(1, f"in_work {event.id}\n".encode())
+    if event.id == "kills":
+        os._exit(1)
+
+async def main() -> None:
+    await handlers.run(await Client.connect())
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.slow
+async def test_a_function_that_ends_its_process_is_exhausted_and_what_is_beside_it_is_handled(
+    system: System, tmp_path: Path
+) -> None:
+    program, logs = tmp_path / "killer.py", [tmp_path / "0.log"]
+    program.write_text(KILLER)
+    service = await start_service(system, program, logs[0])
+    try:
+        await service.until(lambda: _registered(system, "killer"), timeout=30)
+        events = [Event(source="/tests", type="killer.now", id=name) for name in ("before", "kills", "after")]
+        waiting = asyncio.create_task(system.client.wait_many(await system.client.publish_many(events), timeout=150))
+        while not waiting.done():  # what starts it again has no limit
+            ended = asyncio.create_task(service.ended())
+            await asyncio.wait({waiting, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if not ended.cancel():
+                assert isinstance(ended.exception(), ProcessFailed)
+                logs.append(tmp_path / f"{len(logs)}.log")
+                service = await start_service(system, program, logs[-1])
+        before, kills, after = waiting.result()
+    finally:
+        await service.stop(grace=10)
+    assert (before.counts.delivered, after.counts.delivered) == (1, 1)
+    assert (kills.counts.exhausted, kills.failed[0].attempts) == (1, 2)
+    assert kills.failed[0].reason == "the process ended during the call, twice"
+    attempts = [len(await system.registry.attempts.list(each.key)) for each in events]
+    assert attempts == [1, 2, 1], "the others use up nothing"
+    assert calls(logs)["in_work kills"] == 4
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Declaring handlers in code, and what their functions say by returning and raising."""
 
 import asyncio
+import dataclasses
 import functools
 import os
 import subprocess
@@ -14,10 +15,12 @@ from typing import Any
 
 import pytest
 from temporalio.activity import ActivityCancellationDetails
+from temporalio.client import AsyncActivityCancelledError
+from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import ActivityEnvironment
 
 from bellwire import Event, Handlers, Reject, Retry
-from bellwire.contract import CallOutcomes, HandlerCall, HandlerCalls, handler_subscription_id
+from bellwire.contract import BegunCall, CallOutcomes, HandlerCall, HandlerCalls, handler_subscription_id
 from bellwire.deliveries import OutcomeKind
 from bellwire.errors import SubscriptionInvalid
 from bellwire.handlers import current_delivery
@@ -314,6 +317,81 @@ async def test_what_ended_before_a_crash_is_not_called_again() -> None:
     result = await call(declared(work), events, environment=environment)
     assert len(result.outcomes) == 3
     assert called == ["0", "1", "2"]
+
+
+class Heartbeats:
+    """A client that keeps the heartbeats which the server has got."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.details, self._error = list[CallOutcomes](), error
+
+    def get_async_activity_handle(self, *, task_token: bytes) -> "Heartbeats":
+        return self
+
+    async def heartbeat(self, details: CallOutcomes, *, rpc_timeout: timedelta) -> None:
+        await asyncio.sleep(0)
+        if self._error:
+            raise self._error
+        self.details.append(details)
+
+
+def later_try(heartbeats: Heartbeats, *details: CallOutcomes) -> ActivityEnvironment:
+    """Of an activity whose process ended after it had sent these details."""
+    environment = ActivityEnvironment(client=heartbeats)  # type: ignore[arg-type]
+    sent = [each.model_dump(mode="json") for each in details]
+    environment.info = dataclasses.replace(environment.info, attempt=2, heartbeat_details=sent)
+    return environment
+
+
+async def test_after_a_crash_the_server_knows_of_each_call_before_it_begins() -> None:
+    heartbeats, events, seen = Heartbeats(), [event(id=str(number)) for number in range(3)], []
+
+    async def work(event: Event) -> None:
+        known = heartbeats.details[-1]
+        seen.append((known.calling and known.calling.event_key, len(known.outcomes)))
+        await asyncio.sleep(0)
+
+    result = await call(declared(work), events, environment=later_try(heartbeats))
+    assert seen == [(each.key, number) for number, each in enumerate(events)]
+    assert [each.kind for each in result.outcomes] == [OutcomeKind.DELIVERED] * 3
+    assert heartbeats.details[-1].calling is None, "nothing runs any more"
+
+
+async def test_the_call_during_which_the_process_ended_again_is_an_attempt_and_the_others_are_made() -> None:
+    called, events = [], [event(id=str(number)) for number in range(3)]
+
+    async def work(event: Event) -> None:
+        called.append(event.id)
+
+    began = BegunCall(
+        event_key=events[1].key, subscription_id="s", started_at=datetime.now(UTC) - timedelta(seconds=20)
+    )
+    environment = later_try(Heartbeats(), CallOutcomes(calling=began))
+    outcomes = {each.event_key: each for each in (await call(declared(work), events, environment=environment)).outcomes}
+    lost = outcomes.pop(events[1].key)
+    assert (lost.kind, lost.reason) == (OutcomeKind.DEFERRED, "the process ended during the call, twice")
+    assert lost.started_at == began.started_at
+    assert 20 <= lost.duration < 30
+    assert [each.kind for each in outcomes.values()] == [OutcomeKind.DELIVERED] * 2
+    assert called == ["0", "2"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        AsyncActivityCancelledError(ActivityCancellationDetails(cancel_requested=True)),
+        RPCError("gone", RPCStatusCode.NOT_FOUND, b""),
+        RPCError("down", RPCStatusCode.UNAVAILABLE, b""),
+    ],
+)
+async def test_no_call_begins_that_the_server_does_not_know_of(error: Exception) -> None:
+    called = []
+
+    async def work(event: Event) -> None:
+        called.append(event.id)
+
+    result = await call(declared(work), [event(id="1"), event(id="2")], environment=later_try(Heartbeats(error)))
+    assert (result.outcomes, called) == ((), [])
 
 
 def test_a_function_that_does_not_return_keeps_no_process_from_ending() -> None:

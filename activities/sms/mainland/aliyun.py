@@ -11,8 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
-from activities.providers.http import ProviderResponse, call, parse_object
-from activities.sms.http_responses import provider_id_of
+from activities.providers.http import ProviderResponse, call, object_in, parse_object, provider_id_of
 from activities.sms.mainland.config import AliyunConfig, NamedTemplate
 from activities.sms.mainland.meanings import (
     ACCOUNT,
@@ -151,8 +150,8 @@ class AliyunProvider(MainlandProvider[AliyunConfig]):
 
     def _listed(self, response: ProviderResponse) -> tuple[str, Any, CodeMeaning]:
         document = parse_object(response.text)
-        code, found = str(document.get("Code", "")), document.get("SmsSendDetailDTOs")
-        rows = found.get("SmsSendDetailDTO") if code == "OK" and isinstance(found, dict) else None
+        code = str(document.get("Code", ""))
+        rows = object_in(document, "SmsSendDetailDTOs").get("SmsSendDetailDTO") if code == "OK" else None
         return code, rows, classify(response.status, code)
 
     async def _call(self, action: str, parameters: Mapping[str, str]) -> ProviderResponse:

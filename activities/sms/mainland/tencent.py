@@ -11,8 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
-from activities.providers.http import ProviderResponse, call, parse_object
-from activities.sms.http_responses import provider_id_of
+from activities.providers.http import ProviderResponse, call, object_in, parse_object, provider_id_of
 from activities.sms.mainland.config import OrderedTemplate, TencentConfig
 from activities.sms.mainland.meanings import (
     ACCOUNT,
@@ -190,8 +189,7 @@ class TencentProvider(MainlandProvider[TencentConfig]):
 
 def _parsed(text: str) -> tuple[str, dict[str, Any]]:
     """The code of an error of the whole request, empty without one, and what Response holds."""
-    found = parse_object(text).get("Response")
-    document: dict[str, Any] = found if isinstance(found, dict) else {}
+    document = object_in(parse_object(text), "Response")
     error = document.get("Error")
     return str(error.get("Code", "unknown")) if isinstance(error, dict) else "", document
 

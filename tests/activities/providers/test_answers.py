@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from activities.providers.answers import DELIVERED, GONE, OPERATOR
+from activities.providers.answers import DELIVERED, GONE
 from activities.providers.http import ProviderResponse
 from activities.providers.token_calls import answer_of
 from activities.sending.redaction import url_secrets
@@ -44,18 +44,18 @@ def response(body: Any, status: int = 200, retry_after: float | None = None) -> 
     ],
 )
 def test_only_a_code_of_success_is_success(status: int, body: Any, kind: str) -> None:
-    assert answer_of(response(body, status), "errcode", CODES, OPERATOR).meaning.kind is OutcomeKind(kind)
+    assert answer_of(response(body, status), "errcode", CODES).meaning.kind is OutcomeKind(kind)
 
 
 def test_an_answer_without_a_code_may_say_how_long_to_wait() -> None:
-    meaning = answer_of(response("busy", 503, 30), "errcode", CODES, OPERATOR).meaning
+    meaning = answer_of(response("busy", 503, 30), "errcode", CODES).meaning
     assert (meaning.kind, meaning.wait) == (OutcomeKind.DEFERRED, 30)
-    limited = answer_of(response("busy", 429), "errcode", CODES, OPERATOR).meaning
+    limited = answer_of(response("busy", 429), "errcode", CODES).meaning
     assert (limited.wait, limited.throttle) == (60, True)
 
 
 def test_a_code_may_be_in_another_field() -> None:
-    answer = answer_of(response({"StatusCode": 0}), "code", CODES, OPERATOR, or_field="StatusCode")
+    answer = answer_of(response({"StatusCode": 0}), "code", CODES, or_field="StatusCode")
     assert answer.meaning is DELIVERED
 
 
