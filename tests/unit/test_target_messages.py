@@ -74,7 +74,11 @@ def browser(endpoint: str = ENDPOINT, p256dh: str = POINT, auth: str = AUTH, **o
         (browser(f"https://a.example:{PRIVATE}/1"), "push.web.endpoint", "is not a valid URL"),
         (hook("slack", f"https://hooks.slack.com/{PRIVATE}"), "slack.webhook", INCOMPLETE + "an incoming webhook"),
         (hook("slack", f"https://app.slack.com/services/T0/B0/{PRIVATE}"), "slack.webhook", INCOMPLETE),
-        (hook("slack", f"https://hooks.slack.com/services/T0/B0/{PRIVATE} "), "slack.webhook", "begins or ends with white space"),
+        (
+            hook("slack", f"https://hooks.slack.com/services/T0/B0/{PRIVATE} "),
+            "slack.webhook",
+            "begins or ends with white space",
+        ),
         (hook("slack", f"http://hooks.slack.com/services/T0/B0/{PRIVATE}"), "slack.webhook", "write https"),
         (hook("slack", PRIVATE), "slack.webhook", "such as https://hooks.slack.com/services/T0/B0/x"),
         (hook("slack", 7), "slack.webhook", "must be a string; write the number in quotes"),  # type: ignore[arg-type]
