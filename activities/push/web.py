@@ -28,8 +28,9 @@ from activities.providers.answers import (
     busy,
     outcome_of,
 )
+from activities.providers.private_keys import p256_key
 from activities.push.content import PushContent
-from activities.push.encryption import base64url, encrypt, from_base64url, private_key, public_bytes, signed_token
+from activities.push.encryption import base64url, encrypt, from_base64url, public_bytes, signed_token
 from activities.sending.exchanges import note_exchange
 from activities.sending.redaction import Reply, http_exchange, url_secrets, without_secrets
 from bellwire.deliveries import Outcome, OutcomeKind
@@ -69,7 +70,7 @@ class WebPush:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._session, self._egress, self._hosts, self._timeout = session, egress, hosts, timeouts(timeout)
-        self._keys = {name: (private_key(each.private_key.get_secret_value()), each) for name, each in keys.items()}
+        self._keys = {name: (p256_key(each.private_key.get_secret_value()), each) for name, each in keys.items()}
         self._clock = clock
         #: Authorization by key and push service, and when it ends.
         self._tokens: dict[tuple[str, str], tuple[str, float]] = {}
