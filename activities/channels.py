@@ -8,7 +8,6 @@ from typing import Protocol
 from pydantic import SecretStr
 
 from activities.chat.account_channel import AccountChannel
-from activities.chat.channel import ChatParts
 from activities.chat.opening import open_chat
 from activities.egress.download import Downloader
 from activities.email.attachments import attachment_fetch
@@ -17,6 +16,7 @@ from activities.poll.channel import PollChannel
 from activities.providers.accounts import Accounts
 from activities.providers.hooks import Hooks
 from activities.providers.http import provider_session
+from activities.providers.parts import ProviderParts
 from activities.push.opening import open_push
 from activities.rendering.renderer import Renderer
 from activities.rendering.tenant_renderer import TenantRenderer
@@ -73,19 +73,8 @@ async def open_channels(
         accounts = Accounts.read(settings.accounts, settings.account_secrets)
         providers = await stack.enter_async_context(provider_session())
         hooks = Hooks(untrusted, egress, timeout=settings.webhook_timeout)
-        parts = ChatParts(hooks=hooks, session=providers, renderer=renderer, registry=registry)
-        push = await stack.enter_async_context(
-            open_push(
-                accounts,
-                registry,
-                renderer,
-                untrusted,
-                egress,
-                providers,
-                hosts=settings.push_hosts,
-                timeout=settings.webhook_timeout,
-            )
-        )
+        parts = ProviderParts(hooks=hooks, session=providers, renderer=renderer, registry=registry)
+        push = await stack.enter_async_context(open_push(accounts, parts, hosts=settings.push_hosts))
         chats = open_chat(accounts, parts)
         attempts: dict[Channel, ChannelAttempt] = {
             Channel.EMAIL: (await stack.enter_async_context(open_email(settings, renderer, fetch))).attempt,
@@ -94,7 +83,7 @@ async def open_channels(
             Channel.PUSH: push.attempt,
             **{channel: each.attempt for channel, each in chats.items()},
             Channel.POLL: PollChannel(registry).attempt,
-            Channel.WECHAT: WechatChannel(providers, renderer, accounts.wechat, registry).attempt,
+            Channel.WECHAT: WechatChannel(parts, accounts.wechat).attempt,
         }
         recalls = {channel: each.take_back for channel, each in chats.items() if isinstance(each, AccountChannel)}
         senders = {

@@ -1,7 +1,7 @@
 """Client: publishes events and follows them. It connects to Temporal only, and needs neither the registry nor workflow code."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self, overload
 
@@ -28,7 +28,7 @@ from bellwire.keys.keyring import KeyRing
 from bellwire.receipts import DeprecationLog, EventReference, Receipt, Status, address_of
 from bellwire.temporal.connection import connect, translated
 from bellwire.temporal.group_commit import GroupCommit, Lookup
-from bellwire.temporal.publications import Publication, many_events, one_event, publications
+from bellwire.temporal.publications import Publication, ScheduledKeys, many_events, one_event, publications
 from bellwire.temporal.start_times import Delay, DeliverAt, start_time
 from bellwire.temporal.statuses import Statuses
 from bellwire.temporal.workers import answered
@@ -71,6 +71,7 @@ class Client:
         self._statuses = Statuses(temporal)
         self._catalog = catalog
         self._deprecations = DeprecationLog()
+        self._scheduled = ScheduledKeys()
         self._commits = GroupCommit(self._start, lookup=lookup) if batching else None
 
     @overload
@@ -133,9 +134,11 @@ class Client:
         event, starts_at = one_event(event), start_time(delay, deliver_at)
         if self._catalog is not None:
             self._catalog.check(event)
+        if starts_at:
+            self._scheduled.add([event])
         if starts_at and self._commits and (known := await self._commits.find(event)):
             return self._noted(event, known)
-        if starts_at or self._commits is None:
+        if self._commits is None or event.key in self._scheduled:
             return (await self.publish_many([event], deliver_at=starts_at))[0]
         return self._noted(event, await self._commits.publish(event))
 
@@ -155,6 +158,10 @@ class Client:
         if self._catalog is not None:
             for position, event in enumerate(events):
                 self._catalog.check(event, place=f"events[{position}]")
+        alone: Container[str] = self._scheduled
+        if starts_at:
+            alone = {event.key for event in events}
+            self._scheduled.add(events)
         slots = asyncio.Semaphore(CONCURRENCY)
         unavailable: list[TemporalUnavailable] = []
 
@@ -168,9 +175,7 @@ class Client:
                     unavailable.append(error)
                     raise
 
-        results = await asyncio.gather(
-            *map(start, publications(events, apart=starts_at is not None)), return_exceptions=True
-        )
+        results = await asyncio.gather(*map(start, publications(events, alone=alone)), return_exceptions=True)
         started: dict[str, tuple[str, bool]] = {}
         for result in results:
             if isinstance(result, BaseException):

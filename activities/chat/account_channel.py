@@ -8,11 +8,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar, Generic, TypeVar, cast
 
-from activities.chat.channel import AnyTarget, ChatChannel, ChatParts
+from activities.chat.channel import AnyTarget, ChatChannel
 from activities.chat.content import ChatContent
 from activities.providers.accounts import Account
 from activities.providers.answers import DELIVERED, Meaning, no_account
 from activities.providers.http import ProviderResponse, call, limits
+from activities.providers.parts import ProviderParts
 from activities.providers.token_calls import UNANSWERED, ApiAnswer, outcome_of_call, unanswered
 from activities.sending.recalls import RecallAnswer
 from bellwire.contract import RecallResult
@@ -48,7 +49,7 @@ class AccountChannel(ChatChannel[AnyTarget], Generic[AnyTarget, AnyAccount]):
     #: How long messages can be taken back, where the provider's refusal does not say that it is too late.
     recall_window: ClassVar[timedelta | None] = None
 
-    def __init__(self, parts: ChatParts, accounts: Mapping[str, AnyAccount]) -> None:
+    def __init__(self, parts: ProviderParts, accounts: Mapping[str, AnyAccount]) -> None:
         super().__init__(parts)
         self._accounts = accounts
 

@@ -5,33 +5,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Generic, TypeVar, cast
 
-import aiohttp
-
 from activities.chat.content import ChatContent, chat_content
 from activities.providers.answers import blocked, outcome_of, suppressed_outcome
-from activities.providers.hooks import HookFailed, Hooks
+from activities.providers.hooks import HookFailed
 from activities.providers.http import ProviderResponse
+from activities.providers.parts import ProviderParts
 from activities.providers.token_calls import ApiAnswer
-from activities.rendering.renderer import Renderer
 from bellwire.deliveries import Outcome
 from bellwire.errors import TemplateInvalid
-from bellwire.registry import Registry
 from bellwire.sends import SendRequest
 from bellwire.targets import ChannelTarget
 
 AnyTarget = TypeVar("AnyTarget", bound=ChannelTarget)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ChatParts:
-    """What chat channels are made of."""
-
-    #: Posts to the URLs of tenants.
-    hooks: Hooks
-    #: Calls the APIs of providers.
-    session: aiohttp.ClientSession
-    renderer: Renderer
-    registry: Registry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +33,7 @@ class ChatChannel(ABC, Generic[AnyTarget]):
     #: The provider, as people write it.
     name: ClassVar[str]
 
-    def __init__(self, parts: ChatParts) -> None:
+    def __init__(self, parts: ProviderParts) -> None:
         self._parts = parts
 
     async def attempt(self, request: SendRequest) -> Outcome:

@@ -15,11 +15,12 @@ from typing import Any
 from urllib.parse import quote
 
 from activities.chat.account_channel import AccountChannel
-from activities.chat.channel import ChatParts, HookPost
+from activities.chat.channel import HookPost
 from activities.chat.content import ChatContent
 from activities.providers.accounts import DingtalkAccount
 from activities.providers.answers import CONTENT, DELIVERED, GONE, HOOK_GONE, RENEW, TRANSIENT, Meaning, busy
 from activities.providers.http import ProviderResponse, object_in, provider_id_of
+from activities.providers.parts import ProviderParts
 from activities.providers.token_calls import ApiAnswer, answer_of, with_token
 from activities.providers.token_requests import TokenRequest, tokens_by_account
 from activities.rendering.text import shortened, shortened_bytes
@@ -74,7 +75,7 @@ class DingtalkChannel(AccountChannel[DingtalkTarget, DingtalkAccount]):
     recall_window = timedelta(hours=24)
 
     def __init__(
-        self, parts: ChatParts, accounts: Mapping[str, DingtalkAccount], *, clock: Callable[[], float] = time.time
+        self, parts: ProviderParts, accounts: Mapping[str, DingtalkAccount], *, clock: Callable[[], float] = time.time
     ) -> None:
         super().__init__(parts, accounts)
         self._clock = clock

@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from activities.chat.account_channel import AccountChannel, MessageGone, TooLate
-from activities.chat.channel import ChatParts, HookPost
+from activities.chat.channel import HookPost
 from activities.chat.content import ChatContent
 from activities.providers.accounts import FeishuAccount
 from activities.providers.answers import CONTENT, DELIVERED, GONE, HOOK_GONE, OPERATOR, RENEW, Meaning, busy
 from activities.providers.http import ProviderResponse, object_in, provider_id_of
+from activities.providers.parts import ProviderParts
 from activities.providers.token_calls import ApiAnswer, answer_of, with_token
 from activities.providers.token_requests import TokenRequest, tokens_by_account
 from activities.rendering.text import shortened
@@ -58,7 +59,7 @@ class FeishuChannel(AccountChannel[FeishuTarget, FeishuAccount]):
     name = "Feishu"
 
     def __init__(
-        self, parts: ChatParts, accounts: Mapping[str, FeishuAccount], *, clock: Callable[[], float] = time.time
+        self, parts: ProviderParts, accounts: Mapping[str, FeishuAccount], *, clock: Callable[[], float] = time.time
     ) -> None:
         super().__init__(parts, accounts)
         self._clock = clock

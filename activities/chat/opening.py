@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from activities.chat.channel import ChatChannel, ChatParts
+from activities.chat.channel import ChatChannel
 from activities.chat.dingtalk import DingtalkChannel
 from activities.chat.feishu import FeishuChannel
 from activities.chat.slack import SlackChannel
@@ -10,10 +10,11 @@ from activities.chat.teams import TeamsChannel
 from activities.chat.telegram import TelegramChannel
 from activities.chat.wecom import WecomChannel
 from activities.providers.accounts import Accounts
+from activities.providers.parts import ProviderParts
 from bellwire.targets import Channel
 
 
-def open_chat(accounts: Accounts, parts: ChatParts) -> dict[Channel, ChatChannel[Any]]:
+def open_chat(accounts: Accounts, parts: ProviderParts) -> dict[Channel, ChatChannel[Any]]:
     """Every chat channel, with the accounts that it sends by."""
     return {
         Channel.DINGTALK: DingtalkChannel(parts, accounts.dingtalk),

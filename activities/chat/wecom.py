@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from activities.chat.account_channel import AccountChannel
-from activities.chat.channel import ChatParts, HookPost
+from activities.chat.channel import HookPost
 from activities.chat.content import ChatContent
 from activities.providers.accounts import WecomAccount
 from activities.providers.answers import (
@@ -21,6 +21,7 @@ from activities.providers.answers import (
     busy,
 )
 from activities.providers.http import ProviderResponse, provider_id_of
+from activities.providers.parts import ProviderParts
 from activities.providers.token_calls import ApiAnswer, answer_of, with_token
 from activities.providers.token_requests import TokenRequest, tokens_by_account
 from activities.rendering.text import shortened_bytes
@@ -52,7 +53,7 @@ class WecomChannel(AccountChannel[WecomTarget, WecomAccount]):
     name = "WeCom"
     recall_window = timedelta(hours=24)
 
-    def __init__(self, parts: ChatParts, accounts: Mapping[str, WecomAccount]) -> None:
+    def __init__(self, parts: ProviderParts, accounts: Mapping[str, WecomAccount]) -> None:
         super().__init__(parts, accounts)
         self._tokens = tokens_by_account(parts.session, parts.registry, "wecom", accounts, _token_request)
 

@@ -1,7 +1,8 @@
-"""Hooks: POSTs of JSON to URLs that tenants choose and that are credentials themselves, such as those of chat rooms."""
+"""Hooks: POSTs to URLs that tenants choose and that are credentials themselves, such as those of chat rooms and browsers."""
 
 import json
 import time
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -39,24 +40,33 @@ class Hooks:
 
     async def post(self, url: str, content: Any, *, delivery: str) -> ProviderResponse:
         """Post `content` as JSON, and note the exchange without the URL's path and query. Raises HookFailed."""
+        body = json.dumps(content, ensure_ascii=False).encode()
+        headers = {"content-type": "application/json; charset=utf-8"}
+        return await self.post_bytes(url, body, headers, noted=body, delivery=delivery)
+
+    async def post_bytes(
+        self, url: str, body: bytes, headers: Mapping[str, str], *, noted: bytes, delivery: str
+    ) -> ProviderResponse:
+        """The same for any body. `noted` stands for it in the exchange."""
         try:
             checked = self._egress.checked(url)
         except EgressRefused as refusal:
             raise HookFailed(Outcome(kind=OutcomeKind.REJECTED, reason=refusal.reason)) from None
-        body = json.dumps(content, ensure_ascii=False).encode()
-        headers = {**COMMON_HEADERS, "content-type": "application/json; charset=utf-8"}
+        headers = {**COMMON_HEADERS, **headers}
         dialled = self._egress.dialling()
         shown = f"{urlsplit(url).scheme}://{urlsplit(url).netloc}/{REDACTED}"
         secrets = url_secrets(url)
-        note = partial(http_exchange, "POST", shown, headers, body, known=secrets)
+        note = partial(http_exchange, "POST", shown, headers, noted)
         try:
             async with self._session.post(
                 checked, data=body, headers=headers, allow_redirects=False, timeout=self._timeout
             ) as response:
                 self._egress.check_forwarded(response)
                 start = await read_start(response, RESPONSE_BYTES)
+                # With the URL of a message that a push service keeps, anybody can delete it.
+                secrets += url_secrets(response.headers.get("location", ""))
                 reply = Reply(response.status, response.reason, response.headers, start)
-                note_exchange(partial(note, reply, private=dialled.private))
+                note_exchange(partial(note, reply, private=dialled.private, known=secrets))
                 return ProviderResponse(
                     status=response.status,
                     headers=response.headers,
@@ -66,6 +76,6 @@ class Hooks:
                 )
         except CLIENT_ERRORS as error:
             if dialled.private or not is_before_sending(error):
-                note_exchange(partial(note, None, private=dialled.private))
+                note_exchange(partial(note, None, private=dialled.private, known=secrets))
             # The client's error names the address, so it is not chained.
             raise HookFailed(redact(classify_sent(error), error, dialled, delivery=delivery)) from None

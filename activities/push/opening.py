@@ -3,37 +3,24 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import aiohttp
-
-from activities.egress.policy import Egress
 from activities.providers.accounts import Accounts
+from activities.providers.parts import ProviderParts
 from activities.push.apns import Apns
 from activities.push.channel import PushChannel
 from activities.push.fcm import Fcm
 from activities.push.web import WebPush
-from activities.rendering.renderer import Renderer
-from bellwire.registry import Registry
 
 
 @asynccontextmanager
-async def open_push(
-    accounts: Accounts,
-    registry: Registry,
-    renderer: Renderer,
-    untrusted: aiohttp.ClientSession,
-    egress: Egress,
-    session: aiohttp.ClientSession,
-    *,
-    hosts: tuple[str, ...],
-    timeout: float,
-) -> AsyncIterator[PushChannel]:
+async def open_push(accounts: Accounts, parts: ProviderParts, *, hosts: tuple[str, ...]) -> AsyncIterator[PushChannel]:
     """The channel; leaving closes the connections to Apple. `hosts`: patterns of the push services that browsers may have.
 
     Raises ValueError, which names the account, if a key is not valid.
     """
-    web = WebPush(untrusted, egress, accounts.vapid, hosts=hosts, timeout=timeout)
+    web = WebPush(parts.hooks, accounts.vapid, hosts=hosts)
+    fcm = Fcm(parts.session, accounts.fcm, parts.registry)
     apns = Apns(accounts.apns)
     try:
-        yield PushChannel(renderer, web, Fcm(session, accounts.fcm, registry), apns)
+        yield PushChannel(parts.renderer, web, fcm, apns)
     finally:
         await apns.close()

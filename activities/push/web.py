@@ -4,16 +4,8 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from urllib.parse import urlsplit
 
-import aiohttp
-from yarl import URL
-
-from activities.egress.capped import read_start
-from activities.egress.failures import CLIENT_ERRORS, COMMON_HEADERS, classify_sent, is_before_sending, redact
-from activities.egress.policy import Egress, EgressRefused, timeouts
-from activities.egress.retry_after import retry_after
 from activities.providers.accounts import VapidKey
 from activities.providers.answers import (
     CONTENT,
@@ -28,13 +20,12 @@ from activities.providers.answers import (
     busy,
     outcome_of,
 )
+from activities.providers.hooks import HookFailed, Hooks
 from activities.providers.private_keys import p256_key
+from activities.providers.token_calls import ApiAnswer
 from activities.push.content import PushContent
 from activities.push.encryption import base64url, encrypt, from_base64url, public_bytes, signed_token
-from activities.sending.exchanges import note_exchange
-from activities.sending.redaction import Reply, http_exchange, url_secrets, without_secrets
 from bellwire.deliveries import Outcome, OutcomeKind
-from bellwire.exchanges import REDACTED
 from bellwire.sends import SendRequest
 from bellwire.targets.push import WebPush as Browser
 from bellwire.targets.push import is_push_host
@@ -52,24 +43,20 @@ STATUSES: Mapping[int, Meaning] = {
 TOKEN_LIFE = 12 * 3600
 #: Tokens that are kept, one for each key and push service.
 MAX_TOKENS = 1_000
-#: Bytes of a push service's answer that are read.
-RESPONSE_BYTES = 4096
 
 
 class WebPush:
-    """Sends by the VAPID keys of `keys`, through `session`, to push services whose host `hosts` allows."""
+    """Sends by the VAPID keys of `keys` to push services whose host `hosts` allows."""
 
     def __init__(
         self,
-        session: aiohttp.ClientSession,
-        egress: Egress,
+        hooks: Hooks,
         keys: Mapping[str, VapidKey],
         *,
         hosts: tuple[str, ...],
-        timeout: float,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._session, self._egress, self._hosts, self._timeout = session, egress, hosts, timeouts(timeout)
+        self._hooks, self._hosts = hooks, hosts
         self._keys = {name: (p256_key(each.private_key.get_secret_value()), each) for name, each in keys.items()}
         self._clock = clock
         #: Authorization by key and push service, and when it ends.
@@ -83,10 +70,6 @@ class WebPush:
             reason = "push service not allowed"
             return Outcome(kind=OutcomeKind.REJECTED, reason=reason)
         try:
-            url = self._egress.checked(browser.endpoint)
-        except EgressRefused as refusal:
-            return Outcome(kind=OutcomeKind.REJECTED, reason=refusal.reason)
-        try:
             body = encrypt(
                 _payload(content),
                 p256dh=from_base64url(browser.keys.p256dh.get_secret_value()),
@@ -95,7 +78,6 @@ class WebPush:
         except ValueError:
             return outcome_of(CONTENT, "push cannot be encrypted", request)
         headers = {
-            **COMMON_HEADERS,
             "content-encoding": "aes128gcm",
             "content-type": "application/octet-stream",
             "ttl": str(content.kept),
@@ -103,41 +85,22 @@ class WebPush:
             # A later attempt, or an event that replaces this one, replaces what is not delivered yet. At most 32 characters.
             "topic": base64url(hashlib.sha256(content.notice_id.encode()).digest())[:32],
         }
-        post = partial(self._post, request, browser, url, body)
         authorization = self._authorization(account, browser.endpoint)
-        meaning, outcome = await post({**headers, "authorization": authorization})
-        if meaning is not None and meaning.renew:
-            authorization = self._authorization(account, browser.endpoint, rejected=authorization)
-            _, outcome = await post({**headers, "authorization": authorization})
-        return outcome
-
-    async def _post(
-        self, request: SendRequest, browser: Browser, url: URL, body: bytes, headers: Mapping[str, str]
-    ) -> tuple[Meaning | None, Outcome]:
-        """What the answer means, None without one, and the outcome."""
-        dialled = self._egress.dialling()
-        shown = f"https://{urlsplit(browser.endpoint).hostname}/{REDACTED}"
-        secrets = url_secrets(browser.endpoint)
-        note = partial(http_exchange, "POST", shown, headers, b"")
         try:
-            async with self._session.post(
-                url, data=body, headers=headers, allow_redirects=False, timeout=self._timeout
-            ) as response:
-                self._egress.check_forwarded(response)
-                start = await read_start(response, RESPONSE_BYTES)
-                # With the URL of the message, anybody can delete it.
-                secrets += url_secrets(response.headers.get("location", ""))
-                reply = Reply(response.status, response.reason, response.headers, start)
-                note_exchange(partial(note, reply, private=dialled.private, known=secrets))
-                code, wait = response.status, retry_after(response.headers.get("retry-after"), now=self._clock())
-                meaning = STATUSES.get(code, TRANSIENT if code >= 300 else UNKNOWN).after(wait)
-        except CLIENT_ERRORS as error:
-            if dialled.private or not is_before_sending(error):
-                note_exchange(partial(note, None, private=dialled.private))
-            return None, redact(classify_sent(error), error, dialled, delivery=request.id)
-        # Not the message's Location as its id, either.
-        text = without_secrets(start.decode(errors="replace"), secrets)
-        return meaning, outcome_of(meaning, f"Web Push {code}", request, response=text)
+            answer = await self._post(request, browser, body, {**headers, "authorization": authorization})
+            if answer.meaning.renew:
+                authorization = self._authorization(account, browser.endpoint, rejected=authorization)
+                answer = await self._post(request, browser, body, {**headers, "authorization": authorization})
+        except HookFailed as failure:
+            return failure.outcome
+        code = answer.code
+        return outcome_of(answer.meaning, f"Web Push {code}", request, response=answer.text)
+
+    async def _post(self, request: SendRequest, browser: Browser, body: bytes, headers: Mapping[str, str]) -> ApiAnswer:
+        response = await self._hooks.post_bytes(browser.endpoint, body, headers, noted=b"", delivery=request.id)
+        code = response.status
+        meaning = STATUSES.get(code, TRANSIENT if code >= 300 else UNKNOWN).after(response.retry_after)
+        return ApiAnswer(meaning=meaning, code=str(code), text=response.shown)
 
     def _authorization(self, account: str, endpoint: str, *, rejected: str | None = None) -> str:
         """VAPID: a token for this push service, which is reused until half of its life is over, or it is rejected."""

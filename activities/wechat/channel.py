@@ -11,20 +11,17 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
-import aiohttp
-
 from activities.providers.accounts import WechatAccount
 from activities.providers.answers import DELIVERED, blocked, no_account, outcome_of, suppressed_outcome
 from activities.providers.http import call, limits, provider_id_of
+from activities.providers.parts import ProviderParts
 from activities.providers.token_calls import ApiAnswer, answer_of, outcome_of_call, with_token
 from activities.providers.tokens import Tokens
-from activities.rendering.renderer import Renderer
 from activities.wechat.codes import CODES, DAY_QUOTA, NO_GRANT, NOT_GRANTED, REPEATED, until_next_day
 from activities.wechat.fields import fields_of
 from activities.wechat.tokens import WechatTokens
 from bellwire.deliveries import DeliveryState, Outcome, OutcomeKind
 from bellwire.errors import RegistryUnavailable, TemplateInvalid
-from bellwire.registry import Registry
 from bellwire.registry.providers.wechat_grants import Grantee
 from bellwire.sends import SendRequest
 from bellwire.targets import WechatKind, WechatTarget
@@ -44,17 +41,17 @@ class WechatChannel:
 
     def __init__(
         self,
-        session: aiohttp.ClientSession,
-        renderer: Renderer,
+        parts: ProviderParts,
         accounts: Mapping[str, WechatAccount],
-        registry: Registry,
         *,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._session, self._renderer, self._accounts, self._clock = session, renderer, accounts, clock
-        self._registry = registry
-        self._issuers = {name: WechatTokens(session, account) for name, account in accounts.items()}
-        self._tokens = {name: Tokens(registry, "wechat", name, each.issue) for name, each in self._issuers.items()}
+        self._parts = parts
+        self._accounts, self._clock = accounts, clock
+        self._issuers = {name: WechatTokens(parts.session, account) for name, account in accounts.items()}
+        self._tokens = {
+            name: Tokens(parts.registry, "wechat", name, each.issue) for name, each in self._issuers.items()
+        }
 
     async def attempt(self, request: SendRequest) -> Outcome:
         """Send the message once. Whatever WeChat does is an outcome, never an exception."""
@@ -63,7 +60,7 @@ class WechatChannel:
         if outcome := suppressed_outcome(request):
             return outcome
         try:
-            fields = fields_of(await self._renderer.text(request, "wechat.json"))
+            fields = fields_of(await self._parts.renderer.text(request, "wechat.json"))
         except TemplateInvalid as error:
             return blocked(str(error))
         account = self._accounts.get(target.account)
@@ -72,7 +69,7 @@ class WechatChannel:
         # Only callbacks tell what users agree to.
         grantee = Grantee(target.account, target.openid, target.template_id)
         is_counted = target.kind.needs_grant and account.callback_token is not None
-        if is_counted and await self._registry.wechat_grants.get(grantee) == 0:
+        if is_counted and await self._parts.registry.wechat_grants.get(grantee) == 0:
             return outcome_of(NO_GRANT, "no grant", request)
         send = partial(self._send, request, target, _message(request, target, fields))
         outcome = await outcome_of_call("WeChat", request, with_token(self._tokens[target.account], send))
@@ -84,16 +81,16 @@ class WechatChannel:
 
     async def _count(self, grantee: Grantee, outcome: Outcome, *, long_term: bool) -> None:
         if outcome.reason == f"WeChat {NOT_GRANTED}":
-            await self._registry.wechat_grants.clear(grantee)
+            await self._parts.registry.wechat_grants.clear(grantee)
         elif outcome.kind is OutcomeKind.DELIVERED and not long_term:
-            await self._registry.wechat_grants.spend(grantee)
+            await self._parts.registry.wechat_grants.spend(grantee)
 
     async def _send(
         self, request: SendRequest, target: WechatTarget, message: Mapping[str, object], token: str
     ) -> ApiAnswer:
         account = self._accounts[target.account]
         response = await call(
-            self._session,
+            self._parts.session,
             "POST",
             f"{account.url}{PATHS[target.kind]}",
             timeout=limits(account.timeout),

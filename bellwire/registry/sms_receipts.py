@@ -7,28 +7,39 @@ redelivery there is one for each SMS that was sent.
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
-from sqlalchemy import bindparam, case, select
+from sqlalchemy import case, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bellwire.deliveries import Delivery
+from bellwire.deliveries import Delivery, DeliveryKey
 from bellwire.errors import DeliveryNotFound
-from bellwire.registry import suppressions
+from bellwire.registry import deliveries, suppressions
 from bellwire.registry.db.engine import Database
-from bellwire.registry.db.tables import deliveries, sms_receipts
+from bellwire.registry.db.tables import sms_receipts
 from bellwire.sms.receipts import RANKS, SmsReceipt
 from bellwire.suppressions import Suppression
 
 _KEYS = ("event_key", "subscription_id", "provider_id")
-_DELIVERY = select(deliveries.c.event_key).where(
-    deliveries.c.event_key == bindparam("key"), deliveries.c.subscription_id == bindparam("name")
-)
 
 
-async def record(connection: AsyncConnection, receipt: SmsReceipt, *, suppression: Suppression | None = None) -> bool:
-    delivery = await connection.execute(_DELIVERY, {"key": receipt.event_key, "name": receipt.subscription_id})
-    if delivery.first() is None:
-        raise DeliveryNotFound
+async def record_all(
+    connection: AsyncConnection, receipts: Sequence[tuple[SmsReceipt, Suppression | None]]
+) -> list[bool | None]:
+    keys = [DeliveryKey(receipt.event_key, receipt.subscription_id) for receipt, _ in receipts]
+    existing = await deliveries.by_keys(connection, keys)
+    results: list[bool | None] = [None] * len(receipts)
+    # In one order for all processes, so that two never deadlock.
+    for place in sorted(range(len(receipts)), key=lambda place: (*keys[place], receipts[place][0].provider_id)):
+        if keys[place] in existing:
+            results[place] = await _record(connection, receipts[place][0])
+    await suppressions.add(
+        connection,
+        *(suppression for new, (_, suppression) in zip(results, receipts, strict=True) if new and suppression),
+    )
+    return results
+
+
+async def _record(connection: AsyncConnection, receipt: SmsReceipt) -> bool:
     row = receipt.model_dump()
     row |= {"status": str(receipt.status), "price": None if receipt.price is None else str(receipt.price)}
     insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
@@ -42,10 +53,7 @@ async def record(connection: AsyncConnection, receipt: SmsReceipt, *, suppressio
             where=stored_rank < RANKS[receipt.status],
         )
     )
-    is_new = written.rowcount > 0
-    if is_new and suppression is not None:
-        await suppressions.add(connection, suppression)
-    return is_new
+    return written.rowcount > 0
 
 
 async def of_events(connection: AsyncConnection, event_keys: Iterable[str]) -> list[SmsReceipt]:
@@ -67,7 +75,14 @@ class SmsReceipts:
 
         Raises DeliveryNotFound.
         """
-        return await self._database.write(record, receipt, suppression=suppression)
+        (new,) = await self.record_all([(receipt, suppression)])
+        if new is None:
+            raise DeliveryNotFound
+        return new
+
+    async def record_all(self, receipts: Sequence[tuple[SmsReceipt, Suppression | None]]) -> Sequence[bool | None]:
+        """The same for several in one transaction; None for one whose delivery does not exist."""
+        return await self._database.write(record_all, receipts)
 
     async def of_deliveries(self, deliveries: Sequence[Delivery]) -> dict[str, SmsReceipt]:
         """Return the receipt of the SMS that each delivery sent last, by delivery id."""

@@ -287,6 +287,10 @@ class Subscriptions:
             raise SubscriptionNotFound.of(subscription_id)
         return found[subscription_id]
 
+    async def existing(self, ids: Iterable[str]) -> Mapping[str, Subscription]:
+        """Return the subscriptions that exist, by id."""
+        return {key: each.subscription for key, each in (await self._database.read(by_ids, ids)).items()}
+
     async def list(
         self,
         *,

@@ -74,6 +74,7 @@ async def lift(
     *,
     subscription_id: str | None,
     reason: SuppressionReason | None = None,
+    until: datetime | None = None,
 ) -> bool:
     column = suppressions.c
     statement = delete(suppressions).where(
@@ -84,6 +85,8 @@ async def lift(
         statement = statement.where(column.subscription_id == subscription_id)
     if reason is not None:
         statement = statement.where(column.reason == str(reason))
+    if until is not None:
+        statement = statement.where(column.created_at <= until)
     return (await connection.execute(statement)).rowcount > 0
 
 
@@ -258,12 +261,15 @@ class Suppressions:
         *,
         subscription_id: str | None = None,
         reason: SuppressionReason | None = None,
+        until: datetime | None = None,
     ) -> bool:
         """Remove the suppressions of an address, of one subscription or of all; return whether there were any.
 
-        With `reason`, only those with this reason.
+        With `reason`, only those with this reason; with `until`, only those created by then.
         """
-        return await self._database.write(lift, channel, address, subscription_id=subscription_id, reason=reason)
+        return await self._database.write(
+            lift, channel, address, subscription_id=subscription_id, reason=reason, until=until
+        )
 
     async def lift_reported(self, reported: Reported, *, dry_run: bool = False) -> int:
         """Remove all suppressions that match; return how many. With `dry_run`, only count them."""

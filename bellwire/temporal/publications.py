@@ -1,6 +1,6 @@
 """Publication: the events that one Notify workflow delivers."""
 
-from collections.abc import AsyncIterable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from temporalio.common import Priority, SearchAttributePair, TypedSearchAttributes
@@ -13,6 +13,8 @@ from bellwire.models import Payload
 
 #: Maximum bytes of one search attribute as it is sent. The server accepts 2,048.
 MAX_ATTRIBUTE_BYTES = 2_000
+#: Keys that ScheduledKeys keeps, about 1 MB.
+MAX_SCHEDULED_KEYS = 10_000
 
 
 class Publication(Payload):
@@ -97,15 +99,33 @@ def encoded_size(event: Event) -> int:
     return len(event.model_dump_json().encode())
 
 
-def publications(events: Sequence[Event], *, apart: bool = False) -> Iterator[Publication]:
-    """Divide events into publications of up to MAX_EVENTS and MAX_PUBLICATION_BYTES, or, `apart`, of one event each. Repeated
-    events are included once.
+class ScheduledKeys:
+    """The keys of the last events that a client has published for later. They are published alone: a workflow of several events
+    does not see one that waits."""
 
-    The same events in the same order always make the same publications, so that publishing them again starts nothing. Raises
+    def __init__(self, *, maximum: int = MAX_SCHEDULED_KEYS) -> None:
+        self._maximum = maximum
+        self._keys: dict[str, None] = {}
+
+    def add(self, events: Iterable[Event]) -> None:
+        self._keys |= dict.fromkeys(event.key for event in events)
+        while len(self._keys) > self._maximum:
+            del self._keys[next(iter(self._keys))]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._keys
+
+
+def publications(events: Sequence[Event], *, alone: Container[str] = ()) -> Iterator[Publication]:
+    """Divide events into publications of up to MAX_EVENTS and MAX_PUBLICATION_BYTES, and of one event each for the keys `alone`.
+    Repeated events are included once.
+
+    The same events in the same order make the same publications, so that publishing them again starts nothing. Raises
     EventConflict, before the first is yielded, if two events share (source, id) and differ.
     """
-    distinct = _distinct(events)
-    yield from [Publication(events=(event,)) for event in distinct] if apart else list(_divided(distinct))
+    distinct = list(_distinct(events))
+    yield from (Publication(events=(event,)) for event in distinct if event.key in alone)
+    yield from _divided(event for event in distinct if event.key not in alone)
 
 
 def _distinct(events: Iterable[Event]) -> Iterator[Event]:

@@ -17,9 +17,9 @@ from twilio.request_validator import RequestValidator
 
 from bellwire.deliveries import DeliveryKey
 from bellwire.errors import DeliveryNotFound
-from bellwire.formats.mailboxes import folded
 from bellwire.registry import Registry
 from bellwire.service.settings import Settings
+from bellwire.sms.keywords import Keyword, keyword_of
 from bellwire.sms.receipts import SmsReceipt, SmsReceiptStatus
 from bellwire.sms.twilio_codes import CALLBACKS
 from starter.gateway.bodies import BodyTooLarge, read_body
@@ -47,12 +47,6 @@ STATUSES = {
     "failed": SmsReceiptStatus.FAILED,
     "canceled": SmsReceiptStatus.FAILED,
 }
-#: https://help.twilio.com/articles/223134027: the words of recipients, for callbacks without an OptOutType.
-STOP_WORDS = frozenset({"stop", "stopall", "unsubscribe", "cancel", "end", "quit", "revoke", "optout"})
-START_WORDS = frozenset({"start", "yes", "unstop"})
-
-#: What may stand around a word: spaces, marks, and characters that are not seen.
-_NO_WORD = re.compile(r"^[\W_]+|[\W_]+$")
 _CURRENCY = re.compile(r"[A-Za-z]{3}")
 #: Tells Twilio to send nothing back to the recipient; Twilio itself replies to STOP and START.
 _NO_REPLY = '<?xml version="1.0" encoding="UTF-8"?><Response/>'
@@ -114,12 +108,12 @@ class TwilioCallbacks:
             return form
         number, keyword = form.get("From", ""), _keyword(form)
         senders = [sender for sender in (form.get("To"), form.get("MessagingServiceSid")) if sender]
-        if number and keyword == "STOP":
+        if number and keyword is Keyword.STOP:
             await sms_callbacks.opt_out(self._registry, number, senders)
-        elif number and keyword == "START":
+        elif number and keyword is Keyword.START:
             await sms_callbacks.opt_in(self._registry, number, senders)
-        if keyword in {"STOP", "START"}:
-            log.info("sms.keyword_received", keyword=keyword)
+        if keyword:
+            log.info("sms.keyword_received", keyword=str(keyword))
         return Response(_NO_REPLY, media_type="text/xml")
 
     async def _signed_form(self, request: Request) -> dict[str, str] | Response:
@@ -171,12 +165,11 @@ def _receipt(form: Mapping[str, str], key: DeliveryKey) -> SmsReceipt | None:
     )
 
 
-def _keyword(form: Mapping[str, str]) -> str:
-    """STOP, START, or something else. Twilio's own OptOutType wins: it knows the words of each sender and language."""
+def _keyword(form: Mapping[str, str]) -> Keyword | None:
+    """STOP or START; None for another text. Twilio's own OptOutType wins: it knows the words of each sender and language."""
     if kind := form.get("OptOutType"):
-        return kind.upper()
-    word = folded(_NO_WORD.sub("", form.get("Body", "")))
-    return "STOP" if word in STOP_WORDS else "START" if word in START_WORDS else ""
+        return Keyword(kind.upper()) if kind.upper() in set(Keyword) else None
+    return keyword_of(form.get("Body", ""))
 
 
 def _whole(text: str | None) -> int | None:

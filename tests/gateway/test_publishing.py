@@ -171,6 +171,9 @@ async def test_an_event_for_later_is_followed_and_cancelled_before_it_starts(ser
     assert (status.json["scheduled"], status.json["settled"]) == (True, False)
     again = await publish(served, published)
     assert (again.json["duplicate"], "deliver_at" in again.json) == (True, False)
+    other, together = (await publish(served, [event(type="gateway.later"), published])).json
+    assert (other["duplicate"], together["duplicate"]) == (False, True)
+    assert together["workflow_id"] == response.json["workflow_id"]
     assert (await served.call("POST", f"{path}/cancel")).status == 404
     cancelled = await served.call("POST", f"{path}/cancel{query}")
     assert cancelled.status == 200

@@ -19,6 +19,7 @@ from pydantic import SecretStr
 
 from activities.egress.policy import Egress
 from activities.providers.accounts import VapidKey
+from activities.providers.hooks import Hooks
 from activities.push.apns import Apns
 from activities.push.channel import PushChannel
 from activities.push.encryption import base64url, public_bytes
@@ -86,7 +87,7 @@ async def send(service: FakePushService, target: dict[str, Any], data: dict[str,
     egress = Egress(allow=[ip_network("127.0.0.0/8")], allow_http=True, ports=None, details=True)
     key = VapidKey.model_construct(private_key=SecretStr(RAW_KEY), subject="mailto:push@shop.example")
     async with egress.session(timeout=5) as session:
-        web = WebPush(session, egress, {"default": key}, hosts=("127.0.0.1",), timeout=5)
+        web = WebPush(Hooks(session, egress, timeout=5), {"default": key}, hosts=("127.0.0.1",))
         channel = PushChannel(Renderer(), web, Fcm(session, {}, None), Apns({}))  # type: ignore[arg-type]
         request = send_request(subscription(target, id="sub_ann"), event(id="1", type="order.paid", data=data))
         outcome = await channel.attempt(request)

@@ -13,7 +13,7 @@ from temporalio.converter import encode_search_attributes
 from bellwire.contract import EVENT_ID, EVENT_TYPE, MAX_EVENTS, MAX_PUBLICATION_BYTES, event_workflow_id
 from bellwire.errors import EventConflict
 from bellwire.events import Event
-from bellwire.temporal.publications import Publication, publications
+from bellwire.temporal.publications import Publication, ScheduledKeys, publications
 from tests.factories import NOW, event
 
 
@@ -145,3 +145,11 @@ def test_every_id_and_type_fits_the_limits_of_the_server(name: str) -> None:
     assert len(publication.workflow_id.encode()) <= 400
     assert len(to_json(publication.summary)) <= 200
     assert_accepted(publication.search_attributes)
+
+
+def test_a_client_remembers_the_last_events_that_it_published_for_later() -> None:
+    keys, events = ScheduledKeys(maximum=2), [numbered(number) for number in range(4)]
+    keys.add(events[:3])
+    assert [each.key in keys for each in events] == [False, True, True, False]
+    made = [[each.id for each in one.events] for one in publications(events, alone=keys)]
+    assert made == [["1"], ["2"], ["0", "3"]]

@@ -72,6 +72,25 @@ async def test_an_event_that_waits_is_published_once(platform: FakePlatform, cli
     assert status.counts.delivered == len(platform.times("a")) == 1
 
 
+async def test_an_event_that_waits_is_published_once_also_together_with_others(
+    platform: FakePlatform, client: Client
+) -> None:
+    platform.subscriptions = {Channel.WEBHOOK: ["a"]}
+    waits, *others = events = [event(), event(), event()]
+    first = await client.publish(waits, delay="1h")
+    many = await client.publish_many([others[0], waits, others[0]])
+    together = await asyncio.gather(*(client.publish(each) for each in (others[1], waits, event())))
+    for again in (many[1], together[1]):
+        assert (again.duplicate, again.workflow_id) == (True, first.workflow_id)
+    with pytest.raises(EventConflict, match="published before with other content"):
+        await client.publish_many([others[0], event(id=waits.id, data={"changed": True})])
+    async with platform.skipping():
+        await asyncio.wait_for(client.wait_many([*events, *together]), 60)
+    attempted = platform.times("a")
+    assert len(attempted) == 4
+    assert attempted[-1] - attempted[0] > timedelta(minutes=59), "the one that waits is delivered at its time"
+
+
 async def test_events_for_later_have_workflows_of_their_own(platform: FakePlatform, client: Client) -> None:
     platform.subscriptions = {Channel.WEBHOOK: ["a"]}
     events = [event(), event(), event()]

@@ -18,7 +18,6 @@ from activities.sms.mainland.meanings import (
     ACCOUNT_NEXT_DAY,
     AMBIGUOUS,
     BUSY,
-    CHINA,
     CONTENT,
     GONE,
     NEXT_DAY,
@@ -30,7 +29,7 @@ from activities.sms.mainland.provider import MainlandProvider, values_of
 from activities.sms.mainland.signatures import aliyun_headers, canonical_query
 from activities.sms.providers import SendResult, Sms, unknown_result
 from bellwire.deliveries import Fault, Outcome, OutcomeKind
-from bellwire.sms.mainland import NUMBERS_GONE
+from bellwire.sms.mainland import CHINA, NUMBERS_GONE
 from bellwire.suppressions import SuppressionReason
 
 VERSION = "2017-05-25"

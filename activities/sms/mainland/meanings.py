@@ -2,15 +2,14 @@
 
 import re
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import Self
 
 from activities.sms.providers import SendResult, unknown_result
 from bellwire.deliveries import MAX_RESPONSE, Fault, Outcome, OutcomeKind
+from bellwire.sms.mainland import CHINA
 from bellwire.suppressions import SuppressionReason
 
-#: The time of both providers. China has no daylight saving.
-CHINA = timezone(timedelta(hours=8))
 #: The hour from which marketing may be sent.
 _MARKETING_FROM = 8
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from bellwire.errors import DeliveryNotFound, SubscriptionNotFound
 from bellwire.formats.phone_numbers import number_key
 from bellwire.registry import Registry
+from bellwire.sms.keywords import Keyword, keyword_of
 from bellwire.sms.mainland import NUMBERS_GONE
 from bellwire.sms.receipts import SmsReceipt, SmsReceiptStatus
 from bellwire.sms.twilio_codes import BY_CODE
@@ -16,12 +16,29 @@ from bellwire.targets import Channel, SmsTarget
 
 @dataclass(frozen=True, kw_only=True)
 class SmsReport:
-    """What a provider reports of one SMS."""
+    """What a provider reports of one SMS. Nobody signed it."""
 
+    #: What the SMS may be recorded by, the provider's own id first.
+    ids: tuple[str, ...]
+    #: As `number_key` has it.
+    number: str
     status: SmsReceiptStatus
     #: The carrier's code of a failure.
     code: str | None = None
     segments: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmsReply:
+    """What a recipient in mainland China answered to an SMS."""
+
+    #: In E.164.
+    number: str
+    text: str
+    #: The sign name of the SMS; empty if the provider does not say it.
+    sender: str
+    #: By the provider's clock.
+    sent_at: datetime
 
 
 async def record_receipt(registry: Registry, receipt: SmsReceipt, *, number: str, sender: str) -> bool:
@@ -32,53 +49,66 @@ async def record_receipt(registry: Registry, receipt: SmsReceipt, *, number: str
     return await registry.sms_receipts.record(receipt, suppression=_suppression(receipt, number, sender))
 
 
-async def record_report(
-    registry: Registry, ids: Sequence[str], number: str, report: SmsReport, *, provider: str
-) -> bool | None:
-    """Record a report that nobody signed, if one of `ids` is recorded with a delivery to `number`; None if none is.
+async def record_reports(registry: Registry, reports: Sequence[SmsReport], *, provider: str) -> Sequence[bool | None]:
+    """Record each report if one of its ids is recorded with a delivery to its number; None for one of which none is.
 
-    Otherwise as `record_receipt`. Raises RegistryUnavailable.
+    Otherwise as `record_receipt`. Raises RegistryUnavailable, and then nothing is recorded.
     """
-    found = await registry.attempts.by_provider_ids(ids)
-    for provider_id in (each for each in ids if each in found):
-        key = found[provider_id]
-        try:
-            target = (await registry.subscriptions.get(key.subscription_id)).target
-        except SubscriptionNotFound:
-            continue
-        if not isinstance(target, SmsTarget) or number_key(target.to) != number:
-            continue
-        receipt = SmsReceipt(
-            event_key=key.event_key,
-            subscription_id=key.subscription_id,
-            provider_id=provider_id,
-            status=report.status,
-            code=report.code,
-            segments=report.segments,
-            received_at=datetime.now(UTC),
-        )
-        gone = report.code in NUMBERS_GONE
-        suppression = Suppression(
-            channel=Channel.SMS, address=number, reason=SuppressionReason.BOUNCED, cause=f"{provider} {report.code}"
-        )
-        try:
-            return await registry.sms_receipts.record(receipt, suppression=suppression if gone else None)
-        except DeliveryNotFound:
-            continue
-    return None
+    keys = await registry.attempts.by_provider_ids([each for report in reports for each in report.ids])
+    known = await registry.subscriptions.existing([key.subscription_id for key in keys.values()])
+    now = datetime.now(UTC)
+    matched = list[tuple[int, SmsReceipt, Suppression | None]]()
+    for place, report in enumerate(reports):
+        for provider_id in (each for each in report.ids if each in keys):
+            key = keys[provider_id]
+            target = known[key.subscription_id].target if key.subscription_id in known else None
+            if not isinstance(target, SmsTarget) or number_key(target.to) != report.number:
+                continue
+            receipt = SmsReceipt(
+                event_key=key.event_key,
+                subscription_id=key.subscription_id,
+                provider_id=provider_id,
+                status=report.status,
+                code=report.code,
+                segments=report.segments,
+                received_at=now,
+            )
+            matched.append((place, receipt, _gone(report, provider) if report.code in NUMBERS_GONE else None))
+            break
+    results: list[bool | None] = [None] * len(reports)
+    if not matched:
+        return results
+    recorded = await registry.sms_receipts.record_all([(receipt, gone) for _, receipt, gone in matched])
+    for (place, _, _), new in zip(matched, recorded, strict=True):
+        results[place] = new
+    return results
 
 
-async def opt_out(registry: Registry, number: str, senders: Sequence[str]) -> None:
-    """STOP: suppress the number for the senders it was written to."""
+async def obey(registry: Registry, reply: SmsReply) -> Keyword | None:
+    """Suppress the number for the sender it answered, or lift that, if the reply is such a word; return which."""
+    match keyword := keyword_of(reply.text, mainland=True):
+        case Keyword.STOP:
+            await opt_out(registry, reply.number, [reply.sender], sent_at=reply.sent_at)
+        case Keyword.START:
+            await opt_in(registry, reply.number, [reply.sender], sent_at=reply.sent_at)
+    return keyword
+
+
+async def opt_out(registry: Registry, number: str, senders: Sequence[str], *, sent_at: datetime | None = None) -> None:
+    """STOP, sent at this time: suppress the number for the senders it was written to."""
     for sender in senders:
-        await registry.suppressions.add(_unsubscribed(number, sender))
+        await registry.suppressions.add(_unsubscribed(number, sender, sent_at))
 
 
-async def opt_in(registry: Registry, number: str, senders: Sequence[str]) -> None:
-    """START: lift what STOP has suppressed."""
+async def opt_in(registry: Registry, number: str, senders: Sequence[str], *, sent_at: datetime | None = None) -> None:
+    """START, sent at this time: lift what STOP has suppressed before. A provider may repeat an earlier START after it."""
     for sender in senders:
         await registry.suppressions.lift(
-            Channel.SMS, number, subscription_id=by_sender(sender), reason=SuppressionReason.UNSUBSCRIBED
+            Channel.SMS,
+            number,
+            subscription_id=_scope(sender),
+            reason=SuppressionReason.UNSUBSCRIBED,
+            until=sent_at,
         )
 
 
@@ -93,8 +123,21 @@ def _suppression(receipt: SmsReceipt, number: str, sender: str) -> Suppression |
     )
 
 
-def _unsubscribed(number: str, sender: str) -> Suppression:
-    scope = by_sender(sender) if sender else EVERYWHERE
+def _gone(report: SmsReport, provider: str) -> Suppression:
     return Suppression(
-        channel=Channel.SMS, address=number_key(number), reason=SuppressionReason.UNSUBSCRIBED, subscription_id=scope
+        channel=Channel.SMS, address=report.number, reason=SuppressionReason.BOUNCED, cause=f"{provider} {report.code}"
     )
+
+
+def _unsubscribed(number: str, sender: str, sent_at: datetime | None = None) -> Suppression:
+    return Suppression(
+        channel=Channel.SMS,
+        address=number_key(number),
+        reason=SuppressionReason.UNSUBSCRIBED,
+        subscription_id=_scope(sender),
+        created_at=sent_at,
+    )
+
+
+def _scope(sender: str) -> str:
+    return by_sender(sender) if sender else EVERYWHERE

@@ -7,11 +7,11 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from activities.chat.channel import ChatParts
 from activities.egress.policy import Egress
 from activities.providers.accounts import SECRETS, Accounts
 from activities.providers.hooks import Hooks
 from activities.providers.http import provider_session
+from activities.providers.parts import ProviderParts
 from activities.rendering.renderer import Renderer
 from bellwire.registry import Registry
 from bellwire.sends import SendRequest
@@ -23,12 +23,12 @@ HOSTILE = "<!here> <@U1> <at id=all></at> [x](https://evil.example) @all *b* `c`
 
 
 @asynccontextmanager
-async def opened(registry: Registry) -> AsyncIterator[ChatParts]:
+async def opened(registry: Registry) -> AsyncIterator[ProviderParts]:
     """What the channels of a worker are made of."""
     egress = Egress(allow=[ip_network("127.0.0.0/8")], allow_http=True, ports=None, details=True)
     async with egress.session(timeout=TIMEOUT) as untrusted, provider_session() as session:
         hooks = Hooks(untrusted, egress, timeout=TIMEOUT)
-        yield ChatParts(hooks=hooks, session=session, renderer=Renderer(), registry=registry)
+        yield ProviderParts(hooks=hooks, session=session, renderer=Renderer(), registry=registry)
 
 
 def accounts(sections: Mapping[str, Mapping[str, Any]], **secrets: str) -> Accounts:

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from activities.chat.channel import ChatParts
 from activities.chat.opening import open_chat
 from activities.providers.accounts import Accounts
+from activities.providers.parts import ProviderParts
 from activities.sending.attempt import ChannelAttempt
 from bellwire.deliveries import Outcome, OutcomeKind
 from bellwire.registry import Registry
@@ -32,7 +32,7 @@ DELIVERED, UNKNOWN, DEFERRED, REJECTED = (
 class Chats(NamedTuple):
     """The chat channels, whose providers are opened by the tests."""
 
-    parts: ChatParts
+    parts: ProviderParts
 
     def opened(self, channel: Channel, given: Accounts | None = None) -> ChannelAttempt:
         return open_chat(given or Accounts(), self.parts)[channel].attempt

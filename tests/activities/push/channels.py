@@ -4,7 +4,6 @@ import base64
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +11,12 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from pydantic import SecretStr
 
-from activities.egress.policy import Egress
 from activities.providers.accounts import SECRETS, Accounts
-from activities.providers.http import provider_session
 from activities.push.channel import PushChannel
 from activities.push.opening import open_push
-from activities.rendering.renderer import Renderer
 from bellwire.registry import Registry
+from tests.activities.chat.channels import opened
 
-TIMEOUT = 1.5
 DEVICE = "ab" * 32
 _PEM, _PKCS8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
 
@@ -85,22 +81,10 @@ KEYS = Keys()
 
 @asynccontextmanager
 async def push_channel(folder: Path, *, fcm: Any = None, apns: Any = None) -> AsyncIterator[PushChannel]:
-    egress = Egress(allow=[ip_network("127.0.0.0/8")], allow_http=True, ports=None, details=True)
     async with AsyncExitStack() as stack:
         registry = await Registry.open(f"sqlite:///{folder}/registry.db")
         stack.push_async_callback(registry.close)
         await registry.migrate()
-        untrusted = await stack.enter_async_context(egress.session(timeout=TIMEOUT))
-        session = await stack.enter_async_context(provider_session())
-        yield await stack.enter_async_context(
-            open_push(
-                KEYS.accounts(fcm=fcm, apns=apns),
-                registry,
-                Renderer(),
-                untrusted,
-                egress,
-                session,
-                hosts=("127.0.0.1",),
-                timeout=TIMEOUT,
-            )
-        )
+        parts = await stack.enter_async_context(opened(registry))
+        accounts = KEYS.accounts(fcm=fcm, apns=apns)
+        yield await stack.enter_async_context(open_push(accounts, parts, hosts=("127.0.0.1",)))

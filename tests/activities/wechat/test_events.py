@@ -97,7 +97,7 @@ async def life(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
         file.write_text(json.dumps({"wechat": {"default": named}}))
         async with serving(Settings.read(accounts=file, account_secrets=secrets), registry) as url:
             back.url = f"{url}/callbacks/wechat/default"
-            yield Life(fake, WechatChannel(parts.session, parts.renderer, known, registry), registry)
+            yield Life(fake, WechatChannel(parts, known), registry)
     await registry.close()
 
 

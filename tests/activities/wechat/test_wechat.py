@@ -52,9 +52,7 @@ async def wechat(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
     async with FakeWechat() as fake, opened(registry) as parts:
         account = {"app_id": fake.app_id, "secret": "s", "url": fake.url, "timeout": 1, **getattr(request, "param", {})}
         given = accounts({"wechat": account}, s=fake.secret, t=fake.callbacks.token).wechat
-        one, other = (
-            WechatChannel(parts.session, parts.renderer, given, registry, clock=lambda: NOW) for _ in range(2)
-        )
+        one, other = (WechatChannel(parts, given, clock=lambda: NOW) for _ in range(2))
         yield Opened(fake, one, other, given["default"], registry)
     await registry.close()
 

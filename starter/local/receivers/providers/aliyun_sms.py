@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import json
 import secrets
+import time
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -27,6 +28,8 @@ class FakeAliyunSms(FakeProvider):
     def __init__(self) -> None:
         super().__init__()
         self.listed = True
+        #: Seconds until it lists an SMS that it has accepted.
+        self.listed_after = 0.0
         self.queries = 0
         #: By OutId, the SendStatus and ErrCode of an SMS; others wait for the carrier (1).
         self.statuses: dict[str, tuple[int, str]] = {}
@@ -53,7 +56,10 @@ class FakeAliyunSms(FakeProvider):
             answer = self.query_script.pop(0)
             return web.json_response(answer.body, status=answer.status)
         today = datetime.now(_CHINA).strftime("%Y%m%d")
-        of_number = [each for each in self.accepted if each.recipient == request.query["PhoneNumber"]]
+        until = time.monotonic() - self.listed_after
+        of_number = [
+            each for each in self.accepted if each.recipient == request.query["PhoneNumber"] and each.at <= until
+        ]
         found = of_number if self.listed and request.query["SendDate"] == today else []
         size, page = int(request.query["PageSize"]), int(request.query["CurrentPage"])
         rows = [self._row(each) for each in found[(page - 1) * size : page * size]]
@@ -96,6 +102,22 @@ class FakeAliyunSms(FakeProvider):
     async def send_receipt(self, url: str, *receipts: dict[str, Any]) -> tuple[int, Any]:
         """Call the URL with these receipts; the status and the JSON of its response."""
         return await post(url, list(receipts))
+
+    def reply(self, number: str, content: str, **fields: Any) -> dict[str, Any]:
+        """The SmsUp of what somebody answered, as Aliyun sends it."""
+        return {
+            "phone_number": number,
+            "send_time": datetime.now(_CHINA).strftime("%Y-%m-%d %H:%M:%S"),
+            "content": content,
+            "sign_name": "贝尔",
+            "dest_code": "1234",
+            "sequence_id": secrets.token_hex(5),
+            **fields,
+        }
+
+    async def send_reply(self, url: str, reply: dict[str, Any]) -> tuple[int, Any]:
+        """The same for a reply."""
+        return await post(url, [reply])
 
     def receipt(self, sms: Received, *, code: str = "DELIVERED", **fields: Any) -> dict[str, Any]:
         """The receipt of an SMS, as Aliyun sends it."""

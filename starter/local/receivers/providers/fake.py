@@ -48,6 +48,8 @@ class Received:
     #: By what the provider could tell that it is a repetition; empty if there is nothing.
     key: str = ""
     id: str = field(default_factory=lambda: secrets.token_hex(8))
+    #: When, by the monotonic clock.
+    at: float = field(default_factory=time.monotonic)
     #: Whether it was taken back.
     recalled: bool = False
 

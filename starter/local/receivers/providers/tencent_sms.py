@@ -32,6 +32,8 @@ class FakeTencentSms(FakeProvider):
     def __init__(self) -> None:
         super().__init__()
         self.reported = True
+        #: Seconds until they report on an SMS.
+        self.listed_after = 0.0
         #: Whether Tencent has activated the SessionContext of reports.
         self.with_context = True
         self.queries = 0
@@ -56,7 +58,8 @@ class FakeTencentSms(FakeProvider):
 
     def _reports(self, given: dict[str, Any]) -> web.StreamResponse:
         self.queries += 1
-        found = [each for each in self.accepted if self.reported and each.recipient == given["PhoneNumber"]]
+        until = time.monotonic() - self.listed_after if self.reported else 0.0
+        found = [each for each in self.accepted if each.recipient == given["PhoneNumber"] and each.at <= until]
         rows = [
             {
                 "SerialNo": each.id,
@@ -93,6 +96,15 @@ class FakeTencentSms(FakeProvider):
     async def send_receipt(self, url: str, *receipts: dict[str, Any]) -> tuple[int, Any]:
         """Call the URL with these receipts; the status and the JSON of its response."""
         return await post(url, list(receipts))
+
+    def reply(self, number: str, text: str, **fields: Any) -> dict[str, Any]:
+        """What somebody in mainland China answered, as Tencent Cloud sends it."""
+        reply = {"extend": "", "mobile": number, "nationcode": "86", "sign": "贝尔", "text": text}
+        return {**reply, "time": int(time.time()), **fields}
+
+    async def send_reply(self, url: str, reply: dict[str, Any]) -> tuple[int, Any]:
+        """The same for a reply, which comes alone and in no array."""
+        return await post(url, reply)
 
     def receipt(self, sms: Received, *, code: str = "DELIVRD", **fields: Any) -> dict[str, Any]:
         """The receipt of an SMS to mainland China, as Tencent Cloud sends it."""
