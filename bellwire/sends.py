@@ -1,5 +1,6 @@
 """SendRequest: what a channel is asked to send, in one attempt."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -102,6 +103,11 @@ class SendRequest:
     def id(self) -> str:
         """The delivery's id: the same on every attempt, so receivers and providers deduplicate on it."""
         return self.delivery.id
+
+    @property
+    def repetition_key(self) -> str:
+        """40 characters by which a provider knows another attempt. A redelivery, which is by another workflow, has others."""
+        return hashlib.sha256(f"{self.id}/{self.delivery.workflow_id}".encode()).hexdigest()[:40]
 
     @property
     def notice_id(self) -> str:

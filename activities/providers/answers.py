@@ -50,6 +50,11 @@ def busy(seconds: float) -> Meaning:
     return Meaning(kind=OutcomeKind.DEFERRED, wait=seconds, throttle=True)
 
 
+def by_server(meaning: Meaning, status: int) -> Meaning:
+    """What a code means that came with this HTTP status: a server that fails ends no delivery."""
+    return TRANSIENT if status >= 500 and meaning.kind is OutcomeKind.REJECTED else meaning
+
+
 def is_page(text: str) -> bool:
     """Whether a response is a web page, such as that of a proxy, in place of the provider's answer."""
     return text.lstrip()[:1] == "<"
@@ -93,6 +98,6 @@ def blocked(reason: str, remedy: str = "") -> Outcome:
     return Outcome(kind=OutcomeKind.DEFERRED, reason=reason, fault=Fault.OPERATOR, cause=remedy or None)
 
 
-def no_account(name: str, account: str) -> Outcome:
-    """The target's account is missing. `name` is the provider's, as people write it."""
-    return blocked(f"no {name} account {account}", f"add [{name.lower()}.{account}] to BELLWIRE_ACCOUNTS")
+def no_account(name: str, account: str, *, section: str | None = None) -> Outcome:
+    """The target's account is missing. `name` is the provider's, as people write it; in lower case it is the section's."""
+    return blocked(f"no {name} account {account}", f"add [{section or name.lower()}.{account}] to BELLWIRE_ACCOUNTS")

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
-from urllib.parse import urlencode
 
 import aiohttp
 
@@ -21,12 +20,14 @@ from activities.providers.answers import (
     UNKNOWN,
     Meaning,
     busy,
+    by_server,
     no_account,
 )
 from activities.providers.http import ProviderResponse, call, limits, object_in, parse_object
 from activities.providers.private_keys import rsa_key
 from activities.providers.token_calls import ApiAnswer, outcome_of_call, with_token
-from activities.providers.tokens import IssuedToken, Tokens, TokenUnavailable, issued_token
+from activities.providers.token_requests import TokenRequest, request_token
+from activities.providers.tokens import IssuedToken, Tokens
 from activities.push.content import PushContent, collapse_id
 from activities.push.encryption import signed_token
 from bellwire.deliveries import Fault, Outcome, OutcomeKind
@@ -62,7 +63,7 @@ class Fcm:
         self._session, self._accounts, self._clock = session, accounts, clock
         self._keys = {name: rsa_key(account.private_key.get_secret_value()) for name, account in accounts.items()}
         self._tokens = {
-            name: Tokens(registry, "fcm", name, partial(self._issue, name, account))
+            name: Tokens(registry, "fcm", account.row_of_token(name), partial(self._issue, name, account))
             for name, account in accounts.items()
         }
 
@@ -99,20 +100,10 @@ class Fcm:
             "iat": now,
             "exp": now + 3600,
         }
-        response = await call(
-            self._session,
-            "POST",
-            account.token_url,
-            timeout=limits(account.timeout),
-            headers={"Content-Type": "application/x-www-form-urlencoded"},
-            data=urlencode({"grant_type": GRANT, "assertion": signed_token(claims, self._keys[name])}),
+        form = {"grant_type": GRANT, "assertion": signed_token(claims, self._keys[name])}
+        return await request_token(
+            self._session, TokenRequest(name="FCM", url=account.token_url, timeout=account.timeout, form=form)
         )
-        document = parse_object(response.text)
-        issued = issued_token(document.get("access_token"), document.get("expires_in"))
-        if response.status == 200 and issued is not None:
-            return issued
-        code = response.status
-        raise TokenUnavailable(f"FCM {code}", operator=400 <= code < 429, retry_after=response.retry_after)
 
 
 def _refusal(response: ProviderResponse, document: Mapping[str, Any]) -> ApiAnswer:
@@ -123,7 +114,8 @@ def _refusal(response: ProviderResponse, document: Mapping[str, Any]) -> ApiAnsw
     meaning = _invalid(details) if code == "INVALID_ARGUMENT" else CODES.get(code)
     if meaning is None:
         meaning = STATUSES.get(response.status, _of_status(response.status))
-    return ApiAnswer(meaning=meaning.after(response.retry_after), code=code, text=response.shown)
+    meaning = by_server(meaning, response.status).after(response.retry_after)
+    return ApiAnswer(meaning=meaning, code=code, text=response.shown)
 
 
 def _of_status(status: int) -> Meaning:

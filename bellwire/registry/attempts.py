@@ -229,12 +229,14 @@ async def claimed_provider_ids(connection: AsyncConnection, provider_ids: Iterab
     return {row.provider_id for row in await connection.execute(query)}
 
 
-async def by_provider_ids(connection: AsyncConnection, provider_ids: Iterable[str]) -> dict[str, DeliveryKey]:
+async def by_provider_ids(connection: AsyncConnection, provider_ids: Iterable[str]) -> dict[str, list[DeliveryKey]]:
     query = select(attempts.c.provider_id, attempts.c.event_key, attempts.c.subscription_id).where(
         attempts.c.provider_id.in_(sorted(set(provider_ids)))
     )
-    rows = await connection.execute(query)
-    return {row.provider_id: DeliveryKey(row.event_key, row.subscription_id) for row in rows}
+    found: dict[str, list[DeliveryKey]] = {}
+    for row in await connection.execute(query.distinct()):
+        found.setdefault(row.provider_id, []).append(DeliveryKey(row.event_key, row.subscription_id))
+    return found
 
 
 async def ended_at(connection: AsyncConnection, delivery_id: str, number: int) -> datetime | None:
@@ -330,8 +332,11 @@ class Attempts:
         """Return those of the providers' ids that some attempt is recorded with."""
         return await self._database.read(claimed_provider_ids, provider_ids)
 
-    async def by_provider_ids(self, provider_ids: Sequence[str]) -> Mapping[str, DeliveryKey]:
-        """Return the delivery that each of the providers' ids is recorded with; others are left out."""
+    async def by_provider_ids(self, provider_ids: Sequence[str]) -> Mapping[str, Sequence[DeliveryKey]]:
+        """Return the deliveries that each of the providers' ids is recorded with; others are left out.
+
+        Providers, and accounts with one, may count their messages by the same numbers.
+        """
         return await self._database.read(by_provider_ids, provider_ids)
 
     async def ended_at(self, delivery_id: str, number: int) -> datetime | None:

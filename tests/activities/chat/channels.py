@@ -15,9 +15,15 @@ from activities.providers.parts import ProviderParts
 from activities.rendering.renderer import Renderer
 from bellwire.registry import Registry
 from bellwire.sends import SendRequest
+from starter.local.receivers.providers.dingtalk import FakeDingtalk
+from starter.local.receivers.providers.feishu import FakeFeishu
+from starter.local.receivers.providers.slack import FakeSlack
+from starter.local.receivers.providers.telegram import FakeTelegram
+from starter.local.receivers.providers.wecom import FakeWecom
 from tests.factories import event, send_request, subscription
 
 TIMEOUT = 1.5
+SECRET = f"{SECRETS}S"
 #: Text that would ping, link or format in the markup of one of the providers.
 HOSTILE = "<!here> <@U1> <at id=all></at> [x](https://evil.example) @all *b* `c` <b>&amp;</b>"
 
@@ -42,6 +48,31 @@ def accounts(sections: Mapping[str, Mapping[str, Any]], **secrets: str) -> Accou
         for provider, fields in sections.items()
     }
     return Accounts.model_validate(named, context={name: SecretStr(value) for name, value in secrets.items()})
+
+
+def section_of(fake: object) -> tuple[str, dict[str, Any], str]:
+    """The section of an account with a fake, its fields, and its secret, which the variable SECRET has."""
+    match fake:
+        case FakeSlack():
+            return "slack", {"token": SECRET, "url": fake.api}, fake.token
+        case FakeTelegram():
+            return "telegram", {"token": SECRET, "url": fake.url}, fake.token
+        case FakeWecom():
+            fields = {"corp_id": fake.corp_id, "agent_id": fake.agent_id, "secret": SECRET, "url": fake.url}
+            return "wecom", fields, fake.secret
+        case FakeDingtalk():
+            fields = {"app_key": fake.app_key, "app_secret": SECRET, "agent_id": fake.agent_id, "url": fake.url}
+            return "dingtalk", fields, fake.app_secret
+        case FakeFeishu():
+            return "feishu", {"app_id": fake.app_id, "app_secret": SECRET, "url": fake.url}, fake.app_secret
+    raise AssertionError(f"{fake} has no accounts")
+
+
+def accounts_of(fake: object) -> Accounts:
+    """The account with a fake, for tests in which it may not answer."""
+    section, fields, secret = section_of(fake)
+    named = {section: {"default": {**fields, "timeout": 1}}}
+    return Accounts.model_validate(named, context={"s": SecretStr(secret)})
 
 
 def request_for(target: Mapping[str, Any], **fields: Any) -> SendRequest:

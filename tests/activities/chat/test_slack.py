@@ -12,7 +12,7 @@ from bellwire.registry import Registry
 from bellwire.suppressions import SuppressionReason
 from starter.local.receivers.providers.fake import Answer
 from starter.local.receivers.providers.slack import FakeSlack
-from tests.activities.chat.channels import HOSTILE, accounts, opened, request_for
+from tests.activities.chat.channels import HOSTILE, accounts_of, opened, request_for
 
 ROOM = "C0123456789"
 
@@ -25,9 +25,8 @@ async def slack() -> AsyncIterator[FakeSlack]:
 
 @pytest.fixture
 async def channel(slack: FakeSlack) -> AsyncIterator[SlackChannel]:
-    account = accounts({"slack": {"token": "slack", "url": slack.api, "timeout": 1}}, slack=slack.token)
     async with opened(cast(Registry, None)) as parts:
-        yield SlackChannel(parts, account.slack)
+        yield SlackChannel(parts, accounts_of(slack).slack)
 
 
 def to_room(**fields: object) -> dict[str, object]:

@@ -14,7 +14,7 @@ from bellwire.sends import SendRequest
 from bellwire.subscriptions import Subscription
 from starter.local.receivers.providers.fake import Answer
 from starter.local.receivers.providers.telegram import FakeTelegram
-from tests.activities.chat.channels import HOSTILE, accounts, opened, request_for
+from tests.activities.chat.channels import HOSTILE, accounts_of, opened, request_for
 
 CHAT = "-1001"
 
@@ -43,9 +43,8 @@ def updates() -> Updates:
 
 @pytest.fixture
 async def channel(telegram: FakeTelegram, updates: Updates) -> AsyncIterator[TelegramChannel]:
-    account = accounts({"telegram": {"token": "bot", "url": telegram.url, "timeout": 1}}, bot=telegram.token)
     async with opened(cast(Registry, updates)) as parts:
-        yield TelegramChannel(parts, account.telegram)
+        yield TelegramChannel(parts, accounts_of(telegram).telegram)
 
 
 def request(**fields: Any) -> SendRequest:

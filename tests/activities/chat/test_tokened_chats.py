@@ -3,13 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 from activities.chat.opening import open_chat
-from activities.providers.accounts import Accounts
 from activities.sending.attempt import ChannelAttempt
 from activities.sending.exchanges import keeping_exchanges
 from bellwire.deliveries import Fault, OutcomeKind
@@ -22,7 +20,7 @@ from starter.local.receivers.providers.dingtalk import FakeDingtalk
 from starter.local.receivers.providers.fake import Answer, FakeProvider
 from starter.local.receivers.providers.feishu import FakeFeishu
 from starter.local.receivers.providers.wecom import FakeWecom
-from tests.activities.chat.channels import HOSTILE, accounts, opened, request_for
+from tests.activities.chat.channels import HOSTILE, accounts_of, opened, request_for
 
 USER = "user-42"
 TARGETS: dict[str, dict[str, Any]] = {
@@ -47,25 +45,11 @@ class Opened(NamedTuple):
         return request_for(TARGETS[self.name], **fields)
 
 
-def account_of(name: str, fake: Any) -> Accounts:
-    by_name: dict[str, dict[str, Any]] = {
-        "wecom": {"corp_id": "ww1", "agent_id": 1000002, "secret": "s"},
-        "dingtalk": {"app_key": "ding1", "app_secret": "s", "agent_id": 123},
-        "feishu": {"app_id": "cli_1", "app_secret": "s"},
-    }
-    secret = fake.secret if name == "wecom" else fake.app_secret
-    return accounts({name: {**by_name[name], "url": fake.url, "timeout": 1}}, s=secret)
-
-
 @pytest.fixture(params=sorted(FAKES))
-async def chat(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Opened]:
-    registry = await Registry.open(f"sqlite:///{tmp_path}/registry.db")
-    await registry.migrate()
+async def chat(request: pytest.FixtureRequest, registry: Registry) -> AsyncIterator[Opened]:
     async with FAKES[request.param]() as fake, opened(registry) as parts:
-        given = account_of(request.param, fake)
-        one, other = (open_chat(given, parts)[Channel(request.param)].attempt for _ in range(2))
+        one, other = (open_chat(accounts_of(fake), parts)[Channel(request.param)].attempt for _ in range(2))
         yield Opened(request.param, fake, one, other)
-    await registry.close()
 
 
 async def test_a_message_is_sent_with_the_token_of_the_account(chat: Opened) -> None:
@@ -97,6 +81,20 @@ async def test_a_lost_request_for_a_token_has_sent_nothing(chat: Opened, answer:
     assert (outcome.kind, outcome.fault) == (OutcomeKind.DEFERRED, Fault.PROVIDER)
     assert (await chat.other(chat.request())).reason == ACCEPTED[chat.name]
     assert len(chat.fake.accepted) == 1
+
+
+@pytest.mark.parametrize("code", [None, "0"])
+async def test_the_code_of_a_token_may_be_written_otherwise(chat: Opened, code: str | None) -> None:
+    named = "tenant_access_token" if chat.name == "feishu" else "access_token"
+    token, code_field = chat.fake.tokens.issue(), CODE_FIELD[chat.name]
+    chat.fake.tokens.script.append(Answer(body={code_field: code, named: token, "expires_in": "7200"}))
+    assert (await chat.attempt(chat.request())).reason == ACCEPTED[chat.name]
+
+
+async def test_a_wrong_secret_may_have_its_code_as_a_text(chat: Opened) -> None:
+    chat.fake.tokens.script.append(Answer(body={CODE_FIELD[chat.name]: "40013"}))
+    outcome = await chat.attempt(chat.request())
+    assert (outcome.kind, outcome.fault) == (OutcomeKind.DEFERRED, Fault.OPERATOR)
 
 
 async def test_too_many_requests_for_a_token_pass(chat: Opened) -> None:

@@ -21,7 +21,7 @@ from bellwire.registry.db.provider_tables import paces
 from bellwire.registry.db.tables import deliveries
 from bellwire.targets import SPECS, Channel
 from starter.local.receivers.providers.wecom import FakeWecom
-from tests.activities.chat.channels import accounts, opened, request_for
+from tests.activities.chat.channels import accounts_of, opened, request_for
 from tests.factories import event, subscription
 
 USER = "zhangsan"
@@ -65,14 +65,12 @@ async def setting(tmp_path: Path) -> AsyncIterator[Setting]:
     url = f"sqlite:///{tmp_path}/registry.db"
     async with AsyncExitStack() as stack:
         fake = await stack.enter_async_context(FakeWecom())
-        account = {"corp_id": fake.corp_id, "agent_id": fake.agent_id, "secret": "s", "url": fake.url}
-        given = accounts({"wecom": account}, s=fake.secret)
         registries = [await Registry.open(url) for _ in range(2)]
         senders = []
         for registry in registries:
             stack.push_async_callback(registry.close)
             await registry.migrate()
-            channels = open_chat(given, await stack.enter_async_context(opened(registry)))
+            channels = open_chat(accounts_of(fake), await stack.enter_async_context(opened(registry)))
             senders.append(ChannelSender(Channel.WECOM, channels[Channel.WECOM].attempt, registry, concurrency=50))
         database = Database.at(url, pool=1)
         stack.push_async_callback(database.close)

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from temporalio.testing import ActivityEnvironment
 
@@ -24,9 +23,9 @@ from starter.local.receivers.providers.feishu import FakeFeishu
 from starter.local.receivers.providers.slack import FakeSlack
 from starter.local.receivers.providers.telegram import FakeTelegram
 from starter.local.receivers.providers.wecom import FakeWecom
+from tests.activities.chat.channels import section_of
 from tests.factories import event, subscription
 
-SECRET = "BELLWIRE_ACCOUNT_SECRETS__S"
 FAKES: dict[Channel, type[FakeProvider]] = {
     Channel.DINGTALK: FakeDingtalk,
     Channel.FEISHU: FakeFeishu,
@@ -43,23 +42,6 @@ ADDRESSES: dict[Channel, tuple[dict[str, str], dict[str, str]]] = {
     Channel.WECOM: ({"user": "u1"}, {"user": "u2"}),
 }
 NAME = "sub_chat"
-
-
-def _account(fake: Any) -> tuple[dict[str, object], str]:
-    """The fields of an account, and its secret."""
-    match fake:
-        case FakeSlack():
-            return {"token": SECRET, "url": fake.api}, fake.token
-        case FakeTelegram():
-            return {"token": SECRET, "url": fake.url}, fake.token
-        case FakeWecom():
-            return {"corp_id": fake.corp_id, "agent_id": fake.agent_id, "secret": SECRET, "url": fake.url}, fake.secret
-        case FakeDingtalk():
-            fields = {"app_key": fake.app_key, "app_secret": SECRET, "agent_id": fake.agent_id, "url": fake.url}
-            return fields, fake.app_secret
-        case FakeFeishu():
-            return {"app_id": fake.app_id, "app_secret": SECRET, "url": fake.url}, fake.app_secret
-    raise AssertionError
 
 
 @dataclass
@@ -117,9 +99,9 @@ async def chat_worker(channel: Channel, folder: Path) -> AsyncIterator[ChatWorke
         registry = await Registry.open(f"sqlite:///{folder}/registry.db")
         stack.push_async_callback(registry.close)
         await registry.migrate()
-        account, secret = _account(fake)
+        section, account, secret = section_of(fake)
         file = folder / "accounts.json"
-        file.write_text(json.dumps({str(channel): {"default": {**account, "timeout": 10}}}))
+        file.write_text(json.dumps({section: {"default": {**account, "timeout": 10}}}))
         settings = Settings.read(accounts=file, account_secrets={"s": secret}, shutdown_grace=0.5)
         senders = await stack.enter_async_context(open_channels(settings, registry))
         target = {"channel": str(channel), **ADDRESSES[channel][0]}

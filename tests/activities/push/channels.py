@@ -2,9 +2,8 @@
 
 import base64
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives import serialization
@@ -80,11 +79,7 @@ KEYS = Keys()
 
 
 @asynccontextmanager
-async def push_channel(folder: Path, *, fcm: Any = None, apns: Any = None) -> AsyncIterator[PushChannel]:
-    async with AsyncExitStack() as stack:
-        registry = await Registry.open(f"sqlite:///{folder}/registry.db")
-        stack.push_async_callback(registry.close)
-        await registry.migrate()
-        parts = await stack.enter_async_context(opened(registry))
-        accounts = KEYS.accounts(fcm=fcm, apns=apns)
-        yield await stack.enter_async_context(open_push(accounts, parts, hosts=("127.0.0.1",)))
+async def push_channel(registry: Registry, *, fcm: Any = None, apns: Any = None) -> AsyncIterator[PushChannel]:
+    accounts = KEYS.accounts(fcm=fcm, apns=apns)
+    async with opened(registry) as parts, open_push(accounts, parts, hosts=("127.0.0.1",)) as channel:
+        yield channel

@@ -18,6 +18,7 @@ from activities.push.apns import TOKEN_LEAST_SECONDS, TOKEN_SECONDS, Apns
 from activities.push.channel import PushChannel
 from activities.push.content import PushContent
 from bellwire.deliveries import Fault, OutcomeKind
+from bellwire.registry import Registry
 from bellwire.sends import SendRequest
 from bellwire.targets import PUSH, PushTarget
 from starter.local.receivers.providers.apns import ApnsAnswer, FakeApns
@@ -43,8 +44,8 @@ async def apns() -> AsyncIterator[FakeApns]:
 
 
 @pytest.fixture
-async def channel(fcm: FakeFcm, apns: FakeApns, tmp_path: Path) -> AsyncIterator[PushChannel]:
-    async with push_channel(tmp_path, fcm=fcm, apns=apns) as opened:
+async def channel(fcm: FakeFcm, apns: FakeApns, registry: Registry) -> AsyncIterator[PushChannel]:
+    async with push_channel(registry, fcm=fcm, apns=apns) as opened:
         yield opened
 
 
@@ -220,8 +221,8 @@ async def test_many_pushes_share_a_connection_and_a_token(apns: FakeApns, channe
     assert (len(apns.accepted), apns.connections, len(apns.tokens)) == (60, 1, 1)
 
 
-async def test_a_server_that_allows_one_stream_gets_one_at_a_time(tmp_path: Path) -> None:
-    async with FakeApns(max_streams=1) as apns, push_channel(tmp_path, apns=apns) as channel:
+async def test_a_server_that_allows_one_stream_gets_one_at_a_time(registry: Registry) -> None:
+    async with FakeApns(max_streams=1) as apns, push_channel(registry, apns=apns) as channel:
         outcomes = await asyncio.gather(*(channel.attempt(to_device()) for _ in range(10)))
     assert {outcome.reason for outcome in outcomes} == {"APNs 200"}
     assert apns.most_at_once == 1
@@ -295,8 +296,11 @@ async def test_a_bad_token_of_a_known_environment_is_suppressed(apns: FakeApns, 
     assert (await channel.attempt(to_device(environment="production"))).suppress
 
 
-async def test_a_token_that_was_registered_again_survives_an_old_notice(apns: FakeApns, channel: PushChannel) -> None:
-    apns.script(ApnsAnswer(status=410, reason="Unregistered", timestamp=1_700_000_000_000))
+@pytest.mark.parametrize("timestamp", [1_700_000_000_000, "1700000000000", 1.7e12])
+async def test_a_token_that_was_registered_again_survives_an_old_notice(
+    apns: FakeApns, channel: PushChannel, timestamp: Any
+) -> None:
+    apns.script(ApnsAnswer(status=410, reason="Unregistered", timestamp=timestamp))
     outcome = await channel.attempt(to_device())
     assert (outcome.kind, outcome.suppress) == (OutcomeKind.DEFERRED, ())
 

@@ -3,7 +3,6 @@
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import http_ece  # type: ignore[import-untyped]
@@ -15,6 +14,7 @@ from activities.push.channel import PushChannel
 from activities.sending.exchanges import keeping_exchanges
 from bellwire.deliveries import Fault, OutcomeKind
 from bellwire.exchanges import KeepExchanges
+from bellwire.registry import Registry
 from bellwire.sends import SendRequest
 from bellwire.targets import PUSH, PushTarget
 from starter.local.receivers.providers.fake import Answer
@@ -32,8 +32,8 @@ async def service() -> AsyncIterator[FakePushService]:
 
 
 @pytest.fixture
-async def channel(tmp_path: Path) -> AsyncIterator[PushChannel]:
-    async with push_channel(tmp_path) as opened:
+async def channel(registry: Registry) -> AsyncIterator[PushChannel]:
+    async with push_channel(registry) as opened:
         yield opened
 
 
@@ -190,6 +190,21 @@ async def test_a_push_service_that_is_busy_is_given_its_time(
 async def test_a_lost_answer_is_unknown(service: FakePushService, channel: PushChannel, browser: Browser) -> None:
     service.script(Answer(accept=True, reset=True))
     assert (await channel.attempt(request(service, browser))).kind is OutcomeKind.UNKNOWN
+
+
+async def test_a_page_is_no_push_service(service: FakePushService, channel: PushChannel, browser: Browser) -> None:
+    service.script(Answer(status=200, body="<html>Log in"))
+    assert (await channel.attempt(request(service, browser))).kind is OutcomeKind.UNKNOWN
+
+
+@pytest.mark.parametrize("location", ["http://[", "/wpush/m0ssage-of-it", "//", ""])
+async def test_the_url_of_a_message_may_be_none(
+    service: FakePushService, channel: PushChannel, browser: Browser, location: str
+) -> None:
+    service.script(Answer(status=400, body=f"at {location}", headers={"Location": location}))
+    outcome = await channel.attempt(request(service, browser))
+    assert outcome.reason == "Web Push 400"
+    assert "m0ssage" not in str(outcome.response)
 
 
 async def test_only_push_services_get_pushes(channel: PushChannel, browser: Browser) -> None:

@@ -2,9 +2,7 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import cast
 
 import pytest
@@ -25,14 +23,6 @@ from tests.factories import NOW, event, send_request, subscription
 
 #: Reading from this registry fails.
 UNREAD = cast(Registry, None)
-
-
-@pytest.fixture
-async def registry(tmp_path: Path) -> AsyncIterator[Registry]:
-    opened = await Registry.open(f"sqlite:///{tmp_path}/registry.db")
-    await opened.migrate()
-    yield opened
-    await opened.close()
 
 
 async def backlog(registry: Registry, *, rate: float | None, size: int) -> list[Group]:

@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from starter.local.receivers.providers.fake import FakeProvider, Received
+from starter.local.receivers.providers.fake import Answer, FakeProvider, Received
 
 
 class FakeDingtalk(FakeProvider):
@@ -12,6 +12,7 @@ class FakeDingtalk(FakeProvider):
     """
 
     app_key, app_secret, agent_id = "ding1", "dingtalk-secret", 123
+    unauthorized = Answer(body={"errcode": 40014, "errmsg": "invalid access_token"})
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,9 +30,10 @@ class FakeDingtalk(FakeProvider):
     def add_routes(self, app: web.Application) -> None:
         app.router.add_post("/robot/send", self._robot)
         app.router.add_get("/gettoken", self.issuing(self._token))
-        app.router.add_post("/topapi/message/corpconversation/asyncsend_v2", self._notice)
-        app.router.add_post("/topapi/message/corpconversation/getsendresult", self._result)
-        app.router.add_post("/topapi/message/corpconversation/recall", self._recall)
+        notices = "/topapi/message/corpconversation"
+        app.router.add_post(f"{notices}/asyncsend_v2", self.authorized(self._notice))
+        app.router.add_post(f"{notices}/getsendresult", self.authorized(self._result))
+        app.router.add_post(f"{notices}/recall", self.authorized(self._recall))
 
     async def _robot(self, request: web.Request) -> web.StreamResponse:
         self.queries.append(dict(request.query))
@@ -45,8 +47,6 @@ class FakeDingtalk(FakeProvider):
         return web.json_response({"errcode": 0, "access_token": self.tokens.issue(), "expires_in": life})
 
     async def _notice(self, request: web.Request) -> web.StreamResponse:
-        if not self.tokens.is_valid(request.query.get("access_token", "")):
-            return web.json_response({"errcode": 40014, "errmsg": "invalid access_token"})
         content = await request.json()
         task = 1 + len(self.accepted)
         to = content.get("userid_list") or content["dept_id_list"]
@@ -54,8 +54,6 @@ class FakeDingtalk(FakeProvider):
         return await self.answer(request, message, lambda _: {"errcode": 0, "task_id": task})
 
     async def _result(self, request: web.Request) -> web.StreamResponse:
-        if not self.tokens.is_valid(request.query.get("access_token", "")):
-            return web.json_response({"errcode": 40014, "errmsg": "invalid access_token"})
         self.asked += 1
         given = await request.json()
         notice = self.find(str(given["task_id"]))
@@ -63,12 +61,8 @@ class FakeDingtalk(FakeProvider):
         return web.json_response({"errcode": 0, "send_result": self.results.get(given["task_id"], usual)})
 
     async def _recall(self, request: web.Request) -> web.StreamResponse:
-        if not self.tokens.is_valid(request.query.get("access_token", "")):
-            return web.json_response({"errcode": 40014, "errmsg": "invalid access_token"})
         given = await request.json()
         message = next((each for each in self.accepted if each.id == str(given["msg_task_id"])), None)
         if message is None or message.id in self.too_old:
             return web.json_response({"errcode": 88, "errmsg": "invalid"})
-        return await self.respond(
-            request, message, lambda _: {"errcode": 0}, accept=lambda sent: self.alter(sent, recalled=True)
-        )
+        return await self.answer_change(request, message, lambda _: {"errcode": 0}, recalled=True)

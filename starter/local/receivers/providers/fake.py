@@ -7,7 +7,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from aiohttp import web
 
@@ -87,6 +87,9 @@ class FakeTokens:
 class FakeProvider:
     """An async context manager. A subclass adds routes to `app` in `add_routes`, which answer by `answer`."""
 
+    #: How a request without a valid token is answered.
+    unauthorized: ClassVar[Answer]
+
     def __init__(self) -> None:
         self.url = ""
         self.tokens = FakeTokens()
@@ -107,6 +110,11 @@ class FakeProvider:
     def add_routes(self, app: web.Application) -> None:
         """Add what the provider serves."""
         raise NotImplementedError
+
+    def is_authorized(self, request: web.Request) -> bool:
+        """Whether the request has a token that is valid, as a parameter or in a header."""
+        bearer = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        return self.tokens.is_valid(request.query.get("access_token", bearer))
 
     async def __aenter__(self) -> Self:
         app = web.Application(client_max_size=4 * 1024 * 1024)
@@ -160,7 +168,15 @@ class FakeProvider:
             self.tokens.requests += 1
             answer = self.tokens.script.popleft() if self.tokens.script else ACCEPT
             await self._hold(request, answer)
-            return await handler(request) if answer.accept else _response(answer, answer.body)
+            return await handler(request) if answer.accept else _response(answer)
+
+        return handle
+
+    def authorized(self, handler: Handler) -> Handler:
+        """The handler of requests that need a token."""
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            return await handler(request) if self.is_authorized(request) else _response(self.unauthorized)
 
         return handle
 
@@ -169,6 +185,12 @@ class FakeProvider:
     ) -> web.StreamResponse:
         """Accept or refuse a message by the scripts. `usual` makes the body of the provider's answer to an accepted one."""
         return await self.respond(request, message, usual, accept=self.accepted.append)
+
+    async def answer_change(
+        self, request: web.Request, message: Received, usual: Callable[[Received], Any], **fields: Any
+    ) -> web.StreamResponse:
+        """Change an accepted message, or refuse to, by the scripts."""
+        return await self.respond(request, message, usual, accept=lambda sent: self.alter(sent, **fields))
 
     async def respond(
         self,
@@ -187,7 +209,9 @@ class FakeProvider:
                 accept(message)
                 self._changed.notify_all()
         await self._hold(request, answer)
-        return _response(answer, usual(message) if answer.body is None and answer.accept else answer.body)
+        if answer.body is None and answer.accept:
+            answer = replace(answer, body=usual(message))
+        return _response(answer)
 
     async def _hold(self, request: web.Request, answer: Answer) -> None:
         """Do what comes before the response."""
@@ -199,7 +223,8 @@ class FakeProvider:
             await self._closing.wait()
 
 
-def _response(answer: Answer, body: Any) -> web.Response:
+def _response(answer: Answer) -> web.Response:
+    body = answer.body
     text = body if isinstance(body, str) else "" if body is None else json.dumps(body)
     kind = "text/plain" if isinstance(body, str) else "application/json"
     return web.Response(status=answer.status, text=text, content_type=kind, headers=dict(answer.headers))

@@ -5,13 +5,14 @@ from collections.abc import Mapping
 import jwt
 from aiohttp import web
 
-from starter.local.receivers.providers.fake import FakeProvider, Received
+from starter.local.receivers.providers.fake import Answer, FakeProvider, Received
 
 
 class FakeFcm(FakeProvider):
     """`public_key` is the PEM of the service account's public key, with which assertions are verified."""
 
     project_id, client_email = "shop-1", "push@shop-1.example"
+    unauthorized = Answer(status=401, body={"error": {"code": 401, "status": "UNAUTHENTICATED"}})
 
     def __init__(self, public_key: str) -> None:
         super().__init__()
@@ -23,7 +24,7 @@ class FakeFcm(FakeProvider):
 
     def add_routes(self, app: web.Application) -> None:
         app.router.add_post("/token", self.issuing(self._token))
-        app.router.add_post("/v1/projects/{project}/messages:send", self._send)
+        app.router.add_post("/v1/projects/{project}/messages:send", self.authorized(self._send))
 
     async def _token(self, request: web.Request) -> web.StreamResponse:
         form = await request.post()
@@ -38,8 +39,6 @@ class FakeFcm(FakeProvider):
         return web.json_response({"access_token": self.tokens.issue(), "expires_in": int(self.tokens.life)})
 
     async def _send(self, request: web.Request) -> web.StreamResponse:
-        if not self.tokens.is_valid(request.headers.get("Authorization", "").removeprefix("Bearer ")):
-            return web.json_response({"error": {"code": 401, "status": "UNAUTHENTICATED"}}, status=401)
         content = (await request.json())["message"]
         message = Received(recipient=content["token"], content=content)
         project = request.match_info["project"]

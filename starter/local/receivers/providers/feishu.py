@@ -5,13 +5,14 @@ from typing import Any
 
 from aiohttp import web
 
-from starter.local.receivers.providers.fake import FakeProvider, Received
+from starter.local.receivers.providers.fake import Answer, FakeProvider, Received
 
 
 class FakeFeishu(FakeProvider):
     """A bot's messages have the recipient of its path; an application's that of `receive_id`."""
 
     app_id, app_secret = "cli_1", "feishu-secret"
+    unauthorized = Answer(status=400, body={"code": 99991663, "msg": "Invalid access token"})
 
     def bot(self, name: str) -> str:
         """The URL of a group's custom bot."""
@@ -20,9 +21,9 @@ class FakeFeishu(FakeProvider):
     def add_routes(self, app: web.Application) -> None:
         app.router.add_post("/open-apis/bot/v2/hook/{name}", self._bot)
         app.router.add_post("/open-apis/auth/v3/tenant_access_token/internal", self.issuing(self._token))
-        app.router.add_post("/open-apis/im/v1/messages", self._message)
-        app.router.add_patch("/open-apis/im/v1/messages/{id}", self._change)
-        app.router.add_delete("/open-apis/im/v1/messages/{id}", self._change)
+        app.router.add_post("/open-apis/im/v1/messages", self.authorized(self._message))
+        app.router.add_patch("/open-apis/im/v1/messages/{id}", self.authorized(self._change))
+        app.router.add_delete("/open-apis/im/v1/messages/{id}", self.authorized(self._change))
 
     async def _bot(self, request: web.Request) -> web.StreamResponse:
         message = Received(recipient=request.match_info["name"], content=await request.json())
@@ -36,9 +37,6 @@ class FakeFeishu(FakeProvider):
         return web.json_response({"code": 0, "tenant_access_token": token, "expire": int(self.tokens.life)})
 
     async def _message(self, request: web.Request) -> web.StreamResponse:
-        token = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        if not self.tokens.is_valid(token):
-            return web.json_response({"code": 99991663, "msg": "Invalid access token"}, status=400)
         given = await request.json()
         content = {**given, "card": json.loads(given["content"])}
         message = Received(recipient=given["receive_id"], content=content, key=given.get("uuid", ""))
@@ -46,9 +44,6 @@ class FakeFeishu(FakeProvider):
 
     async def _change(self, request: web.Request) -> web.StreamResponse:
         """PATCH changes a card, DELETE takes a message back."""
-        token = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        if not self.tokens.is_valid(token):
-            return web.json_response({"code": 99991663, "msg": "Invalid access token"}, status=400)
         deletes = request.method == "DELETE"
         message = self.find(request.match_info["id"].removeprefix("om_"))
         if message is None:
@@ -62,6 +57,4 @@ class FakeFeishu(FakeProvider):
                 "content": {**message.content, **given, "card": json.loads(given["content"])},
                 "edits": message.edits + 1,
             }
-        return await self.respond(
-            request, message, lambda _: {"code": 0, "data": {}}, accept=lambda sent: self.alter(sent, **changes)
-        )
+        return await self.answer_change(request, message, lambda _: {"code": 0, "data": {}}, **changes)

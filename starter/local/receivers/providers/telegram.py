@@ -1,14 +1,18 @@
 """FakeTelegram: messages that a bot sends, changes and deletes."""
 
 import secrets
+from collections.abc import Mapping
+from typing import Any
 
 from aiohttp import web
 
-from starter.local.receivers.providers.fake import FakeProvider, Received
+from starter.local.receivers.providers.fake import Answer, FakeProvider, Received
 
 
 class FakeTelegram(FakeProvider):
     """POST /bot<token>/sendMessage and others. `moved` has the new ids of chats by the old ones."""
+
+    unauthorized = Answer(status=401, body={"ok": False, "error_code": 401, "description": "Unauthorized"})
 
     def __init__(self) -> None:
         super().__init__()
@@ -16,13 +20,14 @@ class FakeTelegram(FakeProvider):
         self.moved: dict[str, int] = {}
 
     def add_routes(self, app: web.Application) -> None:
-        app.router.add_post("/bot{token}/sendMessage", self._send)
-        app.router.add_post("/bot{token}/editMessageText", self._edit)
-        app.router.add_post("/bot{token}/deleteMessage", self._delete)
+        app.router.add_post("/bot{token}/sendMessage", self.authorized(self._send))
+        app.router.add_post("/bot{token}/editMessageText", self.authorized(self._edit))
+        app.router.add_post("/bot{token}/deleteMessage", self.authorized(self._delete))
+
+    def is_authorized(self, request: web.Request) -> bool:
+        return request.match_info["token"] == self.token
 
     async def _send(self, request: web.Request) -> web.StreamResponse:
-        if request.match_info["token"] != self.token:
-            return _refusal(401, "Unauthorized")
         content = await request.json()
         chat_id = str(content["chat_id"])
         if chat_id in self.moved:
@@ -35,33 +40,24 @@ class FakeTelegram(FakeProvider):
 
     async def _edit(self, request: web.Request) -> web.StreamResponse:
         given = await request.json()
-        message = self.find(f"{given['chat_id']}/{given['message_id']}")
-        if message is None:
+        if (message := self._found(given)) is None:
             return _refusal(400, "Bad Request: message to edit not found")
         if message.id in self.too_old:
             return _refusal(400, "Bad Request: message can't be edited")
         if message.content["text"] == given["text"]:
             return _refusal(400, "Bad Request: message is not modified: specified new message content is the same")
-        return await self.respond(
-            request,
-            message,
-            lambda _: {"ok": True, "result": {"message_id": given["message_id"]}},
-            accept=lambda sent: self.alter(sent, content=given, edits=sent.edits + 1),
-        )
+        done = {"ok": True, "result": {"message_id": given["message_id"]}}
+        return await self.answer_change(request, message, lambda _: done, content=given, edits=message.edits + 1)
 
     async def _delete(self, request: web.Request) -> web.StreamResponse:
-        given = await request.json()
-        message = self.find(f"{given['chat_id']}/{given['message_id']}")
-        if message is None:
+        if (message := self._found(await request.json())) is None:
             return _refusal(400, "Bad Request: message to delete not found")
         if message.id in self.too_old:
             return _refusal(400, "Bad Request: message can't be deleted for everyone")
-        return await self.respond(
-            request,
-            message,
-            lambda _: {"ok": True, "result": True},
-            accept=lambda sent: self.alter(sent, recalled=True),
-        )
+        return await self.answer_change(request, message, lambda _: {"ok": True, "result": True}, recalled=True)
+
+    def _found(self, given: Mapping[str, Any]) -> Received | None:
+        return self.find(f"{given['chat_id']}/{given['message_id']}")
 
 
 def _refusal(code: int, description: str, **more: object) -> web.Response:

@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from starter.local.receivers.providers.fake import FakeProvider, Received
+from starter.local.receivers.providers.fake import Answer, FakeProvider, Received
 from starter.local.receivers.wechat_callbacks import WechatCallbacks
 
 #: Seconds before a token's end from which the next one is issued.
@@ -22,6 +22,9 @@ class FakeWechat(FakeProvider):
     """A message's recipient is its openid, its key the `client_msg_id`."""
 
     app_id, secret = "wx0123456789abcdef", "wechat-secret"
+    unauthorized = Answer(
+        body={"errcode": 40001, "errmsg": "invalid credential, access_token is invalid or not latest"}
+    )
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,9 +39,9 @@ class FakeWechat(FakeProvider):
 
     def add_routes(self, app: web.Application) -> None:
         app.router.add_post("/cgi-bin/stable_token", self.issuing(self._token))
-        app.router.add_post("/cgi-bin/message/template/send", self._message)
-        app.router.add_post("/cgi-bin/message/subscribe/bizsend", self._granted)
-        app.router.add_post("/cgi-bin/message/subscribe/send", self._granted)
+        app.router.add_post("/cgi-bin/message/template/send", self.authorized(self._message))
+        app.router.add_post("/cgi-bin/message/subscribe/bizsend", self.authorized(self._granted))
+        app.router.add_post("/cgi-bin/message/subscribe/send", self.authorized(self._granted))
 
     async def __aexit__(self, *error: object) -> None:
         await self.callbacks.close()
@@ -80,8 +83,6 @@ class FakeWechat(FakeProvider):
         return await self._message(request, granted=True)
 
     async def _message(self, request: web.Request, *, granted: bool = False) -> web.StreamResponse:
-        if not self.tokens.is_valid(request.query.get("access_token", "")):
-            return _error(40001, "invalid credential, access_token is invalid or not latest")
         content = await request.json()
         if not isinstance(content.get("data"), dict) or not isinstance(content.get("touser"), str):
             return _error(40003, "invalid openid")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from starter.local.receivers.providers.fake import FakeProvider, Received
+from starter.local.receivers.providers.fake import Answer, FakeProvider, Received
 
 #: Messages that a member gets of an application, and within how many seconds.
 MEMBER_LIMITS = ((30, 60.0), (1_000, 3600.0))
@@ -19,6 +19,7 @@ class FakeWecom(FakeProvider):
     """
 
     corp_id, secret, agent_id = "ww1", "wecom-secret", 1000002
+    unauthorized = Answer(body={"errcode": 42001, "errmsg": "access_token expired"})
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,8 +34,8 @@ class FakeWecom(FakeProvider):
     def add_routes(self, app: web.Application) -> None:
         app.router.add_post("/cgi-bin/webhook/send", self._bot)
         app.router.add_get("/cgi-bin/gettoken", self.issuing(self._token))
-        app.router.add_post("/cgi-bin/message/send", self._message)
-        app.router.add_post("/cgi-bin/message/recall", self._recall)
+        app.router.add_post("/cgi-bin/message/send", self.authorized(self._message))
+        app.router.add_post("/cgi-bin/message/recall", self.authorized(self._recall))
 
     async def _bot(self, request: web.Request) -> web.StreamResponse:
         message = Received(recipient=request.query["key"], content=await request.json())
@@ -47,8 +48,6 @@ class FakeWecom(FakeProvider):
         return web.json_response({"errcode": 0, "access_token": self.tokens.issue(), "expires_in": life})
 
     async def _message(self, request: web.Request) -> web.StreamResponse:
-        if not self.tokens.is_valid(request.query.get("access_token", "")):
-            return web.json_response({"errcode": 42001, "errmsg": "access_token expired"})
         content = await request.json()
         recipient = content.get("touser") or content.get("toparty") or content.get("totag")
         key = str(sorted(content.items())) if content.get("enable_duplicate_check") else ""
@@ -67,12 +66,8 @@ class FakeWecom(FakeProvider):
         return True
 
     async def _recall(self, request: web.Request) -> web.StreamResponse:
-        if not self.tokens.is_valid(request.query.get("access_token", "")):
-            return web.json_response({"errcode": 42001, "errmsg": "access_token expired"})
         given = await request.json()
         message = next((each for each in self.accepted if each.id == given["msgid"]), None)
         if message is None or message.id in self.too_old:
             return web.json_response({"errcode": 40058, "errmsg": "invalid"})
-        return await self.respond(
-            request, message, lambda _: {"errcode": 0}, accept=lambda sent: self.alter(sent, recalled=True)
-        )
+        return await self.answer_change(request, message, lambda _: {"errcode": 0}, recalled=True)
