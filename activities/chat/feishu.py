@@ -66,7 +66,7 @@ class FeishuChannel(AccountChannel[FeishuTarget, FeishuAccount]):
         self._tokens = tokens_by_account(parts.session, parts.registry, "feishu", accounts, _token_request)
 
     def hook_post(self, target: FeishuTarget, content: ChatContent) -> HookPost | None:
-        message: dict[str, object] = {"msg_type": "interactive", "card": _card(content)}
+        message: dict[str, object] = {"msg_type": "interactive", "card": card_of(content)}
         if target.secret is not None:
             now = int(self._clock())
             message |= {"timestamp": str(now), "sign": sign(target.secret.get_secret_value(), now)}
@@ -81,7 +81,7 @@ class FeishuChannel(AccountChannel[FeishuTarget, FeishuAccount]):
         message = {
             "receive_id": target.receive_id,
             "msg_type": "interactive",
-            "content": json.dumps(_card(content), ensure_ascii=False),
+            "content": json.dumps(card_of(content), ensure_ascii=False),
             # By it Feishu takes a second request within an hour for the first one. At most 50 characters.
             "uuid": hashlib.sha256(f"{request.id}/{request.delivery.schedule_from}".encode()).hexdigest()[:40],
         }
@@ -92,7 +92,7 @@ class FeishuChannel(AccountChannel[FeishuTarget, FeishuAccount]):
     async def edit(
         self, target: FeishuTarget, account: FeishuAccount, content: ChatContent, message_id: str
     ) -> ApiAnswer:
-        message = {"content": json.dumps(_card(content), ensure_ascii=False)}
+        message = {"content": json.dumps(card_of(content), ensure_ascii=False)}
         return await self._change(target, account, "PATCH", message_id, message)
 
     async def recall(self, target: FeishuTarget, account: FeishuAccount, message_id: str) -> ApiAnswer:
@@ -159,7 +159,8 @@ def _reset(response: ProviderResponse) -> float | None:
     return float(value) if value.isascii() and value.isdecimal() and len(value) < 6 else None
 
 
-def _card(content: ChatContent) -> dict[str, object]:
+def card_of(content: ChatContent) -> dict[str, object]:
+    """The message as a card."""
     elements = [{"tag": "markdown", "content": shortened(content.text, MAX_TEXT)}] if content.text else []
     return {
         # Only a card that is shared by all who see it can be changed.
