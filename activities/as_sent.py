@@ -76,7 +76,13 @@ def _of_mainland(request: SendRequest, text: str, sms_providers: Path) -> Mappin
     """By provider: the template and the parameters that it gets, or why it cannot send the SMS."""
     target = request.subscription.target
     assert isinstance(target, SmsTarget)
-    file = ProvidersFile.read(sms_providers)
+    try:
+        file = ProvidersFile.read(sms_providers)
+    except ValueError:
+        # Tenants see previews, and the file is the operator's.
+        raise TemplateInvalid(
+            "BELLWIRE_SMS_PROVIDERS is not valid; the worker names the field when it starts"
+        ) from None
     nothing, key = cast(Any, None), AccessKey(id="", secret="")  # nothing is called
     providers: list[tuple[AliyunProvider | TencentProvider, tuple[str, ...]]] = [
         *((AliyunProvider(each, nothing, nothing, key=key), each.numbers) for each in file.aliyun),

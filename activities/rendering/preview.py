@@ -56,8 +56,6 @@ async def preview(request: dict[str, Any]) -> dict[str, Any]:
             texts |= await _texts(renderer, one)
             if (found := await as_sent(renderer, one, providers)) is not None:
                 sent[subscription.channel] = asdict(found)
-    except ValueError as error:
-        raise TemplateInvalid(str(error)) from error
     finally:
         await renderer.close()
     return {"texts": texts, "sent": sent}
