@@ -29,7 +29,7 @@ from activities.webhook.opening import WebhookSettings, egress_of, open_webhook
 from activities.wechat.channel import WechatChannel
 from bellwire.exchanges import KeepExchanges
 from bellwire.registry import Registry
-from bellwire.targets import Channel
+from bellwire.targets import SPECS, WORKER_CHANNELS, Channel
 
 
 class ChannelSettings(EmailSettings, SmsSettings, WebhookSettings, Protocol):
@@ -85,7 +85,15 @@ async def open_channels(
             Channel.POLL: PollChannel(registry).attempt,
             Channel.WECHAT: WechatChannel(parts, accounts.wechat).attempt,
         }
-        recalls = {channel: each.take_back for channel, each in chats.items() if isinstance(each, AccountChannel)}
+        if closed := [channel for channel in WORKER_CHANNELS if channel not in attempts]:
+            raise RuntimeError(
+                f"channel {closed[0]} is not opened: add it to activities/channels.py, or a chat to activities/chat/opening.py"
+            )
+        recalls = {
+            channel: each.take_back
+            for channel, each in chats.items()
+            if isinstance(each, AccountChannel) and SPECS[channel].recalls
+        }
         senders = {
             channel: ChannelSender(
                 channel,

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar, Generic, TypeVar, cast
 
-from activities.chat.channel import AnyTarget, ChatChannel
+from activities.chat.channel import AnyTarget, ChatChannel, HookPost
 from activities.chat.content import ChatContent
 from activities.providers.accounts import Account
 from activities.providers.answers import DELIVERED, Meaning, no_account
@@ -39,7 +39,7 @@ class TooLate(Exception):
 
 
 class AccountChannel(ChatChannel[AnyTarget], Generic[AnyTarget, AnyAccount]):
-    """Sends by `accounts`. The provider's name in lower case is their section in BELLWIRE_ACCOUNTS.
+    """Sends by `accounts`. Their section in BELLWIRE_ACCOUNTS is named after the channel.
 
     An event that replaces another changes the other one's message, if that is where its own would go.
     """
@@ -52,6 +52,9 @@ class AccountChannel(ChatChannel[AnyTarget], Generic[AnyTarget, AnyAccount]):
     def __init__(self, parts: ProviderParts, accounts: Mapping[str, AnyAccount]) -> None:
         super().__init__(parts)
         self._accounts = accounts
+
+    def hook_post(self, target: AnyTarget, content: ChatContent) -> HookPost | None:  # noqa: ARG002 - for those with hooks
+        return None
 
     async def send(
         self, request: SendRequest, target: AnyTarget, account: AnyAccount, content: ChatContent
@@ -71,7 +74,7 @@ class AccountChannel(ChatChannel[AnyTarget], Generic[AnyTarget, AnyAccount]):
         account_name = getattr(target, "account", DEFAULT_ACCOUNT)
         account = self._accounts.get(account_name)
         if account is None:
-            return no_account(self.name, account_name)
+            return no_account(self.name, account_name, section=target.channel)
         if (message_id := message_at(target, request.replaced_id)) is not None:
             with suppress(MessageGone):
                 edit = self._edit(target, account, content, message_id)
@@ -113,6 +116,7 @@ class AccountChannel(ChatChannel[AnyTarget], Generic[AnyTarget, AnyAccount]):
         *,
         params: Mapping[str, str] | None = None,
         bearer: str | None = None,
+        headers: Mapping[str, str] | None = None,
         shown: str | None = None,
         secrets: Sequence[str] = (),
     ) -> ProviderResponse:
@@ -126,7 +130,7 @@ class AccountChannel(ChatChannel[AnyTarget], Generic[AnyTarget, AnyAccount]):
             method,
             url,
             timeout=limits(account.timeout),
-            headers={**authorization, "Content-Type": "application/json; charset=utf-8"},
+            headers={**authorization, **(headers or {}), "Content-Type": "application/json; charset=utf-8"},
             params=params,
             data=None if message is None else json.dumps(message, ensure_ascii=False).encode(),
             shown=shown,

@@ -18,10 +18,9 @@ from activities.providers.answers import (
     UNKNOWN,
     Meaning,
     busy,
-    is_page,
 )
 from activities.providers.http import ProviderResponse, parse_object
-from activities.providers.token_calls import ApiAnswer
+from activities.providers.token_calls import ApiAnswer, answer_of_status
 from activities.rendering.text import shortened
 from bellwire.sends import SendRequest
 from bellwire.targets import SlackTarget
@@ -60,13 +59,10 @@ class SlackChannel(AccountChannel[SlackTarget, SlackAccount]):
         return HookPost(url=target.webhook.get_secret_value(), message=_message(content)) if target.webhook else None
 
     def read_hook(self, response: ProviderResponse) -> ApiAnswer:
-        code = response.status
-        meaning = STATUSES.get(code, TRANSIENT)
-        if code < 300 and response.text.strip() != "ok":
-            meaning = UNKNOWN  # Slack says ok; others, such as a proxy, may say anything
-        elif meaning is HOOK_GONE and is_page(response.text):
-            meaning = OPERATOR
-        return ApiAnswer(meaning=meaning.after(response.retry_after), code=str(code), text=response.shown)
+        answer = answer_of_status(response, STATUSES)
+        if response.status < 300 and response.text.strip() != "ok":
+            return replace(answer, meaning=UNKNOWN)  # Slack says ok; others, such as a proxy, may say anything
+        return answer
 
     async def send(
         self,

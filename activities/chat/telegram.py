@@ -8,7 +8,6 @@ from html import unescape
 from typing import Any
 
 from activities.chat.account_channel import AccountChannel, MessageGone, TooLate
-from activities.chat.channel import HookPost
 from activities.chat.content import ChatContent
 from activities.providers.accounts import TelegramAccount
 from activities.providers.answers import CONTENT, DELIVERED, GONE, OPERATOR, TRANSIENT, UNKNOWN, Meaning, busy
@@ -55,9 +54,6 @@ class TelegramChannel(AccountChannel[TelegramTarget, TelegramAccount]):
 
     name = "Telegram"
     numbered_by_chat = True
-
-    def hook_post(self, target: TelegramTarget, content: ChatContent) -> HookPost | None:  # noqa: ARG002 - it has none
-        return None
 
     async def send(
         self, request: SendRequest, target: TelegramTarget, account: TelegramAccount, content: ChatContent

@@ -93,6 +93,6 @@ def blocked(reason: str, remedy: str = "") -> Outcome:
     return Outcome(kind=OutcomeKind.DEFERRED, reason=reason, fault=Fault.OPERATOR, cause=remedy or None)
 
 
-def no_account(name: str, account: str) -> Outcome:
-    """The target's account is missing. `name` is the provider's, as people write it."""
-    return blocked(f"no {name} account {account}", f"add [{name.lower()}.{account}] to BELLWIRE_ACCOUNTS")
+def no_account(name: str, account: str, *, section: str | None = None) -> Outcome:
+    """The target's account is missing. `name` is the provider's, as people write it; in lower case it is the section's."""
+    return blocked(f"no {name} account {account}", f"add [{section or name.lower()}.{account}] to BELLWIRE_ACCOUNTS")

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from activities.providers.answers import OPERATOR, TRANSIENT, UNKNOWN, Meaning, blocked, busy, outcome_of
+from activities.providers.answers import OPERATOR, TRANSIENT, UNKNOWN, Meaning, blocked, busy, is_page, outcome_of
 from activities.providers.http import NotSent, ProviderResponse, ResponseLost, parse_object
 from activities.providers.tokens import Tokens, TokenUnavailable
 from bellwire.deliveries import Outcome, OutcomeKind
@@ -58,6 +58,24 @@ def answer_of(
         meaning = UNKNOWN  # it says both
     return ApiAnswer(
         meaning=meaning.after(response.retry_after), code=str(code)[:MAX_CODE], document=document, text=response.shown
+    )
+
+
+def answer_of_status(
+    response: ProviderResponse, statuses: Mapping[int, Meaning], other: Meaning = TRANSIENT, *, accepted: str = ""
+) -> ApiAnswer:
+    """The answer of an API that says with the HTTP status whether it did what it was asked.
+
+    `accepted`: a field that the answer to an accepted message always has.
+    """
+    document, status = parse_object(response.text), response.status
+    meaning = statuses.get(status, UNKNOWN if status < 300 else other)
+    if status < 300 and accepted and accepted not in document:
+        meaning = UNKNOWN  # a proxy, or a page for people, may say 200
+    elif (meaning.disable or meaning.suppress) and is_page(response.text):
+        meaning = OPERATOR  # the page of a proxy says nothing about the address
+    return ApiAnswer(
+        meaning=meaning.after(response.retry_after), code=str(status), document=document, text=response.shown
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
+from urllib.parse import urlencode
 
 import aiohttp
 
@@ -20,17 +21,18 @@ AnyAccount = TypeVar("AnyAccount", bound=Account)
 
 @dataclass(frozen=True, kw_only=True)
 class TokenRequest:
-    """How one account gets a token. Give `query`, for a GET, or `body`, for a POST of JSON."""
+    """How one account gets a token. Give `query`, for a GET, `body`, for a POST of JSON, or `form`, for one of OAuth 2."""
 
     #: The provider, as people write it.
     name: str
     url: str
-    #: What its codes mean; those that it lacks are the operator's to fix.
-    codes: Mapping[int, Meaning]
     #: Seconds for the call.
     timeout: float
+    #: What its codes mean; those that it lacks are the operator's to fix. OAuth 2 has none: the HTTP status says it.
+    codes: Mapping[int, Meaning] = field(default_factory=dict)
     query: Mapping[str, str] | None = field(default=None, repr=False)
     body: Mapping[str, object] | None = field(default=None, repr=False)
+    form: Mapping[str, str] | None = field(default=None, repr=False)
     #: The fields of the answer.
     token_field: str = "access_token"  # noqa: S105 - a name
     life_field: str = "expires_in"
@@ -39,19 +41,29 @@ class TokenRequest:
 
 async def request_token(session: aiohttp.ClientSession, request: TokenRequest) -> IssuedToken:
     """Ask for a token. Raises TokenUnavailable, NotSent and ResponseLost."""
+    data, kind = _content(request)
     response = await call(
         session,
         "POST" if request.query is None else "GET",
         request.url,
         timeout=limits(request.timeout),
-        headers={} if request.body is None else {"Content-Type": "application/json; charset=utf-8"},
+        headers={} if kind is None else {"Content-Type": kind},
         params=request.query,
-        data=None if request.body is None else json.dumps(request.body).encode(),
+        data=data,
         # Without the query, which has the secret.
         shown=request.url,
     )
     document = parse_object(response.text)
     issued = issued_token(document.get(request.token_field), document.get(request.life_field))
+    if request.form is not None:
+        if issued is not None and response.status < 300:
+            return issued
+        # RFC 6749 §5.2
+        raise TokenUnavailable(
+            f"{request.name} {response.status}",
+            operator=400 <= response.status < 429,
+            retry_after=response.retry_after,
+        )
     code = document.get(request.code_field, 0)
     if code == 0 and issued is not None:
         return issued
@@ -63,6 +75,15 @@ async def request_token(session: aiohttp.ClientSession, request: TokenRequest) -
         operator=meaning.fault is Fault.OPERATOR,
         retry_after=meaning.after(response.retry_after).wait,
     )
+
+
+def _content(request: TokenRequest) -> tuple[bytes | None, str | None]:
+    """The request's body and its media type."""
+    if request.form is not None:
+        return urlencode(request.form).encode(), "application/x-www-form-urlencoded"
+    if request.body is not None:
+        return json.dumps(request.body).encode(), "application/json; charset=utf-8"
+    return None, None
 
 
 def tokens_by_account(

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
-from urllib.parse import urlencode
 
 import aiohttp
 from cryptography.hazmat.primitives import serialization
@@ -27,7 +26,8 @@ from activities.providers.answers import (
 )
 from activities.providers.http import ProviderResponse, call, limits, object_in, parse_object
 from activities.providers.token_calls import ApiAnswer, outcome_of_call, with_token
-from activities.providers.tokens import IssuedToken, Tokens, TokenUnavailable, issued_token
+from activities.providers.token_requests import TokenRequest, request_token
+from activities.providers.tokens import IssuedToken, Tokens
 from activities.push.content import PushContent, collapse_id
 from activities.push.encryption import signed_token
 from bellwire.deliveries import Fault, Outcome, OutcomeKind
@@ -100,20 +100,10 @@ class Fcm:
             "iat": now,
             "exp": now + 3600,
         }
-        response = await call(
-            self._session,
-            "POST",
-            account.token_url,
-            timeout=limits(account.timeout),
-            headers={"Content-Type": "application/x-www-form-urlencoded"},
-            data=urlencode({"grant_type": GRANT, "assertion": signed_token(claims, self._keys[name])}),
+        form = {"grant_type": GRANT, "assertion": signed_token(claims, self._keys[name])}
+        return await request_token(
+            self._session, TokenRequest(name="FCM", url=account.token_url, timeout=account.timeout, form=form)
         )
-        document = parse_object(response.text)
-        issued = issued_token(document.get("access_token"), document.get("expires_in"))
-        if response.status == 200 and issued is not None:
-            return issued
-        code = response.status
-        raise TokenUnavailable(f"FCM {code}", operator=400 <= code < 429, retry_after=response.retry_after)
 
 
 def _refusal(response: ProviderResponse, document: Mapping[str, Any]) -> ApiAnswer:

@@ -36,7 +36,8 @@ def items_of(text: str, name: str, *, json_lines: bool = False) -> list[Item]:
     if not text.strip():
         raise InputInvalid("is empty", field=name, remedy="give a JSON object, an array of objects, or JSON Lines")
     lines = [Item(f"line {number}", line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-    if json_lines or (len(lines) > 1 and any(_is_object(str(line.value)) for line in lines)):
+    is_array = text.lstrip().startswith("[")
+    if json_lines or (len(lines) > 1 and not is_array and any(_is_object(str(line.value)) for line in lines)):
         return collect(lines, _parse_line)
     try:
         value = parse_json(text)

@@ -18,7 +18,7 @@ from starter.local.receivers.providers.fake import FakeProvider
 from tests.acceptance.conftest import System, running_gateway, running_system
 from tests.acceptance.searching import exchanges, files, found_in, histories, page
 from tests.activities.applications import EVERY_DOUBLE, variables_of
-from tests.activities.doubles import CANARY, Double, WechatDouble, name_of
+from tests.activities.doubles import CANARY, AccountDouble, Double, name_of
 
 #: Addresses of each channel: one accepts, one refuses at first, one refuses for good.
 ACCEPTS, DEFERS, REJECTS = range(3)
@@ -130,9 +130,9 @@ async def deliver(system: System, texts: Mapping[str, str], *kinds: str) -> None
         assert status.settled
 
 
-async def call_back(system: System, folder: Path, double: WechatDouble) -> None:
+async def call_back(system: System, folder: Path, double: AccountDouble) -> None:
     """What WeChat tells the gateway of a user: of a message, of what the user agrees to, and with a wrong signature."""
-    openid, wechat = double.target(ACCEPTS)["openid"], double.wechat
+    openid, wechat = double.target(ACCEPTS)["openid"], double.fake
     (message, *_) = [each for each in wechat.accepted if each.recipient == openid]
     async with running_gateway(system, log=folder / "gateway.log") as gateway:
         wechat.callbacks.url = f"{gateway}/callbacks/wechat/default"
@@ -162,10 +162,10 @@ async def test_private_data_of_every_channel_is_written_nowhere(tmp_path: Path, 
     async with AsyncExitStack() as receivers:
         doubles = {name: await receivers.enter_async_context(opened()) for name, opened in EVERY_DOUBLE.items()}
         wechat = doubles["wechat"]
-        assert isinstance(wechat, WechatDouble)
+        assert isinstance(wechat, AccountDouble)
         settings = {
             **variables_of(doubles.values(), tmp_path),
-            "BELLWIRE_ACCOUNT_SECRETS__CALLBACK": wechat.wechat.callbacks.token,
+            "BELLWIRE_ACCOUNT_SECRETS__CALLBACK": wechat.fake.callbacks.token,
             "BELLWIRE_TEMPLATES": str(templates(tmp_path / "templates", texts["rendered"])),
             "BELLWIRE_METRICS_ADDRESS": metrics,
             "BELLWIRE_ENCRYPTION_KEYS": keys,

@@ -1,4 +1,4 @@
-"""The page "Writing a channel" is followed literally: in a copy of the checkout, its changes make a channel that delivers."""
+"""The page "Writing a channel" is followed literally: in a copy of the checkout, its changes make two channels that deliver."""
 
 import asyncio
 import json
@@ -13,8 +13,11 @@ import pytest
 from starter.checkout import CHECKOUT
 
 PAGE = CHECKOUT / "docs" / "how-to" / "writing-a-channel.md"
-#: What the copy needs to run a worker.
-PRODUCT = ("bellwire", "workflows", "activities")
+#: What the copy needs to run a worker and the tests of channels.
+PRODUCT = ("bellwire", "workflows", "activities", "starter", "tests")
+#: The section with the second channel, and which steps of the first one it repeats.
+ACCOUNTS = "## A provider with an account"
+REPEATED = ("targets/channel.py", "targets/specs.py", "chat/opening.py", "sandbox/markup.py")
 _BLOCK = re.compile(r'^```(?P<language>\w+) title="(?P<file>[^"]+)"\n(?P<text>.*?)^```$', re.DOTALL | re.MULTILINE)
 #: Where the page shows a file that is not part of the checkout.
 EXAMPLES = {"mattermost.json"}
@@ -40,6 +43,17 @@ def apply(page: str, root: Path) -> list[str]:
             file.write_text(block["text"])
         changed.append(block["file"])
     return changed
+
+
+def repeated(page: str) -> str:
+    """The steps that are the same for the second channel, with its name; what differs is said on the page."""
+    steps = "".join(block[0] + "\n" for block in _BLOCK.finditer(page) if block["file"].endswith(REPEATED))
+    for one, other in (("mattermost", "line"), ("MATTERMOST", "LINE"), ("Mattermost", "Line")):
+        steps = steps.replace(one, other)
+    steps, opened = re.subn(r"LineChannel\(parts\)", "LineChannel(parts, accounts.line)", steps)
+    steps, escaped = re.subn(r'("line.text": ).*,', r"\1str,", steps)
+    assert (opened, escaped) == (1, 1)
+    return steps
 
 
 def _patched(text: str, diff: list[str], name: str) -> str:
@@ -73,16 +87,21 @@ def _patched(text: str, diff: list[str], name: str) -> str:
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the product with the channel of the page."""
+    """A copy of the product with the channels of the page."""
     root = tmp_path_factory.mktemp("checkout")
     for part in PRODUCT:
         shutil.copytree(CHECKOUT / part, root / part, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(CHECKOUT / "worker.py", root)
     shutil.copy(CHECKOUT / "pyproject.toml", root)
     shutil.copy(Path(__file__).with_name("chat_driver.py"), root)
-    changed = apply(PAGE.read_text(), root)
+    page, rest = PAGE.read_text().split(ACCOUNTS)
+    assert "`LineChannel(parts, accounts.line)`" in rest
+    assert '`"line.text": str`' in page
+    changed = apply(page, root)
     assert sorted(changed) == sorted(set(changed)), "each file is changed in one place"
     assert len(changed) <= 6
+    apply(repeated(page), root)
+    apply(rest, root)
     return root
 
 
@@ -138,8 +157,17 @@ async def test_address_of_the_page_is_not_shown(result: Any) -> None:
 
 
 async def test_code_of_the_page_passes_the_linter(copy: Path) -> None:
-    await run(copy, "-m", "ruff", "check", "--quiet", "--no-cache", "bellwire/targets", "activities/chat")
-    await run(copy, "-m", "ruff", "format", "--check", "--quiet", "--no-cache", "bellwire/targets", "activities/chat")
+    files = {block["file"] for block in _BLOCK.finditer(PAGE.read_text())} - EXAMPLES
+    for command in (("check",), ("format", "--check")):
+        await run(copy, "-m", "ruff", *command, "--quiet", "--no-cache", *files)
+
+
+@pytest.mark.slow
+async def test_channels_of_the_page_promise_what_every_channel_does(copy: Path) -> None:
+    files = [f"tests/{name}.py" for name in ("activities/test_channels", "registry/test_erasing_channels")]
+    files += [f"tests/unit/test_{name}.py" for name in ("targets", "architecture")]
+    chosen = "(line or mattermost or double or stub) and not postgresql and not import"
+    await run(copy, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", "-k", chosen, *files)
 
 
 @pytest.mark.parametrize(

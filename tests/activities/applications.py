@@ -5,72 +5,25 @@ A new one is registered in APPLICATIONS. Together with the doubles of channels t
 
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from bellwire.registry import Registry
 from bellwire.targets import Channel
 from starter.local.receivers.providers.apns import ApnsAnswer, FakeApns
 from starter.local.receivers.providers.dingtalk import FakeDingtalk
-from starter.local.receivers.providers.fake import Answer, FakeProvider
+from starter.local.receivers.providers.fake import Answer
 from starter.local.receivers.providers.fcm import FakeFcm, refusal
 from starter.local.receivers.providers.feishu import FakeFeishu
 from starter.local.receivers.providers.slack import FakeSlack
 from starter.local.receivers.providers.wecom import FakeWecom
-from tests.activities.doubles import CANARY, DOUBLES, Double
+from tests.activities.doubles import CANARY, DOUBLES, AccountDouble, Double, by_account, said
 from tests.activities.push.channels import KEYS, pem
 
 
-@dataclass
-class ApplicationDouble(Double):
-    """What an application of the operator's account sends to users or devices."""
-
-    channel: Channel  # type: ignore[misc]
-    provider: str
-    #: A FakeProvider or a FakeApns.
-    fake: Any
-    folder: Path
-    #: The fields of the account, and the one that has the secret.
-    account: Mapping[str, Any]
-    secret_field: str
-    secret: str = field(repr=False)
-    #: The target's field with the address of a number.
-    target_field: str
-    address: Callable[[int], str]
-    later: Answer
-    never: Answer
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        file, name = self.folder / "accounts.json", f"{self.provider}_app"
-        account = {**self.account, self.secret_field: f"BELLWIRE_ACCOUNT_SECRETS__{name.upper()}"}
-        file.write_text(json.dumps({self.provider: {"default": account}}))
-        return {"accounts": file, "account_secrets": {name: self.secret}}
-
-    def target(self, number: int) -> dict[str, Any]:
-        return {"channel": str(self.channel), self.target_field: self.address(number)}
-
-    def private(self, number: int) -> Sequence[str]:
-        issued = self.fake.tokens.issued if isinstance(self.fake, FakeProvider) else self.fake.tokens
-        secrets = [line for line in self.secret.splitlines() if not line.startswith("-----")]
-        return [self.address(number), *secrets, *issued]
-
-    def defer(self, number: int) -> None:
-        self.fake.script(self.later, recipient=self.address(number))
-
-    def reject(self, number: int) -> None:
-        self.fake.script(self.never, recipient=self.address(number))
-
-    async def arrived(self, number: int, registry: Registry) -> list[str]:
-        address = self.address(number)
-        return [each.key or json.dumps(each.content) for each in list(self.fake.accepted) if each.recipient == address]
-
-
-class AppleDouble(ApplicationDouble):
+class AppleDouble(AccountDouble):
     """Apple's devices; what identifies a push is its collapse id."""
 
     def defer(self, number: int) -> None:
@@ -89,55 +42,11 @@ class AppleDouble(ApplicationDouble):
         ]
 
 
-class FcmDouble(ApplicationDouble):
+class FcmDouble(AccountDouble):
     """Phones; what identifies a push is the tag of its notice."""
 
     async def arrived(self, number: int, registry: Registry) -> list[str]:
         return [message["android"]["notification"]["tag"] for message in self.fake.contents(self.address(number))]
-
-
-def _user(number: int) -> str:
-    return f"{CANARY}-user-{number}"
-
-
-def _said(name: str, code: int) -> Answer:
-    return Answer(body={name: code, "errmsg": CANARY, "msg": CANARY})
-
-
-def _application(
-    provider: str,
-    fake: Callable[[], Any],
-    account: Callable[[Any], tuple[Mapping[str, Any], str, str]],
-    target_field: str,
-    later: Answer,
-    never: Answer,
-    *,
-    channel: Channel | None = None,
-    address: Callable[[int], str] = _user,
-    kind: type[ApplicationDouble] = ApplicationDouble,
-) -> Callable[[], AbstractAsyncContextManager[Double]]:
-    """`account` gives the fields of the account, the field that has the secret, and the secret."""
-
-    @asynccontextmanager
-    async def opened() -> AsyncIterator[Double]:
-        with TemporaryDirectory() as folder:
-            async with fake() as server:
-                fields, secret_field, secret = account(server)
-                yield kind(
-                    channel=channel or Channel(provider),
-                    provider=provider,
-                    fake=server,
-                    folder=Path(folder),
-                    account=fields,
-                    secret_field=secret_field,
-                    secret=secret,
-                    target_field=target_field,
-                    address=address,
-                    later=later,
-                    never=never,
-                )
-
-    return opened
 
 
 def _dingtalk() -> FakeDingtalk:
@@ -148,7 +57,7 @@ def _dingtalk() -> FakeDingtalk:
 
 #: By name.
 APPLICATIONS: Mapping[str, Callable[[], AbstractAsyncContextManager[Double]]] = {
-    "apns": _application(
+    "apns": by_account(
         "apns",
         FakeApns,
         lambda fake: (
@@ -169,7 +78,7 @@ APPLICATIONS: Mapping[str, Callable[[], AbstractAsyncContextManager[Double]]] = 
         address=lambda number: f"{0xCA7A27 + number:064x}",
         kind=AppleDouble,
     ),
-    "dingtalk-notice": _application(
+    "dingtalk-notice": by_account(
         "dingtalk",
         _dingtalk,
         lambda fake: (
@@ -178,10 +87,10 @@ APPLICATIONS: Mapping[str, Callable[[], AbstractAsyncContextManager[Double]]] = 
             fake.app_secret,
         ),
         "user",
-        _said("errcode", -1),
-        _said("errcode", 33012),
+        said("errcode", -1),
+        said("errcode", 33012),
     ),
-    "fcm": _application(
+    "fcm": by_account(
         "fcm",
         lambda: FakeFcm(KEYS.google_public),
         lambda fake: (
@@ -200,15 +109,15 @@ APPLICATIONS: Mapping[str, Callable[[], AbstractAsyncContextManager[Double]]] = 
         channel=Channel.PUSH,
         kind=FcmDouble,
     ),
-    "feishu-application": _application(
+    "feishu-application": by_account(
         "feishu",
         FakeFeishu,
         lambda fake: ({"app_id": fake.app_id, "url": fake.url}, "app_secret", fake.app_secret),
         "receive_id",
         Answer(status=500, body=CANARY),
-        _said("code", 230013),
+        said("code", 230013),
     ),
-    "slack-bot": _application(
+    "slack-bot": by_account(
         "slack",
         FakeSlack,
         lambda fake: ({"url": fake.api}, "token", fake.token),
@@ -217,13 +126,13 @@ APPLICATIONS: Mapping[str, Callable[[], AbstractAsyncContextManager[Double]]] = 
         Answer(body={"ok": False, "error": "channel_not_found", "note": CANARY}),
         address=lambda number: f"C0CANARY7F{number}",
     ),
-    "wecom-application": _application(
+    "wecom-application": by_account(
         "wecom",
         FakeWecom,
         lambda fake: ({"corp_id": fake.corp_id, "agent_id": fake.agent_id, "url": fake.url}, "secret", fake.secret),
         "user",
-        _said("errcode", -1),
-        _said("errcode", 60111),
+        said("errcode", -1),
+        said("errcode", 60111),
     ),
 }
 #: Of these, no first attempt is delivered: what became of it is asked for half a minute later.

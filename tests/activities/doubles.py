@@ -7,7 +7,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
@@ -223,40 +223,50 @@ class HookDouble(Double):
 
 
 @dataclass
-class TelegramDouble(Double):
-    """Chats that the bot of an account writes to."""
+class AccountDouble(Double):
+    """Users, chats or devices that an account of the operator sends to."""
 
-    telegram: FakeTelegram
+    channel: Channel  # type: ignore[misc]
+    #: The section of the account.
+    section: str
+    #: A FakeProvider or a FakeApns.
+    fake: Any
     folder: Path
-    channel = Channel.TELEGRAM
+    #: The fields of the account, and the one that has the secret.
+    account: Mapping[str, Any]
+    secret_field: str
+    secret: str = field(repr=False)
+    #: The target's field with the address of a number, and its other fields.
+    target_field: str
+    address: Callable[[int], str]
+    more: Mapping[str, Any]
+    later: Answer
+    never: Answer
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        file = self.folder / "accounts.json"
-        token = "BELLWIRE_ACCOUNT_SECRETS__BOT"
-        file.write_text(json.dumps({"telegram": {"default": {"token": token, "url": self.telegram.url}}}))
-        return {"accounts": file, "account_secrets": {"bot": self.telegram.token}}
+        file, name = self.folder / "accounts.json", f"{self.section}_account"
+        account = {**self.account, self.secret_field: f"BELLWIRE_ACCOUNT_SECRETS__{name.upper()}"}
+        file.write_text(json.dumps({self.section: {"default": account}}))
+        return {"accounts": file, "account_secrets": {name: self.secret}}
 
     def target(self, number: int) -> dict[str, Any]:
-        return {"channel": "telegram", "chat_id": self._chat(number)}
+        return {"channel": str(self.channel), self.target_field: self.address(number), **self.more}
 
     def private(self, number: int) -> Sequence[str]:
-        return [self._chat(number), self.telegram.token]
+        issued = self.fake.tokens.issued if isinstance(self.fake, FakeProvider) else self.fake.tokens
+        secrets = [line for line in self.secret.splitlines() if not line.startswith("-----")]
+        return [self.address(number), *secrets, *issued]
 
     def defer(self, number: int) -> None:
-        self.telegram.script(self._refusal(500), recipient=self._chat(number))
+        self.fake.script(self.later, recipient=self.address(number))
 
     def reject(self, number: int) -> None:
-        self.telegram.script(self._refusal(403), recipient=self._chat(number))
+        self.fake.script(self.never, recipient=self.address(number))
 
     async def arrived(self, number: int, registry: Registry) -> list[str]:
-        return [json.dumps(message) for message in self.telegram.contents(self._chat(number))]
-
-    def _refusal(self, code: int) -> Answer:
-        return Answer(status=code, body={"ok": False, "error_code": code, "description": CANARY})
-
-    def _chat(self, number: int) -> str:
-        return str(-100_7351_000 - number)
+        address = self.address(number)
+        return [each.key or json.dumps(each.content) for each in list(self.fake.accepted) if each.recipient == address]
 
 
 @dataclass
@@ -294,40 +304,6 @@ class PushDouble(Double):
         return [each.key for each in self.service.accepted if each.recipient == self._name(number)]
 
     def _name(self, number: int) -> str:
-        return f"{CANARY}-{number}"
-
-
-@dataclass
-class WechatDouble(Double):
-    """Followers of an Official Account."""
-
-    wechat: FakeWechat
-    folder: Path
-    channel = Channel.WECHAT
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        file = self.folder / "accounts.json"
-        account = {"app_id": self.wechat.app_id, "secret": "BELLWIRE_ACCOUNT_SECRETS__WECHAT", "url": self.wechat.url}
-        file.write_text(json.dumps({"wechat": {"default": account}}))
-        return {"accounts": file, "account_secrets": {"wechat": self.wechat.secret}}
-
-    def target(self, number: int) -> dict[str, Any]:
-        return {"channel": "wechat", "openid": self._openid(number), "template_id": "paid"}
-
-    def private(self, number: int) -> Sequence[str]:
-        return [self._openid(number), self.wechat.secret, *self.wechat.tokens.issued]
-
-    def defer(self, number: int) -> None:
-        self.wechat.script(_said("errcode", -1), recipient=self._openid(number))
-
-    def reject(self, number: int) -> None:
-        self.wechat.script(_said("errcode", 43004), recipient=self._openid(number))
-
-    async def arrived(self, number: int, registry: Registry) -> list[str]:
-        return [each.key for each in self.wechat.accepted if each.recipient == self._openid(number)]
-
-    def _openid(self, number: int) -> str:
         return f"{CANARY}-{number}"
 
 
@@ -385,11 +361,50 @@ def _hooks(
     return opened
 
 
-@asynccontextmanager
-async def _telegram() -> AsyncIterator[Double]:
-    with TemporaryDirectory() as folder:
-        async with FakeTelegram() as telegram:
-            yield TelegramDouble(telegram, Path(folder))
+def numbered(number: int) -> str:
+    return f"{CANARY}-{number}"
+
+
+def by_account(
+    section: str,
+    fake: Callable[[], Any],
+    account: Callable[[Any], tuple[Mapping[str, Any], str, str]],
+    target_field: str,
+    later: Answer,
+    never: Answer,
+    *,
+    channel: Channel | None = None,
+    address: Callable[[int], str] = numbered,
+    more: Mapping[str, Any] | None = None,
+    kind: type[AccountDouble] = AccountDouble,
+) -> Callable[[], AbstractAsyncContextManager[Double]]:
+    """The double of what an account sends to.
+
+    `account` gives the fields of the account, the field that has the secret, and the secret. `later` and `never` are how the
+    fake defers and rejects.
+    """
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[Double]:
+        with TemporaryDirectory() as folder:
+            async with fake() as server:
+                fields, secret_field, secret = account(server)
+                yield kind(
+                    channel=channel or Channel(section),
+                    section=section,
+                    fake=server,
+                    folder=Path(folder),
+                    account=fields,
+                    secret_field=secret_field,
+                    secret=secret,
+                    target_field=target_field,
+                    address=address,
+                    more=more or {},
+                    later=later,
+                    never=never,
+                )
+
+    return opened
 
 
 @asynccontextmanager
@@ -400,26 +415,24 @@ async def _push() -> AsyncIterator[Double]:
 
 
 @asynccontextmanager
-async def _wechat() -> AsyncIterator[Double]:
-    with TemporaryDirectory() as folder:
-        async with FakeWechat() as wechat:
-            yield WechatDouble(wechat, Path(folder))
-
-
-@asynccontextmanager
 async def _poll() -> AsyncIterator[Double]:
     yield PollDouble()
 
 
-def _said(field: str, code: int) -> Answer:
-    return Answer(body={field: code, "errmsg": CANARY, "msg": CANARY})
+def said(name: str, code: int) -> Answer:
+    """A refusal that says a code in the field of this name."""
+    return Answer(body={name: code, "errmsg": CANARY, "msg": CANARY})
+
+
+def _telegram_says(code: int) -> Answer:
+    return Answer(status=code, body={"ok": False, "error_code": code, "description": CANARY})
 
 
 #: The double of each channel that a worker opens.
 DOUBLES = {
-    Channel.DINGTALK: _hooks(Channel.DINGTALK, FakeDingtalk, "robot", _said("errcode", -1), _said("errcode", 34016)),
+    Channel.DINGTALK: _hooks(Channel.DINGTALK, FakeDingtalk, "robot", said("errcode", -1), said("errcode", 34016)),
     Channel.EMAIL: _email,
-    Channel.FEISHU: _hooks(Channel.FEISHU, FakeFeishu, "bot", Answer(status=500, body=CANARY), _said("code", 19001)),
+    Channel.FEISHU: _hooks(Channel.FEISHU, FakeFeishu, "bot", Answer(status=500, body=CANARY), said("code", 19001)),
     Channel.POLL: _poll,
     Channel.PUSH: _push,
     Channel.SLACK: _hooks(
@@ -434,8 +447,24 @@ DOUBLES = {
         Answer(status=404, body=f"workflow deleted {CANARY}"),
         "url",
     ),
-    Channel.TELEGRAM: _telegram,
+    Channel.TELEGRAM: by_account(
+        "telegram",
+        FakeTelegram,
+        lambda fake: ({"url": fake.url}, "token", fake.token),
+        "chat_id",
+        _telegram_says(500),
+        _telegram_says(403),
+        address=lambda number: str(-100_7351_000 - number),
+    ),
     Channel.WEBHOOK: _webhook,
-    Channel.WECHAT: _wechat,
-    Channel.WECOM: _hooks(Channel.WECOM, FakeWecom, "bot", _said("errcode", -1), _said("errcode", 93000)),
+    Channel.WECHAT: by_account(
+        "wechat",
+        FakeWechat,
+        lambda fake: ({"app_id": fake.app_id, "url": fake.url}, "secret", fake.secret),
+        "openid",
+        said("errcode", -1),
+        said("errcode", 43004),
+        more={"template_id": "paid"},
+    ),
+    Channel.WECOM: _hooks(Channel.WECOM, FakeWecom, "bot", said("errcode", -1), said("errcode", 93000)),
 }

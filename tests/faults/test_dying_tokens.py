@@ -19,7 +19,7 @@ from starter.local.receivers.providers.fake import Answer, FakeProvider
 from starter.local.receivers.providers.wechat import FakeWechat
 from tests.acceptance.conftest import System, running_system, start_worker
 from tests.activities.applications import EVERY_DOUBLE, variables_of
-from tests.activities.doubles import Double, WechatDouble
+from tests.activities.doubles import Double
 from tests.faults.breakable import kill
 from tests.faults.conftest import BreakablePostgres
 
@@ -46,8 +46,7 @@ class Tokened:
     deaths: Counter[str] = field(default_factory=Counter)
 
     def fake(self, name: str) -> FakeProvider:
-        double = self.doubles[name]
-        fake: FakeProvider = double.wechat if isinstance(double, WechatDouble) else vars(double)["fake"]
+        fake: FakeProvider = vars(self.doubles[name])["fake"]
         return fake
 
     async def subscribe(self) -> None:

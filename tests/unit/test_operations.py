@@ -101,6 +101,11 @@ def test_every_bad_item_of_a_document_is_named_and_long_lists_are_cut() -> None:
     assert (lines[0], lines[-1], len(lines)) == ("line 0: is bad", "and 2 more", MAX_LISTED + 1)
 
 
+@pytest.mark.parametrize("text", ['[\n{"a": 1},\n{"a": 2}\n]', '{"a": 1}\n{"a": 2}'])
+def test_objects_of_one_line_are_items_of_an_array_or_of_json_lines(text: str) -> None:
+    assert [item.value for item in items_of(text, "input.json")] == [{"a": 1}, {"a": 2}]
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"a": 1, "a": 2}', '{"a": NaN}', '{"a": 1}\n{"a": '])
 def test_a_document_that_is_not_valid_is_refused(text: str) -> None:
     with pytest.raises(InputInvalid):

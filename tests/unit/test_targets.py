@@ -21,6 +21,7 @@ from bellwire.targets import (
     WebhookFormat,
     WebhookTarget,
 )
+from bellwire.targets.specs import by_channel
 from workflows.policies import INLINE_CHANNELS, SCHEDULES
 
 every_spec = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
@@ -35,6 +36,15 @@ def test_every_channel_has_one_spec_and_one_target() -> None:
     assert set(SPECS) == set(Channel)
     assert {spec.target for spec in SPECS.values()} == set(get_args(union))
     assert [spec.channel for spec in SPECS.values()] == list(SPECS)
+
+
+def test_a_channel_that_is_registered_in_part_is_refused() -> None:
+    union, _ = get_args(Target)
+    specs, targets = list(SPECS.values()), set(get_args(union))
+    with pytest.raises(RuntimeError, match="channel sms has no spec: add it to _SPECS"):
+        by_channel([spec for spec in specs if spec.channel is not Channel.SMS], targets)
+    with pytest.raises(RuntimeError, match="channel sms: add SmsTarget to Target"):
+        by_channel(specs, targets - {SmsTarget})
 
 
 @every_spec

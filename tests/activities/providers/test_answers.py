@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from activities.providers.answers import DELIVERED, GONE
+from activities.providers.answers import DELIVERED, GONE, HOOK_GONE, Meaning
 from activities.providers.http import ProviderResponse
-from activities.providers.token_calls import answer_of
+from activities.providers.token_calls import answer_of, answer_of_status
 from activities.sending.redaction import url_secrets
 from bellwire.deliveries import OutcomeKind
 
@@ -45,6 +45,29 @@ def response(body: Any, status: int = 200, retry_after: float | None = None) -> 
 )
 def test_only_a_code_of_success_is_success(status: int, body: Any, kind: str) -> None:
     assert answer_of(response(body, status), "errcode", CODES).meaning.kind is OutcomeKind(kind)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "suppress"),
+    [
+        (200, {"id": "1"}, "delivered", False),
+        (200, {"note": "a proxy"}, "unknown", False),
+        (200, "<html>", "unknown", False),
+        (203, {"id": "1"}, "unknown", False),
+        (409, {"note": "accepted before"}, "delivered", False),
+        (404, {"error": "no user"}, "rejected", True),
+        (404, "<html>", "deferred", False),
+        (410, "<html>", "deferred", False),
+        (302, "", "deferred", False),
+        (503, "", "deferred", False),
+    ],
+)
+def test_a_status_says_what_was_done_unless_a_proxy_answers(status: int, body: Any, kind: str, suppress: bool) -> None:
+    statuses: dict[int, Meaning] = {200: DELIVERED, 409: DELIVERED, 404: GONE, 410: HOOK_GONE}
+    answer = answer_of_status(response(body, status, 7), statuses, accepted="id")
+    assert (answer.code, answer.meaning.kind, answer.meaning.suppress) == (str(status), OutcomeKind(kind), suppress)
+    assert not answer.meaning.disable
+    assert answer.meaning.wait == 7
 
 
 def test_an_answer_without_a_code_may_say_how_long_to_wait() -> None:
