@@ -20,6 +20,7 @@ from activities.channels import check_settings, open_channels
 from activities.handler.calls import HandlerCalling
 from activities.handler.presence import watching_handlers
 from activities.handler.registration import HandlerRegistry
+from activities.recalling import Recaller
 from activities.replaying import Replayer
 from activities.resolve import Resolver
 from activities.sending.inline import InlineSender
@@ -48,7 +49,6 @@ from bellwire.temporal.connection import check_search_attributes, connect
 from workflows import WORKFLOWS
 
 log = structlog.get_logger("bellwire")
-
 PROGRAM = Path(__file__).resolve()
 
 
@@ -75,8 +75,8 @@ async def polling(
             able = {channel: senders[channel] for channel in channels if SPECS[channel].inline}
             inline = InlineSender(registry, able, limit=settings.send_concurrency)
             resolver = Resolver(registry, refuse_unknown_tenants=settings.unknown_tenants == "refuse")
-            activities: list[Callable[..., Any]]
-            activities = [*resolver.activities, *Replayer(registry).activities, *Ticks(registry).activities]
+            activities: list[Callable[..., Any]] = [*Recaller(registry, client).activities]
+            activities += [*resolver.activities, *Replayer(registry).activities, *Ticks(registry).activities]
             activities += [*HandlerCalling(registry).activities, *HandlerRegistry(registry).activities]
             activities += [inline.send_inline, Follower(Publisher(client)).follow_event]
             nexus, grace = await nexus_handlers(client), settings.shutdown_grace

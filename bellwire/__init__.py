@@ -2,6 +2,7 @@
 
 from bellwire.catalog.catalog import Catalog
 from bellwire.client import Client
+from bellwire.contract import Recalled, RecalledDelivery, RecallResult
 from bellwire.deliveries import Counts, Failed, Unsettled
 from bellwire.errors import (
     BellwireError,
@@ -13,6 +14,7 @@ from bellwire.errors import (
     HandlersConflict,
     KeysInvalid,
     NotReadable,
+    NotRecallable,
     NotSetUp,
     TemporalUnavailable,
     TenantUnknown,
@@ -66,10 +68,14 @@ __all__ = [
     "KeysInvalid",
     "Not",
     "NotReadable",
+    "NotRecallable",
     "NotSetUp",
     "PollTarget",
     "Prefix",
     "PushTarget",
+    "RecallResult",
+    "Recalled",
+    "RecalledDelivery",
     "Receipt",
     "Reject",
     "Retry",

@@ -15,7 +15,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from bellwire import contract
-from bellwire.contract import Action, ControlResult, DispatchInput, LookupInput, NotifyInput
+from bellwire.contract import Action, ControlResult, DispatchInput, LookupInput, NotifyInput, Recalled
 from bellwire.errors import (
     ApiKeyRefused,
     DeliveryNotFound,
@@ -29,6 +29,7 @@ from bellwire.receipts import DeprecationLog, EventReference, Receipt, Status, a
 from bellwire.temporal.connection import connect, translated
 from bellwire.temporal.group_commit import GroupCommit, Lookup
 from bellwire.temporal.publications import Publication, ScheduledKeys, many_events, one_event, publications
+from bellwire.temporal.recalling import recall
 from bellwire.temporal.start_times import Delay, DeliverAt, start_time
 from bellwire.temporal.statuses import Statuses
 from bellwire.temporal.workers import answered
@@ -248,6 +249,21 @@ class Client:
                 await handle.signal("control", contract.ControlRequest(action=Action.CANCEL, event_key=key))
             else:
                 await handle.cancel()
+
+    async def recall(
+        self, event: EventReference, subscription_id: str | None = None, *, timeout: float | None = None
+    ) -> Recalled:
+        """Take the event's messages back, from one subscription or from all. What is not sent is cancelled.
+
+        One that runs is joined, and a repeated one asks again for what was not taken back. Raises WaitTimeout after `timeout`
+        seconds, while the recall goes on; NotRecallable, EventNotFound, DeliveryNotFound, TemporalUnavailable.
+        """
+        if (status := await self.status(event)).scheduled:
+            await self.cancel(event, subscription_id)
+            status = await self.wait(event, timeout)
+        if status.cancelled:
+            return Recalled()
+        return await recall(self.temporal, status, subscription_id, timeout=timeout)
 
     async def pause(self, event: EventReference, subscription_id: str | None = None) -> ControlResult:
         """Make no more attempts for the event, to one subscription or to all, until `resume`.

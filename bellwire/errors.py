@@ -7,6 +7,7 @@ BellwireError
 ├── TenantUnknown
 ├── DeliveryNotFound
 ├── DeliveryPaused
+├── NotRecallable
 ├── SubscriptionNotFound
 ├── SubscriptionChanged
 ├── ReplayNotFound
@@ -78,6 +79,18 @@ class DeliveryNotFound(BellwireError):
 
 class DeliveryPaused(BellwireError):
     """The delivery is paused, so it was not attempted; resume it, or retry it with `end_pause` (`--end-pause`)."""
+
+
+class NotRecallable(BellwireError):
+    """No channel of the event can take a message back; cancel the event to stop what is not sent, or publish a correction."""
+
+    @classmethod
+    def of(cls, channels: Iterable[str]) -> Self:
+        """The error for an event with these channels."""
+        return cls(
+            f"no channel of the event can take a message back ({', '.join(channels)}); cancel the event to stop what is not "
+            "sent, or publish a correction"
+        )
 
 
 class SubscriptionNotFound(BellwireError):

@@ -111,6 +111,13 @@ TEST_SEND_OPTIONS: dict[str, Any] = {
 RECALL_DELAYS = (2.0, 10.0, 65.0)
 #: The longest wait between two of them, whatever the provider asks for, in seconds: a person waits.
 MAX_RECALL_WAIT = 120.0
+#: Maximum pending activities of one recall.
+MAX_CONCURRENT_RECALLS = 10
+#: Options of the activities of a recall on the registry. The first waits some seconds for attempts in flight.
+RECALL_REGISTRY_OPTIONS: dict[str, Any] = {
+    "start_to_close_timeout": timedelta(seconds=60),
+    "retry_policy": PLATFORM_RETRY,
+}
 #: Options of one such attempt, at up to 50 messages.
 RECALL_OPTIONS: dict[str, Any] = {
     "schedule_to_start_timeout": timedelta(minutes=1),

@@ -7,7 +7,6 @@ from urllib.parse import quote
 from bellwire.contract.payloads import Group
 from bellwire.deliveries import delivery_id
 from bellwire.events import Event, event_key, uuid7
-from bellwire.targets import Channel
 
 _BATCH_PREFIX = "events/"
 #: Starts the ids of workflows that redeliver.
@@ -90,9 +89,9 @@ def new_test_send_id(subscription_id: str) -> str:
     return f"test-send/{subscription_id}/{uuid7()}"
 
 
-def new_recall_id(key: str, channel: Channel) -> str:
-    """The id of a new Recall."""
-    return f"recall/{key}/{channel}/{uuid7()}"
+def recall_workflow_id(key: str, subscription_id: str | None) -> str:
+    """The id of the Recall of an event, from all subscriptions or from one: two requests, while it runs, start one."""
+    return f"recall/{key}" if subscription_id is None else f"recall/{key}/{subscription_id}"
 
 
 def wait_workflow_id(key: str, request_id: str) -> str:

@@ -29,7 +29,7 @@ from bellwire.contract.payloads import (
     SettleInput,
     SettleResult,
 )
-from bellwire.contract.recalls import RecallInput, RecallOutput
+from bellwire.contract.recalls import OpenedRecall, RecallChunk, RecallChunkResult, RecallInput, RecallPage
 from bellwire.contract.replays import OpenPastInput, ReplayBatch, SelectReplayInput
 from bellwire.contract.test_sends import TestSendInput, TestSendResult
 from bellwire.contract.ticks import PlanTickInput, TickRecord
@@ -108,7 +108,19 @@ async def send_test(test_send: TestSendInput) -> TestSendResult:
 
 
 @activity.defn
-async def recall_messages(request: RecallInput) -> RecallOutput:
+async def open_recall(request: RecallInput) -> OpenedRecall:
+    """Cancel what is not sent of an event, and wait a while for attempts in flight."""
+    raise _stub("open_recall")
+
+
+@activity.defn
+async def select_recall(request: RecallInput) -> RecallPage:
+    """Return the next deliveries of an event."""
+    raise _stub("select_recall")
+
+
+@activity.defn
+async def recall_messages(chunk: RecallChunk) -> RecallChunkResult:
     """Take back the message of each delivery, and record it. A provider that is busy is `busy`, and no failure."""
     raise _stub("recall_messages")
 

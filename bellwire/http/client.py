@@ -11,6 +11,7 @@ from urllib.parse import quote
 import aiohttp
 
 from bellwire import contract
+from bellwire.contract import Recalled
 from bellwire.deliveries import Counts, Failed, Unsettled, delivery_id, parse_delivery_id
 from bellwire.errors import (
     ApiKeyRefused,
@@ -21,6 +22,7 @@ from bellwire.errors import (
     EventInvalid,
     EventNotFound,
     GatewayUnavailable,
+    NotRecallable,
     RequestRefused,
     WaitTimeout,
 )
@@ -139,8 +141,7 @@ class HttpClient:
         """
         end = None if timeout is None else time.monotonic() + timeout
         while True:
-            left = WAIT_SLICE if end is None else end - time.monotonic()
-            status = await self._status(event, wait=max(0, min(WAIT_SLICE, round(left))))
+            status = await self._status(event, wait=_seconds_until(end))
             if status.settled:
                 return status
             if end is not None and time.monotonic() >= end:
@@ -159,6 +160,35 @@ class HttpClient:
         path = f"/v1/events/{event_key(source, event_id)}/cancel"
         query = {} if subscription_id else {"source": source, "id": event_id}
         await self._request("POST", path, body=body, content_type="application/json", query=query)
+
+    async def recall(
+        self, event: EventReference, subscription_id: str | None = None, *, timeout: float | None = None
+    ) -> Recalled:
+        """Take the event's messages back, from one subscription or from all. What is not sent is cancelled.
+
+        One that runs is joined, and a repeated one asks again for what was not taken back. Raises WaitTimeout after `timeout`
+        seconds, while the recall goes on; NotRecallable, EventNotFound, DeliveryNotFound, ApiKeyRefused, GatewayUnavailable.
+        """
+        source, event_id, _ = address_of(event)
+        body = json.dumps({"subscription": subscription_id}).encode()
+        path = f"/v1/events/{event_key(source, event_id)}/recall"
+        query = {} if subscription_id else {"source": source, "id": event_id}
+        end = None if timeout is None else time.monotonic() + timeout
+        while True:
+            wait = _seconds_until(end)
+            found = await self._request(
+                "POST",
+                path,
+                body=body,
+                content_type="application/json",
+                query=query,
+                headers={"prefer": f"wait={wait}"} if wait else {},
+                timeout=REQUEST_TIMEOUT + wait,
+            )
+            if found["ended"]:
+                return _recalled(found)
+            if end is not None and time.monotonic() >= end:
+                raise WaitTimeout("the recall has not ended in time; it goes on, and a repeated one joins it")
 
     async def retry(self, event: EventReference, subscription_id: str, *, end_pause: bool = False) -> str:
         """Attempt the event's delivery for this subscription now, and return the id of the workflow that attempts it.
@@ -232,6 +262,12 @@ class HttpClient:
         )
 
 
+def _seconds_until(end: float | None) -> int:
+    """How long one request waits."""
+    left = WAIT_SLICE if end is None else end - time.monotonic()
+    return max(0, min(WAIT_SLICE, round(left)))
+
+
 def _start(delay: Delay | None, deliver_at: DeliverAt | None) -> dict[str, str]:
     """The query of a request that publishes events for later. Raises EventInvalid."""
     starts_at = start_time(delay, deliver_at)
@@ -282,6 +318,8 @@ def _error_of(problem: Mapping[str, Any]) -> Exception:
             return EventConflict(text)
         case "delivery-paused":
             return DeliveryPaused(text)
+        case "not-recallable":
+            return NotRecallable(text)
         case "unauthenticated" | "forbidden":
             return ApiKeyRefused(text)
         case "unavailable":
@@ -319,6 +357,11 @@ def _status(found: Mapping[str, Any]) -> Status:
         unsettled=tuple(Unsettled.model_validate(_delivery(each)) for each in found["unsettled"]),
         failed=tuple(Failed.model_validate(_delivery(each)) for each in found["failed"]),
     )
+
+
+def _recalled(found: Mapping[str, Any]) -> Recalled:
+    deliveries = [{"subscription_id": each["subscription"], **each} for each in found["deliveries"]]
+    return Recalled.model_validate({"results": found["results"], "deliveries": deliveries})
 
 
 def _delivery(found: Mapping[str, Any]) -> dict[str, Any]:

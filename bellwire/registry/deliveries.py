@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, and_, bindparam, exists, func, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bellwire.contract import RECALLED, REDELIVERY_PREFIX, Group
+from bellwire.contract import REDELIVERY_PREFIX, Group
 from bellwire.deliveries import SETTLED, Counts, Delivery, DeliveryKey, DeliveryState, parse_delivery_id
 from bellwire.errors import DeliveryNotFound
 from bellwire.registry.db.bulk import execute_many
@@ -242,13 +242,6 @@ async def settle(connection: AsyncConnection, groups: Sequence[Group], *, reason
     return Settlement({event_key: dict(states) for event_key, states in settled.items()}, dict(cancelled))
 
 
-async def record_recall(connection: AsyncConnection, delivery: Delivery) -> None:
-    # Not one that was sent again meanwhile.
-    this = (deliveries.c.event_key == delivery.event_key, deliveries.c.subscription_id == delivery.subscription_id)
-    same = deliveries.c.provider_id == delivery.provider_id
-    await connection.execute(update(deliveries).where(*this, same).values(reason=RECALLED))
-
-
 async def redeliver(
     connection: AsyncConnection, workflow_id: str, groups: Sequence[Group], *, abandoned: bool, unchanged_only: bool
 ) -> tuple[Group, ...]:
@@ -344,10 +337,6 @@ class Deliveries:
     async def settle(self, groups: Sequence[Group], *, reason: str) -> Settlement:
         """Cancel the deliveries that are not settled."""
         return await self._database.write(settle, groups, reason=reason)
-
-    async def record_recall(self, delivery: Delivery) -> None:
-        """Record that the message of a delivery was taken back. Its state stays as it is."""
-        await self._database.write(record_recall, delivery)
 
     async def redeliver(
         self,

@@ -21,6 +21,7 @@ from bellwire.registry.handlers import HandlerServices
 from bellwire.registry.limits import RateLimits
 from bellwire.registry.matching import Matching
 from bellwire.registry.operational_events import OperationalEvents
+from bellwire.registry.providers.recalls import Recalls
 from bellwire.registry.providers.tokens import ProviderTokens
 from bellwire.registry.providers.wechat_grants import WechatGrants
 from bellwire.registry.redeliverable import RedeliverableDeliveries
@@ -60,6 +61,7 @@ class Registry:
         self.matching = Matching(database)
         self.operational_events = OperationalEvents(database)
         self.provider_tokens = ProviderTokens(database)
+        self.recalls = Recalls(database)
         self.redeliverable = RedeliverableDeliveries(database)
         self.rekeying = Rekeying(database)
         self.replays = Replays(database)

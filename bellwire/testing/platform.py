@@ -15,15 +15,18 @@ from temporalio.worker import Worker
 from bellwire import contract
 from bellwire.client import Client
 from bellwire.contract import (
+    RECALLED,
     Chunk,
     ChunkResult,
     Deferred,
     Group,
     InlineSend,
     InlineSendResult,
+    OpenedRecall,
+    RecallChunk,
+    RecallChunkResult,
     RecalledDelivery,
     RecallInput,
-    RecallOutput,
     RecallResult,
     TestSendInput,
     TestSendResult,
@@ -31,10 +34,14 @@ from bellwire.contract import (
 from bellwire.deliveries import FAILED, DeliveryState, Failed, OutcomeKind
 from bellwire.nexus.following import Follower
 from bellwire.targets import SPECS, WORKER_CHANNELS, Channel
+from bellwire.temporal.recalling import stop_event
 from bellwire.testing.bundled import workflows
 from bellwire.testing.handlers import MemoryHandlers
 from bellwire.testing.registry import MemoryDelivery, MemoryRegistry
 from bellwire.testing.responses import Response, delivered
+
+#: Seconds that a recall waits for attempts in flight at a time.
+STOP_SECONDS = 10.0
 
 
 class StartedAttempt(NamedTuple):
@@ -153,11 +160,17 @@ class ScriptedPlatform(MemoryHandlers, MemoryRegistry):
         return TestSendResult(kind=OutcomeKind.DEFERRED, reason="HTTP 503", duration=0.25)
 
     @activity.defn
-    async def recall_messages(self, request: RecallInput) -> RecallOutput:
+    async def recall_messages(self, chunk: RecallChunk) -> RecallChunkResult:
         self.busy_recalls -= 1
-        result = RecallResult.TAKEN_BACK if self.busy_recalls < 0 else RecallResult.BUSY
-        names = request.subscription_ids
-        return RecallOutput(deliveries=tuple(RecalledDelivery(subscription_id=each, result=result) for each in names))
+        answered = []
+        for name in chunk.subscription_ids:
+            delivery, result = self.deliveries[chunk.event_key, name], RecallResult.NOT_DELIVERED
+            if delivery.state is DeliveryState.DELIVERED:
+                result = RecallResult.TAKEN_BACK if self.busy_recalls < 0 else RecallResult.BUSY
+            if result is RecallResult.TAKEN_BACK:
+                delivery.reason = RECALLED
+            answered.append(RecalledDelivery(subscription_id=name, channel=chunk.channel, result=result))
+        return RecallChunkResult(deliveries=tuple(answered))
 
     @asynccontextmanager
     async def running(self, client: Temporal | None = None, **options: Any) -> AsyncIterator[None]:
@@ -166,6 +179,8 @@ class ScriptedPlatform(MemoryHandlers, MemoryRegistry):
         local: list[Callable[..., Any]]
         local = [
             Follower(Client(client)).follow_event,
+            self._open_activity(client),
+            self.select_recall,
             self.resolve,
             self.open_page,
             self.redeliver,
@@ -192,6 +207,16 @@ class ScriptedPlatform(MemoryHandlers, MemoryRegistry):
                 worker = Worker(client, task_queue=contract.channel_queue(channel), activities=activities)
                 await workers.enter_async_context(worker)
             yield
+
+    def _open_activity(self, client: Temporal) -> Callable[..., Any]:
+        @activity.defn
+        async def open_recall(request: RecallInput) -> OpenedRecall:
+            channels = {each.channel for each in self.of_event(request)}
+            if channels and not any(SPECS[channel].recalls for channel in channels):
+                return OpenedRecall(unable=tuple(sorted(channels)))
+            return OpenedRecall(is_sending=not await stop_event(client, request, timeout=STOP_SECONDS))
+
+        return open_recall
 
     def _send_activity(self, channel: Channel) -> Callable[..., Any]:
         @activity.defn(name=SPECS[channel].activity)

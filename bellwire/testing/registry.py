@@ -20,6 +20,8 @@ from bellwire.contract import (
     PendingGroups,
     PlanTickInput,
     PublishResult,
+    RecallInput,
+    RecallPage,
     RedeliverInput,
     Remainder,
     ReplayBatch,
@@ -269,6 +271,20 @@ class MemoryRegistry:
                 "delivery_state": delivery.state,
                 "delivery_workflow_id": delivery.workflow_id,
             }
+        )
+
+    def of_event(self, request: RecallInput) -> list[MemoryDelivery]:
+        """The deliveries that a recall is about."""
+        return [
+            each
+            for each in self.deliveries.values()
+            if each.event_key == request.event_key and request.subscription_id in {None, each.subscription_id}
+        ]
+
+    @activity.defn
+    async def select_recall(self, request: RecallInput) -> RecallPage:
+        return RecallPage.of(
+            request.event_key, [(each.subscription_id, each.channel, each.state) for each in self.of_event(request)]
         )
 
     @activity.defn

@@ -1,4 +1,4 @@
-"""`deliveries recall` on the whole system: a worker process takes messages back, and the registry says so."""
+"""Recalls on the whole system, by command and by HTTP: a worker process takes messages back, and the registry says so."""
 
 import asyncio
 import json
@@ -11,10 +11,13 @@ from pathlib import Path
 import pytest
 
 from bellwire import Event
-from bellwire.contract import RECALLED
+from bellwire.contract import RECALLED, RecallResult
+from bellwire.errors import EventNotFound, NotRecallable
+from bellwire.http.client import HttpClient
+from bellwire.keys.api_keys import Scope
 from starter.local.receivers.providers.fake import Answer
 from starter.local.receivers.providers.slack import FakeSlack
-from tests.acceptance.conftest import System, running_system, start_worker
+from tests.acceptance.conftest import System, running_gateway, running_system, start_worker
 from tests.acceptance.test_failing_endpoints import command
 
 ROOMS = [f"C{number}" for number in range(3)]
@@ -88,6 +91,64 @@ async def test_a_refusal_ends_the_command_with_an_error(chats: System, slack: Fa
     status, results, err = await recall(chats, "two")
     assert (status, results["c1"], results["c2"]) == (1, "taken back", "refused")
     assert "1 of 4 messages were not taken back" in err
+
+
+@pytest.fixture(scope="module")
+async def http(chats: System, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[HttpClient]:
+    log = tmp_path_factory.mktemp("gateway") / "gateway.log"
+    key = (await chats.registry.api_keys.create(Scope.parse("publish"))).key
+    async with running_gateway(chats, log=log) as url, HttpClient(url, key) as client:
+        yield client
+
+
+async def test_messages_are_taken_back_by_http_once_and_again(
+    chats: System, slack: FakeSlack, http: HttpClient
+) -> None:
+    event = Event(source="/shop", id="by-http", type="order.paid")
+    await http.wait(await http.publish(event), timeout=30)
+    before = {room: len(slack.shown(room)) for room in ROOMS}
+    one = await http.recall(event, "c0", timeout=30)
+    assert [(each.subscription_id, each.result) for each in one.deliveries] == [("c0", RecallResult.TAKEN_BACK)]
+    recalled = await http.recall(event, timeout=30)
+    assert recalled.results == {RecallResult.TAKEN_BACK: 3, RecallResult.UNSUPPORTED: 1}
+    assert {room: before[room] - len(slack.shown(room)) for room in ROOMS} == dict.fromkeys(ROOMS, 1)
+    requests = slack.requests
+    assert await http.recall(event, timeout=30) == recalled == await chats.client.recall(event)
+    assert slack.requests == requests
+    entry = (await chats.registry.audit_log.list(limit=1))[0]
+    assert (entry.action, entry.resource) == ("event.recalled", event.key)
+
+
+async def test_a_recall_while_messages_are_sent_leaves_none(chats: System, slack: FakeSlack, http: HttpClient) -> None:
+    event = Event(source="/shop", id="in-flight", type="order.paid", data={"order": "FLYING"})
+    # One is accepted and answered late, one is refused for now, one is delivered.
+    slack.script(Answer(accept=True, delay=2), recipient="C0")
+    slack.script(Answer(status=503, body=""), recipient="C1")
+    receipt = await http.publish(event)
+    await _until(lambda: any("FLYING" in str(each) for each in slack.contents("C0")))
+    recalled = await http.recall(event, timeout=60)
+    assert (recalled.unfinished, recalled.results[RecallResult.TAKEN_BACK]) == (0, 2)
+    assert (await http.status(receipt)).settled
+    assert not any("FLYING" in str(each) for room in ROOMS for each in slack.shown(room))
+
+
+async def test_what_cannot_be_recalled_says_what_to_do(chats: System, http: HttpClient) -> None:
+    await chats.hook("/other", "other.*", id="other")
+    event = Event(source="/shop", id="webhook-only", type="other.happened")
+    await http.wait(await http.publish(event), timeout=30)
+    with pytest.raises(NotRecallable, match=r"\(webhook\); cancel the event"):
+        await http.recall(event)
+    with pytest.raises(EventNotFound):
+        await http.recall(("/shop", "nothing"))
+    status, _, err = await command(chats, "deliveries", "recall", "webhook-only")
+    assert (status, "publish a correction" in err) == (1, True)
+
+
+async def test_an_event_for_later_is_cancelled_by_a_recall(http: HttpClient) -> None:
+    event = Event(source="/shop", id="later", type="order.paid")
+    await http.publish(event, delay="2d")
+    assert (await http.recall(event, timeout=30)).results == {}
+    assert (await http.status(event)).cancelled
 
 
 async def test_an_event_that_is_not_known_is_refused(chats: System) -> None:

@@ -80,6 +80,7 @@ async def test_what_does_not_exist_is_a_problem(served: Served) -> None:
         ("GET", "/v1/events/nothing"),
         ("GET", "/v1/events/nothing/status"),
         ("POST", "/v1/events/nothing/cancel"),
+        ("POST", "/v1/events/nothing/recall"),
         ("GET", "/v1/deliveries/nothing"),
         ("GET", "/v1/deliveries/dlv_aaaaaaaaaaaaaaaaaaaaaaaaaa_sub"),
         ("POST", "/v1/deliveries/nothing/redeliver"),

@@ -32,7 +32,7 @@ def event(kind: str, **fields: object) -> Event:
     return Event.model_validate({"source": "/sdk", "type": kind, **fields})
 
 
-@pytest.mark.parametrize("name", ["publish", "publish_many", "status", "wait", "cancel", "retry"])
+@pytest.mark.parametrize("name", ["publish", "publish_many", "status", "wait", "cancel", "recall", "retry"])
 def test_both_clients_have_the_same_methods(name: str) -> None:
     assert inspect.signature(getattr(HttpClient, name)) == inspect.signature(getattr(Client, name))
 

@@ -43,6 +43,7 @@ OPERATIONS = {
     "GET /v1/events/{key}": "own",
     "GET /v1/events/{key}/explain": "own",
     "POST /v1/events/{key}/cancel": "publish",
+    "POST /v1/events/{key}/recall": "publish",
     "GET /v1/events/{key}/status": "publish",
     "POST /v1/events/precheck": "publish",
     "GET /v1/limits": "admin",

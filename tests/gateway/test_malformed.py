@@ -187,6 +187,9 @@ async def parameters(served: Served) -> dict[str, str]:
     """Of existing resources."""
     subscription = await served.system.hook("/malformed", "gateway.malformed", tenant="acme")
     polled = await served.system.subscribe({"channel": "poll"}, "gateway.malformed.polled", tenant="acme")
+    # A channel that takes messages back; without an account, it is exhausted at once.
+    chat = {"channel": "slack", "conversation": "C1"}
+    await served.system.subscribe(chat, "gateway.malformed", tenant="acme", retry_schedule=())
     replay = replay_since(subscription, datetime.now(UTC))
     await served.system.registry.replays.add(replay)
     event = {
@@ -307,6 +310,7 @@ def valid_bodies() -> dict[str, list[Any]]:
         "POST /v1/events": [event()],
         "POST /v1/events/precheck": [event()],
         "POST /v1/events/{key}/cancel": [{"subscription": None}],
+        "POST /v1/events/{key}/recall": [{"subscription": None}],
         "POST /v1/subscriptions": [
             subscription(),
             mail("email", to=["ann@example.com"]),

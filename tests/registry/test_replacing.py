@@ -90,9 +90,9 @@ async def test_a_delivery_whose_message_was_taken_back_says_so_and_keeps_its_sta
     await attempted(subscribed, of, OutcomeKind.DELIVERED, "C1/1")
     (delivery,) = await subscribed.deliveries.list(event_key=of.key, subscription_id=SLACK)
     # It was sent again meanwhile, so another message is there.
-    await subscribed.deliveries.record_recall(delivery.model_copy(update={"provider_id": "C1/0"}))
+    await subscribed.recalls.record(delivery.model_copy(update={"provider_id": "C1/0"}))
     assert (await subscribed.deliveries.list(event_key=of.key, subscription_id=SLACK)) == [delivery]
-    await subscribed.deliveries.record_recall(delivery)
+    await subscribed.recalls.record(delivery)
     hook, slack = await subscribed.deliveries.list(event_key=of.key)
     assert slack == delivery.model_copy(update={"reason": RECALLED})
     assert hook.reason == "x"

@@ -17,17 +17,16 @@ from bellwire import Client, Event, EventNotFound, Handlers, Receipt, Retry
 from bellwire.contract import (
     LOOKUP,
     QUEUE,
-    RECALL,
     REGISTER_HANDLERS,
     REPLAY,
     TEST_SEND,
     TICK,
     WAIT_FOR_EVENT,
     Group,
-    RecallInput,
     ReplayInput,
     TestSendInput,
     TickInput,
+    recall_workflow_id,
     replay_batch_workflow_id,
     replay_workflow_id,
     wait_workflow_id,
@@ -174,12 +173,14 @@ async def test_send(platform: FakePlatform, client: Client) -> dict[str, str]:
 
 
 async def recalled(platform: FakePlatform, client: Client) -> dict[str, str]:
-    """A provider is busy at first."""
+    """A provider is busy at first, and a delivery waits."""
+    platform.subscriptions = {Channel.SLACK: ["a", "b"], Channel.WEBHOOK: ["w"]}
+    platform.respond = lambda name, _: deferred(60) if name == "b" else DELIVERED
+    receipt = await client.publish(published := event())
+    await waiting(client, receipt, 1)
     platform.busy_recalls = 1
-    request = RecallInput(event_key="a" * 26, channel=Channel.SLACK, subscription_ids=("a", "b"))
-    workflow_id = "recall/example/slack"
-    await client.temporal.execute_workflow(RECALL, request, id=workflow_id, task_queue=QUEUE)
-    return {"recall-busy": workflow_id}
+    await client.recall(receipt)
+    return {"recall-busy": recall_workflow_id(published.key, None)}
 
 
 async def called(platform: FakePlatform, client: Client) -> dict[str, str]:

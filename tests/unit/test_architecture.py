@@ -24,6 +24,7 @@ from activities.channels import open_channels
 from activities.email.opening import dkim_signer
 from activities.handler.calls import HandlerCalling
 from activities.handler.registration import HandlerRegistry
+from activities.recalling import Recaller
 from activities.replaying import Replayer
 from activities.resolve import Resolver
 from activities.sending.inline import InlineSender
@@ -91,6 +92,7 @@ NO_REGISTRY = cast(Registry, None)
 LOCAL_ACTIVITIES = [
     *Resolver(NO_REGISTRY).activities,
     *Replayer(NO_REGISTRY).activities,
+    *Recaller(NO_REGISTRY, cast(Any, None)).activities,
     *Ticks(NO_REGISTRY).activities,
     InlineSender(NO_REGISTRY, {}, limit=1).send_inline,
     *HandlerCalling(NO_REGISTRY).activities,

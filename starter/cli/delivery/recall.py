@@ -4,14 +4,14 @@ from typing import Annotated
 
 import typer
 
-from bellwire.contract import RecallResult
+from bellwire.deliveries import delivery_id
 from bellwire.service.settings import Settings
 from starter.cli.delivery.events import EventArgument, SourceOption
 from starter.cli.tables import print_table
 from starter.cli.terminal import AsJson, command, connected, note, opened_registry, print_json
 from starter.operations.delivery.events import get_event
+from starter.operations.delivery.following import EventOfTenant, recall_event
 from starter.operations.problems import OperationError
-from starter.operations.recalling import Recalled, recall_event
 
 
 @command
@@ -23,32 +23,34 @@ async def recall(
 ) -> None:
     """Take back what was delivered of an event, where the provider can: WeCom, DingTalk, Feishu, Slack and Telegram.
 
-    The command may be repeated. What is taken back stays delivered, with the reason "recalled".
+    What is not sent is cancelled. The command may be repeated. What is taken back stays delivered, with the reason "recalled".
     """
-    done: list[Recalled] = []
     async with opened_registry(Settings.read()) as registry:
-        stored = await get_event(registry, event_id, source)
-        temporal = (await connected()).temporal
-        async for page in recall_event(temporal, registry, stored, subscription_id=subscription_id):
-            done += page
-            if len(done) < stored.counts.matched and subscription_id is None:
-                note(f"{len(done):,} of {stored.counts.matched:,} deliveries")
+        event = (await get_event(registry, event_id, source)).event
+        recalled = await recall_event(
+            await connected(), registry, EventOfTenant(event.source, event.id, event.tenant), subscription_id
+        )
+    assert recalled  # it waits without limit
     if as_json:
         print_json(
             [
                 {
-                    "id": each.delivery.id,
-                    "subscription": each.delivery.subscription_id,
-                    "channel": each.delivery.channel,
+                    "id": delivery_id(event.key, each.subscription_id),
+                    "subscription": each.subscription_id,
+                    "channel": each.channel,
                     "result": each.result,
                     "detail": each.detail,
                 }
-                for each in done
+                for each in recalled.deliveries
             ]
         )
     else:
-        rows = [(each.delivery.subscription_id, each.delivery.channel, each.result, each.detail) for each in done]
+        rows = [(each.subscription_id, each.channel, each.result, each.detail) for each in recalled.deliveries]
         print_table(("subscription", "channel", "result", "detail"), rows)
-    failed = sum(each.result in {RecallResult.BUSY, RecallResult.REFUSED} for each in done)
-    if failed:
-        raise OperationError(f"{failed} of {len(done)} messages were not taken back", remedy="run the command again")
+    total = sum(recalled.results.values())
+    if len(recalled.deliveries) < total:
+        note(f"the first {len(recalled.deliveries):,} of {total:,} deliveries, those first that were not taken back")
+    if recalled.unfinished:
+        raise OperationError(
+            f"{recalled.unfinished} of {total} messages were not taken back", remedy="run the command again"
+        )

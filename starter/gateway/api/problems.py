@@ -21,6 +21,7 @@ from bellwire.errors import (
     DeliveryPaused,
     EventConflict,
     EventNotFound,
+    NotRecallable,
     SchemaIncompatible,
     SubscriptionNotFound,
 )
@@ -50,6 +51,7 @@ class ProblemType(StrEnum):
     EVENT_CONFLICT = "event-conflict"
     SCHEMA_INCOMPATIBLE = "schema-incompatible"
     DELIVERY_PAUSED = "delivery-paused"
+    NOT_RECALLABLE = "not-recallable"
     GONE = "gone"
     CURSOR_EXPIRED = "cursor-expired"
     PRECONDITION_FAILED = "precondition-failed"
@@ -78,6 +80,7 @@ STATUSES: Mapping[ProblemType, tuple[int, str]] = {
     ProblemType.EVENT_CONFLICT: (409, "The source and id were used for an event with other content"),
     ProblemType.SCHEMA_INCOMPATIBLE: (409, "The schema breaks publishers or subscribers of the version before"),
     ProblemType.DELIVERY_PAUSED: (409, "The delivery is paused"),
+    ProblemType.NOT_RECALLABLE: (409, "No channel of the event can take a message back"),
     ProblemType.GONE: (410, "The resource no longer exists"),
     ProblemType.CURSOR_EXPIRED: (410, "Events after the cursor were deleted"),
     ProblemType.PRECONDITION_FAILED: (412, "The resource was changed meanwhile"),
@@ -107,6 +110,7 @@ _OF_ERROR: Mapping[type[BellwireError], ProblemType] = {
     EventConflict: ProblemType.EVENT_CONFLICT,
     SchemaIncompatible: ProblemType.SCHEMA_INCOMPATIBLE,
     DeliveryPaused: ProblemType.DELIVERY_PAUSED,
+    NotRecallable: ProblemType.NOT_RECALLABLE,
     CursorExpired: ProblemType.CURSOR_EXPIRED,
 }
 _FIELD = re.compile(r"[\w.-]{0,100}")

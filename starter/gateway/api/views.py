@@ -5,7 +5,8 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from bellwire.deliveries import Attempt, Counts, Delivery, Failed, Unsettled
+from bellwire.contract import Recalled
+from bellwire.deliveries import Attempt, Counts, Delivery, Failed, Unsettled, delivery_id
 from bellwire.receipts import Status
 from bellwire.registry import StoredEvent
 
@@ -181,4 +182,45 @@ class StatusView(BaseModel):
             cancelled=status.cancelled,
             unsettled=[UnsettledView.of(each) for each in status.unsettled],
             failed=[FailedView.of(each) for each in status.failed],
+        )
+
+
+class RecalledView(BaseModel):
+    """What became of taking one message back."""
+
+    delivery: str
+    subscription: str
+    channel: str
+    result: str = Field(
+        description="`taken back`, `too late`, `cannot be taken back`, `not delivered`, `unknown`, `busy` or `refused`."
+    )
+    detail: str = Field(description="Why, as far as the provider says it.")
+
+
+class RecallView(BaseModel):
+    """What became of the messages of an event that were to be taken back."""
+
+    event: str = Field(description="The key of the event.")
+    ended: bool = Field(description="Whether all messages were asked for. If not, repeat the request for the results.")
+    results: dict[str, int] = Field(description="How many deliveries have which result.")
+    deliveries: list[RecalledView] = Field(description="The first 500, those first that were not taken back.")
+
+    @classmethod
+    def of(cls, event_key: str, recalled: Recalled | None) -> "RecallView":
+        """`recalled`: None while it goes on."""
+        found = recalled or Recalled()
+        return cls(
+            event=event_key,
+            ended=recalled is not None,
+            results={str(result): number for result, number in found.results.items()},
+            deliveries=[
+                RecalledView(
+                    delivery=delivery_id(event_key, each.subscription_id),
+                    subscription=each.subscription_id,
+                    channel=each.channel,
+                    result=each.result,
+                    detail=each.detail,
+                )
+                for each in found.deliveries
+            ],
         )

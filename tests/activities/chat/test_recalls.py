@@ -9,8 +9,8 @@ from typing import cast
 import pytest
 from temporalio.testing import ActivityEnvironment
 
-from bellwire.contract import RECALLED, RecalledDelivery, RecallInput, RecallOutput, RecallResult
-from bellwire.deliveries import DeliveryState
+from bellwire.contract import RECALLED, RecallChunk, RecallChunkResult, RecalledDelivery, RecallResult
+from bellwire.deliveries import DeliveryState, OutcomeKind
 from bellwire.events import Event
 from bellwire.targets import SPECS, Channel
 from starter.local.receivers.providers.fake import Answer
@@ -45,8 +45,8 @@ async def sent(chat: ChatWorker, event_id: str = "1", *, replaces: str | None = 
 async def recall(chat: ChatWorker, published: Event) -> RecalledDelivery:
     """Run the activity once."""
     (activity,) = chat.sender.activities[1:]
-    request = RecallInput(event_key=published.key, channel=chat.channel, subscription_ids=(NAME,))
-    output = cast(RecallOutput, await ActivityEnvironment().run(activity, request))
+    request = RecallChunk(event_key=published.key, channel=chat.channel, subscription_ids=(NAME,))
+    output = cast(RecallChunkResult, await ActivityEnvironment().run(activity, request))
     (answer,) = output.deliveries
     return answer
 
@@ -130,15 +130,47 @@ async def test_a_refusal_after_a_day_is_too_late(chat: ChatWorker) -> None:
 
 async def test_what_was_not_delivered_is_not_taken_back(chat: ChatWorker) -> None:
     published = await chat.publish("1", "x")
-    assert (await recall(chat, published)).result is RecallResult.NOT_DELIVERED
+    assert (await recall(chat, published)).result is BUSY
     chat.fake.script(Answer(status=500, body=""))
     await chat.send(published)
-    assert (await recall(chat, published)).result is RecallResult.NOT_DELIVERED
+    lost = (await chat.registry.attempts.list(published.key))[-1].outcome.kind is OutcomeKind.UNKNOWN
+    assert (await recall(chat, published)).result is BUSY
+    await chat.registry.deliveries.settle([chat.group(published)], reason="cancelled")
+    answer = await recall(chat, published)
+    assert answer.result is (RecallResult.UNKNOWN if lost else RecallResult.NOT_DELIVERED)
+    assert (await chat.delivery(published)).reason == "cancelled"
+
+
+async def test_a_message_of_an_attempt_that_ended_after_a_cancel_is_taken_back(chat: ChatWorker) -> None:
+    if chat.channel is not Channel.SLACK:
+        pytest.skip("it is the same for all")
+    published = await chat.publish("1", "x")
+    chat.fake.script(Answer(accept=True, delay=1))
+    task = asyncio.create_task(chat.send(published))
+    await chat.fake.arrived(1)
+    await chat.registry.deliveries.settle([chat.group(published)], reason="cancelled")
+    await task
+    assert (await chat.delivery(published)).state is DeliveryState.CANCELLED
+    assert (await recall(chat, published)).result is TAKEN_BACK
+    assert chat.messages[0].recalled
+
+
+async def test_all_messages_of_a_delivery_that_was_redelivered_are_taken_back(chat: ChatWorker) -> None:
+    published = await sent(chat)
+    await chat.registry.deliveries.settle([chat.group(published)], reason="cancelled")
+    await chat.registry.deliveries.redeliver("redeliver/1", [chat.group(published, attempt=2)])
+    assert (await recall(chat, published)).result is BUSY
+    await chat.send(published, attempt=2)
+    assert (await recall(chat, published)).result is TAKEN_BACK
+    assert [message.recalled for message in chat.messages] == [True, True]
+    await chat.registry.deliveries.settle([chat.group(published)], reason="")
+    await chat.registry.deliveries.redeliver("redeliver/2", [chat.group(published, attempt=3)])
+    assert (await recall(chat, published)).result is BUSY
 
 
 async def test_a_deleted_delivery_is_not_delivered(chat: ChatWorker) -> None:
     published = await sent(chat)
-    request = RecallInput(event_key=published.key, channel=chat.channel, subscription_ids=("other", NAME))
+    request = RecallChunk(event_key=published.key, channel=chat.channel, subscription_ids=("other", NAME))
     output = await ActivityEnvironment().run(chat.sender.activities[1], request)
     assert [each.result for each in output.deliveries] == [RecallResult.NOT_DELIVERED, TAKEN_BACK]
 

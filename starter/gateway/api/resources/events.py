@@ -1,4 +1,4 @@
-"""Events over HTTP, beside publishing: list, get, follow, cancel and precheck."""
+"""Events over HTTP, beside publishing: list, get, follow, cancel, recall and precheck."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
@@ -6,17 +6,15 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from bellwire.errors import EventNotFound
-from bellwire.events import event_key
 from bellwire.models import StrictInput
 from bellwire.registry import StoredEvent
 from starter.gateway.api.access import Access, AnyAccess, PublishAccess, TenantAccess
 from starter.gateway.api.cloud_events import draft_of
 from starter.gateway.api.paging import DEFAULT_LIMIT, Cursor, Limit, Page, Since, Until, page_of, read_cursor
 from starter.gateway.api.prefer import seconds_to_wait
-from starter.gateway.api.views import DeliveryView, EventView, StatusView
+from starter.gateway.api.views import DeliveryView, EventView, RecallView, StatusView
 from starter.operations.delivery.events import details_of
-from starter.operations.delivery.following import cancel_event, status_of
+from starter.operations.delivery.following import cancel_event, find_event, recall_event, status_of
 from starter.operations.delivery.prechecking import count_matches
 
 router = APIRouter(prefix="/v1/events", tags=["Events"])
@@ -40,6 +38,11 @@ class CancelInput(StrictInput):
     subscription: str | None = Field(
         default=None, max_length=63, description="Only the delivery for this subscription; null: all."
     )
+
+
+Source = Annotated[str | None, Query(max_length=512)]
+Id = Annotated[str | None, Query(max_length=256)]
+Prefer = Annotated[str | None, Header(description="`wait=N`: respond once it has settled, within N seconds.")]
 
 
 @router.post("/precheck")
@@ -90,11 +93,9 @@ async def status(
     access: PublishAccess,
     response: Response,
     key: str,
-    source: Annotated[str | None, Query(max_length=512)] = None,
-    id: Annotated[str | None, Query(max_length=256)] = None,  # noqa: A002 - the word of CloudEvents
-    prefer: Annotated[
-        str | None, Header(description="`wait=N`: respond once it has settled, within N seconds.")
-    ] = None,
+    source: Source = None,
+    id: Id = None,  # noqa: A002 - the word of CloudEvents
+    prefer: Prefer = None,
 ) -> StatusView:
     """The event's status now. Give `source` and `id` too to follow an event that no worker has stored yet."""
     wait = seconds_to_wait(prefer)
@@ -111,25 +112,44 @@ async def cancel(
     access: PublishAccess,
     key: str,
     cancelling: CancelInput | None = None,
-    source: Annotated[str | None, Query(max_length=512)] = None,
-    id: Annotated[str | None, Query(max_length=256)] = None,  # noqa: A002 - the word of CloudEvents
+    source: Source = None,
+    id: Id = None,  # noqa: A002 - the word of CloudEvents
 ) -> StatusView:
     """Stop delivering the event: its unsettled deliveries settle as cancelled. What was sent stays sent.
 
     Give `source` and `id` too to cancel an event that is scheduled for later, which is not stored before.
     """
     subscription_id = cancelling.subscription if cancelling else None
-    try:
-        event = (await access.registry.events.get(key)).event
-    except EventNotFound:
-        if source is None or id is None or subscription_id is not None or event_key(source, id) != key:
-            raise
-        tenant = None
-    else:
-        source, id, tenant = event.source, event.id, event.tenant  # noqa: A001
-    status = await cancel_event(access.client, source, id, subscription_id)
-    await access.registry.audit_log.record("event.cancelled", key, tenant=tenant)
-    return StatusView.of(status)
+    event = await find_event(access.registry, key, source=source, event_id=id)
+    return StatusView.of(await cancel_event(access.client, access.registry, event, subscription_id))
+
+
+@router.post("/{key}/recall", responses={202: {"model": RecallView, "description": "It goes on; repeat the request."}})
+async def recall(
+    access: PublishAccess,
+    response: Response,
+    key: str,
+    recalling: CancelInput | None = None,
+    source: Source = None,
+    id: Id = None,  # noqa: A002 - the word of CloudEvents
+    prefer: Annotated[
+        str | None, Header(description="`wait=N`: respond with the results once it has ended, within N seconds.")
+    ] = None,
+) -> RecallView:
+    """Take back what was delivered of the event, where the channel can, and cancel what is not sent.
+
+    Without `Prefer`, and if it takes longer, the response is 202. A request that is repeated joins a recall that goes on, or
+    asks again for what was not taken back. Give `source` and `id` too for an event that is scheduled for later: it is cancelled.
+    """
+    wait = seconds_to_wait(prefer)
+    if wait:
+        response.headers["preference-applied"] = f"wait={wait}"
+    subscription_id = recalling.subscription if recalling else None
+    event = await find_event(access.registry, key, source=source, event_id=id)
+    recalled = await recall_event(access.client, access.registry, event, subscription_id, wait=wait)
+    if recalled is None:
+        response.status_code = 202
+    return RecallView.of(key, recalled)
 
 
 async def _deliveries(access: Access, stored: StoredEvent, include: Sequence[str]) -> list[DeliveryView]:
