@@ -1,5 +1,6 @@
 """SendRequest: what a channel is asked to send, in one attempt."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -66,6 +67,8 @@ class SendRequest:
     recorded: bool = True
     #: The provider's id of the delivered message that this one replaces; None if there is none, or the channel changes none.
     replaced_id: str | None = None
+    #: Earlier deliveries that this one replaces and that are not settled: what they send later would show the old text.
+    outdated: tuple[Delivery, ...] = ()
 
     @classmethod
     def unrecorded(
@@ -102,6 +105,11 @@ class SendRequest:
     def id(self) -> str:
         """The delivery's id: the same on every attempt, so receivers and providers deduplicate on it."""
         return self.delivery.id
+
+    @property
+    def repetition_key(self) -> str:
+        """40 characters by which a provider knows another attempt. A redelivery, which is by another workflow, has others."""
+        return hashlib.sha256(f"{self.id}/{self.delivery.workflow_id}".encode()).hexdigest()[:40]
 
     @property
     def notice_id(self) -> str:

@@ -1,7 +1,7 @@
 """ChatChannel: what all channels of chat providers do. A subclass says what it posts and what the answers mean."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Generic, TypeVar, cast
 
@@ -25,6 +25,8 @@ class HookPost:
 
     url: str
     message: Mapping[str, object]
+    #: Those in the message, such as its signature.
+    secrets: Sequence[str] = ()
 
 
 class ChatChannel(ABC, Generic[AnyTarget]):
@@ -62,7 +64,7 @@ class ChatChannel(ABC, Generic[AnyTarget]):
 
     async def _post(self, request: SendRequest, post: HookPost) -> Outcome:
         try:
-            response = await self._parts.hooks.post(post.url, post.message, delivery=request.id)
+            response = await self._parts.hooks.post(request, post.url, post.message, secrets=post.secrets)
         except HookFailed as failure:
             return failure.outcome
         answer = self.read_hook(response)

@@ -84,8 +84,12 @@ class DingtalkChannel(AccountChannel[DingtalkTarget, DingtalkAccount]):
     async def attempt(self, request: SendRequest) -> Outcome:
         """Send the message, or ask what became of it. Whatever DingTalk does is an outcome, never an exception."""
         outcome = await super().attempt(request)
-        # Whatever came of asking, the notice was sent, and the next attempt asks again.
-        return outcome.model_copy(update={"provider_id": f"{_TASK}{task}"}) if (task := _sent(request)) else outcome
+        if (task := _sent(request)) is None:
+            return outcome
+        # Whatever came of asking, the notice was sent, and the next attempt asks again. Without one, it counts as delivered.
+        if outcome.kind in {OutcomeKind.DEFERRED, OutcomeKind.UNKNOWN} and not request.seconds_left:
+            outcome = Outcome(kind=OutcomeKind.DELIVERED, reason="DingTalk sent", response=outcome.response)
+        return outcome.model_copy(update={"provider_id": f"{_TASK}{task}"})
 
     def hook_post(self, target: DingtalkTarget, content: ChatContent) -> HookPost | None:
         if target.webhook is None:
@@ -172,7 +176,9 @@ def _number(task: str) -> int | str:
 def _sent(request: SendRequest) -> str | None:
     """The task of the notice that an earlier attempt sent."""
     sent = request.delivery.provider_id or ""
-    return sent.removeprefix(_TASK) if sent.startswith(_TASK) and request.schedule_step else None
+    # An attempt that `retry_now` asks for advances no schedule, but is a later one all the same.
+    is_later = request.number > request.delivery.schedule_from + 1
+    return sent.removeprefix(_TASK) if sent.startswith(_TASK) and is_later else None
 
 
 def _ids(value: Any) -> set[str]:

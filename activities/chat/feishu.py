@@ -66,11 +66,14 @@ class FeishuChannel(AccountChannel[FeishuTarget, FeishuAccount]):
         self._tokens = tokens_by_account(parts.session, parts.registry, "feishu", accounts, _token_request)
 
     def hook_post(self, target: FeishuTarget, content: ChatContent) -> HookPost | None:
-        message: dict[str, object] = {"msg_type": "interactive", "card": _card(content)}
-        if target.secret is not None:
-            now = int(self._clock())
-            message |= {"timestamp": str(now), "sign": sign(target.secret.get_secret_value(), now)}
-        return HookPost(url=target.webhook.get_secret_value(), message=message) if target.webhook else None
+        if target.webhook is None:
+            return None
+        url, message = target.webhook.get_secret_value(), {"msg_type": "interactive", "card": _card(content)}
+        if target.secret is None:
+            return HookPost(url=url, message=message)
+        now = int(self._clock())
+        signature = sign(target.secret.get_secret_value(), now)
+        return HookPost(url=url, message={**message, "timestamp": str(now), "sign": signature}, secrets=[signature])
 
     def read_hook(self, response: ProviderResponse) -> ApiAnswer:
         return answer_of(response, "code", BOT_CODES, or_field="StatusCode")
@@ -83,7 +86,7 @@ class FeishuChannel(AccountChannel[FeishuTarget, FeishuAccount]):
             "msg_type": "interactive",
             "content": json.dumps(_card(content), ensure_ascii=False),
             # By it Feishu takes a second request within an hour for the first one. At most 50 characters.
-            "uuid": hashlib.sha256(f"{request.id}/{request.delivery.schedule_from}".encode()).hexdigest()[:40],
+            "uuid": request.repetition_key,
         }
         params = {"receive_id_type": target.receive_id_type}
         answer = await self._ask(target, account, "POST", "messages", message, params=params)

@@ -18,10 +18,12 @@ from activities.providers.answers import (
     UNKNOWN,
     Meaning,
     busy,
+    by_server,
 )
 from activities.providers.http import ProviderResponse, parse_object
 from activities.providers.token_calls import ApiAnswer, answer_of_status
 from activities.rendering.text import shortened
+from bellwire.deliveries import OutcomeKind
 from bellwire.sends import SendRequest
 from bellwire.targets import SlackTarget
 
@@ -62,6 +64,8 @@ class SlackChannel(AccountChannel[SlackTarget, SlackAccount]):
         answer = answer_of_status(response, STATUSES)
         if response.status < 300 and response.text.strip() != "ok":
             return replace(answer, meaning=UNKNOWN)  # Slack says ok; others, such as a proxy, may say anything
+        if answer.meaning.kind is OutcomeKind.REJECTED and answer.document:
+            return replace(answer, meaning=OPERATOR)  # a gateway's JSON: Slack answers hooks with a word
         return answer
 
     async def send(
@@ -124,7 +128,8 @@ class SlackChannel(AccountChannel[SlackTarget, SlackAccount]):
             meaning = UNKNOWN  # not an answer of Slack
         else:
             meaning = TRANSIENT if response.status >= 500 or not answer else OPERATOR
-        return ApiAnswer(meaning=meaning.after(response.retry_after), code=code, text=response.shown)
+        meaning = by_server(meaning, response.status).after(response.retry_after)
+        return ApiAnswer(meaning=meaning, code=code, text=response.shown)
 
 
 def _message(content: ChatContent) -> dict[str, object]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from activities.chat.channel import ChatChannel, HookPost
 from activities.chat.content import ChatContent
-from activities.providers.answers import CONTENT, DELIVERED, HOOK_GONE, OPERATOR, Meaning, busy, is_page
+from activities.providers.answers import CONTENT, DELIVERED, HOOK_GONE, OPERATOR, Meaning, busy
 from activities.providers.http import ProviderResponse
 from activities.providers.token_calls import ApiAnswer, answer_of_status
 from activities.rendering.text import shortened_bytes
@@ -32,7 +32,7 @@ class TeamsChannel(ChatChannel[TeamsTarget]):
         return HookPost(url=target.url.get_secret_value(), message=_message(content))
 
     def read_hook(self, response: ProviderResponse) -> ApiAnswer:
-        says_so = not is_page(response.text) and any(word in response.text.lower() for word in _GONE)
+        says_so = any(word in response.text.lower() for word in _GONE)
         refused = dict.fromkeys((401, 403, 404), HOOK_GONE if says_so else OPERATOR)
         return answer_of_status(response, {**STATUSES, **refused})
 

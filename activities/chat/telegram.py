@@ -10,8 +10,18 @@ from typing import Any
 from activities.chat.account_channel import AccountChannel, MessageGone, TooLate
 from activities.chat.content import ChatContent
 from activities.providers.accounts import TelegramAccount
-from activities.providers.answers import CONTENT, DELIVERED, GONE, OPERATOR, TRANSIENT, UNKNOWN, Meaning, busy
-from activities.providers.http import object_in, parse_object
+from activities.providers.answers import (
+    CONTENT,
+    DELIVERED,
+    GONE,
+    OPERATOR,
+    TRANSIENT,
+    UNKNOWN,
+    Meaning,
+    busy,
+    by_server,
+)
+from activities.providers.http import number_of, object_in, parse_object
 from activities.providers.token_calls import ApiAnswer
 from activities.rendering.text import shortened
 from bellwire.errors import SubscriptionChanged, SubscriptionNotFound
@@ -110,20 +120,21 @@ class TelegramChannel(AccountChannel[TelegramTarget, TelegramAccount]):
             return ApiAnswer(meaning=DELIVERED, code="ok", document=answer)
         found = answer.get("error_code")
         code = found if isinstance(found, int) and 400 <= found < 600 else response.status
-        if code < 300 and answer.get("ok") is not False:
-            meaning = UNKNOWN  # not an answer of Telegram
-        elif code == 429:
+        if code == 429:
             meaning = CODES[code]
-        elif code >= 500 or not answer:
+        elif answer.get("ok") is not False:
+            meaning = UNKNOWN if code < 300 else TRANSIENT  # not an answer of Telegram
+        elif code >= 500:
             meaning = TRANSIENT
         elif code == 400:
             description = _description(answer)
             meaning = next((m for text, m in DESCRIPTIONS.items() if description.startswith(text)), CONTENT)
         else:
             meaning = CODES.get(code, OPERATOR)
-        asked = object_in(answer, "parameters").get("retry_after")
-        wait = float(asked) if isinstance(asked, int) and 0 <= asked < 10**6 else response.retry_after
-        return ApiAnswer(meaning=meaning.after(wait), code=str(code), document=answer, text=response.shown)
+        asked = number_of(object_in(answer, "parameters").get("retry_after"))
+        wait = float(asked) if asked is not None and 0 <= asked < 10**12 else response.retry_after
+        meaning = by_server(meaning, response.status).after(wait)
+        return ApiAnswer(meaning=meaning, code=str(code), document=answer, text=response.shown)
 
     async def _move(self, request: SendRequest, target: TelegramTarget, chat_id: str) -> None:
         """Store the new id of the chat, unless the subscription was changed meanwhile."""
@@ -134,8 +145,8 @@ class TelegramChannel(AccountChannel[TelegramTarget, TelegramAccount]):
 
 def _moved_to(answer: ApiAnswer) -> str | None:
     """The new id of a group that became a supergroup."""
-    moved_to = object_in(answer.document, "parameters").get("migrate_to_chat_id")
-    is_id = isinstance(moved_to, int) and not isinstance(moved_to, bool) and abs(moved_to) < 2**63
+    moved_to = number_of(object_in(answer.document, "parameters").get("migrate_to_chat_id"))
+    is_id = moved_to is not None and abs(moved_to) < 2**63
     return str(moved_to) if is_id and answer.meaning is not DELIVERED else None
 
 

@@ -116,8 +116,8 @@ def _ids(value: object) -> set[str]:
 def _message(
     request: SendRequest, target: WecomTarget, account: WecomAccount, content: ChatContent
 ) -> dict[str, object]:
-    """A text, which members read in WeCom and in WeChat. WeCom compares whole requests to find duplicates: with the delivery's
-    id, two deliveries of the same text are two messages, and two attempts are one.
+    """A text, which members read in WeCom and in WeChat. WeCom compares whole requests to find duplicates: with this key, two
+    deliveries of the same text are two messages, and so is a redelivery, but two attempts are one.
     """
     to = {"touser": target.user, "toparty": target.party, "totag": target.tag}
     return {
@@ -127,5 +127,5 @@ def _message(
         "text": {"content": shortened_bytes(f"{content.escaped_title}\n{content.text}".strip(), MAX_TEXT)},
         "enable_duplicate_check": 1,
         "duplicate_check_interval": DUPLICATE_SECONDS,
-        "delivery": request.id,
+        "delivery": request.repetition_key,
     }

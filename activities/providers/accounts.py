@@ -6,6 +6,7 @@
 A subscription's target names the account that sends, or leaves it out for `default`.
 """
 
+import hashlib
 import json
 import re
 import tomllib
@@ -51,6 +52,14 @@ class Account(StrictInput):
 
     #: Seconds for one call.
     timeout: float = Field(default=15, ge=0.1, le=60)
+
+    def row_of_token(self, name: str) -> str:
+        """What its token is stored under: its name in the file, and what tells it from another one that gets this name.
+
+        With the token of the other one, a provider would take the people of this one for unknown.
+        """
+        told = {field: value for field, value in self if field != "timeout" and isinstance(value, str | int)}
+        return f"{name}/{hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]}"
 
 
 class SlackAccount(Account):

@@ -50,6 +50,11 @@ def busy(seconds: float) -> Meaning:
     return Meaning(kind=OutcomeKind.DEFERRED, wait=seconds, throttle=True)
 
 
+def by_server(meaning: Meaning, status: int) -> Meaning:
+    """What a code means that came with this HTTP status: a server that fails ends no delivery."""
+    return TRANSIENT if status >= 500 and meaning.kind is OutcomeKind.REJECTED else meaning
+
+
 def is_page(text: str) -> bool:
     """Whether a response is a web page, such as that of a proxy, in place of the provider's answer."""
     return text.lstrip()[:1] == "<"

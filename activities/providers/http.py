@@ -4,6 +4,7 @@ Few providers accept the same request twice without sending twice, so the differ
 """
 
 import json
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,12 +24,14 @@ from activities.sending.exchanges import note_exchange
 from activities.sending.redaction import Reply, http_exchange, without_secrets
 from bellwire.formats.storable import storable_json
 
-#: Largest response in bytes. A page of 200 messages that Twilio lists has about 400 kB.
-MAX_RESPONSE_BYTES = 8 * 1024 * 1024
+#: Largest response in bytes, and the largest list. A page of 200 messages that Twilio lists has about 400 kB.
+MAX_RESPONSE_BYTES, MAX_LIST_BYTES = 1024 * 1024, 8 * 1024 * 1024
 #: Longest id of what was sent, in characters.
 MAX_ID = 200
 #: Characters of a response that are recorded, before credentials are taken out of them.
 _SHOWN = 16 * 1024
+#: A number that is written as a text.
+_NUMBER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 #: The share of a call's timeout for connecting. A connect timeout is known to have sent nothing.
 CONNECT_SHARE = 1 / 3
 
@@ -69,11 +72,13 @@ class ProviderResponse:
     retry_after: float | None
     #: The credentials of the request, which some providers repeat in their responses.
     secrets: Sequence[str] = field(default=(), repr=False)
+    #: Whether it came from a private network, of which tenants must not read.
+    private: bool = False
 
     @property
     def shown(self) -> str:
         """The text without the request's credentials, for the record of the attempt."""
-        return without_secrets(self.text[:_SHOWN], self.secrets)
+        return "" if self.private else without_secrets(self.text[:_SHOWN], self.secrets)
 
 
 def provider_session() -> aiohttp.ClientSession:
@@ -98,10 +103,11 @@ async def call(
     data: str | bytes | None = None,
     shown: str | None = None,
     secrets: Sequence[str] = (),
+    limit: int = MAX_RESPONSE_BYTES,
 ) -> ProviderResponse:
     """Send one request, note the exchange, return the response. Redirects are not followed. Raises NotSent or ResponseLost.
 
-    `shown` is noted in place of a URL that contains a secret, which is one of `secrets`.
+    `shown` is noted in place of a URL that contains a secret, which is one of `secrets`. `limit`: bytes of the response.
     """
     if session.closed:
         raise NotSent("session closed")
@@ -117,7 +123,7 @@ async def call(
             method, target, data=data, headers=headers, timeout=timeout, allow_redirects=False
         ) as response:
             seconds = retry_after(response.headers.get("Retry-After"), now=time.time())
-            text = await _text(response)
+            text = await _text(response, limit)
     except (aiohttp.ClientError, OSError, UnicodeError) as error:  # TimeoutError is an OSError
         failure = translate(error)
         if isinstance(failure, ResponseLost):
@@ -166,6 +172,13 @@ def parse_object(text: str) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
+def number_of(value: Any) -> int | None:
+    """The whole number that an answer has, written as a number or as a text; None if it is none."""
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
 def object_in(document: Mapping[str, Any], name: str) -> dict[str, Any]:
     """The object in this field; an empty one if there is none."""
     found = document.get(name)
@@ -178,13 +191,13 @@ def provider_id_of(value: Any) -> str | None:
     return str(value) if valid and 0 < len(str(value)) <= MAX_ID else None
 
 
-async def _text(response: aiohttp.ClientResponse) -> str:
+async def _text(response: aiohttp.ClientResponse, limit: int) -> str:
     try:
-        body = await read_capped(response, MAX_RESPONSE_BYTES + 1)
+        body = await read_capped(response, limit + 1)
     except (aiohttp.ClientError, OSError):
         if response.status < 400:
             raise
         body = b""  # a refusal is known by its status
-    if len(body) > MAX_RESPONSE_BYTES and response.status < 400:
+    if len(body) > limit and response.status < 400:
         raise aiohttp.ClientPayloadError("response too large")
     return storable_json(body.decode("utf-8-sig", errors="replace"))

@@ -1,20 +1,27 @@
 """Calls of a provider's API with an access token, and the outcome of an attempt that makes one."""
 
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from activities.providers.answers import OPERATOR, TRANSIENT, UNKNOWN, Meaning, blocked, busy, is_page, outcome_of
-from activities.providers.http import NotSent, ProviderResponse, ResponseLost, parse_object
+from activities.providers.answers import (
+    OPERATOR,
+    TRANSIENT,
+    UNKNOWN,
+    Meaning,
+    blocked,
+    busy,
+    by_server,
+    is_page,
+    outcome_of,
+)
+from activities.providers.http import NotSent, ProviderResponse, ResponseLost, number_of, parse_object
 from activities.providers.tokens import Tokens, TokenUnavailable
 from bellwire.deliveries import Outcome, OutcomeKind
 from bellwire.sends import SendRequest
 
 #: Longest code that a reason shows, in characters.
 MAX_CODE = 40
-#: A number that is written as a text.
-_NUMBER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 #: What an operator does whose account gets no token.
 TOKEN_REMEDY = (
     "check the ids and the secret of the account in BELLWIRE_ACCOUNTS, and the addresses that the provider allows"  # noqa: S105
@@ -46,9 +53,9 @@ def answer_of(
     Codes that `codes` lacks are the operator's to fix. `or_field`: where the number is if not in that field.
     """
     document = parse_object(response.text)
-    code = _number(document.get(field_name))
+    code = number_of(document.get(field_name))
     if code is None:
-        code = _number(document.get(or_field))
+        code = number_of(document.get(or_field))
     if code is None:
         # A proxy, or an outage: a document without the code says nothing about the message.
         meaning = busy(60) if response.status == 429 else TRANSIENT if response.status >= 300 else UNKNOWN
@@ -56,9 +63,8 @@ def answer_of(
     meaning = codes.get(code, OPERATOR)
     if meaning.kind is OutcomeKind.DELIVERED and response.status >= 300:
         meaning = UNKNOWN  # it says both
-    return ApiAnswer(
-        meaning=meaning.after(response.retry_after), code=str(code)[:MAX_CODE], document=document, text=response.shown
-    )
+    meaning = by_server(meaning, response.status).after(response.retry_after)
+    return ApiAnswer(meaning=meaning, code=str(code)[:MAX_CODE], document=document, text=response.shown)
 
 
 def answer_of_status(
@@ -70,19 +76,14 @@ def answer_of_status(
     """
     document, status = parse_object(response.text), response.status
     meaning = statuses.get(status, UNKNOWN if status < 300 else other)
-    if status < 300 and accepted and accepted not in document:
+    has_page = is_page(response.text)
+    if status < 300 and (has_page or (accepted and accepted not in document)):
         meaning = UNKNOWN  # a proxy, or a page for people, may say 200
-    elif (meaning.disable or meaning.suppress) and is_page(response.text):
-        meaning = OPERATOR  # the page of a proxy says nothing about the address
+    elif has_page and meaning.kind is OutcomeKind.REJECTED and status != 413:
+        meaning = OPERATOR  # the page of a proxy says nothing about the address or the message
     return ApiAnswer(
         meaning=meaning.after(response.retry_after), code=str(status), document=document, text=response.shown
     )
-
-
-def _number(value: Any) -> int | None:
-    if isinstance(value, str) and _NUMBER.fullmatch(value):
-        return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 async def with_token(tokens: Tokens, call: Callable[[str], Awaitable[ApiAnswer]]) -> ApiAnswer:

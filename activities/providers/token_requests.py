@@ -11,7 +11,7 @@ import aiohttp
 
 from activities.providers.accounts import Account
 from activities.providers.answers import OPERATOR, TRANSIENT, Meaning
-from activities.providers.http import call, limits, parse_object
+from activities.providers.http import call, limits, number_of, parse_object
 from activities.providers.tokens import IssuedToken, Tokens, TokenUnavailable, issued_token
 from bellwire.deliveries import Fault
 from bellwire.registry import Registry
@@ -64,12 +64,11 @@ async def request_token(session: aiohttp.ClientSession, request: TokenRequest) -
             operator=400 <= response.status < 429,
             retry_after=response.retry_after,
         )
-    code = document.get(request.code_field, 0)
-    if code == 0 and issued is not None:
+    code = number_of(document.get(request.code_field))
+    if issued is not None and code in {0, None}:
         return issued
-    is_number = isinstance(code, int) and not isinstance(code, bool)
-    known = is_number and code not in {0, -1} and response.status < 500
-    meaning = request.codes.get(code, OPERATOR) if known else TRANSIENT
+    known = code not in {0, -1, None} and response.status < 500
+    meaning = request.codes.get(code or 0, OPERATOR) if known else TRANSIENT
     raise TokenUnavailable(
         f"{request.name} {code if known else response.status}",
         operator=meaning.fault is Fault.OPERATOR,
@@ -95,6 +94,8 @@ def tokens_by_account(
 ) -> dict[str, Tokens]:
     """The tokens of each account, which come by its request."""
     return {
-        name: Tokens(registry, provider, name, partial(request_token, session, request_of(account)))
+        name: Tokens(
+            registry, provider, account.row_of_token(name), partial(request_token, session, request_of(account))
+        )
         for name, account in accounts.items()
     }

@@ -29,6 +29,8 @@ REPLACED_AFTER = 0.9
 CLAIM, LOOK_SECONDS = timedelta(seconds=30), 0.1
 #: Seconds for which a worker does not ask again after a provider issued no token: many sends need it at the same time.
 PAUSE_SECONDS = 5.0
+#: The longest such pause, if the provider asks for one.
+MAX_PAUSE_SECONDS = 60.0
 #: Bounds in seconds of a token's life, whatever the provider says.
 LIFE_BOUNDS = (1.0, 30 * 86_400.0)
 #: The life of a token that comes without one.
@@ -74,7 +76,7 @@ def issued_token(token: Any, life: Any) -> IssuedToken | None:
 
 
 class Tokens:
-    """The tokens of `account` with `provider`. `issue` asks the provider for one, and raises TokenUnavailable."""
+    """The tokens of `account` (`Account.row_of_token`) with `provider`. `issue` asks for one, and raises TokenUnavailable."""
 
     def __init__(
         self,
@@ -84,9 +86,10 @@ class Tokens:
         issue: Callable[[], Awaitable[IssuedToken]],
         *,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._registry, self._provider, self._account, self._issue = registry, provider, account, issue
-        self._clock = clock
+        self._clock, self._monotonic = clock, monotonic
         self._known: StoredToken | None = None
         #: The last failure, and until when no further token is asked for because of it.
         self._failure, self._paused_until = TokenUnavailable(""), 0.0
@@ -118,7 +121,7 @@ class Tokens:
 
     async def _next(self, known: StoredToken | None, *, is_rejected: bool = False) -> tuple[StoredToken, bool]:
         """The token after this one, from the provider or from the worker that is getting it; and whether from the provider."""
-        until = time.monotonic() + CLAIM.total_seconds()
+        until = self._monotonic() + CLAIM.total_seconds()
         while True:
             if (new := await self._claimed(known, is_rejected=is_rejected)) is not None:
                 return new, True
@@ -126,13 +129,13 @@ class Tokens:
             if stored is not None and stored.generation > (known.generation if known else 0):
                 self._known = stored
                 return stored, False
-            if time.monotonic() > until:
+            if self._monotonic() > until:
                 raise self._failed(TokenUnavailable("no token within 30 s"))
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _claimed(self, known: StoredToken | None, *, is_rejected: bool = False) -> StoredToken | None:
         """The token after this one, if no other worker is getting it."""
-        if time.monotonic() < self._paused_until:
+        if self._monotonic() < self._paused_until:
             raise self._failure.again()
         tokens, caller, generation = self._registry.provider_tokens, uuid.uuid4().hex, known.generation if known else 0
         if not await tokens.claim(self._provider, self._account, generation=generation, by=caller, lasting=CLAIM):
@@ -148,7 +151,8 @@ class Tokens:
             self._provider, self._account, generation=generation, token=issued.token, expires_at=expires_at
         )
         if self._known is not None:
-            log.info("provider.token_issued", provider=self._provider, account=self._account, generation=generation + 1)
+            name = self._account.partition("/")[0]
+            log.info("provider.token_issued", provider=self._provider, account=name, generation=generation + 1)
         return self._known
 
     async def _issued(self, rejected: StoredToken | None) -> IssuedToken:
@@ -168,7 +172,8 @@ class Tokens:
 
     def _failed(self, error: TokenUnavailable) -> TokenUnavailable:
         """The same error, which is raised for all sends until the pause is over."""
-        self._failure, self._paused_until = error, time.monotonic() + PAUSE_SECONDS
+        pause = max(PAUSE_SECONDS, min(error.retry_after or 0.0, MAX_PAUSE_SECONDS))
+        self._failure, self._paused_until = error, self._monotonic() + pause
         return error
 
     def _is_over(self, token: StoredToken) -> bool:

@@ -22,9 +22,10 @@ from activities.providers.answers import (
     UNKNOWN,
     Meaning,
     busy,
+    by_server,
     no_account,
 )
-from activities.providers.http import NotSent, parse_object
+from activities.providers.http import NotSent, number_of, parse_object
 from activities.providers.token_calls import ApiAnswer, outcome_of_call
 from activities.push.content import PushContent, collapse_id
 from activities.push.encryption import private_key, signed_token
@@ -168,7 +169,7 @@ def _answer(response: Http2Response, target: PushTarget) -> ApiAnswer:
         # Mostly a token of the sandbox at the production service, or of another app: then nothing is wrong with the device.
         meaning = GONE if reason == "BadDeviceToken" and target.environment is not None else OPERATOR
     else:
-        meaning = REASONS.get(reason) or _of_status(response.status)
+        meaning = by_server(REASONS.get(reason) or _of_status(response.status), response.status)
     return ApiAnswer(
         meaning=meaning, code=reason or str(response.status), text=text, provider_id=response.headers.get("apns-id")
     )
@@ -179,9 +180,10 @@ def _of_status(status: int) -> Meaning:
     return STATUSES.get(status, other)
 
 
-def _registered_since(at: Any, target: PushTarget) -> bool:
+def _registered_since(found: Any, target: PushTarget) -> bool:
     """Whether the token was registered after the time, in milliseconds, at which Apple last saw that it was not valid."""
-    if not isinstance(at, int | float) or isinstance(at, bool) or not 0 <= at < 10**14:
+    at = found if isinstance(found, float) else number_of(found)
+    if at is None or not 0 <= at < 10**14:
         return False
     return target.registered_at > datetime.fromtimestamp(at / 1000, UTC)
 

@@ -22,6 +22,7 @@ from activities.providers.answers import (
     UNKNOWN,
     Meaning,
     busy,
+    by_server,
     no_account,
 )
 from activities.providers.http import ProviderResponse, call, limits, object_in, parse_object
@@ -63,7 +64,7 @@ class Fcm:
         self._session, self._accounts, self._clock = session, accounts, clock
         self._keys = {name: _rsa_key(name, account) for name, account in accounts.items()}
         self._tokens = {
-            name: Tokens(registry, "fcm", name, partial(self._issue, name, account))
+            name: Tokens(registry, "fcm", account.row_of_token(name), partial(self._issue, name, account))
             for name, account in accounts.items()
         }
 
@@ -114,7 +115,8 @@ def _refusal(response: ProviderResponse, document: Mapping[str, Any]) -> ApiAnsw
     meaning = _invalid(details) if code == "INVALID_ARGUMENT" else CODES.get(code)
     if meaning is None:
         meaning = STATUSES.get(response.status, _of_status(response.status))
-    return ApiAnswer(meaning=meaning.after(response.retry_after), code=code, text=response.shown)
+    meaning = by_server(meaning, response.status).after(response.retry_after)
+    return ApiAnswer(meaning=meaning, code=code, text=response.shown)
 
 
 def _of_status(status: int) -> Meaning:

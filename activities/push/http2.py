@@ -29,7 +29,7 @@ MAX_STREAMS = 500
 
 #: The bytes of a frame before its payload, and the most of a payload that this end allows (RFC 9113 §4).
 _FRAME_HEAD, _MAX_FRAME = 9, 16_384
-_GOAWAY = 7
+_GOAWAY, _LEAST_GOAWAY = 7, 8
 
 
 @dataclass
@@ -46,6 +46,8 @@ class _Stream:
     response: Http2Response = field(default_factory=Http2Response)
     #: Whether the end of the request was sent. Before that, a server does not process it.
     is_sent: bool = False
+    #: Whether neither end sends any more on it.
+    has_ended: bool = False
     done: asyncio.Future[Http2Response] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
@@ -87,6 +89,10 @@ class Http2Connection:
             raise NotSent("TLS failed") from None
         except OSError:
             raise NotSent("connect failed") from None
+        negotiated = writer.get_extra_info("ssl_object")
+        if negotiated is not None and negotiated.selected_alpn_protocol() != "h2":
+            writer.close()
+            raise NotSent("no HTTP/2")
         return cls(reader, writer)
 
     async def request(
@@ -107,7 +113,6 @@ class Http2Connection:
                 await self._send_body(stream_id, stream, body)
                 return await stream.done
         except TimeoutError:
-            self._reset(stream_id)
             if self._received_at < started_at:
                 self.is_open = False  # the other end may be gone without a word
             raise _lost(stream, "timeout", "timeout" if stream_id else "no free stream") from None
@@ -117,8 +122,10 @@ class Http2Connection:
             self._close()
             raise _lost(stream, "connection lost") from None
         finally:
+            if stream_id and not stream.has_ended:
+                self._reset(stream_id)  # or it would count as open, and the server would wait for the rest
+            self._streams.pop(stream_id, None)
             async with self._changed:
-                self._streams.pop(stream_id, None)
                 self._changed.notify_all()
             if not self.is_open and not self._streams:
                 self._close()
@@ -144,6 +151,7 @@ class Http2Connection:
                 await asyncio.sleep(0.01)  # the window is full; the server opens it
         if body:
             self._reset(stream_id)
+            stream.has_ended = True
 
     async def _read(self) -> None:
         """Feed what arrives to the protocol until the connection ends."""
@@ -153,6 +161,8 @@ class Http2Connection:
                 self._received_at = asyncio.get_running_loop().time()
                 unread = self._feed(unread + data)
                 self._flush()
+                # A server that asks without reading, such as by pings, is read from no further.
+                await self._writer.drain()
                 async with self._changed:
                     self._changed.notify_all()
         except (H2Error, OSError, ValueError):
@@ -176,6 +186,8 @@ class Http2Connection:
             if len(data) < payload + size:
                 break
             if data[at + 3] == _GOAWAY:
+                if size < _LEAST_GOAWAY:
+                    raise ProtocolError("frame too small")
                 self._receive(data[fed:at])
                 self._go_away(int.from_bytes(data[payload : payload + 4], "big") & 0x7FFF_FFFF)
                 fed = payload + size
@@ -218,11 +230,13 @@ class Http2Connection:
                 if (stream := self._streams.get(number)) and len(stream.response.body) < MAX_BODY:
                     stream.response.body += data
             case StreamEnded(stream_id=int(number)) if number in self._streams:
+                self._streams[number].has_ended = self._streams[number].is_sent
                 _finish(self._streams[number], None)
             case StreamReset(stream_id=int(number), error_code=code) if number in self._streams:
                 # RFC 9113 §8.7: a refused stream was not processed.
                 refused = code == ErrorCodes.REFUSED_STREAM
                 stream = self._streams[number]
+                stream.has_ended = True
                 _finish(stream, NotSent("stream refused") if refused else _lost(stream, "stream reset"))
 
     def _reset(self, stream_id: int) -> None:
@@ -242,6 +256,8 @@ class Http2Connection:
         for stream in self._streams.values():
             _finish(stream, _lost(stream, "connection lost"))
         self._writer.close()
+        if self._writer.transport.get_write_buffer_size():
+            self._writer.transport.abort()  # or it would wait for a server that does not read
 
 
 def _lost(stream: _Stream, reason: str, before: str | None = None) -> NotSent | ResponseLost:

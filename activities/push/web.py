@@ -18,6 +18,7 @@ from activities.providers.answers import (
     Meaning,
     blocked,
     busy,
+    is_page,
     outcome_of,
 )
 from activities.providers.hooks import HookFailed, Hooks
@@ -96,9 +97,11 @@ class WebPush:
         return outcome_of(answer.meaning, f"Web Push {code}", request, response=answer.text)
 
     async def _post(self, request: SendRequest, browser: Browser, body: bytes, headers: Mapping[str, str]) -> ApiAnswer:
-        response = await self._hooks.post_bytes(browser.endpoint, body, headers, noted=b"", delivery=request.id)
+        response = await self._hooks.post_bytes(request, browser.endpoint, body, headers, noted=b"")
         code = response.status
         meaning = STATUSES.get(code, TRANSIENT if code >= 300 else UNKNOWN).after(response.retry_after)
+        if code < 300 and is_page(response.text):
+            meaning = UNKNOWN  # a proxy's
         return ApiAnswer(meaning=meaning, code=str(code), text=response.shown)
 
     def _authorization(self, account: str, endpoint: str, *, rejected: str | None = None) -> str:

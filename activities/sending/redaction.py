@@ -120,8 +120,14 @@ def http_exchange(
 
 
 def url_secrets(url: str) -> list[str]:
-    """What may be secret in a URL that is a credential: parts of its path and values of its query, the longest first."""
-    parts = urlsplit(url)
+    """What may be secret in a URL that is a credential: parts of its path and values of its query, the longest first.
+
+    All of it, if it cannot be taken apart.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return [url]
     found = {*parts.path.split("/"), *(pair.partition("=")[2] for pair in parts.query.split("&"))}
     found |= {unquote(each) for each in found}
     return sorted(

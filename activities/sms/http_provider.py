@@ -99,7 +99,7 @@ class HttpProvider:
         document = parse_json(response.text)
         if response.status != 200 or document is None:
             problem = f"{self.name} lookup {response.status}" if response.status in {400, 401, 403, 404} else None
-            detail = f"while reconciling, {self.name} {response.status}: {response.text}"
+            detail = f"while reconciling, {self.name} {response.status}: {response.shown}"
             return unknown_result(detail, wait=response.retry_after, operator_problem=problem)
         found = provider_id_of(json_pointer(document, lookup.id))
         if found is None:

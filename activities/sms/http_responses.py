@@ -40,7 +40,7 @@ def classify_response(name: str, rules: ResponseRules, response: ProviderRespons
     elif (status < 400 or status in _ABOUT_ACCOUNT) and not permanent:
         kind, operator_problem = OutcomeKind.DEFERRED, reason
     if kind is OutcomeKind.UNKNOWN:
-        return unknown_result(f"{reason}: {response.text}", wait=response.retry_after)
+        return unknown_result(f"{reason}: {response.shown}", wait=response.retry_after)
     # Other refusals may concern the number, the text or the sender.
     gone = kind is OutcomeKind.REJECTED and code in rules.gone
     outcome = Outcome(
@@ -49,7 +49,7 @@ def classify_response(name: str, rules: ResponseRules, response: ProviderRespons
         retry_after=response.retry_after if kind is OutcomeKind.DEFERRED else None,
         disable=gone,
         fault=Fault.RECEIVER if gone else Fault.OPERATOR if operator_problem else Fault.PROVIDER,
-        response=response.text[:MAX_RESPONSE],
+        response=response.shown[:MAX_RESPONSE],
     )
     suppress = _suppression(rules, code) if kind is OutcomeKind.REJECTED else None
     return SendResult(outcome=outcome, outage=outage, operator_problem=operator_problem, suppress=suppress)

@@ -21,7 +21,7 @@ from twilio.base.exceptions import TwilioException, TwilioRestException, TwilioS
 from twilio.http import AsyncHttpClient
 from twilio.http.response import Response
 
-from activities.providers.http import ResponseLost, call, limits, parse_json
+from activities.providers.http import MAX_LIST_BYTES, ResponseLost, call, limits, parse_json
 
 _RETRY_AFTER: ContextVar[float | None] = ContextVar("twilio_retry_after", default=None)
 _DATE: ContextVar[str] = ContextVar("twilio_date", default="")
@@ -70,6 +70,7 @@ class TwilioTransport(AsyncHttpClient):  # type: ignore[misc]  # twilio has no t
             headers={**(headers or {}), **basic_auth(auth)},
             params=params,
             data=urlencode(data, doseq=True) if data else None,
+            limit=MAX_LIST_BYTES,
         )
         _RETRY_AFTER.set(response.retry_after)
         _DATE.set(response.headers.get("Date", ""))

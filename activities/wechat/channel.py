@@ -5,6 +5,7 @@ WeChat's 0 says that a message was accepted. What became of it comes later, to t
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -34,6 +35,8 @@ PATHS: Mapping[WechatKind, str] = {
 }
 #: Longest client_msg_id, in bytes. WeChat drops a second message with the same one for ten minutes.
 MAX_CLIENT_ID = 64
+#: Reasons of attempts that may have sent the message: no response, one without a code, and a 0 with the status of a failure.
+_AMBIGUOUS = re.compile(r"WeChat(:| (2[0-9]{2}|0)$)", re.ASCII)
 
 
 class WechatChannel:
@@ -50,7 +53,8 @@ class WechatChannel:
         self._accounts, self._clock = accounts, clock
         self._issuers = {name: WechatTokens(parts.session, account) for name, account in accounts.items()}
         self._tokens = {
-            name: Tokens(parts.registry, "wechat", name, each.issue) for name, each in self._issuers.items()
+            name: Tokens(parts.registry, "wechat", accounts[name].row_of_token(name), each.issue)
+            for name, each in self._issuers.items()
         }
 
     async def attempt(self, request: SendRequest) -> Outcome:
@@ -113,7 +117,7 @@ class WechatChannel:
 def _may_have_been_sent(request: SendRequest) -> bool:
     """Whether the response to the last attempt was lost, or the attempt was interrupted."""
     delivery = request.delivery
-    return delivery.state is DeliveryState.SENDING or delivery.reason.startswith(("WeChat:", "WeChat 2"))
+    return delivery.state is DeliveryState.SENDING or _AMBIGUOUS.match(delivery.reason) is not None
 
 
 def _message(request: SendRequest, target: WechatTarget, fields: Mapping[str, object]) -> dict[str, object]:

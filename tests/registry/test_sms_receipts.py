@@ -71,7 +71,10 @@ async def test_a_delivery_is_found_by_every_provider_id_of_its_attempts(one: Reg
     await one.attempts.record([sent(2, "SM2"), sent(1, "C1/1764.1").model_copy(update={"subscription_id": other.id})])
     found = await one.attempts.by_provider_ids(["SM1", "SM2", "SM1", "C1/1764.1", "c1/1764.1", "SM", ""])
     mine = DeliveryKey(EVENT.key, SUBSCRIPTION.id)
-    assert found == {"SM1": mine, "SM2": mine, "C1/1764.1": DeliveryKey(EVENT.key, other.id)}
+    assert found == {"SM1": [mine], "SM2": [mine], "C1/1764.1": [DeliveryKey(EVENT.key, other.id)]}
+    await one.attempts.record([sent(2, "SM1").model_copy(update={"subscription_id": other.id})])
+    both = (await one.attempts.by_provider_ids(["SM1"]))["SM1"]
+    assert sorted(both) == sorted([mine, DeliveryKey(EVENT.key, other.id)])
     assert await one.attempts.by_provider_ids([]) == {}
     assert await one.attempts.claimed_provider_ids(["SM2", "SM3"]) == {"SM2"}
 

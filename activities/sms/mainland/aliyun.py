@@ -106,7 +106,7 @@ class AliyunProvider(MainlandProvider[AliyunConfig]):
 
     def _result(self, response: ProviderResponse) -> SendResult:
         document = parse_object(response.text)
-        code = str(document.get("Code", ""))
+        code = str(document.get("Code") or "")
         if response.status != 200 or code != "OK":
             return self._refusal(classify(response.status, code, str(document.get("Message", ""))), code, response)
         if (found := provider_id_of(document.get("BizId"))) is None:
@@ -149,7 +149,7 @@ class AliyunProvider(MainlandProvider[AliyunConfig]):
 
     def _listed(self, response: ProviderResponse) -> tuple[str, Any, CodeMeaning]:
         document = parse_object(response.text)
-        code = str(document.get("Code", ""))
+        code = str(document.get("Code") or "")
         rows = object_in(document, "SmsSendDetailDTOs").get("SmsSendDetailDTO") if code == "OK" else None
         return code, rows, classify(response.status, code)
 

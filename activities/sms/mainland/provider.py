@@ -13,10 +13,11 @@ import aiohttp
 
 from activities.providers.http import NotSent, ProviderResponse, ResponseLost, limits
 from activities.sms.mainland.config import DEFAULT, AliyunConfig, NamedTemplate, OrderedTemplate, TencentConfig
-from activities.sms.mainland.meanings import CodeMeaning, reason_of, refusal
+from activities.sms.mainland.meanings import AMBIGUOUS, CodeMeaning, reason_of, refusal
 from activities.sms.mainland.parameters import Expression, MissingVariable, filled
 from activities.sms.mainland.signatures import AccessKey
 from activities.sms.providers import SendResult, Sms, unknown_result, unreachable
+from bellwire.deliveries import OutcomeKind
 
 Config = TypeVar("Config", AliyunConfig, TencentConfig)
 
@@ -112,7 +113,9 @@ class MainlandProvider(ABC, Generic[Config]):
 
     def _refusal(self, meaning: CodeMeaning, code: str, response: ProviderResponse) -> SendResult:
         now, wait = datetime.now(UTC), response.retry_after
-        return refusal(meaning, self.name, code, response.text, now=now, retry_after=wait)
+        if response.status >= 500 and meaning.kind is OutcomeKind.REJECTED:
+            meaning = AMBIGUOUS  # a server that fails says nothing about a number
+        return refusal(meaning, self.name, code, response.shown, now=now, retry_after=wait)
 
     def _template(self, sms: Sms) -> NamedTemplate | OrderedTemplate | None:
         """The provider's template for an SMS; None if neither its own name nor `default` is mapped."""

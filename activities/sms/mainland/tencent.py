@@ -117,7 +117,7 @@ class TencentProvider(MainlandProvider[TencentConfig]):
     def _result(self, response: ProviderResponse) -> SendResult:
         error, document = _parsed(response.text)
         number = _first(document.get("SendStatusSet"))
-        code = error or str(number.get("Code", ""))
+        code = error or str(number.get("Code") or "")
         if response.status != 200 or code != "Ok":
             return self._refusal(classify(response.status, code), code, response)
         if (found := provider_id_of(number.get("SerialNo"))) is None:
@@ -191,7 +191,7 @@ def _parsed(text: str) -> tuple[str, dict[str, Any]]:
     """The code of an error of the whole request, empty without one, and what Response holds."""
     document = object_in(parse_object(text), "Response")
     error = document.get("Error")
-    return str(error.get("Code", "unknown")) if isinstance(error, dict) else "", document
+    return str(error.get("Code") or "unknown") if isinstance(error, dict) else "", document
 
 
 def _first(rows: Any) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import structlog
 
+from bellwire.deliveries import DeliveryKey
 from bellwire.errors import DeliveryNotFound, SubscriptionNotFound
 from bellwire.registry import Registry
 from bellwire.registry.providers.wechat_grants import Grantee
@@ -89,15 +90,21 @@ async def unfollowed(registry: Registry, account: str, openid: str) -> None:
 
 
 async def _record(registry: Registry, account: str, openid: str, message_id: str, code: str | None) -> bool:
-    key = (await registry.attempts.by_provider_ids([message_id])).get(message_id) if message_id else None
-    if key is None:
-        return False
-    try:
-        target = (await registry.subscriptions.get(key.subscription_id)).target
-    except SubscriptionNotFound:
-        return False
-    if not isinstance(target, WechatTarget) or (target.account, target.openid) != (account, openid):
-        return False
+    found = await registry.attempts.by_provider_ids([message_id]) if message_id else {}
+    for key in found.get(message_id, ()):
+        try:
+            target = (await registry.subscriptions.get(key.subscription_id)).target
+        except SubscriptionNotFound:
+            continue
+        if isinstance(target, WechatTarget) and (target.account, target.openid) == (account, openid):
+            return await _record_of(registry, key, target, message_id, code)
+    return False
+
+
+async def _record_of(
+    registry: Registry, key: DeliveryKey, target: WechatTarget, message_id: str, code: str | None
+) -> bool:
+    account, openid = target.account, target.openid
     receipt = SmsReceipt(
         event_key=key.event_key,
         subscription_id=key.subscription_id,

@@ -55,12 +55,11 @@ async def record_reports(registry: Registry, reports: Sequence[SmsReport], *, pr
     Otherwise as `record_receipt`. Raises RegistryUnavailable, and then nothing is recorded.
     """
     keys = await registry.attempts.by_provider_ids([each for report in reports for each in report.ids])
-    known = await registry.subscriptions.existing([key.subscription_id for key in keys.values()])
+    known = await registry.subscriptions.existing([key.subscription_id for each in keys.values() for key in each])
     now = datetime.now(UTC)
     matched = list[tuple[int, SmsReceipt, Suppression | None]]()
     for place, report in enumerate(reports):
-        for provider_id in (each for each in report.ids if each in keys):
-            key = keys[provider_id]
+        for provider_id, key in ((each, key) for each in report.ids for key in keys.get(each, ())):
             target = known[key.subscription_id].target if key.subscription_id in known else None
             if not isinstance(target, SmsTarget) or number_key(target.to) != report.number:
                 continue

@@ -10,7 +10,7 @@ from activities.chat.opening import open_chat
 from activities.providers.accounts import Accounts
 from activities.providers.parts import ProviderParts
 from activities.sending.attempt import ChannelAttempt
-from bellwire.deliveries import Outcome, OutcomeKind
+from bellwire.deliveries import Fault, Outcome, OutcomeKind
 from bellwire.registry import Registry
 from bellwire.targets import Channel
 from starter.local.receivers.providers.dingtalk import FakeDingtalk
@@ -84,6 +84,9 @@ async def test_what_slack_writes_is_shown_without_credentials(chats: Chats) -> N
     [
         (Answer(status=404, body="no_service"), REJECTED, True),
         (Answer(status=404, body="<html>404 Not Found"), DEFERRED, False),
+        (Answer(status=400, body="<html>400 Bad Request"), DEFERRED, False),
+        (Answer(status=403, body={"message": "Forbidden"}), DEFERRED, False),
+        (Answer(status=400, body="invalid_payload"), REJECTED, False),
         (Answer(status=200, body="<html>Log in"), UNKNOWN, False),
         (Answer(accept=True, reset=True), UNKNOWN, False),
         (Answer(accept=True, never=True), UNKNOWN, False),
@@ -96,12 +99,13 @@ async def test_a_page_does_not_speak_for_a_hook(chats: Chats, answer: Answer, ki
         assert (outcome.kind, outcome.disable) == (kind, disable)
 
 
-async def test_a_page_does_not_speak_for_a_workflow(chats: Chats) -> None:
+@pytest.mark.parametrize(("status", "kind"), [(200, UNKNOWN), (302, DEFERRED), (400, DEFERRED), (404, DEFERRED)])
+async def test_a_page_does_not_speak_for_a_workflow(chats: Chats, status: int, kind: OutcomeKind) -> None:
     async with FakeTeams() as teams:
         workflow = {"channel": "teams", "url": teams.workflow("sales")}
-        page = Answer(status=404, body="<html><h1>404 Not Found</h1></html>")
+        page = Answer(status=status, body="<html><h1>404 Not Found</h1></html>")
         outcome = await answered(teams, chats.opened(Channel.TEAMS), workflow, page)
-        assert (outcome.kind, outcome.disable) == (DEFERRED, False)
+        assert (outcome.kind, outcome.disable) == (kind, False)
 
 
 async def test_a_hook_that_repeats_its_url_tells_nobody(chats: Chats) -> None:
@@ -159,6 +163,39 @@ async def test_the_token_of_a_bot_is_in_no_response(chats: Chats) -> None:
         assert telegram.token not in str((await answered(telegram, attempt, to_chat(), told)).response)
 
 
+@pytest.mark.parametrize("status", [401, 403, 404, 410])
+async def test_a_gateway_does_not_speak_for_telegram(chats: Chats, status: int) -> None:
+    async with FakeTelegram() as telegram:
+        attempt = chats.opened(Channel.TELEGRAM, accounts_of(telegram))
+        outcome = await answered(telegram, attempt, to_chat(), Answer(status=status, body={"message": "Forbidden"}))
+        assert (outcome.kind, outcome.fault, outcome.suppress) == (DEFERRED, Fault.PROVIDER, ())
+
+
+@pytest.mark.parametrize("channel", [Channel.TELEGRAM, Channel.SLACK, Channel.WECOM])
+async def test_a_server_that_fails_ends_no_delivery(chats: Chats, channel: Channel) -> None:
+    body = {"errcode": 40003, "ok": False, "error_code": 403, "error": "channel_not_found"}
+    targets: dict[Channel, dict[str, Any]] = {
+        Channel.TELEGRAM: to_chat(),
+        Channel.SLACK: {"channel": "slack", "conversation": ROOM},
+        Channel.WECOM: {"channel": "wecom", "user": USER},
+    }
+    fakes = {Channel.TELEGRAM: FakeTelegram, Channel.SLACK: FakeSlack, Channel.WECOM: FakeWecom}
+    async with fakes[channel]() as fake:
+        attempt = chats.opened(channel, accounts_of(fake))
+        outcome = await answered(fake, attempt, targets[channel], Answer(status=502, body=body))
+        assert (outcome.kind, outcome.suppress, outcome.disable) == (DEFERRED, (), False)
+
+
+async def test_telegram_may_write_numbers_as_texts(chats: Chats) -> None:
+    async with FakeTelegram() as telegram:
+        attempt = chats.opened(Channel.TELEGRAM, accounts_of(telegram))
+        flood = Answer(status=429, body={"ok": False, "error_code": "429", "parameters": {"retry_after": "35"}})
+        assert (await answered(telegram, attempt, to_chat(), flood)).retry_after == 35
+        moved = {"ok": False, "error_code": 400, "parameters": {"migrate_to_chat_id": "-1009"}}
+        assert (await answered(telegram, attempt, to_chat(), Answer(status=400, body=moved))).kind is DELIVERED
+        assert telegram.contents("-1009")
+
+
 @pytest.mark.parametrize("listed", ["zhang.san", " ZHANG.SAN ", "li.si|zhang.san", ["zhang.san"], "li.si, Zhang.San"])
 async def test_wecom_may_spell_a_member_otherwise(chats: Chats, listed: Any) -> None:
     async with FakeWecom() as wecom:
@@ -201,6 +238,45 @@ async def test_results_of_a_notice_may_have_any_shape(chats: Chats, result: Any,
         later = replace(later, delivery=later.delivery.model_copy(update={"provider_id": sent.provider_id}))
         dingtalk.results[int(str(sent.provider_id).removeprefix("task/"))] = result
         assert (await attempt(later)).reason == reason
+
+
+async def test_a_notice_that_retry_now_asks_about_is_not_sent_again(chats: Chats) -> None:
+    async with FakeDingtalk() as dingtalk:
+        attempt, user = chats.opened(Channel.DINGTALK, accounts_of(dingtalk)), {"channel": "dingtalk", "user": USER}
+        sent = await attempt(request_for(user))
+        asked = await attempt(request_for(user, number=2, extra=True, provider_id=sent.provider_id))
+        assert (asked.reason, asked.provider_id, len(dingtalk.accepted)) == ("DingTalk accepted", sent.provider_id, 1)
+        again = await attempt(request_for(user, number=3, schedule_from=2, provider_id=sent.provider_id))
+        assert (again.reason, len(dingtalk.accepted)) == ("DingTalk accepted", 2), "a redelivery sends another one"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_notice_counts_as_sent_when_no_attempt_is_left_to_ask(chats: Chats, fails: bool) -> None:
+    async with FakeDingtalk() as dingtalk:
+        attempt, user = chats.opened(Channel.DINGTALK, accounts_of(dingtalk)), {"channel": "dingtalk", "user": USER}
+        sent = await attempt(request_for(user))
+        last = request_for(user, number=2, provider_id=sent.provider_id)
+        last = replace(last, subscription=last.subscription.model_copy(update={"retry_schedule": (60.0,)}))
+        if fails:
+            dingtalk.tokens.revoke()
+            dingtalk.tokens.script.append(Answer(status=500))
+        outcome = await attempt(last)
+        assert (outcome.kind, outcome.reason, outcome.provider_id) == (DELIVERED, "DingTalk sent", sent.provider_id)
+
+
+@pytest.mark.parametrize("channel", [Channel.FEISHU, Channel.WECOM])
+async def test_a_message_is_known_after_retry_now_and_a_redelivery_is_another(chats: Chats, channel: Channel) -> None:
+    async with FakeFeishu() if channel is Channel.FEISHU else FakeWecom() as fake:
+        attempt = chats.opened(channel, accounts_of(fake))
+        to = {"user": USER} if channel is Channel.WECOM else {"receive_id": "ou_1"}
+        for fields in (
+            {},
+            {"number": 3, "schedule_from": 1},
+            {"number": 4, "schedule_from": 3, "workflow_id": "again"},
+        ):
+            assert (await attempt(request_for({"channel": str(channel), **to}, **fields))).kind is DELIVERED
+        first, later, again = (each.key for each in fake.accepted)
+        assert first == later != again
 
 
 def to_chat() -> dict[str, Any]:

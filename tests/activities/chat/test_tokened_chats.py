@@ -83,6 +83,20 @@ async def test_a_lost_request_for_a_token_has_sent_nothing(chat: Opened, answer:
     assert len(chat.fake.accepted) == 1
 
 
+@pytest.mark.parametrize("code", [None, "0"])
+async def test_the_code_of_a_token_may_be_written_otherwise(chat: Opened, code: str | None) -> None:
+    named = "tenant_access_token" if chat.name == "feishu" else "access_token"
+    token, code_field = chat.fake.tokens.issue(), CODE_FIELD[chat.name]
+    chat.fake.tokens.script.append(Answer(body={code_field: code, named: token, "expires_in": "7200"}))
+    assert (await chat.attempt(chat.request())).reason == ACCEPTED[chat.name]
+
+
+async def test_a_wrong_secret_may_have_its_code_as_a_text(chat: Opened) -> None:
+    chat.fake.tokens.script.append(Answer(body={CODE_FIELD[chat.name]: "40013"}))
+    outcome = await chat.attempt(chat.request())
+    assert (outcome.kind, outcome.fault) == (OutcomeKind.DEFERRED, Fault.OPERATOR)
+
+
 async def test_too_many_requests_for_a_token_pass(chat: Opened) -> None:
     code = {"wecom": 45009, "dingtalk": 90018, "feishu": 99991400}[chat.name]
     chat.fake.tokens.script.append(Answer(body={CODE_FIELD[chat.name]: code}))

@@ -9,6 +9,8 @@ import pytest
 from activities.providers.http import ResponseLost
 from activities.providers.tokens import (
     ASSUMED_LIFE,
+    MAX_PAUSE_SECONDS,
+    PAUSE_SECONDS,
     IssuedToken,
     Tokens,
     TokenUnavailable,
@@ -46,6 +48,22 @@ async def test_a_lost_answer_of_the_token_service_says_nothing_of_a_message(regi
 
     with pytest.raises(TokenUnavailable, match="timeout"):
         await Tokens(registry, "wecom", "default", lost).current()
+
+
+async def test_a_provider_that_asks_to_wait_is_not_asked_for_a_token_meanwhile(registry: Registry) -> None:
+    asked, now = 0, 1000.0
+
+    async def limited() -> IssuedToken:
+        nonlocal asked
+        asked += 1
+        raise TokenUnavailable("WeCom 429", retry_after=1e9)
+
+    tokens = Tokens(registry, "wecom", "default", limited, monotonic=lambda: now)
+    for later in (0, PAUSE_SECONDS + 1, MAX_PAUSE_SECONDS + 1):
+        now = 1000.0 + later
+        with pytest.raises(TokenUnavailable):
+            await tokens.current()
+    assert asked == 2
 
 
 async def test_a_token_that_is_still_valid_is_used_while_there_is_no_other(registry: Registry) -> None:

@@ -296,8 +296,11 @@ async def test_a_bad_token_of_a_known_environment_is_suppressed(apns: FakeApns, 
     assert (await channel.attempt(to_device(environment="production"))).suppress
 
 
-async def test_a_token_that_was_registered_again_survives_an_old_notice(apns: FakeApns, channel: PushChannel) -> None:
-    apns.script(ApnsAnswer(status=410, reason="Unregistered", timestamp=1_700_000_000_000))
+@pytest.mark.parametrize("timestamp", [1_700_000_000_000, "1700000000000", 1.7e12])
+async def test_a_token_that_was_registered_again_survives_an_old_notice(
+    apns: FakeApns, channel: PushChannel, timestamp: Any
+) -> None:
+    apns.script(ApnsAnswer(status=410, reason="Unregistered", timestamp=timestamp))
     outcome = await channel.attempt(to_device())
     assert (outcome.kind, outcome.suppress) == (OutcomeKind.DEFERRED, ())
 

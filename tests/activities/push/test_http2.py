@@ -1,9 +1,11 @@
 """Http2Connection against a server that writes frames by hand: what well-behaved implementations never send."""
 
 import asyncio
+import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -12,9 +14,11 @@ from hpack import Encoder
 
 from activities.providers.http import NotSent, ResponseLost
 from activities.push.http2 import Http2Connection, Http2Response
+from tests.activities.listeners import serving
+from tests.activities.webhook.test_webhook import self_signed
 
 TIMEOUT = 5.0
-DATA, HEADERS, RST_STREAM, SETTINGS, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 4, 7, 8
+DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
 END_STREAM, END_HEADERS, ACK = 1, 4, 1
 MAX_STREAMS, INITIAL_WINDOW = 3, 4
 
@@ -65,7 +69,7 @@ async def answers(peer: Peer, stream: int) -> None:
 
 @asynccontextmanager
 async def connected(
-    at_end: Behaviour, *, first: bytes = b"", at_headers: Behaviour = nothing
+    at_end: Behaviour, *, first: bytes = b"", at_headers: Behaviour = nothing, at_reset: Behaviour = nothing
 ) -> AsyncIterator[Http2Connection]:
     tasks: list[asyncio.Task[None] | None] = []
 
@@ -83,6 +87,8 @@ async def connected(
                     writer.write(frame(SETTINGS, ACK, 0))
                 if kind == HEADERS:
                     await at_headers(peer, stream)
+                if kind == RST_STREAM:
+                    await at_reset(peer, stream)
                 if kind in {DATA, HEADERS} and flags & END_STREAM:
                     await at_end(peer, stream)
                 await writer.drain()
@@ -206,6 +212,92 @@ async def test_a_connection_on_which_nothing_arrives_takes_no_more_requests() ->
         await post(connection)
         await post_lost(connection, ResponseLost)
         assert not connection.is_open
+
+
+async def test_an_attempt_that_is_cancelled_leaves_room_for_others() -> None:
+    resets: list[int] = []
+    arrived = asyncio.Event()
+
+    async def all_but_the_first(peer: Peer, stream: int) -> None:
+        arrived.set()
+        if stream > 1:
+            await answers(peer, stream)
+
+    async def counts(peer: Peer, stream: int) -> None:
+        resets.append(stream)
+
+    async with connected(all_but_the_first, first=settings(streams=1), at_reset=counts) as connection:
+        cancelled = asyncio.create_task(post(connection))
+        await asyncio.wait_for(arrived.wait(), TIMEOUT)
+        cancelled.cancel()
+        assert [getattr(each, "status", each) for each in await posts(connection, 3)] == [200] * 3
+    assert resets == [1], "the server waits for nothing"
+
+
+@pytest.mark.parametrize("size", [0, 4])
+async def test_a_frame_of_going_away_that_is_cut_ends_the_connection(size: int) -> None:
+    async def goes_away(peer: Peer, stream: int) -> None:
+        peer.writer.write(frame(GOAWAY, 0, 0, bytes(size)) + bytes(20))
+
+    async with connected(goes_away) as connection:
+        await post_lost(connection, ResponseLost)
+        assert not connection.is_open
+
+
+class Stuck(asyncio.Transport):
+    """A transport whose other end does not read."""
+
+    def __init__(self, protocol: asyncio.StreamReaderProtocol) -> None:
+        super().__init__()
+        self.protocol, self.written, self.closing = protocol, 0, False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += len(data)
+        if self.written > 64 * 1024:
+            self.protocol.pause_writing()
+
+    def get_write_buffer_size(self) -> int:
+        return self.written
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def close(self) -> None:
+        self.closing = True
+
+    def abort(self) -> None:
+        self.protocol.connection_lost(None)
+
+
+async def test_pings_that_are_sent_without_reading_fill_no_memory() -> None:
+    reader = asyncio.StreamReader()
+    protocol = asyncio.StreamReaderProtocol(reader)
+    transport = Stuck(protocol)
+    protocol.connection_made(transport)
+    connection = Http2Connection(reader, asyncio.StreamWriter(transport, protocol, reader, asyncio.get_running_loop()))
+    reader.feed_data(settings(streams=10) + frame(PING, 0, 0, bytes(8)) * 20_000)
+    while transport.written <= 64 * 1024:
+        await asyncio.sleep(0)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert transport.written < 150_000
+    await connection.close()
+
+
+async def test_a_server_that_does_not_speak_http_2_gets_nothing(tmp_path: Path) -> None:
+    certificate = self_signed(tmp_path)
+    context, trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    context.load_cert_chain(certificate)
+    trusting.load_verify_locations(certificate)
+
+    async def reads(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        got.append(await reader.read())
+
+    got: list[bytes] = []
+    async with serving(reads, context=context) as port:
+        with pytest.raises(NotSent, match="no HTTP/2"):
+            await Http2Connection.open(f"https://127.0.0.1:{port}", timeout=TIMEOUT, tls=trusting)
+    assert set(got) <= {b""}
 
 
 async def post_lost(connection: Http2Connection, error: type[Exception]) -> None:

@@ -192,6 +192,21 @@ async def test_a_lost_answer_is_unknown(service: FakePushService, channel: PushC
     assert (await channel.attempt(request(service, browser))).kind is OutcomeKind.UNKNOWN
 
 
+async def test_a_page_is_no_push_service(service: FakePushService, channel: PushChannel, browser: Browser) -> None:
+    service.script(Answer(status=200, body="<html>Log in"))
+    assert (await channel.attempt(request(service, browser))).kind is OutcomeKind.UNKNOWN
+
+
+@pytest.mark.parametrize("location", ["http://[", "/wpush/m0ssage-of-it", "//", ""])
+async def test_the_url_of_a_message_may_be_none(
+    service: FakePushService, channel: PushChannel, browser: Browser, location: str
+) -> None:
+    service.script(Answer(status=400, body=f"at {location}", headers={"Location": location}))
+    outcome = await channel.attempt(request(service, browser))
+    assert outcome.reason == "Web Push 400"
+    assert "m0ssage" not in str(outcome.response)
+
+
 async def test_only_push_services_get_pushes(channel: PushChannel, browser: Browser) -> None:
     target = {"channel": "push", "web": browser.subscription("https://internal.example/push")}
     outcome = await channel.attempt(request_for(target))

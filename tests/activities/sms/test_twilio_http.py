@@ -13,7 +13,7 @@ from twilio.base.exceptions import TwilioException, TwilioRestException, TwilioS
 from twilio.http.response import Response
 
 from activities.providers.http import (
-    MAX_RESPONSE_BYTES,
+    MAX_LIST_BYTES,
     NotSent,
     ResponseLost,
     translate,
@@ -134,7 +134,7 @@ async def test_a_truncated_response_is_lost_unless_its_status_is_a_refusal(
 
 async def test_a_response_that_is_too_large_is_lost(session: aiohttp.ClientSession) -> None:
     async def respond(request: web.Request) -> web.Response:
-        return web.json_response({"sid": "x" * MAX_RESPONSE_BYTES})
+        return web.json_response({"sid": "x" * MAX_LIST_BYTES})
 
     app = web.Application()
     app.router.add_post("/", respond)

@@ -48,12 +48,12 @@ class Life:
             await self.fake.callbacks.sent()
         return outcome
 
-    async def record(self, outcome: Outcome) -> None:
+    async def record(self, outcome: Outcome, name: str = "sub_wechat") -> None:
         await self.registry.attempts.record(
             [
                 Attempt(
                     event_key=EVENT.key,
-                    subscription_id="sub_wechat",
+                    subscription_id=name,
                     number=1,
                     started_at=datetime.now(UTC),
                     duration=0.1,
@@ -178,6 +178,21 @@ async def test_an_accepted_message_without_a_grant_clears_the_count(life: Life) 
     assert (await life.send(GRANTED)).kind is OutcomeKind.DELIVERED
     assert await life.final() == ("failed", "43101")
     assert (await life.grants(), await life.suppressed()) == (0, {})
+
+
+async def test_accounts_may_count_their_messages_by_the_same_numbers(life: Life) -> None:
+    outcome = await life.send(record=False)
+    for name in ("a_before", "z_after"):
+        to = subscription({**TARGET, "account": "another"}, id=name)
+        await life.registry.subscriptions.create(to)
+        group = Group(event_key=EVENT.key, channel=Channel.WECHAT, subscription_ids=(name,))
+        await life.registry.deliveries.add("run", [group])
+        await life.record(outcome, name)
+    await life.record(outcome)
+    await life.fake.callbacks.sent()
+    life.fake.report(life.fake.accepted[0])
+    await life.fake.callbacks.sent()
+    assert await life.final() == ("delivered", None)
 
 
 async def test_a_wrong_signature_or_key_is_refused(life: Life) -> None:

@@ -144,6 +144,16 @@ async def test_a_repeated_message_was_sent_if_the_earlier_answer_was_lost(wechat
     assert (await wechat.channel.attempt(again)).kind is OutcomeKind.DELIVERED
 
 
+@pytest.mark.parametrize(
+    ("reason", "kind"), [("WeChat 0", "delivered"), ("WeChat 200", "delivered"), ("WeChat 200011", "deferred")]
+)
+async def test_only_an_attempt_that_may_have_sent_makes_a_repetition_a_success(
+    wechat: Opened, reason: str, kind: str
+) -> None:
+    wechat.fake.script(Answer(body={"errcode": 40241}))
+    assert (await wechat.channel.attempt(request(number=2, reason=reason))).kind is OutcomeKind(kind)
+
+
 #: An account with callbacks, so that grants are counted.
 counting = pytest.mark.parametrize("wechat", [{"callback_token": "t"}], indirect=True)
 SUBSCRIBED = {**TARGET, "kind": "miniprogram"}
@@ -225,6 +235,16 @@ async def test_a_token_is_forced_again_after_a_while(wechat: Opened) -> None:
             await tokens.issue()
         assert (await tokens.issue()).token != tokens.rejected
     assert wechat.fake.forced == 2
+
+
+async def test_an_account_that_gets_the_name_of_another_gets_a_token_of_its_own(wechat: Opened) -> None:
+    await wechat.channel.attempt(request())
+    async with FakeWechat() as fake, opened(wechat.registry) as parts:
+        fake.app_id = "wxanother"
+        given = accounts({"wechat": {"app_id": fake.app_id, "secret": "s", "url": fake.url}}, s=fake.secret).wechat
+        outcome = await WechatChannel(parts, given).attempt(request())
+        assert (outcome.kind, fake.tokens.requests) == (OutcomeKind.DELIVERED, 1)
+        assert not set(fake.tokens.issued) & set(wechat.fake.tokens.issued)
 
 
 async def test_a_wrong_secret_is_the_operators_to_fix(wechat: Opened) -> None:

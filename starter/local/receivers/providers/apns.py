@@ -21,7 +21,7 @@ class ApnsAnswer:
     status: int = 200
     #: Apple's reason, and the time in milliseconds of a 410.
     reason: str = ""
-    timestamp: int | None = None
+    timestamp: int | float | str | None = None
     #: Whether the push is accepted; None: if the status is 200.
     accept: bool | None = None
     #: RST_STREAM with this code instead of an answer.

@@ -206,6 +206,7 @@ async def test_marketing_waits_for_the_morning_in_china(setting: Setting) -> Non
         ("aliyun", aliyun_sms.refused("isp.SOMETHING_NEW"), OutcomeKind.UNKNOWN),
         ("aliyun", aliyun_sms.refused("Throttling.User", status=400), OutcomeKind.DEFERRED),
         ("aliyun", aliyun_sms.refused("isv.ACCOUNT_SOMETHING"), OutcomeKind.DEFERRED),
+        ("aliyun", aliyun_sms.refused("isv.MOBILE_NUMBER_ILLEGAL", status=502), OutcomeKind.UNKNOWN),
         ("aliyun", Answer(body="OK"), OutcomeKind.UNKNOWN),
         ("aliyun", Answer(body={"Code": "OK"}), OutcomeKind.UNKNOWN),
         ("tencent", tencent_sms.refused("FailedOperation.SomethingNew"), OutcomeKind.UNKNOWN),
@@ -220,6 +221,7 @@ async def test_what_is_not_known_is_never_taken_for_a_refusal(
 ) -> None:
     setting.fake(kind).script(answer)
     assert (await setting.run(kind)).outcome.kind is expected
+    assert not await setting.suppressed()
 
 
 @pytest.mark.parametrize("kind", KINDS)
