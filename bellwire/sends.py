@@ -67,6 +67,8 @@ class SendRequest:
     recorded: bool = True
     #: The provider's id of the delivered message that this one replaces; None if there is none, or the channel changes none.
     replaced_id: str | None = None
+    #: Earlier deliveries that this one replaces and that are not settled: what they send later would show the old text.
+    outdated: tuple[Delivery, ...] = ()
 
     @classmethod
     def unrecorded(

@@ -10,14 +10,20 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
 
-from bellwire.contract import Deferred, HoldReason
+from bellwire.contract import REPLACED, Deferred, HoldReason
+from bellwire.deliveries import Delivery
 from bellwire.endpoint_health import EARLY_TOLERANCE
 from bellwire.registry import Registry
+from bellwire.registry.delivery_keys import grouped
 from bellwire.sends import AttemptKey, SendRequest
 
 #: Deliveries held for a throttled endpoint come back spread over as many seconds as the throttling still lasts, within these
 #: bounds.
 SPREAD_BOUNDS = (5.0, 300.0)
+
+
+#: Seconds until a delivery that replaces one in flight is looked at again, and after which nothing counts as in flight.
+LOOK_AGAIN, MAX_IN_FLIGHT = 1.0, 60.0
 
 
 class Throttled(Exception):
@@ -87,8 +93,33 @@ async def rate_limit(
     return holds
 
 
+async def replaced_message(
+    registry: Registry, requests: Sequence[SendRequest], *, now: datetime
+) -> Mapping[AttemptKey, Hold]:
+    """Holds what replaces a message that is being sent, which it then changes. One that is sent later is cancelled instead.
+
+    Else the earlier message would come after the later one.
+    """
+    holds, outdated = {}, list[Delivery]()
+    for request in requests:
+        if any(_may_be_in_flight(each, now) for each in request.outdated):
+            until = now + timedelta(seconds=LOOK_AGAIN)
+            holds[request.key] = Hold(reason=HoldReason.REPLACED_IN_FLIGHT, until=until)
+        else:
+            outdated += request.outdated
+    if outdated:
+        await registry.deliveries.settle(grouped(outdated), reason=REPLACED)
+    return holds
+
+
+def _may_be_in_flight(delivery: Delivery, now: datetime) -> bool:
+    """Whether an attempt may be in progress: it is due, and has not been for so long that nobody attempts it."""
+    due = delivery.updated_at + timedelta(seconds=delivery.delay or 0.0)
+    return delivery.leased(now) or -MAX_IN_FLIGHT < (due - now).total_seconds() < LOOK_AGAIN
+
+
 #: In this order: a request that one gate holds is not shown to the next.
-GATES: tuple[Gate, ...] = (throttled_endpoint, rate_limit)
+GATES: tuple[Gate, ...] = (replaced_message, throttled_endpoint, rate_limit)
 
 
 class Screened(NamedTuple):

@@ -71,6 +71,10 @@ SUBSCRIPTION_NOT_FOUND = "SubscriptionNotFound"
 NOT_UNSETTLED = "NotUnsettled"
 
 
+#: The reason of a delivery that was cancelled since a later event replaced it before it was sent.
+REPLACED = "replaced"
+
+
 class HoldReason(StrEnum):
     """Why a delivery is held without an attempt. Each one is the reason of a gate in activities/sending/throttling.py."""
 
@@ -78,6 +82,8 @@ class HoldReason(StrEnum):
     RATE_LIMIT = "rate limit"
     #: Its endpoint was overloaded a short time ago.
     THROTTLED = "throttled"
+    #: The message that it replaces is being sent.
+    REPLACED_IN_FLIGHT = "replaced message in flight"
 
 
 def channel_queue(channel: Channel) -> str:

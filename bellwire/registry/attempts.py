@@ -12,7 +12,6 @@ from bellwire.contract import Group
 from bellwire.deliveries import (
     SETTLED,
     Attempt,
-    Delivery,
     DeliveryKey,
     DeliveryState,
     Outcome,
@@ -20,7 +19,6 @@ from bellwire.deliveries import (
     parse_delivery_id,
 )
 from bellwire.endpoint_health import DisablePolicy
-from bellwire.events import Event
 from bellwire.exchanges import pack, unpack
 from bellwire.registry import deliveries as delivery_rows
 from bellwire.registry import events, operational_events, subscriptions, suppressions
@@ -31,9 +29,9 @@ from bellwire.registry.db.engine import Database, insert_missing
 from bellwire.registry.db.tables import attempts, deliveries
 from bellwire.registry.delivery_keys import keys_of
 from bellwire.registry.endpoint_health import record_health
-from bellwire.sends import SendRequest, replaced_key
+from bellwire.registry.providers.replacing import NOTHING, replaced_messages
+from bellwire.sends import SendRequest
 from bellwire.subscriptions import SubscriptionState
-from bellwire.targets import SPECS
 
 #: Selects one delivery, unless it is settled or this attempt is already recorded.
 _OPEN = (
@@ -70,7 +68,7 @@ async def load(connection: AsyncConnection, groups: Sequence[Group]) -> list[Sen
     contexts = await subscriptions.by_ids(connection, (key.subscription_id for key in found))
     suppressed = await suppressions.of_subscriptions(connection, (each.subscription for each in contexts.values()))
     schedules = await event_types.schedules(connection, (event.type for event, _ in stored.values()))
-    replaced = await _replaced_ids(connection, found.values(), {key: event for key, (event, _) in stored.items()})
+    replacing = await replaced_messages(connection, found.values(), {key: event for key, (event, _) in stored.items()})
     requests = []
     for group in groups:
         for subscription_id in group.subscription_ids:
@@ -78,6 +76,7 @@ async def load(connection: AsyncConnection, groups: Sequence[Group]) -> list[Sen
             if delivery is not None and group.event_key in stored and subscription_id in contexts:
                 subscription, secrets, health = contexts[subscription_id]
                 event, event_json = stored[group.event_key]
+                replaced = replacing.get(delivery.key, NOTHING)
                 requests.append(
                     SendRequest(
                         delivery=delivery,
@@ -91,28 +90,11 @@ async def load(connection: AsyncConnection, groups: Sequence[Group]) -> list[Sen
                         suppressed=suppressed.get(subscription_id, {}),
                         health=health,
                         loaded_at=loaded_at,
-                        replaced_id=replaced.get(delivery.key),
+                        replaced_id=replaced.message_id,
+                        outdated=replaced.outdated,
                     )
                 )
     return requests
-
-
-async def _replaced_ids(
-    connection: AsyncConnection, loaded: Iterable[Delivery], stored: Mapping[str, Event]
-) -> dict[DeliveryKey, str]:
-    """The providers' ids of the messages that these deliveries replace, as far as they are delivered and can be changed."""
-    earlier = {
-        delivery.key: DeliveryKey(replaced, delivery.subscription_id)
-        for delivery in loaded
-        if SPECS[delivery.channel].edits
-        and delivery.event_key in stored
-        and (replaced := replaced_key(stored[delivery.event_key]))
-    }
-    if not earlier:
-        return {}
-    found = await delivery_rows.by_keys(connection, sorted(set(earlier.values())))
-    delivered = {key: each.provider_id for key, each in found.items() if each.state is DeliveryState.DELIVERED}
-    return {key: provider_id for key, other in earlier.items() if (provider_id := delivered.get(other))}
 
 
 async def record_intent(connection: AsyncConnection, requests: Sequence[SendRequest]) -> None:

@@ -7,6 +7,7 @@ import pytest
 from bellwire.contract import RECALLED, Group
 from bellwire.deliveries import Attempt, DeliveryState, Outcome, OutcomeKind
 from bellwire.events import Event
+from bellwire.keys.keyring import KeyRing, new_entry
 from bellwire.registry import Registry
 from bellwire.targets import Channel
 from tests.factories import event, subscription
@@ -96,3 +97,33 @@ async def test_a_delivery_whose_message_was_taken_back_says_so_and_keeps_its_sta
     hook, slack = await subscribed.deliveries.list(event_key=of.key)
     assert slack == delivery.model_copy(update={"reason": RECALLED})
     assert hook.reason == "x"
+
+
+async def test_a_recall_is_recorded_where_the_ids_of_messages_are_encrypted(url: str) -> None:
+    registry = await Registry.open(url, ring=KeyRing.parse(new_entry("key")))
+    try:
+        await registry.migrate()
+        await registry.subscriptions.create(subscription({"channel": "slack", "conversation": "C1"}, id=SLACK))
+        await registry.subscriptions.create(subscription(id=HOOK))
+        of = event(id="1")
+        await attempted(registry, of, OutcomeKind.DELIVERED, "C1/1")
+        (delivery,) = await registry.deliveries.list(event_key=of.key, subscription_id=SLACK)
+        await registry.recalls.record(delivery)
+        (recalled,) = await registry.deliveries.list(event_key=of.key, subscription_id=SLACK)
+        assert recalled.reason == RECALLED
+        assert await registry.recalls.channels(of.key) == (Channel.SLACK, Channel.WEBHOOK)
+        assert await registry.recalls.unsettled_in(of.key) == ()
+    finally:
+        await registry.close()
+
+
+async def test_a_chain_is_followed_to_the_message_that_is_there(subscribed: Registry) -> None:
+    await attempted(subscribed, event(id="1"), OutcomeKind.DELIVERED, "C1/1")
+    await attempted(subscribed, event(id="2", replaces="1"), OutcomeKind.DEFERRED, None)
+    third = event(id="3", replaces="2")
+    assert await replaced(subscribed, third) == ["C1/1", None]
+    chat, _ = await subscribed.attempts.load(groups(third))
+    assert [each.event_key for each in chat.outdated] == [event(id="2").key]
+    (delivery,) = await subscribed.deliveries.list(event_key=event(id="1").key, subscription_id=SLACK)
+    await subscribed.recalls.record(delivery)
+    assert (await subscribed.attempts.load(groups(third)))[0].replaced_id is None

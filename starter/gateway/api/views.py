@@ -46,7 +46,9 @@ class DeliveryView(BaseModel):
         description="`pending`, `sending`, `waiting`, `delivered`, `rejected`, `exhausted` or `cancelled`."
     )
     attempts: int = Field(description="How many were made.")
-    reason: str = Field(description="Of the last attempt; empty before the first.")
+    reason: str = Field(
+        description="Of the last attempt; empty before the first. `recalled` once its message was taken back."
+    )
     next_attempt_at: datetime | None = Field(description="About when the next attempt is due; null if none is.")
     updated_at: datetime
     attempt_log: list[AttemptView] | None = Field(default=None, description="With `include=attempts`.")

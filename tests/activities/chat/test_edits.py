@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from temporalio.testing import ActivityEnvironment
 
-from bellwire.contract import Chunk
+from bellwire.contract import REPLACED, Chunk, HoldReason
 from bellwire.deliveries import DeliveryState, OutcomeKind
 from bellwire.targets import SPECS, Channel
 from starter.local.receivers.providers.fake import Answer
 from tests.activities.chat.workers import ADDRESSES, ChatWorker, chat_worker
+from tests.factories import event
 
 EDITING = [channel for channel in ADDRESSES if SPECS[channel].edits]
 
@@ -73,13 +74,6 @@ async def test_a_message_that_cannot_be_changed_any_more_is_followed_by_a_new_on
     assert texts(chat) == ["FIRST", "THIRD"]
 
 
-async def test_a_delivery_that_is_not_settled_is_not_waited_for(chat: ChatWorker) -> None:
-    chat.fake.script(Answer(status=500, body=""))
-    assert (await chat.deliver("1", "FIRST")).state is DeliveryState.WAITING
-    await chat.deliver("2", "SECOND", replaces="1")
-    assert texts(chat) == ["SECOND"]
-
-
 async def test_a_lost_answer_is_deferred_since_a_second_change_does_no_harm(chat: ChatWorker) -> None:
     await chat.deliver("1", "FIRST")
     second = await chat.publish("2", "SECOND", replaces="1")
@@ -133,3 +127,41 @@ async def test_a_token_that_died_is_replaced(chat: ChatWorker) -> None:
     await chat.deliver("2", "SECOND", replaces="1")
     assert texts(chat) == ["SECOND"]
     assert len(chat.fake.tokens.issued) == 2
+
+
+async def test_an_earlier_message_that_waits_is_not_sent_after_the_later_one(chat: ChatWorker) -> None:
+    chat.fake.script(Answer(status=503, body=""))
+    first = await chat.publish("1", "FIRST")
+    await chat.send(first)
+    await chat.deliver("2", "SECOND", replaces="1")
+    assert (await chat.delivery(first)).reason == REPLACED
+    await chat.run(first, attempt=2)
+    assert texts(chat) == ["SECOND"]
+
+
+async def test_a_message_in_flight_is_waited_for_and_then_changed(chat: ChatWorker) -> None:
+    first, second = await chat.publish("1", "FIRST"), await chat.publish("2", "SECOND", replaces="1")
+    (held,) = (await chat.run(second)).deferred
+    assert (held.reason, held.attempts, texts(chat)) == (HoldReason.REPLACED_IN_FLIGHT, 0, [])
+    await chat.send(first)
+    await chat.send(second)
+    assert texts(chat) == ["SECOND"]
+
+
+async def test_a_chain_changes_the_message_that_is_there(chat: ChatWorker) -> None:
+    await chat.deliver("1", "FIRST")
+    second = await chat.publish("2", "SECOND", replaces="1")
+    chat.fake.script(Answer(status=503, body=""))
+    await chat.send(second)
+    await chat.deliver("3", "THIRD", replaces="2")
+    await chat.run(second, attempt=2)
+    assert texts(chat) == ["THIRD"]
+
+
+async def test_an_event_of_another_source_is_not_replaced(chat: ChatWorker) -> None:
+    await chat.deliver("1", "FIRST")
+    other = event(id="2", source="/other", data={"order": "SECOND"}, replaces="1")
+    await chat.registry.events.accept([other], "event/2")
+    await chat.registry.deliveries.add("event/2", [chat.group(other)])
+    await chat.send(other)
+    assert texts(chat) == ["FIRST", "SECOND"]

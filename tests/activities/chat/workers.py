@@ -11,7 +11,7 @@ from temporalio.testing import ActivityEnvironment
 from activities.channels import open_channels
 from activities.sending.channel_sender import ChannelSender
 from activities.sending.recalls import ChannelRecall
-from bellwire.contract import Chunk, Group
+from bellwire.contract import Chunk, ChunkResult, Group
 from bellwire.deliveries import Attempt, Delivery, DeliveryKey
 from bellwire.events import Event
 from bellwire.registry import Registry
@@ -65,9 +65,12 @@ class ChatWorker:
 
     async def send(self, published: Event, *, attempt: int = 1) -> Attempt:
         """Make one attempt at the event's delivery, as the activity does it, and return what is recorded."""
-        chunk = Chunk(groups=(self.group(published, attempt=attempt),), schedule=SPECS[self.channel].schedule)
-        await ActivityEnvironment().run(self.sender.send, chunk)
+        await self.run(published, attempt=attempt)
         return (await self.registry.attempts.list(published.key))[-1]
+
+    async def run(self, published: Event, *, attempt: int = 1) -> ChunkResult:
+        chunk = Chunk(groups=(self.group(published, attempt=attempt),), schedule=SPECS[self.channel].schedule)
+        return await ActivityEnvironment().run(self.sender.send, chunk)
 
     async def deliver(self, event_id: str, text: str, *, replaces: str | None = None) -> Attempt:
         return await self.send(await self.publish(event_id, text, replaces=replaces))
