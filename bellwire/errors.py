@@ -254,11 +254,17 @@ def field_errors(
             for other in found
         ):
             continue  # a container with an invalid item: the item's problem is more specific
-        field = ".".join((*prefix, *_path(problem["loc"])))
         message = problem_text(problem)
+        named = _NAMED.fullmatch(message) if problem["type"] == "value_error" else None
+        field = ".".join((*prefix, *_path(problem["loc"]), *([named[1]] if named else [])))
+        message = named[2] if named else message
         if problem["type"] == "extra_forbidden":
             close = difflib.get_close_matches(str(problem["loc"][-1]), list(known(problem["loc"])), n=1, cutoff=0.7)
             message += f"; did you mean {close[0]}?" if close else "; leave it out"
+        elif problem["type"] == "union_tag_invalid":
+            tag, tags = problem["ctx"]["tag"], re.findall("[a-z_]+", problem["ctx"]["expected_tags"])
+            close = difflib.get_close_matches(str(tag).strip().lower(), tags, n=1, cutoff=0.7)
+            message += f"; did you mean {close[0]}?" if close else ""
         problems.append((field, message))
     return problems
 
@@ -278,6 +284,8 @@ def _path(place: Place) -> Iterator[str]:
             previous = part
 
 
+#: What a model says of one of its fields, in relation to others.
+_NAMED = re.compile(r"([a-z][a-z_]*): (.+)", re.DOTALL)
 _DIALECTS = {"exact", "prefix", "suffix", "all", "any", "not", "sql", "data"}
 
 #: Messages by pydantic's error type. Their fields are those of the error's context.
@@ -297,6 +305,9 @@ _WORDS = {
     "mapping_type": "must be an object, with names and values",
     "model_type": "must be an object, with names and values",
     "model_attributes_type": "must be an object, with names and values",
+    "datetime_type": "must be a time, such as 2026-11-23T08:00:00Z",
+    "datetime_parsing": "must be a time, such as 2026-11-23T08:00:00Z",
+    "datetime_from_date_parsing": "must be a time, such as 2026-11-23T08:00:00Z",
     "int_type": "must be a whole number",
     "int_parsing": "must be a whole number",
     "int_parsing_size": "must be a whole number that is not so large",
@@ -336,6 +347,9 @@ def problem_text(problem: ErrorDetails) -> str:
     if kind in {"too_short", "too_long"} and isinstance(problem.get("input"), str):
         kind = f"string_{kind}"  # pydantic counts items where text is checked after other rules
     words = _WORDS.get(kind)
+    given = problem.get("input")
+    if kind == "string_type" and isinstance(given, int | float) and not isinstance(given, bool):
+        return f"{words}; write the number in quotes"
     if words is not None:
         text = words.format_map({name: _plain(value) for name, value in problem.get("ctx", {}).items()})
         return text.replace("at least 1 characters", "at least 1 character").replace(

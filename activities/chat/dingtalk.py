@@ -97,8 +97,8 @@ class DingtalkChannel(AccountChannel[DingtalkTarget, DingtalkAccount]):
         url = target.webhook.get_secret_value()
         if target.secret is not None:
             now = int(self._clock() * 1000)
-            url = f"{url}&timestamp={now}&sign={sign(target.secret.get_secret_value(), now)}"
-        return HookPost(url=url, message=_markdown(content))
+            url = f"{url}{'&' if '?' in url else '?'}timestamp={now}&sign={sign(target.secret.get_secret_value(), now)}"
+        return HookPost(url=url, message=markdown_of(content))
 
     def read_hook(self, response: ProviderResponse) -> ApiAnswer:
         return answer_of(response, "errcode", ROBOT_CODES)
@@ -109,7 +109,7 @@ class DingtalkChannel(AccountChannel[DingtalkTarget, DingtalkAccount]):
         if task := _sent(request):
             return await self._ask_result(target, account, task, last=request.schedule_step >= MAX_ASKED)
         to = {"userid_list": target.user} if target.user else {"dept_id_list": target.department}
-        answer = await self._ask(target, account, "asyncsend_v2", {**to, "msg": _markdown(content)})
+        answer = await self._ask(target, account, "asyncsend_v2", {**to, "msg": markdown_of(content)})
         sent = provider_id_of(answer.document.get("task_id"))
         if answer.meaning is not DELIVERED or sent is None:
             return answer
@@ -187,7 +187,8 @@ def _ids(value: Any) -> set[str]:
     return {str(each.get("userid") if isinstance(each, dict) else each) for each in found}
 
 
-def _markdown(content: ChatContent) -> dict[str, object]:
+def markdown_of(content: ChatContent) -> dict[str, object]:
+    """The message as it is sent to robots and in notices."""
     text = f"#### {content.escaped_title}\n\n" + content.text.replace("\n", "\n\n")
     markdown = {"title": shortened(content.escaped_title, MAX_TITLE), "text": shortened_bytes(text, MAX_TEXT)}
     return {"msgtype": "markdown", "markdown": markdown}

@@ -68,7 +68,7 @@ class FeishuChannel(AccountChannel[FeishuTarget, FeishuAccount]):
     def hook_post(self, target: FeishuTarget, content: ChatContent) -> HookPost | None:
         if target.webhook is None:
             return None
-        url, message = target.webhook.get_secret_value(), {"msg_type": "interactive", "card": _card(content)}
+        url, message = target.webhook.get_secret_value(), {"msg_type": "interactive", "card": card_of(content)}
         if target.secret is None:
             return HookPost(url=url, message=message)
         now = int(self._clock())
@@ -84,7 +84,7 @@ class FeishuChannel(AccountChannel[FeishuTarget, FeishuAccount]):
         message = {
             "receive_id": target.receive_id,
             "msg_type": "interactive",
-            "content": json.dumps(_card(content), ensure_ascii=False),
+            "content": json.dumps(card_of(content), ensure_ascii=False),
             # By it Feishu takes a second request within an hour for the first one. At most 50 characters.
             "uuid": request.repetition_key,
         }
@@ -95,7 +95,7 @@ class FeishuChannel(AccountChannel[FeishuTarget, FeishuAccount]):
     async def edit(
         self, target: FeishuTarget, account: FeishuAccount, content: ChatContent, message_id: str
     ) -> ApiAnswer:
-        message = {"content": json.dumps(_card(content), ensure_ascii=False)}
+        message = {"content": json.dumps(card_of(content), ensure_ascii=False)}
         return await self._change(target, account, "PATCH", message_id, message)
 
     async def recall(self, target: FeishuTarget, account: FeishuAccount, message_id: str) -> ApiAnswer:
@@ -162,7 +162,8 @@ def _reset(response: ProviderResponse) -> float | None:
     return float(value) if value.isascii() and value.isdecimal() and len(value) < 6 else None
 
 
-def _card(content: ChatContent) -> dict[str, object]:
+def card_of(content: ChatContent) -> dict[str, object]:
+    """The message as a card."""
     elements = [{"tag": "markdown", "content": shortened(content.text, MAX_TEXT)}] if content.text else []
     return {
         # Only a card that is shared by all who see it can be changed.

@@ -58,7 +58,7 @@ class SlackChannel(AccountChannel[SlackTarget, SlackAccount]):
     name = "Slack"
 
     def hook_post(self, target: SlackTarget, content: ChatContent) -> HookPost | None:
-        return HookPost(url=target.webhook.get_secret_value(), message=_message(content)) if target.webhook else None
+        return HookPost(url=target.webhook.get_secret_value(), message=message_of(content)) if target.webhook else None
 
     def read_hook(self, response: ProviderResponse) -> ApiAnswer:
         answer = answer_of_status(response, STATUSES)
@@ -75,7 +75,7 @@ class SlackChannel(AccountChannel[SlackTarget, SlackAccount]):
         account: SlackAccount,
         content: ChatContent,
     ) -> ApiAnswer:
-        message = {"channel": target.conversation, **_message(content)}
+        message = {"channel": target.conversation, **message_of(content)}
         answer = await self._ask(account, "chat.postMessage", message)
         if answer.meaning is not DELIVERED:
             return answer
@@ -91,7 +91,7 @@ class SlackChannel(AccountChannel[SlackTarget, SlackAccount]):
         content: ChatContent,
         message_id: str,
     ) -> ApiAnswer:
-        return await self._change(account, "chat.update", message_id, _message(content))
+        return await self._change(account, "chat.update", message_id, message_of(content))
 
     async def recall(
         self,
@@ -132,7 +132,7 @@ class SlackChannel(AccountChannel[SlackTarget, SlackAccount]):
         return ApiAnswer(meaning=meaning, code=code, text=response.shown)
 
 
-def _message(content: ChatContent) -> dict[str, object]:
+def message_of(content: ChatContent) -> dict[str, object]:
     """The message as blocks, and as text where blocks are not shown, such as in notices of a phone."""
     blocks: list[dict[str, object]] = [
         {"type": "header", "text": {"type": "plain_text", "text": content.title, "emoji": False}}

@@ -29,7 +29,7 @@ class TeamsChannel(ChatChannel[TeamsTarget]):
     name = "Teams"
 
     def hook_post(self, target: TeamsTarget, content: ChatContent) -> HookPost:
-        return HookPost(url=target.url.get_secret_value(), message=_message(content))
+        return HookPost(url=target.url.get_secret_value(), message=message_of(content))
 
     def read_hook(self, response: ProviderResponse) -> ApiAnswer:
         says_so = any(word in response.text.lower() for word in _GONE)
@@ -37,7 +37,8 @@ class TeamsChannel(ChatChannel[TeamsTarget]):
         return answer_of_status(response, {**STATUSES, **refused})
 
 
-def _message(content: ChatContent) -> dict[str, object]:
+def message_of(content: ChatContent) -> dict[str, object]:
+    """The message as an Adaptive Card."""
     card = {
         "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
         "type": "AdaptiveCard",

@@ -104,7 +104,7 @@ class TelegramChannel(AccountChannel[TelegramTarget, TelegramAccount]):
     ) -> ApiAnswer:
         """Call a method that writes a text."""
         message = {**message, "link_preview_options": {"is_disabled": True}}
-        answer = await self._ask(account, api_method, {**message, **_html(content)})
+        answer = await self._ask(account, api_method, {**message, **html_of(content)})
         if answer.meaning is not DELIVERED and "can't parse entities" in _description(answer.document):
             # The template's own markup is not valid: the text without any is better than none.
             return await self._ask(account, api_method, {**message, **_plain(content)})
@@ -154,7 +154,7 @@ def _description(answer: Mapping[str, Any]) -> str:
     return str(answer.get("description", "")).lower().removeprefix("bad request: ")
 
 
-def _html(content: ChatContent) -> dict[str, str]:
+def html_of(content: ChatContent) -> dict[str, str]:
     """Title and text as HTML. A text that is too long is sent without markup, since a cut could fall into a tag."""
     text = f"<b>{content.escaped_title}</b>\n{content.text}".strip()
     return {"text": text, "parse_mode": "HTML"} if len(text) <= MAX_TEXT else _plain(content)

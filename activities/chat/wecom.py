@@ -58,8 +58,7 @@ class WecomChannel(AccountChannel[WecomTarget, WecomAccount]):
         self._tokens = tokens_by_account(parts.session, parts.registry, "wecom", accounts, _token_request)
 
     def hook_post(self, target: WecomTarget, content: ChatContent) -> HookPost | None:
-        text = shortened_bytes(f"**{content.escaped_title}**\n{content.text}", MAX_MARKDOWN)
-        message = {"msgtype": "markdown", "markdown": {"content": text}}
+        message = written_to(target, content)
         return HookPost(url=target.webhook.get_secret_value(), message=message) if target.webhook else None
 
     def read_hook(self, response: ProviderResponse) -> ApiAnswer:
@@ -113,18 +112,25 @@ def _ids(value: object) -> set[str]:
     return {str(each).strip().casefold() for each in found}
 
 
+def written_to(target: WecomTarget, content: ChatContent) -> dict[str, object]:
+    """What a bot writes, which is markdown, or an application: a text, which members read in WeCom and in WeChat."""
+    if target.webhook is not None:
+        text = shortened_bytes(f"**{content.escaped_title}**\n{content.text}", MAX_MARKDOWN)
+        return {"msgtype": "markdown", "markdown": {"content": text}}
+    return {"msgtype": "text", "text": {"content": shortened_bytes(content.whole, MAX_TEXT)}}
+
+
 def _message(
     request: SendRequest, target: WecomTarget, account: WecomAccount, content: ChatContent
 ) -> dict[str, object]:
-    """A text, which members read in WeCom and in WeChat. WeCom compares whole requests to find duplicates: with this key, two
+    """A message of an application. WeCom compares whole requests to find duplicates: with this key, two
     deliveries of the same text are two messages, and so is a redelivery, but two attempts are one.
     """
     to = {"touser": target.user, "toparty": target.party, "totag": target.tag}
     return {
         **{name: value for name, value in to.items() if value is not None},
-        "msgtype": "text",
         "agentid": account.agent_id,
-        "text": {"content": shortened_bytes(f"{content.escaped_title}\n{content.text}".strip(), MAX_TEXT)},
+        **written_to(target, content),
         "enable_duplicate_check": 1,
         "duplicate_check_interval": DUPLICATE_SECONDS,
         "delivery": request.repetition_key,

@@ -10,14 +10,17 @@ import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Self, TypeVar, get_args
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo
 
 from activities.providers.config_files import read_config
+from activities.providers.private_keys import p256_key, rsa_key
+from bellwire.errors import Place
+from bellwire.formats.matching import Matching
 from bellwire.formats.web_urls import parse_web_url, with_canonical_host
 from bellwire.models import StrictInput
 from bellwire.targets.accounts import AccountName
@@ -41,8 +44,42 @@ def _url(value: str) -> str:
     return with_canonical_host(value).rstrip("/")
 
 
-#: A secret; the file has the name of its environment variable.
-Secret = Annotated[SecretStr, BeforeValidator(_secret)]
+def _one_word(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if not re.fullmatch("[!-~]+", text):
+        raise ValueError("its variable has white space or a letter that no secret of a provider has; copy it again")
+    if "://" in text:
+        raise ValueError("its variable has a URL; give the secret itself")
+    return value
+
+
+def _checked_by(check: Callable[[str], object]) -> AfterValidator:
+    def checked(value: SecretStr) -> SecretStr:
+        check(value.get_secret_value())
+        return value
+
+    return AfterValidator(checked)
+
+
+def _bot_token(value: str) -> None:
+    if not re.fullmatch(r"[0-9]+:[A-Za-z0-9_-]+", value):
+        raise ValueError("its variable has no token of a bot, such as 123456:ABC-…; copy it from BotFather again")
+
+
+def _aes_key(value: str) -> None:
+    if not re.fullmatch("[A-Za-z0-9+/]{43}", value):
+        raise ValueError("its variable must have the EncodingAESKey of 43 letters and digits")
+
+
+#: A secret in one word; the file has the name of its environment variable.
+Secret = Annotated[SecretStr, BeforeValidator(_secret), AfterValidator(_one_word)]
+#: The same of a private key, see private_keys.py.
+P256Key = Annotated[SecretStr, BeforeValidator(_secret), _checked_by(p256_key)]
+RsaKey = Annotated[SecretStr, BeforeValidator(_secret), _checked_by(rsa_key)]
+#: An id as the provider shows it.
+ProviderId = Annotated[str, Matching(r"^[\w.-]{1,128}$", "must be the id that the provider shows, without spaces")]
+#: The number of an application.
+AgentId = Annotated[int, Field(ge=1)]
 #: The base URL of a provider's API, without a slash at its end.
 ApiUrl = Annotated[str, Field(max_length=2048), AfterValidator(_url)]
 
@@ -70,15 +107,15 @@ class SlackAccount(Account):
 
 class TelegramAccount(Account):
     #: The token of a bot, as BotFather gave it: 123456:ABC-….
-    token: Secret
+    token: Annotated[Secret, _checked_by(_bot_token)]
     #: Telegram's API, or a Bot API server of one's own.
     url: ApiUrl = "https://api.telegram.org"
 
 
 class WecomAccount(Account):
     #: The id of the company, and the id and secret of one of its applications.
-    corp_id: str
-    agent_id: int
+    corp_id: ProviderId
+    agent_id: AgentId
     secret: Secret
     url: ApiUrl = "https://qyapi.weixin.qq.com"
 
@@ -86,24 +123,24 @@ class WecomAccount(Account):
 class WechatAccount(Account):
     """An Official Account, or a mini program."""
 
-    app_id: str
+    app_id: ProviderId
     secret: Secret
     url: ApiUrl = "https://api.weixin.qq.com"
     #: The Token of the callbacks to the gateway, and their EncodingAESKey in safe mode.
     callback_token: Secret | None = None
-    aes_key: Secret | None = None
+    aes_key: Annotated[Secret, _checked_by(_aes_key)] | None = None
 
 
 class DingtalkAccount(Account):
     #: The key, secret and id of an application of the company.
-    app_key: str
+    app_key: ProviderId
     app_secret: Secret
-    agent_id: int
+    agent_id: AgentId
     url: ApiUrl = "https://oapi.dingtalk.com"
 
 
 class FeishuAccount(Account):
-    app_id: str
+    app_id: ProviderId
     app_secret: Secret
     #: Feishu; Lark is at https://open.larksuite.com.
     url: ApiUrl = "https://open.feishu.cn"
@@ -112,7 +149,10 @@ class FeishuAccount(Account):
 def _subject(value: str) -> str:
     """RFC 8292 §2.1. Apple refuses the pushes of a subject that is no real address; the others accept any."""
     kind, _, rest = value.partition(":")
-    host = rest.rpartition("@")[2] if kind == "mailto" else urlsplit(value).hostname or ""
+    try:
+        host = rest.rpartition("@")[2] if kind == "mailto" else urlsplit(value).hostname or ""
+    except ValueError:
+        host = ""
     made_up = host == "localhost" or host.endswith((".localhost", ".invalid", ".test", ".local"))
     if kind not in {"mailto", "https"} or "." not in host or made_up or not re.fullmatch(r"[!-;=?-~]+", rest):
         raise ValueError("must be a real address, such as mailto:push@example.com or https://example.com/contact")
@@ -125,7 +165,7 @@ class VapidKey(StrictInput):
     """A key that browsers subscribe with. Its name is the `account` of their push subscriptions."""
 
     #: 32 bytes in base64url, or a PEM.
-    private_key: Secret
+    private_key: P256Key
     #: Whom a push service tells about problems.
     subject: Annotated[str, AfterValidator(_subject)]
 
@@ -133,23 +173,28 @@ class VapidKey(StrictInput):
 class FcmAccount(Account):
     """A service account of a Firebase project, by the fields of its JSON file."""
 
-    project_id: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$")]
-    client_email: str
+    project_id: Annotated[str, Matching(r"^[a-z0-9-]{1,64}$", "must be the project_id of the service account's file")]
+    client_email: Annotated[
+        str, Matching(r"^[^@\s]+@[^@\s]+$", "must be the client_email of the service account's file")
+    ]
     #: The PEM.
-    private_key: Secret
+    private_key: RsaKey
     url: ApiUrl = "https://fcm.googleapis.com"
     token_url: ApiUrl = "https://oauth2.googleapis.com/token"  # noqa: S105 - a URL
+
+
+_TEN = "must be the id of 10 capital letters and digits that Apple shows"
 
 
 class ApnsAccount(Account):
     """A key of an Apple developer team, for one app."""
 
-    team_id: Annotated[str, Field(pattern=r"^[A-Z0-9]{10}$")]
-    key_id: Annotated[str, Field(pattern=r"^[A-Z0-9]{10}$")]
+    team_id: Annotated[str, Matching(r"^[A-Z0-9]{10}$", _TEN)]
+    key_id: Annotated[str, Matching(r"^[A-Z0-9]{10}$", _TEN)]
     #: The PEM of the .p8 file.
-    private_key: Secret
+    private_key: P256Key
     #: The bundle id of the app.
-    topic: Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]{1,200}$")]
+    topic: Annotated[str, Matching(r"^[A-Za-z0-9.-]{1,200}$", "must be a bundle id, such as com.example.shop")]
     production_url: ApiUrl = "https://api.push.apple.com"
     sandbox_url: ApiUrl = "https://api.sandbox.push.apple.com"
 
@@ -177,4 +222,17 @@ class Accounts(StrictInput):
         if path is None:
             return cls()
         load: Any = json.loads if path.suffix.lower() == ".json" else tomllib.loads
-        return read_config("BELLWIRE_ACCOUNTS", path, lambda text: cls.model_validate(load(text), context=secrets))
+        return read_config(
+            "BELLWIRE_ACCOUNTS",
+            path,
+            lambda text: cls.model_validate(load(text), context=secrets),
+            known=cls.known_fields,
+        )
+
+    @classmethod
+    def known_fields(cls, place: Place) -> Iterable[str]:
+        if len(place) != 3:
+            return super().known_fields(place)
+        # Provider, account, field.
+        _, model = get_args(cls.model_fields[str(place[0])].annotation)
+        return list(model.model_fields)

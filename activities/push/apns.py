@@ -9,8 +9,6 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from cryptography.hazmat.primitives.asymmetric import ec
-
 from activities.providers.accounts import ApnsAccount
 from activities.providers.answers import (
     CONTENT,
@@ -26,9 +24,10 @@ from activities.providers.answers import (
     no_account,
 )
 from activities.providers.http import NotSent, number_of, parse_object
+from activities.providers.private_keys import p256_key
 from activities.providers.token_calls import ApiAnswer, outcome_of_call
 from activities.push.content import PushContent, collapse_id
-from activities.push.encryption import private_key, signed_token
+from activities.push.encryption import signed_token
 from activities.push.http2 import Http2Connection, Http2Response
 from bellwire.deliveries import Outcome
 from bellwire.sends import SendRequest
@@ -67,7 +66,7 @@ class Apns:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._accounts, self._tls, self._clock = accounts, tls, clock
-        self._keys = {name: _key(name, account) for name, account in accounts.items()}
+        self._keys = {name: p256_key(account.private_key.get_secret_value()) for name, account in accounts.items()}
         #: By account: the provider token, and when it was made.
         self._tokens: dict[str, tuple[str, float]] = {}
         self._connections: dict[str, asyncio.Task[Http2Connection]] = {}
@@ -193,10 +192,3 @@ def _payload(content: PushContent) -> dict[str, object]:
     if content.badge is not None:
         aps["badge"] = content.badge
     return {**content.data, **({"url": content.url} if content.url else {}), "aps": aps}
-
-
-def _key(name: str, account: ApnsAccount) -> ec.EllipticCurvePrivateKey:
-    try:
-        return private_key(account.private_key.get_secret_value())
-    except ValueError as error:
-        raise ValueError(f"BELLWIRE_ACCOUNTS: apns.{name}.private_key: {error}") from None

@@ -46,19 +46,6 @@ def encrypt(
     return salt + struct.pack("!IB", RECORD_SIZE, len(public)) + public + record
 
 
-def private_key(text: str) -> ec.EllipticCurvePrivateKey:
-    """The private key of a VAPID key: 32 bytes in base64url, or a PEM. Raises ValueError."""
-    if "-----BEGIN" in text:
-        found = serialization.load_pem_private_key(text.encode(), password=None)
-        if not isinstance(found, ec.EllipticCurvePrivateKey) or found.curve.name != _CURVE.name:
-            raise ValueError("is not a key of the curve P-256")
-        return found
-    raw = from_base64url(text.strip())
-    if len(raw) != 32:
-        raise ValueError("is neither 32 bytes in base64url nor a PEM")
-    return ec.derive_private_key(int.from_bytes(raw, "big"), _CURVE)
-
-
 def public_bytes(key: ec.EllipticCurvePublicKey) -> bytes:
     """The uncompressed point: 65 bytes."""
     return key.public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)

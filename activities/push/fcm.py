@@ -8,8 +8,6 @@ from functools import partial
 from typing import Any
 
 import aiohttp
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from activities.providers.accounts import FcmAccount
 from activities.providers.answers import (
@@ -26,6 +24,7 @@ from activities.providers.answers import (
     no_account,
 )
 from activities.providers.http import ProviderResponse, call, limits, object_in, parse_object
+from activities.providers.private_keys import rsa_key
 from activities.providers.token_calls import ApiAnswer, outcome_of_call, with_token
 from activities.providers.token_requests import TokenRequest, request_token
 from activities.providers.tokens import IssuedToken, Tokens
@@ -62,7 +61,7 @@ class Fcm:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._session, self._accounts, self._clock = session, accounts, clock
-        self._keys = {name: _rsa_key(name, account) for name, account in accounts.items()}
+        self._keys = {name: rsa_key(account.private_key.get_secret_value()) for name, account in accounts.items()}
         self._tokens = {
             name: Tokens(registry, "fcm", account.row_of_token(name), partial(self._issue, name, account))
             for name, account in accounts.items()
@@ -164,13 +163,3 @@ def _message(token: str, content: PushContent, now: int) -> dict[str, object]:
     if content.url and content.url.startswith("https:"):
         message["webpush"] = {"fcm_options": {"link": content.url}}
     return {name: value for name, value in message.items() if value}
-
-
-def _rsa_key(name: str, account: FcmAccount) -> rsa.RSAPrivateKey:
-    try:
-        key = serialization.load_pem_private_key(account.private_key.get_secret_value().encode(), password=None)
-    except ValueError:
-        key = None
-    if not isinstance(key, rsa.RSAPrivateKey):
-        raise ValueError(f"BELLWIRE_ACCOUNTS: fcm.{name}.private_key: is not the PEM of an RSA key")  # noqa: TRY004
-    return key

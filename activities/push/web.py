@@ -22,9 +22,10 @@ from activities.providers.answers import (
     outcome_of,
 )
 from activities.providers.hooks import HookFailed, Hooks
+from activities.providers.private_keys import p256_key
 from activities.providers.token_calls import ApiAnswer
 from activities.push.content import PushContent
-from activities.push.encryption import base64url, encrypt, from_base64url, private_key, public_bytes, signed_token
+from activities.push.encryption import base64url, encrypt, from_base64url, public_bytes, signed_token
 from bellwire.deliveries import Outcome, OutcomeKind
 from bellwire.sends import SendRequest
 from bellwire.targets.push import WebPush as Browser
@@ -57,7 +58,7 @@ class WebPush:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._hooks, self._hosts = hooks, hosts
-        self._keys = {name: (private_key(each.private_key.get_secret_value()), each) for name, each in keys.items()}
+        self._keys = {name: (p256_key(each.private_key.get_secret_value()), each) for name, each in keys.items()}
         self._clock = clock
         #: Authorization by key and push service, and when it ends.
         self._tokens: dict[tuple[str, str], tuple[str, float]] = {}

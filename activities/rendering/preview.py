@@ -4,8 +4,10 @@
 
 It reads one request from stdin and writes one response to stdout, both in JSON:
 
-    {"name": template or event type, "data": …, "folder": the operator's templates or null, "locale": "en"}
-        renders for each channel: {"email.subject", "sms.text", …}, each a text or null
+    {"name": template or event type, "data": …, "folder": the operator's templates or null, "locale": "en",
+     "sms_providers": the operator's file or null}
+        renders for each channel: {"texts": {"email.subject", "sms.text", …}, each a text or null, and "sent": what the
+        receivers of channels get whose messages are made of several texts, and where a text was cut}
     the same with "subscription", a subscription as JSON, in place of "locale"
         renders what that subscription gets
     {"check": [the templates of one subscription, …]}
@@ -17,11 +19,13 @@ It reads one request from stdin and writes one response to stdout, both in JSON:
 import asyncio
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from activities.as_sent import as_sent
 from activities.rendering.renderer import Renderer
 from activities.rendering.template_files import DEFAULT, FILE_OF
 from activities.rendering.tenant_renderer import TenantRenderer
@@ -33,8 +37,8 @@ from bellwire.subscriptions import Subscription
 from bellwire.targets import SPECS, Channel
 
 
-async def preview(request: dict[str, Any]) -> dict[str, str | None]:
-    """The rendered texts. Raises TemplateInvalid, also for a name, locale or data that is not valid."""
+async def preview(request: dict[str, Any]) -> dict[str, Any]:
+    """The rendered texts, and what receivers get. Raises TemplateInvalid, also for a name, locale or data that is not valid."""
     renderer = Renderer(Path(request["folder"]) if request["folder"] else None)
     try:
         event = Event(source="/preview", type=request["name"], subject="preview", data=request["data"])
@@ -43,13 +47,18 @@ async def preview(request: dict[str, Any]) -> dict[str, str | None]:
         raise TemplateInvalid(str(error)) from error
     except ValidationError as error:
         raise TemplateInvalid(fields_in_error(error)) from error
-    found: dict[str, str | None] = dict.fromkeys(FILE_OF)
+    texts: dict[str, str | None] = dict.fromkeys(FILE_OF)
+    sent: dict[str, object] = {}
+    providers = Path(given) if (given := request.get("sms_providers")) else None
     try:
         for subscription in subscriptions:
-            found |= await _texts(renderer, SendRequest.unrecorded(subscription, event))
+            one = SendRequest.unrecorded(subscription, event)
+            texts |= await _texts(renderer, one)
+            if (found := await as_sent(renderer, one, providers)) is not None:
+                sent[subscription.channel] = asdict(found)
     finally:
         await renderer.close()
-    return found
+    return {"texts": texts, "sent": sent}
 
 
 async def _texts(renderer: Renderer, request: SendRequest) -> dict[str, str | None]:

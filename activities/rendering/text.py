@@ -2,11 +2,16 @@
 
 import re
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 #: Control characters other than tab and line feed, marks that change the direction of the text after them, and byte order
 #: marks.
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufeff]")
 _SPACES = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")
+
+_CUTS: ContextVar[list[str] | None] = ContextVar("cuts", default=None)
 
 #: The zero-width joiner of emoji, what follows an emoji (joiner, skin tones, tags), and the letters that pairs of are flags.
 _JOINER = "\u200d"
@@ -21,8 +26,7 @@ def printable(text: str) -> str:
 
 def one_line(text: str, *, limit: int) -> str:
     """`text` as one line of at most `limit` characters: runs of white space and control characters become one space."""
-    line = _SPACES.sub(" ", text.replace("\ufeff", "")).strip()
-    return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
+    return shortened(_SPACES.sub(" ", text.replace("\ufeff", "")).strip(), limit)
 
 
 def valid_unicode(text: str) -> str:
@@ -35,16 +39,36 @@ def without_invisible(text: str) -> str:
     return "".join(character for character in text if character.isprintable())
 
 
-def shortened(text: str, limit: int) -> str:
-    """The text in at most `limit` characters, with an ellipsis if it was longer."""
-    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
+def shortened(text: str, limit: int, ending: str = "…") -> str:
+    """The text in at most `limit` characters, with an ellipsis if it was longer. No emoji is cut in two."""
+    if len(text) <= limit:
+        return text
+    return _noted(start_of(text, limit - len(ending)).rstrip() + ending)
 
 
 def shortened_bytes(text: str, limit: int) -> str:
     """The text in at most `limit` bytes of UTF-8, with an ellipsis if it was longer."""
     if len(text.encode()) <= limit:
         return text
-    return text.encode()[: limit - 3].decode(errors="ignore").rstrip() + "…"
+    return _noted(start_of(text, len(text.encode()[: limit - 3].decode(errors="ignore"))).rstrip() + "…")
+
+
+@contextmanager
+def noting_cuts() -> Iterator[list[str]]:
+    """Collect the texts that are cut meanwhile, as they are after it: for previews."""
+    cuts: list[str] = []
+    token = _CUTS.set(cuts)
+    try:
+        yield cuts
+    finally:
+        _CUTS.reset(token)
+
+
+def _noted(text: str) -> str:
+    cuts = _CUTS.get()
+    if cuts is not None:
+        cuts.append(text)
+    return text
 
 
 def start_of(text: str, limit: int) -> str:

@@ -173,7 +173,9 @@ class ProvidersFile(StrictInput):
     def read(cls, path: Path) -> Self:
         """Read the file. Raises ValueError, which names each invalid field."""
         load = json.loads if path.suffix.lower() == ".json" else tomllib.loads
-        return read_config("BELLWIRE_SMS_PROVIDERS", path, lambda text: cls.model_validate(load(text)))
+        return read_config(
+            "BELLWIRE_SMS_PROVIDERS", path, lambda text: cls.model_validate(load(text)), known=cls.known_fields
+        )
 
     def in_order(self, providers: Sequence[Provider]) -> list[Provider]:
         """The providers in order of priority. Those that `priority` does not name are left out, unless it is empty."""

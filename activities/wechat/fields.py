@@ -5,7 +5,7 @@ import re
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from activities.rendering.text import one_line, start_of, valid_unicode
+from activities.rendering.text import one_line, shortened, valid_unicode
 from bellwire.errors import TemplateInvalid
 from bellwire.targets.chat.wechat_fields import MAX_FIELDS, FieldType, field_type, limit_of
 
@@ -46,7 +46,7 @@ def fitted(name: str, kind: FieldType, line: str) -> str:
         return line
     if kind.ending is None:
         raise TemplateInvalid(f"template {_NAME}: {name} has more than the {limit} characters that WeChat allows")
-    return start_of(line, limit - len(kind.ending)).rstrip() + kind.ending
+    return shortened(line, limit, kind.ending)
 
 
 def _in_china(text: str) -> str:

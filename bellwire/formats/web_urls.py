@@ -10,13 +10,16 @@ _DOTS = (".", "\u3002", "\uff0e", "\uff61")
 
 def parse_web_url(value: str, *, example: str) -> SplitResult:
     """Parse an absolute http or https URL. Raises ValueError, also for a host that can never be reached."""
+    if value != value.strip():
+        raise ValueError("begins or ends with white space or a control character; remove it")
     if not is_visible(value) or " " in value or "\\" in value:
         raise ValueError("contains white space, a control character or a backslash; percent-encode them")
     try:
         parts = urlsplit(value)
         host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise ValueError(f"is not a valid URL: {error}") from error
+    except ValueError:
+        # Python's message repeats the part, which may be a credential.
+        raise ValueError("is not a valid URL: its host or port cannot be read") from None
     if parts.scheme not in {"https", "http"} or not host:
         raise ValueError(f"must be an http or https URL with a host, such as {example}")
     if port == 0:

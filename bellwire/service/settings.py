@@ -141,6 +141,8 @@ class Settings(BaseSettings):
     #: Secret in the URLs to which Aliyun and Tencent Cloud report, at least 16 letters, digits, - or _. Without it, the gateway
     #: does not have these URLs.
     sms_callback_secret: Annotated[SecretStr, AfterValidator(settings_values.url_secret)] | None = None
+    #: Networks that both of them call from, separated by commas: 203.0.113.0/24,198.51.100.7/32. By default any.
+    sms_callback_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
 
     #: Accounts with providers of chat and push: a file (TOML or JSON) with a section for each account, such as [slack.default].
     accounts: Annotated[Path, AfterValidator(settings_values.file)] | None = None
@@ -226,6 +228,7 @@ class Settings(BaseSettings):
             "codec_origins",
             "egress_allow",
             "push_hosts",
+            "sms_callback_networks",
             "sms_senders",
             "webhook_ports",
             "warn_after",

@@ -82,13 +82,13 @@ def domain(value: str) -> str:
 
 def folder(value: Path) -> Path:
     if not value.is_dir():
-        raise ValueError("is not a folder")
+        raise ValueError(f"{value} is not a folder, correct the path")
     return value
 
 
 def file(value: Path) -> Path:
     if not value.is_file():
-        raise ValueError("is not a file")
+        raise ValueError(f"{value} is not a file, correct the path")
     return value
 
 

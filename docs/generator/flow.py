@@ -38,6 +38,7 @@ class Flow:
         self._settled = settled
         self._index = Index(modules)
         self._open: set[tuple[int, int]] = set()
+        self._items_of: dict[int, list[Place] | None] = {}
 
     def texts(self, expression: ast.expr, module: Module) -> Found:
         """All texts that the expression can be; empty for None, and for what is collected elsewhere."""
@@ -237,10 +238,14 @@ class Flow:
                 pairs = self._items(inner, module)
                 return pairs and [(ast.Tuple([ast.Constant(None), value]), where) for value, where in pairs]
             case ast.Name() | ast.Attribute() | ast.Call(func=ast.Name() | ast.Attribute()):
-                with self._following(container, -2) as is_new:
-                    places = self._origins(container, module) if is_new else []
-                    rows = [self._items(*place) for place in places or []]
-                    return [item for row in rows if row for item in row] + self._appended(container, module) or None
+                key = id(container)
+                if key not in self._items_of:
+                    # Containers that are made of each other have the same items; what is being followed adds none.
+                    self._items_of[key] = None
+                    rows = [self._items(*place) for place in self._origins(container, module) or []]
+                    found = [item for row in rows if row for item in row] + self._appended(container, module)
+                    self._items_of[key] = found or None
+                return self._items_of[key]
         return None
 
 

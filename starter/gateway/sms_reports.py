@@ -6,7 +6,8 @@ answered with their code of success. A receipt of an SMS that is not recorded ye
 
 import json
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any
 
 import structlog
@@ -34,7 +35,8 @@ def routes(settings: Settings, registry: Registry) -> list[Route]:
     """The callbacks, if there is a secret for their URLs."""
     if settings.sms_callback_secret is None:
         return []
-    reports = SmsReports(registry, settings.sms_callback_secret.get_secret_value())
+    secret, networks = settings.sms_callback_secret.get_secret_value(), settings.sms_callback_networks
+    reports = SmsReports(registry, secret, networks)
     return [
         Route(f"{ALIYUN_CALLBACKS}/{{secret}}", reports.aliyun, methods=["POST"]),
         Route(f"{TENCENT_CALLBACKS}/{{secret}}", reports.tencent, methods=["POST"]),
@@ -42,11 +44,15 @@ def routes(settings: Settings, registry: Registry) -> list[Route]:
 
 
 class SmsReports:
-    """Records receipts, and what recipients want. Responds 404 to a wrong secret, as if there were nothing."""
+    """Records receipts, and what recipients want. Responds 404 to a wrong secret, as if there were nothing.
 
-    def __init__(self, registry: Registry, secret: str) -> None:
+    `networks` are those that requests may come from; by default any.
+    """
+
+    def __init__(self, registry: Registry, secret: str, networks: Collection[IPv4Network | IPv6Network] = ()) -> None:
         self._registry = registry
         self._secret = secret.encode()
+        self._networks = networks
 
     async def aliyun(self, request: Request) -> Response:
         """A JSON array of SmsReport or of SmsUp."""
@@ -67,6 +73,10 @@ class SmsReports:
     ) -> bool | Response:
         """Record the rows; whether all receipts are of recorded SMS. A malformed row would not be better next time."""
         if not secrets.compare_digest(request.path_params["secret"].encode(), self._secret):
+            return Response(status_code=404)
+        address = request.client.host if request.client else ""
+        if self._networks and not _is_in(address, self._networks):
+            log.warning("sms.callback_refused", provider=provider, address=address)
             return Response(status_code=404)
         try:
             document = json.loads(await read_body(request, MAX_BODY))
@@ -98,3 +108,12 @@ class SmsReports:
             if new:
                 log.info("sms.receipt_recorded", status=str(report.status), code=report.code)
         return None not in results
+
+
+def _is_in(address: str, networks: Collection[IPv4Network | IPv6Network]) -> bool:
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return False
+    mapped = found.ipv4_mapped if isinstance(found, IPv6Address) else None
+    return any((mapped or found) in network for network in networks)

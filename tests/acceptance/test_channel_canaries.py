@@ -105,7 +105,7 @@ def credentials(doubles: Mapping[str, Double], variables: Mapping[str, str]) -> 
     configured = {
         f"secret {name} {nth}": line
         for name, value in variables.items()
-        if name.startswith("BELLWIRE_ACCOUNT_SECRETS__") or name.endswith("_TOKEN")
+        if name.startswith(("BELLWIRE_ACCOUNT_SECRETS__", "BELLWIRE_SMS_SECRETS__")) or name.endswith("_TOKEN")
         for nth, line in enumerate(value.splitlines())
         if not line.startswith("-----")
     }

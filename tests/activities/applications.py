@@ -1,23 +1,28 @@
-"""Doubles of the further ways to send over some channels: by applications and bots of the operator's accounts, and to devices.
+"""Doubles of the further ways to send over some channels: by the operator's accounts with other providers, and to devices.
 
 A new one is registered in APPLICATIONS. Together with the doubles of channels they are EVERY_DOUBLE.
 """
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from bellwire.registry import Registry
 from bellwire.targets import Channel
+from starter.local.receivers.providers import aliyun_sms, tencent_sms
+from starter.local.receivers.providers.aliyun_sms import FakeAliyunSms
 from starter.local.receivers.providers.apns import ApnsAnswer, FakeApns
 from starter.local.receivers.providers.dingtalk import FakeDingtalk
 from starter.local.receivers.providers.fake import Answer
 from starter.local.receivers.providers.fcm import FakeFcm, refusal
 from starter.local.receivers.providers.feishu import FakeFeishu
 from starter.local.receivers.providers.slack import FakeSlack
+from starter.local.receivers.providers.tencent_sms import FakeTencentSms
 from starter.local.receivers.providers.wecom import FakeWecom
 from tests.activities.doubles import CANARY, DOUBLES, AccountDouble, Double, by_account, said
 from tests.activities.push.channels import KEYS, pem
@@ -49,6 +54,68 @@ class FcmDouble(AccountDouble):
         return [message["android"]["notification"]["tag"] for message in self.fake.contents(self.address(number))]
 
 
+@dataclass
+class MainlandDouble(Double):
+    """People in mainland China, to whom one provider sends; the others of the file could send to them, too."""
+
+    fake: FakeAliyunSms | FakeTencentSms
+    folder: Path
+    channel = Channel.SMS
+    exactly_once = True
+    #: Seconds after which an SMS that is not listed counts as not sent.
+    absent_after: float = 0.0
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        file, name = self.folder / "sms.json", "aliyun" if isinstance(self.fake, FakeAliyunSms) else "tencent"
+        common = {"url": self.fake.url, "sign_name": CANARY, "absent_after": self.absent_after}
+        account: dict[str, Any]
+        if isinstance(self.fake, FakeAliyunSms):
+            account = {"access_key_id": self.fake.access_key_id, "access_key_secret": "BELLWIRE_SMS_SECRETS__ALIYUN"}
+            account |= {"numbers": ["+86139"], "templates": {"default": {"template": "1", "params": {"a": "{text}"}}}}
+        else:
+            account = {"secret_id": self.fake.secret_id, "secret_key": "BELLWIRE_SMS_SECRETS__TENCENT"}
+            account |= {"app_id": self.fake.app_id, "templates": {"default": {"template": "1", "params": ["{text}"]}}}
+        file.write_text(json.dumps({name: [{**account, **common}]}))
+        return {"sms_providers": file, "sms_secrets": {name: self.fake.secret}, "sms_reconcile_after": 0}
+
+    def target(self, number: int) -> dict[str, Any]:
+        return {"channel": "sms", "to": f"+86{self._national(number)}"}
+
+    def private(self, number: int) -> Sequence[str]:
+        return [self._national(number), self.fake.secret]
+
+    def defer(self, number: int) -> None:
+        self._script(number, "isv.SIGN_STATE_ILLEGAL", "LimitExceeded.DeliveryFrequencyLimit")
+
+    def reject(self, number: int) -> None:
+        self._script(number, "isv.MOBILE_NUMBER_ILLEGAL", "InvalidParameterValue.IncorrectPhoneNumber")
+
+    async def arrived(self, number: int, registry: Registry) -> list[str]:
+        return [each.key for each in list(self.fake.accepted) if each.recipient.endswith(self._national(number))]
+
+    def _script(self, number: int, of_aliyun: str, of_tencent: str) -> None:
+        if isinstance(self.fake, FakeAliyunSms):
+            self.fake.script(aliyun_sms.refused(of_aliyun, CANARY), recipient=self._national(number))
+        else:
+            self.fake.script(tencent_sms.refused(of_tencent), recipient=f"+86{self._national(number)}")
+
+    def _national(self, number: int) -> str:
+        return f"{'139' if isinstance(self.fake, FakeAliyunSms) else '138'}7735{1000 + number}"
+
+
+def _mainland(
+    fake: Callable[[], FakeAliyunSms | FakeTencentSms],
+) -> Callable[[], AbstractAsyncContextManager[Double]]:
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[Double]:
+        with TemporaryDirectory() as folder:
+            async with fake() as server:
+                yield MainlandDouble(server, Path(folder))
+
+    return opened
+
+
 def _dingtalk() -> FakeDingtalk:
     fake = FakeDingtalk()
     fake.read = True
@@ -57,6 +124,8 @@ def _dingtalk() -> FakeDingtalk:
 
 #: By name.
 APPLICATIONS: Mapping[str, Callable[[], AbstractAsyncContextManager[Double]]] = {
+    "aliyun": _mainland(FakeAliyunSms),
+    "tencent": _mainland(FakeTencentSms),
     "apns": by_account(
         "apns",
         FakeApns,
@@ -142,17 +211,22 @@ EVERY_DOUBLE = {**{str(channel): opened for channel, opened in DOUBLES.items()},
 
 
 def variables_of(doubles: Iterable[Double], folder: Path) -> dict[str, str]:
-    """The BELLWIRE_* variables of a worker that reaches all of them. Their accounts are merged into one file in the folder."""
-    found, accounts = dict[str, str](), dict[str, Any]()
+    """The BELLWIRE_* variables of a worker that reaches all of them. Files of one kind are merged into one in the folder."""
+    found = dict[str, str]()
+    files: dict[str, dict[str, Any]] = {"accounts": {}, "sms_providers": {}}
     for double in doubles:
         for name, value in double.settings.items():
-            if name == "accounts":
-                accounts |= json.loads(value.read_text())
-            elif name == "account_secrets":
-                found |= {f"BELLWIRE_ACCOUNT_SECRETS__{key.upper()}": secret for key, secret in value.items()}
+            if name in files:
+                files[name] |= json.loads(value.read_text())
+            elif isinstance(value, Mapping):
+                found |= {f"BELLWIRE_{name.upper()}__{key.upper()}": secret for key, secret in value.items()}
             else:
                 text = str(value).lower() if isinstance(value, bool) else str(value)
                 found[f"BELLWIRE_{name.upper()}"] = text
-    file = folder / "accounts.json"
-    file.write_text(json.dumps(accounts))
-    return {**found, "BELLWIRE_ACCOUNTS": str(file)}
+    if of_sms := files["sms_providers"]:
+        of_sms["priority"] = [*of_sms, "twilio"]
+    for name, merged in files.items():
+        if merged or name == "accounts":
+            (folder / f"{name}.json").write_text(json.dumps(merged))
+            found[f"BELLWIRE_{name.upper()}"] = str(folder / f"{name}.json")
+    return found

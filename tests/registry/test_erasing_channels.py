@@ -35,9 +35,10 @@ every_channel_of_people = pytest.mark.parametrize("spec", OF_PEOPLE, ids=lambda 
 
 ENDPOINT = "https://updates.push.services.mozilla.com/wpush/v2/gAAAAABk-person"
 #: Kinds of targets of one channel, besides the example, with all that they know of a person.
+POINT = "BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4"
 OTHERS: dict[Channel, list[dict[str, Any]]] = {
     Channel.PUSH: [
-        {"web": {"endpoint": ENDPOINT, "keys": {"p256dh": "B" * 87, "auth": "c" * 22}}},
+        {"web": {"endpoint": ENDPOINT, "keys": {"p256dh": POINT, "auth": "c" * 22}}},
         {"apns": "ABCDEF" * 11, "environment": "sandbox", "account": "ios"},
     ],
     Channel.SLACK: [{"conversation": "U0PERSON", "account": "acme"}],

@@ -83,8 +83,8 @@ class Outer(BaseModel):
 @pytest.mark.parametrize(
     ("given", "prefix", "text"),
     [
-        ({"name": 5}, (), "name: must be a string"),
-        ({"name": 5}, ("line 3",), "line 3.name: must be a string"),
+        ({"name": 5}, (), "name: must be a string; write the number in quotes"),
+        ({"name": True}, ("line 3",), "line 3.name: must be a string"),
         ({"inner": 5}, (), "inner: must be an object, with names and values"),
         (
             {"inner": {"sizes": ["x", 1]}},

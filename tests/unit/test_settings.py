@@ -92,6 +92,7 @@ def test_variables_are_read(monkeypatch: pytest.MonkeyPatch, name: str, value: s
         ("SMS_MAX_SEGMENTS", "0", "greater than or equal to 1"),
         ("SMS_PRICES", "/nowhere/prices.csv", "is not a file"),
         ("SMS_PROVIDERS", "/nowhere/providers.toml", "is not a file"),
+        ("ACCOUNTS", "/nowhere/accounts.toml", "/nowhere/accounts.toml is not a file, correct the path"),
         ("SMS_SECRETS", "s3cret", "its own variable"),
         ("ACCOUNT_SECRETS", "s3cret", "its own variable"),
         ("PUBLIC_URL", "bellwire.example", "must be an https URL"),

@@ -96,14 +96,20 @@ class Called(NamedTuple):
 
 
 @pytest.fixture
-async def called(tmp_path: Path) -> AsyncIterator[Called]:
+def callbacks(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Further settings of the callbacks."""
+    return getattr(request, "param", {})
+
+
+@pytest.fixture
+async def called(tmp_path: Path, callbacks: dict[str, Any]) -> AsyncIterator[Called]:
     registry = await Registry.open(f"sqlite:///{tmp_path}/registry.db")
     await registry.migrate()
     await registry.subscriptions.create(SUBSCRIPTION)
     await registry.events.accept([EVENT], "run")
     group = Group(event_key=EVENT.key, channel=Channel.SMS, subscription_ids=(SUBSCRIPTION.id,))
     await registry.deliveries.add("run", [group])
-    settings = Settings(sms_callback_secret=SECRET)
+    settings = Settings(sms_callback_secret=SECRET, **callbacks)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         config = uvicorn.Config(application(settings, registry), log_config=None, access_log=False, lifespan="off")
@@ -290,6 +296,19 @@ async def test_malformed_callbacks_record_nothing(called: Called, kind: str, bod
     async with called.session.post(f"{called.url}/callbacks/sms/{kind}/{SECRET}", data=io.BytesIO(body)) as response:
         assert response.status == status
     assert (await called.stored(), list(await called.registry.suppressions.list())) == (None, [])
+
+
+@pytest.mark.parametrize("callbacks", [{"sms_callback_networks": "10.0.0.0/8,192.0.2.7/32"}], indirect=True)
+async def test_with_networks_only_they_may_call(called: Called) -> None:
+    url, rows = f"{called.url}/callbacks/sms/aliyun/{SECRET}", [called.receipt("aliyun")]
+    await called.record_attempt()
+    # A proxy on this machine is trusted, and says who called it.
+    answers = {"": 404, "203.0.113.5": 404, "nonsense": 404, "::ffff:10.1.2.3": 200, "10.1.2.3": 200, "192.0.2.7": 200}
+    for address, status in answers.items():
+        headers = {"X-Forwarded-For": address} if address else {}
+        async with called.session.post(url, json=rows, headers=headers) as response:
+            assert (address, response.status) == (address, status)
+        assert (await called.stored() is not None) == (status == 200)
 
 
 async def test_without_a_secret_in_the_settings_there_are_no_urls(tmp_path: Path) -> None:

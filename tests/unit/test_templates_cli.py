@@ -21,7 +21,7 @@ ORDER = ["order.paid", "--data", '{"order": "42", "total": "19.90 EUR"}']
 def test_templates_are_listed_and_previewed(registry_url: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert sorted(output_of(["templates", "list"], capsys)["order.paid"]) == WITH_ORDERS
     texts = output_of(["templates", "preview", "order.paid", "--data", '{"order": "42"}'], capsys)
-    assert texts.keys() == {"segments", *(name for spec in SPECS.values() for name in spec.templates)}
+    assert texts.keys() == {"segments", "sent", *(name for spec in SPECS.values() for name in spec.templates)}
     assert texts["segments"] == segments(texts["sms.text"]).model_dump(mode="json")
     assert "42" in texts["email.subject"]
     assert texts["webhook.json"] is None
@@ -38,6 +38,63 @@ def test_an_operators_template_for_webhooks_is_listed_and_previewed(
     monkeypatch.setenv("BELLWIRE_TEMPLATES", str(tmp_path / "mine"))
     assert sorted(output_of(["templates", "list"], capsys)["order.paid"]) == sorted([*WITH_ORDERS, "webhook"])
     assert output_of(["templates", "preview", *ORDER], capsys)["webhook.json"] == '{"order": "42"}'
+
+
+LONG = "A4711" * 8
+MAINLAND = """
+[[aliyun]]
+sign_name = "Shop"
+access_key_id = "id"
+access_key_secret = "BELLWIRE_SMS_SECRETS__X"
+templates."order.paid" = { template = "SMS_1", params = { code = "{data.order}" } }
+
+[[tencent]]
+sign_name = "Shop"
+secret_id = "id"
+secret_key = "BELLWIRE_SMS_SECRETS__X"
+app_id = "1400"
+templates."order.paid" = { template = "1", params = ["{data.total}"] }
+"""
+
+
+def test_a_preview_shows_what_receivers_get_and_where_it_was_cut(
+    registry_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "sms.toml").write_text(MAINLAND)
+    monkeypatch.setenv("BELLWIRE_SMS_PROVIDERS", str(tmp_path / "sms.toml"))
+    (tmp_path / "mine" / "order.paid").mkdir(parents=True)
+    (tmp_path / "mine" / "order.paid" / "chat.txt").write_text("{{ data.order * 100 }}")
+    monkeypatch.setenv("BELLWIRE_TEMPLATES", str(tmp_path / "mine"))
+    order = ["templates", "preview", "order.paid", "--data", json.dumps({"order": f"{LONG}<!here>"})]
+    sent = output_of(order, capsys)["sent"]
+    assert sent["wechat"] == {
+        "message": {**sent["wechat"]["message"], "thing1": {"value": "Order A4711A4711A47…"}},
+        "cut": ["thing1.value"],
+        "problem": None,
+    }
+    assert sent["slack"]["cut"] == ["text", "blocks.1.text.text"]
+    assert "&lt;!here&gt;" in sent["slack"]["message"]["text"]
+    assert (sent["push"]["message"]["title"], sent["push"]["cut"]) == (f"Order {LONG}<!here> is paid", [])
+    assert {"dingtalk", "feishu", "teams", "telegram", "wecom"} <= sent.keys()
+    assert json.loads(sent["sms"]["message"]["aliyun"]["TemplateParam"]) == {"code": f"{LONG}<!here>"}
+    assert sent["sms"]["message"]["tencent"] == "data.total is missing"
+    assert main(order) == 0
+    assert "thing1.value (cut): Order A4711A4711A47…" in capsys.readouterr().out
+
+
+def test_a_preview_says_why_nothing_is_sent(
+    registry_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "order.paid").mkdir()
+    (tmp_path / "order.paid" / "wechat.json").write_text('{"number1": {{ data.order * 9 }}}')
+    monkeypatch.setenv("BELLWIRE_TEMPLATES", str(tmp_path))
+    problem = "number1 has more than the 32 characters that WeChat allows"
+    assert (
+        problem
+        in output_of(["templates", "preview", *ORDER[:1], "--data", '{"order": "4711"}'], capsys)["sent"]["wechat"][
+            "problem"
+        ]
+    )
 
 
 def test_html_is_written_to_a_file(registry_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

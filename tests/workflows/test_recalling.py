@@ -43,7 +43,8 @@ async def test_a_provider_that_stays_busy_is_asked_a_few_times_only(platform: Fa
 async def test_what_waits_is_cancelled_and_what_is_in_flight_is_taken_back(
     platform: FakePlatform, client: Client
 ) -> None:
-    platform.subscriptions = {Channel.SLACK: ["flying", "waiting"], Channel.WEBHOOK: ["hook"]}
+    # Each over a channel of its own: the fake attempts those of one activity in turn.
+    platform.subscriptions = {Channel.SLACK: ["flying"], Channel.TELEGRAM: ["waiting"], Channel.WEBHOOK: ["hook"]}
     platform.gates["flying"] = asyncio.Event()
     platform.not_inline = {Channel.SLACK}
     platform.respond = lambda name, _: retry_after(3600) if name == "waiting" else DELIVERED

@@ -10,7 +10,9 @@ from html import escape as _html
 
 #: Characters that look the same and mean nothing.
 _LOOKALIKES = str.maketrans({"<": "\uff1c", ">": "\uff1e", "[": "\uff3b", "]": "\uff3d", "`": "\u02cb"})
-_MENTION = re.compile(r"(?<!\w)@(?=\w)")
+_MENTION = re.compile(r"(?<!\w)@")
+#: The & of an entity of HTML, which some of their clients decode.
+_ENTITY = re.compile(r"&(?=#?\w{1,10};)")
 _MARKDOWN = re.compile(r"([\\`*_~\[\]()<>#|!])")
 
 
@@ -36,7 +38,7 @@ def _teams(text: str) -> str:
 
 def _lookalikes(text: str) -> str:
     """The markdown of WeCom and DingTalk, which has no escapes: <@user> and links become text."""
-    return text.translate(_LOOKALIKES)
+    return _ENTITY.sub("\uff06", text).translate(_LOOKALIKES)
 
 
 #: By the name of a template, as subscriptions use it.

@@ -92,7 +92,7 @@ def classify(status: int, code: str, message: str = "") -> CodeMeaning:
 class AliyunProvider(MainlandProvider[AliyunConfig]):
     """Parameters of templates have names. A query lists the SMS to a number on one day, in China's time."""
 
-    def _message(self, sms: Sms) -> dict[str, Any]:
+    def message(self, sms: Sms) -> dict[str, Any]:
         template = self._template(sms)
         assert isinstance(template, NamedTemplate)
         values = dict(zip(template.params, values_of(template.params.values(), sms), strict=True))

@@ -59,7 +59,7 @@ class MainlandProvider(ABC, Generic[Config]):
 
     async def send(self, sms: Sms) -> SendResult:
         try:
-            response = await self._call("SendSms", self._message(sms))
+            response = await self._call("SendSms", self.message(sms))
         except NotSent as error:
             return unreachable(self.name, error)
         except ResponseLost as error:
@@ -70,7 +70,7 @@ class MainlandProvider(ABC, Generic[Config]):
     async def reconcile(self, sms: Sms, since: datetime) -> SendResult | None: ...
 
     @abstractmethod
-    def _message(self, sms: Sms) -> dict[str, Any]:
+    def message(self, sms: Sms) -> dict[str, Any]:
         """The parameters of SendSms. The SMS is one that can be sent."""
 
     @abstractmethod

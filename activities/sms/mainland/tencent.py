@@ -102,7 +102,7 @@ def classify(status: int, code: str) -> CodeMeaning:
 class TencentProvider(MainlandProvider[TencentConfig]):
     """Parameters of templates are in order. A query lists the reports of carriers about a number."""
 
-    def _message(self, sms: Sms) -> dict[str, Any]:
+    def message(self, sms: Sms) -> dict[str, Any]:
         template = self._template(sms)
         assert isinstance(template, OrderedTemplate)
         return {

@@ -4,23 +4,20 @@ from types import MappingProxyType
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, model_validator
 
 from bellwire.formats.matching import Matching
-from bellwire.formats.web_urls import parse_web_url
 from bellwire.models import skip_when_trusted
 from bellwire.targets.accounts import DEFAULT_ACCOUNT, AccountName, account_key
 from bellwire.targets.channel import Channel, ChannelSpec, ChannelTarget
+from bellwire.targets.chat.hook_urls import HookSecret, hook_of, not_everybody
 from bellwire.targets.stored_secret import StoredSecret
 
 _Id = Annotated[
-    str, Matching(r"^[^\s,\x00-\x1f]{1,64}$", "must be one id of up to 64 characters without spaces, such as manager42")
+    str,
+    Matching(r"^[^\s,\x00-\x1f]{1,64}$", "must be one id of up to 64 characters without spaces, such as manager42"),
+    skip_when_trusted(not_everybody),
 ]
-
-
-def _check_url(value: SecretStr) -> SecretStr:
-    parse_web_url(value.get_secret_value(), example="https://oapi.dingtalk.com/robot/send?access_token=…")
-    return value
 
 
 class DingtalkTarget(ChannelTarget):
@@ -28,9 +25,9 @@ class DingtalkTarget(ChannelTarget):
 
     channel: Literal[Channel.DINGTALK] = Channel.DINGTALK
     #: The URL of a group's robot. Its token is a credential, so JSON shows stars instead.
-    webhook: Annotated[StoredSecret, Field(max_length=2048), skip_when_trusted(_check_url)] | None = None
+    webhook: Annotated[StoredSecret, Field(max_length=2048), hook_of(Channel.DINGTALK)] | None = None
     #: The secret with which calls of the robot are signed: SEC….
-    secret: Annotated[StoredSecret, Field(max_length=200)] | None = None
+    secret: HookSecret | None = None
     #: The id of a user in the company.
     user: _Id | None = None
     #: The id of a department.

@@ -4,20 +4,13 @@ from types import MappingProxyType
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, model_validator
 
 from bellwire.formats.matching import Matching
-from bellwire.formats.web_urls import parse_web_url
-from bellwire.models import skip_when_trusted
 from bellwire.targets.accounts import DEFAULT_ACCOUNT, AccountName, account_key
 from bellwire.targets.channel import Channel, ChannelSpec, ChannelTarget
+from bellwire.targets.chat.hook_urls import hook_of
 from bellwire.targets.stored_secret import StoredSecret
-
-
-def _check_url(value: SecretStr) -> SecretStr:
-    parse_web_url(value.get_secret_value(), example="https://hooks.slack.com/services/T0/B0/x")
-    return value
-
 
 _ID = "must be the id of a channel, a group or a user, such as C0123456789, and not its name"
 
@@ -27,7 +20,7 @@ class SlackTarget(ChannelTarget):
 
     channel: Literal[Channel.SLACK] = Channel.SLACK
     #: The URL of an incoming webhook. Its path is a credential, so JSON shows stars instead.
-    webhook: Annotated[StoredSecret, Field(max_length=2048), skip_when_trusted(_check_url)] | None = None
+    webhook: Annotated[StoredSecret, Field(max_length=2048), hook_of(Channel.SLACK)] | None = None
     #: The id of a channel, a group or a user: C0123456789.
     conversation: Annotated[str, Matching(r"^[A-Z0-9]{2,32}$", _ID)] | None = None
     #: The operator's account whose bot posts.

@@ -6,19 +6,18 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr
 
-from bellwire.formats.web_urls import parse_web_url
 from bellwire.models import skip_when_trusted
 from bellwire.targets.channel import Channel, ChannelSpec, ChannelTarget
+from bellwire.targets.chat.hook_urls import check_hook
 from bellwire.targets.stored_secret import StoredSecret
 
 
 def _check_url(value: SecretStr) -> SecretStr:
-    parts = parse_web_url(value.get_secret_value(), example="https://prod-1.westeurope.logic.azure.com/workflows/…")
-    if (parts.hostname or "").endswith("webhook.office.com"):
+    if "webhook.office.com/" in value.get_secret_value().lower():
         raise ValueError(
             "is the URL of an Office 365 connector, which Microsoft ended; create a workflow in Teams instead"
         )
-    return value
+    return check_hook(Channel.TEAMS, value)
 
 
 class TeamsTarget(ChannelTarget):

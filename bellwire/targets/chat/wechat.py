@@ -1,5 +1,6 @@
 """WeChat targets: a user of an Official Account or of a mini program of the operator."""
 
+import re
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Annotated, Literal, Self
@@ -7,6 +8,8 @@ from typing import Annotated, Literal, Self
 from pydantic import model_validator
 
 from bellwire.formats.matching import Matching
+from bellwire.formats.web_urls import parse_web_url
+from bellwire.models import skip_when_trusted
 from bellwire.targets.accounts import DEFAULT_ACCOUNT, AccountName, account_key
 from bellwire.targets.channel import Channel, ChannelSpec, ChannelTarget
 
@@ -31,6 +34,17 @@ _LETTERS = ": up to 64 letters, digits, dashes and underscores"
 _PAGE = "must be a page without spaces and without a slash at its start, such as pages/order?id=7"
 
 
+def _check_page(value: str) -> str:
+    if re.match("[A-Za-z]+://", value):
+        raise ValueError("is a URL; write a page of the mini program, such as pages/order?id=7, or give url instead")
+    return value
+
+
+def _check_url(value: str) -> str:
+    parse_web_url(value, example="https://shop.example/orders/7")
+    return value
+
+
 class WechatTarget(ChannelTarget):
     channel: Literal[Channel.WECHAT] = Channel.WECHAT
     #: The id of the user with the account's app; the same user has another one with every app.
@@ -41,11 +55,19 @@ class WechatTarget(ChannelTarget):
     #: The id that WeChat gave the template.
     template_id: Annotated[str, Matching(r"^[A-Za-z0-9_-]{1,64}$", f"must be the id of a template{_LETTERS}")]
     #: What a tap opens: a page of the mini program that the message comes from, such as pages/order?id=7.
-    page: Annotated[str, Matching(r"^[^\s/\x00-\x1f][^\s\x00-\x1f]{0,1023}$", _PAGE)] | None = None
+    page: (
+        Annotated[str, Matching(r"^[^\s/\x00-\x1f][^\s\x00-\x1f]{0,1023}$", _PAGE), skip_when_trusted(_check_page)]
+        | None
+    ) = None
     #: What a tap on a message of an Official Account opens.
-    url: Annotated[str, Matching(r"^https?://[^\s]{1,2000}$", "must be an http or https URL without spaces")] | None = (
-        None
-    )
+    url: (
+        Annotated[
+            str,
+            Matching(r"^https?://[^\s]{1,2000}$", "must be an http or https URL without spaces"),
+            skip_when_trusted(_check_url),
+        ]
+        | None
+    ) = None
     #: Whether the user agrees once to all messages of the template, which WeChat allows to public services.
     long_term: bool = False
 

@@ -4,13 +4,13 @@ from types import MappingProxyType
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, model_validator
 
 from bellwire.formats.matching import Matching
-from bellwire.formats.web_urls import parse_web_url
 from bellwire.models import skip_when_trusted
 from bellwire.targets.accounts import DEFAULT_ACCOUNT, AccountName, folded_account_key
 from bellwire.targets.channel import Channel, ChannelSpec, ChannelTarget, Pace
+from bellwire.targets.chat.hook_urls import hook_of, not_everybody
 from bellwire.targets.stored_secret import StoredSecret
 
 #: A member gets at most 30 messages a minute and 1,000 an hour of an application. WeCom drops further ones, and says that it
@@ -18,13 +18,10 @@ from bellwire.targets.stored_secret import StoredSecret
 MEMBER_INTERVAL, MEMBER_BURST = 3.7, 5
 
 _Id = Annotated[
-    str, Matching(r"^[^\s|\x00-\x1f]{1,64}$", "must be one id of up to 64 characters without spaces, such as zhangsan")
+    str,
+    Matching(r"^[^\s|\x00-\x1f]{1,64}$", "must be one id of up to 64 characters without spaces, such as zhangsan"),
+    skip_when_trusted(not_everybody),
 ]
-
-
-def _check_url(value: SecretStr) -> SecretStr:
-    parse_web_url(value.get_secret_value(), example="https://qyapi.weixin.qq.com/cgi-bin/webhook/send?key=…")
-    return value
 
 
 class WecomTarget(ChannelTarget):
@@ -32,7 +29,7 @@ class WecomTarget(ChannelTarget):
 
     channel: Literal[Channel.WECOM] = Channel.WECOM
     #: The URL of a group's bot. Its key is a credential, so JSON shows stars instead.
-    webhook: Annotated[StoredSecret, Field(max_length=2048), skip_when_trusted(_check_url)] | None = None
+    webhook: Annotated[StoredSecret, Field(max_length=2048), hook_of(Channel.WECOM)] | None = None
     #: The id of a member.
     user: _Id | None = None
     #: The id of a department.

@@ -1,5 +1,6 @@
 """`templates`: list them, and preview one with data of your own."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,7 @@ from starter.cli.tables import print_table
 from starter.cli.terminal import AsJson, command, console, group, opened_registry, print_json, printable
 from starter.operations.problems import InputInvalid
 from starter.operations.subscribers import templates
-from starter.operations.subscribers.templates import Preview, channels_by_template
+from starter.operations.subscribers.templates import Preview, Sent, channels_by_template
 
 app = group("List templates, or preview one.")
 
@@ -51,13 +52,19 @@ async def preview(
         async with opened_registry(settings) as registry:
             subscription = await registry.subscriptions.get(subscription_id)
     rendered = await templates.preview(
-        name, data=value, locale=locale, folder=settings.templates, subscription=subscription
+        name,
+        data=value,
+        locale=locale,
+        folder=settings.templates,
+        sms_providers=settings.sms_providers,
+        subscription=subscription,
     )
     if html is not None:
         _write_html(html, rendered.texts.get("email.html"))
     if as_json:
         segments = rendered.segments
-        print_json({**rendered.texts, "segments": segments and segments.model_dump(mode="json")})
+        sent = {channel: each.model_dump(mode="json") for channel, each in rendered.sent.items()}
+        print_json({**rendered.texts, "segments": segments and segments.model_dump(mode="json"), "sent": sent})
     else:
         _print(rendered, html)
 
@@ -75,6 +82,28 @@ def _print(rendered: Preview, html: Path | None) -> None:
                     f"segments: {segments.count} ({segments.encoding}, {segments.units} of {segments.room} places)"
                 )
             screen.print("\n".join(printable(line) for line in text.splitlines()))
+    for channel, sent in rendered.sent.items():
+        _print_sent(channel, sent)
+
+
+def _print_sent(channel: str, sent: Sent) -> None:
+    screen = console()
+    screen.rule(f"{channel}, as it is sent")
+    if sent.problem is not None:
+        screen.print(f"not sent: {printable(sent.problem)}")
+        return
+    for place, value in _leaves(sent.message):
+        mark = " (cut)" if place in sent.cut else ""
+        screen.print("\n".join(printable(line) for line in f"{place}{mark}: {value}".splitlines()))
+
+
+def _leaves(value: object, place: str = "") -> Iterator[tuple[str, object]]:
+    """The values of JSON that hold no others, each with its place."""
+    if isinstance(value, dict | list):
+        for name, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _leaves(item, f"{place}.{name}" if place else str(name))
+    else:
+        yield place, value
 
 
 def _write_html(file: Path, html: str | None) -> None:

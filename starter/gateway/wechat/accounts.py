@@ -3,6 +3,7 @@
 import json
 import tomllib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import SecretStr
@@ -30,14 +31,36 @@ def callback_accounts(settings: Settings) -> dict[str, CallbackAccount]:
     """By name. The worker checks the file; raises ValueError for a secret that is not set or not valid."""
     if settings.accounts is None:
         return {}
-    load: Any = json.loads if settings.accounts.suffix.lower() == ".json" else tomllib.loads
-    found: Mapping[str, Mapping[str, Any]] = load(settings.accounts.read_text(encoding="utf-8-sig")).get("wechat", {})
+    try:
+        found = _of_wechat(settings.accounts)
+        return _with_callbacks(found, settings.account_secrets)
+    except OSError as error:
+        raise ValueError(
+            f"BELLWIRE_ACCOUNTS: {settings.accounts}: cannot be read: {error.strerror or error}"
+        ) from error
+    except ValueError as error:
+        raise ValueError(f"BELLWIRE_ACCOUNTS: {settings.accounts}: {error}") from error
+
+
+def _of_wechat(file: Path) -> Mapping[str, Mapping[str, Any]]:
+    """The fields of the accounts of WeChat, by name. Raises ValueError."""
+    load: Any = json.loads if file.suffix.lower() == ".json" else tomllib.loads
+    document = load(file.read_text(encoding="utf-8-sig"))
+    found: Any = document.get("wechat", {}) if isinstance(document, dict) else None
+    if not isinstance(found, dict) or not all(isinstance(each, dict) for each in found.values()):
+        raise ValueError("wechat: must be an object, with a section for each account")
+    return found
+
+
+def _with_callbacks(
+    found: Mapping[str, Mapping[str, Any]], secrets: Mapping[str, SecretStr]
+) -> dict[str, CallbackAccount]:
     return {
         name: CallbackAccount(
             name=name,
             app_id=str(account.get("app_id", "")),
-            token=_secret(name, "callback_token", account, settings.account_secrets),
-            key=_key(name, account, settings.account_secrets),
+            token=_secret(name, "callback_token", account, secrets),
+            key=_key(name, account, secrets),
         )
         for name, account in found.items()
         if "callback_token" in account
@@ -47,15 +70,16 @@ def callback_accounts(settings: Settings) -> dict[str, CallbackAccount]:
 def _key(name: str, account: Mapping[str, Any], secrets: Mapping[str, SecretStr]) -> bytes | None:
     if "aes_key" not in account:
         return None
+    encoded = _secret(name, "aes_key", account, secrets)
     try:
-        return aes_key(_secret(name, "aes_key", account, secrets))
+        return aes_key(encoded)
     except ValueError as error:
-        raise ValueError(f"BELLWIRE_ACCOUNTS: wechat.{name}.aes_key: {error}") from None
+        raise ValueError(f"wechat.{name}.aes_key: {error}") from None
 
 
 def _secret(name: str, field: str, account: Mapping[str, Any], secrets: Mapping[str, SecretStr]) -> str:
     variable = str(account[field])
     found = secrets.get(variable.removeprefix(_PREFIX).lower())
     if found is None or not found.get_secret_value():
-        raise ValueError(f"BELLWIRE_ACCOUNTS: wechat.{name}.{field}: {variable} is not set")
+        raise ValueError(f"wechat.{name}.{field}: {variable} is not set")
     return found.get_secret_value()

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from pydantic import BaseModel, Field, JsonValue
+
 from bellwire.errors import TemplateInvalid
 from bellwire.subscriptions import Subscription
 from bellwire.targets import SPECS, Channel
@@ -34,6 +36,14 @@ _FILES = {
 }
 
 
+class Sent(BaseModel):
+    """What the provider of a channel gets, without the address."""
+
+    message: JsonValue = Field(description="As the channel sends it; null if nothing is sent.")
+    cut: list[str] = Field(description="Where in `message` a text was cut, such as `blocks.1.text.text`.")
+    problem: str | None = Field(description="Why nothing is sent.")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Preview:
     """What a template renders to."""
@@ -42,6 +52,8 @@ class Preview:
     texts: Mapping[str, str | None]
     #: How the SMS is split; None without one.
     segments: Segments | None
+    #: By channel: what the receiver gets, of channels whose messages are made of several texts.
+    sent: Mapping[Channel, Sent]
 
 
 def channels_by_template(folder: Path | None) -> dict[str, set[Channel]]:
@@ -61,6 +73,7 @@ async def preview(
     data: object,
     locale: str | None = None,
     folder: Path | None = None,
+    sms_providers: Path | None = None,
     subscription: Subscription | None = None,
 ) -> Preview:
     """Render a template, or that of an event type, for every channel; with a subscription as it gets it.
@@ -72,13 +85,18 @@ async def preview(
         "data": data,
         "locale": locale or "en",
         "folder": str(folder) if folder else None,
+        "sms_providers": str(sms_providers) if sms_providers else None,
     }
     if subscription is not None:
         as_received = subscription.model_copy(update={"locale": locale} if locale else {})
         request["subscription"] = as_received.model_dump(mode="json", by_alias=True)
-    texts = await _render(request)
-    sms = texts.get("sms.text")
-    return Preview(texts=texts, segments=None if sms is None else segments(sms))
+    rendered = await _render(request)
+    sms = rendered["texts"].get("sms.text")
+    return Preview(
+        texts=rendered["texts"],
+        segments=None if sms is None else segments(sms),
+        sent={Channel(channel): Sent.model_validate(sent) for channel, sent in rendered["sent"].items()},
+    )
 
 
 async def check_templates(own: Sequence[Mapping[str, str]]) -> list[str | None]:

@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from activities.push.encryption import MAX_CONTENT, encrypt, from_base64url, private_key, public_bytes, signed_token
+from activities.providers.private_keys import p256_key
+from activities.push.encryption import MAX_CONTENT, encrypt, from_base64url, public_bytes, signed_token
 from tests.activities.push.channels import KEYS, pem, raw
 
 #: RFC 8291, Appendix A.
@@ -31,7 +32,7 @@ def test_the_example_of_the_standard_gives_its_body() -> None:
         p256dh=from_base64url(BROWSER_PUBLIC),
         auth=from_base64url(AUTH),
         salt=from_base64url(SALT),
-        key=private_key(SERVER_KEY),
+        key=p256_key(SERVER_KEY),
     )
     assert base64.urlsafe_b64encode(body).rstrip(b"=").decode() == BODY
 
@@ -74,7 +75,7 @@ def test_all_tokens_are_what_pyjwt_verifies(claims: dict[str, str]) -> None:
 
 def test_a_vapid_key_is_32_bytes_or_a_pem() -> None:
     key = ec.generate_private_key(ec.SECP256R1())
-    assert private_key(raw(key)).private_numbers() == private_key(pem(key)).private_numbers() == key.private_numbers()
+    assert p256_key(raw(key)).private_numbers() == p256_key(pem(key)).private_numbers() == key.private_numbers()
     for wrong in ("", "AAAA", pem(ec.generate_private_key(ec.SECP384R1()))):
         with pytest.raises(ValueError):
-            private_key(wrong)
+            p256_key(wrong)

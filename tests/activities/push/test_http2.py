@@ -240,7 +240,8 @@ async def test_a_frame_of_going_away_that_is_cut_ends_the_connection(size: int) 
         peer.writer.write(frame(GOAWAY, 0, 0, bytes(size)) + bytes(20))
 
     async with connected(goes_away) as connection:
-        await post_lost(connection, ResponseLost)
+        with pytest.raises(ResponseLost, match="connection lost"):
+            await post(connection)
         assert not connection.is_open
 
 

@@ -60,6 +60,9 @@ class PreviewView(BaseModel):
 
     texts: dict[str, str | None] = Field(description="By name, such as `email.subject`; null: there is no such text.")
     segments: SegmentsView | None = Field(description="Of the SMS; null without one.")
+    sent: dict[Channel, operations.Sent] = Field(
+        description="By channel: what the receiver gets, of channels whose messages are made of several texts."
+    )
 
 
 @router.get("")
@@ -79,9 +82,12 @@ async def preview(access: TenantAccess, wanted: PreviewInput) -> PreviewView:
             data=wanted.data,
             locale=wanted.locale,
             folder=access.settings.templates,
+            sms_providers=access.settings.sms_providers,
             subscription=subscription,
         )
     segments = rendered.segments
     return PreviewView(
-        texts=dict(rendered.texts), segments=segments and SegmentsView.model_validate(segments.model_dump(mode="json"))
+        texts=dict(rendered.texts),
+        segments=segments and SegmentsView.model_validate(segments.model_dump(mode="json")),
+        sent=dict(rendered.sent),
     )

@@ -243,14 +243,23 @@ async def test_what_is_not_listed_yet_stays_unknown_and_goes_to_no_other_provide
     setting.aliyun.listed = setting.tencent.reported = False
     fake = setting.fake(kind)
     fake.script(Answer(accept=True, reset=True))
-    others = [each for each in KINDS if each != kind]
+    others = [each for each in (*KINDS, "twilio") if each != kind]
     await setting.run(kind, *others, absent_after=3600)
     second = await setting.run(kind, *others, attempt=2, absent_after=3600)
     assert (second.outcome.kind, second.state) == (OutcomeKind.UNKNOWN, DeliveryState.WAITING)
     assert second.outcome.retry_after == pytest.approx(3600, abs=30)
     setting.aliyun.listed = setting.tencent.reported = True
     assert (await setting.run(kind, *others, attempt=3, absent_after=3600)).state is DeliveryState.DELIVERED
-    assert len(setting.aliyun.accepted) + len(setting.tencent.accepted) == 1
+    assert (len(setting.aliyun.accepted) + len(setting.tencent.accepted), setting.twilio.posts) == (1, 0)
+
+
+async def test_an_unknown_answer_of_twilio_goes_to_neither(setting: Setting) -> None:
+    setting.twilio.script(TO, SmsResponse(accept=True, reset=True))
+    first = await setting.run("twilio", *KINDS)
+    assert (first.state, first.outcome.reason) == (DeliveryState.WAITING, UNKNOWN_REASON)
+    second = await setting.run("twilio", *KINDS, attempt=2)
+    assert (second.state, second.outcome.sms.provider) == (DeliveryState.DELIVERED, "twilio")
+    assert (len(setting.twilio.messages), setting.aliyun.requests, setting.tencent.requests) == (1, 0, 0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
