@@ -165,9 +165,7 @@ def _reason_to_disable(
     if state != SubscriptionState.ACTIVE or not policy.should_disable(health, attempts[-1].ended_at):
         return None
     since = f"{health.failing_since:%Y-%m-%d %H:%M} UTC"
-    return f"{health.failures} failures and no success since {since}; last {_last_failure(attempts)}"[
-        :MAX_REASON
-    ]
+    return f"{health.failures} failures and no success since {since}; last {_last_failure(attempts)}"[:MAX_REASON]
 
 
 def _last_failure(attempts: Sequence[Attempt]) -> str:
