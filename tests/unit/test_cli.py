@@ -307,9 +307,9 @@ def test_a_bad_setting_is_named_by_its_variable(
     assert ["BELLWIRE_SMTP_PORT" in line for line in errors_of(["subscriptions"], capsys)] == [True]
     monkeypatch.delenv("BELLWIRE_SMTP_PORT")
     monkeypatch.setenv("BELLWIRE_TEMPLATES", "nowhere")
-    assert ["BELLWIRE_TEMPLATES: is not a folder" in line for line in errors_of(["templates", "list"], capsys)] == [
-        True
-    ]
+    assert [
+        "BELLWIRE_TEMPLATES: nowhere is not a folder" in line for line in errors_of(["templates", "list"], capsys)
+    ] == [True]
 
 
 def test_the_error_for_a_registry_without_tables_names_the_command_to_run(
