@@ -14,8 +14,8 @@ from bellwire.temporal.recalling import stop_event, stop_runs
 
 #: Deliveries of one page.
 PAGE = 500
-#: Seconds that attempts in flight have to end before the workflow looks again, and seconds between two looks.
-PATIENCE, LOOK_SECONDS = 10.0, 0.1
+#: Seconds that an activity waits for attempts in flight to end, and seconds between two looks.
+MAX_WAIT_SECONDS, LOOK_SECONDS = 10.0, 0.1
 
 
 class Recaller:
@@ -35,8 +35,8 @@ class Recaller:
         channels = await self._registry.recalls.channels(key, name)
         if channels and not any(SPECS[channel].recalls for channel in channels):
             return OpenedRecall(unable=channels)
-        end = asyncio.get_running_loop().time() + PATIENCE
-        ended = await stop_event(self._temporal, request, timeout=PATIENCE)
+        end = asyncio.get_running_loop().time() + MAX_WAIT_SECONDS
+        ended = await stop_event(self._temporal, request, timeout=MAX_WAIT_SECONDS)
         # Also what is sent again, or sent late, by other workflows than the one that published it.
         stopped = {request.workflow_id}
         while owners := await self._registry.recalls.unsettled_in(key, name):

@@ -71,7 +71,7 @@ def test_a_target_without_options_is_shown_without_them(registry_url: str, capsy
         ([*HOOKED, "--header", ":s3cret"], "--header: is not NAME:VALUE"),
         ([*HOOKED, "--header", "x:s3cret", "--header", "x:s3cret"], "--header: x is given twice"),
         ([*HOOKED, "--header", "Host:s3cret"], "target.headers: Host is set by Bellwire or by HTTP"),
-        ([*HOOKED, "--header", "x:"], "target.headers: x: the value is not valid"),
+        ([*HOOKED, "--header", "x:"], "target.headers.x: the value is not valid"),
         ([*HOOKED, "--timeout", "31s"], "target.timeout: must be less than or equal to 30"),
         ([*HOOKED, "--timeout", "soon"], "--timeout: 'soon' is not a valid duration; write 90s"),
         ([*HOOKED, "--client-certificate", "nowhere.pem"], "nowhere.pem: cannot be read"),

@@ -104,7 +104,7 @@ async def test_failures_of_pages_are_in_the_result_of_the_whole(platform: FakePl
 async def test_a_conflict_in_a_publication_of_many_is_visible(platform: FakePlatform, client: Client) -> None:
     platform.subscriptions = {Channel.WEBHOOK: ["a"]}
     one, two = event(), event()
-    await client.publish_many([one, two])
+    await client.wait_many(await client.publish_many([one, two]), timeout=60)
     changed = event(id=one.id, data={"changed": True})
     first, second, third = await client.publish_many([changed, two, event()])
     result = await summary(client, first)

@@ -86,6 +86,8 @@ async def test_a_call_that_a_process_does_not_know_waits_without_an_attempt(
 async def test_pause_and_cancel_reach_calls_that_wait_for_a_service(platform: FakePlatform, client: Client) -> None:
     platform.subscriptions = {Channel.HANDLER: ["gone_a", "gone_b"]}
     receipt = await client.publish(event())
+    while len((await client.status(receipt)).unsettled) < 2:
+        pass
     await client.pause(receipt, "gone_a")
     await client.cancel(receipt, "gone_b")
     await client.cancel(receipt)

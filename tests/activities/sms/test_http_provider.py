@@ -292,7 +292,7 @@ async def test_a_missing_secret_is_named(session: aiohttp.ClientSession, secrets
         ({"headers": {"X-Text": "{text}"}}, "headers: may contain"),
         ({"headers": {"X Text": "a"}}, "name of a header"),
         ({"response": {"id": "message.id"}}, "JSON pointer"),
-        ({"lookup": {"url": "https://a.example/messages", "id": "/id"}}, "lookup: url: must contain {idempotency_key}"),
+        ({"lookup": {"url": "https://a.example/messages", "id": "/id"}}, "lookup.url: must contain {idempotency_key}"),
         ({"idempotency": "X"}, "idempotency"),
     ],
 )
