@@ -41,19 +41,21 @@ def test_no_text_of_a_request_may_have_nul() -> None:
             assert not re.search(schema["pattern"], "\x00"), schema
 
 
-def test_the_checks_from_the_document_allow_each_cursor_to_be_refused() -> None:
-    # The checks make a cursor in one run of many, so a missing operation would seldom fail them.
-    operations = tomllib.loads((CHECKOUT / "schemathesis.toml").read_text())["operations"]
-    named = [operation["include-name"] for operation in operations]
-    (allowed,) = [set(names) for names in named if "GET /v1/subscriptions" in names]
-    paths = openapi()["paths"]
-    with_cursor = {
+def test_the_checks_from_the_document_allow_made_up_cursors_and_preferences_to_be_refused() -> None:
+    # The checks make such a value in one run of many, so a missing operation would seldom fail them.
+    allowed = set[str]()
+    for operation in tomllib.loads((CHECKOUT / "schemathesis.toml").read_text())["operations"]:
+        if 400 in operation["checks"]["positive_data_acceptance"]["expected-statuses"]:
+            names = operation["include-name"]
+            allowed |= {names} if isinstance(names, str) else set(names)
+    concerned = {
         f"{method.upper()} {path}"
-        for path, methods in paths.items()
+        for path, methods in openapi()["paths"].items()
         for method, operation in methods.items()
-        if any(parameter["name"] == "cursor" for parameter in operation.get("parameters", []))
+        if {"cursor", "prefer"} & {parameter["name"].lower() for parameter in operation.get("parameters", [])}
     }
-    assert with_cursor <= allowed
+    assert len(concerned) > 10
+    assert concerned <= allowed
 
 
 @pytest.mark.slow
