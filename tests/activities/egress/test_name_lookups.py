@@ -48,7 +48,7 @@ class NameService:
 def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[NameService]:
     service = NameService()
     monkeypatch.setattr(socket, "getaddrinfo", service.getaddrinfo)
-    monkeypatch.setattr(name_lookups, "LOOKUP_SECONDS", 1.0)
+    monkeypatch.setattr(name_lookups, "LOOKUP_SECONDS", 3.0)
     yield service
     service.released.set()
 
@@ -66,8 +66,8 @@ async def test_tenant_with_names_that_never_resolve_holds_up_itself_only(names: 
     hanging = [asyncio.create_task(looked_up(resolver, "evil", f"n{n}.slow.test")) for n in range(600)]
     await asyncio.sleep(0.1)
     others = [looked_up(resolver, f"tenant-{n}", f"n{n}.good.test") for n in range(50)]
-    async with asyncio.timeout(0.9):
-        assert set(await asyncio.gather(*others)) == {"127.0.0.1"}
+    assert set(await asyncio.gather(*others)) == {"127.0.0.1"}
+    assert not any(task.done() for task in hanging)
     assert set(await asyncio.gather(*hanging)) == {"the name server does not answer"}
     # The threads that still wait for the name server count, although nothing waits for them.
     assert await looked_up(resolver, "evil", "n.good.test") == "the name server does not answer"
@@ -88,8 +88,8 @@ async def test_many_tenants_with_such_names_leave_threads_for_others(names: Name
     while names.current["slow.test"] < 60:
         await asyncio.sleep(0.01)
     others = [looked_up(resolver, f"tenant-{n}", f"n{n}.good.test") for n in range(50)]
-    async with asyncio.timeout(0.9):
-        assert set(await asyncio.gather(*others)) == {"127.0.0.1"}
+    assert set(await asyncio.gather(*others)) == {"127.0.0.1"}
+    assert not any(task.done() for task in hanging)
     assert set(await asyncio.gather(*hanging)) == {"the name server does not answer"}
     names.released.set()
     await resolver.close()
