@@ -7,9 +7,8 @@ from typing import Any
 from temporalio import activity
 from temporalio.client import Client as Temporal
 
-from bellwire.contract import OpenedRecall, RecallInput, RecallPage
+from bellwire.contract import OpenedRecall, RecallInput, RecallPage, unable_to_recall
 from bellwire.registry import Registry
-from bellwire.targets import SPECS
 from bellwire.temporal.recalling import stop_event, stop_runs
 
 #: Deliveries of one page.
@@ -32,9 +31,8 @@ class Recaller:
     @activity.defn
     async def open_recall(self, request: RecallInput) -> OpenedRecall:
         key, name = request.event_key, request.subscription_id
-        channels = await self._registry.recalls.channels(key, name)
-        if channels and not any(SPECS[channel].recalls for channel in channels):
-            return OpenedRecall(unable=channels)
+        if unable := unable_to_recall(await self._registry.recalls.channels(key, name)):
+            return OpenedRecall(unable=unable)
         end = asyncio.get_running_loop().time() + MAX_WAIT_SECONDS
         ended = await stop_event(self._temporal, request, timeout=MAX_WAIT_SECONDS)
         # Also what is sent again, or sent late, by other workflows than the one that published it.

@@ -112,6 +112,7 @@ from bellwire.contract.recalls import (
     RecallInput,
     RecallPage,
     RecallResult,
+    unable_to_recall,
 )
 from bellwire.contract.replays import (
     OpenPastInput,
@@ -287,5 +288,6 @@ __all__ = [
     "send_inline",
     "send_test",
     "settle",
+    "unable_to_recall",
     "wait_workflow_id",
 ]

@@ -38,6 +38,11 @@ class RecallResult(StrEnum):
 REPEATABLE = frozenset({RecallResult.BUSY, RecallResult.REFUSED})
 
 
+def unable_to_recall(channels: tuple[Channel, ...]) -> tuple[Channel, ...]:
+    """The channels of an event if none of them can take a message back."""
+    return () if any(SPECS[channel].recalls for channel in channels) else channels
+
+
 class RecalledDelivery(Payload):
     """What became of taking one message back."""
 

@@ -4,12 +4,11 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from bellwire.client import Client
-from bellwire.contract import Recalled
+from bellwire.contract import Recalled, unable_to_recall
 from bellwire.errors import EventNotFound, NotRecallable, WaitTimeout
 from bellwire.events import event_key
 from bellwire.receipts import Status
 from bellwire.registry import Registry
-from bellwire.targets import SPECS
 
 
 class EventOfTenant(NamedTuple):
@@ -54,9 +53,8 @@ async def recall_event(
 
     Raises NotRecallable, EventNotFound, DeliveryNotFound, TemporalUnavailable.
     """
-    channels = await registry.recalls.channels(event.key, subscription_id)
-    if channels and not any(SPECS[channel].recalls for channel in channels):
-        raise NotRecallable.of(channels)
+    if unable := unable_to_recall(await registry.recalls.channels(event.key, subscription_id)):
+        raise NotRecallable.of(unable)
     recalled = None
     with suppress(WaitTimeout):
         recalled = await client.recall((event.source, event.id), subscription_id, timeout=wait)
